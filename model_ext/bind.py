@@ -1,0 +1,46 @@
+"""The bind network: from one ImageBind embedding to one vector in the language model's space.
+
+Plain torch. It does not know where the embedding came from, nor how the result is injected.
+
+Shapes: B requests, D embedding dimensions, C hidden dimensions of the language model.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model_ext.config import BindConfig
+
+
+class BindNetwork(nn.Module):
+    """A projection, then gated feed-forward blocks, each on a residual path (paper eq. 1)."""
+
+    def __init__(self, config: BindConfig) -> None:
+        super().__init__()
+        self.proj = nn.Linear(config.in_features, config.hidden_size)
+        self.blocks = nn.ModuleList(BindBlock(config) for _ in range(config.blocks))
+
+    def forward(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Embeddings (B, D) to bound vectors (B, C)."""
+        x: torch.Tensor = self.proj(embedding)
+        for block in self.blocks:
+            x = block(x)
+        return x  # without a final norm
+
+
+class BindBlock(nn.Module):
+    """x + down(silu(gate(norm(x))) * up(norm(x)))."""
+
+    def __init__(self, config: BindConfig) -> None:
+        super().__init__()
+        hidden, wide, bias = config.hidden_size, config.intermediate_size, config.bias
+        norm = nn.RMSNorm if config.norm == "rmsnorm" else nn.LayerNorm
+        self.norm = norm(hidden, eps=config.norm_eps)
+        self.gate_proj = nn.Linear(hidden, wide, bias=bias)
+        self.up_proj = nn.Linear(hidden, wide, bias=bias)
+        self.down_proj = nn.Linear(wide, hidden, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.norm(x)
+        gained: torch.Tensor = self.down_proj(F.silu(self.gate_proj(h)) * self.up_proj(h))
+        return x + gained

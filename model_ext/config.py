@@ -1,0 +1,145 @@
+"""The sections that bindserve adds to a model's config.json: what is injected, where, and what
+it came from.
+
+Frozen and checked once, when read. It knows neither vLLM nor how the weights are stored; the
+language model's own fields stay with `transformers`.
+"""
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+Count = Annotated[int, Field(gt=0)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+class ConfigError(ValueError):
+    """A config.json that cannot be served; the message names the key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class EncoderSummary:
+    """Section `imagebind`: what the encoders give, without building them."""
+
+    modalities: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    embedding_dim: Count  # D
+    text_only: Literal["zero_image"] = "zero_image"  # what a request without attachments sees
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class BindConfig:
+    """Section `bind`: the network that takes an embedding (D) to the language model (C)."""
+
+    in_features: Count  # D
+    hidden_size: Count  # C
+    intermediate_size: Count
+    blocks: Count = 3
+    norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-6  # not the language model's rms_norm_eps
+    bias: bool = False  # of the blocks' linear maps; the projection always has one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class InjectionConfig:
+    """Section `injection`: the gated term of the last `layers` layers.
+
+    `value` is the form of the released weights, `residual` that of the paper (eq. 2).
+    """
+
+    form: Literal["value", "residual"]
+    first_layer: Annotated[int, Field(ge=0)]
+    layers: Count  # q
+    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of what LoRA added to v_proj
+
+    def __post_init__(self) -> None:
+        if self.form == "residual" and self.v_correction_rank:
+            raise ValueError("v_correction_rank must be 0: the residual form has no value map")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class CacheConfig:
+    """Section `cache`: the folder of the default cache index, inside the model's folder."""
+
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.folder is None:
+            return
+        path = PurePosixPath(self.folder)
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"folder must lie inside the model's folder, got {self.folder!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class Source:
+    """One file that the weights came from."""
+
+    role: str  # "llama", "adapter", "imagebind", "tokenizer", ...
+    file: str  # its name, without the folder
+    sha256: Sha256
+    licence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class Provenance:
+    """Section `provenance`: how the model was made, for doctors and for licences."""
+
+    stage: Literal["pretrain", "finetune"]
+    legacy: bool = False  # the older bind network, with LayerNorm and biases
+    base_fingerprint: Sha256 | None = None
+    sources: Annotated[tuple[Source, ...], Field(strict=False)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class BindServeConfig:
+    """All our sections of one config.json, checked against the language model's fields."""
+
+    imagebind: EncoderSummary
+    bind: BindConfig
+    injection: InjectionConfig
+    cache: CacheConfig
+    provenance: Provenance
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+        """Read our sections out of a whole config.json. ConfigError names the key at fault."""
+        sections = {name: config[name] for name in _SECTIONS if name in config}
+        try:
+            ours = TypeAdapter(cls).validate_python(sections)
+        except ValidationError as error:
+            raise ConfigError(f"config.json: {_first(error)}") from None
+        ours._check_language_model(config)
+        return ours
+
+    def to_hf(self) -> dict[str, Any]:
+        """The sections as config.json holds them."""
+        sections: dict[str, Any] = TypeAdapter(BindServeConfig).dump_python(self, mode="json")
+        return sections
+
+    def _check_language_model(self, config: Mapping[str, Any]) -> None:
+        last = self.injection.first_layer + self.injection.layers
+        width, hidden, layers = (
+            self.imagebind.embedding_dim,
+            config.get("hidden_size"),
+            config.get("num_hidden_layers"),
+        )
+        for key, value, other, expected in (
+            ("bind.in_features", self.bind.in_features, "imagebind.embedding_dim", width),
+            ("bind.hidden_size", self.bind.hidden_size, "hidden_size", hidden),
+            ("injection.first_layer + layers", last, "num_hidden_layers", layers),
+        ):
+            if value != expected:
+                raise ConfigError(f"config.json: {key} is {value}, but {other} is {expected}")
+
+
+_SECTIONS = ("imagebind", "bind", "injection", "cache", "provenance")
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return f"{key}: {first['msg']}" if key else first["msg"]
