@@ -5,6 +5,7 @@ Frozen and checked once, when read. It knows neither vLLM nor how the weights ar
 language model's own fields stay with `transformers`.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, Self
@@ -25,7 +26,7 @@ class ConfigError(ValueError):
 class EncoderSummary:
     """Section `imagebind`: what the encoders give, without building them."""
 
-    modalities: Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+    modalities: Annotated[tuple[str, ...], Field(min_length=1)]
     embedding_dim: Count  # D
     text_only: Literal["zero_image"] = "zero_image"  # what a request without attachments sees
 
@@ -91,7 +92,7 @@ class Provenance:
     stage: Literal["pretrain", "finetune"]
     legacy: bool = False  # the older bind network, with LayerNorm and biases
     base_fingerprint: Sha256 | None = None
-    sources: Annotated[tuple[Source, ...], Field(strict=False)] = ()
+    sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -109,7 +110,7 @@ class BindServeConfig:
         """Read our sections out of a whole config.json. ConfigError names the key at fault."""
         sections = {name: config[name] for name in _SECTIONS if name in config}
         try:
-            ours = TypeAdapter(cls).validate_python(sections)
+            ours = TypeAdapter(cls).validate_json(json.dumps(sections))
         except ValidationError as error:
             raise ConfigError(f"config.json: {_first(error)}") from None
         ours._check_language_model(config)
