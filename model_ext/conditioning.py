@@ -1,8 +1,8 @@
-"""How a request's conditioning embedding travels into the engine: as bytes in `SamplingParams.extra_args`.
+"""How a request's embedding travels into the engine: as bytes in `SamplingParams.extra_args`.
 
-Knows the wire format and the salt of the prefix cache. Does not know where the embedding comes from,
-nor what the model does with it. Not a multimodal item, because vLLM drops an item's data when the
-prefix cache covers its placeholder.
+Knows the wire format and the salt of the prefix cache. Does not know where the embedding comes
+from, nor what the model does with it. Not a multimodal item, because vLLM drops an item's data
+when the prefix cache covers its placeholder.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ Vector = NDArray[np.float32]
 
 
 def pack(vector: Vector) -> bytes:
-    """The embedding (D,) as little-endian float32. Raises ValueError unless it is finite and one-dimensional."""
+    """The embedding (D,) as little-endian float32. ValueError unless finite and of one axis."""
     if vector.ndim != 1:
         raise ValueError(f"one embedding has one axis, got shape {vector.shape}")
     if not np.isfinite(vector).all():
@@ -25,7 +25,7 @@ def pack(vector: Vector) -> bytes:
 
 
 def unpack(packed: object, dim: int) -> Vector | None:
-    """The embedding (dim,), or None if `packed` is anything else: the engine must not die of a bad request."""
+    """The embedding (dim,), or None if it is anything else: no request may kill the engine."""
     if not isinstance(packed, bytes) or len(packed) != 4 * dim:
         return None
     vector = np.frombuffer(packed, "<f4").astype(np.float32)
@@ -36,8 +36,9 @@ def cache_salt(packed: bytes, *salts: str) -> str:
     """The key that every prefix-cache block of the request depends on.
 
     From the first injected layer on, each token's keys and values depend on the embedding, so two
-    requests may share blocks only if their embeddings are equal to the bit. `salts` (the client's own,
-    the API key's) part them further. Each field is hashed with its length, so that none can imitate another.
+    requests may share blocks only if their embeddings are equal to the bit. `salts` (the client's
+    own, the API key's) part them further. Each field is hashed with its length, so that none can
+    imitate another.
     """
     digest = hashlib.sha256()
     for field in (packed, *(salt.encode() for salt in salts)):

@@ -1,0 +1,69 @@
+"""The adapter for vLLM's Model Runner V1, which is used on CPUs (and on GPUs with some drafts).
+
+The runner moves requests about in its batch and keeps preempted ones aside. A request owns a slot
+from the step in which it enters the batch to the one in which it leaves; it may get another later.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.config import VllmConfig
+from vllm.v1.core.sched.output import SchedulerOutput
+from vllm.v1.worker.cpu_model_runner import CPUModelRunner
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+from model_ext.conditioning import EXTRA_ARG, unpack
+
+
+class ConditionedRunner(GPUModelRunner):
+    def __init__(self, vllm_config: VllmConfig, device: torch.device) -> None:
+        super().__init__(vllm_config, device)
+        self._slot_of: dict[str, int] = {}
+        self._free_slots = list(range(self.max_num_reqs))
+        self._batch_ids: list[str] = []
+
+    def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
+        # Before the update: an aborted request may come back under its id in this very step.
+        for req_id in scheduler_output.finished_req_ids:
+            self._release(req_id)
+        correction = super()._update_states(scheduler_output)
+        if self.input_batch.req_ids != self._batch_ids:
+            self._rebatch()
+        return correction
+
+    def _rebatch(self) -> None:
+        """The batch has other requests, or another order: give out slots, compute new rows."""
+        self._batch_ids = list(self.input_batch.req_ids)
+        for req_id in self._slot_of.keys() - set(self._batch_ids):
+            self._release(req_id)
+        model = self.get_model()
+        for req_id in self._batch_ids:
+            if req_id not in self._slot_of:
+                self._slot_of[req_id] = slot = self._free_slots.pop()
+                params = self.requests[req_id].sampling_params
+                extra = (params and params.extra_args) or {}
+                model.slots.stage(slot, unpack(extra.get(EXTRA_ARG), model.embedding_dim))
+        model.slots.flush(model.deltas)
+
+    def _release(self, req_id: str) -> None:
+        slot = self._slot_of.pop(req_id, None)
+        if slot is not None:
+            self._free_slots.append(slot)
+            self._batch_ids = []
+
+    def _preprocess(
+        self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
+    ) -> tuple[Any, ...]:
+        # Only now is the order final: attention backends may reorder a batch after _update_states.
+        req_ids = self.input_batch.req_ids
+        scheduled = scheduler_output.num_scheduled_tokens
+        slots = np.array([self._slot_of[req_id] for req_id in req_ids])
+        counts = np.array([scheduled[req_id] for req_id in req_ids])
+        self.get_model().slots.point(slots, counts)
+        return super()._preprocess(scheduler_output, num_input_tokens, *args)
+
+
+class ConditionedCPURunner(ConditionedRunner, CPUModelRunner):
+    """CPUModelRunner is a GPUModelRunner too, so the method order puts ours before both."""

@@ -1,0 +1,64 @@
+"""The slot table: which row of deltas each token of the batch adds, and the rows themselves.
+
+Both runner adapters write it, the model's forward reads it. Its buffers are allocated once and
+never move, so that captured CUDA graphs stay valid. It knows neither vLLM nor what a delta means.
+
+Shapes: q injected layers, R slots (requests that may run at once), C hidden dimensions, N tokens
+of a step.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from model_ext.conditioning import Vector
+
+Deltas = Callable[[torch.Tensor], torch.Tensor]  # embeddings (n, D) -> (q, n, C)
+Ints = NDArray[np.integer]
+
+
+class SlotTable:
+    def __init__(
+        self,
+        layers: int,
+        rows: int,
+        hidden: int,
+        tokens: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.deltas = torch.zeros(layers, rows, hidden, dtype=dtype, device=device)  # (q, R, C)
+        self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device)  # (N,)
+        self._staged: dict[int, Vector | None] = {}
+        self._batch: tuple[bytes, bytes] = (b"", b"")
+
+    def stage(self, slot: int, embedding: Vector | None) -> None:
+        """Have `flush` fill the slot's row. None (an embedding unfit for use) injects nothing."""
+        self._staged[slot] = embedding
+
+    def flush(self, deltas: Deltas) -> None:
+        """Compute the rows of all requests that are new in this step, in one batch."""
+        if not self._staged:
+            return
+        blank = [slot for slot, embedding in self._staged.items() if embedding is None]
+        found = [(slot, e) for slot, e in self._staged.items() if e is not None]
+        self._staged.clear()
+        if blank:
+            self.deltas[:, blank] = 0
+        if found:
+            embeddings = torch.from_numpy(np.stack([e for _, e in found])).to(self.deltas.device)
+            self.deltas[:, [slot for slot, _ in found]] = deltas(embeddings).to(self.deltas.dtype)
+
+    def point(self, slots: Ints, counts: Ints) -> None:
+        """Point the step's tokens at their requests' slots: counts[i] tokens at slots[i], in order.
+
+        Nothing is written while the batch stays as it is, which is nearly every decoding step.
+        """
+        batch = (slots.tobytes(), counts.tobytes())
+        if batch == self._batch:
+            return
+        self._batch = batch
+        of_token = np.repeat(slots, counts).astype(np.int64, copy=False)
+        self.slot_of_token[: len(of_token)].copy_(torch.from_numpy(of_token))

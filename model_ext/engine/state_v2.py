@@ -1,0 +1,47 @@
+"""The adapter for vLLM's Model Runner V2, the default on GPUs: a model state.
+
+A request's state index is its slot. A preempted request comes back through `add_request`, so its
+row is computed anew and nothing has to be kept for it.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.config import VllmConfig
+from vllm.v1.core.sched.output import NewRequestData
+from vllm.v1.worker.gpu.input_batch import InputBatch
+from vllm.v1.worker.gpu.mm.encoder_cache import EncoderCache
+from vllm.v1.worker.gpu.model_states.default import DefaultModelState
+from vllm.v1.worker.gpu.states import RequestState
+
+from model_ext.conditioning import EXTRA_ARG, unpack
+from model_ext.engine.model import ImageBindLLMForCausalLM
+
+
+class ConditionedModelState(DefaultModelState):
+    def __init__(
+        self,
+        vllm_config: VllmConfig,
+        model: ImageBindLLMForCausalLM,
+        encoder_cache: EncoderCache | None,
+        device: torch.device,
+    ) -> None:
+        super().__init__(vllm_config, model, encoder_cache, device)
+        self.model: ImageBindLLMForCausalLM = model
+
+    def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
+        super().add_request(req_index, new_req_data)
+        params = new_req_data.sampling_params
+        extra = (params and params.extra_args) or {}
+        self.model.slots.stage(req_index, unpack(extra.get(EXTRA_ARG), self.model.embedding_dim))
+
+    def apply_staged_writes(self) -> None:
+        super().apply_staged_writes()
+        self.model.slots.flush(self.model.deltas)
+
+    def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
+        counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
+        self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)
+        # The model reads the persistent buffer itself, also while CUDA graphs are captured.
+        return super().prepare_inputs(input_batch, req_states)

@@ -1,0 +1,18 @@
+"""Workers that build our V1 runners: chosen for this model only, other models keep theirs."""
+
+from vllm.v1.worker.cpu_worker import CPUWorker
+from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+from vllm.v1.worker.gpu_worker import Worker
+
+from model_ext.engine.runner_v1 import ConditionedCPURunner, ConditionedRunner
+
+
+class ConditionedCPUWorker(CPUWorker):
+    def init_device(self) -> None:
+        super().init_device()  # names its runner's class in its body: replaced here
+        self.model_runner = ConditionedCPURunner(self.vllm_config, self.device)
+
+
+class ConditionedGPUWorker(Worker):
+    def _make_model_runner(self) -> GPUModelRunner:
+        return ConditionedRunner(self.vllm_config, self.device)
