@@ -1,0 +1,146 @@
+"""One encoder per modality: stem, trunk, head, and the postprocessor's logit scale.
+
+Knows how a modality's tokens are pooled. Does not know clips, devices or files.
+Shapes: B samples, E width, D embedding.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model_ext.imagebind.config import (
+    AudioConfig,
+    ImuConfig,
+    MapConfig,
+    PointConfig,
+    TextConfig,
+    TrunkConfig,
+    VisionConfig,
+)
+from model_ext.imagebind.point import PointTrunk
+from model_ext.imagebind.stems import ImuStem, PictureStem, TextStem, VisionStem
+from model_ext.imagebind.transformer import NORM_EPS, Transformer, init_weights
+
+# What a fresh model starts with; a released file brings its own. Vision has no scale.
+LOGIT_SCALES = {
+    "text": 1 / 0.07,
+    "audio": 20.0,
+    "depth": 5.0,
+    "thermal": 10.0,
+    "imu": 5.0,
+    "point": 1.0,
+}
+
+
+class Head(nn.Module):
+    """One pooled token (B, E) -> prenorm (B, D)."""
+
+    def __init__(self, width: int, embed_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=NORM_EPS)
+        self.proj = nn.Linear(width, embed_dim, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.proj(self.norm(x))
+        return out
+
+
+class Postprocessor(nn.Module):
+    """prenorm (B, D) -> post (B, D): unit length times min(exp(log_logit_scale), 100)."""
+
+    log_logit_scale: Tensor | None
+
+    def __init__(self, modality: str) -> None:
+        super().__init__()
+        if modality not in LOGIT_SCALES:
+            self.log_logit_scale = None
+            return
+        log_scale = torch.tensor(LOGIT_SCALES[modality]).log()
+        if modality == "text":  # the only scale that is trained
+            self.log_logit_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_logit_scale", log_scale)
+
+    def forward(self, prenorm: Tensor) -> Tensor:
+        unit = F.normalize(prenorm, dim=-1, eps=1e-12)
+        if self.log_logit_scale is None:
+            return unit
+        return unit * self.log_logit_scale.float().exp().clamp(max=100)
+
+
+class Encoder(nn.Module):
+    """vision, audio, depth, thermal, imu: the class token is pooled."""
+
+    def __init__(self, stem: nn.Module, trunk: Transformer, head: Head, post: Postprocessor):
+        super().__init__()
+        self.stem = stem
+        self.trunk = trunk
+        self.head = head
+        self.post = post
+
+    def forward(self, x: Tensor) -> Tensor:
+        """-> prenorm (B, D)"""
+        out: Tensor = self.head(self.trunk(self.stem(x))[:, 0])
+        return out
+
+
+class TextEncoder(Encoder):
+    """The token at the end mark is pooled: it has the highest id."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        tokens = self.trunk(self.stem(ids))
+        ends = tokens[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
+        out: Tensor = self.head(ends)
+        return out
+
+
+class PointEncoder(nn.Module):
+    def __init__(self, trunk: PointTrunk, head: Head, post: Postprocessor) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.head = head
+        self.post = post
+
+    def forward(self, points: Tensor) -> Tensor:
+        out: Tensor = self.head(self.trunk(points))
+        return out
+
+
+def build(modality: str, config: TrunkConfig, embed_dim: int) -> Encoder | PointEncoder:
+    """A fresh encoder, with starting values that can be trained."""
+    post = Postprocessor(modality)
+    encoder: Encoder | PointEncoder
+    if isinstance(config, PointConfig):
+        encoder = PointEncoder(PointTrunk(config), Head(config.projection, embed_dim), post)
+    else:
+        kind = TextEncoder if modality == "text" else Encoder
+        head = Head(config.width, embed_dim)
+        encoder = kind(_stem(config), _trunk(modality, config), head, post)
+    return encoder.apply(init_weights)
+
+
+def _stem(config: TrunkConfig) -> nn.Module:
+    match config:
+        case VisionConfig():
+            return VisionStem(config)
+        case TextConfig():
+            return TextStem(config)
+        case AudioConfig():
+            return PictureStem.for_audio(config)
+        case MapConfig():
+            return PictureStem.for_map(config)
+        case ImuConfig():
+            return ImuStem(config)
+    raise TypeError(f"no stem for {type(config).__name__}")
+
+
+def _trunk(modality: str, config: TrunkConfig) -> Transformer:
+    return Transformer(
+        config.width,
+        config.blocks,
+        config.heads,
+        config.mlp_ratio,
+        pre_norm=modality == "vision",
+        bias_kv=modality not in ("vision", "text"),
+        causal=modality == "text",
+    )

@@ -1,0 +1,125 @@
+"""The pre-norm transformer that all seven trunks share.
+
+Knows attention and MLP blocks. Does not know what the tokens stand for, nor how they are pooled.
+Shapes: B samples, L tokens, E width, H heads.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORM_EPS = 1e-6
+
+
+class Attention(nn.Module):
+    """Multi-head attention, optionally with one learned extra key and value (`bias_k`, `bias_v`).
+
+    The extra pair is appended after the projections and is the same for all samples.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        qkv_bias: bool = True,
+        bias_kv: bool = False,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        if bias_kv and causal:
+            raise ValueError("a causal mask over an extra key is not defined here")
+        self.heads = heads
+        self.causal = causal
+        self.qkv_proj = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.out_proj = nn.Linear(width, width)
+        self.bias_k = nn.Parameter(torch.zeros(1, 1, width)) if bias_kv else None
+        self.bias_v = nn.Parameter(torch.zeros(1, 1, width)) if bias_kv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, E) -> (B, L, E)"""
+        q, k, v = self.qkv_proj(x).chunk(3, dim=-1)
+        if self.bias_k is not None and self.bias_v is not None:
+            k = torch.cat([k, self.bias_k.to(k.dtype).expand(len(x), -1, -1)], dim=1)
+            v = torch.cat([v, self.bias_v.to(v.dtype).expand(len(x), -1, -1)], dim=1)
+        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return out
+
+
+class Mlp(nn.Module):
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))  # the exact (erf) GELU
+        return out
+
+
+class Block(nn.Module):
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        mlp_ratio: int,
+        *,
+        eps: float = NORM_EPS,
+        qkv_bias: bool = True,
+        bias_kv: bool = False,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(width, eps=eps)
+        self.attention = Attention(width, heads, qkv_bias=qkv_bias, bias_kv=bias_kv, causal=causal)
+        self.norm_2 = nn.LayerNorm(width, eps=eps)
+        self.mlp = Mlp(width, mlp_ratio * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_1(x))
+        out: Tensor = x + self.mlp(self.norm_2(x))
+        return out
+
+
+class Transformer(nn.Module):
+    """Blocks one after the other. No final norm: the head has it."""
+
+    def __init__(
+        self,
+        width: int,
+        blocks: int,
+        heads: int,
+        mlp_ratio: int,
+        *,
+        pre_norm: bool = False,
+        bias_kv: bool = False,
+        causal: bool = False,
+    ) -> None:
+        super().__init__()
+        self.pre_norm = nn.LayerNorm(width, eps=NORM_EPS) if pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(
+            Block(width, heads, mlp_ratio, bias_kv=bias_kv, causal=causal) for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, E) -> (B, L, E)"""
+        x = self.pre_norm(x)
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+def init_weights(module: nn.Module) -> None:
+    """Starting values for training from nothing; to be handed to `Module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    elif isinstance(module, Attention) and module.bias_k is not None:
+        assert module.bias_v is not None
+        nn.init.normal_(module.bias_k, std=0.02)
+        nn.init.normal_(module.bias_v, std=0.02)
