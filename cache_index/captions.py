@@ -1,0 +1,115 @@
+"""captions.jsonl: what each feature was made from, kept on disk and read line by line.
+
+Three million captions cost no memory: an array of offsets (itself memory-mapped) says where the
+line of each row begins. A line is a JSON object {"caption": ..., "id": ...}, both optional.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_index.errors import CacheError
+from cache_index.manifest import CAPTIONS, OFFSETS, REBUILD, Manifest
+
+MAX_LINE_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    caption: str | None = None
+    id: str | None = None
+
+
+class Captions:
+    """Read access; a missing caption file gives empty captions."""
+
+    def __init__(self, file: int | None, offsets: NDArray[np.int64], path: Path) -> None:
+        self._file = file  # a descriptor: pread needs no lock
+        self._offsets = offsets  # (N + 1,)
+        self._path = path
+
+    @classmethod
+    def open(cls, folder: Path, manifest: Manifest) -> "Captions":
+        path = folder / CAPTIONS
+        if CAPTIONS not in manifest.files:
+            return cls(None, np.zeros(0, dtype=np.int64), path)
+        try:
+            offsets = np.load(folder / OFFSETS, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise CacheError(f"{folder / OFFSETS}: not a readable .npy file ({error})") from None
+        end = manifest.files[CAPTIONS].bytes
+        if (
+            offsets.dtype != np.int64
+            or offsets.shape != (manifest.count + 1,)
+            or offsets[-1] != end
+        ):
+            raise CacheError(f"{folder / OFFSETS}: does not belong to {CAPTIONS}; {REBUILD}")
+        return cls(os.open(path, os.O_RDONLY), offsets, path)
+
+    def __getitem__(self, row: int) -> Caption:
+        if self._file is None:
+            return Caption()
+        start, end = int(self._offsets[row]), int(self._offsets[row + 1])
+        if not 0 <= end - start <= MAX_LINE_BYTES:
+            raise CacheError(f"{self._path}: line {row + 1} is {end - start} bytes; {REBUILD}")
+        return parse(os.pread(self._file, end - start, start), self._path, row + 1)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def read_captions(path: Path) -> Iterator[Caption]:
+    """From a text file (one caption a line) or .jsonl (strings or {"caption", "id"} objects)."""
+    try:
+        with path.open("rb") as file:
+            number = 0
+            while line := file.readline(MAX_LINE_BYTES + 1):
+                number += 1
+                if len(line) > MAX_LINE_BYTES:
+                    raise CacheError(f"{path}: line {number} is longer than {MAX_LINE_BYTES} bytes")
+                if path.suffix == ".jsonl":
+                    yield parse(line, path, number)
+                else:
+                    yield Caption(caption=line.decode(errors="replace").rstrip("\r\n"))
+    except OSError as error:
+        raise CacheError(f"{path}: {error.strerror}") from None
+
+
+def write_captions(folder: Path, captions: Iterable[Caption], count: int, source: Path) -> None:
+    """Both files, one line a row; a number of captions other than `count` is an error."""
+    offsets = np.zeros(count + 1, dtype=np.int64)
+    row = 0
+    with (folder / CAPTIONS).open("wb") as file:
+        for row, caption in enumerate(captions, start=1):
+            if row > count:
+                break
+            fields = {"caption": caption.caption, "id": caption.id}
+            text = json.dumps(
+                {k: v for k, v in fields.items() if v is not None}, ensure_ascii=False
+            )
+            offsets[row] = offsets[row - 1] + file.write(text.encode() + b"\n")
+    if row != count:
+        at_least = "more than " if row > count else ""
+        raise CacheError(f"{source}: {at_least}{min(row, count)} captions for {count} features")
+    np.save(folder / OFFSETS, offsets)
+
+
+def parse(line: bytes, path: Path, number: int) -> Caption:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        raise CacheError(f"{path}: line {number} is not JSON") from None
+    if isinstance(value, str):
+        return Caption(caption=value)
+    if isinstance(value, dict):
+        caption, own_id = value.get("caption"), value.get("id")
+        if isinstance(caption, str | None) and isinstance(own_id, str | int | None):
+            return Caption(caption, None if own_id is None else str(own_id))
+    raise CacheError(f'{path}: line {number} must be a string or an object with "caption" and "id"')

@@ -1,0 +1,33 @@
+"""The only lines that need a GPU: FAISS's own copy of an index to the first one.
+
+A GPU index answers like its CPU original, but gives no vectors back by id (we keep them ourselves)
+and is not safe to call from two threads (one owner thread per index).
+"""
+
+import logging
+from typing import Any
+
+import faiss
+
+logger = logging.getLogger(__name__)
+
+ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
+
+
+def place(index: Any) -> Any:
+    """The index on the first GPU if there is one that takes it, otherwise the same index."""
+    if faiss.get_num_gpus() == 0:
+        return index
+    if not isinstance(index, ON_GPU):
+        logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
+        return index
+    options = faiss.GpuClonerOptions()
+    options.useFloat16 = True  # half the memory; scores are still summed in float32
+    resources = faiss.StandardGpuResources()
+    try:
+        placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)
+    except RuntimeError as error:  # out of device memory, or a kind that this build lacks
+        logger.warning("the index does not fit on the GPU, searching on the CPU: %s", error)
+        return index
+    placed.referenced_objects = [resources]  # must outlive the index; FAISS does not hold it
+    return placed

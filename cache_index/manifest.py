@@ -1,0 +1,138 @@
+"""manifest.json: what a cache folder holds and how to search it, with the sha256 of every file.
+
+A cache is data from somewhere else. Nothing in it is parsed (least of all by FAISS, whose reader
+trusts its input) before its bytes are the ones that the manifest promises. Knows no FAISS.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cache_index.enhance import CacheParams
+from cache_index.errors import CacheError
+
+MANIFEST = "manifest.json"
+INDEX: Final = "index.faiss"
+VECTORS: Final = "vectors.npy"
+CAPTIONS: Final = "captions.jsonl"
+OFFSETS: Final = "captions.offsets.npy"
+
+MAX_MANIFEST_BYTES = 1 << 20
+REBUILD = "build the cache again or fetch an intact copy"
+
+FileName = Literal["index.faiss", "vectors.npy", "captions.jsonl", "captions.offsets.npy"]
+SearchParameter = Literal["nprobe"]  # FAISS's own names
+Encoder = Mapping[str, Any]
+
+
+class FileEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Recall(BaseModel):
+    """Share of the exact top `at` that this index finds, on queries that tuning did not see."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: Annotated[int, Field(ge=1)]
+    value: Annotated[float, Field(ge=0, le=1)]
+    queries: Annotated[int, Field(ge=1)]
+
+
+class Manifest(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    count: Annotated[int, Field(ge=1)]
+    dimension: Annotated[int, Field(ge=1, le=65536)]
+    metric: Literal["inner_product"] = "inner_product"
+    kind: str  # FAISS's factory string, such as "Flat" or "IVF1024,Flat"
+    vector_dtype: Literal["float32", "float16"]
+    search: dict[SearchParameter, Annotated[float, Field(ge=1)]] = {}
+    encoder: dict[str, Any] = {}  # provenance of the features, such as the weights' sha256
+    recall: Recall | None = None
+    defaults: CacheParams = CacheParams()
+    files: dict[FileName, FileEntry]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_MANIFEST_BYTES + 1)
+    except OSError as error:
+        raise CacheError(
+            f"{path}: {error.strerror}; a cache is a folder written by `bindserve cache build`"
+        ) from None
+    if len(text) > MAX_MANIFEST_BYTES:
+        raise CacheError(f"{path}: larger than {MAX_MANIFEST_BYTES} bytes; {REBUILD}")
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise CacheError(f"{path}: {key}: {first['msg']}; {REBUILD}") from None
+    required = {INDEX, VECTORS}
+    if absent := required - manifest.files.keys():
+        raise CacheError(f"{path}: lists no {' and no '.join(sorted(absent))}; {REBUILD}")
+    if (CAPTIONS in manifest.files) != (OFFSETS in manifest.files):
+        raise CacheError(f"{path}: lists only one of {CAPTIONS} and {OFFSETS}; {REBUILD}")
+    return manifest
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n")
+
+
+def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
+    """Every listed file is there in its size; `verify` also reads it all for its sha256."""
+    for name, entry in manifest.files.items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise CacheError(f"{path}: {error.strerror}; {REBUILD}") from None
+        if size != entry.bytes:
+            raise CacheError(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes}; {REBUILD}")
+    for name, entry in manifest.files.items() if verify else ():
+        if sha256(folder / name) != entry.sha256:
+            raise CacheError(f"{folder / name}: its sha256 is not the one in {MANIFEST}; {REBUILD}")
+
+
+def check_encoder(folder: Path, manifest: Manifest, expected: Encoder) -> None:
+    """Refuse features of another encoder: their space has nothing to do with the model's."""
+    for key, value in expected.items():
+        if key not in manifest.encoder:
+            raise CacheError(
+                f"{folder / MANIFEST}: does not say which encoder its features come from "
+                f"(no encoder.{key}); build the cache again with the model's own encoder"
+            )
+        if manifest.encoder[key] != value:
+            raise CacheError(
+                f"{folder / MANIFEST}: built with another encoder: {key} is "
+                f"{manifest.encoder[key]!r}, the model's is {value!r}; "
+                "build the cache again with the model's own encoder"
+            )
+
+
+def describe_file(path: Path, advance: Callable[[int], object] | None = None) -> FileEntry:
+    return FileEntry(bytes=path.stat().st_size, sha256=sha256(path, advance))
+
+
+def sha256(path: Path, advance: Callable[[int], object] | None = None) -> str:
+    """Streamed; `advance` is told the bytes of each step."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        while block := file.read(1 << 22):
+            digest.update(block)
+            if advance:
+                advance(len(block))
+    return digest.hexdigest()

@@ -1,0 +1,53 @@
+"""Reading a FAISS index file with as little trust as FAISS allows.
+
+FAISS's reader takes sizes from the file and has had memory-corrupting bugs, so the kind is checked
+against the few that we know, sizes are limited by the file's own, and whatever it raises becomes a
+CacheError that names the file.
+"""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import faiss
+
+from cache_index.errors import CacheError
+from cache_index.manifest import REBUILD
+
+# The first four bytes of a file -> what they stand for; every other kind is refused unread.
+KINDS = {
+    b"IxFI": "Flat",
+    b"IwFl": "IVF,Flat",
+    b"IwSq": "IVF,SQ",
+    b"IwPQ": "IVF,PQ",
+}
+FOREIGN = "not a FAISS index of a supported kind (Flat, IVF-Flat, IVF-SQ, IVF-PQ)"
+
+_limit = threading.Lock()  # the limit is one variable of the whole process
+
+
+def read_index(path: Path) -> Any:
+    """Any of KINDS with inner product, else CacheError."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            kind = file.read(4)
+    except OSError as error:
+        raise CacheError(f"{path}: {error.strerror}; {REBUILD}") from None
+    if kind not in KINDS:
+        raise CacheError(f"{path}: {FOREIGN}; {REBUILD}")
+    with _limit:
+        before = faiss.get_deserialization_vector_byte_limit()
+        faiss.set_deserialization_vector_byte_limit(size)  # no part is larger than the whole
+        try:
+            index = faiss.read_index(str(path))
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).splitlines()[0][:200]
+            raise CacheError(f"{path}: corrupt or truncated ({reason}); {REBUILD}") from None
+        finally:
+            faiss.set_deserialization_vector_byte_limit(before)
+    if index.metric_type != faiss.METRIC_INNER_PRODUCT:
+        raise CacheError(
+            f"{path}: its metric is not inner product; build it again with that metric"
+        )
+    return index

@@ -1,0 +1,77 @@
+"""A small cache of one's own, and the fixtures' two indexes imported as caches."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_index.build import build_from_features, import_index
+from cache_index.enhance import Array
+from cache_index.index import CacheIndex
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+COUNT, DIMENSION = 400, 24
+ENCODER = {"sha256": "e" * 64, "name": "tiny"}
+
+
+@pytest.fixture(scope="session")
+def features() -> Array:
+    """(400, 24) unit vectors around 8 centers."""
+    rng = np.random.default_rng(7)
+    centers = rng.standard_normal((8, DIMENSION))
+    rows = centers[rng.integers(8, size=COUNT)] + 0.7 * rng.standard_normal((COUNT, DIMENSION))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def queries(features: Array) -> Array:
+    """(6, 24), none of unit length."""
+    rng = np.random.default_rng(8)
+    rows = features[:6] + 0.2 * rng.standard_normal((6, DIMENSION))
+    return (rows * rng.uniform(0.3, 2, (6, 1))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def sources(features: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with features.npy and captions.jsonl."""
+    folder = tmp_path_factory.mktemp("sources")
+    np.save(folder / "features.npy", features)
+    lines = [f'{{"caption": "picture {i} ☔", "id": "id-{i}"}}' for i in range(COUNT)]
+    (folder / "captions.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture
+def folder(sources: Path, tmp_path: Path) -> Path:
+    """A cache folder of one's own to damage."""
+    build_from_features(
+        sources / "features.npy",
+        tmp_path / "cache",
+        captions=sources / "captions.jsonl",
+        encoder=ENCODER,
+        progress=False,
+    )
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def index(folder: Path) -> Iterator[CacheIndex]:
+    opened = CacheIndex.open(folder)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CacheIndex]:
+    """The fixtures' knn.index or knn-ivf.index, imported as a cache."""
+    opened: dict[str, CacheIndex] = {}
+
+    def get(name: str) -> CacheIndex:
+        if name not in opened:
+            out = tmp_path_factory.mktemp("released") / name
+            import_index(FIXTURES / "tiny" / name, out, progress=False)
+            opened[name] = CacheIndex.open(out)
+        return opened[name]
+
+    return get

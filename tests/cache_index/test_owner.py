@@ -1,0 +1,149 @@
+"""One thread, many callers: same answers, no waiting for a full batch, refusals at once."""
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+
+import numpy as np
+import pytest
+
+from cache_index.enhance import Array, CacheParams
+from cache_index.errors import CacheBusy, CacheClosed, CacheError, QueryError
+from cache_index.index import CacheIndex, Enhanced
+from cache_index.owner import EnhancedRow, IndexOwner
+
+
+class Gated:
+    """An index whose searches wait for `gate`; notes batch sizes and the searching threads."""
+
+    def __init__(self, index: CacheIndex) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self.dimension = index.dimension
+        self._index = index
+
+    def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:
+        self.batches.append(len(queries))
+        self.threads.add(threading.get_ident())
+        self.entered.release()
+        assert self.gate.wait(20)
+        return self._index.enhance(queries, params)
+
+
+@pytest.fixture
+def gated(index: CacheIndex) -> Gated:
+    return Gated(index)
+
+
+@pytest.fixture
+def owner(gated: Gated) -> Iterator[IndexOwner]:
+    owner = IndexOwner(gated, max_batch=4, max_waiting=6)  # type: ignore[arg-type]
+    yield owner
+    gated.gate.set()
+    owner.close()
+
+
+async def test_many_concurrent_callers_get_their_own_answer(
+    index: CacheIndex, queries: Array
+) -> None:
+    owner = IndexOwner(index, max_batch=8)
+    jobs = [
+        (queries[i % 6], CacheParams(top_k=1 + i % 12, weight=(i % 5) / 4, inverse_temperature=i))
+        for i in range(200)
+    ]
+    rows = await asyncio.gather(*(owner.enhance(query, params) for query, params in jobs))
+    owner.close()
+    for (query, params), row in zip(jobs, rows, strict=True):
+        alone = index.enhance(query[None], [params])
+        np.testing.assert_allclose(row.vector, alone.vectors[0], atol=1e-6)
+        assert np.array_equal(row.ids, alone.neighbors.ids[0])
+        np.testing.assert_allclose(row.similarity, alone.neighbors.similarity[0], atol=1e-6)
+
+
+def test_who_waits_shares_a_batch_and_nobody_waits_for_one(
+    owner: IndexOwner, gated: Gated, queries: Array
+) -> None:
+    futures = [owner.submit(queries[0], CacheParams())]
+    gated.entered.acquire()  # it went alone, at once
+    futures += [owner.submit(queries[i], CacheParams()) for i in range(6)]
+    gated.gate.set()
+    for future in futures:
+        assert future.result(20).vector.shape == queries[0].shape
+    assert gated.batches == [1, 4, 2]
+    assert len(gated.threads) == 1
+    assert threading.get_ident() not in gated.threads
+
+
+def test_a_full_queue_refuses_at_once(owner: IndexOwner, gated: Gated, queries: Array) -> None:
+    futures = [owner.submit(queries[0], CacheParams())]
+    gated.entered.acquire()
+    futures += [owner.submit(queries[0], CacheParams()) for _ in range(6)]
+    with pytest.raises(CacheBusy, match="6 requests are waiting"):
+        owner.submit(queries[0], CacheParams())
+    gated.gate.set()
+    assert all(future.result(20) for future in futures)
+    assert owner.submit(queries[0], CacheParams()).result(20)
+
+
+async def test_a_cancelled_caller_is_dropped(
+    owner: IndexOwner, gated: Gated, queries: Array
+) -> None:
+    first = asyncio.create_task(owner.enhance(queries[0], CacheParams()))
+    await asyncio.to_thread(gated.entered.acquire)
+    waiting = [asyncio.create_task(owner.enhance(queries[i], CacheParams())) for i in range(3)]
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    await asyncio.sleep(0)
+    gated.gate.set()
+    await asyncio.gather(first, waiting[0], waiting[2])
+    assert gated.batches == [1, 2]
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[1]
+
+
+async def test_a_caller_cancelled_while_searching_harms_nobody(
+    owner: IndexOwner, gated: Gated, queries: Array
+) -> None:
+    task = asyncio.create_task(owner.enhance(queries[0], CacheParams()))
+    await asyncio.to_thread(gated.entered.acquire)
+    task.cancel()
+    gated.gate.set()
+    assert isinstance(await owner.enhance(queries[1], CacheParams()), EnhancedRow)
+
+
+@pytest.mark.parametrize("wrong", [np.ones(3, np.float32), np.full(24, np.nan, np.float32)])
+async def test_a_bad_query_fails_alone(owner: IndexOwner, gated: Gated, wrong: Array) -> None:
+    gated.gate.set()
+    good = owner.submit(np.ones(24, np.float32), CacheParams())
+    with pytest.raises(QueryError):
+        await owner.enhance(wrong, CacheParams())
+    assert good.result(20)
+
+
+def test_a_failing_batch_does_not_end_the_thread(
+    index: CacheIndex, queries: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = IndexOwner(index)
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheIndex, "gather", lambda *_: 1 / 0)
+        with pytest.raises(CacheError, match="ZeroDivisionError"):
+            owner.submit(queries[0], CacheParams()).result(20)
+    assert owner.submit(queries[0], CacheParams()).result(20)
+    owner.close()
+
+
+def test_close_answers_who_waits_and_refuses_who_comes(
+    owner: IndexOwner, gated: Gated, queries: Array
+) -> None:
+    futures: list[Future[EnhancedRow]] = [owner.submit(queries[0], CacheParams())]
+    gated.entered.acquire()
+    futures += [owner.submit(queries[i], CacheParams()) for i in range(6)]
+    gated.gate.set()
+    owner.close()
+    assert all(future.done() and future.result() for future in futures)
+    with pytest.raises(CacheClosed):
+        owner.submit(queries[0], CacheParams())
+    owner.close()  # twice is harmless
