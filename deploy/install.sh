@@ -3,7 +3,8 @@
 #
 #   deploy/install.sh VENV [EXTRA...]        e.g. deploy/install.sh .venv test
 #
-# BINDSERVE_DEVICE=cpu|gpu overrides the choice between CPU and GPU packages.
+# BINDSERVE_DEVICE=cpu|gpu overrides the choice between CPU and GPU packages;
+# BINDSERVE_VENV_OPTIONS goes to `python -m venv`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:?usage: deploy/install.sh VENV [EXTRA...]}; shift
@@ -15,7 +16,7 @@ stamp="$venv/.bindserve-$extras"
 if [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! "$0" -nt "$stamp" ]; then exit 0; fi
 
 echo "Installing bindserve[$extras] into $venv"
-[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
+[ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv ${BINDSERVE_VENV_OPTIONS:-} "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
 pip install -U 'pip>=25'
 constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT

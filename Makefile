@@ -1,0 +1,24 @@
+# Everything a newcomer needs. CPU or GPU packages are chosen by deploy/install.sh.
+VENV ?= .venv
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: help install demo test lint clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+install:  ## make the virtual environment (.venv)
+	@deploy/install.sh $(VENV)
+
+demo: install  ## serve the embedded demo model and ask it a first question
+	@bindserve demo
+
+test:  ## run all the checks: format, lint, types, tests
+	@deploy/install.sh $(VENV) test
+	ruff format --check .
+	ruff check .
+	mypy
+	python -m pytest
+
+clean:  ## remove what the above made
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
