@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 from vllm.config import VllmConfig
+from vllm.logger import init_logger
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from model_ext.conditioning import EXTRA_ARG, unpack
+
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only what is logged below its own name
 
 
 class ConditionedRunner(GPUModelRunner):
@@ -23,6 +26,7 @@ class ConditionedRunner(GPUModelRunner):
         self._slot_of: dict[str, int] = {}
         self._free_slots = list(range(self.max_num_reqs))
         self._batch_ids: list[str] = []
+        logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
         # Before the update: an aborted request may come back under its id in this very step.

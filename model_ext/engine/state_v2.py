@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from vllm.config import VllmConfig
+from vllm.logger import init_logger
 from vllm.v1.core.sched.output import NewRequestData
 from vllm.v1.worker.gpu.input_batch import InputBatch
 from vllm.v1.worker.gpu.mm.encoder_cache import EncoderCache
@@ -17,6 +18,8 @@ from vllm.v1.worker.gpu.states import RequestState
 
 from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.model import ImageBindLLMForCausalLM
+
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only what is logged below its own name
 
 
 class ConditionedModelState(DefaultModelState):
@@ -29,6 +32,7 @@ class ConditionedModelState(DefaultModelState):
     ) -> None:
         super().__init__(vllm_config, model, encoder_cache, device)
         self.model: ImageBindLLMForCausalLM = model
+        logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
         super().add_request(req_index, new_req_data)

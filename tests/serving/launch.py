@@ -1,0 +1,100 @@
+"""Start real servers on the fixtures' models, on either of vLLM's runners, and talk to them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import pytest
+
+TESTS = Path(__file__).parents[1]
+FIXTURES = TESTS / "fixtures"
+Runner = Literal["v1", "v2"]
+
+# Whole distributions over the vocabulary of 512, and prompts of several blocks.
+FLAGS = [
+    *("--enforce-eager", "--dtype=float32", "--block-size=32", "--max-model-len=512"),
+    *("--max-logprobs=512", "--enable-prompt-tokens-details", "--max-num-seqs=64"),
+    "--kv-cache-memory-bytes=268435456",
+]
+
+
+@dataclass(frozen=True)
+class Server:
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def post(self, path: str, body: object, **options: object) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", json=body, timeout=300, **options)  # type: ignore[arg-type]
+
+    def chat(self, **request: object) -> dict[str, object]:
+        response = self.post("/v1/chat/completions", {"model": "any", **request})
+        assert response.status_code == 200, response.text
+        body: dict[str, object] = response.json()
+        return body
+
+
+def v2_environment() -> dict[str, str]:
+    """What makes vLLM choose its V2 runner on a machine without a GPU: see tests/triton_cpu."""
+    return {
+        "PYTHONPATH": str(TESTS / "triton_cpu"),
+        "TRITON_INTERPRET": "1",
+        "VLLM_USE_V2_MODEL_RUNNER": "1",
+    }
+
+
+@contextmanager
+def serve(model: Path, log: Path, *options: str, runner: Runner = "v1") -> Iterator[Server]:
+    port = free_port()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment |= v2_environment() if runner == "v2" else {}
+    command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
+    command += ["--served-model-name=any", *options, "--", *FLAGS]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+    server = Server(f"http://127.0.0.1:{port}", log, process)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until_ready(server: Server, seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            break
+        try:
+            if httpx.get(f"{server.url}/ready", timeout=5).status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.5)
+    pytest.fail(f"the server did not come up:\n{server.log.read_text()[-8000:]}")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def golden_index() -> dict[str, object]:
+    index: dict[str, object] = json.loads((FIXTURES / "golden" / "index.json").read_text())
+    return index
