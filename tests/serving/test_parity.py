@@ -1,6 +1,6 @@
-"""The served model is the released model: greedy ids and log-probabilities of every golden, over HTTP.
+"""The served model is the released model: greedy ids and log-probabilities of all goldens.
 
-Once on vLLM's V1 runner and once on its V2 runner, the default on GPUs.
+Over HTTP, once on vLLM's V1 runner and once on its V2 runner, the default on GPUs.
 """
 
 from collections.abc import Iterator
