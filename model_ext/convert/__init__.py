@@ -1,0 +1,1 @@
+"""From released checkpoints (torch files) to the one folder that is served (safetensors)."""

@@ -1,0 +1,155 @@
+"""Read an ImageBind-LLM adapter: bind network, gates, queries, and in the finetune phase LoRA,
+biases and norms. Knows the base LLaMA only by its sizes.
+
+Letters, beside those of `llama.py`: D embedding, W bind network's inner width, q injected layers,
+r LoRA rank.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from model_ext.convert.errors import ConvertError
+from model_ext.convert.llama import LlamaSizes
+from model_ext.convert.pickles import Tensors, open_pickle
+from model_ext.convert.rotary import rotate_half_rows
+from model_ext.convert.table import Row, check, expand
+from model_ext.convert.tensors import LazyTensor, stored
+
+BLOCKS = 3  # of the bind network; every release has as many
+
+BIND_ROWS = (
+    Row("image_bind_proj.weight", "C D", "bind.proj.weight"),
+    Row("image_bind_proj.bias", "C", "bind.proj.bias"),
+    Row("image_bind_norm_{j}.weight", "C", "bind.blocks.{k}.norm.weight"),
+    Row("image_bind_f1_{j}.weight", "W C", "bind.blocks.{k}.gate_proj.weight"),
+    Row("image_bind_f2_{j}.weight", "C W", "bind.blocks.{k}.down_proj.weight"),
+    Row("image_bind_f3_{j}.weight", "W C", "bind.blocks.{k}.up_proj.weight"),
+)
+LEGACY_ROWS = (
+    Row("image_bind_norm_{j}.bias", "C", "bind.blocks.{k}.norm.bias"),
+    Row("image_bind_f1_{j}.bias", "W", "bind.blocks.{k}.gate_proj.bias"),
+    Row("image_bind_f2_{j}.bias", "C", "bind.blocks.{k}.down_proj.bias"),
+    Row("image_bind_f3_{j}.bias", "W", "bind.blocks.{k}.up_proj.bias"),
+)
+INJECTION_ROWS = (
+    Row("prefix_query.weight", "q C", "injection.query"),
+    Row("llama.layers.{i}.attention.gate", "1 H 1 1", "injection.gate.{i}"),
+)
+NORM_ROWS = (
+    Row("llama.layers.{i}.attention_norm.weight", "C", "model.layers.{i}.input_layernorm.weight"),
+    Row(
+        "llama.layers.{i}.ffn_norm.weight", "C", "model.layers.{i}.post_attention_layernorm.weight"
+    ),
+    Row("llama.norm.weight", "C", "model.norm.weight"),
+)
+MAPS = (  # released name, input letter, output letter, our name
+    ("attention.{}wq", "C", "Q", "self_attn.q_proj"),
+    ("attention.{}wk", "C", "K", "self_attn.k_proj"),
+    ("attention.{}wv", "C", "K", "self_attn.v_proj"),
+    ("attention.{}wo", "Q", "C", "self_attn.o_proj"),
+    ("feed_forward.{}w1", "C", "F", "mlp.gate_proj"),
+    ("feed_forward.{}w2", "F", "C", "mlp.down_proj"),
+    ("feed_forward.{}w3", "C", "F", "mlp.up_proj"),
+)
+WITHOUT_BIAS = ("self_attn.k_proj", "self_attn.v_proj")
+BIAS_ROWS = tuple(
+    Row(f"llama.layers.{{i}}.{name.format('')}.bias", out, f"model.layers.{{i}}.{ours}.bias")
+    for name, _, out, ours in MAPS
+    if ours not in WITHOUT_BIAS
+)
+LORA_ROWS = tuple(
+    row
+    for name, into, out, ours in MAPS
+    for row in (
+        Row(
+            f"llama.layers.{{i}}.{name.format('lora_')}_l1.weight",
+            f"r {into}",
+            f"model.layers.{{i}}.{ours}.lora_a",
+        ),
+        Row(
+            f"llama.layers.{{i}}.{name.format('lora_')}_l2.weight",
+            f"{out} r",
+            f"model.layers.{{i}}.{ours}.lora_b",
+        ),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """Tensors by our names; those of one layer are not stacked yet. Rows are in rotate-half order.
+
+    Beside the names of the model's folder: `injection.gate.{i}` for every layer, and
+    `<map>.lora_a` / `<map>.lora_b`, which are merged into `<map>.weight`.
+    """
+
+    path: Path
+    stage: Literal["pretrain", "finetune"]
+    legacy: bool
+    sizes: dict[str, int]  # letters; r is 0 without LoRA
+    tensors: dict[str, LazyTensor]
+
+
+def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
+    """A finetune, pretrain or legacy adapter, converted or as a training run saved it."""
+    found = {name: stored(name, value) for name, value in _filter(path).items()}
+    finetune = any("lora" in name for name in found)
+    legacy = "image_bind_norm_1.bias" in found
+    sizes = {
+        **llama.letters,
+        "J": BLOCKS,
+        "D": _size(path, found, "image_bind_proj.weight", 1),
+        "W": _size(path, found, "image_bind_f1_1.weight", 0),
+        "q": _size(path, found, "prefix_query.weight", 0),
+        "r": 0,
+    }
+    if not 0 < sizes["q"] <= sizes["L"]:
+        raise ConvertError(
+            f"{path}: prefix_query.weight has {sizes['q']} rows for a LLaMA of {sizes['L']} layers"
+        )
+    rows: tuple[Row, ...] = BIND_ROWS + INJECTION_ROWS + NORM_ROWS
+    if legacy:
+        rows += LEGACY_ROWS
+    if finetune:
+        sizes["r"] = _size(path, found, "llama.layers.0.attention.lora_wq_l1.weight", 0)
+        rows += BIAS_ROWS + LORA_ROWS
+    expected = expand(rows, sizes)
+    check(expected, found, path)
+    tensors = {
+        target: _reorder(replace(found[name], name=target), llama.head_dim)
+        for name, (target, _) in expected.items()
+    }
+    return Adapter(path, "finetune" if finetune else "pretrain", legacy, sizes, tensors)
+
+
+def _filter(path: Path) -> Tensors:
+    """Old spelling to new; and what a training checkpoint holds beside the adapter is dropped."""
+    kept = {}
+    for name, value in open_pickle(path).items():
+        name = name.replace("llma", "llama")
+        trained = any(word in name for word in ("bias", "gate", "lora", "norm"))
+        if (
+            name.startswith("image_bind.")  # the encoder
+            or (name.startswith("llama.") and not trained)  # the base's matrices
+            or name.startswith("prefix_projector_norm.")  # of an older model
+        ):
+            continue
+        if name in kept:
+            raise ConvertError(f"{path}: {name} is there twice, in the old spelling too")
+        kept[name] = value
+    return kept
+
+
+def _size(path: Path, found: dict[str, LazyTensor], name: str, axis: int) -> int:
+    if name not in found:
+        raise ConvertError(f"{path}: missing {name}; is it an ImageBind-LLM adapter?")
+    if len(found[name].shape) != 2:
+        raise ConvertError(f"{path}: {name} has shape {found[name].shape}, expected a matrix")
+    return found[name].shape[axis]
+
+
+def _reorder(lazy: LazyTensor, head_dim: int) -> LazyTensor:
+    rotary = lazy.name.endswith(("q_proj.bias", "q_proj.lora_b", "k_proj.lora_b"))
+    return lazy.then(partial(rotate_half_rows, head_dim=head_dim)) if rotary else lazy

@@ -1,0 +1,5 @@
+"""The one error of conversion."""
+
+
+class ConvertError(ValueError):
+    """A source that cannot be converted; the message names the file, and the tensor or key."""

@@ -1,0 +1,84 @@
+"""A base LLaMA, whatever folder layout it came in: its sizes, and its tensors by our names.
+
+Query and key rows are in rotate-half order here. Knows nothing of the adapter.
+
+Letters: C hidden, F feed-forward, V vocabulary, Q query width (H*d), K key and value width (KV*d).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_ext.convert.table import Row
+from model_ext.convert.tensors import LazyTensor
+
+LLAMA_ROWS = (
+    Row("tok_embeddings.weight", "V C", "model.embed_tokens.weight"),
+    Row("layers.{i}.attention.wq.weight", "Q C", "model.layers.{i}.self_attn.q_proj.weight"),
+    Row("layers.{i}.attention.wk.weight", "K C", "model.layers.{i}.self_attn.k_proj.weight"),
+    Row("layers.{i}.attention.wv.weight", "K C", "model.layers.{i}.self_attn.v_proj.weight"),
+    Row("layers.{i}.attention.wo.weight", "C Q", "model.layers.{i}.self_attn.o_proj.weight"),
+    Row("layers.{i}.feed_forward.w1.weight", "F C", "model.layers.{i}.mlp.gate_proj.weight"),
+    Row("layers.{i}.feed_forward.w2.weight", "C F", "model.layers.{i}.mlp.down_proj.weight"),
+    Row("layers.{i}.feed_forward.w3.weight", "F C", "model.layers.{i}.mlp.up_proj.weight"),
+    Row("layers.{i}.attention_norm.weight", "C", "model.layers.{i}.input_layernorm.weight"),
+    Row("layers.{i}.ffn_norm.weight", "C", "model.layers.{i}.post_attention_layernorm.weight"),
+    Row("norm.weight", "C", "model.norm.weight"),
+    Row("output.weight", "V C", "lm_head.weight"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LlamaSizes:
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    vocab_size: int
+    rms_norm_eps: float
+    rope_parameters: Mapping[str, Any]
+    max_position_embeddings: int
+    tie_word_embeddings: bool = False
+    head_dim: int
+
+    @property
+    def letters(self) -> dict[str, int]:
+        return {
+            "C": self.hidden_size,
+            "F": self.intermediate_size,
+            "H": self.num_attention_heads,
+            "K": self.num_key_value_heads * self.head_dim,
+            "L": self.num_hidden_layers,
+            "Q": self.num_attention_heads * self.head_dim,
+            "V": self.vocab_size,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Llama:
+    sizes: LlamaSizes
+    tensors: dict[str, LazyTensor]  # by our names, in the order of the table
+    files: tuple[Path, ...]  # everything that was read
+
+    @property
+    def folder(self) -> Path:
+        return self.files[0].parent
+
+    def norms(self) -> dict[str, LazyTensor]:
+        return {name: lazy for name, lazy in self.tensors.items() if "norm" in name}
+
+    def fingerprint(self) -> str:
+        """Tells two bases of the same shape apart, whatever their file layout: a sha256."""
+        digest = hashlib.sha256()
+        marks = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]
+        for name in marks:
+            tensor = self.tensors[name].read()
+            few = (tensor if tensor.ndim == 1 else tensor[:16]).float().contiguous()
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(few.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,133 @@
+"""Read a LLaMA as Meta released it: params.json and consolidated.*.pth, one file a shard."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_ext.convert.errors import ConvertError
+from model_ext.convert.json_file import read_json
+from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
+from model_ext.convert.pickles import Tensors, open_pickle
+from model_ext.convert.rotary import rotate_half_rows
+from model_ext.convert.table import check, expand
+from model_ext.convert.tensors import LazyTensor, stored
+
+KNOWN_PARAMS = {
+    *(
+        "dim",
+        "n_layers",
+        "n_heads",
+        "n_kv_heads",
+        "multiple_of",
+        "ffn_dim_multiplier",
+        "vocab_size",
+    ),
+    *("norm_eps", "rope_theta", "max_seq_len", "max_batch_size"),
+}
+CONTEXT = 2048  # positions of LLaMA's own training; params.json does not tell
+
+
+def open_meta(folder: Path, delta: Path | None = None) -> Llama:
+    """`delta` is a folder of the same layout whose values are added to the base's."""
+    found, shards = _open_shards(folder)
+    sizes = _sizes(folder / "params.json", found)
+    check(expand(LLAMA_ROWS, sizes.letters), found, folder)
+    files = [folder / "params.json", *shards]
+    if delta is not None:
+        changes, delta_shards = _open_shards(delta)
+        check(expand(LLAMA_ROWS, sizes.letters), changes, delta)
+        found = {name: _plus(lazy, changes[name]) for name, lazy in found.items()}
+        files += delta_shards
+    tensors = {}
+    for name, (target, _) in expand(LLAMA_ROWS, sizes.letters).items():
+        lazy = found[name]
+        if ".wq." in name or ".wk." in name:
+            lazy = lazy.then(partial(rotate_half_rows, head_dim=sizes.head_dim))
+        tensors[target] = lazy
+    return Llama(sizes, tensors, tuple(files))
+
+
+def _open_shards(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
+    shards = sorted(folder.glob("consolidated.*.pth"))
+    if not shards:
+        raise ConvertError(f"{folder}: no consolidated.*.pth and no config.json; not a LLaMA")
+    parts = [_without_rope(open_pickle(path)) for path in shards]
+    for path, part in zip(shards, parts, strict=True):
+        if different := sorted(part.keys() ^ parts[0].keys()):
+            raise ConvertError(f"{path}: {different[0]} is not in every shard of {folder}")
+    return {name: _join(name, [part[name] for part in parts], folder) for name in parts[0]}, shards
+
+
+def _without_rope(tensors: Tensors) -> Tensors:
+    """Rotary frequencies are computed; some releases store them all the same."""
+    return {name: tensor for name, tensor in tensors.items() if not name.endswith("rope.freqs")}
+
+
+def _join(name: str, parts: list[torch.Tensor], folder: Path) -> LazyTensor:
+    """Shards split a matrix by its output (rows) or, for wo, w2 and embeddings, by its input."""
+    if len(parts) == 1:
+        return stored(name, parts[0])
+    first = parts[0]
+    if any(part.shape != first.shape for part in parts):
+        raise ConvertError(f"{folder}: {name} has another shape in some shard")
+    if first.ndim == 1:  # norms are in every shard
+        if any(not torch.equal(part, first) for part in parts):
+            raise ConvertError(f"{folder}: {name} differs between shards; are they of one model?")
+        return stored(name, first)
+    by_input = any(word in name for word in (".wo.", ".w2.", "tok_embeddings."))
+    axis = 1 if by_input else 0
+    shape = list(first.shape)
+    shape[axis] *= len(parts)
+    return LazyTensor(name, tuple(shape), first.dtype, partial(torch.cat, parts, dim=axis))
+
+
+def _plus(base: LazyTensor, delta: LazyTensor) -> LazyTensor:
+    return base.then(lambda value: (value.float() + delta.read().float()).half())
+
+
+def _sizes(path: Path, found: dict[str, LazyTensor]) -> LlamaSizes:
+    params = _read_params(path)
+    try:
+        hidden, heads = params["dim"], params["n_heads"]
+        layers, norm_eps = params["n_layers"], params["norm_eps"]
+    except KeyError as error:
+        raise ConvertError(f"{path}: {error.args[0]} is missing") from None
+    if hidden % heads or (hidden // heads) % 2:
+        raise ConvertError(f"{path}: n_heads {heads} does not divide dim {hidden} into even heads")
+    return LlamaSizes(
+        hidden_size=hidden,
+        intermediate_size=_rows(found, "layers.0.feed_forward.w1.weight", path.parent),
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=params.get("n_kv_heads") or heads,
+        head_dim=hidden // heads,
+        vocab_size=_rows(found, "output.weight", path.parent),
+        rms_norm_eps=norm_eps,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": float(params.get("rope_theta", 10000.0)),
+        },
+        max_position_embeddings=CONTEXT,
+    )
+
+
+def _read_params(path: Path) -> dict[str, Any]:
+    params = read_json(path)
+    if unknown := sorted(params.keys() - KNOWN_PARAMS):
+        raise ConvertError(f"{path}: {unknown[0]} is not understood, so the result would be wrong")
+    for key in ("dim", "n_heads", "n_layers", "n_kv_heads"):
+        if key in params and params[key] is not None and not _is_count(params[key]):
+            raise ConvertError(f"{path}: {key} must be a positive integer, got {params[key]!r}")
+    return params
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 < value < 1 << 24
+
+
+def _rows(found: dict[str, LazyTensor], name: str, folder: Path) -> int:
+    if name not in found or len(found[name].shape) != 2:
+        raise ConvertError(f"{folder}: missing {name}, or it is not a matrix")
+    return found[name].shape[0]

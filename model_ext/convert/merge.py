@@ -1,0 +1,118 @@
+"""Base LLaMA and adapter -> the tensors of the model's folder, each computed when it is written.
+
+Knows the folder's names (see `model_ext/config.py` for the sections that describe them), not files.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import torch
+
+from model_ext.config import BindConfig, InjectionConfig
+from model_ext.convert.adapter import WITHOUT_BIAS, Adapter
+from model_ext.convert.errors import ConvertError
+from model_ext.convert.llama import Llama
+from model_ext.convert.tensors import LazyTensor
+
+
+def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor]:
+    """Everything in `dtype`, except the gates, which stay float32."""
+    return [
+        *language_model(llama, adapter, dtype),
+        *(cast(lazy, dtype) for name, lazy in adapter.tensors.items() if name.startswith("bind.")),
+        *injection(adapter, dtype),
+    ]
+
+
+def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
+    for name, lazy in llama.tensors.items():
+        trained = adapter.tensors.get(name)  # a norm
+        if trained is not None and adapter.stage == "finetune":
+            lazy = trained
+        prefix = name.removesuffix("weight")
+        if prefix + "lora_a" in adapter.tensors:
+            lora_a, lora_b = adapter.tensors[prefix + "lora_a"], adapter.tensors[prefix + "lora_b"]
+            lazy = lazy.then(partial(add_lora, lora_a=lora_a, lora_b=lora_b))
+            yield cast(lazy, dtype, name)
+            yield bias(adapter, prefix + "bias", lazy.shape[0], dtype)
+        else:
+            yield cast(lazy, dtype, name)
+
+
+def add_lora(weight: torch.Tensor, lora_a: LazyTensor, lora_b: LazyTensor) -> torch.Tensor:
+    """In float32: half precision would lose most of a small update."""
+    return torch.addmm(weight.float(), lora_b.read().float(), lora_a.read().float())
+
+
+def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTensor:
+    """The adapter's bias, or zeros: config.json can only say that all attention maps have one."""
+    if name in adapter.tensors:
+        return cast(adapter.tensors[name], dtype)
+    assert name.removesuffix(".bias").endswith(WITHOUT_BIAS), name
+    return LazyTensor(name, (width,), dtype, partial(torch.zeros, width))
+
+
+def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
+    """Gates, queries and what LoRA added to v_proj, stacked over the q injected layers."""
+    sizes, tensors = adapter.sizes, adapter.tensors
+    layers = range(sizes["L"] - sizes["q"], sizes["L"])
+
+    def stack(parts: str, name: str, shape: tuple[int, ...], kept: torch.dtype) -> LazyTensor:
+        read = partial(_stack, [tensors[parts.format(i=i)].read for i in layers], shape)
+        return LazyTensor(name, (sizes["q"], *shape), kept, read)
+
+    # Layers before the injected ones have a gate in the file too; nothing ever opened it.
+    yield stack("injection.gate.{i}", "injection.gate", (sizes["H"],), torch.float32)
+    yield cast(tensors["injection.query"], dtype)
+    if rank := sizes["r"]:
+        v_proj = "model.layers.{i}.self_attn.v_proj."
+        yield stack(v_proj + "lora_a", "injection.v_lora_a", (rank, sizes["C"]), dtype)
+        yield stack(v_proj + "lora_b", "injection.v_lora_b", (sizes["K"], rank), dtype)
+
+
+def _stack(parts: list[Callable[[], torch.Tensor]], shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.stack([read().reshape(shape) for read in parts])
+
+
+def cast(lazy: LazyTensor, dtype: torch.dtype, name: str | None = None) -> LazyTensor:
+    return LazyTensor(name or lazy.name, lazy.shape, dtype, lazy.read)
+
+
+def bind_config(adapter: Adapter) -> BindConfig:
+    return BindConfig(
+        in_features=adapter.sizes["D"],
+        hidden_size=adapter.sizes["C"],
+        intermediate_size=adapter.sizes["W"],
+        blocks=adapter.sizes["J"],
+        norm="layernorm" if adapter.legacy else "rmsnorm",
+        norm_eps=1e-5 if adapter.legacy else 1e-6,
+        bias=adapter.legacy,
+    )
+
+
+def injection_config(adapter: Adapter) -> InjectionConfig:
+    sizes = adapter.sizes
+    return InjectionConfig(
+        form="value",
+        first_layer=sizes["L"] - sizes["q"],
+        layers=sizes["q"],
+        v_correction_rank=sizes["r"],
+    )
+
+
+def check_pairing(llama: Llama, adapter: Adapter) -> None:
+    """A pretrain adapter carries its base's norms unchanged, so a wrong base can be told.
+
+    Shapes cannot tell: 7B and 7B_chinese have the same. A finetune adapter trained the norms.
+    """
+    if adapter.stage == "finetune":
+        return
+    for name, lazy in llama.norms().items():
+        theirs, base = adapter.tensors[name].read(), lazy.read()
+        coarser = max(theirs.dtype, base.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+        eps = torch.finfo(coarser).eps
+        if not torch.allclose(theirs.float(), base.float(), rtol=eps, atol=0):
+            raise ConvertError(
+                f"{adapter.path}: was trained on another LLaMA than {llama.folder}: {name} differs "
+                "(7B and 7B_chinese look alike); give the folder that it was trained on"
+            )

@@ -1,0 +1,56 @@
+"""Open a torch checkpoint (.pth) without running anything that is in it.
+
+The only place of the project that reads pickles, and never at serve time. It knows no tensor names.
+"""
+
+import argparse
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model_ext.convert.errors import ConvertError
+
+Tensors = dict[str, torch.Tensor]
+
+# Raw training checkpoints carry their command line. A Namespace only holds values.
+HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
+
+
+def open_pickle(path: Path) -> Tensors:
+    """The tensors of a flat checkpoint, or of one wrapped as {"model": ...}, mapped, not read."""
+    content = _load(path)
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict):
+        raise ConvertError(f"{path}: holds a {type(content).__name__}, not named tensors")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise ConvertError(f"{path}: {name!r} is a {type(value).__name__}, not a tensor")
+        if value.layout != torch.strided or value.is_quantized:
+            raise ConvertError(f"{path}: {name} is stored sparse or quantised; save it dense")
+    return content
+
+
+def _load(path: Path) -> object:
+    if not path.is_file():
+        raise ConvertError(f"{path}: no such file")
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            # Old checkpoints (before torch 1.6) are no zip files and cannot be mapped.
+            mapped = zipfile.is_zipfile(path)
+            return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ConvertError(
+            f"{path}: refused, because it holds more than tensors and could run code when opened; "
+            f"nothing was run. ({_first_line(error)})"
+        ) from None
+    except Exception as error:  # a damaged archive fails in many ways
+        raise ConvertError(f"{path}: not a torch checkpoint ({_first_line(error)})") from None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,0 +1,150 @@
+"""Write the tokenizer files of a model's folder, from Meta's SentencePiece file.
+
+The fast tokenizer gives the ids that SentencePiece gives, BOS in front (the tests compare them).
+Knows nothing of weights.
+"""
+
+import json
+import shutil
+import string
+from pathlib import Path
+from typing import Any
+
+from sentencepiece import SentencePieceProcessor
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
+from tokenizers.models import BPE
+
+from model_ext.convert.errors import ConvertError
+from model_ext.convert.json_file import read_json
+from model_ext.prompt import CHAT_TEMPLATE
+
+SENTENCEPIECE = "tokenizer.model"
+HF_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+LARGEST = 64 << 20  # bytes; LLaMA's has half a megabyte
+SPACE = "\u2581"
+DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.1, "top_p": 0.75}  # of the release
+
+
+def find_tokenizer(llama: Path) -> Path:
+    """Beside the weights or, as Meta lays it out, in the folder above."""
+    for folder in (llama, llama.parent):
+        for name in (SENTENCEPIECE, "tokenizer.json"):
+            if (folder / name).is_file():
+                return folder / name
+    raise ConvertError(f"{llama}: no {SENTENCEPIECE} there or in the folder above; use --tokenizer")
+
+
+def write_tokenizer(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
+    """Tokenizer, chat template and sampling defaults. Returns the ids of BOS and EOS.
+
+    `vocab_size` is the embedding's number of rows.
+    """
+    if not source.is_file() or source.stat().st_size > LARGEST:
+        raise ConvertError(f"{source}: no such file, or far too large for a tokenizer")
+    if source.suffix == ".json":
+        bos, eos = _copy_hf(source.parent, folder)
+    else:
+        bos, eos = _write_fast(source, folder, vocab_size)
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
+    generation = {"bos_token_id": bos, "eos_token_id": eos, **DEFAULT_SAMPLING}
+    _write_json(folder / "generation_config.json", generation)
+    return bos, eos
+
+
+def _write_fast(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
+    try:
+        pieces = SentencePieceProcessor(model_file=str(source))
+    except (OSError, RuntimeError) as error:
+        raise ConvertError(f"{source}: not a SentencePiece model ({error})") from None
+    if len(pieces) != vocab_size:
+        raise ConvertError(f"{source}: has {len(pieces)} pieces, the embedding {vocab_size} rows")
+    fast_tokenizer(pieces).save(str(folder / "tokenizer.json"))
+    shutil.copyfile(source, folder / SENTENCEPIECE)
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": pieces.id_to_piece(pieces.bos_id()),
+        "eos_token": pieces.id_to_piece(pieces.eos_id()),
+        "clean_up_tokenization_spaces": False,
+    }
+    _write_json(folder / "tokenizer_config.json", config)
+    return pieces.bos_id(), pieces.eos_id()
+
+
+def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
+    """The same segmentation as a SentencePiece BPE model with byte fallback, no normalisation."""
+    vocab = {pieces.id_to_piece(i): i for i in range(len(pieces))}
+    unknown = pieces.id_to_piece(pieces.unk_id())
+    tokenizer = Tokenizer(
+        BPE(vocab, _merges(pieces, vocab), unk_token=unknown, fuse_unk=True, byte_fallback=True)
+    )
+    # A normaliser, not a pre-tokenizer: the text behind a BOS that a chat template wrote
+    # also starts with a space, as it does behind the BOS that the post-processor adds.
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace(SPACE, " "),
+            *_ascii_bytes(vocab),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    bos, eos = (pieces.id_to_piece(i) for i in (pieces.bos_id(), pieces.eos_id()))
+    tokenizer.add_special_tokens([AddedToken(word, normalized=False) for word in (bos, eos)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A $B", special_tokens=[(bos, pieces.bos_id())]
+    )
+    return tokenizer
+
+
+def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
+    """Decode a character that the vocabulary spells as a byte (LLaMA: the line feed) on its own.
+
+    Otherwise a broken character beside it would swallow it: ByteFallback replaces whole runs.
+    Only characters that have no piece, because each rule costs time at every token.
+    """
+    return [
+        decoders.Replace(f"<0x{ord(char):02X}>", char)
+        for char in string.printable
+        if char not in vocab and f"<0x{ord(char):02X}>" in vocab
+    ]
+
+
+def _merges(pieces: SentencePieceProcessor, vocab: dict[str, int]) -> list[tuple[str, str]]:
+    """All ways to make a piece of two pieces, best score first.
+
+    SentencePiece stores no merges: it joins the two neighbours whose union scores best.
+    """
+    merges = []
+    for piece, number in vocab.items():
+        if pieces.is_control(number) or pieces.is_byte(number) or pieces.is_unknown(number):
+            continue
+        for cut in range(1, len(piece)):
+            left, right = piece[:cut], piece[cut:]
+            if left in vocab and right in vocab:
+                merges.append((-pieces.get_score(number), vocab[left], vocab[right], left, right))
+    return [(left, right) for *_, left, right in sorted(merges)]
+
+
+def _copy_hf(source: Path, folder: Path) -> tuple[int, int]:
+    for name in (*HF_FILES, SENTENCEPIECE):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    config = read_json(source / "tokenizer_config.json")
+    return _id(tokenizer, config, "bos_token"), _id(tokenizer, config, "eos_token")
+
+
+def _id(tokenizer: Tokenizer, config: dict[str, Any], key: str) -> int:
+    token = config.get(key)
+    text = token["content"] if isinstance(token, dict) else token
+    number = tokenizer.token_to_id(text) if isinstance(text, str) else None
+    if number is None:
+        raise ConvertError(f"tokenizer_config.json: {key} {text!r} is not in the vocabulary")
+    return number
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,25 @@
+"""The prompt that the released weights were trained with: the public Alpaca template, exactly.
+
+Training fills it in here; serving through `chat_template.jinja`, which gives the same text.
+"""
+
+from pathlib import Path
+
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text()
+
+WITHOUT_INPUT = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Response:"
+)
+WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
+)
+
+
+def alpaca_prompt(instruction: str, input: str = "") -> str:
+    """The prompt of one instruction. The answer follows directly, without a space."""
+    template = WITH_INPUT if input else WITHOUT_INPUT
+    return template.format(instruction=instruction, input=input)
