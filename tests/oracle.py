@@ -1,0 +1,153 @@
+"""A slow, obvious ImageBind-LLM: every position is computed anew for every token.
+
+Reads a converted model's folder, in float32. The injected term is added to the heads of every
+position, before the output map, as the model is defined; the code under test adds it elsewhere.
+
+Shapes: T tokens, C hidden, H heads, KV value heads, d head size, D embedding, q injected layers.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Oracle:
+    config: dict[str, Any]  # the whole config.json
+    weights: dict[str, Tensor]
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "Oracle":
+        weights: dict[str, Tensor] = {}
+        for file in folder.glob("*.safetensors"):
+            weights |= {name: tensor.float() for name, tensor in load_file(file).items()}
+        return cls(json.loads((folder / "config.json").read_text()), weights)
+
+    def greedy(self, ids: list[int], embedding: Tensor, steps: int) -> tuple[list[int], Tensor]:
+        """The next ids, up to EOS (not included), and the logits (V,) that chose the last one."""
+        written: list[int] = []
+        last = torch.empty(0)
+        for _ in range(steps):
+            logits = self.logits(ids + written, embedding)[-1]
+            chosen = int(logits.argmax())
+            if chosen == self.config["eos_token_id"]:
+                break
+            written.append(chosen)
+            last = logits
+        return written, last
+
+    def logits(
+        self, ids: list[int], embedding: Tensor | None = None, deltas: Tensor | None = None
+    ) -> Tensor:
+        """Logits (T, V) under a conditioning embedding (D,), under none, or with terms (q, C) that
+        were computed beforehand and are only added, as the fast path does."""
+        first = self.config["injection"]["first_layer"]
+        residual = self.config["injection"]["form"] == "residual"
+        bound = None if embedding is None else self.bind(embedding)
+        x = self.weights["model.embed_tokens.weight"][ids]
+        for layer in range(self.config["num_hidden_layers"]):
+            injected = layer >= first
+            if residual and injected:
+                x = x + self.residual(layer, bound, deltas)
+            normed = self.norm(x, f"model.layers.{layer}.input_layernorm.weight")
+            attended = self.attention(layer, normed, bound if injected and not residual else None)
+            if deltas is not None and injected and not residual:
+                attended = attended + deltas[layer - first]
+            x = x + attended
+            normed = self.norm(x, f"model.layers.{layer}.post_attention_layernorm.weight")
+            x = x + self.feed_forward(layer, normed)
+        x = self.norm(x, "model.norm.weight")
+        tied = self.config["tie_word_embeddings"]
+        return x @ self.weights["model.embed_tokens.weight" if tied else "lm_head.weight"].T
+
+    def bind(self, embedding: Tensor) -> Tensor:
+        """(D,) to (C,)."""
+        config = self.config["bind"]
+        x = self.linear("bind.proj", embedding)
+        for j in range(config["blocks"]):
+            block = f"bind.blocks.{j}"
+            weight = self.weights[f"{block}.norm.weight"]
+            if config["norm"] == "layernorm":
+                centred = x - x.mean()
+                h = centred / torch.sqrt(centred.pow(2).mean() + config["norm_eps"]) * weight
+                h = h + self.weights[f"{block}.norm.bias"]
+            else:
+                h = x / torch.sqrt(x.pow(2).mean() + config["norm_eps"]) * weight
+            gated = F.silu(self.linear(f"{block}.gate_proj", h))
+            x = x + self.linear(f"{block}.down_proj", gated * self.linear(f"{block}.up_proj", h))
+        return x
+
+    def attention(self, layer: int, x: Tensor, bound: Tensor | None) -> Tensor:
+        """(T, C) to (T, C)."""
+        heads, kv_heads = self.config["num_attention_heads"], self.config["num_key_value_heads"]
+        prefix = f"model.layers.{layer}.self_attn"
+        query = self.rotate(self.split(self.linear(f"{prefix}.q_proj", x), heads))
+        key = self.rotate(self.split(self.linear(f"{prefix}.k_proj", x), kv_heads))
+        value = self.split(self.linear(f"{prefix}.v_proj", x), kv_heads)
+        added = None if bound is None else self.injected_heads(layer, bound)
+        future = torch.full((len(x), len(x)), -math.inf).triu(1)
+        outputs = []
+        for head in range(heads):
+            shared = head // (heads // kv_heads)
+            scores = query[:, head] @ key[:, shared].T / math.sqrt(self.config["head_dim"])
+            output = torch.softmax(scores + future, dim=-1) @ value[:, shared]
+            outputs.append(output if added is None else output + added[head])
+        return self.linear(f"{prefix}.o_proj", torch.cat(outputs, dim=-1))
+
+    def injected_heads(self, layer: int, bound: Tensor) -> Tensor:
+        """What each head (H, d) of every position gains."""
+        j = layer - self.config["injection"]["first_layer"]
+        weight = self.weights[f"model.layers.{layer}.self_attn.v_proj.weight"]
+        if self.config["injection"]["v_correction_rank"]:
+            weight = (
+                weight
+                - self.weights["injection.v_lora_b"][j] @ (self.weights["injection.v_lora_a"][j])
+            )
+        value = weight @ (bound + self.weights["injection.query"][j])
+        heads, kv_heads = self.config["num_attention_heads"], self.config["num_key_value_heads"]
+        size = self.config["head_dim"]
+        gained = []
+        for head in range(heads):
+            shared = head // (heads // kv_heads)
+            gate = torch.tanh(self.weights["injection.gate"][j, head])
+            gained.append(gate * value[shared * size : (shared + 1) * size])
+        return torch.stack(gained)
+
+    def residual(self, layer: int, bound: Tensor | None, deltas: Tensor | None) -> Tensor:
+        """What the input of a layer gains in the paper's form (C,)."""
+        j = layer - self.config["injection"]["first_layer"]
+        if bound is not None:
+            return bound * self.weights["injection.gate"][j]
+        return torch.zeros(()) if deltas is None else deltas[j]
+
+    def feed_forward(self, layer: int, x: Tensor) -> Tensor:
+        prefix = f"model.layers.{layer}.mlp"
+        gated = F.silu(self.linear(f"{prefix}.gate_proj", x))
+        return self.linear(f"{prefix}.down_proj", gated * self.linear(f"{prefix}.up_proj", x))
+
+    def split(self, x: Tensor, heads: int) -> Tensor:
+        """(T, heads * d) to (T, heads, d)."""
+        return x.view(len(x), heads, self.config["head_dim"])
+
+    def rotate(self, x: Tensor) -> Tensor:
+        """Rotary embedding of (T, heads, d), pairing the two halves of a head."""
+        half = x.shape[-1] // 2
+        theta = self.config["rope_parameters"]["rope_theta"] ** -(torch.arange(half) / half)
+        angle = torch.outer(torch.arange(len(x)), theta)[:, None, :]  # (T, 1, d/2)
+        first, second = x[..., :half], x[..., half:]
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        variance = x.pow(2).mean(-1, keepdim=True)
+        return x / torch.sqrt(variance + self.config["rms_norm_eps"]) * self.weights[name]
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))

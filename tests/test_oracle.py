@@ -1,0 +1,114 @@
+"""The slow reference, on converted models, reproduces all released logits and greedy ids.
+
+So this tests the conversion of the weights, and the oracle that other tests compare with.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.testing import assert_close
+
+from model_ext.bind import BindNetwork
+from model_ext.config import BindServeConfig
+from model_ext.inject import ValueLayer, value_deltas
+from tests.oracle import Oracle
+
+FIXTURES = Path(__file__).parent / "fixtures"
+INDEX: dict[str, Any] = json.loads((FIXTURES / "golden" / "index.json").read_text())["logits"]
+LOGITS = load_file(FIXTURES / "golden" / "logits.safetensors")
+VISUAL = load_file(FIXTURES / "golden" / "visual.safetensors")
+CACHED = "size10_t20_w0.5/enhanced"
+CLOSE = {"atol": 1e-4, "rtol": 0.0}
+
+
+@pytest.fixture(scope="module")
+def oracles(tiny_models: dict[str, Path]) -> dict[str, Oracle]:
+    return {name: Oracle.from_folder(tiny_models[name]) for name in INDEX["checkpoints"]}
+
+
+def ids(prompt: str) -> list[int]:
+    number = int(prompt.removeprefix("prompt"))
+    return list(INDEX["prompt_ids"][number])
+
+
+@pytest.mark.parametrize("key", [key for key in LOGITS if key.endswith("/logits_s8")])
+def test_logits_at_all_positions(key: str, oracles: dict[str, Oracle]) -> None:
+    checkpoint, combo, prompt, _ = key.split("/")
+    logits = oracles[checkpoint].logits(ids(prompt), VISUAL[f"{combo}/mixed"][0])
+    golden = {name: LOGITS.get(key.replace("logits_s8", name)) for name in ("lse", "argmax")}
+    assert_close(logits[:, ::8], LOGITS[key], **CLOSE)
+    assert_close(logits.logsumexp(-1), golden["lse"], **CLOSE)
+    assert torch.equal(logits.argmax(-1), golden["argmax"].long())
+    whole = LOGITS.get(key.replace("logits_s8", "logits"))
+    if whole is not None:
+        assert_close(logits, whole, **CLOSE)
+
+
+@pytest.mark.parametrize("key", [key for key in LOGITS if key.endswith("/greedy_ids")])
+def test_greedy_ids(key: str, oracles: dict[str, Oracle]) -> None:
+    checkpoint, combo, prompt, *cache, _ = key.split("/")
+    embedding = VISUAL["/".join([combo, *cache, CACHED]) if cache else f"{combo}/mixed"][0]
+    written, last = oracles[checkpoint].greedy(ids(prompt), embedding, steps=32)
+    assert written == LOGITS[key].tolist()
+    folder = key.removesuffix("/greedy_ids")
+    if cache:
+        first = oracles[checkpoint].logits(ids(prompt), embedding)[-1]
+        assert_close(first, LOGITS[f"{folder}/first_logits"], **CLOSE)
+    else:
+        assert_close(last, LOGITS[f"{folder}/greedy_last_logits"], **CLOSE)
+
+
+def test_every_golden_is_used() -> None:
+    """36 prompts at all positions, 12 greedy runs and 2 with a cache: none slips away silently."""
+    kinds = [key.rsplit("/", 1)[1] for key in LOGITS if not key.startswith("top_p/")]
+    counts = {kind: kinds.count(kind) for kind in set(kinds)}
+    assert counts == {
+        **dict.fromkeys(("logits_s8", "lse", "argmax"), 36),
+        **{"logits": 3, "greedy_ids": 14, "greedy_last_logits": 12, "first_logits": 2},
+    }
+
+
+@pytest.mark.parametrize("checkpoint", INDEX["checkpoints"])
+def test_terms_computed_beforehand_change_nothing(
+    checkpoint: str, oracles: dict[str, Oracle]
+) -> None:
+    """The idea that the server rests on: add one vector a layer instead of injecting in heads."""
+    oracle = oracles[checkpoint]
+    embedding = VISUAL["image_audio/mixed"][0]
+    deltas = value_deltas(bind_network(oracle)(embedding[None]), value_layers(oracle))[0]
+    expected = oracle.logits(ids("prompt1"), embedding)
+    assert_close(oracle.logits(ids("prompt1"), deltas=deltas), expected, **CLOSE)
+    without = oracle.logits(ids("prompt1"))
+    assert (without - expected).abs().max() > 0.1  # the comparison above is not an empty one
+
+
+def bind_network(oracle: Oracle) -> BindNetwork:
+    network = BindNetwork(BindServeConfig.from_hf(oracle.config).bind)
+    own = {name: w for name, w in oracle.weights.items() if name.startswith("bind.")}
+    network.load_state_dict({name.removeprefix("bind."): weight for name, weight in own.items()})
+    return network.requires_grad_(False)
+
+
+def value_layers(oracle: Oracle) -> list[ValueLayer]:
+    injection = BindServeConfig.from_hf(oracle.config).injection
+    weights = oracle.weights
+
+    def part(name: str, j: int) -> Tensor | None:
+        return weights[name][j] if injection.v_correction_rank else None
+
+    return [
+        ValueLayer(
+            query=weights["injection.query"][j],
+            gate=weights["injection.gate"][j],
+            v_proj=weights[f"model.layers.{injection.first_layer + j}.self_attn.v_proj.weight"],
+            o_proj=weights[f"model.layers.{injection.first_layer + j}.self_attn.o_proj.weight"],
+            v_lora_a=part("injection.v_lora_a", j),
+            v_lora_b=part("injection.v_lora_b", j),
+        )
+        for j in range(injection.layers)
+    ]
