@@ -29,7 +29,7 @@ from cache_index.manifest import (
     Encoder,
     FileName,
     Manifest,
-    SearchParameter,
+    SearchSettings,
     describe_file,
     write_manifest,
 )
@@ -119,7 +119,7 @@ def finish(
     source: Features,
     kind: str,
     dtype: Dtype,
-    search: dict[SearchParameter, float],
+    search: SearchSettings,
     captions: Path | None,
     encoder: Encoder | None,
     defaults: CacheParams | None,
@@ -193,11 +193,11 @@ def train(index: Any, rows: Array) -> None:
     index.train(np.asarray(rows[np.sort(sample)], dtype=np.float32))
 
 
-def default_search(index: Any, keep: bool = False) -> dict[SearchParameter, float]:
+def default_search(index: Any, keep: bool = False) -> SearchSettings:
     """nprobe: as it is in the index, or a thirty-second of the cells."""
     if not hasattr(index, "nprobe"):
-        return {}
-    return {"nprobe": index.nprobe if keep else max(1, index.nlist // 32)}
+        return SearchSettings()
+    return SearchSettings(nprobe=index.nprobe if keep else max(1, index.nlist // 32))
 
 
 def kind_of(index: Any) -> str:

@@ -9,16 +9,13 @@ Shapes: B queries, K neighbors each, N rows in the cache, D embedding dimensions
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import faiss
-import numpy as np
-from numpy.typing import NDArray
 
 from cache_index.captions import Captions
 from cache_index.device import place
 from cache_index.enhance import Array, CacheParams, enhance
-from cache_index.errors import CacheError, QueryError
+from cache_index.errors import CacheError
 from cache_index.manifest import (
     INDEX,
     REBUILD,
@@ -29,19 +26,8 @@ from cache_index.manifest import (
     read_manifest,
 )
 from cache_index.reader import read_index
+from cache_index.searcher import Neighbors, Searcher
 from cache_index.vectors import Ids, Vectors
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbors:
-    """Best first. Where FAISS found fewer than K, the id is -1 and the similarity 0."""
-
-    ids: Ids  # (B, K) row numbers
-    similarity: Array  # (B, K)
-
-    @property
-    def hit(self) -> NDArray[np.bool_]:
-        return self.ids >= 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +38,44 @@ class Enhanced:
 
 class CacheIndex:
     def __init__(
-        self, folder: Path, manifest: Manifest, searcher: Any, vectors: Vectors, captions: Captions
+        self, folder: Path, manifest: Manifest, searcher: Searcher, captions: Captions
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.captions = captions  # captions[row]
-        self._searcher = searcher  # faiss.Index
-        self._vectors = vectors
+        self._searcher = searcher
 
     @classmethod
     def open(
-        cls, folder: Path, *, expect_encoder: Encoder | None = None, verify: bool = True
+        cls,
+        folder: Path,
+        *,
+        expect_encoder: Encoder | None = None,
+        verify: bool = True,
+        mapped: bool = True,
     ) -> "CacheIndex":
-        """Check everything, then read. `verify=False` skips the sha256 of the files, not sizes."""
+        """Check everything, then read. `verify=False` skips the sha256 of the files, not sizes.
+
+        `mapped` leaves the index on disk for the kernel to page in; False loads a copy.
+        """
         manifest = read_manifest(folder)
         if expect_encoder is not None:
             check_encoder(folder, manifest, expect_encoder)
         check_files(folder, manifest, verify=verify)
-        searcher = read_index(folder / INDEX)
-        held, promised = (searcher.ntotal, searcher.d), (manifest.count, manifest.dimension)
+        index = read_index(folder / INDEX, mapped=mapped)
+        held, promised = (index.ntotal, index.d), (manifest.count, manifest.dimension)
         if held != promised:
             raise CacheError(
                 f"{folder / INDEX}: holds (count, dimension) {held}, "
                 f"its manifest says {promised}; {REBUILD}"
             )
-        for name, value in manifest.search.items():
-            try:
-                faiss.ParameterSpace().set_index_parameter(searcher, name, value)
-            except RuntimeError:
-                raise CacheError(
-                    f"{folder}: search parameter {name} does not fit {manifest.kind}; {REBUILD}"
-                ) from None
-        vectors, captions = Vectors.open(folder, manifest), Captions.open(folder, manifest)
-        return cls(folder, manifest, place(searcher), vectors, captions)
+        if manifest.search.nprobe is not None:
+            if not isinstance(index, faiss.IndexIVF):
+                raise CacheError(f"{folder / INDEX}: has no cells, but nprobe is given; {REBUILD}")
+            index.nprobe = manifest.search.nprobe
+        vectors = Vectors.open(folder, manifest)
+        searcher = Searcher(place(index), vectors, refine=manifest.search.refine)
+        return cls(folder, manifest, searcher, Captions.open(folder, manifest))
 
     @property
     def dimension(self) -> int:
@@ -95,29 +86,19 @@ class CacheIndex:
 
     def search(self, queries: Array, top_k: int) -> Neighbors:
         """The top_k rows with the largest inner product with each query (B, D)."""
-        check_queries(queries, self.dimension)
-        similarity, ids = self._searcher.search(np.ascontiguousarray(queries, np.float32), top_k)
-        return Neighbors(ids, np.where(ids >= 0, similarity, np.float32(0)))
+        return self._searcher.search(queries, top_k)
 
     def gather(self, ids: Ids) -> Array:
         """The vectors (..., D) of row numbers (...)."""
-        return self._vectors.gather(ids)
+        return self._searcher.vectors.gather(ids)
 
     def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:
         """Pull each query (B, D) towards its neighbors, each with its own parameters."""
         neighbors = self.search(queries, max(p.top_k for p in params))
-        prototypes = self.gather(neighbors.ids)
-        vectors = enhance(queries, neighbors.similarity, neighbors.hit, prototypes, params)
-        return Enhanced(vectors, neighbors)
+        return Enhanced(
+            enhance(queries, neighbors.similarity, neighbors.hit, neighbors.vectors, params),
+            neighbors,
+        )
 
     def close(self) -> None:
         self.captions.close()
-
-
-def check_queries(queries: Array, dimension: int) -> None:
-    if queries.ndim != 2 or queries.shape[1] != dimension:
-        raise QueryError(
-            f"expected queries of shape (B, {dimension}) for this cache, got {queries.shape}"
-        )
-    if not np.isfinite(queries).all():
-        raise QueryError("a query holds NaN or infinity")

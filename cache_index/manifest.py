@@ -25,7 +25,6 @@ MAX_MANIFEST_BYTES = 1 << 20
 REBUILD = "build the cache again or fetch an intact copy"
 
 FileName = Literal["index.faiss", "vectors.npy", "captions.jsonl", "captions.offsets.npy"]
-SearchParameter = Literal["nprobe"]  # FAISS's own names
 Encoder = Mapping[str, Any]
 
 
@@ -34,6 +33,15 @@ class FileEntry(BaseModel):
 
     bytes: Annotated[int, Field(ge=0)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class SearchSettings(BaseModel):
+    """How hard to look, as tuned."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    nprobe: Annotated[int, Field(ge=1)] | None = None  # cells visited, of an IVF index
+    refine: Annotated[int, Field(ge=1, le=64)] = 1  # candidates scored again, per neighbor asked
 
 
 class Recall(BaseModel):
@@ -55,7 +63,7 @@ class Manifest(BaseModel):
     metric: Literal["inner_product"] = "inner_product"
     kind: str  # FAISS's factory string, such as "Flat" or "IVF1024,Flat"
     vector_dtype: Literal["float32", "float16"]
-    search: dict[SearchParameter, Annotated[float, Field(ge=1)]] = {}
+    search: SearchSettings = SearchSettings()
     encoder: dict[str, Any] = {}  # provenance of the features, such as the weights' sha256
     recall: Recall | None = None
     defaults: CacheParams = CacheParams()

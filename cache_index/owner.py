@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheBusy, CacheClosed, CacheError
-from cache_index.index import CacheIndex, Enhanced, Neighbors, check_queries
+from cache_index.index import CacheIndex, Enhanced
+from cache_index.searcher import Neighbors, check_queries
 
 logger = logging.getLogger(__name__)
 

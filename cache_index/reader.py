@@ -26,8 +26,8 @@ FOREIGN = "not a FAISS index of a supported kind (Flat, IVF-Flat, IVF-SQ, IVF-PQ
 _limit = threading.Lock()  # the limit is one variable of the whole process
 
 
-def read_index(path: Path) -> Any:
-    """Any of KINDS with inner product, else CacheError."""
+def read_index(path: Path, *, mapped: bool = False) -> Any:
+    """Any of KINDS with inner product, else CacheError. A mapped one cannot be added to."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -40,7 +40,7 @@ def read_index(path: Path) -> Any:
         before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(size)  # no part is larger than the whole
         try:
-            index = faiss.read_index(str(path))
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
         except (RuntimeError, MemoryError) as error:
             reason = str(error).splitlines()[0][:200]
             raise CacheError(f"{path}: corrupt or truncated ({reason}); {REBUILD}") from None

@@ -64,7 +64,7 @@ def test_float16_vectors_are_those_that_are_ranked(
 def test_ivf_by_request(sources: Path, tmp_path: Path, queries: Array) -> None:
     index = make(sources, tmp_path / "c", kind="IVF4,Flat")
     flat = make(sources, tmp_path / "f")
-    assert index.manifest.search == {"nprobe": 1}
+    assert index.manifest.search.nprobe == 1
     same = index.search(queries, 1).ids == flat.search(queries, 1).ids
     assert same.mean() > 0.5
 

@@ -49,4 +49,4 @@ def test_all_in_one_batch(index: str, released: Callable[[str], CacheIndex]) -> 
 
 def test_the_ivf_index_keeps_its_nprobe(released: Callable[[str], CacheIndex]) -> None:
     manifest = released("knn-ivf.index").manifest
-    assert (manifest.kind, manifest.search) == ("IVF32,Flat", {"nprobe": 6})
+    assert (manifest.kind, manifest.search.nprobe) == ("IVF32,Flat", 6)

@@ -140,6 +140,7 @@ def test_missing(folder: Path, name: str) -> None:
         ({"files": {}}, "index.faiss"),
         ({"files": {"../../etc/passwd": {"bytes": 1, "sha256": "0" * 64}}}, "passwd"),
         ({"search": {"verbose": 3}}, "search.verbose"),
+        ({"search": {"nprobe": 0}}, "search.nprobe"),
         ({"defaults": {"top_k": 0}}, "defaults"),
     ],
 )
@@ -155,7 +156,7 @@ def test_manifest_with_a_wrong_entry(folder: Path, changes: dict[str, object], n
         ({"count": COUNT - 1}, "index.faiss"),
         ({"dimension": DIMENSION + 1}, "index.faiss"),
         ({"vector_dtype": "float16"}, "vectors.npy"),
-        ({"search": {"nprobe": 4}}, "nprobe does not fit Flat"),
+        ({"search": {"nprobe": 4}}, "nprobe is given"),
     ],
 )
 def test_manifest_that_disagrees_with_its_files(
@@ -206,7 +207,7 @@ for position in header + tail:
         damaged[position] ^= 1 << bit
         path.write_bytes(damaged)
         try:
-            read_index(path)
+            read_index(path, mapped=bit == 7)
         except CacheError as error:
             assert str(path) in str(error)
             refused += 1

@@ -12,6 +12,7 @@ from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheBusy, CacheClosed, CacheError, QueryError
 from cache_index.index import CacheIndex, Enhanced
 from cache_index.owner import EnhancedRow, IndexOwner
+from cache_index.searcher import Searcher
 
 
 class Gated:
@@ -128,7 +129,7 @@ def test_a_failing_batch_does_not_end_the_thread(
 ) -> None:
     owner = IndexOwner(index)
     with monkeypatch.context() as patch:
-        patch.setattr(CacheIndex, "gather", lambda *_: 1 / 0)
+        patch.setattr(Searcher, "search", lambda *_: 1 / 0)
         with pytest.raises(CacheError, match="ZeroDivisionError"):
             owner.submit(queries[0], CacheParams()).result(20)
     assert owner.submit(queries[0], CacheParams()).result(20)
