@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.testing import assert_close
 
 from model_ext.bind import BindNetwork
 from model_ext.config import BindServeConfig
@@ -23,7 +22,10 @@ INDEX: dict[str, Any] = json.loads((FIXTURES / "golden" / "index.json").read_tex
 LOGITS = load_file(FIXTURES / "golden" / "logits.safetensors")
 VISUAL = load_file(FIXTURES / "golden" / "visual.safetensors")
 CACHED = "size10_t20_w0.5/enhanced"
-CLOSE = {"atol": 1e-4, "rtol": 0.0}
+
+
+def assert_close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=0)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +42,12 @@ def ids(prompt: str) -> list[int]:
 def test_logits_at_all_positions(key: str, oracles: dict[str, Oracle]) -> None:
     checkpoint, combo, prompt, _ = key.split("/")
     logits = oracles[checkpoint].logits(ids(prompt), VISUAL[f"{combo}/mixed"][0])
-    golden = {name: LOGITS.get(key.replace("logits_s8", name)) for name in ("lse", "argmax")}
-    assert_close(logits[:, ::8], LOGITS[key], **CLOSE)
-    assert_close(logits.logsumexp(-1), golden["lse"], **CLOSE)
-    assert torch.equal(logits.argmax(-1), golden["argmax"].long())
+    assert_close(logits[:, ::8], LOGITS[key])
+    assert_close(logits.logsumexp(-1), LOGITS[key.replace("logits_s8", "lse")])
+    assert torch.equal(logits.argmax(-1), LOGITS[key.replace("logits_s8", "argmax")].long())
     whole = LOGITS.get(key.replace("logits_s8", "logits"))
     if whole is not None:
-        assert_close(logits, whole, **CLOSE)
+        assert_close(logits, whole)
 
 
 @pytest.mark.parametrize("key", [key for key in LOGITS if key.endswith("/greedy_ids")])
@@ -58,9 +59,9 @@ def test_greedy_ids(key: str, oracles: dict[str, Oracle]) -> None:
     folder = key.removesuffix("/greedy_ids")
     if cache:
         first = oracles[checkpoint].logits(ids(prompt), embedding)[-1]
-        assert_close(first, LOGITS[f"{folder}/first_logits"], **CLOSE)
+        assert_close(first, LOGITS[f"{folder}/first_logits"])
     else:
-        assert_close(last, LOGITS[f"{folder}/greedy_last_logits"], **CLOSE)
+        assert_close(last, LOGITS[f"{folder}/greedy_last_logits"])
 
 
 def test_every_golden_is_used() -> None:
@@ -82,7 +83,7 @@ def test_terms_computed_beforehand_change_nothing(
     embedding = VISUAL["image_audio/mixed"][0]
     deltas = value_deltas(bind_network(oracle)(embedding[None]), value_layers(oracle))[0]
     expected = oracle.logits(ids("prompt1"), embedding)
-    assert_close(oracle.logits(ids("prompt1"), deltas=deltas), expected, **CLOSE)
+    assert_close(oracle.logits(ids("prompt1"), deltas=deltas), expected)
     without = oracle.logits(ids("prompt1"))
     assert (without - expected).abs().max() > 0.1  # the comparison above is not an empty one
 

@@ -43,7 +43,7 @@ class Sources:
 
 def convert(
     sources: Sources, out: Path, dtype: torch.dtype = torch.bfloat16, *, progress: bool = True
-) -> Provenance:
+) -> BindServeConfig:
     """`out` is there only if all went well."""
     with new_folder(out) as folder:
         return write_folder(sources, folder, dtype, progress=progress)
@@ -56,7 +56,7 @@ def write_folder(
     *,
     cache: str | None = None,
     progress: bool = True,
-) -> Provenance:
+) -> BindServeConfig:
     """Into a folder that exists. `cache` names the sub-folder that the caller will fill."""
     llama = _open_llama(sources)
     adapter = open_adapter(sources.adapter, llama.sizes)
@@ -70,7 +70,6 @@ def write_folder(
     with _bar("weights", size, progress) as done:
         write_model(folder, tensors, done)
         encoders.write(folder / ENCODERS, done)
-    provenance = _provenance(sources, llama, adapter, encoders, tokenizer, progress)
     ours = BindServeConfig(
         imagebind=EncoderSummary(
             modalities=encoders.model.modalities, embedding_dim=encoders.embedding_dim
@@ -78,14 +77,14 @@ def write_folder(
         bind=bind_config(adapter),
         injection=injection_config(adapter),
         cache=CacheConfig(folder=cache),
-        provenance=provenance,
+        provenance=_provenance(sources, llama, adapter, encoders, tokenizer, progress),
     )
     config = {
         **language_model_config(llama.sizes, adapter.stage == "finetune", dtype, bos, eos),
         **ours.to_hf(),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    return provenance
+    return ours
 
 
 def language_model_config(

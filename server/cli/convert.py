@@ -1,0 +1,111 @@
+"""`bindserve convert`: released files in, a model folder out; with an index, its cache too.
+
+Joins the converter and the cache builder, which do not know each other.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from cache_index.build import import_index
+from cache_index.errors import CacheError
+from model_ext.config import BindServeConfig, Provenance
+from model_ext.convert.errors import ConvertError
+from model_ext.convert.folder import new_folder
+from model_ext.convert.model import Sources, write_folder
+from model_ext.convert.provenance import Licences
+
+CACHE = "cache"
+DEFAULTS = Licences()
+
+
+class Dtype(StrEnum):
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
+
+
+def convert_command(
+    llama: Annotated[
+        Path,
+        typer.Option(help="LLaMA folder: params.json and consolidated.*.pth, or Hugging Face's."),
+    ],
+    adapter: Annotated[Path, typer.Option(help="ImageBind-LLM adapter (.pth), such as 7B.pth.")],
+    imagebind: Annotated[Path, typer.Option(help="imagebind_w3D.pth or imagebind_huge.pth.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist, or be empty.")],
+    imagebind_config: Annotated[
+        Path | None,
+        typer.Option(help="Sizes of the encoders. Default: imagebind_config.json beside them."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(help="tokenizer.model. Default: in the LLaMA folder or the one above."),
+    ] = None,
+    knn_index: Annotated[
+        Path | None, typer.Option(help="FAISS index of image features, as the default cache.")
+    ] = None,
+    delta: Annotated[
+        Path | None, typer.Option(help="Folder of a patch to add to the LLaMA, in Meta's layout.")
+    ] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Precision of the LLM's weights.")] = Dtype.bfloat16,
+    llama_licence: Annotated[
+        str, typer.Option(help="Licence of the LLaMA, if another.")
+    ] = DEFAULTS.llama,
+    adapter_licence: Annotated[
+        str, typer.Option(help="Licence of the adapter, if another.")
+    ] = DEFAULTS.adapter,
+    imagebind_licence: Annotated[
+        str, typer.Option(help="Licence of the encoders, if another.")
+    ] = DEFAULTS.imagebind,
+) -> None:
+    """Convert released checkpoints to one folder for `bindserve serve`."""
+    sources = Sources(
+        llama=llama,
+        adapter=adapter,
+        imagebind=imagebind,
+        imagebind_config=imagebind_config,
+        tokenizer=tokenizer,
+        delta=delta,
+        licences=Licences(
+            llama=llama_licence, adapter=adapter_licence, imagebind=imagebind_licence
+        ),
+    )
+    try:
+        config = run(sources, out, getattr(torch, dtype.value), knn_index)
+    except (ConvertError, CacheError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from None
+    report(config.provenance, out)
+
+
+def run(sources: Sources, out: Path, dtype: torch.dtype, knn_index: Path | None) -> BindServeConfig:
+    """`out` appears when model and cache are complete."""
+    with new_folder(out) as folder:
+        config = write_folder(sources, folder, dtype, cache=CACHE if knn_index else None)
+        if knn_index:
+            encoder = encoder_of(config.provenance)
+            manifest = import_index(knn_index, folder / CACHE, encoder=encoder)
+            check_width(knn_index, manifest.dimension, config.imagebind.embedding_dim)
+        return config
+
+
+def check_width(index: Path, found: int, expected: int) -> None:
+    if found != expected:
+        raise CacheError(f"{index}: vectors of {found} numbers, but the encoders give {expected}")
+
+
+def encoder_of(provenance: Provenance) -> dict[str, str]:
+    """Which encoders the index is said to come from; a server refuses a cache of others."""
+    weights = next(source for source in provenance.sources if source.role == "imagebind")
+    return {"sha256": weights.sha256}
+
+
+def report(provenance: Provenance, out: Path) -> None:
+    variant = " (legacy bind network)" if provenance.legacy else ""
+    typer.echo(f"{out}: {provenance.stage} weights{variant}")
+    for source in provenance.sources:
+        typer.echo(f"  {source.role:<10} {source.file}  {source.sha256[:12]}  {source.licence}")
+    typer.echo("The licences above hold for the result; check that your use is allowed.")
