@@ -3,10 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
-
-from cache_index.build import import_index
-from model_ext.convert.model import Sources, convert
 
 TINY = Path(__file__).parent / "fixtures" / "tiny"
 ADAPTERS = {
@@ -20,17 +16,20 @@ INDEXES = ("knn.index", "knn-ivf.index")
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The fixtures' checkpoints as model folders, their two indexes as cache folders."""
+    # Imported here: one room's tests should not load, or depend on, all the other rooms.
+    import torch
+
+    from cache_index.build import import_index
+    from model_ext.convert.model import Sources, convert
+
     folder = tmp_path_factory.mktemp("tiny")
     for name, adapter in ADAPTERS.items():
-        convert(tiny_sources(adapter), folder / name, torch.float32, progress=False)
+        sources = Sources(
+            llama=TINY / "llama" / "tiny",
+            adapter=TINY / adapter,
+            imagebind=TINY / "imagebind_w3D.pth",
+        )
+        convert(sources, folder / name, torch.float32, progress=False)
     for name in INDEXES:
         import_index(TINY / name, folder / name, progress=False)
     return {name: folder / name for name in (*ADAPTERS, *INDEXES)}
-
-
-def tiny_sources(adapter: str) -> Sources:
-    return Sources(
-        llama=TINY / "llama" / "tiny",
-        adapter=TINY / adapter,
-        imagebind=TINY / "imagebind_w3D.pth",
-    )
