@@ -1,0 +1,102 @@
+"""A client cannot reach into the engine: not to its own conditioning, nor to anybody else's."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.serving.launch import Server, serve
+from tests.serving.media import IMAGE
+
+pytestmark = pytest.mark.engine
+
+OURS = np.full(40, 9, dtype="<f4").tobytes().hex()
+XARGS: list[object] = [
+    {"bindserve": OURS},
+    {"bindserve": [9.0] * 40},
+    {"bindserve": "NaN"},
+    {"bindserve": 1e308},
+    {"bindserve": None},
+    {"bindserve": {"nested": True}},
+    {"other": "x"},
+    "not an object",
+    [1, 2],
+]
+FIELDS: list[dict[str, object]] = [
+    {"kv_transfer_params": {"do_remote_decode": True}},
+    {"ec_transfer_params": {"a": 1}},
+    {"mm_processor_kwargs": {"a": 1}},
+    {"chat_template": "{{ messages }}"},
+    {"extra_args": {"bindserve": OURS}},
+    {"sampling_params": {"extra_args": {"bindserve": OURS}}},
+]
+
+
+@pytest.fixture(
+    scope="module", params=[[], ["--allow-fields=vllm_xargs"]], ids=["refusing", "allowing"]
+)
+def server(
+    request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_path_factory: Any
+) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("hostile") / "log"
+    with serve(tiny_models["finetune"], log, "--cache=none", *request.param) as server:
+        yield server
+
+
+def request(**more: object) -> dict[str, object]:
+    text = {"type": "text", "text": "Describe the scene in detail."}
+    return {
+        "model": "any",
+        "messages": [{"role": "user", "content": [IMAGE, text]}],
+        "temperature": 0,
+        "max_tokens": 8,
+        "return_token_ids": True,
+        **more,
+    }
+
+
+def good_answer(server: Server) -> list[int]:
+    body: Any = server.chat(**request())
+    ids: list[int] = body["choices"][0]["token_ids"]
+    return ids
+
+
+@pytest.mark.parametrize("xargs", XARGS, ids=str)
+def test_vllm_xargs(server: Server, xargs: object) -> None:
+    expected = good_answer(server)
+    response = server.post("/v1/chat/completions", request(vllm_xargs=xargs))
+    if response.status_code == 200:  # the operator allowed the field; our key is still not theirs
+        assert response.json()["choices"][0]["token_ids"] == expected
+    else:
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "vllm_xargs"
+    assert good_answer(server) == expected
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: next(iter(field)))
+def test_other_engine_side_fields(server: Server, field: dict[str, object]) -> None:
+    expected = good_answer(server)
+    response = server.post("/v1/chat/completions", request(**field))
+    if response.status_code == 200:  # an unknown field is ignored, as OpenAI-style servers do
+        assert next(iter(field)) in ("extra_args", "sampling_params")
+        assert response.json()["choices"][0]["token_ids"] == expected
+    else:
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == next(iter(field))
+    assert good_answer(server) == expected
+
+
+@pytest.mark.parametrize("route", ["/v1/completions", "/v1/responses", "/v1/messages"])
+def test_other_routes(server: Server, route: str) -> None:
+    expected = good_answer(server)
+    body: dict[str, object] = {"model": "any", "max_tokens": 4, "vllm_xargs": {"bindserve": OURS}}
+    body |= {
+        "/v1/completions": {"prompt": "Rain"},
+        "/v1/responses": {"input": "Rain", "max_output_tokens": 4},
+        "/v1/messages": {"messages": [{"role": "user", "content": "Rain"}]},
+    }[route]
+    response = server.post(route, body)
+    assert response.status_code in (200, 400), response.text
+    assert good_answer(server) == expected
