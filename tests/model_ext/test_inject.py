@@ -1,0 +1,170 @@
+"""The terms computed beforehand equal an injection into the heads, at every position.
+
+`tests/oracle.py` injects as the model is defined; here it runs on random models of shapes that no
+released model has (grouped value heads, the paper's residual form).
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model_ext.inject import ValueLayer, base_value, residual_deltas, value_delta, value_deltas
+from tests.oracle import Oracle
+
+C, F, V, D, LAYERS, INJECTED, SIZE = 32, 48, 19, 12, 3, 2, 8
+IDS = [3, 1, 4, 1, 5, 9]
+
+
+def random_model(form: str, heads: int, kv_heads: int, rank: int, bias: bool = False) -> Oracle:
+    torch.manual_seed(0)
+    shapes = {
+        "model.embed_tokens.weight": (V, C),
+        "model.norm.weight": (C,),
+        "lm_head.weight": (V, C),
+        "bind.proj.weight": (C, D),
+        "bind.proj.bias": (C,),
+    }
+    for j in range(2):
+        shapes |= {
+            f"bind.blocks.{j}.norm.weight": (C,),
+            f"bind.blocks.{j}.gate_proj.weight": (F, C),
+            f"bind.blocks.{j}.up_proj.weight": (F, C),
+            f"bind.blocks.{j}.down_proj.weight": (C, F),
+        }
+    maps = {
+        "self_attn.q_proj": (heads * SIZE, C),
+        "self_attn.k_proj": (kv_heads * SIZE, C),
+        "self_attn.v_proj": (kv_heads * SIZE, C),
+        "self_attn.o_proj": (C, heads * SIZE),
+        "mlp.gate_proj": (F, C),
+        "mlp.up_proj": (F, C),
+        "mlp.down_proj": (C, F),
+    }
+    for layer in range(LAYERS):
+        prefix = f"model.layers.{layer}."
+        shapes |= {f"{prefix}{name}.weight": shape for name, shape in maps.items()}
+        if bias:
+            shapes |= {f"{prefix}{name}.bias": shape[:1] for name, shape in maps.items()}
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{prefix}{norm}.weight"] = (C,)
+    if form == "value":
+        shapes |= {"injection.gate": (INJECTED, heads), "injection.query": (INJECTED, C)}
+        if rank:
+            shapes["injection.v_lora_a"] = (INJECTED, rank, C)
+            shapes["injection.v_lora_b"] = (INJECTED, kv_heads * SIZE, rank)
+    else:
+        shapes["injection.gate"] = (INJECTED, 1)
+    config: dict[str, Any] = {
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": SIZE,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": False,
+        "rope_parameters": {"rope_theta": 10000.0},
+        "bind": {"blocks": 2, "norm": "rmsnorm", "norm_eps": 1e-6},
+        "injection": {
+            "form": form,
+            "first_layer": LAYERS - INJECTED,
+            "layers": INJECTED,
+            "v_correction_rank": rank,
+        },
+    }
+    return Oracle(config, {name: torch.randn(shape) * 0.4 for name, shape in shapes.items()})
+
+
+def layer_weights(model: Oracle, j: int) -> ValueLayer:
+    prefix = f"model.layers.{LAYERS - INJECTED + j}.self_attn"
+    lora = {
+        name: model.weights[f"injection.{name}"][j]
+        if f"injection.{name}" in model.weights
+        else None
+        for name in ("v_lora_a", "v_lora_b")
+    }
+    return ValueLayer(
+        query=model.weights["injection.query"][j],
+        gate=model.weights["injection.gate"][j],
+        v_proj=model.weights[f"{prefix}.v_proj.weight"],
+        o_proj=model.weights[f"{prefix}.o_proj.weight"],
+        **lora,
+    )
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "rank", "bias"),
+    [(4, 4, 0, False), (4, 4, 3, True), (4, 2, 0, False), (6, 2, 3, True), (4, 1, 3, False)],
+)
+def test_value_form_equals_injection_into_heads(
+    heads: int, kv_heads: int, rank: int, bias: bool
+) -> None:
+    """Also with biases on every map, which the released injection must not count twice."""
+    model = random_model("value", heads, kv_heads, rank, bias)
+    embedding = torch.randn(D)
+    layers = [layer_weights(model, j) for j in range(INJECTED)]
+    deltas = value_deltas(model.bind(embedding)[None], layers)
+    assert deltas.shape == (1, INJECTED, C)
+    expected = model.logits(IDS, embedding)
+    torch.testing.assert_close(model.logits(IDS, deltas=deltas[0]), expected, atol=1e-4, rtol=1e-4)
+    assert (model.logits(IDS) - expected).abs().max() > 0.1
+
+
+def test_residual_form_equals_adding_to_the_input() -> None:
+    """Paper, equation 2."""
+    model = random_model("residual", heads=4, kv_heads=2, rank=0)
+    embedding = torch.randn(D)
+    deltas = residual_deltas(model.bind(embedding)[None], model.weights["injection.gate"])
+    assert deltas.shape == (1, INJECTED, C)
+    expected = model.logits(IDS, embedding)
+    torch.testing.assert_close(model.logits(IDS, deltas=deltas[0]), expected, atol=1e-4, rtol=1e-4)
+    assert (model.logits(IDS) - expected).abs().max() > 0.1
+
+
+def test_requests_of_a_batch_do_not_mix() -> None:
+    model = random_model("value", heads=6, kv_heads=2, rank=3)
+    layers = [layer_weights(model, j) for j in range(INJECTED)]
+    bound = torch.randn(4, C)
+    together = value_deltas(bound, layers)
+    apart = torch.cat([value_deltas(one[None], layers) for one in bound])
+    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+
+
+def test_closed_gates_add_nothing() -> None:
+    layer = layer_weights(random_model("value", heads=4, kv_heads=2, rank=3), 0)
+    closed = ValueLayer(layer.query, torch.zeros(4), layer.v_proj, layer.o_proj)
+    assert not value_deltas(torch.randn(2, C), [closed]).any()
+    assert not residual_deltas(torch.randn(2, C), torch.zeros(INJECTED, 1)).any()
+
+
+def test_each_gate_opens_its_own_head_through_tanh() -> None:
+    """Head h of a grouped model reads value head h // (H / KV); a gate of 100 counts as 1."""
+    values = torch.arange(1.0, 5.0)[None]  # 2 value heads of size 2: (1, 2) and (3, 4)
+
+    def heads_of(gate: Tensor) -> list[float]:
+        unchanged = value_delta(values, gate, lambda x: x, lambda x: x, num_heads=4, head_dim=2)
+        rounded: list[float] = unchanged[0].round(decimals=3).tolist()
+        return rounded
+
+    assert heads_of(torch.tensor([100.0, 0, 0, 0])) == [1, 2, 0, 0, 0, 0, 0, 0]
+    assert heads_of(torch.tensor([0, 100.0, 100.0, 0])) == [0, 0, 1, 2, 3, 4, 0, 0]
+    assert heads_of(torch.tensor([0, 0, 0, -100.0])) == [0, 0, 0, 0, 0, 0, -3, -4]
+
+
+def test_base_value_takes_the_lora_out_again() -> None:
+    torch.manual_seed(0)
+    base, lora_a, lora_b = torch.randn(6, C), torch.randn(3, C), torch.randn(6, 3)
+    merged = base + lora_b @ lora_a
+    source = torch.randn(2, C)
+    found = base_value(source, lambda x: x @ merged.T, lora_a, lora_b)
+    torch.testing.assert_close(found, source @ base.T, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gates_stay_exact_in_half_precision(dtype: torch.dtype) -> None:
+    """Gates are stored in float32: a small one must not vanish before its tanh."""
+    gate = torch.tensor([1e-6, 1.0])
+    source = torch.full((1, 4), 1024.0, dtype=dtype)
+    delta = value_delta(source, gate, lambda x: x, lambda x: x, num_heads=2, head_dim=2)
+    assert delta.dtype == dtype
+    assert delta[0, 0].item() == pytest.approx(1024e-6, rel=0.05)

@@ -1,0 +1,87 @@
+"""The prompt: the released text to the character, in training and through the chat template."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jinja2.exceptions import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from model_ext.prompt import CHAT_TEMPLATE, alpaca_prompt
+
+INDEX = Path(__file__).parents[1] / "fixtures" / "golden" / "index.json"
+PROMPTS: list[str] = json.loads(INDEX.read_text())["logits"]["prompts"]
+
+
+def chat(*messages: dict[str, Any], generate: bool = True) -> str:
+    rendered, _ = render_jinja_template(
+        [list(messages)],
+        chat_template=CHAT_TEMPLATE,
+        bos_token="<s>",
+        add_generation_prompt=generate,
+    )
+    text: str = rendered[0]
+    return text
+
+
+def user(content: object) -> dict[str, object]:
+    return {"role": "user", "content": content}
+
+
+def assistant(content: object) -> dict[str, object]:
+    return {"role": "assistant", "content": content}
+
+
+def test_released_prompts() -> None:
+    assert alpaca_prompt("Describe the scene in detail.") == PROMPTS[0]
+    assert alpaca_prompt("What can you hear?", "a clip of rain") == PROMPTS[1]
+
+
+def test_one_user_turn_is_the_training_prompt_behind_bos() -> None:
+    assert chat(user("Describe the scene in detail.")) == "<s>" + PROMPTS[0]
+
+
+@pytest.mark.parametrize("text", ["", " padded ", "{instruction}", "{{ x }}", "a\n\nb", "<b>'\"&"])
+def test_the_instruction_is_taken_as_it_is(text: str) -> None:
+    assert chat(user(text)) == "<s>" + alpaca_prompt(text)
+    assert f"### Instruction:\n{text}\n\n### Response:" in alpaca_prompt(text)
+
+
+def test_text_parts_are_lines_of_one_instruction() -> None:
+    """vLLM joins parts for templates of strings in the same way."""
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "text", "text": "Be brief."}]
+    assert chat(user(parts)) == "<s>" + alpaca_prompt("What is this?\nBe brief.")
+
+
+def test_earlier_turns_keep_the_training_form() -> None:
+    """An answer follows "### Response:" directly: there is no space in the training samples."""
+    text = chat(user("One?"), assistant("Yes."), user("Two?"))
+    first = alpaca_prompt("One?")
+    assert text == f"<s>{first}Yes.\n\n### Instruction:\nTwo?\n\n### Response:"
+
+
+def test_system_text_is_a_paragraph_in_front() -> None:
+    text = chat({"role": "system", "content": "Be brief."}, user("One?"))
+    assert text == "<s>Be brief.\n\n" + alpaca_prompt("One?")
+
+
+def test_an_open_answer_can_be_continued() -> None:
+    text = chat(user("One?"), assistant("Ye"), generate=False)
+    assert text == "<s>" + alpaca_prompt("One?") + "Ye"
+
+
+def test_an_empty_answer_is_allowed() -> None:
+    text = chat(user("One?"), assistant(None), user("Two?"))
+    assert text.count("### Response:") == 2
+
+
+def test_other_roles_are_refused() -> None:
+    with pytest.raises(TemplateError, match="not tool"):
+        chat(user("One?"), {"role": "tool", "content": "42"})
+
+
+def test_vllm_gives_the_template_plain_strings() -> None:
+    """It reads the template to decide; parts would reach us as a list otherwise."""
+    hf = pytest.importorskip("vllm.renderers.hf")
+    assert hf._detect_content_format(CHAT_TEMPLATE, default="openai") == "string"
