@@ -1,0 +1,83 @@
+"""The application: which routes exist, and what every request passes on its way to them.
+
+Built from finished parts; opens nothing. vLLM's `init_app_state` adds its handlers to the state.
+"""
+
+import importlib
+import inspect
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any, cast
+
+from fastapi import Depends, FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from vllm.entrypoints.launchers.utils.server_utils import lifespan
+from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
+from vllm.entrypoints.serve.middleware.x_request_id import XRequestIdMiddleware
+
+from server import error_handlers, health, models, routes, vllm_routes
+from server.auth import AuthMiddleware, key_digest
+from server.body_limit import BodyLimitMiddleware
+from server.context import ContextMiddleware
+from server.engine_fields import refuse_engine_fields
+from server.settings import Settings
+from server.stages import Stages
+
+
+def create_app(
+    settings: Settings, args: Namespace, stages: Stages, keys: Sequence[str] = ()
+) -> FastAPI:
+    """`args`: vLLM's parsed flags; its front-end ones apply here too. `keys`: who may come in."""
+    hidden = args.disable_fastapi_docs
+    app = FastAPI(
+        title="bindserve",
+        lifespan=lifespan,
+        root_path=args.root_path or "",
+        openapi_url=None if hidden else "/openapi.json",
+    )
+    app.state.settings, app.state.args, app.state.stages = settings, args, stages
+    error_handlers.install(app)
+    add_routes(app)
+    add_middleware(app, settings, args, stages, keys)
+    return app
+
+
+def add_routes(app: FastAPI) -> None:
+    app.include_router(health.router)
+    app.include_router(models.router)
+    for router in (routes.router, vllm_routes.router):
+        app.include_router(router, dependencies=[Depends(refuse_engine_fields)])
+    attach_metrics(app)
+
+
+def add_middleware(
+    app: FastAPI, settings: Settings, args: Namespace, stages: Stages, keys: Sequence[str]
+) -> None:
+    """From the innermost to the outermost."""
+    add_operators_own(app, args.middleware)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(AuthMiddleware, digests=[key_digest(key) for key in keys])
+    app.add_middleware(ContextMiddleware, text_only=stages.text_only)
+    if args.enable_request_id_headers:
+        app.add_middleware(XRequestIdMiddleware)
+    if args.allowed_origins:
+        app.add_middleware(  # outside of the keys: browsers send none when they ask beforehand
+            CORSMiddleware,
+            allow_origins=args.allowed_origins,
+            allow_credentials=args.allow_credentials,
+            allow_methods=args.allowed_methods,
+            allow_headers=args.allowed_headers,
+        )
+
+
+def add_operators_own(app: FastAPI, names: Sequence[str]) -> None:
+    """vLLM's --middleware: import paths of classes or coroutine functions."""
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        imported = getattr(importlib.import_module(module), attribute)
+        if inspect.isclass(imported):
+            app.add_middleware(cast(Any, imported))
+        elif inspect.iscoroutinefunction(imported):
+            app.middleware("http")(imported)
+        else:
+            raise ValueError(f"--middleware {name}: neither a class nor a coroutine function")

@@ -1,0 +1,114 @@
+"""`bindserve serve MODEL [options] [-- flags of vllm serve]`."""
+
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from server.settings import Settings
+
+
+def serve(
+    ctx: typer.Context,
+    model: Annotated[Path, typer.Argument(help="A folder that `convert` or `train export` wrote.")],
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on. Default: 127.0.0.1, this machine only."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Default: 8000.")] = None,
+    served_model_name: Annotated[
+        str | None, typer.Option(help="Name for clients. Default: the folder's.")
+    ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(help="A cache folder, or `none`. Default: the model's own."),
+    ] = None,
+    cache_optional: Annotated[
+        bool | None, typer.Option("--cache-optional", help="Answer without the cache if it fails.")
+    ] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="API keys, one a line. With it, every path but /health, /ready needs one."
+        ),
+    ] = None,
+    allow_field: Annotated[
+        list[str] | None,
+        typer.Option(help="Let clients write this engine field, e.g. chat_template. Repeatable."),
+    ] = None,
+    encode_device: Annotated[
+        str | None, typer.Option(help="Where the encoders run. Default: the GPU if there is one.")
+    ] = None,
+    decode_workers: Annotated[int | None, typer.Option(help="Processes that decode media.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with any of the settings (server/settings.py lists them)."),
+    ] = None,
+) -> None:
+    """Serve a model folder over HTTP, with OpenAI's API.
+
+    Every setting may also come from the environment (BINDSERVE_PORT=9000) or from --config.
+    Flags of `vllm serve` go after `--`: bindserve serve MODEL -- --max-model-len 2048
+    """
+    settings = load_settings(
+        model=model,
+        host=host,
+        port=port,
+        served_model_name=served_model_name,
+        cache=cache,
+        cache_optional=cache_optional,
+        api_key_file=api_key_file,
+        allow_fields=allow_field,
+        encode_device=encode_device,
+        decode_workers=decode_workers,
+        config=config,
+        vllm_args=ctx.args or None,
+    )
+    run(settings)
+
+
+serve.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined]
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Wrong settings end the program with status 2 and name the key."""
+    try:
+        settings = Settings.load(**flags)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        fail(f"{key}: {first['msg']}", code=2)
+    except (FileNotFoundError, ValueError) as error:
+        fail(str(error), code=2)
+    if not (settings.model / "config.json").is_file():
+        fail(f"{settings.model}: not a model folder (it has no config.json)", code=2)
+    return settings
+
+
+def run(settings: Settings) -> None:
+    """Until a signal comes. What keeps it from starting is told in one line, with status 1."""
+    from cache_index.errors import CacheError
+    from model_ext.config import ConfigError
+    from model_ext.imagebind.config import ConfigError as EncoderConfigError
+    from model_ext.imagebind.model import TensorError
+    from server import launch
+    from server.errors import Unavailable
+    from server.vllm_args import UsageError
+
+    try:
+        launch.run(settings)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+    except UsageError as error:
+        fail(str(error), code=2)
+    except (
+        *(CacheError, ConfigError, EncoderConfigError, TensorError),
+        *(FileNotFoundError, Unavailable),
+    ) as error:
+        fail(str(error), code=1)
+
+
+def fail(message: str, *, code: int) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(code)

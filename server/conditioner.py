@@ -1,0 +1,152 @@
+"""Conditioner: a request's attachments to the one embedding that conditions its answer.
+
+`run` is the table of contents; each stage has its own file. Knows the order of the stages, and
+that equal content is decoded and encoded once. Does not know HTTP or the engine.
+
+Shapes: M attachments, D embedding dimensions.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from model_ext.imagebind.config import ENCODER_OF
+from server.attachments import EMBEDDING, Attachment
+from server.content_cache import ContentCache
+from server.errors import BadRequest, RequestError
+from server.metrics import ATTACHMENTS, CONTENT_HITS, stage
+from server.mix import Array, mix, normalize
+from server.protocol import Explanation, ImageBindOptions, MixedPart
+from server.retrieve import Retrieved, Retriever
+
+
+class Decode(Protocol):
+    """What we need of `server.decode.DecodePool`."""
+
+    async def decode(self, modality: str, data: bytes) -> Tensor: ...
+
+
+class Encode(Protocol):
+    """What we need of `server.encode.Encoder`."""
+
+    async def encode(self, encoder: str, tensor: Tensor) -> Array: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    embedding: Array  # (D,)
+    explanation: Explanation
+
+
+class Conditioner:
+    def __init__(
+        self,
+        decoder: Decode,
+        encoder: Encode,
+        retriever: Retriever,
+        contents: ContentCache,
+        *,
+        encoders: Sequence[str],
+        text_only: Array,
+    ) -> None:
+        """`encoders`: those that the model has. `text_only` (D,): for a request that attaches
+        nothing, what the weights were trained with."""
+        self.text_only = text_only
+        self._decoder = decoder
+        self._encoder = encoder
+        self._retriever = retriever
+        self._contents = contents
+        self._encoders = tuple(encoders)
+
+    async def run(
+        self, attachments: Sequence[Attachment], options: ImageBindOptions
+    ) -> Conditioned:
+        self._retriever.params(options)  # a bad parameter is told before the work
+        if attachments:
+            units = await self._embed_all(attachments)
+            mixed = mix(units, [attachment.weight for attachment in attachments])
+        else:
+            mixed, options = self.text_only, without_default_cache(options)
+        with stage("retrieve"):
+            retrieved = await self._retriever.retrieve(mixed, options)
+        return Conditioned(retrieved.embedding, explain(attachments, retrieved))
+
+    async def _embed_all(self, attachments: Sequence[Attachment]) -> Array:
+        """Unit embeddings (M, D). The first failure stops the others, if nobody else waits."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._embed(each)) for each in attachments]
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        return np.stack([task.result() for task in tasks])
+
+    async def _embed(self, attachment: Attachment) -> Array:
+        """One attachment's unit embedding (D,); an error names the attachment."""
+        ATTACHMENTS.labels(attachment.modality).inc()
+        try:
+            if attachment.modality == EMBEDDING:
+                return normalize(np.frombuffer(attachment.data, "<f4").astype(np.float32))
+            self._check_encoder(attachment.modality)
+            return await self._known_or_new(attachment.modality, attachment.data)
+        except RequestError as error:  # one error may be shared by many requests: raise our own
+            param = error.param or attachment.param
+            raise type(error)(error.message, param=param, code=error.code) from None
+
+    def _check_encoder(self, modality: str) -> None:
+        if ENCODER_OF[modality] not in self._encoders:
+            known = [name for name, encoder in ENCODER_OF.items() if encoder in self._encoders]
+            raise BadRequest(
+                f"this model has no encoder for the modality {modality}; "
+                f"it takes {', '.join(known)}"
+            )
+
+    async def _known_or_new(self, modality: str, data: bytes) -> Array:
+        key = (modality, await content_hash(data))
+        new = False
+
+        async def decode_and_encode() -> Array:
+            nonlocal new
+            new = True
+            with stage("decode", modality):
+                tensor = await self._decoder.decode(modality, data)
+            with stage("encode", modality):
+                return await self._encoder.encode(ENCODER_OF[modality], tensor)
+
+        embedding = await self._contents.get(key, decode_and_encode)
+        if not new:
+            CONTENT_HITS.labels(modality).inc()
+        return embedding
+
+
+async def content_hash(data: bytes) -> bytes:
+    if len(data) < 1 << 18:  # a fraction of a millisecond
+        return hashlib.sha256(data).digest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
+
+
+def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
+    """Text only was trained, and is released, without the cache: it must be asked for."""
+    return options.model_copy(update={"cache": options.cache or False})
+
+
+def explain(attachments: Sequence[Attachment], retrieved: Retrieved) -> Explanation:
+    total = sum(attachment.weight for attachment in attachments)
+    return Explanation(
+        text_only=not attachments,
+        mix=[
+            MixedPart(
+                param=attachment.param,
+                modality=attachment.modality,
+                weight=attachment.weight,
+                share=attachment.weight / total,
+            )
+            for attachment in attachments
+        ],
+        cache=retrieved.state,
+        neighbors=list(retrieved.neighbors),
+    )

@@ -1,0 +1,70 @@
+"""ContentCache: results kept by the hash of what they were computed from, bounded in bytes.
+
+Equal content in flight is computed once, however many requests wait for it. It does not know what
+is computed. One event loop only; a computation goes on as long as somebody waits for it.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+
+from server.mix import Array
+
+
+@dataclass(slots=True)
+class InFlight:
+    task: asyncio.Task[Array]
+    waiting: int = 0
+
+
+class ContentCache:
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[Hashable, Array] = OrderedDict()  # least recently used first
+        self._in_flight: dict[Hashable, InFlight] = {}
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    async def get(self, key: Hashable, compute: Callable[[], Awaitable[Array]]) -> Array:
+        """The kept result, or that of `compute`. A failure is raised to all waiters, not kept."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        running = self._in_flight.get(key)
+        if running is None:
+            running = InFlight(asyncio.ensure_future(self._compute(key, compute)))
+            self._in_flight[key] = running
+        running.waiting += 1
+        try:
+            return await asyncio.shield(running.task)
+        finally:
+            running.waiting -= 1
+            if running.waiting == 0 and not running.task.done():
+                self._forget(key, running)
+                running.task.cancel()  # everybody left
+
+    async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[Array]]) -> Array:
+        running = self._in_flight[key]
+        try:
+            result = await compute()
+        finally:
+            self._forget(key, running)
+        self._keep(key, result)
+        return result
+
+    def _forget(self, key: Hashable, running: InFlight) -> None:
+        if self._in_flight.get(key) is running:  # else a newer computation took its place
+            del self._in_flight[key]
+
+    def _keep(self, key: Hashable, result: Array) -> None:
+        if result.nbytes > self._max_bytes:
+            return
+        result.setflags(write=False)  # handed to many requests
+        self._kept[key] = result
+        self.bytes += result.nbytes
+        while self.bytes > self._max_bytes:
+            _, oldest = self._kept.popitem(last=False)
+            self.bytes -= oldest.nbytes

@@ -1,0 +1,222 @@
+"""Decode: a client's bytes to a tensor, in processes that can be killed.
+
+Media decoders are large and parse hostile input. Each job gets a worker for itself and a time
+limit; a worker that crashes, hangs or answers nonsense is killed and replaced, and costs only the
+request that sent the bytes. It does not know what the bytes mean.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+import server
+from server.errors import BadRequest, Unavailable
+from server.frames import Frame, FrameError, encode_head, read_frame
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 120  # importing torch from a cold disk
+MAX_TENSOR_BYTES = 64 << 20  # 15 video crops are 18 MB
+
+
+class MediaError(BadRequest):
+    """The bytes cannot be decoded; the message says why."""
+
+    default_code = "invalid_media"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSettings:
+    workers: int
+    waiting: int  # jobs that may wait for a worker; one more is refused
+    timeout_s: float
+    memory_bytes: int  # a worker's, beyond its imports
+    max_bytes: int  # of one file
+    limits: Mapping[str, Any]  # fields of model_ext.imagebind.preprocess.Limits
+
+
+class DecodePool:
+    def __init__(self, settings: DecodeSettings, encoder_config: bytes) -> None:
+        self._settings = settings
+        self._encoder_config = encoder_config
+        self._idle: asyncio.Queue[Worker] = asyncio.Queue()
+        self._workers: set[Worker] = set()
+        self._waiting = 0
+        self._running: set[asyncio.Task[Any]] = set()
+        self._folder = tempfile.TemporaryDirectory(prefix="bindserve-decode-")  # stays empty
+
+    async def start(self) -> None:
+        """Unavailable if not a single worker starts."""
+        try:
+            await asyncio.gather(*(self._add_worker() for _ in range(self._settings.workers)))
+        except WorkerLost as error:
+            await self.close()
+            raise Unavailable(f"the decoding processes do not start: {error}") from None
+
+    async def close(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        for worker in tuple(self._workers):
+            await worker.kill()
+        self._workers.clear()
+        self._folder.cleanup()
+
+    @property
+    def alive(self) -> int:
+        return len(self._workers)
+
+    async def decode(self, modality: str, data: bytes) -> Tensor:
+        """MediaError if the bytes are bad, Unavailable if too many wait.
+
+        A caller that leaves while a worker is busy does not stop it: a new process costs more
+        than most jobs, and the time limit holds anyway.
+        """
+        if self._waiting >= self._settings.waiting:
+            raise Unavailable("too many files are waiting to be decoded", code="decode_queue_full")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                worker = await self._idle.get()
+        except TimeoutError:
+            raise Unavailable(
+                "no decoding process became free in time", code="decode_queue_full"
+            ) from None
+        finally:
+            self._waiting -= 1
+        return await asyncio.shield(self._start(self._run(worker, modality, data)))
+
+    def _start(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def _run(self, worker: "Worker", modality: str, data: bytes) -> Tensor:
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                answer = await worker.ask({"modality": modality}, data)
+            tensor = read_answer(answer)
+        except TimeoutError:
+            await self._replace(worker)
+            raise MediaError(
+                f"decoding took more than {self._settings.timeout_s:g} seconds"
+            ) from None
+        except WorkerLost as error:
+            await self._replace(worker)
+            logger.warning("a decoding process was lost on a %s: %s", modality, error)
+            raise MediaError("the file cannot be decoded") from None
+        except asyncio.CancelledError:
+            await self._replace(worker, again=False)
+            raise
+        except MediaError:
+            self._idle.put_nowait(worker)
+            raise
+        self._idle.put_nowait(worker)
+        return tensor
+
+    async def _replace(self, worker: "Worker", again: bool = True) -> None:
+        self._workers.discard(worker)
+        await worker.kill()
+        if again:
+            self._start(self._add_worker_or_retry())
+
+    async def _add_worker_or_retry(self) -> None:
+        while True:
+            try:
+                return await self._add_worker()
+            except WorkerLost as error:
+                logger.error("a decoding process does not start (%s); trying again", error)
+                await asyncio.sleep(5)
+
+    async def _add_worker(self) -> None:
+        worker = await Worker.start(self._settings, self._encoder_config, self._folder.name)
+        self._workers.add(worker)
+        self._idle.put_nowait(worker)
+
+
+class WorkerLost(Exception):
+    """The process is gone, or says what no worker of ours says."""
+
+
+class Worker:
+    def __init__(self, process: Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._jobs, self._answers = process.stdin, process.stdout
+
+    @classmethod
+    async def start(cls, settings: DecodeSettings, config: bytes, folder: str) -> "Worker":
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "server.decode_worker", str(os.getpid())),
+            stdin=PIPE,
+            stdout=PIPE,
+            cwd=folder,
+            env=worker_environment(),
+        )
+        worker = cls(process)
+        ours = {
+            "memory_bytes": settings.memory_bytes,
+            "cpu_s": settings.timeout_s,
+            "max_bytes": settings.max_bytes,
+            "limits": dict(settings.limits),
+        }
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                ready, _ = await worker.ask(ours, config)
+        except (TimeoutError, WorkerLost) as error:
+            await worker.kill()
+            raise WorkerLost(f"no sign of life ({error or 'timeout'})") from None
+        except BaseException:
+            await worker.kill()
+            raise
+        if not ready.get("isolated"):
+            logger.info("decoding processes keep their network: this kernel does not let them go")
+        return worker
+
+    async def ask(self, header: dict[str, Any], payload: bytes) -> Frame:
+        """One job, one answer."""
+        try:
+            self._jobs.write(encode_head(header, payload))
+            self._jobs.write(payload)
+            await self._jobs.drain()
+            return await read_frame(self._answers, MAX_TENSOR_BYTES)
+        except (asyncio.IncompleteReadError, ConnectionError, FrameError) as error:
+            raise WorkerLost(str(error) or type(error).__name__) from None
+
+    async def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+
+def worker_environment() -> dict[str, str]:
+    """No secret of the server's; one thread for each of the libraries."""
+    source = str(Path(server.__file__).parents[1])
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
+    return {**kept, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def read_answer(answer: Frame) -> Tensor:
+    """Believe nothing: the process that wrote it has parsed hostile bytes."""
+    header, payload = answer
+    error = header.get("error")
+    if error is not None:
+        raise MediaError(str(error)[:300])
+    try:
+        return load(payload)["tensor"]
+    except (SafetensorError, KeyError, ValueError) as failure:
+        raise WorkerLost(f"not a tensor: {type(failure).__name__}") from None

@@ -1,0 +1,40 @@
+"""ConditionedLLM: vLLM's engine client, which generates nothing without a conditioning embedding.
+
+The one choke point. Every route, beam search and n > 1 come through `generate`; none of them can
+run unconditioned, or with an embedding that a client wrote. It does not know where it comes from.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from model_ext.config import BindServeConfig
+from server.context import condition
+
+
+class ConditionedLLM(AsyncLLM):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config = BindServeConfig.from_hf(self.model_config.hf_config.to_dict())
+        self.embedding_dim = config.imagebind.embedding_dim
+        self.draining = False
+
+    def generate(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """A plain function: the context is read now, in the caller's task, not when it streams."""
+        if not isinstance(prompt, dict) or "prompt_token_ids" not in prompt:
+            raise TypeError(f"expected a rendered prompt, got {type(prompt).__name__}")
+        prompt, extra_args = condition(prompt, sampling_params.extra_args, self.embedding_dim)
+        sampling_params.extra_args = extra_args
+        outputs: AsyncGenerator[RequestOutput, None] = super().generate(
+            prompt, sampling_params, request_id, **options
+        )
+        return outputs
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        self.draining = True  # readiness says so while requests that run still finish
+        super().shutdown(timeout)

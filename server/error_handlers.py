@@ -1,0 +1,143 @@
+"""The one place that turns exceptions into responses, whoever raised them.
+
+Ours, FastAPI's, Starlette's and vLLM's end in the same JSON (OpenAI's error object). What the
+server did wrong is logged and told in fixed words: no path, no stack, no object's text.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from server.errors import (
+    BadRequest,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    RequestError,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+    body,
+)
+
+logger = logging.getLogger(__name__)
+
+# Pydantic puts the branch of a union into the path of an error: type names are not fields.
+FIELD = re.compile("[a-z][a-z0-9_]*")
+BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
+
+BY_STATUS: Mapping[int, type[RequestError]] = {
+    error.status: error
+    for error in (
+        BadRequest,
+        Unauthorized,
+        NotFound,
+        MethodNotAllowed,
+        TooLarge,
+        UnsupportedMediaType,
+        TooManyRequests,
+        Unavailable,
+    )
+}
+
+
+def install(app: FastAPI) -> None:
+    """Handlers for named classes run inside the metrics middleware; `Exception` is the net."""
+    from vllm.exceptions import VLLMError
+
+    ours = (RequestError, HTTPException, RequestValidationError, VLLMError)
+    # vLLM's handlers raise these for what a client did wrong.
+    raw = (ValueError, TypeError, OverflowError, NotImplementedError)
+    for kind in (*ours, *raw, Exception):
+        app.add_exception_handler(kind, _handle)
+
+
+async def _handle(request: Request, error: Exception) -> JSONResponse:
+    found = to_request_error(error)
+    if found.status >= 500 and not isinstance(error, RequestError):
+        logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return respond(found, headers)
+
+
+def respond(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    return JSONResponse(body(error), error.status, headers={**error.headers, **(headers or {})})
+
+
+def to_request_error(error: Exception) -> RequestError:
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error.__cause__, RequestError):  # FastAPI wraps what reading the body raises
+        return error.__cause__
+    if isinstance(error, HTTPException):
+        return from_status(error.status_code, _phrase(error))
+    if isinstance(error, RequestValidationError):
+        return _from_validation(error)
+    return _from_vllm(error)
+
+
+def from_status(status: int, message: str, param: str | None = None) -> RequestError:
+    """422 does not exist here: what cannot be processed is a bad request."""
+    kind = BY_STATUS.get(status, InternalError if status >= 500 else BadRequest)
+    return kind(message, param=param)
+
+
+def from_vllm_response(error: Any) -> RequestError:
+    """vLLM's `ErrorResponse`, which its handlers return instead of raising."""
+    info = error.error
+    found = from_status(int(info.code), str(info.message), info.param)
+    if isinstance(found, NotFound) and info.param == "model":
+        found.code = "model_not_found"
+    return found
+
+
+def _from_vllm(error: Exception) -> RequestError:
+    from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    if isinstance(error, EngineDeadError):
+        return Unavailable("the engine is down", code="engine_down")
+    found = from_vllm_response(create_error_response(error))
+    if found.status == 500:  # its text may be anything
+        return InternalError("the server failed to answer this request")
+    return found
+
+
+def _from_validation(error: RequestValidationError) -> RequestError:
+    """Pydantic's first complaint, without the client's own value."""
+    errors = error.errors()
+    if not errors or not isinstance(errors[0], dict):
+        return BadRequest("the request is not valid")
+    first = errors[0]
+    cause = first.get("ctx", {}).get("error")
+    param = getattr(cause, "parameter", None) or _param(first.get("loc", ()))
+    message = cause.args[0] if cause is not None and cause.args else first["msg"]
+    if first.get("type") == "json_invalid":
+        message, param = "the request is not JSON", None
+    return BadRequest(f"{param}: {message}" if param else str(message), param=param)
+
+
+def _param(loc: tuple[Any, ...]) -> str | None:
+    """("body", "messages", 0, "content") -> "messages[0].content"; a union's branches left out."""
+    path = ""
+    for key in loc[1:] if loc[:1] == ("body",) else loc:
+        if isinstance(key, int):
+            path += f"[{key}]"
+        elif FIELD.fullmatch(key) and key not in BRANCHES:
+            path += f".{key}" if path else key
+    return path or None
+
+
+def _phrase(error: HTTPException) -> str:
+    if isinstance(error.detail, str) and error.detail:
+        return error.detail
+    return HTTPStatus(error.status_code).phrase

@@ -1,0 +1,88 @@
+"""What can go wrong with a request: classes that carry their HTTP status and OpenAI's error type.
+
+Raised where the fact is known. They know neither the web framework nor vLLM; `error_handlers.py`
+turns these, and everybody else's exceptions, into responses.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+RETRY_AFTER_S = 1  # a full queue drains in about this time
+
+
+class RequestError(Exception):
+    """The message is shown to the client: it says what to do, and holds no path and no stack."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param  # the offending part, e.g. "messages[0].content[1]"
+        self.code = code or self.default_code
+
+
+class BadRequest(RequestError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthorized(RequestError):
+    status = 401
+    type = "authentication_error"
+    default_code = "invalid_api_key"
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(RequestError):
+    status = 404
+    type = "not_found_error"
+
+
+class MethodNotAllowed(RequestError):
+    status = 405
+    type = "invalid_request_error"
+
+
+class TooLarge(RequestError):
+    status = 413
+    type = "invalid_request_error"
+    default_code = "too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    status = 415
+    type = "invalid_request_error"
+
+
+class TooManyRequests(RequestError):
+    status = 429
+    type = "rate_limit_error"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_S)}
+
+
+class Unavailable(RequestError):
+    """A part that the request needs is full, draining or gone; the request may be sent again."""
+
+    status = 503
+    type = "service_unavailable_error"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_S)}
+
+
+class InternalError(RequestError):
+    status = 500
+
+
+def body(error: RequestError) -> dict[str, Any]:
+    """OpenAI's error object; the same four keys for every error of every route."""
+    return {
+        "error": {
+            "message": error.message,
+            "type": error.type,
+            "param": error.param,
+            "code": error.code,
+        }
+    }

@@ -1,0 +1,64 @@
+"""Frames: how the server and a decoding worker talk over a pipe.
+
+A frame is two lengths, a JSON object and raw bytes. No pickle: a decoder that hostile media took
+over must not be able to run anything in the process that reads its answer.
+"""
+
+import json
+import struct
+from asyncio import StreamReader
+from typing import Any, BinaryIO
+
+LENGTHS = struct.Struct(">II")  # of the JSON header and of the payload
+MAX_HEADER_BYTES = 1 << 16
+
+Frame = tuple[dict[str, Any], bytes]
+
+
+class FrameError(Exception):
+    """The other side does not keep to the format, or wants to send more than was agreed."""
+
+
+def encode_head(header: dict[str, Any], payload: bytes) -> bytes:
+    """What goes before the payload; the payload itself is not copied."""
+    text = json.dumps(header).encode()
+    return LENGTHS.pack(len(text), len(payload)) + text
+
+
+async def read_frame(stream: StreamReader, max_payload: int) -> Frame:
+    """IncompleteReadError at the end of the stream, FrameError if it is not a frame."""
+    sizes = _check(LENGTHS.unpack(await stream.readexactly(LENGTHS.size)), max_payload)
+    header = _parse(await stream.readexactly(sizes[0]))
+    return header, await stream.readexactly(sizes[1])
+
+
+def read_frame_blocking(stream: BinaryIO, max_payload: int) -> Frame | None:
+    """None at the end of the stream."""
+    lengths = stream.read(LENGTHS.size)
+    if len(lengths) < LENGTHS.size:
+        return None
+    sizes = _check(LENGTHS.unpack(lengths), max_payload)
+    return _parse(stream.read(sizes[0])), stream.read(sizes[1])
+
+
+def write_frame_blocking(stream: BinaryIO, header: dict[str, Any], payload: bytes) -> None:
+    stream.write(encode_head(header, payload))
+    stream.write(payload)
+    stream.flush()
+
+
+def _check(lengths: tuple[int, ...], max_payload: int) -> tuple[int, int]:
+    header, payload = lengths
+    if header > MAX_HEADER_BYTES or payload > max_payload:
+        raise FrameError(f"a frame of {header} + {payload} bytes, allowed {max_payload}")
+    return header, payload
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        raise FrameError("the header is not JSON") from None
+    if not isinstance(header, dict):
+        raise FrameError("the header is not a JSON object")
+    return header

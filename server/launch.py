@@ -1,0 +1,145 @@
+"""Launch: from settings to a server that answers, and down again.
+
+The engine client is ours (`ConditionedLLM`); process management, sockets, TLS and drain are
+vLLM's. `run_api_process` is what one API process runs.
+"""
+
+import logging
+import signal
+import socket
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from json import loads
+from typing import Any, NoReturn
+
+import uvloop
+from vllm import envs
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+from vllm.logger import configure_logging_from_args
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.system_utils import decorate_logs
+
+from model_ext.config import BindServeConfig
+from model_ext.engine.adapter import adapt
+from server import vllm_args
+from server.app import create_app
+from server.auth import read_keys
+from server.engine import ConditionedLLM
+from server.settings import Settings
+from server.stages import Stages
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal comes."""
+    cli_env_setup()
+    args = vllm_args.parse(settings)
+    configure_logging_from_args(args)
+    args.bindserve = settings  # travels with vLLM's own to every API process
+    signal.signal(signal.SIGTERM, interrupt)  # until the server has its own handlers
+    listen_address, sock = setup_server(args, reuse_port=False)
+    uvloop.run(run_api_process(listen_address, sock, args))
+
+
+def interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt("terminated")
+
+
+async def run_api_process(
+    listen_address: str,
+    sock: socket.socket,
+    args: Namespace,
+    client_config: dict[str, Any] | None = None,
+) -> None:
+    """One API process: its stages, its engine client, its application."""
+    settings: Settings = args.bindserve
+    decorate_logs("APIServer", skip_if_decorated=True)
+    import_parsers(args)
+    keys = vllm_args.api_keys(args)
+    if settings.api_key_file is not None:
+        keys += read_keys(settings.api_key_file)
+    async with open_stages(settings) as stages:
+        async with open_engine(args, client_config) as engine:
+            app = create_app(settings, args, stages, keys)
+            tasks = await engine.get_supported_tasks()
+            await init_app_state(engine, app.state, args, tasks)
+            logger.info("bindserve serves %s on %s", settings.name, listen_address)
+            shutdown = await serve_http(app, sock, args.enable_ssl_refresh, **uvicorn_options(args))
+        try:
+            await shutdown  # only once the engine is closed
+        finally:
+            sock.close()
+
+
+@asynccontextmanager
+async def open_stages(settings: Settings) -> AsyncIterator[Stages]:
+    config = BindServeConfig.from_hf(loads((settings.model / "config.json").read_bytes()))
+    stages = await Stages.open(settings, config)
+    try:
+        yield stages
+    finally:
+        await stages.close()
+
+
+@asynccontextmanager
+async def open_engine(
+    args: Namespace, client_config: dict[str, Any] | None
+) -> AsyncIterator[ConditionedLLM]:
+    """As vLLM opens its engine client, with ours in its place and the runner's adapter chosen."""
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    addresses = dict(client_config or {})
+    count, index = addresses.pop("client_count", 1), addresses.pop("client_index", 0)
+    if client_config:
+        engine_args._api_process_count, engine_args._api_process_rank = count, index
+    vllm_config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+    adapt(vllm_config)
+    engine = ConditionedLLM.from_vllm_config(
+        vllm_config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        enable_log_requests=engine_args.enable_log_requests,
+        aggregate_engine_logging=engine_args.aggregate_engine_logging,
+        disable_log_stats=engine_args.disable_log_stats,
+        client_addresses=addresses,
+        client_count=count,
+        client_index=index,
+    )
+    try:
+        await engine.reset_mm_cache()  # joins what vLLM warms up in the background
+        yield engine
+    finally:
+        engine.shutdown(timeout=vllm_config.shutdown_timeout)
+
+
+def import_parsers(args: Namespace) -> None:
+    """The plugins of vLLM's --tool-parser-plugin and --reasoning-parser-plugin."""
+    if args.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
+    if args.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+
+
+def uvicorn_options(args: Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "host": args.host,
+        "port": args.port,
+        "log_level": args.uvicorn_log_level,
+        "access_log": not args.disable_uvicorn_access_log,
+        "timeout_keep_alive": envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        "ssl_keyfile": args.ssl_keyfile,
+        "ssl_certfile": args.ssl_certfile,
+        "ssl_ca_certs": args.ssl_ca_certs,
+        "ssl_cert_reqs": args.ssl_cert_reqs,
+        "ssl_ciphers": args.ssl_ciphers,
+        "h11_max_incomplete_event_size": args.h11_max_incomplete_event_size,
+        "h11_max_header_count": args.h11_max_header_count,
+    }
+    log_config = get_uvicorn_log_config(args)
+    return options if log_config is None else {**options, "log_config": log_config}

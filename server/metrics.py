@@ -1,0 +1,48 @@
+"""What Prometheus sees of the stages before the engine; vLLM's own metrics are on the same page.
+
+Every label takes few values, none of them a client's.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import Counter, Histogram
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+STAGE_SECONDS = Histogram(
+    "bindserve_stage_seconds",
+    "Time that one attachment (decode, encode) or one request (the others) spent in a stage, "
+    "with the time in its queue.",
+    ["stage", "modality"],
+    buckets=SECONDS,
+)
+STAGE_ERRORS = Counter(
+    "bindserve_stage_errors_total", "Failures of a stage.", ["stage", "modality"]
+)
+ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments that arrived.", ["modality"])
+CONTENT_HITS = Counter(
+    "bindserve_content_cache_hits_total",
+    "Attachments whose embedding was known, or in flight, by the hash of their content.",
+    ["modality"],
+)
+ENCODE_BATCH = Histogram(
+    "bindserve_encode_batch_size",
+    "Samples that one run of an encoder took.",
+    ["encoder"],
+    buckets=(1, 2, 4, 8, 16, 32, 64),
+)
+
+
+@contextmanager
+def stage(name: str, modality: str = "") -> Iterator[None]:
+    """Time what happens inside; an exception counts as an error of the stage."""
+    started = time.perf_counter()
+    try:
+        yield
+    except BaseException:
+        STAGE_ERRORS.labels(name, modality).inc()
+        raise
+    finally:
+        STAGE_SECONDS.labels(name, modality).observe(time.perf_counter() - started)

@@ -1,0 +1,34 @@
+"""/v1/models: OpenAI's list, with what each model takes and where its weights came from."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse
+
+from server.errors import NotFound
+
+router = APIRouter()
+
+
+@router.get("/v1/models")
+async def list_models(request: Request) -> JSONResponse:
+    return JSONResponse({"object": "list", "data": await cards(request)})
+
+
+@router.get("/v1/models/{name:path}")
+async def retrieve_model(request: Request, name: str) -> JSONResponse:
+    for card in await cards(request):
+        if card["id"] == name:
+            return JSONResponse(card)
+    raise NotFound(f"the model {name!r} does not exist", param="model", code="model_not_found")
+
+
+async def cards(request: Request) -> list[dict[str, Any]]:
+    state = request.app.state
+    listed = await state.openai_serving_models.show_available_models()
+    described = [card.model_dump(mode="json") for card in listed.data]
+    for card in described:
+        card["root"] = card["id"]  # vLLM shows the folder
+        card["owned_by"] = "bindserve"
+        card["imagebind"] = state.stages.description
+    return described

@@ -1,0 +1,139 @@
+"""The routes that take attachments: chat and completions. vLLM's handlers speak the protocol.
+
+Takes our extensions out of the JSON, conditions the request, and hands the rest to vLLM, whose
+answer (JSON or a stream) goes back with the state of the cache in a header.
+"""
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ValidationError
+from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.serve.engine.protocol import ErrorResponse
+from vllm.entrypoints.serve.utils.api_utils import with_cancellation
+from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
+
+from server.attachments import Attachment, take_from_list, take_from_messages
+from server.conditioner import Conditioned
+from server.context import current
+from server.engine_fields import read_json
+from server.error_handlers import from_vllm_response
+from server.metrics import stage
+from server.protocol import ImageBindOptions, take_options
+
+Json = dict[str, Any]
+Model = TypeVar("Model", bound=BaseModel)
+
+router = APIRouter()
+
+CACHE_HEADER = "x-bindserve-cache"
+CLIENT_LEFT = 499  # nobody reads it; the access log does
+
+
+def described(model: type[BaseModel], extension: str) -> Json:
+    """OpenAPI: vLLM's request, which these routes read themselves, and what we add."""
+    schema = {"type": "object", "title": model.__name__, "description": extension}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+@router.post(
+    "/v1/chat/completions",
+    openapi_extra=described(
+        ChatCompletionRequest,
+        "OpenAI's request. Content parts may be attachments; top-level `imagebind` is ours.",
+    ),
+)
+async def create_chat_completion(raw_request: Request) -> Response:
+    return await chat(await read_json(raw_request), raw_request) or Response(
+        status_code=CLIENT_LEFT
+    )
+
+
+@router.post(
+    "/v1/completions",
+    openapi_extra=described(
+        CompletionRequest,
+        "OpenAI's request. Top-level `attachments` (content parts) and `imagebind` are ours.",
+    ),
+)
+async def create_completion(raw_request: Request) -> Response:
+    document = await read_json(raw_request)
+    return await complete(document, raw_request) or Response(status_code=CLIENT_LEFT)
+
+
+@with_cancellation  # a client that leaves cancels every stage
+async def chat(document: Json, raw_request: Request) -> Response:
+    limits = raw_request.app.state.stages.attachment_limits
+    options = take_options(document)
+    with stage("attachments"):
+        attachments = take_from_messages(document.get("messages"), limits)
+    request = parse(ChatCompletionRequest, document)
+    conditioned = await condition(request, raw_request, attachments, options)
+    handler = raw_request.app.state.openai_serving_chat
+    answer = await handler.create_chat_completion(request, raw_request)
+    return respond(answer, raw_request, conditioned, options)
+
+
+@with_cancellation
+async def complete(document: Json, raw_request: Request) -> Response:
+    limits = raw_request.app.state.stages.attachment_limits
+    options = take_options(document)
+    with stage("attachments"):
+        attachments = take_from_list(document.pop("attachments", []), limits)
+    request = parse(CompletionRequest, document)
+    conditioned = await condition(request, raw_request, attachments, options)
+    handler = raw_request.app.state.openai_serving_completion
+    answer = await handler.create_completion(request, raw_request)
+    return respond(answer, raw_request, conditioned, options)
+
+
+def parse(model: type[Model], document: Json) -> Model:
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from None
+
+
+async def condition(
+    request: ChatCompletionRequest | CompletionRequest,
+    raw_request: Request,
+    attachments: list[Attachment],
+    options: ImageBindOptions,
+) -> Conditioned:
+    """From here on, whatever this request generates is conditioned on its attachments."""
+    state = raw_request.app.state
+    state.engine_client.check_admission(request.n or 1)  # full means no before the work, too
+    conditioned: Conditioned = await state.stages.conditioner.run(attachments, options)
+    current().condition_on(conditioned.embedding)
+    return conditioned
+
+
+def respond(
+    answer: Any, raw_request: Request, conditioned: Conditioned, options: ImageBindOptions
+) -> Response:
+    """vLLM's answer as it is; `explain` adds one key, `imagebind`, to the JSON or first event."""
+    if isinstance(answer, ErrorResponse):
+        raise from_vllm_response(answer)
+    headers = {CACHE_HEADER: conditioned.explanation.cache}
+    extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
+    if isinstance(answer, BaseModel):
+        return JSONResponse({**answer.model_dump(), **extra}, headers=headers)
+    interval = raw_request.app.state.args.sse_keep_alive_interval
+    events = with_sse_keep_alive(with_first(answer, extra), float(interval))
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+async def with_first(events: AsyncGenerator[str], extra: Json) -> AsyncGenerator[str]:
+    """Add `extra` to the JSON of the first event. Closing this closes `events`: it aborts."""
+    async with aclosing(events):
+        async for event in events:
+            if extra and event.startswith("data: {"):
+                event = f"data: {json.dumps({**json.loads(event[6:]), **extra})}\n\n"
+                extra = {}
+            yield event

@@ -1,0 +1,110 @@
+"""Settings: everything an operator can decide, read once at the door and never changed.
+
+Flag > BINDSERVE_* environment > --config YAML > default. Unknown keys and bad values stop the
+program and are named. vLLM's own flags are not repeated here: `vllm_args` passes them on.
+"""
+
+import os
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from model_ext.imagebind.preprocess.limits import Limits
+
+Count = Annotated[int, Field(gt=0)]
+MiB = 1 << 20
+
+# Fields of vLLM's protocol that reach into the engine or run a client's template.
+EngineField = Literal[
+    "vllm_xargs",
+    "kv_transfer_params",
+    "ec_transfer_params",
+    "mm_processor_kwargs",
+    "media_io_kwargs",
+    "chat_template",
+    "prompt_embeds",
+]
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="BINDSERVE_", frozen=True, extra="forbid")
+
+    model: Path  # a folder that `bindserve convert` or `bindserve train export` wrote
+    config: Path | None = None  # YAML with any of these keys
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    served_model_name: str | None = None  # default: the folder's name
+    vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # flags of `vllm serve`
+
+    cache: str | None = None  # a cache folder, or "none"; default: the model's own
+    cache_optional: bool = False  # answer without the cache when it fails, instead of 503
+
+    api_key_file: Path | None = None  # one key a line; every path but the health checks needs one
+    allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()  # what clients may write
+
+    max_body_bytes: Count = 64 * MiB
+    max_attachments: Count = 16  # in one request
+    limits: Limits = Limits()  # how much of each kind of media is let in
+
+    decode_workers: Count = min(4, os.cpu_count() or 1)  # processes
+    decode_timeout_s: float = Field(30, gt=0)  # for one file, of wall and of CPU time
+    decode_memory_bytes: Count = 2048 * MiB  # of one process
+    decode_waiting: Count = 64  # files that may wait for a process
+
+    encode_device: str = "auto"  # "auto": the GPU if there is one
+    encode_threads: Count = max(1, (os.cpu_count() or 1) // 2)
+    encode_batch: Count = 16
+    encode_waiting: Count = 256  # tensors that may wait for the encoders
+    embedding_cache_bytes: int = Field(256 * MiB, ge=0)  # embeddings kept by content
+
+    @field_validator("vllm_args", "allow_fields", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """The environment gives one string, written as for a shell."""
+        return shlex.split(value) if isinstance(value, str) else value
+
+    @field_validator("limits", mode="before")
+    @classmethod
+    def _known_limits(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            unknown = value.keys() - {field.name for field in fields(Limits)}
+            if unknown:
+                raise ValueError(f"unknown key: {', '.join(sorted(map(str, unknown)))}")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = init_settings().get("config") or env_settings().get("config")
+        if file is None:
+            return init_settings, env_settings
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"--config {file}: no such file")
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, file)
+
+    @classmethod
+    def load(cls, **flags: Any) -> Self:
+        """Flags that were not given (None) leave the choice to the other sources."""
+        return cls(**{name: value for name, value in flags.items() if value is not None})
+
+    @property
+    def name(self) -> str:
+        """What clients write as `model`."""
+        return self.served_model_name or self.model.resolve().name

@@ -1,0 +1,150 @@
+"""Stages: the parts that a request passes before the engine, opened from the model's folder.
+
+Built whole, then used by the routes; closed when the server ends. One of it per API process.
+"""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from cache_index.errors import CacheError
+from model_ext.conditioning import pack
+from model_ext.config import BindServeConfig, Provenance
+from model_ext.imagebind.model import ImageBind
+from server.attachments import AttachmentLimits
+from server.conditioner import Conditioner
+from server.content_cache import ContentCache
+from server.decode import DecodePool, DecodeSettings
+from server.encode import Encoder
+from server.mix import Array, mix
+from server.retrieve import Retriever
+from server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ENCODERS = "encoders"  # the folder inside a model's folder
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    decoder: DecodePool
+    encoder: Encoder
+    retriever: Retriever
+    conditioner: Conditioner
+    attachment_limits: AttachmentLimits
+    description: dict[str, Any]  # what /v1/models says
+
+    @classmethod
+    async def open(cls, settings: Settings, config: BindServeConfig) -> Self:
+        """Read encoders and cache, start the decoding processes."""
+        folder, dim = settings.model / ENCODERS, config.imagebind.embedding_dim
+        retriever = Retriever.open(
+            cache_folder(settings, config),
+            dim,
+            encoder_of(config.provenance),
+            optional=settings.cache_optional,
+        )
+        device = choose_device(settings.encode_device)
+        model = ImageBind.from_folder(folder, device)
+        encoder = Encoder(
+            model,
+            device=device,
+            max_batch=settings.encode_batch,
+            max_waiting=settings.encode_waiting,
+            threads=settings.encode_threads,
+        )
+        decoder = DecodePool(decode_settings(settings), (folder / "config.json").read_bytes())
+        await decoder.start()
+        conditioner = Conditioner(
+            decoder,
+            encoder,
+            retriever,
+            ContentCache(settings.embedding_cache_bytes),
+            encoders=model.modalities,
+            text_only=await zero_image(encoder, model),
+        )
+        return cls(
+            decoder,
+            encoder,
+            retriever,
+            conditioner,
+            AttachmentLimits(settings.max_attachments, settings.limits, dim),
+            describe(config, model, retriever),
+        )
+
+    @property
+    def text_only(self) -> bytes:
+        return pack(self.conditioner.text_only)
+
+    def missing(self) -> str | None:
+        """What keeps the server from answering requests with attachments, if anything."""
+        if not self.encoder.alive:
+            return "the encoders stopped"
+        if not self.decoder.alive:
+            return "no decoding process runs"
+        return None
+
+    async def close(self) -> None:
+        await self.decoder.close()
+        self.encoder.close()
+        self.retriever.close()
+
+
+async def zero_image(encoder: Encoder, model: ImageBind) -> Array:
+    """What a request without attachments is conditioned on: an image of zeros, after the
+    normalisation of pixels, mixed with weight 1. The weights were trained so, without the cache.
+    """
+    if model.config.vision is None:
+        raise ValueError("text-only requests need the vision encoder, which this model lacks")
+    size = model.config.vision.image_size
+    unit = await encoder.encode("vision", torch.zeros(3, size, size))
+    return mix(unit[None], [1.0])
+
+
+def cache_folder(settings: Settings, config: BindServeConfig) -> Path | None:
+    """--cache DIR, --cache none, or the model's own."""
+    if settings.cache == "none":
+        return None
+    if settings.cache is None:
+        return settings.model / config.cache.folder if config.cache.folder else None
+    if "://" in settings.cache:
+        raise CacheError(f"--cache {settings.cache}: a retrieval service is not supported yet")
+    return Path(settings.cache)
+
+
+def encoder_of(provenance: Provenance) -> dict[str, str]:
+    """The weights that a cache's features must come from."""
+    weights = [source.sha256 for source in provenance.sources if source.role == "imagebind"]
+    return {"sha256": weights[0]} if weights else {}
+
+
+def choose_device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def decode_settings(settings: Settings) -> DecodeSettings:
+    limits = settings.limits
+    return DecodeSettings(
+        workers=settings.decode_workers,
+        waiting=settings.decode_waiting,
+        timeout_s=settings.decode_timeout_s,
+        memory_bytes=settings.decode_memory_bytes,
+        max_bytes=settings.max_body_bytes,
+        limits=asdict(limits),
+    )
+
+
+def describe(config: BindServeConfig, model: ImageBind, retriever: Retriever) -> dict[str, Any]:
+    provenance: Provenance = config.provenance
+    return {
+        "embedding_dim": config.imagebind.embedding_dim,
+        "encoders": list(model.modalities),
+        "text_only": config.imagebind.text_only,
+        "cache": retriever.available,
+        "provenance": asdict(provenance),
+    }

@@ -1,0 +1,72 @@
+"""vLLM's flags: parsed by vLLM's own parser, with our defaults where the operator said nothing."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.platforms import current_platform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from server.settings import Settings
+
+GiB = 1 << 30
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class UsageError(ValueError):
+    """The operator asked for something that does not exist or does not go together."""
+
+
+def parse(settings: Settings) -> Namespace:
+    """UsageError names the flag; argparse itself ends the program with status 2 for some."""
+    parser = make_arg_parser(FlexibleArgumentParser(prog="bindserve serve MODEL --"))
+    parser.set_defaults(**our_defaults(settings))
+    args = parser.parse_args(list(settings.vllm_args))
+    if args.model_tag is not None:
+        raise UsageError(f"unexpected argument {args.model_tag!r}: MODEL was given already")
+    args.model = str(settings.model)
+    for flag in ("headless", "grpc", "tokens_only", "enable_scale_out"):
+        if getattr(args, flag, False):
+            raise UsageError(f"--{flag.replace('_', '-')} is not supported by bindserve")
+    if (args.api_server_count or 1) > 1:
+        raise UsageError("--api-server-count above 1 is not supported yet")
+    args.api_server_count = None
+    try:
+        validate_parsed_serve_args(args)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from None
+    return args
+
+
+def our_defaults(settings: Settings) -> dict[str, Any]:
+    defaults: dict[str, Any] = {
+        "host": settings.host,
+        "port": settings.port,
+        "served_model_name": [settings.name],
+        "shutdown_timeout": 30,  # seconds that running requests get to finish
+        "enable_prefix_caching": True,
+    }
+    if current_platform.is_cpu():
+        # vLLM would reserve a share of all memory, and end if that is not free.
+        defaults["kv_cache_memory_bytes"] = min(free_memory() // 4, 4 * GiB)
+    return defaults
+
+
+def free_memory() -> int:
+    """Bytes that this process could still get: of the machine, and of its control group."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
+    try:
+        most = (CGROUP / "memory.max").read_text().strip()
+        used = int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return free
+    return free if most == "max" else max(0, min(free, int(most) - used))
+
+
+def api_keys(args: Namespace) -> list[str]:
+    """vLLM's ways to set keys, so that nobody who uses them is left without a lock."""
+    keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
+    return [key for key in keys if key]
