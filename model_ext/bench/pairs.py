@@ -1,0 +1,45 @@
+"""A measurement in pairs: A, B, B, A, ... in one run, and what the ratios say.
+
+It does not know what is measured.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Median of the pairs' ratios A/B with a bootstrap interval of the median, 95%."""
+
+    median: float
+    low: float
+    high: float
+    pairs: int
+
+    def __str__(self) -> str:
+        return f"{self.median:.3f}  [{self.low:.3f}, {self.high:.3f}]  ({self.pairs} pairs)"
+
+
+def measure(
+    a: Callable[[], float], b: Callable[[], float], pairs: int
+) -> list[tuple[float, float]]:
+    """Call both `pairs` times. The order turns in every pair, so that a drift favours neither."""
+    measured = []
+    for i in range(pairs):
+        if i % 2:
+            second = b()
+            measured.append((a(), second))
+        else:
+            first = a()
+            measured.append((first, b()))
+    return measured
+
+
+def ratio(measured: Sequence[tuple[float, float]], seed: int = 0) -> Ratio:
+    ratios = np.array([a / b for a, b in measured])
+    rng = np.random.default_rng(seed)
+    resampled = rng.choice(ratios, size=(10_000, len(ratios)))
+    low, high = np.percentile(np.median(resampled, axis=1), [2.5, 97.5])
+    return Ratio(float(np.median(ratios)), float(low), float(high), len(ratios))
