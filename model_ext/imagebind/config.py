@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
+from model_ext.imagebind.sizes_file import ConfigError as ConfigError
+from model_ext.imagebind.sizes_file import translate
+
 MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu", "point")
 
 # What a client attaches -> the encoder that takes it.
@@ -22,10 +25,6 @@ ENCODER_OF = {
     "thermal": "thermal",
     "imu": "imu",
 }
-
-
-class ConfigError(ValueError):
-    """A size is missing, unknown or impossible; the message names the key."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +180,11 @@ class ImageBindConfig:
 
     @classmethod
     def from_imagebind_config(cls, document: Mapping[str, Any]) -> Self:
-        """Read a sizes file (or only its "imagebind" section); needed where shapes do not tell."""
-        return cls(**_read_sizes(document.get("imagebind", document)))
+        """Read the sizes file of a released checkpoint (or only its "imagebind" section).
+
+        Needed because head counts and point group sizes are in no tensor's shape.
+        """
+        return cls._from_dict(translate(document))
 
     def to_json(self) -> str:
         sections = {name: value for name, value in asdict(self).items() if value is not None}
@@ -193,6 +195,10 @@ class ImageBindConfig:
         document = json.loads(text)
         if not isinstance(document, dict):
             raise ConfigError("the encoders' configuration must be a JSON object")
+        return cls._from_dict(document)
+
+    @classmethod
+    def _from_dict(cls, document: dict[str, Any]) -> Self:
         sizes: dict[str, Any] = {}
         for name, value in document.items():
             if name == "embed_dim":
@@ -218,116 +224,3 @@ def _section(name: str, value: object) -> TrunkConfig:
         return kind(**value)
     except ConfigError as error:
         raise ConfigError(f"section {name!r}: {error}") from None
-
-
-class _Sizes:
-    """A mapping that is read key by key, so that what nobody asked for can be named."""
-
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self._left = dict(values)
-        self._where = where
-
-    def take(self, key: str) -> Any:
-        if key not in self._left:
-            raise ConfigError(f"{self._where} lacks {key!r}")
-        return self._left.pop(key)
-
-    def take_list(self, key: str, length: int) -> list[Any]:
-        values = self.take(key)
-        if not isinstance(values, list) or len(values) != length:
-            raise ConfigError(f"{self._where}: {key!r} must be a list of {length} numbers")
-        return values
-
-    def trunk(self, modality: str) -> dict[str, Any]:
-        return {
-            "width": self.take(f"{modality}_embed_dim"),
-            "blocks": self.take(f"{modality}_num_blocks"),
-            "heads": self.take(f"{modality}_num_heads"),
-        }
-
-    def drop(self, *keys: str) -> None:
-        for key in keys:
-            self._left.pop(key, None)
-
-    def finish(self) -> None:
-        if self._left:
-            raise ConfigError(f"{self._where} has unknown keys: {', '.join(sorted(self._left))}")
-
-
-def _read_sizes(section: Mapping[str, Any]) -> dict[str, Any]:
-    sizes = _Sizes(section, "the imagebind section")
-    sizes.drop("audio_drop_path", "imu_drop_path")  # regularisation of the original training only
-    ratio = {"mlp_ratio": sizes.take("mlp_ratio")}
-    image_size = sizes.take("image_size")
-    frames, patch, patch_width = sizes.take_list("kernel_size", 3)
-    if patch != patch_width or frames != sizes.take("video_frames"):
-        raise ConfigError("kernel_size must be [video_frames, patch, patch]")
-    imu_channels, imu_steps = sizes.take_list("imu_img_size", 2)
-    config = {
-        "embed_dim": sizes.take("out_embed_dim"),
-        "vision": VisionConfig(
-            **sizes.trunk("vision"),
-            **ratio,
-            image_size=image_size,
-            patch_size=patch,
-            frames=frames,
-        ),
-        "text": TextConfig(
-            **sizes.trunk("text"),
-            **ratio,
-            vocab_size=sizes.take("text_vocab_size"),
-            context_length=sizes.take("text_context_length"),
-        ),
-        "audio": AudioConfig(
-            **sizes.trunk("audio"),
-            **ratio,
-            mel_bins=sizes.take("audio_num_mel_bins"),
-            target_length=sizes.take("audio_target_len"),
-            kernel_size=sizes.take("audio_kernel_size"),
-            stride=sizes.take("audio_stride"),
-        ),
-        **{
-            name: MapConfig(
-                **sizes.trunk(name),
-                **ratio,
-                image_size=image_size,
-                patch_size=sizes.take(f"{name}_kernel_size"),
-            )
-            for name in ("depth", "thermal")
-        },
-        "imu": ImuConfig(
-            **sizes.trunk("imu"),
-            **ratio,
-            channels=imu_channels,
-            steps=imu_steps,
-            kernel_size=sizes.take("imu_kernel_size"),
-        ),
-    }
-    if "point" in section:
-        config["point"] = _read_point_sizes(sizes.take("point"))
-    sizes.finish()
-    return config
-
-
-def _read_point_sizes(section: Mapping[str, Any]) -> PointConfig:
-    sizes = _Sizes(section, "the point section")
-    sizes.drop("drop_path_rate", "cls_dim")  # training only; a classifier that is not in the file
-    if sizes.take("qkv_bias"):
-        raise ConfigError("point qkv_bias must be false: the released trunk has none")
-    first_hidden, first_width = sizes.take_list("encoder_hidden", 2)
-    config = PointConfig(
-        width=sizes.take("trans_dim"),
-        blocks=sizes.take("depth"),
-        heads=sizes.take("num_heads"),
-        mlp_ratio=sizes.take("mlp_ratio"),
-        groups=sizes.take("num_group"),
-        group_size=sizes.take("group_size"),
-        first_hidden=first_hidden,
-        first_width=first_width,
-        second_hidden=sizes.take("encoder_hidden2"),
-        group_width=sizes.take("encoder_dims"),
-        position_hidden=sizes.take("pos_hidden"),
-        projection=sizes.take("pc_embed_dim"),
-    )
-    sizes.finish()
-    return config

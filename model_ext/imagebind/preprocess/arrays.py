@@ -1,0 +1,66 @@
+"""Depth, thermal and IMU: an .npy of the encoder's input shape, or a one-channel picture.
+
+The released model has no loaders for these and publishes no value scaling: what an .npy holds goes
+in as it is. Pictures of depth or temperature are scaled to 0..1.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.image import decode, middle_square, open_image
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
+
+WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}  # mode -> the value that becomes 1
+
+
+def read_depth(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+    """-> (1, S, S) float32"""
+    return _read_map(data, config.depth_size, limits)
+
+
+def read_thermal(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+    """-> (1, S, S) float32"""
+    return _read_map(data, config.thermal_size, limits)
+
+
+def read_imu(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+    """-> (6, steps) float32"""
+    del limits  # the shape is fixed, and so is the length
+    return _read_array(data, (config.imu_channels, config.imu_steps))
+
+
+def _read_map(data: bytes, size: int, limits: Limits) -> Tensor:
+    if data.startswith(MAGIC):
+        return _read_array(data, (1, size, size))
+    return _finite(_read_picture(data, size, limits)[None])
+
+
+def _read_array(data: bytes, shape: tuple[int, ...]) -> Tensor:
+    array = read_npy(data, int(np.prod(shape)))
+    wanted = tuple(size for size in shape if size != 1)
+    if tuple(size for size in array.shape if size != 1) != wanted:
+        raise MediaError(f"the .npy file must have the shape {shape}")
+    return _finite(array.reshape(shape))
+
+
+def _read_picture(data: bytes, size: int, limits: Limits) -> NDArray[np.float32]:
+    image = open_image(data, limits)
+    white = WHITE.get(image.mode)
+    if white is None:
+        raise MediaError(
+            "a picture of depth or temperature must have one channel (8 or 16 bits, or float)"
+        )
+    values = np.asarray(decode(image, image.mode), dtype=np.float32) / np.float32(white)
+    return np.asarray(middle_square(Image.fromarray(values), size, limits), dtype=np.float32)
+
+
+def _finite(array: NDArray[np.float32]) -> Tensor:
+    if not np.isfinite(array).all():
+        raise MediaError("the file has values that are not finite numbers")
+    return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,121 @@
+"""Sound files -> three normalised log mel spectrograms (3, 1, 128, 204).
+
+wav, flac, ogg and mp3 through libsndfile, from memory only. Any rate, any number of channels.
+"""
+
+import io
+from fractions import Fraction
+
+import numpy as np
+import soundfile
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.fbank import RATE, WINDOW, log_mel
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.resample import Resampler
+from model_ext.imagebind.preprocess.sniff import is_audio
+
+CLIPS = 3
+CLIP_SECONDS = 2
+MEAN, STD = -4.268, 9.138
+BLOCK = 65_536  # frames read at a time
+
+DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
+
+
+def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+    """-> (3, 1, mel bins, target length) float32"""
+    waveform, rate = decode(data, limits)
+    clips = cut_clips(waveform, rate)
+    features = log_mel(clips, config.mel_bins).transpose(1, 2)
+    # Padding comes before normalising, so that a padded cell is not 0 but as loud as 1.
+    features = F.pad(features, (0, max(0, config.target_length - features.shape[2])))
+    features = (features[:, None, :, : config.target_length] - MEAN) / STD
+    if not features.isfinite().all():
+        raise MediaError("the audio has samples that are too large")
+    return features
+
+
+def decode(data: bytes, limits: Limits) -> tuple[Tensor, int]:
+    """-> samples (channels, N) in [-1, 1), and their rate."""
+    if not is_audio(data):
+        raise MediaError(DAMAGED)
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate, channels, declared = file.samplerate, file.channels, file.frames
+            _check_header(rate, channels, declared, limits)
+            samples = _read(file, _most_frames(rate, channels, limits))
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError):
+        raise MediaError(DAMAGED) from None
+    if not np.isfinite(samples).all():
+        raise MediaError("the audio has samples that are not finite numbers")
+    return torch.from_numpy(samples.T), rate
+
+
+def cut_clips(waveform: Tensor, rate: int) -> Tensor:
+    """(channels, N) -> first channel of three clips at 16 kHz (3, n), without their mean.
+
+    The released code removes the mean (over samples and channels) of each clip in the waveform
+    that all clips share: a later clip that overlaps sees the shifted samples. With a constant
+    offset in the file this is visible, so it is done in the same way here.
+    """
+    resampler = Resampler(rate, RATE)
+    length = resampler.length(waveform.shape[1])
+    if length < WINDOW:
+        raise MediaError("the audio is shorter than 25 ms")
+    bounds = clip_bounds(length)
+    shared = waveform.new_zeros(len(waveform), length)
+    for start, stop in bounds:
+        shared[:, start:stop] = (
+            waveform[:, start:stop] if rate == RATE else resampler.stretch(waveform, start, stop)
+        )
+    clips = []
+    for start, stop in bounds:
+        shared[:, start:stop] -= shared[:, start:stop].mean()
+        clips.append(shared[0, start:stop].clone())
+    return torch.stack(clips)
+
+
+def clip_bounds(samples: int) -> list[tuple[int, int]]:
+    """Sample bounds of the clips: evenly spaced, the last one ends at the end of the file.
+
+    Exact rationals: plain floats are off by one sample. Less than 2 s: each clip is everything.
+    """
+    duration = Fraction(samples / RATE)
+    starts = [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]
+    return [
+        (int(start * RATE), min(int((start + CLIP_SECONDS) * RATE), samples)) for start in starts
+    ]
+
+
+def _check_header(rate: int, channels: int, frames: int, limits: Limits) -> None:
+    if not 1 <= channels <= limits.audio_channels:
+        raise MediaError(f"the audio has more than {limits.audio_channels} channels")
+    if not 1000 <= rate <= limits.audio_rate:
+        raise MediaError(f"the audio's sampling rate is not in 1000..{limits.audio_rate} Hz")
+    if frames > _most_frames(rate, channels, limits):
+        raise MediaError(
+            f"the audio is longer than {limits.audio_seconds} s"
+            f" or {limits.audio_samples} samples in all channels"
+        )
+
+
+def _most_frames(rate: int, channels: int, limits: Limits) -> int:
+    return min(rate * limits.audio_seconds, limits.audio_samples // channels)
+
+
+def _read(file: soundfile.SoundFile, most: int) -> NDArray[np.float32]:
+    """All frames (N, channels); counts what is there, whatever the header declares."""
+    blocks = [np.empty((0, file.channels), np.float32)]
+    frames = 0
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        frames += len(block)
+        if frames > most:
+            raise MediaError("the audio is longer than its header says")
+        blocks.append(block)
+    return np.concatenate(blocks)

@@ -1,0 +1,75 @@
+"""Point Cloud Library files (.pcd), ascii and binary: the fields x, y, z.
+
+The compressed form is refused, with a hint.
+"""
+
+from itertools import islice
+
+import numpy as np
+
+from model_ext.imagebind.preprocess.cloud import table
+from model_ext.imagebind.preprocess.cloud.table import Cloud
+from model_ext.imagebind.preprocess.errors import MediaError
+
+MAX_HEADER_LINES = 64
+KEYS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS")
+NEEDED = ("FIELDS", "SIZE", "TYPE", "POINTS")
+TYPES = ("F4", "F8", "I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8")
+
+DAMAGED = "the .pcd header is damaged"
+
+
+def read_pcd(data: bytes, most: int) -> Cloud:
+    try:
+        header, encoding, start = _header(data)
+        names, columns, repeats = _columns(header)
+        (points,) = map(int, header["POINTS"])
+    except (ValueError, KeyError, TypeError):
+        raise MediaError(DAMAGED) from None
+    table.check_count(points, most)
+    if not {"x", "y", "z"} <= set(names):
+        raise MediaError("the .pcd file must have the fields x, y and z")
+    fields = [names.index(axis) for axis in "xyz"]
+    if any(repeats[index] != 1 for index in fields):
+        raise MediaError(DAMAGED)
+    if encoding == "binary":
+        records = [
+            np.dtype((column, (repeat,))) if repeat != 1 else column
+            for column, repeat in zip(columns, repeats, strict=True)
+        ]
+        return table.from_binary(data, start, points, records, fields)
+    if encoding != "ascii":
+        raise MediaError("compressed .pcd files are not supported: save as binary or ascii")
+    xyz = [sum(repeats[:index]) for index in fields]
+    cloud = table.from_text(table.lines(data, start), xyz, most)
+    if len(cloud) != points:
+        raise MediaError("the point cloud does not have as many points as its header says")
+    return cloud
+
+
+def _header(data: bytes) -> tuple[dict[str, list[str]], str, int]:
+    header: dict[str, list[str]] = {}
+    length = 0
+    for line in islice(table.lines(data), MAX_HEADER_LINES):
+        length += len(line)
+        match line.decode("ascii", "replace").split():
+            case ["DATA", encoding]:
+                return header, encoding, length
+            case [key, *values] if key in KEYS:
+                header[key] = values
+            case [] | ["#", *_]:
+                pass
+            case _:
+                raise ValueError("a line that the format does not have")
+    raise ValueError("no DATA line")
+
+
+def _columns(header: dict[str, list[str]]) -> tuple[list[str], list[np.dtype[np.void]], list[int]]:
+    names = header["FIELDS"]
+    kinds = [kind + size for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
+    repeats = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
+    if not len(names) == len(kinds) == len(repeats) or not set(kinds) <= set(TYPES):
+        raise ValueError("fields do not agree")
+    if any(count < 1 for count in repeats) or sum(repeats) > table.MAX_COLUMNS:
+        raise ValueError("a field repeats too often")
+    return names, [np.dtype("<" + kind.lower()) for kind in kinds], repeats

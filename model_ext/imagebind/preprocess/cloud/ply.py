@@ -1,0 +1,95 @@
+"""Polygon files (.ply), ascii and binary of both byte orders: the vertices' x, y, z.
+
+Faces and other properties are skipped. The vertices must come before anything of varying length.
+"""
+
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from model_ext.imagebind.preprocess.cloud import table
+from model_ext.imagebind.preprocess.cloud.table import Cloud
+from model_ext.imagebind.preprocess.errors import MediaError
+
+MAX_HEADER_LINES = 1024
+BYTE_ORDER = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+TYPES = {
+    **{"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1"},
+    **{"short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2"},
+    **{"int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4"},
+    **{"float": "f4", "float32": "f4", "double": "f8", "float64": "f8"},
+}
+
+DAMAGED = "the .ply header is damaged"
+
+
+@dataclass
+class Element:
+    name: str
+    count: int
+    names: list[str] = field(default_factory=list)
+    types: list[str] = field(default_factory=list)  # numpy's, without byte order
+    has_list: bool = False
+
+
+def read_ply(data: bytes, most: int) -> Cloud:
+    try:
+        encoding, elements, start = _header(data)
+    except (ValueError, KeyError, IndexError, UnicodeDecodeError):
+        raise MediaError(DAMAGED) from None
+    for position, element in enumerate(elements):
+        if element.name == "vertex":
+            return _vertices(data, encoding, elements[:position], element, start, most)
+    raise MediaError("the .ply file has no vertices")
+
+
+def _header(data: bytes) -> tuple[str, list[Element], int]:
+    encoding, length = "", 0
+    elements: list[Element] = []
+    for line in islice(table.lines(data), MAX_HEADER_LINES):
+        length += len(line)
+        match line.decode("ascii", "replace").split():
+            case ["end_header"]:
+                return encoding, elements, length
+            case ["format", name, "1.0"] if name in BYTE_ORDER:
+                encoding = name
+            case ["element", name, count]:
+                elements.append(Element(name, int(count)))
+            case ["property", "list", _, _, _]:
+                elements[-1].has_list = True
+            case ["property", kind, name]:
+                elements[-1].types.append(TYPES[kind])
+                elements[-1].names.append(name)
+            case ["ply"] | ["comment" | "obj_info", *_] | []:
+                pass
+            case _:
+                raise ValueError("a line that the format does not have")
+    raise ValueError("no end of header")
+
+
+def _vertices(
+    data: bytes, encoding: str, before: list[Element], vertex: Element, start: int, most: int
+) -> Cloud:
+    table.check_count(vertex.count, most)
+    if any(element.count < 0 for element in before) or len(vertex.names) > table.MAX_COLUMNS:
+        raise MediaError(DAMAGED)
+    if vertex.has_list or not {"x", "y", "z"} <= set(vertex.names):
+        raise MediaError("the .ply file's vertices must have x, y and z, and no lists")
+    xyz = [vertex.names.index(axis) for axis in "xyz"]
+    if encoding == "ascii":
+        skip = sum(element.count for element in before)
+        if skip + vertex.count > len(data):  # a row has at least one byte
+            raise MediaError("the point cloud is shorter than its header says")
+        rows = islice(table.lines(data, start), skip, skip + vertex.count)
+        cloud = table.from_text(rows, xyz, most)
+        if len(cloud) != vertex.count:
+            raise MediaError("the point cloud is shorter than its header says")
+        return cloud
+    if any(element.has_list for element in before):
+        raise MediaError("the .ply file's vertices must come before its faces")
+    order = BYTE_ORDER[encoding]
+    for element in before:
+        start += element.count * sum(np.dtype(kind).itemsize for kind in element.types)
+    columns = [np.dtype(order + kind) for kind in vertex.types]
+    return table.from_binary(data, start, vertex.count, columns, xyz)

@@ -1,0 +1,65 @@
+"""Rows of numbers, three columns of which are x, y, z: the part that all formats share.
+
+Nothing is allocated for what a header only declares. Shapes: N points.
+"""
+
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_ext.imagebind.preprocess.errors import MediaError
+
+MAX_LINE = 4096  # bytes
+MAX_COLUMNS = 256
+
+Cloud = NDArray[np.float32]
+
+
+def lines(data: bytes, start: int = 0) -> Iterator[bytes]:
+    file = io.BytesIO(data)
+    file.seek(start)
+    while line := file.readline(MAX_LINE + 1):
+        if len(line) > MAX_LINE:
+            raise MediaError("the point cloud has a line that is too long")
+        yield line
+
+
+def from_text(rows: Iterable[bytes], xyz: Sequence[int], most: int) -> Cloud:
+    """Parse at most `most` rows; more are an error. Blank rows and `#` comments do not count."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of input without data: that is an empty cloud
+            table = np.loadtxt(islice(rows, most + 1), np.float64, usecols=xyz, ndmin=2)
+    except MediaError:
+        raise
+    except (ValueError, UnicodeDecodeError, OverflowError):
+        raise MediaError("the point cloud has a row without three coordinates") from None
+    check_count(len(table), most)
+    return to_float32(table)
+
+
+def from_binary(
+    data: bytes, offset: int, count: int, columns: Sequence[np.dtype[np.void]], xyz: Sequence[int]
+) -> Cloud:
+    """Parse `count` records, one after the other; `columns` are the types of a record's fields."""
+    record = np.dtype([(f"c{index}", column) for index, column in enumerate(columns)])
+    if count * record.itemsize > len(data) - offset:
+        raise MediaError("the point cloud is shorter than its header says")
+    table = np.frombuffer(data, record, count, offset)
+    return to_float32(np.stack([table[f"c{index}"] for index in xyz], axis=-1))
+
+
+def check_count(count: int, most: int) -> None:
+    if count < 0:
+        raise MediaError("the point cloud declares a negative number of points")
+    if count > most:
+        raise MediaError(f"the point cloud has more than {most} points")
+
+
+def to_float32(table: NDArray[np.generic]) -> Cloud:
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused later
+        return table.astype(np.float32)

@@ -1,0 +1,42 @@
+"""The sizes that the encoders expect of preprocessing. Defaults are those of the released model."""
+
+from dataclasses import dataclass
+from typing import Any, Self
+
+from model_ext.imagebind.config import ImageBindConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreprocessConfig:
+    image_size: int = 224
+    frames: int = 2  # of a video clip
+    mel_bins: int = 128
+    target_length: int = 204  # spectrogram frames
+    context_length: int = 77
+    depth_size: int = 224
+    thermal_size: int = 224
+    imu_channels: int = 6
+    imu_steps: int = 2000
+    min_points: int = 32
+    released_truncation: bool = False  # cut the end mark off long texts, as the release does
+
+    @classmethod
+    def of(cls, model: ImageBindConfig) -> Self:
+        """What `model` needs; a modality that it lacks keeps the default."""
+        sizes: dict[str, Any] = {}
+        if model.vision:
+            sizes |= {"image_size": model.vision.image_size, "frames": model.vision.frames}
+        if model.audio:
+            sizes |= {"mel_bins": model.audio.mel_bins}
+            sizes |= {"target_length": model.audio.target_length}
+        if model.text:
+            sizes |= {"context_length": model.text.context_length}
+        if model.depth:
+            sizes |= {"depth_size": model.depth.image_size}
+        if model.thermal:
+            sizes |= {"thermal_size": model.thermal.image_size}
+        if model.imu:
+            sizes |= {"imu_channels": model.imu.channels, "imu_steps": model.imu.steps}
+        if model.point:
+            sizes |= {"min_points": model.point.group_size}
+        return cls(**sizes)

@@ -1,0 +1,81 @@
+"""Pictures -> normalised pixels (3, 224, 224), with exactly Pillow's arithmetic.
+
+No EXIF rotation, alpha is dropped, an animation is its first frame: as the released model was fed.
+"""
+
+import io
+import warnings
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.limits import Limits
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # of the 40 that Pillow would open
+MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
+STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
+
+DAMAGED = "the image is damaged or not JPEG, PNG, WebP, GIF, BMP or TIFF"
+
+
+def read_image(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+    """-> (3, S, S) float32"""
+    return normalize(pixels(data, config.image_size, limits))
+
+
+def normalize(rgb: Tensor) -> Tensor:
+    """8-bit pixels (3, S, S) -> float32"""
+    return (rgb.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
+
+
+def pixels(data: bytes, size: int, limits: Limits) -> Tensor:
+    """The middle square of the picture, (3, size, size) uint8."""
+    image = open_image(data, limits)
+    square = middle_square(decode(image, "RGB"), size, limits)
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)
+
+
+def open_image(data: bytes, limits: Limits) -> Image.Image:
+    """Read the header only, and check the declared size."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _too_large(limits) from None
+    except Exception:
+        raise MediaError(DAMAGED) from None
+    if image.width * image.height > limits.image_pixels:
+        raise _too_large(limits)
+    return image
+
+
+def decode(image: Image.Image, mode: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a palette's transparency is dropped, as intended
+            image.load()
+            return image.convert(mode)
+    except Exception:  # decoders raise whatever they like, down to SyntaxError
+        raise MediaError(DAMAGED) from None
+
+
+def middle_square(image: Image.Image, size: int, limits: Limits) -> Image.Image:
+    """Shorter side to `size` (bicubic with antialiasing), then the middle of the longer one."""
+    short, long = sorted(image.size)
+    longer = int(size * long / short)
+    if size * longer > limits.image_pixels:  # a line of pixels would become a huge picture
+        raise MediaError("the image is too long and narrow")
+    width, height = (size, longer) if image.width <= image.height else (longer, size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)  # half to even
+    return image.crop((left, top, left + size, top + size))
+
+
+def _too_large(limits: Limits) -> MediaError:
+    return MediaError(f"the image has more than {limits.image_pixels} pixels")

@@ -1,0 +1,42 @@
+"""How much of each kind of media is let in. Declared sizes are checked before decoding."""
+
+from dataclasses import dataclass
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    image_bytes: int = 20 * MIB
+    image_pixels: int = 50_000_000
+
+    audio_bytes: int = 25 * MIB
+    audio_seconds: int = 600
+    audio_rate: int = 384_000  # samples a second of one channel
+    audio_channels: int = 8
+    audio_samples: int = 64_000_000  # of all channels together; 256 MB decoded
+
+    video_bytes: int = 100 * MIB
+    video_seconds: int = 600
+    video_frames: int = 72_000  # 600 s at 120 frames a second
+    video_pixels: int = 4096 * 2304  # of one frame
+
+    cloud_bytes: int = 20 * MIB
+    cloud_points: int = 1_000_000
+    torch_clouds: bool = False  # .pt files: pickle, even if torch restricts it
+
+    array_bytes: int = 20 * MIB  # depth, thermal and IMU as .npy
+    text_bytes: int = 64 * 1024
+
+    def bytes_of(self, modality: str) -> int:
+        """The largest upload of an attachment modality."""
+        return {
+            "image": self.image_bytes,
+            "video": self.video_bytes,
+            "audio": self.audio_bytes,
+            "text": self.text_bytes,
+            "point": self.cloud_bytes,
+            "depth": self.array_bytes,
+            "thermal": self.array_bytes,
+            "imu": self.array_bytes,
+        }[modality]

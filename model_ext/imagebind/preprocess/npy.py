@@ -1,0 +1,65 @@
+"""A bounded reader of .npy bytes: the header is checked against what is really there, no pickle.
+
+Knows nothing of what the numbers mean.
+"""
+
+import ast
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_ext.imagebind.preprocess.errors import MediaError
+
+MAGIC = b"\x93NUMPY"
+MAX_HEADER = 4096  # bytes
+REAL = re.compile(r"[<>|=]?(f[248]|[iu][1248])")  # no objects, no structures, no strings
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
+
+DAMAGED = "the .npy file is damaged"
+
+
+def npy_shape(data: bytes) -> tuple[int, ...] | None:
+    """The declared shape, or None if these bytes are not a .npy file that we would read."""
+    try:
+        return _header(data)[0]
+    except MediaError:
+        return None
+
+
+def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
+    """An array of real numbers as float32. The header must agree with the length of the data."""
+    shape, fortran, dtype, offset = _header(data)
+    count = 1
+    for size in shape:
+        count *= size  # Python's integers do not wrap around
+    if count > max_elements:
+        raise MediaError(f"the .npy file has more than {max_elements} elements")
+    if count * dtype.itemsize != len(data) - offset:
+        raise MediaError("the .npy file's header does not agree with its length")
+    flat = np.frombuffer(data, dtype, count, offset)
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused later
+        return flat.reshape(shape, order="F" if fortran else "C").astype(np.float32, order="C")
+
+
+def _header(data: bytes) -> Header:
+    """Magic, version, length of the header, and then a Python dict in ascii."""
+    if not data.startswith(MAGIC):
+        raise MediaError("this is not a .npy file")
+    wide = data[6:7] != b"\x01"  # from version 2 on, four bytes tell the length
+    begin = 12 if wide else 10
+    end = begin + int.from_bytes(data[8:begin], "little")
+    if end > len(data) or end - begin > MAX_HEADER:
+        raise MediaError(DAMAGED)
+    try:
+        header = ast.literal_eval(data[begin:end].decode("ascii"))
+        descr, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+        raise MediaError(DAMAGED) from None
+    if not isinstance(descr, str) or not REAL.fullmatch(descr):
+        raise MediaError("the .npy file must hold real numbers")
+    if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
+        raise MediaError(DAMAGED)
+    return shape, bool(fortran), np.dtype(descr), end

@@ -1,0 +1,67 @@
+"""Point clouds -> (N, 3) float32: .npy, .ply, .pcd, .obj, .pts, .xyz, told apart by content.
+
+Coordinates go in as they are: no centering, no scaling, no resampling, like the released model.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.cloud.pcd import read_pcd
+from model_ext.imagebind.preprocess.cloud.ply import read_ply
+from model_ext.imagebind.preprocess.cloud.table import Cloud
+from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz, text_format
+from model_ext.imagebind.preprocess.cloud.torch_file import ZIP, read_torch_file
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
+
+# Squared distances up to this extent fit the start value of farthest point sampling (1e10), and
+# float16. Example clouds of the released model lie in the unit sphere.
+MAX_COORDINATE = 10_000.0
+
+Reader = Callable[[bytes, int], Cloud]
+
+BY_FORMAT: dict[str, Reader] = {"obj": read_obj, "pts": read_pts, "xyz": read_xyz}
+
+
+def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+    """-> (N, 3) float32"""
+    cloud = reader(data, limits)(data, limits.cloud_points)
+    if len(cloud) < config.min_points:
+        raise MediaError(f"the point cloud has fewer than {config.min_points} points")
+    if not np.isfinite(cloud).all():
+        raise MediaError("the point cloud has coordinates that are not finite numbers")
+    if np.abs(cloud).max() > MAX_COORDINATE:
+        raise MediaError(
+            f"the point cloud has coordinates beyond {MAX_COORDINATE:g}:"
+            " scale it, best into the unit sphere"
+        )
+    return torch.from_numpy(np.ascontiguousarray(cloud))
+
+
+def reader(data: bytes, limits: Limits) -> Reader:
+    if data.startswith(MAGIC):
+        return _read_npy
+    if data.startswith(b"ply"):
+        return read_ply
+    if data.startswith((b"# .PCD", b"VERSION ")):
+        return read_pcd
+    if data.startswith(ZIP):
+        if limits.torch_clouds:
+            return read_torch_file
+        raise MediaError("point clouds as .pt files are not accepted: save as .npy or .ply")
+    kind = text_format(data)
+    if kind is None:
+        raise MediaError("the point cloud is damaged or not npy, ply, pcd, obj, pts or xyz")
+    return BY_FORMAT[kind]
+
+
+def _read_npy(data: bytes, most: int) -> Cloud:
+    cloud = read_npy(data, 3 * most)
+    if cloud.ndim != 2 or cloud.shape[1] != 3:
+        raise MediaError("the .npy file must have the shape (N, 3)")
+    return cloud

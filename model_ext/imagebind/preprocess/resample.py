@@ -1,0 +1,61 @@
+"""Windowed-sinc resampling of any stretch of a waveform, for any pair of rates.
+
+Each output sample is a dot product with the few input samples around it, so the cost does not
+grow with the rates' ratio in lowest terms (44101 -> 16000 costs as much as 44100 -> 16000).
+Shapes: C channels, N input samples, R output samples, P phases, T taps.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LOWPASS_WIDTH = 6  # zero crossings of the sinc on either side
+ROLLOFF = 0.99
+
+
+class Resampler:
+    def __init__(self, old_rate: int, new_rate: int) -> None:
+        common = math.gcd(old_rate, new_rate)
+        self.old = old_rate // common
+        self.new = new_rate // common
+        base = ROLLOFF * min(self.old, self.new)
+        self.width = math.ceil(LOWPASS_WIDTH * self.old / base)
+        phases = torch.arange(self.new)
+        self.first = phases * self.old // self.new - self.width  # first tap of a phase
+        taps = self.first[:, None] + torch.arange(2 * self.width + 2)
+        self.kernel = _kernel(phases[:, None], taps, self.old, self.new, base)  # (P, T)
+
+    def length(self, samples: int) -> int:
+        """How many samples come out of a whole waveform."""
+        return -(-samples * self.new // self.old)
+
+    def stretch(self, waveform: Tensor, start: int, stop: int) -> Tensor:
+        """Output samples start..stop of a waveform (C, N), which counts as silent outside.
+
+        Tap after tap, rounded to float32 once per tap, as a convolution does that uses fused
+        multiply-add. Another order of summation changes quiet mel cells by up to 1e-4.
+        """
+        index = torch.arange(start, stop)
+        phase = index % self.new
+        first = index // self.new * self.old + self.first[phase]  # first input sample of each
+        begin, end = int(first.min()), int(first.max()) + self.kernel.shape[1]
+        samples = waveform.shape[1]
+        inside = waveform[:, max(begin, 0) : min(end, samples)]
+        padded = F.pad(inside, (max(-begin, 0), max(end - samples, 0))).double()
+        kernel = self.kernel.double()
+        out = waveform.new_zeros(len(waveform), stop - start)
+        for tap in range(kernel.shape[1]):
+            out = (out + padded[:, first - begin + tap] * kernel[phase, tap]).float()
+        return out
+
+
+def _kernel(phases: Tensor, taps: Tensor, old: int, new: int, base: float) -> Tensor:
+    """In float32 and in this order: a more exact kernel changes quiet mel cells by up to 1e-3."""
+    t = ((-phases).float() / new + taps.float() / old) * base
+    t = t.clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
+    window = torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2
+    t = t * math.pi
+    sinc = torch.where(t == 0, torch.ones_like(t), t.sin() / t)
+    return sinc * (window * (base / old))

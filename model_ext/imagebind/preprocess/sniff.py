@@ -1,0 +1,82 @@
+"""What kind of media are these bytes? Signatures of the formats we read, and nothing else.
+
+A list of what is allowed: unknown bytes are None, never a guess. Decoders that would open whatever
+the bytes say (FFmpeg reads playlists that name other files) are only called after these checks.
+"""
+
+from model_ext.imagebind.preprocess.npy import npy_shape
+
+MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")
+TS_PACKET = 188
+TEXT_CLOUDS = (".xyz", ".pts", ".obj")  # have no signature, so the name must say it
+
+
+def sniff(data: bytes, filename: str | None = None) -> str | None:
+    """The attachment modality, or None if the bytes (or their name) do not tell."""
+    name = (filename or "").lower()
+    if is_image(data):
+        return "image"
+    if is_audio(data):
+        return "audio"
+    if is_video(data):
+        return "video"
+    if is_cloud(data) or name.endswith(TEXT_CLOUDS):
+        return "point"
+    if name.endswith(".txt"):
+        return "text"
+    return None
+
+
+def is_image(data: bytes) -> bool:
+    return data.startswith(
+        (
+            b"\xff\xd8\xff",  # JPEG
+            b"\x89PNG\r\n\x1a\n",
+            b"GIF87a",
+            b"GIF89a",
+            b"BM",
+            b"II*\x00",  # TIFF
+            b"MM\x00*",
+        )
+    ) or _riff(data, b"WEBP")
+
+
+def is_audio(data: bytes) -> bool:
+    return (
+        data.startswith((b"fLaC", b"OggS", b"ID3"))
+        or _riff(data, b"WAVE")
+        or (data[:4] == b"RF64" and data[8:12] == b"WAVE")
+        or _mp3_frame(data)
+    )
+
+
+def is_video(data: bytes) -> bool:
+    return (
+        data[4:8] in MP4_BOXES
+        or data.startswith(b"\x1a\x45\xdf\xa3")  # matroska, webm
+        or _riff(data, b"AVI ")
+        or _transport_stream(data)
+    )
+
+
+def is_cloud(data: bytes) -> bool:
+    if data.startswith((b"ply\n", b"ply\r\n", b"# .PCD ")):
+        return True
+    shape = npy_shape(data)
+    return shape is not None and len(shape) == 2 and shape[1] == 3
+
+
+def _riff(data: bytes, kind: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == kind
+
+
+def _mp3_frame(data: bytes) -> bool:
+    """MPEG layer III frame header without an ID3 tag before it."""
+    if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
+        return False
+    bitrate, rate = data[2] >> 4, data[2] >> 2 & 3
+    return data[1] & 0x18 != 0x08 and 0 < bitrate < 15 and rate != 3
+
+
+def _transport_stream(data: bytes) -> bool:
+    return len(data) > 2 * TS_PACKET and data[: 2 * TS_PACKET + 1 : TS_PACKET] == b"GGG"

@@ -1,0 +1,135 @@
+"""Video files -> 5 clips x 3 crops of normalised frames (15, 3, 2, 224, 224).
+
+mp4/mov, matroska/webm, avi and mpegts through decord (FFmpeg), from memory only, and only after the
+signature check: FFmpeg opens what the bytes say, and a playlist says to open other files.
+Shapes: T frames of a clip, S size of a crop.
+"""
+
+import io
+import math
+from fractions import Fraction
+
+import decord
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.image import MEAN, STD
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.sniff import is_video
+
+CLIPS = 5
+CLIP_SECONDS = 2
+
+DAMAGED = "the video is damaged or not mp4, mov, matroska, webm, avi or mpegts"
+
+
+def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+    """-> (15, 3, T, S, S) float32: clip after clip, the three crops of each together"""
+    if not is_video(data):
+        raise MediaError(DAMAGED)
+    video, times = _open(data, limits)
+    crops = []
+    for clip in clip_frames(times, video.get_avg_fps()):
+        picked = torch.linspace(0, len(clip) - 1, config.frames).long()
+        frames = _decode(video, [clip[index] for index in picked], limits)
+        crops += three_crops(resize(frames, config.image_size, limits), config.image_size)
+    normalized = (torch.stack(crops) - MEAN[:, None, None]) / STD[:, None, None]
+    return normalized.transpose(1, 2).contiguous()
+
+
+def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
+    """The frames of each 2 s clip, given all frames' (start, end) in seconds, first start 0.
+
+    Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
+    which it starts. Times come as float32, so a plain comparison picks wrong frames next to a
+    clip's bounds: constant rates are computed in rationals, others with some tolerance.
+    """
+    count, duration = len(times), Fraction(float(times[-1, 1]))
+    tolerance = 2e-7 * float(duration) + 1e-6
+    rate = Fraction(fps).limit_denominator(1001)
+    if rate > 0 and np.abs(times[:, 0] - np.arange(count) / float(rate)).max() <= tolerance:
+        bounds = [
+            (math.ceil(start * rate), math.ceil((start + CLIP_SECONDS) * rate))
+            for start in clip_starts(count / rate)
+        ]
+    else:
+        bounds = [
+            (
+                int(np.searchsorted(times[:, 0], float(start) - tolerance)),
+                int(np.searchsorted(times[:, 0], float(start) + CLIP_SECONDS - tolerance)),
+            )
+            for start in clip_starts(duration)
+        ]
+    return [_at_least_one(first, min(stop, count)) for first, stop in bounds]
+
+
+def clip_starts(duration: Fraction) -> list[Fraction]:
+    return [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]
+
+
+def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
+    """8-bit frames (T, H, W, 3) -> (T, 3, h, w) in 0..1, the shorter side is `size`.
+
+    Bilinear without antialiasing: not what is done to images.
+    """
+    height, width = frames.shape[1:3]
+    if height <= width:
+        shape = (size, math.floor(width / height * size))
+    else:
+        shape = (math.floor(height / width * size), size)
+    if shape[0] * shape[1] > limits.video_pixels:
+        raise MediaError("the video's frames are too long and narrow")
+    pictures = frames.permute(0, 3, 1, 2).float() / 255
+    return F.interpolate(pictures, shape, mode="bilinear", align_corners=False, antialias=False)
+
+
+def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
+    """(T, 3, h, w) -> squares (T, 3, S, S) at start, middle and end of the longer side."""
+    height, width = pictures.shape[2:]
+    left, top = math.ceil((width - size) / 2), math.ceil((height - size) / 2)
+    if height > width:
+        corners = [(row, left) for row in (0, top, height - size)]
+    else:
+        corners = [(top, column) for column in (0, left, width - size)]
+    return [pictures[:, :, row : row + size, col : col + size].clone() for row, col in corners]
+
+
+def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.float64]]:
+    """The reader, and the frames' (start, end) from the first start on; nothing is decoded."""
+    try:
+        video = decord.VideoReader(io.BytesIO(data), num_threads=1)
+        count = len(video)
+        if count > limits.video_frames:
+            raise MediaError(f"the video has more than {limits.video_frames} frames")
+        times = np.array(video.get_frame_timestamp(range(count)), dtype=np.float64)
+    except MediaError:
+        raise
+    except Exception:  # decord's errors tell of its internals
+        raise MediaError(DAMAGED) from None
+    times -= times[0, 0] if count else 0
+    if not count or not np.isfinite(times).all() or (np.diff(times[:, 0]) < 0).any():
+        raise MediaError(DAMAGED)
+    if times[-1, 1] > limits.video_seconds:
+        raise MediaError(f"the video is longer than {limits.video_seconds} s")
+    return video, times
+
+
+def _decode(video: decord.VideoReader, frames: list[int], limits: Limits) -> Tensor:
+    """(T, H, W, 3) uint8. The size of a frame is not known before one is decoded."""
+    try:
+        pictures = video.get_batch(frames).asnumpy()
+    except Exception:  # decord's errors tell of its internals
+        raise MediaError(DAMAGED) from None
+    if pictures.shape[1] * pictures.shape[2] > limits.video_pixels:
+        raise MediaError(f"the video has frames of more than {limits.video_pixels} pixels")
+    return torch.from_numpy(pictures)
+
+
+def _at_least_one(first: int, stop: int) -> range:
+    """At low frame rates no frame may start within a clip: then the one on the screen."""
+    return range(first, stop) if first < stop else range(max(first - 1, 0), max(first, 1))
