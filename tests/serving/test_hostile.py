@@ -35,7 +35,7 @@ FIELDS: list[dict[str, object]] = [
 
 
 @pytest.fixture(
-    scope="module", params=[[], ["--allow-fields=vllm_xargs"]], ids=["refusing", "allowing"]
+    scope="module", params=[[], ["--allow-field=vllm_xargs"]], ids=["refusing", "allowing"]
 )
 def server(
     request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_path_factory: Any

@@ -46,12 +46,10 @@ def served(
 def greedy_goldens(checkpoint: str, index: str | None) -> list[tuple[str, str, bool]]:
     """(golden key, combo, cache on) of all greedy runs that this server can repeat."""
     goldens = []
-    for key in GOLDEN:
-        kind, combo, _, *rest = key.split("/")
-        if kind == checkpoint and rest[-1] == "greedy_ids":
-            with_cache = len(rest) == 2
-            if not with_cache or rest[0] == index:
-                goldens.append((key, combo, with_cache))
+    for key in golden_index()["logits"]["greedy"]:  # type: ignore[index]
+        kind, combo, _, *cache = key.split("/")
+        if kind == checkpoint and cache in ([], [index]):
+            goldens.append((f"{key}/greedy_ids", combo, bool(cache)))
     return goldens
 
 
