@@ -1,0 +1,218 @@
+"""The whole conversion: a complete folder or none."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
+
+from model_ext.config import BindServeConfig
+from model_ext.convert import writer
+from model_ext.convert.errors import ConvertError
+from model_ext.convert.folder import new_folder
+from model_ext.convert.model import Sources, convert
+from model_ext.convert.pickles import Tensors
+from model_ext.convert.provenance import Licences
+from model_ext.imagebind.model import ImageBind
+from tests.model_ext.convert.conftest import TINY, load
+
+Make = Callable[..., Path]
+FILES = {
+    "config.json",
+    "generation_config.json",
+    "chat_template.jinja",
+    "encoders",
+    "model-00001-of-00001.safetensors",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+}
+
+
+def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
+    out = tmp_path / "models" / "tiny"
+    config = convert(sources, out, torch.float32, progress=False)
+    assert {path.name for path in out.iterdir()} == FILES
+    assert [path.name for path in out.parent.iterdir()] == ["tiny"]  # nothing temporary is left
+    document = json.loads((out / "config.json").read_text())
+    assert BindServeConfig.from_hf(document) == config
+    assert document["architectures"] == ["ImageBindLLMForCausalLM"]
+    assert config.imagebind.modalities[0] == "vision"
+    assert config.imagebind.embedding_dim == 40
+    assert config.cache.folder is None
+
+
+def test_transformers_reads_it_as_a_llama(sources: Sources, tmp_path: Path) -> None:
+    """With our extra tensors left over, and none missing."""
+    out = tmp_path / "tiny"
+    convert(sources, out, torch.float32, progress=False)
+    assert AutoConfig.from_pretrained(out).attention_bias is True
+    assert AutoTokenizer.from_pretrained(out).bos_token_id == 1
+    model, report = LlamaForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert {name.split(".")[0] for name in report["unexpected_keys"]} == {"bind", "injection"}
+    assert model.dtype == torch.float32
+
+
+def test_names_of_our_own_tensors(sources: Sources, tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    convert(sources, out, torch.bfloat16, progress=False)
+    with safe_open(out / "model-00001-of-00001.safetensors", "pt") as file:
+        shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        assert file.get_slice("injection.gate").get_dtype() == "F32"
+        assert file.get_slice("bind.proj.weight").get_dtype() == "BF16"
+    own = {name: shape for name, shape in shapes.items() if not name.startswith(("model.", "lm_"))}
+    expected = {
+        "bind.proj.weight": [128, 40],
+        "bind.proj.bias": [128],
+        "injection.gate": [4, 4],
+        "injection.query": [4, 128],
+        "injection.v_lora_a": [4, 16, 128],
+        "injection.v_lora_b": [4, 128, 16],
+    }
+    for j in range(3):
+        expected[f"bind.blocks.{j}.norm.weight"] = [128]
+        expected[f"bind.blocks.{j}.gate_proj.weight"] = [512, 128]
+        expected[f"bind.blocks.{j}.up_proj.weight"] = [512, 128]
+        expected[f"bind.blocks.{j}.down_proj.weight"] = [128, 512]
+    assert own == expected
+
+
+def test_provenance_names_every_source(sources: Sources, tmp_path: Path) -> None:
+    licences = Licences(llama="Apache-2.0")
+    config = convert(replace(sources, licences=licences), tmp_path / "tiny", progress=False)
+    found = {(source.role, source.file): source for source in config.provenance.sources}
+    assert found.keys() == {
+        ("llama", "params.json"),
+        ("llama", "consolidated.00.pth"),
+        ("adapter", "adapter-finetune.pth"),
+        ("imagebind", "imagebind_w3D.pth"),
+        ("imagebind", "imagebind_config.json"),
+        ("tokenizer", "tokenizer.model"),
+    }
+    adapter = found["adapter", "adapter-finetune.pth"]
+    assert adapter.sha256 == hashlib.sha256(sources.adapter.read_bytes()).hexdigest()
+    assert found["llama", "params.json"].licence == "Apache-2.0"
+    assert found["imagebind", "imagebind_w3D.pth"].licence == "CC-BY-NC-SA 4.0"
+    assert config.provenance.stage == "finetune"
+    assert config.provenance.base_fingerprint
+
+
+def test_encoders_are_copied_exactly(sources: Sources, tmp_path: Path) -> None:
+    convert(sources, tmp_path / "tiny", torch.bfloat16, progress=False)
+    model = ImageBind.from_folder(tmp_path / "tiny" / "encoders")
+    released = load(sources.imagebind)
+    name = "modality_trunks.vision.blocks.0.attn.in_proj_weight"
+    ours = model.state_dict()["vision.trunk.blocks.0.attention.qkv_proj.weight"]
+    assert torch.equal(ours, released[name])
+
+
+def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
+    """The public imagebind_huge.pth; the sizes come from a file that the user names."""
+    huge = tmp_path / "imagebind_huge.pth"
+    tensors = load(sources.imagebind)
+    torch.save({name: tensor for name, tensor in tensors.items() if "point" not in name}, huge)
+    sizes = TINY / "imagebind_config.json"
+    changed = replace(sources, imagebind=huge, imagebind_config=sizes)
+    config = convert(changed, tmp_path / "tiny", progress=False)
+    assert "point" not in config.imagebind.modalities
+    assert "vision" in config.imagebind.modalities
+
+
+def test_wrong_encoders_are_named(sources: Sources, tmp_path: Path) -> None:
+    imagebind = tmp_path / "imagebind.pth"
+    tensors = load(sources.imagebind)
+    torch.save(tensors, imagebind)  # without a sizes file: taken for the released sizes
+    with pytest.raises(ConvertError, match=r"imagebind\.pth: .*\(sizes from the release\)"):
+        convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", progress=False)
+    torch.save({**tensors, "extra": torch.zeros(1)}, imagebind)
+    (tmp_path / "imagebind_config.json").write_bytes((TINY / "imagebind_config.json").read_bytes())
+    with pytest.raises(ConvertError, match=r"imagebind\.pth: .*extra"):
+        convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", progress=False)
+
+
+def test_adapter_of_another_embedding_width(
+    sources: Sources, adapter_file: Make, tmp_path: Path
+) -> None:
+    change = {"image_bind_proj.weight": torch.zeros(128, 64)}
+    path = adapter_file(lambda tensors: tensors.update(change))
+    with pytest.raises(ConvertError, match=r"takes 64 numbers, but the encoders of .* give 40"):
+        convert(replace(sources, adapter=path), tmp_path / "tiny", progress=False)
+
+
+@pytest.mark.parametrize("broken", ["llama", "adapter", "imagebind", "tokenizer"])
+def test_nothing_is_left_of_a_failed_conversion(
+    broken: str, sources: Sources, tmp_path: Path
+) -> None:
+    changed: dict[str, Any] = {broken: tmp_path / "gone"}
+    out = tmp_path / "out" / "tiny"
+    with pytest.raises(ConvertError, match="gone"):
+        convert(replace(sources, **changed), out, progress=False)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_an_interrupted_conversion_leaves_nothing(
+    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer, "header", interrupted)
+    out = tmp_path / "out" / "tiny"
+    with pytest.raises(KeyboardInterrupt):
+        convert(sources, out, progress=False)
+    assert list(out.parent.iterdir()) == []
+
+
+def test_an_existing_folder_is_not_touched(sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(ConvertError, match="exists already"):
+        convert(sources, tmp_path, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with new_folder(tmp_path / "out") as folder:
+        (folder / "x").write_text("x")
+        assert not (tmp_path / "out" / "x").exists()
+    assert (tmp_path / "out" / "x").read_text() == "x"
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
+    """A converted pretrain model is an HF LLaMA itself, once our tensors are out of it."""
+    first = tmp_path / "first"
+    convert(replace(sources, adapter=TINY / "adapter-pretrain.pth"), first, torch.float32)
+    base = tmp_path / "base"
+    LlamaForCausalLM.from_pretrained(first).save_pretrained(base)
+    changed = replace(sources, llama=base, tokenizer=first / "tokenizer.json")
+    one = convert(changed, tmp_path / "one", torch.float32, progress=False)
+    other = convert(sources, tmp_path / "other", torch.float32, progress=False)
+    assert one.provenance.base_fingerprint == other.provenance.base_fingerprint
+    weights = "model-00001-of-00001.safetensors"
+    assert (tmp_path / "one" / weights).read_bytes() == (tmp_path / "other" / weights).read_bytes()
+
+
+def test_a_delta_needs_metas_layout(sources: Sources, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConvertError, match="delta needs a base in Meta's layout"):
+        convert(replace(sources, llama=tmp_path, delta=tmp_path), tmp_path / "x", progress=False)
+
+
+def test_a_delta_is_recorded(sources: Sources, llama_folder: Make, tmp_path: Path) -> None:
+    def zeros(tensors: Tensors) -> None:
+        for name, tensor in tensors.items():
+            tensors[name] = torch.zeros_like(tensor)
+
+    delta = llama_folder(zeros, "delta")
+    config = convert(replace(sources, delta=delta), tmp_path / "tiny", progress=False)
+    files = [source.file for source in config.provenance.sources if source.role == "llama"]
+    assert files == ["params.json", "consolidated.00.pth", "consolidated.00.pth"]
