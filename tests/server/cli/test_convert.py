@@ -1,0 +1,79 @@
+"""`bindserve convert` as a user calls it: a served folder, or one line that says what is wrong."""
+
+import json
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from cache_index.manifest import read_manifest
+from model_ext.config import BindServeConfig
+from server.cli.convert import convert_command
+
+TINY = Path(__file__).parents[2] / "fixtures" / "tiny"
+APP = typer.Typer()
+APP.command()(convert_command)
+
+
+def run(out: Path, *more: str, adapter: Path = TINY / "adapter-finetune.pth") -> Result:
+    arguments = ["--llama", str(TINY / "llama" / "tiny"), "--adapter", str(adapter)]
+    arguments += ["--imagebind", str(TINY / "imagebind_w3D.pth"), "--out", str(out), *more]
+    return CliRunner().invoke(APP, arguments)
+
+
+def config_of(folder: Path) -> BindServeConfig:
+    return BindServeConfig.from_hf(json.loads((folder / "config.json").read_text()))
+
+
+def test_sources_and_licences_are_reported(tmp_path: Path) -> None:
+    result = run(tmp_path / "tiny", "--llama-licence", "Apache-2.0", "--dtype", "float16")
+    assert result.exit_code == 0, result.output
+    assert "finetune weights" in result.stdout
+    for source in config_of(tmp_path / "tiny").provenance.sources:
+        line = next(line for line in result.stdout.splitlines() if source.file in line)
+        assert source.sha256[:12] in line
+        assert source.licence in line
+    assert "Apache-2.0" in result.stdout
+    assert "CC-BY-NC-SA 4.0" in result.stdout
+    assert json.loads((tmp_path / "tiny" / "config.json").read_text())["dtype"] == "float16"
+
+
+def test_legacy_weights_are_called_so(tmp_path: Path) -> None:
+    result = run(tmp_path / "tiny", adapter=TINY / "adapter-legacy-bridge.pth")
+    assert "pretrain weights (legacy bind network)" in result.stdout
+
+
+@pytest.mark.parametrize("name", ["knn.index", "knn-ivf.index"])
+def test_the_released_index_becomes_the_default_cache(tmp_path: Path, name: str) -> None:
+    result = run(tmp_path / "tiny", "--knn-index", str(TINY / name))
+    assert result.exit_code == 0, result.output
+    config = config_of(tmp_path / "tiny")
+    assert config.cache.folder == "cache"
+    manifest = read_manifest(tmp_path / "tiny" / "cache")
+    assert manifest.dimension == 40
+    encoders = {s.sha256 for s in config.provenance.sources if s.file == "imagebind_w3D.pth"}
+    assert {manifest.encoder["sha256"]} == encoders
+
+
+def test_an_index_of_another_width_leaves_nothing(tmp_path: Path) -> None:
+    index = faiss.IndexFlatIP(64)
+    index.add(np.eye(64, dtype=np.float32))
+    faiss.write_index(index, str(tmp_path / "wide.index"))
+    result = run(tmp_path / "out" / "tiny", "--knn-index", str(tmp_path / "wide.index"))
+    assert result.exit_code == 1
+    assert "vectors of 64 numbers, but the encoders give 40" in result.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_refusal_is_one_line(tmp_path: Path) -> None:
+    result = run(tmp_path / "tiny", adapter=tmp_path / "gone.pth")
+    assert result.exit_code == 1
+    assert result.stderr.strip() == f"error: {tmp_path / 'gone.pth'}: no such file"
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_a_missing_option_is_a_usage_error() -> None:
+    assert CliRunner().invoke(APP, ["--out", "x"]).exit_code == 2
