@@ -1,11 +1,12 @@
 """Build a cache folder: from features, or from a FAISS index that exists already.
 
 The vectors are streamed to disk first; the index is then trained on and filled from that file, so
-that it ranks exactly the vectors that will be gathered. Knows no encoder: media become features
-elsewhere.
+that it ranks exactly the vectors that will be gathered. A killed build goes on where it was. Knows
+no encoder: media become features elsewhere.
 """
 
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +16,12 @@ import faiss
 import numpy as np
 from tqdm import tqdm
 
-from cache_index.captions import read_captions, write_captions
+from cache_index.captions import Caption, read_captions, write_captions
 from cache_index.enhance import Array, CacheParams, normalize
 from cache_index.errors import CacheError
-from cache_index.features import BLOCK_ROWS, Features, IndexFeatures, NpyFeatures
-from cache_index.folder import check_free, new_folder
-from cache_index.kinds import choose_kind
+from cache_index.features import BLOCK_ROWS, Features, IndexFeatures, open_features
+from cache_index.folder import check_free, new_folder, write_once
+from cache_index.kinds import Target, check_kind, choose_kind
 from cache_index.manifest import (
     CAPTIONS,
     INDEX,
@@ -29,15 +30,24 @@ from cache_index.manifest import (
     Encoder,
     FileName,
     Manifest,
+    Recall,
     SearchSettings,
     describe_file,
     write_manifest,
 )
 from cache_index.reader import read_index
+from cache_index.recall import make_trial
+from cache_index.searcher import Searcher
+from cache_index.tune import tune
+from cache_index.vectors import Vectors
 
 Dtype = Literal["float32", "float16"]
 
+TRAINED = "trained.faiss"
 TRAIN_ROWS_PER_CELL = 64  # FAISS asks for 39 to 256
+PQ_CODES = 256  # cells of each part of a product quantizer
+RECALL_AT = 10
+TUNING_QUERIES = 1000  # and as many more to report on
 SEED = 1
 
 
@@ -47,34 +57,60 @@ def build_from_features(
     *,
     captions: Path | None = None,
     kind: str = "auto",
+    target: Target = "cpu",
+    memory: int | None = None,
     dtype: Dtype = "float32",
     normalized: bool = True,
+    queries: Path | None = None,
+    recall: float = 0.98,
     encoder: Encoder | None = None,
     defaults: CacheParams | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Manifest:
-    """From an .npy file (N, D). `kind` is FAISS's factory string, or "auto" to choose by size.
+    """From an .npy or .safetensors file (N, D), or a folder of them.
 
-    `normalized` brings each row to unit length, so that inner product is cosine similarity.
-    `encoder` says where the features come from; a server refuses a cache of another encoder.
+    captions: a text file (one a line) or .jsonl; default: the .jsonl beside each feature file.
+    kind: FAISS's factory string, or "auto": chosen by count and `memory` (bytes) of the `target`.
+    normalized: bring each row to unit length, so that inner product is cosine similarity.
+    queries: features (M, D) to tune and report the recall@10 on, half each; better than the
+        default, rows of the cache itself, if requests come from another modality.
+    recall: what the tuned settings must reach on queries.
+    encoder: where the features come from; a server refuses a cache of another encoder.
     """
     check_free(out, overwrite=overwrite)
-    source = NpyFeatures.open(features)
-    kind = choose_kind(source.count) if kind == "auto" else kind
-    with new_folder(out, overwrite=overwrite) as folder:
+    source = open_features(features)
+    if kind == "auto":
+        kind = choose_kind(source.count, source.dimension, target=target, memory=memory)
+    check_kind(kind, source.dimension)
+    inputs = describe_inputs(features, source, kind, dtype, normalized)
+    with new_folder(out, inputs=inputs, overwrite=overwrite) as folder:
         with bar(source.count, "vectors", progress) as done:
-            write_vectors(folder / VECTORS, source, dtype, normalized, done)
+            write_once(
+                folder / VECTORS, lambda path: write_vectors(path, source, dtype, normalized, done)
+            )
         rows = np.load(folder / VECTORS, mmap_mode="r", allow_pickle=False)
-        index = make_index(source.dimension, kind)
-        train(index, rows)
-        with bar(source.count, "index", progress) as done:
-            for start in range(0, len(rows), BLOCK_ROWS):
-                index.add(np.asarray(rows[start : start + BLOCK_ROWS], dtype=np.float32))
-                done.update(min(BLOCK_ROWS, len(rows) - start))
-        search = default_search(index)
-        faiss.write_index(index, str(folder / INDEX))
-        return finish(folder, source, kind, dtype, search, captions, encoder, defaults, progress)
+        with bar(source.count, kind, progress) as done:
+            write_once(folder / INDEX, lambda path: write_index(path, rows, kind, done))
+        (folder / TRAINED).unlink(missing_ok=True)
+        settings, reached = tune_index(folder / INDEX, rows, queries, recall)
+        lines = read_captions(captions) if captions else source.captions()
+        write_lines(folder, lines, source.count, captions or features)
+        return finish(
+            folder,
+            Manifest(
+                count=source.count,
+                dimension=source.dimension,
+                kind=kind,
+                vector_dtype=dtype,
+                search=settings,
+                recall=reached,
+                encoder=dict(encoder or {}),
+                defaults=defaults or CacheParams(),
+                files={},
+            ),
+            progress,
+        )
 
 
 def import_index(
@@ -93,58 +129,107 @@ def import_index(
     Its vectors are reconstructed once, here; its nprobe becomes the cache's.
     """
     check_free(out, overwrite=overwrite)
-    searcher = read_index(index)
-    source = IndexFeatures(index, searcher)
+    held = read_index(index)
+    source = IndexFeatures(index, held)
     if source.count == 0:
         raise CacheError(f"{index}: holds no vector")
-    with new_folder(out, overwrite=overwrite) as folder:
+    kind = kind_of(held)
+    inputs = describe_inputs(index, source, kind, dtype, False)
+    with new_folder(out, inputs=inputs, overwrite=overwrite) as folder:
         with bar(source.count, "vectors", progress) as done:
-            write_vectors(folder / VECTORS, source, dtype, False, done)
-        shutil.copyfile(index, folder / INDEX)
+            write_once(
+                folder / VECTORS, lambda path: write_vectors(path, source, dtype, False, done)
+            )
+        write_once(folder / INDEX, lambda path: shutil.copyfile(index, path))
+        lines = read_captions(captions) if captions else None
+        write_lines(folder, lines, source.count, captions or index)
         return finish(
             folder,
-            source,
-            kind_of(searcher),
-            dtype,
-            default_search(searcher, keep=True),
-            captions,
-            encoder,
-            defaults,
+            Manifest(
+                count=source.count,
+                dimension=source.dimension,
+                kind=kind,
+                vector_dtype=dtype,
+                search=SearchSettings(nprobe=getattr(held, "nprobe", None)),
+                encoder=dict(encoder or {}),
+                defaults=defaults or CacheParams(),
+                files={},
+            ),
             progress,
         )
 
 
-def finish(
-    folder: Path,
-    source: Features,
-    kind: str,
-    dtype: Dtype,
-    search: SearchSettings,
-    captions: Path | None,
-    encoder: Encoder | None,
-    defaults: CacheParams | None,
-    progress: bool,
-) -> Manifest:
-    """Captions and manifest, once vectors and index are written."""
-    names: list[FileName] = [INDEX, VECTORS]
-    if captions is not None:
-        write_captions(folder, read_captions(captions), source.count, captions)
-        names += [CAPTIONS, OFFSETS]
+def finish(folder: Path, draft: Manifest, progress: bool) -> Manifest:
+    """The manifest with every file's size and sha256, once all are written."""
+    every: tuple[FileName, ...] = (INDEX, VECTORS, CAPTIONS, OFFSETS)
+    names = [name for name in every if (folder / name).exists()]
     size = sum((folder / name).stat().st_size for name in names)
     with bar(size, "sha256", progress, unit="B") as done:
         files = {name: describe_file(folder / name, done.update) for name in names}
-    manifest = Manifest(
-        count=source.count,
-        dimension=source.dimension,
-        kind=kind,
-        vector_dtype=dtype,
-        search=search,
-        encoder=dict(encoder or {}),
-        defaults=defaults or CacheParams(),
-        files=files,
-    )
+    manifest = draft.model_copy(update={"files": files})
     write_manifest(folder, manifest)
     return manifest
+
+
+def write_trained(path: Path, rows: Array, kind: str) -> None:
+    """An empty index that knows its cells and codes; trained on a random sample of the rows."""
+    index: Any = faiss.index_factory(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
+    if not index.is_trained:
+        if hasattr(index, "do_polysemous_training"):
+            index.do_polysemous_training = False  # slow, and for a filter that we do not use
+        sample = np.random.default_rng(SEED).permutation(len(rows))
+        number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
+        wanted = np.sort(sample[:number])  # the file is read forwards
+        index.train(np.asarray(rows[wanted], dtype=np.float32))
+    faiss.write_index(index, str(path))
+
+
+def write_index(path: Path, rows: Array, kind: str, done: "tqdm[Any]") -> None:
+    trained = path.with_name(TRAINED)
+    write_once(trained, lambda path: write_trained(path, rows, kind))
+    index = read_index(trained)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = np.asarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
+        index.add(block)
+        done.update(len(block))
+    faiss.write_index(index, str(path))
+
+
+def tune_index(
+    path: Path, rows: Array, queries: Path | None, target: float
+) -> tuple[SearchSettings, Recall | None]:
+    """Settings chosen on one set of queries and their recall on another; exact search needs none.
+
+    Without `queries`, rows of the cache serve, and do not count among their own neighbors.
+    """
+    index = read_index(path, mapped=True)
+    if not isinstance(index, faiss.IndexIVF):
+        return SearchSettings(), None
+    top_k = min(RECALL_AT, len(rows) - 1)
+    own, asked = None, None
+    if queries is None:
+        own = np.random.default_rng(SEED).permutation(len(rows))[: 2 * TUNING_QUERIES]
+        asked = np.asarray(rows[own], dtype=np.float32)
+    else:
+        asked = normalize(next(checked(open_features(queries))))
+        asked = np.random.default_rng(SEED).permutation(asked)[: 2 * TUNING_QUERIES]
+    if len(asked) < 2 or asked.shape[1] != rows.shape[1]:
+        raise CacheError(f"{queries}: needs at least 2 rows of {rows.shape[1]} numbers")
+    half = len(asked) // 2
+    seen, unseen = (
+        make_trial(rows, asked[part], None if own is None else own[part], top_k)
+        for part in (slice(half), slice(half, None))
+    )
+    searcher = Searcher(index, Vectors(rows))
+    point, _ = tune(searcher, seen, target)
+    searcher.apply(point.settings)
+    value = float(unseen.recall(searcher).mean())
+    return point.settings, Recall(at=top_k, value=value, queries=len(unseen.queries))
+
+
+def write_lines(folder: Path, captions: Iterator[Caption] | None, count: int, source: Path) -> None:
+    if captions is not None:
+        write_captions(folder, captions, count, source)
 
 
 def write_vectors(
@@ -177,38 +262,22 @@ def checked(source: Features) -> Iterator[Array]:
         yield block
 
 
-def make_index(dimension: int, kind: str) -> Any:
-    try:
-        return faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError:
-        raise CacheError(f"{kind!r} is no index kind that FAISS knows") from None
-
-
-def train(index: Any, rows: Array) -> None:
-    """On a random sample, drawn in row order so that the file is read forwards."""
-    if index.is_trained:
-        return
-    wanted = TRAIN_ROWS_PER_CELL * index.nlist
-    sample = np.random.default_rng(SEED).permutation(len(rows))[:wanted]
-    index.train(np.asarray(rows[np.sort(sample)], dtype=np.float32))
-
-
-def default_search(index: Any, keep: bool = False) -> SearchSettings:
-    """nprobe: as it is in the index, or a thirty-second of the cells."""
-    if not hasattr(index, "nprobe"):
-        return SearchSettings()
-    return SearchSettings(nprobe=index.nprobe if keep else max(1, index.nlist // 32))
+def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, normalized: bool) -> str:
+    """What an interrupted build must have in common with the one that goes on."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    shape = (source.count, source.dimension)
+    return json.dumps([str(path.resolve()), stamps, shape, kind, dtype, normalized])
 
 
 def kind_of(index: Any) -> str:
-    if isinstance(index, faiss.IndexIVF):
-        code = {
-            faiss.IndexIVFFlat: "Flat",
-            faiss.IndexIVFScalarQuantizer: "SQ",
-            faiss.IndexIVFPQ: "PQ",
-        }[type(index)]
-        return f"IVF{index.nlist},{code}"
-    return "Flat"
+    """The factory string of an index that somebody else built."""
+    if isinstance(index, faiss.IndexIVFPQ):
+        return f"IVF{index.nlist},PQ{index.pq.M}"
+    if isinstance(index, faiss.IndexIVFScalarQuantizer):
+        half = index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
+        return f"IVF{index.nlist},{'SQfp16' if half else 'SQ8'}"
+    return f"IVF{index.nlist},Flat" if isinstance(index, faiss.IndexIVF) else "Flat"
 
 
 def bar(total: int, title: str, progress: bool, unit: str = "row") -> "tqdm[Any]":

@@ -90,15 +90,20 @@ def write_captions(folder: Path, captions: Iterable[Caption], count: int, source
         for row, caption in enumerate(captions, start=1):
             if row > count:
                 break
-            fields = {"caption": caption.caption, "id": caption.id}
-            text = json.dumps(
-                {k: v for k, v in fields.items() if v is not None}, ensure_ascii=False
-            )
-            offsets[row] = offsets[row - 1] + file.write(text.encode() + b"\n")
+            line = as_line(caption)
+            if len(line) > MAX_LINE_BYTES:
+                raise CacheError(f"{source}: caption {row} is longer than {MAX_LINE_BYTES} bytes")
+            offsets[row] = offsets[row - 1] + file.write(line)
     if row != count:
         at_least = "more than " if row > count else ""
         raise CacheError(f"{source}: {at_least}{min(row, count)} captions for {count} features")
     np.save(folder / OFFSETS, offsets)
+
+
+def as_line(caption: Caption) -> bytes:
+    fields = {"caption": caption.caption, "id": caption.id}
+    given = {key: value for key, value in fields.items() if value is not None}
+    return json.dumps(given, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def parse(line: bytes, path: Path, number: int) -> Caption:

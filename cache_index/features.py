@@ -1,19 +1,21 @@
 """Features to build a cache from, read in blocks so that no build holds them all in memory.
 
-Knows the files, not what is done with the rows.
+Knows the files (.npy, .safetensors, folders of either, FAISS indexes), not what is done with rows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
+from cache_index.captions import Caption, read_captions
 from cache_index.enhance import Array
 from cache_index.errors import CacheError
 
 BLOCK_ROWS = 16384  # 64 MiB of float32 at 1024 dimensions
+FLOATS = {"F16", "F32", "F64"}  # safetensors' names of what NumPy can hold
 
 
 class Features(Protocol):
@@ -26,30 +28,86 @@ class Features(Protocol):
     def blocks(self) -> Iterator[Array]:
         """All rows in order, as float32 blocks of at most BLOCK_ROWS rows."""
 
+    def captions(self) -> Iterator[Caption] | None:
+        """What the rows were made from, where it lies beside them."""
 
-class NpyFeatures:
-    def __init__(self, path: Path, rows: NDArray[Any]) -> None:
+
+def open_features(path: Path) -> Features:
+    if path.is_dir():
+        return ShardedFeatures.open(path)
+    return FeatureFile.open(path)
+
+
+class FeatureFile:
+    """One array (N, D) in an .npy or .safetensors file, memory-mapped."""
+
+    def __init__(self, path: Path, rows: Any) -> None:
         self.path = path
         self.count, self.dimension = rows.shape
-        self._rows = rows
+        self._rows = rows  # sliced by rows, it reads only those
 
     @classmethod
-    def open(cls, path: Path) -> "NpyFeatures":
-        try:
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CacheError(f"{path}: not a readable .npy file ({error})") from None
-        if not isinstance(rows, np.ndarray):
-            raise CacheError(f"{path}: an archive of several arrays; give one .npy file")
-        if rows.ndim != 2 or 0 in rows.shape or rows.dtype.kind != "f":
-            raise CacheError(
-                f"{path}: features must be floats of shape (N, D), got {rows.dtype} {rows.shape}"
-            )
+    def open(cls, path: Path) -> "FeatureFile":
+        rows = map_tensor(path) if path.suffix == ".safetensors" else map_npy(path)
+        if len(rows.shape) != 2 or 0 in rows.shape:
+            raise CacheError(f"{path}: features must have the shape (N, D), got {rows.shape}")
         return cls(path, rows)
 
     def blocks(self) -> Iterator[Array]:
         for start in range(0, self.count, BLOCK_ROWS):
-            yield np.asarray(self._rows[start : start + BLOCK_ROWS], dtype=np.float32)
+            stop = min(start + BLOCK_ROWS, self.count)  # safetensors refuses to slice beyond
+            yield np.asarray(self._rows[start:stop], dtype=np.float32)
+
+    def captions(self) -> Iterator[Caption] | None:
+        beside = self.path.with_suffix(".jsonl")
+        return read_captions(beside) if beside.is_file() else None
+
+
+class ShardedFeatures:
+    """A folder of such files, in the order of their names."""
+
+    def __init__(self, path: Path, shards: Sequence[FeatureFile]) -> None:
+        self.path = path
+        self.count = sum(shard.count for shard in shards)
+        self.dimension = shards[0].dimension
+        self._shards = shards
+
+    @classmethod
+    def open(cls, path: Path) -> "ShardedFeatures":
+        names = sorted(p for p in path.iterdir() if p.suffix in (".npy", ".safetensors"))
+        shards = [FeatureFile.open(name) for name in names]
+        if not shards:
+            raise CacheError(f"{path}: no .npy or .safetensors file in this folder")
+        for shard in shards:
+            if shard.dimension != shards[0].dimension:
+                raise CacheError(
+                    f"{shard.path}: rows of {shard.dimension} numbers, "
+                    f"{shards[0].path.name} has {shards[0].dimension}"
+                )
+        return cls(path, shards)
+
+    def blocks(self) -> Iterator[Array]:
+        for shard in self._shards:
+            yield from shard.blocks()
+
+    def captions(self) -> Iterator[Caption] | None:
+        """All shards have captions or none has: a gap would shift every caption after it."""
+        without = [s.path for s in self._shards if not s.path.with_suffix(".jsonl").is_file()]
+        if len(without) == len(self._shards):
+            return None
+        if without:
+            raise CacheError(f"{without[0]}: has no captions (.jsonl) beside it, other shards have")
+        return (caption for shard in self._shards for caption in exactly(shard))
+
+
+def exactly(shard: FeatureFile) -> Iterator[Caption]:
+    """A shard's captions, one a row, so that a wrong count cannot shift those of the next shard."""
+    captions = list(shard.captions() or ())
+    if len(captions) != shard.count:
+        raise CacheError(
+            f"{shard.path}: {len(captions)} captions beside it for {shard.count} features"
+        )
+    yield from captions
 
 
 class IndexFeatures:
@@ -68,3 +126,43 @@ class IndexFeatures:
     def blocks(self) -> Iterator[Array]:
         for start in range(0, self.count, BLOCK_ROWS):
             yield self._index.reconstruct_n(start, min(BLOCK_ROWS, self.count - start))
+
+    def captions(self) -> None:
+        return None
+
+
+def map_npy(path: Path) -> Any:
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CacheError(f"{path}: not a readable .npy file ({error})") from None
+    if not isinstance(rows, np.ndarray):
+        raise CacheError(f"{path}: an archive of several arrays; give one .npy file")
+    if rows.dtype.kind != "f":
+        raise CacheError(f"{path}: features must be floats, got {rows.dtype}")
+    return rows
+
+
+def map_tensor(path: Path) -> Any:
+    try:
+        file: Any = safe_open(path, framework="numpy")  # stays open as long as its slice is used
+        names = list(file.keys())
+        if len(names) != 1:
+            raise CacheError(f"{path}: holds {len(names)} tensors; give a file with one")
+        rows = file.get_slice(names[0])
+    except (OSError, SafetensorError) as error:
+        raise CacheError(f"{path}: not a readable .safetensors file ({error})") from None
+    if rows.get_dtype() not in FLOATS:
+        raise CacheError(f"{path}: features must be one of {FLOATS}, got {rows.get_dtype()}")
+    return TensorRows(rows)
+
+
+class TensorRows:
+    """A safetensors slice with the shape where NumPy has it."""
+
+    def __init__(self, rows: Any) -> None:
+        self.shape = tuple(rows.get_shape())
+        self._rows = rows
+
+    def __getitem__(self, rows: slice) -> Any:
+        return self._rows[rows]

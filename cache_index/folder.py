@@ -1,7 +1,9 @@
 """A cache folder appears whole or not at all: written beside its place, then renamed into it."""
 
+import fcntl
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -9,19 +11,30 @@ from uuid import uuid4
 from cache_index.errors import CacheError
 from cache_index.manifest import MANIFEST
 
+INPUTS = "inputs.json"
+
 
 @contextmanager
-def new_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """The folder to write into; it becomes `out` when the block ends without an error."""
+def new_folder(out: Path, *, inputs: str, overwrite: bool = False) -> Iterator[Path]:
+    """The folder to write into; it becomes `out` when the block ends without an error.
+
+    A build that is killed leaves its unfinished folder; the next one with the same `inputs` (any
+    text that describes them) finds in it what was done. An error of ours leaves nothing.
+    """
     check_free(out, overwrite=overwrite)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.parent / f".{out.name}.{uuid4().hex}.partial"
-    partial.mkdir()
-    try:
-        yield partial
+    partial = out.parent / f".{out.name}.partial"
+    partial.mkdir(parents=True, exist_ok=True)
+    with locked(partial):
+        if not (partial / INPUTS).exists() or (partial / INPUTS).read_text() != inputs:
+            empty(partial)
+            (partial / INPUTS).write_text(inputs)
+        try:
+            yield partial
+        except CacheError:
+            shutil.rmtree(partial)
+            raise
+        (partial / INPUTS).unlink()
         replace(out, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check_free(out: Path, *, overwrite: bool) -> None:
@@ -42,3 +55,35 @@ def replace(out: Path, new: Path) -> None:
     out.rename(old)
     new.rename(out)
     shutil.rmtree(old)
+
+
+def write_once(path: Path, write: Callable[[Path], object]) -> None:
+    """Unless an earlier run did."""
+    if not path.exists():
+        write_whole(path, write)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Never half a file under this name, whenever the process dies."""
+    partial = path.with_name(path.name + ".partial")
+    write(partial)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise CacheError(f"{folder}: another process is building there") from None
+    finally:
+        os.close(descriptor)
+
+
+def empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()

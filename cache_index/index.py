@@ -33,7 +33,7 @@ from cache_index.vectors import Ids, Vectors
 @dataclass(frozen=True, slots=True)
 class Enhanced:
     vectors: Array  # (B, D)
-    neighbors: Neighbors  # K is the largest top_k of the batch; each row used its own first top_k
+    neighbors: Neighbors  # K is the largest top_k of the batch; the others end earlier
 
 
 class CacheIndex:
@@ -69,12 +69,11 @@ class CacheIndex:
                 f"{folder / INDEX}: holds (count, dimension) {held}, "
                 f"its manifest says {promised}; {REBUILD}"
             )
-        if manifest.search.nprobe is not None:
-            if not isinstance(index, faiss.IndexIVF):
-                raise CacheError(f"{folder / INDEX}: has no cells, but nprobe is given; {REBUILD}")
-            index.nprobe = manifest.search.nprobe
-        vectors = Vectors.open(folder, manifest)
-        searcher = Searcher(place(index), vectors, refine=manifest.search.refine)
+        has_cells = isinstance(index, faiss.IndexIVF)
+        if has_cells != (manifest.search.nprobe is not None):
+            raise CacheError(f"{folder / INDEX}: nprobe goes with an IVF index only; {REBUILD}")
+        searcher = Searcher(place(index), Vectors.open(folder, manifest))
+        searcher.apply(manifest.search)
         return cls(folder, manifest, searcher, Captions.open(folder, manifest))
 
     @property
@@ -84,7 +83,7 @@ class CacheIndex:
     def __len__(self) -> int:
         return self.manifest.count
 
-    def search(self, queries: Array, top_k: int) -> Neighbors:
+    def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
         """The top_k rows with the largest inner product with each query (B, D)."""
         return self._searcher.search(queries, top_k)
 
@@ -94,7 +93,7 @@ class CacheIndex:
 
     def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:
         """Pull each query (B, D) towards its neighbors, each with its own parameters."""
-        neighbors = self.search(queries, max(p.top_k for p in params))
+        neighbors = self.search(queries, [p.top_k for p in params])
         return Enhanced(
             enhance(queries, neighbors.similarity, neighbors.hit, neighbors.vectors, params),
             neighbors,

@@ -36,11 +36,12 @@ def read_index(path: Path, *, mapped: bool = False) -> Any:
         raise CacheError(f"{path}: {error.strerror}; {REBUILD}") from None
     if kind not in KINDS:
         raise CacheError(f"{path}: {FOREIGN}; {REBUILD}")
+    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # only L2 uses that table of a product quantizer
     with _limit:
         before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(size)  # no part is larger than the whole
         try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+            index = faiss.read_index(str(path), flags | (faiss.IO_FLAG_MMAP_IFC if mapped else 0))
         except (RuntimeError, MemoryError) as error:
             reason = str(error).splitlines()[0][:200]
             raise CacheError(f"{path}: corrupt or truncated ({reason}); {REBUILD}") from None

@@ -8,6 +8,7 @@ more of them.
 Shapes: B queries, K neighbors each, D embedding dimensions.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,15 @@ from numpy.typing import NDArray
 
 from cache_index.enhance import Array
 from cache_index.errors import QueryError
+from cache_index.manifest import SearchSettings
 from cache_index.vectors import Ids, Vectors
 
 MAX_CANDIDATES = 2048  # of one query: what a GPU index returns at most
-BLAS_BATCH = 3  # queries from which on a matrix product beats FAISS's own loop over the rows
+
+# From how many numbers of queries on (B * D, here 3 queries of 1024) FAISS multiplies matrices
+# instead of looping over rows. Its default, 128000, makes an exact search of 16 queries five times
+# slower than it could be. The variable is the whole process's, but changes nothing but speed.
+faiss.cvar.distance_compute_blas_threshold = 3 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,25 +43,34 @@ class Neighbors:
 
 
 class Searcher:
-    def __init__(self, index: Any, vectors: Vectors, *, refine: int = 1) -> None:
+    def __init__(self, index: Any, vectors: Vectors) -> None:
         self.index = index  # faiss.Index
         self.vectors = vectors
-        self.refine = refine
+        self.refine = 1
         self.dimension: int = index.d
 
-    def search(self, queries: Array, top_k: int) -> Neighbors:
-        """The top_k rows with the largest inner product with each query (B, D)."""
+    def apply(self, settings: SearchSettings) -> None:
+        if settings.nprobe is not None:
+            self.index.nprobe = settings.nprobe
+        self.refine = settings.refine
+
+    def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
+        """The rows with the largest inner product with each query (B, D).
+
+        With a top_k of its own for each query, K is the largest; a query's answer does not depend
+        on the others that happen to be in its batch.
+        """
         queries = check_queries(queries, self.dimension)
-        wanted = max(top_k, min(top_k * self.refine, MAX_CANDIDATES))
-        # FAISS reads this per call, and by default (1.15) multiplies matrices only for batches
-        # of 125 and more at D = 1024: five times slower than it could be at 16.
-        faiss.cvar.distance_compute_blas_threshold = BLAS_BATCH * self.dimension
-        _, ids = self.index.search(queries, wanted)
+        limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
+        wanted = np.maximum(limit, np.minimum(limit * self.refine, MAX_CANDIDATES))
+        _, ids = self.index.search(queries, int(wanted.max()))
+        ids = np.where(np.arange(ids.shape[1]) < wanted, ids, -1)
         vectors = self.vectors.gather(ids)
         similarity = np.matmul(vectors, queries[:, :, None])[:, :, 0]
         order = np.argsort(-np.where(ids < 0, -np.inf, similarity), axis=1, kind="stable")
-        best = order[:, :top_k]
+        best = order[:, : int(limit.max())]
         ids = np.take_along_axis(ids, best, axis=1)
+        ids = np.where(np.arange(ids.shape[1]) < limit, ids, -1)
         similarity = np.where(ids < 0, np.float32(0), np.take_along_axis(similarity, best, axis=1))
         return Neighbors(ids, similarity, np.take_along_axis(vectors, best[:, :, None], axis=1))
 

@@ -13,7 +13,6 @@ from cache_index.captions import Caption
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
-from cache_index.kinds import cells, choose_kind
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 COUNT, DIMENSION = 400, 24  # conftest.py
@@ -64,9 +63,12 @@ def test_float16_vectors_are_those_that_are_ranked(
 def test_ivf_by_request(sources: Path, tmp_path: Path, queries: Array) -> None:
     index = make(sources, tmp_path / "c", kind="IVF4,Flat")
     flat = make(sources, tmp_path / "f")
-    assert index.manifest.search.nprobe == 1
+    assert index.manifest.search.nprobe in (1, 2, 3, 4)
+    assert index.manifest.recall is not None
+    assert index.manifest.recall.value >= 0.98
+    assert index.manifest.recall.queries == COUNT // 2
     same = index.search(queries, 1).ids == flat.search(queries, 1).ids
-    assert same.mean() > 0.5
+    assert same.mean() > 0.8
 
 
 def test_blocks_smaller_than_the_file(
@@ -77,12 +79,6 @@ def test_blocks_smaller_than_the_file(
     monkeypatch.setattr("cache_index.features.BLOCK_ROWS", 41)
     blocks = make(sources, tmp_path / "blocks")
     assert whole.manifest.files == blocks.manifest.files
-
-
-def test_kind_by_size() -> None:
-    assert choose_kind(2_000) == "Flat"
-    assert choose_kind(1_000_000) == "IVF4096,Flat"
-    assert [cells(n) for n in (100_000, 3_000_000)] == [1024, 8192]
 
 
 def test_an_imported_index_is_kept_byte_for_byte(tmp_path: Path) -> None:
@@ -186,5 +182,5 @@ def test_existing_folders(sources: Path, tmp_path: Path, queries: Array) -> None
 
 
 def test_unknown_kind(sources: Path, tmp_path: Path) -> None:
-    with pytest.raises(CacheError, match="'HSNW' is no index kind"):
+    with pytest.raises(CacheError, match="'HSNW' is no supported index kind"):
         make(sources, tmp_path / "c", kind="HSNW")

@@ -1,0 +1,70 @@
+"""Ground truth and recall: what exact search finds, and how much of it an index finds.
+
+Shapes: B queries, K neighbors each, N rows, D embedding dimensions.
+"""
+
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_index.enhance import Array
+from cache_index.features import BLOCK_ROWS
+from cache_index.searcher import Searcher
+from cache_index.vectors import Ids
+
+BATCH = 16  # queries searched at a time, as a busy service would
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Queries with their true neighbors."""
+
+    queries: Array  # (B, D)
+    own: Ids | None  # (B,) rows that the queries are, and which do not count as neighbors
+    truth: Ids  # (B, K)
+
+    def recall(self, searcher: Searcher) -> NDArray[np.float64]:
+        """Of each query (B,): the share of its true neighbors that are found."""
+        top_k = self.truth.shape[1]
+        asked = top_k if self.own is None else top_k + 1
+        found = np.concatenate(
+            [
+                searcher.search(self.queries[start : start + BATCH], asked).ids
+                for start in range(0, len(self.queries), BATCH)
+            ]
+        )
+        if self.own is not None:
+            found = without(found, self.own)
+        hit = (found[:, :, None] == self.truth[:, None, :]).any(axis=1)
+        share: NDArray[np.float64] = hit.mean(axis=1)
+        return share
+
+
+def make_trial(rows: Array, queries: Array, own: Ids | None, top_k: int) -> Trial:
+    if own is None:
+        return Trial(queries, None, exact_neighbors(rows, queries, top_k))
+    return Trial(queries, own, without(exact_neighbors(rows, queries, top_k + 1), own))
+
+
+def exact_neighbors(rows: NDArray[np.floating], queries: Array, top_k: int) -> Ids:
+    """The top_k rows (N, D) of each query (B, D) by inner product; the rows are read in blocks."""
+    heap = faiss.ResultHeap(len(queries), top_k, keep_max=True)
+    for start in range(0, len(rows), BLOCK_ROWS):
+        block = np.asarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
+        similarity, ids = faiss.knn(
+            queries, block, min(top_k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+        )
+        heap.add_result(similarity, ids + start)
+    heap.finalize()
+    found: Ids = heap.I
+    return found
+
+
+def without(ids: Ids, own: Ids) -> Ids:
+    """(B, K + 1) -> (B, K): each query's own row taken out, or the last where it is not there."""
+    is_own = ids == own[:, None]
+    is_own[:, -1] |= ~is_own.any(axis=1)
+    others: Ids = ids[~is_own].reshape(len(ids), -1)
+    return others

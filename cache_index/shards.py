@@ -1,0 +1,73 @@
+"""Features written while they are encoded, shard by shard, so that a killed run goes on.
+
+A shard is NNNNN.npy with its captions NNNNN.jsonl. progress.json says how many shards are whole
+and how many items of the caller's list they used up; what is newer is written again.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cache_index.captions import Caption, as_line
+from cache_index.enhance import Array
+from cache_index.errors import CacheError
+from cache_index.folder import write_whole
+
+PROGRESS = "progress.json"
+
+
+class ShardWriter:
+    def __init__(self, folder: Path, shards: int, consumed: int, rows_per_shard: int) -> None:
+        self.consumed = consumed  # items of the caller's list: skip as many when going on
+        self._folder = folder
+        self._shards = shards
+        self._rows_per_shard = rows_per_shard
+        self._rows: list[Array] = []
+        self._captions: list[Caption] = []
+
+    @classmethod
+    def open(cls, folder: Path, *, rows_per_shard: int = 4096) -> "ShardWriter":
+        """Starts in an empty folder, or goes on where an earlier run was stopped."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / PROGRESS
+        if not path.exists():
+            if any(folder.glob("*.npy")):
+                raise CacheError(f"{folder}: holds features but no {PROGRESS}; use another folder")
+            return cls(folder, 0, 0, rows_per_shard)
+        try:
+            progress = json.loads(path.read_bytes())
+            return cls(folder, int(progress["shards"]), int(progress["consumed"]), rows_per_shard)
+        except (ValueError, KeyError, TypeError):
+            raise CacheError(f"{path}: unreadable; remove {folder} and start again") from None
+
+    def append(self, vector: Array, caption: Caption) -> None:
+        """The next item's feature (D,)."""
+        self._rows.append(vector)
+        self._captions.append(caption)
+        self.skip()
+
+    def skip(self) -> None:
+        """The next item has no feature (it could not be decoded)."""
+        self.consumed += 1
+        if len(self._rows) >= self._rows_per_shard:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was appended; the progress file last, since it makes the shard count."""
+        if self._rows:
+            rows = np.asarray(np.stack(self._rows), dtype=np.float32)
+            lines = b"".join(as_line(caption) for caption in self._captions)
+            name = f"{self._shards:05d}"
+            write_whole(self._folder / f"{name}.npy", lambda p: save(p, rows))
+            write_whole(self._folder / f"{name}.jsonl", lambda p: p.write_bytes(lines))
+            self._shards += 1
+        progress = {"shards": self._shards, "consumed": self.consumed}
+        write_whole(self._folder / PROGRESS, lambda p: p.write_text(json.dumps(progress)))
+        self._rows.clear()
+        self._captions.clear()
+
+
+def save(path: Path, rows: Array) -> None:
+    with path.open("wb") as file:  # np.save would append .npy to the name
+        np.save(file, rows)

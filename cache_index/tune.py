@@ -1,0 +1,91 @@
+"""Find the cheapest search settings that reach a recall, with FAISS's own auto-tuning.
+
+FAISS's ParameterSpace knows which numbers of cells are worth trying and its OperatingPoints keep
+the fastest setting for each recall; between the last power of two that fails and the first that
+passes we bisect. Chosen on one set of queries, reported on another.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from cache_index.manifest import SearchSettings
+from cache_index.recall import Trial
+from cache_index.searcher import Searcher
+
+logger = logging.getLogger(__name__)
+
+REFINE = (1, 2, 4, 8, 16, 32)
+LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining would find the same
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    settings: SearchSettings
+    recall: float
+    margin: float  # two standard errors of it
+    seconds: float  # per query, in batches of 16
+
+    def reaches(self, target: float) -> bool:
+        """With certainty enough that other queries will not fall below."""
+        return self.recall - self.margin >= target
+
+
+def tune(searcher: Searcher, trial: Trial, target: float) -> tuple[Point, list[Point]]:
+    """The fastest point that reaches the target (or the best recall there is), and all tried."""
+    points: list[Point] = []
+    for refine in (1,) if isinstance(searcher.index, LOSSLESS) else REFINE:
+        points += search_cells(searcher, trial, target, refine)
+    passing = [point for point in points if point.reaches(target)]
+    if passing:
+        return min(passing, key=lambda point: point.seconds), points
+    best = max(points, key=lambda point: point.recall)
+    logger.warning("recall %.3f is the best this index reaches, wanted %.3f", best.recall, target)
+    return best, points
+
+
+def search_cells(searcher: Searcher, trial: Trial, target: float, refine: int) -> Iterator[Point]:
+    """Powers of two until the target is reached, then the smallest number that still does."""
+    failing, passing = 0, 0
+    for nprobe in cell_range(searcher):
+        point = measure(searcher, trial, SearchSettings(nprobe=nprobe, refine=refine))
+        yield point
+        if point.reaches(target):
+            passing = nprobe
+            break
+        failing = nprobe
+    while passing - failing > max(1, passing // 16):
+        middle = (failing + passing) // 2
+        point = measure(searcher, trial, SearchSettings(nprobe=middle, refine=refine))
+        yield point
+        failing, passing = (failing, middle) if point.reaches(target) else (middle, passing)
+
+
+def cell_range(searcher: Searcher) -> list[int]:
+    space = faiss.ParameterSpace()
+    space.initialize(searcher.index)
+    ranges = [space.parameter_ranges.at(i) for i in range(space.parameter_ranges.size())]
+    values = [int(v) for r in ranges if r.name == "nprobe" for v in faiss.vector_to_array(r.values)]
+    return [*values, searcher.index.nlist]
+
+
+def measure(searcher: Searcher, trial: Trial, settings: SearchSettings) -> Point:
+    searcher.apply(settings)
+    start = time.perf_counter()
+    recall = trial.recall(searcher)
+    seconds = (time.perf_counter() - start) / len(trial.queries)
+    margin = 2 * float(recall.std()) / np.sqrt(len(recall))
+    return Point(settings, float(recall.mean()), float(margin), seconds)
+
+
+def frontier(points: list[Point]) -> list[Point]:
+    """Those that no other point beats in both recall and time, by FAISS's own bookkeeping."""
+    kept = faiss.OperatingPoints()
+    for number, point in enumerate(points):
+        kept.add(point.recall, point.seconds, str(number), number)
+    best = [kept.optimal_pts.at(i) for i in range(kept.optimal_pts.size())]
+    return [points[p.cno] for p in best if p.cno >= 0]

@@ -1,0 +1,53 @@
+"""The kind of index by count, dimension, memory and device."""
+
+import pytest
+
+from cache_index.errors import CacheError
+from cache_index.kinds import Target, cells, check_kind, choose_kind, parts
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("count", "target", "memory", "kind"),
+    [
+        (2_000, "cpu", 64 * GB, "Flat"),
+        (1_000_000, "cpu", 5 * GB, "IVF4096,Flat"),
+        (1_000_000, "cpu", 3 * GB, "IVF4096,SQfp16"),
+        (1_000_000, "cpu", 1.1 * GB, "IVF4096,SQ8"),
+        (3_000_000, "cpu", 2 * GB, "IVF8192,PQ64"),
+        (3_000_000, "gpu", 7 * GB, "Flat"),  # exact in float16: one pass over 6 GB
+        (3_000_000, "gpu", 4 * GB, "IVF8192,SQ8"),
+        (3_000_000, "gpu", 2 * GB, "IVF8192,PQ64"),
+    ],
+)
+def test_kind_by_budget(count: int, target: Target, memory: float, kind: str) -> None:
+    assert choose_kind(count, 1024, target=target, memory=int(memory)) == kind
+
+
+def test_a_gpu_needs_a_number_and_a_cpu_has_one() -> None:
+    assert choose_kind(100_000, 8).startswith("IVF1024,")
+    with pytest.raises(CacheError, match="how much memory"):
+        choose_kind(100_000, 8, target="gpu")
+
+
+def test_cells() -> None:
+    assert [cells(n) for n in (20_000, 100_000, 1_000_000, 3_000_000)] == [512, 1024, 4096, 8192]
+
+
+@pytest.mark.parametrize(("dimension", "number"), [(1024, 64), (768, 96), (40, 4), (24, 4)])
+def test_parts(dimension: int, number: int) -> None:
+    assert parts(dimension) == number
+
+
+def test_no_parts() -> None:
+    with pytest.raises(CacheError, match="37 dimensions"):
+        parts(37)
+
+
+@pytest.mark.parametrize(
+    "kind", ["HNSW32", "IVF64,PQ64x4fs", "IVF64", "OPQ8,IVF64,PQ8", "flat", "IVF64,PQ7", "PQ8", ""]
+)
+def test_kinds_that_are_refused(kind: str) -> None:
+    with pytest.raises(CacheError, match=r"kind|divide"):
+        check_kind(kind, 1024)
