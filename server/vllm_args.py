@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import torch
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -51,6 +52,9 @@ def our_defaults(settings: Settings) -> dict[str, Any]:
     if current_platform.is_cpu():
         # vLLM would reserve a share of all memory, and end if that is not free.
         defaults["kv_cache_memory_bytes"] = min(free_memory() // 4, 4 * GiB)
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            # vLLM would choose bfloat16, whose products such a CPU computes 8 to 31 times slower.
+            defaults["dtype"] = "float32"
     return defaults
 
 

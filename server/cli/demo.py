@@ -6,6 +6,7 @@ server goes on until it is stopped.
 
 import base64
 import json
+import os
 import threading
 import time
 import urllib.error
@@ -40,8 +41,13 @@ def demo(
     if not (model / "config.json").is_file():
         fail(f"{model}: the demonstration model is not part of this installation", code=1)
     settings = load_settings(
-        model=model, host=host, port=port, served_model_name="demo", vllm_args=ctx.args or None
+        model=model,
+        host=host,
+        port=port,
+        served_model_name="demo",
+        vllm_args=ctx.args or ["--enforce-eager"],  # compiling takes longer than the first answers
     )
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # the answer should be seen
     if ask:
         url = f"http://{reachable(settings.host)}:{settings.port}"
         threading.Thread(target=ask_first, args=(url,), daemon=True).start()
