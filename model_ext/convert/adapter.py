@@ -12,10 +12,10 @@ from typing import Literal
 
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import LlamaSizes
-from model_ext.convert.pickles import Tensors, open_pickle
+from model_ext.convert.pickles import open_pickle
 from model_ext.convert.rotary import rotate_half_rows
 from model_ext.convert.table import Row, check, expand
-from model_ext.convert.tensors import LazyTensor, stored
+from model_ext.convert.tensors import LazyTensor
 
 BLOCKS = 3  # of the bind network; every release has as many
 
@@ -94,7 +94,7 @@ class Adapter:
 
 def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
     """A finetune, pretrain or legacy adapter, converted or as a training run saved it."""
-    found = {name: stored(name, value) for name, value in _filter(path).items()}
+    found = _filter(path)
     finetune = any("lora" in name for name in found)
     legacy = "image_bind_norm_1.bias" in found
     sizes = {
@@ -124,7 +124,7 @@ def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
     return Adapter(path, "finetune" if finetune else "pretrain", legacy, sizes, tensors)
 
 
-def _filter(path: Path) -> Tensors:
+def _filter(path: Path) -> dict[str, LazyTensor]:
     """Old spelling to new; and what a training checkpoint holds beside the adapter is dropped."""
     kept = {}
     for name, value in open_pickle(path).items():

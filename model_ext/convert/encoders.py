@@ -3,7 +3,7 @@
 Opens the file, finds its sizes and streams it; names and shapes are the imagebind package's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,10 +11,11 @@ import torch
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.json_file import read_json
 from model_ext.convert.pickles import open_pickle
-from model_ext.convert.tensors import LazyTensor, stored
+from model_ext.convert.tensors import LazyTensor
 from model_ext.convert.writer import Progress, write_file
 from model_ext.imagebind.config import ConfigError, ImageBindConfig
-from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, ImageBind, TensorError
+from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, TensorError
+from model_ext.imagebind.names import to_ours
 from model_ext.imagebind.released import from_released
 
 SIZES_FILE = "imagebind_config.json"
@@ -22,21 +23,14 @@ SIZES_FILE = "imagebind_config.json"
 
 @dataclass(frozen=True, slots=True)
 class Encoders:
-    model: ImageBind  # its tensors are mapped from the file, not read
+    config: ImageBindConfig
+    tensors: list[LazyTensor]  # by the imagebind package's names
     files: tuple[Path, ...]
-
-    @property
-    def embedding_dim(self) -> int:
-        return self.model.config.embed_dim
-
-    @property
-    def tensors(self) -> list[LazyTensor]:
-        return [stored(name, tensor) for name, tensor in self.model.state_dict().items()]
 
     def write(self, folder: Path, progress: Progress) -> None:
         """In the precision of the source: embeddings decide what a cache retrieves."""
         folder.mkdir()
-        (folder / CONFIG_FILE).write_text(self.model.config.to_json())
+        (folder / CONFIG_FILE).write_text(self.config.to_json())
         write_file(folder / TENSORS_FILE, self.tensors, progress)
 
 
@@ -53,9 +47,12 @@ def open_encoders(path: Path, sizes: Path | None = None) -> Encoders:
         )
     except ConfigError as error:
         raise ConvertError(f"{sizes}: {error}") from None
+    found = open_pickle(path)
     try:
-        with torch.no_grad():
-            model = from_released(open_pickle(path), config)
+        # Shapes without memory: the imagebind package checks them, and nothing is read yet.
+        shapes = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in found.items()}
+        model = from_released(shapes, config)
     except TensorError as error:
         raise ConvertError(f"{path}: {error} (sizes from {sizes or 'the release'})") from None
-    return Encoders(model, (path, sizes) if sizes else (path,))
+    tensors = [replace(lazy, name=name) for lazy in found.values() if (name := to_ours(lazy.name))]
+    return Encoders(model.config, tensors, (path, sizes) if sizes else (path,))

@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,7 +11,7 @@ from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
 from model_ext.convert.pickles import open_pickle
 from model_ext.convert.table import Row, check, expand
-from model_ext.convert.tensors import LazyTensor, stored
+from model_ext.convert.tensors import LazyTensor
 
 ROWS = tuple(Row(row.target, row.shape, row.target) for row in LLAMA_ROWS)
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -58,23 +57,29 @@ def _open_files(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
     if not files:
         files = sorted(folder.glob("pytorch_model*.bin"))
         for path in files:
-            found |= {name: stored(name, value) for name, value in open_pickle(path).items()}
+            found |= open_pickle(path)
     if not files:
         raise ConvertError(f"{folder}: neither *.safetensors nor pytorch_model*.bin")
     return {name: lazy for name, lazy in found.items() if not name.endswith("inv_freq")}, files
 
 
 def _open_safetensors(path: Path) -> dict[str, LazyTensor]:
+    tensors = {}
     try:
-        file: Any = safe_open(path, "pt")  # stays open: tensors are read one by one, later
+        with safe_open(path, "pt") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                part = file.get_slice(name)
+                if part.get_dtype() not in DTYPES:
+                    raise ConvertError(f"{path}: {name} holds {part.get_dtype()}")
+                shape, dtype = tuple(part.get_shape()), DTYPES[part.get_dtype()]
+                tensors[name] = LazyTensor(name, shape, dtype, partial(_read, path, name))
     except SafetensorError as error:
         raise ConvertError(f"{path}: not a safetensors file ({error})") from None
-    tensors = {}
-    for name in file.keys():  # noqa: SIM118 - not a dict
-        part = file.get_slice(name)
-        if part.get_dtype() not in DTYPES:
-            raise ConvertError(f"{path}: {name} holds {part.get_dtype()}; expected {set(DTYPES)}")
-        tensors[name] = LazyTensor(
-            name, tuple(part.get_shape()), DTYPES[part.get_dtype()], partial(file.get_tensor, name)
-        )
     return tensors
+
+
+def _read(path: Path, name: str) -> torch.Tensor:
+    """Opened anew for each tensor: an open file keeps all that was read in memory."""
+    with safe_open(path, "pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor.clone()

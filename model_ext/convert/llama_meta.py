@@ -9,10 +9,10 @@ import torch
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.json_file import read_json
 from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
-from model_ext.convert.pickles import Tensors, open_pickle
+from model_ext.convert.pickles import open_pickle
 from model_ext.convert.rotary import rotate_half_rows
 from model_ext.convert.table import check, expand
-from model_ext.convert.tensors import LazyTensor, stored
+from model_ext.convert.tensors import LazyTensor
 
 KNOWN_PARAMS = {
     *(
@@ -60,27 +60,31 @@ def _open_shards(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
     return {name: _join(name, [part[name] for part in parts], folder) for name in parts[0]}, shards
 
 
-def _without_rope(tensors: Tensors) -> Tensors:
+def _without_rope(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
     """Rotary frequencies are computed; some releases store them all the same."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("rope.freqs")}
 
 
-def _join(name: str, parts: list[torch.Tensor], folder: Path) -> LazyTensor:
+def _join(name: str, parts: list[LazyTensor], folder: Path) -> LazyTensor:
     """Shards split a matrix by its output (rows) or, for wo, w2 and embeddings, by its input."""
-    if len(parts) == 1:
-        return stored(name, parts[0])
     first = parts[0]
+    if len(parts) == 1:
+        return first
     if any(part.shape != first.shape for part in parts):
         raise ConvertError(f"{folder}: {name} has another shape in some shard")
-    if first.ndim == 1:  # norms are in every shard
-        if any(not torch.equal(part, first) for part in parts):
+    if len(first.shape) == 1:  # norms are in every shard
+        if any(not torch.equal(part.read(), first.read()) for part in parts):
             raise ConvertError(f"{folder}: {name} differs between shards; are they of one model?")
-        return stored(name, first)
+        return first
     by_input = any(word in name for word in (".wo.", ".w2.", "tok_embeddings."))
     axis = 1 if by_input else 0
     shape = list(first.shape)
     shape[axis] *= len(parts)
-    return LazyTensor(name, tuple(shape), first.dtype, partial(torch.cat, parts, dim=axis))
+    return LazyTensor(name, tuple(shape), first.dtype, partial(_concatenate, parts, axis))
+
+
+def _concatenate(parts: list[LazyTensor], axis: int) -> torch.Tensor:
+    return torch.cat([part.read() for part in parts], dim=axis)
 
 
 def _plus(base: LazyTensor, delta: LazyTensor) -> LazyTensor:

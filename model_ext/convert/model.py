@@ -72,7 +72,7 @@ def write_folder(
         encoders.write(folder / ENCODERS, done)
     ours = BindServeConfig(
         imagebind=EncoderSummary(
-            modalities=encoders.model.modalities, embedding_dim=encoders.embedding_dim
+            modalities=encoders.config.modalities, embedding_dim=encoders.config.embed_dim
         ),
         bind=bind_config(adapter),
         injection=injection_config(adapter),
@@ -120,10 +120,10 @@ def _open_llama(sources: Sources) -> Llama:
 
 def _check_together(llama: Llama, adapter: Adapter, encoders: Encoders) -> None:
     check_pairing(llama, adapter)
-    if adapter.sizes["D"] != encoders.embedding_dim:
+    if adapter.sizes["D"] != encoders.config.embed_dim:
         raise ConvertError(
             f"{adapter.path}: image_bind_proj.weight takes {adapter.sizes['D']} numbers, but the "
-            f"encoders of {encoders.files[0]} give {encoders.embedding_dim}"
+            f"encoders of {encoders.files[0]} give {encoders.config.embed_dim}"
         )
 
 

@@ -7,22 +7,25 @@ import argparse
 import pickle
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from model_ext.convert.errors import ConvertError
-
-Tensors = dict[str, torch.Tensor]
+from model_ext.convert.mapped import read_mapped
+from model_ext.convert.tensors import LazyTensor
 
 # Raw training checkpoints carry their command line. A Namespace only holds values.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 
 
-def open_pickle(path: Path) -> Tensors:
-    """The tensors of a flat checkpoint, or of one wrapped as {"model": ...}, mapped, not read."""
-    content = _load(path)
+def open_pickle(path: Path) -> dict[str, LazyTensor]:
+    """The tensors of a flat checkpoint, or of one wrapped as {"model": ...}."""
+    # Old checkpoints (before torch 1.6) are no zip files; they cannot be mapped, only read whole.
+    mapped = zipfile.is_zipfile(path)
+    content = _load(path, mapped)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     if not isinstance(content, dict):
@@ -32,16 +35,19 @@ def open_pickle(path: Path) -> Tensors:
             raise ConvertError(f"{path}: {name!r} is a {type(value).__name__}, not a tensor")
         if value.layout != torch.strided or value.is_quantized:
             raise ConvertError(f"{path}: {name} is stored sparse or quantised; save it dense")
-    return content
+    return {name: _lazy(name, tensor, mapped) for name, tensor in content.items()}
 
 
-def _load(path: Path) -> object:
+def _lazy(name: str, tensor: torch.Tensor, mapped: bool) -> LazyTensor:
+    read = partial(read_mapped, tensor) if mapped else tensor.contiguous
+    return LazyTensor(name, tuple(tensor.shape), tensor.dtype, read)
+
+
+def _load(path: Path, mapped: bool) -> object:
     if not path.is_file():
         raise ConvertError(f"{path}: no such file")
     try:
         with torch.serialization.safe_globals(HARMLESS):
-            # Old checkpoints (before torch 1.6) are no zip files and cannot be mapped.
-            mapped = zipfile.is_zipfile(path)
             return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConvertError(

@@ -29,8 +29,3 @@ class LazyTensor:
     def then(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "LazyTensor":
         """The same tensor, changed after reading; `change` keeps the shape."""
         return replace(self, read=lambda: change(self.read()))
-
-
-def stored(name: str, tensor: torch.Tensor) -> LazyTensor:
-    """A tensor that lies in a mapped file already."""
-    return LazyTensor(name, tuple(tensor.shape), tensor.dtype, lambda: tensor)

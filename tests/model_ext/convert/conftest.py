@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from model_ext.convert.model import Sources
-from model_ext.convert.pickles import Tensors
 
 TINY = Path(__file__).parents[2] / "fixtures" / "tiny"
+Tensors = dict[str, torch.Tensor]
 Change = Callable[[Tensors], object]
 
 

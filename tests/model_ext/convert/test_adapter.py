@@ -20,10 +20,9 @@ from model_ext.convert.adapter import (
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import LLAMA_ROWS, LlamaSizes
 from model_ext.convert.llama_meta import open_meta
-from model_ext.convert.pickles import Tensors
 from model_ext.convert.rotary import rotate_half_rows
 from model_ext.convert.table import expand
-from tests.model_ext.convert.conftest import TINY, load
+from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 LAYOUT = Path(__file__).parents[2] / "fixtures" / "layout"
 LLAMA = open_meta(TINY / "llama" / "tiny").sizes

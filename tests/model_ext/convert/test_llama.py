@@ -15,8 +15,7 @@ from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import Llama
 from model_ext.convert.llama_hf import open_hf
 from model_ext.convert.llama_meta import open_meta
-from model_ext.convert.pickles import Tensors
-from tests.model_ext.convert.conftest import TINY, load
+from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 BASE = TINY / "llama" / "tiny"
 BY_INPUT = ("tok_embeddings.", ".wo.", ".w2.")

@@ -17,10 +17,9 @@ from model_ext.convert import writer
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.folder import new_folder
 from model_ext.convert.model import Sources, convert
-from model_ext.convert.pickles import Tensors
 from model_ext.convert.provenance import Licences
 from model_ext.imagebind.model import ImageBind
-from tests.model_ext.convert.conftest import TINY, load
+from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 Make = Callable[..., Path]
 FILES = {

@@ -57,7 +57,7 @@ def test_flat_and_wrapped_tensors(tmp_path: Path) -> None:
 def test_old_format_without_zip(tmp_path: Path) -> None:
     path = tmp_path / "x.pth"
     torch.save({"a": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
-    assert torch.equal(open_pickle(path)["a"], torch.ones(2))
+    assert torch.equal(open_pickle(path)["a"].load(), torch.ones(2))
 
 
 def test_training_checkpoint_with_its_command_line(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_training_checkpoint_with_its_command_line(tmp_path: Path) -> None:
         "args": argparse.Namespace(batch_size=4, output_dir="out"),
     }
     torch.save(content, path)
-    assert torch.equal(open_pickle(path)["a"], torch.ones(2))
+    assert torch.equal(open_pickle(path)["a"].load(), torch.ones(2))
 
 
 @pytest.mark.parametrize(

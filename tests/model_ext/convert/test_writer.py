@@ -9,10 +9,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model_ext.convert.tensors import LazyTensor, stored
+from model_ext.convert.tensors import LazyTensor
 from model_ext.convert.writer import split, write_file, write_model
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.int64)
+
+def stored(name: str, tensor: Tensor) -> LazyTensor:
+    return LazyTensor(name, tuple(tensor.shape), tensor.dtype, lambda: tensor)
 
 
 def some_tensors() -> dict[str, Tensor]:
