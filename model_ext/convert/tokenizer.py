@@ -57,7 +57,10 @@ def _write_fast(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
     except (OSError, RuntimeError) as error:
         raise ConvertError(f"{source}: not a SentencePiece model ({error})") from None
     if len(pieces) != vocab_size:
-        raise ConvertError(f"{source}: has {len(pieces)} pieces, the embedding {vocab_size} rows")
+        raise ConvertError(
+            f"{source}: has {len(pieces)} pieces, the embedding {vocab_size} rows; "
+            "name the model's own tokenizer with --tokenizer"
+        )
     fast_tokenizer(pieces).save(str(folder / "tokenizer.json"))
     shutil.copyfile(source, folder / SENTENCEPIECE)
     config = {

@@ -67,6 +67,16 @@ def test_generations_are_recognised(file: str, stage: str, legacy: bool, rank: i
     assert (adapter.sizes["q"], adapter.sizes["D"], adapter.sizes["W"]) == (4, 40, 512)
 
 
+def test_a_finetuned_adapter_may_have_the_legacy_bind_network(adapter_file: Make) -> None:
+    """The 7B-beta generation after its second phase; no fixture has both."""
+    legacy = load(TINY / "adapter-legacy-bridge.pth")
+    biases = {name: value for name, value in legacy.items() if name.startswith("image_bind_")}
+    adapter = open_adapter(adapter_file(lambda tensors: tensors.update(biases)), LLAMA)
+    assert (adapter.stage, adapter.legacy) == ("finetune", True)
+    assert adapter.tensors["bind.blocks.2.down_proj.bias"].shape == (128,)
+    assert adapter.tensors["model.layers.0.mlp.up_proj.lora_b"].shape == (352, 16)
+
+
 def test_rotary_rows_are_reordered_and_no_others() -> None:
     adapter = open_adapter(TINY / "adapter-finetune.pth", LLAMA)
     stored = load(TINY / "adapter-finetune.pth")
