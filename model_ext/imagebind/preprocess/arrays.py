@@ -63,4 +63,4 @@ def _read_picture(data: bytes, size: int, limits: Limits) -> NDArray[np.float32]
 def _finite(array: NDArray[np.float32]) -> Tensor:
     if not np.isfinite(array).all():
         raise MediaError("the file has values that are not finite numbers")
-    return torch.from_numpy(np.ascontiguousarray(array))
+    return torch.from_numpy(np.array(array, order="C"))  # Pillow's arrays are read-only

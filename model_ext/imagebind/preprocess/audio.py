@@ -24,6 +24,7 @@ CLIPS = 3
 CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
 BLOCK = 65_536  # frames read at a time
+UNKNOWN = 2**62  # libsndfile's number of frames for a FLAC stream of open length is beyond this
 
 DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
@@ -49,7 +50,7 @@ def decode(data: bytes, limits: Limits) -> tuple[Tensor, int]:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, channels, declared = file.samplerate, file.channels, file.frames
             _check_header(rate, channels, declared, limits)
-            samples = _read(file, _most_frames(rate, channels, limits))
+            samples = _read(file, limits)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError):
         raise MediaError(DAMAGED) from None
     if not np.isfinite(samples).all():
@@ -98,24 +99,31 @@ def _check_header(rate: int, channels: int, frames: int, limits: Limits) -> None
         raise MediaError(f"the audio has more than {limits.audio_channels} channels")
     if not 1000 <= rate <= limits.audio_rate:
         raise MediaError(f"the audio's sampling rate is not in 1000..{limits.audio_rate} Hz")
+    if frames >= UNKNOWN:
+        raise MediaError("the audio's header does not say how long it is")
     if frames > _most_frames(rate, channels, limits):
-        raise MediaError(
-            f"the audio is longer than {limits.audio_seconds} s"
-            f" or {limits.audio_samples} samples in all channels"
-        )
+        raise _too_long(limits)
 
 
 def _most_frames(rate: int, channels: int, limits: Limits) -> int:
     return min(rate * limits.audio_seconds, limits.audio_samples // channels)
 
 
-def _read(file: soundfile.SoundFile, most: int) -> NDArray[np.float32]:
+def _read(file: soundfile.SoundFile, limits: Limits) -> NDArray[np.float32]:
     """All frames (N, channels); counts what is there, whatever the header declares."""
+    most = _most_frames(file.samplerate, file.channels, limits)
     blocks = [np.empty((0, file.channels), np.float32)]
     frames = 0
     while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
         frames += len(block)
         if frames > most:
-            raise MediaError("the audio is longer than its header says")
+            raise _too_long(limits)
         blocks.append(block)
     return np.concatenate(blocks)
+
+
+def _too_long(limits: Limits) -> MediaError:
+    return MediaError(
+        f"the audio is longer than {limits.audio_seconds} s"
+        f" or {limits.audio_samples} samples in all channels"
+    )

@@ -107,7 +107,10 @@ def byte_letters() -> dict[int, str]:
 
 @lru_cache(maxsize=1)
 def _load() -> Tokenizer:
-    files = importlib.metadata.files(PACKAGE) or []
+    try:
+        files = importlib.metadata.files(PACKAGE) or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
     found = [file for file in files if file.name == VOCABULARY]
     if not found:
         raise FileNotFoundError(f"the package {PACKAGE} has no file {VOCABULARY}; reinstall it")

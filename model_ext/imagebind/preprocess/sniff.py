@@ -8,7 +8,7 @@ from model_ext.imagebind.preprocess.npy import npy_shape
 
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")
 TS_PACKET = 188
-TEXT_CLOUDS = (".xyz", ".pts", ".obj")  # have no signature, so the name must say it
+TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # may have no signature: the name must say it
 
 
 def sniff(data: bytes, filename: str | None = None) -> str | None:
@@ -22,6 +22,8 @@ def sniff(data: bytes, filename: str | None = None) -> str | None:
         return "video"
     if is_cloud(data) or name.endswith(TEXT_CLOUDS):
         return "point"
+    if data.startswith(b"PK\x03\x04") and name.endswith((".pt", ".pth")):
+        return "point"  # so that the reader can say that it does not accept these
     if name.endswith(".txt"):
         return "text"
     return None

@@ -50,7 +50,7 @@ def _header(data: bytes) -> tuple[str, list[Element], int]:
     for line in islice(table.lines(data), MAX_HEADER_LINES):
         length += len(line)
         match line.decode("ascii", "replace").split():
-            case ["end_header"]:
+            case ["end_header"] if encoding:
                 return encoding, elements, length
             case ["format", name, "1.0"] if name in BYTE_ORDER:
                 encoding = name

@@ -61,5 +61,5 @@ def check_count(count: int, most: int) -> None:
 
 
 def to_float32(table: NDArray[np.generic]) -> Cloud:
-    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused later
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, and is refused later
         return table.astype(np.float32)

@@ -1,0 +1,19 @@
+"""Damaged copies of good files: cut off, and with flipped bits. Every test uses the same damage."""
+
+import random
+from collections.abc import Iterator
+
+
+def cut_off(data: bytes) -> Iterator[bytes]:
+    """At every sixteenth of the length."""
+    for part in range(16):
+        yield data[: len(data) * part // 16]
+
+
+def bits_flipped(data: bytes, copies: int, flips: int = 8) -> Iterator[bytes]:
+    dice = random.Random(7)
+    for _ in range(copies):
+        damaged = bytearray(data)
+        for _ in range(flips):
+            damaged[dice.randrange(len(damaged))] ^= 1 << dice.randrange(8)
+        yield bytes(damaged)

@@ -1,0 +1,113 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.points import read_points
+from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
+from tests.model_ext.imagebind.preprocess.cloud import test_pcd, test_ply
+from tests.model_ext.imagebind.preprocess.test_npy import saved
+
+NAMES = ("points_a.npy", "points_b.pt", "points_c.ply", "points_d.obj")
+POINTS = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+ROWS = b"".join(b"%.9g %.9g %.9g\n" % tuple(point) for point in POINTS.tolist())
+PCD = {**test_pcd.PLAIN, "POINTS": "40"}
+
+FORMATS: dict[str, Callable[[], bytes]] = {
+    "npy": lambda: saved(POINTS),
+    "npy doubles": lambda: saved(POINTS.astype(">f8")),
+    "ply ascii": lambda: test_ply.header("ascii", *test_ply.vertex(40)) + ROWS,
+    "ply": lambda: (
+        test_ply.header("binary_big_endian", *test_ply.vertex(40)) + POINTS.astype(">f4").tobytes()
+    ),
+    "pcd ascii": lambda: test_pcd.header("ascii", **PCD) + ROWS,
+    "pcd": lambda: test_pcd.header("binary", **PCD) + POINTS.tobytes(),
+    "obj": lambda: b"o thing\n" + b"".join(b"v " + row for row in ROWS.splitlines(keepends=True)),
+    "pts": lambda: b"40\n" + ROWS,
+    "xyz": lambda: ROWS,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_released_clouds(
+    name: str, media: Path, golden_inputs: dict[str, Tensor], config: PreprocessConfig
+) -> None:
+    data = (media / name).read_bytes()
+    cloud = read_points(data, config, Limits(torch_clouds=True))
+    assert cloud.dtype == torch.float32
+    assert torch.equal(cloud[:64], golden_inputs[f"{name}/head"])
+    torch.testing.assert_close(
+        cloud.double().sum(0), golden_inputs[f"{name}/sum"], rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_are_told_apart_by_content(
+    name: str, config: PreprocessConfig, limits: Limits
+) -> None:
+    cloud = read_points(FORMATS[name](), config, limits)
+    assert torch.equal(cloud, torch.from_numpy(POINTS))
+
+
+def test_torch_files_are_refused_unless_asked_for(
+    media: Path, config: PreprocessConfig, limits: Limits
+) -> None:
+    with pytest.raises(MediaError, match="not accepted: save as"):
+        read_points((media / "points_b.pt").read_bytes(), config, limits)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_too_few_and_too_many_points(name: str, limits: Limits) -> None:
+    with pytest.raises(MediaError, match="fewer than 41 points"):
+        read_points(FORMATS[name](), PreprocessConfig(min_points=41), limits)
+    with pytest.raises(MediaError, match=r"more than (39 points|117 elements)"):
+        read_points(FORMATS[name](), PreprocessConfig(), Limits(cloud_points=39))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+def test_coordinates_must_be_finite(value: float, config: PreprocessConfig, limits: Limits) -> None:
+    cloud = POINTS.astype(np.float64)
+    cloud[17, 1] = value
+    text = b"".join(b"%g %g %g\n" % tuple(point) for point in cloud.tolist())
+    for data in (saved(cloud), text):
+        with pytest.raises(MediaError, match="not finite"):
+            read_points(data, config, limits)
+
+
+def test_huge_coordinates_are_refused_with_a_hint(config: PreprocessConfig, limits: Limits) -> None:
+    with pytest.raises(MediaError, match="unit sphere"):
+        read_points(saved(POINTS * 1e5), config, limits)
+
+
+@pytest.mark.parametrize("shape", [(120,), (40, 4), (3, 40), (4, 10, 3), (0, 3)])
+def test_arrays_of_other_shapes_are_refused(
+    shape: tuple[int, ...], config: PreprocessConfig, limits: Limits
+) -> None:
+    with pytest.raises(MediaError, match=r"\(N, 3\)|fewer than 32"):
+        read_points(saved(np.zeros(shape, np.float32)), config, limits)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x00" * 99, b"GIF89a", b"hello\n", b"\xff" * 99])
+def test_other_bytes_are_refused(data: bytes, config: PreprocessConfig, limits: Limits) -> None:
+    with pytest.raises(MediaError, match="damaged or not npy, ply"):
+        read_points(data, config, limits)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_broken_files_give_points_or_a_media_error(
+    name: str, config: PreprocessConfig, limits: Limits
+) -> None:
+    good = FORMATS[name]()
+    for data in [*cut_off(good), *bits_flipped(good, 60), *bits_flipped(good, 60, flips=1)]:
+        try:
+            cloud = read_points(data, config, limits)
+        except MediaError:
+            continue
+        assert cloud.isfinite().all()
+        assert cloud.shape[1] == 3
