@@ -86,7 +86,7 @@ def _take(
             kept.append({"type": "text", "text": part})
         elif not isinstance(part, dict):
             raise BadRequest("a content part must be an object with a type", param=param)
-        elif part.get("type") in TEXT_PARTS:
+        elif _kind(part) in TEXT_PARTS:
             kept.append(part)
         else:
             if len(taken) >= limits.count:
@@ -103,9 +103,9 @@ def _as_text(parts: list[Json]) -> str | list[Json]:
 
 
 def _read(part: Json, param: str, limits: AttachmentLimits) -> Attachment:
-    kind = part.get("type")
+    kind = _kind(part)
     override = _modality(part, param)
-    if isinstance(kind, str) and kind in URL_PARTS:
+    if kind in URL_PARTS:
         modality = override or URL_PARTS[kind]
         url = _field(part, kind, "url", param)
         data = read_url(url, max_bytes=limits.media.bytes_of(modality), param=param)
@@ -121,9 +121,15 @@ def _read(part: Json, param: str, limits: AttachmentLimits) -> Attachment:
         modality, data = EMBEDDING, _read_embedding(part, param, limits.embedding_dim)
     else:
         raise BadRequest(
-            f"unknown content part type {_shown(kind)}; known: {', '.join(KNOWN)}", param=param
+            f"unknown content part type {_shown(part.get('type'))}; known: {', '.join(KNOWN)}",
+            param=param,
         )
     return Attachment(modality, data, _weight(part, param), param)
+
+
+def _kind(part: Json) -> str:
+    kind = part.get("type")
+    return kind if isinstance(kind, str) else ""
 
 
 def _modality(part: Json, param: str) -> str | None:
@@ -140,7 +146,7 @@ def _weight(part: Json, param: str) -> float:
     weight = part.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise BadRequest("weight must be a number", param=f"{param}.weight")
-    if not math.isfinite(weight) or abs(weight) > 1e6:
+    if not abs(weight) <= 1e6:  # NaN neither
         raise BadRequest("weight must lie between -1e6 and 1e6", param=f"{param}.weight")
     return float(weight)
 

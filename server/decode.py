@@ -27,6 +27,7 @@ from server.frames import Frame, FrameError, encode_head, read_frame
 
 logger = logging.getLogger(__name__)
 
+WORKER = "server.decode_worker"
 START_TIMEOUT_S = 120  # importing torch from a cold disk
 MAX_TENSOR_BYTES = 64 << 20  # 15 video crops are 18 MB
 
@@ -161,7 +162,7 @@ class Worker:
     @classmethod
     async def start(cls, settings: DecodeSettings, config: bytes, folder: str) -> "Worker":
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "server.decode_worker", str(os.getpid())),
+            *(sys.executable, "-P", "-m", WORKER, str(os.getpid())),
             stdin=PIPE,
             stdout=PIPE,
             cwd=folder,

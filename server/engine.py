@@ -13,6 +13,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
 from server.context import condition
+from server.errors import Unavailable
 
 
 class ConditionedLLM(AsyncLLM):
@@ -34,6 +35,12 @@ class ConditionedLLM(AsyncLLM):
             prompt, sampling_params, request_id, **options
         )
         return outputs
+
+    def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
+        """vLLM's handlers ask this before they render; a server that drains takes nothing new."""
+        if self.draining:
+            raise Unavailable("the server is shutting down", code="draining")
+        super().check_admission(n, request_id)
 
     def shutdown(self, timeout: float | None = None) -> None:
         self.draining = True  # readiness says so while requests that run still finish

@@ -51,20 +51,21 @@ BY_STATUS: Mapping[int, type[RequestError]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Handlers for named classes run inside the metrics middleware; `Exception` is the net."""
+    """Handlers for named classes run inside the metrics middleware; `Exception` is the net, and
+    raises again after its answer, so that uvicorn logs it."""
     from vllm.exceptions import VLLMError
 
     ours = (RequestError, HTTPException, RequestValidationError, VLLMError)
     # vLLM's handlers raise these for what a client did wrong.
     raw = (ValueError, TypeError, OverflowError, NotImplementedError)
     for kind in (*ours, *raw, Exception):
-        app.add_exception_handler(kind, _handle)
+        app.add_exception_handler(kind, handle)
 
 
-async def _handle(request: Request, error: Exception) -> JSONResponse:
+async def handle(request: Request, error: Exception) -> JSONResponse:
     found = to_request_error(error)
     if found.status >= 500 and not isinstance(error, RequestError):
-        logger.error("%s %s failed", request.method, request.scope["path"], exc_info=error)
+        logger.error("%s %s: %s", request.method, request.scope["path"], type(error).__name__)
     headers = error.headers if isinstance(error, HTTPException) else None
     return respond(found, headers)
 
@@ -94,7 +95,8 @@ def from_status(status: int, message: str, param: str | None = None) -> RequestE
 def from_vllm_response(error: Any) -> RequestError:
     """vLLM's `ErrorResponse`, which its handlers return instead of raising."""
     info = error.error
-    found = from_status(int(info.code), str(info.message), info.param)
+    message = str(info.message).partition(" (parameter=")[0]  # and the client's own value
+    found = from_status(int(info.code), message, info.param)
     if isinstance(found, NotFound) and info.param == "model":
         found.code = "model_not_found"
     return found
@@ -118,11 +120,11 @@ def _from_validation(error: RequestValidationError) -> RequestError:
     if not errors or not isinstance(errors[0], dict):
         return BadRequest("the request is not valid")
     first = errors[0]
-    cause = first.get("ctx", {}).get("error")
-    param = getattr(cause, "parameter", None) or _param(first.get("loc", ()))
-    message = cause.args[0] if cause is not None and cause.args else first["msg"]
-    if first.get("type") == "json_invalid":
-        message, param = "the request is not JSON", None
+    if first["type"] == "json_invalid":
+        return BadRequest("the request is not JSON")
+    cause = first.get("ctx", {}).get("error")  # what a validator of vLLM's raised
+    param = getattr(cause, "parameter", None) or _param(first["loc"])
+    message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
     return BadRequest(f"{param}: {message}" if param else str(message), param=param)
 
 

@@ -72,8 +72,9 @@ def take_options(document: dict[str, Any]) -> ImageBindOptions:
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        # A union names its branch in the path ("bool", "CacheOptions"): not a key of the request.
-        keys = [str(key) for key in first["loc"] if key not in ("bool", "CacheOptions")]
+        # `cache` is one of two types: the error that went deepest is about the one that was meant.
+        errors = error.errors(include_url=False, include_context=False, include_input=False)
+        deepest = max(errors, key=lambda each: len(each["loc"]))
+        keys = [str(key) for key in deepest["loc"] if key not in ("bool", "CacheOptions")]
         param = ".".join(["imagebind", *keys])
-        raise BadRequest(f"{param}: {first['msg']}", param=param) from None
+        raise BadRequest(f"{param}: {deepest['msg']}", param=param) from None

@@ -1,0 +1,29 @@
+"""The stages of a server, opened on a converted model."""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from model_ext.config import BindServeConfig
+from server.settings import Settings
+from server.stages import Stages
+
+
+@pytest.fixture
+def settings(tiny_models: dict[str, Path]) -> Settings:
+    return Settings(
+        model=tiny_models["finetune"],
+        cache=str(tiny_models["knn.index"]),
+        decode_workers=1,
+        encode_threads=1,
+    )
+
+
+@pytest.fixture
+async def stages(settings: Settings) -> AsyncIterator[Stages]:
+    config = json.loads((settings.model / "config.json").read_text())
+    stages = await Stages.open(settings, BindServeConfig.from_hf(config))
+    yield stages
+    await stages.close()

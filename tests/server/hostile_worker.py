@@ -1,0 +1,45 @@
+"""Stands for a decoding worker that its input took over, or killed: the modality says how."""
+
+import os
+import sys
+import time
+
+import numpy as np
+from safetensors.numpy import save
+
+from server.decode_worker import take_pipes
+from server.frames import encode_head, read_frame_blocking, write_frame_blocking
+
+
+def main() -> None:
+    jobs, answers = take_pipes()
+    read_frame_blocking(jobs, 1 << 20)
+    write_frame_blocking(answers, {"ready": True, "isolated": True}, b"")
+    while job := read_frame_blocking(jobs, 1 << 20):
+        behave(job[0]["modality"], answers)
+
+
+def behave(how: str, answers) -> None:  # type: ignore[no-untyped-def]
+    match how:
+        case "crash":
+            os.abort()
+        case "leave":
+            sys.exit()
+        case "hang":
+            time.sleep(60)
+        case "nonsense":
+            write_frame_blocking(answers, {}, b"not a tensor")
+        case "no header":
+            answers.write(b"\x00\x00\x00\x03\x00\x00\x00\x00abc")
+            answers.flush()
+        case "flood":
+            answers.write(encode_head({}, b"")[:4] + b"\xff\xff\xff\xff" + bytes(1 << 20))
+            answers.flush()
+        case "long error":
+            write_frame_blocking(answers, {"error": "x" * 10_000}, b"")
+        case "pid":
+            write_frame_blocking(answers, {}, save({"tensor": np.array([os.getpid()])}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,181 @@
+"""From bytes to the conditioning embedding: real processes, encoders and cache, against goldens."""
+
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from server.attachments import EMBEDDING, Attachment
+from server.conditioner import Conditioner
+from server.content_cache import ContentCache
+from server.errors import BadRequest
+from server.mix import Array
+from server.protocol import ImageBindOptions, take_options
+from server.retrieve import Retriever
+from server.stages import Stages
+from tests.model_ext.imagebind.formulas import formula_input
+from tests.server.media import MEDIA, media
+from tests.server.test_mix import COMBOS, MIXED
+
+OFF = ImageBindOptions(cache=False)
+TEXT0 = b"A dog is running on the beach."
+MODALITY = {"img": "image", "aud": "audio", "poi": "point", "vid": "video", "tex": "text"}
+EMBEDDINGS = load_file(MEDIA.parent / "golden" / "embeddings.safetensors")
+
+
+def attachment(name: str, weight: float, param: str = "p") -> Attachment:
+    modality = MODALITY.get(name[:3], name)
+    if modality == "text":
+        return Attachment("text", TEXT0, weight, param)
+    if modality == name:  # depth, thermal, imu: an array
+        file = io.BytesIO()
+        np.save(file, formula_input(name).numpy())
+        return Attachment(modality, file.getvalue(), weight, param)
+    return Attachment(modality, media(name), weight, param)
+
+
+async def test_every_golden_mix_and_its_enhancement(stages: Stages) -> None:
+    """One test, because starting the stages takes longer than all of it."""
+    for combo, parts in COMBOS.items():
+        attachments = [attachment(name, weight) for name, weight in parts]
+        mixed = await stages.conditioner.run(attachments, OFF)
+        # Encoders: 1e-5 before their normalisation; the mix itself is exact (test_mix.py).
+        close(mixed.embedding, MIXED[f"{combo}/mixed"][0], 1e-5)
+        assert mixed.explanation.cache == "off"
+        enhanced = await stages.conditioner.run(attachments, ImageBindOptions())
+        close(enhanced.embedding, MIXED[f"{combo}/knn.index/size10_t20_w0.5/enhanced"][0], 1e-5)
+        assert enhanced.explanation.cache == "on"
+
+
+def close(found: Array, expected: Array, tolerance: float) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+async def test_text_only_is_the_zero_image_without_cache(stages: Stages) -> None:
+    from model_ext.imagebind.model import ImageBind
+
+    folder = Path(stages.retriever._owner.index.folder).parent / "finetune" / "encoders"  # type: ignore[union-attr]
+    with torch.inference_mode():
+        unit = ImageBind.from_folder(folder).unit("vision", torch.zeros(1, 3, 224, 224))[0].numpy()
+    answer = await stages.conditioner.run([], ImageBindOptions())
+    close(answer.embedding, unit / np.float32(1 + 1e-6), 1e-7)
+    assert (answer.explanation.text_only, answer.explanation.cache) == (True, "off")
+    asked = await stages.conditioner.run([], ImageBindOptions(cache=True))
+    assert asked.explanation.cache == "on"
+    assert not np.allclose(asked.embedding, answer.embedding, atol=1e-3)
+
+
+class Fake:
+    """Decodes to the number that the bytes spell and encodes it as a direction; counts."""
+
+    def __init__(self) -> None:
+        self.decoded: list[bytes] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def decode(self, modality: str, data: bytes) -> torch.Tensor:  # noqa: ARG002
+        self.decoded.append(data)
+        await self.go.wait()
+        if not data.isdigit():
+            raise BadRequest("not a number")
+        return torch.tensor(float(data))
+
+    async def encode(self, encoder: str, tensor: torch.Tensor) -> Array:  # noqa: ARG002
+        angle = float(tensor) * np.pi / 180
+        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+
+
+def conditioner(fake: Fake, encoders: tuple[str, ...] = ("vision", "audio")) -> Conditioner:
+    text_only = np.array([1, 0], np.float32)
+    contents = ContentCache(1 << 20)
+    return Conditioner(
+        fake, fake, Retriever(None), contents, encoders=encoders, text_only=text_only
+    )
+
+
+def images(*numbers: Any) -> list[Attachment]:
+    return [
+        Attachment("image", str(number).encode(), 1.0, f"part[{i}]")
+        for i, number in enumerate(numbers)
+    ]
+
+
+async def test_several_of_one_modality_mix() -> None:
+    answer = await conditioner(Fake()).run(images(0, 90), OFF)
+    close(answer.embedding, np.array([0.5, 0.5], np.float32), 1e-6)
+
+
+async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
+    fake = Fake()
+    stage = conditioner(fake)
+    await asyncio.gather(*(stage.run(images(7, 7), OFF) for _ in range(10)))
+    await stage.run(images(7), OFF)
+    assert fake.decoded == [b"7"]
+    await stage.run([Attachment("audio", b"7", 1.0, "p")], OFF)  # the same bytes, heard
+    assert fake.decoded == [b"7", b"7"]
+
+
+async def test_an_error_names_the_part_of_each_request() -> None:
+    stage = conditioner(Fake())
+    for param in ("a", "b"):
+        with pytest.raises(BadRequest, match="not a number") as caught:
+            await stage.run([*images(1), Attachment("image", b"x", 1.0, param)], OFF)
+        assert caught.value.param == param
+
+
+async def test_a_shared_failure_names_the_part_of_each_request() -> None:
+    fake = Fake()
+    fake.go.clear()
+    stage = conditioner(fake)
+    runs = [
+        asyncio.ensure_future(stage.run([Attachment("image", b"x", 1.0, param)], OFF))
+        for param in "ab"
+    ]
+    await asyncio.sleep(0.01)
+    fake.go.set()
+    errors = await asyncio.gather(*runs, return_exceptions=True)
+    assert [error.param for error in errors] == ["a", "b"]  # type: ignore[union-attr]
+    assert fake.decoded == [b"x"]
+
+
+async def test_a_modality_that_the_model_lacks() -> None:
+    stage = conditioner(Fake())
+    with pytest.raises(BadRequest, match="no encoder for the modality point; it takes") as caught:
+        await stage.run([Attachment("point", b"1", 1.0, "p")], OFF)
+    assert "image, video, audio" in caught.value.message
+
+
+async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
+    data = np.array([0, 3], "<f4").tobytes()
+    answer = await conditioner(Fake()).run([Attachment(EMBEDDING, data, 2.0, "p")], OFF)
+    close(answer.embedding, np.array([0, 1], np.float32), 1e-6)
+    assert answer.explanation.mix[0].model_dump() == {
+        "param": "p",
+        "modality": "embedding",
+        "weight": 2.0,
+        "share": 1.0,
+    }
+
+
+async def test_a_bad_parameter_is_told_before_the_work() -> None:
+    fake = Fake()
+    with pytest.raises(BadRequest, match="without a cache"):
+        await conditioner(fake).run(images(1), take_options({"imagebind": {"cache": True}}))
+    assert fake.decoded == []
+
+
+async def test_who_leaves_stops_the_work() -> None:
+    fake = Fake()
+    fake.go.clear()
+    stage = conditioner(fake)
+    run = asyncio.ensure_future(stage.run(images(1, 2), OFF))
+    await asyncio.sleep(0.01)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert not stage._contents._in_flight
