@@ -6,6 +6,7 @@ line of each row begins. A line is a JSON object {"caption": ..., "id": ...}, bo
 
 import json
 import os
+import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ class Captions:
 
     def __init__(self, file: int | None, offsets: NDArray[np.int64], path: Path) -> None:
         self._file = file  # a descriptor: pread needs no lock
+        self.close = weakref.finalize(self, os.close, file) if file is not None else lambda: None
         self._offsets = offsets  # (N + 1,)
         self._path = path
 
@@ -58,11 +60,6 @@ class Captions:
         if not 0 <= end - start <= MAX_LINE_BYTES:
             raise CacheError(f"{self._path}: line {row + 1} is {end - start} bytes; {REBUILD}")
         return parse(os.pread(self._file, end - start, start), self._path, row + 1)
-
-    def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
 
 
 def read_captions(path: Path) -> Iterator[Caption]:
@@ -112,9 +109,14 @@ def parse(line: bytes, path: Path, number: int) -> Caption:
     except (ValueError, RecursionError):
         raise CacheError(f"{path}: line {number} is not JSON") from None
     if isinstance(value, str):
-        return Caption(caption=value)
+        return Caption(caption=clean(value))
     if isinstance(value, dict):
         caption, own_id = value.get("caption"), value.get("id")
         if isinstance(caption, str | None) and isinstance(own_id, str | int | None):
-            return Caption(caption, None if own_id is None else str(own_id))
+            return Caption(caption and clean(caption), None if own_id is None else clean(own_id))
     raise CacheError(f'{path}: line {number} must be a string or an object with "caption" and "id"')
+
+
+def clean(text: str | int) -> str:
+    """Half a surrogate pair (JSON can say "\\ud800") could not be encoded in a response."""
+    return str(text).encode(errors="replace").decode()

@@ -87,7 +87,9 @@ def column(values: Sequence[float]) -> Array:
 def softmax(x: Array, counted: NDArray[np.bool_]) -> Array:
     """Over the counted entries of each row; the others, and a row without any, get 0."""
     x = np.where(counted, x, -np.inf)
-    peak = x.max(axis=-1, keepdims=True)  # shifted by it, so that exp never overflows
+    peak = x.max(
+        axis=-1, keepdims=True, initial=-np.inf
+    )  # shifted by it, so that exp never overflows
     exp: Array = np.exp(x - np.where(np.isfinite(peak), peak, 0))
     total = np.maximum(exp.sum(axis=-1, keepdims=True), np.float32(1))
     share: Array = exp / total  # the peak alone sums to 1: only a row without any has less

@@ -16,5 +16,9 @@ class CacheBusy(Exception):
     """The queue is full: the request was refused at once and may be sent again later."""
 
 
+class CacheUnavailable(CacheError):
+    """The retrieval service does not answer, or not in time."""
+
+
 class CacheClosed(CacheError):
     """The cache was closed (the process is shutting down) before the request was answered."""

@@ -7,6 +7,7 @@ trusts its input) before its bytes are the ones that the manifest promises. Know
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -69,6 +70,11 @@ class Manifest(BaseModel):
     defaults: CacheParams = CacheParams()
     files: dict[FileName, FileEntry]
 
+    @cached_property
+    def name(self) -> str:
+        """Short and unlike that of any other cache's content."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
 
 def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
@@ -114,17 +120,17 @@ def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
             raise CacheError(f"{folder / name}: its sha256 is not the one in {MANIFEST}; {REBUILD}")
 
 
-def check_encoder(folder: Path, manifest: Manifest, expected: Encoder) -> None:
+def check_encoder(where: Path | str, manifest: Manifest, expected: Encoder) -> None:
     """Refuse features of another encoder: their space has nothing to do with the model's."""
     for key, value in expected.items():
         if key not in manifest.encoder:
             raise CacheError(
-                f"{folder / MANIFEST}: does not say which encoder its features come from "
+                f"{where}: does not say which encoder its features come from "
                 f"(no encoder.{key}); build the cache again with the model's own encoder"
             )
         if manifest.encoder[key] != value:
             raise CacheError(
-                f"{folder / MANIFEST}: built with another encoder: {key} is "
+                f"{where}: built with another encoder: {key} is "
                 f"{manifest.encoder[key]!r}, the model's is {value!r}; "
                 "build the cache again with the model's own encoder"
             )

@@ -7,59 +7,87 @@ arrivals wait; the next batch is all of them. Nobody waits for a batch to fill u
 import asyncio
 import logging
 import threading
+import time
 from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import faiss
 import numpy as np
-from numpy.typing import NDArray
 
 from cache_index.enhance import Array, CacheParams
+from cache_index.enhancer import EnhancedRow as EnhancedRow
 from cache_index.errors import CacheBusy, CacheClosed, CacheError
-from cache_index.index import CacheIndex, Enhanced
+from cache_index.index import CacheIndex
 from cache_index.searcher import Neighbors, check_queries
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class EnhancedRow:
-    vector: Array  # (D,)
-    ids: NDArray[np.int64]  # (K,) hits only, best first, at most top_k
-    similarity: Array  # (K,)
+GATHERED_ROWS = 4096  # neighbors of one search: a request with a large top_k must not slow others
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
     query: Array  # (D,)
     params: CacheParams
+    explain: bool
+    prototypes: bool
     future: Future[EnhancedRow] = field(default_factory=Future)
+
+
+def ignore(batch: int, seconds: float) -> None:
+    """The default observer."""
 
 
 class IndexOwner:
     def __init__(
-        self, index: CacheIndex, *, max_batch: int = 64, max_waiting: int = 1024, threads: int = 1
+        self,
+        index: CacheIndex,
+        *,
+        max_batch: int = 64,
+        max_waiting: int = 1024,
+        threads: int = 1,
+        observe: Callable[[int, float], None] = ignore,
     ) -> None:
-        """`threads`: FAISS's own (OpenMP) threads for one batch."""
+        """`threads`: FAISS's own (OpenMP), for one batch. `observe` is told each batch's size and
+        seconds, by the owner's thread."""
         self.index = index
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._threads = threads
+        self._observe = observe
         self._waiting: deque[Waiting] = deque()
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="cache-index", daemon=True)
         self._thread.start()
 
-    async def enhance(self, query: Array, params: CacheParams) -> EnhancedRow:
-        """One query (D,). Cancelling the caller takes it out of the queue."""
-        return await asyncio.wrap_future(self.submit(query, params))
+    @property
+    def dimension(self) -> int:
+        return self.index.dimension
 
-    def submit(self, query: Array, params: CacheParams) -> Future[EnhancedRow]:
+    @property
+    def defaults(self) -> CacheParams:
+        return self.index.manifest.defaults
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def enhance(
+        self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
+    ) -> EnhancedRow:
+        """One query (D,). Cancelling the caller takes it out of the queue."""
+        future = self.submit(query, params, explain=explain, prototypes=prototypes)
+        return await asyncio.wrap_future(future)
+
+    def submit(
+        self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
+    ) -> Future[EnhancedRow]:
         """Any thread may call. QueryError, CacheBusy (queue full) and CacheClosed come at once."""
-        check_queries(query[None], self.index.dimension)  # here: one bad query fails no batch
-        request = Waiting(query, params)
+        check_queries(query[None], self.dimension)  # here: one bad query fails no batch
+        request = Waiting(query, params, explain, prototypes)
         with self._changed:
             if self._closed:
                 raise CacheClosed("the cache is closed")
@@ -69,6 +97,18 @@ class IndexOwner:
             self._changed.notify()
         return request.future
 
+    def swap(self, index: CacheIndex) -> None:
+        """Answer from another index from the next batch on; no request is lost.
+
+        The old one ends with its last batch. CacheError if its vectors are of another width.
+        """
+        if index.dimension != self.dimension:
+            raise CacheError(
+                f"{index.folder}: holds vectors of {index.dimension} numbers, the one in use "
+                f"{self.dimension}; only a cache of the same encoder can take its place"
+            )
+        self.index = index
+
     def close(self) -> None:
         """Answer those who wait, refuse new ones, end the thread. The index stays open."""
         with self._changed:
@@ -76,12 +116,19 @@ class IndexOwner:
             self._changed.notify()
         self._thread.join()
 
+    async def aclose(self) -> None:
+        """As close, off the event loop, and the index with it."""
+        await asyncio.to_thread(self.close)
+        self.index.close()
+
     def _run(self) -> None:
         faiss.omp_set_num_threads(self._threads)  # OpenMP keeps this per calling thread
         while batch := self._next_batch():
             wanted = [r for r in batch if r.future.set_running_or_notify_cancel()]
-            if wanted:
-                self._answer(wanted)
+            for group in alike(wanted):
+                start = time.perf_counter()
+                self._answer(group)
+                self._observe(len(group), time.perf_counter() - start)
 
     def _next_batch(self) -> list[Waiting]:
         """Whoever waits, at most max_batch; empty only when closed and everyone is answered."""
@@ -93,21 +140,48 @@ class IndexOwner:
 
     def _answer(self, batch: list[Waiting]) -> None:
         try:
-            queries = np.stack([request.query for request in batch])
-            enhanced = self.index.enhance(queries, [request.params for request in batch])
+            rows = enhance_rows(self.index, batch)
         except Exception as error:  # a batch may fail, the thread must live
             logger.exception("a batch of %d failed", len(batch))
             failure = CacheError(f"the cache failed to search: {type(error).__name__}")
             for request in batch:
                 request.future.set_exception(failure)
             return
-        for row, request in enumerate(batch):
-            request.future.set_result(take_row(enhanced, row, request.params.top_k))
+        for request, row in zip(batch, rows, strict=True):
+            request.future.set_result(row)
 
 
-def take_row(enhanced: Enhanced, row: int, top_k: int) -> EnhancedRow:
-    neighbors: Neighbors = enhanced.neighbors
-    hits = int(neighbors.hit[row, :top_k].sum())  # hits come first, gaps after them
-    return EnhancedRow(
-        enhanced.vectors[row], neighbors.ids[row, :hits], neighbors.similarity[row, :hits]
+def enhance_rows(index: CacheIndex, batch: list[Waiting]) -> list[EnhancedRow]:
+    enhanced = index.enhance(
+        np.stack([request.query for request in batch]), [request.params for request in batch]
     )
+    return [
+        take_row(index, enhanced.vectors[row], enhanced.neighbors, row, request)
+        for row, request in enumerate(batch)
+    ]
+
+
+def take_row(
+    index: CacheIndex, vector: Array, neighbors: Neighbors, row: int, request: Waiting
+) -> EnhancedRow:
+    hits = int(neighbors.hit[row].sum())  # hits come first, gaps after them
+    ids = neighbors.ids[row, :hits]
+    return EnhancedRow(
+        vector,
+        ids,
+        neighbors.similarity[row, :hits],
+        tuple(index.captions[i] for i in ids.tolist()) if request.explain else (),
+        neighbors.vectors[row, :hits] if request.prototypes else None,
+    )
+
+
+def alike(batch: list[Waiting]) -> Iterator[list[Waiting]]:
+    """Groups that gather at most GATHERED_ROWS neighbors each; usually the whole batch is one."""
+    group: list[Waiting] = []
+    for request in sorted(batch, key=lambda r: r.params.top_k):
+        if group and (len(group) + 1) * request.params.top_k > GATHERED_ROWS:
+            yield group
+            group = []
+        group.append(request)
+    if group:
+        yield group

@@ -4,10 +4,12 @@ import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cache_index.build import build_from_features
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheBusy, CacheClosed, CacheError, QueryError
 from cache_index.index import CacheIndex, Enhanced
@@ -148,3 +150,63 @@ def test_close_answers_who_waits_and_refuses_who_comes(
     with pytest.raises(CacheClosed):
         owner.submit(queries[0], CacheParams())
     owner.close()  # twice is harmless
+
+
+def test_a_large_top_k_is_searched_apart(owner: IndexOwner, gated: Gated, queries: Array) -> None:
+    first = owner.submit(queries[0], CacheParams())
+    gated.entered.acquire()
+    sizes = (1024, 10, 10, 10)  # 4 * 1024 would be gathered for all of them
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cache_index.owner.GATHERED_ROWS", 2000)
+        futures = [owner.submit(queries[0], CacheParams(top_k=k)) for k in sizes]
+        gated.gate.set()
+        counts = [len(future.result(20).ids) for future in futures]
+    assert first.result(20)
+    assert counts == [400, 10, 10, 10]
+    assert gated.batches == [1, 3, 1]
+
+
+def test_explain_brings_the_captions(index: CacheIndex, queries: Array) -> None:
+    owner = IndexOwner(index)
+    row = owner.submit(queries[0], CacheParams(top_k=3), explain=True).result(20)
+    assert [c.id for c in row.captions] == [f"id-{i}" for i in row.ids]
+    assert owner.submit(queries[0], CacheParams(top_k=3)).result(20).captions == ()
+    owner.close()
+
+
+def test_swap_loses_no_request(index: CacheIndex, features: Array, tmp_path: Path) -> None:
+    """Two caches that answer differently, swapped all the time under load."""
+    np.save(tmp_path / "other.npy", features[:200])
+    build_from_features(tmp_path / "other.npy", tmp_path / "other", progress=False)
+    other = CacheIndex.open(tmp_path / "other")
+    owner = IndexOwner(index, max_batch=4)
+    query, params = features[300], CacheParams(top_k=1, weight=1)
+    futures = []
+    for i in range(300):
+        futures.append(owner.submit(query, params))
+        owner.swap(other if i % 2 else index)
+        if i % 50 == 0:
+            futures[-1].result(20)
+    owner.close()
+    similarities = {round(float(future.result().similarity[0]), 4) for future in futures}
+    best = [float((rows @ query).max()) for rows in (features, features[:200])]
+    assert similarities == {round(value, 4) for value in best}
+
+
+def test_swap_refuses_another_width(index: CacheIndex, tmp_path: Path) -> None:
+    np.save(tmp_path / "f.npy", np.ones((4, 7), np.float32))
+    build_from_features(tmp_path / "f.npy", tmp_path / "c", progress=False)
+    owner = IndexOwner(index)
+    with pytest.raises(CacheError, match="of 7 numbers, the one in use 24"):
+        owner.swap(CacheIndex.open(tmp_path / "c"))
+    owner.close()
+
+
+def test_the_observer_hears_of_every_batch(index: CacheIndex, queries: Array) -> None:
+    heard: list[tuple[int, float]] = []
+    owner = IndexOwner(index, observe=lambda size, seconds: heard.append((size, seconds)))
+    futures = [owner.submit(queries[0], CacheParams()) for _ in range(20)]
+    assert all(future.result(20) for future in futures)
+    owner.close()
+    assert sum(size for size, _ in heard) == 20
+    assert all(0 < seconds < 20 for _, seconds in heard)

@@ -1,0 +1,190 @@
+"""The retrieval service: one index behind a small Starlette app, batched over all who ask.
+
+POST /v1/enhance (bodies: `wire.py`), GET /v1/info, POST /v1/reload, /health, /ready, /metrics.
+Knows nothing of models.
+"""
+
+import asyncio
+import ipaddress
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from cache_index.enhance import CacheParams
+from cache_index.errors import CacheBusy, CacheClosed, CacheError, QueryError
+from cache_index.index import CacheIndex
+from cache_index.metrics import CacheMetrics
+from cache_index.owner import IndexOwner
+from cache_index.token import TokenRequired
+from cache_index.wire import CACHE, NEIGHBORS, Asked, pack_row, unpack_query
+
+OPEN_PATHS = ("/health", "/ready")
+BODY_SECONDS = 10.0  # for a query of 4 kB
+READY_SECONDS = 2.0
+
+
+class Service:
+    """The handlers."""
+
+    def __init__(self, owner: IndexOwner, metrics: CacheMetrics) -> None:
+        self._owner = owner
+        self._metrics = metrics
+
+    async def enhance(self, request: Request) -> Response:
+        start = time.perf_counter()
+        index = self._owner.index
+        asked = Asked.unpack(request.query_params, index.manifest.defaults)
+        query = unpack_query(await read_body(request, 4 * index.dimension), index.dimension)
+        row = await self._owner.enhance(
+            query, asked.params, explain=asked.explain, prototypes=asked.prototypes
+        )
+        self._metrics.answered(time.perf_counter() - start)
+        headers = {NEIGHBORS: str(len(row.ids)), CACHE: index.manifest.name}
+        return Response(pack_row(row, asked), 200, headers, "application/octet-stream")
+
+    async def info(self, _: Request) -> Response:
+        """The manifest, by which a client checks the encoder."""
+        manifest = self._owner.index.manifest
+        return JSONResponse(manifest.model_dump(mode="json"), headers={CACHE: manifest.name})
+
+    async def reload(self, _: Request) -> Response:
+        """Open the folder again and go over to what is there now. A request names no folder."""
+        old = self._owner.index
+        new = await asyncio.to_thread(
+            CacheIndex.open, old.folder, expect_encoder=old.manifest.encoder
+        )
+        self._owner.swap(new)
+        return JSONResponse({"vectors": len(new)}, headers={CACHE: new.manifest.name})
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, _: Request) -> Response:
+        """Whether the owner's thread answers: a process can live on without it."""
+        probe = np.zeros(self._owner.dimension, dtype=np.float32)
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                await self._owner.enhance(probe, CacheParams(top_k=1))
+        except (TimeoutError, CacheBusy, CacheError):
+            return JSONResponse({"status": "not ready"}, 503)
+        return JSONResponse({"status": "ready"})
+
+    async def metrics(self, _: Request) -> Response:
+        return Response(self._metrics.text(), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    async def on_error(self, _: Request, error: Exception) -> Response:
+        status, code = status_of(error)
+        self._metrics.refused(status)
+        message = error.detail if isinstance(error, HTTPException) else str(error)
+        headers = {"retry-after": "1"} if status == 503 else None
+        return JSONResponse({"error": {"message": message, "code": code}}, status, headers)
+
+
+def status_of(error: Exception) -> tuple[int, str]:
+    match error:
+        case HTTPException():
+            return error.status_code, "request"
+        case QueryError():
+            return 400, "query"
+        case CacheBusy():
+            return 503, "cache_queue_full"
+        case CacheClosed():
+            return 503, "cache_closing"
+    return 500, "cache_failed"
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """At most `limit` bytes, whatever the request announces."""
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise HTTPException(413, f"the body must have {limit} bytes")
+    except TimeoutError:
+        raise HTTPException(408, "the body did not arrive in time") from None
+    return body
+
+
+def create_app(owner: IndexOwner, metrics: CacheMetrics, *, token: str | None) -> Starlette:
+    """The app over an open index; it closes the owner (answering who waits) when it ends."""
+    service = Service(owner, metrics)
+    metrics.watch(owner)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await owner.aclose()
+
+    return Starlette(
+        routes=[
+            Route("/v1/enhance", service.enhance, methods=["POST"]),
+            Route("/v1/info", service.info),
+            Route("/v1/reload", service.reload, methods=["POST"]),
+            Route("/health", service.health),
+            Route("/ready", service.ready),
+            Route("/metrics", service.metrics),
+        ],
+        middleware=[Middleware(TokenRequired, token, OPEN_PATHS)] if token else [],
+        exception_handlers=dict.fromkeys(
+            (HTTPException, QueryError, CacheBusy, CacheError), service.on_error
+        ),
+        lifespan=lifespan,
+    )
+
+
+def serve(
+    folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8100,
+    token: str | None = None,
+    verify: bool = True,
+    max_batch: int = 64,
+    max_waiting: int = 1024,
+    threads: int = 1,
+    drain_seconds: int = 30,
+) -> None:
+    """Until SIGTERM: then new connections are refused and those under way are answered."""
+    if token is None and not is_loopback(host):
+        raise CacheError(f"a token is needed to serve on {host}, which others can reach")
+    # uvicorn drains at SIGTERM and then raises it again, for whoever handled it before.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    metrics = CacheMetrics()
+    owner = IndexOwner(
+        CacheIndex.open(folder, verify=verify),
+        max_batch=max_batch,
+        max_waiting=max_waiting,
+        threads=threads,
+        observe=metrics.batch,
+    )
+    uvicorn.run(
+        create_app(owner, metrics, token=token),
+        host=host,
+        port=port,
+        access_log=False,
+        server_header=False,
+        limit_concurrency=2 * max_waiting,
+        timeout_graceful_shutdown=drain_seconds,
+    )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,70 @@
+"""ShardedCache: one cache spread over several retrieval services, searched as if it were one.
+
+Each shard returns its own best neighbors with their vectors; the best of all of them are exactly
+those of the whole, and the enhancement is computed here. A missing shard would silently make other
+neighbors the best, so it fails the request.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from cache_index.client import CacheClient
+from cache_index.enhance import Array, CacheParams, enhance
+from cache_index.enhancer import EnhancedRow
+from cache_index.errors import CacheError
+
+
+class ShardedCache:
+    def __init__(self, shards: Sequence[CacheClient]) -> None:
+        """The order counts: a neighbor's id is its row after those of the shards before."""
+        first = shards[0].manifest
+        for shard in shards:
+            if (shard.dimension, shard.manifest.encoder) != (first.dimension, first.encoder):
+                raise CacheError("the shards' features come from different encoders")
+        self._shards = shards
+
+    @property
+    def dimension(self) -> int:
+        return self._shards[0].dimension
+
+    @property
+    def defaults(self) -> CacheParams:
+        return self._shards[0].defaults
+
+    async def enhance(
+        self, query: Array, params: CacheParams, *, explain: bool = False
+    ) -> EnhancedRow:
+        """One query (D,), as `Enhancer` says."""
+        rows = await asyncio.gather(
+            *(s.enhance(query, params, explain=explain, prototypes=True) for s in self._shards)
+        )
+        before = accumulate((shard.manifest.count for shard in self._shards), initial=0)
+        found = merge(rows, list(before)[:-1], params.top_k)
+        assert found.prototypes is not None
+        hit = np.ones((1, len(found.ids)), dtype=bool)
+        vectors = enhance(
+            query[None], found.similarity[None], hit, found.prototypes[None], [params]
+        )
+        return EnhancedRow(vectors[0], found.ids, found.similarity, found.captions)
+
+    async def aclose(self) -> None:
+        for shard in self._shards:
+            await shard.aclose()
+
+
+def merge(rows: Sequence[EnhancedRow], offsets: Sequence[int], top_k: int) -> EnhancedRow:
+    """The best top_k of all shards' neighbors; the vector is left to be computed from them."""
+    ids = np.concatenate([row.ids + offset for row, offset in zip(rows, offsets, strict=True)])
+    similarity = np.concatenate([row.similarity for row in rows])
+    best = np.lexsort((ids, -similarity))[:top_k]
+    captions = [caption for row in rows for caption in row.captions]
+    return EnhancedRow(
+        rows[0].vector,
+        ids[best],
+        similarity[best],
+        tuple(captions[i] for i in best) if captions else (),
+        np.concatenate([row.prototypes for row in rows if row.prototypes is not None])[best],
+    )

@@ -1,0 +1,161 @@
+"""The bodies between the retrieval service and its client: little-endian numbers, no pickle.
+
+A request's body is the query, D float32; its parameters are in the URL's query string. An answer's
+body is, for K neighbors (their number is in a header): the enhanced vector, D float32; K float32
+similarities; K int64 row numbers; with `prototypes=1` the neighbors' vectors, K * D float32; with
+`explain=1` their captions as JSON.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_index.captions import MAX_LINE_BYTES, Caption
+from cache_index.enhance import Array, CacheParams
+from cache_index.enhancer import EnhancedRow
+from cache_index.errors import CacheUnavailable, QueryError
+
+NEIGHBORS = "x-bindserve-neighbors"  # K
+CACHE = "x-bindserve-cache"  # which cache answered; another after a swap
+FLOAT, INT = np.dtype("<f4"), np.dtype("<i8")
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request wants to know besides the enhanced vector."""
+
+    params: CacheParams
+    explain: bool = False
+    prototypes: bool = False
+
+    def pack(self) -> dict[str, str]:
+        return {
+            "top_k": str(self.params.top_k),
+            "temperature": repr(self.params.inverse_temperature),
+            "weight": repr(self.params.weight),
+            "form": self.params.form,
+            "explain": str(int(self.explain)),
+            "prototypes": str(int(self.prototypes)),
+        }
+
+    @classmethod
+    def unpack(cls, given: Mapping[str, str], defaults: CacheParams) -> "Asked":
+        """What is not given is the cache's default. QueryError names a key that is wrong."""
+        known = {"top_k", "temperature", "weight", "form", "explain", "prototypes"}
+        if unknown := given.keys() - known:
+            raise QueryError(f"unknown parameter {min(unknown)[:50]!r}")
+        params = CacheParams(
+            top_k=number(given, "top_k", int, defaults.top_k),
+            inverse_temperature=number(given, "temperature", float, defaults.inverse_temperature),
+            weight=number(given, "weight", float, defaults.weight),
+            form=given.get("form", defaults.form),  # type: ignore[arg-type]  # it checks itself
+        )
+        return cls(params, flag(given, "explain"), flag(given, "prototypes"))
+
+    def limit(self, dimension: int) -> int:
+        """Bytes that the answer may have at most, so that its reader takes in no more."""
+        top_k = self.params.top_k
+        vectors = 1 + top_k * self.prototypes
+        captions = 2 * MAX_LINE_BYTES * top_k * self.explain
+        return FLOAT.itemsize * dimension * vectors + (4 + 8) * top_k + captions
+
+
+def number(
+    given: Mapping[str, str], key: str, kind: Callable[[str], Number], default: Number
+) -> Number:
+    try:
+        return kind(given[key]) if key in given else default
+    except ValueError:
+        raise QueryError(f"{key} must be a number, got {given[key][:50]!r}") from None
+
+
+def flag(given: Mapping[str, str], key: str) -> bool:
+    value = given.get(key, "0")
+    if value not in ("0", "1"):
+        raise QueryError(f"{key} must be 0 or 1, got {value[:50]!r}")
+    return value == "1"
+
+
+def pack_query(query: Array) -> bytes:
+    return query.astype(FLOAT).tobytes()
+
+
+def unpack_query(body: bytes, dimension: int) -> Array:
+    if len(body) != dimension * FLOAT.itemsize:
+        raise QueryError(
+            f"the body must be {dimension} little-endian float32 "
+            f"({dimension * FLOAT.itemsize} bytes), got {len(body)} bytes"
+        )
+    return np.frombuffer(body, dtype=FLOAT).astype(np.float32)
+
+
+def pack_row(row: EnhancedRow, asked: Asked) -> bytes:
+    parts = [
+        row.vector.astype(FLOAT).tobytes(),
+        row.similarity.astype(FLOAT).tobytes(),
+        row.ids.astype(INT).tobytes(),
+    ]
+    if row.prototypes is not None:
+        parts.append(row.prototypes.astype(FLOAT).tobytes())
+    if asked.explain:
+        captions = [asdict(caption) for caption in row.captions]
+        parts.append(json.dumps(captions, ensure_ascii=False).encode())
+    return b"".join(parts)
+
+
+def unpack_row(body: bytes, neighbors: int, dimension: int, asked: Asked) -> EnhancedRow:
+    """CacheUnavailable if the body is not what was asked for."""
+    if neighbors > asked.params.top_k:
+        raise CacheUnavailable("the retrieval service answers more neighbors than were asked for")
+    reader = Reader(body)
+    vector = reader.floats(dimension)
+    similarity = reader.floats(neighbors)
+    ids = reader.integers(neighbors)
+    prototypes = None
+    if asked.prototypes:
+        prototypes = reader.floats(neighbors * dimension).reshape(neighbors, dimension)
+    captions = unpack_captions(reader.rest(), neighbors) if asked.explain else ()
+    if reader.rest():
+        raise CacheUnavailable("the retrieval service's answer is too long")
+    return EnhancedRow(vector, ids, similarity, captions, prototypes)
+
+
+class Reader:
+    """Takes arrays off the front of a body."""
+
+    def __init__(self, body: bytes) -> None:
+        self._rest = memoryview(body)
+
+    def floats(self, count: int) -> Array:
+        values = np.frombuffer(self._take(count * FLOAT.itemsize), FLOAT).astype(np.float32)
+        if not np.isfinite(values).all():
+            raise CacheUnavailable("the retrieval service's answer holds NaN or infinity")
+        return values
+
+    def integers(self, count: int) -> NDArray[np.int64]:
+        return np.frombuffer(self._take(count * INT.itemsize), INT).astype(np.int64)
+
+    def rest(self) -> bytes:
+        return bytes(self._take(len(self._rest)))
+
+    def _take(self, size: int) -> memoryview:
+        if len(self._rest) < size:
+            raise CacheUnavailable("the retrieval service's answer is too short")
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+
+def unpack_captions(text: bytes, neighbors: int) -> tuple[Caption, ...]:
+    try:
+        captions = tuple(Caption(entry["caption"], entry["id"]) for entry in json.loads(text))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise CacheUnavailable("the retrieval service's captions are unreadable") from None
+    if len(captions) != neighbors:
+        raise CacheUnavailable("the retrieval service's captions do not fit its neighbors")
+    return captions

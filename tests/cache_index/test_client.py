@@ -1,0 +1,356 @@
+"""The client against real services on loopback: equality, shards, kill -9, and hostile servers."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_index import client as module
+from cache_index.build import build_from_features
+from cache_index.client import CacheClient
+from cache_index.enhance import Array, CacheParams
+from cache_index.errors import CacheBusy, CacheError, CacheUnavailable, QueryError
+from cache_index.index import CacheIndex
+from cache_index.sharded import ShardedCache
+from cache_index.wire import CACHE, NEIGHBORS
+
+PARAMS = CacheParams(top_k=9, inverse_temperature=7, weight=0.6)
+RUN = "import sys; from pathlib import Path; from cache_index.service import serve; " + (
+    "serve(Path(sys.argv[1]), port=int(sys.argv[2]), token=sys.argv[3])"
+)
+
+
+class Process:
+    """A service in a process of its own, that can be killed."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.child = subprocess.Popen(
+            [sys.executable, "-c", RUN, folder, str(self.port), "secret"],
+            cwd=Path(__file__).parents[2],
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while not listening(self.port):
+            assert self.child.poll() is None, "the service ended"
+            assert time.monotonic() < deadline, "the service did not come up"
+            time.sleep(0.05)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> int:
+        self.child.send_signal(number)
+        return self.child.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def build(features: Array, folder: Path, **options: object) -> Path:
+    folder.mkdir()
+    np.save(folder / "f.npy", features)
+    lines = "".join(f'"{row[0]:.6f}"\n' for row in features)
+    (folder / "f.jsonl").write_text(lines)
+    build_from_features(folder / "f.npy", folder / "c", progress=False, **options)  # type: ignore[arg-type]
+    return folder / "c"
+
+
+@pytest.fixture(scope="module")
+def whole(features: Array, tmp_path_factory: pytest.TempPathFactory) -> CacheIndex:
+    return CacheIndex.open(build(features, tmp_path_factory.mktemp("whole") / "w"))
+
+
+@pytest.fixture(scope="module")
+def shards(features: Array, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
+    """130 + 270 of the whole's rows, each part a service."""
+    folder = tmp_path_factory.mktemp("shards")
+    parts = {"a": features[:130], "b": features[130:]}
+    running = [Process(build(rows, folder / name)) for name, rows in parts.items()]
+    yield running
+    for process in running:
+        process.end()
+
+
+@asynccontextmanager
+async def connected(url: str, **options: object) -> AsyncIterator[CacheClient]:
+    client = await CacheClient.connect(url, token="secret", **options)  # type: ignore[arg-type]
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+async def test_a_service_answers_as_in_process(shards: list[Process], queries: Array) -> None:
+    index = CacheIndex.open(shards[1].folder)
+    async with connected(shards[1].url) as client:
+        rows = await asyncio.gather(
+            *(client.enhance(query, PARAMS, explain=True) for query in queries)
+        )
+    direct = index.enhance(queries, [PARAMS] * len(queries))
+    for i, row in enumerate(rows):
+        np.testing.assert_allclose(row.vector, direct.vectors[i], atol=1e-6)
+        assert np.array_equal(row.ids, direct.neighbors.ids[i])
+        assert row.captions == tuple(index.captions[j] for j in row.ids.tolist())
+
+
+@pytest.mark.parametrize("form", ["released", "paper"])
+async def test_two_shards_answer_as_the_whole(
+    shards: list[Process], whole: CacheIndex, queries: Array, form: str
+) -> None:
+    params = CacheParams(top_k=25, weight=0.7, form=form)  # type: ignore[arg-type]
+    clients = [await CacheClient.connect(shard.url, token="secret") for shard in shards]
+    cache = ShardedCache(clients)
+    assert cache.dimension == 24
+    for query in queries:
+        row = await cache.enhance(query, params, explain=True)
+        direct = whole.enhance(query[None], [params])
+        assert np.array_equal(row.ids, direct.neighbors.ids[0])
+        assert len({int(i) < 130 for i in row.ids}) == 2  # both shards have a part in it
+        np.testing.assert_allclose(row.vector, direct.vectors[0], atol=1e-6)
+        assert row.captions == tuple(whole.captions[i] for i in row.ids.tolist())
+    await cache.aclose()
+
+
+async def test_a_missing_shard_fails_the_request(
+    shards: list[Process], features: Array, queries: Array, tmp_path: Path
+) -> None:
+    mortal = Process(build(features[:50], tmp_path / "m"))
+    clients = [
+        await CacheClient.connect(process.url, token="secret") for process in (shards[0], mortal)
+    ]
+    cache = ShardedCache(clients)
+    assert len((await cache.enhance(queries[0], PARAMS)).ids) == 9
+    mortal.end()
+    with pytest.raises(CacheUnavailable):
+        await cache.enhance(queries[0], PARAMS)
+    await cache.aclose()
+
+
+async def test_shards_of_different_encoders(
+    shards: list[Process], features: Array, tmp_path: Path
+) -> None:
+    other = Process(build(features[:50], tmp_path / "o", encoder={"sha256": "x"}))
+    clients = [await CacheClient.connect(p.url, token="secret") for p in (shards[0], other)]
+    with pytest.raises(CacheError, match="different encoders"):
+        ShardedCache(clients)
+    for client in clients:
+        await client.aclose()
+    other.end()
+
+
+async def test_wrong_token_encoder_and_query(shards: list[Process], queries: Array) -> None:
+    url = shards[0].url
+    with pytest.raises(CacheError, match="check the token"):
+        await CacheClient.connect(url, token="guess")
+    with pytest.raises(CacheError, match="does not say which encoder"):
+        await CacheClient.connect(url, token="secret", expect_encoder={"sha256": "x"})
+    async with connected(url) as client:
+        with pytest.raises(QueryError, match=r"shape"):
+            await client.enhance(queries[0][:5], PARAMS)
+        assert (await client.enhance(queries[0], PARAMS)).vector.shape == (24,)
+
+
+async def test_killed_under_load_it_recovers_by_itself(
+    features: Array, queries: Array, tmp_path: Path
+) -> None:
+    """kill -9 with requests under way: each is answered or CacheUnavailable, none hangs."""
+    process = Process(build(features, tmp_path / "k"))
+    outcomes: list[str] = []
+    stop = asyncio.Event()
+
+    async def load(client: CacheClient) -> None:
+        while not stop.is_set():
+            start = time.monotonic()
+            try:
+                await client.enhance(queries[0], PARAMS)
+                outcomes.append("answered")
+            except CacheUnavailable:
+                outcomes.append("unavailable")
+            assert time.monotonic() - start < 3
+            await asyncio.sleep(0)
+
+    async with connected(process.url, timeout=1.5) as client:
+        tasks = [asyncio.create_task(load(client)) for _ in range(8)]
+        await asyncio.sleep(0.3)
+        process.end()
+        await asyncio.sleep(0.5)
+        seen = len(outcomes)
+        again = await asyncio.to_thread(Process, process.folder, process.port)
+        await asyncio.sleep(0.5)
+        stop.set()
+        await asyncio.gather(*tasks)
+    assert again.end(signal.SIGTERM) == 0
+    assert set(outcomes[:seen]) == {"answered", "unavailable"}
+    assert set(outcomes[-8:]) == {"answered"}
+
+
+async def test_sigterm_answers_what_is_under_way(
+    features: Array, queries: Array, tmp_path: Path
+) -> None:
+    process = Process(build(features, tmp_path / "d"))
+    async with connected(process.url) as client:
+        await client.enhance(queries[0], PARAMS)
+        under_way = [
+            asyncio.create_task(client.enhance(queries[i % 6], PARAMS)) for i in range(200)
+        ]
+        await asyncio.sleep(0.05)
+        process.child.send_signal(signal.SIGTERM)
+        results = await asyncio.gather(*under_way, return_exceptions=True)
+        assert await asyncio.to_thread(process.child.wait, 30) == 0
+    failed = [r for r in results if isinstance(r, BaseException)]
+    assert all(isinstance(r, CacheUnavailable) for r in failed)  # came after the door was shut
+    assert len(failed) < len(results)
+
+
+Reply = Callable[[bytes], bytes]
+
+
+@asynccontextmanager
+async def hostile(reply: Callable[[], Awaitable[bytes]], good: CacheIndex) -> AsyncIterator[str]:
+    """A server that tells the truth about itself and answers queries with `reply`."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            if b"/v1/info" in head:
+                text = good.manifest.model_dump_json().encode()
+                head = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+                body = head % len(text) + text
+            else:
+                body = await reply()
+            writer.write(body)
+            await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+def http(
+    index: CacheIndex, body: bytes, *, length: int | None = None, neighbors: str = "2"
+) -> bytes:
+    head = (
+        f"HTTP/1.1 200 OK\r\n{CACHE}: {index.manifest.name}\r\n{NEIGHBORS}: {neighbors}\r\n"
+        f"connection: close\r\ncontent-length: {len(body) if length is None else length}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+GOOD = bytes(4 * 24 + 12 * 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "options", "told"),
+    [
+        (GOOD[:-1], {}, "too short"),
+        (GOOD + b"x", {"neighbors": "1"}, "too long"),
+        (bytes(10_000_000), {}, "more than was asked"),
+        (b"\xff" * len(GOOD), {}, "NaN"),
+        (bytes(4 * 24 + 12 * 10), {"neighbors": "10"}, "more"),
+        (GOOD, {"neighbors": "-1"}, "no retrieval service"),
+        (GOOD, {"neighbors": "2" * 5000}, "no retrieval service"),
+        (GOOD[:10], {"length": len(GOOD)}, "cannot be reached"),
+    ],
+)
+async def test_answers_that_are_wrong(
+    whole: CacheIndex, queries: Array, body: bytes, options: dict[str, object], told: str
+) -> None:
+    async def reply() -> bytes:
+        return http(whole, body, **options)  # type: ignore[arg-type]
+
+    async with hostile(reply, whole) as url, connected(url) as client:
+        with pytest.raises(CacheUnavailable, match=told):
+            await client.enhance(queries[0], PARAMS)
+
+
+async def test_a_redirect_is_not_followed(whole: CacheIndex, queries: Array) -> None:
+    async def reply() -> bytes:
+        return b"HTTP/1.1 302 Found\r\nlocation: http://10.0.0.1/\r\ncontent-length: 0\r\n\r\n"
+
+    async with hostile(reply, whole) as url, connected(url) as client:
+        with pytest.raises(CacheUnavailable, match="302"):
+            await client.enhance(queries[0], PARAMS)
+
+
+async def test_no_answer_costs_one_deadline_then_nothing_for_a_while(
+    whole: CacheIndex, queries: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "COOL_DOWN", 0.3)
+    silent = True
+
+    async def reply() -> bytes:
+        await asyncio.sleep(30 if silent else 0)
+        return http(whole, GOOD)
+
+    async with hostile(reply, whole) as url, connected(url, timeout=0.4) as client:
+        start = time.monotonic()
+        with pytest.raises(CacheUnavailable, match="no answer within"):
+            await client.enhance(queries[0], PARAMS)
+        assert 0.3 < time.monotonic() - start < 2
+        start = time.monotonic()
+        with pytest.raises(CacheUnavailable, match="a moment ago"):
+            await client.enhance(queries[0], PARAMS)
+        assert time.monotonic() - start < 0.2
+        silent = False
+        await asyncio.sleep(0.4)
+        assert len((await client.enhance(queries[0], PARAMS)).ids) == 2
+
+
+async def test_busy_is_tried_again_and_then_said(whole: CacheIndex, queries: Array) -> None:
+    busy = b"HTTP/1.1 503 Busy\r\nconnection: close\r\ncontent-length: 4\r\n\r\nfull"
+    replies = [busy, busy, http(whole, GOOD), busy, busy, busy]
+
+    async def reply() -> bytes:
+        return replies.pop(0)
+
+    async with hostile(reply, whole) as url, connected(url) as client:
+        assert len((await client.enhance(queries[0], PARAMS)).ids) == 2
+        with pytest.raises(CacheBusy, match="full"):
+            await client.enhance(queries[0], PARAMS)
+    assert not replies
+
+
+async def test_a_swap_to_another_encoder_is_noticed(
+    features: Array, queries: Array, tmp_path: Path
+) -> None:
+    """The service was restarted with a cache that our model cannot use."""
+    other = CacheIndex.open(build(features[:9], tmp_path / "o", encoder={"sha256": "new"}))
+    mine = CacheIndex.open(build(features[:9], tmp_path / "m", encoder={"sha256": "mine"}))
+
+    async def reply() -> bytes:
+        return http(other, GOOD)
+
+    async with hostile(reply, mine) as url, connected(url) as client:
+
+        async def info(*_: object) -> object:
+            return other.manifest
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "fetch_manifest", info)
+            with pytest.raises(CacheError, match="another encoder"):
+                await client.enhance(queries[0], PARAMS)
+
+
+async def test_nobody_there() -> None:
+    with pytest.raises(CacheUnavailable, match="no retrieval service answers"):
+        await CacheClient.connect(f"http://127.0.0.1:{free_port()}")
