@@ -1,11 +1,10 @@
-"""The choke point: what reaches the engine is the request's own embedding, whatever a client wrote."""
+"""The choke point: the request's own embedding reaches the engine, whatever a client wrote."""
 
 import asyncio
 from typing import Any
 
 import numpy as np
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 from server.context import ContextMiddleware, NoConditioning, condition, current
@@ -19,7 +18,7 @@ async def inside(function: Any) -> Any:
     """Run `function` as a route of an application would."""
     result = []
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(*_: object) -> None:
         result.append(await function())
 
     await ContextMiddleware(app, TEXT_ONLY)({"type": "http"}, None, None)  # type: ignore[arg-type]
@@ -130,7 +129,7 @@ async def test_an_embedding_of_another_model_is_refused() -> None:
 
 
 async def test_other_scopes_have_no_conditioning() -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(*_: object) -> None:
         with pytest.raises(NoConditioning):
             current()
 

@@ -1,0 +1,126 @@
+"""The application with fakes behind it: no engine, no processes, real routes and middleware."""
+
+from argparse import Namespace
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from fastapi import FastAPI
+from vllm.entrypoints.openai.models.serving import ModelCard, ModelList
+
+from model_ext.conditioning import pack
+from model_ext.imagebind.preprocess.limits import Limits
+from server.app import create_app
+from server.attachments import AttachmentLimits
+from server.context import current
+from server.settings import Settings
+from tests.server.test_conditioner import Fake, conditioner
+
+TEXT_ONLY = np.array([1, 0], np.float32)
+FLAGS = {
+    "disable_fastapi_docs": False,
+    "root_path": None,
+    "middleware": [],
+    "enable_request_id_headers": False,
+    "allowed_origins": [],
+    "allow_credentials": False,
+    "allowed_methods": ["*"],
+    "allowed_headers": ["*"],
+    "sse_keep_alive_interval": 0,
+    "log_error_stack": False,
+}
+
+
+@dataclass
+class Engine:
+    errored: bool = False
+    draining: bool = False
+    full: Exception | None = None
+
+    def check_admission(self, n: int = 1) -> None:
+        assert n >= 1
+        if self.full:
+            raise self.full
+
+
+@dataclass
+class Stages:
+    stages: Fake = field(default_factory=Fake)
+    lost: str | None = None
+
+    def __post_init__(self) -> None:
+        self.conditioner = conditioner(self.stages, ("vision", "audio", "text"))
+        self.attachment_limits = AttachmentLimits(4, Limits(), 2)
+        self.text_only = pack(TEXT_ONLY)
+        self.description = {"encoders": ["vision"]}
+
+    def missing(self) -> str | None:
+        return self.lost
+
+
+@dataclass
+class Handler:
+    """vLLM's handler: notes what it was asked, and on which embedding it would generate."""
+
+    answer: Any = None
+    seen: list[Any] = field(default_factory=list)
+    embeddings: list[bytes] = field(default_factory=list)
+    salts: list[str] = field(default_factory=list)
+
+    async def create(self, request: Any, raw_request: Any) -> Any:
+        assert raw_request is not None
+        self.seen.append(request)
+        self.embeddings.append(current().embedding)
+        self.salts.append(current().key_salt)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    create_chat_completion = create_completion = create
+
+
+class Models:
+    async def show_available_models(self) -> ModelList:
+        return ModelList(data=[ModelCard(id="tiny", root="/secret/folder", max_model_len=512)])
+
+
+@dataclass
+class Served:
+    app: FastAPI
+    engine: Engine
+    stages: Stages
+    handler: Handler
+    client: httpx.AsyncClient
+
+
+def serve(*keys: str, flags: dict[str, Any] | None = None, **settings: Any) -> Served:
+    stages, engine, handler = Stages(), Engine(), Handler()
+    app = create_app(
+        Settings(model=Path("tiny"), **settings),
+        Namespace(**{**FLAGS, **(flags or {})}),
+        stages,  # type: ignore[arg-type]
+        keys,
+    )
+    app.state.engine_client = engine
+    app.state.openai_serving_chat = app.state.openai_serving_completion = handler
+    app.state.openai_serving_models = Models()
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    client = httpx.AsyncClient(transport=transport, base_url="http://test")
+    return Served(app, engine, stages, handler, client)
+
+
+class Stamp:
+    """An operator's own middleware."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def stamped(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-stamp", b"operator")]
+            await send(message)
+
+        await self.app(scope, receive, stamped)

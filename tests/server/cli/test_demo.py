@@ -1,0 +1,79 @@
+"""The first question of the demonstration, against a server of ten lines."""
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from server.cli import demo
+from tests.server.media import MEDIA, encoded
+
+ANSWER = ["A dog", " that", " barks."]
+
+
+class Handler(BaseHTTPRequestHandler):
+    asked: list[Any] = []  # noqa: RUF012
+    unready = 2  # the first polls
+
+    def do_GET(self) -> None:
+        Handler.unready -= 1
+        self.send_response(503 if Handler.unready >= 0 else 200)
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        Handler.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        self.send_response(200)
+        self.end_headers()
+        chunks = [{"choices": [{"delta": {"content": text}}]} for text in ANSWER]
+        chunks = [{"choices": [{"delta": {"role": "assistant"}}]}, *chunks, {"choices": []}]
+        for chunk in chunks:
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+        self.wfile.write(b": keep-alive\n\ndata: [DONE]\n\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_it_waits_asks_and_prints(
+    url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "FOLDER", MEDIA.parent)
+    monkeypatch.setattr(demo, "POLL_S", 0.01)
+    demo.ask_first(url)
+    printed = capsys.readouterr().out
+    assert "A dog that barks." in printed
+    assert "img_a.jpg and audio_a.wav" in printed
+    (asked,) = Handler.asked
+    image, audio, _ = asked["messages"][0]["content"]
+    assert image["image_url"]["url"].endswith(encoded("img_a.jpg"))
+    assert audio["input_audio"]["data"] == encoded("audio_a.wav")
+
+
+def test_a_question_that_fails_leaves_the_server_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "FOLDER", MEDIA.parent)
+    monkeypatch.setattr(demo, "wait_until_ready", lambda _: True)
+    demo.ask_first("http://127.0.0.1:9")
+    assert "the question failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("listening", "reached"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("127.0.0.1", "127.0.0.1"), ("host", "host")],
+)
+def test_where_the_server_is_reached(listening: str, reached: str) -> None:
+    assert demo.reachable(listening) == reached

@@ -1,0 +1,92 @@
+"""The command line as its users see it: in processes of its own."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def bindserve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "server.cli.main", *arguments],
+        env={"COLUMNS": "100", "PATH": "/usr/bin:/bin", **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_help_names_every_command_and_is_fast() -> None:
+    started = time.monotonic()
+    result = bindserve("--help")
+    assert result.returncode == 0
+    for command in ("serve", "demo", "convert", "cache"):
+        assert command in result.stdout
+    assert time.monotonic() - started < 5  # importing vLLM takes longer
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom server.cli.main import main\nsys.argv = ['bindserve', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "sys.exit(str({'vllm', 'torch', 'numpy', 'faiss'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stderr.strip() == "set()"
+
+
+@pytest.mark.parametrize("command", ["serve", "demo", "convert", "cache"])
+def test_every_command_has_help(command: str) -> None:
+    result = bindserve(command, "--help")
+    assert result.returncode == 0, result.stderr
+    assert "Usage" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bogus",), "bogus"),
+        (("serve",), "model"),
+        (("serve", "nowhere"), "nowhere: not a model folder"),
+        (("serve", "nowhere", "--port", "many"), "--port"),
+        (("serve", "nowhere", "--port", "70000"), "port"),
+        (("serve", "nowhere", "--allow-field", "messages"), "allow_fields"),
+        (("serve", "nowhere", "--config", "none.yaml"), "none.yaml"),
+        (("cache", "build"), "features"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_says_why(arguments: tuple[str, ...], message: str) -> None:
+    result = bindserve(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_wrong_environment_ends_with_2() -> None:
+    result = bindserve("serve", "nowhere", BINDSERVE_PORT="many")
+    assert (result.returncode, result.stderr.startswith("error: port:")) == (2, True)
+
+
+def test_failure_ends_with_1(tmp_path: Path) -> None:
+    result = bindserve("cache", "info", str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.startswith("error: ")
+    assert "Traceback" not in result.stderr
+
+
+def test_build_a_cache_and_look_at_it(tmp_path: Path) -> None:
+    import json
+
+    import numpy as np
+
+    rows = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    np.save(tmp_path / "features.npy", rows)
+    out = tmp_path / "cache"
+    result = bindserve("cache", "build", str(tmp_path / "features.npy"), "--out", str(out))
+    assert (result.returncode, "50 vectors of 8 numbers" in result.stdout) == (0, True)
+    result = bindserve("cache", "info", str(out))
+    assert json.loads(result.stdout)["count"] == 50
+    (out / "vectors.npy").write_bytes(b"damaged")
+    assert bindserve("cache", "info", str(out)).returncode == 1
