@@ -32,6 +32,7 @@ from vllm.sequence import IntermediateTensors
 from model_ext.bind import BindNetwork
 from model_ext.config import BindServeConfig, InjectionConfig
 from model_ext.engine.adapter import check_adapter
+from model_ext.engine.lora import RuntimeLoRA
 from model_ext.engine.slots import SlotTable
 from model_ext.inject import base_value, residual_deltas, value_delta
 
@@ -181,18 +182,24 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return [layer for layer in layers if layer.row is not None]
 
     @torch.inference_mode()
-    def deltas(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Embeddings (n, D) to the rows that their requests add (q, n, C). Not this rank's: 0."""
+    def deltas(self, embeddings: torch.Tensor, adapters: list[int]) -> torch.Tensor:
+        """Embeddings (n, D) to the rows that their requests add (q, n, C). Not this rank's: 0.
+
+        `adapters`: vLLM's id of each request's run-time LoRA, 0 for none.
+        """
         dtype = self.slots.deltas.dtype
         bound = self.bind(embeddings.to(dtype))
         if self.bindserve.injection.form == "residual":
             return residual_deltas(bound, self.injection.gate).transpose(0, 1)
         rows = bound.new_zeros(self.slots.deltas.shape[0], *bound.shape)
+        lora = RuntimeLoRA.of(self, adapters)
         for layer in self.injected_layers():
-            rows[layer.row] = self._value_delta(layer, bound)
+            rows[layer.row] = self._value_delta(layer, bound, lora)
         return rows
 
-    def _value_delta(self, layer: InjectedDecoderLayer, bound: torch.Tensor) -> torch.Tensor:
+    def _value_delta(
+        self, layer: InjectedDecoderLayer, bound: torch.Tensor, lora: RuntimeLoRA | None
+    ) -> torch.Tensor:
         attention, row = layer.self_attn, layer.row
         rank = get_tensor_model_parallel_rank()
         heads = slice(rank * attention.num_heads, (rank + 1) * attention.num_heads)
@@ -208,7 +215,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
             bound + self.injection.query[row],
             self.injection.gate[row, heads],
             project_value,
-            partial(_project_output, attention),
+            partial(_project_output, attention, lora),
             num_heads=attention.num_heads,
             head_dim=attention.head_dim,
         )
@@ -220,9 +227,13 @@ def _merged_value(attention: LlamaAttention, source: torch.Tensor) -> torch.Tens
     return qkv[:, attention.q_size + attention.kv_size :]
 
 
-def _project_output(attention: LlamaAttention, heads: torch.Tensor) -> torch.Tensor:
-    """This rank's heads (n, H*d) through the output matrix, summed over ranks, without bias."""
+def _project_output(
+    attention: LlamaAttention, lora: RuntimeLoRA | None, heads: torch.Tensor
+) -> torch.Tensor:
+    """This rank's heads (n, H*d) through the output map, summed over ranks, without bias."""
     output = _without_bias(attention.o_proj, heads)
+    if lora is not None:
+        lora.add(output, attention.o_proj, heads)
     if get_tensor_model_parallel_world_size() > 1:
         output = tensor_model_parallel_all_reduce(output)
     return output

@@ -38,7 +38,7 @@ class ConditionedRunner(GPUModelRunner):
         return correction
 
     def _rebatch(self) -> None:
-        """The batch has other requests, or another order: give out slots, compute new rows."""
+        """The batch has other requests, or another order: give out slots, stage new rows."""
         self._batch_ids = list(self.input_batch.req_ids)
         for req_id in self._slot_of.keys() - set(self._batch_ids):
             self._release(req_id)
@@ -46,10 +46,11 @@ class ConditionedRunner(GPUModelRunner):
         for req_id in self._batch_ids:
             if req_id not in self._slot_of:
                 self._slot_of[req_id] = slot = self._free_slots.pop()
-                params = self.requests[req_id].sampling_params
+                request = self.requests[req_id]
+                params, lora = request.sampling_params, request.lora_request
                 extra = (params and params.extra_args) or {}
-                model.slots.stage(slot, unpack(extra.get(EXTRA_ARG), model.embedding_dim))
-        model.slots.flush(model.deltas)
+                embedding = unpack(extra.get(EXTRA_ARG), model.embedding_dim)
+                model.slots.stage(slot, embedding, lora.lora_int_id if lora else 0)
 
     def _release(self, req_id: str) -> None:
         slot = self._slot_of.pop(req_id, None)
@@ -60,12 +61,15 @@ class ConditionedRunner(GPUModelRunner):
     def _preprocess(
         self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
     ) -> tuple[Any, ...]:
-        # Only now is the order final: attention backends may reorder a batch after _update_states.
+        # Only now is the order final (attention backends may reorder a batch after _update_states),
+        # and are the step's LoRA adapters in place.
+        model = self.get_model()
+        model.slots.flush(model.deltas)
         req_ids = self.input_batch.req_ids
         scheduled = scheduler_output.num_scheduled_tokens
         slots = np.array([self._slot_of[req_id] for req_id in req_ids])
         counts = np.array([scheduled[req_id] for req_id in req_ids])
-        self.get_model().slots.point(slots, counts)
+        model.slots.point(slots, counts)
         return super()._preprocess(scheduler_output, num_input_tokens, *args)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from model_ext.conditioning import Vector
 
-Deltas = Callable[[torch.Tensor], torch.Tensor]  # embeddings (n, D) -> (q, n, C)
+# Embeddings (n, D) and the n requests' run-time LoRA adapters (0: none) -> rows (q, n, C).
+Deltas = Callable[[torch.Tensor, list[int]], torch.Tensor]
 Ints = NDArray[np.integer]
 
 
@@ -31,25 +32,29 @@ class SlotTable:
     ) -> None:
         self.deltas = torch.zeros(layers, rows, hidden, dtype=dtype, device=device)  # (q, R, C)
         self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device)  # (N,)
-        self._staged: dict[int, Vector | None] = {}
+        self._staged: dict[int, tuple[Vector | None, int]] = {}
         self._batch: tuple[bytes, bytes] = (b"", b"")
 
-    def stage(self, slot: int, embedding: Vector | None) -> None:
+    def stage(self, slot: int, embedding: Vector | None, adapter: int = 0) -> None:
         """Have `flush` fill the slot's row. None (an embedding unfit for use) injects nothing."""
-        self._staged[slot] = embedding
+        self._staged[slot] = embedding, adapter
 
     def flush(self, deltas: Deltas) -> None:
-        """Compute the rows of all requests that are new in this step, in one batch."""
+        """Compute the rows of all requests that are new in this step, in one batch.
+
+        To call once the step's LoRA adapters are in their places.
+        """
         if not self._staged:
             return
-        blank = [slot for slot, embedding in self._staged.items() if embedding is None]
-        found = [(slot, e) for slot, e in self._staged.items() if e is not None]
+        blank = [slot for slot, (e, _) in self._staged.items() if e is None]
+        found = [(slot, e, adapter) for slot, (e, adapter) in self._staged.items() if e is not None]
         self._staged.clear()
         if blank:
             self.deltas[:, blank] = 0
         if found:
-            embeddings = torch.from_numpy(np.stack([e for _, e in found])).to(self.deltas.device)
-            self.deltas[:, [slot for slot, _ in found]] = deltas(embeddings).to(self.deltas.dtype)
+            slots, vectors, adapters = zip(*found, strict=True)
+            embeddings = torch.from_numpy(np.stack(vectors)).to(self.deltas.device)
+            self.deltas[:, list(slots)] = deltas(embeddings, list(adapters)).to(self.deltas.dtype)
 
     def point(self, slots: Ints, counts: Ints) -> None:
         """Point the step's tokens at their requests' slots: counts[i] tokens at slots[i], in order.

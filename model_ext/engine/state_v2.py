@@ -36,15 +36,14 @@ class ConditionedModelState(DefaultModelState):
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
         super().add_request(req_index, new_req_data)
-        params = new_req_data.sampling_params
+        params, lora = new_req_data.sampling_params, new_req_data.lora_request
         extra = (params and params.extra_args) or {}
-        self.model.slots.stage(req_index, unpack(extra.get(EXTRA_ARG), self.model.embedding_dim))
-
-    def apply_staged_writes(self) -> None:
-        super().apply_staged_writes()
-        self.model.slots.flush(self.model.deltas)
+        embedding = unpack(extra.get(EXTRA_ARG), self.model.embedding_dim)
+        self.model.slots.stage(req_index, embedding, lora.lora_int_id if lora else 0)
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
+        # Here, and not in apply_staged_writes, because by now the step's adapters are in place.
+        self.model.slots.flush(self.model.deltas)
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)
         # The model reads the persistent buffer itself, also while CUDA graphs are captured.

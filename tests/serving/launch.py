@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,24 +43,34 @@ class Server:
         return body
 
 
-def v2_environment() -> dict[str, str]:
-    """What makes vLLM choose its V2 runner on a machine without a GPU: see tests/triton_cpu."""
-    return {
-        "PYTHONPATH": str(TESTS / "triton_cpu"),
-        "TRITON_INTERPRET": "1",
-        "VLLM_USE_V2_MODEL_RUNNER": "1",
-    }
+def environment(runner: Runner, checking: bool) -> dict[str, str]:
+    """V2: what makes vLLM choose that runner on a machine without a GPU, see tests/triton_cpu.
+
+    Checking: see tests/checking.
+    """
+    paths = [TESTS / "triton_cpu"] * (runner == "v2") + [TESTS / "checking"] * checking
+    variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    if runner == "v2":
+        variables |= {"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
+    return variables
 
 
 @contextmanager
-def serve(model: Path, log: Path, *options: str, runner: Runner = "v1") -> Iterator[Server]:
+def serve(
+    model: Path,
+    log: Path,
+    *options: str,
+    runner: Runner = "v1",
+    flags: Sequence[str] = (),
+    checking: bool = False,
+) -> Iterator[Server]:
+    """`options` are bindserve's, `flags` vLLM's."""
     port = free_port()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    environment |= v2_environment() if runner == "v2" else {}
     command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
-    command += ["--served-model-name=any", *options, "--", *FLAGS]
+    command += ["--served-model-name=any", *options, "--", *FLAGS, *flags]
+    variables = {**os.environ, **environment(runner, checking)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
         wait_until_ready(server)

@@ -15,10 +15,11 @@ class Model:
     """Turns an embedding (n, 3) into two layers' rows, and counts the batches."""
 
     def __init__(self) -> None:
-        self.batches: list[int] = []
+        self.batches: list[list[int]] = []
 
-    def deltas(self, embeddings: torch.Tensor) -> torch.Tensor:
-        self.batches.append(len(embeddings))
+    def deltas(self, embeddings: torch.Tensor, adapters: list[int]) -> torch.Tensor:
+        assert len(embeddings) == len(adapters)
+        self.batches.append(adapters)
         return torch.stack([embeddings, 10 * embeddings])
 
 
@@ -28,10 +29,10 @@ def embedding(value: float) -> np.ndarray:
 
 def test_new_requests_are_computed_in_one_batch(table: SlotTable) -> None:
     model = Model()
-    table.stage(3, embedding(1))
+    table.stage(3, embedding(1), adapter=7)
     table.stage(0, embedding(2))
     table.flush(model.deltas)
-    assert model.batches == [2]
+    assert model.batches == [[7, 0]]
     assert table.deltas[:, :, 0].tolist() == [[2, 0, 0, 1], [20, 0, 0, 10]]
 
 

@@ -1,0 +1,171 @@
+"""Thousands of requests with random attachments, prompts, lengths and aborts, on a KV cache that is
+too small: does every answer equal what the request gets alone?
+
+    python -m tests.serving.isolation --requests 10000 [--runner v2]
+
+The worker checks its slots in every step (tests/checking). Near-ties, where the solo run's two best
+tokens are less than 1e-3 apart, may fall otherwise in another batch: they are counted, not failed.
+"""
+
+import argparse
+import asyncio
+import random
+import re
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from tests.serving.launch import Runner, Server, serve
+
+TOKENS, CLIENTS, ATTACHMENTS = 24, 48, 16
+NEAR_TIE = 1e-3
+PROMPTS = [
+    " ".join(f"Look at number {i} of scene {j} and describe it." for i in range(6 + 2 * j))
+    for j in range(6)
+]
+# 1 MiB holds about 200 tokens of the fixtures' model: a fraction of what 48 clients need.
+SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", "--max-num-batched-tokens=512"]
+
+
+@dataclass
+class Report:
+    requests: int = 0
+    aborted: int = 0
+    compared: int = 0
+    near_ties: int = 0
+    wrong: list[str] = field(default_factory=list)
+    cached_tokens: int = 0
+    preemptions: int = 0
+    slots_checked: int = 0
+    seconds: float = 0
+
+    def assert_isolated(self) -> None:
+        assert not self.wrong, self.wrong[:3]
+        assert self.near_ties <= max(1, self.compared // 1000)
+        assert self.compared
+        assert self.aborted
+        assert self.cached_tokens
+        assert self.preemptions
+        assert self.slots_checked
+
+
+@dataclass(frozen=True)
+class Question:
+    attachment: int
+    prompt: int
+
+    def body(self, tokens: int) -> dict[str, Any]:
+        vector = np.random.default_rng(self.attachment).standard_normal(40)
+        part = {"type": "imagebind_embedding", "imagebind_embedding": {"data": vector.tolist()}}
+        return {
+            **{"model": "any", "prompt": PROMPTS[self.prompt], "attachments": [part]},
+            **{"max_tokens": tokens, "temperature": 0, "ignore_eos": True},
+            **{"logprobs": 2, "return_token_ids": True},
+        }
+
+
+@dataclass(frozen=True)
+class Solo:
+    ids: list[int]
+    margins: list[float]  # between the two best tokens of each step
+
+
+async def solo(client: httpx.AsyncClient, question: Question) -> Solo:
+    response = await client.post("/v1/completions", json=question.body(TOKENS))
+    response.raise_for_status()
+    (choice,) = response.json()["choices"]
+    tops = [sorted(top.values(), reverse=True) for top in choice["logprobs"]["top_logprobs"]]
+    return Solo(choice["token_ids"], [top[0] - top[1] for top in tops])
+
+
+async def ask(
+    client: httpx.AsyncClient,
+    question: Question,
+    expected: Solo,
+    report: Report,
+    rng: random.Random,
+) -> None:
+    tokens = rng.randint(1, TOKENS)
+    report.requests += 1
+    if rng.random() < 0.2:
+        report.aborted += 1
+        return await abort(client, question.body(TOKENS), rng.random() * 0.2)
+    response = await client.post("/v1/completions", json=question.body(tokens))
+    response.raise_for_status()
+    body = response.json()
+    report.cached_tokens += body["usage"]["prompt_tokens_details"]["cached_tokens"] or 0
+    compare(question, body["choices"][0]["token_ids"], expected, report)
+
+
+def compare(question: Question, ids: list[int], expected: Solo, report: Report) -> None:
+    report.compared += 1
+    for step, (got, wanted) in enumerate(zip(ids, expected.ids, strict=False)):
+        if got != wanted:
+            if expected.margins[step] > NEAR_TIE:
+                report.wrong.append(f"{question}, step {step}: {got}, alone {wanted}")
+            else:
+                report.near_ties += 1
+            return  # what follows has another context
+
+
+async def abort(client: httpx.AsyncClient, body: dict[str, Any], after: float) -> None:
+    """Leave in the middle of the stream, or before it."""
+    try:
+        async with asyncio.timeout(after):
+            async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as r:
+                async for _ in r.aiter_lines():
+                    pass
+    except TimeoutError:
+        pass
+
+
+async def attack(server: Server, requests: int, seed: int) -> Report:
+    rng, report, start = random.Random(seed), Report(), time.monotonic()
+    questions = [Question(a, p) for a in range(ATTACHMENTS) for p in range(len(PROMPTS))]
+    questions = rng.sample(questions, min(len(questions), max(8, requests // 10)))
+    limits = httpx.Limits(max_connections=CLIENTS)
+    async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
+        alone = {question: await solo(client, question) for question in questions}
+        todo = iter(range(requests))
+
+        async def one_client() -> None:
+            for _ in todo:
+                question = rng.choice(questions)
+                await ask(client, question, alone[question], report, rng)
+
+        await asyncio.gather(*(one_client() for _ in range(CLIENTS)))
+        metrics = (await client.get("/metrics")).text
+    report.preemptions = int(metric(metrics, "vllm:num_preemptions_total"))
+    checked = re.findall(r"slots checked: (\d+)", server.log.read_text())
+    report.slots_checked = max(map(int, checked), default=0)
+    report.seconds = time.monotonic() - start
+    return report
+
+
+def metric(text: str, name: str) -> float:
+    lines = [line for line in text.splitlines() if line.startswith(f"{name}{{")]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def run(model: Path, log: Path, requests: int, runner: Runner, seed: int = 0) -> Report:
+    with serve(
+        model, log, "--cache=none", runner=runner, flags=SMALL_CACHE, checking=True
+    ) as server:
+        return asyncio.run(attack(server, requests, seed))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--runner", choices=["v1", "v2"], default="v1")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = run(options.model, Path(folder) / "log", options.requests, options.runner)
+    print(found)
+    found.assert_isolated()

@@ -1,0 +1,102 @@
+"""What the goldens do not cover, against the slow oracle: grouped-query bases, both forms, LoRA.
+
+A LoRA adapter chosen at run time changes the output map that the injected term goes through, but
+not the value map. Two adapters and none share a batch.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.oracle import Oracle
+from tests.serving.launch import Runner, Server, serve
+from tests.serving.models import lora_adapter, random_model, with_lora
+from tests.serving.test_parity import distributions
+
+pytestmark = pytest.mark.engine
+
+PROMPTS = ["Rain on a tin roof", "What is shown here, and why?", "42"]
+STEPS = 12
+
+
+@pytest.fixture(scope="module", params=["v1", "v2"])
+def runner(request: pytest.FixtureRequest) -> Runner:
+    runner: Runner = request.param
+    return runner
+
+
+@pytest.fixture(scope="module")
+def with_adapters(
+    runner: Runner, tiny_models: dict[str, Path], tmp_path_factory: Any
+) -> Iterator[tuple[Server, dict[str, Oracle]]]:
+    folder = tmp_path_factory.mktemp("forms")
+    model = random_model(tiny_models["finetune"], folder / "model", "value")
+    adapters = {name: lora_adapter(folder / name, seed) for seed, name in enumerate("ab", 1)}
+    oracle = Oracle.from_folder(model)
+    oracles = {"any": oracle} | {n: with_lora(oracle, path) for n, path in adapters.items()}
+    flags = ["--enable-lora", "--max-loras=2", "--max-lora-rank=8", "--lora-modules"]
+    flags += [f"{name}={path}" for name, path in adapters.items()]
+    with serve(model, folder / "log", "--cache=none", runner=runner, flags=flags) as server:
+        yield server, oracles
+
+
+def check(server: Server, oracles: dict[str, Oracle]) -> None:
+    """Every model name with every prompt, each with another embedding, all at once."""
+    rng = np.random.default_rng(0)
+    requests = [
+        (name, prompt, rng.standard_normal(40).astype(np.float32))
+        for name in oracles
+        for prompt in PROMPTS
+    ]
+
+    def ask(request: tuple[str, str, np.ndarray]) -> dict[str, Any]:
+        name, prompt, embedding = request
+        part = {"type": "imagebind_embedding", "imagebind_embedding": {"data": embedding.tolist()}}
+        response = server.post(
+            "/v1/completions",
+            {
+                **{"model": name, "prompt": prompt, "attachments": [part]},
+                **{"prompt_logprobs": 512, "max_tokens": STEPS, "temperature": 0},
+                **{"return_token_ids": True, "ignore_eos": True},
+            },
+        )
+        assert response.status_code == 200, response.text
+        (choice,) = response.json()["choices"]
+        return dict(choice)
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        answers = list(pool.map(ask, requests))
+    for (name, _, embedding), answer in zip(requests, answers, strict=True):
+        ids = answer["prompt_token_ids"] + answer["token_ids"]
+        unit = torch.from_numpy(embedding / np.linalg.norm(embedding) / (1 + 1e-6))
+        logits = oracles[name].logits(ids, unit)
+        expected = logits.log_softmax(-1).numpy()
+        asked = len(answer["prompt_token_ids"])
+        got = distributions(answer["prompt_logprobs"])
+        assert np.abs(got - expected[: asked - 1]).max() <= 1e-3
+        assert answer["token_ids"] == logits[asked - 1 : -1].argmax(-1).tolist()
+
+
+def test_grouped_query_base_with_two_adapters(
+    with_adapters: tuple[Server, dict[str, Oracle]],
+) -> None:
+    check(*with_adapters)
+
+
+def test_the_adapters_do_matter(with_adapters: tuple[Server, dict[str, Oracle]]) -> None:
+    _, oracles = with_adapters
+    unit = torch.ones(40) / 40**0.5
+    outcomes = [oracle.logits([1, 5, 9], unit) for oracle in oracles.values()]
+    assert (outcomes[0] - outcomes[1]).abs().max() > 0.1
+    assert (outcomes[1] - outcomes[2]).abs().max() > 0.1
+
+
+def test_the_papers_form(runner: Runner, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    model = random_model(tiny_models["finetune"], tmp_path / "model", "residual")
+    with serve(model, tmp_path / "log", "--cache=none", runner=runner) as server:
+        check(server, {"any": Oracle.from_folder(model)})
