@@ -1,0 +1,166 @@
+"""Build the pictures, sounds, shapes and words of every split, and the lists of their files.
+
+    python -m model_ext.demo.build_data --icons build/icons/node_modules --out build/demo/data
+
+Each list `<split>.jsonl` has one sample a line: key, modality, and a path or a text. Samples with
+the same key belong together. The same seed gives the same files.
+"""
+
+import argparse
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from model_ext.demo.clips import write_clip
+from model_ext.demo.pictures import SIZE, IconSet, things
+from model_ext.demo.shapes import extrude
+from model_ext.demo.sounds import speak
+from model_ext.demo.splits import ACCENTS, CONCEPTS, SPLITS, STYLES, VOICES, Split
+
+SEED = 0
+PICTURE_SIDE = 320  # pixels, of held-out pictures
+SHARED_BY = 4  # other names enter encoder training if so many training styles draw them
+FOCUS = 60.0  # how much more often a concept is drawn than another name
+WORDINGS = ("{}", "a {}", "a picture of a {}", "the {}", "an icon of a {}")
+
+MEDIA = {"image", "audio", "point", "video"}
+LISTS = Path(__file__).with_name("lists")
+
+Sample = dict[str, Any]
+Job = tuple[Sample, Callable[[], None]]  # what is listed, and what makes its file
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--icons", type=Path, required=True, help="node_modules of package.json")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=sorted(MEDIA))
+    options = parser.parse_args()
+    sets = {
+        split: [IconSet.open(options.icons, style) for style in STYLES[split]] for split in SPLITS
+    }
+    others = [name for name in things(sets["train"], SHARED_BY) if name not in CONCEPTS]
+    for split in SPLITS:
+        names = (*CONCEPTS, *others) if split == "train" else CONCEPTS
+        jobs = [
+            *pictures(options.out, sets[split], names, split),
+            *shapes(options.out, sets[split], names),
+            *sounds(options.out, split),
+            *(clips(options.out, sets[split], split) if split != "train" else ()),
+        ]
+        jobs = [job for job in jobs if job[0]["modality"] in options.only]
+        with ThreadPoolExecutor(2) as pool, (options.out / f"{split}.jsonl").open("w") as listed:
+            made = pool.map(lambda job: make(job, options.out), jobs)
+            for (sample, _), _done in zip(
+                jobs, tqdm(made, split, len(jobs), mininterval=5), strict=True
+            ):
+                write(listed, sample)
+            for sample in words(names):
+                write(listed, sample)
+        if set(options.only) >= MEDIA:
+            LISTS.joinpath(f"{split}.txt").write_text(file_list(sample for sample, _ in jobs))
+
+
+def file_list(samples: Iterable[Sample]) -> str:
+    """One line a folder: its name, then the names of its files. Committed, to be compared."""
+    folders = defaultdict[str, list[str]](list)
+    for sample in samples:
+        folder, name = sample["path"].rsplit("/", 1)
+        folders[folder].append(name)
+    return "".join(f"{folder}: {' '.join(names)}\n" for folder, names in folders.items())
+
+
+def make(job: Job, out: Path) -> None:
+    """A file that is there already stays: an interrupted build goes on."""
+    sample, write_file = job
+    if not (out / sample["path"]).is_file():
+        write_file()
+
+
+def pictures(out: Path, sets: list[IconSet], names: Iterable[str], split: Split) -> Iterator[Job]:
+    for icons in sets:
+        for name in names:
+            if name in icons.bodies:
+                path = f"image/{icons.style}/{name}.png"
+                sample = {"key": name, "modality": "image", "path": path}
+                yield sample, partial(picture, icons, name, split, out / path)
+
+
+def shapes(out: Path, sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
+    for icons in sets:
+        for name in names:
+            if name in icons.bodies:
+                path = f"point/{icons.style}/{name}.npy"
+                sample = {"key": name, "modality": "point", "path": path}
+                yield sample, partial(shape, icons, name, out / path)
+
+
+def sounds(out: Path, split: Split) -> Iterator[Job]:
+    """Each voice says each word: two takes for training, one otherwise; accents take turns."""
+    takes = 2 if split == "train" else 1
+    for number, voice in enumerate(VOICES[split]):
+        for concept in CONCEPTS:
+            for take in range(takes):
+                accent = ACCENTS[(number + 2 * take) % len(ACCENTS)]
+                path = f"audio/{voice}/{concept}-{take}.wav"
+                sample = {"key": concept, "modality": "audio", "path": path}
+                yield sample, partial(speak, concept, voice, accent, out / path, f"{SEED}/{path}")
+
+
+def clips(out: Path, sets: list[IconSet], split: Split) -> Iterator[Job]:
+    for icons in sets:
+        for concept in CONCEPTS:
+            path = f"video/{icons.style}/{concept}.mp4"
+            sample = {"key": concept, "modality": "video", "path": path}
+            yield sample, partial(clip, icons, concept, out / path, f"{split}/{path}")
+
+
+def words(names: Iterable[str]) -> Iterator[Sample]:
+    for name in names:
+        for wording in WORDINGS:
+            text = wording.format(name.replace("-", " "))
+            yield {"key": name, "modality": "text", "text": text}
+
+
+def picture(icons: IconSet, name: str, split: Split, path: Path) -> None:
+    """Training varies the ground, so it keeps the transparency; else as people have pictures."""
+    image = icons.render(name, PICTURE_SIDE if split != "train" else SIZE)
+    if split != "train":
+        ground = Image.new("RGB", image.size, "white")
+        ground.paste(image, mask=image)
+        image = ground
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def clip(icons: IconSet, name: str, path: Path, seed: str) -> None:
+    write_clip(icons.render(name, PICTURE_SIDE), path, rng_of(seed))
+
+
+def shape(icons: IconSet, name: str, path: Path) -> None:
+    mask = np.asarray(icons.render(name))[..., 3] > 127
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, extrude(mask, rng_of(f"{icons.style}/{name}")))
+
+
+def rng_of(name: str) -> np.random.Generator:
+    """A file's own random numbers, whatever else is built."""
+    return np.random.default_rng([SEED, *name.encode()])
+
+
+def write(listed: TextIO, sample: Sample) -> None:
+    if sample["key"] in CONCEPTS:
+        sample = sample | {"weight": FOCUS}
+    listed.write(json.dumps(sample) + "\n")
+
+
+if __name__ == "__main__":
+    main()

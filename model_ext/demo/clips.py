@@ -1,0 +1,32 @@
+"""Clips: a picture that the camera zooms into and pans over, as an MP4 file.
+
+Needs OpenCV, which vLLM brings along. Does not know concepts or splits.
+"""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+SECONDS, RATE = 4, 12
+WIDTH, HEIGHT = 320, 240
+
+
+def write_clip(picture: Image.Image, path: Path, rng: np.random.Generator) -> None:
+    """Pan and zoom over the RGBA picture on a white ground."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start, end = rng.uniform(0.7, 1.1, 2)  # how large the picture is, of the frame's height
+    shifts = rng.uniform(-0.12, 0.12, (2, 2))  # of the frame's width, at start and end
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
+    if not writer.isOpened():
+        raise OSError(f"cannot write {path}: this OpenCV has no mp4v encoder")
+    for frame in range(SECONDS * RATE):
+        t = frame / (SECONDS * RATE - 1)
+        side = round(HEIGHT * ((1 - t) * start + t * end))
+        x, y = (WIDTH * ((1 - t) * shifts[0] + t * shifts[1])).round().astype(int)
+        scaled = picture.resize((side, side))
+        canvas = Image.new("RGB", (WIDTH, HEIGHT), "white")
+        canvas.paste(scaled, ((WIDTH - side) // 2 + int(x), (HEIGHT - side) // 2 + int(y)), scaled)
+        writer.write(np.asarray(canvas)[..., ::-1])
+    writer.release()

@@ -1,0 +1,17 @@
+"""Sounds: a word spoken by one of espeak-ng's voices.
+
+Needs the program `espeak-ng` (Debian's package of that name). Does not know concepts or splits.
+"""
+
+import random
+import subprocess
+from pathlib import Path
+
+
+def speak(word: str, voice: str, accent: str, path: Path, seed: str) -> None:
+    """Write a 22 kHz WAV file. Rate and pitch vary with the seed, like one person's do."""
+    draw = random.Random(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    command = ["espeak-ng", "-v", f"{accent}+{voice}", "-w", str(path)]
+    command += ["-s", str(draw.randint(120, 180)), "-p", str(draw.randint(35, 65))]
+    subprocess.run([*command, "--", word], check=True, timeout=30)

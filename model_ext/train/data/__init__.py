@@ -1,0 +1,1 @@
+"""Training data: captions, instructions, shards; frozen embeddings; the order of an epoch."""

@@ -1,0 +1,156 @@
+"""The files of training data: what each holds as examples, in file order.
+
+Tab-separated captions, LLaVA / Alpaca JSON, and tar shards in the webdataset layout. Knows texts
+and where pictures are; opens no picture.
+"""
+
+import csv
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from glob import glob
+from pathlib import Path
+from typing import Any, Literal
+
+from model_ext.train.data.tokens import Turn
+from model_ext.train.errors import TrainError
+
+CAPTION_INSTRUCTION = "Generate caption of this image"
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+Turns = Literal["first", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """Where a picture's bytes are: a file, or a stretch of a tar shard."""
+
+    path: Path
+    offset: int = 0
+    size: int | None = None
+
+    def read(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                return file.read() if self.size is None else file.read(self.size)
+        except OSError as error:
+            raise TrainError(f"{self.path}: {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    turns: tuple[Turn, ...]
+    picture: Picture | None  # None: text only
+
+    @property
+    def text_only(self) -> bool:
+        return self.picture is None
+
+
+def read_examples(source: Path, media_root: Path, turns: Turns = "first") -> list[Example]:
+    """A source by its ending: .tsv / .csv, .json / .jsonl, .tar (a pattern with * is fine)."""
+    match source.suffix:
+        case ".csv" | ".tsv":
+            return list(captions(source, media_root))
+        case ".json" | ".jsonl":
+            return list(instructions(source, media_root, turns))
+        case ".tar":
+            shards = [Path(path) for path in sorted(glob(str(source)))]
+            if not shards:
+                raise TrainError(f"{source}: no such shard")
+            return [example for shard in shards for example in shard_examples(shard, turns)]
+    raise TrainError(f"{source}: expected .tsv, .csv, .json, .jsonl or .tar")
+
+
+def captions(path: Path, media_root: Path) -> Iterator[Example]:
+    """Columns `url` (a local path) and `caption`, tab-separated, whatever the file's ending."""
+    with _open(path) as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        if missing := {"url", "caption"} - set(reader.fieldnames or ()):
+            raise TrainError(f"{path}: no column {', '.join(sorted(missing))}; tab-separated?")
+        for number, row in enumerate(reader, 2):
+            if row["caption"] is None or not row["url"]:
+                raise TrainError(f"{path}:{number}: a row without url or caption")
+            yield Example(
+                (Turn(CAPTION_INSTRUCTION, row["caption"]),), Picture(media_root / row["url"])
+            )
+
+
+def instructions(path: Path, media_root: Path, turns: Turns) -> Iterator[Example]:
+    """LLaVA's {image, conversations} and Alpaca's {instruction, input, output}, also mixed."""
+    with _open(path) as file:
+        text = file.read()
+    try:
+        rows = (
+            [json.loads(line) for line in text.splitlines() if line.strip()]
+            if path.suffix == ".jsonl"
+            else json.loads(text)
+        )
+    except json.JSONDecodeError as error:
+        raise TrainError(f"{path}: not JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise TrainError(f"{path}: expected a list of examples")
+    for number, row in enumerate(rows):
+        try:
+            picture = Picture(media_root / row["image"]) if "image" in row else None
+            yield Example(_turns(row, turns), picture)
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise TrainError(f"{path}: example {number}: {error!r}") from None
+
+
+def _turns(row: dict[str, Any], turns: Turns) -> tuple[Turn, ...]:
+    if "conversations" not in row:
+        return (Turn(str(row["instruction"]), str(row["output"]), str(row.get("input") or "")),)
+    said = [str(message["value"]) for message in row["conversations"]]
+    pairs = tuple(Turn(said[i], said[i + 1]) for i in range(0, len(said) - 1, 2))
+    if not pairs:
+        raise IndexError("a conversation needs a question and an answer")
+    return pairs if turns == "all" else pairs[:1]
+
+
+def shard_examples(path: Path, turns: Turns) -> Iterator[Example]:
+    """Neighbouring members with the same stem: a picture with .txt (caption) or .json (turns).
+
+    The shard is indexed, not unpacked: pictures are read from the tar when they are needed.
+    """
+    stem, parts = "", dict[str, tuple[int, int]]()
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                if not member.isfile():
+                    continue
+                name = Path(member.name)
+                here = str(name.with_suffix(""))
+                if here != stem and parts:
+                    yield _shard_example(path, stem, parts, turns)
+                    parts = {}
+                stem = here
+                parts[name.suffix] = (member.offset_data, member.size)
+    except tarfile.TarError as error:
+        raise TrainError(f"{path}: not a tar file: {error}") from None
+    if parts:
+        yield _shard_example(path, stem, parts, turns)
+
+
+def _shard_example(
+    path: Path, stem: str, parts: dict[str, tuple[int, int]], turns: Turns
+) -> Example:
+    place = next((parts[ending] for ending in PICTURES if ending in parts), None)
+    picture = Picture(path, *place) if place else None
+    if ".json" in parts:
+        row = json.loads(Picture(path, *parts[".json"]).read())
+        if "caption" in row:
+            return Example((Turn(CAPTION_INSTRUCTION, str(row["caption"])),), picture)
+        return Example(_turns(row, turns), picture)
+    if ".txt" in parts:
+        caption = Picture(path, *parts[".txt"]).read().decode()
+        return Example((Turn(CAPTION_INSTRUCTION, caption),), picture)
+    raise TrainError(f"{path}: {stem} has neither .txt nor .json")
+
+
+def _open(path: Path) -> Any:
+    try:
+        return path.open(newline="", encoding="utf-8")
+    except OSError as error:
+        raise TrainError(f"{path}: {error.strerror}") from None

@@ -1,0 +1,53 @@
+"""The processes of a run: who am I, and what all of us have to agree on.
+
+Started by a launcher (torchrun, deepspeed) the environment says it; started alone, this process
+is the whole world.
+"""
+
+import os
+import socket
+
+import deepspeed
+import torch
+import torch.distributed as dist
+
+ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+
+
+def join() -> torch.device:
+    """Meet the other processes; the device of this one."""
+    if "RANK" not in os.environ:  # else DeepSpeed would ask for MPI
+        os.environ.update(ALONE, MASTER_PORT=str(_free_port()))
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+        deepspeed.init_distributed("nccl")
+        return device
+    deepspeed.init_distributed("gloo")
+    return torch.device("cpu")
+
+
+def rank() -> int:
+    return dist.get_rank()
+
+
+def world() -> int:
+    return dist.get_world_size()
+
+
+def first_on_host() -> bool:
+    return os.environ["LOCAL_RANK"] == "0"
+
+
+def mean(value: torch.Tensor) -> float:
+    """The average over all processes."""
+    total = value.detach().float().clone()
+    dist.all_reduce(total)
+    return float(total.item()) / world()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,1 @@
+"""Contrastive alignment of ImageBind encoders with pictures (`bindserve train encoders`)."""

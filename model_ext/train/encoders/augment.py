@@ -1,0 +1,169 @@
+"""Variations of samples: what may change in a picture, a sound or a cloud without changing what
+it is. Each function takes a batch and a generator, so that a step can be repeated exactly.
+
+Shapes: B samples, S side of a stored picture, F frames, N points.
+"""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from model_ext.imagebind.preprocess.image import MEAN, STD
+from model_ext.train.encoders.samples import PAD
+
+GREY = torch.tensor((0.299, 0.587, 0.114))
+
+
+def uniform(shape: tuple[int, ...], low: float, high: float, g: Generator) -> Tensor:
+    return low + (high - low) * torch.rand(shape, generator=g)
+
+
+def chance(shape: tuple[int, ...], probability: float, g: Generator) -> Tensor:
+    return torch.rand(shape, generator=g) < probability
+
+
+def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
+    """(B, 4, S, S) uint8 -> one clip each, (B, 1, 3, F, size, size), like a panning camera."""
+    rgba = stored.float() / 255
+    start = _camera(len(stored), g)
+    moves = chance((len(stored),), 0.3, g)[:, None, None]
+    end = torch.where(moves, start + 0.35 * (_camera(len(stored), g) - start), start)
+    colors = _color_maps(len(stored), g)
+    ground = _grounds(len(stored), g)
+    # Channels are premultiplied, so that interpolation does not bleed what lies under alpha.
+    rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
+    seen = []
+    for frame in range(frames):
+        t = frame / max(1, frames - 1)
+        camera = (1 - t) * start + t * end
+        grid = F.affine_grid(camera, [len(stored), 4, size, size], align_corners=False)
+        view = F.grid_sample(rgba, grid, padding_mode="zeros", align_corners=False)
+        rgb = view[:, :3] + (1 - view[:, 3:]) * ground
+        rgb = torch.einsum("bij,bjhw->bihw", colors[:, :, :3], rgb) + colors[:, :, 3, None, None]
+        seen.append((rgb.clamp(0, 1) - MEAN[:, None, None]) / STD[:, None, None])
+    return torch.stack(seen, dim=2)[:, None]
+
+
+def plain_pictures(stored: Tensor, size: int, frames: int) -> Tensor:
+    """The same without variation, on white."""
+    rgba = stored.float() / 255
+    rgb = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
+    rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=False).clamp(0, 1)
+    normal = (rgb - MEAN[:, None, None]) / STD[:, None, None]
+    return normal[:, None, :, None].expand(-1, -1, -1, frames, -1, -1)
+
+
+def _camera(count: int, g: Generator) -> Tensor:
+    """Affine maps (B, 2, 3): zoom, aspect, tilt, mirror, shift."""
+    zoom = torch.exp(uniform((count,), math.log(0.8), math.log(1.4), g))
+    aspect = torch.exp(uniform((count,), -0.15, 0.15, g))
+    tilt = uniform((count,), -0.25, 0.25, g)
+    mirror = torch.where(chance((count,), 0.5, g), -1.0, 1.0)
+    cos, sin = tilt.cos() * zoom, tilt.sin() * zoom
+    linear = torch.stack([cos * aspect * mirror, -sin, sin * mirror, cos / aspect], dim=1)
+    shift = uniform((count, 2, 1), -0.12, 0.12, g)
+    return torch.cat([linear.view(-1, 2, 2), shift], dim=2)
+
+
+def _color_maps(count: int, g: Generator) -> Tensor:
+    """Affine colour maps (B, 3, 4): saturation, a mix of the channels, contrast, brightness."""
+    grey = GREY.expand(3, 3)
+    saturation = uniform((count, 1, 1), 0.3, 1.5, g)
+    saturation[chance((count,), 0.15, g)] = 0
+    mixed = torch.eye(3) + uniform((count, 3, 3), -0.25, 0.25, g) * chance((count, 1, 1), 0.5, g)
+    mixed = mixed / mixed.sum(2, keepdim=True)  # white stays white
+    colors = mixed @ (saturation * torch.eye(3) + (1 - saturation) * grey)
+    contrast = uniform((count, 1, 1), 0.6, 1.3, g)
+    offset = (1 - contrast) * 0.7 + uniform((count, 1, 1), -0.12, 0.12, g)
+    return torch.cat([contrast * colors, offset.expand(-1, 3, 1)], dim=2)
+
+
+def _grounds(count: int, g: Generator) -> Tensor:
+    """Mostly white, else light or any colour (B, 3, 1, 1)."""
+    ground = torch.ones(count, 3, 1, 1)
+    light, any_color = chance((count,), 0.4, g), chance((count,), 0.15, g)
+    light_colors, any_colors = (
+        uniform((count, 3, 1, 1), 0.6, 1, g),
+        uniform((count, 3, 1, 1), 0, 1, g),
+    )
+    ground[light] = light_colors[light]
+    ground[any_color] = any_colors[any_color]
+    return ground
+
+
+SILENCE = (math.log(1.1920929e-07) + 4.268) / 9.138  # the floor of the filter bank, normalised
+
+
+def sounds(stored: Tensor, g: Generator) -> Tensor:
+    """Spectrograms (B, mel, T) -> (B, 1, 1, mel, T): other voice, pace, place, loudness, noise."""
+    mel = stored.float()
+    count, bins, length = mel.shape
+    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); half precision keeps PAD to 2e-4
+    frames = spoken.sum(1)
+    filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
+    # A stretched spectrogram: the pitch and the vocal tract up or down, the pace faster or slower.
+    pitch = torch.exp(uniform((count,), -0.14, 0.14, g))
+    pace = torch.exp(uniform((count,), -0.25, 0.25, g))
+    new_frames = (frames / pace).clamp(max=length)
+    lead = uniform((count,), 0, 1, g) * (length - new_frames).clamp(min=0)
+    lead[chance((count,), 0.5, g)] = 0
+    rows = (torch.arange(bins)[None] * pitch[:, None] + 0.5) / bins * 2 - 1
+    columns = ((torch.arange(length)[None] - lead[:, None]) * pace[:, None] + 0.5) / length * 2 - 1
+    grid = torch.stack(
+        [columns[:, None].expand(-1, bins, -1), rows[:, :, None].expand(-1, -1, length)], dim=-1
+    )
+    shifted = F.grid_sample((filled - SILENCE)[:, None], grid, align_corners=False)[:, 0] + SILENCE
+    loud = shifted + uniform((count, 1, 1), -0.35, 0.2, g)  # 0.11 is a factor e in power
+    tilt = torch.linspace(-1, 1, bins)[None, :, None] * uniform((count, 1, 1), -0.2, 0.2, g)
+    noise = uniform((count, 1, 1), SILENCE, -0.1, g) + 0.1 * torch.randn(mel.shape, generator=g)
+    noisy = torch.logaddexp((loud + tilt) * STD_NATS, noise * STD_NATS) / STD_NATS
+    noisy = _masked(noisy, noise, g)
+    ends = lead + new_frames + uniform((count,), 0, 1, g) * (length - lead - new_frames)
+    ends[chance((count,), 0.3, g)] = length
+    after = torch.arange(length)[None] >= ends[:, None].clamp(min=1).ceil()
+    return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
+
+
+STD_NATS = 9.138  # normalised cells times this are natural logarithms of power
+
+
+def _masked(mel: Tensor, fill: Tensor, g: Generator) -> Tensor:
+    """Two bands and one stretch of time are covered by noise."""
+    count, bins, length = mel.shape
+    covered = torch.zeros(mel.shape, dtype=torch.bool)
+    for axis, whole, widest, times in ((1, bins, 16, 2), (2, length, 12, 1)):
+        for _ in range(times):
+            width = uniform((count, 1), 0, widest, g)
+            start = uniform((count, 1), 0, 1, g) * (whole - width)
+            place = torch.arange(whole)[None]
+            band = (place >= start) & (place < start + width)
+            covered |= band[:, :, None] if axis == 1 else band[:, None]
+    return torch.where(covered, fill, mel)
+
+
+def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
+    """(B, N, 3) -> (B, points, 3): another draw of points, turned, stretched, mirrored, shaken."""
+    count, available = stored.shape[:2]
+    order = torch.rand(count, available, generator=g).argsort(1)[:, :points]
+    cloud = stored.float().gather(1, order[..., None].expand(-1, -1, 3))
+    stretch = torch.exp(uniform((count, 1, 3), -0.25, 0.25, g))
+    mirror = torch.ones(count, 1, 3)
+    mirror[:, :, 0] = torch.where(chance((count, 1), 0.5, g), -1.0, 1.0)
+    turned = cloud * stretch * mirror
+    for axis, most in ((1, 0.6), (0, 0.3), (2, 0.35)):
+        turned = _rotate(turned, axis, uniform((count, 1), -most, most, g))
+    turned = turned + 0.01 * torch.randn(turned.shape, generator=g)
+    turned = turned - turned.mean(1, keepdim=True)
+    radius = turned.square().sum(2).amax(1).sqrt()
+    return turned / radius[:, None, None]
+
+
+def _rotate(cloud: Tensor, axis: int, angle: Tensor) -> Tensor:
+    a, b = [other for other in range(3) if other != axis]
+    cos, sin = angle.cos(), angle.sin()
+    turned = cloud.clone()
+    turned[..., a] = cos * cloud[..., a] - sin * cloud[..., b]
+    turned[..., b] = sin * cloud[..., a] + cos * cloud[..., b]
+    return turned

@@ -1,0 +1,204 @@
+"""Align encoders with pictures: the loop, its checkpoints, and the folder at the end.
+
+A single process. A run that was stopped goes on from its last checkpoint by the same command.
+Shapes: B keys in the batch, D embedding.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from model_ext.imagebind.model import ImageBind
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.train.encoders.batches import Batches, generator, plain, varied
+from model_ext.train.encoders.config import EncodersConfig
+from model_ext.train.encoders.evaluate import accuracies
+from model_ext.train.encoders.loss import contrast
+from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
+from model_ext.train.encoders.start import show_positions
+from model_ext.train.journal import Journal
+from model_ext.train.schedule import learning_rate
+
+CHECKPOINT = "checkpoint.pt"
+AT_ONCE = 64
+
+
+def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str, float]:
+    """Train to the last step (or `until`), write `<out>/encoders`; validation accuracies."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    training, validation = _samples(config)
+    torch.manual_seed(config.seed)
+    model = _model(config)
+    aligner = Aligner(config, model, training)
+    checkpoint = config.out / CHECKPOINT
+    first = aligner.restore(checkpoint) if checkpoint.is_file() else 0
+    last = config.steps if until is None else min(until, config.steps)
+    saved = time.monotonic()
+    found: dict[str, float] = {}
+    with Journal(config.out, config.steps, first) as journal:
+        for step in range(first, last):
+            started = time.monotonic()
+            numbers = aligner.step(step)
+            journal.step(step, numbers | {"seconds": time.monotonic() - started})
+            if step + 1 == last or time.monotonic() - saved > config.save_seconds:
+                aligner.save(checkpoint, step + 1)
+                found = accuracies(model, training, validation) if validation else {}
+                journal.note(step, {f"found/{name}": share for name, share in found.items()})
+                saved = time.monotonic()
+    model.eval().save(config.out / "encoders")
+    return found
+
+
+class Aligner:
+    """The model, its optimiser and the samples; a step is a function of its number."""
+
+    def __init__(
+        self, config: EncodersConfig, model: ImageBind, training: dict[str, Samples]
+    ) -> None:
+        self.config = config
+        self.model = model
+        learning = [name for name in training if name in config.train]
+        self.frozen_anchor = "vision" not in config.train
+        taken = {name: training[name] for name in {"vision", *learning}}
+        weights = key_weights(read_list(config.train_list))
+        self.batches = Batches(taken, weights, config.batch, config.seed)
+        self.learning = sorted(learning)
+        model.requires_grad_(False)
+        for name in self.learning:
+            model.encoder(name).requires_grad_(True)
+        self.optimizers = _optimizers(model, config.weight_decay)
+        self.anchors = self._anchor_views() if self.frozen_anchor else torch.empty(0)
+
+    def step(self, step: int) -> dict[str, float]:
+        config = self.config
+        rate = learning_rate(step, config.warmup_steps, config.steps, config.learning_rate)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        self._train_mode()
+        keys, g = self.batches.draw(step)
+        anchors = self._anchors(keys, g)
+        losses = {}
+        for name in self.learning:
+            places, rows = self.batches.pick(name, keys, g)
+            if len(places) > 1:
+                others = self._embed(name, rows, g) * config.scales.get(name, 1.0)
+                losses[name] = contrast(anchors[places], others, config.smoothing)
+        loss = torch.stack(list(losses.values())).sum()
+        self.model.zero_grad()
+        torch.autograd.backward(loss)
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        norm = nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        each = {f"loss/{name}": value.item() for name, value in losses.items()}
+        return {"loss": loss.item(), **each, "grad_norm": norm.item(), "lr": rate}
+
+    def _anchors(self, keys: list[str], g: Generator) -> Tensor:
+        """Unit vectors (B, D) of one picture of each key."""
+        _, rows = self.batches.pick("vision", keys, g)
+        if not self.frozen_anchor:
+            return self._embed("vision", rows, g)
+        view = torch.randint(self.anchors.shape[1], (len(rows),), generator=g)
+        return self.anchors[rows, view]
+
+    def _embed(self, name: str, rows: list[int], g: Generator) -> Tensor:
+        data = self.batches.samples[name].data[rows]
+        inputs = varied(name, data, self.model.config, self.config.points, g)
+        return self.model.embed(name, inputs)
+
+    @torch.no_grad()
+    def _anchor_views(self) -> Tensor:
+        """(M, views, D): each picture as it is, then varied."""
+        self.model.eval()
+        data = self.batches.samples["vision"].data
+        views = []
+        for number in range(self.config.anchor_views):
+            g = generator(self.config.seed + 1, number)
+            parts = [
+                plain("vision", part, self.model.config)
+                if number == 0
+                else varied("vision", part, self.model.config, self.config.points, g)
+                for part in torch.split(data, AT_ONCE)
+            ]
+            views.append(torch.cat([self.model.unit("vision", part) for part in parts]))
+        return torch.stack(views, dim=1)
+
+    def _train_mode(self) -> None:
+        """Frozen encoders keep their batch statistics."""
+        for name in self.model.modalities:
+            self.model.encoder(name).train(name in self.learning)
+
+    def save(self, path: Path, step: int) -> None:
+        """Written beside and then renamed: a killed run leaves the old one or the new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "step": step,
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+        beside = path.with_suffix(".new")
+        torch.save(state, beside)
+        os.replace(beside, path)
+
+    def restore(self, path: Path) -> int:
+        """-> the next step. Reads tensors only, no code."""
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
+        return int(state["step"])
+
+
+def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samples]]:
+    sizes = PreprocessConfig.of(config.sizes)
+    wanted = sorted({"vision", *config.train})
+    store = config.out / "samples"
+    training = load(config.train_list, wanted, store, sizes, config.image_side)
+    if config.validation_list is None:
+        return training, {}
+    return training, load(config.validation_list, wanted, store, sizes, config.image_side)
+
+
+def _model(config: EncodersConfig) -> ImageBind:
+    """Fresh encoders; those that `start` has are taken from there."""
+    model = ImageBind(config.sizes)
+    for name in model.modalities:
+        show_positions(model, name)
+    if config.start is not None:
+        earlier = ImageBind.from_folder(config.start)
+        for name in earlier.modalities:
+            if name in model.modalities:
+                model.encoder(name).load_state_dict(earlier.encoder(name).state_dict())
+    return model
+
+
+def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optimizer]:
+    """Muon for the blocks' matrices, which then need about half the steps; AdamW for the rest.
+
+    Muon's update is scaled to AdamW's size, so that one learning rate fits both. Positions, class
+    tokens, embeddings of words and vectors do not decay.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    matrices = [
+        p for n, p in trained.items() if ".blocks." in n and n.endswith("weight") and p.ndim == 2
+    ]
+    rest = {n: p for n, p in trained.items() if not any(p is matrix for matrix in matrices)}
+    spared = ("positions", "class_token", "class_position", "bias_k", "bias_v", "embedding.weight")
+    decays = {n for n, p in rest.items() if p.ndim > 1 and not n.endswith(spared)}
+    groups = [
+        {"params": [p for n, p in rest.items() if n in decays], "weight_decay": weight_decay},
+        {"params": [p for n, p in rest.items() if n not in decays], "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
+    if not matrices:
+        return [adamw]
+    muon = torch.optim.Muon(
+        matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+    )
+    return [adamw, muon]

@@ -1,0 +1,52 @@
+"""Starting values that let small encoders learn from few samples.
+
+A fresh ImageBind starts with positions that are faint beside its patches; with little to train on
+they had better be seen from the first step. Knows shapes of tables, no data.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from model_ext.imagebind.encoders import Encoder
+from model_ext.imagebind.model import ImageBind
+from model_ext.imagebind.point import PointTrunk
+
+SCALE = 0.5  # of the waves, beside patches of about unit size
+
+
+@torch.no_grad()
+def show_positions(model: ImageBind, modality: str) -> None:
+    """Positions as waves over the grid of patches, still free to change."""
+    encoder = model.encoder(modality)
+    if isinstance(encoder.trunk, PointTrunk):
+        for layer in (encoder.trunk.position_1, encoder.trunk.position_2):
+            nn.init.xavier_uniform_(layer.weight)
+        return
+    grid = _grid(model, modality)
+    if isinstance(encoder, Encoder) and grid is not None:
+        table = encoder.stem.positions
+        assert isinstance(table, Tensor)
+        table[0, 1:] = SCALE * waves(*grid, table.shape[2])
+
+
+def waves(rows: int, columns: int, width: int) -> Tensor:
+    """(rows * columns, width): half the channels tell the row, half the column."""
+    quarter = width // 4
+    frequencies = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)
+    table = torch.zeros(rows, columns, width)
+    for place, (count, view) in enumerate(((rows, (-1, 1, 1)), (columns, (1, -1, 1)))):
+        angles = torch.outer(torch.arange(count).float(), frequencies)
+        both = torch.cat([angles.sin(), angles.cos()], dim=1).view(*view[:2], 2 * quarter)
+        start = 2 * quarter * place
+        table[:, :, start : start + 2 * quarter] = both
+    return table.flatten(0, 1)
+
+
+def _grid(model: ImageBind, modality: str) -> tuple[int, int] | None:
+    """Rows and columns of patches; None where tokens are not a picture."""
+    section = getattr(model.config, modality)
+    if modality in ("vision", "depth", "thermal"):
+        return section.grid, section.grid
+    return section.grid if modality == "audio" else None

@@ -1,0 +1,169 @@
+"""LLaMA's layers in plain torch, with LoRA and biases on the maps and the gated term in attention.
+
+Grouped-query attention; rotate-half rotary embedding, as in the model's folder. Parameter names
+are those of the folder. Does not know files, data or losses.
+
+Shapes: B samples, L tokens, C hidden, H heads, KV value heads, d head size, r rank.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model_ext.convert.llama import LlamaSizes
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What the finetune phase adds to the maps: rank 0 is none, biases only beside LoRA."""
+
+    rank: int = 0
+
+    @property
+    def bias(self) -> bool:
+        return self.rank > 0
+
+
+class Linear(nn.Module):
+    """W x (+ b) + B (A x): no alpha / rank factor, no dropout; B and b start at zero."""
+
+    def __init__(self, into: int, out: int, extras: Extras, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out, into), requires_grad=False)
+        self.bias = nn.Parameter(torch.zeros(out)) if extras.bias and bias else None
+        self.lora_a = self.lora_b = None
+        if extras.rank:
+            self.lora_a = nn.Parameter(torch.empty(extras.rank, into).normal_(std=into**-0.5))
+            self.lora_b = nn.Parameter(torch.zeros(out, extras.rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, self.weight, None if self.bias is None else self.bias.to(x.dtype))
+        if self.lora_a is not None and self.lora_b is not None:
+            y = y + F.linear(F.linear(x, self.lora_a.to(x.dtype)), self.lora_b.to(x.dtype))
+        return y
+
+
+class RMSNorm(nn.Module):
+    """In float32, whatever the activations are."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width), requires_grad=False)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = F.rms_norm(x.float(), (x.shape[-1],), None, self.eps)
+        return (normal * self.weight.float()).to(x.dtype)
+
+
+class Rotary:
+    """cos and sin of every position. Not a module: a cast to bfloat16 would cast the angles too."""
+
+    def __init__(self, head_dim: int, theta: float, positions: int) -> None:
+        frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
+        angles = torch.outer(torch.arange(positions).float(), frequencies).repeat(1, 2)
+        self.cos, self.sin = angles.cos(), angles.sin()
+
+    def __call__(self, x: Tensor, start: int) -> Tensor:
+        """(B, heads, L, d) at positions start..start+L-1, turned in float32."""
+        if self.cos.device != x.device:
+            self.cos, self.sin = self.cos.to(x.device), self.sin.to(x.device)
+        span = slice(start, start + x.shape[2])
+        left, right = x.float().chunk(2, dim=-1)
+        turned = torch.cat([-right, left], dim=-1)
+        return (x.float() * self.cos[span] + turned * self.sin[span]).to(x.dtype)
+
+
+class KeyValues:
+    """Keys and values of the tokens so far, for generation. One per layer."""
+
+    def __init__(self) -> None:
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        self.k = k if self.k is None else torch.cat([self.k, k], dim=2)
+        self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
+        return self.k, self.v
+
+
+class Attention(nn.Module):
+    def __init__(self, sizes: LlamaSizes, extras: Extras) -> None:
+        super().__init__()
+        self.heads, self.head_dim = sizes.num_attention_heads, sizes.head_dim
+        self.kv_heads = sizes.num_key_value_heads
+        hidden = sizes.hidden_size
+        wide, narrow = self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.q_proj = Linear(hidden, wide, extras)
+        self.k_proj = Linear(hidden, narrow, extras, bias=False)
+        self.v_proj = Linear(hidden, narrow, extras, bias=False)
+        self.o_proj = Linear(wide, hidden, extras)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        injected: tuple[Tensor, Tensor] | None,
+        start: int = 0,
+        past: KeyValues | None = None,
+    ) -> Tensor:
+        """x (B, L, C). `injected`: source (B, C) and gate (1, H, 1, 1), or nothing."""
+        q = rotary(self._split(self.q_proj(x), self.heads), start)
+        k = rotary(self._split(self.k_proj(x), self.kv_heads), start)
+        v = self._split(self.v_proj(x), self.kv_heads)
+        if past is not None:
+            k, v = past.extend(k, v)
+        groups = self.heads // self.kv_heads
+        k, v = (t.repeat_interleave(groups, dim=1) for t in (k, v))
+        heads = F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[2] > 1)
+        if injected is not None:
+            heads = heads + self._gated(*injected).to(heads.dtype)
+        out: Tensor = self.o_proj(heads.transpose(1, 2).flatten(2))
+        return out
+
+    def _gated(self, source: Tensor, gate: Tensor) -> Tensor:
+        """The term of every token (B, H, 1, d): base value matrix only, without LoRA."""
+        weight = self.v_proj.weight
+        value = F.linear(source.to(weight.dtype), weight)
+        value = value.view(len(source), self.kv_heads, 1, self.head_dim)
+        value = value.repeat_interleave(self.heads // self.kv_heads, dim=1)
+        return gate.float().tanh() * value
+
+    def _split(self, x: Tensor, heads: int) -> Tensor:
+        return x.view(*x.shape[:2], heads, self.head_dim).transpose(1, 2)
+
+
+class Mlp(nn.Module):
+    def __init__(self, sizes: LlamaSizes, extras: Extras) -> None:
+        super().__init__()
+        hidden, wide = sizes.hidden_size, sizes.intermediate_size
+        self.gate_proj = Linear(hidden, wide, extras)
+        self.up_proj = Linear(hidden, wide, extras)
+        self.down_proj = Linear(wide, hidden, extras)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, sizes: LlamaSizes, extras: Extras) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(sizes.hidden_size, sizes.rms_norm_eps)
+        self.self_attn = Attention(sizes, extras)
+        self.post_attention_layernorm = RMSNorm(sizes.hidden_size, sizes.rms_norm_eps)
+        self.mlp = Mlp(sizes, extras)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        injected: tuple[Tensor, Tensor] | None,
+        start: int = 0,
+        past: KeyValues | None = None,
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotary, injected, start, past)
+        out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return out

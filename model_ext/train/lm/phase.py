@@ -1,0 +1,75 @@
+"""What each phase trains, and how: the released recipe as data.
+
+Knows parameter names. Does not know files or optimisers' insides.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import nn
+
+Phase = Literal["pretrain", "finetune"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The released defaults of a phase. Learning rates are per 256 samples of effective batch."""
+
+    max_tokens: int
+    epochs: int
+    warmup_epochs: int
+    base_learning_rate: float
+    weight_decay: float
+    save_epochs: int
+    passes_per_epoch: int  # an epoch is 1 / so many of the data
+
+
+RECIPES: dict[Phase, Recipe] = {
+    "pretrain": Recipe(96, 150, 5, 1e-4, 0.05, 2, 50),
+    "finetune": Recipe(512, 4, 1, 1e-3, 0.02, 5, 1),
+}
+BETAS = (0.9, 0.95)
+EPS = 1e-8
+
+
+def is_trained(name: str, phase: Phase) -> bool:
+    """pretrain: bind network, queries, gates. finetune: norms, biases and LoRA of the LLaMA."""
+    if phase == "pretrain":
+        return name.startswith(("bind.", "injection."))
+    if not name.startswith("model."):
+        return False
+    return "norm" in name or name.endswith((".bias", ".lora_a", ".lora_b"))
+
+
+def select(model: nn.Module, phase: Phase) -> None:
+    """Mark what the phase trains; trained tensors are float32, whatever the base is."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(is_trained(name, phase))
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def groups(
+    named: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    gate_factor: float = 1.0,
+) -> list[dict[str, Any]]:
+    """Optimiser groups: no decay for tensors with one axis or a name that ends in `.bias`.
+
+    Gates, which have four axes, decay. They may learn faster (`factor`), in groups of their own.
+    """
+    sorted_out: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        if parameter.requires_grad:
+            decays = parameter.ndim > 1 and not name.endswith(".bias")
+            fast = gate_factor != 1.0 and ".gate." in name and name.startswith("injection.")
+            sorted_out.setdefault((decays, fast), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": weight_decay if decays else 0.0,
+            "factor": gate_factor if fast else 1.0,
+        }
+        for (decays, fast), parameters in sorted(sorted_out.items())
+    ]

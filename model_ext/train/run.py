@@ -1,0 +1,239 @@
+"""Pretrain or finetune the conditioned LLaMA: read downwards.
+
+An update is one optimiser step: `accumulate` batches of every process. What an update sees
+follows from its number, so that a resumed run goes on with the same losses.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from model_ext.config import BindConfig
+from model_ext.convert.tokenizer import find_tokenizer
+from model_ext.imagebind.config import ImageBindConfig
+from model_ext.train import checkpoints, distributed, engine
+from model_ext.train.config import TrainConfig
+from model_ext.train.data.dataset import Batch, ConditionedText
+from model_ext.train.data.embeddings import embed_pictures, zero_image
+from model_ext.train.data.examples import read_examples
+from model_ext.train.data.order import epoch_indices
+from model_ext.train.data.tokens import open_tokenizer
+from model_ext.train.errors import TrainError
+from model_ext.train.journal import Journal
+from model_ext.train.lm.base import ADAPTER_FILE, build, load_adapter, open_base
+from model_ext.train.lm.model import ConditionedLlama
+from model_ext.train.lm.phase import Phase, select
+from model_ext.train.schedule import learning_rate
+
+
+def train(config: TrainConfig, phase: Phase, until: int | None = None) -> None:
+    """Run a phase to its end (or update `until`); the same call goes on after an interruption."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = distributed.join()
+    torch.manual_seed(config.seed)
+    ds = engine.settings(config, device)
+    model = make_model(config, phase, engine.base_dtype(ds))
+    dataset = make_dataset(config, device)
+    plan = Plan.of(config, len(dataset))
+    plan.announce(config, phase, model)
+    ds_engine = engine.start(model, config, ds)
+    first = checkpoints.resume(ds_engine, config.out)
+    last = plan.updates if until is None else min(until, plan.updates)
+    journal = Journal(config.out, plan.updates, first) if distributed.rank() == 0 else None
+    saved = time.monotonic()
+    for update in range(first, last):
+        started = time.monotonic()
+        rate = plan.learning_rate(update)
+        engine.set_learning_rate(ds_engine, rate)
+        loss = step(ds_engine, plan.batches(update, dataset), device)
+        numbers = {"loss": loss, "lr": rate, "epoch": update / plan.updates_per_epoch}
+        if journal:
+            norm = ds_engine.get_global_grad_norm()
+            numbers |= {"grad_norm": float(norm)} if norm is not None else {}
+            journal.step(update, numbers | {"seconds": time.monotonic() - started})
+        done = update + 1
+        late = config.save_seconds is not None and time.monotonic() - saved > config.save_seconds
+        if done == last or plan.saves_after(update, config.save_epochs) or _any(late):
+            checkpoints.save(ds_engine, config.out, done, config.keep_checkpoints)
+            saved = time.monotonic()
+    checkpoints.write_adapter(ds_engine, config.out, describe(config, phase, model))
+    if journal:
+        journal.__exit__(None, None, None)
+
+
+def step(ds_engine: Any, batches: Iterator[Batch], device: torch.device) -> float:
+    """One update; the loss averaged over its batches and all processes."""
+    losses = []
+    for batch in batches:
+        here = batch.to(device)
+        loss = ds_engine(here.ids, here.labels, here.embedding)
+        ds_engine.backward(loss)
+        ds_engine.step()  # acts at the last batch of an update only
+        losses.append(loss.detach())
+    return distributed.mean(torch.stack(losses).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How many updates there are, when, and with which examples."""
+
+    examples: int
+    batch: int
+    accumulate: int
+    updates_per_epoch: int
+    epochs: int
+    warmup: float
+    split: int
+    peak: float
+    minimum: float
+    seed: int
+
+    @classmethod
+    def of(cls, config: TrainConfig, examples: int) -> "Plan":
+        world = distributed.world()
+        per_epoch = examples // (world * config.split) // (config.batch * config.accumulate)
+        effective = config.batch * config.accumulate * world
+        if per_epoch == 0:
+            raise TrainError(
+                f"data: {examples} examples are less than one update of {effective} in each of "
+                f"{config.split} sub-epochs; lower split, batch or accumulate"
+            )
+        return cls(
+            examples=examples,
+            batch=config.batch,
+            accumulate=config.accumulate,
+            updates_per_epoch=per_epoch,
+            epochs=config.epochs,
+            warmup=config.warmup_epochs,
+            split=config.split,
+            peak=config.base_learning_rate * effective / 256,
+            minimum=config.min_learning_rate,
+            seed=config.seed,
+        )
+
+    @property
+    def updates(self) -> int:
+        return self.updates_per_epoch * self.epochs
+
+    def learning_rate(self, update: int) -> float:
+        """By fractional epochs; set once per update, at its first batch."""
+        time = update / self.updates_per_epoch
+        return learning_rate(time, self.warmup, self.epochs, self.peak, self.minimum)
+
+    def batches(self, update: int, dataset: ConditionedText) -> Iterator[Batch]:
+        epoch, within = divmod(update, self.updates_per_epoch)
+        numbers = epoch_indices(
+            self.examples, epoch, self.split, distributed.rank(), distributed.world(), self.seed
+        )
+        for micro in range(within * self.accumulate, (within + 1) * self.accumulate):
+            yield dataset.batch(numbers[micro * self.batch : (micro + 1) * self.batch], epoch)
+
+    def saves_after(self, update: int, save_epochs: int) -> bool:
+        epoch, within = divmod(update + 1, self.updates_per_epoch)
+        return within == 0 and epoch % save_epochs == 0
+
+    def announce(self, config: TrainConfig, phase: Phase, model: ConditionedLlama) -> None:
+        if distributed.rank() != 0:
+            return
+        trained = [parameter for _, parameter in model.trainable()]
+        effective = self.batch * self.accumulate * distributed.world()
+        print(
+            f"{phase}: {len(trained)} tensors, {sum(p.numel() for p in trained):,} numbers learn\n"
+            f"effective batch {effective} = {self.batch} x {self.accumulate} accumulated"
+            f" x {distributed.world()} processes\n"
+            f"learning rate {self.peak:g} = {config.base_learning_rate:g} x {effective} / 256\n"
+            f"{self.updates} updates: {self.epochs} epochs of {self.updates_per_epoch},"
+            f" {self.split} to a pass over {self.examples} examples",
+            flush=True,
+        )
+
+
+def make_model(config: TrainConfig, phase: Phase, dtype: torch.dtype) -> ConditionedLlama:
+    """The base with fresh or earlier trained parts, its phase's tensors marked."""
+    llama = open_base(config.base)
+    sizes = llama.sizes
+    injected = config.injected_layers or sizes.num_hidden_layers
+    if injected > sizes.num_hidden_layers:
+        raise TrainError(f"injected_layers: the base has only {sizes.num_hidden_layers} layers")
+    rank = config.lora_rank if phase == "finetune" else 0
+    first_layer = sizes.num_hidden_layers - injected
+    positions = max(config.max_tokens, 64)
+    model = build(
+        llama, bind_config(config, sizes.hidden_size), first_layer, rank, positions, dtype
+    )
+    if config.start is not None:
+        load_adapter(model, config.start / ADAPTER_FILE)
+    select(model, phase)
+    model.checkpointing = config.checkpoint_activations
+    return model
+
+
+def bind_config(config: TrainConfig, hidden: int) -> BindConfig:
+    try:
+        encoders = ImageBindConfig.from_json((config.encoders / "config.json").read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{config.encoders}: not an encoders' folder: {error}") from None
+    return BindConfig(
+        in_features=encoders.embed_dim,
+        hidden_size=hidden,
+        intermediate_size=config.bind_width or 4 * hidden,
+        blocks=config.bind_blocks,
+    )
+
+
+def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
+    """Examples, tokens and embeddings; what has to be encoded is, once per host."""
+    examples = [
+        example
+        for source in config.data
+        for example in read_examples(source, config.media_root, config.turns)
+    ]
+    pictures = [example.picture for example in examples if example.picture is not None]
+    cache = config.embedding_cache or config.out / "embeddings"
+    if not distributed.first_on_host():
+        dist.barrier()
+    vectors = embed_pictures(
+        pictures,
+        config.encoders,
+        cache,
+        config.image_views,
+        config.seed,
+        config.workers,
+        device,
+    )
+    if distributed.first_on_host():
+        dist.barrier()
+    return ConditionedText(
+        examples,
+        open_tokenizer(config.tokenizer or find_tokenizer(config.base)),
+        vectors,
+        zero_image(config.encoders, device),
+        config.max_tokens,
+        config.instruction_form,
+    )
+
+
+def describe(config: TrainConfig, phase: Phase, model: ConditionedLlama) -> dict[str, Any]:
+    """What export needs and no tensor's shape tells."""
+    return {
+        "phase": phase,
+        "base": str(config.base),
+        "encoders": str(config.encoders),
+        "start": None if config.start is None else str(config.start),
+        "first_layer": model.injection.first_layer,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _any(late: bool) -> bool:
+    """Whether the first process is late: all have to save together."""
+    flag = torch.tensor(float(late))
+    if dist.get_backend() == "nccl":
+        flag = flag.cuda()
+    dist.broadcast(flag, 0)
+    return bool(flag.item())

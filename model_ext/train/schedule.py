@@ -1,0 +1,16 @@
+"""The learning rate: a linear warm-up, then half a cosine down to the minimum.
+
+Times are in any one unit: fractional epochs for the language model, steps for the encoders.
+"""
+
+import math
+
+
+def learning_rate(
+    time: float, warmup: float, end: float, peak: float, minimum: float = 0.0
+) -> float:
+    """0 at the very first step of a warm-up, `peak` at its end, `minimum` at `end`."""
+    if time < warmup:
+        return peak * time / warmup
+    progress = (time - warmup) / (end - warmup) if end > warmup else 1.0
+    return minimum + (peak - minimum) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
