@@ -20,7 +20,8 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     import torch
 
     from cache_index.build import import_index
-    from model_ext.convert.model import Sources, convert
+    from model_ext.convert.model import Options, convert
+    from model_ext.convert.sources import Sources
 
     folder = tmp_path_factory.mktemp("tiny")
     for name, adapter in ADAPTERS.items():
@@ -29,7 +30,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             adapter=TINY / adapter,
             imagebind=TINY / "imagebind_w3D.pth",
         )
-        convert(sources, folder / name, torch.float32, progress=False)
+        convert(sources, folder / name, Options(dtype=torch.float32, progress=False))
     for name in INDEXES:
         import_index(TINY / name, folder / name, progress=False)
     return {name: folder / name for name in (*ADAPTERS, *INDEXES)}

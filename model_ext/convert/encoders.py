@@ -10,13 +10,15 @@ import torch
 
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.json_file import read_json
+from model_ext.convert.ledger import Ledger
 from model_ext.convert.pickles import open_pickle
 from model_ext.convert.tensors import LazyTensor
-from model_ext.convert.writer import Progress, write_file
+from model_ext.convert.writer import content, size_of
 from model_ext.imagebind.config import ConfigError, ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, TensorError
 from model_ext.imagebind.names import to_ours
 from model_ext.imagebind.released import from_released
+from model_ext.manifest import Progress
 
 SIZES_FILE = "imagebind_config.json"
 
@@ -27,11 +29,15 @@ class Encoders:
     tensors: list[LazyTensor]  # by the imagebind package's names
     files: tuple[Path, ...]
 
-    def write(self, folder: Path, progress: Progress) -> None:
+    @property
+    def size(self) -> int:
+        """Bytes of the tensors' file."""
+        return size_of(self.tensors)
+
+    def write(self, ledger: Ledger, folder: str, progress: Progress) -> None:
         """In the precision of the source: embeddings decide what a cache retrieves."""
-        folder.mkdir()
-        (folder / CONFIG_FILE).write_text(self.config.to_json())
-        write_file(folder / TENSORS_FILE, self.tensors, progress)
+        ledger.rewrite(f"{folder}/{CONFIG_FILE}", self.config.to_json().encode())
+        ledger.write(f"{folder}/{TENSORS_FILE}", content(self.tensors), progress)
 
 
 def open_encoders(path: Path, sizes: Path | None = None) -> Encoders:

@@ -1,89 +1,85 @@
 """The whole conversion: released files in, one model folder out.
 
-Everything is opened and checked before the first byte is written. A cache index is none of its
-business: the command line adds it to the same folder.
+Everything is opened and checked before the first byte is written; what is written goes through the
+ledger, so that the same command goes on after a kill. A cache index is none of its business: the
+command line adds it to the same folder.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from model_ext.config import BindServeConfig, CacheConfig, EncoderSummary, Provenance
-from model_ext.convert.adapter import Adapter, open_adapter
-from model_ext.convert.encoders import Encoders, open_encoders
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.folder import new_folder
-from model_ext.convert.llama import Llama, LlamaSizes
-from model_ext.convert.llama_hf import open_hf
-from model_ext.convert.llama_meta import open_meta
-from model_ext.convert.merge import bind_config, check_pairing, injection_config, merge
-from model_ext.convert.provenance import Licences, describe
-from model_ext.convert.tokenizer import find_tokenizer, write_tokenizer
-from model_ext.convert.writer import write_model
+from model_ext.convert.ledger import Ledger
+from model_ext.convert.llama import LlamaSizes
+from model_ext.convert.merge import bind_config, injection_config, merge
+from model_ext.convert.sources import Opened, Sources
+from model_ext.convert.tokenizer import write_tokenizer
+from model_ext.convert.writer import MAX_SHARD_SIZE, size_of, split, write_model
+from model_ext.manifest import Progress, sha256_of
 
 ENCODERS = "encoders"
+CONFIG = "config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    llama: Path  # folder, in Meta's or Hugging Face's layout
-    adapter: Path
-    imagebind: Path
-    imagebind_config: Path | None = None
-    tokenizer: Path | None = None
-    delta: Path | None = None  # folder of a patch to the base, in Meta's layout
-    licences: Licences = field(default_factory=Licences)
+class Options:
+    dtype: torch.dtype = torch.bfloat16
+    max_shard_size: int = MAX_SHARD_SIZE  # bytes
+    progress: bool = True  # show bars
 
 
-def convert(
-    sources: Sources, out: Path, dtype: torch.dtype = torch.bfloat16, *, progress: bool = True
-) -> BindServeConfig:
+def convert(sources: Sources, out: Path, options: Options | None = None) -> BindServeConfig:
     """`out` is there only if all went well."""
     with new_folder(out) as folder:
-        return write_folder(sources, folder, dtype, progress=progress)
+        return write_folder(sources, folder, options or Options())
 
 
 def write_folder(
-    sources: Sources,
-    folder: Path,
-    dtype: torch.dtype = torch.bfloat16,
-    *,
-    cache: str | None = None,
-    progress: bool = True,
+    sources: Sources, folder: Path, options: Options, *, cache: str | None = None
 ) -> BindServeConfig:
     """Into a folder that exists. `cache` names the sub-folder that the caller will fill."""
-    llama = _open_llama(sources)
-    adapter = open_adapter(sources.adapter, llama.sizes)
-    encoders = open_encoders(sources.imagebind, sources.imagebind_config)
-    _check_together(llama, adapter, encoders)
-    tokenizer = sources.tokenizer or find_tokenizer(sources.llama)
-    bos, eos = write_tokenizer(tokenizer, folder, llama.sizes.vocab_size)
-    tensors = merge(llama, adapter, dtype)
-
-    size = sum(lazy.nbytes for lazy in (*tensors, *encoders.tensors))
-    with _bar("weights", size, progress) as done:
-        write_model(folder, tensors, done)
-        encoders.write(folder / ENCODERS, done)
+    opened = Opened.of(sources)
+    bar = partial(_bar, shown=options.progress)
+    with TemporaryDirectory() as scratch:
+        bos, eos = write_tokenizer(opened.tokenizer, Path(scratch), opened.llama.sizes.vocab_size)
+        with bar("sha256", opened.file_bytes) as done:
+            provenance = opened.provenance(done)
+        with bar("check what is there", None) as done:
+            ledger = Ledger.open(folder, _inputs(provenance, options, cache), done)
+        for path in Path(scratch).iterdir():
+            ledger.rewrite(path.name, path.read_bytes())
+    shards = split(merge(opened.llama, opened.adapter, options.dtype), options.max_shard_size)
+    size = sum(map(size_of, shards.values())) + opened.encoders.size
+    with bar("weights", size) as done:
+        write_model(ledger, shards, done)
+        opened.encoders.write(ledger, ENCODERS, done)
     ours = BindServeConfig(
         imagebind=EncoderSummary(
-            modalities=encoders.config.modalities, embedding_dim=encoders.config.embed_dim
+            modalities=opened.encoders.config.modalities,
+            embedding_dim=opened.encoders.config.embed_dim,
         ),
-        bind=bind_config(adapter),
-        injection=injection_config(adapter),
+        bind=bind_config(opened.adapter),
+        injection=injection_config(opened.adapter),
         cache=CacheConfig(folder=cache),
-        provenance=_provenance(sources, llama, adapter, encoders, tokenizer, progress),
+        provenance=provenance,
     )
+    biases = opened.adapter.stage == "finetune"
     config = {
-        **language_model_config(llama.sizes, adapter.stage == "finetune", dtype, bos, eos),
+        **language_model_config(opened.llama.sizes, biases, options.dtype, bos, eos),
         **ours.to_hf(),
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    ledger.rewrite(CONFIG, json.dumps(config, indent=2).encode() + b"\n")
     return ours
 
 
@@ -104,50 +100,14 @@ def language_model_config(
     }
 
 
+def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
+    """Everything that decides which files there are and what is in the large ones: a sha256."""
+    sources = [f"{source.role} {source.sha256}" for source in provenance.sources]
+    choices = [version("bindserve"), options.dtype, options.max_shard_size, cache]
+    return sha256_of([*sources, *map(str, choices)])
+
+
 @contextmanager
-def _bar(what: str, size: int, shown: bool) -> Iterator[Callable[[int], object]]:
+def _bar(what: str, size: int | None, *, shown: bool) -> Iterator[Progress]:
     with tqdm(total=size, desc=what, unit="B", unit_scale=True, disable=not shown) as bar:
         yield bar.update
-
-
-def _open_llama(sources: Sources) -> Llama:
-    if (sources.llama / "config.json").is_file():
-        if sources.delta:
-            raise ConvertError(f"{sources.delta}: a delta needs a base in Meta's layout")
-        return open_hf(sources.llama)
-    return open_meta(sources.llama, sources.delta)
-
-
-def _check_together(llama: Llama, adapter: Adapter, encoders: Encoders) -> None:
-    check_pairing(llama, adapter)
-    if adapter.sizes["D"] != encoders.config.embed_dim:
-        raise ConvertError(
-            f"{adapter.path}: image_bind_proj.weight takes {adapter.sizes['D']} numbers, but the "
-            f"encoders of {encoders.files[0]} give {encoders.config.embed_dim}"
-        )
-
-
-def _provenance(
-    sources: Sources,
-    llama: Llama,
-    adapter: Adapter,
-    encoders: Encoders,
-    tokenizer: Path,
-    progress: bool,
-) -> Provenance:
-    licences = sources.licences
-    named = (
-        ("llama", llama.files, licences.llama),
-        ("adapter", (adapter.path,), licences.adapter),
-        ("imagebind", encoders.files, licences.imagebind),
-        ("tokenizer", (tokenizer,), licences.llama),
-    )
-    size = sum(path.stat().st_size for _, files, _ in named for path in files)
-    with _bar("sha256", size, progress) as done:
-        described = [describe(role, files, licence, done) for role, files, licence in named]
-    return Provenance(
-        stage=adapter.stage,
-        legacy=adapter.legacy,
-        base_fingerprint=llama.fingerprint(),
-        sources=tuple(source for group in described for source in group),
-    )

@@ -1,13 +1,11 @@
 """Where the weights came from: each source file's hash and licence."""
 
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from model_ext.config import Source
-
-BLOCK = 1 << 20
+from model_ext.manifest import Progress, sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,19 +17,8 @@ class Licences:
     imagebind: str = "CC-BY-NC-SA 4.0"
 
 
-def describe(
-    role: str, files: Sequence[Path], licence: str, progress: Callable[[int], object]
-) -> list[Source]:
+def describe(role: str, files: Sequence[Path], licence: str, progress: Progress) -> list[Source]:
     return [
         Source(role=role, file=path.name, sha256=sha256(path, progress), licence=licence)
         for path in files
     ]
-
-
-def sha256(path: Path, progress: Callable[[int], object]) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-            progress(len(block))
-    return digest.hexdigest()

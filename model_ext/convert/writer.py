@@ -1,16 +1,17 @@
-"""Write tensors to safetensors files one after the other, so that only one is in memory.
+"""Tensors as safetensors files, one tensor in memory at a time.
 
 The library's own `save_file` wants all of them at once. The format: eight bytes of header length,
 a JSON header with each tensor's type, shape and byte range, then the bytes.
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
+from model_ext.convert.ledger import Ledger
 from model_ext.convert.tensors import LazyTensor
+from model_ext.manifest import Progress
 
 DTYPES = {
     torch.float32: "F32",
@@ -18,49 +19,51 @@ DTYPES = {
     torch.bfloat16: "BF16",
     torch.int64: "I64",
 }
-LARGEST_FILE = 4 << 30  # bytes
-
-Progress = Callable[[int], object]
-
-
-def write_model(
-    folder: Path, tensors: Iterable[LazyTensor], progress: Progress, largest: int = LARGEST_FILE
-) -> None:
-    """`model-0000x-of-0000n.safetensors` and the index that says which tensor is where."""
-    files = split(tensors, largest)
-    names = [f"model-{i:05d}-of-{len(files):05d}.safetensors" for i in range(1, len(files) + 1)]
-    for name, part in zip(names, files, strict=True):
-        write_file(folder / name, part, progress)
-    index = {
-        "metadata": {"total_size": sum(lazy.nbytes for part in files for lazy in part)},
-        "weight_map": {
-            lazy.name: name for name, part in zip(names, files, strict=True) for lazy in part
-        },
-    }
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+INDEX = "model.safetensors.index.json"
+MAX_SHARD_SIZE = 5 * 10**9  # bytes; as `save_pretrained`
 
 
-def split(tensors: Iterable[LazyTensor], largest: int) -> list[list[LazyTensor]]:
-    files: list[list[LazyTensor]] = [[]]
+def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[LazyTensor]]:
+    """Shards by file name. A tensor larger than `max_shard_size` has one of its own."""
+    shards: list[list[LazyTensor]] = [[]]
     size = 0
     for lazy in tensors:
-        if files[-1] and size + lazy.nbytes > largest:
-            files.append([])
+        if shards[-1] and size + lazy.nbytes > max_shard_size:
+            shards.append([])
             size = 0
-        files[-1].append(lazy)
+        shards[-1].append(lazy)
         size += lazy.nbytes
-    return files
+    count = len(shards)
+    return {f"model-{i:05d}-of-{count:05d}.safetensors": s for i, s in enumerate(shards, 1)}
 
 
-def write_file(path: Path, tensors: Sequence[LazyTensor], progress: Progress) -> None:
-    # Wide types first keeps every tensor aligned, whatever the number of elements before it.
-    tensors = sorted(tensors, key=lambda lazy: -lazy.dtype.itemsize)
-    with path.open("wb") as file:
-        file.write(header(tensors))
-        for lazy in tensors:
-            tensor = lazy.load()
-            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
-            progress(lazy.nbytes)
+def write_model(ledger: Ledger, shards: dict[str, list[LazyTensor]], progress: Progress) -> None:
+    """The shards, and the index that says which tensor is where."""
+    for name, shard in shards.items():
+        ledger.write(name, content(shard), progress)
+    index = {
+        "metadata": {"total_size": sum(lazy.nbytes for shard in shards.values() for lazy in shard)},
+        "weight_map": {lazy.name: name for name, shard in shards.items() for lazy in shard},
+    }
+    ledger.rewrite(INDEX, json.dumps(index, indent=2).encode() + b"\n")
+
+
+def content(tensors: Sequence[LazyTensor]) -> Iterator[bytes | memoryview]:
+    """The bytes of one file; a tensor is read when its turn comes."""
+    tensors = _aligned(tensors)
+    yield header(tensors)
+    for lazy in tensors:
+        yield lazy.load().reshape(-1).view(torch.uint8).numpy().data
+
+
+def size_of(tensors: Sequence[LazyTensor]) -> int:
+    """Bytes of the file."""
+    return len(header(_aligned(tensors))) + sum(lazy.nbytes for lazy in tensors)
+
+
+def _aligned(tensors: Sequence[LazyTensor]) -> list[LazyTensor]:
+    """Wide types first: every tensor is aligned, whatever the number of elements before it."""
+    return sorted(tensors, key=lambda lazy: -lazy.dtype.itemsize)
 
 
 def header(tensors: Sequence[LazyTensor]) -> bytes:

@@ -14,9 +14,12 @@ from cache_index.build import import_index
 from cache_index.errors import CacheError
 from model_ext.config import BindServeConfig, Provenance
 from model_ext.convert.errors import ConvertError
-from model_ext.convert.folder import new_folder
-from model_ext.convert.model import Sources, write_folder
+from model_ext.convert.folder import new_folder, partial_folder
+from model_ext.convert.model import Options, write_folder
 from model_ext.convert.provenance import Licences
+from model_ext.convert.sources import Sources
+from server.cli.serve import fail
+from server.cli.sizes import parse_size
 
 CACHE = "cache"
 DEFAULTS = Licences()
@@ -51,6 +54,9 @@ def convert_command(
         Path | None, typer.Option(help="Folder of a patch to add to the LLaMA, in Meta's layout.")
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the LLM's weights.")] = Dtype.bfloat16,
+    max_shard_size: Annotated[
+        int, typer.Option(parser=parse_size, metavar="SIZE", help="Of one file, such as 500MB.")
+    ] = "5GB",  # type: ignore[assignment]  # typer parses the default too
     llama_licence: Annotated[
         str, typer.Option(help="Licence of the LLaMA, if another.")
     ] = DEFAULTS.llama,
@@ -61,7 +67,10 @@ def convert_command(
         str, typer.Option(help="Licence of the encoders, if another.")
     ] = DEFAULTS.imagebind,
 ) -> None:
-    """Convert released checkpoints to one folder for `bindserve serve`."""
+    """Convert released checkpoints to one folder for `bindserve serve`.
+
+    A conversion that was stopped goes on when the same command is given again.
+    """
     sources = Sources(
         llama=llama,
         adapter=adapter,
@@ -73,21 +82,33 @@ def convert_command(
             llama=llama_licence, adapter=adapter_licence, imagebind=imagebind_licence
         ),
     )
+    options = Options(dtype=getattr(torch, dtype.value), max_shard_size=max_shard_size)
     try:
-        config = run(sources, out, getattr(torch, dtype.value), knn_index)
-    except (ConvertError, CacheError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        config = run(sources, out, options, knn_index)
+    except KeyboardInterrupt:
+        fail(f"stopped{goes_on(out)}", code=1)
+    except (ConvertError, CacheError, OSError) as error:
+        fail(f"{error}{goes_on(out)}", code=1)
     report(config.provenance, out)
 
 
-def run(sources: Sources, out: Path, dtype: torch.dtype, knn_index: Path | None) -> BindServeConfig:
+def goes_on(out: Path) -> str:
+    """What to know about the unfinished folder, if there is one."""
+    unfinished = partial_folder(out)
+    if not unfinished.exists():
+        return ""
+    return f"\n(what is finished lies in {unfinished}: the same command goes on with it)"
+
+
+def run(
+    sources: Sources, out: Path, options: Options, knn_index: Path | None = None
+) -> BindServeConfig:
     """`out` appears when model and cache are complete."""
     with new_folder(out) as folder:
-        config = write_folder(sources, folder, dtype, cache=CACHE if knn_index else None)
+        config = write_folder(sources, folder, options, cache=CACHE if knn_index else None)
         if knn_index:
             encoder = encoder_of(config.provenance)
-            manifest = import_index(knn_index, folder / CACHE, encoder=encoder)
+            manifest = import_index(knn_index, folder / CACHE, encoder=encoder, overwrite=True)
             check_width(knn_index, manifest.dimension, config.imagebind.embedding_dim)
         return config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_ext.convert.model import Sources
+from model_ext.convert.sources import Sources
 
 TINY = Path(__file__).parents[2] / "fixtures" / "tiny"
 Tensors = dict[str, torch.Tensor]

@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +16,24 @@ from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
 from model_ext.config import BindServeConfig
-from model_ext.convert import writer
+from model_ext.convert.encoders import Encoders
 from model_ext.convert.errors import ConvertError
-from model_ext.convert.folder import new_folder
-from model_ext.convert.model import Sources, convert
+from model_ext.convert.folder import partial_folder
+from model_ext.convert.model import Options, convert
 from model_ext.convert.provenance import Licences
+from model_ext.convert.sources import Sources
 from model_ext.imagebind.model import ImageBind
+from model_ext.manifest import Manifest
 from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 Make = Callable[..., Path]
+QUIET = Options(progress=False)
+FLOAT32 = Options(dtype=torch.float32, progress=False)
 FILES = {
     "config.json",
     "generation_config.json",
     "chat_template.jinja",
+    "manifest.json",
     "encoders",
     "model-00001-of-00001.safetensors",
     "model.safetensors.index.json",
@@ -37,7 +45,7 @@ FILES = {
 
 def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "models" / "tiny"
-    config = convert(sources, out, torch.float32, progress=False)
+    config = convert(sources, out, FLOAT32)
     assert {path.name for path in out.iterdir()} == FILES
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]  # nothing temporary is left
     document = json.loads((out / "config.json").read_text())
@@ -51,7 +59,7 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
 def test_transformers_reads_it_as_a_llama(sources: Sources, tmp_path: Path) -> None:
     """With our extra tensors left over, and none missing."""
     out = tmp_path / "tiny"
-    convert(sources, out, torch.float32, progress=False)
+    convert(sources, out, FLOAT32)
     assert AutoConfig.from_pretrained(out).attention_bias is True
     assert AutoTokenizer.from_pretrained(out).bos_token_id == 1
     model, report = LlamaForCausalLM.from_pretrained(out, output_loading_info=True)
@@ -62,7 +70,7 @@ def test_transformers_reads_it_as_a_llama(sources: Sources, tmp_path: Path) -> N
 
 def test_names_of_our_own_tensors(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "tiny"
-    convert(sources, out, torch.bfloat16, progress=False)
+    convert(sources, out, QUIET)
     with safe_open(out / "model-00001-of-00001.safetensors", "pt") as file:
         shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         assert file.get_slice("injection.gate").get_dtype() == "F32"
@@ -86,7 +94,7 @@ def test_names_of_our_own_tensors(sources: Sources, tmp_path: Path) -> None:
 
 def test_provenance_names_every_source(sources: Sources, tmp_path: Path) -> None:
     licences = Licences(llama="Apache-2.0")
-    config = convert(replace(sources, licences=licences), tmp_path / "tiny", progress=False)
+    config = convert(replace(sources, licences=licences), tmp_path / "tiny", QUIET)
     found = {(source.role, source.file): source for source in config.provenance.sources}
     assert found.keys() == {
         ("llama", "params.json"),
@@ -105,7 +113,7 @@ def test_provenance_names_every_source(sources: Sources, tmp_path: Path) -> None
 
 
 def test_encoders_are_copied_exactly(sources: Sources, tmp_path: Path) -> None:
-    convert(sources, tmp_path / "tiny", torch.bfloat16, progress=False)
+    convert(sources, tmp_path / "tiny", QUIET)
     model = ImageBind.from_folder(tmp_path / "tiny" / "encoders")
     released = load(sources.imagebind)
     name = "modality_trunks.vision.blocks.0.attn.in_proj_weight"
@@ -120,7 +128,7 @@ def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
     torch.save({name: tensor for name, tensor in tensors.items() if "point" not in name}, huge)
     sizes = TINY / "imagebind_config.json"
     changed = replace(sources, imagebind=huge, imagebind_config=sizes)
-    config = convert(changed, tmp_path / "tiny", progress=False)
+    config = convert(changed, tmp_path / "tiny", QUIET)
     assert "point" not in config.imagebind.modalities
     assert "vision" in config.imagebind.modalities
 
@@ -130,11 +138,11 @@ def test_wrong_encoders_are_named(sources: Sources, tmp_path: Path) -> None:
     tensors = load(sources.imagebind)
     torch.save(tensors, imagebind)  # without a sizes file: taken for the released sizes
     with pytest.raises(ConvertError, match=r"imagebind\.pth: .*\(sizes from the release\)"):
-        convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", progress=False)
+        convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", QUIET)
     torch.save({**tensors, "extra": torch.zeros(1)}, imagebind)
     (tmp_path / "imagebind_config.json").write_bytes((TINY / "imagebind_config.json").read_bytes())
     with pytest.raises(ConvertError, match=r"imagebind\.pth: .*extra"):
-        convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", progress=False)
+        convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", QUIET)
 
 
 def test_adapter_of_another_embedding_width(
@@ -143,7 +151,7 @@ def test_adapter_of_another_embedding_width(
     change = {"image_bind_proj.weight": torch.zeros(128, 64)}
     path = adapter_file(lambda tensors: tensors.update(change))
     with pytest.raises(ConvertError, match=r"takes 64 numbers, but the encoders of .* give 40"):
-        convert(replace(sources, adapter=path), tmp_path / "tiny", progress=False)
+        convert(replace(sources, adapter=path), tmp_path / "tiny", QUIET)
 
 
 @pytest.mark.parametrize("broken", ["llama", "adapter", "imagebind", "tokenizer"])
@@ -153,48 +161,103 @@ def test_nothing_is_left_of_a_failed_conversion(
     changed: dict[str, Any] = {broken: tmp_path / "gone"}
     out = tmp_path / "out" / "tiny"
     with pytest.raises(ConvertError, match="gone"):
-        convert(replace(sources, **changed), out, progress=False)
+        convert(replace(sources, **changed), out, QUIET)
     assert list(out.parent.iterdir()) == []
 
 
-def test_an_interrupted_conversion_leaves_nothing(
-    sources: Sources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from model_ext.convert import ledger
+from model_ext.convert.model import Options, convert
+from model_ext.convert.sources import Sources
+
+llama, adapter, imagebind, out = map(Path, sys.argv[1:])
+write = ledger.Ledger.write
+
+def write_three(self, name, chunks, progress=None):
+    if name == "model-00003-of-00005.safetensors":
+        chunks = list(chunks)[:2]  # a part of the third, then the end
+        (self.folder / f"{name}.partial").write_bytes(b"".join(chunks))
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(self, name, chunks)
+
+ledger.Ledger.write = write_three
+options = Options(dtype=torch.float32, max_shard_size=1_600_000, progress=False)
+convert(Sources(llama=llama, adapter=adapter, imagebind=imagebind), out, options)
+"""
+
+
+def test_a_killed_conversion_goes_on(sources: Sources, tmp_path: Path) -> None:
+    """Finished shards stay as they are, and the result is that of an undisturbed run."""
+    out = tmp_path / "out" / "tiny"
+    paths = (sources.llama, sources.adapter, sources.imagebind, out)
+    killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, paths)], timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    assert not out.exists()
+    partial = partial_folder(out)
+    finished = {path.name: path.stat() for path in partial.glob("*.safetensors")}
+    assert sorted(finished) == [f"model-0000{i}-of-00005.safetensors" for i in (1, 2)]
+
+    options = replace(FLOAT32, max_shard_size=1_600_000)
+    convert(sources, out, options)
+    for name, before in finished.items():
+        now = (out / name).stat()
+        assert (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    convert(sources, tmp_path / "undisturbed", options)
+    names = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+    assert len(names) == len(FILES) + 4 + 1  # five shards instead of one, two files of encoders
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
+
+
+def test_a_changed_source_is_converted_anew(
+    sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
-    def interrupted(*_: object) -> bytes:
+    """Same name, same size, other content."""
+
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(writer, "header", interrupted)
     out = tmp_path / "out" / "tiny"
-    with pytest.raises(KeyboardInterrupt):
-        convert(sources, out, progress=False)
-    assert list(out.parent.iterdir()) == []
+    adapter = adapter_file(len)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Encoders, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            convert(replace(sources, adapter=adapter), out, FLOAT32)
+    adapter_file(lambda tensors: tensors["llama.norm.weight"].mul_(2))
+    convert(replace(sources, adapter=adapter), out, FLOAT32)
+    with safe_open(out / "model-00001-of-00001.safetensors", "pt") as file:
+        found = file.get_tensor("model.norm.weight")
+    assert torch.equal(found, load(sources.adapter)["llama.norm.weight"] * 2)
+
+
+def test_the_manifest_lists_every_file(sources: Sources, tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    convert(sources, out, QUIET)
+    manifest = Manifest.read(out)
+    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert manifest.files.keys() == found - {"manifest.json"}
+    assert list(manifest.damaged(out)) == []
 
 
 def test_an_existing_folder_is_not_touched(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(ConvertError, match="exists already"):
-        convert(sources, tmp_path, progress=False)
+        convert(sources, tmp_path, QUIET)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
-
-
-def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with new_folder(tmp_path / "out") as folder:
-        (folder / "x").write_text("x")
-        assert not (tmp_path / "out" / "x").exists()
-    assert (tmp_path / "out" / "x").read_text() == "x"
-    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o755
 
 
 def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
     """A converted pretrain model is an HF LLaMA itself, once our tensors are out of it."""
     first = tmp_path / "first"
-    convert(replace(sources, adapter=TINY / "adapter-pretrain.pth"), first, torch.float32)
+    convert(replace(sources, adapter=TINY / "adapter-pretrain.pth"), first, FLOAT32)
     base = tmp_path / "base"
     LlamaForCausalLM.from_pretrained(first).save_pretrained(base)
     changed = replace(sources, llama=base, tokenizer=first / "tokenizer.json")
-    one = convert(changed, tmp_path / "one", torch.float32, progress=False)
-    other = convert(sources, tmp_path / "other", torch.float32, progress=False)
+    one = convert(changed, tmp_path / "one", FLOAT32)
+    other = convert(sources, tmp_path / "other", FLOAT32)
     assert one.provenance.base_fingerprint == other.provenance.base_fingerprint
     weights = "model-00001-of-00001.safetensors"
     assert (tmp_path / "one" / weights).read_bytes() == (tmp_path / "other" / weights).read_bytes()
@@ -203,7 +266,7 @@ def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
 def test_a_delta_needs_metas_layout(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConvertError, match="delta needs a base in Meta's layout"):
-        convert(replace(sources, llama=tmp_path, delta=tmp_path), tmp_path / "x", progress=False)
+        convert(replace(sources, llama=tmp_path, delta=tmp_path), tmp_path / "x", QUIET)
 
 
 def test_a_delta_is_recorded(sources: Sources, llama_folder: Make, tmp_path: Path) -> None:
@@ -212,6 +275,6 @@ def test_a_delta_is_recorded(sources: Sources, llama_folder: Make, tmp_path: Pat
             tensors[name] = torch.zeros_like(tensor)
 
     delta = llama_folder(zeros, "delta")
-    config = convert(replace(sources, delta=delta), tmp_path / "tiny", progress=False)
+    config = convert(replace(sources, delta=delta), tmp_path / "tiny", QUIET)
     files = [source.file for source in config.provenance.sources if source.role == "llama"]
     assert files == ["params.json", "consolidated.00.pth", "consolidated.00.pth"]

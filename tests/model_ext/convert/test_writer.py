@@ -9,8 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model_ext.convert.ledger import Ledger
 from model_ext.convert.tensors import LazyTensor
-from model_ext.convert.writer import split, write_file, write_model
+from model_ext.convert.writer import content, size_of, split, write_model
+from model_ext.manifest import Manifest
 
 
 def stored(name: str, tensor: Tensor) -> LazyTensor:
@@ -31,37 +33,32 @@ def some_tensors() -> dict[str, Tensor]:
 
 
 def test_bytes_come_back(tmp_path: Path) -> None:
-    path, seen = tmp_path / "x.safetensors", []
+    path = tmp_path / "x.safetensors"
     tensors = some_tensors()
-    write_file(path, [stored(name, tensor) for name, tensor in tensors.items()], seen.append)
+    lazy = [stored(name, tensor) for name, tensor in tensors.items()]
+    path.write_bytes(b"".join(content(lazy)))
     read = load_file(path)
     assert read.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert read[name].dtype == tensor.dtype
         assert torch.equal(read[name], tensor)
-    assert sum(seen) == sum(tensor.nbytes for tensor in tensors.values())
+    assert path.stat().st_size == size_of(lazy)
     with safe_open(path, "pt") as file:
         assert file.metadata() == {"format": "pt"}  # transformers refuses a file without
 
 
-def test_wide_types_come_first_so_that_all_are_aligned(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    write_file(path, [stored(name, t) for name, t in some_tensors().items()], len_of)
-    content = path.read_bytes()
-    length = int.from_bytes(content[:8], "little")
+def test_wide_types_come_first_so_that_all_are_aligned() -> None:
+    written = b"".join(content([stored(name, t) for name, t in some_tensors().items()]))
+    length = int.from_bytes(written[:8], "little")
     assert length % 8 == 0
-    header = json.loads(content[8 : 8 + length])
+    header = json.loads(written[8 : 8 + length])
     sizes = {"F32": 4, "F16": 2, "BF16": 2, "I64": 8}
     for name, entry in header.items():
         if name != "__metadata__":
             assert entry["data_offsets"][0] % sizes[entry["dtype"]] == 0, name
 
 
-def len_of(_: int) -> None:
-    """No progress bar."""
-
-
-def test_one_tensor_at_a_time(tmp_path: Path) -> None:
+def test_one_tensor_at_a_time() -> None:
     """Each is read when the one before it is written and gone."""
     alive: set[str] = set()
     peak = 0
@@ -77,17 +74,18 @@ def test_one_tensor_at_a_time(tmp_path: Path) -> None:
             peak = max(peak, len(alive))
             return tensor
 
-    def written(_: int) -> None:
-        alive.clear()
-
     lazy = [LazyTensor(f"t{i}", (8,), torch.float32, Tracked(f"t{i}")) for i in range(5)]
-    write_file(tmp_path / "x.safetensors", lazy, written)
+    for _ in content(lazy):
+        alive.clear()  # written, and gone
     assert peak == 1
 
 
 def test_files_are_split_and_indexed(tmp_path: Path) -> None:
     tensors = [stored(f"t{i}", torch.full((10,), float(i))) for i in range(5)]  # 40 bytes each
-    write_model(tmp_path, tensors, len_of, largest=100)
+    ledger, seen = Ledger(tmp_path, Manifest("0" * 64)), []
+    shards = split(tensors, max_shard_size=100)
+    write_model(ledger, shards, seen.append)
+    assert sum(seen) == sum(map(size_of, shards.values()))
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     assert index["metadata"]["total_size"] == 200
     assert index["weight_map"] == {
@@ -103,10 +101,10 @@ def test_files_are_split_and_indexed(tmp_path: Path) -> None:
 
 def test_a_tensor_larger_than_a_file_gets_its_own() -> None:
     tensors = [stored(f"t{i}", torch.zeros(size)) for i, size in enumerate((1, 100, 1))]
-    assert [len(part) for part in split(tensors, 40)] == [1, 1, 1]
+    assert [len(part) for part in split(tensors, 40).values()] == [1, 1, 1]
 
 
-def test_a_wrong_promise_is_noticed(tmp_path: Path) -> None:
+def test_a_wrong_promise_is_noticed() -> None:
     lazy = LazyTensor("x", (3,), torch.float32, lambda: torch.zeros(4))
     with pytest.raises(AssertionError, match="x"):
-        write_file(tmp_path / "x.safetensors", [lazy], len_of)
+        list(content([lazy]))

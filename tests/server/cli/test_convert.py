@@ -58,14 +58,50 @@ def test_the_released_index_becomes_the_default_cache(tmp_path: Path, name: str)
     assert {manifest.encoder["sha256"]} == encoders
 
 
-def test_an_index_of_another_width_leaves_nothing(tmp_path: Path) -> None:
+def test_an_index_of_another_width_costs_no_second_conversion(tmp_path: Path) -> None:
     index = faiss.IndexFlatIP(64)
     index.add(np.eye(64, dtype=np.float32))
     faiss.write_index(index, str(tmp_path / "wide.index"))
-    result = run(tmp_path / "out" / "tiny", "--knn-index", str(tmp_path / "wide.index"))
+    out = tmp_path / "out" / "tiny"
+    result = run(out, "--knn-index", str(tmp_path / "wide.index"))
     assert result.exit_code == 1
     assert "vectors of 64 numbers, but the encoders give 40" in result.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+    assert "the same command goes on" in result.stderr
+    assert not out.exists()
+    shard = tmp_path / "out" / ".tiny.partial" / "model-00001-of-00001.safetensors"
+    written = shard.stat().st_ino
+    result = run(out, "--knn-index", str(TINY / "knn.index"))
+    assert result.exit_code == 0, result.output
+    assert (out / shard.name).stat().st_ino == written
+    assert read_manifest(out / "cache").dimension == 40
+    assert [path.name for path in out.parent.iterdir()] == ["tiny"]
+
+
+def test_shards_have_the_size_that_was_asked_for(tmp_path: Path) -> None:
+    result = run(tmp_path / "tiny", "--max-shard-size", "1MB")
+    assert result.exit_code == 0, result.output
+    shards = sorted((tmp_path / "tiny").glob("model-*.safetensors"))
+    assert len(shards) > 2
+    assert max(path.stat().st_size for path in shards) < 1_100_000
+
+
+def test_a_wrong_size_is_a_usage_error(tmp_path: Path) -> None:
+    result = run(tmp_path / "tiny", "--max-shard-size", "five")
+    assert result.exit_code == 2
+    assert "'five' is not a size" in result.stderr
+
+
+def test_a_stopped_conversion_says_how_to_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("server.cli.convert.import_index", stopped)
+    result = run(tmp_path / "tiny", "--knn-index", str(TINY / "knn.index"))
+    assert result.exit_code == 1
+    assert "error: stopped\n" in result.stderr
+    assert f"{tmp_path / '.tiny.partial'}: the same command goes on" in result.stderr
 
 
 def test_a_refusal_is_one_line(tmp_path: Path) -> None:

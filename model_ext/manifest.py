@@ -1,0 +1,114 @@
+"""manifest.json: the files of a model's folder, each with its size and sha256.
+
+The converter writes it as it goes, so that a killed conversion knows what is finished; a doctor
+reads it. It does not know what the files hold. The cache inside a folder has a manifest of its own.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from model_ext.config import Sha256
+
+MANIFEST = "manifest.json"
+LARGEST = 1 << 24  # bytes
+BLOCK = 1 << 20
+
+Progress = Callable[[int], object]  # told the bytes of each step
+
+
+def nothing(_: int) -> None:
+    """No progress bar."""
+
+
+class ManifestError(ValueError):
+    """A manifest that cannot be read; the message names the file."""
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError(f"{name!r} does not lie inside the folder")
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_inside)]
+
+
+@checked(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class FileEntry:
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    inputs: str  # sha256 of everything that decides the files' content
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """ManifestError names what is wrong with the file; FileNotFoundError if it is not there."""
+        path = folder / MANIFEST
+        if path.stat().st_size > LARGEST:
+            raise ManifestError(f"{path}: larger than {LARGEST} bytes")
+        try:
+            document = _DOCUMENT.validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(map(str, first["loc"])) or "the file"
+            raise ManifestError(f"{path}: {key}: {first['msg']}") from None
+        return cls(document.inputs, document.files)
+
+    def write(self, folder: Path) -> None:
+        """Never half a manifest, whenever the process dies."""
+        document: dict[str, Any] = {
+            "inputs": self.inputs,
+            "files": {
+                name: {"bytes": entry.bytes, "sha256": entry.sha256}
+                for name, entry in sorted(self.files.items())
+            },
+        }
+        partial = folder / f"{MANIFEST}.partial"
+        partial.write_text(json.dumps(document, indent=1) + "\n")
+        partial.replace(folder / MANIFEST)
+
+    def damaged(self, folder: Path, progress: Progress = nothing) -> Iterator[tuple[str, str]]:
+        """The files that are not what the manifest says, each with the reason. Reads them all."""
+        for name, entry in self.files.items():
+            path = folder / name
+            if not path.is_file():
+                yield name, "is missing"
+            elif path.stat().st_size != entry.bytes:
+                yield name, f"has {path.stat().st_size} bytes instead of {entry.bytes}"
+            elif sha256(path, progress) != entry.sha256:
+                yield name, "has another sha256"
+
+
+@checked(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class _Document:
+    inputs: Sha256
+    files: dict[FileName, FileEntry]
+
+
+_DOCUMENT = TypeAdapter(_Document)
+
+
+def sha256(path: Path, progress: Progress = nothing) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+            progress(len(block))
+    return digest.hexdigest()
+
+
+def sha256_of(parts: Iterable[str]) -> str:
+    """Of several texts in their order, none of which can imitate two."""
+    return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()
