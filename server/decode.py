@@ -9,13 +9,15 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from asyncio import StreamReader, StreamWriter
+from asyncio.subprocess import Process
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -25,9 +27,12 @@ import server
 from server.errors import BadRequest, Unavailable
 from server.frames import Frame, FrameError, encode_head, read_frame
 
+Result = TypeVar("Result")
+
 logger = logging.getLogger(__name__)
 
 WORKER = "server.decode_worker"
+RETRY_S = 5
 START_TIMEOUT_S = 120  # importing torch from a cold disk
 MAX_TENSOR_BYTES = 64 << 20  # 15 video crops are 18 MB
 
@@ -90,7 +95,7 @@ class DecodePool:
         self._waiting += 1
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                worker = await self._idle.get()
+                worker = await self._next_idle()
         except TimeoutError:
             raise Unavailable(
                 "no decoding process became free in time", code="decode_queue_full"
@@ -99,53 +104,53 @@ class DecodePool:
             self._waiting -= 1
         return await asyncio.shield(self._start(self._run(worker, modality, data)))
 
-    def _start(self, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(work)
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return task
+    async def _next_idle(self) -> "Worker":
+        while (worker := await self._idle.get()) not in self._workers:
+            pass  # it ended while it was idle
+        return worker
 
     async def _run(self, worker: "Worker", modality: str, data: bytes) -> Tensor:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 answer = await worker.ask({"modality": modality}, data)
             tensor = read_answer(answer)
+        except MediaError:
+            self._idle.put_nowait(worker)
+            raise
         except TimeoutError:
-            await self._replace(worker)
+            await worker.kill()
             raise MediaError(
                 f"decoding took more than {self._settings.timeout_s:g} seconds"
             ) from None
         except WorkerLost as error:
-            await self._replace(worker)
+            await worker.kill()
             logger.warning("a decoding process was lost on a %s: %s", modality, error)
             raise MediaError("the file cannot be decoded") from None
-        except asyncio.CancelledError:
-            await self._replace(worker, again=False)
-            raise
-        except MediaError:
-            self._idle.put_nowait(worker)
-            raise
         self._idle.put_nowait(worker)
         return tensor
 
-    async def _replace(self, worker: "Worker", again: bool = True) -> None:
-        self._workers.discard(worker)
-        await worker.kill()
-        if again:
-            self._start(self._add_worker_or_retry())
-
-    async def _add_worker_or_retry(self) -> None:
-        while True:
-            try:
-                return await self._add_worker()
-            except WorkerLost as error:
-                logger.error("a decoding process does not start (%s); trying again", error)
-                await asyncio.sleep(5)
+    def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
+        task = asyncio.ensure_future(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
 
     async def _add_worker(self) -> None:
         worker = await Worker.start(self._settings, self._encoder_config, self._folder.name)
         self._workers.add(worker)
         self._idle.put_nowait(worker)
+        self._start(self._replace_when_it_ends(worker))
+
+    async def _replace_when_it_ends(self, worker: "Worker") -> None:
+        """Killed by us or by anybody, busy or idle."""
+        await worker.ended()
+        self._workers.discard(worker)
+        while True:
+            try:
+                return await self._add_worker()
+            except WorkerLost as error:
+                logger.error("a decoding process does not start (%s); trying again", error)
+                await asyncio.sleep(RETRY_S)
 
 
 class WorkerLost(Exception):
@@ -153,31 +158,27 @@ class WorkerLost(Exception):
 
 
 class Worker:
-    def __init__(self, process: Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    """One process and the socket to it."""
+
+    def __init__(self, process: Process, answers: StreamReader, jobs: StreamWriter) -> None:
         self._process = process
-        self._jobs, self._answers = process.stdin, process.stdout
+        self._answers, self._jobs = answers, jobs
 
     @classmethod
     async def start(cls, settings: DecodeSettings, config: bytes, folder: str) -> "Worker":
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", WORKER, str(os.getpid())),
-            stdin=PIPE,
-            stdout=PIPE,
-            cwd=folder,
-            env=worker_environment(),
-        )
-        worker = cls(process)
-        ours = {
-            "memory_bytes": settings.memory_bytes,
-            "cpu_s": settings.timeout_s,
-            "max_bytes": settings.max_bytes,
-            "limits": dict(settings.limits),
-        }
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", WORKER, str(os.getpid())),
+                stdin=theirs,
+                stdout=theirs,
+                cwd=folder,
+                env=worker_environment(),
+            )
+        worker = cls(process, *await asyncio.open_connection(sock=ours))
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                ready, _ = await worker.ask(ours, config)
+                ready, _ = await worker.ask(worker_settings(settings), config)
         except (TimeoutError, WorkerLost) as error:
             await worker.kill()
             raise WorkerLost(f"no sign of life ({error or 'timeout'})") from None
@@ -190,6 +191,8 @@ class Worker:
 
     async def ask(self, header: dict[str, Any], payload: bytes) -> Frame:
         """One job, one answer."""
+        if self._jobs.is_closing():  # uvloop raises RuntimeError on the write
+            raise WorkerLost("it ended before the job")
         try:
             self._jobs.write(encode_head(header, payload))
             self._jobs.write(payload)
@@ -198,10 +201,23 @@ class Worker:
         except (asyncio.IncompleteReadError, ConnectionError, FrameError) as error:
             raise WorkerLost(str(error) or type(error).__name__) from None
 
+    async def ended(self) -> None:
+        await self._process.wait()
+        self._jobs.close()
+
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self._process.wait()
+        await self.ended()
+
+
+def worker_settings(settings: DecodeSettings) -> dict[str, Any]:
+    return {
+        "memory_bytes": settings.memory_bytes,
+        "cpu_s": settings.timeout_s,
+        "max_bytes": settings.max_bytes,
+        "limits": dict(settings.limits),
+    }
 
 
 def worker_environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Frames: how the server and a decoding worker talk over a pipe.
+"""Frames: how the server and a decoding worker talk over a socket.
 
 A frame is two lengths, a JSON object and raw bytes. No pickle: a decoder that hostile media took
 over must not be able to run anything in the process that reads its answer.

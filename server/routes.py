@@ -19,6 +19,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
+from server import error_handlers
 from server.attachments import Attachment, take_from_list, take_from_messages
 from server.conditioner import Conditioned
 from server.context import current
@@ -118,8 +119,8 @@ def respond(
     answer: Any, raw_request: Request, conditioned: Conditioned, options: ImageBindOptions
 ) -> Response:
     """vLLM's answer as it is; `explain` adds one key, `imagebind`, to the JSON or first event."""
-    if isinstance(answer, ErrorResponse):
-        raise from_vllm_response(answer)
+    if isinstance(answer, ErrorResponse):  # not raised: nobody may be waiting any more
+        return error_handlers.respond(from_vllm_response(answer))
     headers = {CACHE_HEADER: conditioned.explanation.cache}
     extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
     if isinstance(answer, BaseModel):

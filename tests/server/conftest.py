@@ -5,10 +5,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from model_ext.config import BindServeConfig
 from server.settings import Settings
 from server.stages import Stages
+
+
+def pytest_asyncio_loop_factories() -> dict[str, object]:
+    """As the server: uvloop's pipes are not asyncio's when their other end is gone."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from server.errors import Unavailable
 from tests.server.media import MEDIA, media
 
 GOLDEN = load_file(MEDIA.parent / "golden" / "preprocess.safetensors")
+
+
 SETTINGS = DecodeSettings(
     workers=1,
     waiting=8,
@@ -108,6 +110,14 @@ async def test_a_worker_that_hangs_is_killed_in_time() -> None:
             os.kill(hung, 0)
         await until(lambda: pool.alive == 1)
         assert await pid(pool) != hung
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_worker_that_ends_while_idle_is_replaced_and_costs_nothing() -> None:
+    async with running() as pool:
+        os.kill(killed := await pid(pool), signal.SIGKILL)
+        await until(lambda: pool.alive == 0)
+        assert await pid(pool) != killed
 
 
 @pytest.mark.usefixtures("hostile")
