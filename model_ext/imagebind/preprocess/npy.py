@@ -40,7 +40,8 @@ def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
     if count * dtype.itemsize != len(data) - offset:
         raise MediaError("the .npy file's header does not agree with its length")
     flat = np.frombuffer(data, dtype, count, offset)
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, and is refused later
+    # What overflows becomes infinite, and is refused later.
+    with np.errstate(over="ignore", invalid="ignore"):
         return flat.reshape(shape, order="F" if fortran else "C").astype(np.float32, order="C")
 
 

@@ -1,13 +1,11 @@
 """What kind of media are these bytes? Signatures of the formats we read, and nothing else.
 
-A list of what is allowed: unknown bytes are None, never a guess. Decoders that would open whatever
-the bytes say (FFmpeg reads playlists that name other files) are only called after these checks.
+A list of what is allowed: unknown bytes are None, never a guess.
 """
 
+from model_ext.imagebind.preprocess.container import is_video
 from model_ext.imagebind.preprocess.npy import npy_shape
 
-MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")
-TS_PACKET = 188
 TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # may have no signature: the name must say it
 
 
@@ -52,15 +50,6 @@ def is_audio(data: bytes) -> bool:
     )
 
 
-def is_video(data: bytes) -> bool:
-    return (
-        data[4:8] in MP4_BOXES
-        or data.startswith(b"\x1a\x45\xdf\xa3")  # matroska, webm
-        or _riff(data, b"AVI ")
-        or _transport_stream(data)
-    )
-
-
 def is_cloud(data: bytes) -> bool:
     if data.startswith((b"ply\n", b"ply\r\n", b"# .PCD ")):
         return True
@@ -78,7 +67,3 @@ def _mp3_frame(data: bytes) -> bool:
         return False
     bitrate, rate = data[2] >> 4, data[2] >> 2 & 3
     return data[1] & 0x18 != 0x08 and 0 < bitrate < 15 and rate != 3
-
-
-def _transport_stream(data: bytes) -> bool:
-    return len(data) > 2 * TS_PACKET and data[: 2 * TS_PACKET + 1 : TS_PACKET] == b"GGG"

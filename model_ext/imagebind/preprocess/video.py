@@ -1,12 +1,16 @@
 """Video files -> 5 clips x 3 crops of normalised frames (15, 3, 2, 224, 224).
 
 mp4/mov, matroska/webm, avi and mpegts through decord (FFmpeg), from memory only, and only after the
-signature check: FFmpeg opens what the bytes say, and a playlist says to open other files.
+signature check.
 Shapes: T frames of a clip, S size of a crop.
 """
 
+import errno
 import io
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 
 import decord
@@ -17,10 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.container import is_video
 from model_ext.imagebind.preprocess.errors import MediaError
 from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.imagebind.preprocess.sniff import is_video
 
 CLIPS = 5
 CLIP_SECONDS = 2
@@ -51,7 +55,7 @@ def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
     """
     count, duration = len(times), Fraction(float(times[-1, 1]))
     tolerance = 2e-7 * float(duration) + 1e-6
-    rate = Fraction(fps).limit_denominator(1001)
+    rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
     if rate > 0 and np.abs(times[:, 0] - np.arange(count) / float(rate)).max() <= tolerance:
         bounds = [
             (math.ceil(start * rate), math.ceil((start + CLIP_SECONDS) * rate))
@@ -102,7 +106,8 @@ def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
 def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.float64]]:
     """The reader, and the frames' (start, end) from the first start on; nothing is decoded."""
     try:
-        video = decord.VideoReader(io.BytesIO(data), num_threads=1)
+        with _in_memory(data) as source:
+            video = decord.VideoReader(source, num_threads=1)
         count = len(video)
         if count > limits.video_frames:
             raise MediaError(f"the video has more than {limits.video_frames} frames")
@@ -117,6 +122,29 @@ def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.f
     if times[-1, 1] > limits.video_seconds:
         raise MediaError(f"the video is longer than {limits.video_seconds} s")
     return video, times
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[str | io.BytesIO]:
+    """What decord opens: a file without a name, only in memory.
+
+    Decord also reads bytes objects, but beyond their end, if a file tells it to seek there: a
+    crash, or whatever lies in that memory. It remains the way where a sandbox (RLIMIT_FSIZE) lets
+    no file grow, not even this one.
+    """
+    file = os.memfd_create("video")
+    try:
+        try:
+            with open(file, "wb", closefd=False) as writer:
+                writer.write(data)
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            yield io.BytesIO(data)
+        else:
+            yield f"/proc/self/fd/{file}"
+    finally:
+        os.close(file)
 
 
 def _decode(video: decord.VideoReader, frames: list[int], limits: Limits) -> Tensor:

@@ -61,5 +61,6 @@ def check_count(count: int, most: int) -> None:
 
 
 def to_float32(table: NDArray[np.generic]) -> Cloud:
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows becomes infinite, and is refused later
+    # What overflows becomes infinite, and is refused later.
+    with np.errstate(over="ignore", invalid="ignore"):
         return table.astype(np.float32)

@@ -1,0 +1,31 @@
+"""Decode the video files named on the command line, one after the other, and say how it went.
+
+A process of its own, because decoders crash: `python -m tests...decode_child FILE...`.
+"""
+
+import resource
+import sys
+from pathlib import Path
+
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.video import read_video
+
+
+def main(files: list[str]) -> None:
+    config = PreprocessConfig(image_size=32)
+    if files[0] == "--no-file-may-grow":
+        files = files[1:]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    for file in files:
+        try:
+            video = read_video(Path(file).read_bytes(), config, Limits())
+            answer = "frames" if video.isfinite().all() else "not finite"
+        except MediaError as error:
+            answer = str(error)
+        print(Path(file).name, answer, sep="\t", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

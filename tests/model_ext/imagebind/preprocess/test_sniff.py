@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from model_ext.imagebind.preprocess.sniff import sniff
+from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, matroska
+from tests.model_ext.imagebind.preprocess.test_audio import sound
+from tests.model_ext.imagebind.preprocess.test_image import saved as saved_image
+from tests.model_ext.imagebind.preprocess.test_npy import saved as saved_array
+from tests.model_ext.imagebind.preprocess.test_points import FORMATS
+
+WITHOUT_SIGNATURE = {"obj", "pts", "xyz"}
+
+
+@pytest.mark.parametrize(
+    ("name", "modality"),
+    [
+        ("img_a.jpg", "image"),
+        ("img_b.png", "image"),
+        ("audio_a.wav", "audio"),
+        ("audio_c.flac", "audio"),
+        ("video_a.mp4", "video"),
+        ("points_a.npy", "point"),
+        ("points_c.ply", "point"),
+    ],
+)
+def test_bytes_tell_without_a_name(name: str, modality: str, media: Path) -> None:
+    data = (media / name).read_bytes()
+    assert sniff(data) == modality
+    assert sniff(data, "misleading.txt") == modality
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_images(kind: str) -> None:
+    assert sniff(saved_image(Image.new("RGB", (9, 9)), kind)) == "image"
+
+
+@pytest.mark.parametrize("kind", ["WAV", "RF64", "FLAC", "OGG", "MP3"])
+def test_sounds(kind: str) -> None:
+    assert sniff(sound(0.1, 44100, 1, kind)) == "audio"
+
+
+def test_mp3_with_a_tag_and_without() -> None:
+    assert sniff(b"ID3\x04\x00") == "audio"
+    assert sniff(b"\xff\xfb\x90\x64") == "audio"
+    for other in (b"\xff\xff\xff\xff", b"\xff\xf1\x50\x80", b"\xff\xfe\x00\x00", b"\xff\xfb"):
+        assert sniff(other) is None  # nothing, AAC, UTF-32, too short
+
+
+def test_videos() -> None:
+    assert sniff(avi(grey_frames(2), 10)) == "video"
+    assert sniff(matroska(grey_frames(2), [0, 100], 200)) == "video"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_clouds(name: str) -> None:
+    data = FORMATS[name]()
+    if name in WITHOUT_SIGNATURE:
+        assert sniff(data) is None
+        assert sniff(data, f"a cloud.txt.{name.upper()}") == "point"
+    else:
+        assert sniff(data) == "point"
+
+
+def test_torch_files_are_clouds_so_that_the_refusal_can_say_why(media: Path) -> None:
+    data = (media / "points_b.pt").read_bytes()
+    assert sniff(data, "points_b.pt") == "point"
+    assert sniff(data) is None
+
+
+def test_arrays_of_other_shapes_need_a_stated_modality() -> None:
+    for shape in ((1, 224, 224), (6, 2000), (12,), (5, 4)):
+        assert sniff(saved_array(np.zeros(shape, np.float32)), "depth.npy") is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"hello", b"%PDF-1.7", b"%!PS-Adobe", b"\x7fELF", b"<svg>", b"#EXTM3U", b"PK\x03\x04"],
+)
+def test_anything_else_is_unknown(data: bytes) -> None:
+    assert sniff(data) is None
+    assert sniff(data, "picture.jpg") is None
+    assert sniff(data, "") is None
+
+
+def test_text_is_known_by_name_only() -> None:
+    assert sniff(b"hello", "notes.TXT") == "text"
