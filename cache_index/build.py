@@ -188,11 +188,15 @@ def write_index(path: Path, rows: Array, kind: str, done: "tqdm[Any]") -> None:
     trained = path.with_name(TRAINED)
     write_once(trained, lambda path: write_trained(path, rows, kind))
     index = read_index(trained)
+    add_blocks(index, rows, done)
+    faiss.write_index(index, str(path))
+
+
+def add_blocks(index: Any, rows: Array, done: "tqdm[Any]") -> None:
     for start in range(0, len(rows), BLOCK_ROWS):
         block = np.asarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
         index.add(block)
         done.update(len(block))
-    faiss.write_index(index, str(path))
 
 
 def tune_index(
