@@ -12,7 +12,7 @@ class Limits:
 
     audio_bytes: int = 25 * MIB
     audio_seconds: int = 600
-    audio_rate: int = 384_000  # samples a second of one channel
+    audio_rate: int = 192_000  # samples a second of one channel
     audio_channels: int = 8
     audio_samples: int = 64_000_000  # of all channels together; 256 MB decoded
 

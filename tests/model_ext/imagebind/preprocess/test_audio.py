@@ -127,7 +127,7 @@ def test_formats_off_the_list_are_refused(kind: str, config: PreprocessConfig) -
         read_audio(sound(kind=kind), config, Limits())
 
 
-@pytest.mark.parametrize("rate", [1000, 8000, 44101, 96000, 384_000])
+@pytest.mark.parametrize("rate", [1000, 8000, 44101, 96000, 192_000])
 def test_odd_rates_and_channels(rate: int, config: PreprocessConfig) -> None:
     assert read_audio(sound(1, rate, 5), config, Limits()).isfinite().all()
 
