@@ -28,13 +28,39 @@ FLAGS = [
 
 
 @dataclass(frozen=True)
+class Spec:
+    """A server on one of the fixtures' models. Tests that ask for the same one share it."""
+
+    model: str
+    cache: str = "none"  # or the name of one of the fixtures' indexes
+    runner: Runner = "v1"
+    locked: bool = False  # wants an API key, and allows vllm_xargs
+
+    def __str__(self) -> str:
+        return "-".join([self.model, self.cache, self.runner])
+
+
+KEY = "sk-right"
+PLAIN = Spec("finetune", "knn.index")
+LOCKED = Spec("pretrain", locked=True)
+INTERPRETED = Spec("finetune", "knn.index", "v2")
+# In this order, so that those of the most tests come first; at most two run at a time.
+SPECS = [
+    *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
+    *(INTERPRETED, Spec("pretrain", runner="v2"), Spec("finetune", "knn-ivf.index", "v2")),
+    Spec("legacy", runner="v2"),
+]
+
+
+@dataclass(frozen=True)
 class Server:
     url: str
     log: Path
     process: subprocess.Popen[bytes]
 
-    def post(self, path: str, body: object, **options: object) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", json=body, timeout=300, **options)  # type: ignore[arg-type]
+    def post(self, path: str, body: object) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {KEY}"}  # who needs none ignores it
+        return httpx.post(f"{self.url}{path}", json=body, timeout=300, headers=headers)
 
     def chat(self, **request: object) -> dict[str, object]:
         response = self.post("/v1/chat/completions", {"model": "any", **request})

@@ -96,7 +96,7 @@ def test_the_adapters_do_matter(with_adapters: tuple[Server, dict[str, Oracle]])
     assert (outcomes[1] - outcomes[2]).abs().max() > 0.1
 
 
-def test_the_papers_form(runner: Runner, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     model = random_model(tiny_models["finetune"], tmp_path / "model", "residual")
-    with serve(model, tmp_path / "log", "--cache=none", runner=runner) as server:
+    with serve(model, tmp_path / "log", "--cache=none") as server:
         check(server, {"any": Oracle.from_folder(model)})

@@ -1,35 +1,24 @@
 """The official OpenAI client chats, streams and sees typed errors; two servers run side by side."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from tests.serving.launch import Server, serve
+from tests.serving.conftest import Pool
+from tests.serving.launch import KEY, LOCKED, PLAIN, Server
 from tests.serving.media import COMBOS, IMAGE
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.parametrize("spec", [PLAIN], ids=str)]
 
 TEXT = {"type": "text", "text": "Describe the scene in detail."}
 
 
-@pytest.fixture(scope="module")
-def servers(tiny_models: dict[str, Path], tmp_path_factory: Any) -> Iterator[tuple[Server, Server]]:
-    folder = tmp_path_factory.mktemp("client")
-    (folder / "keys").write_text("sk-right\n")
-    with (
-        serve(tiny_models["finetune"], folder / "a", f"--cache={tiny_models['knn.index']}") as a,
-        serve(tiny_models["pretrain"], folder / "b", f"--api-key-file={folder / 'keys'}") as b,
-    ):
-        yield a, b
-
-
-@pytest.fixture(scope="module")
-def client(servers: tuple[Server, Server]) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{servers[0].url}/v1", api_key="-", max_retries=0) as client:
+@pytest.fixture
+def client(server: Server) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client:
         yield client
 
 
@@ -76,13 +65,13 @@ def test_weights_matter(client: openai.OpenAI) -> None:
 
 def test_the_model_list_says_where_the_weights_came_from(client: openai.OpenAI) -> None:
     (model,) = client.models.list().data
-    provenance = model.model_dump()["provenance"]
+    provenance = model.model_dump()["imagebind"]["provenance"]
     assert provenance["stage"] == "finetune"
     assert {source["role"] for source in provenance["sources"]} >= {"llama", "adapter", "imagebind"}
     assert all(len(s["sha256"]) == 64 and s["licence"] for s in provenance["sources"])
 
 
-def test_errors_are_typed(client: openai.OpenAI, servers: tuple[Server, Server]) -> None:
+def test_errors_are_typed(client: openai.OpenAI, servers: Pool) -> None:
     broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     with pytest.raises(openai.BadRequestError) as bad:
         client.chat.completions.create(model="any", messages=messages(IMAGE, broken))
@@ -92,30 +81,35 @@ def test_errors_are_typed(client: openai.OpenAI, servers: tuple[Server, Server])
     with pytest.raises(openai.NotFoundError):
         client.models.retrieve("none of that name")
     with (
-        openai.OpenAI(base_url=f"{servers[1].url}/v1", api_key="sk-wrong") as stranger,
+        openai.OpenAI(base_url=f"{servers.get(LOCKED).url}/v1", api_key="wrong") as stranger,
         pytest.raises(openai.AuthenticationError),
     ):
         stranger.models.list()
 
 
-def test_two_servers_run_side_by_side(servers: tuple[Server, Server]) -> None:
-    with openai.OpenAI(base_url=f"{servers[1].url}/v1", api_key="sk-right") as client:
-        (model,) = client.models.list().data
-        assert model.model_dump()["provenance"]["stage"] == "pretrain"
-        answer = client.chat.completions.create(
+def test_two_servers_run_side_by_side(client: openai.OpenAI, servers: Pool) -> None:
+    with openai.OpenAI(base_url=f"{servers.get(LOCKED).url}/v1", api_key=KEY) as other:
+        stages = [
+            model.model_dump()["imagebind"]["provenance"]["stage"]
+            for each in (client, other)
+            for model in each.models.list().data
+        ]
+        assert stages == ["finetune", "pretrain"]
+        answer = other.chat.completions.create(
             model="any", messages=messages(IMAGE), temperature=0, max_tokens=4
         )
         assert answer.usage
         assert answer.usage.completion_tokens == 4
 
 
-def test_the_metrics_have_a_histogram_a_stage(
-    client: openai.OpenAI, servers: tuple[Server, Server]
-) -> None:
+def test_the_metrics_have_a_histogram_a_stage(client: openai.OpenAI, server: Server) -> None:
     client.chat.completions.create(
         model="any", messages=messages(*COMBOS["image_audio"]), max_tokens=2
     )
-    text = httpx.get(f"{servers[0].url}/metrics").text
-    for stage in ("decode", "encode", "retrieve"):
-        assert f"bindserve_{stage}_seconds_count" in text
+    text = httpx.get(f"{server.url}/metrics").text
+    for stage in ("decode", "encode"):
+        for modality in ("image", "audio"):
+            labels = f'{{modality="{modality}",stage="{stage}"}}'
+            assert f"bindserve_stage_seconds_count{labels}" in text
+    assert 'bindserve_stage_seconds_count{modality="",stage="retrieve"}' in text
     assert "vllm:request_success_total" in text

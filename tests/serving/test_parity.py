@@ -3,16 +3,14 @@
 Over HTTP, once on vLLM's V1 runner and once on its V2 runner, the default on GPUs.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.serving.launch import FIXTURES, Runner, Server, golden_index, serve
+from tests.serving.launch import FIXTURES, SPECS, Server, Spec, golden_index
 from tests.serving.media import COMBOS
 
 pytestmark = pytest.mark.engine
@@ -20,43 +18,22 @@ pytestmark = pytest.mark.engine
 GOLDEN = load_file(FIXTURES / "golden" / "logits.safetensors")
 PROMPTS: list[str] = golden_index()["logits"]["prompts"]  # type: ignore[index]
 INSTRUCTION = "Describe the scene in detail."  # what the first prompt wraps in the template
-MODELS = [
-    ("finetune", "knn.index"),
-    ("finetune", "knn-ivf.index"),
-    ("pretrain", None),
-    ("legacy", None),
-]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(*model, runner) for runner in ("v1", "v2") for model in MODELS],
-    ids=lambda param: "-".join(map(str, param)),
-)
-def served(
-    request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_path_factory: Any
-) -> Iterator[tuple[str, str | None, Runner, Server]]:
-    checkpoint, index, runner = request.param
-    folder = tmp_path_factory.mktemp("served")
-    options = [f"--cache={tiny_models[index]}"] if index else ["--cache=none"]
-    with serve(tiny_models[checkpoint], folder / "log", *options, runner=runner) as server:
-        yield checkpoint, index, runner, server
-
-
-def greedy_goldens(checkpoint: str, index: str | None) -> list[tuple[str, str, bool]]:
+def greedy_goldens(spec: Spec) -> list[tuple[str, str, bool]]:
     """(golden key, combo, cache on) of all greedy runs that this server can repeat."""
     goldens = []
     for key in golden_index()["logits"]["greedy"]:  # type: ignore[index]
         kind, combo, _, *cache = key.split("/")
-        if kind == checkpoint and cache in ([], [index]):
+        if kind == spec.model and cache in ([], [spec.cache]):
             goldens.append((f"{key}/greedy_ids", combo, bool(cache)))
     return goldens
 
 
-def test_greedy_ids(served: tuple[str, str | None, Runner, Server]) -> None:
-    checkpoint, index, _, server = served
-    goldens = greedy_goldens(checkpoint, index)
-    assert len(goldens) == (5 if index else 4)
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_greedy_ids(spec: Spec, server: Server) -> None:
+    goldens = greedy_goldens(spec)
+    assert len(goldens) == (4 if spec.cache == "none" else 5)
 
     def answer(golden: tuple[str, str, bool]) -> list[int]:
         _, combo, with_cache = golden
@@ -82,10 +59,10 @@ def test_greedy_ids(served: tuple[str, str | None, Runner, Server]) -> None:
 
 
 @pytest.mark.parametrize("prompt", [0, 1, 2])
-def test_prompt_logprobs(served: tuple[str, str | None, Runner, Server], prompt: int) -> None:
-    checkpoint, _, _, server = served
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_prompt_logprobs(spec: Spec, server: Server, prompt: int) -> None:
     for combo, parts in COMBOS.items():
-        golden = f"{checkpoint}/{combo}/prompt{prompt}"
+        golden = f"{spec.model}/{combo}/prompt{prompt}"
         response = server.post(
             "/v1/completions",
             {
@@ -120,8 +97,9 @@ def distributions(prompt_logprobs: list[dict[str, Any] | None]) -> np.ndarray:
     return rows
 
 
-def test_the_runner_is_the_one_meant(served: tuple[str, str | None, Runner, Server]) -> None:
-    runner, log = served[2], served[3].log.read_text()
-    assert ("Using V2 Model Runner" in log) == (runner == "v2")
-    used = "ConditionedModelState" if runner == "v2" else "ConditionedCPURunner"
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_the_runner_is_the_one_meant(spec: Spec, server: Server) -> None:
+    log = server.log.read_text()
+    assert ("Using V2 Model Runner" in log) == (spec.runner == "v2")
+    used = "ConditionedModelState" if spec.runner == "v2" else "ConditionedCPURunner"
     assert f"bindserve conditions requests through {used}" in log

@@ -4,31 +4,20 @@ Same prompt, other attachment: not one block in common. Same attachment: blocks 
 answer is what the request gets alone. Fails if nothing was really shared.
 """
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.serving.launch import Runner, Server, serve
+from tests.serving.launch import INTERPRETED, PLAIN, Server, Spec
 
 pytestmark = pytest.mark.engine
 
-REQUESTS: dict[Runner, int] = {"v1": 64, "v2": 16}  # V2 is interpreted here: slow
+REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # the interpreter is slow
 ATTACHMENTS = 8
 # At least three blocks of 32 tokens.
 LONG = " ".join(f"Look closely, and describe scene number {i} in all detail." for i in range(8))
-
-
-@pytest.fixture(scope="module", params=["v1", "v2"])
-def server(
-    request: pytest.FixtureRequest, tiny_models: dict[str, Path], tmp_path_factory: Any
-) -> Iterator[tuple[Server, int]]:
-    log = tmp_path_factory.mktemp("sharing") / "log"
-    with serve(tiny_models["finetune"], log, "--cache=none", runner=request.param) as server:
-        yield server, REQUESTS[request.param]
 
 
 def ask(server: Server, attachment: int) -> tuple[list[int], int, int]:
@@ -39,6 +28,7 @@ def ask(server: Server, attachment: int) -> tuple[list[int], int, int]:
         messages=[{"role": "user", "content": [part, {"type": "text", "text": LONG}]}],
         temperature=0,
         max_tokens=16,
+        imagebind={"cache": False},
         ignore_eos=True,
         return_token_ids=True,
     )
@@ -47,13 +37,13 @@ def ask(server: Server, attachment: int) -> tuple[list[int], int, int]:
     return body["choices"][0]["token_ids"], usage["prompt_tokens"], cached
 
 
-def test_each_gets_its_own_answer(server: tuple[Server, int]) -> None:
-    running, count = server
-    requests = [i % ATTACHMENTS for i in range(count)]
-    with ThreadPoolExecutor(count) as pool:
-        first = list(pool.map(lambda a: ask(running, a), requests))
-        again = list(pool.map(lambda a: ask(running, a), requests))
-    alone = {a: ask(running, a)[0] for a in range(ATTACHMENTS)}
+@pytest.mark.parametrize("spec", REQUESTS, ids=str)
+def test_each_gets_its_own_answer(spec: Spec, server: Server) -> None:
+    requests = [i % ATTACHMENTS for i in range(REQUESTS[spec])]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        first = list(pool.map(lambda a: ask(server, a), requests))
+        again = list(pool.map(lambda a: ask(server, a), requests))
+    alone = {a: ask(server, a)[0] for a in range(ATTACHMENTS)}
 
     assert min(prompt for _, prompt, _ in first) >= 3 * 32
     assert [ids for ids, _, _ in first] == [alone[a] for a in requests]
@@ -62,8 +52,8 @@ def test_each_gets_its_own_answer(server: tuple[Server, int]) -> None:
     assert all(cached >= 3 * 32 for _, _, cached in again)  # and blocks were shared
 
 
-def test_another_attachment_shares_no_block(server: tuple[Server, int]) -> None:
-    running, _ = server
-    new, old = 1000, 1000
-    assert ask(running, new)[2] == 0  # all blocks of the same text are there, of other attachments
-    assert ask(running, old)[2] >= 3 * 32
+@pytest.mark.parametrize("spec", REQUESTS, ids=str)
+def test_another_attachment_shares_no_block(server: Server) -> None:
+    ask(server, 0)
+    assert ask(server, 1000)[2] == 0  # all blocks of the same text are there, of another one
+    assert ask(server, 1000)[2] >= 3 * 32
