@@ -49,7 +49,13 @@ def write_folder(
     sources: Sources, folder: Path, options: Options, *, cache: str | None = None
 ) -> BindServeConfig:
     """Into a folder that exists. `cache` names the sub-folder that the caller will fill."""
-    opened = Opened.of(sources)
+    return write_opened(Opened.of(sources), folder, options, cache=cache)
+
+
+def write_opened(
+    opened: Opened, folder: Path, options: Options, *, cache: str | None = None
+) -> BindServeConfig:
+    """The same from parts that are open, wherever they come from (a training run's export)."""
     bar = partial(_bar, shown=options.progress)
     with TemporaryDirectory() as scratch:
         bos, eos = write_tokenizer(opened.tokenizer, Path(scratch), opened.llama.sizes.vocab_size)

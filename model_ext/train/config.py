@@ -58,6 +58,7 @@ class TrainConfig(BaseModel):
     bind_blocks: Count = 3
     lora_rank: Count = 16
     checkpoint_activations: bool = False
+    remember_texts: bool = False  # pretrain: run equal texts through the lower layers once
     seed: int = 0
     threads: Count | None = None
 
@@ -85,6 +86,8 @@ class TrainConfig(BaseModel):
             raise TrainError(f"{where}: {key + ': ' if key else ''}{first['msg']}") from None
         if phase == "finetune" and config.start is None:
             raise TrainError(f"{where}: start: finetune goes on from a pretrain's `out`")
+        if phase == "finetune" and config.remember_texts:
+            raise TrainError(f"{where}: remember_texts: the lower layers learn in finetune")
         return config
 
 

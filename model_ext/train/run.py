@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 
 from model_ext.config import BindConfig
+from model_ext.convert.llama import Llama
 from model_ext.convert.tokenizer import find_tokenizer
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.train import checkpoints, distributed, engine
@@ -37,7 +38,8 @@ def train(config: TrainConfig, phase: Phase, until: int | None = None) -> None:
     device = distributed.join()
     torch.manual_seed(config.seed)
     ds = engine.settings(config, device)
-    model = make_model(config, phase, engine.base_dtype(ds))
+    llama = open_base(config.base)
+    model = make_model(llama, config, phase, engine.base_dtype(ds))
     dataset = make_dataset(config, device)
     plan = Plan.of(config, len(dataset))
     plan.announce(config, phase, model)
@@ -61,7 +63,7 @@ def train(config: TrainConfig, phase: Phase, until: int | None = None) -> None:
         if done == last or plan.saves_after(update, config.save_epochs) or _any(late):
             checkpoints.save(ds_engine, config.out, done, config.keep_checkpoints)
             saved = time.monotonic()
-    checkpoints.write_adapter(ds_engine, config.out, describe(config, phase, model))
+    checkpoints.write_adapter(ds_engine, config.out, describe(config, phase, llama))
     if journal:
         journal.__exit__(None, None, None)
 
@@ -153,9 +155,10 @@ class Plan:
         )
 
 
-def make_model(config: TrainConfig, phase: Phase, dtype: torch.dtype) -> ConditionedLlama:
+def make_model(
+    llama: Llama, config: TrainConfig, phase: Phase, dtype: torch.dtype
+) -> ConditionedLlama:
     """The base with fresh or earlier trained parts, its phase's tensors marked."""
-    llama = open_base(config.base)
     sizes = llama.sizes
     injected = config.injected_layers or sizes.num_hidden_layers
     if injected > sizes.num_hidden_layers:
@@ -170,6 +173,7 @@ def make_model(config: TrainConfig, phase: Phase, dtype: torch.dtype) -> Conditi
         load_adapter(model, config.start / ADAPTER_FILE)
     select(model, phase)
     model.checkpointing = config.checkpoint_activations
+    model.remembered = {} if config.remember_texts else None
     return model
 
 
@@ -218,14 +222,14 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
     )
 
 
-def describe(config: TrainConfig, phase: Phase, model: ConditionedLlama) -> dict[str, Any]:
+def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
     """What export needs and no tensor's shape tells."""
     return {
         "phase": phase,
         "base": str(config.base),
+        "base_fingerprint": llama.fingerprint(),
         "encoders": str(config.encoders),
         "start": None if config.start is None else str(config.start),
-        "first_layer": model.injection.first_layer,
         "config": config.model_dump(mode="json"),
     }
 

@@ -18,6 +18,7 @@ from model_ext.train.encoders.batches import Batches, generator, plain, varied
 from model_ext.train.encoders.config import EncodersConfig
 from model_ext.train.encoders.evaluate import accuracies
 from model_ext.train.encoders.loss import contrast
+from model_ext.train.encoders.muon import Muon
 from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
 from model_ext.train.encoders.start import show_positions
 from model_ext.train.journal import Journal
@@ -198,7 +199,4 @@ def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optim
     adamw = torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
     if not matrices:
         return [adamw]
-    muon = torch.optim.Muon(
-        matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
-    return [adamw, muon]
+    return [adamw, Muon(matrices, lr=0.0, weight_decay=weight_decay)]

@@ -33,10 +33,8 @@ class Injection(nn.Module):
             {str(i): torch.zeros(1, sizes.num_attention_heads, 1, 1) for i in layers}
         )
 
-    def at(self, layer: int, bound: Tensor) -> tuple[Tensor, Tensor] | None:
-        """The source (B, C) and gate of one layer; None before the first injected one."""
-        if layer < self.first_layer:
-            return None
+    def at(self, layer: int, bound: Tensor) -> tuple[Tensor, Tensor]:
+        """The source (B, C) and gate (1, H, 1, 1) of an injected layer."""
         return bound + self.query[layer - self.first_layer], self.gate[str(layer)]
 
 
@@ -72,6 +70,7 @@ class ConditionedLlama(nn.Module):
         self.bind = BindNetwork(bind)
         self.injection = Injection(sizes, first_layer)
         self.checkpointing = False  # of activations: less memory, a third more time
+        self.remembered: dict[bytes, Tensor] | None = None  # texts; see `known`
 
     def hidden(
         self,
@@ -81,16 +80,53 @@ class ConditionedLlama(nn.Module):
         past: list[KeyValues] | None = None,
     ) -> Tensor:
         """ids (B, L), embedding (B, D) -> (B, L, C), after the final norm."""
+        return self.upper(self.lower(ids, start, past), embedding, start, past)
+
+    def lower(self, ids: Tensor, start: int = 0, past: list[KeyValues] | None = None) -> Tensor:
+        """What the layers before the injected ones make of the text alone (B, L, C)."""
+        return self._run(self.model.embed_tokens(ids), None, start, past)
+
+    def upper(
+        self,
+        x: Tensor,
+        embedding: Tensor,
+        start: int = 0,
+        past: list[KeyValues] | None = None,
+    ) -> Tensor:
+        """From there on, conditioned (B, L, C), after the final norm."""
         bound = self.bind(embedding.to(self.bind.proj.weight.dtype))
-        x = self.model.embed_tokens(ids)
-        for number, layer in enumerate(self.model.layers):
-            injected = self.injection.at(number, bound)
+        out: Tensor = self.model.norm(self._run(x, bound, start, past))
+        return out
+
+    def _run(
+        self, x: Tensor, bound: Tensor | None, start: int, past: list[KeyValues] | None
+    ) -> Tensor:
+        """The lower layers without a bound vector (B, C), the injected ones with it."""
+        first = self.injection.first_layer
+        numbers = range(first) if bound is None else range(first, len(self.model.layers))
+        for number in numbers:
+            layer = self.model.layers[number]
+            injected = None if bound is None else self.injection.at(number, bound)
             if self.checkpointing and torch.is_grad_enabled() and past is None:
                 x = checkpoint(layer, x, self.model.rotary, injected, use_reentrant=False)
             else:
                 x = layer(x, self.model.rotary, injected, start, past[number] if past else None)
-        out: Tensor = self.model.norm(x)
-        return out
+        return x
+
+    def known(self, ids: Tensor) -> Tensor:
+        """`lower`, remembered where nothing in it learns (pretrain) and texts repeat (captions).
+
+        Rows are kept on the CPU by their ids: the same numbers, without the lower layers' cost.
+        """
+        if self.remembered is None:
+            return self.lower(ids)
+        keys = [row.cpu().numpy().tobytes() for row in ids]
+        new = [place for place, key in enumerate(keys) if key not in self.remembered]
+        if new:
+            with torch.no_grad():
+                for place, row in zip(new, self.lower(ids[new]).cpu(), strict=True):
+                    self.remembered[keys[place]] = row.clone()
+        return torch.stack([self.remembered[key] for key in keys]).to(ids.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., C) -> (..., V)"""
@@ -103,7 +139,7 @@ class ConditionedLlama(nn.Module):
         Logits are computed for supervised positions only, which changes nothing but the cost.
         A batch without any target has the loss 0, on the graph of every parameter.
         """
-        hidden = self.hidden(ids, embedding)[:, :-1]
+        hidden = self.upper(self.known(ids), embedding)[:, :-1]
         targets = labels[:, 1:]
         supervised = targets != IGNORED
         if not supervised.any():

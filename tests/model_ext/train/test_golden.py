@@ -145,6 +145,22 @@ def test_checkpointed_activations_give_the_same_gradients(
         torch.testing.assert_close(one.grad, other.grad, msg=name)
 
 
+def test_remembered_texts_give_the_same_gradients(
+    encoders_folder: Path, tmp_path: Path, make_model: MakeModel
+) -> None:
+    batch = whole("pretrain", encoders_folder, tmp_path)
+    plain, remembering = make_model("pretrain"), make_model("pretrain")
+    remembering.remembered = {}
+    loss_of(remembering, batch)  # fills the memory
+    assert len(remembering.remembered) == 2
+    for model in (plain, remembering):
+        loss_of(model, batch).backward()
+    for (name, one), (_, other) in zip(plain.trainable(), remembering.trainable(), strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
 def test_a_batch_without_targets_has_no_loss_and_no_gradient(make_model: MakeModel) -> None:
     model = make_model("finetune")
     ids = torch.randint(1, 500, (2, 8))

@@ -1,0 +1,134 @@
+"""From a training run to the folder that is served, through the converter's own writer.
+
+Knows what a run leaves behind (`adapter.safetensors`, `adapter.json`, an encoders' folder); the
+names in it are already the converter's.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from model_ext.config import BindServeConfig
+from model_ext.convert.adapter import Adapter
+from model_ext.convert.encoders import Encoders
+from model_ext.convert.folder import new_folder
+from model_ext.convert.llama import Llama
+from model_ext.convert.model import Options, write_opened
+from model_ext.convert.provenance import Licences
+from model_ext.convert.sources import Opened
+from model_ext.convert.tensors import LazyTensor
+from model_ext.convert.tokenizer import find_tokenizer
+from model_ext.imagebind.config import ImageBindConfig
+from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE
+from model_ext.train.checkpoints import SETTINGS_FILE
+from model_ext.train.errors import TrainError
+from model_ext.train.lm.base import ADAPTER_FILE, open_base
+from model_ext.train.lm.phase import is_trained
+
+OWN = Licences(llama="as the base", adapter="as trained by you", imagebind="as trained by you")
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+def export_run(
+    run: Path,
+    out: Path,
+    *,
+    base: Path | None = None,
+    encoders: Path | None = None,
+    dtype: str = "bfloat16",
+    licences: Licences = OWN,
+    cache: str | None = None,
+    progress: bool = True,
+) -> BindServeConfig:
+    """Write `out`; it is there only if all went well. `cache` names a sub-folder to be filled."""
+    if dtype not in DTYPES:
+        raise TrainError(f"dtype: one of {', '.join(DTYPES)}, not {dtype!r}")
+    opened = open_run(run, base, encoders, licences)
+    with new_folder(out) as folder:
+        options = Options(dtype=DTYPES[dtype], progress=progress)
+        return write_opened(opened, folder, options, cache=cache)
+
+
+def open_run(
+    run: Path, base: Path | None = None, encoders: Path | None = None, licences: Licences = OWN
+) -> Opened:
+    """What a run left behind, with its base and encoders. TrainError names what does not fit."""
+    settings = read_settings(run)
+    folder = base or Path(settings["base"])
+    llama = open_base(folder)
+    if llama.fingerprint() != settings["base_fingerprint"]:
+        raise TrainError(f"{folder}: not the base that {run} was trained on")
+    adapter = open_trained(run / ADAPTER_FILE, llama, settings["phase"])
+    opened = open_folder(encoders or Path(settings["encoders"]))
+    if opened.config.embed_dim != adapter.sizes["D"]:
+        raise TrainError(
+            f"{opened.files[0]}: embeddings of {opened.config.embed_dim} numbers, but the bind "
+            f"network takes {adapter.sizes['D']}"
+        )
+    tokenizer = settings["config"].get("tokenizer")
+    found = Path(tokenizer) if tokenizer and base is None else find_tokenizer(folder)
+    return Opened(llama, adapter, opened, found, licences)
+
+
+def read_settings(run: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads((run / SETTINGS_FILE).read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise TrainError(f"{run / SETTINGS_FILE}: {error}; is the run finished?") from None
+    return settings
+
+
+def open_trained(path: Path, llama: Llama, phase: Literal["pretrain", "finetune"]) -> Adapter:
+    tensors = open_safetensors(path)
+    try:
+        sizes = {
+            **llama.sizes.letters,
+            "J": sum(name.endswith(".norm.weight") for name in tensors if name.startswith("bind.")),
+            "D": tensors["bind.proj.weight"].shape[1],
+            "W": tensors["bind.blocks.0.gate_proj.weight"].shape[0],
+            "q": tensors["injection.query"].shape[0],
+            "r": tensors["model.layers.0.self_attn.q_proj.lora_a"].shape[0]
+            if phase == "finetune"
+            else 0,
+        }
+    except KeyError as error:
+        raise TrainError(f"{path}: lacks {error}") from None
+    if left := [n for n in tensors if not is_trained(n, "pretrain") and not is_trained(n, phase)]:
+        raise TrainError(f"{path}: {left[0]} is nothing that {phase} trains")
+    return Adapter(path, phase, False, sizes, tensors)
+
+
+def open_folder(encoders: Path) -> Encoders:
+    try:
+        config = ImageBindConfig.from_json((encoders / CONFIG_FILE).read_bytes())
+    except (OSError, ValueError) as error:
+        raise TrainError(f"{encoders}: not an encoders' folder: {error}") from None
+    tensors = open_safetensors(encoders / TENSORS_FILE)
+    return Encoders(config, list(tensors.values()), (encoders / TENSORS_FILE,))
+
+
+def open_safetensors(path: Path) -> dict[str, LazyTensor]:
+    """Every tensor by its name, read when it is asked for."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {
+                name: LazyTensor(
+                    name,
+                    tuple(file.get_slice(name).get_shape()),
+                    file.get_tensor(name).dtype,
+                    partial(_read, path, name),
+                )
+                for name in file.keys()  # noqa: SIM118 - not a dict
+            }
+    except (OSError, SafetensorError) as error:
+        raise TrainError(f"{path}: {error}") from None
+
+
+def _read(path: Path, name: str) -> torch.Tensor:
+    with safe_open(path, "pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor.clone()

@@ -1,0 +1,184 @@
+"""Whole runs under DeepSpeed, each in processes of its own: ZeRO stages, process counts,
+accumulation, interruption. They must tell the same losses.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.model_ext.train.conftest import BASE, FIXTURES
+
+ROOT = Path(__file__).parents[3]
+UPDATES = 16
+Curve = list[float]
+
+
+class Runs:
+    """Starts runs that differ in a few settings, and remembers the reference."""
+
+    def __init__(self, folder: Path, encoders: Path) -> None:
+        self.folder = folder
+        self.written: dict[str, Any] = {
+            "base": str(BASE),
+            "encoders": str(encoders),
+            "embedding_cache": str(folder / "embeddings"),
+            "media_root": str(FIXTURES),
+            "data": [str(FIXTURES / "golden" / "train_pretrain.csv")] * 8,
+            "batch": 4,
+            "split": 1,
+            "epochs": 4,
+            "warmup_epochs": 0.5,
+            "base_learning_rate": 0.3,
+            "gate_factor": 10.0,
+            "injected_layers": 4,
+            "save_epochs": 1,
+            "workers": 0,
+        }
+
+    def config(self, name: str, zero: int = 0, **changes: Any) -> Path:
+        out = self.folder / name
+        out.mkdir(exist_ok=True)
+        deepspeed = out / "deepspeed.json"
+        deepspeed.write_text(json.dumps({"zero_optimization": {"stage": zero}}))
+        path = out / "config.yaml"
+        written = self.written | {"out": str(out), "deepspeed": str(deepspeed)} | changes
+        path.write_text(yaml.safe_dump(written))
+        return path
+
+    def start(
+        self, config: Path, phase: str = "pretrain", processes: int = 1, *more: str
+    ) -> subprocess.Popen[bytes]:
+        """In a process group of its own, so that it can be killed whole."""
+        module = ["-m", "model_ext.train", phase, str(config), *more]
+        command = [sys.executable, *module]
+        if processes > 1:
+            launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+            port = ["--master-port", "0", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+            command = [sys.executable, *launcher, *port, *module]
+        environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
+        with (config.parent / "output.txt").open("ab") as log:
+            return subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=environment | {"OMP_NUM_THREADS": "1"},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def run(self, config: Path, phase: str = "pretrain", processes: int = 1, *more: str) -> Curve:
+        code = self.start(config, phase, processes, *more).wait(timeout=400)
+        assert code == 0, (config.parent / "output.txt").read_text()[-3000:]
+        return losses(config.parent)
+
+
+def losses(out: Path) -> Curve:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(len(lines)))
+    return [line["loss"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, encoders_folder: Path) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"), encoders_folder)
+
+
+@pytest.fixture(scope="module")
+def reference(runs: Runs) -> Curve:
+    """One process, ZeRO 0, uninterrupted."""
+    curve = runs.run(runs.config("reference"))
+    assert len(curve) == UPDATES
+    assert curve[-1] < 0.8 * curve[0]  # it learns, so that equal curves say something
+    return curve
+
+
+@pytest.mark.parametrize("zero", [1, 2, 3])
+def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
+    name = f"zero{zero}"
+    assert runs.run(runs.config(name, zero)) == pytest.approx(reference, rel=2e-5)
+    assert_equal_adapters(runs.folder / name, runs.folder / "reference")
+
+
+def test_accumulation_is_a_larger_batch(runs: Runs, reference: Curve) -> None:
+    """Both captions' losses weigh the same only if their batches have as many targets, nearly."""
+    curve = runs.run(runs.config("accumulated", batch=2, accumulate=2))
+    assert curve == pytest.approx(reference, rel=0.05)
+    assert curve[0] != reference[0]
+
+
+@pytest.mark.parametrize("zero", [0, 3])
+def test_two_processes_agree_with_accumulation(runs: Runs, zero: int) -> None:
+    """Two processes see the halves of a batch; what they average is what one would accumulate."""
+    two = runs.run(runs.config(f"two{zero}", zero, batch=2), "pretrain", 2)
+    assert len(two) == UPDATES
+    assert two[-1] < 0.8 * two[0]
+    if zero == 3:
+        assert two == pytest.approx(losses(runs.folder / "two0"), rel=2e-5)
+
+
+def test_killed_and_resumed_tells_the_same_losses(runs: Runs, reference: Curve) -> None:
+    config = runs.config("killed")
+    process = runs.start(config)
+    log = config.parent / "log.jsonl"
+    wait_for(lambda: len(log.read_text().splitlines()) >= 5 if log.is_file() else False)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (config.parent / "checkpoints" / "latest").read_text() < "update-00000016"
+    assert len(log.read_text().splitlines()) < UPDATES
+    assert runs.run(config) == pytest.approx(reference, rel=1e-6)
+    assert_equal_adapters(config.parent, runs.folder / "reference")
+
+
+def test_finetune_goes_on_from_pretrain(runs: Runs, reference: Curve) -> None:
+    assert reference
+    data = str(FIXTURES / "golden" / "train_finetune.json")
+    settings = {
+        "start": str(runs.folder / "reference"),
+        "data": [data] * 4,
+        "batch": 3,
+        "warmup_epochs": 0,
+        "max_tokens": 128,
+        "base_learning_rate": 0.1,
+    }
+    curve = runs.run(runs.config("finetune", 2, **settings), "finetune")
+    assert curve[-1] < curve[0]
+    before = load_file(runs.folder / "reference" / "adapter.safetensors")
+    after = load_file(runs.folder / "finetune" / "adapter.safetensors")
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    learned = after.keys() - before.keys()
+    assert any(name.endswith("lora_b") and after[name].any() for name in learned)
+    assert any(name.endswith("q_proj.bias") and after[name].any() for name in learned)
+
+
+def test_checkpoints_hold_nothing_frozen(runs: Runs, reference: Curve) -> None:
+    assert reference
+    out = runs.folder / "reference"
+    trained = sum(tensor.numel() for tensor in load_file(out / "adapter.safetensors").values())
+    saved = max(path.stat().st_size for path in (out / "checkpoints").rglob("*.pt"))
+    assert saved < 4 * trained * 4  # weights and two moments in float32, and a little
+
+
+def assert_equal_adapters(one: Path, other: Path) -> None:
+    first = load_file(one / "adapter.safetensors")
+    second = load_file(other / "adapter.safetensors")
+    assert first.keys() == second.keys()
+    for name, tensor in first.items():
+        # Adam turns rounding of a tiny gradient into a whole step, so single numbers may differ.
+        assert (tensor - second[name]).norm() <= 1e-3 * tensor.norm(), name
+
+
+def wait_for(condition: Any, seconds: float = 300) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
