@@ -18,6 +18,10 @@ from server.errors import Unauthorized
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
+class KeyFileError(ValueError):
+    """The file of keys would leave the server open."""
+
+
 class AuthMiddleware:
     def __init__(self, app: ASGIApp, digests: Iterable[bytes]) -> None:
         """Without digests, everybody is let in."""
@@ -48,9 +52,10 @@ def key_digest(key: str) -> bytes:
 
 
 def read_keys(path: Path) -> list[str]:
-    """One key a line; empty lines and lines that begin with # do not count."""
+    """One key a line; empty lines and lines that begin with # do not count. OSError,
+    KeyFileError."""
     lines = [line.strip() for line in path.read_text().splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise ValueError(f"{path}: holds no API key")
+        raise KeyFileError(f"{path}: holds no API key")
     return keys

@@ -170,8 +170,8 @@ class Worker:
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", WORKER, str(os.getpid())),
-                stdin=theirs,
-                stdout=theirs,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
                 cwd=folder,
                 env=worker_environment(),
             )

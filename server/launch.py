@@ -62,6 +62,7 @@ async def run_api_process(
     """One API process: its stages, its engine client, its application."""
     settings: Settings = args.bindserve
     decorate_logs("APIServer", skip_if_decorated=True)
+    log_like_vllm()
     import_parsers(args)
     keys = vllm_args.api_keys(args)
     if settings.api_key_file is not None:
@@ -116,6 +117,15 @@ async def open_engine(
         yield engine
     finally:
         engine.shutdown(timeout=vllm_config.shutdown_timeout)
+
+
+def log_like_vllm() -> None:
+    """Our lines among vLLM's, in its format and at its level."""
+    theirs = logging.getLogger("vllm")
+    for room in ("server", "model_ext", "cache_index"):
+        ours = logging.getLogger(room)
+        ours.handlers, ours.propagate = list(theirs.handlers), False
+        ours.setLevel(theirs.level)
 
 
 def import_parsers(args: Namespace) -> None:

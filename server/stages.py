@@ -12,7 +12,7 @@ import torch
 
 from cache_index.errors import CacheError
 from model_ext.conditioning import pack
-from model_ext.config import BindServeConfig, Provenance
+from model_ext.config import BindServeConfig, ConfigError, Provenance
 from model_ext.imagebind.model import ImageBind
 from server.attachments import AttachmentLimits
 from server.conditioner import Conditioner
@@ -98,7 +98,7 @@ async def zero_image(encoder: Encoder, model: ImageBind) -> Array:
     normalisation of pixels, mixed with weight 1. The weights were trained so, without the cache.
     """
     if model.config.vision is None:
-        raise ValueError("text-only requests need the vision encoder, which this model lacks")
+        raise ConfigError("text_only is zero_image, but the model has no vision encoder")
     size = model.config.vision.image_size
     unit = await encoder.encode("vision", torch.zeros(3, size, size))
     return mix(unit[None], [1.0])

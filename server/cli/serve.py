@@ -93,6 +93,7 @@ def run(settings: Settings) -> None:
     from model_ext.imagebind.config import ConfigError as EncoderConfigError
     from model_ext.imagebind.model import TensorError
     from server import launch
+    from server.auth import KeyFileError
     from server.errors import Unavailable
     from server.vllm_args import UsageError
 
@@ -104,7 +105,7 @@ def run(settings: Settings) -> None:
         fail(str(error), code=2)
     except (
         *(CacheError, ConfigError, EncoderConfigError, TensorError),
-        *(FileNotFoundError, Unavailable),
+        *(KeyFileError, OSError, Unavailable),
     ) as error:
         fail(str(error), code=1)
 

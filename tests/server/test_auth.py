@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from server.auth import read_keys
+from server.auth import KeyFileError, read_keys
 
 
 def test_keys_are_read_line_by_line(tmp_path: Path) -> None:
@@ -13,5 +13,5 @@ def test_keys_are_read_line_by_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n"])
 def test_a_file_without_keys_does_not_open_the_server(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
-    with pytest.raises(ValueError, match="holds no API key"):
+    with pytest.raises(KeyFileError, match="holds no API key"):
         read_keys(tmp_path / "keys")
