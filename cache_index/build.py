@@ -52,7 +52,7 @@ SEED = 1
 
 
 def build_from_features(
-    features: Path,
+    features: Path | Features,
     out: Path,
     *,
     captions: Path | None = None,
@@ -68,7 +68,7 @@ def build_from_features(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Manifest:
-    """From an .npy or .safetensors file (N, D), or a folder of them.
+    """From an .npy or .safetensors file (N, D), or a folder of them, or rows from elsewhere.
 
     captions: a text file (one a line) or .jsonl; default: the .jsonl beside each feature file.
     kind: FAISS's factory string, or "auto": chosen by count and `memory` (bytes) of the `target`.
@@ -79,11 +79,11 @@ def build_from_features(
     encoder: where the features come from; a server refuses a cache of another encoder.
     """
     check_free(out, overwrite=overwrite)
-    source = open_features(features)
+    source = open_features(features) if isinstance(features, Path) else features
     if kind == "auto":
         kind = choose_kind(source.count, source.dimension, target=target, memory=memory)
     check_kind(kind, source.dimension)
-    inputs = describe_inputs(features, source, kind, dtype, normalized)
+    inputs = describe_inputs(source.path, source, kind, dtype, normalized)
     with new_folder(out, inputs=inputs, overwrite=overwrite) as folder:
         with bar(source.count, "vectors", progress) as done:
             write_once(
@@ -95,7 +95,7 @@ def build_from_features(
         (folder / TRAINED).unlink(missing_ok=True)
         settings, reached = tune_index(folder / INDEX, rows, queries, recall)
         lines = read_captions(captions) if captions else source.captions()
-        write_lines(folder, lines, source.count, captions or features)
+        write_lines(folder, lines, source.count, captions or source.path)
         return finish(
             folder,
             Manifest(
@@ -268,7 +268,7 @@ def checked(source: Features) -> Iterator[Array]:
 
 def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, normalized: bool) -> str:
     """What an interrupted build must have in common with the one that goes on."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     shape = (source.count, source.dimension)
     return json.dumps([str(path.resolve()), stamps, shape, kind, dtype, normalized])

@@ -43,7 +43,7 @@ class CacheIndex:
         self.folder = folder
         self.manifest = manifest
         self.captions = captions  # captions[row]
-        self._searcher = searcher
+        self.searcher = searcher
 
     @classmethod
     def open(
@@ -85,11 +85,11 @@ class CacheIndex:
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
         """The top_k rows with the largest inner product with each query (B, D)."""
-        return self._searcher.search(queries, top_k)
+        return self.searcher.search(queries, top_k)
 
     def gather(self, ids: Ids) -> Array:
         """The vectors (..., D) of row numbers (...)."""
-        return self._searcher.vectors.gather(ids)
+        return self.searcher.vectors.gather(ids)
 
     def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:
         """Pull each query (B, D) towards its neighbors, each with its own parameters."""

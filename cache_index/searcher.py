@@ -49,6 +49,11 @@ class Searcher:
         self.refine = 1
         self.dimension: int = index.d
 
+    @property
+    def cells(self) -> int:
+        """Of an IVF index; 0 of one that searches exactly."""
+        return getattr(self.index, "nlist", 0)
+
     def apply(self, settings: SearchSettings) -> None:
         if settings.nprobe is not None:
             self.index.nprobe = settings.nprobe

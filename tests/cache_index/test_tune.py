@@ -81,7 +81,7 @@ def test_refinement_is_what_makes_a_coarse_code_good(
     index = CacheIndex.open(tmp_path / "c")
     assert index.manifest.search.refine > 1
     trial = make_trial(rows, rows[:200] + 0.1, None, 10)
-    searcher = index._searcher
+    searcher = index.searcher
     refined = trial.recall(searcher).mean()
     searcher.apply(SearchSettings(nprobe=index.manifest.search.nprobe, refine=1))
     assert trial.recall(searcher).mean() < refined - 0.2

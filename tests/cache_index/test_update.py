@@ -28,9 +28,9 @@ def make(features: Array, folder: Path, kind: str, *, captions: bool = True) -> 
 
 def every_row(index: CacheIndex, queries: Array) -> Array:
     """Neighbors of all cells, as vectors: row numbers aside, that is what the index holds."""
-    index._searcher.apply(index.manifest.search.model_copy(update={"refine": 32}))
+    index.searcher.apply(index.manifest.search.model_copy(update={"refine": 32}))
     if index.manifest.search.nprobe:
-        index._searcher.index.nprobe = 4
+        index.searcher.index.nprobe = 4
     return index.search(queries, 10).vectors
 
 
