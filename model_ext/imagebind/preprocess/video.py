@@ -36,9 +36,9 @@ def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     """-> (15, 3, T, S, S) float32: clip after clip, the three crops of each together"""
     if not is_video(data):
         raise MediaError(DAMAGED)
-    video, times = _open(data, limits)
+    video, times, fps = _open(data, limits)
     crops = []
-    for clip in clip_frames(times, video.get_avg_fps()):
+    for clip in clip_frames(times, fps):
         picked = torch.linspace(0, len(clip) - 1, config.frames).long()
         frames = _decode(video, [clip[index] for index in picked], limits)
         crops += three_crops(resize(frames, config.image_size, limits), config.image_size)
@@ -103,8 +103,11 @@ def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
     return [pictures[:, :, row : row + size, col : col + size].clone() for row, col in corners]
 
 
-def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.float64]]:
-    """The reader, and the frames' (start, end) from the first start on; nothing is decoded."""
+def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.float64], float]:
+    """The reader, the frames' (start, end) from the first start on, and the mean rate.
+
+    Nothing is decoded yet.
+    """
     try:
         with _in_memory(data) as source:
             video = decord.VideoReader(source, num_threads=1)
@@ -112,6 +115,7 @@ def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.f
         if count > limits.video_frames:
             raise MediaError(f"the video has more than {limits.video_frames} frames")
         times = np.array(video.get_frame_timestamp(range(count)), dtype=np.float64)
+        fps = float(video.get_avg_fps())
     except MediaError:
         raise
     except Exception:  # decord's errors tell of its internals
@@ -121,7 +125,7 @@ def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.f
         raise MediaError(DAMAGED)
     if times[-1, 1] > limits.video_seconds:
         raise MediaError(f"the video is longer than {limits.video_seconds} s")
-    return video, times
+    return video, times, fps
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The compressed form is refused, with a hint.
 """
 
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def _header(data: bytes) -> tuple[dict[str, list[str]], str, int]:
     raise ValueError("no DATA line")
 
 
-def _columns(header: dict[str, list[str]]) -> tuple[list[str], list[np.dtype[np.void]], list[int]]:
+def _columns(header: dict[str, list[str]]) -> tuple[list[str], list[np.dtype[Any]], list[int]]:
     names = header["FIELDS"]
     kinds = [kind + size for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
     repeats = [int(count) for count in header.get("COUNT", ["1"] * len(names))]

@@ -7,6 +7,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def from_text(rows: Iterable[bytes], xyz: Sequence[int], most: int) -> Cloud:
 
 
 def from_binary(
-    data: bytes, offset: int, count: int, columns: Sequence[np.dtype[np.void]], xyz: Sequence[int]
+    data: bytes, offset: int, count: int, columns: Sequence[np.dtype[Any]], xyz: Sequence[int]
 ) -> Cloud:
     """Parse `count` records, one after the other; `columns` are the types of a record's fields."""
     record = np.dtype([(f"c{index}", column) for index, column in enumerate(columns)])

@@ -11,7 +11,7 @@ from model_ext.imagebind.preprocess.npy import npy_shape, read_npy
 
 def saved(array: NDArray[Any], version: tuple[int, int] | None = None) -> bytes:
     file = io.BytesIO()
-    np.lib.format.write_array(file, array, version, allow_pickle=True)
+    np.lib.format.write_array(file, array, version, allow_pickle=True)  # type: ignore[no-untyped-call]
     return file.getvalue()
 
 

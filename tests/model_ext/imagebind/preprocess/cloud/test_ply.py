@@ -52,7 +52,7 @@ def test_other_properties_and_elements_are_skipped(encoding: str) -> None:
         table[axis] = column
     if encoding == "ascii":
         body = b"1.5 1\n2.5 0\n" + b"".join(
-            " ".join(repr(float(value)) for value in row).encode() + b"\n" for row in table
+            " ".join(repr(float(value)) for value in row).encode() + b"\n" for row in table.tolist()
         )
     else:
         body = bytes(10) + table.tobytes()
