@@ -1,0 +1,121 @@
+"""How the cost of a query and the memory of an open cache grow with the number of features.
+
+Each cache is opened and searched in a process of its own, so that its memory is its own.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from cache_index.bench import TOP_K, build, stream
+from cache_index.enhance import CacheParams
+from cache_index.errors import CacheError
+from cache_index.index import CacheIndex
+from cache_index.recall import BATCH
+from cache_index.synthetic import UNSEEN_QUERIES
+
+QUERIES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    rows: int
+    kind: str
+    nprobe: int | None
+    refine: int
+    recall: float  # on queries that tuning did not see, as the manifest says
+    milliseconds: float  # per query, in batches of 16
+    open_gb: float  # resident right after opening
+    searched_gb: float  # and after the queries: pages of the mapped files that they touched
+
+
+def scaling(
+    counts: Sequence[int],
+    folder: Path,
+    *,
+    dimension: int = 1024,
+    kind: str = "auto",
+    recall: float = 0.98,
+    threads: int = 1,
+    progress: bool = True,
+) -> list[Cost]:
+    """One cache a count in `folder`, built unless it is there."""
+    costs = []
+    for count in counts:
+        out = folder / f"{count}x{dimension}"
+        if not out.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            build(out, count, dimension, kind, recall, folder, progress)
+        costs.append(measure_apart(out, threads))
+    return costs
+
+
+def measure_apart(out: Path, threads: int) -> Cost:
+    child = subprocess.run(
+        [sys.executable, "-m", "cache_index.scaling", str(out), str(threads)],
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode != 0:
+        raise CacheError(f"{out}: could not be measured: {child.stderr[-500:]}")
+    return Cost(**json.loads(child.stdout))
+
+
+def measure(out: Path, threads: int) -> Cost:
+    faiss.omp_set_num_threads(threads)
+    before = resident_gb()
+    index = CacheIndex.open(out)
+    opened = resident_gb() - before
+    queries = stream(QUERIES, index.dimension, UNSEEN_QUERIES)
+    params = [CacheParams(top_k=TOP_K)] * BATCH
+    index.enhance(queries[:BATCH], params)
+    before_queries = resident_gb()
+    start = time.perf_counter()
+    for first in range(0, QUERIES, BATCH):
+        index.enhance(queries[first : first + BATCH], params)
+    spent = time.perf_counter() - start
+    manifest = index.manifest
+    return Cost(
+        rows=manifest.count,
+        kind=manifest.kind,
+        nprobe=manifest.search.nprobe,
+        refine=manifest.search.refine,
+        recall=manifest.recall.value if manifest.recall else 1.0,
+        milliseconds=1000 * spent / QUERIES,
+        open_gb=opened,
+        searched_gb=opened + resident_gb() - before_queries,
+    )
+
+
+def resident_gb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 1e9
+
+
+def plot(costs: Sequence[Cost], path: Path) -> None:
+    """Milliseconds a query over rows, beside the line of an exact search's growth."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise CacheError("a plot needs matplotlib: pip install 'bindserve[plot]'") from None
+    rows = np.array([cost.rows for cost in costs], dtype=float)
+    spent = np.array([cost.milliseconds for cost in costs])
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rows, spent, "o-", label="tuned index")
+    axes.plot(rows, spent[0] * rows / rows[0], ":", color="gray", label="linear growth")
+    axes.set(xlabel="features", ylabel="milliseconds a query", xscale="log", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(measure(Path(sys.argv[1]), int(sys.argv[2])))))

@@ -1,0 +1,96 @@
+"""The benchmark itself: it runs, compares what it says, and does not flatter."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache_index import bench, scaling
+from cache_index.bench import exact_twin, run, stream
+from cache_index.index import CacheIndex
+from cache_index.pairs import Ratio, as_table, compare_rates
+from cache_index.synthetic import ROWS, UNSEEN_QUERIES
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bench")
+    bench.build(folder / "c", 6000, 32, "IVF64,SQ8", 0.9, folder, progress=False)
+    return folder / "c"
+
+
+def test_a_whole_run(cache: Path) -> None:
+    report = run(folder=cache, repeats=1, clients=4, progress=False)
+    text = report.text()
+    assert len(report.ratios) == 6
+    assert all(ratio.median > 0 for ratio in report.ratios)
+    assert 0.85 < report.recall <= 1
+    assert report.build_seconds < 1  # it was there
+    assert "6000 x 32, IVF64,SQ8" in text
+    assert text.count("reached") + text.count("missed") == 6
+    assert 0 < report.load.p50_ms <= report.load.p99_ms
+
+
+def test_the_twin_searches_all_rows_exactly(cache: Path) -> None:
+    tuned = CacheIndex.open(cache)
+    rows = stream(6000, 32, ROWS).astype(np.float16).astype(np.float32)
+    queries = stream(20, 32, UNSEEN_QUERIES)
+    expected = np.argsort(-queries @ rows.T, axis=1)[:, :10]
+    assert (exact_twin(tuned).search(queries, 10).ids == expected).mean() > 0.99  # fp16 near ties
+
+
+def test_pairs_are_interleaved_and_warmed_up() -> None:
+    calls: list[str] = []
+
+    def ours() -> None:
+        calls.append("ours")
+
+    def theirs() -> None:
+        calls.append("theirs")
+        time.sleep(0.002)
+
+    ratio = compare_rates("n", ours, theirs, done=10, done_theirs=5, repeats=3, target=2)
+    assert calls == ["ours", "theirs"] * 4
+    assert len(ratio.ratios) == 3
+    assert ratio.reached
+    assert ratio.theirs < 5 / 0.002
+
+
+def test_the_table_says_what_was_missed() -> None:
+    lines = as_table(
+        [
+            Ratio("good", 3, 1, "/s", (3.0, 2.9, 3.1), 2),
+            Ratio("bad", 1, 1, "/s", (1.0, 9.0, 1.1), 2),
+            Ratio("free", 1, 1, "/s", (1.0,)),
+        ]
+    ).splitlines()
+    assert [line.split("|")[-2].strip() for line in lines[2:]] == ["reached", "missed", ""]
+    assert "1.10 (1.00 - 9.00)" in lines[3]
+
+
+async def test_open_loop_counts_from_when_a_request_was_due() -> None:
+    """A server that stalls must show it in every request that came meanwhile."""
+
+    class Stalls:
+        async def enhance(self, *_: object) -> None:
+            time.sleep(0.05)  # blocks the loop, so later arrivals are sent late
+
+    queries = np.zeros((4, 2), np.float32)
+    waited = await bench.open_loop(Stalls(), queries, rate=1e6)  # type: ignore[arg-type]
+    assert max(waited) > 0.15
+    assert asyncio.get_running_loop()
+
+
+def test_scaling(tmp_path: Path) -> None:
+    costs = scaling.scaling(
+        [500, 2000], tmp_path, dimension=32, kind="IVF16,Flat", recall=0.9, progress=False
+    )
+    assert [cost.rows for cost in costs] == [500, 2000]
+    assert all(cost.milliseconds > 0 for cost in costs)
+    assert all(0 <= cost.open_gb < 1 for cost in costs)
+    scaling.plot(costs, tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    again = scaling.scaling([500], tmp_path, dimension=32, progress=False)  # built only once
+    assert again[0].kind == "IVF16,Flat"
