@@ -45,6 +45,7 @@ class LlamaSizes:
     max_position_embeddings: int
     tie_word_embeddings: bool = False
     head_dim: int
+    sliding_window: int | None = None  # tokens that attention looks back; None: all
 
     @property
     def letters(self) -> dict[str, int]:

@@ -1,19 +1,24 @@
-"""Read a LLaMA in Hugging Face's layout: config.json and safetensors (or .bin) files."""
+"""Read a LLaMA in Hugging Face's layout: config.json and safetensors (or .bin) files.
+
+Of its relatives, those that differ in numbers only: Llama 2 and 3, SmolLM2, Mistral.
+"""
 
 from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import LlamaConfig
+from transformers import LlamaConfig, MistralConfig
 
 from model_ext.convert.errors import ConvertError
+from model_ext.convert.json_file import read_json
 from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
 from model_ext.convert.pickles import open_pickle
 from model_ext.convert.table import Row, check, expand
 from model_ext.convert.tensors import LazyTensor
 
 ROWS = tuple(Row(row.target, row.shape, row.target) for row in LLAMA_ROWS)
+CONFIGS = {"LlamaForCausalLM": LlamaConfig, "MistralForCausalLM": MistralConfig}
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
@@ -29,11 +34,23 @@ def open_hf(folder: Path) -> Llama:
 
 
 def _sizes(folder: Path) -> LlamaSizes:
-    config = LlamaConfig.from_pretrained(folder)
-    if config.architectures != ["LlamaForCausalLM"]:
-        raise ConvertError(f"{folder / 'config.json'}: architectures is {config.architectures}")
-    if config.attention_bias or config.mlp_bias:
-        raise ConvertError(f"{folder / 'config.json'}: a base with biases is not supported")
+    """`transformers` fills in what an older config.json leaves out or spells otherwise."""
+    path = folder / "config.json"
+    document = read_json(path)
+    architecture, *more = document.get("architectures") or [None]
+    if more or architecture not in CONFIGS:
+        raise ConvertError(
+            f"{path}: architectures is {document.get('architectures')}; "
+            f"supported: {', '.join(CONFIGS)}"
+        )
+    try:
+        config = CONFIGS[architecture].from_dict(document)
+    except (TypeError, ValueError) as error:
+        raise ConvertError(f"{path}: {error}") from None
+    if getattr(config, "attention_bias", False) or getattr(config, "mlp_bias", False):
+        raise ConvertError(f"{path}: a base with biases is not supported")
+    if config.hidden_act != "silu":
+        raise ConvertError(f"{path}: hidden_act {config.hidden_act!r} is not supported, only silu")
     return LlamaSizes(
         hidden_size=config.hidden_size,
         intermediate_size=config.intermediate_size,
@@ -46,6 +63,7 @@ def _sizes(folder: Path) -> LlamaSizes:
         rope_parameters=dict(config.rope_parameters),
         max_position_embeddings=config.max_position_embeddings,
         tie_word_embeddings=config.tie_word_embeddings,
+        sliding_window=getattr(config, "sliding_window", None),
     )
 
 

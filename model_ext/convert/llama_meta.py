@@ -1,5 +1,9 @@
-"""Read a LLaMA as Meta released it: params.json and consolidated.*.pth, one file a shard."""
+"""Read a LLaMA as Meta released it: params.json and consolidated.*.pth, one file a shard.
 
+Any generation. What `params.json` says about positions is `rope_meta.py`'s business.
+"""
+
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,36 +14,34 @@ from model_ext.convert.errors import ConvertError
 from model_ext.convert.json_file import read_json
 from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
 from model_ext.convert.pickles import open_pickle
+from model_ext.convert.rope_meta import ROPE_PARAMS, positions
 from model_ext.convert.rotary import rotate_half_rows
 from model_ext.convert.table import check, expand
 from model_ext.convert.tensors import LazyTensor
 
+PARAMS = "params.json"
 KNOWN_PARAMS = {
-    *(
-        "dim",
-        "n_layers",
-        "n_heads",
-        "n_kv_heads",
-        "multiple_of",
-        "ffn_dim_multiplier",
-        "vocab_size",
-    ),
-    *("norm_eps", "rope_theta", "max_seq_len", "max_batch_size"),
+    *("dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"),
+    *("multiple_of", "ffn_dim_multiplier"),  # the width is in the tensors
+    *("max_seq_len", "max_batch_size"),
+    *ROPE_PARAMS,
 }
-CONTEXT = 2048  # positions of LLaMA's own training; params.json does not tell
 
 
 def open_meta(folder: Path, delta: Path | None = None) -> Llama:
     """`delta` is a folder of the same layout whose values are added to the base's."""
-    found, shards = _open_shards(folder)
-    sizes = _sizes(folder / "params.json", found)
+    shards = _shards(folder)
+    params = _read_params(folder / PARAMS)
+    found = _open_shards(shards, params, folder)
+    sizes = _sizes(folder / PARAMS, params, found)
     check(expand(LLAMA_ROWS, sizes.letters), found, folder)
-    files = [folder / "params.json", *shards]
+    files = [folder / PARAMS, *shards]
     if delta is not None:
-        changes, delta_shards = _open_shards(delta)
+        _check_same(params, folder, delta)
+        files += (delta_shards := _shards(delta))
+        changes = _open_shards(delta_shards, params, delta)
         check(expand(LLAMA_ROWS, sizes.letters), changes, delta)
         found = {name: _plus(lazy, changes[name]) for name, lazy in found.items()}
-        files += delta_shards
     tensors = {}
     for name, (target, _) in expand(LLAMA_ROWS, sizes.letters).items():
         lazy = found[name]
@@ -49,15 +51,30 @@ def open_meta(folder: Path, delta: Path | None = None) -> Llama:
     return Llama(sizes, tensors, tuple(files))
 
 
-def _open_shards(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
+def _check_same(params: dict[str, Any], folder: Path, delta: Path) -> None:
+    """A patch comes with its base's params.json. Another one is a patch to another model."""
+    if (delta / PARAMS).exists() and (theirs := _read_params(delta / PARAMS)) != params:
+        key = next(key for key in sorted({*params, *theirs}) if params.get(key) != theirs.get(key))
+        raise ConvertError(
+            f"{delta / PARAMS}: {key} is {theirs.get(key)!r}, but {params.get(key)!r} in "
+            f"{folder / PARAMS}; the patch belongs to another model"
+        )
+
+
+def _shards(folder: Path) -> list[Path]:
     shards = sorted(folder.glob("consolidated.*.pth"))
     if not shards:
         raise ConvertError(f"{folder}: no consolidated.*.pth and no config.json; not a LLaMA")
+    return shards
+
+
+def _open_shards(shards: list[Path], params: dict[str, Any], folder: Path) -> dict[str, LazyTensor]:
     parts = [_without_rope(open_pickle(path)) for path in shards]
     for path, part in zip(shards, parts, strict=True):
         if different := sorted(part.keys() ^ parts[0].keys()):
             raise ConvertError(f"{path}: {different[0]} is not in every shard of {folder}")
-    return {name: _join(name, [part[name] for part in parts], folder) for name in parts[0]}, shards
+    hidden = params.get("dim")
+    return {name: _join([part[name] for part in parts], hidden, folder) for name in parts[0]}
 
 
 def _without_rope(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
@@ -65,18 +82,23 @@ def _without_rope(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("rope.freqs")}
 
 
-def _join(name: str, parts: list[LazyTensor], folder: Path) -> LazyTensor:
-    """Shards split a matrix by its output (rows) or, for wo, w2 and embeddings, by its input."""
+def _join(parts: list[LazyTensor], hidden: int | None, folder: Path) -> LazyTensor:
+    """Shards split a matrix by its output (rows), but wo and w2 by their input.
+
+    Embeddings are split by hidden dimensions, from LLaMA 3 on by words: only shapes tell.
+    """
     first = parts[0]
+    name = first.name
     if len(parts) == 1:
         return first
     if any(part.shape != first.shape for part in parts):
         raise ConvertError(f"{folder}: {name} has another shape in some shard")
-    if len(first.shape) == 1:  # norms are in every shard
+    if len(first.shape) != 2:  # norms are in every shard
         if any(not torch.equal(part.read(), first.read()) for part in parts):
             raise ConvertError(f"{folder}: {name} differs between shards; are they of one model?")
         return first
-    by_input = any(word in name for word in (".wo.", ".w2.", "tok_embeddings."))
+    by_input = any(word in name for word in (".wo.", ".w2."))
+    by_input |= name == "tok_embeddings.weight" and first.shape[1] != hidden
     axis = 1 if by_input else 0
     shape = list(first.shape)
     shape[axis] *= len(parts)
@@ -88,11 +110,12 @@ def _concatenate(parts: list[LazyTensor], axis: int) -> torch.Tensor:
 
 
 def _plus(base: LazyTensor, delta: LazyTensor) -> LazyTensor:
-    return base.then(lambda value: (value.float() + delta.read().float()).half())
+    """Added in float32, then rounded to float16, as whoever made the patch did."""
+    patched = base.then(lambda value: (value.float() + delta.read().float()).half())
+    return replace(patched, dtype=torch.float16)
 
 
-def _sizes(path: Path, found: dict[str, LazyTensor]) -> LlamaSizes:
-    params = _read_params(path)
+def _sizes(path: Path, params: dict[str, Any], found: dict[str, LazyTensor]) -> LlamaSizes:
     try:
         hidden, heads = params["dim"], params["n_heads"]
         layers, norm_eps = params["n_layers"], params["norm_eps"]
@@ -100,6 +123,7 @@ def _sizes(path: Path, found: dict[str, LazyTensor]) -> LlamaSizes:
         raise ConvertError(f"{path}: {error.args[0]} is missing") from None
     if hidden % heads or (hidden // heads) % 2:
         raise ConvertError(f"{path}: n_heads {heads} does not divide dim {hidden} into even heads")
+    rope_parameters, context = positions(params, path)
     return LlamaSizes(
         hidden_size=hidden,
         intermediate_size=_rows(found, "layers.0.feed_forward.w1.weight", path.parent),
@@ -109,11 +133,8 @@ def _sizes(path: Path, found: dict[str, LazyTensor]) -> LlamaSizes:
         head_dim=hidden // heads,
         vocab_size=_rows(found, "output.weight", path.parent),
         rms_norm_eps=norm_eps,
-        rope_parameters={
-            "rope_type": "default",
-            "rope_theta": float(params.get("rope_theta", 10000.0)),
-        },
-        max_position_embeddings=CONTEXT,
+        rope_parameters=rope_parameters,
+        max_position_embeddings=context,
     )
 
 
@@ -121,7 +142,7 @@ def _read_params(path: Path) -> dict[str, Any]:
     params = read_json(path)
     if unknown := sorted(params.keys() - KNOWN_PARAMS):
         raise ConvertError(f"{path}: {unknown[0]} is not understood, so the result would be wrong")
-    for key in ("dim", "n_heads", "n_layers", "n_kv_heads"):
+    for key in ("dim", "n_heads", "n_layers", "n_kv_heads", "max_seq_len"):
         if key in params and params[key] is not None and not _is_count(params[key]):
             raise ConvertError(f"{path}: {key} must be a positive integer, got {params[key]!r}")
     return params

@@ -96,7 +96,7 @@ def language_model_config(
     return {
         "architectures": ["ImageBindLLMForCausalLM"],
         "model_type": "llama",
-        **asdict(sizes),
+        **{name: value for name, value in asdict(sizes).items() if value is not None},
         "hidden_act": "silu",
         "attention_bias": biases,
         "mlp_bias": biases,

@@ -39,16 +39,21 @@ def test_sizes_come_from_params_and_shapes() -> None:
     assert (sizes.num_attention_heads, sizes.num_key_value_heads, sizes.head_dim) == (4, 4, 32)
     assert (sizes.vocab_size, sizes.rms_norm_eps) == (512, 1e-5)
     assert sizes.rope_parameters == {"rope_type": "default", "rope_theta": 10000.0}
+    assert sizes.max_position_embeddings == 2048
+    assert sizes.sliding_window is None
 
 
 @pytest.mark.parametrize("shards", [2, 4])
-def test_model_parallel_shards_are_joined(tmp_path: Path, shards: int) -> None:
-    """Larger LLaMAs come in several files: most maps split by rows, three by columns."""
+@pytest.mark.parametrize("by_input", [BY_INPUT, BY_INPUT[1:]], ids=["llama2", "llama3"])
+def test_model_parallel_shards_are_joined(
+    tmp_path: Path, shards: int, by_input: tuple[str, ...]
+) -> None:
+    """Larger LLaMAs come in several files: most maps split by rows, two or three by columns."""
     whole = load(BASE / "consolidated.00.pth")
     for number in range(shards):
         part = {}
         for name, tensor in whole.items():
-            axis = 1 if any(word in name for word in BY_INPUT) else 0
+            axis = 1 if any(word in name for word in by_input) else 0
             split = tensor.ndim == 2
             part[name] = tensor.chunk(shards, axis)[number].clone() if split else tensor
         torch.save(part, tmp_path / f"consolidated.{number:02d}.pth")
@@ -115,8 +120,12 @@ def test_tied_embeddings_need_no_output_matrix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"architectures": ["MistralForCausalLM"]}, "architectures"),
-        ({"attention_bias": True}, "biases"),
+        ({"architectures": ["Qwen2ForCausalLM"]}, "architectures is .*Qwen2.*; supported"),
+        ({"architectures": None}, "architectures is None"),
+        ({"architectures": ["LlamaForCausalLM"] * 2}, "architectures"),
+        ({"attention_bias": True}, "a base with biases"),
+        ({"mlp_bias": True}, "a base with biases"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu' is not supported"),
     ],
 )
 def test_other_architectures_are_refused(
@@ -154,6 +163,34 @@ def test_delta_is_added_in_float32_and_rounded_to_half(llama_folder: Make) -> No
     assert delta / "consolidated.00.pth" in changed.files
 
 
+def test_a_patched_base_is_float16(llama_folder: Make) -> None:
+    """Also where the base is kept in float32: the patch was made for, and rounds to, float16."""
+
+    def wide(tensors: Tensors) -> None:
+        for name, tensor in tensors.items():
+            tensors[name] = tensor.float()
+
+    base, delta = llama_folder(wide, "wide"), llama_folder(nothing, "delta")
+    for lazy in open_meta(base, delta).tensors.values():
+        assert lazy.dtype == lazy.load().dtype == torch.float16
+
+
+def test_rotary_frequencies_need_no_patch(llama_folder: Make) -> None:
+    """Every key of the original without `rope`; the base of the fixtures has one."""
+    assert "rope.freqs" in load(BASE / "consolidated.00.pth")
+    delta = llama_folder(lambda tensors: tensors.pop("rope.freqs"), "delta")
+    assert "model.norm.weight" in open_meta(BASE, delta).tensors
+
+
+def test_a_patch_to_another_model_is_refused(llama_folder: Make) -> None:
+    delta = llama_folder(nothing, "delta")
+    assert open_meta(BASE, delta)
+    params = json.loads((delta / "params.json").read_text())
+    (delta / "params.json").write_text(json.dumps({**params, "norm_eps": 1e-6}))
+    with pytest.raises(ConvertError, match=r"delta/params\.json: norm_eps is 1e-06, but 1e-05 in"):
+        open_meta(BASE, delta)
+
+
 def test_missing_tensor_is_named(llama_folder: Make) -> None:
     folder = llama_folder(lambda tensors: tensors.pop("layers.3.attention.wo.weight"))
     with pytest.raises(ConvertError, match=r"base: missing layers\.3\.attention\.wo\.weight$"):
@@ -189,7 +226,11 @@ def test_integers_are_no_weights(llama_folder: Make) -> None:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
-        ({"use_scaled_rope": True}, "use_scaled_rope is not understood"),
+        ({"use_sliding_rope": True}, "use_sliding_rope is not understood"),
+        ({"use_scaled_rope": True}, "use_scaled_rope without rope_scaling_factor"),
+        ({"rope_theta": "large"}, "rope_theta must be a number from 1 on, got 'large'"),
+        ({"use_scaled_rope": True, "rope_scaling_factor": 0}, "rope_scaling_factor must be"),
+        ({"max_seq_len": -1}, "max_seq_len must be a positive integer"),
         ({"dim": "128"}, "dim must be a positive integer, got '128'"),
         ({"n_heads": 5}, "n_heads 5 does not divide"),
         ({"n_layers": 0}, "n_layers must be a positive integer"),
@@ -224,7 +265,8 @@ def test_grouped_value_heads_and_rope_base_of_later_llamas(llama_folder: Make) -
     (folder / "params.json").write_text(json.dumps({**known, **later}))
     base = open_meta(folder)
     assert base.sizes.num_key_value_heads == 2
-    assert base.sizes.rope_parameters["rope_theta"] == 500000.0
+    assert base.sizes.rope_parameters == {"rope_type": "default", "rope_theta": 500000.0}
+    assert base.sizes.max_position_embeddings == 8192
     assert base.tensors["model.layers.0.self_attn.k_proj.weight"].load().shape == (64, 128)
 
 

@@ -1,0 +1,43 @@
+"""Positions of every LLaMA generation, from Meta's params.json."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import LlamaConfig
+
+from model_ext.convert.rope_meta import positions
+
+PATH = Path("params.json")
+
+
+@pytest.mark.parametrize(
+    ("params", "theta", "context"),
+    [
+        ({}, 10000.0, 2048),  # LLaMA 1
+        ({"rope_theta": 500000.0}, 500000.0, 8192),  # LLaMA 3
+        ({"rope_theta": 500000, "max_seq_len": 4096}, 500000.0, 4096),
+        ({"use_scaled_rope": False}, 10000.0, 2048),
+    ],
+)
+def test_plain_rotations(params: dict[str, Any], theta: float, context: int) -> None:
+    rope, found = positions({"dim": 4096, **params}, PATH)
+    assert rope == {"rope_type": "default", "rope_theta": theta}
+    assert found == context
+
+
+@pytest.mark.parametrize(
+    ("params", "factor", "context"),
+    [
+        ({"dim": 4096}, 8.0, 131072),  # LLaMA 3.1
+        ({"dim": 2048, "rope_scaling_factor": 32}, 32.0, 131072),  # LLaMA 3.2
+        ({"dim": 4096, "max_seq_len": 16384}, 8.0, 16384),
+    ],
+)
+def test_stretched_rotations(params: dict[str, Any], factor: float, context: int) -> None:
+    rope, found = positions({"rope_theta": 500000.0, "use_scaled_rope": True, **params}, PATH)
+    assert found == context
+    assert rope["factor"] == factor
+    # the words are those of `transformers`, which raises for missing and warns of unknown ones
+    config = LlamaConfig(rope_parameters=rope, max_position_embeddings=found)
+    assert config.rope_parameters == rope
