@@ -87,3 +87,7 @@ def told() -> Iterator[None]:
     except (ConvertError, TrainError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    train_app()

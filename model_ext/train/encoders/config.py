@@ -36,6 +36,7 @@ class EncodersConfig(BaseModel):
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     smoothing: Share = 0.1  # of the labels of the contrastive loss
+    pair_pictures: bool = True  # align vision also with another picture of the same key
     scales: dict[str, float] = {"vision": 14.0, "point": 14.0}  # where post has no useful one
     image_side: Count = 160  # pixels that a picture is kept with
     points: Count = 1024  # of a cloud, drawn anew each time
@@ -54,6 +55,10 @@ class EncodersConfig(BaseModel):
             raise ValueError(f"train: no such encoder: {', '.join(sorted(unknown))}")
         if not self.train:
             raise ValueError("train: name at least one encoder")
+        if self.train == ("vision",) and not self.pair_pictures:
+            raise ValueError(
+                "pair_pictures: pictures alone have only each other to be aligned with"
+            )
         if "vision" not in self.train and self.start is None:
             raise ValueError("start: needed when vision is not trained, it would stay random")
         return self

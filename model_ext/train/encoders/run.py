@@ -69,6 +69,7 @@ class Aligner:
         weights = key_weights(read_list(config.train_list))
         self.batches = Batches(taken, weights, config.batch, config.seed)
         self.learning = sorted(learning)
+        self.aligned = [n for n in self.learning if n != "vision" or config.pair_pictures]
         model.requires_grad_(False)
         for name in self.learning:
             model.encoder(name).requires_grad_(True)
@@ -85,7 +86,7 @@ class Aligner:
         keys, g = self.batches.draw(step)
         anchors = self._anchors(keys, g)
         losses = {}
-        for name in self.learning:
+        for name in self.aligned:
             places, rows = self.batches.pick(name, keys, g)
             if len(places) > 1:
                 others = self._embed(name, rows, g) * config.scales.get(name, 1.0)

