@@ -1,7 +1,7 @@
-"""Write the tokenizer files of a model's folder, from Meta's SentencePiece file.
+"""Write the tokenizer files of a model's folder, from Meta's file or Hugging Face's.
 
-The fast tokenizer gives the ids that SentencePiece gives, BOS in front (the tests compare them).
-Knows nothing of weights.
+The fast tokenizer gives the ids that SentencePiece gives, BOS in front (the tests compare them);
+LLaMA 3's is made in `tokenizer_tiktoken.py`. Knows nothing of weights.
 """
 
 import json
@@ -14,6 +14,7 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 
+from model_ext.convert import tokenizer_tiktoken
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.json_file import read_json
 from model_ext.prompt import CHAT_TEMPLATE
@@ -42,7 +43,10 @@ def write_tokenizer(source: Path, folder: Path, vocab_size: int) -> tuple[int, i
     if not source.is_file() or source.stat().st_size > LARGEST:
         raise ConvertError(f"{source}: no such file, or far too large for a tokenizer")
     if source.suffix == ".json":
-        bos, eos = _copy_hf(source.parent, folder)
+        bos, eos = _copy_hf(source.parent, folder, vocab_size)
+    elif tokenizer_tiktoken.is_tiktoken(source):
+        tokenizer = tokenizer_tiktoken.fast_tokenizer(source, vocab_size)
+        bos, eos = _save_fast(tokenizer, tokenizer_tiktoken.BOS, tokenizer_tiktoken.EOS, folder)
     else:
         bos, eos = _write_fast(source, folder, vocab_size)
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE)
@@ -61,16 +65,21 @@ def _write_fast(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
             f"{source}: has {len(pieces)} pieces, the embedding {vocab_size} rows; "
             "name the model's own tokenizer with --tokenizer"
         )
-    fast_tokenizer(pieces).save(str(folder / "tokenizer.json"))
     shutil.copyfile(source, folder / SENTENCEPIECE)
-    config = {
+    bos, eos = pieces.id_to_piece([pieces.bos_id(), pieces.eos_id()])
+    return _save_fast(fast_tokenizer(pieces), bos, eos, folder)
+
+
+def _save_fast(tokenizer: Tokenizer, bos: str, eos: str, folder: Path) -> tuple[int, int]:
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": pieces.id_to_piece(pieces.bos_id()),
-        "eos_token": pieces.id_to_piece(pieces.eos_id()),
+        "bos_token": bos,
+        "eos_token": eos,
         "clean_up_tokenization_spaces": False,
     }
     _write_json(folder / "tokenizer_config.json", config)
-    return pieces.bos_id(), pieces.eos_id()
+    return _id(tokenizer, config, "bos_token"), _id(tokenizer, config, "eos_token")
 
 
 def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
@@ -131,11 +140,16 @@ def _merges(pieces: SentencePieceProcessor, vocab: dict[str, int]) -> list[tuple
     return [(left, right) for *_, left, right in sorted(merges)]
 
 
-def _copy_hf(source: Path, folder: Path) -> tuple[int, int]:
+def _copy_hf(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
     for name in (*HF_FILES, SENTENCEPIECE):
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if tokenizer.get_vocab_size() > vocab_size:  # fewer is usual: embeddings are padded
+        raise ConvertError(
+            f"{source / 'tokenizer.json'}: has {tokenizer.get_vocab_size()} tokens, the embedding "
+            f"{vocab_size} rows; name the model's own tokenizer with --tokenizer"
+        )
     config = read_json(source / "tokenizer_config.json")
     return _id(tokenizer, config, "bos_token"), _id(tokenizer, config, "eos_token")
 

@@ -113,6 +113,14 @@ def test_hugging_face_files_are_taken_over(folder: Path, tmp_path: Path) -> None
     assert (copy / "chat_template.jinja").is_file()
 
 
+def test_hugging_face_files_of_too_many_tokens_are_refused(folder: Path, tmp_path: Path) -> None:
+    """Fewer tokens than rows are usual, since embeddings are padded; more have no embedding."""
+    (tmp_path / "copy").mkdir()
+    assert write_tokenizer(folder / "tokenizer.json", tmp_path / "copy", 576) == (1, 2)
+    with pytest.raises(ConvertError, match=r"tokenizer\.json: has 512 tokens, the .* 500 rows"):
+        write_tokenizer(folder / "tokenizer.json", tmp_path / "copy", 500)
+
+
 def test_hugging_face_files_must_name_bos(folder: Path, tmp_path: Path) -> None:
     config = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps({**config, "bos_token": "<bos>"}))

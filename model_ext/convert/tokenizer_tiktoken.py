@@ -1,0 +1,92 @@
+"""The tokenizer of LLaMA 3 as Meta ships it: a tiktoken file -> a fast tokenizer of the same ids.
+
+One token a line: its bytes in base64, and its rank, which is its id. Special tokens are in no file;
+they follow the others. Knows neither SentencePiece nor the model's folder.
+"""
+
+import base64
+import binascii
+from pathlib import Path
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
+from tokenizers.models import BPE
+
+from model_ext.convert.errors import ConvertError
+
+# How a text is cut before bytes are merged: published with the model.
+PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
+NAMED = {0: BOS, 1: EOS, 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
+PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))  # bytes that stand for themselves
+
+
+def is_tiktoken(path: Path) -> bool:
+    """By its first line; a SentencePiece file begins with other bytes."""
+    with path.open("rb") as file:
+        words = file.readline(200).split()
+    return len(words) == 2 and words[1].isdigit()
+
+
+def fast_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
+    """`vocab_size` is the embedding's number of rows: what the file lacks are special tokens."""
+    ranks = _read(path)
+    specials = vocab_size - len(ranks)
+    if specials < len(NAMED) or sorted(ranks.values()) != list(range(len(ranks))):
+        raise ConvertError(
+            f"{path}: has {len(ranks)} tokens, the embedding {vocab_size} rows; "
+            "name the model's own tokenizer with --tokenizer"
+        )
+    letters = _letters()
+
+    def text(token: bytes) -> str:
+        return "".join(letters[byte] for byte in token)
+
+    vocab = {text(token): rank for token, rank in ranks.items()}
+    merges = [(text(left), text(right)) for left, right in _merges(ranks)]
+    # A piece that is a token as a whole is never built of merges.
+    tokenizer = Tokenizer(BPE(vocab, merges, ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    names = [NAMED.get(i, f"<|reserved_special_token_{i}|>") for i in range(specials)]
+    tokenizer.add_special_tokens([AddedToken(name, normalized=False) for name in names])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, len(ranks))]
+    )
+    return tokenizer
+
+
+def _read(path: Path) -> dict[bytes, int]:
+    ranks = {}
+    try:
+        for line in path.read_bytes().splitlines():
+            token, rank = line.split()
+            ranks[base64.b64decode(token, validate=True)] = int(rank)
+    except (ValueError, binascii.Error):
+        raise ConvertError(f"{path}: {line[:40]!r} is no line of a tiktoken file") from None
+    return ranks
+
+
+def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """All ways to make a token of two tokens, the token of the lowest rank first."""
+    found = []
+    for token, rank in ranks.items():
+        for cut in range(1, len(token)):
+            left, right = token[:cut], token[cut:]
+            if left in ranks and right in ranks:
+                found.append((rank, ranks[left], ranks[right], left, right))
+    return [(left, right) for *_, left, right in sorted(found)]
+
+
+def _letters() -> list[str]:
+    """A letter for each byte, as byte-level tokenizers write them down."""
+    kept = {byte for part in PRINTABLE for byte in part}
+    others = iter(range(256, 512))
+    return [chr(byte if byte in kept else next(others)) for byte in range(256)]
