@@ -1,6 +1,7 @@
 """ConditionedLLM without an engine behind it: what it hands to vLLM's `generate`."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> ConditionedLLM:
     monkeypatch.setattr(AsyncLLM, "shutdown", lambda *_: None)
     llm: ConditionedLLM = object.__new__(ConditionedLLM)
     llm.embedding_dim, llm.draining = 2, False
+    llm.vllm_config = SimpleNamespace(lora_config=None)
     return llm
 
 
