@@ -20,7 +20,7 @@ from model_ext.train.encoders.evaluate import accuracies
 from model_ext.train.encoders.loss import contrast
 from model_ext.train.encoders.muon import Muon
 from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
-from model_ext.train.encoders.start import show_positions
+from model_ext.train.encoders.start import start_small
 from model_ext.train.journal import Journal
 from model_ext.train.schedule import learning_rate
 
@@ -170,8 +170,7 @@ def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samp
 def _model(config: EncodersConfig) -> ImageBind:
     """Fresh encoders; those that `start` has are taken from there."""
     model = ImageBind(config.sizes)
-    for name in model.modalities:
-        show_positions(model, name)
+    start_small(model)
     if config.start is not None:
         earlier = ImageBind.from_folder(config.start)
         for name in earlier.modalities:

@@ -1,7 +1,7 @@
 """Starting values that let small encoders learn from few samples.
 
-A fresh ImageBind starts with positions that are faint beside its patches; with little to train on
-they had better be seen from the first step. Knows shapes of tables, no data.
+A fresh ImageBind starts like a large model: weights so small that in a narrow trunk every sample
+comes out the same, and positions that are faint beside the patches. Knows shapes, no data.
 """
 
 import math
@@ -17,7 +17,18 @@ SCALE = 0.5  # of the waves, beside patches of about unit size
 
 
 @torch.no_grad()
-def show_positions(model: ImageBind, modality: str) -> None:
+def start_small(model: ImageBind) -> None:
+    """All encoders: maps that keep the size of what they are given, visible positions."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=1.0)
+    for modality in model.modalities:
+        _show_positions(model, modality)
+
+
+def _show_positions(model: ImageBind, modality: str) -> None:
     """Positions as waves over the grid of patches, still free to change."""
     encoder = model.encoder(modality)
     if isinstance(encoder.trunk, PointTrunk):

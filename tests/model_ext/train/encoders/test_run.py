@@ -1,0 +1,101 @@
+"""Whole runs on a tiny world: they learn, they resume exactly, frozen encoders stay frozen."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_ext.imagebind.model import ImageBind
+from model_ext.train.encoders.config import EncodersConfig
+from model_ext.train.encoders.run import train_encoders
+from model_ext.train.errors import TrainError
+from tests.model_ext.train.encoders.conftest import SIZES
+
+
+def losses(out: Path) -> list[float]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def test_it_learns_to_tell_the_keys_apart(config: EncodersConfig) -> None:
+    config = config.model_copy(
+        update={
+            "steps": 100,
+            "learning_rate": 2e-3,
+            "validation_list": config.train_list,
+            "smoothing": 0.0,
+        }
+    )
+    found = train_encoders(config)
+    curve = losses(config.out)
+    assert len(curve) == 100
+    assert sum(curve[-10:]) < 0.7 * sum(curve[:10])
+    assert found["vision"] > 0.7
+    assert found["text"] > 0.7
+    encoders = ImageBind.from_folder(config.out / "encoders")
+    assert set(encoders.modalities) == set(config.train)
+
+
+def test_a_resumed_run_tells_the_same_losses(config: EncodersConfig, tmp_path: Path) -> None:
+    whole = config.model_copy(update={"out": tmp_path / "whole"})
+    train_encoders(whole)
+    train_encoders(config, until=3)
+    train_encoders(config)
+    assert losses(config.out) == losses(whole.out)
+    one = ImageBind.from_folder(whole.out / "encoders").state_dict()
+    other = ImageBind.from_folder(config.out / "encoders").state_dict()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_lines_after_the_checkpoint_are_told_anew(config: EncodersConfig) -> None:
+    """A killed run has written lines that no checkpoint knows, the last one perhaps in half."""
+    train_encoders(config, until=3)
+    with (config.out / "log.jsonl").open("a") as file:
+        file.write('{"step": 3, "loss": 7}\n{"step": 4, "lo')
+    train_encoders(config)
+    lines = [json.loads(line) for line in (config.out / "log.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
+    assert steps == list(range(6))
+    assert all(line.get("loss") != 7 for line in lines)
+
+
+def test_frozen_vision_is_an_anchor(config: EncodersConfig, tmp_path: Path) -> None:
+    sizes = {name: SIZES[name] for name in ("embed_dim", "vision")}
+    first = config.model_copy(update={"train": ("vision",), "encoders": sizes})
+    train_encoders(first)
+    second = config.model_copy(
+        update={
+            "out": tmp_path / "second",
+            "start": first.out / "encoders",
+            "train": ("audio", "point"),
+            "anchor_views": 2,
+        }
+    )
+    train_encoders(second)
+    before = ImageBind.from_folder(first.out / "encoders").state_dict()
+    after = ImageBind.from_folder(second.out / "encoders").state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert {name.split(".")[0] for name in after} == {"vision", "text", "audio", "point", "imu"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train": ("smell",)}, "train: no such encoder: smell"),
+        ({"train": ()}, "name at least one encoder"),
+        ({"encoders": {"embed_dim": 8, "text": SIZES["text"]}}, "vision is missing"),
+        ({"train": ("audio",)}, "start: needed when vision is not trained"),
+        ({"train": ("vision",), "pair_pictures": False}, "pictures alone"),
+        ({"stepps": 3}, "stepps"),
+        ({"steps": 0}, "steps"),
+    ],
+)
+def test_wrong_settings_are_named(
+    config: EncodersConfig, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    written = config.model_dump(mode="json") | change
+    path = tmp_path / "config.yaml"
+    path.write_text(json.dumps(written, default=list))
+    with pytest.raises(TrainError, match=message):
+        EncodersConfig.from_file(path)
