@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
 from server.context import condition
-from server.errors import Unavailable
+from server.errors import BadRequest, Unavailable
 
 
 class ConditionedLLM(AsyncLLM):
@@ -29,12 +30,22 @@ class ConditionedLLM(AsyncLLM):
         """A plain function: the context is read now, in the caller's task, not when it streams."""
         if not isinstance(prompt, dict) or "prompt_token_ids" not in prompt:
             raise TypeError(f"expected a rendered prompt, got {type(prompt).__name__}")
+        self._refuse_what_kills_vllm(sampling_params)
         prompt, extra_args = condition(prompt, sampling_params.extra_args, self.embedding_dim)
         sampling_params.extra_args = extra_args
         outputs: AsyncGenerator[RequestOutput, None] = super().generate(
             prompt, sampling_params, request_id, **options
         )
         return outputs
+
+    def _refuse_what_kills_vllm(self, params: SamplingParams) -> None:
+        """vLLM 0.32's LoRA on a CPU fails on the logits of a prompt, and the engine dies."""
+        lora = self.vllm_config.lora_config is not None
+        if lora and params.prompt_logprobs is not None and current_platform.is_cpu():
+            raise BadRequest(
+                "prompt_logprobs is not available on a CPU server with LoRA adapters",
+                param="prompt_logprobs",
+            )
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
         """vLLM's handlers ask this before they render; a server that drains takes nothing new."""

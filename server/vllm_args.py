@@ -34,11 +34,21 @@ def parse(settings: Settings) -> Namespace:
     if (args.api_server_count or 1) > 1:
         raise UsageError("--api-server-count above 1 is not supported yet")
     args.api_server_count = None
+    if args.enable_lora and current_platform.is_cpu():
+        keep_an_empty_lora_slot(args)
     try:
         validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
     return args
+
+
+def keep_an_empty_lora_slot(args: Namespace) -> None:
+    """vLLM 0.32 on a CPU gives requests without an adapter the one in the last slot: keep it empty.
+
+    Adapters come from --lora-modules only (no route of ours loads another), so there is room.
+    """
+    args.max_loras = max(args.max_loras or 1, len(args.lora_modules or []) + 1)
 
 
 def our_defaults(settings: Settings) -> dict[str, Any]:

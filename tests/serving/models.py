@@ -22,7 +22,10 @@ FIRST = 1  # the first injected layer
 
 def random_model(like: Path, folder: Path, form: str, seed: int = 0) -> Path:
     """A model folder with grouped-query attention and the injection's `form`."""
-    shutil.copytree(like, folder, ignore=shutil.ignore_patterns("model*", "golden.json"))
+    shutil.copytree(like, folder)
+    for weights_of_another in folder.glob("model*"):
+        weights_of_another.unlink()
+    (folder / "golden.json").unlink(missing_ok=True)
     config: dict[str, Any] = json.loads((like / "config.json").read_text())
     config |= {
         "num_hidden_layers": LAYERS,
