@@ -92,12 +92,15 @@ class Oracle:
         key = self.rotate(self.split(self.linear(f"{prefix}.k_proj", x), kv_heads))
         value = self.split(self.linear(f"{prefix}.v_proj", x), kv_heads)
         added = None if bound is None else self.injected_heads(layer, bound)
-        future = torch.full((len(x), len(x)), -math.inf).triu(1)
+        hidden = torch.full((len(x), len(x)), -math.inf)
+        unseen = hidden.triu(1)  # the future
+        if window := self.config.get("sliding_window"):
+            unseen = unseen + hidden.tril(-window)  # and what is further back
         outputs = []
         for head in range(heads):
             shared = head // (heads // kv_heads)
             scores = query[:, head] @ key[:, shared].T / math.sqrt(self.config["head_dim"])
-            output = torch.softmax(scores + future, dim=-1) @ value[:, shared]
+            output = torch.softmax(scores + unseen, dim=-1) @ value[:, shared]
             outputs.append(output if added is None else output + added[head])
         return self.linear(f"{prefix}.o_proj", torch.cat(outputs, dim=-1))
 
@@ -139,11 +142,20 @@ class Oracle:
     def rotate(self, x: Tensor) -> Tensor:
         """Rotary embedding of (T, heads, d), pairing the two halves of a head."""
         half = x.shape[-1] // 2
-        theta = self.config["rope_parameters"]["rope_theta"] ** -(torch.arange(half) / half)
-        angle = torch.outer(torch.arange(len(x)), theta)[:, None, :]  # (T, 1, d/2)
+        angle = torch.outer(torch.arange(len(x)), self.frequencies(half))[:, None, :]  # (T, 1, d/2)
         first, second = x[..., :half], x[..., half:]
         cos, sin = angle.cos(), angle.sin()
         return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+
+    def frequencies(self, half: int) -> Tensor:
+        """Radians that each pair of dimensions turns by from one position to the next (d/2,)."""
+        rope = self.config["rope_parameters"]
+        turns = [rope["rope_theta"] ** -(i / half) for i in range(half)]
+        if rope["rope_type"] == "llama3":
+            turns = [stretched(turn, rope) for turn in turns]
+        else:
+            assert rope["rope_type"] == "default", rope
+        return torch.tensor(turns)
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         variance = x.pow(2).mean(-1, keepdim=True)
@@ -151,3 +163,14 @@ class Oracle:
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         return F.linear(x, self.weights[f"{name}.weight"], self.weights.get(f"{name}.bias"))
+
+
+def stretched(turn: float, rope: dict[str, Any]) -> float:
+    """LLaMA 3.1's rotations: fast ones stay, slow ones are slower by a factor, between is between.
+
+    Counted in whole turns over the context of the first training.
+    """
+    turns = turn * rope["original_max_position_embeddings"] / (2 * math.pi)
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    kept = min(max((turns - low) / (high - low), 0), 1)
+    return kept * turn + (1 - kept) * turn / rope["factor"]
