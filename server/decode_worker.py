@@ -24,7 +24,7 @@ def main() -> None:
         return
     decoder = Decoder(*first)  # imports torch: the slow part of starting
     write_frame_blocking(answers, {"ready": True, "isolated": isolated}, b"")
-    sandbox.limit_resources(decoder.memory_bytes)
+    sandbox.limit_resources(decoder.memory_bytes, decoder.max_bytes)
     silence()
     while job := read_frame_blocking(jobs, decoder.max_bytes):
         sandbox.allow_cpu(decoder.cpu_s)

@@ -34,13 +34,16 @@ def leave_network() -> bool:
     return libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
 
 
-def limit_resources(memory_bytes: int) -> None:
-    """So much address space more than now; no file grows, no core is dumped, few descriptors."""
+def limit_resources(memory_bytes: int, file_bytes: int) -> None:
+    """So much address space more than now; small files, no core dumps, few descriptors.
+
+    `file_bytes`: a decoder that reads files only gets one in memory, which counts as a file.
+    """
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     for what, most in (
         (resource.RLIMIT_AS, used + memory_bytes),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
     ):

@@ -25,7 +25,7 @@ def run(code: str, *, cwd: Path | None = None) -> subprocess.CompletedProcess[st
 
 def test_memory_is_bounded_from_here_on() -> None:
     result = run("""
-        sandbox.limit_resources(64 << 20)
+        sandbox.limit_resources(64 << 20, 0)
         bytearray(16 << 20)
         try:
             bytearray(128 << 20)
@@ -35,14 +35,15 @@ def test_memory_is_bounded_from_here_on() -> None:
     assert result.stdout == "refused\n"
 
 
-def test_no_file_can_be_written(tmp_path: Path) -> None:
+def test_no_large_file_can_be_written(tmp_path: Path) -> None:
     result = run(
         """
-        sandbox.limit_resources(64 << 20)
+        sandbox.limit_resources(64 << 20, 4)
         import signal
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         try:
             with open("file", "wb", buffering=0) as file:
+                file.write(b"xxxx")
                 file.write(b"x")
         except OSError:
             print("refused")
@@ -50,7 +51,7 @@ def test_no_file_can_be_written(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert result.stdout == "refused\n"
-    assert not any(path.stat().st_size for path in tmp_path.iterdir())
+    assert [path.stat().st_size for path in tmp_path.iterdir()] == [4]
 
 
 def test_cpu_time_is_bounded_for_each_job() -> None:

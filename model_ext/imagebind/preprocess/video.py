@@ -5,8 +5,6 @@ signature check.
 Shapes: T frames of a clip, S size of a crop.
 """
 
-import errno
-import io
 import math
 import os
 from collections.abc import Iterator
@@ -129,24 +127,17 @@ def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.f
 
 
 @contextmanager
-def _in_memory(data: bytes) -> Iterator[str | io.BytesIO]:
+def _in_memory(data: bytes) -> Iterator[str]:
     """What decord opens: a file without a name, only in memory.
 
     Decord also reads bytes objects, but beyond their end, if a file tells it to seek there: a
-    crash, or whatever lies in that memory. It remains the way where a sandbox (RLIMIT_FSIZE) lets
-    no file grow, not even this one.
+    crash, or whatever lies in that memory.
     """
     file = os.memfd_create("video")
     try:
-        try:
-            with open(file, "wb", closefd=False) as writer:
-                writer.write(data)
-        except OSError as error:
-            if error.errno != errno.EFBIG:
-                raise
-            yield io.BytesIO(data)
-        else:
-            yield f"/proc/self/fd/{file}"
+        with open(file, "wb", closefd=False) as writer:
+            writer.write(data)
+        yield f"/proc/self/fd/{file}"
     finally:
         os.close(file)
 

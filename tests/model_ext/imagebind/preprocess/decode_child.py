@@ -3,7 +3,6 @@
 A process of its own, because decoders crash: `python -m tests...decode_child FILE...`.
 """
 
-import resource
 import sys
 from pathlib import Path
 
@@ -15,9 +14,6 @@ from model_ext.imagebind.preprocess.video import read_video
 
 def main(files: list[str]) -> None:
     config = PreprocessConfig(image_size=32)
-    if files[0] == "--no-file-may-grow":
-        files = files[1:]
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     for file in files:
         try:
             video = read_video(Path(file).read_bytes(), config, Limits())
