@@ -4,12 +4,13 @@ Two engines with the same flags stand side by side; one is stopped (SIGSTOP) whi
 Every request has a new embedding, prefix caching is off, prompts are the same on both sides.
 """
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,17 +64,18 @@ def run(
         for load in LOADS:
             for engine in (plain, ours):
                 engine.run(load, seed=0)  # warm
-            seeds = {"plain": iter(range(1, 10**6)), "ours": iter(range(1, 10**6))}
-            seconds = measure(
-                lambda load=load, seeds=seeds: plain.run(load, next(seeds["plain"])),
-                lambda load=load, seeds=seeds: ours.run(load, next(seeds["ours"])),
-                pairs,
-            )
+            seconds = measure(runs(plain, load), runs(ours, load), pairs)
             # plain seconds / our seconds = our speed / plain speed
             first_token = load.tokens == 1
             found[load.name] = ratio([(b, a) for a, b in seconds] if first_token else seconds)
             print(f"{load.name:24} {found[load.name]}", flush=True)
     return found
+
+
+def runs(engine: "Engine", load: Load) -> Callable[[], float]:
+    """The load with new prompts at each call, the same ones on both sides."""
+    seeds = itertools.count(1)
+    return lambda: engine.run(load, next(seeds))
 
 
 class Engine:

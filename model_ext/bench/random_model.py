@@ -130,4 +130,5 @@ def _injection(shape: Shape, generator: torch.Generator) -> dict[str, torch.Tens
 
 
 def _random(generator: torch.Generator, *shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=generator) * shape[-1] ** -0.5
+    scale: float = shape[-1] ** -0.5
+    return torch.randn(*shape, generator=generator) * scale
