@@ -1,0 +1,92 @@
+"""Frozen embeddings: encoded once, found again, encoded anew when something changed."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from model_ext.imagebind.model import ImageBind
+from model_ext.imagebind.preprocess.registry import preprocess
+from model_ext.train.data import embeddings
+from model_ext.train.data.crop import random_crop
+from model_ext.train.data.embeddings import embed_pictures, zero_image
+from model_ext.train.data.examples import Picture
+from model_ext.train.errors import TrainError
+from tests.model_ext.train.conftest import FIXTURES
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Picture]:
+    found = []
+    for name in ("img_a.jpg", "img_b.png"):
+        shutil.copy(FIXTURES / "media" / name, tmp_path / name)
+        found.append(Picture(tmp_path / name))
+    return found
+
+
+def test_as_serving_embeds_them(
+    pictures: list[Picture], encoders_folder: Path, tmp_path: Path
+) -> None:
+    found = embed_pictures(pictures, encoders_folder, tmp_path / "cache", 1, 0, 0, CPU)
+    model = ImageBind.from_folder(encoders_folder)
+    for row, picture in enumerate(pictures):
+        expected = model.unit("vision", preprocess("image", picture.read())[None])
+        torch.testing.assert_close(torch.from_numpy(found[row].copy()), expected)
+
+
+def test_the_second_time_no_encoder_is_needed(
+    pictures: list[Picture],
+    encoders_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = embed_pictures(pictures, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
+    assert first.shape == (2, 3, 40)
+    monkeypatch.delattr(embeddings, "ImageBind")
+    again = embed_pictures(pictures, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
+    assert np.array_equal(first, again)
+    os.utime(pictures[0].path, (1, 1))  # a changed file
+    with pytest.raises(NameError):
+        embed_pictures(pictures, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
+
+
+def test_views_after_the_first_are_crops(encoders_folder: Path, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (90, 100, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    pictures = [Picture(tmp_path / "noise.png")] * 2
+    one = embed_pictures(pictures, encoders_folder, tmp_path / "a", 1, 0, 0, CPU)
+    three = embed_pictures(pictures, encoders_folder, tmp_path / "b", 3, 0, 2, CPU)
+    np.testing.assert_allclose(three[:, :1], one, atol=1e-6)
+    assert not np.array_equal(three[:, 1], three[:, 2])
+    np.testing.assert_allclose(np.linalg.norm(three, axis=2), 1, atol=1e-5)
+
+
+def test_crops_keep_most_of_the_picture() -> None:
+    """A gradient tells which part was taken: 90-100% of the area, aspect 3/4 to 4/3."""
+    ramp = np.tile(np.linspace(0, 255, 200, dtype=np.uint8), (200, 1))
+    image = Image.fromarray(np.stack([ramp, ramp.T, ramp], axis=2))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        crop = random_crop(image, 64, rng).float()
+        assert crop.shape == (3, 64, 64)
+        wide = (crop[0].amax() - crop[0].amin()) / 255
+        high = (crop[1].amax() - crop[1].amin()) / 255
+        assert 0.84 < wide * high <= 1.0
+
+
+def test_text_only_sees_a_picture_of_the_mean_color(encoders_folder: Path) -> None:
+    model = ImageBind.from_folder(encoders_folder)
+    expected = model.unit("vision", torch.zeros(1, 3, 224, 224))[0]
+    torch.testing.assert_close(zero_image(encoders_folder, CPU), expected)
+
+
+def test_a_damaged_picture_is_named(encoders_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(TrainError, match=r"bad\.png"):
+        embed_pictures([Picture(tmp_path / "bad.png")], encoders_folder, tmp_path, 1, 0, 0, CPU)
