@@ -39,7 +39,7 @@ from cache_index.reader import read_index
 from cache_index.recall import make_trial
 from cache_index.searcher import Searcher
 from cache_index.tune import tune
-from cache_index.vectors import Vectors
+from cache_index.vectors import Vectors, as_float32
 
 Dtype = Literal["float32", "float16"]
 
@@ -71,7 +71,7 @@ def build_from_features(
     """From an .npy or .safetensors file (N, D), or a folder of them, or rows from elsewhere.
 
     captions: a text file (one a line) or .jsonl; default: the .jsonl beside each feature file.
-    kind: FAISS's factory string, or "auto": chosen by count and `memory` (bytes) of the `target`.
+    kind: FAISS's factory string, or "auto": chosen for the `target` (and its `memory`, in bytes).
     normalized: bring each row to unit length, so that inner product is cosine similarity.
     queries: features (M, D) to tune and report the recall@10 on, half each; better than the
         default, rows of the cache itself, if requests come from another modality.
@@ -82,7 +82,7 @@ def build_from_features(
     source = open_features(features) if isinstance(features, Path) else features
     if kind == "auto":
         kind = choose_kind(source.count, source.dimension, target=target, memory=memory)
-    check_kind(kind, source.dimension)
+    check_kind(kind, source.dimension, target=target)
     inputs = describe_inputs(source.path, source, kind, dtype, normalized)
     with new_folder(out, inputs=inputs, overwrite=overwrite) as folder:
         with bar(source.count, "vectors", progress) as done:
@@ -180,7 +180,7 @@ def write_trained(path: Path, rows: Array, kind: str) -> None:
         sample = np.random.default_rng(SEED).permutation(len(rows))
         number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
         wanted = np.sort(sample[:number])  # the file is read forwards
-        index.train(np.asarray(rows[wanted], dtype=np.float32))
+        index.train(as_float32(rows[wanted]))
     faiss.write_index(index, str(path))
 
 
@@ -194,7 +194,7 @@ def write_index(path: Path, rows: Array, kind: str, done: "tqdm[Any]") -> None:
 
 def add_blocks(index: Any, rows: Array, done: "tqdm[Any]") -> None:
     for start in range(0, len(rows), BLOCK_ROWS):
-        block = np.asarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
+        block = as_float32(rows[start : start + BLOCK_ROWS])
         index.add(block)
         done.update(len(block))
 
@@ -213,7 +213,7 @@ def tune_index(
     own, asked = None, None
     if queries is None:
         own = np.random.default_rng(SEED).permutation(len(rows))[: 2 * TUNING_QUERIES]
-        asked = np.asarray(rows[own], dtype=np.float32)
+        asked = as_float32(rows[own])
     else:
         asked = normalize(next(checked(open_features(queries))))
         asked = np.random.default_rng(SEED).permutation(asked)[: 2 * TUNING_QUERIES]
@@ -244,6 +244,8 @@ def write_vectors(
         file.write(npy_header((source.count, source.dimension), np.dtype(dtype)))
         for block in checked(source):
             rows = normalize(block) if normalized else block
+            if np.abs(rows).max() > np.finfo(dtype).max:
+                raise CacheError(f"{source.path}: its values do not fit {dtype}; use float32")
             file.write(rows.astype(dtype).tobytes())
             done.update(len(rows))
 
@@ -278,6 +280,9 @@ def kind_of(index: Any) -> str:
     """The factory string of an index that somebody else built."""
     if isinstance(index, faiss.IndexIVFPQ):
         return f"IVF{index.nlist},PQ{index.pq.M}"
+    if isinstance(index, faiss.IndexIVFRaBitQ | faiss.IndexIVFRaBitQFastScan):
+        fast = isinstance(index, faiss.IndexIVFRaBitQFastScan)
+        return f"IVF{index.nlist},RaBitQ{'fs' if fast else ''}"
     if isinstance(index, faiss.IndexIVFScalarQuantizer):
         half = index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
         return f"IVF{index.nlist},{'SQfp16' if half else 'SQ8'}"

@@ -20,8 +20,10 @@ KINDS = {
     b"IwFl": "IVF,Flat",
     b"IwSq": "IVF,SQ",
     b"IwPQ": "IVF,PQ",
+    b"Iwrq": "IVF,RaBitQ",
+    b"Iwrn": "IVF,RaBitQfs",
 }
-FOREIGN = "not a FAISS index of a supported kind (Flat, IVF-Flat, IVF-SQ, IVF-PQ)"
+FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ or RaBitQ)"
 
 _limit = threading.Lock()  # the limit is one variable of the whole process
 

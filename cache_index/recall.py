@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache_index.enhance import Array
 from cache_index.features import BLOCK_ROWS
 from cache_index.searcher import Searcher
-from cache_index.vectors import Ids
+from cache_index.vectors import Ids, as_float32
 
 BATCH = 16  # queries searched at a time, as a busy service would
 
@@ -52,7 +52,7 @@ def exact_neighbors(rows: NDArray[np.floating], queries: Array, top_k: int) -> I
     """The top_k rows (N, D) of each query (B, D) by inner product; the rows are read in blocks."""
     heap = faiss.ResultHeap(len(queries), top_k, keep_max=True)
     for start in range(0, len(rows), BLOCK_ROWS):
-        block = np.asarray(rows[start : start + BLOCK_ROWS], dtype=np.float32)
+        block = as_float32(rows[start : start + BLOCK_ROWS])
         similarity, ids = faiss.knn(
             queries, block, min(top_k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
         )

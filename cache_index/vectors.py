@@ -5,6 +5,7 @@ plain array can. Knows nothing of search.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from cache_index.errors import CacheError
 from cache_index.manifest import REBUILD, VECTORS, Manifest
 
 Ids = NDArray[np.int64]
+
+SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # what the shift copied of the sign: off
+BIAS = np.float32(2.0**112)  # float32 counts exponents from -127, float16 from -15
 
 
 class Vectors:
@@ -37,5 +41,21 @@ class Vectors:
 
     def gather(self, ids: Ids) -> Array:
         """Rows of ids (...) as float32 (..., D). An id of -1 (no hit) gives some row: mask it."""
-        rows: Array = self.rows[np.maximum(ids, 0)].astype(np.float32, copy=False)
-        return rows
+        return as_float32(np.take(self.rows, ids, axis=0, mode="clip"))  # takes -1 as 0
+
+
+def as_float32(rows: NDArray[Any]) -> Array:
+    """Finite float16 (or float32) as float32.
+
+    NumPy widens float16 number by number, four times slower than this: move exponent and mantissa
+    to where float32 has them (the sign stays in front, for the shifted value is signed) and
+    correct the exponent's bias by a multiplication, which is exact.
+    """
+    if rows.dtype != np.float16:
+        return rows.astype(np.float32, copy=False)
+    bits = rows.view(np.int16).astype(np.int32)
+    bits <<= 13
+    bits &= SIGN_EXPONENT_MANTISSA
+    wide: Array = bits.view(np.float32)
+    wide *= BIAS
+    return wide

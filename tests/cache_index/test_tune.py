@@ -54,7 +54,10 @@ def test_own_rows_do_not_count(rows: Array) -> None:
     assert not (trial.truth == own[:, None]).any()
 
 
-@pytest.mark.parametrize("kind", ["IVF32,Flat", "IVF32,SQfp16", "IVF32,SQ8", "IVF32,PQ8"])
+@pytest.mark.parametrize(
+    "kind",
+    ["IVF32,Flat", "IVF32,SQfp16", "IVF32,SQ8", "IVF32,PQ8", "IVF32,RaBitQ", "IVF32,RaBitQfs"],
+)
 def test_every_kind_reaches_its_recall(kind: str, hard: Path, rows: Array, tmp_path: Path) -> None:
     manifest = build_from_features(hard, tmp_path / "c", kind=kind, recall=0.9, progress=False)
     index = CacheIndex.open(tmp_path / "c")
@@ -128,8 +131,11 @@ def test_the_frontier_drops_what_is_slower_and_worse() -> None:
     assert frontier([good, bad, fast]) == [fast, good]
 
 
-def test_batch_equals_single_with_refinement(hard: Path, rows: Array, tmp_path: Path) -> None:
-    build_from_features(hard, tmp_path / "c", kind="IVF8,PQ8", dtype="float16", progress=False)
+@pytest.mark.parametrize("kind", ["IVF8,PQ8", "IVF8,RaBitQfs"])
+def test_batch_equals_single_with_refinement(
+    kind: str, hard: Path, rows: Array, tmp_path: Path
+) -> None:
+    build_from_features(hard, tmp_path / "c", kind=kind, dtype="float16", progress=False)
     index = CacheIndex.open(tmp_path / "c")
     params = [CacheParams(top_k=1 + i % 7) for i in range(40)]
     together = index.enhance(rows[:40], params).vectors
