@@ -65,7 +65,7 @@ class Question:
         return {
             **{"model": "any", "prompt": PROMPTS[self.prompt], "attachments": [part]},
             **{"max_tokens": tokens, "temperature": 0, "ignore_eos": True},
-            **{"logprobs": 2, "return_token_ids": True},
+            **{"logprobs": 2, "return_token_ids": True, "return_tokens_as_token_ids": True},
         }
 
 
