@@ -14,10 +14,9 @@ from safetensors.torch import save_file
 
 from model_ext.train import distributed, engine
 from model_ext.train.errors import TrainError
-from model_ext.train.lm.base import ADAPTER_FILE
+from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE
 
 FOLDER = "checkpoints"
-SETTINGS_FILE = "adapter.json"
 
 
 def save(ds_engine: Any, out: Path, update: int, keep: int) -> None:

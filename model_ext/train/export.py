@@ -24,9 +24,8 @@ from model_ext.convert.tensors import LazyTensor
 from model_ext.convert.tokenizer import find_tokenizer
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE
-from model_ext.train.checkpoints import SETTINGS_FILE
 from model_ext.train.errors import TrainError
-from model_ext.train.lm.base import ADAPTER_FILE, open_base
+from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE, open_base
 from model_ext.train.lm.phase import is_trained
 
 OWN = Licences(llama="as the base", adapter="as trained by you", imagebind="as trained by you")

@@ -16,7 +16,8 @@ from model_ext.convert.llama_meta import open_meta
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.model import ConditionedLlama
 
-ADAPTER_FILE = "adapter.safetensors"
+ADAPTER_FILE = "adapter.safetensors"  # what a finished run leaves behind: its weights,
+SETTINGS_FILE = "adapter.json"  # and what is not in their shapes
 
 
 def open_base(folder: Path) -> Llama:

@@ -9,10 +9,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model_ext.config import BindServeConfig
-from model_ext.train.checkpoints import SETTINGS_FILE
 from model_ext.train.errors import TrainError
 from model_ext.train.export import export_run
-from model_ext.train.lm.base import ADAPTER_FILE, open_base
+from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE, open_base
 from model_ext.train.lm.phase import Phase, is_trained
 from tests.model_ext.train.conftest import BASE, MakeModel
 

@@ -1,0 +1,63 @@
+"""Put the finished demonstration model where it is committed: weights in float16, no base.
+
+    python -m model_ext.demo.pack --run build/demo/finetune --encoders build/demo/others/encoders
+        --data build/demo/data
+
+The base comes from its package when the demonstration is first run (see `prepare.py`).
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from model_ext.demo.evaluate import embed_cache
+from model_ext.demo.prepare import ENCODERS, WEIGHTS
+from model_ext.imagebind.model import ImageBind
+from model_ext.train.export import read_settings
+from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE
+
+FEATURES, CAPTIONS = "features.npy", "captions.jsonl"
+LARGEST_FILE, LARGEST_ALL = 45 << 20, 90 << 20  # bytes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("run", "encoders", "data"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    options = parser.parse_args()
+    pack_adapter(options.run, options.out / WEIGHTS)
+    encoders = ImageBind.from_folder(options.encoders).cast(torch.float16)
+    encoders.save(options.out / ENCODERS)
+    check_sizes(options.out)
+    # What the cache is built of, by `bindserve cache build`, with the encoders that are served.
+    served = ImageBind.from_folder(options.out / ENCODERS)
+    np.save(options.data / FEATURES, embed_cache(served, options.data).numpy())
+    rows = [json.loads(line) for line in (options.data / "cache.jsonl").read_text().splitlines()]
+    lines = [json.dumps({"caption": row["text"], "id": row["path"]}) for row in rows]
+    (options.data / CAPTIONS).write_text("\n".join(lines) + "\n")
+
+
+def pack_adapter(run: Path, out: Path) -> None:
+    """The adapter in half its size, and its settings without the paths of this machine."""
+    out.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.half() for name, tensor in load_file(run / ADAPTER_FILE).items()}
+    save_file(tensors, out / ADAPTER_FILE, metadata={"format": "pt"})
+    settings = read_settings(run)
+    kept = {key: settings[key] for key in ("phase", "base_fingerprint")}
+    (out / SETTINGS_FILE).write_text(json.dumps(kept | {"config": {}}, indent=2) + "\n")
+
+
+def check_sizes(folder: Path) -> None:
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    too_large = [str(path) for path, size in sizes.items() if size > LARGEST_FILE]
+    if too_large or sum(sizes.values()) > LARGEST_ALL:
+        raise SystemExit(f"too large to be committed: {too_large or sum(sizes.values())}")
+
+
+if __name__ == "__main__":
+    main()

