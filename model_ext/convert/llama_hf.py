@@ -3,23 +3,20 @@
 Of its relatives, those that differ in numbers only: Llama 2 and 3, SmolLM2, Mistral.
 """
 
-from functools import partial
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
 from transformers import LlamaConfig, MistralConfig
 
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.json_file import read_json
 from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
 from model_ext.convert.pickles import open_pickle
+from model_ext.convert.safetensors_file import open_shards
 from model_ext.convert.table import Row, check, expand
 from model_ext.convert.tensors import LazyTensor
 
 ROWS = tuple(Row(row.target, row.shape, row.target) for row in LLAMA_ROWS)
 CONFIGS = {"LlamaForCausalLM": LlamaConfig, "MistralForCausalLM": MistralConfig}
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def open_hf(folder: Path) -> Llama:
@@ -68,10 +65,9 @@ def _sizes(folder: Path) -> LlamaSizes:
 
 
 def _open_files(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
-    found: dict[str, LazyTensor] = {}
-    files = sorted(folder.glob("*.safetensors"))
-    for path in files:
-        found |= _open_safetensors(path)
+    # Mistral's folders hold a second copy of the weights in a layout of their own.
+    files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
+    found = open_shards(files)
     if not files:
         files = sorted(folder.glob("pytorch_model*.bin"))
         for path in files:
@@ -79,25 +75,3 @@ def _open_files(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
     if not files:
         raise ConvertError(f"{folder}: neither *.safetensors nor pytorch_model*.bin")
     return {name: lazy for name, lazy in found.items() if not name.endswith("inv_freq")}, files
-
-
-def _open_safetensors(path: Path) -> dict[str, LazyTensor]:
-    tensors = {}
-    try:
-        with safe_open(path, "pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                part = file.get_slice(name)
-                if part.get_dtype() not in DTYPES:
-                    raise ConvertError(f"{path}: {name} holds {part.get_dtype()}")
-                shape, dtype = tuple(part.get_shape()), DTYPES[part.get_dtype()]
-                tensors[name] = LazyTensor(name, shape, dtype, partial(_read, path, name))
-    except SafetensorError as error:
-        raise ConvertError(f"{path}: not a safetensors file ({error})") from None
-    return tensors
-
-
-def _read(path: Path, name: str) -> torch.Tensor:
-    """Opened anew for each tensor: an open file keeps all that was read in memory."""
-    with safe_open(path, "pt") as file:
-        tensor: torch.Tensor = file.get_tensor(name)
-        return tensor.clone()

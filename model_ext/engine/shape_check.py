@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from vllm.config import VllmConfig, set_current_vllm_config
 from vllm.distributed import (
@@ -24,9 +23,10 @@ from vllm.engine.arg_utils import EngineArgs
 from vllm.model_executor.model_loader.utils import initialize_model
 from vllm.utils.torch_utils import set_default_torch_dtype
 
+from model_ext.convert.errors import ConvertError
+from model_ext.convert.safetensors_file import open_shards
 from model_ext.engine.adapter import adapt
 
-DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 SMALLEST: dict[str, Any] = {
     "dtype": "float32",  # takes any other without a warning
     "max_model_len": 64,  # and the rest sizes the engine's buffers, not the weights
@@ -61,21 +61,14 @@ def check_weights(folder: Path) -> int:
 
 def shapes(folder: Path) -> dict[str, Tensor]:
     """The folder's tensors without their values."""
-    found: dict[str, Tensor] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, "pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a dict
-                    if name in found:
-                        raise WeightsError(f"{path.name}: {name} is in another file too")
-                    part = file.get_slice(name)
-                    if part.get_dtype() not in DTYPES:
-                        raise WeightsError(f"{path.name}: {name} holds {part.get_dtype()}")
-                    shape, dtype = part.get_shape(), DTYPES[part.get_dtype()]
-                    found[name] = torch.empty(shape, dtype=dtype, device="meta")
-        except SafetensorError as error:
-            raise WeightsError(f"{path.name}: not a safetensors file ({error})") from None
-    return found
+    try:
+        found = open_shards(sorted(folder.glob("*.safetensors")))
+    except ConvertError as error:
+        raise WeightsError(str(error)) from None
+    return {
+        name: torch.empty(lazy.shape, dtype=lazy.dtype, device="meta")
+        for name, lazy in found.items()
+    }
 
 
 def expected_names(model: nn.Module) -> set[str]:

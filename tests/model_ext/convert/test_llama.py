@@ -136,6 +136,23 @@ def test_other_architectures_are_refused(
         open_hf(tmp_path)
 
 
+def test_a_second_copy_in_another_layout_is_left_alone(tmp_path: Path) -> None:
+    """As Mistral publishes its models."""
+    tensors = {name: lazy.read().contiguous() for name, lazy in open_meta(BASE).tensors.items()}
+    save_hf(tmp_path, tensors)
+    save_file({"layers.0.wq": torch.zeros(1)}, tmp_path / "consolidated.safetensors")
+    base = open_hf(tmp_path)
+    assert [path.name for path in base.files] == ["config.json", "model.safetensors"]
+
+
+def test_a_tensor_in_two_files_is_refused(tmp_path: Path) -> None:
+    tensors = {name: lazy.read().contiguous() for name, lazy in open_meta(BASE).tensors.items()}
+    save_hf(tmp_path, tensors)
+    save_file({"model.norm.weight": torch.zeros(128)}, tmp_path / "model-2.safetensors")
+    with pytest.raises(ConvertError, match=r"model\.norm\.weight is in another file too"):
+        open_hf(tmp_path)
+
+
 def test_hf_files_are_checked(tmp_path: Path) -> None:
     save_hf(tmp_path, {"model.norm.weight": torch.zeros(128)})
     with pytest.raises(ConvertError, match=r"missing lm_head\.weight, .* more"):

@@ -79,7 +79,7 @@ def test_a_wrong_shape_is_named(
 def test_a_damaged_file_is_named(changed: Callable[..., Path]) -> None:
     folder = changed(len)
     (folder / WEIGHTS).write_bytes(b"no")
-    with pytest.raises(WeightsError, match=f"^{WEIGHTS}: not a safetensors file"):
+    with pytest.raises(WeightsError, match=f"{WEIGHTS}: not a safetensors file"):
         check_weights(folder)
 
 
