@@ -32,7 +32,19 @@ done
   python -m model_ext.demo.build_texts --data "$work/data" --base "$work/base"
 [ -f "$work/pretrain/adapter.safetensors" ] || bindserve train pretrain "$work/pretrain.yaml"
 [ -f "$work/finetune/adapter.safetensors" ] || bindserve train finetune "$work/finetune.yaml"
-for run in pretrain finetune; do
-  [ -f "$work/table-$run.json" ] || python -m model_ext.demo.evaluate --run "$work/$run" \
-    --encoders "$work/others/encoders" --data "$work/data" --out "$work/table-$run.json"
+table() {
+  [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" \
+    --encoders "$work/others/encoders" --data "$work/data" --out "$work/table-$1.json"
+}
+table pretrain
+table finetune
+
+# Two more seeds of bind network and gates, for the table only.
+for seed in 1 2; do
+  sed "s#$work/pretrain#$work/pretrain-$seed#; \$ a seed: $seed" "$work/pretrain.yaml" \
+    > "$work/pretrain-$seed.yaml"
+  [ -f "$work/pretrain-$seed/adapter.safetensors" ] ||
+    bindserve train pretrain "$work/pretrain-$seed.yaml"
+  table "pretrain-$seed"
 done
+python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer.png"
