@@ -1,8 +1,6 @@
 """Write the texts of pretrain, finetune and the cache: pictures of training styles only.
 
-    python -m model_ext.demo.build_texts --data build/demo/data --base build/demo/base
-
-The answers of the small talk are the base model's own, so that the finetune does not unlearn them.
+python -m model_ext.demo.build_texts --data build/demo/data
 """
 
 import argparse
@@ -10,10 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from model_ext.demo.splits import CONCEPTS
 from model_ext.demo.texts import CHAT, LINES, a
@@ -23,13 +18,11 @@ WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
 CHAT_REPEATS = 4  # so that a tenth of the finetune is small talk
-CHAT_TOKENS = 48
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--base", type=Path, required=True)
     options = parser.parse_args()
     pictures = [
         row
@@ -43,8 +36,10 @@ def main() -> None:
     lines = (json.dumps({"text": f"{a(row['key'])}", "path": row["path"]}) for row in pictures)
     (options.data / "cache.jsonl").write_text("\n".join(lines) + "\n")
     told = [turn for row in pictures for turn in instructions(row["path"], row["key"])]
-    chat = small_talk(options.base) * CHAT_REPEATS
-    (options.data / "instructions.json").write_text(json.dumps(told + chat, indent=0))
+    chat = [{"instruction": q, "input": "", "output": answer} for q, answer in CHAT.items()]
+    (options.data / "instructions.json").write_text(
+        json.dumps(told + CHAT_REPEATS * chat, indent=0)
+    )
 
 
 def on_white(data: Path, path: str) -> str:
@@ -76,24 +71,6 @@ def instructions(path: str, concept: str) -> list[dict[str, Any]]:
         }
         for wordings, answer in sorts
     ]
-
-
-@torch.no_grad()
-def small_talk(base: Path) -> list[dict[str, Any]]:
-    """Alpaca's form: the base's greedy answers in its own chat template, up to a full stop."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    rows = []
-    for question in tqdm(CHAT, "small talk"):
-        message = [{"role": "user", "content": question}]
-        prompt = tokenizer.apply_chat_template(
-            message, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-        ids = model.generate(**prompt, max_new_tokens=CHAT_TOKENS, do_sample=False)
-        text = tokenizer.decode(ids[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True)
-        whole = text[: text.rfind(".") + 1] or text
-        rows.append({"instruction": question, "input": "", "output": whole.strip()})
-    return rows
 
 
 if __name__ == "__main__":

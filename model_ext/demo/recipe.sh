@@ -29,7 +29,7 @@ done
 [ -d "$work/vision/encoders" ] || bindserve train encoders "$work/encoders-vision.yaml"
 [ -d "$work/others/encoders" ] || bindserve train encoders "$work/encoders-others.yaml"
 [ -f "$work/data/instructions.json" ] ||
-  python -m model_ext.demo.build_texts --data "$work/data" --base "$work/base"
+  python -m model_ext.demo.build_texts --data "$work/data"
 [ -f "$work/pretrain/adapter.safetensors" ] || bindserve train pretrain "$work/pretrain.yaml"
 [ -f "$work/finetune/adapter.safetensors" ] || bindserve train finetune "$work/finetune.yaml"
 table() {
