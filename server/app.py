@@ -15,13 +15,15 @@ from vllm.entrypoints.launchers.utils.server_utils import lifespan
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
 from vllm.entrypoints.serve.middleware.x_request_id import XRequestIdMiddleware
 
-from server import error_handlers, health, models, routes, vllm_routes
+from server import error_handlers, file_routes, health, models, routes, vllm_routes
 from server.auth import AuthMiddleware, key_digest
 from server.body_limit import BodyLimitMiddleware
 from server.context import ContextMiddleware
-from server.engine_fields import refuse_engine_fields
+from server.incoming import refuse_fields
 from server.settings import Settings
 from server.stages import Stages
+
+UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")  # they stream what they receive to disk
 
 
 def create_app(
@@ -45,8 +47,9 @@ def create_app(
 def add_routes(app: FastAPI) -> None:
     app.include_router(health.router)
     app.include_router(models.router)
-    for router in (routes.router, vllm_routes.router):
-        app.include_router(router, dependencies=[Depends(refuse_engine_fields)])
+    app.include_router(routes.router)
+    app.include_router(file_routes.router)
+    app.include_router(vllm_routes.router, dependencies=[Depends(refuse_fields)])
     attach_metrics(app)
 
 
@@ -55,7 +58,12 @@ def add_middleware(
 ) -> None:
     """From the innermost to the outermost."""
     add_operators_own(app, args.middleware)
-    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimitMiddleware,
+        max_bytes=settings.max_body_bytes,
+        upload_paths=UPLOAD_PATHS,
+        max_upload_bytes=settings.max_upload_bytes,
+    )
     app.add_middleware(AuthMiddleware, digests=[key_digest(key) for key in keys])
     app.add_middleware(ContextMiddleware, text_only=stages.text_only)
     if args.enable_request_id_headers:

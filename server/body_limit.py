@@ -1,7 +1,10 @@
 """A bound on request bodies, before anything parses them.
 
-Pure ASGI. A declared length is refused at once; what comes without one, or lies, is counted.
+Pure ASGI. A declared length is refused at once; what comes without one, or lies, is counted. Paths
+that write what they receive to disk have a bound of their own.
 """
+
+from collections.abc import Collection
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,29 +14,39 @@ from server.errors import BadRequest, RequestError, TooLarge
 
 
 class BodyLimitMiddleware:
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, max_bytes: int, upload_paths: Collection[str], max_upload_bytes: int
+    ) -> None:
+        """`upload_paths` may get `max_upload_bytes`, as multipart/form-data."""
         self.app = app
         self.max_bytes = max_bytes
+        self.upload_paths = frozenset(upload_paths)
+        self.max_upload_bytes = max_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
+        upload = is_form and scope["path"] in self.upload_paths
+        most = self.max_upload_bytes if upload else self.max_bytes
+        declared = headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
             return await respond(BadRequest("Content-Length is not a number"))(scope, receive, send)
-        if int(declared) > self.max_bytes:
-            return await respond(self._error())(scope, receive, send)
+        if int(declared) > most:
+            return await respond(too_large(most))(scope, receive, send)
         received = 0
 
         async def counted() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self.max_bytes:
-                raise self._error()  # inside the route: `error_handlers.py` answers
+            if received > most:
+                raise too_large(most)  # inside the route: `error_handlers.py` answers
             return message
 
         await self.app(scope, counted, send)
 
-    def _error(self) -> RequestError:
-        return TooLarge(f"the request is larger than {self.max_bytes} bytes")
+
+def too_large(most: int) -> RequestError:
+    return TooLarge(f"the request is larger than {most} bytes")

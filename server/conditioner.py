@@ -7,7 +7,6 @@ Shapes: M attachments, D embedding dimensions.
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,18 +16,26 @@ from torch import Tensor
 
 from model_ext.imagebind.config import ENCODER_OF
 from server.attachments import EMBEDDING, Attachment
+from server.content import Content
 from server.content_cache import ContentCache
 from server.errors import BadRequest, RequestError
 from server.metrics import ATTACHMENTS, CONTENT_HITS, stage
 from server.mix import Array, mix, normalize
 from server.protocol import Explanation, ImageBindOptions, MixedPart
 from server.retrieve import Retrieved, Retriever
+from server.sources import Link
 
 
 class Decode(Protocol):
     """What we need of `server.decode.DecodePool`."""
 
-    async def decode(self, modality: str, data: bytes) -> Tensor: ...
+    async def decode(self, modality: str, content: Content) -> Tensor: ...
+
+
+class Fetch(Protocol):
+    """What we need of `server.fetch.Fetcher`."""
+
+    async def fetch(self, link: Link) -> Content: ...
 
 
 class Encode(Protocol):
@@ -53,15 +60,17 @@ class Conditioner:
         *,
         encoders: Sequence[str],
         text_only: Array,
+        fetcher: Fetch | None = None,
     ) -> None:
         """`encoders`: those that the model has. `text_only` (D,): for a request that attaches
-        nothing, what the weights were trained with."""
+        nothing, what the weights were trained with. No `fetcher`: links were refused before."""
         self.text_only = text_only
         self._decoder = decoder
         self._encoder = encoder
         self._retriever = retriever
         self._contents = contents
         self._encoders = tuple(encoders)
+        self._fetcher = fetcher
 
     async def run(
         self, attachments: Sequence[Attachment], options: ImageBindOptions
@@ -89,13 +98,23 @@ class Conditioner:
         """One attachment's unit embedding (D,); an error names the attachment."""
         ATTACHMENTS.labels(attachment.modality).inc()
         try:
+            if attachment.modality != EMBEDDING:
+                self._check_encoder(attachment.modality)
+            content = await self._fetched(attachment)
             if attachment.modality == EMBEDDING:
-                return normalize(np.frombuffer(attachment.data, "<f4").astype(np.float32))
-            self._check_encoder(attachment.modality)
-            return await self._known_or_new(attachment.modality, attachment.data)
+                numbers = np.frombuffer(content.head(content.size), "<f4")
+                return normalize(numbers.astype(np.float32))
+            return await self._known_or_new(attachment.modality, content)
         except RequestError as error:  # one error may be shared by many requests: raise our own
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
+
+    async def _fetched(self, attachment: Attachment) -> Content:
+        if not isinstance(attachment.source, Link):
+            return attachment.source
+        assert self._fetcher is not None
+        with stage("fetch", attachment.modality):
+            return await self._fetcher.fetch(attachment.source)
 
     def _check_encoder(self, modality: str) -> None:
         if ENCODER_OF[modality] not in self._encoders:
@@ -105,15 +124,15 @@ class Conditioner:
                 f"it takes {', '.join(known)}"
             )
 
-    async def _known_or_new(self, modality: str, data: bytes) -> Array:
-        key = (modality, await content_hash(data))
+    async def _known_or_new(self, modality: str, content: Content) -> Array:
+        key = (modality, await content.digest())
         new = False
 
         async def decode_and_encode() -> Array:
             nonlocal new
             new = True
             with stage("decode", modality):
-                tensor = await self._decoder.decode(modality, data)
+                tensor = await self._decoder.decode(modality, content)
             with stage("encode", modality):
                 return await self._encoder.encode(ENCODER_OF[modality], tensor)
 
@@ -121,12 +140,6 @@ class Conditioner:
         if not new:
             CONTENT_HITS.labels(modality).inc()
         return embedding
-
-
-async def content_hash(data: bytes) -> bytes:
-    if len(data) < 1 << 18:  # a fraction of a millisecond
-        return hashlib.sha256(data).digest()
-    return await asyncio.to_thread(lambda: hashlib.sha256(data).digest())
 
 
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:

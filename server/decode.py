@@ -24,6 +24,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 import server
+from server.content import Content, InMemory
 from server.errors import BadRequest, Unavailable
 from server.frames import Frame, FrameError, encode_head, read_frame
 
@@ -84,7 +85,7 @@ class DecodePool:
     def alive(self) -> int:
         return len(self._workers)
 
-    async def decode(self, modality: str, data: bytes) -> Tensor:
+    async def decode(self, modality: str, content: Content) -> Tensor:
         """MediaError if the bytes are bad, Unavailable if too many wait.
 
         A caller that leaves while a worker is busy does not stop it: a new process costs more
@@ -102,17 +103,17 @@ class DecodePool:
             ) from None
         finally:
             self._waiting -= 1
-        return await asyncio.shield(self._start(self._run(worker, modality, data)))
+        return await asyncio.shield(self._start(self._run(worker, modality, content)))
 
     async def _next_idle(self) -> "Worker":
         while (worker := await self._idle.get()) not in self._workers:
             pass  # it ended while it was idle
         return worker
 
-    async def _run(self, worker: "Worker", modality: str, data: bytes) -> Tensor:
+    async def _run(self, worker: "Worker", modality: str, content: Content) -> Tensor:
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                answer = await worker.ask({"modality": modality}, data)
+                answer = await worker.ask({"modality": modality}, content)
             tensor = read_answer(answer)
         except MediaError:
             self._idle.put_nowait(worker)
@@ -178,7 +179,7 @@ class Worker:
         worker = cls(process, *await asyncio.open_connection(sock=ours))
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                ready, _ = await worker.ask(worker_settings(settings), config)
+                ready, _ = await worker.ask(worker_settings(settings), InMemory(config))
         except (TimeoutError, WorkerLost) as error:
             await worker.kill()
             raise WorkerLost(f"no sign of life ({error or 'timeout'})") from None
@@ -189,16 +190,17 @@ class Worker:
             logger.info("decoding processes keep their network: this kernel does not let them go")
         return worker
 
-    async def ask(self, header: dict[str, Any], payload: bytes) -> Frame:
-        """One job, one answer."""
+    async def ask(self, header: dict[str, Any], content: Content) -> Frame:
+        """One job, one answer. At no time is more than a piece of the content held here."""
         if self._jobs.is_closing():  # uvloop raises RuntimeError on the write
             raise WorkerLost("it ended before the job")
         try:
-            self._jobs.write(encode_head(header, payload))
-            self._jobs.write(payload)
-            await self._jobs.drain()
+            self._jobs.write(encode_head(header, content.size))
+            async for piece in content.pieces():
+                self._jobs.write(piece)
+                await self._jobs.drain()
             return await read_frame(self._answers, MAX_TENSOR_BYTES)
-        except (asyncio.IncompleteReadError, ConnectionError, FrameError) as error:
+        except (asyncio.IncompleteReadError, OSError, FrameError) as error:
             raise WorkerLost(str(error) or type(error).__name__) from None
 
     async def ended(self) -> None:

@@ -1,37 +1,16 @@
 """Fields of vLLM's protocol that reach into the engine: refused, unless the operator allows them.
 
-A dependency of every route that takes a request for the model. Even an allowed `vllm_xargs` cannot
-write the conditioning: `ConditionedLLM` overwrites our key.
+`incoming.py` asks for every request to the model. Even an allowed `vllm_xargs` cannot write the
+conditioning: `ConditionedLLM` overwrites our key.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any, get_args
 
-from fastapi import Request
-
-from server.errors import BadRequest, UnsupportedMediaType
+from server.errors import BadRequest
 from server.settings import EngineField
 
 ENGINE_FIELDS: tuple[EngineField, ...] = get_args(EngineField)
-
-
-async def refuse_engine_fields(request: Request) -> None:
-    """Before the route parses the body; FastAPI keeps the JSON, so that it is parsed once."""
-    document = await read_json(request)
-    check(document, request.app.state.settings.allow_fields)
-
-
-async def read_json(request: Request) -> dict[str, Any]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise UnsupportedMediaType("Content-Type must be application/json")
-    try:
-        document = await request.json()
-    except (ValueError, RecursionError):
-        raise BadRequest("the request is not JSON") from None
-    if not isinstance(document, dict):
-        raise BadRequest("the request must be a JSON object")
-    return document
 
 
 def check(document: Mapping[str, Any], allowed: Collection[str]) -> None:

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from server.errors import (
     BadRequest,
@@ -55,7 +56,7 @@ def install(app: FastAPI) -> None:
     raises again after its answer, so that uvicorn logs it."""
     from vllm.exceptions import VLLMError
 
-    ours = (RequestError, HTTPException, RequestValidationError, VLLMError)
+    ours = (RequestError, ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
     # vLLM's handlers raise these for what a client did wrong.
     raw = (ValueError, TypeError, OverflowError, NotImplementedError)
     for kind in (*ours, *raw, Exception):
@@ -77,6 +78,8 @@ def respond(error: RequestError, headers: Mapping[str, str] | None = None) -> JS
 def to_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
+    if isinstance(error, ClientDisconnect):
+        return BadRequest("the request ended early")  # for nobody: the client is gone
     if isinstance(error.__cause__, RequestError):  # FastAPI wraps what reading the body raises
         return error.__cause__
     if isinstance(error, HTTPException):

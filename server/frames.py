@@ -19,10 +19,10 @@ class FrameError(Exception):
     """The other side does not keep to the format, or wants to send more than was agreed."""
 
 
-def encode_head(header: dict[str, Any], payload: bytes) -> bytes:
-    """What goes before the payload; the payload itself is not copied."""
+def encode_head(header: dict[str, Any], payload_size: int) -> bytes:
+    """What goes before the payload."""
     text = json.dumps(header).encode()
-    return LENGTHS.pack(len(text), len(payload)) + text
+    return LENGTHS.pack(len(text), payload_size) + text
 
 
 async def read_frame(stream: StreamReader, max_payload: int) -> Frame:
@@ -42,7 +42,7 @@ def read_frame_blocking(stream: BinaryIO, max_payload: int) -> Frame | None:
 
 
 def write_frame_blocking(stream: BinaryIO, header: dict[str, Any], payload: bytes) -> None:
-    stream.write(encode_head(header, payload))
+    stream.write(encode_head(header, len(payload)))
     stream.write(payload)
     stream.flush()
 

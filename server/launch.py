@@ -4,6 +4,7 @@ The engine client is ours (`ConditionedLLM`); process management, sockets, TLS a
 vLLM's. `run_api_process` is what one API process runs.
 """
 
+import asyncio
 import logging
 import signal
 import socket
@@ -32,6 +33,8 @@ from server import vllm_args
 from server.app import create_app
 from server.auth import read_keys
 from server.engine import ConditionedLLM
+from server.files import sweep_regularly
+from server.scratch import scratch_folder
 from server.settings import Settings
 from server.stages import Stages
 
@@ -83,11 +86,14 @@ async def run_api_process(
 @asynccontextmanager
 async def open_stages(settings: Settings) -> AsyncIterator[Stages]:
     config = BindServeConfig.from_hf(loads((settings.model / "config.json").read_bytes()))
-    stages = await Stages.open(settings, config)
-    try:
-        yield stages
-    finally:
-        await stages.close()
+    with scratch_folder(settings.upload_folder) as scratch:
+        stages = await Stages.open(settings, config, scratch)
+        sweeper = asyncio.ensure_future(sweep_regularly(stages.files))
+        try:
+            yield stages
+        finally:
+            sweeper.cancel()
+            await stages.close()
 
 
 @asynccontextmanager

@@ -37,11 +37,12 @@ ENCODE_BATCH = Histogram(
 
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[None]:
-    """Time what happens inside; an exception counts as an error of the stage."""
+    """Time what happens inside; an exception counts as an error of the stage, a client that
+    leaves does not."""
     started = time.perf_counter()
     try:
         yield
-    except BaseException:
+    except Exception:
         STAGE_ERRORS.labels(name, modality).inc()
         raise
     finally:

@@ -4,8 +4,9 @@ Takes our extensions out of the JSON, conditions the request, and hands the rest
 answer (JSON or a stream) goes back with the state of the cache in a header.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
@@ -20,15 +21,15 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from server import error_handlers
-from server.attachments import Attachment, take_from_list, take_from_messages
+from server.attachments import Attachment, AttachmentLimits, take_from_list, take_from_messages
 from server.conditioner import Conditioned
 from server.context import current
-from server.engine_fields import read_json
 from server.error_handlers import from_vllm_response
+from server.incoming import Incoming, Json, read_json, read_json_or_form
 from server.metrics import stage
 from server.protocol import ImageBindOptions, take_options
+from server.sources import Sources
 
-Json = dict[str, Any]
 Model = TypeVar("Model", bound=BaseModel)
 
 router = APIRouter()
@@ -51,9 +52,8 @@ def described(model: type[BaseModel], extension: str) -> Json:
     ),
 )
 async def create_chat_completion(raw_request: Request) -> Response:
-    return await chat(await read_json(raw_request), raw_request) or Response(
-        status_code=CLIENT_LEFT
-    )
+    incoming = await read_json_or_form(raw_request)
+    return await chat(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
 
 
 @router.post(
@@ -64,17 +64,15 @@ async def create_chat_completion(raw_request: Request) -> Response:
     ),
 )
 async def create_completion(raw_request: Request) -> Response:
-    document = await read_json(raw_request)
-    return await complete(document, raw_request) or Response(status_code=CLIENT_LEFT)
+    incoming = await read_json(raw_request)
+    return await complete(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
 
 
 @with_cancellation  # a client that leaves cancels every stage
-async def chat(document: Json, raw_request: Request) -> Response:
-    limits = raw_request.app.state.stages.attachment_limits
-    options = take_options(document)
-    with stage("attachments"):
-        attachments = take_from_messages(document.get("messages"), limits)
-    request = parse(ChatCompletionRequest, document)
+async def chat(incoming: Incoming, raw_request: Request) -> Response:
+    options = take_options(incoming.document)
+    attachments = await take(incoming, raw_request, take_from_messages, "messages")
+    request = parse(ChatCompletionRequest, incoming.document)
     conditioned = await condition(request, raw_request, attachments, options)
     handler = raw_request.app.state.openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
@@ -82,16 +80,35 @@ async def chat(document: Json, raw_request: Request) -> Response:
 
 
 @with_cancellation
-async def complete(document: Json, raw_request: Request) -> Response:
-    limits = raw_request.app.state.stages.attachment_limits
-    options = take_options(document)
-    with stage("attachments"):
-        attachments = take_from_list(document.pop("attachments", []), limits)
-    request = parse(CompletionRequest, document)
+async def complete(incoming: Incoming, raw_request: Request) -> Response:
+    options = take_options(incoming.document)
+    parts = {"attachments": incoming.document.pop("attachments", [])}
+    attachments = await take(
+        Incoming(parts, large=incoming.large), raw_request, take_from_list, "attachments"
+    )
+    request = parse(CompletionRequest, incoming.document)
     conditioned = await condition(request, raw_request, attachments, options)
     handler = raw_request.app.state.openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
+
+
+Take = Callable[[Any, AttachmentLimits, Sources], list[Attachment]]
+
+
+async def take(incoming: Incoming, raw_request: Request, read: Take, key: str) -> list[Attachment]:
+    """The attachments of the document's `key`, which may refer to files and uploads."""
+    state = raw_request.app.state
+    sources = Sources(
+        incoming.take_uploads(),
+        state.stages.files.of(current().key_salt),
+        urls=state.settings.allow_media_urls,
+    )
+    arguments = (incoming.document.get(key), state.stages.attachment_limits, sources)
+    with stage("attachments"):
+        if incoming.large:  # much base64
+            return await asyncio.to_thread(read, *arguments)
+        return read(*arguments)
 
 
 def parse(model: type[Model], document: Json) -> Model:
@@ -111,6 +128,7 @@ async def condition(
     state = raw_request.app.state
     state.engine_client.check_admission(request.n or 1)  # full means no before the work, too
     conditioned: Conditioned = await state.stages.conditioner.run(attachments, options)
+    attachments.clear()  # their files are not needed while the answer is written
     current().condition_on(conditioned.embedding)
     return conditioned
 

@@ -19,6 +19,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.preprocess.limits import Limits
 
 Count = Annotated[int, Field(gt=0)]
@@ -53,7 +54,16 @@ class Settings(BaseSettings):
     api_key_file: Path | None = None  # one key a line; every path but the health checks needs one
     allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()  # what clients may write
 
-    max_body_bytes: Count = 64 * MiB
+    allow_media_urls: bool = False  # fetch http(s) URLs that clients name
+
+    max_body_bytes: Count = 64 * MiB  # of a request that is held in memory
+    max_upload_bytes: Count = 512 * MiB  # of a multipart request, which is written to disk
+    max_uploads: Count = 32  # multipart requests at a time; 503 beyond
+    upload_folder: Path | None = None  # where they are written; default: the system's, often /tmp
+    owner_files: Count = 1000  # stored by one API key, through /v1/files
+    owner_bytes: Count = 2048 * MiB
+    stored_bytes: Count = 16384 * MiB  # by all of them
+    file_age_s: Count = 30 * 24 * 3600  # the longest that a file is kept, and the default
     max_attachments: Count = 16  # in one request
     limits: Limits = Limits()  # how much of each kind of media is let in
 
@@ -103,6 +113,11 @@ class Settings(BaseSettings):
     def load(cls, **flags: Any) -> Self:
         """Flags that were not given (None) leave the choice to the other sources."""
         return cls(**{name: value for name, value in flags.items() if value is not None})
+
+    @property
+    def max_file_bytes(self) -> int:
+        """No attachment may be larger."""
+        return max(self.limits.bytes_of(modality) for modality in ENCODER_OF)
 
     @property
     def name(self) -> str:

@@ -19,9 +19,12 @@ from server.conditioner import Conditioner
 from server.content_cache import ContentCache
 from server.decode import DecodePool, DecodeSettings
 from server.encode import Encoder
+from server.files import FileLimits, FileStore
+from server.form import FormLimits
 from server.mix import Array, mix
 from server.retrieve import Retriever
 from server.settings import Settings
+from server.uploads import Uploads
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +37,14 @@ class Stages:
     encoder: Encoder
     retriever: Retriever
     conditioner: Conditioner
+    files: FileStore
+    uploads: Uploads
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # what /v1/models says
 
     @classmethod
-    async def open(cls, settings: Settings, config: BindServeConfig) -> Self:
-        """Read encoders and cache, start the decoding processes."""
+    async def open(cls, settings: Settings, config: BindServeConfig, scratch: Path) -> Self:
+        """Read encoders and cache, start the decoding processes. `scratch`: for clients' files."""
         folder, dim = settings.model / ENCODERS, config.imagebind.embedding_dim
         retriever = Retriever.open(
             cache_folder(settings, config),
@@ -66,11 +71,14 @@ class Stages:
             encoders=model.modalities,
             text_only=await zero_image(encoder, model),
         )
+        files = FileStore(scratch, file_limits(settings))
         return cls(
             decoder,
             encoder,
             retriever,
             conditioner,
+            files,
+            Uploads(files.incoming, form_limits(settings), settings.max_uploads),
             AttachmentLimits(settings.max_attachments, settings.limits, dim),
             describe(config, model, retriever),
         )
@@ -134,8 +142,25 @@ def decode_settings(settings: Settings) -> DecodeSettings:
         waiting=settings.decode_waiting,
         timeout_s=settings.decode_timeout_s,
         memory_bytes=settings.decode_memory_bytes,
-        max_bytes=settings.max_body_bytes,
+        max_bytes=settings.max_file_bytes,
         limits=asdict(limits),
+    )
+
+
+def file_limits(settings: Settings) -> FileLimits:
+    return FileLimits(
+        owner_files=settings.owner_files,
+        owner_bytes=settings.owner_bytes,
+        total_bytes=settings.stored_bytes,
+        max_age_s=settings.file_age_s,
+    )
+
+
+def form_limits(settings: Settings) -> FormLimits:
+    return FormLimits(
+        parts=settings.max_attachments + 8,  # the fields beside the files
+        field_bytes=settings.max_body_bytes,
+        file_bytes=settings.max_file_bytes,
     )
 
 

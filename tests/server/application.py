@@ -1,5 +1,7 @@
 """The application with fakes behind it: no engine, no processes, real routes and middleware."""
 
+import tempfile
+import weakref
 from argparse import Namespace
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +17,10 @@ from model_ext.imagebind.preprocess.limits import Limits
 from server.app import create_app
 from server.attachments import AttachmentLimits
 from server.context import current
+from server.files import FileStore
 from server.settings import Settings
+from server.stages import file_limits, form_limits
+from server.uploads import Uploads
 from tests.server.test_conditioner import Fake, conditioner
 
 TEXT_ONLY = np.array([1, 0], np.float32)
@@ -55,6 +60,13 @@ class Stages:
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
         self.description = {"encoders": ["vision"]}
+        self._folder = tempfile.TemporaryDirectory()
+        weakref.finalize(self, self._folder.cleanup)
+
+    def set(self, settings: Settings) -> None:
+        self.files = FileStore(Path(self._folder.name), file_limits(settings))
+        limits = form_limits(settings)
+        self.uploads = Uploads(self.files.incoming, limits, settings.max_uploads)
 
     def missing(self) -> str | None:
         return self.lost
@@ -97,8 +109,10 @@ class Served:
 
 def serve(*keys: str, flags: dict[str, Any] | None = None, **settings: Any) -> Served:
     stages, engine, handler = Stages(), Engine(), Handler()
+    configured = Settings(model=Path("tiny"), **settings)
+    stages.set(configured)
     app = create_app(
-        Settings(model=Path("tiny"), **settings),
+        configured,
         Namespace(**{**FLAGS, **(flags or {})}),
         stages,  # type: ignore[arg-type]
         keys,

@@ -28,8 +28,8 @@ def settings(tiny_models: dict[str, Path]) -> Settings:
 
 
 @pytest.fixture
-async def stages(settings: Settings) -> AsyncIterator[Stages]:
+async def stages(settings: Settings, tmp_path: Path) -> AsyncIterator[Stages]:
     config = json.loads((settings.model / "config.json").read_text())
-    stages = await Stages.open(settings, BindServeConfig.from_hf(config))
+    stages = await Stages.open(settings, BindServeConfig.from_hf(config), tmp_path)
     yield stages
     await stages.close()

@@ -33,7 +33,7 @@ def behave(how: str, answers) -> None:  # type: ignore[no-untyped-def]
             answers.write(b"\x00\x00\x00\x03\x00\x00\x00\x00abc")
             answers.flush()
         case "flood":
-            answers.write(encode_head({}, b"")[:4] + b"\xff\xff\xff\xff" + bytes(1 << 20))
+            answers.write(encode_head({}, 0)[:4] + b"\xff\xff\xff\xff" + bytes(1 << 20))
             answers.flush()
         case "long error":
             write_frame_blocking(answers, {"error": "x" * 10_000}, b"")

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from model_ext.imagebind.preprocess.limits import Limits
 from server.attachments import Attachment, AttachmentLimits, take_from_list, take_from_messages
+from server.content import InMemory
 from server.errors import BadRequest, RequestError, TooLarge, UnsupportedMediaType
+from server.sources import Sources
 from tests.server.media import encoded, media
 
 DIM = 3
@@ -22,7 +24,7 @@ TEXT = {"type": "text", "text": "What is this?"}
 
 
 def take(*parts: Any, limits: AttachmentLimits = LIMITS) -> list[Attachment]:
-    return take_from_list(list(parts), limits)
+    return take_from_list(list(parts), limits, Sources())
 
 
 def file_part(name: str, filename: str | None = None, **extra: Any) -> dict[str, Any]:
@@ -36,26 +38,26 @@ def test_attachments_leave_the_messages_and_the_text_stays() -> None:
         {"role": "assistant", "content": "A dog."},
         {"role": "user", "content": [AUDIO]},
     ]
-    taken = take_from_messages(messages, LIMITS)
+    taken = take_from_messages(messages, LIMITS, Sources())
     assert [(a.modality, a.param) for a in taken] == [
         ("image", "messages[1].content[0]"),
         ("audio", "messages[1].content[2]"),
         ("audio", "messages[3].content[0]"),
     ]
-    assert taken[0].data == media("img_a.jpg")
+    assert taken[0].source == InMemory(media("img_a.jpg"))
     assert [m["content"] for m in messages] == ["Be brief.", "What is this?", "A dog.", ""]
 
 
 def test_several_texts_are_joined_as_vllm_joins_them() -> None:
     messages = [{"role": "user", "content": [TEXT, IMAGE, "and", {"type": "text", "text": "that"}]}]
-    take_from_messages(messages, LIMITS)
+    take_from_messages(messages, LIMITS, Sources())
     assert messages[0]["content"] == "What is this?\nand\nthat"
 
 
 def test_other_text_parts_are_left_to_vllm() -> None:
     parts = [{"type": "refusal", "refusal": "no"}, TEXT]
     messages = [{"role": "assistant", "content": copy.deepcopy(parts)}]
-    assert take_from_messages(messages, LIMITS) == []
+    assert take_from_messages(messages, LIMITS, Sources()) == []
     assert messages[0]["content"] == parts
 
 
@@ -84,13 +86,13 @@ def test_the_modality_comes_from_the_part_or_the_bytes(part: Any, modality: str)
 def test_url_parts(kind: str) -> None:
     (attachment,) = take({"type": f"{kind}_url", f"{kind}_url": {"url": "data:;base64,AAAA"}})
     assert attachment.modality == kind.removesuffix("_cloud")
-    assert attachment.data == bytes(3)
+    assert attachment.source == InMemory(bytes(3))
 
 
 def test_file_data_may_be_a_data_url() -> None:
     part = file_part("img_a.jpg")
     part["file"]["file_data"] = f"data:image/jpeg;base64,{part['file']['file_data']}"
-    assert take(part)[0].data == media("img_a.jpg")
+    assert take(part)[0].source == InMemory(media("img_a.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_file_data_may_be_a_data_url() -> None:
     ],
 )
 def test_a_text_can_condition(part: Any) -> None:
-    assert take(part) == [Attachment("text", "é".encode(), 1.0, "attachments[0]")]
+    assert take(part) == [Attachment("text", InMemory("é".encode()), 1.0, "attachments[0]")]
 
 
 @pytest.mark.parametrize("as_base64", [True, False])
@@ -111,7 +113,7 @@ def test_an_embedding(as_base64: bool) -> None:
     data = base64.b64encode(numbers.tobytes()).decode() if as_base64 else numbers.tolist()
     (attachment,) = take({"type": "imagebind_embedding", "imagebind_embedding": {"data": data}})
     assert attachment.modality == "embedding"
-    assert attachment.data == numbers.tobytes()
+    assert attachment.source == InMemory(numbers.tobytes())
 
 
 @pytest.mark.parametrize(
@@ -165,7 +167,8 @@ def test_a_bad_weight_names_its_part(weight: Any) -> None:
         ({"type": "image_url"}, "must hold a string url"),
         ({"type": "image_url", "image_url": {"url": 3}}, "must hold a string url"),
         ({"type": "input_audio", "input_audio": {}}, "must hold a string data"),
-        ({"type": "file", "file": {"file_id": "file-1"}}, "not supported yet"),
+        ({"type": "file", "file": {"file_id": 3}}, "file_id must be a string"),
+        ({"type": "file", "file": {"file_data": "https://x/y.png"}}, "not enabled"),
         ({"type": "file", "file": {}}, "must hold a string file_data"),
         ({"type": "imagebind_text", "imagebind_text": {"text": "\ud800"}}, "Unicode"),
         ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, "not enabled"),
@@ -173,7 +176,7 @@ def test_a_bad_weight_names_its_part(weight: Any) -> None:
 )
 def test_a_bad_part_is_named(part: Any, message: str) -> None:
     with pytest.raises(BadRequest, match=message) as caught:
-        take_from_messages([{"role": "user", "content": [TEXT, part]}], LIMITS)
+        take_from_messages([{"role": "user", "content": [TEXT, part]}], LIMITS, Sources())
     assert caught.value.param is not None
     assert caught.value.param.startswith("messages[0].content[1]")
 
@@ -206,7 +209,7 @@ def test_a_text_part_is_not_an_attachment_of_a_completion() -> None:
 @pytest.mark.parametrize("messages", [None, {}, "x", 3])
 def test_messages_must_be_a_list(messages: Any) -> None:
     with pytest.raises(BadRequest, match="messages must be a list"):
-        take_from_messages(messages, LIMITS)
+        take_from_messages(messages, LIMITS, Sources())
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -228,7 +231,7 @@ def test_no_json_does_anything_but_succeed_or_be_refused(parts: list[Any]) -> No
 
 def refusal(messages: list[Any]) -> RequestError | None:
     try:
-        take_from_messages(messages, LIMITS)
+        take_from_messages(messages, LIMITS, Sources())
     except RequestError as error:
         return error
     return None

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from server.attachments import EMBEDDING, Attachment
 from server.conditioner import Conditioner
+from server.content import Content, InMemory
 from server.content_cache import ContentCache
 from server.errors import BadRequest
 from server.mix import Array
@@ -31,12 +32,12 @@ EMBEDDINGS = load_file(MEDIA.parent / "golden" / "embeddings.safetensors")
 def attachment(name: str, weight: float, param: str = "p") -> Attachment:
     modality = MODALITY.get(name[:3], name)
     if modality == "text":
-        return Attachment("text", TEXT0, weight, param)
+        return Attachment("text", InMemory(TEXT0), weight, param)
     if modality == name:  # depth, thermal, imu: an array
         file = io.BytesIO()
         np.save(file, formula_input(name).numpy())
-        return Attachment(modality, file.getvalue(), weight, param)
-    return Attachment(modality, media(name), weight, param)
+        return Attachment(modality, InMemory(file.getvalue()), weight, param)
+    return Attachment(modality, InMemory(media(name)), weight, param)
 
 
 async def test_every_golden_mix_and_its_enhancement(stages: Stages) -> None:
@@ -77,7 +78,8 @@ class Fake:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def decode(self, modality: str, data: bytes) -> torch.Tensor:  # noqa: ARG002
+    async def decode(self, modality: str, content: Content) -> torch.Tensor:  # noqa: ARG002
+        data = content.head(content.size)
         self.decoded.append(data)
         await self.go.wait()
         if not data.isdigit():
@@ -99,7 +101,7 @@ def conditioner(fake: Fake, encoders: tuple[str, ...] = ("vision", "audio")) -> 
 
 def images(*numbers: Any) -> list[Attachment]:
     return [
-        Attachment("image", str(number).encode(), 1.0, f"part[{i}]")
+        Attachment("image", InMemory(str(number).encode()), 1.0, f"part[{i}]")
         for i, number in enumerate(numbers)
     ]
 
@@ -115,7 +117,7 @@ async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
     await asyncio.gather(*(stage.run(images(7, 7), OFF) for _ in range(10)))
     await stage.run(images(7), OFF)
     assert fake.decoded == [b"7"]
-    await stage.run([Attachment("audio", b"7", 1.0, "p")], OFF)  # the same bytes, heard
+    await stage.run([Attachment("audio", InMemory(b"7"), 1.0, "p")], OFF)  # the same bytes, heard
     assert fake.decoded == [b"7", b"7"]
 
 
@@ -123,7 +125,7 @@ async def test_an_error_names_the_part_of_each_request() -> None:
     stage = conditioner(Fake())
     for param in ("a", "b"):
         with pytest.raises(BadRequest, match="not a number") as caught:
-            await stage.run([*images(1), Attachment("image", b"x", 1.0, param)], OFF)
+            await stage.run([*images(1), Attachment("image", InMemory(b"x"), 1.0, param)], OFF)
         assert caught.value.param == param
 
 
@@ -132,7 +134,7 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
     fake.go.clear()
     stage = conditioner(fake)
     runs = [
-        asyncio.ensure_future(stage.run([Attachment("image", b"x", 1.0, param)], OFF))
+        asyncio.ensure_future(stage.run([Attachment("image", InMemory(b"x"), 1.0, param)], OFF))
         for param in "ab"
     ]
     await asyncio.sleep(0.01)
@@ -145,13 +147,13 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
 async def test_a_modality_that_the_model_lacks() -> None:
     stage = conditioner(Fake())
     with pytest.raises(BadRequest, match="no encoder for the modality point; it takes") as caught:
-        await stage.run([Attachment("point", b"1", 1.0, "p")], OFF)
+        await stage.run([Attachment("point", InMemory(b"1"), 1.0, "p")], OFF)
     assert "image, video, audio" in caught.value.message
 
 
 async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
     data = np.array([0, 3], "<f4").tobytes()
-    answer = await conditioner(Fake()).run([Attachment(EMBEDDING, data, 2.0, "p")], OFF)
+    answer = await conditioner(Fake()).run([Attachment(EMBEDDING, InMemory(data), 2.0, "p")], OFF)
     close(answer.embedding, np.array([0, 1], np.float32), 1e-6)
     assert answer.explanation.mix[0].model_dump() == {
         "param": "p",

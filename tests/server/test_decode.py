@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.preprocess.limits import Limits
+from server.content import InMemory
 from server.decode import DecodePool, DecodeSettings, MediaError, worker_environment
 from server.errors import Unavailable
 from tests.server.media import MEDIA, media
@@ -47,7 +48,7 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def pid(pool: DecodePool) -> int:
-    return int((await pool.decode("pid", b""))[0])
+    return int((await pool.decode("pid", InMemory(b"")))[0])
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -58,15 +59,20 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def test_real_media_of_each_kind() -> None:
     async with running() as pool:
-        image = await pool.decode("image", media("img_a.jpg"))
+        image = await pool.decode("image", InMemory(media("img_a.jpg")))
         assert image.shape == (3, 224, 224)
         assert (image[:, ::7, ::7].numpy() == GOLDEN["img_a.jpg/sub7"]).all()
-        assert (await pool.decode("audio", media("audio_a.wav"))).shape == (3, 1, 128, 204)
-        video = await pool.decode("video", media("video_a.mp4"))
+        assert (await pool.decode("audio", InMemory(media("audio_a.wav")))).shape == (
+            3,
+            1,
+            128,
+            204,
+        )
+        video = await pool.decode("video", InMemory(media("video_a.mp4")))
         assert video.shape == (15, 3, 2, 224, 224)
-        points = await pool.decode("point", media("points_c.ply"))
+        points = await pool.decode("point", InMemory(media("points_c.ply")))
         assert points.shape == (1024, 3)
-        text = await pool.decode("text", b"A dog is running on the beach.")
+        text = await pool.decode("text", InMemory(b"A dog is running on the beach."))
         assert (text.numpy() == GOLDEN["text/tokens"][0]).all()
 
 
@@ -81,10 +87,10 @@ async def test_bad_media_is_told_and_the_worker_goes_on() -> None:
             ("text", b"\xff\xfe"),
         ]:
             with pytest.raises(MediaError) as caught:
-                await pool.decode(modality, data)
+                await pool.decode(modality, InMemory(data))
             assert caught.value.status == 400
             assert "/" not in caught.value.message.replace("http://", "")
-        assert (await pool.decode("image", media("img_b.png"))).shape == (3, 224, 224)
+        assert (await pool.decode("image", InMemory(media("img_b.png")))).shape == (3, 224, 224)
 
 
 @pytest.mark.usefixtures("hostile")
@@ -93,7 +99,7 @@ async def test_a_lost_worker_costs_one_request_and_is_replaced(how: str) -> None
     async with running() as pool:
         before = await pid(pool)
         with pytest.raises(MediaError, match="cannot be decoded"):
-            await pool.decode(how, b"")
+            await pool.decode(how, InMemory(b""))
         after = await pid(pool)
         assert after != before
         with pytest.raises(ProcessLookupError):
@@ -105,7 +111,7 @@ async def test_a_worker_that_hangs_is_killed_in_time() -> None:
     async with running(timeout_s=0.3) as pool:
         hung = await pid(pool)
         with pytest.raises(MediaError, match=r"more than 0\.3 seconds"):
-            await pool.decode("hang", b"")
+            await pool.decode("hang", InMemory(b""))
         with pytest.raises(ProcessLookupError):
             os.kill(hung, 0)
         await until(lambda: pool.alive == 1)
@@ -124,7 +130,7 @@ async def test_a_worker_that_ends_while_idle_is_replaced_and_costs_nothing() -> 
 async def test_an_error_text_is_cut() -> None:
     async with running() as pool:
         with pytest.raises(MediaError) as caught:
-            await pool.decode("long error", b"")
+            await pool.decode("long error", InMemory(b""))
         assert len(caught.value.message) <= 300
 
 
@@ -132,7 +138,9 @@ async def test_an_error_text_is_cut() -> None:
 async def test_a_neighbour_does_not_notice() -> None:
     async with running(workers=2) as pool:
         lost, good = await asyncio.gather(
-            pool.decode("crash", b""), pool.decode("pid", b""), return_exceptions=True
+            pool.decode("crash", InMemory(b"")),
+            pool.decode("pid", InMemory(b"")),
+            return_exceptions=True,
         )
         assert isinstance(lost, MediaError)
         assert not isinstance(good, BaseException)
@@ -142,12 +150,12 @@ async def test_a_neighbour_does_not_notice() -> None:
 @pytest.mark.usefixtures("hostile")
 async def test_so_many_may_wait() -> None:
     async with running(waiting=2, timeout_s=0.5) as pool:
-        busy = asyncio.ensure_future(pool.decode("hang", b""))
+        busy = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
         await asyncio.sleep(0.01)
-        waiting = [asyncio.ensure_future(pool.decode("pid", b"")) for _ in range(2)]
+        waiting = [asyncio.ensure_future(pool.decode("pid", InMemory(b""))) for _ in range(2)]
         await asyncio.sleep(0.01)
         with pytest.raises(Unavailable) as caught:
-            await pool.decode("pid", b"")
+            await pool.decode("pid", InMemory(b""))
         assert caught.value.code == "decode_queue_full"
         await asyncio.gather(busy, *waiting, return_exceptions=True)
 
@@ -157,13 +165,13 @@ async def test_nobody_waits_for_ever() -> None:
     async with running(timeout_s=0.3) as pool:
         pool._idle.get_nowait()  # as if no process could be started any more
         with pytest.raises(Unavailable, match="in time"):
-            await pool.decode("pid", b"")
+            await pool.decode("pid", InMemory(b""))
 
 
 @pytest.mark.usefixtures("hostile")
 async def test_a_caller_that_leaves_frees_the_worker_when_it_is_done() -> None:
     async with running(timeout_s=0.5) as pool:
-        leaving = asyncio.ensure_future(pool.decode("hang", b""))
+        leaving = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
         await asyncio.sleep(0.05)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -184,7 +192,7 @@ async def test_no_process_at_all_is_an_error_of_the_start(monkeypatch: pytest.Mo
 async def test_closing_leaves_no_process() -> None:
     async with running(workers=2) as pool:
         pids = {await pid(pool) for _ in range(4)}
-        busy = asyncio.ensure_future(pool.decode("hang", b""))
+        busy = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
         await asyncio.sleep(0.01)
     assert len(pids) == 2
     for each in pids:

@@ -46,7 +46,7 @@ async def test_a_header_must_be_a_json_object(header: bytes) -> None:
 
 
 async def test_an_end_in_the_middle_is_told() -> None:
-    whole = encode_head({"a": 1}, b"12345") + b"12345"
+    whole = encode_head({"a": 1}, 5) + b"12345"
     for length in range(len(whole)):
         with pytest.raises(asyncio.IncompleteReadError):
             await read(whole[:length])

@@ -48,8 +48,8 @@ async def test_description_and_readiness(stages: Stages) -> None:
 
 
 async def test_a_missing_cache_stops_the_start(
-    settings: Settings, document: dict[str, object]
+    settings: Settings, document: dict[str, object], tmp_path: Path
 ) -> None:
     settings = settings.model_copy(update={"cache": "nowhere"})
     with pytest.raises(CacheError, match="nowhere"):
-        await Stages.open(settings, BindServeConfig.from_hf(document))
+        await Stages.open(settings, BindServeConfig.from_hf(document), tmp_path)
