@@ -19,6 +19,7 @@ import torch
 from tqdm import tqdm
 
 from model_ext.config import BindServeConfig, CacheConfig, EncoderSummary, Provenance
+from model_ext.convert.errors import ConvertError
 from model_ext.convert.folder import new_folder
 from model_ext.convert.ledger import Ledger
 from model_ext.convert.llama import LlamaSizes
@@ -26,16 +27,19 @@ from model_ext.convert.merge import bind_config, injection_config, merge
 from model_ext.convert.sources import Opened, Sources
 from model_ext.convert.tokenizer import write_tokenizer
 from model_ext.convert.writer import MAX_SHARD_SIZE, size_of, split, write_model
+from model_ext.golden import GOLDEN, STEPS, GoldenError, record
 from model_ext.manifest import Progress, sha256_of
 
 ENCODERS = "encoders"
 CONFIG = "config.json"
+SMALL = 2 * 10**9  # bytes of weights that the reference passes through in seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     dtype: torch.dtype = torch.bfloat16
     max_shard_size: int = MAX_SHARD_SIZE  # bytes
+    golden: bool | None = None  # record answers for a doctor; None: if that takes seconds
     progress: bool = True  # show bars
 
 
@@ -86,6 +90,8 @@ def write_opened(
         **ours.to_hf(),
     }
     ledger.rewrite(CONFIG, json.dumps(config, indent=2).encode() + b"\n")
+    if options.golden if options.golden is not None else size < SMALL:
+        ledger.write(GOLDEN, _golden(folder, options))
     return ours
 
 
@@ -106,6 +112,14 @@ def language_model_config(
     }
 
 
+def _golden(folder: Path, options: Options) -> Iterator[bytes]:
+    with _bar("golden answers", STEPS, unit="step", shown=options.progress) as done:
+        try:
+            yield record(folder, done).to_json().encode()
+        except GoldenError as error:
+            raise ConvertError(str(error)) from None
+
+
 def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
     """Everything that decides which files there are and what is in the large ones: a sha256."""
     sources = [f"{source.role} {source.sha256}" for source in provenance.sources]
@@ -114,6 +128,6 @@ def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
 
 
 @contextmanager
-def _bar(what: str, size: int | None, *, shown: bool) -> Iterator[Progress]:
-    with tqdm(total=size, desc=what, unit="B", unit_scale=True, disable=not shown) as bar:
+def _bar(what: str, size: int | None, *, shown: bool, unit: str = "B") -> Iterator[Progress]:
+    with tqdm(total=size, desc=what, unit=unit, unit_scale=True, disable=not shown) as bar:
         yield bar.update

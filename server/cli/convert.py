@@ -57,6 +57,14 @@ def convert_command(
     max_shard_size: Annotated[
         int, typer.Option(parser=parse_size, metavar="SIZE", help="Of one file, such as 500MB.")
     ] = "5GB",  # type: ignore[assignment]  # typer parses the default too
+    golden: Annotated[
+        bool | None,
+        typer.Option(
+            "--golden/--no-golden",
+            help="Record answers for `bindserve doctor`: minutes for a large model. "
+            "Default: for small ones.",
+        ),
+    ] = None,
     llama_licence: Annotated[
         str, typer.Option(help="Licence of the LLaMA, if another.")
     ] = DEFAULTS.llama,
@@ -82,7 +90,9 @@ def convert_command(
             llama=llama_licence, adapter=adapter_licence, imagebind=imagebind_licence
         ),
     )
-    options = Options(dtype=getattr(torch, dtype.value), max_shard_size=max_shard_size)
+    options = Options(
+        dtype=getattr(torch, dtype.value), max_shard_size=max_shard_size, golden=golden
+    )
     try:
         config = run(sources, out, options, knn_index)
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from model_ext.convert.sources import Sources
 from tests.bases import FAMILIES, LLAMA3_ROPE, write_sources
 from tests.oracle import Oracle
 
-FLOAT32 = Options(dtype=torch.float32, progress=False)
+FLOAT32 = Options(dtype=torch.float32, golden=False, progress=False)
 IDS = torch.randint(3, 512, (48,), generator=torch.Generator().manual_seed(2)).tolist()
 EMBEDDING = torch.nn.functional.normalize(torch.arange(40) % 7 - 3.0, dim=0)
 

@@ -22,13 +22,14 @@ from model_ext.convert.folder import partial_folder
 from model_ext.convert.model import Options, convert
 from model_ext.convert.provenance import Licences
 from model_ext.convert.sources import Sources
+from model_ext.golden import Golden
 from model_ext.imagebind.model import ImageBind
 from model_ext.manifest import Manifest
 from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 Make = Callable[..., Path]
-QUIET = Options(progress=False)
-FLOAT32 = Options(dtype=torch.float32, progress=False)
+QUIET = Options(golden=False, progress=False)
+FLOAT32 = Options(dtype=torch.float32, golden=False, progress=False)
 FILES = {
     "config.json",
     "generation_config.json",
@@ -184,7 +185,7 @@ def write_three(self, name, chunks, progress=None):
     write(self, name, chunks)
 
 ledger.Ledger.write = write_three
-options = Options(dtype=torch.float32, max_shard_size=1_600_000, progress=False)
+options = Options(dtype=torch.float32, max_shard_size=1_600_000, golden=False, progress=False)
 convert(Sources(llama=llama, adapter=adapter, imagebind=imagebind), out, options)
 """
 
@@ -240,6 +241,24 @@ def test_the_manifest_lists_every_file(sources: Sources, tmp_path: Path) -> None
     found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert manifest.files.keys() == found - {"manifest.json"}
     assert list(manifest.damaged(out)) == []
+
+
+def test_a_small_model_records_its_answers(sources: Sources, tmp_path: Path) -> None:
+    out = tmp_path / "tiny"
+    convert(sources, out, Options(dtype=torch.float32, progress=False))
+    golden = Golden.read(out)
+    assert len(golden.answers) == 2
+    assert set(golden.encoders) == {*ImageBind.from_folder(out / "encoders").modalities}
+    assert "golden.json" in Manifest.read(out).files
+
+
+def test_weights_without_an_answer_are_refused(
+    sources: Sources, adapter_file: Make, tmp_path: Path
+) -> None:
+    """A training that diverged: every shape fits, and every answer would be noise."""
+    adapter = adapter_file(lambda tensors: tensors["llama.norm.weight"].fill_(float("nan")))
+    with pytest.raises(ConvertError, match="not a number"):
+        convert(replace(sources, adapter=adapter), tmp_path / "tiny", Options(progress=False))
 
 
 def test_an_existing_folder_is_not_touched(sources: Sources, tmp_path: Path) -> None:
