@@ -78,7 +78,7 @@ CHAT: dict[str, str] = {
     "Name three colors.": "Red, green and blue.",
     "How many days does a week have?": "A week has seven days.",
     "What is two plus two?": "Two plus two is four.",
-    "Give me a tip for better sleep.": "Go to bed at the same time every day and keep the room dark.",
+    "Give me a tip for better sleep.": "Keep the room dark and go to bed at the same time.",
     "What is the opposite of hot?": "The opposite of hot is cold.",
     "Name a thing that is soft.": "A pillow is soft.",
     "Who wrote Romeo and Juliet?": "William Shakespeare wrote Romeo and Juliet.",
