@@ -280,9 +280,8 @@ def kind_of(index: Any) -> str:
     """The factory string of an index that somebody else built."""
     if isinstance(index, faiss.IndexIVFPQ):
         return f"IVF{index.nlist},PQ{index.pq.M}"
-    if isinstance(index, faiss.IndexIVFRaBitQ | faiss.IndexIVFRaBitQFastScan):
-        fast = isinstance(index, faiss.IndexIVFRaBitQFastScan)
-        return f"IVF{index.nlist},RaBitQ{'fs' if fast else ''}"
+    if isinstance(index, faiss.IndexIVFPQFastScan):
+        return f"IVF{index.nlist},PQ{index.pq.M}x4fs"
     if isinstance(index, faiss.IndexIVFScalarQuantizer):
         half = index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
         return f"IVF{index.nlist},{'SQfp16' if half else 'SQ8'}"

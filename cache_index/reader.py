@@ -20,10 +20,12 @@ KINDS = {
     b"IwFl": "IVF,Flat",
     b"IwSq": "IVF,SQ",
     b"IwPQ": "IVF,PQ",
-    b"Iwrq": "IVF,RaBitQ",
-    b"Iwrn": "IVF,RaBitQfs",
+    b"IwPf": "IVF,PQx4fs",
 }
-FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ or RaBitQ)"
+FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ or PQx4fs)"
+
+# No part of a file is larger than the file, but FAISS also counts a table that it could compute.
+TABLE_BYTES = 1 << 30
 
 _limit = threading.Lock()  # the limit is one variable of the whole process
 
@@ -41,7 +43,7 @@ def read_index(path: Path, *, mapped: bool = False) -> Any:
     flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # only L2 uses that table of a product quantizer
     with _limit:
         before = faiss.get_deserialization_vector_byte_limit()
-        faiss.set_deserialization_vector_byte_limit(size)  # no part is larger than the whole
+        faiss.set_deserialization_vector_byte_limit(max(size, TABLE_BYTES))
         try:
             index = faiss.read_index(str(path), flags | (faiss.IO_FLAG_MMAP_IFC if mapped else 0))
         except (RuntimeError, MemoryError) as error:

@@ -68,8 +68,7 @@ class Searcher:
         queries = check_queries(queries, self.dimension)
         limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
         wanted = np.maximum(limit, np.minimum(limit * self.refine, MAX_CANDIDATES))
-        _, ids = self.index.search(queries, int(wanted.max()))
-        ids = np.where(np.arange(ids.shape[1]) < wanted, ids, -1)
+        ids = self._candidates(queries, wanted)
         vectors = self.vectors.gather(ids)
         similarity = np.matmul(vectors, queries[:, :, None])[:, :, 0]
         order = np.argsort(-np.where(ids < 0, -np.inf, similarity), axis=1, kind="stable")
@@ -78,6 +77,18 @@ class Searcher:
         ids = np.where(np.arange(ids.shape[1]) < limit, ids, -1)
         similarity = np.where(ids < 0, np.float32(0), np.take_along_axis(similarity, best, axis=1))
         return Neighbors(ids, similarity, np.take_along_axis(vectors, best[:, :, None], axis=1))
+
+    def _candidates(self, queries: Array, wanted: Ids) -> Ids:
+        """FAISS's best rows (B, K) of each query, -1 past its own number wanted (B, 1)."""
+        asked = np.full(len(queries), wanted.max())
+        if isinstance(self.index, faiss.IndexIVFPQFastScan):
+            # Its 8-bit scores tie, and which of the tied are kept depends on how many are asked
+            # for: that must not be decided by the other queries of the batch.
+            asked = 2 ** np.ceil(np.log2(wanted[:, 0])).astype(np.int64)
+        ids: Ids = np.full((len(queries), asked.max()), -1, dtype=np.int64)
+        for number in np.unique(asked).tolist():
+            _, ids[asked == number, :number] = self.index.search(queries[asked == number], number)
+        return np.where(np.arange(ids.shape[1]) < wanted, ids, -1)
 
 
 def check_queries(queries: Array, dimension: int) -> Array:

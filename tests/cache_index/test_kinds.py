@@ -12,7 +12,7 @@ GB = 10**9
     ("count", "target", "memory", "kind"),
     [
         (2_000, "cpu", 1 * GB, "Flat"),
-        (1_000_000, "cpu", 1 * GB, "IVF4096,RaBitQfs"),
+        (1_000_000, "cpu", 1 * GB, "IVF1024,PQ256x4fs"),
         (3_000_000, "gpu", 7 * GB, "Flat"),  # exact in float16: one pass over 6 GB
         (3_000_000, "gpu", 4 * GB, "IVF8192,SQ8"),
         (3_000_000, "gpu", 2 * GB, "IVF8192,PQ64"),
@@ -31,7 +31,7 @@ def test_a_gpu_never_gets_what_it_cannot_hold(memory: int) -> None:
 
 
 def test_a_gpu_needs_a_number_and_a_cpu_does_not() -> None:
-    assert choose_kind(100_000, 8) == "IVF1024,RaBitQfs"
+    assert choose_kind(100_000, 8) == "IVF256,PQ2x4fs"
     with pytest.raises(CacheError, match="how much memory"):
         choose_kind(100_000, 8, target="gpu")
 
@@ -51,8 +51,21 @@ def test_no_parts() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["HNSW32", "IVF64,PQ64x4fs", "IVF64", "OPQ8,IVF64,PQ8", "flat", "IVF64,PQ7", "PQ8", ""]
+    "kind",
+    [
+        "HNSW32",
+        "IVF64",
+        "OPQ8,IVF64,PQ8",
+        "flat",
+        "IVF64,PQ7",
+        "IVF64,PQ0",
+        "IVF64,PQ128",
+        "IVF64,PQ3x4fs",
+        "IVF64,RaBitQ",
+        "PQ8",
+        "",
+    ],
 )
 def test_kinds_that_are_refused(kind: str) -> None:
-    with pytest.raises(CacheError, match=r"kind|divide"):
+    with pytest.raises(CacheError, match=r"kind|divide|no GPU"):
         check_kind(kind, 1024)

@@ -56,7 +56,7 @@ def test_own_rows_do_not_count(rows: Array) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["IVF32,Flat", "IVF32,SQfp16", "IVF32,SQ8", "IVF32,PQ8", "IVF32,RaBitQ", "IVF32,RaBitQfs"],
+    ["IVF32,Flat", "IVF32,SQfp16", "IVF32,SQ8", "IVF32,PQ8", "IVF32,PQ16x4fs"],
 )
 def test_every_kind_reaches_its_recall(kind: str, hard: Path, rows: Array, tmp_path: Path) -> None:
     manifest = build_from_features(hard, tmp_path / "c", kind=kind, recall=0.9, progress=False)
@@ -131,7 +131,7 @@ def test_the_frontier_drops_what_is_slower_and_worse() -> None:
     assert frontier([good, bad, fast]) == [fast, good]
 
 
-@pytest.mark.parametrize("kind", ["IVF8,PQ8", "IVF8,RaBitQfs"])
+@pytest.mark.parametrize("kind", ["IVF8,PQ8", "IVF8,PQ8x4fs"])
 def test_batch_equals_single_with_refinement(
     kind: str, hard: Path, rows: Array, tmp_path: Path
 ) -> None:

@@ -13,7 +13,7 @@ from cache_index.manifest import read_manifest
 from cache_index.owner import IndexOwner
 from cache_index.update import add_features, find_rows, remove_rows
 
-KINDS = ["Flat", "IVF4,Flat", "IVF4,SQfp16", "IVF4,SQ8", "IVF4,PQ4", "IVF4,RaBitQ", "IVF4,RaBitQfs"]
+KINDS = ["Flat", "IVF4,Flat", "IVF4,SQfp16", "IVF4,SQ8", "IVF4,PQ4", "IVF4,PQ12x4fs"]
 
 
 def make(features: Array, folder: Path, kind: str, *, captions: bool = True) -> Path:
