@@ -15,7 +15,15 @@ from vllm.entrypoints.launchers.utils.server_utils import lifespan
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
 from vllm.entrypoints.serve.middleware.x_request_id import XRequestIdMiddleware
 
-from server import error_handlers, file_routes, health, models, routes, vllm_routes
+from server import (
+    embedding_routes,
+    error_handlers,
+    file_routes,
+    health,
+    models,
+    routes,
+    vllm_routes,
+)
 from server.auth import AuthMiddleware, key_digest
 from server.body_limit import BodyLimitMiddleware
 from server.context import ContextMiddleware
@@ -48,6 +56,7 @@ def add_routes(app: FastAPI) -> None:
     app.include_router(health.router)
     app.include_router(models.router)
     app.include_router(routes.router)
+    app.include_router(embedding_routes.router)
     app.include_router(file_routes.router)
     app.include_router(vllm_routes.router, dependencies=[Depends(refuse_fields)])
     attach_metrics(app)

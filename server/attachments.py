@@ -77,6 +77,27 @@ def take_from_list(parts: Any, limits: AttachmentLimits, sources: Sources) -> li
     return reader.taken
 
 
+def take_from_input(
+    item: Any, param: str, limits: AttachmentLimits, sources: Sources
+) -> list[Attachment]:
+    """One input of /v1/embeddings: a string, a part, or a list of them. Texts condition, too."""
+    parts = item if isinstance(item, list) else [item]
+    if not parts or not all(isinstance(part, str | dict) for part in parts):
+        raise BadRequest(
+            "an input is a string, a content part, or a list of them; not token ids", param=param
+        )
+    reader = _Reader(limits, sources)
+    for index, part in enumerate(parts):
+        reader.add(_as_condition(part), f"{param}[{index}]" if item is parts else param)
+    return reader.taken
+
+
+def _as_condition(part: str | Json) -> Json:
+    if isinstance(part, str):
+        return {"type": "imagebind_text", "text": part}
+    return {**part, "type": "imagebind_text"} if _kind(part) in ("text", "input_text") else part
+
+
 def _as_text(parts: list[Json]) -> str | list[Json]:
     """One string, joined as vLLM joins text parts; other parts that stay keep their list."""
     if all(part["type"] == "text" and isinstance(part.get("text"), str) for part in parts):
@@ -104,10 +125,13 @@ class _Reader:
             elif _kind(part) in TEXT_PARTS:
                 kept.append(part)
             else:
-                self._check_count(param)
-                modality, source = self._read(part, param)
-                self.taken.append(Attachment(modality, source, _weight(part, param), param))
+                self.add(part, param)
         return kept
+
+    def add(self, part: Json, param: str) -> None:
+        self._check_count(param)
+        modality, source = self._read(part, param)
+        self.taken.append(Attachment(modality, source, _weight(part, param), param))
 
     def add_upload(self, upload: Upload) -> None:
         self._check_count(upload.field)

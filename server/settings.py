@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     api_key_file: Path | None = None  # one key a line; every path but the health checks needs one
     allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()  # what clients may write
 
-    allow_media_urls: bool = False  # fetch http(s) URLs that clients name
+    allow_media_urls: bool = False  # fetch http(s) URLs that clients name, from public addresses
+    fetch_timeout_s: float = Field(10, gt=0)  # for one URL, redirects included
+    fetch_waiting: Count = 64  # URLs that are fetched at a time; 503 beyond
 
     max_body_bytes: Count = 64 * MiB  # of a request that is held in memory
     max_upload_bytes: Count = 512 * MiB  # of a multipart request, which is written to disk
@@ -65,6 +67,7 @@ class Settings(BaseSettings):
     stored_bytes: Count = 16384 * MiB  # by all of them
     file_age_s: Count = 30 * 24 * 3600  # the longest that a file is kept, and the default
     max_attachments: Count = 16  # in one request
+    max_embedding_inputs: Count = 256  # in one request
     limits: Limits = Limits()  # how much of each kind of media is let in
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # processes

@@ -19,6 +19,7 @@ from server.conditioner import Conditioner
 from server.content_cache import ContentCache
 from server.decode import DecodePool, DecodeSettings
 from server.encode import Encoder
+from server.fetch import Fetcher, FetchPolicy
 from server.files import FileLimits, FileStore
 from server.form import FormLimits
 from server.mix import Array, mix
@@ -63,6 +64,8 @@ class Stages:
         )
         decoder = DecodePool(decode_settings(settings), (folder / "config.json").read_bytes())
         await decoder.start()
+        files = FileStore(scratch, file_limits(settings))
+        policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)
         conditioner = Conditioner(
             decoder,
             encoder,
@@ -70,8 +73,8 @@ class Stages:
             ContentCache(settings.embedding_cache_bytes),
             encoders=model.modalities,
             text_only=await zero_image(encoder, model),
+            fetcher=Fetcher(files.incoming, policy) if settings.allow_media_urls else None,
         )
-        files = FileStore(scratch, file_limits(settings))
         return cls(
             decoder,
             encoder,

@@ -37,6 +37,12 @@ def serve(
         list[str] | None,
         typer.Option(help="Let clients write this engine field, e.g. chat_template. Repeatable."),
     ] = None,
+    allow_media_urls: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-media-urls", help="Fetch http(s) URLs in requests, from public addresses."
+        ),
+    ] = None,
     encode_device: Annotated[
         str | None, typer.Option(help="Where the encoders run. Default: the GPU if there is one.")
     ] = None,
@@ -60,6 +66,7 @@ def serve(
         cache_optional=cache_optional,
         api_key_file=api_key_file,
         allow_fields=allow_field,
+        allow_media_urls=allow_media_urls,
         encode_device=encode_device,
         decode_workers=decode_workers,
         config=config,

@@ -94,6 +94,9 @@ class Handler:
 
 
 class Models:
+    def is_base_model(self, name: str) -> bool:
+        return name == "tiny"
+
     async def show_available_models(self) -> ModelList:
         return ModelList(data=[ModelCard(id="tiny", root="/secret/folder", max_model_len=512)])
 

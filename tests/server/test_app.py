@@ -126,6 +126,20 @@ async def test_a_stream_is_passed_on_and_explained_in_its_first_event(served: Se
         assert ("imagebind" in found) == explain
 
 
+async def test_urls_are_fetched_only_where_the_operator_allows_it() -> None:
+    part = {"type": "image_url", "image_url": {"url": "https://host/90"}}
+    body = {"messages": [{"role": "user", "content": [part]}]}
+    for allowed in (False, True):
+        served = serve(allow_media_urls=allowed)
+        served.handler.answer = answer()
+        response = await served.client.post(CHAT, json=body)
+        if allowed:
+            embedding = np.frombuffer(served.handler.embeddings[0], "<f4")
+            np.testing.assert_allclose(embedding, [0, 1], atol=1e-5)
+        else:
+            check_error(response, 400, code="url_not_enabled", param="messages[0].content[0]")
+
+
 # Refusals
 
 

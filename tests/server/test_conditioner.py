@@ -18,6 +18,7 @@ from server.errors import BadRequest
 from server.mix import Array
 from server.protocol import ImageBindOptions, take_options
 from server.retrieve import Retriever
+from server.sources import Link
 from server.stages import Stages
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.server.media import MEDIA, media
@@ -90,12 +91,17 @@ class Fake:
         angle = float(tensor) * np.pi / 180
         return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
+    async def fetch(self, link: Link) -> Content:
+        """The last part of the path is the file."""
+        return InMemory(link.url.rpartition("/")[2].encode())
+
 
 def conditioner(fake: Fake, encoders: tuple[str, ...] = ("vision", "audio")) -> Conditioner:
-    text_only = np.array([1, 0], np.float32)
-    contents = ContentCache(1 << 20)
     return Conditioner(
-        fake, fake, Retriever(None), contents, encoders=encoders, text_only=text_only
+        *(fake, fake, Retriever(None), ContentCache(1 << 20)),
+        encoders=encoders,
+        text_only=np.array([1, 0], np.float32),
+        fetcher=fake,
     )
 
 
@@ -119,6 +125,17 @@ async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
     assert fake.decoded == [b"7"]
     await stage.run([Attachment("audio", InMemory(b"7"), 1.0, "p")], OFF)  # the same bytes, heard
     assert fake.decoded == [b"7", b"7"]
+
+
+async def test_a_link_is_fetched_and_its_content_known() -> None:
+    fake = Fake()
+    link = Attachment("image", Link("https://x/90", 100), 1.0, "p")
+    for attachments in (images(90), [link]):
+        answer = await conditioner(fake).run(attachments, OFF)
+        close(answer.embedding, np.array([0, 1], np.float32), 1e-5)
+    stage = conditioner(fake)
+    await stage.run([link, link, *images(90)], OFF)
+    assert fake.decoded == [b"90"] * 3  # one for each conditioner
 
 
 async def test_an_error_names_the_part_of_each_request() -> None:
