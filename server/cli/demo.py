@@ -22,6 +22,8 @@ from server.cli.serve import fail, load_settings, run
 FOLDER = Path(__file__).parents[2] / "model_ext" / "demo"
 QUESTION = "What do you see and hear?"
 START_TIMEOUT_S = 600
+# Compiling takes longer than the first answers, and the answer should not drown in requests.
+QUICK = ["--enforce-eager", "--uvicorn-log-level=warning"]
 POLL_S = 0.5
 
 
@@ -45,7 +47,7 @@ def demo(
         host=host,
         port=port,
         served_model_name="demo",
-        vllm_args=ctx.args or ["--enforce-eager"],  # compiling takes longer than the first answers
+        vllm_args=ctx.args or QUICK,
     )
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # the answer should be seen
     if ask:
