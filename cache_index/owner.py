@@ -1,7 +1,8 @@
 """IndexOwner: the one thread that touches an index, answering whoever waits in batches.
 
 FAISS answers 16 queries in far less than 16 times the time of one. So while a batch is searched,
-arrivals wait; the next batch is all of them. Nobody waits for a batch to fill up. Knows no HTTP.
+arrivals wait; the next batch is all of them. Nobody waits for a batch to fill up, but for a moment
+(2% of the last search) for those who were just answered and may ask again. Knows no HTTP.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from cache_index.searcher import Neighbors, check_queries
 
 logger = logging.getLogger(__name__)
 
+PAUSE = 0.02
 GATHERED_ROWS = 4096  # neighbors of one search: a request with a large top_k must not slow others
 
 
@@ -123,17 +125,26 @@ class IndexOwner:
 
     def _run(self) -> None:
         faiss.omp_set_num_threads(self._threads)  # OpenMP keeps this per calling thread
-        while batch := self._next_batch():
+        before, seconds = 0, 0.0
+        while batch := self._next_batch(before, seconds):
             wanted = [r for r in batch if r.future.set_running_or_notify_cancel()]
             for group in alike(wanted):
                 start = time.perf_counter()
                 self._answer(group)
-                self._observe(len(group), time.perf_counter() - start)
+                before, seconds = len(batch), time.perf_counter() - start
+                self._observe(len(group), seconds)
 
-    def _next_batch(self) -> list[Waiting]:
-        """Whoever waits, at most max_batch; empty only when closed and everyone is answered."""
+    def _next_batch(self, before: int, seconds: float) -> list[Waiting]:
+        """Whoever waits, at most max_batch; empty only when closed and everyone is answered.
+
+        `before`: how many the last batch were, and its `seconds`. Without the moment's pause, 16
+        clients that ask again at once would be split into the first one and the other 15.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
+            self._changed.wait_for(
+                lambda: len(self._waiting) >= before or self._closed, timeout=PAUSE * seconds
+            )
             return [
                 self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))
             ]

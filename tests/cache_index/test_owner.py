@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -210,3 +211,29 @@ def test_the_observer_hears_of_every_batch(index: CacheIndex, queries: Array) ->
     owner.close()
     assert sum(size for size, _ in heard) == 20
     assert all(0 < seconds < 20 for _, seconds in heard)
+
+
+async def test_who_was_just_answered_is_waited_for_a_moment(
+    gated: Gated, queries: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closed-loop clients used to be split: the first to ask again alone, then all others."""
+    monkeypatch.setattr("cache_index.owner.PAUSE", 0.9)
+    original = gated.enhance
+
+    def slow(queries: Array, params: Sequence[CacheParams]) -> Enhanced:
+        time.sleep(0.1)
+        return original(queries, params)
+
+    monkeypatch.setattr(gated, "enhance", slow)
+    gated.gate.set()
+    owner = IndexOwner(gated)  # type: ignore[arg-type]
+
+    async def client(delay: float) -> None:
+        for _ in range(4):
+            await owner.enhance(queries[0], CacheParams())
+            await asyncio.sleep(delay)
+
+    await asyncio.gather(*(client(0.005 * i) for i in range(4)))
+    owner.close()
+    assert sum(gated.batches) == 16
+    assert gated.batches.count(4) >= 3
