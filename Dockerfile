@@ -20,4 +20,6 @@ USER bindserve
 EXPOSE 8000
 HEALTHCHECK --start-period=5m CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=5)"]
 ENTRYPOINT ["bindserve"]
-CMD ["demo", "--host", "0.0.0.0", "--no-ask"]
+# A container is reached from outside only where `docker run -p` says so; for more than a look, give keys:
+#   docker run ... -v ./keys:/keys:ro bindserve serve MODEL --host 0.0.0.0 --api-key-file /keys
+CMD ["demo", "--host", "0.0.0.0", "--no-auth", "--no-ask"]

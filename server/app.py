@@ -13,7 +13,6 @@ from fastapi import Depends, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from vllm.entrypoints.launchers.utils.server_utils import lifespan
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
-from vllm.entrypoints.serve.middleware.x_request_id import XRequestIdMiddleware
 
 from server import (
     embedding_routes,
@@ -24,19 +23,19 @@ from server import (
     routes,
     vllm_routes,
 )
-from server.auth import AuthMiddleware, key_digest
+from server.auth import AuthMiddleware, Keys
 from server.body_limit import BodyLimitMiddleware
 from server.context import ContextMiddleware
 from server.incoming import refuse_fields
+from server.rate_limit import RateLimitMiddleware
+from server.request_id import RequestIdMiddleware
 from server.settings import Settings
 from server.stages import Stages
 
 UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")  # they stream what they receive to disk
 
 
-def create_app(
-    settings: Settings, args: Namespace, stages: Stages, keys: Sequence[str] = ()
-) -> FastAPI:
+def create_app(settings: Settings, args: Namespace, stages: Stages, keys: Keys) -> FastAPI:
     """`args`: vLLM's parsed flags; its front-end ones apply here too. `keys`: who may come in."""
     hidden = args.disable_fastapi_docs
     app = FastAPI(
@@ -63,7 +62,7 @@ def add_routes(app: FastAPI) -> None:
 
 
 def add_middleware(
-    app: FastAPI, settings: Settings, args: Namespace, stages: Stages, keys: Sequence[str]
+    app: FastAPI, settings: Settings, args: Namespace, stages: Stages, keys: Keys
 ) -> None:
     """From the innermost to the outermost."""
     add_operators_own(app, args.middleware)
@@ -73,10 +72,14 @@ def add_middleware(
         upload_paths=UPLOAD_PATHS,
         max_upload_bytes=settings.max_upload_bytes,
     )
-    app.add_middleware(AuthMiddleware, digests=[key_digest(key) for key in keys])
+    if settings.key_requests_per_minute or settings.key_concurrent:
+        app.add_middleware(
+            RateLimitMiddleware,
+            per_minute=settings.key_requests_per_minute,
+            concurrent=settings.key_concurrent,
+        )
+    app.add_middleware(AuthMiddleware, keys=keys)
     app.add_middleware(ContextMiddleware, text_only=stages.text_only)
-    if args.enable_request_id_headers:
-        app.add_middleware(XRequestIdMiddleware)
     if args.allowed_origins:
         app.add_middleware(  # outside of the keys: browsers send none when they ask beforehand
             CORSMiddleware,
@@ -85,6 +88,7 @@ def add_middleware(
             allow_methods=args.allowed_methods,
             allow_headers=args.allowed_headers,
         )
+    app.add_middleware(RequestIdMiddleware)
 
 
 def add_operators_own(app: FastAPI, names: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ class ConditionedLLM(AsyncLLM):
         config = BindServeConfig.from_hf(self.model_config.hf_config.to_dict())
         self.embedding_dim = config.imagebind.embedding_dim
         self.draining = False
+        self.max_tokens: int | None = None  # of one choice, whatever a request says or leaves out
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
@@ -33,6 +34,9 @@ class ConditionedLLM(AsyncLLM):
         self._refuse_what_kills_vllm(sampling_params)
         prompt, extra_args = condition(prompt, sampling_params.extra_args, self.embedding_dim)
         sampling_params.extra_args = extra_args
+        if self.max_tokens is not None:
+            asked = sampling_params.max_tokens
+            sampling_params.max_tokens = min(asked or self.max_tokens, self.max_tokens)
         outputs: AsyncGenerator[RequestOutput, None] = super().generate(
             prompt, sampling_params, request_id, **options
         )

@@ -11,8 +11,9 @@ from typing import Any
 
 from fastapi import Request
 
-from server.engine_fields import check
+from server.engine_fields import check as check_fields
 from server.errors import BadRequest, UnsupportedMediaType
+from server.request_caps import check_caps
 from server.sources import Upload
 
 Json = dict[str, Any]
@@ -41,7 +42,7 @@ async def refuse_fields(request: Request) -> None:
         document = await request.json()
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    check(an_object(document), request.app.state.settings.allow_fields)
+    check_document(an_object(document), request)
 
 
 async def read_json(request: Request) -> Incoming:
@@ -75,8 +76,14 @@ async def read_document(body: bytes, request: Request) -> Incoming:
         )
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    check(document, request.app.state.settings.allow_fields)
+    check_document(document, request)
     return Incoming(document, large=large)
+
+
+def check_document(document: Json, request: Request) -> None:
+    settings = request.app.state.settings
+    check_fields(document, settings.allow_fields)
+    check_caps(document, settings)
 
 
 def an_object(document: Any) -> Json:

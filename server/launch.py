@@ -31,7 +31,7 @@ from model_ext.config import BindServeConfig
 from model_ext.engine.adapter import adapt
 from server import vllm_args
 from server.app import create_app
-from server.auth import read_keys
+from server.auth import Keys
 from server.engine import ConditionedLLM
 from server.files import sweep_regularly
 from server.scratch import scratch_folder
@@ -67,11 +67,10 @@ async def run_api_process(
     decorate_logs("APIServer", skip_if_decorated=True)
     log_like_vllm()
     import_parsers(args)
-    keys = vllm_args.api_keys(args)
-    if settings.api_key_file is not None:
-        keys += read_keys(settings.api_key_file)
+    keys = Keys(vllm_args.api_keys(args), settings.api_key_file)
     async with open_stages(settings) as stages:
         async with open_engine(args, client_config) as engine:
+            engine.max_tokens = settings.max_tokens
             app = create_app(settings, args, stages, keys)
             tasks = await engine.get_supported_tasks()
             await init_app_state(engine, app.state, args, tasks)

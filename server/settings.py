@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     cache_optional: bool = False  # answer without the cache when it fails, instead of 503
 
     api_key_file: Path | None = None  # one key a line; every path but the health checks needs one
+    no_auth: bool = False  # let everybody in who reaches a host that is not this machine's own
+    key_requests_per_minute: int = Field(0, ge=0)  # of one API key, in each process; 0: no limit
+    key_concurrent: int = Field(0, ge=0)  # requests of one API key at a time
     allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()  # what clients may write
 
     allow_media_urls: bool = False  # fetch http(s) URLs that clients name, from public addresses
@@ -67,6 +70,9 @@ class Settings(BaseSettings):
     stored_bytes: Count = 16384 * MiB  # by all of them
     file_age_s: Count = 30 * 24 * 3600  # the longest that a file is kept, and the default
     max_attachments: Count = 16  # in one request
+    max_n: Count = 16  # choices of one request
+    max_tokens: Count = 8192  # of one choice
+    max_cache_top_k: Count = 1000  # neighbours that one request may blend in
     max_embedding_inputs: Count = 256  # in one request
     limits: Limits = Limits()  # how much of each kind of media is let in
 

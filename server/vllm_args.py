@@ -2,6 +2,7 @@
 
 import os
 from argparse import Namespace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,27 @@ def parse(settings: Settings) -> Namespace:
         validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from None
+    check_exposure(args, settings)
     return args
+
+
+def check_exposure(args: Namespace, settings: Settings) -> None:
+    """Open to a network without keys: only if the operator says so."""
+    locked = settings.api_key_file is not None or bool(api_keys(args))
+    if not (locked or settings.no_auth or args.uds or is_loopback(args.host)):
+        raise UsageError(
+            f"--host {args.host or '(all)'} lets other machines in, and there is no API key: "
+            "give --api-key-file FILE, or say --no-auth if everybody may use this server"
+        )
+
+
+def is_loopback(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address((host or "").strip("[]")).is_loopback
+    except ValueError:  # another name, or none: all interfaces
+        return False
 
 
 def keep_an_empty_lora_slot(args: Namespace) -> None:

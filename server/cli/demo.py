@@ -31,6 +31,10 @@ def demo(
     ctx: typer.Context,
     host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="Default: 8000.")] = None,
+    no_auth: Annotated[
+        bool | None,
+        typer.Option("--no-auth", help="No API keys, even if --host lets other machines in."),
+    ] = None,
     ask: Annotated[
         bool, typer.Option(help="Ask a first question about a picture and a sound.")
     ] = True,
@@ -47,6 +51,7 @@ def demo(
         host=host,
         port=port,
         served_model_name="demo",
+        no_auth=no_auth,
         vllm_args=ctx.args or QUICK,
     )
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # the answer should be seen

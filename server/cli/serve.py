@@ -33,6 +33,10 @@ def serve(
             help="API keys, one a line. With it, every path but /health, /ready needs one."
         ),
     ] = None,
+    no_auth: Annotated[
+        bool | None,
+        typer.Option("--no-auth", help="No API keys, even if --host lets other machines in."),
+    ] = None,
     allow_field: Annotated[
         list[str] | None,
         typer.Option(help="Let clients write this engine field, e.g. chat_template. Repeatable."),
@@ -65,6 +69,7 @@ def serve(
         cache=cache,
         cache_optional=cache_optional,
         api_key_file=api_key_file,
+        no_auth=no_auth,
         allow_fields=allow_field,
         allow_media_urls=allow_media_urls,
         encode_device=encode_device,

@@ -16,6 +16,7 @@ from model_ext.conditioning import pack
 from model_ext.imagebind.preprocess.limits import Limits
 from server.app import create_app
 from server.attachments import AttachmentLimits
+from server.auth import Keys
 from server.context import current
 from server.files import FileStore
 from server.settings import Settings
@@ -118,7 +119,7 @@ def serve(*keys: str, flags: dict[str, Any] | None = None, **settings: Any) -> S
         configured,
         Namespace(**{**FLAGS, **(flags or {})}),
         stages,  # type: ignore[arg-type]
-        keys,
+        Keys(keys),
     )
     app.state.engine_client = engine
     app.state.openai_serving_chat = app.state.openai_serving_completion = handler

@@ -306,28 +306,48 @@ async def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
 # Keys
 
 
-def paths(served: Served) -> set[str]:
-    return {route.path for route in served.app.routes if hasattr(route, "path")}  # type: ignore[attr-defined]
+def routes(served: Served) -> list[tuple[str, str]]:
+    """Every method and path of the application; a new route cannot be forgotten."""
+    found = []
+    for route in served.app.routes:
+        path = getattr(route, "path", None)
+        assert path is not None, f"{route} has no path: how is it protected?"
+        methods = getattr(route, "methods", None) or ("GET", "POST", "PUT", "DELETE")
+        found += [(method, path) for method in sorted(methods)]
+    return found
 
 
-async def test_every_path_needs_a_key_but_the_health_checks() -> None:
+@pytest.mark.parametrize("host", ["test", "evil.example", "127.0.0.1:1/health?", "[::1]"])
+@pytest.mark.parametrize(
+    "header", [None, "Bearer wrong", "right", "Bearer", "Basic right", "Bearer right right"]
+)
+async def test_no_route_but_the_health_checks_opens_without_a_key(
+    header: str | None, host: str
+) -> None:
+    served = serve("right", "also right")
+    headers = {"host": host} | ({} if header is None else {"authorization": header})
+    assert len(routes(served)) >= 20
+    for method, path in routes(served):
+        response = await served.client.request(method, path, headers=headers)
+        if path in OPEN_PATHS:
+            assert response.status_code != 401
+        elif method == "HEAD":
+            assert response.status_code == 401
+        else:
+            check_error(response, 401, code="invalid_api_key")
+            assert response.headers["www-authenticate"] == "Bearer"
+    for path in ("/v1/nope", "//health", "/health/", "/ready/..", "/HEALTH"):
+        check_error(await served.client.get(path, headers=headers), 401)
+
+
+@pytest.mark.parametrize("key", ["right", "also right"])
+async def test_every_route_opens_with_a_key(key: str) -> None:
     served = serve("right", "also right")
     served.handler.answer = answer()
-    assert len(paths(served)) >= 14
-    for path in sorted(paths(served)):
-        for method in ("GET", "POST", "OPTIONS", "DELETE"):
-            for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "right"}):
-                response = await served.client.request(method, path, headers=headers)
-                if path in OPEN_PATHS:
-                    assert response.status_code != 401
-                else:
-                    check_error(response, 401, code="invalid_api_key")
-                    assert response.headers["www-authenticate"] == "Bearer"
-    for path in ("/v1/nope", "//health", "/health/", "/ready/..", "/HEALTH"):
-        check_error(await served.client.get(path), 401)
-    for key in ("right", "also right"):
-        headers = {"authorization": f"Bearer {key}"}
-        assert (await served.client.get("/v1/models", headers=headers)).status_code == 200
+    headers = {"authorization": f"bearer {key}"}
+    for method, path in routes(served):
+        response = await served.client.request(method, path, headers=headers)
+        assert response.status_code != 401, path
 
 
 async def test_the_key_is_part_of_the_salt() -> None:
@@ -347,6 +367,37 @@ async def test_browsers_may_ask_beforehand_where_the_operator_allows_their_origi
     response = await opened.client.options(CHAT, headers=asking)
     assert response.headers["access-control-allow-origin"] == "https://page"
     check_error(await opened.client.post(CHAT, json={}, headers={"origin": "https://page"}), 401)
+
+
+async def test_each_key_has_its_limits() -> None:
+    served = serve("one", "two", key_requests_per_minute=2)
+
+    async def status(key: str, path: str = "/v1/models") -> int:
+        response = await served.client.get(path, headers={"authorization": f"Bearer {key}"})
+        if response.status_code == 429:
+            check_error(response, 429, code="rate_limit_exceeded", type="rate_limit_error")
+            assert 1 <= int(response.headers["retry-after"]) <= 30
+        return response.status_code
+
+    assert [await status("one") for _ in range(3)] == [200, 200, 429]
+    assert [await status("two") for _ in range(3)] == [200, 200, 429]
+    assert await status("one", "/health") == 200
+    assert await status("wrong") == 401
+
+
+# Request ids
+
+
+async def test_every_answer_has_an_id(served: Served) -> None:
+    for path in ("/v1/models", "/v1/nope", "/health"):
+        response = await served.client.get(path)
+        assert len(response.headers["x-request-id"]) == 32
+    for given, kept in [("mine-1.2", True), ("x" * 65, False), ("a b", False), ("\u00e9", False)]:
+        headers = {"x-request-id": given.encode("latin-1")}
+        response = await served.client.get("/health", headers=headers)  # type: ignore[arg-type]
+        assert (response.headers.get_list("x-request-id") == [given]) == kept
+    locked = serve("right")
+    assert (await locked.client.get("/v1/models")).headers["x-request-id"]
 
 
 # The other routes

@@ -25,7 +25,7 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> ConditionedLLM:
     monkeypatch.setattr(AsyncLLM, "check_admission", lambda *_: None)
     monkeypatch.setattr(AsyncLLM, "shutdown", lambda *_: None)
     llm: ConditionedLLM = object.__new__(ConditionedLLM)
-    llm.embedding_dim, llm.draining = 2, False
+    llm.embedding_dim, llm.draining, llm.max_tokens = 2, False, None
     llm.vllm_config = SimpleNamespace(lora_config=None)
     return llm
 
@@ -53,6 +53,16 @@ def test_the_embedding_survives_what_vllm_does_to_parameters(llm: ConditionedLLM
     """It clones them, and n > 1 makes one copy for each child."""
     _, passed, *_ = llm.generate(PROMPT, SamplingParams(n=2), "id")  # type: ignore[misc]
     assert passed.clone().extra_args == {EXTRA_ARG: EMBEDDING}
+
+
+@pytest.mark.usefixtures("request_context")
+@pytest.mark.parametrize(("asked", "given"), [(None, 50), (20, 20), (50, 50), (51, 50)])
+def test_an_answer_has_an_end_even_if_nobody_asked_for_one(
+    llm: ConditionedLLM, asked: int | None, given: int
+) -> None:
+    llm.max_tokens = 50
+    _, passed, *_ = llm.generate(PROMPT, SamplingParams(max_tokens=asked), "id")  # type: ignore[misc]
+    assert passed.max_tokens == given
 
 
 def test_outside_of_a_request_it_refuses(llm: ConditionedLLM) -> None:

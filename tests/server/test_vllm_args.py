@@ -33,7 +33,8 @@ def test_the_key_value_cache_is_modest(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_operators_flags_win() -> None:
     flags = ("--host=0.0.0.0", "--shutdown-timeout=5", "--kv-cache-memory-bytes=1000000")
-    args = parse(settings(*flags, "--max-model-len", "512", "--served-model-name", "a", "b"))
+    more = ("--max-model-len", "512", "--served-model-name", "a", "b")
+    args = parse(settings(*flags, *more, no_auth=True))
     assert (args.host, args.shutdown_timeout, args.max_model_len) == ("0.0.0.0", 5, 512)
     assert args.kv_cache_memory_bytes == 1_000_000
     assert args.served_model_name == ["a", "b"]
@@ -81,3 +82,19 @@ def test_free_memory_knows_the_control_group(
     assert free_memory() == 1_500_000
     (tmp_path / "memory.max").write_text("max\n")
     assert free_memory() > 1_500_000
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.2", "server.lan", "128.0.0.1"])
+def test_other_machines_are_let_in_only_with_keys_or_on_purpose(host: str) -> None:
+    for flags in ((), ("--host", host)):  # vLLM's flag as well as ours
+        chosen = "127.0.0.1" if flags else host
+        with pytest.raises(UsageError, match="--no-auth"):
+            parse(settings(*flags, host=chosen))
+        assert parse(settings(*flags, host=chosen, no_auth=True)).host == host
+        assert parse(settings(*flags, host=chosen, api_key_file="keys")).host == host
+        assert parse(settings(*flags, "--api-key", "k", host=chosen)).host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_needs_no_keys(host: str) -> None:
+    assert parse(settings(host=host)).host == host
