@@ -63,7 +63,7 @@ def random_model(form: str, heads: int, kv_heads: int, rank: int, bias: bool = F
         "head_dim": SIZE,
         "rms_norm_eps": 1e-5,
         "tie_word_embeddings": False,
-        "rope_parameters": {"rope_theta": 10000.0},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
         "bind": {"blocks": 2, "norm": "rmsnorm", "norm_eps": 1e-6},
         "injection": {
             "form": form,
