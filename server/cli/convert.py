@@ -1,27 +1,22 @@
-"""`bindserve convert`: released files in, a model folder out; with an index, its cache too.
+"""`bindserve convert`: its options, what it reports, and what it says when it fails.
 
-Joins the converter and the cache builder, which do not know each other.
+Imports nothing heavy: `--help` is fast. `conversion.py` does the work.
 """
 
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
-from cache_index.build import import_index
 from cache_index.errors import CacheError
-from model_ext.config import BindServeConfig, Provenance
+from model_ext.config import Provenance
 from model_ext.convert.errors import ConvertError
-from model_ext.convert.folder import new_folder, partial_folder
-from model_ext.convert.model import Options, write_folder
+from model_ext.convert.folder import partial_folder
 from model_ext.convert.provenance import Licences
-from model_ext.convert.sources import Sources
 from server.cli.serve import fail
 from server.cli.sizes import parse_size
 
-CACHE = "cache"
 DEFAULTS = Licences()
 
 
@@ -79,6 +74,8 @@ def convert_command(
 
     A conversion that was stopped goes on when the same command is given again.
     """
+    from server.cli.conversion import Options, Sources, dtype_of, run
+
     sources = Sources(
         llama=llama,
         adapter=adapter,
@@ -90,9 +87,7 @@ def convert_command(
             llama=llama_licence, adapter=adapter_licence, imagebind=imagebind_licence
         ),
     )
-    options = Options(
-        dtype=getattr(torch, dtype.value), max_shard_size=max_shard_size, golden=golden
-    )
+    options = Options(dtype=dtype_of(dtype), max_shard_size=max_shard_size, golden=golden)
     try:
         config = run(sources, out, options, knn_index)
     except KeyboardInterrupt:
@@ -108,30 +103,6 @@ def goes_on(out: Path) -> str:
     if not unfinished.exists():
         return ""
     return f"\n(what is finished lies in {unfinished}: the same command goes on with it)"
-
-
-def run(
-    sources: Sources, out: Path, options: Options, knn_index: Path | None = None
-) -> BindServeConfig:
-    """`out` appears when model and cache are complete."""
-    with new_folder(out) as folder:
-        config = write_folder(sources, folder, options, cache=CACHE if knn_index else None)
-        if knn_index:
-            encoder = encoder_of(config.provenance)
-            manifest = import_index(knn_index, folder / CACHE, encoder=encoder, overwrite=True)
-            check_width(knn_index, manifest.dimension, config.imagebind.embedding_dim)
-        return config
-
-
-def check_width(index: Path, found: int, expected: int) -> None:
-    if found != expected:
-        raise CacheError(f"{index}: vectors of {found} numbers, but the encoders give {expected}")
-
-
-def encoder_of(provenance: Provenance) -> dict[str, str]:
-    """Which encoders the index is said to come from; a server refuses a cache of others."""
-    weights = next(source for source in provenance.sources if source.role == "imagebind")
-    return {"sha256": weights.sha256}
 
 
 def report(provenance: Provenance, out: Path) -> None:

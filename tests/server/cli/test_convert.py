@@ -97,7 +97,7 @@ def test_a_stopped_conversion_says_how_to_go_on(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("server.cli.convert.import_index", stopped)
+    monkeypatch.setattr("server.cli.conversion.import_index", stopped)
     result = run(tmp_path / "tiny", "--knn-index", str(TINY / "knn.index"))
     assert result.exit_code == 1
     assert "error: stopped\n" in result.stderr

@@ -27,9 +27,11 @@ def test_help_names_every_command_and_is_fast() -> None:
     assert time.monotonic() - started < 5  # importing vLLM takes longer
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["convert"]])
+def test_help_imports_nothing_heavy(command: list[str]) -> None:
+    arguments = ["bindserve", *command, "--help"]
     code = (
-        "import sys\nfrom server.cli.main import main\nsys.argv = ['bindserve', '--help']\n"
+        f"import sys\nfrom server.cli.main import main\nsys.argv = {arguments}\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
         "sys.exit(str({'vllm', 'torch', 'numpy', 'faiss'} & sys.modules.keys()))"
     )
