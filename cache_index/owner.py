@@ -129,10 +129,8 @@ class IndexOwner:
         while batch := self._next_batch(before, seconds):
             wanted = [r for r in batch if r.future.set_running_or_notify_cancel()]
             for group in alike(wanted):
-                start = time.perf_counter()
-                self._answer(group)
-                before, seconds = len(batch), time.perf_counter() - start
-                self._observe(len(group), seconds)
+                seconds = self._answer(group)
+            before = len(wanted)
 
     def _next_batch(self, before: int, seconds: float) -> list[Waiting]:
         """Whoever waits, at most max_batch; empty only when closed and everyone is answered.
@@ -149,17 +147,22 @@ class IndexOwner:
                 self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch))
             ]
 
-    def _answer(self, batch: list[Waiting]) -> None:
+    def _answer(self, batch: list[Waiting]) -> float:
+        """The seconds that the search took."""
+        start = time.perf_counter()
         try:
             rows = enhance_rows(self.index, batch)
+            seconds = time.perf_counter() - start
+            self._observe(len(batch), seconds)
         except Exception as error:  # a batch may fail, the thread must live
             logger.exception("a batch of %d failed", len(batch))
             failure = CacheError(f"the cache failed to search: {type(error).__name__}")
             for request in batch:
                 request.future.set_exception(failure)
-            return
+            return 0.0
         for request, row in zip(batch, rows, strict=True):
             request.future.set_result(row)
+        return seconds
 
 
 def enhance_rows(index: CacheIndex, batch: list[Waiting]) -> list[EnhancedRow]:

@@ -42,13 +42,31 @@ class Process:
         )
         deadline = time.monotonic() + 60
         while not listening(self.port):
-            assert self.child.poll() is None, "the service ended"
-            assert time.monotonic() < deadline, "the service did not come up"
+            if self.child.poll() is not None or time.monotonic() > deadline:
+                self.end()
+                raise AssertionError("the service did not come up")
             time.sleep(0.05)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
-        self.child.send_signal(number)
+        self.child.send_signal(number)  # does nothing if it ended already
         return self.child.wait(30)
+
+
+Launch = Callable[..., Process]
+
+
+@pytest.fixture
+def launch() -> Iterator[Launch]:
+    """Services that end with the test, whatever becomes of it."""
+    running: list[Process] = []
+
+    def start(folder: Path, port: int | None = None) -> Process:
+        running.append(Process(folder, port))
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.end()
 
 
 def free_port() -> int:
@@ -128,9 +146,9 @@ async def test_two_shards_answer_as_the_whole(
 
 
 async def test_a_missing_shard_fails_the_request(
-    shards: list[Process], features: Array, queries: Array, tmp_path: Path
+    shards: list[Process], features: Array, queries: Array, tmp_path: Path, launch: Launch
 ) -> None:
-    mortal = Process(build(features[:50], tmp_path / "m"))
+    mortal = launch(build(features[:50], tmp_path / "m"))
     clients = [
         await CacheClient.connect(process.url, token="secret") for process in (shards[0], mortal)
     ]
@@ -143,15 +161,14 @@ async def test_a_missing_shard_fails_the_request(
 
 
 async def test_shards_of_different_encoders(
-    shards: list[Process], features: Array, tmp_path: Path
+    shards: list[Process], features: Array, tmp_path: Path, launch: Launch
 ) -> None:
-    other = Process(build(features[:50], tmp_path / "o", encoder={"sha256": "x"}))
+    other = launch(build(features[:50], tmp_path / "o", encoder={"sha256": "x"}))
     clients = [await CacheClient.connect(p.url, token="secret") for p in (shards[0], other)]
     with pytest.raises(CacheError, match="different encoders"):
         ShardedCache(clients)
     for client in clients:
         await client.aclose()
-    other.end()
 
 
 async def test_wrong_token_encoder_and_query(shards: list[Process], queries: Array) -> None:
@@ -166,47 +183,48 @@ async def test_wrong_token_encoder_and_query(shards: list[Process], queries: Arr
         assert (await client.enhance(queries[0], PARAMS)).vector.shape == (24,)
 
 
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
 async def test_killed_under_load_it_recovers_by_itself(
-    features: Array, queries: Array, tmp_path: Path
+    features: Array, queries: Array, tmp_path: Path, launch: Launch
 ) -> None:
     """kill -9 with requests under way: each is answered or CacheUnavailable, none hangs."""
-    process = Process(build(features, tmp_path / "k"))
+    process = launch(build(features, tmp_path / "k"))
     outcomes: list[str] = []
     stop = asyncio.Event()
 
     async def load(client: CacheClient) -> None:
         while not stop.is_set():
-            start = time.monotonic()
             try:
-                await client.enhance(queries[0], PARAMS)
+                async with asyncio.timeout(20):  # the client's own limit is 1.5
+                    await client.enhance(queries[0], PARAMS)
                 outcomes.append("answered")
             except CacheUnavailable:
                 outcomes.append("unavailable")
-            assert time.monotonic() - start < 3
             await asyncio.sleep(0)
 
     async with connected(process.url, timeout=1.5) as client:
         tasks = [asyncio.create_task(load(client)) for _ in range(8)]
-        async with asyncio.timeout(60):
-            await until(lambda: "answered" in outcomes)
-            process.end()
-            await until(lambda: "unavailable" in outcomes)
-            again = await asyncio.to_thread(Process, process.folder, process.port)
-            await until(lambda: set(outcomes[-8:]) == {"answered"})
+        await until(lambda: len(outcomes) > 20)
+        process.end()
+        await until(lambda: outcomes[-8:] == ["unavailable"] * 8)
+        again = await asyncio.to_thread(launch, process.folder, process.port)
+        await until(lambda: outcomes[-40:] == ["answered"] * 40)
         stop.set()
         await asyncio.gather(*tasks)
     assert again.end(signal.SIGTERM) == 0
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.01)
+    assert set(outcomes) == {"answered", "unavailable"}
 
 
 async def test_sigterm_answers_what_is_under_way(
-    features: Array, queries: Array, tmp_path: Path
+    features: Array, queries: Array, tmp_path: Path, launch: Launch
 ) -> None:
-    process = Process(build(features, tmp_path / "d"))
+    process = launch(build(features, tmp_path / "d"))
     async with connected(process.url) as client:
         await client.enhance(queries[0], PARAMS)
         under_way = [
@@ -298,7 +316,7 @@ async def test_a_redirect_is_not_followed(whole: CacheIndex, queries: Array) -> 
 async def test_no_answer_costs_one_deadline_then_nothing_for_a_while(
     whole: CacheIndex, queries: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "COOL_DOWN", 0.3)
+    monkeypatch.setattr(module, "COOL_DOWN", 3.0)
     silent = True
 
     async def reply() -> bytes:
@@ -309,13 +327,11 @@ async def test_no_answer_costs_one_deadline_then_nothing_for_a_while(
         start = time.monotonic()
         with pytest.raises(CacheUnavailable, match="no answer within"):
             await client.enhance(queries[0], PARAMS)
-        assert 0.3 < time.monotonic() - start < 2
-        start = time.monotonic()
+        assert 0.3 < time.monotonic() - start < 10
         with pytest.raises(CacheUnavailable, match="a moment ago"):
             await client.enhance(queries[0], PARAMS)
-        assert time.monotonic() - start < 0.2
         silent = False
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(3.1)
         assert len((await client.enhance(queries[0], PARAMS)).ids) == 2
 
 
