@@ -5,13 +5,15 @@ vLLM's. `run_api_process` is what one API process runs.
 """
 
 import asyncio
+import contextlib
+import json
 import logging
 import signal
 import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from json import loads
+from pathlib import Path
 from typing import Any, NoReturn
 
 import uvloop
@@ -25,7 +27,7 @@ from vllm.logger import configure_logging_from_args
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 from vllm.usage.usage_lib import UsageContext
-from vllm.utils.system_utils import decorate_logs
+from vllm.utils.system_utils import decorate_logs, set_process_title
 
 from model_ext.config import BindServeConfig
 from model_ext.engine.adapter import adapt
@@ -34,6 +36,7 @@ from server.app import create_app
 from server.auth import Keys
 from server.engine import ConditionedLLM
 from server.files import sweep_regularly
+from server.launch_many import run_many
 from server.scratch import scratch_folder
 from server.settings import Settings
 from server.stages import Stages
@@ -47,9 +50,23 @@ def run(settings: Settings) -> None:
     args = vllm_args.parse(settings)
     configure_logging_from_args(args)
     args.bindserve = settings  # travels with vLLM's own to every API process
-    signal.signal(signal.SIGTERM, interrupt)  # until the server has its own handlers
-    listen_address, sock = setup_server(args, reuse_port=False)
-    uvloop.run(run_api_process(listen_address, sock, args))
+    with scratch_folder(settings.upload_folder) as args.bindserve_scratch:
+        if args.api_server_count > 1:
+            return run_many(args, run_child)
+        signal.signal(signal.SIGTERM, interrupt)  # until the server has its own handlers
+        listen_address, sock = setup_server(args, reuse_port=False)
+        uvloop.run(run_api_process(listen_address, sock, args))
+
+
+def run_child(
+    listen_address: str, sock: socket.socket, args: Namespace, client_config: dict[str, Any]
+) -> None:
+    """One of several API processes; vLLM starts it."""
+    set_process_title("APIServer", str(client_config["client_index"]))
+    configure_logging_from_args(args)
+    signal.signal(signal.SIGTERM, interrupt)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(run_api_process(listen_address, sock, args, client_config))
 
 
 def interrupt(*_: object) -> NoReturn:
@@ -68,14 +85,19 @@ async def run_api_process(
     log_like_vllm()
     import_parsers(args)
     keys = Keys(vllm_args.api_keys(args), settings.api_key_file)
-    async with open_stages(settings) as stages:
+    client_config = dict(client_config or {})
+    loads = client_config.pop("api_server_loads", None)
+    peers = None if loads is None else (loads, client_config["client_index"])
+    async with open_stages(settings, args.bindserve_scratch) as stages:
         async with open_engine(args, client_config) as engine:
             engine.max_tokens = settings.max_tokens
             app = create_app(settings, args, stages, keys)
             tasks = await engine.get_supported_tasks()
             await init_app_state(engine, app.state, args, tasks)
             logger.info("bindserve serves %s on %s", settings.name, listen_address)
-            shutdown = await serve_http(app, sock, args.enable_ssl_refresh, **uvicorn_options(args))
+            shutdown = await serve_http(
+                app, sock, args.enable_ssl_refresh, peers, **uvicorn_options(args)
+            )
         try:
             await shutdown  # only once the engine is closed
         finally:
@@ -83,16 +105,15 @@ async def run_api_process(
 
 
 @asynccontextmanager
-async def open_stages(settings: Settings) -> AsyncIterator[Stages]:
-    config = BindServeConfig.from_hf(loads((settings.model / "config.json").read_bytes()))
-    with scratch_folder(settings.upload_folder) as scratch:
-        stages = await Stages.open(settings, config, scratch)
-        sweeper = asyncio.ensure_future(sweep_regularly(stages.files))
-        try:
-            yield stages
-        finally:
-            sweeper.cancel()
-            await stages.close()
+async def open_stages(settings: Settings, scratch: Path) -> AsyncIterator[Stages]:
+    document = json.loads((settings.model / "config.json").read_bytes())
+    stages = await Stages.open(settings, BindServeConfig.from_hf(document), scratch)
+    sweeper = asyncio.ensure_future(sweep_regularly(stages.files))
+    try:
+        yield stages
+    finally:
+        sweeper.cancel()
+        await stages.close()
 
 
 @asynccontextmanager

@@ -32,9 +32,10 @@ def parse(settings: Settings) -> Namespace:
     for flag in ("headless", "grpc", "tokens_only", "enable_scale_out"):
         if getattr(args, flag, False):
             raise UsageError(f"--{flag.replace('_', '-')} is not supported by bindserve")
-    if (args.api_server_count or 1) > 1:
-        raise UsageError("--api-server-count above 1 is not supported yet")
-    args.api_server_count = None
+    if args.api_server_count is None:
+        args.api_server_count = 1  # more cost one set of encoders each: only on demand
+    if args.api_server_count < 1:
+        raise UsageError("--api-server-count must be at least 1")
     if args.enable_lora and current_platform.is_cpu():
         keep_an_empty_lora_slot(args)
     try:

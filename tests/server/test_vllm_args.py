@@ -46,7 +46,7 @@ def test_the_operators_flags_win() -> None:
         ("another/model",),
         ("--headless",),
         ("--grpc",),
-        ("--api-server-count=2",),
+        ("--api-server-count=0",),
         ("--enable-auto-tool-choice",),
     ],
 )

@@ -53,7 +53,7 @@ def test_every_way_to_send_a_file_gives_the_same_answer(
     assert text(server.chat(**chat(by_id))) == expected
     named = {"type": "image_url", "image_url": {"url": "attachment://photo"}}
     for parts in ([named], []):
-        files = [
+        files: Any = [
             ("request", (None, json.dumps(chat(*parts)))),
             ("photo", ("a.jpg", PICTURE)),
         ]
@@ -75,7 +75,7 @@ def test_a_large_upload_stays_out_of_memory(server: Server) -> None:
     """100 MB in a form: the server answers that this is no video, and has not grown."""
     data = b"\0\0\0\x20ftypisom" + os.urandom(1 << 20) * 99
     request = chat({"type": "video_url", "video_url": {"url": "attachment://film"}})
-    files = [("request", (None, json.dumps(request))), ("film", ("a.mp4", data))]
+    files: Any = [("request", (None, json.dumps(request))), ("film", ("a.mp4", data))]
     status = Path(f"/proc/{server.process.pid}/status")
 
     def memory(name: str) -> int:

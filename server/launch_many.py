@@ -1,0 +1,74 @@
+"""Several API processes before one engine: vLLM's own process management, our application in each.
+
+Files that clients upload are shared, through the folder; encoders, decoders and the cache of
+embeddings are each process's own.
+"""
+
+import signal
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.launcher import setup_server
+from vllm.usage.usage_lib import UsageContext
+from vllm.v1.engine.utils import bind_engine_zmq_listeners, launch_core_engines
+from vllm.v1.executor import Executor
+from vllm.v1.metrics.prometheus import setup_multiprocess_prometheus
+from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failure
+
+from model_ext.engine.adapter import adapt
+
+# What one API process runs: (listen_address, socket, args, client_config)
+Target = Callable[[str, Any, Namespace, dict[str, Any]], None]
+
+
+def run_many(args: Namespace, target: Target) -> None:
+    """Until a signal comes, or one of the processes ends."""
+    count: int = args.api_server_count
+    setup_multiprocess_prometheus()  # before the processes import the client library
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    listen_address, sock = setup_server(args, reuse_port=True)
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    engine_args._api_process_count, engine_args._api_process_rank = count, -1
+    config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+    adapt(config)
+    listeners = bind_engine_zmq_listeners(config, count)
+    with launch_core_engines(
+        config,
+        Executor.get_class(config),
+        not engine_args.disable_log_stats,
+        listeners.addresses,
+    ) as launched:
+        coordinator = launched.coordinator
+        manager = APIServerProcessManager(
+            listen_address=listen_address,
+            sock=sock,
+            args=args,
+            num_servers=count,
+            input_listeners=listeners.inputs,
+            output_listeners=listeners.outputs,
+            target_server_fn=target,
+            stats_update_address=coordinator and coordinator.get_stats_publish_address(),
+            tensor_queue=launched.tensor_queue,
+        )
+        launched.watched_frontend_processes = manager.processes
+    try:
+        wait_for_completion_or_failure(
+            api_server_manager=manager,
+            engine_manager=launched.engine_manager,
+            coordinator=coordinator,
+        )
+    finally:  # first those that answer, who finish what they began; then the engine
+        until = time.monotonic() + config.shutdown_timeout
+        for part in (manager, launched.engine_manager, coordinator):
+            if part is not None:
+                part.shutdown(timeout=max(until - time.monotonic(), 1))
+
+
+def leave(*_: object) -> NoReturn:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise SystemExit(0)

@@ -1,0 +1,78 @@
+"""Two API processes before one engine: clients do not notice which of them answers."""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.server.media import media
+from tests.serving.launch import Server, serve
+
+pytestmark = pytest.mark.engine
+
+REQUESTS = 24
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_models: dict[str, Path], scratch: Path) -> Iterator[Server]:
+    config = scratch.parent / "settings.yaml"
+    config.write_text(json.dumps({"upload_folder": str(scratch)}))
+    options = ("--cache=none", f"--config={config}")
+    log = scratch.parent / "server.log"
+    flags = ["--api-server-count=2"]
+    with serve(tiny_models["finetune"], log, *options, flags=flags) as server:
+        yield server
+
+
+def count(page: str, name: str) -> float:
+    """The sum of a counter over its labels."""
+    lines = [line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+def test_a_file_is_everywhere_and_metrics_are_of_both(pair: Server, scratch: Path) -> None:
+    url = pair.url
+    form = {"purpose": "user_data"}
+    made = httpx.post(f"{url}/v1/files", files={"file": media("img_a.jpg")}, data=form).json()
+    part = {"type": "file", "file": {"file_id": made["id"]}}
+    body = {
+        "messages": [{"role": "user", "content": [part, {"type": "text", "text": "What?"}]}],
+        **{"model": "any", "max_tokens": 4, "temperature": 0},
+    }
+    answers = [pair.post("/v1/chat/completions", body) for _ in range(REQUESTS)]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({text(answer.json()) for answer in answers}) == 1
+    page = httpx.get(f"{url}/metrics").text
+    assert count(page, "bindserve_attachments_total") == REQUESTS
+    assert count(page, "vllm:request_success_total") == REQUESTS
+    (folder,) = scratch.iterdir()
+    assert len(list(folder.glob("owners/*/file-*"))) == 2  # the file and its record
+
+
+def text(answer: Any) -> str:
+    found: str = answer["choices"][0]["message"]["content"]
+    return found
+
+
+def test_both_end_and_leave_nothing(pair: Server, scratch: Path) -> None:
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pair.process.pid)], capture_output=True, text=True
+    ).stdout.split()
+    assert len(children) >= 3
+    pair.process.terminate()
+    assert pair.process.wait(60) == 0
+    deadline = time.monotonic() + 20  # Python's own tracker of resources ends last
+    while any(Path(f"/proc/{pid}").exists() for pid in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not list(scratch.iterdir())
