@@ -18,7 +18,10 @@ COMMANDS = {
         "convert_command",
         "Convert released checkpoints to one folder for `bindserve serve`.",
     ),
+    "embed": ("server.cli.embed", "embed", "Embed files: one unit vector each."),
     "cache": ("server.cli.cache", "app", "Build and inspect retrieval caches."),
+    "doctor": ("server.cli.doctor", "doctor", "Check a model's folder, and that it answers well."),
+    "bench": ("server.cli.bench", "app", "The side-by-side measurements that the README quotes."),
 }
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+COMMANDS = ("serve", "demo", "convert", "embed", "cache", "doctor", "bench")
+
 
 def bindserve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -22,7 +24,7 @@ def test_help_names_every_command_and_is_fast() -> None:
     started = time.monotonic()
     result = bindserve("--help")
     assert result.returncode == 0
-    for command in ("serve", "demo", "convert", "cache"):
+    for command in COMMANDS:
         assert command in result.stdout
     assert time.monotonic() - started < 5  # importing vLLM takes longer
 
@@ -39,7 +41,7 @@ def test_help_imports_nothing_heavy(command: list[str]) -> None:
     assert result.stderr.strip() == "set()"
 
 
-@pytest.mark.parametrize("command", ["serve", "demo", "convert", "cache"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
     result = bindserve(command, "--help")
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,85 @@
+"""`bindserve bench engine|encoders|full-size`: the measurements that the README quotes."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.serve import fail
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+Pairs = Annotated[int, typer.Option(min=2, help="Interleaved pairs; 15 or more for a figure.")]
+
+
+class ShapeName(StrEnum):
+    smollm2_135m = "smollm2-135m"
+    tiny = "tiny"
+
+
+@app.callback()
+def bench() -> None:
+    """Side-by-side measurements: ratios from interleaved pairs in one run."""
+
+
+@app.command()
+def engine(
+    out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
+    pairs: Pairs = 15,
+    shape: Annotated[
+        ShapeName, typer.Option(help="Sizes of the language model.")
+    ] = ShapeName.smollm2_135m,
+    eager: Annotated[bool, typer.Option("--eager", help="Do not compile, on both sides.")] = False,
+) -> None:
+    """Conditioned requests over text-only requests to plain vLLM, of the same language model.
+
+    1 is free. One side is stopped while the other runs.
+    """
+    from model_ext.bench import random_model
+    from model_ext.bench.engine import run
+
+    shapes = {ShapeName.smollm2_135m: random_model.SMOLLM2_135M, ShapeName.tiny: random_model.TINY}
+    try:
+        run(out, pairs, shapes[shape], eager=eager)
+    except (OSError, RuntimeError) as error:
+        fail(str(error), code=1)
+
+
+@app.command()
+def encoders(
+    pairs: Pairs = 15,
+    clients: Annotated[int, typer.Option(min=2, help="Files in a batch.")] = 16,
+    blocks: Annotated[
+        int, typer.Option(min=1, help="Depth of each encoder; ImageBind-huge has 12 to 32.")
+    ] = 2,
+) -> None:
+    """The encoders' batch over one file after the other, and what matrix products alone gain."""
+    import torch
+
+    from model_ext.bench.encoders import compare, config, load
+
+    typer.echo(f"{torch.get_num_threads()} threads, float32, random weights")
+    model = load(config(blocks))
+    for modality in model.modalities:
+        try:
+            typer.echo(str(compare(model, modality, clients, pairs)))
+        except RuntimeError as error:
+            fail(str(error), code=1)
+
+
+@app.command()
+def full_size(
+    out: Annotated[Path, typer.Option(help="Folder for the files: 21 GB.")],
+) -> None:
+    """Files of the released names, shapes and types with random weights, to try `convert` on."""
+    from model_ext.bench.full_size import Sizes, write
+
+    try:
+        write(out, Sizes.released())
+    except OSError as error:
+        fail(str(error), code=1)
+    typer.echo(
+        f"bindserve convert --llama {out / 'llama' / '7B'} --adapter {out / '7B.pth'} "
+        f"--imagebind {out / 'imagebind_w3D.pth'} --out ..."
+    )

@@ -1,0 +1,44 @@
+"""`bindserve bench` as a user calls it; what is measured is tested with the measurements."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from model_ext.bench import encoders, full_size
+from model_ext.imagebind.config import AudioConfig, ImageBindConfig
+from server.cli.bench import app
+from tests.model_ext.bench.test_full_size import SMALL
+
+
+def test_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(blocks: int) -> ImageBindConfig:
+        return ImageBindConfig(audio=AudioConfig(width=16, blocks=blocks, heads=2))
+
+    monkeypatch.setattr(encoders, "config", small)
+    result = CliRunner().invoke(app, ["encoders", "--pairs", "2", "--clients", "3"])
+    assert result.exit_code == 0, result.output
+    assert "threads, float32" in result.stdout
+    assert "audio: 229 tokens, width 16, 2 blocks, 3 clients" in result.stdout
+    assert result.stdout.count("(2 pairs)") == 3
+
+
+def test_full_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full_size.Sizes, "released", lambda: SMALL)
+    result = CliRunner().invoke(app, ["full-size", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert f"--llama {tmp_path / 'llama' / '7B'}" in result.stdout
+    assert (tmp_path / "7B.pth").is_file()
+
+
+def test_no_room_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(app, ["full-size", "--out", str(tmp_path / "file")])
+    assert result.exit_code == 1
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("arguments", [["encoders", "--pairs", "1"], ["full-size"], ["engine"]])
+def test_wrong_usage(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
