@@ -20,6 +20,7 @@ COMMANDS = {
     ),
     "embed": ("server.cli.embed", "embed", "Embed files: one unit vector each."),
     "cache": ("server.cli.cache", "app", "Build and inspect retrieval caches."),
+    "train": ("server.cli.train", "train_app", "Train encoders, bind network and adapters."),
     "doctor": ("server.cli.doctor", "doctor", "Check a model's folder, and that it answers well."),
     "bench": ("server.cli.bench", "app", "The side-by-side measurements that the README quotes."),
 }
