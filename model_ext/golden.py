@@ -27,7 +27,7 @@ from model_ext.reference import Prompt, Reference
 GOLDEN = "golden.json"
 LARGEST = 1 << 22  # bytes
 INSTRUCTIONS = ("Describe the scene in detail.", "What do you hear?")
-STEPS = 6
+STEPS = 4
 TOP = 5  # candidates kept at each step
 NUMBERS = 16  # of each encoder's vector
 ENCODER_TOLERANCE = 1e-5
