@@ -76,6 +76,7 @@ def environment(runner: Runner, checking: bool) -> dict[str, str]:
     """
     paths = [TESTS / "triton_cpu"] * (runner == "v2") + [TESTS / "checking"] * checking
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    variables["VLLM_LOGGING_LEVEL"] = "INFO"  # tests read the log
     if runner == "v2":
         variables |= {"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
     return variables
