@@ -1,0 +1,176 @@
+"""The load test as locust runs it: one user, who sends every request when it is due.
+
+    locust -f deploy/loadtest/locustfile.py --headless --host http://127.0.0.1:8000 \\
+           --load-profile steady --mix all --rate 5 --seconds 60 --out /tmp/run
+
+`python -m deploy.loadtest run` calls it so, and writes the report.
+"""
+
+import json
+import secrets
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import gevent
+from locust import FastHttpUser, events, task
+
+from deploy.loadtest.load import MOST, Due, Load
+from deploy.loadtest.media import Media
+from deploy.loadtest.memory import Sampler
+from deploy.loadtest.outcome import Objective, Outcome, write_outcomes
+from deploy.loadtest.profiles import PROFILES
+from deploy.loadtest.scenarios import MIXES, SCENARIOS, Workshop
+
+UPLOADS = 4
+SAMPLE_S = 5
+
+
+@events.init_command_line_parser.add_listener
+def add_options(parser: Any) -> None:
+    parser.add_argument("--load-profile", choices=list(PROFILES), default="steady")
+    parser.add_argument("--mix", choices=list(MIXES), default="all")
+    parser.add_argument("--rate", type=float, default=2, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=30, help="of the main stage")
+    parser.add_argument("--first-s", type=float, default=1, help="objective: first token")
+    parser.add_argument("--total-s", type=float, default=5, help="objective: last token")
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--key-file", type=Path, help="holds the API key")
+    parser.add_argument("--pid", type=int, help="of a server on this machine: watch its memory")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+
+
+class Greenlets:
+    """`load.Concurrency`"""
+
+    def spawn(self, function: Callable[[], None]) -> None:
+        gevent.spawn(function)
+
+    def sleep(self, seconds: float) -> None:
+        gevent.sleep(seconds)
+
+
+class OpenLoop(FastHttpUser):
+    fixed_count = 1
+    concurrency = MOST
+    network_timeout = connection_timeout = 120.0
+
+    def on_start(self) -> None:
+        self.options: Namespace = self.environment.parsed_options
+        self.seed_rng = Random(self.options.seed)
+        # Contents differ from run to run: a server may still know those of the last one.
+        self.shop = Workshop(Media.make(self.options.seed), Random(), self.options.model)
+        if self.options.key_file:
+            key = self.options.key_file.read_text().split()[0]
+            self.client.auth_header = f"Bearer {key}"
+        if "by_file_id" in MIXES[self.options.mix]:
+            self.shop.file_ids = [self.upload() for _ in range(UPLOADS)]
+
+    @task
+    def run_profile(self) -> None:
+        options = self.options
+        self.load = Load(
+            self.send,
+            MIXES[options.mix],
+            Greenlets(),
+            objective=Objective(options.first_s, options.total_s),
+            rng=self.seed_rng,
+        )
+        sampler = Sampler(self.metrics, options.pid)
+        watching = gevent.spawn(sampler.watch, self.load.started, SAMPLE_S, gevent.sleep)
+        try:
+            PROFILES[options.load_profile](self.load, options.rate, options.seconds)
+        finally:
+            watching.kill()
+            self.write(sampler)
+            self.environment.runner.quit()
+
+    def send(self, due: Due) -> Outcome:
+        """One request: locust's statistics and our own see it."""
+        ask = SCENARIOS[due.scenario](self.shop)
+        first = status = tokens = 0.0
+        right, error = False, ""
+        with self.client.post(
+            ask.path,
+            data=ask.body,
+            headers={"Content-Type": ask.content_type},
+            name=due.scenario,
+            stream=True,
+            catch_response=True,
+        ) as response:
+            status = response.status_code
+            try:
+                with gevent.Timeout(ask.leaves_after, False):
+                    for _ in chunks(response):
+                        first = first or time.perf_counter()
+                        tokens += 1
+                    right = status in ask.expected and (status != 200 or tokens > 0)
+                if ask.leaves_after is not None:
+                    right = status == 200
+            except Exception as failure:  # whatever it is, it is this request's outcome
+                error = f"{type(failure).__name__}: {failure}"[:200]
+            end = time.perf_counter()
+            response.request_meta["response_time"] = (end - due.at) * 1000
+            if right:
+                response.success()
+            else:
+                response.failure(error or f"status {status}")
+        return Outcome(
+            *(due.stage, due.scenario, due.at - self.load.started, int(status), right),
+            first_s=(first or end) - due.at,
+            total_s=end - due.at,
+            tokens=int(tokens),
+            error=error,
+        )
+
+    def upload(self) -> str:
+        data = self.shop.media.distinct("image", self.shop.rng)
+        form = {"purpose": b"user_data", 'file"; filename="picture.jpg': data}
+        boundary = secrets.token_hex(8)
+        lines = [
+            b'--%b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+            % (boundary.encode(), name.encode(), value)
+            for name, value in form.items()
+        ]
+        body = b"".join(lines) + f"--{boundary}--\r\n".encode()
+        response = self.client.post(
+            "/v1/files",
+            data=body,
+            headers={"Content-Type": f"multipart/form-data; boundary={boundary}"},
+            name="upload",
+        )
+        identifier: str = response.json()["id"]
+        return identifier
+
+    def metrics(self) -> str:
+        return self.client.get("/metrics", name="metrics").text or ""
+
+    def write(self, sampler: Sampler) -> None:
+        options = self.options
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_outcomes(options.out / "outcomes.jsonl", self.load.outcomes)
+        told = {
+            "profile": options.load_profile,
+            "mix": options.mix,
+            "rate": options.rate,
+            "seconds": options.seconds,
+            "first_s": options.first_s,
+            "total_s": options.total_s,
+            "stages": self.load.stages,
+            "memory": sampler.samples,
+        }
+        (options.out / "run.json").write_text(json.dumps(told))
+
+
+def chunks(response: Any) -> Iterator[bytes]:
+    """The pieces of a streamed answer that carry text; an error's body counts as none."""
+    if response.status_code != 200:
+        response.stream.read()
+        return
+    while line := response.stream.readline(b"\n"):
+        if line.startswith(b"data: {") and b'"content":' in line:
+            yield line
