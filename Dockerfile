@@ -1,6 +1,8 @@
 # GPU:  docker build -t bindserve .
 #       docker run --gpus all -p 8000:8000 bindserve
 # CPU:  docker build -t bindserve --build-arg DEVICE=cpu --build-arg BASE_IMAGE=python:3.11-slim-bookworm .
+#       docker run --shm-size 1g -p 8000:8000 bindserve
+#       (vLLM's processes share 160 MB: on a CPU always, on GPUs with --tensor-parallel-size)
 # Own model, with keys (one a line) and a read-only root:
 #       docker run --gpus all -p 8000:8000 --read-only -v bindserve-cache:/cache -v ./model:/model:ro \
 #                  -v ./keys:/keys:ro bindserve serve /model --api-key-file /keys

@@ -2,7 +2,7 @@
 VENV ?= .venv
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test loadtest lint clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,10 @@ test:  ## run all the checks: format, lint, types, tests
 	ruff check .
 	mypy
 	python -m pytest
+
+loadtest:  ## load the demo server up to its peak and beyond: build/loadtest/report.md
+	@deploy/install.sh $(VENV) loadtest
+	@python -m deploy.loadtest demo --load-profile overload --rate 2 --seconds 20 --out build/loadtest
 
 clean:  ## remove what the above made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -40,6 +40,9 @@ spec["process"] |= {
     "capabilities": {},
 }
 spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "network"]
+for mount in spec["mounts"]:
+    if mount["destination"] == "/dev/shm":  # as docker run --shm-size 1g
+        mount["options"] = [o for o in mount["options"] if not o.startswith("size=")] + ["size=1g"]
 for volume in image["Volumes"]:
     source = str(bundle / volume.strip("/"))
     spec["mounts"].append({"destination": volume, "type": "bind", "source": source, "options": ["bind", "rw"]})

@@ -8,6 +8,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     from deploy.loadtest.report import Run
@@ -68,7 +69,7 @@ def two_goodputs(runs: dict[str, "Run"], path: Path) -> None:
     save(figure, axes, path, "offered, requests/s", "good, requests/s")
 
 
-def save(figure: plt.Figure, axes: Axes, path: Path, x: str, y: str) -> None:
+def save(figure: Figure, axes: Axes, path: Path, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
