@@ -2,7 +2,8 @@
 
 Each request has a deadline, within which it is sent again when the service is busy or its
 connection breaks (it may just have been restarted). After that it is CacheUnavailable; what to do
-then (answer without the cache, or refuse) is the server's policy, not ours.
+then (answer without the cache, or refuse) is the server's policy, not ours. One that did not answer
+in time is not waited for again for a moment; `check`, called regularly, prolongs that or ends it.
 """
 
 import asyncio
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 from cache_index.enhance import Array, CacheParams
 from cache_index.enhancer import EnhancedRow
 from cache_index.errors import CacheBusy, CacheError, CacheUnavailable, QueryError
-from cache_index.manifest import MAX_MANIFEST_BYTES, Encoder, Manifest, check_encoder
+from cache_index.fit import Fit
+from cache_index.manifest import MAX_MANIFEST_BYTES, Manifest
 from cache_index.searcher import check_queries
 from cache_index.wire import CACHE, NEIGHBORS, Asked, pack_query, unpack_row
 
@@ -30,11 +32,18 @@ BROKEN = (aiohttp.ClientError, OSError)
 
 class CacheClient:
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, manifest: Manifest, *, timeout: float
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        manifest: Manifest,
+        *,
+        fit: Fit,
+        timeout: float,
     ) -> None:
         self.manifest = manifest
         self._session = session
         self._url = url
+        self._fit = fit
         self._timeout = timeout
         self._down_until = 0.0
 
@@ -44,11 +53,15 @@ class CacheClient:
         url: str,
         *,
         token: str | None = None,
-        expect_encoder: Encoder | None = None,
+        fit: Fit | None = None,
         timeout: float = 2.0,
         connections: int = 64,
     ) -> Self:
-        """CacheUnavailable if nobody answers, CacheError if it is a cache of another encoder."""
+        """CacheUnavailable if nobody answers, CacheError if it is a cache of another encoder.
+
+        `fit`: what the model asks for. Default: nothing, but a cache that takes the place of this
+        one must be of the same width and encoder.
+        """
         url = url.rstrip("/")
         session = aiohttp.ClientSession(
             headers={"authorization": f"Bearer {token}"} if token else None,
@@ -58,11 +71,15 @@ class CacheClient:
         try:
             async with asyncio.timeout(timeout):
                 manifest = await fetch_manifest(session, url)
-            check_encoder(url, manifest, expect_encoder or {})
+            fit = fit or Fit(manifest.dimension, manifest.encoder)
+            fit.check(url, manifest)
+        except TimeoutError:
+            await session.close()
+            raise CacheUnavailable(f"{url}: no answer within {timeout} s") from None
         except BaseException:
             await session.close()
             raise
-        return cls(session, url, manifest, timeout=timeout)
+        return cls(session, url, manifest, fit=fit, timeout=timeout)
 
     @property
     def dimension(self) -> int:
@@ -71,6 +88,10 @@ class CacheClient:
     @property
     def defaults(self) -> CacheParams:
         return self.manifest.defaults
+
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        return (self.manifest,)
 
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
@@ -84,11 +105,30 @@ class CacheClient:
             async with asyncio.timeout(self._timeout):
                 return await self._ask(pack_query(query), asked)
         except TimeoutError:
-            self._down_until = time.monotonic() + COOL_DOWN
-            raise CacheUnavailable(f"{self._url}: no answer within {self._timeout} s") from None
+            raise self._silent() from None
         except BROKEN as error:
             reason = type(error).__name__
             raise CacheUnavailable(f"{self._url}: cannot be reached ({reason})") from None
+
+    async def check(self) -> None:
+        """Does it answer queries now? CacheUnavailable if not, CacheError if it went over to a
+        cache that does not fit."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                async with self._session.get(
+                    f"{self._url}/ready", allow_redirects=False
+                ) as response:
+                    if response.status != 200:
+                        raise CacheUnavailable(f"{self._url}: is not ready ({response.status})")
+                await self._look_again()
+        except TimeoutError:
+            raise self._silent() from None
+        except BROKEN as error:
+            reason = type(error).__name__
+            raise CacheUnavailable(f"{self._url}: cannot be reached ({reason})") from None
+        except CacheBusy as error:
+            raise CacheUnavailable(str(error)) from None
+        self._down_until = 0.0
 
     async def aclose(self) -> None:
         await self._session.close()
@@ -108,25 +148,24 @@ class CacheClient:
         ) as response:
             if response.status != 200:
                 raise await error_of(response)
-            name = response.headers.get(CACHE, "")
-            if name != self.manifest.name:
-                await self._changed()
+            if response.headers.get(CACHE, "") != self.manifest.name:
+                await self._look_again()
             neighbors = response.headers.get(NEIGHBORS, "")
             if not neighbors.isdecimal() or len(neighbors) > 6:
                 raise CacheUnavailable(f"{self._url}: is no retrieval service")
             answer = await read_at_most(response, asked.limit(self.dimension))
             return unpack_row(answer, int(neighbors), self.dimension, asked)
 
-    async def _changed(self) -> None:
-        """The service went over to another cache: is it still one for our model?"""
+    async def _look_again(self) -> None:
+        """The service may have gone over to another cache: is it still one for our model?"""
         manifest = await fetch_manifest(self._session, self._url)
-        check_encoder(self._url, manifest, self.manifest.encoder)
-        if manifest.dimension != self.dimension:
-            raise CacheError(
-                f"{self._url}: went over to vectors of {manifest.dimension} numbers, "
-                f"the model's have {self.dimension}"
-            )
-        self.manifest = manifest
+        if manifest.name != self.manifest.name:
+            self._fit.check(self._url, manifest)
+            self.manifest = manifest
+
+    def _silent(self) -> CacheUnavailable:
+        self._down_until = time.monotonic() + COOL_DOWN
+        return CacheUnavailable(f"{self._url}: no answer within {self._timeout} s")
 
 
 async def fetch_manifest(session: aiohttp.ClientSession, url: str) -> Manifest:

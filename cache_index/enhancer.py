@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from cache_index.captions import Caption
 from cache_index.enhance import Array, CacheParams
+from cache_index.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ class Enhancer(Protocol):
     def defaults(self) -> CacheParams:
         """What the cache's builder recommends."""
 
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """What is known about it; of each shard, in order."""
+
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False
     ) -> EnhancedRow:
@@ -34,6 +39,9 @@ class Enhancer(Protocol):
 
         QueryError (the request's fault), CacheBusy (try again later), CacheError (cannot be used).
         """
+
+    async def check(self) -> None:
+        """CacheError unless it could answer now. For who asks from time to time, not each time."""
 
     async def aclose(self) -> None:
         """Answer those who wait, then give everything back."""

@@ -21,6 +21,7 @@ from cache_index.enhance import Array, CacheParams
 from cache_index.enhancer import EnhancedRow as EnhancedRow
 from cache_index.errors import CacheBusy, CacheClosed, CacheError
 from cache_index.index import CacheIndex
+from cache_index.manifest import Manifest
 from cache_index.searcher import Neighbors, check_queries
 
 logger = logging.getLogger(__name__)
@@ -74,6 +75,10 @@ class IndexOwner:
         return self.index.manifest.defaults
 
     @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        return (self.index.manifest,)
+
+    @property
     def waiting(self) -> int:
         return len(self._waiting)
 
@@ -117,6 +122,10 @@ class IndexOwner:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+
+    async def check(self) -> None:
+        if not self._thread.is_alive():
+            raise CacheClosed("the cache is closed")
 
     async def aclose(self) -> None:
         """As close, off the event loop, and the index with it."""

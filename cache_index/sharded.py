@@ -15,6 +15,7 @@ from cache_index.client import CacheClient
 from cache_index.enhance import Array, CacheParams, enhance
 from cache_index.enhancer import EnhancedRow
 from cache_index.errors import CacheError
+from cache_index.manifest import Manifest
 
 
 class ShardedCache:
@@ -34,6 +35,10 @@ class ShardedCache:
     def defaults(self) -> CacheParams:
         return self._shards[0].defaults
 
+    @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        return tuple(shard.manifest for shard in self._shards)
+
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False
     ) -> EnhancedRow:
@@ -49,6 +54,9 @@ class ShardedCache:
             query[None], found.similarity[None], hit, found.prototypes[None], [params]
         )
         return EnhancedRow(vectors[0], found.ids, found.similarity, found.captions)
+
+    async def check(self) -> None:
+        await asyncio.gather(*(shard.check() for shard in self._shards))
 
     async def aclose(self) -> None:
         for shard in self._shards:

@@ -1,11 +1,19 @@
-"""The retrieval service's door: a shared token on every path that is not listed as open."""
+"""The retrieval service's door: a shared token on every path that is not listed as open.
+
+And the file that holds it, for the service and its clients alike.
+"""
 
 import hashlib
 import hmac
 from collections.abc import Collection
+from pathlib import Path
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cache_index.errors import CacheError
+
+MAX_TOKEN_BYTES = 4096
 
 
 class TokenRequired:
@@ -29,3 +37,12 @@ class TokenRequired:
 
 def digest(value: bytes) -> bytes:
     return hashlib.sha256(value).digest()
+
+
+def read_token(path: Path) -> str:
+    """The token that the retrieval service was started with: the file's one line."""
+    with path.open("rb") as file:
+        text = file.read(MAX_TOKEN_BYTES).decode(errors="replace").strip()
+    if not text or not text.isascii() or not text.isprintable():
+        raise CacheError(f"{path}: expected a token of printable ASCII characters, on one line")
+    return text

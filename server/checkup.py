@@ -3,6 +3,7 @@
 Knows a model's folder and its cache. Starts no server; `golden_engine` starts an engine.
 """
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from cache_index.index import CacheIndex
+from cache_index.enhance import Array
+from cache_index.enhancer import Enhancer
 from model_ext.config import BindServeConfig
 from model_ext.convert.safetensors_file import open_safetensors
 from model_ext.golden import (
@@ -30,8 +32,9 @@ from model_ext.golden import (
 from model_ext.imagebind.model import TENSORS_FILE
 from model_ext.imagebind.subset import read_config
 from model_ext.manifest import MANIFEST, Manifest
+from server.cache_source import fit_of, open_cache
 from server.settings import Settings
-from server.stages import ENCODERS, cache_folder, encoder_of
+from server.stages import ENCODERS
 
 ENGINE_OPTIONS = ("dtype", "kv_cache_memory_bytes")  # of serving's defaults
 ROLES = ("llama", "adapter", "imagebind")  # that a conversion has sources of
@@ -129,26 +132,25 @@ def encoders(patient: Patient) -> str:
 
 
 def cache(patient: Patient) -> str:
-    folder = cache_folder(patient.settings, patient.config)
-    if folder is None:
+    opened = open_cache(patient.settings, patient.config)
+    if opened is None:
         raise Skip("the model has no cache, and --cache names none")
-    expected = encoder_of(patient.config.provenance)
-    index = CacheIndex.open(folder)
+    asyncio.run(ask(opened, embedding(patient.folder, 0).numpy()))
+    fit, count = fit_of(patient.config), sum(manifest.count for manifest in opened.manifests)
+    told = all(map(fit.told_by, opened.manifests))
+    origin = "of the model's encoders" if told else "that do not say of which encoders"
+    kind = opened.manifests[0].kind
+    return f"{count} features {origin}, {kind}; an embedding was enhanced"
+
+
+async def ask(cache: Enhancer, query: Array) -> None:
     try:
-        told = bool(expected) and index.manifest.encoder.keys() >= expected.keys()
-        if told and {key: index.manifest.encoder[key] for key in expected} != expected:
-            raise Sick(f"{folder}: its features come from other encoders than the model's")
-        dimension = patient.config.imagebind.embedding_dim
-        if index.dimension != dimension:
-            raise Sick(f"{folder}: vectors of {index.dimension} numbers, the model's {dimension}")
-        query = embedding(patient.folder, 0).numpy()[None]
-        enhanced = index.enhance(query, [index.manifest.defaults]).vectors[0]
-        if not abs(float(np.linalg.norm(enhanced)) - 1) < 1e-4:
-            raise Sick(f"{folder}: an enhanced embedding is no unit vector")
-        origin = "of the model's encoders" if told else "that do not say of which encoders"
-        return f"{len(index)} features {origin}, {index.manifest.kind}; an embedding was enhanced"
+        await cache.check()
+        row = await cache.enhance(query, cache.defaults)
+        if not abs(float(np.linalg.norm(row.vector)) - 1) < 1e-4:
+            raise Sick("the cache: an enhanced embedding is no unit vector")
     finally:
-        index.close()
+        await cache.aclose()
 
 
 def tokenizer(patient: Patient) -> str:

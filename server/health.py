@@ -27,4 +27,7 @@ async def ready(request: Request) -> JSONResponse:
         return respond(Unavailable("the server is shutting down", code="draining"))
     if (missing := stages.missing()) is not None:
         return respond(Unavailable(f"not ready: {missing}", code="not_ready"))
-    return JSONResponse({"status": "ready"})
+    told = {"status": "ready"}
+    if stages.retriever.available:
+        told["cache"] = "unavailable" if stages.retriever.trouble else "on"
+    return JSONResponse(told)

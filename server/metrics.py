@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -32,6 +32,17 @@ ENCODE_BATCH = Histogram(
     "Samples that one run of an encoder took.",
     ["encoder"],
     buckets=(1, 2, 4, 8, 16, 32, 64),
+)
+RETRIEVALS = Counter(
+    "bindserve_retrievals_total",
+    "Requests by what the cache did: on, off (not wanted), unavailable (answered without it), "
+    "refused.",
+    ["state"],
+)
+CACHE_UP = Gauge(
+    "bindserve_cache_up",
+    "1 if the retrieval cache can be asked.",
+    multiprocess_mode="livemin",
 )
 
 

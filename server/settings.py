@@ -48,8 +48,10 @@ class Settings(BaseSettings):
     served_model_name: str | None = None  # default: the folder's name
     vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # flags of `vllm serve`
 
-    cache: str | None = None  # a cache folder, or "none"; default: the model's own
-    cache_optional: bool = False  # answer without the cache when it fails, instead of 503
+    cache: str | None = None  # a folder, URLs of services, or "none"; default: the model's own
+    cache_policy: Literal["off", "refuse"] = "refuse"  # without it when it fails, or 503
+    cache_token_file: Path | None = None  # what the retrieval services were given
+    cache_timeout_s: float = Field(2, gt=0)  # for one request to a service, retries included
 
     api_key_file: Path | None = None  # one key a line; every path but the health checks needs one
     no_auth: bool = False  # let everybody in who reaches a host that is not this machine's own

@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import torch
 
-from cache_index.errors import CacheError
 from model_ext.conditioning import pack
 from model_ext.config import BindServeConfig, ConfigError, Provenance
 from model_ext.imagebind.model import ImageBind
 from server.attachments import AttachmentLimits
+from server.cache_source import open_cache
 from server.conditioner import Conditioner
 from server.content_cache import ContentCache
 from server.decode import DecodePool, DecodeSettings
@@ -47,12 +47,8 @@ class Stages:
     async def open(cls, settings: Settings, config: BindServeConfig, scratch: Path) -> Self:
         """Read encoders and cache, start the decoding processes. `scratch`: for clients' files."""
         folder, dim = settings.model / ENCODERS, config.imagebind.embedding_dim
-        retriever = Retriever.open(
-            cache_folder(settings, config),
-            dim,
-            encoder_of(config.provenance),
-            optional=settings.cache_optional,
-        )
+        retriever = Retriever(open_cache(settings, config), policy=settings.cache_policy)
+        await retriever.start()
         device = choose_device(settings.encode_device)
         model = ImageBind.from_folder(folder, device)
         encoder = Encoder(
@@ -96,12 +92,14 @@ class Stages:
             return "the encoders stopped"
         if not self.decoder.alive:
             return "no decoding process runs"
+        if self.retriever.refuses:
+            return "the cache cannot be asked"
         return None
 
     async def close(self) -> None:
         await self.decoder.close()
         self.encoder.close()
-        self.retriever.close()
+        await self.retriever.close()
 
 
 async def zero_image(encoder: Encoder, model: ImageBind) -> Array:
@@ -113,23 +111,6 @@ async def zero_image(encoder: Encoder, model: ImageBind) -> Array:
     size = model.config.vision.image_size
     unit = await encoder.encode("vision", torch.zeros(3, size, size))
     return mix(unit[None], [1.0])
-
-
-def cache_folder(settings: Settings, config: BindServeConfig) -> Path | None:
-    """--cache DIR, --cache none, or the model's own."""
-    if settings.cache == "none":
-        return None
-    if settings.cache is None:
-        return settings.model / config.cache.folder if config.cache.folder else None
-    if "://" in settings.cache:
-        raise CacheError(f"--cache {settings.cache}: a retrieval service is not supported yet")
-    return Path(settings.cache)
-
-
-def encoder_of(provenance: Provenance) -> dict[str, str]:
-    """The weights that a cache's features must come from."""
-    weights = [source.sha256 for source in provenance.sources if source.role == "imagebind"]
-    return {"sha256": weights[0]} if weights else {}
 
 
 def choose_device(wanted: str) -> str:

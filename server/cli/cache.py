@@ -1,61 +1,36 @@
-"""`bindserve cache build|info`: retrieval caches from features, and what a cache holds."""
+"""`bindserve cache`: the commands of the retrieval cache, each in a file of its own.
 
-import json
-from pathlib import Path
-from typing import Annotated
+Imports nothing heavy: `--help` is fast.
+"""
 
 import typer
 
-from cache_index.build import build_from_features
-from cache_index.errors import CacheError
-from cache_index.manifest import check_files, read_manifest
-from server.cli.serve import fail
+from server.cli import cache_build, cache_look, cache_serve, cache_update
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
 
 @app.callback()
 def cache() -> None:
-    """Build and inspect retrieval caches."""
+    """Build, measure, change and serve retrieval caches.
+
+    \b
+    A cache is a folder: a FAISS index of image embeddings, the embeddings themselves, their
+    captions, and a manifest that says which encoder they come from. A request's embedding is
+    pulled towards its nearest neighbors in it, because the language model was trained on images.
+    \b
+      bindserve cache build photos/ --model MODEL --out cache     from pictures
+      bindserve cache build features.npy --out cache              from ready embeddings
+      bindserve cache eval cache                                  recall and speed
+      bindserve serve MODEL --cache cache                         in the server's own process
+      bindserve cache serve cache --port 8100                     or as a service for many servers
+      bindserve serve MODEL --cache http://127.0.0.1:8100
+    """
 
 
-@app.command()
-def build(
-    features: Annotated[Path, typer.Argument(help="Image features: an .npy file (N, D).")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    captions: Annotated[
-        Path | None, typer.Option(help="One caption a row: .txt, or .jsonl with caption and id.")
-    ] = None,
-    kind: Annotated[str, typer.Option(help="FAISS factory string, or auto.")] = "auto",
-    encoder_sha256: Annotated[
-        str | None, typer.Option(help="sha256 of the encoder's weights that gave the features.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
-) -> None:
-    """Build a cache folder from features."""
-    try:
-        manifest = build_from_features(
-            features,
-            out,
-            captions=captions,
-            kind=kind,
-            encoder={"sha256": encoder_sha256} if encoder_sha256 else None,
-            overwrite=overwrite,
-        )
-    except CacheError as error:
-        fail(str(error), code=1)
-    typer.echo(f"{out}: {manifest.count} vectors of {manifest.dimension} numbers, {manifest.kind}")
-
-
-@app.command()
-def info(
-    folder: Annotated[Path, typer.Argument(help="A cache folder.")],
-    verify: Annotated[bool, typer.Option(help="Also check the sha256 of each file.")] = True,
-) -> None:
-    """What a cache holds, as JSON; fails if a file is missing or damaged."""
-    try:
-        manifest = read_manifest(folder)
-        check_files(folder, manifest, verify=verify)
-    except CacheError as error:
-        fail(str(error), code=1)
-    typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=1))
+app.command()(cache_build.build)
+app.command()(cache_look.info)
+app.command("eval")(cache_look.evaluate)
+app.command()(cache_update.add)
+app.command()(cache_update.remove)
+app.command()(cache_serve.serve)

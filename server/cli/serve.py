@@ -1,5 +1,6 @@
 """`bindserve serve MODEL [options] [-- flags of vllm serve]`."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -7,6 +8,11 @@ import typer
 from pydantic import ValidationError
 
 from server.settings import Settings
+
+
+class CachePolicy(StrEnum):
+    off = "off"
+    refuse = "refuse"
 
 
 def serve(
@@ -22,10 +28,20 @@ def serve(
     ] = None,
     cache: Annotated[
         str | None,
-        typer.Option(help="A cache folder, or `none`. Default: the model's own."),
+        typer.Option(
+            help="A cache folder, the URL of `bindserve cache serve` (several, with commas: "
+            "shards), or `none`. Default: the model's own."
+        ),
     ] = None,
-    cache_optional: Annotated[
-        bool | None, typer.Option("--cache-optional", help="Answer without the cache if it fails.")
+    cache_policy: Annotated[
+        CachePolicy | None,
+        typer.Option(
+            help="When the cache cannot be asked: `off` answers without it and says so in the "
+            "header x-bindserve-cache, `refuse` answers 503 with Retry-After. Default: refuse."
+        ),
+    ] = None,
+    cache_token_file: Annotated[
+        Path | None, typer.Option(help="The token of `bindserve cache serve`, on one line.")
     ] = None,
     api_key_file: Annotated[
         Path | None,
@@ -67,7 +83,8 @@ def serve(
         port=port,
         served_model_name=served_model_name,
         cache=cache,
-        cache_optional=cache_optional,
+        cache_policy=cache_policy and cache_policy.value,
+        cache_token_file=cache_token_file,
         api_key_file=api_key_file,
         no_auth=no_auth,
         allow_fields=allow_field,

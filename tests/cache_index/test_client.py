@@ -2,9 +2,6 @@
 
 import asyncio
 import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -18,40 +15,15 @@ from cache_index.build import build_from_features
 from cache_index.client import CacheClient
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheBusy, CacheError, CacheUnavailable, QueryError
+from cache_index.fit import Fit
 from cache_index.index import CacheIndex
+from cache_index.remote import RemoteCache
 from cache_index.sharded import ShardedCache
 from cache_index.wire import CACHE, NEIGHBORS
+from tests.cache_index.services import Process, free_port
+from tests.cache_index.test_golden import GOLDENS, INDEXES, VISUAL, split
 
 PARAMS = CacheParams(top_k=9, inverse_temperature=7, weight=0.6)
-RUN = "import sys; from pathlib import Path; from cache_index.service import serve; " + (
-    "serve(Path(sys.argv[1]), port=int(sys.argv[2]), token=sys.argv[3])"
-)
-
-
-class Process:
-    """A service in a process of its own, that can be killed."""
-
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.folder = folder
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", RUN, folder, str(self.port), "secret"],
-            cwd=Path(__file__).parents[2],
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 60
-        while not listening(self.port):
-            if self.child.poll() is not None or time.monotonic() > deadline:
-                self.end()
-                raise AssertionError("the service did not come up")
-            time.sleep(0.05)
-
-    def end(self, number: signal.Signals = signal.SIGKILL) -> int:
-        self.child.send_signal(number)  # does nothing if it ended already
-        return self.child.wait(30)
-
-
 Launch = Callable[..., Process]
 
 
@@ -67,17 +39,6 @@ def launch() -> Iterator[Launch]:
     yield start
     for process in running:
         process.end()
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def listening(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def build(features: Array, folder: Path, **options: object) -> Path:
@@ -175,12 +136,83 @@ async def test_wrong_token_encoder_and_query(shards: list[Process], queries: Arr
     url = shards[0].url
     with pytest.raises(CacheError, match="check the token"):
         await CacheClient.connect(url, token="guess")
-    with pytest.raises(CacheError, match="does not say which encoder"):
-        await CacheClient.connect(url, token="secret", expect_encoder={"sha256": "x"})
+    with pytest.raises(CacheError, match="24 numbers, the model's embeddings have 40"):
+        await CacheClient.connect(url, token="secret", fit=Fit(40))
     async with connected(url) as client:
         with pytest.raises(QueryError, match=r"shape"):
             await client.enhance(queries[0][:5], PARAMS)
         assert (await client.enhance(queries[0], PARAMS)).vector.shape == (24,)
+
+
+async def test_a_cache_of_another_encoder(
+    features: Array, tmp_path: Path, launch: Launch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the start, and when the service goes over to one while we are connected."""
+    theirs, ours = (Fit(24, {"sha256": key * 64}) for key in "to")
+    process = launch(build(features[:50], tmp_path / "e", encoder=theirs.encoder))
+    with pytest.raises(CacheError, match="built with another encoder: sha256"):
+        await CacheClient.connect(process.url, token="secret", fit=ours)
+    cache = RemoteCache([process.url], ours, token="secret")
+    with pytest.raises(CacheError, match="built with another encoder"):
+        await cache.check()
+    await cache.aclose()
+    async with connected(process.url, fit=theirs) as client:
+        await client.enhance(features[0], PARAMS)
+        process.end()
+        swap = {"encoder": ours.encoder, "overwrite": True, "progress": False}
+        build_from_features(tmp_path / "e" / "f.npy", process.folder, **swap)  # type: ignore[arg-type]
+        launch(process.folder, process.port)
+        for ask in (client.check(), client.enhance(features[0], PARAMS)):
+            with pytest.raises(CacheError, match="built with another encoder"):
+                await ask
+    assert "does not say" not in caplog.text
+    async with connected(process.url, fit=ours) as client:
+        await client.check()
+
+
+async def test_every_golden_through_a_service_and_through_two_shards(
+    tmp_path: Path, launch: Launch, released: Callable[[str], CacheIndex]
+) -> None:
+    for number, name in enumerate(INDEXES):
+        index = released(name)
+        rows = index.gather(np.arange(len(index)))
+        wholes = [launch(index.folder).url]
+        shards = []
+        for side, part in enumerate((rows[:70], rows[70:])):
+            folder = tmp_path / f"{number}{side}"
+            folder.mkdir()
+            np.save(folder / "f.npy", part)
+            build_from_features(
+                folder / "f.npy", folder / "c", kind="Flat", normalized=False, progress=False
+            )
+            shards.append(launch(folder / "c").url)
+        # Shards are exact: they have to give what the release's exact index gives.
+        for urls, golden in ((wholes, name), (shards, "knn.index")):
+            cache = RemoteCache(urls, Fit(40), token="secret")
+            await cache.check()
+            for key in GOLDENS:
+                combo, of, params = split(key)
+                if of == golden:
+                    row = await cache.enhance(VISUAL[f"{combo}/mixed"][0], params)
+                    np.testing.assert_allclose(row.vector, VISUAL[key][0], rtol=0, atol=1e-6)
+            await cache.aclose()
+
+
+async def test_who_comes_up_late_is_found(
+    features: Array, queries: Array, tmp_path: Path, launch: Launch
+) -> None:
+    folder, port = build(features[:50], tmp_path / "l"), free_port()
+    cache = RemoteCache([f"http://127.0.0.1:{port}"], Fit(24), token="secret")
+    with pytest.raises(CacheUnavailable, match="no retrieval service answers there"):
+        await cache.check()
+    with pytest.raises(CacheUnavailable, match="has not answered yet"):
+        await cache.enhance(queries[0], PARAMS)
+    assert (cache.manifests, cache.dimension, cache.defaults) == ((), 24, CacheParams())
+    launch(folder, port)
+    await cache.check()
+    assert len((await cache.enhance(queries[0], PARAMS)).ids) == 9
+    assert cache.manifests[0].count == 50
+    await cache.aclose()
 
 
 async def until(condition: Callable[[], bool], seconds: float = 60) -> None:

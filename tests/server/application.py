@@ -19,6 +19,7 @@ from server.attachments import AttachmentLimits
 from server.auth import Keys
 from server.context import current
 from server.files import FileStore
+from server.retrieve import Retriever
 from server.settings import Settings
 from server.stages import file_limits, form_limits
 from server.uploads import Uploads
@@ -55,9 +56,10 @@ class Engine:
 class Stages:
     stages: Fake = field(default_factory=Fake)
     lost: str | None = None
+    retriever: Retriever = field(default_factory=lambda: Retriever(None))
 
     def __post_init__(self) -> None:
-        self.conditioner = conditioner(self.stages, ("vision", "audio", "text"))
+        self.conditioner = conditioner(self.stages, ("vision", "audio", "text"), self.retriever)
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
         self.description = {"encoders": ["vision"]}
@@ -111,8 +113,14 @@ class Served:
     client: httpx.AsyncClient
 
 
-def serve(*keys: str, flags: dict[str, Any] | None = None, **settings: Any) -> Served:
-    stages, engine, handler = Stages(), Engine(), Handler()
+def serve(
+    *keys: str,
+    flags: dict[str, Any] | None = None,
+    retriever: Retriever | None = None,
+    **settings: Any,
+) -> Served:
+    stages = Stages(retriever=retriever or Retriever(None))
+    engine, handler = Engine(), Handler()
     configured = Settings(model=Path("tiny"), **settings)
     stages.set(configured)
     app = create_app(

@@ -162,7 +162,7 @@ def test_caches(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     assert (verdict, "features of the model's encoders" in text) == ("ok", True)
     edit(cache, "manifest.json", lambda manifest: manifest.update(encoder={"sha256": "0" * 64}))
     verdict, text = told(checkup.cache, model, cache=str(cache))
-    assert (verdict, "other encoders" in text) == ("FAIL", True)
+    assert (verdict, "another encoder" in text) == ("FAIL", True)
     (cache / "vectors.npy").write_bytes(b"damaged")
     assert told(checkup.cache, model, cache=str(cache))[0] == "FAIL"
 

@@ -60,7 +60,7 @@ def close(found: Array, expected: Array, tolerance: float) -> None:
 async def test_text_only_is_the_zero_image_without_cache(stages: Stages) -> None:
     from model_ext.imagebind.model import ImageBind
 
-    folder = Path(stages.retriever._owner.index.folder).parent / "finetune" / "encoders"  # type: ignore[union-attr]
+    folder = Path(stages.retriever._cache.index.folder).parent / "finetune" / "encoders"  # type: ignore[union-attr]
     with torch.inference_mode():
         unit = ImageBind.from_folder(folder).unit("vision", torch.zeros(1, 3, 224, 224))[0].numpy()
     answer = await stages.conditioner.run([], ImageBindOptions())
@@ -96,9 +96,13 @@ class Fake:
         return InMemory(link.url.rpartition("/")[2].encode())
 
 
-def conditioner(fake: Fake, encoders: tuple[str, ...] = ("vision", "audio")) -> Conditioner:
+def conditioner(
+    fake: Fake,
+    encoders: tuple[str, ...] = ("vision", "audio"),
+    retriever: Retriever | None = None,
+) -> Conditioner:
     return Conditioner(
-        *(fake, fake, Retriever(None), ContentCache(1 << 20)),
+        *(fake, fake, retriever or Retriever(None), ContentCache(1 << 20)),
         encoders=encoders,
         text_only=np.array([1, 0], np.float32),
         fetcher=fake,

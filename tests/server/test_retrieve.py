@@ -1,19 +1,22 @@
-"""The cache's states and parameters; the mathematics is tested with `cache_index`."""
+"""The cache's states, parameters and policies; the mathematics is tested with `cache_index`."""
 
-import json
+import asyncio
 import logging
-import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cache_index.errors import CacheBusy, CacheError
+from cache_index.errors import CacheBusy, CacheError, CacheUnavailable
+from cache_index.fit import Fit
+from server import retrieve
+from server.cache_source import open_folder
 from server.errors import BadRequest, Unavailable
+from server.metrics import CACHE_UP, RETRIEVALS
 from server.protocol import ImageBindOptions, take_options
-from server.retrieve import Retriever
+from server.retrieve import Policy, Retriever
 
 DIM = 40
 GOLDEN = load_file(Path(__file__).parents[1] / "fixtures" / "golden" / "visual.safetensors")
@@ -27,10 +30,10 @@ def index(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def retriever(tiny_models: dict[str, Path], index: str) -> Iterator[Retriever]:
-    retriever = Retriever.open(tiny_models[index], DIM, {})
+async def retriever(tiny_models: dict[str, Path], index: str) -> AsyncIterator[Retriever]:
+    retriever = Retriever(open_folder(tiny_models[index], Fit(DIM)))
     yield retriever
-    retriever.close()
+    await retriever.close()
 
 
 def options(**imagebind: object) -> ImageBindOptions:
@@ -77,67 +80,119 @@ async def test_explain_returns_the_neighbors_best_first(retriever: Retriever) ->
 
 
 async def test_a_model_without_cache() -> None:
-    retriever = Retriever.open(None, DIM, {})
+    retriever = Retriever(None)
+    await retriever.start()
     assert (await retriever.retrieve(MIXED, options())).state == "off"
     assert not retriever.available
     for cache in (True, {}):
         with pytest.raises(BadRequest, match="without a cache") as caught:
             await retriever.retrieve(MIXED, options(cache=cache))
         assert caught.value.param == "imagebind.cache"
+    await retriever.close()
 
 
 @pytest.mark.parametrize("cache", [{"top_k": 2000}])
-def test_what_the_cache_refuses_is_a_bad_request(retriever: Retriever, cache: object) -> None:
+async def test_what_the_cache_refuses_is_a_bad_request(retriever: Retriever, cache: object) -> None:
     with pytest.raises(BadRequest, match="top_k") as caught:
         retriever.params(options(cache=cache))
     assert caught.value.param == "imagebind.cache"
 
 
-@pytest.mark.parametrize("optional", [False, True])
-async def test_a_cache_that_fails(
-    tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, optional: bool
+@pytest.mark.parametrize("policy", ["off", "refuse"])
+async def test_a_cache_that_fails_and_comes_back(
+    tiny_models: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    policy: Policy,
 ) -> None:
-    retriever = Retriever.open(tiny_models["knn.index"], DIM, {}, optional=optional)
+    retriever = Retriever(open_folder(tiny_models["knn.index"], Fit(DIM)), policy=policy)
 
-    async def fail(*_: object) -> None:
-        raise CacheError("/secret/path")
+    async def fail(*_: object, **__: object) -> None:
+        raise CacheUnavailable("/secret/path")
 
-    monkeypatch.setattr(retriever._owner, "enhance", fail)
-    if optional:
-        retrieved = await retriever.retrieve(MIXED, options())
-        assert (retrieved.state, retrieved.embedding is MIXED) == ("unavailable", True)
-    else:
-        with pytest.raises(Unavailable) as caught:
-            await retriever.retrieve(MIXED, options())
-        assert caught.value.code == "cache_unavailable"
-        assert "secret" not in caught.value.message
-    retriever.close()
+    before = count("on"), count("unavailable"), count("refused")
+    with monkeypatch.context() as patch:
+        patch.setattr(retriever._cache, "enhance", fail)
+        for _ in range(3):
+            if policy == "off":
+                retrieved = await retriever.retrieve(MIXED, options())
+                assert (retrieved.state, retrieved.embedding is MIXED) == ("unavailable", True)
+            else:
+                with pytest.raises(Unavailable) as caught:
+                    await retriever.retrieve(MIXED, options())
+                assert caught.value.code == "cache_unavailable"
+                assert caught.value.headers["Retry-After"]
+                assert "secret" not in caught.value.message
+    assert str(retriever.trouble) == "/secret/path"
+    assert retriever.refuses == (policy == "refuse")
+    assert CACHE_UP._value.get() == 0
+    with caplog.at_level(logging.INFO):
+        assert (await retriever.retrieve(MIXED, options())).state == "on"
+    assert (retriever.trouble, retriever.refuses, CACHE_UP._value.get()) == (None, False, 1)
+    after = count("on"), count("unavailable"), count("refused")
+    told = (3, 0) if policy == "off" else (0, 3)
+    assert np.subtract(after, before).tolist() == [1, *told]
+    lines = [r.message for r in caplog.records if r.name == retrieve.__name__]
+    assert [line.split(",")[0] for line in lines] == [
+        "the cache cannot be asked",  # once, not three times
+        "the cache answers again",
+    ]
+    await retriever.close()
 
 
-async def test_a_busy_cache_is_told(retriever: Retriever, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def busy(*_: object) -> None:
+def count(state: str) -> float:
+    value: float = RETRIEVALS.labels(state)._value.get()
+    return value
+
+
+@pytest.mark.parametrize("policy", ["off", "refuse"])
+async def test_a_busy_cache(
+    tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, policy: Policy
+) -> None:
+    retriever = Retriever(open_folder(tiny_models["knn.index"], Fit(DIM)), policy=policy)
+
+    async def busy(*_: object, **__: object) -> None:
         raise CacheBusy
 
-    monkeypatch.setattr(retriever._owner, "enhance", busy)
-    with pytest.raises(Unavailable, match="busy"):
-        await retriever.retrieve(MIXED, options())
+    monkeypatch.setattr(retriever._cache, "enhance", busy)
+    if policy == "off":
+        assert (await retriever.retrieve(MIXED, options())).state == "unavailable"
+    else:
+        with pytest.raises(Unavailable, match="busy") as caught:
+            await retriever.retrieve(MIXED, options())
+        assert caught.value.code == "cache_queue_full"
+    assert retriever.trouble is None  # it is there
+    await retriever.close()
 
 
-def test_a_cache_of_another_width_is_refused(tiny_models: dict[str, Path]) -> None:
-    with pytest.raises(CacheError, match="40 numbers, the model's embeddings have 1024"):
-        Retriever.open(tiny_models["knn.index"], 1024, {})
-
-
-def test_a_cache_of_other_encoders_is_refused(
-    tiny_models: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_the_watcher_notices_without_requests(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "cache"
-    shutil.copytree(tiny_models["knn.index"], folder)
-    with caplog.at_level(logging.WARNING):  # it does not say: that is told, not refused
-        Retriever.open(folder, DIM, {"sha256": "ours"}).close()
-    assert "does not say which encoder" in caplog.text
-    manifest = json.loads((folder / "manifest.json").read_text())
-    (folder / "manifest.json").write_text(json.dumps({**manifest, "encoder": {"sha256": "other"}}))
-    with pytest.raises(CacheError, match="built with another encoder"):
-        Retriever.open(folder, DIM, {"sha256": "ours"})
-    Retriever.open(folder, DIM, {"sha256": "other"}).close()
+    monkeypatch.setattr(retrieve, "WATCH_S", 0.001)
+    checks: list[Exception | None] = [
+        *(None, CacheUnavailable("gone"), CacheError("another encoder"), None),
+    ]
+    seen: list[tuple[str, bool]] = []
+
+    async def check() -> None:
+        seen.append((str(retriever.trouble), retriever.refuses))
+        if checks and (error := checks.pop(0)):
+            raise error
+
+    monkeypatch.setattr(retriever._cache, "check", check)
+    await retriever.start()
+    while len(seen) < 5:
+        await asyncio.sleep(0.001)
+    told = ["None", "None", "gone", "another encoder", "None"]
+    assert seen[:5] == [(each, each != "None") for each in told]
+
+
+async def test_a_cache_that_does_not_fit_stops_the_start(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def check() -> None:
+        raise CacheError("another encoder")
+
+    monkeypatch.setattr(retriever._cache, "check", check)
+    with pytest.raises(CacheError, match="another encoder"):
+        await retriever.start()

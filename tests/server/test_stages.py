@@ -8,7 +8,7 @@ import pytest
 from cache_index.errors import CacheError
 from model_ext.config import BindServeConfig
 from server.settings import Settings
-from server.stages import Stages, cache_folder, choose_device
+from server.stages import Stages, choose_device
 
 
 @pytest.fixture
@@ -16,18 +16,6 @@ def document(tiny_models: dict[str, Path]) -> dict[str, object]:
     text = (tiny_models["finetune"] / "config.json").read_text()
     found: dict[str, object] = json.loads(text)
     return found
-
-
-def test_which_cache(document: dict[str, object]) -> None:
-    without = BindServeConfig.from_hf(document)
-    own = BindServeConfig.from_hf({**document, "cache": {"folder": "cache"}})
-    model = Path("m")
-    assert cache_folder(Settings(model=model), without) is None
-    assert cache_folder(Settings(model=model), own) == Path("m/cache")
-    assert cache_folder(Settings(model=model, cache="none"), own) is None
-    assert cache_folder(Settings(model=model, cache="other"), own) == Path("other")
-    with pytest.raises(CacheError, match="not supported yet"):
-        cache_folder(Settings(model=model, cache="http://host:1"), own)
 
 
 def test_device() -> None:
@@ -45,6 +33,13 @@ async def test_description_and_readiness(stages: Stages) -> None:
     json.dumps(stages.description)
     stages.encoder.close()
     assert stages.missing() == "the encoders stopped"
+
+
+async def test_a_cache_that_cannot_be_asked_is_not_ready(stages: Stages) -> None:
+    stages.retriever.trouble = CacheError("gone")
+    assert stages.missing() == "the cache cannot be asked"
+    stages.retriever._policy = "off"
+    assert stages.missing() is None
 
 
 async def test_a_missing_cache_stops_the_start(

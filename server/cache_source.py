@@ -1,0 +1,64 @@
+"""Which cache a server uses: a folder, the model's own, retrieval services, or none.
+
+Opens what `--cache` names. What becomes of it while it serves is `retrieve.py`'s.
+"""
+
+from pathlib import Path
+
+from cache_index.enhancer import Enhancer
+from cache_index.errors import CacheError
+from cache_index.fit import Fit
+from cache_index.index import CacheIndex
+from cache_index.manifest import Encoder, read_manifest
+from cache_index.owner import IndexOwner
+from cache_index.remote import RemoteCache
+from cache_index.token import read_token
+from model_ext.config import BindServeConfig, Provenance
+from server.settings import Settings
+
+
+def open_cache(settings: Settings, config: BindServeConfig) -> Enhancer | None:
+    """CacheError if a folder is damaged or of another model. A service may come up later."""
+    source = cache_source(settings, config)
+    fit = fit_of(config)
+    match source:
+        case None:
+            return None
+        case Path():
+            return open_folder(source, fit)
+    return open_services(source, fit, settings)
+
+
+def open_folder(folder: Path, fit: Fit) -> IndexOwner:
+    fit.check(folder, read_manifest(folder))
+    return IndexOwner(CacheIndex.open(folder))
+
+
+def open_services(urls: tuple[str, ...], fit: Fit, settings: Settings) -> RemoteCache:
+    token = read_token(settings.cache_token_file) if settings.cache_token_file else None
+    return RemoteCache(urls, fit, token=token, timeout=settings.cache_timeout_s)
+
+
+def cache_source(settings: Settings, config: BindServeConfig) -> Path | tuple[str, ...] | None:
+    """--cache DIR, URL[,URL...] or none; default: the model's own."""
+    if settings.cache == "none":
+        return None
+    if settings.cache is None:
+        return settings.model / config.cache.folder if config.cache.folder else None
+    if "://" not in settings.cache:
+        return Path(settings.cache)
+    urls = tuple(url.strip() for url in settings.cache.split(","))
+    for url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise CacheError(f"--cache {settings.cache}: {url!r} is no http or https URL")
+    return urls
+
+
+def fit_of(config: BindServeConfig) -> Fit:
+    return Fit(config.imagebind.embedding_dim, encoder_of(config.provenance))
+
+
+def encoder_of(provenance: Provenance) -> Encoder:
+    """The weights that a cache's features must come from."""
+    weights = [source.sha256 for source in provenance.sources if source.role == "imagebind"]
+    return {"sha256": weights[0]} if weights else {}

@@ -1,0 +1,174 @@
+"""Cache building: what the command line asks for, as calls of `cache_index` and the encoders.
+
+Joins rooms that do not know each other. Decides by its look what a source is.
+"""
+
+import asyncio
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tqdm import tqdm
+
+from cache_index.build import Dtype, build_from_features, import_index
+from cache_index.enhance import CacheParams, Form
+from cache_index.errors import CacheError, QueryError
+from cache_index.folder import check_free, empty, locked
+from cache_index.kinds import Target
+from cache_index.manifest import Encoder, Manifest
+from model_ext.config import BindServeConfig, ConfigError
+from model_ext.imagebind.config import ConfigError as EncoderConfigError
+from model_ext.imagebind.model import TensorError
+from server.cache_source import encoder_of
+from server.cli.media_features import encode_media
+from server.cli.media_list import FEATURES, LIST, MediaList, read_media_list
+from server.cli.serve import load_settings
+from server.errors import RequestError
+
+ERRORS = (
+    *(CacheError, QueryError, ConfigError, EncoderConfigError, TensorError),
+    *(RequestError, OSError),
+)
+INPUTS = "inputs.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """The options, as `cache_build.py` explains them."""
+
+    source: Path
+    out: Path
+    model: Path | None
+    modality: str
+    allow_media_urls: bool
+    keep_features: Path | None
+    captions: Path | None
+    kind: str
+    target: Target
+    memory: int | None
+    recall: float
+    queries: Path | None
+    dtype: Dtype | None
+    normalized: bool
+    encoder_sha256: str | None
+    top_k: int
+    temperature: float
+    weight: float
+    form: Form
+    overwrite: bool
+
+
+def run(request: Request) -> Manifest:
+    check_free(request.out, overwrite=request.overwrite)
+    match kind_of(request.source, request.modality):
+        case "media":
+            return from_media(request)
+        case "features":
+            return from_features(request, request.source, encoder(request))
+    return from_index(request)
+
+
+def kind_of(source: Path, modality: str) -> Literal["features", "index", "media"]:
+    if not source.exists():
+        raise CacheError(f"{source}: no such file or folder")
+    if source.is_dir():
+        ready = any(path.suffix in FEATURES for path in source.iterdir())
+        return "features" if ready and modality == "image" else "media"
+    if source.suffix in LIST:
+        return "media"
+    return "features" if source.suffix in FEATURES else "index"
+
+
+def from_media(request: Request) -> Manifest:
+    """Encode into a folder of features beside `out`, then build from those."""
+    if request.model is None:
+        raise CacheError(
+            f"{request.source}: media, and no --model to embed them "
+            f"(a folder of features would hold {' or '.join(FEATURES)} files)"
+        )
+    if request.captions:
+        raise CacheError("--captions is for features; media bring their own (.txt, or the list)")
+    media = read_media_list(request.source, urls=request.allow_media_urls)
+    provenance = encoder(request)
+    features = request.keep_features or request.out.parent / f".{request.out.name}.features"
+    inputs = [provenance, request.modality, media.fingerprint]
+    features.mkdir(parents=True, exist_ok=True)
+    with locked(features):
+        start_or_go_on(features, json.dumps(inputs), kept=request.keep_features is not None)
+        with tqdm(total=media.count, desc="encode", unit="file") as bar:
+            settings = load_settings(model=request.model)
+            rows = asyncio.run(encode_media(media, request.modality, settings, features, bar))
+        report(media, rows)
+        manifest = from_features(request, features, {**provenance, "modality": request.modality})
+    if not request.keep_features:
+        shutil.rmtree(features)
+    return manifest
+
+
+def start_or_go_on(folder: Path, inputs: str, *, kept: bool) -> None:
+    """Features of other media, or of another encoder, are no beginning of these."""
+    path = folder / INPUTS
+    if path.exists() and path.read_text() == inputs:
+        return
+    if kept and any(folder.iterdir()):
+        raise CacheError(f"{folder}: holds something else; name another folder for the features")
+    empty(folder)
+    path.write_text(inputs)
+
+
+def report(media: MediaList, rows: int) -> None:
+    if rows == 0:
+        raise CacheError(f"{media.source}: none of {media.count} files could be embedded")
+    if skipped := media.count - rows:
+        tqdm.write(f"{skipped} of {media.count} files were left out")
+
+
+def from_features(request: Request, features: Path, provenance: Encoder) -> Manifest:
+    return build_from_features(
+        features,
+        request.out,
+        captions=request.captions,
+        kind=request.kind,
+        target=request.target,
+        memory=request.memory,
+        dtype=request.dtype or "float16",
+        normalized=request.normalized,
+        queries=request.queries,
+        recall=request.recall,
+        encoder=provenance,
+        defaults=defaults(request),
+        overwrite=request.overwrite,
+    )
+
+
+def from_index(request: Request) -> Manifest:
+    if request.kind != "auto":
+        raise CacheError("an existing index keeps its kind; --kind is for features and media")
+    return import_index(
+        request.source,
+        request.out,
+        captions=request.captions,
+        dtype=request.dtype or "float32",
+        encoder=encoder(request),
+        defaults=defaults(request),
+        overwrite=request.overwrite,
+    )
+
+
+def defaults(request: Request) -> CacheParams:
+    return CacheParams(request.top_k, request.temperature, request.weight, request.form)
+
+
+def encoder(request: Request) -> dict[str, str]:
+    """Where the features come from, as far as anybody knows."""
+    if request.encoder_sha256:
+        if request.model:
+            raise CacheError("--model says which encoder it is; leave out --encoder-sha256")
+        return {"sha256": request.encoder_sha256}
+    if request.model is None:
+        return {}
+    load_settings(model=request.model)  # is it a model folder?
+    config = BindServeConfig.from_hf(json.loads((request.model / "config.json").read_bytes()))
+    return dict(encoder_of(config.provenance))

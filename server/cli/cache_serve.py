@@ -1,0 +1,54 @@
+"""`bindserve cache serve`: the retrieval service, one index for many servers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.serve import fail
+
+
+def serve(
+    folder: Annotated[Path, typer.Argument(help="A cache folder.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; another than this machine needs a token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8100,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(help="A token, on one line: every path but /health, /ready wants it."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Of FAISS, for one batch.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1, help="Queries searched together.")] = 64,
+    max_waiting: Annotated[int, typer.Option(min=1, help="Queries in line; 503 beyond.")] = 1024,
+    drain_seconds: Annotated[
+        int, typer.Option(min=0, help="After SIGTERM, for those under way.")
+    ] = 30,
+    verify: Annotated[
+        bool, typer.Option(help="Check the sha256 of all files first; large ones take a while.")
+    ] = True,
+) -> None:
+    """Serve a cache to any number of `bindserve serve ... --cache URL`.
+
+    Several services, each with a part of the rows, are shards: --cache URL,URL merges their
+    neighbors exactly. After `cache add` or a new build in the same folder, POST /v1/reload goes
+    over to it without losing a request. GET /metrics is for Prometheus.
+    """
+    from cache_index.errors import CacheError
+    from cache_index.service import serve as serve_cache
+    from cache_index.token import read_token
+
+    try:
+        serve_cache(
+            folder,
+            host=host,
+            port=port,
+            token=read_token(token_file) if token_file else None,
+            threads=threads,
+            max_batch=max_batch,
+            max_waiting=max_waiting,
+            drain_seconds=drain_seconds,
+            verify=verify,
+        )
+    except (CacheError, OSError) as error:
+        fail(str(error), code=1)

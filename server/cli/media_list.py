@@ -1,0 +1,101 @@
+"""Which media a cache is made of: the files of a folder, or the rows of a tab-separated list.
+
+Knows names and captions; opens no media.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from cache_index.captions import MAX_LINE_BYTES, Caption
+from cache_index.errors import CacheError
+
+FEATURES = (".npy", ".safetensors")
+LIST = (".tsv", ".csv")
+CAPTION = ".txt"  # beside a file of a folder
+WEB = ("http://", "https://")
+
+
+@dataclass(frozen=True, slots=True)
+class MediaItem:
+    place: Path | str  # a file, or an http(s) URL
+    caption: Caption
+
+
+@dataclass(frozen=True, slots=True)
+class MediaList:
+    source: Path
+    count: int
+    fingerprint: str  # of the names and captions, in their order
+
+    def items(self, start: int = 0) -> Iterator[MediaItem]:
+        found = folder_items(self.source) if self.source.is_dir() else list_items(self.source)
+        return islice(found, start, None)
+
+
+def read_media_list(source: Path, *, urls: bool) -> MediaList:
+    """Read once to the end: a bad row is better told now than after a night of encoding."""
+    digest, count = hashlib.sha256(str(source.resolve()).encode()), 0
+    for item in MediaList(source, 0, "").items():
+        count += 1
+        if isinstance(item.place, str) and not urls:
+            raise CacheError(f"{source}: names URLs ({item.place[:80]}); say --allow-media-urls")
+        digest.update(f"{item.place}\0{item.caption}\n".encode(errors="replace"))
+    if not count:
+        raise CacheError(f"{source}: no files in it")
+    return MediaList(source, count, digest.hexdigest())
+
+
+def folder_items(folder: Path) -> Iterator[MediaItem]:
+    """Every file, at any depth, in the order of their names; its id is its path in the folder."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        hidden = any(part.startswith(".") for part in name.parts)
+        if hidden or not path.is_file() or is_caption(path):
+            continue
+        yield MediaItem(path, Caption(caption_beside(path), name.as_posix()))
+
+
+def is_caption(path: Path) -> bool:
+    """A .txt is one if a file of another kind has the same name."""
+    return path.suffix == CAPTION and any(
+        other.suffix != CAPTION for other in path.parent.glob(f"{escaped(path.stem)}.*")
+    )
+
+
+def escaped(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def caption_beside(path: Path) -> str | None:
+    beside = path.with_suffix(CAPTION)
+    if beside == path or not beside.is_file():
+        return None
+    with beside.open("rb") as file:
+        return file.read(MAX_LINE_BYTES // 4).decode(errors="replace").strip()
+
+
+def list_items(path: Path) -> Iterator[MediaItem]:
+    """Columns url and caption, as training reads them; a column id, else the url is the id."""
+    with opened(path) as rows:
+        columns = set(rows.fieldnames or ())
+        if "url" not in columns:
+            raise CacheError(f"{path}: no column url; is it tab-separated, with a first line?")
+        for row in rows:
+            if not (url := row["url"]):
+                raise CacheError(f"{path}: line {rows.line_num} has no url")
+            place = url if url.startswith(WEB) else path.parent / url
+            yield MediaItem(place, Caption(row.get("caption"), row.get("id") or url))
+
+
+@contextmanager
+def opened(path: Path) -> "Iterator[csv.DictReader[str]]":
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            yield csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CacheError(f"{path}: {error}") from None

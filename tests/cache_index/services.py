@@ -1,0 +1,48 @@
+"""Real retrieval services in processes of their own, that can be killed."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TOKEN = "secret"
+
+
+class Process:
+    """`bindserve cache serve`, up and ready."""
+
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        self.folder = folder
+        self.port = port or free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        token = folder.parent / f"{folder.name}.token"
+        token.write_text(TOKEN + "\n")
+        command = [sys.executable, "-m", "server.cli.main", "cache", "serve", str(folder)]
+        self.child = subprocess.Popen(
+            [*command, f"--port={self.port}", f"--token-file={token}"],
+            cwd=Path(__file__).parents[2],
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while not listening(self.port):
+            if self.child.poll() is not None or time.monotonic() > deadline:
+                self.end()
+                raise AssertionError("the service did not come up")
+            time.sleep(0.05)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> int:
+        self.child.send_signal(number)  # does nothing if it ended already
+        return self.child.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
