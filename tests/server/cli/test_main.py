@@ -58,7 +58,7 @@ def test_every_command_has_help(command: str) -> None:
         (("serve", "nowhere", "--port", "70000"), "port"),
         (("serve", "nowhere", "--allow-field", "messages"), "allow_fields"),
         (("serve", "nowhere", "--config", "none.yaml"), "none.yaml"),
-        (("cache", "build"), "features"),
+        (("cache", "build"), "source"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_says_why(arguments: tuple[str, ...], message: str) -> None:
