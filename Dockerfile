@@ -29,7 +29,7 @@ RUN if [ "${DEVICE}" = cpu ]; then \
         apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 \
         && rm -rf /var/lib/apt/lists/*; \
     fi
-RUN useradd --uid 1000 --no-create-home --home-dir /cache bindserve \
+RUN useradd --uid 10001 --no-create-home --home-dir /cache bindserve \
     && install -d -o bindserve -g bindserve /cache
 COPY --from=build /opt/bindserve /opt/bindserve
 COPY --from=build /opt/venv /opt/venv
@@ -43,7 +43,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     BINDSERVE_PORT=8000
 VOLUME /cache
 WORKDIR /cache
-USER 1000:1000
+USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m CMD ["python3", "-c", \
     "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['BINDSERVE_PORT']}/health\", timeout=4)"]

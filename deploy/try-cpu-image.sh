@@ -19,7 +19,7 @@ clean_up() {
     rm -rf "$bundle"
 }
 trap clean_up EXIT
-install -d -o 1000 -g 1000 "$bundle/cache"
+install -d -o 10001 -g 10001 "$bundle/cache"
 buildah inspect --type image bindserve:cpu > "$bundle/image.json"
 runc spec --bundle "$bundle"
 python3 - "$bundle" "$root" "$port" "$@" <<'PYTHON'

@@ -1,0 +1,77 @@
+"""compose.yaml and what it mounts fit together: each file, secret, volume and name that is used."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from server.settings import Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+COMPOSE = DEPLOY / "compose"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
+    return document
+
+
+def test_every_service_is_hardened_and_pinned(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
+
+
+def test_what_is_mounted_exists(compose: dict[str, Any]) -> None:
+    for service in compose["services"].values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in compose["volumes"] or (COMPOSE / source).exists()
+        assert set(service.get("secrets", [])) <= set(compose["secrets"])
+        assert set(service["networks"]) <= set(compose["networks"])
+
+
+def test_the_servers_settings_exist(compose: dict[str, Any]) -> None:
+    given = compose["services"]["server"]["environment"]
+    fields = {name.removeprefix("BINDSERVE_").lower(): value for name, value in given.items()}
+    assert Settings.load(model="/model", **fields).cache == "http://cache:8100"
+
+
+def test_prometheus_asks_the_services_with_secrets_it_has(compose: dict[str, Any]) -> None:
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())
+    for job in config["scrape_configs"]:
+        secret = Path(job["authorization"]["credentials_file"]).name
+        assert secret in compose["services"]["prometheus"]["secrets"]
+        (target,) = job["static_configs"][0]["targets"]
+        assert target.split(":")[0] in compose["services"]
+    for rules in config["rule_files"]:
+        assert (DEPLOY / "prometheus" / rules).is_file()
+
+
+def test_grafana_asks_prometheus(compose: dict[str, Any]) -> None:
+    path = DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml"
+    (source,) = yaml.safe_load(path.read_text())["datasources"]
+    assert source["url"].split("//")[1].split(":")[0] in compose["services"]
+
+
+def test_the_secrets_are_made(compose: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copy(COMPOSE / "keys.sh", tmp_path)
+    done = subprocess.run([tmp_path / "keys.sh"], capture_output=True, text=True, check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "secrets").iterdir()}
+    assert {Path(each["file"]).name for each in compose["secrets"].values()} == made.keys()
+    keys = [line for line in made["keys"].splitlines() if not line.startswith("#")]
+    assert len(keys) == 2
+    assert keys[1] == made["metrics-key"]
+    assert keys[0] in done.stdout
+    assert len({*keys, made["cache-token"], made["grafana-password"]}) == 4
+    assert all(re.fullmatch("[0-9a-f]{48}", each) for each in keys)
+    again = subprocess.run([tmp_path / "keys.sh"], capture_output=True, text=True)
+    assert again.returncode == 1
+    assert os.stat(tmp_path / "secrets").st_mode & 0o077 == 0

@@ -1,0 +1,164 @@
+"""The chart, rendered by Helm for three sets of values: valid Kubernetes, and what we promise."""
+
+import json
+import subprocess
+from pathlib import Path
+from shutil import which
+from typing import Any
+
+import pytest
+import yaml
+
+from server.settings import Settings
+from tests.deploy.render_chart import CHART, VALUES, Manifest, render
+
+helm = pytest.importorskip("helm_python", reason="Helm is not installed (extra `test`)")
+kubernetes = pytest.importorskip("kubernetes_validate", reason="see the extra `test`")
+
+OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # not Kubernetes' own: no schema
+
+
+@pytest.fixture(scope="module", params=VALUES, ids=lambda path: path.stem)
+def manifests(request: pytest.FixtureRequest) -> list[Manifest]:
+    return render(yaml.safe_load(request.param.read_text()))
+
+
+def rendered(name: str) -> list[Manifest]:
+    (path,) = (path for path in VALUES if path.stem == name)
+    return render(yaml.safe_load(path.read_text()))
+
+
+def pick(manifests: list[Manifest], kind: str, part: str = "server") -> Manifest:
+    found = [m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == f"bs-{part}"]
+    assert len(found) == 1
+    return found[0]
+
+
+def pods(manifests: list[Manifest]) -> list[Manifest]:
+    return [m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Deployment"]
+
+
+def test_there_are_three_sets_of_values() -> None:
+    assert len(VALUES) == 3
+
+
+def test_lint_finds_no_error() -> None:
+    found = helm.lint(str(CHART))
+    assert not [each for each in found["messages"] if each["severity"] > 1]
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.33"])
+def test_kubernetes_takes_it(manifests: list[Manifest], version: str) -> None:
+    own = [m for m in manifests if m["kind"] not in OF_THE_OPERATOR]
+    assert len(own) >= 5
+    for manifest in own:
+        kubernetes.validate(manifest, version, strict=True)
+
+
+def test_no_two_objects_have_one_name(manifests: list[Manifest]) -> None:
+    names = [(m["kind"], m["metadata"]["name"]) for m in manifests]
+    assert len(set(names)) == len(names)
+
+
+def test_pods_are_locked_down(manifests: list[Manifest]) -> None:
+    for pod in pods(manifests):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert not container["image"].endswith(("latest", "bindserve"))
+            written = [m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")]
+            assert set(written) <= {"/cache", "/dev/shm"}
+
+
+def test_the_grace_period_is_longer_than_the_drain(manifests: list[Manifest]) -> None:
+    for pod in pods(manifests):
+        (container,) = pod["containers"]
+        pause = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+        flag = "--shutdown-timeout="
+        drains = [int(a[len(flag) :]) for a in container["args"] if a.startswith(flag)] or [30]
+        assert pod["terminationGracePeriodSeconds"] > pause + drains[0]
+
+
+def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
+    deployments = [m for m in manifests if m["kind"] == "Deployment"]
+    for service in (m for m in manifests if m["kind"] == "Service"):
+        selected = [
+            d
+            for d in deployments
+            if service["spec"]["selector"].items()
+            <= d["spec"]["template"]["metadata"]["labels"].items()
+        ]
+        assert [d["metadata"]["name"] for d in selected] == [service["metadata"]["name"]]
+
+
+def test_every_setting_exists(manifests: list[Manifest], tmp_path: Path) -> None:
+    """What the server would read: the ConfigMap and the environment, by its own settings."""
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(pick(manifests, "ConfigMap")["data"]["settings.yaml"])
+    environment = pick(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
+    given: dict[str, Any] = {
+        each["name"].removeprefix("BINDSERVE_").lower(): each["value"] for each in environment
+    }
+    loaded = Settings.load(**{**given, "config": settings, "model": "/model"})
+    for name, value in yaml.safe_load(settings.read_text()).items():
+        assert getattr(loaded, name) == value
+
+
+def test_keys_are_wanted_unless_said_otherwise() -> None:
+    def environment(name: str) -> set[str]:
+        pod = pods(rendered(name))[-1]
+        return {each["name"] for each in pod["containers"][0]["env"]}
+
+    assert "BINDSERVE_API_KEY_FILE" in environment("one-gpu")
+    assert "BINDSERVE_NO_AUTH" not in environment("one-gpu")
+    assert "BINDSERVE_NO_AUTH" in environment("demo-cpu")
+
+
+def test_the_tiers_scale_apart() -> None:
+    manifests = rendered("scaled")
+    for part in ("server", "cache"):
+        scaler = pick(manifests, "HorizontalPodAutoscaler", part)["spec"]
+        assert scaler["scaleTargetRef"]["name"] == f"bs-{part}"
+        assert "replicas" not in pick(manifests, "Deployment", part)["spec"]
+    container = pick(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
+    assert "--tensor-parallel-size=2" in container["args"]
+
+
+def test_only_servers_reach_the_cache() -> None:
+    policy = pick(rendered("scaled"), "NetworkPolicy", "cache")["spec"]
+    peers = policy["ingress"][0]["from"]
+    labels = [p["podSelector"]["matchLabels"] for p in peers if "podSelector" in p]
+    assert [each["app.kubernetes.io/component"] for each in labels] == ["server"]
+    assert policy["egress"] == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image": {"tag": "latest"}},
+        {"server": {"replicas": 0}},
+        {"server": {"gpus": 3}},
+        {"server": {"setings": {}}},
+        {"server": {"settings": {"host": "0.0.0.0"}}},
+        {"model": {"subPath": "../other"}},
+        {"auth": {"secret": "Not A Name"}},
+        {"cache": {"enabled": True}},
+    ],
+    ids=json.dumps,
+)
+def test_wrong_values_are_refused(values: Manifest) -> None:
+    with pytest.raises(helm.HelmError):
+        render(values)
+
+
+@pytest.mark.skipif(which("promtool") is None, reason="Debian's package prometheus has it")
+def test_the_rules_are_rules(tmp_path: Path) -> None:
+    rule = pick(rendered("one-gpu"), "PrometheusRule")
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump(rule["spec"]))
+    done = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,55 @@
+"""Configuration, rules and dashboards, by Prometheus' own tool."""
+
+import json
+import subprocess
+from pathlib import Path
+from shutil import which
+
+import pytest
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
+PROMETHEUS = DEPLOY / "prometheus"
+
+needs_promtool = pytest.mark.skipif(
+    which("promtool") is None, reason="Debian's package prometheus has it"
+)
+
+
+def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = ["promtool", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@needs_promtool
+def test_the_configuration_is_one() -> None:
+    done = promtool("check", "config", "--syntax-only", PROMETHEUS / "prometheus.yaml")
+    assert done.returncode == 0, done.stderr
+
+
+@needs_promtool
+def test_alerts_ring_when_they_should() -> None:
+    done = promtool("test", "rules", PROMETHEUS / "alerts-test.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested() -> None:
+    tests = (PROMETHEUS / "alerts-test.yaml").read_text()
+    for line in (PROMETHEUS / "alerts.yaml").read_text().splitlines():
+        if "- alert: " in line:
+            assert f"alertname: {line.split('- alert: ')[1]}\n        exp_alerts:\n" in tests
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_dashboards_have_room_for_each_panel(path: Path) -> None:
+    dashboard = json.loads(path.read_text())
+    assert dashboard["uid"] == path.stem
+    cells = [
+        (panel["gridPos"]["x"] + dx, panel["gridPos"]["y"] + dy)
+        for panel in dashboard["panels"]
+        for dx in range(panel["gridPos"]["w"])
+        for dy in range(panel["gridPos"]["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    assert all(x < 24 for x, _ in cells)
+    assert all(panel["description"] and panel["targets"] for panel in dashboard["panels"])
