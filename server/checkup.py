@@ -33,8 +33,8 @@ from model_ext.imagebind.model import TENSORS_FILE
 from model_ext.imagebind.subset import read_config
 from model_ext.manifest import MANIFEST, Manifest
 from server.cache_source import fit_of, open_cache
+from server.encoding_parts import ENCODERS
 from server.settings import Settings
-from server.stages import ENCODERS
 
 ENGINE_OPTIONS = ("dtype", "kv_cache_memory_bytes")  # of serving's defaults
 ROLES = ("llama", "adapter", "imagebind")  # that a conversion has sources of

@@ -1,7 +1,7 @@
 """Conditioner: a request's attachments to the one embedding that conditions its answer.
 
-`run` is the table of contents; each stage has its own file. Knows the order of the stages, and
-that equal content is decoded and encoded once. Does not know HTTP or the engine.
+`run` is the table of contents; each stage has its own file. Knows the order of the stages. Does
+not know HTTP or the engine; decoding and encoding are the encoding service's (embedder.py).
 
 Shapes: M attachments, D embedding dimensions.
 """
@@ -12,36 +12,28 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from torch import Tensor
 
 from model_ext.imagebind.config import ENCODER_OF
 from server.attachments import EMBEDDING, Attachment
 from server.content import Content
-from server.content_cache import ContentCache
 from server.errors import BadRequest, RequestError
-from server.metrics import ATTACHMENTS, CONTENT_HITS, stage
+from server.metrics import ATTACHMENTS, stage
 from server.mix import Array, mix, normalize
 from server.protocol import Explanation, ImageBindOptions, MixedPart
 from server.retrieve import Retrieved, Retriever
 from server.sources import Link
 
 
-class Decode(Protocol):
-    """What we need of `server.decode.DecodePool`."""
+class Embed(Protocol):
+    """What we need of `server.encoding_client.EncodingClient`."""
 
-    async def decode(self, modality: str, content: Content) -> Tensor: ...
+    async def embed(self, modality: str, content: Content) -> Array: ...
 
 
 class Fetch(Protocol):
     """What we need of `server.fetch.Fetcher`."""
 
     async def fetch(self, link: Link) -> Content: ...
-
-
-class Encode(Protocol):
-    """What we need of `server.encode.Encoder`."""
-
-    async def encode(self, encoder: str, tensor: Tensor) -> Array: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +45,8 @@ class Conditioned:
 class Conditioner:
     def __init__(
         self,
-        decoder: Decode,
-        encoder: Encode,
+        embedder: Embed,
         retriever: Retriever,
-        contents: ContentCache,
         *,
         encoders: Sequence[str],
         text_only: Array,
@@ -65,10 +55,8 @@ class Conditioner:
         """`encoders`: those that the model has. `text_only` (D,): for a request that attaches
         nothing, what the weights were trained with. No `fetcher`: links were refused before."""
         self.text_only = text_only
-        self._decoder = decoder
-        self._encoder = encoder
+        self._embedder = embedder
         self._retriever = retriever
-        self._contents = contents
         self._encoders = tuple(encoders)
         self._fetcher = fetcher
 
@@ -91,6 +79,7 @@ class Conditioner:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed(each)) for each in attachments]
         except ExceptionGroup as failures:
+            del group, tasks  # they hold the error, whose traceback holds the files
             raise failures.exceptions[0] from None
         return np.stack([task.result() for task in tasks])
 
@@ -104,7 +93,8 @@ class Conditioner:
             if attachment.modality == EMBEDDING:
                 numbers = np.frombuffer(content.head(content.size), "<f4")
                 return normalize(numbers.astype(np.float32))
-            return await self._known_or_new(attachment.modality, content)
+            with stage("embed", attachment.modality):
+                return await self._embedder.embed(attachment.modality, content)
         except RequestError as error:  # one error may be shared by many requests: raise our own
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
@@ -123,23 +113,6 @@ class Conditioner:
                 f"this model has no encoder for the modality {modality}; "
                 f"it takes {', '.join(known)}"
             )
-
-    async def _known_or_new(self, modality: str, content: Content) -> Array:
-        key = (modality, await content.digest())
-        new = False
-
-        async def decode_and_encode() -> Array:
-            nonlocal new
-            new = True
-            with stage("decode", modality):
-                tensor = await self._decoder.decode(modality, content)
-            with stage("encode", modality):
-                return await self._encoder.encode(ENCODER_OF[modality], tensor)
-
-        embedding = await self._contents.get(key, decode_and_encode)
-        if not new:
-            CONTENT_HITS.labels(modality).inc()
-        return embedding
 
 
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.errors import Unavailable
+
 PIECE = 1 << 18
 HEAD_BYTES = 8192  # enough for every signature that `sniff` knows
 
@@ -29,6 +31,10 @@ class Content(Protocol):
         ...
 
     def pieces(self) -> AsyncIterator[bytes]: ...
+
+    async def descriptor(self) -> int:
+        """An open file with these bytes, to hand to another process; the caller closes it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,11 @@ class InMemory:
         for offset in range(0, self.size, PIECE):
             yield bytes(view[offset : offset + PIECE])
 
+    async def descriptor(self) -> int:
+        if self.size <= PIECE:
+            return in_memory_file(self.data)
+        return await asyncio.to_thread(in_memory_file, self.data)
+
 
 class OnDisk:
     """An open file, which nobody changes; closed when the last who holds this lets go.
@@ -67,16 +78,41 @@ class OnDisk:
         weakref.finalize(self, os.close, descriptor)
 
     def head(self, count: int = HEAD_BYTES) -> bytes:
-        return os.pread(self._descriptor, count, 0)
+        """Unavailable if the disk fails; `pieces` alike."""
+        try:
+            return os.pread(self._descriptor, count, 0)
+        except OSError:
+            raise unreadable() from None
 
     async def digest(self) -> bytes:
         return self._digest
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """OSError if the disk fails."""
         for offset in range(0, self.size, PIECE):
             count = min(PIECE, self.size - offset)
-            piece = await asyncio.to_thread(os.pread, self._descriptor, count, offset)
-            if len(piece) != count:
-                raise OSError("the file is shorter than it was")
+            try:
+                piece = await asyncio.to_thread(os.pread, self._descriptor, count, offset)
+            except OSError:
+                raise unreadable() from None
+            if len(piece) != count:  # it is shorter than it was
+                raise unreadable()
             yield piece
+
+    async def descriptor(self) -> int:
+        return os.dup(self._descriptor)
+
+
+def in_memory_file(data: bytes) -> int:
+    descriptor = os.memfd_create("bindserve", os.MFD_CLOEXEC)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def unreadable() -> Unavailable:
+    return Unavailable("a file that the server keeps cannot be read", code="file_unreadable")

@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from server.mix import Array
 
@@ -43,20 +44,20 @@ class ContentCache:
         finally:
             running.waiting -= 1
             if running.waiting == 0 and not running.task.done():
-                self._forget(key, running)
+                self._forget(key, running.task)
                 running.task.cancel()  # everybody left
 
     async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[Array]]) -> Array:
-        running = self._in_flight[key]
         try:
             result = await compute()
-        finally:
-            self._forget(key, running)
+        finally:  # no name for the task: its traceback would keep it, and what it computes from
+            self._forget(key, asyncio.current_task())
         self._keep(key, result)
         return result
 
-    def _forget(self, key: Hashable, running: InFlight) -> None:
-        if self._in_flight.get(key) is running:  # else a newer computation took its place
+    def _forget(self, key: Hashable, task: asyncio.Task[Any] | None) -> None:
+        running = self._in_flight.get(key)
+        if running is not None and running.task is task:  # else a newer one took its place
             del self._in_flight[key]
 
     def _keep(self, key: Hashable, result: Array) -> None:

@@ -123,6 +123,9 @@ class DecodePool:
             raise MediaError(
                 f"decoding took more than {self._settings.timeout_s:g} seconds"
             ) from None
+        except Unavailable:  # the content cannot be read: the worker waits for the rest
+            await worker.kill()
+            raise
         except WorkerLost as error:
             await worker.kill()
             logger.warning("a decoding process was lost on a %s: %s", modality, error)

@@ -109,6 +109,7 @@ async def embed_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(each)) for each in inputs]
     except ExceptionGroup as failures:
+        del group, tasks  # they hold the error, whose traceback holds the files
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -19,10 +20,12 @@ import torch
 from torch import Tensor
 
 from server.errors import BadRequest, Unavailable
-from server.metrics import ENCODE_BATCH
 from server.mix import Array
 
 logger = logging.getLogger(__name__)
+
+
+OnBatch = Callable[[str, int], None]  # told, in the encoder's thread, before a batch runs
 
 
 class Model(Protocol):
@@ -54,6 +57,7 @@ class Encoder:
         threads: int = 1,
     ) -> None:
         """`threads`: torch's own, for one batch."""
+        self.on_batch: OnBatch | None = None
         self._model = model
         self._device = device
         self._max_batch = max_batch
@@ -101,7 +105,8 @@ class Encoder:
         while batch := self._next_batch():
             wanted = [r for r in batch if r.future.set_running_or_notify_cancel()]
             if wanted:
-                ENCODE_BATCH.labels(wanted[0].encoder).observe(len(wanted))
+                if self.on_batch is not None:
+                    self.on_batch(wanted[0].encoder, len(wanted))
                 self._answer(wanted)
 
     def _next_batch(self) -> list[Waiting]:

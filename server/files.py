@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from server.content import OnDisk
-from server.errors import BadRequest, NotFound, TooLarge
+from server.content import OnDisk, unreadable
+from server.errors import BadRequest, NotFound, TooLarge, Unavailable
 from server.sources import Upload
 from server.spool import Spool, no_room
 
@@ -129,28 +129,34 @@ class OwnedFiles:
         return record
 
     def record(self, file_id: str) -> FileRecord:
-        """NotFound, also for another owner's."""
+        """NotFound, also for another owner's; Unavailable if the disk fails."""
         record = self._read(file_id) if FILE_ID.fullmatch(file_id) else None
         if record is None:
-            raise NotFound("no such file", param="file_id", code="file_not_found")
+            raise no_such_file()
         return record
 
     def get(self, file_id: str) -> Upload:
         record = self.record(file_id)
         try:
             descriptor = os.open(self._folder / record.id, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:  # deleted in between
-            raise NotFound("no such file", param="file_id", code="file_not_found") from None
+        except FileNotFoundError:  # deleted in between
+            raise no_such_file() from None
+        except OSError:
+            raise unreadable() from None
         content = OnDisk(descriptor, record.bytes, bytes.fromhex(record.sha256))
         return Upload(record.id, record.filename, content)
 
     def all(self) -> list[FileRecord]:
-        """Newest first."""
+        """Newest first. One that cannot be read is left out: the others can."""
+        records = []
         with contextlib.suppress(FileNotFoundError):
-            names = [name[: -len(RECORD)] for name in os.listdir(self._folder) if RECORD in name]
-            records = [record for name in names if (record := self._read(name)) is not None]
-            return sorted(records, key=lambda each: (each.created_at, each.id), reverse=True)
-        return []
+            for name in [
+                name[: -len(RECORD)] for name in os.listdir(self._folder) if RECORD in name
+            ]:
+                with contextlib.suppress(Unavailable):
+                    records.append(self._read(name))
+        found = [record for record in records if record is not None]
+        return sorted(found, key=lambda each: (each.created_at, each.id), reverse=True)
 
     def delete(self, file_id: str) -> None:
         """NotFound. Requests that already read the file go on."""
@@ -181,11 +187,13 @@ class OwnedFiles:
             json.dump(asdict(record), file)
 
     def _read(self, name: str) -> FileRecord | None:
-        """None if there is none, or no longer."""
+        """None if there is none, or no longer. Unavailable if the disk fails."""
         try:
             record = FileRecord(**json.loads((self._folder / f"{name}{RECORD}").read_bytes()))
-        except (OSError, ValueError, TypeError):
+        except (FileNotFoundError, ValueError, TypeError):
             return None
+        except OSError:
+            raise unreadable() from None
         if record.expires_at > time.time():
             return record
         self._remove(name)
@@ -194,3 +202,7 @@ class OwnedFiles:
     def _remove(self, name: str) -> None:
         for path in (self._folder / f"{name}{RECORD}", self._folder / name):
             path.unlink(missing_ok=True)
+
+
+def no_such_file() -> NotFound:
+    return NotFound("no such file", param="file_id", code="file_not_found")

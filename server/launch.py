@@ -17,45 +17,69 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import uvloop
+from fastapi import FastAPI
 from vllm import envs
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.launcher import serve_http, setup_server
+from vllm.entrypoints.launchers.launcher import (
+    serve_http,
+    setup_server,
+    validate_api_server_args,
+)
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 from vllm.logger import configure_logging_from_args
 from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 from vllm.usage.usage_lib import UsageContext
-from vllm.utils.system_utils import decorate_logs, set_process_title
+from vllm.utils.system_utils import decorate_logs, set_process_title, set_ulimit
 
 from model_ext.config import BindServeConfig
 from model_ext.engine.adapter import adapt
 from server import vllm_args
 from server.app import create_app
 from server.auth import Keys
+from server.control import Address, Parent, serving
 from server.engine import ConditionedLLM
 from server.files import sweep_regularly
 from server.launch_many import run_many
-from server.scratch import scratch_folder
+from server.metrics import RESTARTS
 from server.settings import Settings
 from server.stages import Stages
 
 logger = logging.getLogger(__name__)
 
+ENGINE_DIED = 3  # exit code
+WATCH_S = 0.1
+LAST_WORDS_S = 2  # for requests that do not need the engine
 
-def run(settings: Settings) -> None:
+
+def run(parent: Parent) -> None:
     """Serve until a signal comes."""
     cli_env_setup()
+    settings = parent.settings
     args = vllm_args.parse(settings)
     configure_logging_from_args(args)
-    args.bindserve = settings  # travels with vLLM's own to every API process
-    with scratch_folder(settings.upload_folder) as args.bindserve_scratch:
-        if args.api_server_count > 1:
-            return run_many(args, run_child)
-        signal.signal(signal.SIGTERM, interrupt)  # until the server has its own handlers
-        listen_address, sock = setup_server(args, reuse_port=False)
-        uvloop.run(run_api_process(listen_address, sock, args))
+    # These travel with vLLM's own to every API process.
+    args.bindserve, args.bindserve_scratch = settings, parent.scratch
+    args.bindserve_control, args.bindserve_restarts = parent.control, parent.restarts
+    listen_address, sock = listen(parent, args)
+    if args.api_server_count > 1:
+        return run_many(args, listen_address, sock, run_child)
+    signal.signal(signal.SIGTERM, interrupt)  # until the server has its own handlers
+    uvloop.run(run_api_process(listen_address, sock, args))
+
+
+def listen(parent: Parent, args: Namespace) -> tuple[str, socket.socket]:
+    """The address and its socket: the one that requests wait at already, or a new one."""
+    if parent.socket is not None and parent.address is not None:
+        validate_api_server_args(args)
+        set_ulimit()
+        return parent.address.url, parent.socket
+    url, sock = setup_server(args, reuse_port=False)
+    tls = bool(args.ssl_keyfile)
+    parent.listening(sock, Address(url, tls, args.shutdown_timeout))
+    return url, sock
 
 
 def run_child(
@@ -94,14 +118,33 @@ async def run_api_process(
             app = create_app(settings, args, stages, keys)
             tasks = await engine.get_supported_tasks()
             await init_app_state(engine, app.state, args, tasks)
+            RESTARTS.set(args.bindserve_restarts)
             logger.info("bindserve serves %s on %s", settings.name, listen_address)
+            watcher = asyncio.ensure_future(watch(app, engine, args.bindserve_control))
             shutdown = await serve_http(
                 app, sock, args.enable_ssl_refresh, peers, **uvicorn_options(args)
             )
+            watcher.cancel()
+            if engine.errored:
+                raise SystemExit(ENGINE_DIED)
         try:
             await shutdown  # only once the engine is closed
         finally:
             sock.close()
+
+
+async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) -> None:
+    """Tell when requests are answered; end the server when its engine has died, which is final."""
+    while not (hasattr(app.state, "server") and app.state.server.started):
+        await asyncio.sleep(WATCH_S)
+    serving(control)
+    while not engine.errored:
+        await asyncio.sleep(WATCH_S)
+    logger.error("the engine died")
+    await asyncio.sleep(WATCH_S)  # its requests are answered: 503
+    app.state.server.should_exit = True
+    await asyncio.sleep(LAST_WORDS_S)
+    app.state.server.force_exit = True
 
 
 @asynccontextmanager

@@ -1,17 +1,16 @@
 """Several API processes before one engine: vLLM's own process management, our application in each.
 
-Files that clients upload are shared, through the folder; encoders, decoders and the cache of
-embeddings are each process's own.
+They share the encoding service, and through the folder the files that clients upload.
 """
 
 import signal
+import socket
 import time
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.launcher import setup_server
 from vllm.usage.usage_lib import UsageContext
 from vllm.v1.engine.utils import bind_engine_zmq_listeners, launch_core_engines
 from vllm.v1.executor import Executor
@@ -24,13 +23,12 @@ from model_ext.engine.adapter import adapt
 Target = Callable[[str, Any, Namespace, dict[str, Any]], None]
 
 
-def run_many(args: Namespace, target: Target) -> None:
+def run_many(args: Namespace, listen_address: str, sock: socket.socket, target: Target) -> None:
     """Until a signal comes, or one of the processes ends."""
     count: int = args.api_server_count
     setup_multiprocess_prometheus()  # before the processes import the client library
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
-    listen_address, sock = setup_server(args, reuse_port=True)
     engine_args = AsyncEngineArgs.from_cli_args(args)
     engine_args._api_process_count, engine_args._api_process_rank = count, -1
     config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)

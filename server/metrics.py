@@ -13,13 +13,19 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 STAGE_SECONDS = Histogram(
     "bindserve_stage_seconds",
-    "Time that one attachment (decode, encode) or one request (the others) spent in a stage, "
-    "with the time in its queue.",
+    "Time that one attachment (fetch, embed, decode, encode) or one request (the others) spent in "
+    "a stage, with the time in its queue. embed is decode and encode, or waiting for another's.",
     ["stage", "modality"],
     buckets=SECONDS,
 )
 STAGE_ERRORS = Counter(
     "bindserve_stage_errors_total", "Failures of a stage.", ["stage", "modality"]
+)
+IN_STAGE = Gauge(
+    "bindserve_in_stage",
+    "Attachments or requests in a stage now, those that wait for it included.",
+    ["stage", "modality"],
+    multiprocess_mode="livesum",
 )
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments that arrived.", ["modality"])
 CONTENT_HITS = Counter(
@@ -45,16 +51,31 @@ CACHE_UP = Gauge(
     multiprocess_mode="livemin",
 )
 
+RESTARTS = Gauge(
+    "bindserve_engine_restarts",
+    "How often engine and API were started again since the server was started.",
+    multiprocess_mode="livemax",
+)
+
 
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[None]:
     """Time what happens inside; an exception counts as an error of the stage, a client that
     leaves does not."""
-    started = time.perf_counter()
+    started, failed = time.perf_counter(), False
+    inside = IN_STAGE.labels(name, modality)
+    inside.inc()
     try:
         yield
     except Exception:
-        STAGE_ERRORS.labels(name, modality).inc()
+        failed = True
         raise
     finally:
-        STAGE_SECONDS.labels(name, modality).observe(time.perf_counter() - started)
+        inside.dec()
+        observe_stage(name, modality, time.perf_counter() - started, failed=failed)
+
+
+def observe_stage(name: str, modality: str, seconds: float, *, failed: bool) -> None:
+    STAGE_SECONDS.labels(name, modality).observe(seconds)
+    if failed:
+        STAGE_ERRORS.labels(name, modality).inc()

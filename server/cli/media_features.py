@@ -25,12 +25,12 @@ from server.cli.media_list import MediaItem, MediaList
 from server.content import Content, InMemory
 from server.decode import DecodePool
 from server.encode import Encoder
+from server.encoding_parts import ENCODERS, choose_device, decode_settings
 from server.errors import RequestError, TooLarge, Unavailable
 from server.fetch import Fetcher, FetchPolicy
 from server.mix import Array
 from server.settings import Settings
 from server.sources import Link
-from server.stages import ENCODERS, choose_device, decode_settings
 
 ROWS_PER_SHARD = 1024  # what a kill costs at most
 

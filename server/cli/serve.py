@@ -117,26 +117,14 @@ def load_settings(**flags: Any) -> Settings:
 
 def run(settings: Settings) -> None:
     """Until a signal comes. What keeps it from starting is told in one line, with status 1."""
-    from cache_index.errors import CacheError
-    from model_ext.config import ConfigError
-    from model_ext.imagebind.config import ConfigError as EncoderConfigError
-    from model_ext.imagebind.model import TensorError
-    from server import launch
-    from server.auth import KeyFileError
-    from server.errors import Unavailable
-    from server.vllm_args import UsageError
+    from server import logs, supervisor
 
+    logs.configure()
     try:
-        launch.run(settings)
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
-    except UsageError as error:
-        fail(str(error), code=2)
-    except (
-        *(CacheError, ConfigError, EncoderConfigError, TensorError),
-        *(KeyFileError, OSError, Unavailable),
-    ) as error:
+        code = supervisor.run(settings)
+    except OSError as error:
         fail(str(error), code=1)
+    raise typer.Exit(code)
 
 
 def fail(message: str, *, code: int) -> NoReturn:

@@ -1,5 +1,6 @@
-"""The stages of a server, opened on a converted model."""
+"""The stages of a server and its encoding service, opened on a converted model."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,6 +9,9 @@ import pytest
 import uvloop
 
 from model_ext.config import BindServeConfig
+from server.encoding_messages import SOCKET
+from server.encoding_parts import EncodingParts
+from server.encoding_service import EncodingService
 from server.settings import Settings
 from server.stages import Stages
 
@@ -28,7 +32,22 @@ def settings(tiny_models: dict[str, Path]) -> Settings:
 
 
 @pytest.fixture
-async def stages(settings: Settings, tmp_path: Path) -> AsyncIterator[Stages]:
+async def parts(settings: Settings, tmp_path: Path) -> AsyncIterator[EncodingParts]:
+    """With the service running at tmp_path, in this very process."""
+    parts = await EncodingParts.open(settings)
+    running = asyncio.ensure_future(EncodingService(parts, tmp_path / SOCKET).run())
+    yield parts
+    running.cancel()
+    await asyncio.wait([running])
+    await parts.close()
+
+
+@pytest.fixture
+async def stages(
+    settings: Settings,
+    tmp_path: Path,
+    parts: EncodingParts,  # noqa: ARG001
+) -> AsyncIterator[Stages]:
     config = json.loads((settings.model / "config.json").read_text())
     stages = await Stages.open(settings, BindServeConfig.from_hf(config), tmp_path)
     yield stages

@@ -299,7 +299,7 @@ async def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
         await served.app(scope, receive, send)  # type: ignore[arg-type]
     await asyncio.sleep(0.01)
     assert served.stages.stages.decoded == [b"1"]
-    assert not served.stages.conditioner._contents._in_flight
+    assert not served.stages.conditioner._embedder.embedder._contents._in_flight  # type: ignore[attr-defined]
     assert not served.handler.seen
 
 
@@ -429,7 +429,7 @@ async def test_metrics_of_the_stages_are_on_the_page(served: Served) -> None:
     content = [image(12)]
     await served.client.post(CHAT, json={"messages": [{"role": "user", "content": content}]})
     page = (await served.client.get("/metrics")).text
-    for stage, modality in [("attachments", ""), ("decode", "text"), ("encode", "text")]:
+    for stage, modality in [("attachments", ""), ("embed", "text"), ("retrieve", "")]:
         labels = f'{{modality="{modality}",stage="{stage}"}}'
         assert f"bindserve_stage_seconds_count{labels}" in page
 

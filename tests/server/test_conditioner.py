@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from server.attachments import EMBEDDING, Attachment
 from server.conditioner import Conditioner
 from server.content import Content, InMemory
 from server.content_cache import ContentCache
+from server.embedder import Embedder, Report
 from server.errors import BadRequest
 from server.mix import Array
 from server.protocol import ImageBindOptions, take_options
@@ -96,13 +98,23 @@ class Fake:
         return InMemory(link.url.rpartition("/")[2].encode())
 
 
+@dataclass
+class InProcess:
+    """In place of the encoding service."""
+
+    embedder: Embedder
+
+    async def embed(self, modality: str, content: Content) -> Array:
+        return await self.embedder.embed(modality, content, Report())
+
+
 def conditioner(
     fake: Fake,
     encoders: tuple[str, ...] = ("vision", "audio"),
     retriever: Retriever | None = None,
 ) -> Conditioner:
     return Conditioner(
-        *(fake, fake, retriever or Retriever(None), ContentCache(1 << 20)),
+        *(InProcess(Embedder(fake, fake, ContentCache(1 << 20))), retriever or Retriever(None)),
         encoders=encoders,
         text_only=np.array([1, 0], np.float32),
         fetcher=fake,
@@ -200,4 +212,4 @@ async def test_who_leaves_stops_the_work() -> None:
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert not stage._contents._in_flight
+    assert not stage._embedder.embedder._contents._in_flight  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.content import PIECE, Content, InMemory, OnDisk
+from server.errors import Unavailable
 
 DATA = os.urandom(2 * PIECE + 7)
 
@@ -39,7 +40,24 @@ async def test_a_file_closes_when_nobody_holds_it(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before - 1
 
 
-async def test_a_file_that_shrank_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+async def test_a_descriptor_for_another_process(kind: str, tmp_path: Path) -> None:
+    content: Content = InMemory(DATA) if kind == "memory" else on_disk(tmp_path)
+    descriptor = await content.descriptor()
+    del content
+    with os.fdopen(descriptor, "rb") as file:
+        assert os.pread(file.fileno(), len(DATA) + 1, 0) == DATA
+
+
+async def test_a_file_that_shrank_is_unavailable(tmp_path: Path) -> None:
     content = on_disk(tmp_path, size=len(DATA) + 1)
-    with pytest.raises(OSError, match="shorter"):
+    with pytest.raises(Unavailable, match="cannot be read"):
+        _ = [piece async for piece in content.pieces()]
+
+
+async def test_a_disk_that_fails_is_unavailable(tmp_path: Path) -> None:
+    content = OnDisk(os.open(tmp_path, os.O_RDONLY), 10, b"")  # a folder: read() fails
+    with pytest.raises(Unavailable, match="cannot be read"):
+        content.head()
+    with pytest.raises(Unavailable, match="cannot be read"):
         _ = [piece async for piece in content.pieces()]

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
 from typing import Any
@@ -17,6 +17,7 @@ from server.content import InMemory
 from server.decode import DecodePool, DecodeSettings, MediaError, worker_environment
 from server.errors import Unavailable
 from tests.server.media import MEDIA, media
+from tests.server.waiting import until
 
 GOLDEN = load_file(MEDIA.parent / "golden" / "preprocess.safetensors")
 
@@ -49,12 +50,6 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def pid(pool: DecodePool) -> int:
     return int((await pool.decode("pid", InMemory(b"")))[0])
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 async def test_real_media_of_each_kind() -> None:

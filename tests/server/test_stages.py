@@ -7,8 +7,10 @@ import pytest
 
 from cache_index.errors import CacheError
 from model_ext.config import BindServeConfig
+from server.encoding_parts import EncodingParts
 from server.settings import Settings
-from server.stages import Stages, choose_device
+from server.stages import Stages
+from tests.server.waiting import until
 
 
 @pytest.fixture
@@ -18,24 +20,20 @@ def document(tiny_models: dict[str, Path]) -> dict[str, object]:
     return found
 
 
-def test_device() -> None:
-    assert choose_device("cuda:1") == "cuda:1"
-    assert choose_device("auto") in ("cpu", "cuda")
-
-
-async def test_description_and_readiness(stages: Stages) -> None:
-    assert stages.missing() is None
+async def test_description_and_readiness(stages: Stages, parts: EncodingParts) -> None:
+    await until(lambda: stages.missing() is None)
     assert stages.description["cache"] is True
     assert "vision" in stages.description["encoders"]
     provenance = stages.description["provenance"]
     assert provenance["stage"] == "finetune"
     assert all(source["licence"] and source["sha256"] for source in provenance["sources"])
     json.dumps(stages.description)
-    stages.encoder.close()
-    assert stages.missing() == "the encoders stopped"
+    parts.encoder.close()
+    await until(lambda: stages.missing() == "the encoders stopped")
 
 
 async def test_a_cache_that_cannot_be_asked_is_not_ready(stages: Stages) -> None:
+    await until(lambda: stages.missing() is None)
     stages.retriever.trouble = CacheError("gone")
     assert stages.missing() == "the cache cannot be asked"
     stages.retriever._policy = "off"

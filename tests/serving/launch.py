@@ -58,6 +58,20 @@ class Server:
     log: Path
     process: subprocess.Popen[bytes]
 
+    def children(self, module: str) -> list[int]:
+        """Process ids of the server's own children that run this module."""
+        found = []
+        for pid in children(self.process.pid):
+            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            if module.encode() in command:
+                found.append(pid)
+        return found
+
+    def api_process(self) -> int:
+        """Where there is one, and no more, that answers."""
+        (pid,) = self.children("server.serving")
+        return pid
+
     def post(self, path: str, body: object) -> httpx.Response:
         headers = {"Authorization": f"Bearer {KEY}"}  # who needs none ignores it
         return httpx.post(f"{self.url}{path}", json=body, timeout=300, headers=headers)
@@ -67,6 +81,16 @@ class Server:
         assert response.status_code == 200, response.text
         body: dict[str, object] = response.json()
         return body
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return found + [each for child in found for each in descendants(child)]
 
 
 def environment(runner: Runner, checking: bool) -> dict[str, str]:

@@ -76,13 +76,13 @@ def test_a_large_upload_stays_out_of_memory(server: Server) -> None:
     data = b"\0\0\0\x20ftypisom" + os.urandom(1 << 20) * 99
     request = chat({"type": "video_url", "video_url": {"url": "attachment://film"}})
     files: Any = [("request", (None, json.dumps(request))), ("film", ("a.mp4", data))]
-    status = Path(f"/proc/{server.process.pid}/status")
+    status = Path(f"/proc/{server.api_process()}/status")
 
     def memory(name: str) -> int:
         lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
-    Path(f"/proc/{server.process.pid}/clear_refs").write_text("5")  # the peak starts again
+    Path(f"/proc/{server.api_process()}/clear_refs").write_text("5")  # the peak starts again
     before = memory("VmRSS")
     response = httpx.post(f"{server.url}/v1/chat/completions", files=files, timeout=300)
     assert response.status_code == 400, response.text

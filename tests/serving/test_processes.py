@@ -1,9 +1,10 @@
 """Two API processes before one engine: clients do not notice which of them answers."""
 
+import base64
 import json
-import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import httpx
 import pytest
 
 from tests.server.media import media
-from tests.serving.launch import Server, serve
+from tests.serving.launch import Server, descendants, serve
 
 pytestmark = pytest.mark.engine
 
 REQUESTS = 24
+ENCODED = 'bindserve_stage_seconds_count{modality="image",stage="encode"}'
 
 
 @pytest.fixture(scope="module")
@@ -59,16 +61,27 @@ def test_a_file_is_everywhere_and_metrics_are_of_both(pair: Server, scratch: Pat
     assert len(list(folder.glob("owners/*/file-*"))) == 2  # the file and its record
 
 
+def test_equal_files_are_encoded_once_whoever_answers(pair: Server) -> None:
+    """The encoding service is one for both; 100 requests at once are one run of an encoder."""
+    part = {"type": "file", "file": {"file_data": encoded(media("img_b.png"))}}
+    before = count(httpx.get(f"{pair.url}/metrics").text, ENCODED)
+    with ThreadPoolExecutor(100) as pool:
+        body = {"model": "any", "input": [part]}
+        answers = list(pool.map(lambda _: pair.post("/v1/embeddings", body), range(100)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({answer.text for answer in answers}) == 1
+    page = httpx.get(f"{pair.url}/metrics").text
+    assert count(page, ENCODED) == before + 1
+
+
 def text(answer: Any) -> str:
     found: str = answer["choices"][0]["message"]["content"]
     return found
 
 
 def test_both_end_and_leave_nothing(pair: Server, scratch: Path) -> None:
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pair.process.pid)], capture_output=True, text=True
-    ).stdout.split()
-    assert len(children) >= 3
+    children = descendants(pair.process.pid)
+    assert len(children) >= 8  # API and engine, encoding and decoding
     pair.process.terminate()
     assert pair.process.wait(60) == 0
     deadline = time.monotonic() + 20  # Python's own tracker of resources ends last
@@ -76,3 +89,7 @@ def test_both_end_and_leave_nothing(pair: Server, scratch: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert not list(scratch.iterdir())
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,87 @@
+"""StandIn: answers HTTP while engine and API are being started again: 503, come back later.
+
+Reads no more of a request than its head. Alive (/health) it is, ready it is not. Plain HTTP only:
+under TLS, connections wait until the server is back.
+"""
+
+import asyncio
+import contextlib
+import json
+import socket
+from asyncio import StreamReader, StreamWriter
+
+from server.errors import Unavailable, body
+
+MAX_HEAD = 1 << 16
+HEAD_TIMEOUT_S = 5
+LINGER_S = 1  # for what the client still sends: it reads our answer only then
+RETRY_S = 5
+MOST = 256  # connections at a time; more wait
+
+CLIENTS = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+
+ALIVE = json.dumps({"status": "alive"}).encode()
+RESTARTING = json.dumps(body(Unavailable("the server is being started", code="starting"))).encode()
+
+
+class StandIn:
+    def __init__(self) -> None:
+        self._accepting: asyncio.Task[None] | None = None
+        self._free = asyncio.Semaphore(MOST)
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def resume(self, listener: socket.socket) -> None:
+        if self._accepting is None:
+            listener.listen(1024)
+            listener.setblocking(False)
+            self._accepting = asyncio.ensure_future(self._accept(listener))
+
+    def pause(self) -> None:
+        """Somebody else answers; what was accepted is still answered here."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            self._accepting = None
+
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            await self._free.acquire()
+            try:
+                client, _ = await asyncio.get_running_loop().sock_accept(listener)
+            except OSError:  # it left, or there are no descriptors left
+                self._free.release()
+                await asyncio.sleep(0.1)
+                continue
+            except asyncio.CancelledError:
+                self._free.release()
+                raise
+            task = asyncio.ensure_future(self._answer(client))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, client: socket.socket) -> None:
+        try:
+            with contextlib.suppress(
+                OSError, TimeoutError, asyncio.IncompleteReadError, ValueError
+            ):
+                reader, writer = await asyncio.open_connection(sock=client, limit=MAX_HEAD)
+                with contextlib.closing(writer):
+                    await answer(reader, writer)
+        finally:
+            self._free.release()
+
+
+async def answer(reader: StreamReader, writer: StreamWriter) -> None:
+    async with asyncio.timeout(HEAD_TIMEOUT_S):
+        head = await reader.readuntil(b"\r\n\r\n")
+    alive = head.split(b" ", 2)[1:2] == [b"/health"]
+    status, text = (b"200 OK", ALIVE) if alive else (b"503 Service Unavailable", RESTARTING)
+    writer.write(
+        b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Retry-After: %d\r\nConnection: close\r\n\r\n%s" % (status, len(text), RETRY_S, text)
+    )
+    await writer.drain()
+    writer.write_eof()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(MAX_HEAD):
+                pass

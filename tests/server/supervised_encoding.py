@@ -1,0 +1,19 @@
+"""In place of `server.encoding_service`: does nothing, for ever."""
+
+import os
+import time
+
+from server.control import Parent, serving
+
+
+def main() -> None:
+    parent = Parent.connect()
+    with (parent.scratch / "encoding").open("a") as file:
+        print(os.getpid(), file=file)
+    serving(parent.control)
+    while True:
+        time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()

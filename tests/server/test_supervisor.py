@@ -1,0 +1,127 @@
+"""The supervisor with small processes in place of the real ones: what dies is started again."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from server import supervisor
+from server.settings import Settings
+from server.supervisor import Supervisor
+from tests.server.waiting import until
+
+HERE = "tests.server.supervised"
+
+
+class Running:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.task = asyncio.ensure_future(Supervisor(Settings(model=folder), folder).run())
+
+    def pids(self, name: str) -> list[int]:
+        path = self.folder / name
+        return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+    async def url(self) -> str:
+        await until(lambda: (self.folder / "port").exists())
+        return f"http://127.0.0.1:{(self.folder / 'port').read_text()}"
+
+
+@pytest.fixture
+async def start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Callable[..., Running]]:
+    monkeypatch.setattr(supervisor, "ENCODING", f"{HERE}_encoding")
+    monkeypatch.setattr(supervisor, "SERVING", f"{HERE}_serving")
+    monkeypatch.setattr(supervisor, "LONGEST_WAIT_S", 0.05)
+    monkeypatch.setitem(supervisor.NAMES, f"{HERE}_encoding", "encoding")
+    monkeypatch.setitem(supervisor.NAMES, f"{HERE}_serving", "serving")
+    started: list[Running] = []
+
+    def go(**behaviour: object) -> Running:
+        (tmp_path / "behaviour").write_text(json.dumps(behaviour))
+        started.append(Running(tmp_path))
+        return started[-1]
+
+    yield go
+    for each in started:
+        if not each.task.done():
+            os.kill(os.getpid(), signal.SIGTERM)
+            async with asyncio.timeout(30):
+                assert await each.task == 0
+        for name in ("serving", "encoding"):
+            for pid in each.pids(name):
+                assert not Path(f"/proc/{pid}").exists()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+
+
+async def answer(url: str, path: str) -> tuple[int, object]:
+    async with httpx.AsyncClient(timeout=30) as client:
+        response = await client.post(f"{url}{path}", content=b"x" * 100_000)
+        return response.status_code, response.json()
+
+
+async def until_served(url: str) -> None:
+    async with asyncio.timeout(60):
+        while (await answer(url, "/ready"))[0] != 200:
+            await asyncio.sleep(0.01)
+
+
+async def test_what_is_killed_is_started_again(start: Callable[..., Running]) -> None:
+    running = start()
+    url = await running.url()
+    await until_served(url)
+    for round_ in range(1, 3):
+        os.kill(running.pids("encoding")[-1], signal.SIGKILL)
+        await until(lambda: len(running.pids("encoding")) == round_ + 1)  # noqa: B023
+        assert len(running.pids("serving")) == round_
+        os.kill(running.pids("serving")[-1], signal.SIGKILL)
+        await until(lambda: len(running.pids("serving")) == round_ + 1)  # noqa: B023
+        await until_served(url)
+
+
+async def test_meanwhile_the_server_is_alive_and_not_ready(start: Callable[..., Running]) -> None:
+    running = start(slow_restart=True)
+    url = await running.url()
+    await until_served(url)
+    os.kill(running.pids("serving")[-1], signal.SIGKILL)
+    await until(lambda: len(running.pids("serving")) == 2)
+    for path in ("/ready", "/v1/chat/completions", "/healthy"):
+        status, body = await answer(url, path)
+        assert status == 503
+        assert body["error"]["code"] == "starting"  # type: ignore[index]
+    assert await answer(url, "/health") == (200, {"status": "alive"})
+    (running.folder / "go").touch()
+    await until_served(url)
+
+
+async def test_a_first_start_that_fails_is_not_repeated(start: Callable[..., Running]) -> None:
+    running = start(serving_exits=2)
+    assert await running.task == 2
+    assert len(running.pids("serving")) == 1
+
+
+async def test_starts_that_come_to_nothing_end(start: Callable[..., Running]) -> None:
+    running = start(restart_exits=7)
+    await until_served(await running.url())
+    os.kill(running.pids("serving")[-1], signal.SIGKILL)
+    assert await running.task == 7
+    assert len(running.pids("serving")) == 1 + supervisor.MOST_FAILURES + 1
+
+
+def test_it_imports_neither_vllm_nor_torch() -> None:
+    import subprocess
+
+    script = (
+        "import sys, server.supervisor; print({'vllm', 'torch', 'fastapi'} & sys.modules.keys())"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert out.stdout.strip() == "set()", out.stderr
