@@ -6,15 +6,16 @@ Built whole, then used by the routes; closed when the server ends. One of it per
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from model_ext.conditioning import pack
 from model_ext.config import BindServeConfig, Provenance
 from server.attachments import AttachmentLimits
 from server.cache_source import open_cache
 from server.conditioner import Conditioner
+from server.content import Content
 from server.encoding_client import EncodingClient
-from server.encoding_messages import SOCKET
+from server.encoding_messages import SOCKET, Hello
 from server.fetch import Fetcher, FetchPolicy
 from server.files import FileLimits, FileStore
 from server.form import FormLimits
@@ -24,9 +25,18 @@ from server.settings import Settings
 from server.uploads import Uploads
 
 
+class Encoders(Protocol):
+    """What we need of `server.encoding_client.EncodingClient`, or of encoders elsewhere."""
+
+    async def hello(self) -> tuple[Hello, Array]: ...
+    async def embed(self, modality: str, content: Content) -> Array: ...
+    def missing(self) -> str | None: ...
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stages:
-    encoders: EncodingClient
+    encoders: Encoders
     retriever: Retriever
     conditioner: Conditioner
     files: FileStore
@@ -35,13 +45,19 @@ class Stages:
     description: dict[str, Any]  # what /v1/models says
 
     @classmethod
-    async def open(cls, settings: Settings, config: BindServeConfig, scratch: Path) -> Self:
-        """Open the cache and wait for the encoding service. `scratch`: the folder of its socket
-        and of clients' files."""
+    async def open(
+        cls,
+        settings: Settings,
+        config: BindServeConfig,
+        scratch: Path,
+        encoders: Encoders | None = None,
+    ) -> Self:
+        """Open the cache and wait for the encoders: those given, or the encoding service.
+        `scratch`: the folder of its socket and of clients' files."""
         dim = config.imagebind.embedding_dim
         retriever = Retriever(open_cache(settings, config), policy=settings.cache_policy)
         await retriever.start()
-        encoders = EncodingClient(scratch / SOCKET)
+        encoders = encoders or EncodingClient(scratch / SOCKET)
         hello, zero_image = await encoders.hello()
         files = FileStore(scratch, file_limits(settings))
         policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)

@@ -1,0 +1,174 @@
+"""Plan a deployment: the GPUs, cores and processes that a rate of requests needs, and the cost.
+
+    python -m deploy.plan --rate 1000 --share image=0.5,video=0.05 --gpu-hour 3
+
+Plain arithmetic on the constants below; docs/scaling.md explains it. Each constant says where it is
+from: MEASURED on our two-core machine (python -m deploy.measure), or a LIMIT of the hardware, of
+which `efficiency` is assumed to be reached.
+"""
+
+import argparse
+import math
+from dataclasses import dataclass, field
+
+HOUR = 3600
+MODALITIES = ("image", "audio", "video", "point")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """An H100 SXM, by its data sheet."""
+
+    bandwidth: float = 3.35e12  # bytes/s
+    flops: float = 989e12  # bf16, dense
+    memory: float = 80e9
+    efficiency: float = 0.6  # of either; engines are reported between 0.6 and 0.85
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A LLaMA of 7B in bf16, ImageBind-huge; multiply-adds count as two."""
+
+    weights: float = 13.5e9  # bytes read by each step
+    parameters: float = 6.74e9
+    kv_per_token: float = 2 * 32 * 4096 * 2  # bytes: two of 32 layers x 4096 x 2 bytes
+    conditioning: float = 2 * 1.145e9  # FLOP once a request: bind network and Wv of each layer
+    delta: float = 32 * 4096 * 2  # bytes kept of it while the request runs
+    encode: dict[str, float] = field(  # FLOP of an attachment
+        default_factory=lambda: {
+            "image": 0.33e12,
+            "audio": 0.12e12,
+            "video": 4.95e12,
+            "point": 0.036e12,
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """MEASURED, one core of our machine."""
+
+    decode_s: dict[str, float] = field(  # CPU seconds of an attachment
+        default_factory=lambda: {"image": 0.03, "audio": 0.005, "video": 0.1, "point": 0.0001}
+    )
+    json_per_s: float = 780  # requests of one API process
+    events_per_s: float = 17_000  # server-sent events of one API process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    rate: float  # requests/s
+    shares: dict[str, float]  # attachments of a modality in a request, on average
+    known: float = 0.0  # share of attachments that the server has seen: need no encoder
+    prompt: int = 60  # tokens
+    answer: int = 128
+    events: float = 1.0  # of a token; --stream-interval 4 makes it 0.25
+    cache_rows: float = 1e6  # vectors of the retrieval cache, 1024 numbers in 2 bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    batch: int  # requests that one GPU generates for at a time
+    step_s: float
+    requests_per_gpu: float
+    engine_gpus: float
+    encoder_gpus: float
+    retrieval_gpus: float
+    decode_cores: float
+    api_processes: float
+
+    @property
+    def gpus(self) -> int:
+        return math.ceil(self.engine_gpus + self.encoder_gpus + self.retrieval_gpus)
+
+    def bottleneck(self) -> str:
+        """What a deployment of one GPU and 16 cores would run out of first."""
+        needs = {
+            "engine": self.engine_gpus,
+            "encoders": self.encoder_gpus,
+            "retrieval": self.retrieval_gpus,
+            "decoding": self.decode_cores / 16,
+        }
+        return max(needs, key=lambda name: needs[name])
+
+
+def plan(load: Load, gpu: Gpu = Gpu(), model: Model = Model(), host: Host = Host()) -> Plan:
+    context = load.prompt + load.answer / 2  # tokens held, on average
+    room = gpu.memory * 0.9 - model.weights
+    batch = int(room / ((load.prompt + load.answer) * model.kv_per_token + model.delta))
+    read = model.weights + batch * context * model.kv_per_token
+    computed = batch * 2 * model.parameters
+    step_s = max(read / gpu.bandwidth, computed / gpu.flops) / gpu.efficiency
+    prefill = 2 * model.parameters * load.prompt + model.conditioning
+    per_request_s = load.answer * step_s / batch + prefill / (gpu.flops * gpu.efficiency)
+    new = {name: share * (1 - load.known) for name, share in load.shares.items()}
+    encode = sum(share * model.encode[name] for name, share in new.items())
+    scan_s = load.cache_rows * 1024 * 2 / (gpu.bandwidth * gpu.efficiency) / 64  # batches of 64
+    return Plan(
+        batch,
+        step_s,
+        1 / per_request_s,
+        engine_gpus=load.rate * per_request_s,
+        encoder_gpus=load.rate * encode / (gpu.flops * gpu.efficiency),
+        retrieval_gpus=load.rate * scan_s,
+        decode_cores=load.rate * sum(share * host.decode_s[name] for name, share in new.items()),
+        api_processes=load.rate
+        * (1 / host.json_per_s + load.answer * load.events / host.events_per_s),
+    )
+
+
+def cost_per_thousand(made: Plan, load: Load, gpu_hour: float, core_hour: float) -> float:
+    """In the currency of the prices. Whole GPUs are paid for."""
+    cores = made.decode_cores + made.api_processes
+    return (made.gpus * gpu_hour + cores * core_hour) / HOUR / load.rate * 1000
+
+
+def line(load: Load, made: Plan, gpu_hour: float, core_hour: float) -> str:
+    cells = [
+        f"{load.rate:g}",
+        ", ".join(f"{share:g} {name}" for name, share in load.shares.items()) or "text only",
+        f"{made.engine_gpus:.2f}",
+        f"{made.encoder_gpus:.2f}",
+        f"{made.retrieval_gpus:.2f}",
+        f"{made.decode_cores:.1f}",
+        f"{made.api_processes:.1f}",
+        made.bottleneck(),
+        f"{cost_per_thousand(made, load, gpu_hour, core_hour):.3f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def table(loads: list[Load], gpu_hour: float, core_hour: float) -> str:
+    head = ["requests/s", "attachments a request", "engine GPUs", "encoder GPUs", "retrieval GPUs"]
+    head += ["decode cores", "API processes", "first to run out", "cost of 1000"]
+    rows = [line(load, plan(load), gpu_hour, core_hour) for load in loads]
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
+
+
+def shares_of(text: str) -> dict[str, float]:
+    """image=0.5,video=0.05"""
+    pairs = (pair.split("=") for pair in text.split(",") if pair)
+    shares = {name: float(share) for name, share in pairs}
+    if unknown := shares.keys() - set(MODALITIES):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {MODALITIES}")
+    return shares
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, action="append", help="requests/s; repeatable")
+    parser.add_argument("--share", type=shares_of, default={"image": 1.0}, help="a request's mix")
+    parser.add_argument("--known", type=float, default=0.0, help="share that repeats")
+    parser.add_argument("--answer", type=int, default=128, help="tokens")
+    parser.add_argument("--gpu-hour", type=float, default=3.0, help="price")
+    parser.add_argument("--core-hour", type=float, default=0.04, help="price")
+    given = parser.parse_args()
+    loads = [
+        Load(rate=rate, shares=given.share, known=given.known, answer=given.answer)
+        for rate in given.rate or [1, 10, 100, 1000, 5000]
+    ]
+    print(table(loads, given.gpu_hour, given.core_hour))
+
+
+if __name__ == "__main__":
+    main()

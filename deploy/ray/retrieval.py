@@ -1,0 +1,50 @@
+"""Retrieval: the retrieval service as Ray replicas, each with the whole index.
+
+The same HTTP as `bindserve cache serve`, under a path of its own; servers reach it by
+`cache: http://127.0.0.1:8000/retrieval` through the proxy that runs on every node.
+"""
+
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import BaseModel
+from ray import serve
+from ray.serve import Application
+from starlette.applications import Starlette
+
+from cache_index.index import CacheIndex
+from cache_index.metrics import CacheMetrics
+from cache_index.owner import IndexOwner
+from cache_index.service import create_app
+from cache_index.token import read_token
+
+
+class Arguments(BaseModel):
+    folder: Path
+    token_file: Path
+    threads: int = 1
+    max_batch: int = 64
+    max_waiting: int = 1024
+
+
+@serve.deployment
+@serve.ingress()
+class Retrieval:
+    def __init__(self, arguments: Arguments) -> None:
+        self._token = read_token(arguments.token_file)
+        self._metrics = CacheMetrics()
+        self._owner = IndexOwner(
+            CacheIndex.open(arguments.folder),
+            max_batch=arguments.max_batch,
+            max_waiting=arguments.max_waiting,
+            threads=arguments.threads,
+            observe=self._metrics.batch,
+        )
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        return create_app(self._owner, self._metrics, token=self._token)
+
+
+def build(arguments: Arguments) -> Application:
+    application: Application = cast(Any, Retrieval).bind(arguments)
+    return application

@@ -1,0 +1,51 @@
+"""The arithmetic, by hand; and docs/scaling.md shows what the program prints."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy import plan as subject
+from deploy.plan import Load, cost_per_thousand, plan
+
+PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
+
+
+def test_one_gpu_by_hand() -> None:
+    """Weights and the keys and values of as many requests as fit are read by each step."""
+    made = plan(Load(rate=100, shares={}))
+    held = 188 * 524_288 + 262_144
+    assert made.batch == int((72e9 - 13.5e9) / held) == 591
+    read = 13.5e9 + 591 * 124 * 524_288
+    assert made.step_s == pytest.approx(read / 3.35e12 / 0.6)
+    prefill = (2 * 6.74e9 * 60 + 2.29e9) / (989e12 * 0.6)
+    assert 1 / made.requests_per_gpu == pytest.approx(128 * made.step_s / 591 + prefill)
+    assert made.engine_gpus == pytest.approx(100 / made.requests_per_gpu)
+
+
+def test_attachments_cost_decoding_and_encoding() -> None:
+    made = plan(Load(rate=100, shares={"image": 0.5, "video": 0.1}))
+    assert made.decode_cores == pytest.approx(100 * (0.5 * 0.03 + 0.1 * 0.1))
+    assert made.encoder_gpus == pytest.approx(100 * (0.5 * 0.33e12 + 0.1 * 4.95e12) / 593.4e12)
+    known = plan(Load(rate=100, shares={"image": 0.5, "video": 0.1}, known=0.5))
+    assert known.encoder_gpus == pytest.approx(made.encoder_gpus / 2)
+
+
+def test_idle_gpus_cost_the_same() -> None:
+    few, many = (Load(rate=rate, shares={}) for rate in (1, 100))
+    ratio = cost_per_thousand(plan(few), few, 3, 0) / cost_per_thousand(plan(many), many, 3, 0)
+    assert ratio == pytest.approx(100)
+    assert cost_per_thousand(plan(many), many, 3.6, 0) == pytest.approx(3.6 / 3600 / 100 * 1000)
+
+
+def test_the_page_shows_what_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = re.findall(r"<!-- python -m (deploy\.plan.*?) -->\n(.*?)\n\n", PAGE.read_text(), re.S)
+    assert len(shown) == 3
+    for command, table in shown:
+        monkeypatch.setattr(sys, "argv", shlex.split(command))
+        subject.main()
+        assert capsys.readouterr().out.strip() == table
