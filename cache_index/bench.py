@@ -28,7 +28,7 @@ from cache_index.features import BLOCK_ROWS
 from cache_index.index import CacheIndex
 from cache_index.owner import IndexOwner
 from cache_index.pairs import Ratio, compare_rates
-from cache_index.recall import BATCH, make_trial
+from cache_index.recall import BATCH, Trial, make_trial
 from cache_index.searcher import Searcher
 from cache_index.synthetic import TUNING_QUERIES, UNSEEN_QUERIES, SyntheticFeatures
 from cache_index.vectors import Vectors, as_float32
@@ -47,6 +47,7 @@ class Report:
     kind: str
     settings: str
     recall: float  # @10, on queries that tuning did not see
+    recall_one_cell: float | None  # the same queries, one cell visited: how hard the data are
     build_seconds: float
     build_peak_gb: float  # of this process, from its start to the end of the build
     index_gb: float
@@ -57,9 +58,8 @@ class Report:
         return "\n".join(
             (
                 f"{self.rows} x {self.dimension}, {self.kind} ({self.settings}), {self.threads} "
-                f"threads, {self.clients} clients: recall@{TOP_K} {self.recall:.4f}; built in "
-                f"{self.build_seconds:.0f} s with {self.build_peak_gb:.1f} GB at most, index "
-                f"{self.index_gb:.2f} GB",
+                f"threads, {self.clients} clients; {self.build_text()}index {self.index_gb:.2f} GB",
+                f"recall@{TOP_K} on unseen queries: {self.recall:.4f}{self.hardness()}",
                 "",
                 pairs.as_table(self.ratios),
                 "",
@@ -67,6 +67,15 @@ class Report:
                 f"p99 {self.load.p99_ms:.2f} ms",
             )
         )
+
+    def build_text(self) -> str:
+        if self.build_seconds < 1:  # it was there already
+            return ""
+        return f"built in {self.build_seconds:.0f} s with {self.build_peak_gb:.1f} GB at most, "
+
+    def hardness(self) -> str:
+        cell = self.recall_one_cell
+        return "" if cell is None else f" (of one cell only: {cell:.4f})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +152,25 @@ def measure(
         kind=tuned.manifest.kind,
         settings=f"nprobe {tuned.manifest.search.nprobe}, refine {tuned.manifest.search.refine}",
         recall=float(trial.recall(tuned.searcher).mean()),
+        recall_one_cell=recall_one_cell(tuned, trial),
         build_seconds=build_seconds,
         build_peak_gb=peak_gb,
         index_gb=tuned.manifest.files["index.faiss"].bytes / 1e9,
         ratios=ratios,
         load=under_load(tuned, queries, LOAD * ratios[1].ours, threads),
     )
+
+
+def recall_one_cell(tuned: CacheIndex, trial: Trial) -> float | None:
+    """None: the index has no cells."""
+    settings = tuned.manifest.search
+    if settings.nprobe is None:
+        return None
+    tuned.searcher.apply(settings.model_copy(update={"nprobe": 1}))
+    try:
+        return float(trial.recall(tuned.searcher).mean())
+    finally:
+        tuned.searcher.apply(settings)
 
 
 def stream(count: int, dimension: int, number: int) -> Array:

@@ -1,7 +1,8 @@
 """The only lines that need a GPU: FAISS's own copy of an index to the first one.
 
 A GPU index answers like its CPU original, but gives no vectors back by id (we keep them ourselves)
-and is not safe to call from two threads (one owner thread per index).
+and is not safe to call from two threads (one owner thread per index). Not run by our tests, which
+have no GPU: docs/decisions/0003 says what each line was checked against.
 """
 
 import logging
@@ -10,6 +11,9 @@ from typing import Any
 import faiss
 
 logger = logging.getLogger(__name__)
+
+MOST = 2048  # candidates of a query, and cells visited for it: more is an exception on a GPU
+MOST_SCALAR = 512  # of GpuIndexIVFScalarQuantizer at our widths; more aborts the process
 
 ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
 
@@ -22,7 +26,10 @@ def place(index: Any) -> Any:
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # half the memory; scores are still summed in float32
+    options.useFloat16 = (
+        True  # Flat: half the memory; PQ: tables small enough for 56 parts and more
+    )
+    options.use_cuvs = False  # a build with cuVS would take it, and refuse scalar quantizers
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)
@@ -31,3 +38,13 @@ def place(index: Any) -> Any:
         return index
     placed.referenced_objects = [resources]  # must outlive the index; FAISS does not hold it
     return placed
+
+
+def most_candidates(index: Any) -> int:
+    """How many neighbors one search may ask for."""
+    return MOST_SCALAR if type(index).__name__ == "GpuIndexIVFScalarQuantizer" else MOST
+
+
+def most_cells(index: Any) -> int:
+    on_gpu = type(index).__name__.startswith("Gpu")
+    return min(MOST, index.nlist) if on_gpu else int(index.nlist)

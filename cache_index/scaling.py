@@ -99,6 +99,21 @@ def resident_gb() -> float:
     return pages * 4096 / 1e9
 
 
+def as_table(costs: Sequence[Cost]) -> str:
+    """Markdown."""
+    lines = [
+        "| features | index | recall@10 | ms a query | GB resident, open | after 512 queries |",
+        "|---:|---|---:|---:|---:|---:|",
+    ]
+    for c in costs:
+        settings = f"{c.nprobe} cells, refine {c.refine}" if c.nprobe else "exact"
+        lines.append(
+            f"| {c.rows:,} | {c.kind} ({settings}) | {c.recall:.4f} | {c.milliseconds:.2f} "
+            f"| {c.open_gb:.2f} | {c.searched_gb:.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def plot(costs: Sequence[Cost], path: Path) -> None:
     """Milliseconds a query over rows, beside the line of an exact search's growth."""
     try:

@@ -16,12 +16,11 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from cache_index.device import most_candidates, most_cells
 from cache_index.enhance import Array
 from cache_index.errors import QueryError
 from cache_index.manifest import SearchSettings
 from cache_index.vectors import Ids, Vectors
-
-MAX_CANDIDATES = 2048  # of one query: what a GPU index returns at most
 
 # From how many numbers of queries on (B * D, here 3 queries of 1024) FAISS multiplies matrices
 # instead of looping over rows. Its default, 128000, makes an exact search of 16 queries five times
@@ -56,7 +55,7 @@ class Searcher:
 
     def apply(self, settings: SearchSettings) -> None:
         if settings.nprobe is not None:
-            self.index.nprobe = settings.nprobe
+            self.index.nprobe = min(settings.nprobe, most_cells(self.index))
         self.refine = settings.refine
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
@@ -67,7 +66,7 @@ class Searcher:
         """
         queries = check_queries(queries, self.dimension)
         limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
-        wanted = np.maximum(limit, np.minimum(limit * self.refine, MAX_CANDIDATES))
+        wanted = np.minimum(np.maximum(limit, limit * self.refine), most_candidates(self.index))
         ids = self._candidates(queries, wanted)
         vectors = self.vectors.gather(ids)
         similarity = np.matmul(vectors, queries[:, :, None])[:, :, 0]

@@ -1,4 +1,4 @@
-"""`bindserve bench engine|encoders|full-size`: the measurements that the README quotes."""
+"""`bindserve bench ...`: the measurements that the README quotes."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from server.cli import bench_cache
 from server.cli.serve import fail
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -83,3 +84,7 @@ def full_size(
         f"bindserve convert --llama {out / 'llama' / '7B'} --adapter {out / '7B.pth'} "
         f"--imagebind {out / 'imagebind_w3D.pth'} --out ..."
     )
+
+
+app.command()(bench_cache.cache)
+app.command()(bench_cache.cache_scaling)

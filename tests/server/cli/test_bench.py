@@ -42,3 +42,25 @@ def test_no_room_is_told_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["encoders", "--pairs", "1"], ["full-size"], ["engine"]])
 def test_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+def test_cache(tmp_path: Path) -> None:
+    command = ["cache", "--rows", "2000", "--dimension", "16", "--kind", "IVF16,SQ8", "--pairs"]
+    more = ["--folder", str(tmp_path / "c"), "--plot", str(tmp_path / "p.png")]
+    result = CliRunner().invoke(app, [*command, "2", *more])
+    assert result.exit_code == 0, result.output
+    assert "2000 x 16, IVF16,SQ8" in result.stdout
+    assert "(of one cell only: 0." in result.stdout
+    assert "| exact, batched / one by one |" in result.stdout
+    assert "p99" in result.stdout
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_cache_scaling(tmp_path: Path) -> None:
+    sizes = ["--rows", "3000", "--rows", "1000", "--dimension", "16"]
+    more = ["--folder", str(tmp_path), "--plot", str(tmp_path / "p.svg")]
+    result = CliRunner().invoke(app, ["cache-scaling", *sizes, *more])
+    assert result.exit_code == 0, result.output
+    first, second = result.stdout.splitlines()[-2:]
+    assert (first.startswith("| 1,000 | Flat (exact) | 1.0"), "| 3,000 |" in second) == (True, True)
+    assert (tmp_path / "p.svg").is_file()
