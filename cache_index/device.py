@@ -26,9 +26,7 @@ def place(index: Any) -> Any:
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = (
-        True  # Flat: half the memory; PQ: tables small enough for 56 parts and more
-    )
+    options.useFloat16 = True  # Flat: half the memory; PQ: tables that fit, of 56 parts and more
     options.use_cuvs = False  # a build with cuVS would take it, and refuse scalar quantizers
     resources = faiss.StandardGpuResources()
     try:
