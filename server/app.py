@@ -20,6 +20,7 @@ from server import (
     file_routes,
     health,
     models,
+    openapi,
     routes,
     vllm_routes,
 )
@@ -46,6 +47,7 @@ def create_app(settings: Settings, args: Namespace, stages: Stages, keys: Keys) 
     )
     app.state.settings, app.state.args, app.state.stages = settings, args, stages
     error_handlers.install(app)
+    openapi.install(app)
     add_routes(app)
     add_middleware(app, settings, args, stages, keys)
     return app

@@ -23,7 +23,7 @@ from server.incoming import Incoming, Json, read_json
 from server.metrics import stage
 from server.mix import normalize
 from server.protocol import ImageBindOptions, take_options
-from server.routes import CACHE_HEADER, CLIENT_LEFT, described, parse
+from server.routes import CACHE_HEADER, CLIENT_LEFT, parse
 from server.sources import Sources
 
 router = APIRouter()
@@ -37,12 +37,7 @@ class EmbeddingRequest(BaseModel):
     dimensions: int | None = None
 
 
-@router.post(
-    "/v1/embeddings",
-    openapi_extra=described(
-        EmbeddingRequest, "OpenAI's request. Items of `input` may be content parts, or lists."
-    ),
-)
+@router.post("/v1/embeddings")
 async def create_embeddings(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
     return await embed(incoming, raw_request) or Response(status_code=CLIENT_LEFT)

@@ -17,7 +17,6 @@ router = APIRouter(prefix="/v1/files")
 
 PURPOSES = ("user_data", "vision", "assistants", "batch", "fine-tune", "evals")
 MAX_LISTED = 10_000
-FORM = {"schema": {"type": "object", "required": ["file"]}}
 
 
 def owned(request: Request) -> OwnedFiles:
@@ -25,7 +24,7 @@ def owned(request: Request) -> OwnedFiles:
     return store.of(current().key_salt)
 
 
-@router.post("", openapi_extra={"requestBody": {"content": {"multipart/form-data": FORM}}})
+@router.post("")
 async def upload(request: Request) -> JSONResponse:
     async with request.app.state.stages.uploads.receive(request) as form:
         if len(form.files) != 1 or form.files[0].field != "file":

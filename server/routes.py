@@ -38,31 +38,13 @@ CACHE_HEADER = "x-bindserve-cache"
 CLIENT_LEFT = 499  # nobody reads it; the access log does
 
 
-def described(model: type[BaseModel], extension: str) -> Json:
-    """OpenAPI: vLLM's request, which these routes read themselves, and what we add."""
-    schema = {"type": "object", "title": model.__name__, "description": extension}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-
-
-@router.post(
-    "/v1/chat/completions",
-    openapi_extra=described(
-        ChatCompletionRequest,
-        "OpenAI's request. Content parts may be attachments; top-level `imagebind` is ours.",
-    ),
-)
+@router.post("/v1/chat/completions")
 async def create_chat_completion(raw_request: Request) -> Response:
     incoming = await read_json_or_form(raw_request)
     return await chat(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
 
 
-@router.post(
-    "/v1/completions",
-    openapi_extra=described(
-        CompletionRequest,
-        "OpenAI's request. Top-level `attachments` (content parts) and `imagebind` are ours.",
-    ),
-)
+@router.post("/v1/completions")
 async def create_completion(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
     return await complete(incoming, raw_request) or Response(status_code=CLIENT_LEFT)

@@ -70,6 +70,24 @@ def encoders(
 
 
 @app.command()
+def server(
+    model: Annotated[
+        Path, typer.Option(help="A model's folder: its tokenizer and template are used.")
+    ] = Path(__file__).parents[2] / "model_ext" / "demo" / "model",
+    pairs: Pairs = 9,
+    requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
+) -> None:
+    """The server alone, with a mock engine: over vLLM's own and over bare FastAPI; uploads and
+    overload."""
+    from server.bench.run import run
+
+    try:
+        run(model, pairs, requests, typer.echo)
+    except (OSError, RuntimeError) as error:
+        fail(str(error), code=1)
+
+
+@app.command()
 def full_size(
     out: Annotated[Path, typer.Option(help="Folder for the files: 21 GB.")],
 ) -> None:

@@ -1,0 +1,1 @@
+"""What `bindserve bench server` measures with: no part of the server itself."""

@@ -1,0 +1,268 @@
+"""What clients see when parts of the server die, and how long it takes until all is well again.
+
+    python -m tests.serving.faults [--model DIR]
+
+Four kinds of clients ask without a pause; each fault prints one line of a table. A recovery is
+everything that failed since the fault having succeeded again, by itself. Needs the right to mount a
+small tmpfs (root) for the fault of a full disk.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.server.media import media
+from tests.serving.launch import Server, children, descendants, serve
+
+CALM_S = 3.0  # without a failure: recovered
+TIMEOUT_S = 300
+DISK = 64 << 20
+PICTURE = media("img_a.jpg")
+KINDS = ("text", "new image", "known image", "upload")
+
+number = count()
+
+
+@dataclass(frozen=True)
+class Event:
+    at: float
+    kind: str
+    status: str  # of HTTP, or the error of a connection
+
+
+@dataclass
+class Clients:
+    url: str
+    known: str  # the id of a file
+    events: list[Event] = field(default_factory=list)
+
+    async def run(self) -> None:
+        async with httpx.AsyncClient(base_url=self.url, timeout=60) as client:
+            await asyncio.gather(*(self._ask(client, kind) for kind in KINDS))
+
+    async def _ask(self, client: httpx.AsyncClient, kind: str) -> None:
+        while True:
+            try:
+                response = await self._once(client, kind)
+                status = str(response.status_code)
+                if response.status_code == 503:
+                    assert response.headers["retry-after"]
+                    status += f" {response.json()['error']['code']}"
+            except httpx.TransportError:
+                status = "connection lost"
+            self.events.append(Event(time.monotonic(), kind, status))
+            await asyncio.sleep(0.1)
+
+    async def _once(self, client: httpx.AsyncClient, kind: str) -> httpx.Response:
+        if kind == "upload":
+            return await upload(client, os.urandom(100_000))
+        parts: list[Any] = []
+        if kind == "known image":
+            parts = [{"type": "file", "file": {"file_id": self.known}}]
+        if kind == "new image":
+            files: Any = {
+                "request": (None, json.dumps(question())),
+                "image": ("a.jpg", another_picture()),
+            }
+            return await client.post("/v1/chat/completions", files=files)
+        return await client.post("/v1/chat/completions", json=question(*parts))
+
+    def since(self, start: float) -> list[Event]:
+        return [event for event in self.events if event.at >= start]
+
+
+def question(*parts: Any) -> dict[str, Any]:
+    content = [*parts, {"type": "text", "text": "What is this?"}]
+    return {"model": "any", "max_tokens": 2, "messages": [{"role": "user", "content": content}]}
+
+
+def another_picture() -> bytes:
+    """A JPEG may be followed by anything: the same picture, with another hash."""
+    return PICTURE + str(next(number)).encode()
+
+
+async def upload(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
+    form = {"purpose": "user_data", "expires_after[anchor]": "created_at"}
+    form["expires_after[seconds]"] = "60"
+    return await client.post("/v1/files", files={"file": ("a.jpg", data)}, data=form)
+
+
+Fault = Callable[[Server, Path], Awaitable[float]]  # returns when it was over
+
+
+async def kill_one_decoder(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return kill(children(*server.children("server.encoding_service"))[0])
+
+
+async def kill_all_decoders(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return kill(*children(*server.children("server.encoding_service")))
+
+
+async def kill_encoders(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return kill(*server.children("server.encoding_service"))
+
+
+async def kill_engine(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return kill(engine_of(server))
+
+
+async def kill_api(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return kill(server.api_process())
+
+
+async def fill_disk(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    filler = scratch / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(1 << 16))
+    await asyncio.sleep(CALM_S)
+    filler.unlink()
+    return time.monotonic()
+
+
+async def break_a_file(server: Server, scratch: Path) -> float:
+    """A stored file that nobody has used yet turns out to be shorter than it was."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        file_id = (await upload(client, another_picture())).json()["id"]
+        (path,) = scratch.glob(f"*/owners/*/{file_id}")
+        whole = path.read_bytes()
+        os.truncate(path, len(whole) // 2)
+        body = question({"type": "file", "file": {"file_id": file_id}})
+        broken = await client.post("/v1/chat/completions", json=body)
+        assert broken.status_code == 503, broken.text
+        path.write_bytes(whole)
+        mended = await client.post("/v1/chat/completions", json=body)
+        assert mended.status_code == 200, mended.text
+    return time.monotonic()
+
+
+FAULTS: dict[str, Fault] = {
+    "a decoding process is killed": kill_one_decoder,
+    "all decoding processes are killed": kill_all_decoders,
+    "the encoding service is killed": kill_encoders,
+    "the disk is full, for 3 s": fill_disk,
+    "a stored file cannot be read (its own request: 503, then 200)": break_a_file,
+    "the engine is killed": kill_engine,
+    "the API process is killed": kill_api,
+}
+
+
+def kill(*pids: int) -> float:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return time.monotonic()
+
+
+def engine_of(server: Server) -> int:
+    (pid,) = (
+        pid
+        for pid in descendants(server.process.pid)
+        if b"EngineCore" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    )
+    return pid
+
+
+@dataclass(frozen=True)
+class Row:
+    fault: str
+    seen: str
+    recovery_s: float
+
+    def __str__(self) -> str:
+        return f"| {self.fault} | {self.seen} | {self.recovery_s:.1f} |"
+
+
+async def watch(name: str, fault: Fault, clients: Clients, server: Server, scratch: Path) -> Row:
+    start = time.monotonic()
+    over = await fault(server, scratch)
+    await until_calm(clients, over)
+    events = clients.since(start)
+    failed = [event.at for event in events if event.status != "200"]
+    back = min((e.at for e in events if e.at > max(failed)), default=over) if failed else over
+    return Row(name, what_was_seen(events), max(0.0, back - over))
+
+
+async def until_calm(clients: Clients, since: float) -> None:
+    """Every kind of client has had only answers for a while."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while True:
+            await asyncio.sleep(0.2)
+            calm_since = time.monotonic() - CALM_S
+            recent = clients.since(calm_since)
+            if calm_since < since or any(event.status != "200" for event in recent):
+                continue
+            if {event.kind for event in recent} == set(KINDS):
+                return
+
+
+def what_was_seen(events: list[Event]) -> str:
+    """Kinds that failed, how often, and with what; the others got answers only."""
+    told = []
+    for kind in KINDS:
+        seen = Counter(event.status for event in events if event.kind == kind)
+        seen.pop("200", None)
+        if seen:
+            told.append(f"{kind}: " + ", ".join(f"{n} x {s}" for s, n in seen.items()))
+    return "; ".join(told) or "nothing"
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    disk = folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+@contextlib.asynccontextmanager
+async def asking(server: Server) -> AsyncIterator[Clients]:
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        form = {"purpose": "user_data"}
+        made = await client.post("/v1/files", files={"file": ("a.jpg", PICTURE)}, data=form)
+    clients = Clients(server.url, made.json()["id"])
+    running = asyncio.ensure_future(clients.run())
+    try:
+        await until_calm(clients, time.monotonic())
+        yield clients
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+
+
+async def run(server: Server, scratch: Path) -> list[Row]:
+    print("| fault | what clients saw | seconds to recovery |\n|---|---|---|")
+    rows = []
+    async with asking(server) as clients:
+        for name, fault in FAULTS.items():
+            rows.append(await watch(name, fault, clients, server, scratch))
+            print(rows[-1], flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--log", type=Path, default=Path("faults.log"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)) as disk:
+        config = Path(folder) / "settings.yaml"
+        config.write_text(json.dumps({"upload_folder": str(disk)}))
+        with serve(options.model, options.log, "--cache=none", f"--config={config}") as server:
+            asyncio.run(run(server, disk))

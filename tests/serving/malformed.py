@@ -1,0 +1,220 @@
+"""Thousands of damaged files of every format against a running server: does it stay well?
+
+    python -m tests.serving.malformed --files 20000 [--model DIR]
+
+Every answer is below 500; a neighbour that asks all the time with good files notices nothing; after
+each thousand good files have the embeddings that they had at first; and memory does not grow.
+"""
+
+import argparse
+import asyncio
+import base64
+import random
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from model_ext.imagebind.preprocess.sniff import sniff
+from tests.serving.launch import Server, children, serve
+from tests.serving.seeds import bombs, seeds
+
+CLIENTS = 8
+EVERY = 1000
+GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}  # what may be followed by anything
+NOT_SNIFFED = {"imu": "imu"}  # the part must say it
+NUMBERS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
+
+number = count()
+
+
+@dataclass
+class Report:
+    sent: Counter[str] = field(default_factory=Counter)  # by format
+    decoded: Counter[str] = field(default_factory=Counter)  # those that reached the decoder
+    embedded: Counter[str] = field(default_factory=Counter)  # and were good enough
+    failed: list[str] = field(default_factory=list)  # answers of 500 and above
+    neighbour: Counter[str] = field(default_factory=Counter)  # its answers
+    changed: list[str] = field(default_factory=list)  # good files that differ from before
+    memory: list[int] = field(default_factory=list)  # MiB of all processes, after each thousand
+    decoders: set[int] = field(default_factory=set)  # process ids, over time
+    seconds: float = 0
+
+    def __str__(self) -> str:
+        rows = [f"{'format':<10} {'sent':>6} {'decoded':>8} {'embedded':>9}"]
+        for name in sorted(self.sent):
+            numbers = (self.sent[name], self.decoded[name], self.embedded[name])
+            rows.append("{:<10} {:>6} {:>8} {:>9}".format(name, *numbers))
+        sent, decoded = self.sent.total(), self.decoded.total()
+        return "\n".join(
+            [
+                *rows,
+                f"{sent} files in {self.seconds:.0f} s, {decoded} ({decoded / sent:.0%}) reached "
+                f"a decoder, {len(self.failed)} answers of 500 and above",
+                f"the neighbour's answers: {dict(self.neighbour)}",
+                f"good files that changed: {len(self.changed)}; decoding processes used: "
+                f"{len(self.decoders)}; memory in MiB: {self.memory}",
+            ]
+        )
+
+    def assert_well(self) -> None:
+        assert not self.failed, self.failed[:3]
+        assert not self.changed
+        assert self.neighbour.keys() == {"200"}
+        assert self.decoded.total() >= 0.3 * self.sent.total()
+
+
+def damage(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
+    """One kind of damage, or two."""
+    for _ in range(dice.choice([1, 1, 1, 2])):
+        if not data:
+            return data
+        match dice.randrange(8):
+            case 0:  # cut off
+                data = data[: len(data) * dice.randrange(16) // 16]
+            case 1:  # cut off somewhere
+                data = data[: dice.randrange(len(data))]
+            case 2 | 3:  # bits flipped; half of the time not in the signature
+                start = dice.choice([0, min(16, len(data) - 1)])
+                changed = bytearray(data)
+                for _ in range(dice.choice([1, 4, 16, 64])):
+                    changed[dice.randrange(start, len(changed))] ^= 1 << dice.randrange(8)
+                data = bytes(changed)
+            case 4:  # a header that lies
+                at, value = dice.randrange(min(len(data), 300)), dice.choice(NUMBERS)
+                order, size = dice.choice(["big", "little"]), dice.choice([1, 2, 4])
+                lie = (value % (1 << 8 * size)).to_bytes(size, order)  # type: ignore[arg-type]
+                data = data[:at] + lie + data[at + size :]
+            case 5:  # a piece is missing
+                at = dice.randrange(len(data))
+                data = data[:at] + data[at + dice.randrange(1, 200) :]
+            case 6:  # a piece comes twice
+                at, size = dice.randrange(len(data)), dice.randrange(1, 4000)
+                data = data[: at + size] + data[at:]
+            case 7:  # the head of one format, the body of another
+                head = dice.choice([12, 40, 200])
+                data = data[:head] + dice.choice(others)[head:]
+    return data
+
+
+def damaged_files(total: int, seed: int) -> list[tuple[str, bytes]]:
+    """(format, bytes): all bombs, empty files and wrong types first, then `total` in all."""
+    dice, good = random.Random(seed), seeds()
+    files = list(bombs().values())
+    files += [(name, b"") for name in good]
+    files += [(name, good[other]) for name in good for other in good if name != other]
+    names = [name for name in good for _ in range(1 if name in ("mp4", "avi", "mkv") else 3)]
+    while len(files) < total:
+        name = dice.choice(names)
+        files.append((name, damage(good[name], list(good.values()), dice)))
+    return files[:total]
+
+
+class Attack:
+    def __init__(self, server: Server, client: httpx.AsyncClient) -> None:
+        self.server, self.client, self.report = server, client, Report()
+        self.before: dict[str, Any] = {}
+
+    async def embed(self, name: str, data: bytes) -> httpx.Response:
+        text = base64.b64encode(data).decode()
+        part = {"type": "file", "file": {"file_data": text, "filename": f"a.{name}"}}
+        if name in NOT_SNIFFED:
+            part["modality"] = NOT_SNIFFED[name]
+        return await self.client.post("/v1/embeddings", json={"model": "any", "input": [part]})
+
+    async def send(self, name: str, data: bytes) -> None:
+        response, report = await self.embed(name, data), self.report
+        report.sent[name] += 1
+        passes = name in NOT_SNIFFED or sniff(data[:8192], f"a.{name}") is not None
+        if response.status_code == 200:
+            report.decoded[name] += 1
+            report.embedded[name] += 1
+        elif response.status_code >= 500:
+            report.failed.append(f"{name} of {len(data)} bytes: {response.text[:200]}")
+        elif passes and response.json()["error"]["code"] == "invalid_media":
+            report.decoded[name] += 1
+
+    async def good(self, name: str) -> httpx.Response:
+        """Never seen before, so it is decoded and encoded anew."""
+        return await self.embed(name, seeds_once[name] + b"%d" % next(number))
+
+    async def check(self) -> None:
+        for name in GOOD:
+            response = await self.good(name)
+            vector = response.json()["data"][0]["embedding"]
+            if not np.allclose(vector, self.before.setdefault(name, vector), rtol=0, atol=1e-6):
+                self.report.changed.append(name)
+        self.report.memory.append(self.memory())
+        print(f"{self.report.sent.total()} files, {self.report.memory[-1]} MiB", flush=True)
+
+    async def neighbour(self) -> None:
+        while True:
+            try:
+                response = await self.good(random.choice(list(GOOD)))
+                self.report.neighbour[str(response.status_code)] += 1
+            except httpx.TransportError as error:
+                self.report.neighbour[type(error).__name__] += 1
+            self.report.decoders |= set(children(self.service()))
+            await asyncio.sleep(0.5)
+
+    def service(self) -> int:
+        (pid,) = self.server.children("server.encoding_service")
+        return pid
+
+    def memory(self) -> int:
+        """Of the API, the encoding service, and its decoding processes; nothing shared twice."""
+        pids = [self.server.api_process(), self.service(), *children(self.service())]
+        return sum(map(private_memory, pids)) >> 20
+
+
+seeds_once = seeds()
+
+
+def private_memory(pid: int) -> int:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
+
+
+async def attack(server: Server, files: list[tuple[str, bytes]]) -> Report:
+    started = time.monotonic()
+    # A connection for each request: one that is lost is the server's doing, not a timeout's.
+    limits = httpx.Limits(max_keepalive_connections=0)
+    async with httpx.AsyncClient(base_url=server.url, timeout=300, limits=limits) as client:
+        attack = Attack(server, client)
+        await attack.check()
+        neighbour = asyncio.ensure_future(attack.neighbour())
+        for begin in range(0, len(files), EVERY):
+            waiting = iter(files[begin : begin + EVERY])
+
+            async def one_client(waiting: Any = waiting) -> None:
+                for name, data in waiting:
+                    await attack.send(name, data)
+
+            await asyncio.gather(*(one_client() for _ in range(CLIENTS)))
+            await attack.check()
+        neighbour.cancel()
+    attack.report.seconds = time.monotonic() - started
+    return attack.report
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--skip", type=int, default=0, help="Of them, the first so many.")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--log", type=Path, default=Path("malformed.log"))
+    options = parser.parse_args()
+    files = damaged_files(options.files, options.seed)[options.skip :]
+    with serve(options.model, options.log, "--cache=none") as server:
+        found = asyncio.run(attack(server, files))
+    print(found)
+    found.assert_well()

@@ -1,0 +1,179 @@
+"""Distinct items for minutes, cancelled in every phase: does everything return to the start?
+
+    python -m tests.serving.soak --minutes 30 [--model DIR]
+
+Every item differs, so no cache helps; a third of the clients leave while the request is uploaded,
+fetched from disk, decoded, encoded, prefilled or streamed. After a warm-up and at the end, when
+nobody asks, gauges, files, descriptors, threads and memory are counted.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import re
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.serving.launch import Server, descendants, serve
+from tests.serving.seeds import seeds
+
+CLIENTS = 6
+SEEDS = {name: data for name, data in seeds().items() if name in ("jpg", "wav", "avi", "mkv")}
+QUIET_S = 8
+GAUGES = ("bindserve_in_stage", "vllm:num_requests_running", "vllm:num_requests_waiting")
+# Seconds after which a client leaves: most phases take a few milliseconds.
+LEAVING = [0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0]
+
+number = count()
+
+
+@dataclass(frozen=True)
+class State:
+    """Of the whole server, while nobody asks."""
+
+    gauges: float
+    kv_usage: float
+    files: int
+    descriptors: int
+    threads: int
+    memory: int  # bytes of all processes, nothing shared counted twice
+
+    def __str__(self) -> str:
+        return (
+            f"gauges {self.gauges:g}, KV {self.kv_usage:g}, files {self.files}, descriptors "
+            f"{self.descriptors}, threads {self.threads}, memory {self.memory >> 20} MiB"
+        )
+
+
+@dataclass
+class Report:
+    answers: Counter[str] = field(default_factory=Counter)
+    left: Counter[float] = field(default_factory=Counter)
+    states: list[tuple[float, State]] = field(default_factory=list)  # minutes since the start
+
+    def assert_well(self, growth: int = 48 << 20) -> None:
+        """From the first state, after the warm-up, to the last."""
+        (_, first), (_, last) = self.states[0], self.states[-1]
+        assert self.answers.keys() <= {"200", "left"}, self.answers
+        assert last.gauges == last.kv_usage == 0
+        assert last.files == first.files
+        assert last.descriptors <= first.descriptors + 2
+        assert last.threads <= first.threads + 2
+        assert last.memory <= first.memory + growth
+
+
+def state_of(server: Server, folder: Path) -> State:
+    page = httpx.get(f"{server.url}/metrics").text
+    pids = descendants(server.process.pid)
+    return State(
+        gauges=sum(metric(page, name) for name in GAUGES),
+        kv_usage=metric(page, "vllm:kv_cache_usage_perc"),
+        files=sum(path.is_file() for path in folder.rglob("*")),
+        descriptors=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
+        threads=sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids),
+        memory=sum(proportional_memory(pid) for pid in pids),
+    )
+
+
+def metric(page: str, name: str) -> float:
+    lines = [line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+
+def proportional_memory(pid: int) -> int:
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    (found,) = re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)
+    return int(found) << 10
+
+
+async def one_request(client: httpx.AsyncClient, dice: random.Random) -> httpx.Response:
+    name = dice.choice(list(SEEDS))
+    data = SEEDS[name] + b"%d" % next(number)
+    text = {"type": "text", "text": f"What is item {next(number)}?"}
+    body: dict[str, Any] = {
+        **{"model": "any", "messages": [{"role": "user", "content": [text]}]},
+        **{"max_tokens": dice.choice([1, 4, 16]), "n": dice.choice([1, 1, 2])},
+        **{"stream": dice.random() < 0.5},
+    }
+    if dice.random() < 0.3:  # a stored file, which is deleted again
+        form = {"purpose": "user_data"}
+        made = await client.post("/v1/files", files={"file": (f"a.{name}", data)}, data=form)
+        made.raise_for_status()
+        file_id = made.json()["id"]
+        part = {"type": "file", "file": {"file_id": file_id}}
+        body["messages"][0]["content"].append(part)
+        try:
+            return await client.post("/v1/chat/completions", json=body)
+        finally:
+            await asyncio.shield(client.delete(f"/v1/files/{file_id}"))
+    files: Any = {"request": (None, json.dumps(body)), "file": (f"a.{name}", data)}
+    return await client.post("/v1/chat/completions", files=files)
+
+
+async def one_client(url: str, report: Report, dice: random.Random, until: float) -> None:
+    while time.monotonic() < until:
+        leaves = dice.choice(LEAVING) if dice.random() < 0.33 else None
+        async with httpx.AsyncClient(base_url=url, timeout=300) as client:
+            try:
+                async with asyncio.timeout(leaves):
+                    response = await one_request(client, dice)
+                report.answers[str(response.status_code)] += 1
+            except TimeoutError:
+                assert leaves is not None
+                report.answers["left"] += 1
+                report.left[leaves] += 1
+
+
+async def ask(server: Server, report: Report, seconds: float, seed: int) -> None:
+    until = time.monotonic() + seconds
+    dice = [random.Random(seed * CLIENTS + i) for i in range(CLIENTS)]
+    await asyncio.gather(*(one_client(server.url, report, die, until) for die in dice))
+    await asyncio.sleep(QUIET_S)
+    await delete_all(server)
+
+
+async def delete_all(server: Server) -> None:
+    """Files of clients that left between uploading and deleting."""
+    async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+        with contextlib.suppress(httpx.TransportError):
+            for file in (await client.get("/v1/files")).json()["data"]:
+                await client.delete(f"/v1/files/{file['id']}")
+
+
+def soak(server: Server, folder: Path, minutes: float, rounds: int) -> Report:
+    """The first round is the warm-up; a state after each."""
+    report, started = Report(), time.monotonic()
+    for round_ in range(rounds):
+        asyncio.run(ask(server, report, minutes * 60 / rounds, round_))
+        state = state_of(server, folder)
+        report.states.append(((time.monotonic() - started) / 60, state))
+        answers = dict(report.answers)
+        print(f"{report.states[-1][0]:5.1f} min: {state}; answers {answers}", flush=True)
+    return report
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--minutes", type=float, default=30)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as home:
+        files = Path(home) / "files"
+        files.mkdir()
+        config = Path(home) / "settings.yaml"
+        # Nothing kept by content, so that memory tells about leaks.
+        config.write_text(json.dumps({"upload_folder": str(files), "embedding_cache_bytes": 0}))
+        log, option = Path(home) / "log", f"--config={config}"
+        with serve(options.model, log, "--cache=none", option) as server:
+            found = soak(server, files, options.minutes, rounds=10)
+    found.assert_well()
+    print(f"well; who left, after seconds: {dict(sorted(found.left.items()))}")
