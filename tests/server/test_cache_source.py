@@ -69,7 +69,7 @@ async def test_what_is_opened(
 def test_the_model_says_what_fits(document: dict[str, object]) -> None:
     fit = fit_of(BindServeConfig.from_hf(document))
     sources = document["provenance"]["sources"]  # type: ignore[index]
-    (own,) = (s["sha256"] for s in sources if s["role"] == "imagebind")
+    (own,) = (s["sha256"] for s in sources if s["file"] == "imagebind_w3D.pth")
     assert fit == Fit(DIM, {"sha256": own})
 
 
