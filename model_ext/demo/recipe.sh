@@ -32,12 +32,14 @@ done
   python -m model_ext.demo.build_texts --data "$work/data"
 [ -f "$work/pretrain/adapter.safetensors" ] || bindserve train pretrain "$work/pretrain.yaml"
 [ -f "$work/finetune/adapter.safetensors" ] || bindserve train finetune "$work/finetune.yaml"
-table() {
-  [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" \
+table() { # the finished model chooses the cache's weight, the others take it over
+  [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" $2 \
     --encoders "$work/others/encoders" --data "$work/data" --out "$work/table-$1.json"
 }
-table pretrain
-table finetune
+table finetune ""
+weight="--weight $(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["weight"])' \
+  "$work/table-finetune.json")"
+table pretrain "$weight"
 
 # Two more seeds of bind network and gates, for the table only.
 for seed in 1 2; do
@@ -45,6 +47,6 @@ for seed in 1 2; do
     > "$work/pretrain-$seed.yaml"
   [ -f "$work/pretrain-$seed/adapter.safetensors" ] ||
     bindserve train pretrain "$work/pretrain-$seed.yaml"
-  table "pretrain-$seed"
+  table "pretrain-$seed" "$weight"
 done
 python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer.png"

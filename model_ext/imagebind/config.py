@@ -39,6 +39,8 @@ class TrunkConfig:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
             if type(value) is not int or value < 1:
                 raise ConfigError(f"{field.name} must be a positive integer, got {value!r}")
         _divides(self, "heads", "width")
@@ -125,6 +127,7 @@ class ImuConfig(TrunkConfig):
 class PointConfig(TrunkConfig):
     groups: int = 512
     group_size: int = 32  # points in a group; a cloud needs at least as many
+    points: int | None = None  # what each cloud is resampled to; None: as it comes, as released
     first_hidden: int = 128
     first_width: int = 256
     second_hidden: int = 512
@@ -187,8 +190,7 @@ class ImageBindConfig:
         return cls._from_dict(translate(document))
 
     def to_json(self) -> str:
-        sections = {name: value for name, value in asdict(self).items() if value is not None}
-        return json.dumps(sections, indent=2) + "\n"
+        return json.dumps(asdict(self, dict_factory=_given), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -208,6 +210,10 @@ class ImageBindConfig:
             else:
                 raise ConfigError(f"unknown key {name!r} in the encoders' configuration")
         return cls(**sizes)
+
+
+def _given(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in items if value is not None}
 
 
 def _section(name: str, value: object) -> TrunkConfig:

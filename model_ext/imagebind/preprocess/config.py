@@ -18,6 +18,7 @@ class PreprocessConfig:
     imu_channels: int = 6
     imu_steps: int = 2000
     min_points: int = 32
+    points: int | None = None  # of every cloud, by resampling; None: as many as come
     released_truncation: bool = False  # cut the end mark off long texts, as the release does
 
     @classmethod
@@ -38,5 +39,5 @@ class PreprocessConfig:
         if model.imu:
             sizes |= {"imu_channels": model.imu.channels, "imu_steps": model.imu.steps}
         if model.point:
-            sizes |= {"min_points": model.point.group_size}
+            sizes |= {"min_points": model.point.group_size, "points": model.point.points}
         return cls(**sizes)

@@ -1,12 +1,15 @@
 """Point clouds -> (N, 3) float32: .npy, .ply, .pcd, .obj, .pts, .xyz, told apart by content.
 
-Coordinates go in as they are: no centering, no scaling, no resampling, like the released model.
+Coordinates go in as they are: no centering, no scaling, like the released model. Nor does that one
+resample; a model that was trained on a number of points does, as its groups depend on the density.
+Shapes: N points.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.cloud.pcd import read_pcd
@@ -40,7 +43,18 @@ def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor
             f"the point cloud has coordinates beyond {MAX_COORDINATE:g}:"
             " scale it, best into the unit sphere"
         )
+    if config.points is not None:
+        cloud = cloud[resampled(len(cloud), config.points)]
     return torch.from_numpy(np.ascontiguousarray(cloud))
+
+
+def resampled(available: int, points: int) -> NDArray[np.int64]:
+    """Which of the available points to take, (points,): the same draw for the same numbers.
+
+    More than there are: all of them, then some twice.
+    """
+    order = np.random.default_rng(0).permutation(available)
+    return np.resize(order, points)
 
 
 def reader(data: bytes, limits: Limits) -> Reader:

@@ -97,50 +97,37 @@ SILENCE = (math.log(1.1920929e-07) + 4.268) / 9.138  # the floor of the filter b
 
 
 def sounds(stored: Tensor, g: Generator) -> Tensor:
-    """Spectrograms (B, mel, T) -> (B, 1, 1, mel, T): other voice, pace, place, loudness, noise."""
+    """Spectrograms (B, mel, T) -> (B, 1, 1, mel, T): other voice, pace, start, loudness, noise."""
     mel = stored.float()
     count, bins, length = mel.shape
     spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); half precision keeps PAD to 2e-4
     frames = spoken.sum(1)
     filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
     # A stretched spectrogram: the pitch and the vocal tract up or down, the pace faster or slower.
-    pitch = torch.exp(uniform((count,), -0.14, 0.14, g))
-    pace = torch.exp(uniform((count,), -0.25, 0.25, g))
+    pitch = torch.exp(uniform((count,), -0.1, 0.1, g))
+    pace = torch.exp(uniform((count,), -0.15, 0.15, g))
     new_frames = (frames / pace).clamp(max=length)
-    lead = uniform((count,), 0, 1, g) * (length - new_frames).clamp(min=0)
+    lead = uniform((count,), 0, LEAD, g)
     lead[chance((count,), 0.5, g)] = 0
+    lead = torch.minimum(lead, (length - new_frames).clamp(min=0))
     rows = (torch.arange(bins)[None] * pitch[:, None] + 0.5) / bins * 2 - 1
     columns = ((torch.arange(length)[None] - lead[:, None]) * pace[:, None] + 0.5) / length * 2 - 1
     grid = torch.stack(
         [columns[:, None].expand(-1, bins, -1), rows[:, :, None].expand(-1, -1, length)], dim=-1
     )
     shifted = F.grid_sample((filled - SILENCE)[:, None], grid, align_corners=False)[:, 0] + SILENCE
-    loud = shifted + uniform((count, 1, 1), -0.35, 0.2, g)  # 0.11 is a factor e in power
-    tilt = torch.linspace(-1, 1, bins)[None, :, None] * uniform((count, 1, 1), -0.2, 0.2, g)
-    noise = uniform((count, 1, 1), SILENCE, -0.1, g) + 0.1 * torch.randn(mel.shape, generator=g)
+    loud = shifted + uniform((count, 1, 1), -0.3, 0.2, g)  # 0.11 is a factor e in power
+    tilt = torch.linspace(-1, 1, bins)[None, :, None] * uniform((count, 1, 1), -0.15, 0.15, g)
+    floor = uniform((count, 1, 1), SILENCE, -0.4, g)
+    floor[chance((count,), 0.5, g)] = SILENCE
+    noise = floor + 0.05 * torch.randn(mel.shape, generator=g)
     noisy = torch.logaddexp((loud + tilt) * STD_NATS, noise * STD_NATS) / STD_NATS
-    noisy = _masked(noisy, noise, g)
-    ends = lead + new_frames + uniform((count,), 0, 1, g) * (length - lead - new_frames)
-    ends[chance((count,), 0.3, g)] = length
-    after = torch.arange(length)[None] >= ends[:, None].clamp(min=1).ceil()
+    after = torch.arange(length)[None] >= (lead + new_frames)[:, None].clamp(min=1).ceil()
     return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
 
 
+LEAD = 20  # frames of 10 ms before the sound, at most
 STD_NATS = 9.138  # normalised cells times this are natural logarithms of power
-
-
-def _masked(mel: Tensor, fill: Tensor, g: Generator) -> Tensor:
-    """Two bands and one stretch of time are covered by noise."""
-    count, bins, length = mel.shape
-    covered = torch.zeros(mel.shape, dtype=torch.bool)
-    for axis, whole, widest, times in ((1, bins, 16, 2), (2, length, 12, 1)):
-        for _ in range(times):
-            width = uniform((count, 1), 0, widest, g)
-            start = uniform((count, 1), 0, 1, g) * (whole - width)
-            place = torch.arange(whole)[None]
-            band = (place >= start) & (place < start + width)
-            covered |= band[:, :, None] if axis == 1 else band[:, None]
-    return torch.where(covered, fill, mel)
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from model_ext.imagebind.config import ImageBindConfig
+from model_ext.imagebind.preprocess.points import resampled
 from model_ext.train.encoders import augment
 from model_ext.train.encoders.samples import Samples
 from model_ext.train.errors import TrainError
@@ -71,4 +72,6 @@ def plain(modality: str, data: Tensor, sizes: ImageBindConfig) -> Tensor:
     """Stored samples as the encoder takes them, as they are."""
     if modality == "vision" and sizes.vision:
         return augment.plain_pictures(data, sizes.vision.image_size, sizes.vision.frames)
+    if modality == "point" and sizes.point and sizes.point.points:
+        return data[:, resampled(data.shape[1], sizes.point.points)]
     return data.float()[:, None, None] if modality == "audio" else data

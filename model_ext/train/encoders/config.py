@@ -41,6 +41,7 @@ class EncodersConfig(BaseModel):
     image_side: Count = 160  # pixels that a picture is kept with
     points: Count = 1024  # of a cloud, drawn anew each time
     anchor_views: Count = 4  # of each picture, when vision is frozen
+    mean_anchors: bool = False  # then: aim at the mean of a key's pictures, not at one of them
     seed: int = 0
     threads: Count | None = None
     save_seconds: Annotated[float, Field(gt=0)] = 240

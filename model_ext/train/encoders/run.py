@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
@@ -75,6 +76,9 @@ class Aligner:
             model.encoder(name).requires_grad_(True)
         self.optimizers = _optimizers(model, config.weight_decay)
         self.anchors = self._anchor_views() if self.frozen_anchor else torch.empty(0)
+        if self.frozen_anchor and config.mean_anchors:
+            for rows in self.batches.rows["vision"].values():
+                self.anchors[rows] = F.normalize(self.anchors[rows].mean((0, 1)), dim=-1)
 
     def step(self, step: int) -> dict[str, float]:
         config = self.config

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ def load(
 ) -> dict[str, Samples]:
     """The samples of each encoder, from `store` if they were decoded before."""
     rows = read_list(path)
+    sizes = replace(sizes, points=None)  # all are kept; a step draws some of them
     loaded = {}
     for modality in modalities:
         mine = [row for row in rows if ENCODER.get(row["modality"], row["modality"]) == modality]

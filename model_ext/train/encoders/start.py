@@ -26,6 +26,10 @@ def start_small(model: ImageBind) -> None:
             nn.init.normal_(module.weight, std=1.0)
     for modality in model.modalities:
         _show_positions(model, modality)
+    if model.config.audio is not None:
+        # Spectrograms lie mostly at two constant levels; what they share would drown the rest.
+        weight = model.encoder("audio").get_parameter("stem.proj.weight")
+        weight.sub_(weight.mean(dim=(1, 2, 3), keepdim=True))
 
 
 def _show_positions(model: ImageBind, modality: str) -> None:

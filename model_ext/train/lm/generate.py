@@ -17,13 +17,14 @@ def generate(
 ) -> list[list[int]]:
     """One prompt under many embeddings (B, D): the ids of each answer, up to EOS."""
     past = [KeyValues() for _ in model.model.layers]
-    ids = torch.tensor([prompt], device=embedding.device).expand(len(embedding), -1)
     answers: list[list[int]] = [[] for _ in embedding]
     done = torch.zeros(len(embedding), dtype=torch.bool, device=embedding.device)
-    start = 0
-    for _ in range(most):
-        hidden = model.hidden(ids, embedding, start, past)[:, -1]
-        start += ids.shape[1]
+    # The lower layers see the prompt only: once for all samples.
+    lower = model.lower(torch.tensor([prompt], device=embedding.device), 0, past)
+    for layer in past[: model.injection.first_layer]:
+        layer.repeat(len(embedding))
+    hidden = model.upper(lower.expand(len(embedding), -1, -1), embedding, 0, past)[:, -1]
+    for start in range(len(prompt), len(prompt) + most):
         ids = model.logits(hidden).argmax(-1, keepdim=True)
         done |= ids[:, 0] == eos
         if done.all():
@@ -31,6 +32,7 @@ def generate(
         for answer, token, ended in zip(answers, ids[:, 0].tolist(), done.tolist(), strict=True):
             if not ended:
                 answer.append(token)
+        hidden = model.hidden(ids, embedding, start, past)[:, -1]
     return answers
 
 

@@ -88,6 +88,11 @@ class KeyValues:
         self.v = v if self.v is None else torch.cat([self.v, v], dim=2)
         return self.k, self.v
 
+    def repeat(self, samples: int) -> None:
+        """The one sample there is becomes many."""
+        if self.k is not None and self.v is not None:
+            self.k, self.v = (t.expand(samples, -1, -1, -1) for t in (self.k, self.v))
+
 
 class Attention(nn.Module):
     def __init__(self, sizes: LlamaSizes, extras: Extras) -> None:

@@ -152,9 +152,11 @@ def test_killed_and_resumed_tells_the_same_losses(runs: Runs, reference: Curve, 
 def test_finetune_goes_on_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
+    chinese = runs.folder / "chinese.json"  # bilingual data, as of the 7B_chinese base
+    chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),
-        "data": [data] * 4,
+        "data": [*[data] * 4, str(chinese)],
         "batch": 3,
         "warmup_epochs": 0,
         "max_tokens": 128,

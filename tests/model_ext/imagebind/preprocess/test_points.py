@@ -111,3 +111,17 @@ def test_broken_files_give_points_or_a_media_error(
             continue
         assert cloud.isfinite().all()
         assert cloud.shape[1] == 3
+
+
+def test_a_model_trained_on_a_number_of_points_gets_that_many() -> None:
+    cloud = np.random.default_rng(1).normal(size=(300, 3)).astype(np.float32)
+    data = saved(cloud)
+    fewer = read_points(data, PreprocessConfig(points=100), Limits()).numpy()
+    more = read_points(data, PreprocessConfig(points=500), Limits()).numpy()
+    rows = {tuple(point) for point in cloud.tolist()}
+    assert fewer.shape == (100, 3)
+    assert len({tuple(p) for p in fewer.tolist()} & rows) == 100  # none twice
+    assert more.shape == (500, 3)
+    assert {tuple(p) for p in more.tolist()} == rows  # none left out
+    again = read_points(data, PreprocessConfig(points=100), Limits()).numpy()
+    np.testing.assert_array_equal(fewer, again)

@@ -23,7 +23,7 @@ def test_size_is_checked_before_anything_is_read(modality: str) -> None:
         preprocess(modality, b"x" * 10, limits=limits)
 
 
-@pytest.mark.parametrize("modality", READERS.keys() - {"text"})
+@pytest.mark.parametrize("modality", sorted(READERS.keys() - {"text"}))
 @pytest.mark.parametrize("data", [b"", b"x", b"\x00" * 64, b"hello " * 50])
 def test_nonsense_is_a_media_error(modality: str, data: bytes) -> None:
     with pytest.raises(MediaError):
