@@ -22,6 +22,7 @@ from server import (
     models,
     openapi,
     routes,
+    shapes,
     vllm_routes,
 )
 from server.auth import AuthMiddleware, Keys
@@ -57,6 +58,7 @@ def add_routes(app: FastAPI) -> None:
     app.include_router(health.router)
     app.include_router(models.router)
     app.include_router(routes.router)
+    app.include_router(shapes.router)
     app.include_router(embedding_routes.router)
     app.include_router(file_routes.router)
     app.include_router(vllm_routes.router, dependencies=[Depends(refuse_fields)])

@@ -49,16 +49,22 @@ class AttachmentLimits:
 
 
 def take_from_messages(
-    messages: Any, limits: AttachmentLimits, sources: Sources
+    messages: Any,
+    limits: AttachmentLimits,
+    sources: Sources,
+    *,
+    where: str = "messages",
+    pass_on: frozenset[str] = frozenset(),
 ) -> list[Attachment]:
     """Remove the attachments from chat messages, in place; their order is kept. Uploads that no
-    part refers to come last, as if they stood in the last message of the user."""
+    part refers to come last, as if they stood in the last message of the user. `where` the messages
+    stand in the request; `pass_on`: other types of parts that stay, beside texts."""
     if not isinstance(messages, list):
-        raise BadRequest("messages must be a list", param="messages")
-    reader = _Reader(limits, sources)
+        raise BadRequest(f"{where} must be a list", param=where)
+    reader = _Reader(limits, sources, TEXT_PARTS | pass_on)
     for index, message in enumerate(messages):
         if isinstance(message, dict) and isinstance(message.get("content"), list):
-            kept = reader.take(message["content"], f"messages[{index}].content")
+            kept = reader.take(message["content"], f"{where}[{index}].content")
             message["content"] = _as_text(kept)
     for upload in sources.unused():
         reader.add_upload(upload)
@@ -108,8 +114,12 @@ def _as_text(parts: list[Json]) -> str | list[Json]:
 class _Reader:
     """Collects the attachments of one request."""
 
-    def __init__(self, limits: AttachmentLimits, sources: Sources) -> None:
+    def __init__(
+        self, limits: AttachmentLimits, sources: Sources, stay: frozenset[str] = TEXT_PARTS
+    ) -> None:
+        """`stay`: the types of parts that are no attachments."""
         self.taken: list[Attachment] = []
+        self._stay = stay
         self._limits = limits
         self._sources = sources
 
@@ -122,7 +132,7 @@ class _Reader:
                 kept.append({"type": "text", "text": part})
             elif not isinstance(part, dict):
                 raise BadRequest("a content part must be an object with a type", param=param)
-            elif _kind(part) in TEXT_PARTS:
+            elif _kind(part) in self._stay:
                 kept.append(part)
             else:
                 self.add(part, param)

@@ -9,8 +9,13 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from vllm.entrypoints.anthropic.protocol import (
+    AnthropicCountTokensRequest,
+    AnthropicMessagesRequest,
+)
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from server.attachments import MODALITIES, URL_PARTS
 from server.protocol import ImageBindOptions
@@ -82,6 +87,9 @@ def describe(document: Json) -> Json:
     for title, model in (
         ("ChatCompletionRequest", ChatCompletionRequest),
         ("CompletionRequest", CompletionRequest),
+        ("ResponsesRequest", ResponsesRequest),
+        ("AnthropicMessagesRequest", AnthropicMessagesRequest),
+        ("AnthropicCountTokensRequest", AnthropicCountTokensRequest),
         ("ImageBindOptions", ImageBindOptions),
     ):
         add(schemas, title, model)
@@ -186,6 +194,11 @@ def bodies(paths: Json) -> None:
     for path, content in {
         "/v1/chat/completions": chat,
         "/v1/completions": {"application/json": {"schema": ref("CompletionRequest")}},
+        "/v1/responses": {"application/json": {"schema": ref("ResponsesRequest")}},
+        "/v1/messages": {"application/json": {"schema": ref("AnthropicMessagesRequest")}},
+        "/v1/messages/count_tokens": {
+            "application/json": {"schema": ref("AnthropicCountTokensRequest")}
+        },
         "/v1/embeddings": {"application/json": {"schema": ref("EmbeddingRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
     }.items():

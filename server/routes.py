@@ -55,7 +55,7 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
     attachments = await take(incoming, raw_request, take_from_messages, "messages")
     request = parse(ChatCompletionRequest, incoming.document)
-    conditioned = await condition(request, raw_request, attachments, options)
+    conditioned = await condition(request.n, raw_request, attachments, options)
     handler = raw_request.app.state.openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
@@ -69,7 +69,7 @@ async def complete(incoming: Incoming, raw_request: Request) -> Response:
         Incoming(parts, large=incoming.large), raw_request, take_from_list, "attachments"
     )
     request = parse(CompletionRequest, incoming.document)
-    conditioned = await condition(request, raw_request, attachments, options)
+    conditioned = await condition(request.n, raw_request, attachments, options)
     handler = raw_request.app.state.openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
@@ -101,14 +101,14 @@ def parse(model: type[Model], document: Json) -> Model:
 
 
 async def condition(
-    request: ChatCompletionRequest | CompletionRequest,
+    n: int | None,
     raw_request: Request,
     attachments: list[Attachment],
     options: ImageBindOptions,
 ) -> Conditioned:
     """From here on, whatever this request generates is conditioned on its attachments."""
     state = raw_request.app.state
-    state.engine_client.check_admission(request.n or 1)  # full means no before the work, too
+    state.engine_client.check_admission(n or 1)  # full means no before the work, too
     conditioned: Conditioned = await state.stages.conditioner.run(attachments, options)
     attachments.clear()  # their files are not needed while the answer is written
     current().condition_on(conditioned.embedding)

@@ -93,7 +93,7 @@ class Handler:
             raise self.answer
         return self.answer
 
-    create_chat_completion = create_completion = create
+    create_chat_completion = create_completion = create_responses = create_messages = create
 
 
 class Models:
@@ -131,6 +131,7 @@ def serve(
     )
     app.state.engine_client = engine
     app.state.openai_serving_chat = app.state.openai_serving_completion = handler
+    app.state.openai_serving_responses = app.state.anthropic_serving_messages = handler
     app.state.openai_serving_models = Models()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     client = httpx.AsyncClient(transport=transport, base_url="http://test")
