@@ -25,6 +25,7 @@ from server import (
     shapes,
     vllm_routes,
 )
+from server.admission import AdmissionMiddleware
 from server.auth import AuthMiddleware, Keys
 from server.body_limit import BodyLimitMiddleware
 from server.context import ContextMiddleware
@@ -76,6 +77,8 @@ def add_middleware(
         upload_paths=UPLOAD_PATHS,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    if settings.max_requests:
+        app.add_middleware(AdmissionMiddleware, most=settings.max_requests)
     if settings.key_requests_per_minute or settings.key_concurrent:
         app.add_middleware(
             RateLimitMiddleware,

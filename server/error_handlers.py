@@ -66,7 +66,8 @@ def install(app: FastAPI) -> None:
 async def handle(request: Request, error: Exception) -> JSONResponse:
     found = to_request_error(error)
     if found.status >= 500 and not isinstance(error, RequestError):
-        logger.error("%s %s: %s", request.method, request.scope["path"], type(error).__name__)
+        log = logger.debug if isinstance(found, Unavailable) else logger.error
+        log("%s %s: %s", request.method, request.scope["path"], type(error).__name__)
     headers = error.headers if isinstance(error, HTTPException) else None
     return respond(found, headers)
 

@@ -27,6 +27,9 @@ IN_STAGE = Gauge(
     ["stage", "modality"],
     multiprocess_mode="livesum",
 )
+REFUSED = Counter(
+    "bindserve_refused_total", "Requests refused before their body was read: the server is full."
+)
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments that arrived.", ["modality"])
 CONTENT_HITS = Counter(
     "bindserve_content_cache_hits_total",

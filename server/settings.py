@@ -63,6 +63,7 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(10, gt=0)  # for one URL, redirects included
     fetch_waiting: Count = 64  # URLs that are fetched at a time; 503 beyond
 
+    max_requests: int = Field(0, ge=0)  # in one process at a time; 503 beyond; 0: no bound
     max_body_bytes: Count = 64 * MiB  # of a request that is held in memory
     max_upload_bytes: Count = 512 * MiB  # of a multipart request, which is written to disk
     max_uploads: Count = 32  # multipart requests at a time; 503 beyond

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 START_S = 600
 # Waiting lines of about a second's work on two cores; the defaults are for GPUs.
-SHORT = {"BINDSERVE_DECODE_WAITING": "8", "BINDSERVE_ENCODE_WAITING": "16"}
-FLAGS = ["--enforce-eager", "--uvicorn-log-level=warning", "--max-num-queued-reqs=16"]
+SHORT = {"BINDSERVE_MAX_REQUESTS": "12", "BINDSERVE_DECODE_WAITING": "8"}
+FLAGS = ["--enforce-eager", "--uvicorn-log-level=warning"]
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from deploy.loadtest.scenarios import MIXES, SCENARIOS, Workshop
 
 UPLOADS = 4
 SAMPLE_S = 5
+ERROR = b'data: {"error"'
 
 
 @events.init_command_line_parser.add_listener
@@ -92,6 +93,7 @@ class OpenLoop(FastHttpUser):
     def send(self, due: Due) -> Outcome:
         """One request: locust's statistics and our own see it."""
         ask = SCENARIOS[due.scenario](self.shop)
+        sent = time.perf_counter()
         first = status = tokens = 0.0
         right, error = False, ""
         with self.client.post(
@@ -105,7 +107,13 @@ class OpenLoop(FastHttpUser):
             status = response.status_code
             try:
                 with gevent.Timeout(ask.leaves_after, False):
-                    for _ in chunks(response):
+                    for chunk in chunks(response):
+                        if chunk.startswith(ERROR):  # after the answer had begun
+                            error, status = (
+                                chunk.decode(errors="replace")[:200],
+                                error_status(chunk),
+                            )
+                            break
                         first = first or time.perf_counter()
                         tokens += 1
                     right = status in ask.expected and (status != 200 or tokens > 0)
@@ -124,6 +132,7 @@ class OpenLoop(FastHttpUser):
             first_s=(first or end) - due.at,
             total_s=end - due.at,
             tokens=int(tokens),
+            late_s=sent - due.at,
             error=error,
         )
 
@@ -167,10 +176,17 @@ class OpenLoop(FastHttpUser):
 
 
 def chunks(response: Any) -> Iterator[bytes]:
-    """The pieces of a streamed answer that carry text; an error's body counts as none."""
+    """The pieces of a streamed answer that carry text, or an error; an error's body is none."""
+    if not response.status_code:
+        raise ConnectionError(f"no answer: {response.error}")
     if response.status_code != 200:
         response.stream.read()
         return
     while line := response.stream.readline(b"\n"):
-        if line.startswith(b"data: {") and b'"content":' in line:
+        if line.startswith(ERROR) or (line.startswith(b"data: {") and b'"content":' in line):
             yield line
+
+
+def error_status(chunk: bytes) -> int:
+    code = json.loads(chunk.removeprefix(b"data: ")).get("error", {}).get("code")
+    return code if isinstance(code, int) else 500

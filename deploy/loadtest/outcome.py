@@ -27,6 +27,7 @@ class Outcome:
     first_s: float  # to the first token, or to the answer if it has none
     total_s: float
     tokens: int = 0
+    late_s: float = 0.0  # by which the client missed the moment: it should be next to nothing
     error: str = ""
 
     def good(self, objective: Objective) -> bool:

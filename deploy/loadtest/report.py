@@ -60,7 +60,8 @@ def sections(run: Run) -> Iterable[str]:
         f"{len(run.outcomes)} requests in an open loop (Poisson arrivals). Good: a right answer "
         f"whose first token comes within {objective.first_s:g} s and the last within "
         f"{objective.total_s:g} s of the moment at which the request was due. Hostile requests "
-        "are neither offered nor good; refused is 429 or 503."
+        "are neither offered nor good; refused is 429 or 503. The client itself was late by "
+        f"{seconds_of([o.late_s for o in run.outcomes], 99)} s at most for 99% of the requests."
     )
     yield stage_table(run)
     if (line := overload_line(run)) is not None:

@@ -41,7 +41,7 @@ def build(arguments: Arguments) -> Application:
         .options(
             ray_actor_options={"num_cpus": 1, "num_gpus": arguments.gpus},
             autoscaling_config=scaling(arguments.servers, ongoing=128),
-            max_ongoing_requests=1024,  # admission is vLLM's: --max-num-queued-reqs
+            max_ongoing_requests=1024,  # admission is the server's: max_requests
             health_check_period_s=2,
             graceful_shutdown_timeout_s=60,
         )
