@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,37 +39,60 @@ class Load:
     tokens: int
 
 
-LOADS = (
-    Load("decode, batch 1", 1, 16, 32),
-    Load("decode, batch 32", 32, 16, 32),
-    Load("time to first token", 1, 64, 1),
-)
+LOADS = {
+    load.name: load
+    for load in (
+        Load("decode-1", 1, 16, 32),
+        Load("decode-32", 32, 16, 32),
+        Load("first-token", 1, 64, 1),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    load: Load
+    ratio: Ratio  # ours over plain: of speeds, or, for the first token, of times
+    ours: float  # our Python code's share of the worker's time
+
+    def __str__(self) -> str:
+        what = "time" if self.load.tokens == 1 else "speed"
+        load = self.load
+        return (
+            f"{load.name}: {load.batch} x ({load.prompt} + {load.tokens}) tokens\n"
+            f"  {what} over plain vLLM's  {self.ratio}\n"
+            f"  our code, of the worker   {self.ours:.2%}"
+        )
 
 
 def run(
-    folder: Path, pairs: int, shape: random_model.Shape, eager: bool = False
-) -> dict[str, Ratio]:
-    """Speed of ours over plain, one ratio a load: 1.0 is free, 0.97 costs 3%.
+    folder: Path,
+    pairs: int,
+    shape: random_model.Shape,
+    loads: Iterable[Load] = LOADS.values(),
+    eager: bool = False,
+) -> Iterator[Outcome]:
+    """Ours over plain, one load after the other: a speed of 1.0 is free, 0.97 costs 3%.
 
-    `folder` keeps the random weights for the next run. For the first token the ratio is of times
-    instead, ours over plain.
+    `folder` keeps the random weights for the next run.
     """
     plain_model, our_model = random_model.write(folder, shape)
     flags = {**FLAGS, "enforce_eager": eager}
-    found = {}
     with (
         arm(plain_model, flags) as plain,
         arm(our_model, {**flags, "worker_cls": CPU_WORKER}) as ours,
     ):
-        for load in LOADS:
-            for engine in (plain, ours):
-                engine.run(load, seed=0)  # warm
-            seconds = measure(runs(plain, load), runs(ours, load), pairs)
-            # plain seconds / our seconds = our speed / plain speed
-            first_token = load.tokens == 1
-            found[load.name] = ratio([(b, a) for a, b in seconds] if first_token else seconds)
-            print(f"{load.name:24} {found[load.name]}", flush=True)
-    return found
+        for load in loads:
+            yield compare(plain, ours, load, pairs)
+
+
+def compare(plain: "Engine", ours: "Engine", load: Load, pairs: int) -> Outcome:
+    for engine in (plain, ours):
+        engine.run(load, seed=0)  # warm
+    seconds = measure(runs(plain, load), runs(ours, load), pairs)
+    # plain seconds / our seconds = our speed / plain speed
+    measured = [(ours, plain) for plain, ours in seconds] if load.tokens == 1 else seconds
+    return Outcome(load, ratio(measured), ours.profile(load, seed=0))
 
 
 def runs(engine: "Engine", load: Load) -> Callable[[], float]:
@@ -88,19 +111,28 @@ class Engine:
 
     def run(self, load: Load, seed: int) -> float:
         """Seconds for the load."""
+        return self._ask(load, seed)["seconds"]
+
+    def profile(self, load: Load, seed: int) -> float:
+        """Our code's share of the worker's time. Profiling slows the run: no time is kept."""
+        found = self._ask(load, seed, profile=True)
+        return found["ours"] / found["steps"]
+
+    def _ask(self, load: Load, seed: int, profile: bool = False) -> dict[str, float]:
         self._signal(signal.SIGCONT)
         request = {
             "batch": load.batch,
             "prompt": load.prompt,
             "tokens": load.tokens,
             "seed": seed,
+            "profile": profile,
         }
         assert self.process.stdin
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        seconds: float = self._answer()["seconds"]
+        answer = self._answer()
         self._signal(signal.SIGSTOP)
-        return seconds
+        return answer
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout

@@ -5,8 +5,12 @@ It does not know what is measured.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +26,7 @@ class Ratio:
         return f"{self.median:.3f}  [{self.low:.3f}, {self.high:.3f}]  ({self.pairs} pairs)"
 
 
-def measure(
-    a: Callable[[], float], b: Callable[[], float], pairs: int
-) -> list[tuple[float, float]]:
+def measure(a: Callable[[], A], b: Callable[[], B], pairs: int) -> list[tuple[A, B]]:
     """Call both `pairs` times. The order turns in every pair, so that a drift favours neither."""
     measured = []
     for i in range(pairs):

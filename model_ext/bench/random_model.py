@@ -14,6 +14,7 @@ from transformers import LlamaConfig
 
 EMBEDDING_DIM = 1024
 CORRECTION_RANK = 16
+BIND_BLOCKS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,9 @@ def _injected_config(shape: Shape) -> dict[str, Any]:
             "in_features": EMBEDDING_DIM,
             "hidden_size": shape.hidden,
             "intermediate_size": 4 * shape.hidden,
+            "blocks": BIND_BLOCKS,
+            "norm": "rmsnorm",
+            "norm_eps": 1e-6,
         },
         "injection": {
             "form": "value",
@@ -118,7 +122,7 @@ def _injection(shape: Shape, generator: torch.Generator) -> dict[str, torch.Tens
         "injection.v_lora_a": _random(generator, q, CORRECTION_RANK, c),
         "injection.v_lora_b": _random(generator, q, narrow, CORRECTION_RANK),
     }
-    for j in range(3):
+    for j in range(BIND_BLOCKS):
         block = f"bind.blocks.{j}"
         tensors |= {
             f"{block}.norm.weight": torch.ones(c),

@@ -2,12 +2,15 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from server.cli import bench_cache
 from server.cli.serve import fail
+
+if TYPE_CHECKING:
+    from model_ext.bench.random_model import Shape
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -17,6 +20,27 @@ Pairs = Annotated[int, typer.Option(min=2, help="Interleaved pairs; 15 or more f
 class ShapeName(StrEnum):
     smollm2_135m = "smollm2-135m"
     tiny = "tiny"
+
+
+class LoadName(StrEnum):
+    decode_1 = "decode-1"
+    decode_32 = "decode-32"
+    first_token = "first-token"
+
+
+class Modality(StrEnum):
+    vision = "vision"
+    audio = "audio"
+    point = "point"
+
+
+def shape_of(name: ShapeName) -> "Shape":
+    from model_ext.bench import random_model
+
+    return {
+        ShapeName.smollm2_135m: random_model.SMOLLM2_135M,
+        ShapeName.tiny: random_model.TINY,
+    }[name]
 
 
 @app.callback()
@@ -31,18 +55,37 @@ def engine(
     shape: Annotated[
         ShapeName, typer.Option(help="Sizes of the language model.")
     ] = ShapeName.smollm2_135m,
+    load: Annotated[
+        list[LoadName], typer.Option(help="What to measure; may be given several times.")
+    ] = list(LoadName),  # noqa: B006 (typer copies it)
     eager: Annotated[bool, typer.Option("--eager", help="Do not compile, on both sides.")] = False,
 ) -> None:
     """Conditioned requests over text-only requests to plain vLLM, of the same language model.
 
     1 is free. One side is stopped while the other runs.
     """
-    from model_ext.bench import random_model
-    from model_ext.bench.engine import run
+    from model_ext.bench.engine import LOADS, run
 
-    shapes = {ShapeName.smollm2_135m: random_model.SMOLLM2_135M, ShapeName.tiny: random_model.TINY}
     try:
-        run(out, pairs, shapes[shape], eager=eager)
+        for outcome in run(out, pairs, shape_of(shape), [LOADS[name] for name in load], eager):
+            typer.echo(str(outcome))
+    except (OSError, RuntimeError) as error:
+        fail(str(error), code=1)
+
+
+@app.command()
+def throughput(
+    out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
+    pairs: Pairs = 15,
+    shape: Annotated[
+        ShapeName, typer.Option(help="Sizes of the language model.")
+    ] = ShapeName.smollm2_135m,
+) -> None:
+    """32 clients at once through the engine, over the released way of answering them in turn."""
+    from model_ext.bench.throughput import run
+
+    try:
+        typer.echo(str(run(out, pairs, shape_of(shape))))
     except (OSError, RuntimeError) as error:
         fail(str(error), code=1)
 
@@ -54,6 +97,9 @@ def encoders(
     blocks: Annotated[
         int, typer.Option(min=1, help="Depth of each encoder; ImageBind-huge has 12 to 32.")
     ] = 2,
+    modality: Annotated[
+        list[Modality], typer.Option(help="What to measure; may be given several times.")
+    ] = list(Modality),  # noqa: B006 (typer copies it)
 ) -> None:
     """The encoders' batch over one file after the other, and what matrix products alone gain."""
     import torch
@@ -62,9 +108,9 @@ def encoders(
 
     typer.echo(f"{torch.get_num_threads()} threads, float32, random weights")
     model = load(config(blocks))
-    for modality in model.modalities:
+    for each in modality:
         try:
-            typer.echo(str(compare(model, modality, clients, pairs)))
+            typer.echo(str(compare(model, each.value, clients, pairs)))
         except RuntimeError as error:
             fail(str(error), code=1)
 

@@ -16,7 +16,9 @@ def test_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
         return ImageBindConfig(audio=AudioConfig(width=16, blocks=blocks, heads=2))
 
     monkeypatch.setattr(encoders, "config", small)
-    result = CliRunner().invoke(app, ["encoders", "--pairs", "2", "--clients", "3"])
+    result = CliRunner().invoke(
+        app, ["encoders", "--pairs", "2", "--clients", "3", "--modality", "audio"]
+    )
     assert result.exit_code == 0, result.output
     assert "threads, float32" in result.stdout
     assert "audio: 229 tokens, width 16, 2 blocks, 3 clients" in result.stdout
@@ -39,7 +41,9 @@ def test_no_room_is_told_in_one_line(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: ")
 
 
-@pytest.mark.parametrize("arguments", [["encoders", "--pairs", "1"], ["full-size"], ["engine"]])
+@pytest.mark.parametrize(
+    "arguments", [["encoders", "--pairs", "1"], ["full-size"], ["engine"], ["throughput"]]
+)
 def test_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
 

@@ -1,0 +1,37 @@
+"""Whose time it was: counted from each entry into our code, without the host's part of it."""
+
+from model_ext.bench.profiling import OURS, ours, steps
+
+ADAPTER = (f"{OURS[0]}/runner_v1.py", 1, "_update_states")
+TABLE = (f"{OURS[0]}/slots.py", 1, "flush")
+FORWARD = (f"{OURS[0]}/model.py", 1, "forward")
+RUNNER = ("/vllm/gpu_model_runner.py", 1, "execute_model")
+UPDATE = ("/vllm/gpu_model_runner.py", 2, "_update_states")
+WORKER = ("/vllm/gpu_worker.py", 1, "execute_model")
+WORKER_SAMPLES = ("/vllm/gpu_worker.py", 2, "sample_tokens")
+TORCH = ("/torch/functional.py", 1, "linear")
+
+
+def entry(cumulative: float, callers: dict) -> tuple:  # type: ignore[type-arg]
+    edges = {caller: (1, 1, 0.0, seconds) for caller, seconds in callers.items()}
+    return (1, 1, 0.0, cumulative, edges)
+
+
+STATS = {
+    WORKER: entry(10.0, {}),
+    WORKER_SAMPLES: entry(2.0, {}),
+    RUNNER: entry(9.5, {WORKER: 9.5}),
+    ADAPTER: entry(1.0, {RUNNER: 1.0}),
+    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # what our adapter extends
+    TABLE: entry(0.3, {ADAPTER: 0.3}),  # within our code already
+    TORCH: entry(2.0, {TABLE: 0.2, FORWARD: 1.8}),
+    FORWARD: entry(5.0, {RUNNER: 5.0}),  # the model's own, on both sides
+}
+
+
+def test_the_hosts_part_is_not_ours() -> None:
+    assert abs(ours(STATS) - 0.4) < 1e-12
+
+
+def test_all_of_the_worker_is_counted_once() -> None:
+    assert steps(STATS) == 12.0
