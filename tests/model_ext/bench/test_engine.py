@@ -13,11 +13,11 @@ class Fake:
         self.seconds = seconds
         self.seeds: list[int] = []
 
-    def run(self, load: Load, seed: int) -> float:
+    def run(self, _: Load, seed: int) -> float:
         self.seeds.append(seed)
         return self.seconds
 
-    def profile(self, load: Load, seed: int) -> float:
+    def profile(self, _: Load, **__: int) -> float:
         return 0.005
 
 
