@@ -27,6 +27,11 @@ FLAGS: dict[str, Any] = {
     "enable_prefix_caching": False,
     "kv_cache_memory_bytes": 1 << 30,
 }
+ENVIRONMENT = {
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    # An arm may be stopped in the middle of a step's end, for as long as the other one compiles.
+    "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +160,7 @@ def arm(model: Path, flags: dict[str, Any]) -> Iterator[Engine]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "VLLM_LOGGING_LEVEL": "WARNING"},
+        env={**os.environ, **ENVIRONMENT},
     )
     try:
         yield Engine(process)

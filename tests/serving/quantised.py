@@ -1,82 +1,87 @@
-"""A model folder's language model in integers, as compressed-tensors stores it, and what it means.
+"""A model folder's language model in 8-bit integers, as compressed-tensors stores it, and an oracle
+that computes in them.
 
-The injection stays as it is: its own weights are few, and it goes through the base's.
+The injection stays as it is: its own weights are few, and it goes through the base's layers.
 """
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from tests.oracle import Oracle
 
-Scheme = Literal["w8a8", "w4a16"]
-GROUP = 32  # columns that share a scale, in four bits
+NUMBERS = {"num_bits": 8, "type": "int", "symmetric": True}
+QUANTIZATION = {
+    "quant_method": "compressed-tensors",
+    "format": "int-quantized",
+    "quantization_status": "compressed",
+    "ignore": ["lm_head"],
+    "config_groups": {
+        "group_0": {
+            "targets": ["Linear"],
+            "weights": {**NUMBERS, "strategy": "channel", "dynamic": False},
+            "input_activations": {**NUMBERS, "strategy": "token", "dynamic": True},
+        }
+    },
+}
 
 
-def quantise(source: Path, folder: Path, scheme: Scheme) -> Oracle:
-    """Write the folder anew with quantised layers; the oracle has the weights that it stands for.
-
-    What w8a8 does to activations the oracle does not know.
-    """
+def quantise(source: Path, folder: Path) -> "QuantisedOracle":
+    """Write the source's folder anew, with quantised layers."""
     shutil.copytree(source, folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    config["quantization_config"] = quantization(scheme)
+    config["quantization_config"] = QUANTIZATION
     (folder / "config.json").write_text(json.dumps(config))
     stored, meant = {}, {}
     for name, weight in load_file(folder / "model.safetensors").items():
-        if name.startswith("model.layers.") and name.endswith("proj.weight"):
-            make = eight_bits if scheme == "w8a8" else four_bits
-            tensors, meant[name] = make(weight)
-            stem = name.removesuffix("weight")
-            stored |= {f"{stem}{suffix}": tensor for suffix, tensor in tensors.items()}
-        else:
-            stored[name] = meant[name] = weight
+        stored[name] = meant[name] = weight
+        if quantised(name):
+            whole, scale = rounded(weight)
+            stored[name] = whole.to(torch.int8)
+            stored[name.replace("weight", "weight_scale")] = scale
+            meant[name] = whole * scale
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    return Oracle(config, meant)
+    return QuantisedOracle(config, meant)
 
 
-def quantization(scheme: Scheme) -> dict[str, Any]:
-    numbers = {"type": "int", "symmetric": True, "dynamic": False}
-    eight = {**numbers, "num_bits": 8, "strategy": "channel"}
-    four = {**numbers, "num_bits": 4, "strategy": "group", "group_size": GROUP}
-    activations = {**numbers, "num_bits": 8, "strategy": "token", "dynamic": True}
-    return {
-        "quant_method": "compressed-tensors",
-        "format": "int-quantized" if scheme == "w8a8" else "pack-quantized",
-        "quantization_status": "compressed",
-        "ignore": ["lm_head"],
-        "config_groups": {
-            "group_0": {
-                "targets": ["Linear"],
-                "weights": eight if scheme == "w8a8" else four,
-                "input_activations": activations if scheme == "w8a8" else None,
-            }
-        },
-    }
+class QuantisedOracle(Oracle):
+    """Rounds what goes into the layers' maps, token by token."""
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        if quantised(f"{name}.weight"):
+            whole, scale = rounded(x)
+            x = whole * scale
+        return super().linear(name, x)
+
+    def deltas(self, embedding: Tensor) -> Tensor:
+        """(q, C): of the value form, each map rounding its own input."""
+        injection, bound = self.config["injection"], self.bind(embedding)
+        rows = []
+        for j in range(injection["layers"]):
+            prefix = f"model.layers.{injection['first_layer'] + j}.self_attn"
+            source = bound + self.weights["injection.query"][j]
+            correction = F.linear(source, self.weights["injection.v_lora_a"][j])
+            correction = F.linear(correction, self.weights["injection.v_lora_b"][j])
+            value = self.linear(f"{prefix}.v_proj", source) - correction
+            heads = value.view(self.config["num_key_value_heads"], -1)
+            groups = self.config["num_attention_heads"] // len(heads)
+            gate = torch.tanh(self.weights["injection.gate"][j])[:, None]
+            gained = gate * heads.repeat_interleave(groups, dim=0)
+            rows.append(self.linear(f"{prefix}.o_proj", gained.flatten()))
+        return torch.stack(rows)
 
 
-def eight_bits(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """One scale a row."""
-    scale = weight.abs().amax(dim=1, keepdim=True) / 127
-    whole = (weight / scale).round()
-    return {"weight": whole.to(torch.int8), "weight_scale": scale}, whole * scale
+def quantised(name: str) -> bool:
+    return name.startswith("model.layers.") and name.endswith("proj.weight")
 
 
-def four_bits(weight: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    """Eight numbers in 32 bits, the first lowest, each with 8 added."""
-    grouped = weight.unflatten(1, (-1, GROUP))
-    scale = grouped.abs().amax(dim=2) / 7
-    whole = (grouped / scale[:, :, None]).round().clamp(-8, 7)
-    codes = (whole.flatten(1).long() + 8).unflatten(1, (-1, 8)) << torch.arange(0, 32, 4)
-    packed = codes.sum(-1).to(torch.uint32).view(torch.int32)
-    tensors = {
-        "weight_packed": packed,
-        "weight_scale": scale,
-        "weight_shape": torch.tensor(weight.shape),
-    }
-    return tensors, (whole * scale[:, :, None]).flatten(1)
+def rounded(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Whole numbers and their scale, one for each row."""
+    scale = x.abs().amax(dim=-1, keepdim=True) / 127
+    return (x / scale).round(), scale

@@ -146,7 +146,8 @@ def test_a_tool_is_called(server: Server) -> None:
         "required": ["colour"],
         "additionalProperties": False,
     }
-    tool = {"type": "function", "function": {"name": "paint", "parameters": parameters}}
+    function = {"name": "paint", "parameters": parameters, "strict": True}
+    tool = {"type": "function", "function": function}
     named = {"type": "function", "function": {"name": "paint"}}
     called = set()
     for condition in range(1, 7):
