@@ -152,7 +152,8 @@ class Engine:
 
 
 @contextmanager
-def arm(model: Path, flags: dict[str, Any]) -> Iterator[Engine]:
+def arm(model: Path, flags: dict[str, Any], cpus: str = "auto") -> Iterator[Engine]:
+    """`cpus` as vLLM binds its threads to them: "0,1"; by itself it leaves one to the front end."""
     command = [sys.executable, "-m", "model_ext.bench.engine_arm", str(model), json.dumps(flags)]
     process = subprocess.Popen(
         command,
@@ -160,7 +161,7 @@ def arm(model: Path, flags: dict[str, Any]) -> Iterator[Engine]:
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, **ENVIRONMENT},
+        env={**os.environ, **ENVIRONMENT, "VLLM_CPU_OMP_THREADS_BIND": cpus},
     )
     try:
         yield Engine(process)

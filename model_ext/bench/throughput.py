@@ -4,6 +4,7 @@ Beside it the limit: what batching brings the language model's matrix products a
 once over one row 32 times, with the same weights, in the same run.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,10 +53,13 @@ class Outcome:
 def run(folder: Path, pairs: int, shape: random_model.Shape) -> Outcome:
     """`folder` keeps the random weights for the next run."""
     plain_model, our_model = random_model.write(folder, shape)
-    fair = fairness(plain_model, pairs, shape)
     loop = ReleasedLoop.from_folder(our_model)
     products = matrices(load_file(plain_model / "model.safetensors"))
-    with arm(our_model, {**FLAGS, "worker_cls": CPU_WORKER}) as engine:
+    cpus = sorted(os.sched_getaffinity(0))
+    torch.set_num_threads(len(cpus))  # as many as the engine gets
+    flags = {**FLAGS, "worker_cls": CPU_WORKER}
+    with arm(our_model, flags, cpus=",".join(map(str, cpus))) as engine:
+        fair = fairness(plain_model, pairs, shape)
         batch = runs(engine, LOAD)
         batch()  # warm
         triples = measure(lambda: (alone(loop, shape), limit(products)), batch, pairs)

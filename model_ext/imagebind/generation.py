@@ -40,10 +40,10 @@ def image_embedding(
     mixed = torch.stack(outputs).sum(0)
     if enhance is None:
         return mixed
-    length = mixed.norm(dim=-1, keepdim=True)
+    length: Tensor = mixed.norm(dim=-1, keepdim=True)
     return length * enhance(mixed / length)
 
 
 def _output(model: ImageBind, given: Input) -> Tensor:
-    prenorm = model.prenorm(given.modality, given.tensor)
-    return prenorm / POINT_DIVISOR if given.modality == "point" else prenorm
+    divisor = POINT_DIVISOR if given.modality == "point" else 1
+    return model.prenorm(given.modality, given.tensor) / divisor

@@ -169,8 +169,10 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--runner", choices=["v1", "v2"], default="v1")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(options.model, Path(folder) / "log", options.requests, options.runner)
+        log = Path(folder) / "log"
+        found = run(options.model, log, options.requests, options.runner, options.seed)
     print(found)
     found.assert_isolated()
