@@ -247,7 +247,7 @@ def against_reconstruct(
     """As the released code gets its neighbors: one call each, then put together."""
     index: Any = exact.searcher.index
     rows = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(-1, index.d)
-    vectors = Vectors(rows.astype(dtype))
+    vectors = Vectors(rows.astype(dtype, copy=False))  # no second copy of gigabytes
     ids = np.random.default_rng(0).integers(index.ntotal, size=(200, BATCH, TOP_K))
 
     def loop() -> None:
