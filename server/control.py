@@ -32,7 +32,7 @@ class Parent:
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
-        data, descriptors, _, _ = socket.recv_fds(control, MAX_PACKET, 1)
+        data, descriptors = receive(control)
         start = json.loads(data)
         self.settings = Settings.model_validate(start["settings"])
         self.scratch = Path(start["scratch"])
@@ -42,8 +42,10 @@ class Parent:
 
     @classmethod
     def connect(cls) -> Self:
-        """As the child was told on its command line."""
-        return cls(socket.socket(fileno=int(sys.argv[1])))
+        """As the child was told on its command line. Its own children get nothing of it."""
+        control = socket.socket(fileno=int(sys.argv[1]))
+        control.set_inheritable(False)
+        return cls(control)
 
     @property
     def control(self) -> socket.socket:
@@ -87,7 +89,7 @@ class Control:
     async def next(self) -> tuple[dict[str, Any], socket.socket | None] | None:
         """What the child says next; None when it, and all that it started, are gone."""
         await readable(self._ours)
-        data, descriptors, _, _ = socket.recv_fds(self._ours, MAX_PACKET, 1)
+        data, descriptors = receive(self._ours)
         if not data:
             return None
         listener = socket.socket(fileno=descriptors[0]) if descriptors else None
@@ -96,6 +98,19 @@ class Control:
     def close(self) -> None:
         self._ours.close()
         self.theirs.close()
+
+
+def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
+    """One packet and its descriptor, if it has one, which no child process inherits: Python's
+    recv_fds, unlike all else in Python, makes descriptors that they do, whatever its flags."""
+    data, descriptors, flags, _ = socket.recv_fds(sock, MAX_PACKET, 1)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise OSError("a packet that is too large")
+    return data, descriptors
 
 
 async def readable(sock: socket.socket) -> None:

@@ -23,6 +23,7 @@ from server.encoding_messages import (
     Packet,
     State,
     Watch,
+    open_folder,
 )
 from server.errors import Unavailable
 from server.metrics import CONTENT_HITS, ENCODE_BATCH, observe_stage
@@ -37,7 +38,7 @@ GONE = "the encoders are being started"
 class EncodingClient:
     def __init__(self, path: Path) -> None:
         """`path` of the service's socket."""
-        self._path = str(path)
+        self._folder, self._path = open_folder(path)
         self._missing: str | None = GONE
         self._hello: asyncio.Future[tuple[Hello, Array]] = asyncio.Future()
         self._watching = asyncio.ensure_future(self._watch())
@@ -52,6 +53,7 @@ class EncodingClient:
     async def close(self) -> None:
         self._watching.cancel()
         await asyncio.wait([self._watching])
+        os.close(self._folder)
 
     async def embed(self, modality: str, content: Content) -> Array:
         """Unit embedding (D,). MediaError, BadRequest; Unavailable if the service is full or

@@ -6,8 +6,10 @@ copies a film. No pickle; the socket lies in the server's private folder.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -22,6 +24,13 @@ MAX_PACKET = 1 << 17  # an embedding of 1024 numbers needs 4 KiB
 ERRORS: Mapping[str, type[RequestError]] = {
     kind.__name__: kind for kind in (BadRequest, MediaError, Unavailable, InternalError)
 }
+
+
+def open_folder(path: Path) -> tuple[int, str]:
+    """A descriptor of the folder that `path` is in, and a short name for `path` through it: the
+    kernel allows 107 bytes for a socket's path, and an operator's folder may lie deep."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return folder, f"/proc/self/fd/{folder}/{path.name}"
 
 
 class MessageError(Exception):

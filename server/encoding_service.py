@@ -22,9 +22,9 @@ from model_ext.imagebind.model import TensorError
 from server import logs
 from server.content import OnDisk
 from server.control import Parent, readable, serving
+from server.control import receive as receive_packet
 from server.embedder import Embedder, Report
 from server.encoding_messages import (
-    MAX_PACKET,
     SOCKET,
     Answer,
     Hello,
@@ -34,6 +34,7 @@ from server.encoding_messages import (
     Packet,
     State,
     Watch,
+    open_folder,
 )
 from server.encoding_parts import EncodingParts
 from server.errors import InternalError, RequestError, Unavailable
@@ -57,7 +58,11 @@ class EncodingService:
         self._clients: set[asyncio.Task[None]] = set()
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.bind(str(path))
+        folder, short = open_folder(path)
+        try:
+            self._socket.bind(short)
+        finally:
+            os.close(folder)
         self._socket.setblocking(False)
         self._socket.listen(BACKLOG)
 
@@ -130,12 +135,11 @@ async def send(client: socket.socket, packet: Packet) -> None:
 
 
 async def receive(client: socket.socket) -> tuple[Message, int | None]:
-    """One packet, and the descriptor that came with it, which the caller owns."""
+    """One packet, and the descriptor that came with it, which the caller owns. No decoding process
+    inherits it: it is another client's file. MessageError, OSError"""
     await readable(client)
-    data, descriptors, flags, _ = socket.recv_fds(client, MAX_PACKET, 1)
+    data, descriptors = receive_packet(client)
     try:
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise MessageError("a packet that is too large")
         message = Packet.decode(data).message
     except MessageError:
         for descriptor in descriptors:

@@ -26,6 +26,8 @@ def main() -> None:
         (folder / "port").write_text(str(listener.getsockname()[1]))
     while behaviour.get("slow_restart") and parent.restarts and not (folder / "go").exists():
         time.sleep(0.01)
+    given = [parent.control, listener]
+    (folder / "inherited").write_text(str([each for each in given if each.get_inheritable()]))
     serving(parent.control)
     while True:
         select.select([listener], [], [])  # the parent's is the same open file: it does not block

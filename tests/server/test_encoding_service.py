@@ -27,7 +27,7 @@ from server.encoding_messages import (
     Watch,
 )
 from server.encoding_parts import EncodingParts
-from server.encoding_service import EncodingService
+from server.encoding_service import EncodingService, receive
 from server.errors import InternalError, NotFound, Unavailable
 from tests.server.media import media
 from tests.server.waiting import until
@@ -99,8 +99,8 @@ async def test_who_leaves_takes_the_work_along(
 async def test_a_service_that_is_gone_is_503_until_it_is_back(
     tmp_path: Path, parts: EncodingParts
 ) -> None:
-    folder = tmp_path / "another"
-    folder.mkdir()
+    folder = tmp_path / ("deep" * 20) / ("er" * 20)  # longer than a socket's path may be
+    folder.mkdir(parents=True)
     client = EncodingClient(folder / SOCKET)
     with pytest.raises(Unavailable, match="restarted"):
         await client.embed("image", PICTURE)
@@ -128,6 +128,16 @@ async def test_what_is_no_message_is_hung_up_on(
         await loop.sock_sendall(stranger, packet)
         assert await loop.sock_recv(stranger, 1) == b""
     assert (await client.embed("image", PICTURE)).any()
+
+
+async def test_a_clients_file_is_not_inherited_by_decoding_processes(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, (tmp_path / "file").open("wb") as file:
+        socket.send_fds(theirs, [Packet(Job("image", 1, "00")).encode()], [file.fileno()])
+        _, descriptor = await receive(ours)
+        assert descriptor is not None
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
 
 
 def test_messages_come_back_as_they_were() -> None:

@@ -103,6 +103,17 @@ async def test_meanwhile_the_server_is_alive_and_not_ready(start: Callable[..., 
     await until_served(url)
 
 
+async def test_what_a_child_was_given_its_own_children_do_not_get(
+    start: Callable[..., Running],
+) -> None:
+    running = start()
+    await until_served(await running.url())
+    os.kill(running.pids("serving")[-1], signal.SIGKILL)  # the next one gets the socket, too
+    await until(lambda: len(running.pids("serving")) == 2)
+    await until_served(await running.url())
+    assert (running.folder / "inherited").read_text() == "[]"
+
+
 async def test_a_first_start_that_fails_is_not_repeated(start: Callable[..., Running]) -> None:
     running = start(serving_exits=2)
     assert await running.task == 2
