@@ -10,7 +10,8 @@ help:  ## what can be made
 install:  ## make the virtual environment (.venv)
 	@deploy/install.sh $(VENV)
 
-demo: install  ## serve the embedded demo model and ask it a first question
+demo:  ## serve the demonstration model and ask it first questions
+	@deploy/install.sh $(VENV) demo
 	@bindserve demo
 
 test:  ## run all the checks: format, lint, types, tests

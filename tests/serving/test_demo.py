@@ -1,0 +1,99 @@
+"""The demonstration model, made from what is committed, through vLLM.
+
+Its answers to its own files are right, and those of the module that it was trained in.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from model_ext.demo import evaluate, prepare
+from model_ext.demo.base import write_base
+from model_ext.demo.questions import CLIP, CLOUD, LINE, MEDIA, PICTURE, WHAT, WORD, request
+from model_ext.imagebind.config import ENCODER_OF
+from model_ext.imagebind.model import ImageBind
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.registry import preprocess
+from model_ext.prompt import alpaca_prompt
+from model_ext.train.config import TrainConfig
+from model_ext.train.data.embeddings import SINGLE_WEIGHT
+from model_ext.train.data.tokens import TextTokenizer, open_tokenizer
+from model_ext.train.lm.base import ADAPTER_FILE, load_adapter, open_base
+from model_ext.train.lm.generate import generate
+from model_ext.train.lm.model import ConditionedLlama
+from model_ext.train.run import make_model
+from tests.serving.launch import Server, serve
+
+pytestmark = pytest.mark.engine
+
+SHOWN = {  # the demonstration's files, their modality, and what they are
+    PICTURE: ("image", "cat"),
+    WORD: ("audio", "penguin"),
+    CLOUD: ("point", "airplane"),
+    CLIP: ("video", "umbrella"),
+}
+STEPS = 24
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "model"
+    prepare.prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    flags = ["--max-model-len=1024", "--max-logprobs=20"]
+    with serve(folder, folder.parent / "log", flags=flags) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def trained(folder: Path) -> tuple[ConditionedLlama, TextTokenizer]:
+    """The model as training knows it, with the committed weights."""
+    base = folder.parent / "base"
+    write_base(base)
+    encoders = prepare.HERE / prepare.ENCODERS
+    paths = {"out": folder, "base": base, "start": folder, "encoders": encoders, "data": [folder]}
+    sizes = {"injected_layers": 12, "max_tokens": 512}
+    config = TrainConfig.of({**paths, **sizes}, "finetune").model_copy(update={"start": None})
+    model = make_model(open_base(base), config, "finetune", torch.float32)
+    load_adapter(model, prepare.HERE / prepare.WEIGHTS / ADAPTER_FILE)
+    return model.eval(), open_tokenizer(base / "tokenizer.json")
+
+
+def asked(server: Server, name: str, question: str, **more: object) -> dict[str, object]:
+    body = request([name], question) | {"max_tokens": STEPS, "return_token_ids": True}
+    return server.chat(**{**body, "model": "any", **more})
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_it_names_what_it_is_shown(server: Server, name: str) -> None:
+    answer = asked(server, name, WHAT)
+    text = answer["choices"][0]["message"]["content"]  # type: ignore[index]
+    assert evaluate.named(text, SHOWN[name][1]), text
+
+
+@pytest.mark.parametrize("question", [WHAT, LINE])
+@pytest.mark.parametrize("name", SHOWN)
+def test_vllm_answers_as_the_training_module(
+    server: Server,
+    trained: tuple[ConditionedLlama, TextTokenizer],
+    name: str,
+    question: str,
+) -> None:
+    model, tokenizer = trained
+    modality = SHOWN[name][0]
+    encoders = ImageBind.from_folder(prepare.HERE / prepare.ENCODERS)
+    tensor = preprocess(modality, (MEDIA / name).read_bytes(), PreprocessConfig.of(encoders.config))
+    with torch.no_grad():
+        unit = encoders.unit(ENCODER_OF[modality], tensor[None])
+    prompt = [tokenizer.bos, *tokenizer.encode(alpaca_prompt(question))]
+    (ids,) = generate(model, prompt, unit * SINGLE_WEIGHT, STEPS, tokenizer.eos)
+    answer = asked(server, name, question, imagebind={"cache": False})
+    assert answer["prompt_token_ids"] == prompt
+    (choice,) = answer["choices"]  # type: ignore[misc, attr-defined]
+    assert [i for i in choice["token_ids"] if i != tokenizer.eos] == ids
