@@ -19,7 +19,8 @@ COPY cache_index cache_index
 # The same commands as make and CI. The GPU venv sees its base's packages: vLLM is not installed twice.
 RUN BINDSERVE_DEVICE=${DEVICE} PIP_NO_CACHE_DIR=1 \
     BINDSERVE_VENV_OPTIONS=$([ "${DEVICE}" = cpu ] || echo --system-site-packages) \
-    deploy/install.sh /opt/venv
+    deploy/install.sh /opt/venv demo \
+    && /opt/venv/bin/python -m model_ext.demo.prepare demo-model
 
 FROM ${BASE_IMAGE}
 ARG DEVICE=gpu
@@ -39,6 +40,7 @@ ENV PATH=/opt/venv/bin:${PATH} \
     HOME=/cache \
     TMPDIR=/cache \
     PYTHONDONTWRITEBYTECODE=1 \
+    BINDSERVE_DEMO_FOLDER=/opt/bindserve/demo-model \
     BINDSERVE_HOST=0.0.0.0 \
     BINDSERVE_PORT=8000
 VOLUME /cache

@@ -118,17 +118,19 @@ def encoders(
 @app.command()
 def server(
     model: Annotated[
-        Path, typer.Option(help="A model's folder: its tokenizer and template are used.")
-    ] = Path(__file__).parents[2] / "model_ext" / "demo" / "model",
+        Path | None,
+        typer.Option(help="A model's folder: its tokenizer and template. Default: the demo's."),
+    ] = None,
     pairs: Pairs = 9,
     requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
 ) -> None:
     """The server alone, with a mock engine: over vLLM's own and over bare FastAPI; uploads and
     overload."""
     from server.bench.run import run
+    from server.cli.demo import default_folder
 
     try:
-        run(model, pairs, requests, typer.echo)
+        run(model or default_folder(), pairs, requests, typer.echo)
     except (OSError, RuntimeError) as error:
         fail(str(error), code=1)
 

@@ -258,7 +258,7 @@ async def run(server: Server, scratch: Path) -> list[Row]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--log", type=Path, default=Path("faults.log"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)) as disk:

@@ -161,7 +161,7 @@ def run(model: Path, log: Path, requests: int, runner: Runner, seed: int = 0) ->
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--runner", choices=["v1", "v2"], default="v1")
     options = parser.parse_args()

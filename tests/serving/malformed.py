@@ -207,7 +207,7 @@ async def attack(server: Server, files: list[tuple[str, bytes]]) -> Report:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--skip", type=int, default=0, help="Of them, the first so many.")
     parser.add_argument("--seed", type=int, default=0)

@@ -163,7 +163,7 @@ def soak(server: Server, folder: Path, minutes: float, rounds: int) -> Report:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=Path("model_ext/demo/model"))
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:

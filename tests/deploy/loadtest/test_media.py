@@ -19,7 +19,7 @@ KINDS = {"image": "image", "audio": "audio", "video": "video", "point_cloud": "p
 
 @pytest.fixture(scope="module")
 def config() -> PreprocessConfig:
-    folder = ROOT / "model_ext" / "demo" / "model" / "encoders"
+    folder = ROOT / "model_ext" / "demo" / "encoders"
     return PreprocessConfig.of(ImageBindConfig.from_json((folder / "config.json").read_bytes()))
 
 

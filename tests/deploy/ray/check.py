@@ -37,6 +37,7 @@ from deploy.loadtest import scenarios  # noqa: E402
 from deploy.loadtest.media import Media  # noqa: E402
 from deploy.loadtest.scenarios import SCENARIOS, Workshop  # noqa: E402
 from deploy.ray.app import Arguments, build  # noqa: E402
+from server.cli.demo import default_folder  # noqa: E402
 from tests.deploy.offer import offer  # noqa: E402
 
 
@@ -44,7 +45,7 @@ def start() -> str:
     ray.init(num_cpus=8, include_dashboard=False, object_store_memory=200 << 20)
     serve.start(http_options={"host": "127.0.0.1", "port": PORT})
     arguments = Arguments(
-        model=str(ROOT / "model_ext" / "demo" / "model"),
+        model=str(default_folder()),
         settings={"served_model_name": "demo"},
         vllm_args=["--enforce-eager"],
         servers=(1, 1),
