@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 WORKER = "server.decode_worker"
 RETRY_S = 5
+DYING_S = 1  # between the end of a process's socket and its own
 START_TIMEOUT_S = 120  # importing torch from a cold disk
 MAX_TENSOR_BYTES = 64 << 20  # 15 video crops are 18 MB
 
@@ -127,8 +129,11 @@ class DecodePool:
             await worker.kill()
             raise
         except WorkerLost as error:
+            killed = await worker.was_killed()
             await worker.kill()
             logger.warning("a decoding process was lost on a %s: %s", modality, error)
+            if killed:  # by an operator, or for want of memory: not the file's doing
+                raise Unavailable("the decoding process was killed", code="decoder_lost") from None
             raise MediaError("the file cannot be decoded") from None
         self._idle.put_nowait(worker)
         return tensor
@@ -209,6 +214,13 @@ class Worker:
     async def ended(self) -> None:
         await self._process.wait()
         self._jobs.close()
+
+    async def was_killed(self) -> bool:
+        """By SIGKILL, and not by us. Who crashes on its input dies of another signal."""
+        try:
+            return await asyncio.wait_for(self._process.wait(), DYING_S) == -signal.SIGKILL
+        except TimeoutError:  # it lives, and says what no worker says
+            return False
 
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

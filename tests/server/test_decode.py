@@ -102,6 +102,19 @@ async def test_a_lost_worker_costs_one_request_and_is_replaced(how: str) -> None
 
 
 @pytest.mark.usefixtures("hostile")
+async def test_a_worker_that_somebody_kills_is_not_the_files_fault() -> None:
+    async with running() as pool:
+        victim = await pid(pool)
+        job = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        await until(lambda: bool(pool._running - {job}) and pool._idle.empty())
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(Unavailable) as caught:
+            await job
+        assert caught.value.code == "decoder_lost"
+        assert await pid(pool) != victim
+
+
+@pytest.mark.usefixtures("hostile")
 async def test_a_worker_that_hangs_is_killed_in_time() -> None:
     async with running(timeout_s=0.3) as pool:
         hung = await pid(pool)
