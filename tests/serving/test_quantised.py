@@ -1,6 +1,6 @@
 """A base in 8-bit integers: the injected term goes through the layers as they are, quantised.
 
-compressed-tensors W8A8, the form that vLLM's CPU build can load; others it refuses by name.
+compressed-tensors W8A8, a form that vLLM's CPU build can load.
 """
 
 from pathlib import Path
