@@ -46,7 +46,7 @@ def arm(kind: str, model: Path, *options: object) -> Iterator[Arm]:
         raise RuntimeError(f"the arm {kind} did not start")
     finally:
         process.terminate()
-        process.wait()
+        process.communicate()  # waits, and closes the pipe
 
 
 def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:
