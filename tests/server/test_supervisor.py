@@ -79,6 +79,7 @@ async def test_what_is_killed_is_started_again(start: Callable[..., Running]) ->
     running = start()
     url = await running.url()
     await until_served(url)
+    await until(lambda: bool(running.pids("encoding")))  # it may start later than the other
     for round_ in range(1, 3):
         os.kill(running.pids("encoding")[-1], signal.SIGKILL)
         await until(lambda: len(running.pids("encoding")) == round_ + 1)  # noqa: B023
