@@ -18,6 +18,7 @@ from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from server.attachments import MODALITIES, URL_PARTS
+from server.file_routes import PURPOSES
 from server.protocol import ImageBindOptions
 
 Json = dict[str, Any]
@@ -61,7 +62,7 @@ UPLOAD: Json = {
     "required": ["file", "purpose"],
     "properties": {
         "file": {"type": "string", "format": "binary"},
-        "purpose": {"type": "string", "enum": ["user_data", "vision", "assistants"]},
+        "purpose": {"type": "string", "enum": list(PURPOSES)},
         "expires_after[anchor]": {"const": "created_at"},
         "expires_after[seconds]": {"type": "integer", "minimum": 1},
     },

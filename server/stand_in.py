@@ -18,6 +18,7 @@ LINGER_S = 1  # for what the client still sends: it reads our answer only then
 RETRY_S = 5
 MOST = 256  # connections at a time; more wait
 
+# What clients do to us: leave, dawdle, send a head without an end.
 CLIENTS = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 ALIVE = json.dumps({"status": "alive"}).encode()
@@ -60,9 +61,7 @@ class StandIn:
 
     async def _answer(self, client: socket.socket) -> None:
         try:
-            with contextlib.suppress(
-                OSError, TimeoutError, asyncio.IncompleteReadError, ValueError
-            ):
+            with contextlib.suppress(*CLIENTS):
                 reader, writer = await asyncio.open_connection(sock=client, limit=MAX_HEAD)
                 with contextlib.closing(writer):
                     await answer(reader, writer)

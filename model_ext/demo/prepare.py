@@ -23,7 +23,10 @@ LICENCES = Licences(llama=base.LICENCE, adapter="Apache-2.0", imagebind="Apache-
 
 
 def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
-    """Write the folder that `serve` reads; a folder that is there already stays."""
+    """Write the folder that `serve` reads; a folder that is there already stays.
+
+    Without a cache if `source` has none yet: its features come from these very encoders.
+    """
     if (out / "config.json").is_file():
         return
     with TemporaryDirectory(prefix="bindserve-demo-") as scratch:
@@ -32,8 +35,10 @@ def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
         opened = open_run(source / WEIGHTS, llama, source / ENCODERS, LICENCES)
         with new_folder(out) as folder:
             options = Options(dtype=DTYPES[dtype], progress=False)
-            write_opened(opened, folder, options, cache=CACHE)
-            shutil.copytree(source / CACHE, folder / CACHE, dirs_exist_ok=True)
+            has_cache = (source / CACHE).is_dir()
+            write_opened(opened, folder, options, cache=CACHE if has_cache else None)
+            if has_cache:
+                shutil.copytree(source / CACHE, folder / CACHE, dirs_exist_ok=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
 #
-# Needs: npm, espeak-ng (Debian), pip install -e .[train,demo]
+# Needs: npm, espeak-ng (Debian), deploy/install.sh .venv train demo plot
 set -eu
 here=$(dirname "$0")
 work=${1:-build/demo}
@@ -50,3 +50,12 @@ for seed in 1 2; do
   table "pretrain-$seed" "$weight"
 done
 python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer.png"
+
+# What is committed: weights in half precision, the cache of their features, the files to ask about.
+rm -rf "$here/cache" "$work/model"
+python -m model_ext.demo.pack --run "$work/finetune" --encoders "$work/others/encoders" \
+  --data "$work/data"
+python -m model_ext.demo.prepare "$work/model"
+bindserve cache build "$work/data/features.npy" --captions "$work/data/captions.jsonl" \
+  --model "$work/model" --out "$here/cache"
+python -m model_ext.demo.copy_media --data "$work/data"

@@ -30,7 +30,8 @@ from model_ext.demo.questions import (
 )
 from server.cli.serve import fail, load_settings, run
 
-WEIGHTS = MEDIA.parent / "weights" / "adapter.safetensors"
+# Whatever changes in the model, one of these does: the manifest has the encoders' hash, too.
+PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]
 CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bindserve"
 FIRST: tuple[Question, ...] = (
     *(((file,), WHAT) for file in (PICTURE, WORD, CLOUD, CLIP)),
@@ -101,9 +102,9 @@ def reachable(host: str) -> str:
 
 
 def default_folder() -> Path:
-    """One per version of the weights."""
-    with WEIGHTS.open("rb") as file:
-        return CACHES / f"demo-{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
+    """One per version of the model."""
+    digest = hashlib.sha256(b"".join(part.read_bytes() for part in PARTS))
+    return CACHES / f"demo-{digest.hexdigest()[:12]}"
 
 
 def ask_first(url: str) -> None:
@@ -132,11 +133,11 @@ def wait_until_ready(url: str) -> bool:
     return False
 
 
-def stream(url: str, request: dict[str, Any]) -> Iterator[str]:
+def stream(url: str, body: dict[str, Any]) -> Iterator[str]:
     """The pieces of the answer, as they come."""
     http = urllib.request.Request(
         f"{url}/v1/chat/completions",
-        json.dumps(request).encode(),
+        json.dumps(body).encode(),
         {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(http, timeout=START_TIMEOUT_S) as response:

@@ -1,9 +1,12 @@
 """The supervisor with small processes in place of the real ones: what dies is started again."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 
 from server import supervisor
 from server.settings import Settings
+from server.stand_in import MAX_HEAD, StandIn
 from server.supervisor import Supervisor
 from tests.server.waiting import until
 
@@ -137,3 +141,25 @@ def test_it_imports_neither_vllm_nor_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert out.stdout.strip() == "set()", out.stderr
+
+
+async def test_a_head_without_an_end_costs_only_its_own_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: failures.append(context)
+        )
+        stand_in = StandIn()
+        stand_in.resume(listener)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * (MAX_HEAD + 1))
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+        stand_in.pause()
+        await asyncio.sleep(0)
+        gc.collect()
+        assert not failures

@@ -55,16 +55,14 @@ class Batches:
         return places, chosen
 
 
-def varied(
-    modality: str, data: Tensor, sizes: ImageBindConfig, points: int, g: Generator
-) -> Tensor:
+def varied(modality: str, data: Tensor, sizes: ImageBindConfig, g: Generator) -> Tensor:
     """Stored samples as the encoder takes them, each changed at random."""
     if modality == "vision" and sizes.vision:
         return augment.pictures(data, sizes.vision.image_size, sizes.vision.frames, g)
     if modality == "audio":
         return augment.sounds(data, g)
     if modality == "point":
-        return augment.clouds(data, points, g)
+        return augment.clouds(data, points_of(data, sizes), g)
     return data
 
 
@@ -72,6 +70,11 @@ def plain(modality: str, data: Tensor, sizes: ImageBindConfig) -> Tensor:
     """Stored samples as the encoder takes them, as they are."""
     if modality == "vision" and sizes.vision:
         return augment.plain_pictures(data, sizes.vision.image_size, sizes.vision.frames)
-    if modality == "point" and sizes.point and sizes.point.points:
-        return data[:, resampled(data.shape[1], sizes.point.points)]
+    if modality == "point":
+        return data[:, resampled(data.shape[1], points_of(data, sizes))]
     return data.float()[:, None, None] if modality == "audio" else data
+
+
+def points_of(data: Tensor, sizes: ImageBindConfig) -> int:
+    """How many points of each stored cloud a step takes: as many as serving will."""
+    return (sizes.point and sizes.point.points) or data.shape[1]

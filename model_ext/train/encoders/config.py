@@ -39,7 +39,6 @@ class EncodersConfig(BaseModel):
     pair_pictures: bool = True  # align vision also with another picture of the same key
     scales: dict[str, float] = {"vision": 14.0, "point": 14.0}  # where post has no useful one
     image_side: Count = 160  # pixels that a picture is kept with
-    points: Count = 1024  # of a cloud, drawn anew each time
     anchor_views: Count = 4  # of each picture, when vision is frozen
     mean_anchors: bool = False  # then: aim at the mean of a key's pictures, not at one of them
     seed: int = 0

@@ -115,7 +115,7 @@ class Aligner:
 
     def _embed(self, name: str, rows: list[int], g: Generator) -> Tensor:
         data = self.batches.samples[name].data[rows]
-        inputs = varied(name, data, self.model.config, self.config.points, g)
+        inputs = varied(name, data, self.model.config, g)
         return self.model.embed(name, inputs)
 
     @torch.no_grad()
@@ -129,7 +129,7 @@ class Aligner:
             parts = [
                 plain("vision", part, self.model.config)
                 if number == 0
-                else varied("vision", part, self.model.config, self.config.points, g)
+                else varied("vision", part, self.model.config, g)
                 for part in torch.split(data, AT_ONCE)
             ]
             views.append(torch.cat([self.model.unit("vision", part) for part in parts]))

@@ -20,6 +20,7 @@ SIZES = {
     "audio": {"width": 16, "blocks": 1, "heads": 2, "kernel_size": 32, "stride": 32},
     "imu": {"width": 16, "blocks": 1, "heads": 2, "steps": 40},
     "point": {
+        "points": 32,
         **{"width": 16, "blocks": 1, "heads": 2, "groups": 8, "group_size": 4},
         **{"first_hidden": 8, "first_width": 8, "second_hidden": 16, "group_width": 16},
         **{"position_hidden": 8, "projection": 16},
@@ -70,6 +71,5 @@ def config(world: Path, tmp_path: Path) -> EncodersConfig:
         batch=4,
         warmup_steps=2,
         image_side=32,
-        points=32,
         threads=1,
     )
