@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from fastapi import Depends, FastAPI
+from opentelemetry.trace import get_tracer
 from starlette.middleware.cors import CORSMiddleware
 from vllm.entrypoints.launchers.utils.server_utils import lifespan
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
@@ -32,8 +33,10 @@ from server.context import ContextMiddleware
 from server.incoming import refuse_fields
 from server.rate_limit import RateLimitMiddleware
 from server.request_id import RequestIdMiddleware
+from server.request_log import RequestLogMiddleware, to_standard_output
 from server.settings import Settings
 from server.stages import Stages
+from server.traces import TraceMiddleware
 
 UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")  # they stream what they receive to disk
 
@@ -86,6 +89,10 @@ def add_middleware(
             concurrent=settings.key_concurrent,
         )
     app.add_middleware(AuthMiddleware, keys=keys)
+    if settings.request_log:
+        app.add_middleware(RequestLogMiddleware, write=to_standard_output())
+    if args.otlp_traces_endpoint:  # vLLM has told OpenTelemetry where spans go
+        app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
     app.add_middleware(ContextMiddleware, text_only=stages.text_only)
     if args.allowed_origins:
         app.add_middleware(  # outside of the keys: browsers send none when they ask beforehand

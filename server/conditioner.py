@@ -17,7 +17,7 @@ from model_ext.imagebind.config import ENCODER_OF
 from server.attachments import EMBEDDING, Attachment
 from server.content import Content
 from server.errors import BadRequest, RequestError
-from server.metrics import ATTACHMENTS, stage
+from server.metrics import count_attachment, stage
 from server.mix import Array, mix, normalize
 from server.protocol import Explanation, ImageBindOptions, MixedPart
 from server.retrieve import Retrieved, Retriever
@@ -85,7 +85,7 @@ class Conditioner:
 
     async def _embed(self, attachment: Attachment) -> Array:
         """One attachment's unit embedding (D,); an error names the attachment."""
-        ATTACHMENTS.labels(attachment.modality).inc()
+        count_attachment(attachment.modality)
         try:
             if attachment.modality != EMBEDDING:
                 self._check_encoder(attachment.modality)

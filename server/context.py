@@ -7,19 +7,21 @@ hands it to the engine and is called by nobody but `ConditionedLLM` (engine.py).
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 from server.mix import Array
+from server.timeline import Timeline
 
 
 @dataclass(slots=True)
 class RequestContext:
     embedding: bytes  # packed; the model's text-only embedding until a route replaces it
     key_salt: str = ""  # from the API key, so that clients do not share prefix-cache blocks
+    timeline: Timeline = field(default_factory=Timeline)
 
     def condition_on(self, embedding: Array) -> None:
         """Use this embedding (D,) for everything that the request generates."""
@@ -38,6 +40,12 @@ def current() -> RequestContext:
         return _current.get()
     except LookupError:
         raise NoConditioning("no request context: nothing says what to condition on") from None
+
+
+def timeline() -> Timeline:
+    """The request's; outside of one, what is noted is forgotten."""
+    request = _current.get(None)
+    return Timeline() if request is None else request.timeline
 
 
 class ContextMiddleware:

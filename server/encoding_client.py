@@ -62,8 +62,11 @@ class EncodingClient:
         answer = packet.message
         if not isinstance(answer, Answer):
             raise gone()
+        left = sum(answer.seconds.values())  # one after the other, until just now
         for stage, seconds in answer.seconds.items():
-            observe_stage(stage, modality, seconds, failed=stage == answer.failed)
+            left -= seconds
+            failed = stage == answer.failed
+            observe_stage(stage, modality, seconds, failed=failed, ago=left)
         answer.raise_error()
         if answer.known:
             CONTENT_HITS.labels(modality).inc()

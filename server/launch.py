@@ -210,7 +210,7 @@ def uvicorn_options(args: Namespace) -> dict[str, Any]:
         "host": args.host,
         "port": args.port,
         "log_level": args.uvicorn_log_level,
-        "access_log": not args.disable_uvicorn_access_log,
+        "access_log": not (args.disable_uvicorn_access_log or args.bindserve.request_log),
         "timeout_keep_alive": envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
         "ssl_keyfile": args.ssl_keyfile,
         "ssl_certfile": args.ssl_certfile,

@@ -1,6 +1,7 @@
 """What Prometheus sees of the stages before the engine; vLLM's own metrics are on the same page.
 
-Every label takes few values, none of them a client's.
+Each stage is noted in its request's timeline, too (timeline.py). Every label takes few values,
+none of them a client's.
 """
 
 import time
@@ -8,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Gauge, Histogram
+
+from server.context import timeline
+from server.timeline import Span
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -78,7 +82,16 @@ def stage(name: str, modality: str = "") -> Iterator[None]:
         observe_stage(name, modality, time.perf_counter() - started, failed=failed)
 
 
-def observe_stage(name: str, modality: str, seconds: float, *, failed: bool) -> None:
+def observe_stage(
+    name: str, modality: str, seconds: float, *, failed: bool, ago: float = 0
+) -> None:
+    """A stage that ended `ago` seconds ago."""
     STAGE_SECONDS.labels(name, modality).observe(seconds)
     if failed:
         STAGE_ERRORS.labels(name, modality).inc()
+    timeline().spans.append(Span(name, modality, time.time() - ago - seconds, seconds, failed))
+
+
+def count_attachment(modality: str) -> None:
+    ATTACHMENTS.labels(modality).inc()
+    timeline().attachments[modality] += 1

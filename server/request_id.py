@@ -6,11 +6,16 @@ A client's own is kept if it is short and plain, else replaced: it ends up in lo
 import re
 import secrets
 
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "x-request-id"
 PLAIN = re.compile("[0-9A-Za-z_.-]{1,64}")
+
+
+def request_id(scope: Scope) -> str:
+    """Inside of the middleware: what the answer will have."""
+    return Headers(scope=scope).get(HEADER, "")
 
 
 class RequestIdMiddleware:

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     served_model_name: str | None = None  # default: the folder's name
     vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # flags of `vllm serve`
 
+    request_log: bool = False  # a line of JSON a request on standard output, not uvicorn's line
+
     cache: str | None = None  # a folder, URLs of services, or "none"; default: the model's own
     cache_policy: Literal["off", "refuse"] = "refuse"  # without it when it fails, or 503
     cache_token_file: Path | None = None  # what the retrieval services were given

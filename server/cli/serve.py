@@ -63,6 +63,14 @@ def serve(
             "--allow-media-urls", help="Fetch http(s) URLs in requests, from public addresses."
         ),
     ] = None,
+    request_log: Annotated[
+        bool | None,
+        typer.Option(
+            "--request-log",
+            help="Write one line of JSON for every request (status, milliseconds of each stage, "
+            "tokens; no contents) on standard output, in place of the access log.",
+        ),
+    ] = None,
     encode_device: Annotated[
         str | None, typer.Option(help="Where the encoders run. Default: the GPU if there is one.")
     ] = None,
@@ -89,6 +97,7 @@ def serve(
         no_auth=no_auth,
         allow_fields=allow_field,
         allow_media_urls=allow_media_urls,
+        request_log=request_log,
         encode_device=encode_device,
         decode_workers=decode_workers,
         config=config,

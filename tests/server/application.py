@@ -37,6 +37,7 @@ FLAGS = {
     "allowed_headers": ["*"],
     "sse_keep_alive_interval": 0,
     "log_error_stack": False,
+    "otlp_traces_endpoint": None,
 }
 
 
