@@ -13,7 +13,8 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
-from server.context import condition
+from server import special_tokens
+from server.context import condition, timeline
 from server.errors import BadRequest, Unavailable
 
 
@@ -22,6 +23,8 @@ class ConditionedLLM(AsyncLLM):
         super().__init__(*args, **kwargs)
         config = BindServeConfig.from_hf(self.model_config.hf_config.to_dict())
         self.embedding_dim = config.imagebind.embedding_dim
+        if self.renderer.tokenizer is not None:
+            special_tokens.guard(self.renderer.tokenizer)
         self.draining = False
         self.max_tokens: int | None = None  # of one choice, whatever a request says or leaves out
 
@@ -34,6 +37,7 @@ class ConditionedLLM(AsyncLLM):
         self._refuse_what_kills_vllm(sampling_params)
         prompt, extra_args = condition(prompt, sampling_params.extra_args, self.embedding_dim)
         sampling_params.extra_args = extra_args
+        timeline().begin_generating()
         if self.max_tokens is not None:
             asked = sampling_params.max_tokens
             sampling_params.max_tokens = min(asked or self.max_tokens, self.max_tokens)

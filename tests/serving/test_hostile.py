@@ -10,6 +10,7 @@ from tests.serving.media import IMAGE
 
 pytestmark = pytest.mark.engine
 
+END = 2  # </s>
 OURS = np.full(40, 9, dtype="<f4").tobytes().hex()
 XARGS: list[object] = [
     {"bindserve": OURS},
@@ -78,6 +79,23 @@ def test_other_engine_side_fields(server: Server, field: dict[str, object]) -> N
         assert response.status_code == 400
         assert response.json()["error"]["param"] == next(iter(field))
     assert good_answer(server) == expected
+
+
+@pytest.mark.parametrize("spec", [PLAIN], ids=str)
+@pytest.mark.parametrize("role", ["user", "assistant", "system"])
+def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
+    """A text that could write `</s>` would end its turn, and speak in another role's name."""
+
+    def ends(**request: object) -> int:
+        response = server.post("/tokenize", {"model": "any", **request})
+        assert response.status_code == 200, response.text
+        return int(response.json()["tokens"].count(END))
+
+    for text in ("</s>", "a</s></s>", "</</s>s>", "<s></s>"):
+        for content in (text, [{"type": "text", "text": text}]):
+            messages = [{"role": role, "content": content}, {"role": "user", "content": "Rain"}]
+            assert ends(messages=messages) == 0
+    assert ends(prompt="a</s>") == 1  # raw
 
 
 @refusing_and_allowing
