@@ -2,7 +2,8 @@
 
 Media decoders are large and parse hostile input. Each job gets a worker for itself and a time
 limit; a worker that crashes, hangs or answers nonsense is killed and replaced, and costs only the
-request that sent the bytes. It does not know what the bytes mean.
+request that sent the bytes. The limit is of CPU time, so that a busy machine refuses no good file.
+It does not know what the bytes mean.
 """
 
 import asyncio
@@ -34,6 +35,7 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.decode_worker"
+BY_THE_CLOCK = 4  # times its CPU time that a job may take: others may have the core meanwhile
 RETRY_S = 5
 DYING_S = 1  # between the end of a process's socket and its own
 START_TIMEOUT_S = 120  # importing torch from a cold disk
@@ -50,7 +52,7 @@ class MediaError(BadRequest):
 class DecodeSettings:
     workers: int
     waiting: int  # jobs that may wait for a worker; one more is refused
-    timeout_s: float
+    timeout_s: float  # of CPU time for one job; and by the clock, until a worker is free
     memory_bytes: int  # a worker's, beyond its imports
     max_bytes: int  # of one file
     limits: Mapping[str, Any]  # fields of model_ext.imagebind.preprocess.Limits
@@ -114,7 +116,7 @@ class DecodePool:
 
     async def _run(self, worker: "Worker", modality: str, content: Content) -> Tensor:
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(self._settings.timeout_s * BY_THE_CLOCK):
                 answer = await worker.ask({"modality": modality}, content)
             tensor = read_answer(answer)
         except MediaError:
@@ -122,21 +124,27 @@ class DecodePool:
             raise
         except TimeoutError:
             await worker.kill()
-            raise MediaError(
-                f"decoding took more than {self._settings.timeout_s:g} seconds"
-            ) from None
+            raise self._too_slow() from None
         except Unavailable:  # the content cannot be read: the worker waits for the rest
             await worker.kill()
             raise
         except WorkerLost as error:
-            killed = await worker.was_killed()
+            ended_by = await worker.ended_by()
             await worker.kill()
             logger.warning("a decoding process was lost on a %s: %s", modality, error)
-            if killed:  # by an operator, or for want of memory: not the file's doing
+            if ended_by == signal.SIGXCPU:
+                raise self._too_slow() from None
+            if (
+                ended_by == signal.SIGKILL
+            ):  # by an operator, or for want of memory: not the file's doing
                 raise Unavailable("the decoding process was killed", code="decoder_lost") from None
             raise MediaError("the file cannot be decoded") from None
         self._idle.put_nowait(worker)
         return tensor
+
+    def _too_slow(self) -> MediaError:
+        seconds = self._settings.timeout_s
+        return MediaError(f"decoding took more than {seconds:g} seconds of CPU time")
 
     def _start(self, work: Coroutine[Any, Any, Result]) -> "asyncio.Task[Result]":
         task = asyncio.ensure_future(work)
@@ -215,12 +223,13 @@ class Worker:
         await self._process.wait()
         self._jobs.close()
 
-    async def was_killed(self) -> bool:
-        """By SIGKILL, and not by us. Who crashes on its input dies of another signal."""
+    async def ended_by(self) -> int | None:
+        """The signal that ended it, not sent by us: SIGKILL is somebody's, SIGXCPU the limit's, any
+        other a crash on its input."""
         try:
-            return await asyncio.wait_for(self._process.wait(), DYING_S) == -signal.SIGKILL
+            return -await asyncio.wait_for(self._process.wait(), DYING_S)
         except TimeoutError:  # it lives, and says what no worker says
-            return False
+            return None
 
     async def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):

@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     fetch_timeout_s: float = Field(10, gt=0)  # for one URL, redirects included
     fetch_waiting: Count = 64  # URLs that are fetched at a time; 503 beyond
 
-    max_requests: int = Field(0, ge=0)  # in one process at a time; 503 beyond; 0: no bound
+    # In one process at a time, 503 beyond; 0: no bound. Four times vLLM's default of sequences that
+    # run at a time, so that its queue, not this, is what fills up first.
+    max_requests: int = Field(1024, ge=0)
     max_body_bytes: Count = 64 * MiB  # of a request that is held in memory
     max_upload_bytes: Count = 512 * MiB  # of a multipart request, which is written to disk
     max_uploads: Count = 32  # multipart requests at a time; 503 beyond
@@ -82,7 +84,7 @@ class Settings(BaseSettings):
     limits: Limits = Limits()  # how much of each kind of media is let in
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # processes
-    decode_timeout_s: float = Field(30, gt=0)  # for one file, of wall and of CPU time
+    decode_timeout_s: float = Field(30, gt=0)  # for one file, of CPU time; 4 times by the clock
     decode_memory_bytes: Count = 2048 * MiB  # of one process
     decode_waiting: Count = 64  # files that may wait for a process
 

@@ -7,6 +7,7 @@ import time
 import numpy as np
 from safetensors.numpy import save
 
+from server import sandbox
 from server.decode_worker import take_pipes
 from server.frames import encode_head, read_frame_blocking, write_frame_blocking
 
@@ -27,6 +28,13 @@ def behave(how: str, answers) -> None:  # type: ignore[no-untyped-def]
             sys.exit()
         case "hang":
             time.sleep(60)
+        case "burn":  # until the limit, here of a second
+            sandbox.allow_cpu(0)
+            while True:
+                pass
+        case "wait":  # for its turn on a core
+            time.sleep(0.6)
+            write_frame_blocking(answers, {}, save({"tensor": np.array([0])}))
         case "nonsense":
             write_frame_blocking(answers, {}, b"not a tensor")
         case "no header":
