@@ -61,6 +61,11 @@ class ConditionedLLM(AsyncLLM):
             raise Unavailable("the server is shutting down", code="draining")
         super().check_admission(n, request_id)
 
+    @property
+    def died(self) -> bool:
+        """It ended, and nobody told it to: vLLM calls an engine that was shut down errored too."""
+        return self.errored and not self.draining
+
     def shutdown(self, timeout: float | None = None) -> None:
         self.draining = True  # readiness says so while requests that run still finish
         super().shutdown(timeout)

@@ -125,7 +125,7 @@ async def run_api_process(
                 app, sock, args.enable_ssl_refresh, peers, **uvicorn_options(args)
             )
             watcher.cancel()
-            if engine.errored:
+            if engine.died:
                 raise SystemExit(ENGINE_DIED)
         try:
             await shutdown  # only once the engine is closed
@@ -138,7 +138,7 @@ async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) ->
     while not (hasattr(app.state, "server") and app.state.server.started):
         await asyncio.sleep(WATCH_S)
     serving(control)
-    while not engine.errored:
+    while not engine.died:
         await asyncio.sleep(WATCH_S)
     logger.error("the engine died")
     await asyncio.sleep(WATCH_S)  # its requests are answered: 503

@@ -85,7 +85,8 @@ def demo(
         no_auth=no_auth,
         vllm_args=ctx.args or QUICK,
     )
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")  # the answer should be seen
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # the answers should be seen
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if ask:
         url = f"http://{reachable(settings.host)}:{settings.port}"
         threading.Thread(target=ask_first, args=(url,), daemon=True).start()

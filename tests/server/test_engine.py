@@ -83,3 +83,13 @@ def test_a_server_that_drains_takes_nothing_new(llm: ConditionedLLM) -> None:
     with pytest.raises(Unavailable) as caught:
         llm.check_admission()
     assert caught.value.code == "draining"
+
+
+def test_an_engine_that_was_told_to_end_has_not_died(
+    llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM calls both errored; every Ctrl-C was reported as a death, with a traceback."""
+    monkeypatch.setattr(AsyncLLM, "errored", True)
+    assert llm.died
+    llm.shutdown(30)
+    assert not llm.died

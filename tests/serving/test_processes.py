@@ -89,6 +89,9 @@ def test_both_end_and_leave_nothing(pair: Server, scratch: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert not list(scratch.iterdir())
+    log = pair.log.read_text()
+    assert "Traceback" not in log
+    assert "the engine died" not in log
 
 
 def encoded(data: bytes) -> str:
