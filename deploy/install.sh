@@ -17,7 +17,7 @@ if [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! "$0" -nt "$stamp"
 
 echo "Installing bindserve[$extras] into $venv"
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv ${BINDSERVE_VENV_OPTIONS:-} "$venv"
-pip() { "$venv/bin/python" -m pip --disable-pip-version-check -q "$@"; }
+pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 pip install -U 'pip>=25'
 constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT
 if [ "$device" = cpu ]; then
