@@ -56,10 +56,15 @@ def server(spec: Spec, servers: Pool) -> Server:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one server stand together, whatever file they are in."""
+    """Tests of one server stand together, whatever file they are in, and engines begin first.
+
+    They take longest: side by side (pytest -n), nobody waits for a last one in the end.
+    """
 
     def order(item: pytest.Item) -> int:
         spec = getattr(item, "callspec", None) and item.callspec.params.get("spec")
-        return SPECS.index(spec) if spec in SPECS else -1
+        if spec in SPECS:
+            return SPECS.index(spec)
+        return -1 if item.get_closest_marker("engine") else len(SPECS)
 
     items.sort(key=order)
