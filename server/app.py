@@ -12,6 +12,7 @@ from typing import Any, cast
 from fastapi import Depends, FastAPI
 from opentelemetry.trace import get_tracer
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Mount
 from vllm.entrypoints.launchers.utils.server_utils import lifespan
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
 
@@ -67,6 +68,8 @@ def add_routes(app: FastAPI) -> None:
     app.include_router(file_routes.router)
     app.include_router(vllm_routes.router, dependencies=[Depends(refuse_fields)])
     attach_metrics(app)
+    # /metrics is a route by now; vLLM's mount beside it answers every method, and /metrics-x too.
+    app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount)]
 
 
 def add_middleware(

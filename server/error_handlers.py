@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from server.errors import (
     BadRequest,
@@ -69,7 +70,17 @@ async def handle(request: Request, error: Exception) -> JSONResponse:
         log = logger.debug if isinstance(found, Unavailable) else logger.error
         log("%s %s: %s", request.method, request.scope["path"], type(error).__name__)
     headers = error.headers if isinstance(error, HTTPException) else None
+    if isinstance(found, MethodNotAllowed):
+        headers = {"Allow": ", ".join(sorted(methods(request)))}
     return respond(found, headers)
+
+
+def methods(request: Request) -> set[str]:
+    """All that the path knows: Starlette's own answer tells those of its first route only."""
+    routes = [
+        route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
+    ]
+    return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
 def respond(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -135,7 +146,7 @@ def _from_validation(error: RequestValidationError) -> RequestError:
 def _param(loc: tuple[Any, ...]) -> str | None:
     """("body", "messages", 0, "content") -> "messages[0].content"; a union's branches left out."""
     path = ""
-    for key in loc[1:] if loc[:1] == ("body",) else loc:
+    for key in loc[1:] if loc[:1] in (("body",), ("query",)) else loc:
         if isinstance(key, int):
             path += f"[{key}]"
         elif FIELD.fullmatch(key) and key not in BRANCHES:

@@ -4,8 +4,9 @@ HTTP only; `files.py` keeps the files. An owner is an API key; without keys, eve
 """
 
 import asyncio
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from server.context import current
@@ -47,12 +48,9 @@ async def list_files(
     request: Request,
     purpose: str | None = None,
     after: str | None = None,
-    limit: str = str(MAX_LISTED),
-    order: str = "desc",
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED)] = MAX_LISTED,
+    order: Literal["asc", "desc"] = "desc",
 ) -> JSONResponse:
-    count = whole_number(limit, 1, MAX_LISTED, "limit")
-    if order not in ("asc", "desc"):
-        raise BadRequest("order is asc or desc", param="order")
     records = await asyncio.to_thread(owned(request).all)
     records = [record for record in records if purpose in (None, record.purpose)]
     if order == "asc":
@@ -62,14 +60,14 @@ async def list_files(
         if after not in ids:
             raise NotFound("no such file", param="after", code="file_not_found")
         records = records[ids.index(after) + 1 :]
-    shown = [record.document() for record in records[:count]]
+    shown = [record.document() for record in records[:limit]]
     return JSONResponse(
         {
             "object": "list",
             "data": shown,
             "first_id": shown[0]["id"] if shown else None,
             "last_id": shown[-1]["id"] if shown else None,
-            "has_more": len(records) > count,
+            "has_more": len(records) > limit,
         }
     )
 

@@ -25,6 +25,7 @@ from server.attachments import Attachment, AttachmentLimits, take_from_list, tak
 from server.conditioner import Conditioned
 from server.context import current
 from server.error_handlers import from_vllm_response
+from server.errors import BadRequest
 from server.incoming import Incoming, Json, read_json, read_json_or_form
 from server.metrics import stage
 from server.protocol import ImageBindOptions, take_options
@@ -98,6 +99,8 @@ def parse(model: type[Model], document: Json) -> Model:
         return model.model_validate(document)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
+    except (AttributeError, TypeError, LookupError):  # vLLM's validators look into what they get
+        raise BadRequest("a field of the request is of the wrong type") from None
 
 
 async def condition(

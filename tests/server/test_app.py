@@ -207,11 +207,27 @@ async def test_what_is_no_json_object(served: Served, path: str) -> None:
         check_error(await served.client.post(path, content=b"{}", headers=kind), 415)
 
 
+@pytest.mark.parametrize("wrong", [[None, None], ["x"], 3, "x", {"json": {}, "regex": 3}])
+@pytest.mark.parametrize("field", ["structured_outputs", "response_format", "tools", "stop"])
+async def test_a_field_of_another_type(served: Served, field: str, wrong: Any) -> None:
+    """vLLM's validators look into a field before anything has checked what it is."""
+    response = await served.client.post(CHAT, json={"messages": HELLO, field: wrong})
+    if response.status_code != 200:  # "stop" may be a text
+        check_error(response, 400)
+
+
 async def test_unknown_paths_and_methods(served: Served) -> None:
     check_error(await served.client.get("/v1/nope"), 404, type="not_found_error")
-    response = await served.client.get(CHAT)
-    check_error(response, 405)
-    assert response.headers["allow"] == "POST"
+    for method, path, allowed in [
+        ("GET", CHAT, "POST"),
+        ("PUT", "/v1/files", "GET, POST"),
+        ("POST", "/v1/files/file-1", "DELETE, GET"),
+        ("TRACE", "/metrics", "GET"),
+    ]:
+        response = await served.client.request(method, path)
+        check_error(response, 405)
+        assert response.headers["allow"] == allowed
+    check_error(await served.client.get("/metrics-x"), 404)
     for path in ("/inference/v1/generate", "/invocations", "/v1/load_lora_adapter", "/pause"):
         check_error(await served.client.post(path, json={}), 404)  # vLLM's; not ours
 

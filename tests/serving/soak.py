@@ -1,6 +1,6 @@
 """Distinct items for minutes, cancelled in every phase: does everything return to the start?
 
-    python -m tests.serving.soak --minutes 30 [--model DIR]
+    python -m tests.serving.soak --model DIR [--minutes 30] [--pause SECONDS]
 
 Every item differs, so no cache helps; a third of the clients leave while the request is uploaded,
 fetched from disk, decoded, encoded, prefilled or streamed. After a warm-up and at the end, when
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 
 from tests.serving.launch import Server, descendants, serve
 from tests.serving.seeds import seeds
@@ -59,6 +60,12 @@ class Report:
     answers: Counter[str] = field(default_factory=Counter)
     left: Counter[float] = field(default_factory=Counter)
     states: list[tuple[float, State]] = field(default_factory=list)  # minutes since the start
+
+    def slope(self) -> float:
+        """MiB a minute, by least squares over the states after the warm-up."""
+        minutes, states = zip(*self.states, strict=True)
+        memory = [state.memory / (1 << 20) for state in states]
+        return float(np.polyfit(minutes, memory, 1)[0])
 
     def assert_well(self, growth: int = 48 << 20) -> None:
         """From the first state, after the warm-up, to the last."""
@@ -119,8 +126,11 @@ async def one_request(client: httpx.AsyncClient, dice: random.Random) -> httpx.R
     return await client.post("/v1/chat/completions", files=files)
 
 
-async def one_client(url: str, report: Report, dice: random.Random, until: float) -> None:
+async def one_client(
+    url: str, report: Report, dice: random.Random, until: float, pause: float
+) -> None:
     while time.monotonic() < until:
+        await asyncio.sleep(pause)
         leaves = dice.choice(LEAVING) if dice.random() < 0.33 else None
         async with httpx.AsyncClient(base_url=url, timeout=300) as client:
             try:
@@ -133,10 +143,10 @@ async def one_client(url: str, report: Report, dice: random.Random, until: float
                 report.left[leaves] += 1
 
 
-async def ask(server: Server, report: Report, seconds: float, seed: int) -> None:
+async def ask(server: Server, report: Report, seconds: float, seed: int, pause: float) -> None:
     until = time.monotonic() + seconds
     dice = [random.Random(seed * CLIENTS + i) for i in range(CLIENTS)]
-    await asyncio.gather(*(one_client(server.url, report, die, until) for die in dice))
+    await asyncio.gather(*(one_client(server.url, report, die, until, pause) for die in dice))
     await asyncio.sleep(QUIET_S)
     await delete_all(server)
 
@@ -149,11 +159,11 @@ async def delete_all(server: Server) -> None:
                 await client.delete(f"/v1/files/{file['id']}")
 
 
-def soak(server: Server, folder: Path, minutes: float, rounds: int) -> Report:
+def soak(server: Server, folder: Path, minutes: float, rounds: int, pause: float = 0) -> Report:
     """The first round is the warm-up; a state after each."""
     report, started = Report(), time.monotonic()
     for round_ in range(rounds):
-        asyncio.run(ask(server, report, minutes * 60 / rounds, round_))
+        asyncio.run(ask(server, report, minutes * 60 / rounds, round_, pause))
         state = state_of(server, folder)
         report.states.append(((time.monotonic() - started) / 60, state))
         answers = dict(report.answers)
@@ -165,6 +175,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--pause", type=float, default=0, help="Of a client between requests.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         files = Path(home) / "files"
@@ -174,6 +185,7 @@ if __name__ == "__main__":
         config.write_text(json.dumps({"upload_folder": str(files), "embedding_cache_bytes": 0}))
         log, option = Path(home) / "log", f"--config={config}"
         with serve(options.model, log, "--cache=none", option) as server:
-            found = soak(server, files, options.minutes, rounds=10)
+            found = soak(server, files, options.minutes, rounds=10, pause=options.pause)
+    print(f"memory: {found.slope():+.2f} MiB a minute")
     found.assert_well()
     print(f"well; who left, after seconds: {dict(sorted(found.left.items()))}")
