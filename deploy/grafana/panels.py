@@ -1,6 +1,7 @@
 """What the dashboards' panels show: their queries, asked of a Prometheus."""
 
 import json
+import re
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -66,6 +67,5 @@ class Prometheus:
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
-    for name, value in labels.items():
-        template = template.replace("{{" + name + "}}", value)
-    return template
+    """Prometheus leaves out labels that are empty; Grafana shows nothing in their place."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda name: labels.get(name[1], ""), template).strip()

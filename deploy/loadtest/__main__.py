@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from deploy.loadtest.compare import compare
-from deploy.loadtest.demo import demo_server
 from deploy.loadtest.report import write_report
 
 LOCUSTFILE = Path(__file__).with_name("locustfile.py")
@@ -33,6 +32,8 @@ def main() -> int:
         case "run":
             run(known.url, known.out, rest)
         case "demo":
+            from deploy.loadtest.demo import demo_server  # needs the server, all else does not
+
             with demo_server() as (url, pid):
                 run(url, known.out, [f"--pid={pid}", *rest])
         case "report":

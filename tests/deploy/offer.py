@@ -21,9 +21,22 @@ class Threads:
         time.sleep(seconds)
 
 
-def offer(url: str, rate: float, seconds: float, *, model: str) -> list[Outcome]:
-    """The mix `all`, in an open loop."""
-    with httpx.Client(base_url=url, timeout=60, limits=httpx.Limits(max_connections=256)) as client:
+def offer(
+    url: str,
+    rate: float,
+    seconds: float,
+    *,
+    model: str,
+    mix: dict[str, float] = MIXES["all"],
+    key: str = "none",
+) -> list[Outcome]:
+    """In an open loop."""
+    with httpx.Client(
+        base_url=url,
+        timeout=60,
+        limits=httpx.Limits(max_connections=256),
+        headers={"authorization": f"Bearer {key}"},
+    ) as client:
         shop = Workshop(Media.make(0), Random(0), model, [upload(client)])
         making = threading.Lock()
 
@@ -45,7 +58,7 @@ def offer(url: str, rate: float, seconds: float, *, model: str) -> list[Outcome]
             took = time.perf_counter() - due.at
             return Outcome(due.stage, due.scenario, due.at, status, right, took, took)
 
-        load = Load(send, MIXES["all"], Threads(), objective=Objective(10, 30), rng=Random(0))
+        load = Load(send, mix, Threads(), objective=Objective(10, 30), rng=Random(0))
         load.hold("steady", rate, seconds)
         return load.outcomes
 

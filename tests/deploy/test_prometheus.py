@@ -7,6 +7,8 @@ from shutil import which
 
 import pytest
 
+from deploy.grafana.panels import legend
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 PROMETHEUS = DEPLOY / "prometheus"
@@ -53,3 +55,10 @@ def test_dashboards_have_room_for_each_panel(path: Path) -> None:
     assert len(set(cells)) == len(cells)
     assert all(x < 24 for x, _ in cells)
     assert all(panel["description"] and panel["targets"] for panel in dashboard["panels"])
+
+
+def test_a_legend_shows_the_labels_that_a_series_has() -> None:
+    assert legend("{{stage}} {{modality}}", {"stage": "decode", "modality": "image"}) == (
+        "decode image"
+    )
+    assert legend("{{stage}} {{modality}}", {"stage": "mix"}) == "mix"
