@@ -37,9 +37,7 @@ QUERIES = [
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(
-        which("prometheus") is None, reason="Debian's package prometheus has it"
-    ),
+    pytest.mark.skipif(which("prometheus") is None, reason="Debian's package prometheus has it"),
 ]
 
 
