@@ -22,7 +22,7 @@ test:  ## run all the checks: format, lint, types, tests
 	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 loadtest:  ## load the demo server up to its peak and beyond: build/loadtest/report.md
-	@deploy/install.sh $(VENV) loadtest
+	@deploy/install.sh $(VENV) demo loadtest
 	@python -m deploy.loadtest demo --load-profile overload --rate 2 --seconds 20 --out build/loadtest
 
 clean:  ## remove what the above made
