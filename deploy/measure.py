@@ -1,10 +1,13 @@
-"""Measure the constants of deploy/plan.py on this machine: CPU seconds to decode an attachment.
+"""Measure the constants of deploy/plan.py on this machine: CPU seconds to decode an attachment, to
+answer a request, and to send one event of its stream.
 
     python -m deploy.measure
 
 CPU time of one thread, so that other programs disturb little; median of several, released sizes.
+Requests are those of `bindserve bench server`: our whole application, with a mock engine inside it.
 """
 
+import asyncio
 import statistics
 import time
 
@@ -14,8 +17,13 @@ from PIL import Image
 
 from deploy.loadtest.media import avi, cloud, jpeg, npy, picture, tone, wav, zoom
 from model_ext.imagebind.preprocess.registry import preprocess
+from server.bench.load import Arm, closed_loop
+from server.bench.run import arm
+from server.cli.demo import default_folder
 
 REPEATS = 7
+REQUESTS, CLIENTS = 400, 32
+SHORT, LONG = 1, 65  # tokens, and events, of an answer
 
 
 def samples() -> dict[str, tuple[str, bytes]]:
@@ -32,16 +40,36 @@ def samples() -> dict[str, tuple[str, bytes]]:
     }
 
 
+def decode_s(modality: str, data: bytes) -> float:
+    started = time.process_time()
+    preprocess(modality, data)
+    return time.process_time() - started
+
+
+def request_s(server: Arm, model: str, tokens: int) -> float:
+    """Of the server's process, for one request."""
+    before = server.cpu_s()
+    asyncio.run(closed_loop(server, model, REQUESTS, CLIENTS, tokens))
+    return (server.cpu_s() - before) / REQUESTS
+
+
 def main() -> None:
     torch.set_num_threads(1)
     for name, (modality, data) in samples().items():
-        preprocess(modality, data)
-        times = []
-        for _ in range(REPEATS):
-            started = time.process_time()
-            preprocess(modality, data)
-            times.append(time.process_time() - started)
-        print(f"{modality:6} {name:32} {statistics.median(times):.4f} s")
+        decode_s(modality, data)  # warm
+        median = statistics.median(decode_s(modality, data) for _ in range(REPEATS))
+        print(f"{modality:8} {name:32} {median:.4f} s")
+    model = default_folder()
+    with arm("ours", model) as server:
+        request_s(server, model.name, LONG)  # warm
+        pairs = [
+            (request_s(server, model.name, SHORT), request_s(server, model.name, LONG))
+            for _ in range(REPEATS)
+        ]
+    event_s = statistics.median((long - short) / (LONG - SHORT) for short, long in pairs)
+    whole_s = statistics.median(short for short, _ in pairs) - SHORT * event_s
+    print(f"request  without its events: {1 / whole_s:,.0f} in a CPU second")
+    print(f"event    of a stream: {1 / event_s:,.0f} in a CPU second")
 
 
 if __name__ == "__main__":

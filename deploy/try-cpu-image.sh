@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run the image that build-cpu-image.sh left in WORK, by runc and as its Dockerfile says: not root, on a read-only
-# root, with /cache as the only place to write. Wait until it is healthy, ask it one chat request, stop it.
+# root, with /cache as the only place to write. Wait until it is healthy and ready, ask it one chat
+# request, stop it.
 #
 #   deploy/try-cpu-image.sh WORK [ARGUMENT...]        arguments in place of the image's CMD
 set -euo pipefail
@@ -55,12 +56,22 @@ python3 - "$bundle" "$name" "$port" <<'PYTHON' || { tail -20 "$work/container.lo
 import json, pathlib, subprocess, sys, time, urllib.request
 bundle, name, port = sys.argv[1:]
 check = json.loads((pathlib.Path(bundle) / "health.json").read_text())
+def answers(url):
+    try:
+        return urllib.request.urlopen(url, timeout=5).status == 200
+    except OSError:
+        return False
 started = time.monotonic()
 while subprocess.run(["runc", "exec", name, *check], capture_output=True).returncode:
     if time.monotonic() - started > 600:
         sys.exit("the container did not become healthy")
     time.sleep(2)
 print(f"healthy after {time.monotonic() - started:.0f} s, by the image's own check")
+while not answers(f"http://127.0.0.1:{port}/ready"):
+    if time.monotonic() - started > 600:
+        sys.exit("the container did not become ready")
+    time.sleep(2)
+print(f"ready after {time.monotonic() - started:.0f} s")
 inside = lambda *command: subprocess.run(["runc", "exec", name, *command], capture_output=True, text=True)
 print("runs as", inside("id").stdout.strip())
 for folder in ("/", "/opt/bindserve", "/tmp", "/cache"):

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from deploy.grafana.panels import Dashboard, Panel, Points, Prometheus, dashboards
 
 COLUMNS = 3
+MOST = 10  # series in a panel: the largest; there are no more colours
 UNITS = {"s": "s", "reqps": "1/s", "percentunit": "%", "bytes": "MB", "Bps": "MB/s", "none": ""}
 FACTORS = {"percentunit": 100.0, "bytes": 1e-6, "Bps": 1e-6}
 
@@ -39,14 +40,21 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, start: float, end: float,
 
 def draw_panel(axes: Axes, panel: Panel, series: dict[str, Points], start: float) -> None:
     factor = FACTORS.get(panel.unit, 1.0)
-    for name, points in sorted(series.items()):
-        at = [(time - start) / 60 for time, _ in points]
-        axes.plot(at, [value * factor for _, value in points], label=name, lw=1.2)
+    largest = sorted(series, key=lambda name: peak(series[name]), reverse=True)[:MOST]
+    for name in sorted(largest):
+        at = [(time - start) / 60 for time, _ in series[name]]
+        axes.plot(at, [value * factor for _, value in series[name]], label=name, lw=1.2)
     axes.set_title(f"{panel.title} [{UNITS[panel.unit]}]" if UNITS[panel.unit] else panel.title)
-    axes.set_ylim(bottom=0)
+    axes.set_xlabel("minutes", fontsize=8)
+    highest = factor * max(map(peak, series.values()), default=0.0)
+    axes.set_ylim(0, (highest or 1.0) * (1.3 + 0.1 * (len(largest) // 2)))  # room for the legend
     axes.spines[["top", "right"]].set_visible(False)
     if series:
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper left")
+
+
+def peak(points: Points) -> float:
+    return max((value for _, value in points if math.isfinite(value)), default=0.0)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ def test_one_gpu_by_hand() -> None:
 
 def test_attachments_cost_decoding_and_encoding() -> None:
     made = plan(Load(rate=100, shares={"image": 0.5, "video": 0.1}))
-    assert made.decode_cores == pytest.approx(100 * (0.5 * 0.03 + 0.1 * 0.1))
+    assert made.decode_cores == pytest.approx(100 * (0.5 * 0.02 + 0.1 * 0.055))
     assert made.encoder_gpus == pytest.approx(100 * (0.5 * 0.33e12 + 0.1 * 4.95e12) / 593.4e12)
     known = plan(Load(rate=100, shares={"image": 0.5, "video": 0.1}, known=0.5))
     assert known.encoder_gpus == pytest.approx(made.encoder_gpus / 2)
