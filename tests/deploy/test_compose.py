@@ -1,5 +1,6 @@
 """compose.yaml and what it mounts fit together: each file, secret, volume and name that is used."""
 
+import json
 import os
 import re
 import shutil
@@ -15,10 +16,38 @@ from server.settings import Settings
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = DEPLOY / "compose"
 
+needs_compose = pytest.mark.skipif(
+    shutil.which("docker-compose") is None, reason="of the extra `test`"
+)
+
 
 @pytest.fixture(scope="module")
 def compose() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
+    return document
+
+
+@needs_compose
+def test_compose_takes_it() -> None:
+    server = composed("compose.yaml")["services"]["server"]
+    (device,) = server["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+
+
+@needs_compose
+def test_compose_asks_for_no_gpu_on_a_cpu() -> None:
+    server = composed("compose.yaml", "cpu.yaml")["services"]["server"]
+    assert "deploy" not in server
+    assert server["build"]["args"]["DEVICE"] == "cpu"
+
+
+def composed(*files: str) -> dict[str, Any]:
+    """As Docker Compose understands them together."""
+    options = [f"--file={COMPOSE / name}" for name in files]
+    command = ["docker-compose", *options, "config", "--format=json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
