@@ -9,13 +9,24 @@ from torch.nn import functional as F
 
 from model_ext.imagebind.config import PointConfig
 from model_ext.imagebind.grouping import group
+from model_ext.imagebind.portions import portions
 from model_ext.imagebind.transformer import Block
 
 NORM_EPS = 1e-5  # of every norm in this trunk
 
 
+class Pointwise(nn.Conv1d):
+    """A convolution over single points, which is a linear map: (..., in) -> (..., out)."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.squeeze(-1), self.bias)
+
+
 class BatchNorm(nn.Module):
-    """BatchNorm over (B, C, L) without the batch counter, which has no use at inference."""
+    """BatchNorm over (rows, C) without the batch counter, which has no use at inference."""
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__()
@@ -45,19 +56,27 @@ class GroupEncoder(nn.Module):
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()
-        self.conv_1 = nn.Conv1d(3, config.first_hidden, 1)
+        self.conv_1 = Pointwise(3, config.first_hidden)
         self.norm_1 = BatchNorm(config.first_hidden)
-        self.conv_2 = nn.Conv1d(config.first_hidden, config.first_width, 1)
-        self.conv_3 = nn.Conv1d(2 * config.first_width, config.second_hidden, 1)
+        self.conv_2 = Pointwise(config.first_hidden, config.first_width)
+        self.conv_3 = Pointwise(2 * config.first_width, config.second_hidden)
         self.norm_3 = BatchNorm(config.second_hidden)
-        self.conv_4 = nn.Conv1d(config.second_hidden, config.group_width, 1)
+        self.conv_4 = Pointwise(config.second_hidden, config.group_width)
 
     def forward(self, neighborhoods: Tensor) -> Tensor:
-        x = neighborhoods.flatten(0, 1).transpose(1, 2)  # (B * G, 3, K)
-        x = self.conv_2(F.relu(self.norm_1(self.conv_1(x))))
-        whole = x.amax(dim=2, keepdim=True).expand_as(x)
-        x = self.conv_4(F.relu(self.norm_3(self.conv_3(torch.cat([whole, x], dim=1)))))
-        pooled: Tensor = x.amax(dim=2).view(*neighborhoods.shape[:2], -1)
+        groups = neighborhoods.flatten(0, 1)
+        pooled = [self._pool(part) for part in portions(groups, groups.shape[1])]
+        return torch.cat(pooled).view(*neighborhoods.shape[:2], -1)
+
+    def _pool(self, groups: Tensor) -> Tensor:
+        """Some of the groups, of whatever cloud: (n, K, 3) -> (n, C)."""
+        shape = (*groups.shape[:2], -1)
+        x = groups.flatten(0, 1)  # a row for every point
+        x = self.conv_2(F.relu(self.norm_1(self.conv_1(x)))).view(shape)
+        whole = x.amax(dim=1, keepdim=True).expand_as(x)
+        x = torch.cat([whole, x], dim=2).flatten(0, 1)
+        x = self.conv_4(F.relu(self.norm_3(self.conv_3(x)))).view(shape)
+        pooled: Tensor = x.amax(dim=1)
         return pooled
 
 
@@ -88,11 +107,16 @@ class PointTrunk(nn.Module):
         positions = self.position_2(F.gelu(self.position_1(centers.to(dtype))))
         x = self._prepend(self.class_token, tokens)
         positions = self._prepend(self.class_position, positions)
-        for block in self.blocks:
-            x = block(x + positions)  # the position is added again before each block
-        x = self.norm(x)
+        pairs = (portions(each, x.shape[1]) for each in (x, positions))
+        x = self.norm(torch.cat([self._run(*pair) for pair in zip(*pairs, strict=True)]))
         pooled = torch.cat([x[:, 0], x[:, 1:].amax(dim=1)], dim=-1)
         return torch.matmul(pooled, self.projection)
+
+    def _run(self, x: Tensor, positions: Tensor) -> Tensor:
+        """(B, L, E), (B, L, E) -> (B, L, E)"""
+        for block in self.blocks:
+            x = block(x + positions)  # the position is added again before each block
+        return x
 
     @staticmethod
     def _prepend(token: Tensor, rest: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model_ext.imagebind.portions import portions
+
 NORM_EPS = 1e-6
 
 
@@ -105,6 +107,9 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, E) -> (B, L, E)"""
+        return torch.cat([self._run(part) for part in portions(x, x.shape[1])])
+
+    def _run(self, x: Tensor) -> Tensor:
         x = self.pre_norm(x)
         for block in self.blocks:
             x = block(x)
