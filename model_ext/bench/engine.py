@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,8 @@ LOADS = {
 class Outcome:
     load: Load
     ratio: Ratio  # ours over plain: of speeds, or, for the first token, of times
-    ours: float  # our Python code's share of the worker's time
+    cpu: Ratio  # the same by the CPU time of all processes of an engine
+    ours: float  # our Python code's share of the worker's CPU time
 
     def __str__(self) -> str:
         what = "time" if self.load.tokens == 1 else "speed"
@@ -66,6 +67,7 @@ class Outcome:
         return (
             f"{load.name}: {load.batch} x ({load.prompt} + {load.tokens}) tokens\n"
             f"  {what} over plain vLLM's  {self.ratio}\n"
+            f"  the same by CPU time      {self.cpu}\n"
             f"  our code, of the worker   {self.ours:.2%}"
         )
 
@@ -94,16 +96,33 @@ def run(
 def compare(plain: "Engine", ours: "Engine", load: Load, pairs: int) -> Outcome:
     for engine in (plain, ours):
         engine.run(load, seed=0)  # warm
-    seconds = measure(runs(plain, load), runs(ours, load), pairs)
-    # plain seconds / our seconds = our speed / plain speed
-    measured = [(ours, plain) for plain, ours in seconds] if load.tokens == 1 else seconds
-    return Outcome(load, ratio(measured), ours.profile(load, seed=0))
+    measured = measure(runs(plain, load), runs(ours, load), pairs)
+
+    def compared(what: Callable[[Spent], float]) -> Ratio:
+        """Plain seconds / our seconds = our speed / plain speed; of first tokens, the time."""
+        found = [(what(plain), what(ours)) for plain, ours in measured]
+        return ratio([(ours, plain) for plain, ours in found] if load.tokens == 1 else found)
+
+    return Outcome(
+        load,
+        ratio=compared(lambda spent: spent.seconds),
+        cpu=compared(lambda spent: spent.cpu),
+        ours=ours.profile(load, seed=0),
+    )
 
 
-def runs(engine: "Engine", load: Load) -> Callable[[], float]:
+def runs(engine: "Engine", load: Load) -> Callable[[], "Spent"]:
     """The load with new prompts at each call, the same ones on both sides."""
     seeds = itertools.count(1)
     return lambda: engine.run(load, next(seeds))
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a load took, in seconds: by the clock, and of processors. Others disturb this less."""
+
+    seconds: float
+    cpu: float
 
 
 class Engine:
@@ -114,9 +133,10 @@ class Engine:
         self._answer()
         self._signal(signal.SIGSTOP)
 
-    def run(self, load: Load, seed: int) -> float:
-        """Seconds for the load."""
-        return self._ask(load, seed)["seconds"]
+    def run(self, load: Load, seed: int) -> Spent:
+        before = cpu_seconds(self.process.pid)
+        answer = self._ask(load, seed)
+        return Spent(answer["seconds"], cpu_seconds(self.process.pid) - before)
 
     def profile(self, load: Load, seed: int) -> float:
         """Our code's share of the worker's time. Profiling slows the run: no time is kept."""
@@ -149,6 +169,17 @@ class Engine:
 
     def _signal(self, number: signal.Signals) -> None:
         os.killpg(self.process.pid, number)  # the engine core and the worker too
+
+
+def cpu_seconds(group: int) -> float:
+    """That the threads of a group of processes have run so far."""
+    spent = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            if os.getpgid(int(process.name)) == group:
+                for thread in process.glob("task/*/schedstat"):
+                    spent += int(thread.read_text().split()[0])
+    return spent / 1e9
 
 
 @contextmanager

@@ -1,11 +1,14 @@
-"""What share of a worker's time is our Python code, by cProfile inside the worker.
+"""What share of a worker's CPU time is our Python code, by cProfile inside the worker.
 
-vLLM mixes `Profiled` into its worker (`worker_extension_cls`). The model's forward pass is not ours
-here, since it is LLaMA's: what the added rows cost in it, the ratio of the two arms tells.
+The clock is that of the worker's main thread, so that other work on the machine does not count.
+Profiling itself makes Python slower: a share is rather too large than too small. The model's
+forward pass is not ours here, since it is LLaMA's: what the added rows cost in it, the ratio of the
+two arms tells. vLLM mixes `Profiled` into its worker (`worker_extension_cls`).
 """
 
 import cProfile
 import pstats
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +29,11 @@ class Profiled:
     _profile: cProfile.Profile
 
     def profile_start(self) -> None:
-        self._profile = cProfile.Profile()
+        self._profile = cProfile.Profile(time.thread_time)
         self._profile.enable()
 
     def profile_stop(self) -> dict[str, float]:
-        """Seconds: `ours` of `steps`, the worker's work for the scheduler."""
+        """CPU seconds: `ours` of `steps`, the worker's work for the scheduler."""
         self._profile.disable()
         stats: Any = pstats.Stats(self._profile)
         return {"ours": ours(stats.stats), "steps": steps(stats.stats)}

@@ -1,10 +1,13 @@
 """Which way round the engine benchmarks' ratios are. The engines themselves are tried by hand."""
 
+import subprocess
+import sys
+import time
 from typing import Any, cast
 
 import pytest
 
-from model_ext.bench.engine import LOADS, Engine, Load, compare
+from model_ext.bench.engine import LOADS, Engine, Load, Spent, compare, cpu_seconds
 from model_ext.bench.throughput import CLIENTS, LOAD, outcome
 
 
@@ -13,9 +16,9 @@ class Fake:
         self.seconds = seconds
         self.seeds: list[int] = []
 
-    def run(self, _: Load, seed: int) -> float:
+    def run(self, _: Load, seed: int) -> Spent:
         self.seeds.append(seed)
-        return self.seconds
+        return Spent(self.seconds, cpu=self.seconds**2)
 
     def profile(self, _: Load, **__: int) -> float:
         return 0.005
@@ -32,8 +35,22 @@ def test_twice_the_time(name: str, ratio: float) -> None:
     plain, ours = fake(1.0), fake(2.0)
     found = compare(plain, ours, LOADS[name], pairs=3)
     assert (found.ratio.median, found.ratio.pairs) == (ratio, 3)
+    assert found.cpu.median == ratio**2
     assert "0.50%" in str(found)
     assert plain.seeds == ours.seeds == [0, 1, 2, 3]  # equal prompts, new ones at each run
+
+
+def test_cpu_seconds_are_those_of_the_group() -> None:
+    spins = "import time\nwhile time.process_time() < 0.2: pass\ninput()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", spins], stdin=subprocess.PIPE, start_new_session=True
+    )
+    before = cpu_seconds(process.pid)
+    while cpu_seconds(process.pid) < 0.2:
+        time.sleep(0.01)
+    assert before < 0.2
+    process.communicate(b"\n")
+    assert cpu_seconds(process.pid) == 0  # nobody is left
 
 
 def test_a_share_of_the_limit() -> None:
