@@ -13,12 +13,15 @@ from model_ext.config import BindConfig
 
 
 class BindNetwork(nn.Module):
-    """A projection, then gated feed-forward blocks, each on a residual path (paper eq. 1)."""
+    """A projection, then gated feed-forward blocks, each on a residual path (paper eq. 1).
 
-    def __init__(self, config: BindConfig) -> None:
+    `linear` makes the maps, with nn.Linear's arguments: a server may have its own kernels.
+    """
+
+    def __init__(self, config: BindConfig, linear: type[nn.Linear] = nn.Linear) -> None:
         super().__init__()
-        self.proj = nn.Linear(config.in_features, config.hidden_size)
-        self.blocks = nn.ModuleList(BindBlock(config) for _ in range(config.blocks))
+        self.proj = linear(config.in_features, config.hidden_size)
+        self.blocks = nn.ModuleList(BindBlock(config, linear) for _ in range(config.blocks))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Embeddings (B, D) to bound vectors (B, C)."""
@@ -31,14 +34,14 @@ class BindNetwork(nn.Module):
 class BindBlock(nn.Module):
     """x + down(silu(gate(norm(x))) * up(norm(x)))."""
 
-    def __init__(self, config: BindConfig) -> None:
+    def __init__(self, config: BindConfig, linear: type[nn.Linear] = nn.Linear) -> None:
         super().__init__()
         hidden, wide, bias = config.hidden_size, config.intermediate_size, config.bias
         norm = nn.RMSNorm if config.norm == "rmsnorm" else nn.LayerNorm
         self.norm = norm(hidden, eps=config.norm_eps)
-        self.gate_proj = nn.Linear(hidden, wide, bias=bias)
-        self.up_proj = nn.Linear(hidden, wide, bias=bias)
-        self.down_proj = nn.Linear(wide, hidden, bias=bias)
+        self.gate_proj = linear(hidden, wide, bias=bias)
+        self.up_proj = linear(hidden, wide, bias=bias)
+        self.down_proj = linear(wide, hidden, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.norm(x)

@@ -1,51 +1,41 @@
 """What a request adds to the attention output (or input) of each layer, once for all its tokens.
 
 The injected term depends on the embedding and on the layer, not on the token or its position,
-so it is computed when the request arrives and afterwards only added. Plain torch: a layer's maps
-come in as callables, so that sharded and quantised layers can pass their own.
+so it is computed when the request arrives and afterwards only added. Plain torch: what sharded and
+quantised layers do between these steps is the engine's business.
 
 Shapes: B requests, C hidden, H heads, KV value heads, d head size, q injected layers, r rank.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional as F
 
-Map = Callable[[torch.Tensor], torch.Tensor]
 
+def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch.Tensor:
+    """What a layer's heads gain: values (..., KV*d) to (..., H*d).
 
-def value_delta(
-    source: torch.Tensor,
-    gate: torch.Tensor,
-    project_value: Map,
-    project_output: Map,
-    num_heads: int,
-    head_dim: int,
-) -> torch.Tensor:
-    """The term (B, C) that one layer's attention output gains at every position.
-
-    source (B, C) is the bound vector plus the layer's query; gate (H,) is raw, its tanh is taken
-    here. `project_value` maps C to KV*d **without** LoRA and bias; `project_output` maps H*d to C
-    **with** LoRA and **without** bias, which the layer's own path already adds. Under tensor
-    parallelism num_heads, gate and the value width are those of the rank.
+    gate (..., H) is raw, its tanh is taken here. Leading axes broadcast, so that all layers can be
+    opened at once. Under tensor parallelism both are the rank's own.
     """
-    value = project_value(source).view(len(source), -1, head_dim)  # (B, KV, d)
-    groups = num_heads // value.shape[1]
-    value = value.repeat_interleave(groups, dim=1)  # head h reads value head h // (H / KV)
+    value = value.reshape(*value.shape[:-1], -1, head_dim)  # (..., KV, d)
+    groups = gate.shape[-1] // value.shape[-2]
+    value = value.repeat_interleave(groups, dim=-2)  # head h reads value head h // (H / KV)
     opened = torch.tanh(gate.float()).to(value.dtype)
-    return project_output((opened[:, None] * value).flatten(1))
+    return (opened[..., None] * value).flatten(-2)
 
 
 def base_value(
-    source: torch.Tensor, project_merged: Map, lora_a: torch.Tensor, lora_b: torch.Tensor
+    source: torch.Tensor, merged: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor
 ) -> torch.Tensor:
-    """The value map without its LoRA, from the merged map and the two factors (r, C), (KV*d, r).
+    """Values of source (..., B, C) without LoRA, from those `merged` (..., B, KV*d) with it.
 
-    The released model sends the injected source through the base matrix only.
+    The released model sends the injected source through the base matrix only. The factors
+    (..., r, C) and (..., KV*d, r) may be those of one layer or, with source, of many.
     """
-    return project_merged(source) - F.linear(F.linear(source, lora_a), lora_b)
+    return merged - source @ lora_a.mT @ lora_b.mT
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +49,23 @@ class ValueLayer:
     v_lora_a: torch.Tensor | None = None  # (r, C)
     v_lora_b: torch.Tensor | None = None  # (KV*d, r)
 
-    def project_value(self, source: torch.Tensor) -> torch.Tensor:
-        if self.v_lora_a is None or self.v_lora_b is None:
-            return F.linear(source, self.v_proj)
-        return base_value(source, self.project_merged, self.v_lora_a, self.v_lora_b)
+    def delta(self, bound: torch.Tensor) -> torch.Tensor:
+        """The term (B, C) that this layer's attention output gains at every position.
 
-    def project_merged(self, source: torch.Tensor) -> torch.Tensor:
-        return F.linear(source, self.v_proj)
-
-    def project_output(self, heads: torch.Tensor) -> torch.Tensor:
-        return F.linear(heads, self.o_proj)
+        The value map is taken without LoRA and bias; the output map **with** LoRA and **without**
+        bias, which the layer's own path already adds.
+        """
+        source = bound + self.query
+        value = F.linear(source, self.v_proj)
+        if self.v_lora_a is not None and self.v_lora_b is not None:
+            value = base_value(source, value, self.v_lora_a, self.v_lora_b)
+        head_dim = self.o_proj.shape[1] // len(self.gate)
+        return F.linear(gated_heads(value, self.gate, head_dim), self.o_proj)
 
 
 def value_deltas(bound: torch.Tensor, layers: Sequence[ValueLayer]) -> torch.Tensor:
     """All layers' terms (B, q, C) of the released form, from bound vectors (B, C)."""
-    return torch.stack(
-        [
-            value_delta(
-                bound + layer.query,
-                layer.gate,
-                layer.project_value,
-                layer.project_output,
-                num_heads=layer.gate.shape[0],
-                head_dim=layer.o_proj.shape[1] // layer.gate.shape[0],
-            )
-            for layer in layers
-        ],
-        dim=1,
-    )
+    return torch.stack([layer.delta(bound) for layer in layers], dim=1)
 
 
 def residual_deltas(bound: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:

@@ -7,11 +7,12 @@ Shapes: n new requests, N tokens, C hidden, D embedding, H heads, KV value heads
 q injected layers.
 """
 
-from functools import partial
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig
 from vllm.distributed import (
@@ -19,7 +20,6 @@ from vllm.distributed import (
     get_tensor_model_parallel_world_size,
     tensor_model_parallel_all_reduce,
 )
-from vllm.model_executor.layers.linear import LinearBase
 from vllm.model_executor.models.llama import (
     LlamaAttention,
     LlamaDecoderLayer,
@@ -32,9 +32,11 @@ from vllm.sequence import IntermediateTensors
 from model_ext.bind import BindNetwork
 from model_ext.config import BindServeConfig, InjectionConfig
 from model_ext.engine.adapter import check_adapter
+from model_ext.engine.fold import fold
+from model_ext.engine.linear import PackedLinear, plain_weight, without_bias
 from model_ext.engine.lora import RuntimeLoRA
 from model_ext.engine.slots import SlotTable
-from model_ext.inject import base_value, residual_deltas, value_delta
+from model_ext.inject import base_value, gated_heads, residual_deltas
 
 if TYPE_CHECKING:
     from model_ext.engine.state_v2 import ConditionedModelState
@@ -55,7 +57,7 @@ class InjectedDecoderLayer(LlamaDecoderLayer):
         positions: torch.Tensor,
         hidden_states: torch.Tensor,
         residual: torch.Tensor | None,
-        deltas: torch.Tensor,
+        deltas: list[torch.Tensor],
         slots: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if self.row is not None and self.form == "residual":
@@ -82,7 +84,11 @@ class InjectedDecoderLayer(LlamaDecoderLayer):
     }
 )
 class InjectedLlamaModel(LlamaModel):
-    """The compiled part. The table is an argument: a buffer's values inductor might freeze."""
+    """The compiled part. The table is an argument: a buffer's values inductor might freeze.
+
+    One tensor (R, C) a layer, not a table of all: as parts of one tensor, at distances that are
+    constants, every layer would need a kernel of its own, and a start three times as many.
+    """
 
     def forward(
         self,
@@ -90,7 +96,7 @@ class InjectedLlamaModel(LlamaModel):
         positions: torch.Tensor,
         intermediate_tensors: IntermediateTensors | None,
         inputs_embeds: torch.Tensor | None,
-        deltas: torch.Tensor,
+        deltas: list[torch.Tensor],
         slots: torch.Tensor,
     ) -> torch.Tensor | IntermediateTensors | tuple[torch.Tensor, list[torch.Tensor]]:
         return super().forward(
@@ -119,7 +125,9 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=InjectedDecoderLayer)
         self.bindserve = _config(vllm_config)
         injection = self.bindserve.injection
-        self.bind = BindNetwork(self.bindserve.bind)
+        self.bind = BindNetwork(self.bindserve.bind, linear=PackedLinear)
+        self.device = vllm_config.device_config.device
+        self.folded: PackedLinear | None = None  # or all injected layers in one
         attention = [layer.self_attn for layer in self.injected_layers()]
         if attention:
             heads, kv_heads, head_dim = (
@@ -137,7 +145,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
             hidden=self.config.hidden_size,
             tokens=scheduler.max_num_batched_tokens,
             dtype=vllm_config.model_config.dtype,
-            device=vllm_config.device_config.device,
+            device=self.device,
         )
 
     def _init_model(
@@ -160,7 +168,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
             positions,
             intermediate_tensors,
             inputs_embeds,
-            self.slots.deltas,
+            self.slots.layers,
             self.slots.slot_of_token[: positions.shape[0]],
         )
 
@@ -181,68 +189,64 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         layers = self.model.layers[self.model.start_layer : self.model.end_layer]
         return [layer for layer in layers if layer.row is not None]
 
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        loaded: set[str] = super().load_weights(weights)
+        if self.bindserve.injection.form == "value" and self.device.type == "cpu":
+            self.folded = fold(self.injected_layers(), self.injection)
+        return loaded
+
     @torch.inference_mode()
     def deltas(self, embeddings: torch.Tensor, adapters: list[int]) -> torch.Tensor:
         """Embeddings (n, D) to the rows that their requests add (q, n, C). Not this rank's: 0.
 
         `adapters`: vLLM's id of each request's run-time LoRA, 0 for none.
         """
-        dtype = self.slots.deltas.dtype
-        bound = self.bind(embeddings.to(dtype))
+        bound = self.bind(embeddings.to(self.slots.deltas.dtype))
         if self.bindserve.injection.form == "residual":
             return residual_deltas(bound, self.injection.gate).transpose(0, 1)
         rows = bound.new_zeros(self.slots.deltas.shape[0], *bound.shape)
+        layers = self.injected_layers()
+        if not layers:  # all of them live on other pipeline ranks
+            return rows
+        first = max(0, self.model.start_layer - self.bindserve.injection.first_layer)
+        here = slice(first, first + len(layers))
         lora = RuntimeLoRA.of(self, adapters)
-        for layer in self.injected_layers():
-            rows[layer.row] = self._value_delta(layer, bound, lora)
+        if self.folded is not None and lora is None:
+            rows[here] = self.folded(bound).unflatten(1, (-1, bound.shape[1])).transpose(0, 1)
+            return rows
+        for layer, row, x in zip(layers, rows[here], self._heads(layers, here, bound), strict=True):
+            output = layer.self_attn.o_proj
+            row.copy_(without_bias(output, x))
+            if lora is not None:
+                lora.add(row, output, x)
+        if get_tensor_model_parallel_world_size() > 1:
+            rows = tensor_model_parallel_all_reduce(rows)
         return rows
 
-    def _value_delta(
-        self, layer: InjectedDecoderLayer, bound: torch.Tensor, lora: RuntimeLoRA | None
+    def _heads(
+        self, layers: list[InjectedDecoderLayer], here: slice, bound: torch.Tensor
     ) -> torch.Tensor:
-        attention, row = layer.self_attn, layer.row
-        rank = get_tensor_model_parallel_rank()
-        heads = slice(rank * attention.num_heads, (rank + 1) * attention.num_heads)
-        project_value = partial(_merged_value, attention)
+        """What this rank's heads of the layers gain (q, n, H*d), from bound vectors (n, C)."""
+        attention = layers[0].self_attn
+        source = bound + self.injection.query[here, None]  # (q, n, C)
+        pairs = zip(layers, source, strict=True)
+        values = torch.stack([_value(layer, x) for layer, x in pairs])
         if self.bindserve.injection.v_correction_rank:
-            project_value = partial(
-                base_value,
-                project_merged=project_value,
-                lora_a=self.injection.v_lora_a[row],
-                lora_b=self.injection.v_lora_b[row][_value_rows(attention)],
-            )
-        return value_delta(
-            bound + self.injection.query[row],
-            self.injection.gate[row, heads],
-            project_value,
-            partial(_project_output, attention, lora),
-            num_heads=attention.num_heads,
-            head_dim=attention.head_dim,
-        )
+            lora_b = self.injection.v_lora_b[here, _value_rows(attention)]
+            values = base_value(source, values, self.injection.v_lora_a[here], lora_b)
+        first = get_tensor_model_parallel_rank() * attention.num_heads
+        gate = self.injection.gate[here, None, first : first + attention.num_heads]
+        return gated_heads(values, gate, attention.head_dim)
 
 
-def _merged_value(attention: LlamaAttention, source: torch.Tensor) -> torch.Tensor:
-    """This rank's value heads of source (n, C), without bias, through whatever holds the matrix."""
-    qkv = _without_bias(attention.qkv_proj, source)
-    return qkv[:, attention.q_size + attention.kv_size :]
-
-
-def _project_output(
-    attention: LlamaAttention, lora: RuntimeLoRA | None, heads: torch.Tensor
-) -> torch.Tensor:
-    """This rank's heads (n, H*d) through the output map, summed over ranks, without bias."""
-    output = _without_bias(attention.o_proj, heads)
-    if lora is not None:
-        lora.add(output, attention.o_proj, heads)
-    if get_tensor_model_parallel_world_size() > 1:
-        output = tensor_model_parallel_all_reduce(output)
-    return output
-
-
-def _without_bias(linear: LinearBase, x: torch.Tensor) -> torch.Tensor:
-    linear = getattr(linear, "base_layer", linear)  # vLLM's wrapper of run-time LoRA
-    # The quantisation method, not the weight: that may be packed, or gone.
-    return linear.quant_method.apply(linear, x.contiguous(), None)
+def _value(layer: InjectedDecoderLayer, source: torch.Tensor) -> torch.Tensor:
+    """This rank's value heads (n, KV*d) of source (n, C), without bias."""
+    attention = layer.self_attn
+    plain = plain_weight(attention.qkv_proj)
+    first = attention.q_size + attention.kv_size  # queries and keys come before values
+    if plain is not None:
+        return F.linear(source, plain[first:])
+    return without_bias(attention.qkv_proj, source)[:, first:]
 
 
 def _value_rows(attention: LlamaAttention) -> slice:

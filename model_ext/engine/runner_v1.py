@@ -26,6 +26,8 @@ class ConditionedRunner(GPUModelRunner):
         self._slot_of: dict[str, int] = {}
         self._free_slots = list(range(self.max_num_reqs))
         self._batch_ids: list[str] = []
+        self._ordered_ids: list[str] = []
+        self._slots = np.array([], dtype=np.int64)  # of _ordered_ids
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
@@ -40,6 +42,7 @@ class ConditionedRunner(GPUModelRunner):
     def _rebatch(self) -> None:
         """The batch has other requests, or another order: give out slots, stage new rows."""
         self._batch_ids = list(self.input_batch.req_ids)
+        self._ordered_ids = []  # equal ids may have other slots now
         for req_id in self._slot_of.keys() - set(self._batch_ids):
             self._release(req_id)
         model = self.get_model()
@@ -66,10 +69,11 @@ class ConditionedRunner(GPUModelRunner):
         model = self.get_model()
         model.slots.flush(model.deltas)
         req_ids = self.input_batch.req_ids
-        scheduled = scheduler_output.num_scheduled_tokens
-        slots = np.array([self._slot_of[req_id] for req_id in req_ids])
-        counts = np.array([scheduled[req_id] for req_id in req_ids])
-        model.slots.point(slots, counts)
+        if req_ids != self._ordered_ids:
+            self._ordered_ids = list(req_ids)
+            self._slots = np.array([self._slot_of[req_id] for req_id in req_ids])
+        counts = np.diff(self.query_start_loc.np[: len(req_ids) + 1])
+        model.slots.point(self._slots, counts)
         return super()._preprocess(scheduler_output, num_input_tokens, *args)
 
 

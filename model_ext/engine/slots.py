@@ -31,6 +31,7 @@ class SlotTable:
         device: torch.device,
     ) -> None:
         self.deltas = torch.zeros(layers, rows, hidden, dtype=dtype, device=device)  # (q, R, C)
+        self.layers = list(self.deltas.unbind())  # the same memory, a tensor (R, C) a layer
         self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device)  # (N,)
         self._staged: dict[int, tuple[Vector | None, int]] = {}
         self._batch: tuple[bytes, bytes] = (b"", b"")

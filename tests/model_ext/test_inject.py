@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_ext.inject import ValueLayer, base_value, residual_deltas, value_delta, value_deltas
+from model_ext.inject import ValueLayer, base_value, gated_heads, residual_deltas, value_deltas
 from tests.oracle import Oracle
 
 C, F, V, D, LAYERS, INJECTED, SIZE = 32, 48, 19, 12, 3, 2, 8
@@ -142,8 +142,7 @@ def test_each_gate_opens_its_own_head_through_tanh() -> None:
     values = torch.arange(1.0, 5.0)[None]  # 2 value heads of size 2: (1, 2) and (3, 4)
 
     def heads_of(gate: Tensor) -> list[float]:
-        unchanged = value_delta(values, gate, lambda x: x, lambda x: x, num_heads=4, head_dim=2)
-        rounded: list[float] = unchanged[0].round(decimals=3).tolist()
+        rounded: list[float] = gated_heads(values, gate, 2)[0].round(decimals=3).tolist()
         return rounded
 
     assert heads_of(torch.tensor([100.0, 0, 0, 0])) == [1, 2, 0, 0, 0, 0, 0, 0]
@@ -152,12 +151,25 @@ def test_each_gate_opens_its_own_head_through_tanh() -> None:
 
 
 def test_base_value_takes_the_lora_out_again() -> None:
+    """Of one layer, and of several at once."""
     torch.manual_seed(0)
-    base, lora_a, lora_b = torch.randn(6, C), torch.randn(3, C), torch.randn(6, 3)
-    merged = base + lora_b @ lora_a
-    source = torch.randn(2, C)
-    found = base_value(source, lambda x: x @ merged.T, lora_a, lora_b)
-    torch.testing.assert_close(found, source @ base.T, atol=1e-4, rtol=1e-4)
+    base, lora_a, lora_b = torch.randn(2, 6, C), torch.randn(2, 3, C), torch.randn(2, 6, 3)
+    source = torch.randn(2, 5, C)
+    merged = source @ (base + lora_b @ lora_a).mT
+    expected = source @ base.mT
+    torch.testing.assert_close(
+        base_value(source, merged, lora_a, lora_b), expected, atol=1e-4, rtol=1e-4
+    )
+    alone = base_value(source[1], merged[1], lora_a[1], lora_b[1])
+    torch.testing.assert_close(alone, expected[1], atol=1e-4, rtol=1e-4)
+
+
+def test_layers_opened_together_are_opened_each_by_its_own_gate() -> None:
+    torch.manual_seed(0)
+    values, gate = torch.randn(3, 5, 4), torch.randn(3, 4)
+    together = gated_heads(values, gate[:, None], 2)
+    apart = torch.stack([gated_heads(v, g, 2) for v, g in zip(values, gate, strict=True)])
+    assert torch.equal(together, apart)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -165,6 +177,6 @@ def test_gates_stay_exact_in_half_precision(dtype: torch.dtype) -> None:
     """Gates are stored in float32: a small one must not vanish before its tanh."""
     gate = torch.tensor([1e-6, 1.0])
     source = torch.full((1, 4), 1024.0, dtype=dtype)
-    delta = value_delta(source, gate, lambda x: x, lambda x: x, num_heads=2, head_dim=2)
-    assert delta.dtype == dtype
-    assert delta[0, 0].item() == pytest.approx(1024e-6, rel=0.05)
+    heads = gated_heads(source, gate, 2)
+    assert heads.dtype == dtype
+    assert heads[0, 0].item() == pytest.approx(1024e-6, rel=0.05)
