@@ -61,12 +61,12 @@ class RequestLogMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in UNLIMITED:
             return await self.app(scope, receive, send)
-        started, outcome = time.time(), Outcome()
+        at, started, outcome = datetime.now(UTC), time.perf_counter(), Outcome()
         try:
             await outcome.of(self.app, scope, receive, send)
         finally:
             line = {
-                "time": datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
+                "time": at.isoformat(timespec="milliseconds"),
                 "request_id": request_id(scope),
                 "method": scope["method"],
                 "route": route(scope),
@@ -74,7 +74,7 @@ class RequestLogMiddleware:
                 "whole": outcome.whole,
                 "attachments": dict(current().timeline.attachments),
                 "tokens": tokens(scope),
-                "ms": milliseconds(current().timeline, started, time.time()),
+                "ms": milliseconds(current().timeline, started, time.perf_counter()),
             }
             self.write(json.dumps(line) + "\n")
 
@@ -94,7 +94,7 @@ def tokens(scope: Scope) -> dict[str, int]:
 
 
 def milliseconds(timeline: Timeline, started: float, ended: float) -> dict[str, float]:
-    """Of each stage, summed over attachments, which run side by side: may exceed `total`."""
+    """Of each stage, summed over attachments: they run side by side, so it may exceed `total`."""
     seconds: dict[str, float] = defaultdict(float)
     for span in timeline.spans:
         seconds[span.stage] += span.seconds

@@ -35,12 +35,12 @@ def pattern(tokens: Collection[str]) -> re.Pattern[str]:
 
 def apart(value: Any, special: re.Pattern[str]) -> Any:
     """A copy in which every text, at any depth, has a space after a special token's first
-    character: `< /s>`."""
+    character: `< /s>`. Keys too: templates print the schemas of tools."""
     match value:
         case str():
             return special.sub(" ", value)
         case dict():
-            return {key: apart(each, special) for key, each in value.items()}
+            return {apart(key, special): apart(each, special) for key, each in value.items()}
         case list() | tuple():
             return [apart(each, special) for each in value]
     return value

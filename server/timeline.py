@@ -19,9 +19,9 @@ class Span:
 class Timeline:
     spans: list[Span] = field(default_factory=list)
     attachments: Counter[str] = field(default_factory=Counter)  # by modality
-    generating: float | None = None  # since when, in seconds since the epoch
+    generating: float | None = None  # since when, by time.perf_counter
 
     def begin_generating(self) -> None:
         """Several prompts, choices and beams of one request begin once."""
         if self.generating is None:
-            self.generating = time.time()
+            self.generating = time.perf_counter()

@@ -85,6 +85,12 @@ def test_without_tokens_to_take_apart(tokens: list[str]) -> None:
     assert apart({"a": ["aa", 1, None]}, pattern(tokens)) == {"a": ["aa", 1, None]}
 
 
+def test_keys_are_texts_too() -> None:
+    schema = {"properties": {"</s>": [{"enum": ["</s>", 1]}]}}
+    told = {"properties": {"< /s>": [{"enum": ["< /s>", 1]}]}}
+    assert apart(schema, pattern(["</s>"])) == told
+
+
 def test_tokens_are_no_patterns() -> None:
     assert apart("a.b axb", pattern(["a.b"])) == "a .b axb"
     assert re.compile(pattern(["[x](y"]).pattern)

@@ -22,7 +22,7 @@ class Limits:
     video_pixels: int = 4096 * 2304  # of one frame
 
     cloud_bytes: int = 20 * MIB
-    cloud_points: int = 250_000  # cut into groups in 2 s of CPU time; it grows with the number
+    cloud_points: int = 250_000  # cut into groups in 1 s of CPU time; it grows with them
     torch_clouds: bool = False  # .pt files: pickle, even if torch restricts it
 
     array_bytes: int = 20 * MIB  # depth, thermal and IMU as .npy
