@@ -36,7 +36,7 @@ from cache_index.manifest import (
     write_manifest,
 )
 from cache_index.reader import read_index
-from cache_index.recall import make_trial
+from cache_index.recall import TOP_K, make_trial
 from cache_index.searcher import Searcher
 from cache_index.tune import tune
 from cache_index.vectors import Vectors, as_float32
@@ -46,7 +46,6 @@ Dtype = Literal["float32", "float16"]
 TRAINED = "trained.faiss"
 TRAIN_ROWS_PER_CELL = 64  # FAISS asks for 39 to 256
 PQ_CODES = 256  # cells of each part of a product quantizer
-RECALL_AT = 10
 TUNING_QUERIES = 1000  # and as many more to report on
 SEED = 1
 
@@ -209,7 +208,7 @@ def tune_index(
     index = read_index(path, mapped=True)
     if not isinstance(index, faiss.IndexIVF):
         return SearchSettings(), None
-    top_k = min(RECALL_AT, len(rows) - 1)
+    top_k = min(TOP_K, len(rows) - 1)
     own, asked = None, None
     if queries is None:
         own = np.random.default_rng(SEED).permutation(len(rows))[: 2 * TUNING_QUERIES]

@@ -19,15 +19,14 @@ def new_folder(out: Path, *, inputs: str, overwrite: bool = False) -> Iterator[P
     """The folder to write into; it becomes `out` when the block ends without an error.
 
     A build that is killed leaves its unfinished folder; the next one with the same `inputs` (any
-    text that describes them) finds in it what was done. An error of ours leaves nothing.
+    text that describes them) finds in it what was done, one with others is refused: what was done
+    may have taken hours. An error of ours leaves nothing.
     """
     check_free(out, overwrite=overwrite)
     partial = out.parent / f".{out.name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     with locked(partial):
-        if not (partial / INPUTS).exists() or (partial / INPUTS).read_text() != inputs:
-            empty(partial)
-            (partial / INPUTS).write_text(inputs)
+        begin_or_go_on(partial, inputs)
         try:
             yield partial
         except CacheError:
@@ -82,6 +81,19 @@ def locked(folder: Path) -> Iterator[None]:
         raise CacheError(f"{folder}: another process is building there") from None
     finally:
         os.close(descriptor)
+
+
+def begin_or_go_on(partial: Path, inputs: str) -> None:
+    """CacheError if what was begun there is something else."""
+    begun = partial / INPUTS
+    if not begun.exists():
+        empty(partial)  # killed before it could say what it is: it did nothing either
+        write_whole(begun, lambda path: path.write_text(inputs))
+    elif begun.read_text() != inputs:
+        raise CacheError(
+            f"{partial}: holds what was made from other inputs or options; give the same again to "
+            "go on, or delete that folder to start over"
+        )
 
 
 def empty(folder: Path) -> None:

@@ -15,6 +15,7 @@ from cache_index.searcher import Searcher
 from cache_index.vectors import Ids, as_float32
 
 BATCH = 16  # queries searched at a time, as a busy service would
+TOP_K = 10  # neighbors asked for where nothing else is said, as in the released code
 
 
 @dataclass(frozen=True, slots=True)

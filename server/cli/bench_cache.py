@@ -32,6 +32,10 @@ def cache(
     folder: Annotated[
         Path | None, typer.Option(help="Keep the cache there, or measure the one that is there.")
     ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(help="Features (M, D) to ask with, if the cache is not of the generator."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw recall against speed: .png or .svg.")
     ] = None,
@@ -43,11 +47,13 @@ def cache(
     1,000,000 some ten minutes, 8 GB of memory and 3 GB of disk.
     """
     settle(threads)
-    from cache_index import bench
+    from cache_index.bench.run import run
     from cache_index.errors import CacheError
 
+    if queries is not None and (folder is None or not folder.exists()):
+        fail("--queries asks a cache that is there; say its --folder", code=2)
     try:
-        report = bench.run(
+        report = run(
             rows=rows,
             dimension=dimension,
             kind=kind,
@@ -56,12 +62,14 @@ def cache(
             clients=clients,
             repeats=pairs,
             folder=folder,
+            queries=queries,
         )
         typer.echo(report.text())
         if plot is not None:
             if folder is None:
                 fail("--plot measures the cache again; say --folder", code=2)
-            draw(folder, threads, plot, f"{report.rows:,} x {report.dimension}, {report.kind}")
+            title = f"{report.rows:,} x {report.dimension}, {report.kind}"
+            draw(folder, queries, threads, plot, title)
     except (CacheError, OSError) as error:
         fail(str(error), code=1)
 
@@ -80,7 +88,7 @@ def cache_scaling(
 ) -> None:
     """Cost of a query, and memory of the open cache, as the number of features grows."""
     settle(threads)
-    from cache_index import scaling
+    from cache_index.bench import scaling
     from cache_index.errors import CacheError
 
     try:
@@ -104,19 +112,19 @@ def settle(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def draw(folder: Path, threads: int, out: Path, title: str) -> None:
+def draw(folder: Path, queries: Path | None, threads: int, out: Path, title: str) -> None:
     """On the queries that the report is about."""
     import tempfile
 
     import numpy as np
 
-    from cache_index import bench, evaluate
+    from cache_index import evaluate
+    from cache_index.bench.run import QUERIES, read_queries
     from cache_index.manifest import read_manifest
-    from cache_index.synthetic import UNSEEN_QUERIES
 
     with tempfile.TemporaryDirectory() as scratch:
-        queries = Path(scratch) / "queries.npy"
-        np.save(queries, bench.stream(512, read_manifest(folder).dimension, UNSEEN_QUERIES))
-        measured = evaluate.evaluate(folder, queries=queries, count=512, threads=threads)
+        asked = Path(scratch) / "queries.npy"
+        np.save(asked, read_queries(queries, read_manifest(folder).dimension))
+        measured = evaluate.evaluate(folder, queries=asked, count=QUERIES, threads=threads)
     typer.echo("\n" + evaluate.as_table(measured))
     evaluate.plot(measured, out, title=title)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cache_index.build import Dtype, build_from_features, import_index
 from cache_index.enhance import CacheParams, Form
 from cache_index.errors import CacheError, QueryError
-from cache_index.folder import check_free, empty, locked
+from cache_index.folder import INPUTS, begin_or_go_on, check_free, locked
 from cache_index.kinds import Target
 from cache_index.manifest import Encoder, Manifest
 from model_ext.config import BindServeConfig, ConfigError
@@ -31,7 +31,6 @@ ERRORS = (
     *(CacheError, QueryError, ConfigError, EncoderConfigError, TensorError),
     *(RequestError, OSError),
 )
-INPUTS = "inputs.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,9 @@ def from_media(request: Request) -> Manifest:
     inputs = [provenance, request.modality, media.fingerprint]
     features.mkdir(parents=True, exist_ok=True)
     with locked(features):
-        start_or_go_on(features, json.dumps(inputs), kept=request.keep_features is not None)
+        if request.keep_features and is_foreign(features):
+            raise CacheError(f"{features}: holds something else; name another folder for features")
+        begin_or_go_on(features, json.dumps(inputs))
         with tqdm(total=media.count, desc="encode", unit="file") as bar:
             settings = load_settings(model=request.model)
             rows = asyncio.run(encode_media(media, request.modality, settings, features, bar))
@@ -107,15 +108,9 @@ def from_media(request: Request) -> Manifest:
     return manifest
 
 
-def start_or_go_on(folder: Path, inputs: str, *, kept: bool) -> None:
-    """Features of other media, or of another encoder, are no beginning of these."""
-    path = folder / INPUTS
-    if path.exists() and path.read_text() == inputs:
-        return
-    if kept and any(folder.iterdir()):
-        raise CacheError(f"{folder}: holds something else; name another folder for the features")
-    empty(folder)
-    path.write_text(inputs)
+def is_foreign(folder: Path) -> bool:
+    """Not begun by us: its files are somebody's."""
+    return not (folder / INPUTS).exists() and any(folder.iterdir())
 
 
 def report(media: MediaList, rows: int) -> None:

@@ -7,30 +7,54 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache_index import bench, scaling
-from cache_index.bench import exact_twin, run, stream
+from cache_index.bench import scaling
+from cache_index.bench.exact import exact_twin, flat_rows
+from cache_index.bench.load import open_loop
+from cache_index.bench.pairs import Ratio, as_table, compare_rates
+from cache_index.bench.run import build, run, stream
+from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
-from cache_index.pairs import Ratio, as_table, compare_rates
 from cache_index.synthetic import ROWS, UNSEEN_QUERIES
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bench")
-    bench.build(folder / "c", 6000, 32, "IVF64,SQ8", 0.9, folder, progress=False)
+    build(folder / "c", 6000, 32, "IVF64,SQ8", 0.9, folder, progress=False)
     return folder / "c"
 
 
 def test_a_whole_run(cache: Path) -> None:
     report = run(folder=cache, repeats=1, clients=4, progress=False)
     text = report.text()
-    assert len(report.ratios) == 7
+    assert len(report.ratios) == 8
     assert all(ratio.median > 0 for ratio in report.ratios)
     assert 0.85 < report.recall <= 1
-    assert report.build_seconds < 1  # it was there
+    assert report.built.seconds == 0  # it was there
     assert "6000 x 32, IVF64,SQ8" in text
-    assert text.count("reached") + text.count("missed") == 6
+    assert text.count("reached") + text.count("missed") == 7
     assert 0 < report.load.p50_ms <= report.load.p99_ms
+
+
+def test_a_run_that_builds_and_asks_with_features_of_ones_own(tmp_path: Path) -> None:
+    built = run(rows=1000, dimension=8, kind="Flat", folder=tmp_path / "c", repeats=1)
+    assert built.built.seconds > 0
+    assert built.recall == 1
+    assert "built in" in built.text()
+    asked = stream(40, 8, UNSEEN_QUERIES)
+    np.save(tmp_path / "q.npy", asked)
+    report = run(folder=tmp_path / "c", queries=tmp_path / "q.npy", repeats=1, progress=False)
+    assert report.recall == 1
+    np.save(tmp_path / "q.npy", asked[:, :7])
+    with pytest.raises(CacheError, match=r"q.npy: rows of 7 numbers, not 8"):
+        run(folder=tmp_path / "c", queries=tmp_path / "q.npy", repeats=1, progress=False)
+
+
+def test_what_the_loop_reads_is_the_index_itself(cache: Path) -> None:
+    exact = exact_twin(CacheIndex.open(cache))
+    rows = flat_rows(exact)
+    assert np.array_equal(rows[5999], exact.searcher.index.reconstruct(5999))
+    assert not rows.flags.owndata
 
 
 def test_the_twin_searches_all_rows_exactly(cache: Path) -> None:
@@ -78,7 +102,7 @@ async def test_open_loop_counts_from_when_a_request_was_due() -> None:
             time.sleep(0.05)  # blocks the loop, so later arrivals are sent late
 
     queries = np.zeros((4, 2), np.float32)
-    waited = await bench.open_loop(Stalls(), queries, rate=1e6)  # type: ignore[arg-type]
+    waited = await open_loop(Stalls(), queries, rate=1e6)  # type: ignore[arg-type]
     assert max(waited) > 0.15
     assert asyncio.get_running_loop()
 
@@ -90,6 +114,7 @@ def test_scaling(tmp_path: Path) -> None:
     assert [cost.rows for cost in costs] == [500, 2000]
     assert all(cost.milliseconds > 0 for cost in costs)
     assert all(0 <= cost.open_gb < 1 for cost in costs)
+    assert all(0 < cost.own_gb <= cost.searched_gb for cost in costs)
     scaling.plot(costs, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     again = scaling.scaling([500], tmp_path, dimension=32, progress=False)  # built only once

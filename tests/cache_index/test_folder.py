@@ -1,6 +1,7 @@
-"""A build that is killed goes on; a build of something else starts anew."""
+"""A build that is killed goes on; a build of something else does not throw its work away."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,19 +71,35 @@ def test_stages_that_were_done_are_not_done_again(
 
 
 @pytest.mark.parametrize("change", ["option", "file"])
-def test_other_inputs_start_anew(sources: Path, tmp_path: Path, change: str) -> None:
+def test_other_inputs_are_refused_and_what_was_done_stays(
+    sources: Path, tmp_path: Path, change: str
+) -> None:
+    """A mistyped option once emptied the unfinished folder of a build of hours, silently."""
     features = tmp_path / "features.npy"
     features.write_bytes((sources / "features.npy").read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         counted(patch, "finish", then=Killed)
         with pytest.raises(Killed):
             run(tmp_path, tmp_path / "c")
+    partial = tmp_path / ".c.partial"
+    done = sorted(path.name for path in partial.iterdir())
+    assert "vectors.npy" in done
     if change == "file":
         np.save(features, np.load(features)[:300])
-    with pytest.MonkeyPatch.context() as patch:
-        calls = counted(patch, "write_vectors")
-        run(tmp_path, tmp_path / "c", **({"dtype": "float16"} if change == "option" else {}))
-        assert calls() == 1
+    options = {"dtype": "float16"} if change == "option" else {}
+    with pytest.raises(CacheError, match=r"\.c\.partial: .*delete that folder to start over"):
+        run(tmp_path, tmp_path / "c", **options)
+    assert sorted(path.name for path in partial.iterdir()) == done
+    shutil.rmtree(partial)
+    run(tmp_path, tmp_path / "c", **options)
+
+
+def test_killed_before_it_could_say_what_it_is(sources: Path, tmp_path: Path) -> None:
+    partial = tmp_path / ".c.partial"
+    partial.mkdir()
+    (partial / "inputs.json.partial").write_text("[")
+    run(sources, tmp_path / "c")
+    assert sorted(os.listdir(tmp_path / "c")) == ["index.faiss", "manifest.json", "vectors.npy"]
 
 
 def test_two_builds_of_one_folder(sources: Path, tmp_path: Path) -> None:

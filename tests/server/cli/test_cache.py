@@ -203,7 +203,14 @@ def test_a_list_of_media_whose_features_are_kept(
     assert np.array_equal(rows_of(tmp_path / "again"), rows_of(tmp_path / "c"))
     assert captions_of(tmp_path / "again") == expected
     other = refused("build", photos, "--out", tmp_path / "d", *options)
+    assert "features: holds what was made from other inputs" in other
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "mine.npy").touch()
+    options = (*options[:3], foreign)
+    other = refused("build", photos, "--out", tmp_path / "d", *options)
     assert "holds something else" in other
+    assert (foreign / "mine.npy").exists()
 
 
 def test_urls_are_fetched_only_if_allowed(tiny_models: dict[str, Path], tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from cache_index.bench import TOP_K, build, stream
+from cache_index.bench.run import build, stream
 from cache_index.enhance import CacheParams
 from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
-from cache_index.recall import BATCH
+from cache_index.recall import BATCH, TOP_K
 from cache_index.synthetic import UNSEEN_QUERIES
 
 QUERIES = 512
@@ -33,7 +33,8 @@ class Cost:
     recall: float  # on queries that tuning did not see, as the manifest says
     milliseconds: float  # per query, in batches of 16
     open_gb: float  # resident right after opening
-    searched_gb: float  # and after the queries: pages of the mapped files that they touched
+    searched_gb: float  # and after the queries, with pages of the mapped files that they touched
+    own_gb: float  # of that, what is the process's own; the kernel takes mapped pages back
 
 
 def scaling(
@@ -59,7 +60,7 @@ def scaling(
 
 def measure_apart(out: Path, threads: int) -> Cost:
     child = subprocess.run(
-        [sys.executable, "-m", "cache_index.scaling", str(out), str(threads)],
+        [sys.executable, "-m", "cache_index.bench.scaling", str(out), str(threads)],
         capture_output=True,
         text=True,
     )
@@ -70,13 +71,12 @@ def measure_apart(out: Path, threads: int) -> Cost:
 
 def measure(out: Path, threads: int) -> Cost:
     faiss.omp_set_num_threads(threads)
-    before = resident_gb()
+    before, own = resident_gb(), resident_gb("RssAnon")
     index = CacheIndex.open(out)
     opened = resident_gb() - before
     queries = stream(QUERIES, index.dimension, UNSEEN_QUERIES)
     params = [CacheParams(top_k=TOP_K)] * BATCH
     index.enhance(queries[:BATCH], params)
-    before_queries = resident_gb()
     start = time.perf_counter()
     for first in range(0, QUERIES, BATCH):
         index.enhance(queries[first : first + BATCH], params)
@@ -90,26 +90,30 @@ def measure(out: Path, threads: int) -> Cost:
         recall=manifest.recall.value if manifest.recall else 1.0,
         milliseconds=1000 * spent / QUERIES,
         open_gb=opened,
-        searched_gb=opened + resident_gb() - before_queries,
+        searched_gb=resident_gb() - before,
+        own_gb=resident_gb("RssAnon") - own,
     )
 
 
-def resident_gb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e9
+def resident_gb(kind: str = "VmRSS") -> float:
+    """Of this process; "RssAnon": without the pages of files that it maps."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (found,) = (line for line in lines if line.startswith(f"{kind}:"))
+    return int(found.split()[1]) * 1024 / 1e9
 
 
 def as_table(costs: Sequence[Cost]) -> str:
     """Markdown."""
     lines = [
-        "| features | index | recall@10 | ms a query | GB resident, open | after 512 queries |",
-        "|---:|---|---:|---:|---:|---:|",
+        "| features | index | recall@10 | ms a query | GB resident, open | after 512 queries "
+        "| of that its own |",
+        "|---:|---|---:|---:|---:|---:|---:|",
     ]
     for c in costs:
         settings = f"{c.nprobe} cells, refine {c.refine}" if c.nprobe else "exact"
         lines.append(
             f"| {c.rows:,} | {c.kind} ({settings}) | {c.recall:.4f} | {c.milliseconds:.2f} "
-            f"| {c.open_gb:.2f} | {c.searched_gb:.2f} |"
+            f"| {c.open_gb:.2f} | {c.searched_gb:.2f} | {c.own_gb:.2f} |"
         )
     return "\n".join(lines)
 

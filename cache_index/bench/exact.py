@@ -1,0 +1,90 @@
+"""Exact search: against the matrix product that it must be, and as what the tuned index must beat.
+
+Shapes: B queries, N rows, D dimensions.
+"""
+
+from typing import Any
+
+import faiss
+import numpy as np
+
+from cache_index.bench.pairs import Ratio, compare_rates
+from cache_index.captions import Captions
+from cache_index.enhance import Array
+from cache_index.features import BLOCK_ROWS
+from cache_index.index import CacheIndex
+from cache_index.recall import BATCH, TOP_K
+from cache_index.searcher import Searcher
+from cache_index.vectors import as_float32
+
+FAISS_BLAS_THRESHOLD = 128_000  # FAISS 1.15's own value of what searcher.py sets lower
+
+
+def exact_twin(cache: CacheIndex) -> CacheIndex:
+    """The same rows in an IndexFlatIP."""
+    vectors = cache.searcher.vectors
+    flat = faiss.IndexFlatIP(cache.dimension)
+    for start in range(0, len(vectors.rows), BLOCK_ROWS):
+        flat.add(as_float32(vectors.rows[start : start + BLOCK_ROWS]))
+    none = Captions(None, np.zeros(0, dtype=np.int64), cache.folder)
+    return CacheIndex(cache.folder, cache.manifest, Searcher(flat, vectors), none)
+
+
+def flat_rows(exact: CacheIndex) -> Array:
+    """What its IndexFlatIP holds (N, D), not a copy."""
+    index: Any = exact.searcher.index
+    rows: Array = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return rows.reshape(-1, index.d)
+
+
+def against_blas(exact: CacheIndex, queries: Array, repeats: int) -> Ratio:
+    """The product of all queries and rows, and the choice of the best of them."""
+    rows, few = flat_rows(exact), queries[:BATCH]
+
+    def limit() -> None:
+        similarity = few @ rows.T
+        best = np.argpartition(-similarity, TOP_K, axis=1)[:, :TOP_K]
+        np.take_along_axis(similarity, best, axis=1)
+
+    return compare_rates(
+        f"exact search of {len(few)} / BLAS and top-k",
+        lambda: exact.search(few, TOP_K),
+        limit,
+        done=len(few),
+        repeats=repeats,
+        target=0.8,
+    )
+
+
+def against_exact(
+    tuned: CacheIndex,
+    exact: CacheIndex,
+    queries: Array,
+    repeats: int,
+    threshold: int | None = None,
+) -> Ratio:
+    """Both in batches of 16; `threshold`: IndexFlatIP as FAISS ships it, not as we set it."""
+    few = queries[: 2 * BATCH]
+
+    def flat() -> None:
+        ours = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = threshold or ours
+        try:
+            for start in range(0, len(few), BATCH):
+                exact.searcher.index.search(few[start : start + BATCH], TOP_K)
+        finally:
+            faiss.cvar.distance_compute_blas_threshold = ours
+
+    def fast() -> None:
+        for start in range(0, len(queries), BATCH):
+            tuned.search(queries[start : start + BATCH], TOP_K)
+
+    return compare_rates(
+        f"tuned / IndexFlatIP{' as shipped' if threshold else ' with BLAS'}, batch {BATCH}",
+        fast,
+        flat,
+        done=len(queries),
+        done_theirs=len(few),
+        repeats=repeats,
+        target=20,
+    )

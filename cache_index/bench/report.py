@@ -1,0 +1,60 @@
+"""What one run of `bindserve bench cache` found, as text."""
+
+from dataclasses import dataclass
+
+from cache_index.bench.load import Load
+from cache_index.bench.pairs import Ratio, as_table
+from cache_index.recall import TOP_K
+
+LOAD = 0.8  # of what the tuned index answered to its clients
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Zeros: the cache was there already."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_gb: float = 0.0  # of this process, from its start to the end of the build
+
+    def text(self) -> str:
+        if not self.seconds:
+            return ""
+        return (
+            f"built in {self.seconds:.0f} s ({self.cpu_seconds:.0f} s of CPU) with "
+            f"{self.peak_gb:.1f} GB at most, mapped files included; "
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    rows: int
+    dimension: int
+    threads: int
+    clients: int
+    kind: str
+    settings: str
+    recall: float  # @10, on queries that tuning did not see
+    recall_one_cell: float | None  # the same queries, one cell visited: how hard the data are
+    built: Built
+    index_gb: float
+    ratios: tuple[Ratio, ...]
+    load: Load
+
+    def text(self) -> str:
+        return "\n".join(
+            (
+                f"{self.rows} x {self.dimension}, {self.kind} ({self.settings}), {self.threads} "
+                f"threads, {self.clients} clients; {self.built.text()}index {self.index_gb:.2f} GB",
+                f"recall@{TOP_K} on unseen queries: {self.recall:.4f}{self.hardness()}",
+                "",
+                as_table(self.ratios),
+                "",
+                f"At {LOAD:.0%} load ({self.load.rate:.0f}/s): p50 {self.load.p50_ms:.2f} ms, "
+                f"p99 {self.load.p99_ms:.2f} ms",
+            )
+        )
+
+    def hardness(self) -> str:
+        cell = self.recall_one_cell
+        return "" if cell is None else f" (of one cell only: {cell:.4f})"

@@ -1,0 +1,157 @@
+"""`bindserve bench cache`: what this room claims, measured side by side in one run.
+
+Builds a cache of synthetic features, or takes one that is there, and makes the measurements of the
+files beside this one. Set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS to the same number before the
+start: NumPy's side of a comparison takes its threads from there.
+
+Shapes: B queries, N rows, D dimensions.
+"""
+
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import faiss
+import numpy as np
+
+from cache_index.bench.batching import batching
+from cache_index.bench.exact import (
+    FAISS_BLAS_THRESHOLD,
+    against_blas,
+    against_exact,
+    exact_twin,
+)
+from cache_index.bench.gather import gathers
+from cache_index.bench.load import under_load
+from cache_index.bench.pairs import Ratio
+from cache_index.bench.report import LOAD, Built, Report
+from cache_index.build import build_from_features, checked
+from cache_index.enhance import Array
+from cache_index.errors import CacheError
+from cache_index.features import open_features
+from cache_index.index import CacheIndex
+from cache_index.recall import TOP_K, Trial, make_trial
+from cache_index.synthetic import TUNING_QUERIES, UNSEEN_QUERIES, SyntheticFeatures
+
+QUERIES = 512
+EXACT_QUERIES = 64  # asked one by one of an exact search, whose answers take long
+
+
+def run(
+    *,
+    rows: int = 100_000,
+    dimension: int = 1024,
+    kind: str = "auto",
+    recall: float = 0.98,
+    threads: int = 1,
+    clients: int = 16,
+    repeats: int = 5,
+    folder: Path | None = None,
+    queries: Path | None = None,
+    progress: bool = True,
+) -> Report:
+    """Build into `folder` (or measure the cache that is there; default: a temporary one).
+
+    queries: features (M, D) to ask with, of a cache that is not of the generator.
+    """
+    faiss.omp_set_num_threads(threads)
+    built = Built()
+    with tempfile.TemporaryDirectory() as temporary:
+        out = folder or Path(temporary) / "cache"
+        if not out.exists():
+            start, cpu = time.perf_counter(), time.process_time()
+            build(out, rows, dimension, kind, recall, Path(temporary), progress)
+            built = Built(
+                time.perf_counter() - start,
+                time.process_time() - cpu,
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+            )
+        return measure(out, queries, threads, clients, repeats, built)
+
+
+def build(
+    out: Path, rows: int, dimension: int, kind: str, recall: float, scratch: Path, progress: bool
+) -> None:
+    queries = scratch / "queries.npy"
+    np.save(queries, stream(2000, dimension, TUNING_QUERIES))
+    build_from_features(
+        SyntheticFeatures(rows, dimension),
+        out,
+        kind=kind,
+        dtype="float16",
+        queries=queries,
+        recall=recall,
+        progress=progress,
+    )
+
+
+def measure(
+    out: Path, asked: Path | None, threads: int, clients: int, repeats: int, built: Built
+) -> Report:
+    tuned = CacheIndex.open(out)
+    exact = exact_twin(tuned)
+    queries = read_queries(asked, tuned.dimension)
+    trial = make_trial(tuned.searcher.vectors.rows, queries, None, TOP_K)
+
+    def batched(name: str, index: CacheIndex, queries: Array, target: float) -> Ratio:
+        return batching(
+            name,
+            index,
+            queries,
+            clients=clients,
+            threads=threads,
+            repeats=repeats,
+            target=target,
+        )
+
+    serving = batched("tuned", tuned, queries, 1)
+    ratios = (
+        batched("exact", exact, queries[:EXACT_QUERIES], 4),
+        serving,
+        against_blas(exact, queries, repeats),
+        *gathers(exact, repeats),
+        against_exact(tuned, exact, queries, repeats),
+        against_exact(tuned, exact, queries, repeats, threshold=FAISS_BLAS_THRESHOLD),
+    )
+    return Report(
+        rows=len(tuned),
+        dimension=tuned.dimension,
+        threads=threads,
+        clients=clients,
+        kind=tuned.manifest.kind,
+        settings=f"nprobe {tuned.manifest.search.nprobe}, refine {tuned.manifest.search.refine}",
+        recall=float(trial.recall(tuned.searcher).mean()),
+        recall_one_cell=recall_one_cell(tuned, trial),
+        built=built,
+        index_gb=tuned.manifest.files["index.faiss"].bytes / 1e9,
+        ratios=ratios,
+        load=under_load(tuned, queries, LOAD * serving.ours, threads),
+    )
+
+
+def recall_one_cell(tuned: CacheIndex, trial: Trial) -> float | None:
+    """None: the index has no cells."""
+    settings = tuned.manifest.search
+    if settings.nprobe is None:
+        return None
+    tuned.searcher.apply(settings.model_copy(update={"nprobe": 1}))
+    try:
+        return float(trial.recall(tuned.searcher).mean())
+    finally:
+        tuned.searcher.apply(settings)
+
+
+def stream(count: int, dimension: int, number: int) -> Array:
+    return np.concatenate(list(SyntheticFeatures(count, dimension, stream=number).blocks()))
+
+
+def read_queries(path: Path | None, dimension: int) -> Array:
+    """(B, D), at most QUERIES: of the file, drawn at random, or of the generator."""
+    if path is None:
+        return stream(QUERIES, dimension, UNSEEN_QUERIES)
+    features = open_features(path)
+    if features.dimension != dimension:
+        raise CacheError(f"{path}: rows of {features.dimension} numbers, not {dimension}")
+    every = np.concatenate(list(checked(features)))
+    return np.random.default_rng(0).permutation(every)[:QUERIES]
