@@ -27,7 +27,9 @@ def place(index: Any) -> Any:
         return index
     options = faiss.GpuClonerOptions()
     options.useFloat16 = True  # Flat: half the memory; PQ: tables that fit, of 56 parts and more
-    options.use_cuvs = False  # a build with cuVS would take it, and refuse scalar quantizers
+    options.use_cuvs = False  # a build with cuVS would, and then clones no scalar quantizer
+    if isinstance(index, faiss.IndexIVF):
+        index.nprobe = 1  # cloning refuses more than MOST; what is served is set afterwards
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)

@@ -41,6 +41,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def to_gpu(resources: object, device: int, index: Any, options: Any) -> Any:
         if asked.fail:
             raise RuntimeError("out of memory")
+        if index.nprobe > 2048:
+            raise RuntimeError("nprobe must be <= 2048")
         asked.options = (device, options.useFloat16, options.use_cuvs)
         asked.resources = resources
         return GpuIndexIVFScalarQuantizer(index)
@@ -67,6 +69,14 @@ def test_the_first_gpu_takes_it(gpu: SimpleNamespace) -> None:
     assert isinstance(placed, GpuIndexIVFScalarQuantizer)
     assert gpu.options == (0, True, False)
     assert placed.referenced_objects == [gpu.resources]  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_index_that_was_saved_with_more_cells_than_a_gpu_visits() -> None:
+    """FAISS refuses to clone such an imported index, which looked like a lack of memory."""
+    index = built("IVF8,SQ8")
+    index.nprobe = 4096
+    assert isinstance(place(index), GpuIndexIVFScalarQuantizer)
 
 
 @pytest.mark.parametrize("why", ["kind", "memory"])
