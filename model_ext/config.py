@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+InjectionForm = Literal["value", "residual"]
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -51,7 +52,7 @@ class InjectionConfig:
     `value` is the form of the released weights, `residual` that of the paper (eq. 2).
     """
 
-    form: Literal["value", "residual"]
+    form: InjectionForm
     first_layer: Annotated[int, Field(ge=0)]
     layers: Count  # q
     v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of what LoRA added to v_proj

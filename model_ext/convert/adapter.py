@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from model_ext.config import InjectionForm
 from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import LlamaSizes
 from model_ext.convert.pickles import open_pickle
@@ -90,6 +91,7 @@ class Adapter:
     legacy: bool
     sizes: dict[str, int]  # letters; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
+    form: InjectionForm = "value"  # every released adapter; a training run may have the other
 
 
 def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:

@@ -53,7 +53,10 @@ def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTen
 
 
 def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
-    """Gates, queries and what LoRA added to v_proj, stacked over the q injected layers."""
+    """Gates, queries and what LoRA added to v_proj, stacked over the q injected layers.
+
+    The residual form has one gate a layer, and neither queries nor a value map.
+    """
     sizes, tensors = adapter.sizes, adapter.tensors
     layers = range(sizes["L"] - sizes["q"], sizes["L"])
 
@@ -61,6 +64,9 @@ def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
         read = partial(_stack, [tensors[parts.format(i=i)].read for i in layers], shape)
         return LazyTensor(name, (sizes["q"], *shape), kept, read)
 
+    if adapter.form == "residual":
+        yield stack("injection.gate.{i}", "injection.gate", (1,), torch.float32)
+        return
     # Layers before the injected ones have a gate in the file too; nothing ever opened it.
     yield stack("injection.gate.{i}", "injection.gate", (sizes["H"],), torch.float32)
     yield cast(tensors["injection.query"], dtype)
@@ -93,10 +99,10 @@ def bind_config(adapter: Adapter) -> BindConfig:
 def injection_config(adapter: Adapter) -> InjectionConfig:
     sizes = adapter.sizes
     return InjectionConfig(
-        form="value",
+        form=adapter.form,
         first_layer=sizes["L"] - sizes["q"],
         layers=sizes["q"],
-        v_correction_rank=sizes["r"],
+        v_correction_rank=sizes["r"] if adapter.form == "value" else 0,
     )
 
 

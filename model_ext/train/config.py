@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model_ext.config import InjectionForm
 from model_ext.train.data.examples import Turns
 from model_ext.train.data.tokens import InstructionForm
 from model_ext.train.errors import TrainError
@@ -53,6 +54,7 @@ class TrainConfig(BaseModel):
     save_seconds: Positive | None = None  # a checkpoint also so often
     keep_checkpoints: Count = 2
 
+    injection: InjectionForm = "value"  # of the released weights; `residual` is the paper's
     injected_layers: Count | None = None  # the last so many; default: all
     bind_width: Count | None = None  # default: four times the hidden size
     bind_blocks: Count = 3

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError, safe_open
 
-from model_ext.config import BindServeConfig
+from model_ext.config import BindServeConfig, InjectionForm
 from model_ext.convert.adapter import Adapter
 from model_ext.convert.encoders import Encoders
 from model_ext.convert.folder import new_folder
@@ -83,13 +83,15 @@ def read_settings(run: Path) -> dict[str, Any]:
 
 def open_trained(path: Path, llama: Llama, phase: Literal["pretrain", "finetune"]) -> Adapter:
     tensors = open_safetensors(path)
+    gates = [lazy for name, lazy in tensors.items() if name.startswith("injection.gate.")]
+    form: InjectionForm = "residual" if gates and gates[0].shape == (1,) else "value"
     try:
         sizes = {
             **llama.sizes.letters,
             "J": sum(name.endswith(".norm.weight") for name in tensors if name.startswith("bind.")),
             "D": tensors["bind.proj.weight"].shape[1],
             "W": tensors["bind.blocks.0.gate_proj.weight"].shape[0],
-            "q": tensors["injection.query"].shape[0],
+            "q": len(gates) if form == "residual" else tensors["injection.query"].shape[0],
             "r": tensors["model.layers.0.self_attn.q_proj.lora_a"].shape[0]
             if phase == "finetune"
             else 0,
@@ -98,7 +100,7 @@ def open_trained(path: Path, llama: Llama, phase: Literal["pretrain", "finetune"
         raise TrainError(f"{path}: lacks {error}") from None
     if left := [n for n in tensors if not is_trained(n, "pretrain") and not is_trained(n, phase)]:
         raise TrainError(f"{path}: {left[0]} is nothing that {phase} trains")
-    return Adapter(path, phase, False, sizes, tensors)
+    return Adapter(path, phase, False, sizes, tensors, form)
 
 
 def open_folder(encoders: Path) -> Encoders:

@@ -166,9 +166,8 @@ def make_model(
     rank = config.lora_rank if phase == "finetune" else 0
     first_layer = sizes.num_hidden_layers - injected
     positions = max(config.max_tokens, 64)
-    model = build(
-        llama, bind_config(config, sizes.hidden_size), first_layer, rank, positions, dtype
-    )
+    bind = bind_config(config, sizes.hidden_size)
+    model = build(llama, bind, first_layer, rank, positions, dtype, config.injection)
     if config.start is not None:
         load_adapter(model, config.start / ADAPTER_FILE)
     select(model, phase)

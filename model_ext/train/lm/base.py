@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from model_ext.config import BindConfig
+from model_ext.config import BindConfig, InjectionForm
 from model_ext.convert.llama import Llama
 from model_ext.convert.llama_hf import open_hf
 from model_ext.convert.llama_meta import open_meta
@@ -31,9 +31,10 @@ def build(
     rank: int,
     positions: int,
     dtype: torch.dtype,
+    form: InjectionForm = "value",
 ) -> ConditionedLlama:
     """A module with the base's weights in `dtype`; bind network and injection are fresh."""
-    model = ConditionedLlama(llama.sizes, bind, first_layer, rank, positions)
+    model = ConditionedLlama(llama.sizes, bind, first_layer, rank, positions, form)
     own = dict(model.named_parameters())
     for name, lazy in llama.tensors.items():
         tensor = lazy.read().to(dtype)

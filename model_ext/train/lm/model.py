@@ -14,28 +14,37 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from model_ext.bind import BindNetwork
-from model_ext.config import BindConfig
+from model_ext.config import BindConfig, InjectionForm
 from model_ext.convert.llama import LlamaSizes
+from model_ext.inject import residual_deltas
 from model_ext.train.lm.layers import DecoderLayer, Extras, KeyValues, RMSNorm, Rotary
 
 IGNORED = 0  # the label that is no target, as in the released code: id 0 is never learned
 
 
 class Injection(nn.Module):
-    """Layer queries (q, C) and one gate per head of each injected layer; gates start closed."""
+    """Layer queries (q, C) and one gate per head of each injected layer; gates start closed.
 
-    def __init__(self, sizes: LlamaSizes, first_layer: int) -> None:
+    In the residual form (paper eq. 2): one linear gate a layer, no queries.
+    """
+
+    def __init__(self, sizes: LlamaSizes, first_layer: int, form: InjectionForm = "value") -> None:
         super().__init__()
         layers = range(first_layer, sizes.num_hidden_layers)
-        self.first_layer = first_layer
-        self.query = nn.Parameter(torch.empty(len(layers), sizes.hidden_size).normal_(std=0.02))
-        self.gate = nn.ParameterDict(
-            {str(i): torch.zeros(1, sizes.num_attention_heads, 1, 1) for i in layers}
-        )
+        self.first_layer, self.form = first_layer, form
+        shape: tuple[int, ...] = (1,)
+        if form == "value":
+            shape = (1, sizes.num_attention_heads, 1, 1)
+            self.query = nn.Parameter(torch.empty(len(layers), sizes.hidden_size).normal_(std=0.02))
+        self.gate = nn.ParameterDict({str(i): torch.zeros(shape) for i in layers})
 
     def at(self, layer: int, bound: Tensor) -> tuple[Tensor, Tensor]:
-        """The source (B, C) and gate (1, H, 1, 1) of an injected layer."""
+        """Value form: the source (B, C) and gate (1, H, 1, 1) of an injected layer."""
         return bound + self.query[layer - self.first_layer], self.gate[str(layer)]
+
+    def added(self, layer: int, bound: Tensor) -> Tensor:
+        """Residual form: what the input of an injected layer gains at every position (B, 1, C)."""
+        return residual_deltas(bound, self.gate[str(layer)][None])
 
 
 class Decoder(nn.Module):
@@ -60,6 +69,7 @@ class ConditionedLlama(nn.Module):
         first_layer: int = 0,
         rank: int = 0,
         positions: int = 2048,
+        form: InjectionForm = "value",
     ) -> None:
         super().__init__()
         self.sizes = sizes
@@ -68,7 +78,7 @@ class ConditionedLlama(nn.Module):
         if not sizes.tie_word_embeddings:
             self.lm_head = nn.Linear(sizes.hidden_size, sizes.vocab_size, bias=False)
         self.bind = BindNetwork(bind)
-        self.injection = Injection(sizes, first_layer)
+        self.injection = Injection(sizes, first_layer, form)
         self.checkpointing = False  # of activations: less memory, a third more time
         self.remembered: dict[bytes, Tensor] | None = None  # texts; see `known`
 
@@ -106,7 +116,11 @@ class ConditionedLlama(nn.Module):
         numbers = range(first) if bound is None else range(first, len(self.model.layers))
         for number in numbers:
             layer = self.model.layers[number]
-            injected = None if bound is None else self.injection.at(number, bound)
+            injected = None
+            if bound is not None and self.injection.form == "residual":
+                x = x + self.injection.added(number, bound).to(x.dtype)
+            elif bound is not None:
+                injected = self.injection.at(number, bound)
             if self.checkpointing and torch.is_grad_enabled() and past is None:
                 x = checkpoint(layer, x, self.model.rotary, injected, use_reentrant=False)
             else:
