@@ -35,7 +35,7 @@ MEDIA = {"image", "audio", "point", "video"}
 LISTS = Path(__file__).with_name("lists")
 
 Sample = dict[str, Any]
-Job = tuple[Sample, Callable[[], None]]  # what is listed, and what makes its file
+Job = tuple[Sample, Callable[[Path], None]]  # what is listed, and what writes its file
 
 
 def main() -> None:
@@ -51,10 +51,10 @@ def main() -> None:
     for split in SPLITS:
         names = (*CONCEPTS, *others) if split == "train" else CONCEPTS
         jobs = [
-            *pictures(options.out, sets[split], names, split),
-            *shapes(options.out, sets[split], names),
-            *sounds(options.out, split),
-            *(clips(options.out, sets[split], split) if split != "train" else ()),
+            *pictures(sets[split], names, split),
+            *shapes(sets[split], names),
+            *sounds(split),
+            *(clips(sets[split], split) if split != "train" else ()),
         ]
         jobs = [job for job in jobs if job[0]["modality"] in options.only]
         with ThreadPoolExecutor(2) as pool, (options.out / f"{split}.jsonl").open("w") as listed:
@@ -81,29 +81,32 @@ def file_list(samples: Iterable[Sample]) -> str:
 def make(job: Job, out: Path) -> None:
     """A file that is there already stays: an interrupted build goes on."""
     sample, write_file = job
-    if not (out / sample["path"]).is_file():
-        write_file()
+    path = out / sample["path"]
+    if not path.is_file():
+        beside = path.with_stem(path.stem + ".new")
+        write_file(beside)
+        beside.replace(path)
 
 
-def pictures(out: Path, sets: list[IconSet], names: Iterable[str], split: Split) -> Iterator[Job]:
+def pictures(sets: list[IconSet], names: Iterable[str], split: Split) -> Iterator[Job]:
     for icons in sets:
         for name in names:
             if name in icons.bodies:
                 path = f"image/{icons.style}/{name}.png"
                 sample = {"key": name, "modality": "image", "path": path}
-                yield sample, partial(picture, icons, name, split, out / path)
+                yield sample, partial(picture, icons, name, split)
 
 
-def shapes(out: Path, sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
+def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
     for icons in sets:
         for name in names:
             if name in icons.bodies:
                 path = f"point/{icons.style}/{name}.npy"
                 sample = {"key": name, "modality": "point", "path": path}
-                yield sample, partial(shape, icons, name, out / path)
+                yield sample, partial(shape, icons, name)
 
 
-def sounds(out: Path, split: Split) -> Iterator[Job]:
+def sounds(split: Split) -> Iterator[Job]:
     """Each voice says each word: two takes for training, one otherwise; accents take turns."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
@@ -112,15 +115,15 @@ def sounds(out: Path, split: Split) -> Iterator[Job]:
                 accent = ACCENTS[(number + 2 * take) % len(ACCENTS)]
                 path = f"audio/{voice}/{concept}-{take}.wav"
                 sample = {"key": concept, "modality": "audio", "path": path}
-                yield sample, partial(speak, concept, voice, accent, out / path, f"{SEED}/{path}")
+                yield sample, partial(speak, concept, voice, accent, f"{SEED}/{path}")
 
 
-def clips(out: Path, sets: list[IconSet], split: Split) -> Iterator[Job]:
+def clips(sets: list[IconSet], split: Split) -> Iterator[Job]:
     for icons in sets:
         for concept in CONCEPTS:
             path = f"video/{icons.style}/{concept}.mp4"
             sample = {"key": concept, "modality": "video", "path": path}
-            yield sample, partial(clip, icons, concept, out / path, f"{split}/{path}")
+            yield sample, partial(clip, icons, concept, f"{split}/{path}")
 
 
 def words(names: Iterable[str]) -> Iterator[Sample]:
@@ -141,7 +144,7 @@ def picture(icons: IconSet, name: str, split: Split, path: Path) -> None:
     image.save(path)
 
 
-def clip(icons: IconSet, name: str, path: Path, seed: str) -> None:
+def clip(icons: IconSet, name: str, seed: str, path: Path) -> None:
     write_clip(icons.render(name, PICTURE_SIDE), path, rng_of(seed))
 
 

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 
-def speak(word: str, voice: str, accent: str, path: Path, seed: str) -> None:
+def speak(word: str, voice: str, accent: str, seed: str, path: Path) -> None:
     """Write a 22 kHz WAV file. Rate and pitch vary with the seed, like one person's do."""
     draw = random.Random(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
