@@ -106,7 +106,8 @@ def reference(runs: Runs) -> Curve:
 def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
     name = f"zero{zero}"
     assert runs.run(runs.config(name, zero)) == pytest.approx(reference, rel=2e-5)
-    assert_equal_adapters(runs.folder / name, runs.folder / "reference")
+    within = 2e-4 if zero == 3 else 1e-5  # measured: 4e-5 and 1e-6
+    assert_close_adapters(runs.folder / name, runs.folder / "reference", within)
 
 
 @pytest.mark.parametrize("zero", [0, 2])
@@ -146,7 +147,8 @@ def test_killed_and_resumed_tells_the_same_losses(runs: Runs, reference: Curve, 
     assert (config.parent / "checkpoints" / "latest").read_text() < "update-00000016"
     assert len(log.read_text().splitlines()) < UPDATES
     assert runs.run(config) == pytest.approx(reference, rel=1e-6 if zero == 0 else 2e-5)
-    assert_equal_adapters(config.parent, runs.folder / "reference")
+    within = 0 if zero == 0 else 2e-4  # the same numbers, or ZeRO 3's own order of sums
+    assert_close_adapters(config.parent, runs.folder / "reference", within)
 
 
 def test_finetune_goes_on_from_pretrain(runs: Runs, reference: Curve) -> None:
@@ -183,13 +185,14 @@ def test_checkpoints_hold_nothing_frozen(runs: Runs, reference: Curve) -> None:
     assert saved < 4 * trained * 4  # weights and two moments in float32, and a little
 
 
-def assert_equal_adapters(one: Path, other: Path) -> None:
+def assert_close_adapters(one: Path, other: Path, within: float) -> None:
+    """`within`: of each tensor's norm."""
     first = load_file(one / "adapter.safetensors")
     second = load_file(other / "adapter.safetensors")
     assert first.keys() == second.keys()
     for name, tensor in first.items():
         # Adam turns rounding of a tiny gradient into a whole step, so single numbers may differ.
-        assert (tensor - second[name]).norm() <= 1e-3 * tensor.norm(), name
+        assert (tensor - second[name]).norm() <= within * tensor.norm(), name
 
 
 def wait_for(condition: Any, seconds: float = 300) -> None:
