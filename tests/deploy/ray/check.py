@@ -47,7 +47,7 @@ def start() -> str:
     arguments = Arguments(
         model=str(default_folder()),
         settings={"served_model_name": "demo"},
-        vllm_args=["--enforce-eager"],
+        vllm_args=["--enforce-eager", "--kv-cache-memory-bytes=268435456"],
         servers=(1, 1),
         encoders=(2, 2),
     )
