@@ -7,6 +7,7 @@ Shapes: M attachments, D embedding dimensions.
 """
 
 import asyncio
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -81,6 +82,10 @@ class Conditioner:
         except ExceptionGroup as failures:
             del group, tasks  # they hold the error, whose traceback holds the files
             raise failures.exceptions[0] from None
+        except asyncio.CancelledError as left:  # alike, and the group's own frame holds our task
+            traceback.clear_frames(left.__traceback__)
+            del group, tasks
+            raise
         return np.stack([task.result() for task in tasks])
 
     async def _embed(self, attachment: Attachment) -> Array:

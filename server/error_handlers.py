@@ -6,6 +6,7 @@ server did wrong is logged and told in fixed words: no path, no stack, no object
 
 import logging
 import re
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -66,6 +67,9 @@ def install(app: FastAPI) -> None:
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
     found = to_request_error(error)
+    # The error holds its frames, and one of vLLM's holds the task that holds the error: the
+    # request's files would stay open until the garbage collector comes by.
+    traceback.clear_frames(error.__traceback__)
     if found.status >= 500 and not isinstance(error, RequestError):
         log = logger.debug if isinstance(found, Unavailable) else logger.error
         log("%s %s: %s", request.method, request.scope["path"], type(error).__name__)

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import openai
 import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionResponse,
@@ -403,6 +404,26 @@ async def test_each_key_has_its_limits() -> None:
     assert [await status("two") for _ in range(3)] == [200, 200, 429]
     assert await status("one", "/health") == 200
     assert await status("wrong") == 401
+
+
+async def test_openais_client_has_a_class_for_what_passes() -> None:
+    """What a client tries again by itself; others are in tests/serving/test_openai_client.py."""
+    served = serve(key_requests_per_minute=1)
+    client = openai.AsyncOpenAI(
+        base_url="http://test/v1",
+        api_key="-",
+        http_client=served.client,  # type: ignore[arg-type]  # says httpx2, takes both
+        max_retries=0,
+    )
+    served.engine.full = QueueOverflowError()
+    with pytest.raises(openai.InternalServerError) as full:
+        await client.chat.completions.create(model="tiny", messages=HELLO)  # type: ignore[arg-type]
+    assert full.value.status_code == 503
+    with pytest.raises(openai.RateLimitError) as limited:
+        await client.models.list()
+    assert limited.value.code == "rate_limit_exceeded"
+    for error in (full.value, limited.value):
+        assert int(error.response.headers["retry-after"]) > 0
 
 
 # Request ids

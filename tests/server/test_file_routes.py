@@ -1,17 +1,25 @@
 """/v1/files as OpenAI's own client uses it, and files, uploads and forms in a chat."""
 
+import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
+from starlette.types import ASGIApp
 
+from server.content import Content, OnDisk
+from server.errors import BadRequest
+from server.mix import Array
 from tests.server.application import Served, serve
 from tests.server.test_app import CHAT, HELLO, answer, check_error
 
 FILES = "/v1/files"
+PNG = "\x89PNG\r\n\x1a\n" + "x" * 100
 
 
 @pytest.fixture
@@ -240,3 +248,69 @@ async def test_uploads_are_gone_when_the_request_is(served: Served) -> None:
 async def test_a_form_is_for_chats_only(served: Served) -> None:
     for path in ("/v1/completions", "/v1/responses", "/tokenize"):
         check_error(await served.client.post(path, files=form({"prompt": "x"})), 415)
+
+
+class Embedder:
+    """In place of the encoding service: refuses, or takes longer than a client waits."""
+
+    def __init__(self, fails: bool) -> None:
+        self.fails = fails
+
+    async def embed(self, modality: str, content: Content) -> Array:
+        if self.fails:
+            raise BadRequest(f"a bad {modality} of {content.size} bytes")
+        await asyncio.sleep(30)
+        raise AssertionError("the client has not left")
+
+
+@pytest.mark.parametrize("fails", [True, False], ids=["bad file", "client leaves"])
+async def test_files_do_not_stay_until_the_garbage_collector_comes(
+    served: Served, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """A deleted upload takes disk and a descriptor as long as anybody holds it; tracebacks did."""
+    monkeypatch.setattr(served.stages.conditioner, "_embedder", Embedder(fails))
+    opened: list[weakref.ref[OnDisk]] = []
+    create = OnDisk.__init__
+
+    def noted(self: OnDisk, descriptor: int, size: int, digest: bytes) -> None:
+        create(self, descriptor, size, digest)
+        opened.append(weakref.ref(self))
+
+    monkeypatch.setattr(OnDisk, "__init__", noted)
+    gc.collect()
+    gc.disable()
+    try:
+        await send_form_and_leave(served.app, json.dumps({"messages": HELLO}))
+        await asyncio.sleep(0.01)
+        assert [each() for each in opened] == [None]
+    finally:
+        gc.enable()
+
+
+async def send_form_and_leave(app: ASGIApp, request: str) -> None:
+    """Over ASGI by hand: the client goes when it has sent everything."""
+    named = 'Content-Disposition: form-data; name="{}"{}'
+    parts = [(named.format("request", ""), request), (named.format("a", '; filename="a.png"'), PNG)]
+    body = "".join(f"--b\r\n{head}\r\n\r\n{text}\r\n" for head, text in parts) + "--b--\r\n"
+    messages = [
+        {"type": "http.request", "body": body.encode("latin-1"), "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+    headers = {"authorization": "Bearer first", "content-type": "multipart/form-data; boundary=b"}
+    scope = {
+        **{"type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode()},
+        **{"query_string": b"", "http_version": "1.1", "scheme": "http"},
+        **{"server": ("test", 80), "client": ("test", 1)},
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+
+    async def receive() -> Any:
+        if len(messages) == 1:
+            await asyncio.sleep(0.05)
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        pass
+
+    async with asyncio.timeout(5):
+        await app(scope, receive, send)
