@@ -112,7 +112,7 @@ def test_scaling(tmp_path: Path) -> None:
         [500, 2000], tmp_path, dimension=32, kind="IVF16,Flat", recall=0.9, progress=False
     )
     assert [cost.rows for cost in costs] == [500, 2000]
-    assert all(cost.milliseconds > 0 for cost in costs)
+    assert all(cost.milliseconds > 0 and cost.cpu_ms > 0 for cost in costs)
     assert all(0 <= cost.open_gb < 1 for cost in costs)
     assert all(0 < cost.own_gb <= cost.searched_gb for cost in costs)
     scaling.plot(costs, tmp_path / "p.png")
