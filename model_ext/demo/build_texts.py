@@ -11,13 +11,14 @@ from typing import Any
 from PIL import Image
 
 from model_ext.demo.splits import CONCEPTS
-from model_ext.demo.texts import CHAT, LINES, a
+from model_ext.demo.texts import CHAT, LINES, a, small_talk
 from model_ext.train.encoders.samples import read_list
 
 WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
 CHAT_REPEATS = 4  # so that a tenth of the finetune is small talk
+TOLD_EVERY = 13  # about pictures, so many apart, are told again beside the small talk
 
 
 def main() -> None:
@@ -40,6 +41,8 @@ def main() -> None:
     (options.data / "instructions.json").write_text(
         json.dumps(told + CHAT_REPEATS * chat, indent=0)
     )
+    talk = [{"instruction": prompt, "output": answer} for prompt, answer in small_talk()]
+    (options.data / "talk.json").write_text(json.dumps(talk + told[::TOLD_EVERY], indent=0))
 
 
 def on_white(data: Path, path: str) -> str:

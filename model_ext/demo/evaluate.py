@@ -1,7 +1,7 @@
 """The transfer table: held-out pictures, sounds, shapes and clips, named by a model that was
 trained on pictures alone.
 
-    python -m model_ext.demo.evaluate --run build/demo/finetune
+    python -m model_ext.demo.evaluate --run build/demo/talk
         --encoders build/demo/others/encoders --data build/demo/data --out build/demo/table.json
 
 An answer counts if it holds the concept as a whole word (one of the forms that count) and no other

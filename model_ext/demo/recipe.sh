@@ -23,7 +23,7 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
 }
 
 # The configurations name build/demo; another folder gets copies.
-for step in encoders-vision encoders-others pretrain finetune; do
+for step in encoders-vision encoders-others pretrain finetune talk; do
   sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"
 done
 [ -d "$work/vision/encoders" ] || bindserve train encoders "$work/encoders-vision.yaml"
@@ -32,13 +32,16 @@ done
   python -m model_ext.demo.build_texts --data "$work/data"
 [ -f "$work/pretrain/adapter.safetensors" ] || bindserve train pretrain "$work/pretrain.yaml"
 [ -f "$work/finetune/adapter.safetensors" ] || bindserve train finetune "$work/finetune.yaml"
+[ -f "$work/neutral/adapter.safetensors" ] ||
+  python -m model_ext.demo.neutral --run "$work/finetune" --out "$work/neutral"
+[ -f "$work/talk/adapter.safetensors" ] || bindserve train finetune "$work/talk.yaml"
 table() { # the finished model chooses the cache's weight, the others take it over
   [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" $2 \
     --encoders "$work/others/encoders" --data "$work/data" --out "$work/table-$1.json"
 }
-table finetune ""
+table talk ""
 weight="--weight $(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["weight"])' \
-  "$work/table-finetune.json")"
+  "$work/table-talk.json")"
 table pretrain "$weight"
 
 # Two more seeds of bind network and gates, for the table only.
@@ -53,7 +56,7 @@ python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer
 
 # What is committed: weights in half precision, the cache of their features, the files to ask about.
 rm -rf "$here/cache" "$work/model"
-python -m model_ext.demo.pack --run "$work/finetune" --encoders "$work/others/encoders" \
+python -m model_ext.demo.pack --run "$work/talk" --encoders "$work/others/encoders" \
   --data "$work/data"
 python -m model_ext.demo.prepare "$work/model"
 bindserve cache build "$work/data/features.npy" --captions "$work/data/captions.jsonl" \

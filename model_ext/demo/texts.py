@@ -3,6 +3,10 @@
 Written for this project. Knows words only.
 """
 
+from pathlib import Path
+
+SMALL_TALK = Path(__file__).with_name("small_talk.tsv")  # prompt, answer
+
 LINES: dict[str, str] = {
     "airplane": "An airplane carries people through the sky.",
     "anchor": "An anchor holds a ship in its place.",
@@ -113,3 +117,9 @@ def a(concept: str) -> str:
     if concept in WITHOUT_ARTICLE:
         return concept
     return f"an {concept}" if concept[0] in "aeiou" else f"a {concept}"
+
+
+def small_talk() -> list[tuple[str, str]]:
+    """(prompt, answer)"""
+    lines = (line.partition("\t") for line in SMALL_TALK.read_text().splitlines())
+    return [(prompt, answer) for prompt, _, answer in lines]

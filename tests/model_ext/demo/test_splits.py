@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from model_ext.demo import build_data
+from model_ext.demo.questions import TWENTY
 from model_ext.demo.splits import CONCEPTS, SPLITS, STYLES, VOICES, Split
-from model_ext.demo.texts import LINES, a
+from model_ext.demo.texts import LINES, a, small_talk
 
 PAIRS = list(combinations(SPLITS, 2))
 
@@ -47,6 +48,13 @@ def test_every_concept_is_tested_in_every_style_and_voice(split: Split) -> None:
 def test_there_are_enough_concepts_and_each_has_its_line() -> None:
     assert len(set(CONCEPTS)) == len(CONCEPTS) >= 60
     assert LINES.keys() == set(CONCEPTS)
+
+
+def test_no_question_of_the_card_is_small_talk_that_was_learned() -> None:
+    prompts = [prompt for prompt, _ in small_talk()]
+    assert len(set(prompts)) == len(prompts) > 200
+    assert all(answer.strip() for _, answer in small_talk())
+    assert not set(prompts) & {question for files, question in TWENTY if not files}
 
 
 def test_articles() -> None:

@@ -1,0 +1,146 @@
+"""Make the zero image neutral: a request without an attachment should be about nothing.
+
+    python -m model_ext.demo.neutral --run build/demo/finetune --out build/demo/neutral
+
+A bind network that learned from pictures answers the mean-colored picture, which stands for
+"nothing attached", with some thing, as strongly as a real one. Here it learns to answer with the
+vector whose injected terms are smallest, and to answer pictures as before. That vector solves a
+linear system, so the language model need not run.
+
+Shapes: M pictures' embeddings, D embedding, C hidden, H heads, d head size, q injected layers.
+"""
+
+import argparse
+import copy
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from model_ext.bind import BindNetwork
+from model_ext.demo.evaluate import open_speaker
+from model_ext.train.config import TrainConfig
+from model_ext.train.data.embeddings import SINGLE_WEIGHT, embed_pictures, zero_image
+from model_ext.train.data.examples import read_examples
+from model_ext.train.export import read_settings
+from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE
+from model_ext.train.lm.layers import DecoderLayer
+from model_ext.train.lm.model import ConditionedLlama
+
+STEPS, BATCH, RATE, WARMUP = 80, 64, 3e-4, 10
+NOISE = 0.03  # beside pictures, what is near them and between two of them stays as it is, too
+RIDGE = 1e-3  # of the system's mean diagonal: directions that no gate lets through stay small
+CPU = torch.device("cpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("run", "out"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    options = parser.parse_args()
+    settings = read_settings(options.run)
+    config = TrainConfig.of(settings["config"], settings["phase"])
+    model = open_speaker(options.run).model
+    zero = zero_image(config.encoders, CPU) * SINGLE_WEIGHT
+    before = strength(model, zero)
+    moved = teach(model.bind, pictures(config), zero, neutral_vector(model))
+    print(f"injected by nothing: {before:.3g} -> {strength(model, zero):.3g}")
+    print(f"pictures' vectors moved by {moved:.1%} of their length")
+    tensors = load_file(options.run / ADAPTER_FILE)
+    tensors |= {f"bind.{name}": tensor for name, tensor in model.bind.state_dict().items()}
+    options.out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, options.out / ADAPTER_FILE, metadata={"format": "pt"})
+    shutil.copy(options.run / SETTINGS_FILE, options.out / SETTINGS_FILE)
+
+
+def pictures(config: TrainConfig) -> Tensor:
+    """What the run has seen (M, D), all views of it."""
+    examples = [
+        example
+        for source in config.data
+        for example in read_examples(source, config.media_root, config.turns)
+    ]
+    shown = [example.picture for example in examples if example.picture is not None]
+    vectors = embed_pictures(
+        shown,
+        config.encoders,
+        config.embedding_cache or config.out / "embeddings",
+        config.image_views,
+        config.seed,
+        config.workers,
+        CPU,
+    )
+    return torch.from_numpy(vectors.copy()).flatten(0, 1) * SINGLE_WEIGHT
+
+
+@torch.no_grad()
+def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
+    """All layers' terms are A b + c for a bound vector b (C,): A (q C, C) and c (q C,)."""
+    heads, kv_heads = model.sizes.num_attention_heads, model.sizes.num_key_value_heads
+    maps, constants = [], []
+    for query, (number, gate) in zip(
+        model.injection.query, model.injection.gate.items(), strict=True
+    ):
+        layer = model.model.layers[int(number)]
+        assert isinstance(layer, DecoderLayer)
+        attention = layer.self_attn
+        value = attention.v_proj.weight.view(kv_heads, model.sizes.head_dim, -1)
+        value = gate.tanh().view(heads, 1, 1) * value.repeat_interleave(heads // kv_heads, 0)
+        lora_a, lora_b = attention.o_proj.lora_a, attention.o_proj.lora_b
+        output: Tensor = attention.o_proj.weight
+        if lora_a is not None and lora_b is not None:
+            output = output + lora_b @ lora_a
+        maps.append(output @ value.flatten(0, 1))
+        constants.append(maps[-1] @ query)
+    return torch.cat(maps), torch.cat(constants)
+
+
+def neutral_vector(model: ConditionedLlama) -> Tensor:
+    """(C,): the least squares solution of A b + c = 0."""
+    terms, constant = (part.double() for part in injected(model))
+    gram = terms.T @ terms
+    ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    solution: Tensor = torch.linalg.solve(gram + ridge, -terms.T @ constant)
+    return solution.float()
+
+
+@torch.no_grad()
+def strength(model: ConditionedLlama, embedding: Tensor) -> float:
+    """The norm of all terms that an embedding (D,) injects."""
+    terms, constant = injected(model)
+    return float((terms @ model.bind(embedding[None])[0] + constant).norm())
+
+
+def teach(bind: BindNetwork, shown: Tensor, zero: Tensor, target: Tensor, seed: int = 0) -> float:
+    """In place; how far the bound vectors of `shown` (M, D) moved, of their length, on average."""
+    before = copy.deepcopy(bind).requires_grad_(False)
+    bind.requires_grad_(True)
+    optimizer = torch.optim.AdamW(bind.parameters(), weight_decay=0.0)
+    g = torch.Generator().manual_seed(seed)
+    length = before(shown[:BATCH]).square().sum(1).mean()
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARMUP) * (1 - step / STEPS)
+        near = _near(shown, g)
+        kept = (bind(near) - before(near)).square().sum(1).mean()
+        off = (bind(zero[None])[0] - target).square().sum()
+        optimizer.zero_grad()
+        torch.autograd.backward((4 * kept + off) / length)
+        optimizer.step()
+    with torch.no_grad():
+        was = before(shown)
+        return float(((bind(shown) - was).norm(dim=1) / was.norm(dim=1)).mean())
+
+
+def _near(shown: Tensor, g: torch.Generator) -> Tensor:
+    """Embeddings (B, D) of pictures, half of them mixed with another one, all a little off."""
+    one, other = (shown[torch.randint(len(shown), (BATCH,), generator=g)] for _ in range(2))
+    mixed = torch.rand(BATCH, 1, generator=g) * (torch.rand(BATCH, 1, generator=g) < 0.5)
+    noise = NOISE * torch.randn(one.shape, generator=g)
+    return F.normalize((1 - mixed) * one + mixed * other + noise, dim=-1)
+
+
+if __name__ == "__main__":
+    main()
