@@ -4,11 +4,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from server.cli.demo import wait_until_ready
-
+START_S = 600
 # Waiting lines of about a second's work on two cores; the defaults are for GPUs.
 SHORT = {"BINDSERVE_MAX_REQUESTS": "12", "BINDSERVE_DECODE_WAITING": "8"}
 FLAGS = ["--enforce-eager", "--uvicorn-log-level=warning"]
@@ -24,9 +25,19 @@ def demo_server() -> Iterator[tuple[str, int]]:
     process = subprocess.Popen([*command, "--", *FLAGS], env={**os.environ, **SHORT})
     url = f"http://127.0.0.1:{port}"
     try:
-        if not wait_until_ready(url, lambda: process.poll() is None):
-            raise SystemExit("the demo server did not start")
+        wait_until_ready(url, process)
         yield url, process.pid
     finally:
         process.terminate()
         process.wait(60)
+
+
+def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + START_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{url}/ready", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise SystemExit("the demo server did not start")

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -123,10 +123,9 @@ def ask_first(url: str) -> None:
     typer.echo(f"\nThe server goes on: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
 
 
-def wait_until_ready(url: str, alive: Callable[[], bool] = lambda: True) -> bool:
-    """Whether it is, before the time is over or the server's process has ended."""
+def wait_until_ready(url: str) -> bool:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while alive() and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"{url}/ready", timeout=5):
                 return True
