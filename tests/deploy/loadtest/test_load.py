@@ -83,7 +83,18 @@ def test_the_climb_ends_beyond_the_peak() -> None:
     assert climb(server, 2, 1) == 10
     rates = [rate for _, rate in server.held]
     assert rates == sorted(rates)
-    assert rates[-1] > 10 / 0.75 > rates[-2]
+    assert rates[-1] > rates[-2] > 10 / 0.75 > rates[-3]
+
+
+def test_a_disturbed_stage_does_not_end_the_climb() -> None:
+    """It did: on a busy machine one slow stage of five seconds was taken for the peak."""
+
+    class Disturbed(Server):
+        def hold(self, stage: str, rate: float, seconds: float) -> Held:
+            held = super().hold(stage, rate, seconds)
+            return Held(rate, rate / 2) if len(self.held) == 2 else held
+
+    assert climb(Disturbed(10), 2, 1) == 10
 
 
 def test_overload_is_three_times_the_peak() -> None:
