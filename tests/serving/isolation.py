@@ -28,8 +28,9 @@ PROMPTS = [
     " ".join(f"Look at number {i} of scene {j} and describe it." for i in range(6 + 2 * j))
     for j in range(6)
 ]
+BUDGET = 128  # tokens of a step: a longer prompt is computed in chunks
 # 1 MiB holds about 200 tokens of the fixtures' model: a fraction of what 48 clients need.
-SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", "--max-num-batched-tokens=512"]
+SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", f"--max-num-batched-tokens={BUDGET}"]
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Report:
     near_ties: int = 0
     wrong: list[str] = field(default_factory=list)
     cached_tokens: int = 0
+    chunked: int = 0  # compared, whose prompts were too long for one step
     preemptions: int = 0
     slots_checked: int = 0
     seconds: float = 0
@@ -50,6 +52,7 @@ class Report:
         assert self.compared
         assert self.aborted
         assert self.cached_tokens
+        assert self.chunked
         assert self.preemptions
         assert self.slots_checked
 
@@ -98,7 +101,9 @@ async def ask(
     response = await client.post("/v1/completions", json=question.body(tokens))
     response.raise_for_status()
     body = response.json()
-    report.cached_tokens += body["usage"]["prompt_tokens_details"]["cached_tokens"] or 0
+    cached = body["usage"]["prompt_tokens_details"]["cached_tokens"] or 0
+    report.cached_tokens += cached
+    report.chunked += body["usage"]["prompt_tokens"] - cached > BUDGET
     compare(question, body["choices"][0]["token_ids"], expected, report)
 
 
@@ -164,8 +169,10 @@ if __name__ == "__main__":
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--runner", choices=["v1", "v2"], default="v1")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = run(options.model, Path(folder) / "log", options.requests, options.runner)
+        log = Path(folder) / "log"
+        found = run(options.model, log, options.requests, options.runner, options.seed)
     print(found)
     found.assert_isolated()

@@ -23,7 +23,8 @@ Runner = Literal["v1", "v2"]
 FLAGS = [
     *("--enforce-eager", "--dtype=float32", "--block-size=32", "--max-model-len=512"),
     *("--max-logprobs=512", "--enable-prompt-tokens-details", "--max-num-seqs=64"),
-    "--kv-cache-memory-bytes=268435456",
+    *("--kv-cache-memory-bytes=268435456", "--enable-auto-tool-choice"),
+    "--tool-call-parser=hermes",
 ]
 
 
