@@ -19,7 +19,7 @@ test:  ## run all the checks: format, lint, types, tests
 	ruff format --check .
 	ruff check .
 	mypy
-	python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 loadtest:  ## load the demo server up to its peak and beyond: build/loadtest/report.md
 	@deploy/install.sh $(VENV) demo loadtest

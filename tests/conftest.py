@@ -34,16 +34,3 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in INDEXES:
         import_index(TINY / name, folder / name, progress=False)
     return {name: folder / name for name in (*ADAPTERS, *INDEXES)}
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which writes the group into the test's id
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Side by side (pytest -n) run files, not tests: a file's fixtures are made once.
-
-    Tests of one server, wherever they stand, count as one file.
-    """
-    for item in items:
-        callspec = getattr(item, "callspec", None)
-        spec = callspec.params.get("spec") if callspec else None
-        file, _, _ = item.nodeid.partition("::")
-        item.add_marker(pytest.mark.xdist_group(str(spec or file)))
