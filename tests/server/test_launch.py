@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from vllm.entrypoints.launchers.api_server.entry import build_and_serve
@@ -39,6 +40,7 @@ def test_our_lines_are_printed_as_vllms(monkeypatch: pytest.MonkeyPatch) -> None
 def test_every_option_that_vllm_gives_its_server_is_given_to_ours() -> None:
     """TLS, header limits, timeouts: an upgrade of vLLM that adds one must not pass unseen."""
     args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    args.bindserve = SimpleNamespace(request_log=False)
     source = inspect.getsource(build_and_serve).partition("serve_http(")[2]
     given = {line.partition("=")[0].strip() for line in source.splitlines() if "=" in line}
     assert given - {"sock", "enable_ssl_refresh", "peer_loads"} == uvicorn_options(args).keys()
