@@ -134,9 +134,8 @@ class DecodePool:
             logger.warning("a decoding process was lost on a %s: %s", modality, error)
             if ended_by == signal.SIGXCPU:
                 raise self._too_slow() from None
-            if (
-                ended_by == signal.SIGKILL
-            ):  # by an operator, or for want of memory: not the file's doing
+            # By an operator, or for want of memory: not the file's doing.
+            if ended_by == signal.SIGKILL:
                 raise Unavailable("the decoding process was killed", code="decoder_lost") from None
             raise MediaError("the file cannot be decoded") from None
         self._idle.put_nowait(worker)
