@@ -9,6 +9,7 @@ two arms tells. vLLM mixes `Profiled` into its worker (`worker_extension_cls`).
 import cProfile
 import pstats
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
 PACKAGE = Path(__file__).parents[1]
 OURS = (str(PACKAGE / "engine"), str(PACKAGE / "inject.py"), str(PACKAGE / "conditioning.py"))
+VLLM = str(Path(str(getattr(find_spec("vllm"), "origin", "vllm/"))).parent)
 # Our adapters extend these: what they call under the same name is the host's.
 HOSTS = {"_update_states", "_preprocess", "add_request", "prepare_inputs"}
 STEPS = {"execute_model", "sample_tokens"}  # of the worker
@@ -40,11 +42,15 @@ class Profiled:
 
 
 def ours(stats: Stats) -> float:
-    """The time from each entry into our code until it returns, without the host's part of it."""
+    """The time from each call of vLLM's into our code until it returns, without vLLM's part of it.
+
+    Of vLLM's only: what we call through another library, a decorator of torch's for instance, is
+    within such a call already.
+    """
     found = 0.0
     for function, (_, _, _, _, callers) in stats.items():
         for caller, (_, _, _, cumulative) in callers.items():
-            if is_ours(function) and not is_ours(caller):
+            if is_ours(function) and caller[0].startswith(VLLM):
                 found += cumulative
             elif is_ours(caller) and not is_ours(function) and function[2] in HOSTS:
                 found -= cumulative

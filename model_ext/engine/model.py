@@ -32,7 +32,7 @@ from vllm.sequence import IntermediateTensors
 from model_ext.bind import BindNetwork
 from model_ext.config import BindServeConfig, InjectionConfig
 from model_ext.engine.adapter import check_adapter
-from model_ext.engine.fold import fold
+from model_ext.engine.fold import Fold, fold
 from model_ext.engine.linear import PackedLinear, plain_weight, without_bias
 from model_ext.engine.lora import RuntimeLoRA
 from model_ext.engine.slots import SlotTable
@@ -127,7 +127,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         injection = self.bindserve.injection
         self.bind = BindNetwork(self.bindserve.bind, linear=PackedLinear)
         self.device = vllm_config.device_config.device
-        self.folded: PackedLinear | None = None  # or all injected layers in one
+        self.folded: Fold | None = None  # all injected layers' maps at once
         attention = [layer.self_attn for layer in self.injected_layers()]
         if attention:
             heads, kv_heads, head_dim = (
@@ -212,7 +212,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         here = slice(first, first + len(layers))
         lora = RuntimeLoRA.of(self, adapters)
         if self.folded is not None and lora is None:
-            rows[here] = self.folded(bound).unflatten(1, (-1, bound.shape[1])).transpose(0, 1)
+            rows[here] = self.folded(bound)
             return rows
         for layer, row, x in zip(layers, rows[here], self._heads(layers, here, bound), strict=True):
             output = layer.self_attn.o_proj

@@ -32,27 +32,27 @@ def linear(rows: int, columns: int) -> Any:
     return made
 
 
-def layer(row: int) -> Any:
+def layer(row: int, kv: int = KV) -> Any:
     attention = SimpleNamespace(
-        qkv_proj=linear((HEADS + 2 * KV) * SIZE, C),
+        qkv_proj=linear((HEADS + 2 * kv) * SIZE, C),
         o_proj=linear(C, HEADS * SIZE),
         q_size=HEADS * SIZE,
-        kv_size=KV * SIZE,
+        kv_size=kv * SIZE,
         head_dim=SIZE,
     )
     return SimpleNamespace(self_attn=attention, row=row)
 
 
-def injection(rank: int) -> Any:
+def injection(rank: int, kv: int = KV) -> Any:
     made = {"gate": torch.randn(LAYERS, HEADS), "query": torch.randn(LAYERS, C)}
     if rank:
         made["v_lora_a"] = torch.randn(LAYERS, rank, C) / C**0.5
-        made["v_lora_b"] = torch.randn(LAYERS, KV * SIZE, rank)
+        made["v_lora_b"] = torch.randn(LAYERS, kv * SIZE, rank)
     return SimpleNamespace(**made)
 
 
 def expected(bound: torch.Tensor, layers: list[Any], weights: Any) -> torch.Tensor:
-    """(B, q, C), layer by layer."""
+    """(n, q, C), layer by layer."""
     lora = hasattr(weights, "v_lora_a")
     return value_deltas(
         bound,
@@ -60,7 +60,9 @@ def expected(bound: torch.Tensor, layers: list[Any], weights: Any) -> torch.Tens
             ValueLayer(
                 query=weights.query[each.row],
                 gate=weights.gate[each.row],
-                v_proj=each.self_attn.qkv_proj.weight[(HEADS + KV) * SIZE :],
+                v_proj=each.self_attn.qkv_proj.weight[
+                    each.self_attn.q_size + each.self_attn.kv_size :
+                ],
                 o_proj=each.self_attn.o_proj.weight,
                 v_lora_a=weights.v_lora_a[each.row] if lora else None,
                 v_lora_b=weights.v_lora_b[each.row] if lora else None,
@@ -74,14 +76,18 @@ def pack(linear: Any) -> None:
     linear.quant_method.process_weights_after_loading(linear)
 
 
+@pytest.mark.parametrize("kv", [1, 2, 4])
 @pytest.mark.parametrize("rank", [0, RANK])
-def test_folded_layers_add_what_layers_add(rank: int) -> None:
-    layers, weights = [layer(row) for row in range(LAYERS)], injection(rank)
+@pytest.mark.parametrize("first", [0, 1])
+def test_folded_layers_add_what_layers_add(rank: int, kv: int, first: int) -> None:
+    """Also the later ones alone, as a pipeline's second rank holds them."""
+    layers, weights = [layer(row, kv) for row in range(first, LAYERS)], injection(rank, kv)
     bound = torch.randn(5, C)
     folded = fold(layers, weights)
     assert folded is not None
-    pack(folded)
-    found = folded(bound).unflatten(1, (LAYERS, C))
+    assert (folded.outputs is not None) == (kv == 1)
+    pack(folded.values)
+    found = folded(bound).transpose(0, 1)
     torch.testing.assert_close(found, expected(bound, layers, weights), atol=1e-5, rtol=1e-4)
 
 
