@@ -1,7 +1,7 @@
-"""A bound on request bodies, before anything parses them.
+"""Bounds on request bodies, of each and of all together, before anything parses them.
 
 Pure ASGI. A declared length is refused at once; what comes without one, or lies, is counted. Paths
-that write what they receive to disk have a bound of their own.
+that write what they receive to disk have a bound of their own, and hold nothing in memory.
 """
 
 from collections.abc import Collection
@@ -10,16 +10,23 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.error_handlers import respond
-from server.errors import BadRequest, RequestError, TooLarge
+from server.errors import BadRequest, RequestError, TooLarge, Unavailable
 
 
 class BodyLimitMiddleware:
     def __init__(
-        self, app: ASGIApp, max_bytes: int, upload_paths: Collection[str], max_upload_bytes: int
+        self,
+        app: ASGIApp,
+        max_bytes: int,
+        max_held_bytes: int,
+        upload_paths: Collection[str],
+        max_upload_bytes: int,
     ) -> None:
         """`upload_paths` may get `max_upload_bytes`, as multipart/form-data."""
         self.app = app
         self.max_bytes = max_bytes
+        self.max_held_bytes = max_held_bytes
+        self.held = 0  # bytes of the bodies of all requests that are not answered yet
         self.upload_paths = frozenset(upload_paths)
         self.max_upload_bytes = max_upload_bytes
 
@@ -35,17 +42,26 @@ class BodyLimitMiddleware:
             return await respond(BadRequest("Content-Length is not a number"))(scope, receive, send)
         if int(declared) > most:
             return await respond(too_large(most))(scope, receive, send)
-        received = 0
+        received = held = 0
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, held
             message = await receive()
-            received += len(message.get("body", b""))
+            came = len(message.get("body", b""))
+            received += came
             if received > most:
                 raise too_large(most)  # inside the route: `error_handlers.py` answers
+            if not upload:
+                if self.held + came > self.max_held_bytes:
+                    raise Unavailable("too many bytes of requests at a time", code="server_full")
+                self.held += came
+                held += came
             return message
 
-        await self.app(scope, counted, send)
+        try:
+            await self.app(scope, counted, send)
+        finally:
+            self.held -= held
 
 
 def too_large(most: int) -> RequestError:

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
     # run at a time, so that its queue, not this, is what fills up first.
     max_requests: int = Field(1024, ge=0)
     max_body_bytes: Count = 64 * MiB  # of a request that is held in memory
+    max_held_bytes: Count = 1024 * MiB  # of all of them at a time; 503 beyond
     max_upload_bytes: Count = 512 * MiB  # of a multipart request, which is written to disk
     max_uploads: Count = 32  # multipart requests at a time; 503 beyond
     upload_folder: Path | None = None  # where they are written; default: the system's, often /tmp
