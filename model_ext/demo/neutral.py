@@ -7,7 +7,8 @@ A bind network that learned from pictures answers the mean-colored picture, whic
 vector whose injected terms are smallest, and to answer pictures as before. That vector solves a
 linear system, so the language model need not run.
 
-Shapes: M pictures' embeddings, D embedding, C hidden, H heads, d head size, q injected layers.
+Shapes: M pictures' embeddings, D embedding, C hidden, H heads, KV value heads, d head size,
+q injected layers.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 
 from model_ext.bind import BindNetwork
 from model_ext.demo.evaluate import open_speaker
+from model_ext.inject import gated_heads
 from model_ext.train.config import TrainConfig
 from model_ext.train.data.embeddings import SINGLE_WEIGHT, embed_pictures, zero_image
 from model_ext.train.data.examples import read_examples
@@ -79,7 +81,6 @@ def pictures(config: TrainConfig) -> Tensor:
 @torch.no_grad()
 def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
     """All layers' terms are A b + c for a bound vector b (C,): A (q C, C) and c (q C,)."""
-    heads, kv_heads = model.sizes.num_attention_heads, model.sizes.num_key_value_heads
     maps, constants = [], []
     for query, (number, gate) in zip(
         model.injection.query, model.injection.gate.items(), strict=True
@@ -87,13 +88,14 @@ def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
         layer = model.model.layers[int(number)]
         assert isinstance(layer, DecoderLayer)
         attention = layer.self_attn
-        value = attention.v_proj.weight.view(kv_heads, model.sizes.head_dim, -1)
-        value = gate.tanh().view(heads, 1, 1) * value.repeat_interleave(heads // kv_heads, 0)
+        value = attention.v_proj.weight  # (KV*d, C)
+        one_hot = torch.eye(len(value))
+        heads = gated_heads(one_hot, gate.flatten(), model.sizes.head_dim)  # (KV*d, H*d)
         lora_a, lora_b = attention.o_proj.lora_a, attention.o_proj.lora_b
         output: Tensor = attention.o_proj.weight
         if lora_a is not None and lora_b is not None:
             output = output + lora_b @ lora_a
-        maps.append(output @ value.flatten(0, 1))
+        maps.append(output @ heads.mT @ value)
         constants.append(maps[-1] @ query)
     return torch.cat(maps), torch.cat(constants)
 
