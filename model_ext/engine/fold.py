@@ -57,7 +57,7 @@ def fold(layers: Sequence[Any], injection: Any) -> Fold | None:
         value = qkv[attention.q_size + attention.kv_size :].float()  # (KV*d, C)
         if hasattr(injection, "v_lora_a"):
             value = value - injection.v_lora_b[row].float() @ injection.v_lora_a[row].float()
-        one_hot = torch.eye(attention.kv_size)
+        one_hot = torch.eye(attention.kv_size, dtype=torch.float32)
         heads = gated_heads(one_hot, injection.gate[row], attention.head_dim)  # (KV*d, H*d)
         opened = heads @ output.float().mT  # (KV*d, C): gates, and sums over the sharing heads
         if 2 * len(value) < value.shape[1]:

@@ -91,6 +91,26 @@ def test_folded_layers_add_what_layers_add(rank: int, kv: int, first: int) -> No
     torch.testing.assert_close(found, expected(bound, layers, weights), atol=1e-5, rtol=1e-4)
 
 
+def test_in_half_precision_too() -> None:
+    """vLLM loads weights while the model's type is torch's default."""
+    layers, weights = [layer(row, 1) for row in range(LAYERS)], injection(RANK, 1)
+    bound = torch.randn(5, C)
+    right = expected(bound, layers, weights)
+    for each in layers:
+        for linear_map in (each.self_attn.qkv_proj, each.self_attn.o_proj):
+            linear_map.weight.data = linear_map.weight.bfloat16()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        folded = fold(layers, weights)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert folded is not None
+    pack(folded.values)
+    found = folded(bound.bfloat16()).transpose(0, 1)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), right, atol=0.05, rtol=0.05)
+
+
 def test_a_layer_that_is_not_plain_is_not_folded() -> None:
     layers, weights = [layer(row) for row in range(LAYERS)], injection(RANK)
     layers[1].self_attn.o_proj.quant_method = object()  # some other method, with scales
