@@ -4,6 +4,7 @@ Ours, FastAPI's, Starlette's and vLLM's end in the same JSON (OpenAI's error obj
 server did wrong is logged and told in fixed words: no path, no stack, no object's text.
 """
 
+import json
 import logging
 import re
 import traceback
@@ -13,7 +14,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -113,10 +114,21 @@ def from_status(status: int, message: str, param: str | None = None) -> RequestE
 
 def from_vllm_response(error: Any) -> RequestError:
     """vLLM's `ErrorResponse`, which its handlers return instead of raising."""
-    info = error.error
-    message = str(info.message).partition(" (parameter=")[0]  # and the client's own value
-    found = from_status(int(info.code), message, info.param)
-    if isinstance(found, NotFound) and info.param == "model":
+    return _from_told(int(error.error.code), error.error.message, error.error.param)
+
+
+def in_openai_form(answer: Response) -> Response:
+    """An answer of one of vLLM's endpoints; errors have three forms there, here one."""
+    if answer.status_code < 400:
+        return answer
+    told = json.loads(bytes(answer.body))["error"]
+    return respond(_from_told(answer.status_code, told["message"], told.get("param")))
+
+
+def _from_told(status: int, message: str, param: str | None) -> RequestError:
+    message = message.partition(" (parameter=")[0]  # and the client's own value
+    found = from_status(status, message, param)
+    if isinstance(found, NotFound) and param == "model":
         found.code = "model_not_found"
     return found
 

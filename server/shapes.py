@@ -16,12 +16,10 @@ from vllm.entrypoints.anthropic.protocol import (
 )
 from vllm.entrypoints.openai.responses.api_router import create_responses
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
-from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from server import error_handlers
 from server.attachments import Attachment, AttachmentLimits, take_from_messages
-from server.error_handlers import from_vllm_response
+from server.error_handlers import in_openai_form
 from server.errors import BadRequest
 from server.incoming import Incoming, Json, read_json
 from server.protocol import ImageBindOptions, take_options
@@ -57,10 +55,8 @@ async def message_tokens(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
     take_options(incoming.document)
     await take(incoming, raw_request, take_blocks, "messages")
-    answer: Response = await count_tokens(
-        parse(AnthropicCountTokensRequest, incoming.document), raw_request
-    )
-    return answer
+    request = parse(AnthropicCountTokensRequest, incoming.document)
+    return in_openai_form(await count_tokens(request, raw_request))
 
 
 @with_cancellation
@@ -70,12 +66,7 @@ async def respond(incoming: Incoming, raw_request: Request) -> Response:
     if isinstance(incoming.document.get("input"), list):
         attachments = await take(incoming, raw_request, take_items, "input")
     request = parse(ResponsesRequest, incoming.document)
-    answer = await conditioned(request, create_responses, raw_request, attachments, options)
-    if answer.status_code < 400:
-        return answer
-    return error_handlers.respond(
-        from_vllm_response(ErrorResponse.model_validate_json(bytes(answer.body)))
-    )
+    return await conditioned(request, create_responses, raw_request, attachments, options)
 
 
 @with_cancellation
@@ -94,7 +85,7 @@ async def conditioned(
     options: ImageBindOptions,
 ) -> Response:
     found = await condition(1, raw_request, attachments, options)
-    answer: Response = await create(request, raw_request)
+    answer = in_openai_form(await create(request, raw_request))
     answer.headers[CACHE_HEADER] = found.explanation.cache
     return answer
 

@@ -87,6 +87,28 @@ def test_errors_are_typed(client: openai.OpenAI, servers: Pool) -> None:
         stranger.models.list()
 
 
+def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
+    """Also where vLLM's own endpoints have others."""
+    other = {"model": "none of that name", "max_tokens": 1}
+    said = [{"role": "user", "content": "Hello"}]
+    for path, document in {
+        "/v1/chat/completions": {"messages": said},
+        "/v1/completions": {"prompt": "Hello"},
+        "/v1/responses": {"input": "Hello"},
+        "/v1/messages": {"messages": said},
+        "/v1/messages/count_tokens": {"messages": said},
+        "/tokenize": {"prompt": "Hello"},
+        "/detokenize": {"tokens": [1]},
+    }.items():
+        url = str(client.base_url.copy_with(path=path))
+        response = httpx.post(url, json=other | document)
+        assert response.status_code == 404, (path, response.text)
+        error = response.json()["error"]
+        assert error.keys() == {"message", "type", "param", "code"}, path
+        assert "none of that name" in error["message"]
+        assert error["type"] == "not_found_error"
+
+
 def test_two_servers_run_side_by_side(client: openai.OpenAI, servers: Pool) -> None:
     with openai.OpenAI(base_url=f"{servers.get(LOCKED).url}/v1", api_key=KEY) as other:
         stages = [
