@@ -1,0 +1,35 @@
+"""Two processes that share the layers: by halves of each (tensor parallel), or one after the other.
+
+With grouped heads, so that each rank of the first kind holds one value head for two queries' heads.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.oracle import Oracle
+from tests.serving.launch import serve
+from tests.serving.models import random_model
+from tests.serving.test_forms import check
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="vLLM wants a core for each rank")
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--tensor-parallel-size=2"],
+        ["--pipeline-parallel-size=2", "--no-enforce-eager"],  # eager, vLLM fails before our code
+    ],
+    ids=["tensor", "pipeline"],
+)
+def test_two_ranks(
+    flags: list[str], tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores)))
+    model = random_model(tiny_models["finetune"], tmp_path / "model", "value")
+    with serve(model, tmp_path / "log", "--cache=none", flags=flags) as server:
+        check(server, {"any": Oracle.from_folder(model)})
