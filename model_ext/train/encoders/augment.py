@@ -14,6 +14,7 @@ from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.train.encoders.samples import PAD
 
 GREY = torch.tensor((0.299, 0.587, 0.114))
+BEND = 0.06  # of half a picture's side or of a cloud's radius: the deviation of a shift, at most
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, g: Generator) -> Tensor:
@@ -30,6 +31,7 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
     start = _camera(len(stored), g)
     moves = chance((len(stored),), 0.3, g)[:, None, None]
     end = torch.where(moves, start + 0.35 * (_camera(len(stored), g) - start), start)
+    bent = _bends(len(stored), size, g)
     colors = _color_maps(len(stored), g)
     ground = _grounds(len(stored), g)
     # Channels are premultiplied, so that interpolation does not bleed what lies under alpha.
@@ -38,7 +40,7 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
     for frame in range(frames):
         t = frame / max(1, frames - 1)
         camera = (1 - t) * start + t * end
-        grid = F.affine_grid(camera, [len(stored), 4, size, size], align_corners=False)
+        grid = F.affine_grid(camera, [len(stored), 4, size, size], align_corners=False) + bent
         view = F.grid_sample(rgba, grid, padding_mode="zeros", align_corners=False)
         rgb = view[:, :3] + (1 - view[:, 3:]) * ground
         rgb = torch.einsum("bij,bjhw->bihw", colors[:, :, :3], rgb) + colors[:, :, 3, None, None]
@@ -57,14 +59,24 @@ def plain_pictures(stored: Tensor, size: int, frames: int) -> Tensor:
 
 def _camera(count: int, g: Generator) -> Tensor:
     """Affine maps (B, 2, 3): zoom, aspect, tilt, mirror, shift."""
-    zoom = torch.exp(uniform((count,), math.log(0.8), math.log(1.4), g))
+    zoom = torch.exp(uniform((count,), math.log(0.8), math.log(1.5), g))
     aspect = torch.exp(uniform((count,), -0.15, 0.15, g))
     tilt = uniform((count,), -0.25, 0.25, g)
     mirror = torch.where(chance((count,), 0.5, g), -1.0, 1.0)
     cos, sin = tilt.cos() * zoom, tilt.sin() * zoom
     linear = torch.stack([cos * aspect * mirror, -sin, sin * mirror, cos / aspect], dim=1)
-    shift = uniform((count, 2, 1), -0.12, 0.12, g)
+    # A clip's side crops see a thing far from the middle.
+    shift = uniform((count, 2, 1), -1, 1, g) * torch.tensor([[0.45], [0.25]])
+    shift = shift * uniform((count, 1, 1), 0, 1, g)
     return torch.cat([linear.view(-1, 2, 2), shift], dim=2)
+
+
+def _bends(count: int, size: int, g: Generator) -> Tensor:
+    """Smooth shifts of every place (B, size, size, 2), as another hand draws the same thing."""
+    most = uniform((count, 1, 1, 1), 0, BEND, g)
+    coarse = torch.randn((count, 2, 4, 4), generator=g) * most
+    fine = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)
+    return fine.permute(0, 2, 3, 1)
 
 
 def _color_maps(count: int, g: Generator) -> Tensor:
@@ -138,13 +150,22 @@ def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
     stretch = torch.exp(uniform((count, 1, 3), -0.25, 0.25, g))
     mirror = torch.ones(count, 1, 3)
     mirror[:, :, 0] = torch.where(chance((count, 1), 0.5, g), -1.0, 1.0)
-    turned = cloud * stretch * mirror
+    turned = _bent(cloud, g) * stretch * mirror
     for axis, most in ((1, 0.6), (0, 0.3), (2, 0.35)):
         turned = _rotate(turned, axis, uniform((count, 1), -most, most, g))
     turned = turned + 0.01 * torch.randn(turned.shape, generator=g)
     turned = turned - turned.mean(1, keepdim=True)
     radius = turned.square().sum(2).amax(1).sqrt()
     return turned / radius[:, None, None]
+
+
+def _bent(cloud: Tensor, g: Generator) -> Tensor:
+    """Each point shifted by waves about as long as the cloud is wide."""
+    count = len(cloud)
+    waves = torch.randn((count, 3, 3), generator=g) * 2.0  # radians per radius
+    phases = uniform((count, 1, 3), 0, 2 * math.pi, g)
+    shifts = torch.randn((count, 3, 3), generator=g) * uniform((count, 1, 1), 0, BEND, g)
+    return cloud + (cloud @ waves + phases).sin() @ shifts
 
 
 def _rotate(cloud: Tensor, axis: int, angle: Tensor) -> Tensor:

@@ -39,8 +39,8 @@ class EncodersConfig(BaseModel):
     pair_pictures: bool = True  # align vision also with another picture of the same key
     scales: dict[str, float] = {"vision": 14.0, "point": 14.0}  # where post has no useful one
     image_side: Count = 160  # pixels that a picture is kept with
-    anchor_views: Count = 4  # of each picture, when vision is frozen
-    mean_anchors: bool = False  # then: aim at the mean of a key's pictures, not at one of them
+    anchor_views: Count = 4  # of each picture, when vision is frozen or the anchors are means
+    mean_anchors: bool = False  # aim at the mean of a key's pictures as `start` embeds them
     seed: int = 0
     threads: Count | None = None
     save_seconds: Annotated[float, Field(gt=0)] = 240
@@ -61,6 +61,8 @@ class EncodersConfig(BaseModel):
             )
         if "vision" not in self.train and self.start is None:
             raise ValueError("start: needed when vision is not trained, it would stay random")
+        if self.mean_anchors and self.start is None:
+            raise ValueError("start: needed for mean_anchors, which are its embeddings")
         return self
 
     @property

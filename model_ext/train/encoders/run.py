@@ -65,20 +65,22 @@ class Aligner:
         self.config = config
         self.model = model
         learning = [name for name in training if name in config.train]
-        self.frozen_anchor = "vision" not in config.train
+        self.fixed_anchors = config.mean_anchors or "vision" not in config.train
         taken = {name: training[name] for name in {"vision", *learning}}
-        weights = key_weights(read_list(config.train_list))
-        self.batches = Batches(taken, weights, config.batch, config.seed)
+        listed = read_list(config.train_list)
+        self.batches = Batches(taken, key_weights(listed), config.batch, config.seed)
         self.learning = sorted(learning)
         self.aligned = [n for n in self.learning if n != "vision" or config.pair_pictures]
         model.requires_grad_(False)
         for name in self.learning:
             model.encoder(name).requires_grad_(True)
         self.optimizers = _optimizers(model, config.weight_decay)
-        self.anchors = self._anchor_views() if self.frozen_anchor else torch.empty(0)
-        if self.frozen_anchor and config.mean_anchors:
+        self.anchors = self._anchor_views() if self.fixed_anchors else torch.empty(0)
+        if config.mean_anchors:
+            aims = [row.get("anchor", True) for row in listed if row["modality"] == "image"]
             for rows in self.batches.rows["vision"].values():
-                self.anchors[rows] = F.normalize(self.anchors[rows].mean((0, 1)), dim=-1)
+                aimed = [row for row in rows if aims[row]] or rows
+                self.anchors[rows] = F.normalize(self.anchors[aimed].mean((0, 1)), dim=-1)
 
     def step(self, step: int) -> dict[str, float]:
         config = self.config
@@ -108,7 +110,7 @@ class Aligner:
     def _anchors(self, keys: list[str], g: Generator) -> Tensor:
         """Unit vectors (B, D) of one picture of each key."""
         _, rows = self.batches.pick("vision", keys, g)
-        if not self.frozen_anchor:
+        if not self.fixed_anchors:
             return self._embed("vision", rows, g)
         view = torch.randint(self.anchors.shape[1], (len(rows),), generator=g)
         return self.anchors[rows, view]
@@ -120,7 +122,7 @@ class Aligner:
 
     @torch.no_grad()
     def _anchor_views(self) -> Tensor:
-        """(M, views, D): each picture as it is, then varied."""
+        """(M, views, D): each picture as it is, then varied, as the encoder of `start` sees it."""
         self.model.eval()
         data = self.batches.samples["vision"].data
         views = []

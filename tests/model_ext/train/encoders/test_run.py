@@ -79,6 +79,26 @@ def test_frozen_vision_is_an_anchor(config: EncodersConfig, tmp_path: Path) -> N
     assert {name.split(".")[0] for name in after} == {"vision", "text", "audio", "point", "imu"}
 
 
+def test_refined_encoders_stay_in_the_space_that_they_start_from(
+    config: EncodersConfig, tmp_path: Path
+) -> None:
+    """Means of the start are what vision aims at, also after a resume; words stay as they are."""
+    first = config.model_copy(update={"steps": 60, "learning_rate": 2e-3})
+    train_encoders(first)
+    settings = {"start": first.out / "encoders", "train": ("vision",), "mean_anchors": True}
+    whole = config.model_copy(update=settings | {"out": tmp_path / "whole"})
+    found = train_encoders(whole.model_copy(update={"validation_list": config.train_list}))
+    assert found["vision"] > 0.7
+    before = ImageBind.from_folder(first.out / "encoders").state_dict()
+    after = ImageBind.from_folder(whole.out / "encoders").state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert {name.split(".")[0] for name in changed} == {"vision"}
+    halves = config.model_copy(update=settings | {"out": tmp_path / "halves"})
+    train_encoders(halves, until=3)
+    train_encoders(halves)
+    assert losses(halves.out) == losses(whole.out)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -87,6 +107,7 @@ def test_frozen_vision_is_an_anchor(config: EncodersConfig, tmp_path: Path) -> N
         ({"encoders": {"embed_dim": 8, "text": SIZES["text"]}}, "vision is missing"),
         ({"train": ("audio",)}, "start: needed when vision is not trained"),
         ({"train": ("vision",), "pair_pictures": False}, "pictures alone"),
+        ({"mean_anchors": True}, "start: needed for mean_anchors"),
         ({"stepps": 3}, "stepps"),
         ({"steps": 0}, "steps"),
     ],
