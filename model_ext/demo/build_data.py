@@ -23,7 +23,15 @@ from model_ext.demo.clips import write_clip
 from model_ext.demo.pictures import SIZE, IconSet, things
 from model_ext.demo.shapes import extrude
 from model_ext.demo.sounds import speak
-from model_ext.demo.splits import ACCENTS, CONCEPTS, SPLITS, STYLES, VOICES, Split
+from model_ext.demo.splits import (
+    ACCENTS,
+    CONCEPTS,
+    GLYPHS,
+    SPLITS,
+    STYLES,
+    VOICES,
+    Split,
+)
 
 SEED = 0
 PICTURE_SIDE = 320  # pixels, of held-out pictures
@@ -93,7 +101,9 @@ def pictures(sets: list[IconSet], names: Iterable[str], split: Split) -> Iterato
         for name in names:
             if name in icons.bodies:
                 path = f"image/{icons.style}/{name}.png"
-                sample = {"key": name, "modality": "image", "path": path}
+                sample: Sample = {"key": name, "modality": "image", "path": path}
+                if icons.style in GLYPHS:
+                    sample["anchor"] = False
                 yield sample, partial(picture, icons, name, split)
 
 

@@ -25,21 +25,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
-    pictures = [
+    drawings = [
         row
         for row in read_list(options.data / "train.jsonl")
         if row["modality"] == "image" and row["key"] in CONCEPTS
     ]
-    for row in pictures:
+    for row in drawings:
         row["path"] = on_white(options.data, row["path"])
+    pictures = [row for row in drawings if row.get("anchor", True)]
+    glyphs = [row for row in drawings if not row.get("anchor", True)]
     captions = "".join(f"{row['path']}\t{a(row['key'])}.\n" for row in pictures)
     (options.data / "captions.tsv").write_text("url\tcaption\n" + captions)
     lines = (json.dumps({"text": f"{a(row['key'])}", "path": row["path"]}) for row in pictures)
     (options.data / "cache.jsonl").write_text("\n".join(lines) + "\n")
     told = [turn for row in pictures for turn in instructions(row["path"], row["key"])]
+    named = [instructions(row["path"], row["key"])[0] for row in glyphs]
     chat = [{"instruction": q, "input": "", "output": answer} for q, answer in CHAT.items()]
     (options.data / "instructions.json").write_text(
-        json.dumps(told + CHAT_REPEATS * chat, indent=0)
+        json.dumps(told + named + CHAT_REPEATS * chat, indent=0)
     )
     talk = [{"instruction": prompt, "output": answer} for prompt, answer in small_talk()]
     (options.data / "talk.json").write_text(json.dumps(talk + told[::TOLD_EVERY], indent=0))

@@ -2,7 +2,7 @@
 trained on pictures alone.
 
     python -m model_ext.demo.evaluate --run build/demo/talk
-        --encoders build/demo/others/encoders --data build/demo/data --out build/demo/table.json
+        --encoders build/demo/pictures/encoders --data build/demo/data --out build/demo/table.json
 
 An answer counts if it holds the concept as a whole word (one of the forms that count) and no other
 concept. The cache's weight is chosen on the validation split, once for all modalities.

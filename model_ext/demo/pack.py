@@ -1,6 +1,6 @@
 """Put the finished demonstration model where it is committed: weights in float16, no base.
 
-    python -m model_ext.demo.pack --run build/demo/talk --encoders build/demo/others/encoders
+    python -m model_ext.demo.pack --run build/demo/talk --encoders build/demo/pictures/encoders
         --data build/demo/data
 
 The base comes from its package when the demonstration is first run (see `prepare.py`).

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Make the demonstration model again, from registry packages: data, encoders, bind network, finetune,
-# figures. About two hours on two free cores. Every step can be interrupted: the same command goes on.
+# figures. About three hours on two free cores. Every step can be interrupted: the same command goes on.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
 #
@@ -23,11 +23,13 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
 }
 
 # The configurations name build/demo; another folder gets copies.
-for step in encoders-vision encoders-others pretrain finetune talk; do
+for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk; do
   sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"
 done
 [ -d "$work/vision/encoders" ] || bindserve train encoders "$work/encoders-vision.yaml"
 [ -d "$work/others/encoders" ] || bindserve train encoders "$work/encoders-others.yaml"
+[ -d "$work/points/encoders" ] || bindserve train encoders "$work/encoders-points.yaml"
+[ -d "$work/pictures/encoders" ] || bindserve train encoders "$work/encoders-pictures.yaml"
 [ -f "$work/data/instructions.json" ] ||
   python -m model_ext.demo.build_texts --data "$work/data"
 [ -f "$work/pretrain/adapter.safetensors" ] || bindserve train pretrain "$work/pretrain.yaml"
@@ -37,7 +39,7 @@ done
 [ -f "$work/talk/adapter.safetensors" ] || bindserve train finetune "$work/talk.yaml"
 table() { # the finished model chooses the cache's weight, the others take it over
   [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" $2 \
-    --encoders "$work/others/encoders" --data "$work/data" --out "$work/table-$1.json"
+    --encoders "$work/pictures/encoders" --data "$work/data" --out "$work/table-$1.json"
 }
 table talk ""
 weight="--weight $(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["weight"])' \
@@ -56,7 +58,7 @@ python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer
 
 # What is committed: weights in half precision, the cache of their features, the files to ask about.
 rm -rf "$here/cache" "$work/model"
-python -m model_ext.demo.pack --run "$work/talk" --encoders "$work/others/encoders" \
+python -m model_ext.demo.pack --run "$work/talk" --encoders "$work/pictures/encoders" \
   --data "$work/data"
 python -m model_ext.demo.prepare "$work/model"
 bindserve cache build "$work/data/features.npy" --captions "$work/data/captions.jsonl" \

@@ -84,10 +84,19 @@ STYLES: dict[Split, tuple[str, ...]] = {
         "emojione",
         "fxemoji",
         "streamline-emojis",
+        "emojione-monotone",
+        "fluent-emoji-high-contrast",
+        "game-icons",
+        "icon-park",
     ),
-    "validation": ("fluent-emoji-flat",),
+    # The first is a training style redrawn, the second like none of them.
+    "validation": ("fluent-emoji-flat", "openmoji"),
     "test": ("noto",),
 }
+
+# Of one color: encoders and the finetune learn from them, but no encoder aims at them, and neither
+# bind network nor cache has seen one.
+GLYPHS = ("emojione-monotone", "fluent-emoji-high-contrast", "game-icons", "icon-park")
 
 VOICES: dict[Split, tuple[str, ...]] = {
     "train": (
