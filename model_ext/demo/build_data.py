@@ -23,15 +23,7 @@ from model_ext.demo.clips import write_clip
 from model_ext.demo.pictures import SIZE, IconSet, things
 from model_ext.demo.shapes import extrude
 from model_ext.demo.sounds import speak
-from model_ext.demo.splits import (
-    ACCENTS,
-    CONCEPTS,
-    GLYPHS,
-    SPLITS,
-    STYLES,
-    VOICES,
-    Split,
-)
+from model_ext.demo.splits import ACCENTS, CONCEPTS, GLYPHS, SPLITS, STYLES, VOICES, Split
 
 SEED = 0
 PICTURE_SIDE = 320  # pixels, of held-out pictures

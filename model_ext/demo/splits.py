@@ -94,8 +94,8 @@ STYLES: dict[Split, tuple[str, ...]] = {
     "test": ("noto",),
 }
 
-# Of one color: encoders and the finetune learn from them, but no encoder aims at them, and neither
-# bind network nor cache has seen one.
+# Of one color: encoders and the finetune learn from them, but no encoder aims at them, and pretrain
+# and cache have none.
 GLYPHS = ("emojione-monotone", "fluent-emoji-high-contrast", "game-icons", "icon-park")
 
 VOICES: dict[Split, tuple[str, ...]] = {

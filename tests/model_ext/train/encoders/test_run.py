@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from model_ext.imagebind.model import ImageBind
+from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.train.encoders.config import EncodersConfig
-from model_ext.train.encoders.run import train_encoders
+from model_ext.train.encoders.evaluate import embed
+from model_ext.train.encoders.run import Aligner, train_encoders
+from model_ext.train.encoders.samples import load
+from model_ext.train.encoders.start import start_small
 from model_ext.train.errors import TrainError
-from tests.model_ext.train.encoders.conftest import SIZES
+from tests.model_ext.train.encoders.conftest import KEYS, SIZES
 
 
 def losses(out: Path) -> list[float]:
@@ -97,6 +101,41 @@ def test_refined_encoders_stay_in_the_space_that_they_start_from(
     train_encoders(halves, until=3)
     train_encoders(halves)
     assert losses(halves.out) == losses(whole.out)
+
+
+def test_a_picture_that_is_no_anchor_is_learned_from_but_not_aimed_at(
+    config: EncodersConfig, world: Path, tmp_path: Path
+) -> None:
+    """Each key gets another's picture as well, which must not move its mean."""
+    rows = [
+        {"key": key, "modality": "image", "path": f"{shown}0.png", "anchor": key == shown}
+        for key, other in zip(KEYS, KEYS[1:] + KEYS[:1], strict=True)
+        for shown in (key, other)
+    ]
+    listed = world / "no-anchors.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    torch.manual_seed(0)
+    fresh = ImageBind(config.sizes)
+    start_small(fresh)  # else it sees no difference between pictures
+    fresh.save(tmp_path / "start")
+    config = config.model_copy(
+        update={
+            **{"train_list": listed, "start": tmp_path / "start", "train": ("vision",)},
+            **{"mean_anchors": True, "anchor_views": 1},
+        }
+    )
+    samples = load(
+        listed, ["vision"], config.out, PreprocessConfig.of(config.sizes), config.image_side
+    )
+    start = ImageBind.from_folder(tmp_path / "start").eval()
+    aligner = Aligner(config, ImageBind.from_folder(tmp_path / "start"), samples)
+    seen = embed(start, "vision", samples["vision"].data)  # (2 * keys, D), its own picture first
+    for row in range(0, len(rows), 2):
+        own = seen[row].expand(2, -1)
+        torch.testing.assert_close(aligner.anchors[row : row + 2, 0], own, atol=1e-5, rtol=0)
+        assert (seen[row] - seen[row + 1]).norm() > 0.1  # a mean of both would be elsewhere
+    assert set(aligner.batches.rows["vision"]) == set(KEYS)
+    assert all(len(pictures) == 2 for pictures in aligner.batches.rows["vision"].values())
 
 
 @pytest.mark.parametrize(
