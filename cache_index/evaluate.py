@@ -18,7 +18,6 @@ from cache_index.features import open_features
 from cache_index.index import CacheIndex
 from cache_index.manifest import SearchSettings
 from cache_index.recall import BATCH, Trial, make_trial
-from cache_index.vectors import as_float32
 
 REPEATS = 3
 
@@ -65,7 +64,7 @@ def choose_trial(index: CacheIndex, queries: Path | None, count: int, top_k: int
     rng = np.random.default_rng(SEED + 1)  # not those that the build tuned on
     if queries is None:
         own = np.sort(rng.permutation(len(rows))[:count])
-        return make_trial(rows, as_float32(rows[own]), own, top_k)
+        return make_trial(rows, rows[own].astype(np.float32), own, top_k)
     asked = next(open_features(queries).blocks())
     if asked.shape[1] != index.dimension:
         raise CacheError(f"{queries}: rows of {asked.shape[1]} numbers, not {index.dimension}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cache_index.enhance import Array
 from cache_index.features import BLOCK_ROWS
 from cache_index.searcher import Searcher
-from cache_index.vectors import Ids, as_float32
+from cache_index.vectors import Ids
 
 BATCH = 16  # queries searched at a time, as a busy service would
 TOP_K = 10  # neighbors asked for where nothing else is said, as in the released code
@@ -53,7 +53,7 @@ def exact_neighbors(rows: NDArray[np.floating], queries: Array, top_k: int) -> I
     """The top_k rows (N, D) of each query (B, D) by inner product; the rows are read in blocks."""
     heap = faiss.ResultHeap(len(queries), top_k, keep_max=True)
     for start in range(0, len(rows), BLOCK_ROWS):
-        block = as_float32(rows[start : start + BLOCK_ROWS])
+        block = rows[start : start + BLOCK_ROWS].astype(np.float32)
         similarity, ids = faiss.knn(
             queries, block, min(top_k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
         )

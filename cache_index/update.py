@@ -30,7 +30,7 @@ from cache_index.features import BLOCK_ROWS, Features, open_features
 from cache_index.folder import new_folder, write_once
 from cache_index.manifest import CAPTIONS, INDEX, VECTORS, Manifest, check_files, read_manifest
 from cache_index.reader import read_index
-from cache_index.vectors import Ids, Vectors, as_float32
+from cache_index.vectors import Ids, Vectors
 
 Mask = NDArray[np.bool_]
 
@@ -129,7 +129,7 @@ class Kept:
     def blocks(self) -> Iterator[Array]:
         for start in range(0, len(self._keep), BLOCK_ROWS):
             part = slice(start, start + BLOCK_ROWS)
-            yield as_float32(self._rows[part][self._keep[part]])
+            yield self._rows[part][self._keep[part]].astype(np.float32)
         for block in checked(self._then) if self._then else ():
             yield normalize(block) if self._normalized else block
 

@@ -15,7 +15,6 @@ from cache_index.features import BLOCK_ROWS
 from cache_index.index import CacheIndex
 from cache_index.recall import BATCH, TOP_K
 from cache_index.searcher import Searcher
-from cache_index.vectors import as_float32
 
 FAISS_BLAS_THRESHOLD = 128_000  # FAISS 1.15's own value of what searcher.py sets lower
 
@@ -25,7 +24,7 @@ def exact_twin(cache: CacheIndex) -> CacheIndex:
     vectors = cache.searcher.vectors
     flat = faiss.IndexFlatIP(cache.dimension)
     for start in range(0, len(vectors.rows), BLOCK_ROWS):
-        flat.add(as_float32(vectors.rows[start : start + BLOCK_ROWS]))
+        flat.add(vectors.rows[start : start + BLOCK_ROWS].astype(np.float32))
     none = Captions(None, np.zeros(0, dtype=np.int64), cache.folder)
     return CacheIndex(cache.folder, cache.manifest, Searcher(flat, vectors), none)
 
