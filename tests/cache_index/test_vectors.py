@@ -7,7 +7,8 @@ import pytest
 
 from cache_index.build import build_from_features
 from cache_index.errors import CacheError
-from cache_index.vectors import Vectors
+from cache_index.index import CacheIndex
+from cache_index.vectors import Vectors, gather_half
 
 
 def test_every_finite_half() -> None:
@@ -51,6 +52,18 @@ def test_rows_of_two_kilobytes_lie_in_one_page_each(tmp_path: Path) -> None:
     rows = np.load(tmp_path / "c/vectors.npy", mmap_mode="r")
     assert rows.offset == 4096
     assert np.array_equal(rows, np.eye(4, 1024))
+
+
+def test_no_request_waits_for_the_compiler(tmp_path: Path) -> None:
+    features = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+    np.save(tmp_path / "f.npy", features)
+    build_from_features(tmp_path / "f.npy", tmp_path / "c", dtype="float16", progress=False)
+    index = CacheIndex.open(tmp_path / "c")
+    compiled = list(gather_half.signatures)
+    assert compiled
+    index.search(features[:3], 5)
+    index.search(features[:1], 50)
+    assert gather_half.signatures == compiled
 
 
 def test_numbers_that_do_not_fit_float16(tmp_path: Path) -> None:
