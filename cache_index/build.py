@@ -19,7 +19,14 @@ from tqdm import tqdm
 from cache_index.captions import Caption, read_captions, write_captions
 from cache_index.enhance import Array, CacheParams, normalize
 from cache_index.errors import CacheError
-from cache_index.features import BLOCK_ROWS, Features, IndexFeatures, open_features
+from cache_index.features import (
+    BLOCK_ROWS,
+    Features,
+    IndexFeatures,
+    checked,
+    draw,
+    open_features,
+)
 from cache_index.folder import check_free, new_folder, write_once
 from cache_index.kinds import Target, check_kind, choose_kind
 from cache_index.manifest import (
@@ -216,8 +223,7 @@ def tune_index(
         own = np.random.default_rng(SEED).permutation(len(rows))[: 2 * TUNING_QUERIES]
         asked = rows[own].astype(np.float32)
     else:
-        asked = normalize(next(checked(open_features(queries))))
-        asked = np.random.default_rng(SEED).permutation(asked)[: 2 * TUNING_QUERIES]
+        asked = normalize(draw(open_features(queries), 2 * TUNING_QUERIES, SEED))
     if len(asked) < 2 or asked.shape[1] != rows.shape[1]:
         raise CacheError(f"{queries}: needs at least 2 rows of {rows.shape[1]} numbers")
     half = len(asked) // 2
@@ -259,17 +265,6 @@ def npy_header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
     version, text = header.getvalue()[:8], header.getvalue()[10:].strip()
     text = text.ljust(PAGE - 11) + b"\n"
     return version + len(text).to_bytes(2, "little") + text
-
-
-def checked(source: Features) -> Iterator[Array]:
-    row = 0
-    for block in source.blocks():
-        sound = np.isfinite(block).all(axis=1) & (block != 0).any(axis=1)
-        if not sound.all():
-            wrong = row + int(np.argmin(sound))
-            raise CacheError(f"{source.path}: row {wrong} is all zero or holds NaN or infinity")
-        row += len(block)
-        yield block
 
 
 def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, normalized: bool) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from cache_index.build import SEED
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheError
-from cache_index.features import open_features
+from cache_index.features import draw, open_features
 from cache_index.index import CacheIndex
 from cache_index.manifest import SearchSettings
 from cache_index.recall import BATCH, Trial, make_trial
@@ -61,14 +61,13 @@ def evaluate(
 
 def choose_trial(index: CacheIndex, queries: Path | None, count: int, top_k: int) -> Trial:
     rows = index.searcher.vectors.rows
-    rng = np.random.default_rng(SEED + 1)  # not those that the build tuned on
     if queries is None:
-        own = np.sort(rng.permutation(len(rows))[:count])
+        own = np.sort(np.random.default_rng(SEED + 1).permutation(len(rows))[:count])
         return make_trial(rows, rows[own].astype(np.float32), own, top_k)
-    asked = next(open_features(queries).blocks())
+    asked = draw(open_features(queries), count, SEED + 1)
     if asked.shape[1] != index.dimension:
         raise CacheError(f"{queries}: rows of {asked.shape[1]} numbers, not {index.dimension}")
-    return make_trial(rows, rng.permutation(asked)[:count], None, top_k)
+    return make_trial(rows, asked, None, top_k)
 
 
 def settings_around(tuned: SearchSettings, cells: int) -> list[SearchSettings]:

@@ -38,6 +38,29 @@ def open_features(path: Path) -> Features:
     return FeatureFile.open(path)
 
 
+def checked(source: Features) -> Iterator[Array]:
+    row = 0
+    for block in source.blocks():
+        sound = np.isfinite(block).all(axis=1) & (block != 0).any(axis=1)
+        if not sound.all():
+            wrong = row + int(np.argmin(sound))
+            raise CacheError(f"{source.path}: row {wrong} is all zero or holds NaN or infinity")
+        row += len(block)
+        yield block
+
+
+def draw(features: Features, count: int, seed: int) -> Array:
+    """At most `count` rows (B, D), from anywhere among all of them, in random order."""
+    order = np.random.default_rng(seed).permutation(features.count)[:count]
+    rows: Array = np.empty((len(order), features.dimension), np.float32)
+    start = 0
+    for block in checked(features):
+        here = (start <= order) & (order < start + len(block))
+        rows[here] = block[order[here] - start]
+        start += len(block)
+    return rows
+
+
 class FeatureFile:
     """One array (N, D) in an .npy or .safetensors file, memory-mapped."""
 

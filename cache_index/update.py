@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from cache_index.build import (
     add_blocks,
     bar,
-    checked,
     describe_inputs,
     finish,
     write_lines,
@@ -26,7 +25,7 @@ from cache_index.build import (
 from cache_index.captions import Caption, Captions, read_captions
 from cache_index.enhance import Array, normalize
 from cache_index.errors import CacheError
-from cache_index.features import BLOCK_ROWS, Features, open_features
+from cache_index.features import BLOCK_ROWS, Features, checked, open_features
 from cache_index.folder import new_folder, write_once
 from cache_index.manifest import CAPTIONS, INDEX, VECTORS, Manifest, check_files, read_manifest
 from cache_index.reader import read_index

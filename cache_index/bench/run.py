@@ -26,10 +26,11 @@ from cache_index.bench.gather import gathers
 from cache_index.bench.load import under_load
 from cache_index.bench.pairs import Ratio
 from cache_index.bench.report import LOAD, Built, Report
-from cache_index.build import build_from_features, checked
+from cache_index.build import SEED, build_from_features
+from cache_index.build import TUNING_QUERIES as TUNED_ON
 from cache_index.enhance import Array
 from cache_index.errors import CacheError
-from cache_index.features import open_features
+from cache_index.features import draw, open_features
 from cache_index.index import CacheIndex
 from cache_index.recall import TOP_K, Trial, make_trial
 from cache_index.synthetic import TUNING_QUERIES, UNSEEN_QUERIES, SyntheticFeatures
@@ -147,11 +148,11 @@ def stream(count: int, dimension: int, number: int) -> Array:
 
 
 def read_queries(path: Path | None, dimension: int) -> Array:
-    """(B, D), at most QUERIES: of the file, drawn at random, or of the generator."""
+    """(B, D), at most QUERIES that no build tunes on: of the file, or of the generator."""
     if path is None:
         return stream(QUERIES, dimension, UNSEEN_QUERIES)
     features = open_features(path)
     if features.dimension != dimension:
         raise CacheError(f"{path}: rows of {features.dimension} numbers, not {dimension}")
-    every = np.concatenate(list(checked(features)))
-    return np.random.default_rng(0).permutation(every)[:QUERIES]
+    tuned = min(TUNED_ON, features.count // 2)
+    return draw(features, tuned + QUERIES, SEED)[tuned:]

@@ -11,10 +11,15 @@ from cache_index.bench import scaling
 from cache_index.bench.exact import exact_twin, flat_rows
 from cache_index.bench.load import open_loop
 from cache_index.bench.pairs import Ratio, as_table, compare_rates
-from cache_index.bench.run import build, run, stream
+from cache_index.bench.run import build, read_queries, run, stream
+from cache_index.build import build_from_features
+from cache_index.enhance import Array, normalize
 from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
+from cache_index.recall import Trial
+from cache_index.searcher import Searcher
 from cache_index.synthetic import ROWS, UNSEEN_QUERIES
+from cache_index.tune import Point, tune
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +53,27 @@ def test_a_run_that_builds_and_asks_with_features_of_ones_own(tmp_path: Path) ->
     np.save(tmp_path / "q.npy", asked[:, :7])
     with pytest.raises(CacheError, match=r"q.npy: rows of 7 numbers, not 8"):
         run(folder=tmp_path / "c", queries=tmp_path / "q.npy", repeats=1, progress=False)
+
+
+def test_queries_of_ones_own_are_not_those_of_the_tuning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = stream(3000, 8, UNSEEN_QUERIES)
+    np.save(tmp_path / "f.npy", rows)
+    np.save(tmp_path / "q.npy", rows)
+    tuned_on: list[Array] = []
+
+    def watched(searcher: Searcher, trial: Trial, target: float) -> tuple[Point, list[Point]]:
+        tuned_on.append(trial.queries)
+        return tune(searcher, trial, target)
+
+    monkeypatch.setattr("cache_index.build.tune", watched)
+    source, queries = tmp_path / "f.npy", tmp_path / "q.npy"
+    build_from_features(source, tmp_path / "c", kind="IVF8,Flat", queries=queries, progress=False)
+    asked = normalize(read_queries(queries, 8))
+    assert len(asked) == 512
+    assert len(tuned_on[0]) == 1000
+    assert (asked @ tuned_on[0].T).max() < 1 - 1e-6
 
 
 def test_what_the_loop_reads_is_the_index_itself(cache: Path) -> None:

@@ -11,7 +11,7 @@ from cache_index.build import build_from_features
 from cache_index.captions import Caption
 from cache_index.enhance import Array
 from cache_index.errors import CacheError
-from cache_index.features import open_features
+from cache_index.features import draw, open_features
 from cache_index.index import CacheIndex
 from cache_index.shards import ShardWriter
 
@@ -33,6 +33,18 @@ def shards(tmp_path: Path, features: Array) -> Path:
 
 def caption(shards: Path, name: str, rows: range) -> None:
     (shards / name).write_text("".join(f'"row {i}"\n' for i in rows))
+
+
+def test_rows_are_drawn_from_all_shards(shards: Path, features: Array) -> None:
+    drawn = draw(open_features(shards), 60, seed=3)
+    rows = np.argmax(drawn @ features.T, axis=1)
+    assert np.allclose(drawn, features[rows], atol=1e-3)
+    assert len(set(rows)) == 60
+    assert set(np.digitize(rows, [150, 300])) == {0, 1, 2}
+    assert list(rows) != sorted(rows)
+    more = draw(open_features(shards), 1000, seed=3)
+    assert more.shape == (400, features.shape[1])
+    assert np.array_equal(more[:60], drawn)
 
 
 def test_a_folder_of_shards(shards: Path, features: Array, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,13 @@ def test_a_gpu_never_gets_what_it_cannot_hold(memory: int) -> None:
         check_kind(choose_kind(1_000_000, 1024), 1024, target="gpu")
 
 
+def test_few_dimensions_get_two_bits_each() -> None:
+    kinds = [choose_kind(100_000, dimension) for dimension in (128, 256, 512, 768)]
+    assert kinds == [f"IVF256,PQ{codes}x4fs" for codes in (64, 128, 128, 192)]
+
+
 def test_a_gpu_needs_a_number_and_a_cpu_does_not() -> None:
-    assert choose_kind(100_000, 8) == "IVF256,PQ2x4fs"
+    assert choose_kind(100_000, 8) == "IVF256,PQ4x4fs"
     with pytest.raises(CacheError, match="how much memory"):
         choose_kind(100_000, 8, target="gpu")
 
