@@ -32,7 +32,8 @@ def choose_kind(
     if count < EXACT_BELOW:
         return "Flat"
     if target == "cpu":
-        codes = max(-(-dimension // 4), min(dimension // 2, 128))  # of 4 bits
+        few = dimension <= 256 and dimension % 2 == 0  # an odd number has no halves
+        codes = dimension // 2 if few else -(-dimension // 4)  # of 4 bits
         return f"IVF{cells(count) // 4},PQ{codes}x4fs"
     if memory is None:
         raise CacheError("say how much memory the GPU has for the index")

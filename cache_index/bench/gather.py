@@ -1,8 +1,7 @@
 """Neighbors' vectors in one call, against one FAISS call each, as the released code gets them.
 
-Their number is the released setting, 10 for each of a batch of 16, at random among all rows. Two
-more say what memory allows: rows of twice the bytes (float32, which only an imported index keeps),
-and the same number of those that follow each other, only copied.
+Their number is the released setting, 10 for each of a batch of 16, at random among all rows. What
+memory allows is measured beside it: the same number of rows that follow each other, only copied.
 
 Shapes: B queries, K neighbors each, N rows, D dimensions.
 """
@@ -44,7 +43,7 @@ def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
     same, stored = Vectors(flat_rows(exact)), exact.searcher.vectors
     return (
         ratio(f"gather of {stored.rows.dtype}, mapped", lambda: gather(stored, ids), TARGET),
-        ratio("gather of float32", lambda: gather(same, ids)),
+        ratio("gather of float32", lambda: gather(same, ids), TARGET),
         ratio("copy of rows in order, float32", lambda: copy(same, ids)),
     )
 

@@ -37,7 +37,7 @@ def test_a_whole_run(cache: Path) -> None:
     assert 0.85 < report.recall <= 1
     assert report.built.seconds == 0  # it was there
     assert "6000 x 32, IVF64,SQ8" in text
-    assert text.count("reached") + text.count("missed") == 6
+    assert text.count("reached") + text.count("missed") == 7
     assert 0 < report.load.p50_ms <= report.load.p99_ms
 
 

@@ -31,8 +31,13 @@ def test_a_gpu_never_gets_what_it_cannot_hold(memory: int) -> None:
 
 
 def test_few_dimensions_get_two_bits_each() -> None:
-    kinds = [choose_kind(100_000, dimension) for dimension in (128, 256, 512, 768)]
-    assert kinds == [f"IVF256,PQ{codes}x4fs" for codes in (64, 128, 128, 192)]
+    kinds = [choose_kind(100_000, dimension) for dimension in (128, 256, 320, 512, 768)]
+    assert kinds == [f"IVF256,PQ{codes}x4fs" for codes in (64, 128, 80, 128, 192)]
+
+
+@pytest.mark.parametrize("dimension", [2, 9, *range(4, 2049, 4)])
+def test_what_is_chosen_can_be_built(dimension: int) -> None:
+    check_kind(choose_kind(100_000, dimension), dimension)
 
 
 def test_a_gpu_needs_a_number_and_a_cpu_does_not() -> None:
