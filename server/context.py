@@ -1,20 +1,40 @@
-"""What a request carries besides its JSON: the conditioning embedding and the salts.
+"""The context of one request: its conditioning embedding, its salts and its timeline.
 
-`ContextMiddleware` installs one `RequestContext` for each HTTP request; every task that the
-request starts shares it by reference. A route with attachments replaces the embedding. `condition`
-hands it to the engine and is called by nobody but `ConditionedLLM` (engine.py).
+`api/middleware/context.py` enters a `RequestContext` for each HTTP request, and every task that the
+request starts shares it by reference. A route with attachments replaces the embedding. Only
+`ConditionedLLM` (engine/llm.py) calls `condition`, which hands the embedding to the engine.
 """
 
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from model_ext.conditioning import EXTRA_ARG, Vector, cache_salt, pack
 
-from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
-from server.mix import Array
-from server.timeline import Timeline
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    stage: str
+    modality: str  # "" for stages of the whole request
+    start: float  # seconds since the epoch
+    seconds: float
+    failed: bool
+
+
+@dataclass(slots=True)
+class Timeline:
+    spans: list[Span] = field(default_factory=list)
+    attachments: Counter[str] = field(default_factory=Counter)  # by modality
+    generating: float | None = None  # since when, by time.perf_counter
+
+    def begin_generating(self) -> None:
+        """Several prompts, choices and beams of one request begin once."""
+        if self.generating is None:
+            self.generating = time.perf_counter()
 
 
 @dataclass(slots=True)
@@ -23,7 +43,7 @@ class RequestContext:
     key_salt: str = ""  # from the API key, so that clients do not share prefix-cache blocks
     timeline: Timeline = field(default_factory=Timeline)
 
-    def condition_on(self, embedding: Array) -> None:
+    def condition_on(self, embedding: Vector) -> None:
         """Use this embedding (D,) for everything that the request generates."""
         self.embedding = pack(embedding)
 
@@ -42,27 +62,20 @@ def current() -> RequestContext:
         raise NoConditioning("no request context: nothing says what to condition on") from None
 
 
+@contextmanager
+def entered(request: RequestContext) -> Iterator[None]:
+    """Make `request` the current context inside the block."""
+    token = _current.set(request)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
 def timeline() -> Timeline:
     """The request's; outside of one, what is noted is forgotten."""
     request = _current.get(None)
     return Timeline() if request is None else request.timeline
-
-
-class ContextMiddleware:
-    """Outermost: every HTTP request starts with the text-only embedding."""
-
-    def __init__(self, app: ASGIApp, text_only: bytes) -> None:
-        self.app = app
-        self.text_only = text_only
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        token = _current.set(RequestContext(self.text_only))
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            _current.reset(token)
 
 
 def condition(

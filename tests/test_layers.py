@@ -1,4 +1,4 @@
-"""Dependencies point one way: server -> model_ext, cache_index, which do not know each other."""
+"""Imports point one way: between the packages, and between the folders of each package."""
 
 import ast
 from collections.abc import Iterator
@@ -20,14 +20,23 @@ BANNED = {  # path prefix -> packages that no file under it may import; every ma
     ".": {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"},
 }
 EXEMPT = {"model_ext/convert/pickles.py": {"pickle"}}  # for the name of torch's error only
-FOLDERS = ("server", "model_ext", "cache_index", "deploy")
-FILES = sorted(p.relative_to(ROOT) for f in FOLDERS for p in (ROOT / f).rglob("*.py"))
+PACKAGES = ("server", "model_ext", "cache_index", "deploy")
+FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("*.py"))
+# A folder may import only from those before it. "." is the package's own modules.
+ORDER = {
+    "server": ". media process engine conditioning encoding api bench cli",
+    "model_ext": ". weights imagebind engine checks convert train bench demo",
+    "cache_index": ". bench",
+    "deploy": "grafana loadtest ray .",
+}
 
 
-def imports(path: Path, *, at_import_only: bool = False) -> Iterator[str]:
-    """The modules that a file names. `from a import b` may mean a.b: both are given."""
-    tree = ast.parse((ROOT / path).read_text())
-    for node in tree.body if at_import_only else ast.walk(tree):
+def imports(path: Path) -> Iterator[str]:
+    """The modules that a file names, also inside functions and under TYPE_CHECKING.
+
+    `from a import b` may mean the module a.b: yields both.
+    """
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -41,20 +50,54 @@ def module(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
+MODULES = {module(path) for path in FILES}
+
+
+def folder(name: str) -> str:
+    """The folder of a module below its package, "." for the package's own modules."""
+    parts = name.split(".")
+    below = parts[1:] if (ROOT / Path(*parts)).is_dir() else parts[1:-1]
+    return below[0] if below else "."
+
+
 @pytest.mark.parametrize("path", FILES, ids=str)
-def test_imports_point_one_way(path: Path) -> None:
+def test_no_file_imports_a_banned_package(path: Path) -> None:
     banned = set().union(*(b for prefix, b in BANNED.items() if path.is_relative_to(prefix)))
     banned -= EXEMPT.get(str(path), set())
     assert not {name.split(".")[0] for name in imports(path)} & banned
 
 
-def test_no_import_cycle() -> None:
-    ours = {module(path) for path in FILES}
-    graph = {module(path): ours & set(imports(path, at_import_only=True)) for path in FILES}
-    for name, needed in graph.items():
-        needed.discard(name)
+@pytest.mark.parametrize("package", PACKAGES)
+def test_folders_import_only_those_before_them(package: str) -> None:
+    order = ORDER[package].split()
+    upward = [
+        f"{path}: {name}"
+        for path in FILES
+        if path.parts[0] == package
+        for name in sorted(set(imports(path)) & MODULES)
+        if name.startswith(f"{package}.")
+        and order.index(folder(module(path))) < order.index(folder(name))
+    ]
+    assert not upward
+
+
+def test_every_folder_has_its_place_in_the_order() -> None:
+    for package in PACKAGES:
+        folders = {folder(name) for name in MODULES if name.startswith(f"{package}.")}
+        assert folders == set(ORDER[package].split())
+
+
+def test_no_import_cycle_between_modules() -> None:
+    graph = {module(path): MODULES & set(imports(path)) - {module(path)} for path in FILES}
+    packages = {name for name in MODULES if (ROOT / Path(*name.split("."))).is_dir()}
+    graph = {name: needed - packages for name, needed in graph.items()}  # they import nothing
     assert list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
+def test_the_server_has_the_files_that_its_documentation_names() -> None:
+    top = {path.name for path in FILES if path.parts[:-1] == ("server",)}
+    assert top == {"__init__.py", "settings.py", "errors.py", "logs.py", "metrics.py", "context.py"}
+
+
 def test_there_are_files_to_look_at() -> None:
-    assert len(FILES) > 30
+    assert len(FILES) > 300

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from ray import serve
 
-from server.content import InMemory
-from server.embedder import Embedder, Report
-from server.encoding_messages import Answer, Hello, Packet
-from server.encoding_parts import EncodingParts
+from server.encoding.components import EncodingParts
+from server.encoding.embedder import Embedder, Report
+from server.encoding.messages import Answer, Hello, Packet
 from server.errors import InternalError, RequestError
+from server.media.blob import InMemory
 from server.settings import Settings
 
 

@@ -10,12 +10,12 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from server.content import Content
-from server.content_cache import ContentCache
-from server.encoding_messages import Answer, Hello, Packet
+from model_ext.conditioning import Vector
+from server.encoding.cache import ContentCache
+from server.encoding.messages import Answer, Hello, Packet
 from server.errors import Unavailable
+from server.media.blob import Content
 from server.metrics import CONTENT_HITS, observe_stage
-from server.mix import Array
 
 TRIES = 3  # replicas that may die on one file before it is the file's fault
 
@@ -47,7 +47,7 @@ class RayEncoders:
         self._replicas = replicas
         self._contents = ContentCache(cache_bytes)
 
-    async def hello(self) -> tuple[Hello, Array]:
+    async def hello(self) -> tuple[Hello, Vector]:
         packet = Packet.decode(await self._replicas.hello())
         assert isinstance(packet.message, Hello)
         return packet.message, packet.numbers
@@ -59,11 +59,11 @@ class RayEncoders:
     async def close(self) -> None:
         """Ray ends the replicas."""
 
-    async def embed(self, modality: str, content: Content) -> Array:
+    async def embed(self, modality: str, content: Content) -> Vector:
         """Unit embedding (D,). MediaError, BadRequest; Unavailable if no replica is free."""
         known = True
 
-        async def ask() -> Array:
+        async def ask() -> Vector:
             nonlocal known
             known = False
             data = b"".join([bytes(piece) async for piece in content.pieces()])

@@ -16,12 +16,12 @@ from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 
 from deploy.ray.encoders import Handle, RayEncoders
 from model_ext.config import BindServeConfig
-from server import vllm_args
-from server.app import create_app
-from server.auth import Keys
-from server.launch import open_engine
+from server.api.app import create_app
+from server.api.components import Stages
+from server.api.launch import open_engine
+from server.api.middleware.auth import Keys
+from server.engine import flags as vllm_args
 from server.settings import Settings
-from server.stages import Stages
 
 
 @serve.deployment

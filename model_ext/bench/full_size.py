@@ -25,10 +25,10 @@ from model_ext.convert.adapter import (
     NORM_ROWS,
 )
 from model_ext.convert.llama import LLAMA_ROWS
-from model_ext.convert.table import expand
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.names import TO_OURS, to_released
+from model_ext.weights.table import expand
 
 Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 

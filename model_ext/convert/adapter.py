@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Literal
 
 from model_ext.config import InjectionForm
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.llama import LlamaSizes
 from model_ext.convert.pickles import open_pickle
-from model_ext.convert.rotary import rotate_half_rows
-from model_ext.convert.table import Row, check, expand
-from model_ext.convert.tensors import LazyTensor
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.llama_sizes import LlamaSizes
+from model_ext.weights.rotary import rotate_half_rows
+from model_ext.weights.table import Row, check, expand
+from model_ext.weights.tensors import LazyTensor
 
 BLOCKS = 3  # of the bind network; every release has as many
 

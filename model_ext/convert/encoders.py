@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.json_file import read_json
-from model_ext.convert.ledger import Ledger
 from model_ext.convert.pickles import open_pickle
-from model_ext.convert.tensors import LazyTensor
-from model_ext.convert.writer import content, size_of
 from model_ext.imagebind.config import ConfigError, ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, TensorError
 from model_ext.imagebind.names import to_ours
 from model_ext.imagebind.released import from_released
 from model_ext.manifest import Progress
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.json_file import read_json
+from model_ext.weights.ledger import Ledger
+from model_ext.weights.tensors import LazyTensor
+from model_ext.weights.writer import content, size_of
 
 SIZES_FILE = "imagebind_config.json"
 

@@ -6,15 +6,14 @@ Letters: C hidden, F feed-forward, V vocabulary, Q query width (H*d), K key and 
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from model_ext.convert.table import Row
-from model_ext.convert.tensors import LazyTensor
+from model_ext.weights.llama_sizes import LlamaSizes
+from model_ext.weights.table import Row
+from model_ext.weights.tensors import LazyTensor
 
 LLAMA_ROWS = (
     Row("tok_embeddings.weight", "V C", "model.embed_tokens.weight"),
@@ -30,34 +29,6 @@ LLAMA_ROWS = (
     Row("norm.weight", "C", "model.norm.weight"),
     Row("output.weight", "V C", "lm_head.weight"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaSizes:
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    vocab_size: int
-    rms_norm_eps: float
-    rope_parameters: Mapping[str, Any]
-    max_position_embeddings: int
-    tie_word_embeddings: bool = False
-    head_dim: int
-    sliding_window: int | None = None  # tokens that attention looks back; None: all
-
-    @property
-    def letters(self) -> dict[str, int]:
-        return {
-            "C": self.hidden_size,
-            "F": self.intermediate_size,
-            "H": self.num_attention_heads,
-            "K": self.num_key_value_heads * self.head_dim,
-            "L": self.num_hidden_layers,
-            "Q": self.num_attention_heads * self.head_dim,
-            "V": self.vocab_size,
-        }
 
 
 @dataclass(frozen=True, slots=True)

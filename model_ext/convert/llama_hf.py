@@ -7,13 +7,14 @@ from pathlib import Path
 
 from transformers import LlamaConfig, MistralConfig
 
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.json_file import read_json
-from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
+from model_ext.convert.llama import LLAMA_ROWS, Llama
 from model_ext.convert.pickles import open_pickle
-from model_ext.convert.safetensors_file import open_shards
-from model_ext.convert.table import Row, check, expand
-from model_ext.convert.tensors import LazyTensor
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.json_file import read_json
+from model_ext.weights.llama_sizes import LlamaSizes
+from model_ext.weights.safetensors_file import open_shards
+from model_ext.weights.table import Row, check, expand
+from model_ext.weights.tensors import LazyTensor
 
 ROWS = tuple(Row(row.target, row.shape, row.target) for row in LLAMA_ROWS)
 CONFIGS = {"LlamaForCausalLM": LlamaConfig, "MistralForCausalLM": MistralConfig}

@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.json_file import read_json
-from model_ext.convert.llama import LLAMA_ROWS, Llama, LlamaSizes
+from model_ext.convert.llama import LLAMA_ROWS, Llama
 from model_ext.convert.pickles import open_pickle
 from model_ext.convert.rope_meta import ROPE_PARAMS, positions
-from model_ext.convert.rotary import rotate_half_rows
-from model_ext.convert.table import check, expand
-from model_ext.convert.tensors import LazyTensor
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.json_file import read_json
+from model_ext.weights.llama_sizes import LlamaSizes
+from model_ext.weights.rotary import rotate_half_rows
+from model_ext.weights.table import check, expand
+from model_ext.weights.tensors import LazyTensor
 
 PARAMS = "params.json"
 KNOWN_PARAMS = {

@@ -10,9 +10,9 @@ import torch
 
 from model_ext.config import BindConfig, InjectionConfig
 from model_ext.convert.adapter import WITHOUT_BIAS, Adapter
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import Llama
-from model_ext.convert.tensors import LazyTensor
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.tensors import LazyTensor
 
 
 def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor]:

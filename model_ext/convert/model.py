@@ -18,17 +18,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from model_ext.checks.golden import GOLDEN, STEPS, GoldenError, record
 from model_ext.config import BindServeConfig, CacheConfig, EncoderSummary, Provenance
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.folder import new_folder
-from model_ext.convert.ledger import Ledger
-from model_ext.convert.llama import LlamaSizes
 from model_ext.convert.merge import bind_config, injection_config, merge
 from model_ext.convert.sources import Opened, Sources
 from model_ext.convert.tokenizer import write_tokenizer
-from model_ext.convert.writer import MAX_SHARD_SIZE, size_of, split, write_model
-from model_ext.golden import GOLDEN, STEPS, GoldenError, record
 from model_ext.manifest import Progress, sha256_of
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.folder import new_folder
+from model_ext.weights.ledger import Ledger
+from model_ext.weights.llama_sizes import LlamaSizes
+from model_ext.weights.writer import MAX_SHARD_SIZE, size_of, split, write_model
 
 ENCODERS = "encoders"
 CONFIG = "config.json"

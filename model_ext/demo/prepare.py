@@ -11,11 +11,11 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from model_ext.convert.folder import new_folder
 from model_ext.convert.model import Options, write_opened
 from model_ext.convert.provenance import Licences
 from model_ext.demo import base
 from model_ext.train.export import DTYPES, open_run
+from model_ext.weights.folder import new_folder
 
 HERE = Path(__file__).parent
 WEIGHTS, ENCODERS, CACHE = "weights", "encoders", "cache"

@@ -15,18 +15,18 @@ from safetensors import SafetensorError, safe_open
 from model_ext.config import BindServeConfig, InjectionForm
 from model_ext.convert.adapter import Adapter
 from model_ext.convert.encoders import Encoders
-from model_ext.convert.folder import new_folder
 from model_ext.convert.llama import Llama
 from model_ext.convert.model import Options, write_opened
 from model_ext.convert.provenance import Licences
 from model_ext.convert.sources import Opened
-from model_ext.convert.tensors import LazyTensor
 from model_ext.convert.tokenizer import find_tokenizer
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE, open_base
 from model_ext.train.lm.phase import is_trained
+from model_ext.weights.folder import new_folder
+from model_ext.weights.tensors import LazyTensor
 
 OWN = Licences(llama="as the base", adapter="as trained by you", imagebind="as trained by you")
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

@@ -30,21 +30,21 @@ from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.app import build_app
 from vllm.usage.usage_lib import UsageContext
 
+from model_ext.conditioning import Vector
 from model_ext.config import BindServeConfig
-from server import vllm_args
-from server.app import create_app
-from server.attachments import AttachmentLimits
-from server.auth import Keys
+from server.api.app import create_app
+from server.api.components import Stages, file_limits, form_limits
+from server.api.middleware.auth import Keys
+from server.api.multipart import Uploads
 from server.bench.mock_engine import ConditionedMockLLM, MockLLM
-from server.conditioner import Conditioner
-from server.content import Content
+from server.conditioning.conditioner import Conditioner
+from server.conditioning.retrieve import Retriever
+from server.engine import flags as vllm_args
 from server.errors import Unavailable
-from server.files import FileStore
-from server.mix import Array
-from server.retrieve import Retriever
+from server.media.attachments import AttachmentLimits
+from server.media.blob import Content
+from server.media.files import FileStore
 from server.settings import Settings
-from server.stages import Stages, file_limits, form_limits
-from server.uploads import Uploads
 
 TICK_S = 0.005
 TASKS: Any = ("generate",)
@@ -62,7 +62,7 @@ EVENT = {
 class NoEncoders:
     """In place of the encoding service: the load attaches nothing that needs it."""
 
-    async def embed(self, modality: str, content: Content) -> Array:
+    async def embed(self, modality: str, content: Content) -> Vector:
         raise Unavailable(f"no encoders here: {modality}, {content.size} bytes")
 
     def missing(self) -> None:

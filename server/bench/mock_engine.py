@@ -15,7 +15,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.input_processor import InputProcessor
 
-from server.engine import ConditionedLLM
+from server.engine.llm import ConditionedLLM
 
 WORD, TOKEN = " word", 42
 

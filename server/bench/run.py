@@ -15,7 +15,7 @@ from pathlib import Path
 from model_ext.bench.pairs import Ratio, measure, ratio
 from server.bench.load import Arm, closed_loop, open_loop, upload, uploads
 from server.bench.load import session as open_session
-from server.control import source_path
+from server.process.control import source_path
 
 CLIENTS, TOKENS = 32, 32
 SEATS, TOKEN_S = 8, 0.01  # of the engine that is overloaded

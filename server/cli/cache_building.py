@@ -21,10 +21,10 @@ from cache_index.manifest import Encoder, Manifest
 from model_ext.config import BindServeConfig, ConfigError
 from model_ext.imagebind.config import ConfigError as EncoderConfigError
 from model_ext.imagebind.model import TensorError
-from server.cache_source import encoder_of
 from server.cli.media_features import encode_media
 from server.cli.media_list import FEATURES, LIST, MediaList, read_media_list
 from server.cli.serve import load_settings
+from server.conditioning.open_cache import encoder_of
 from server.errors import RequestError
 
 ERRORS = (

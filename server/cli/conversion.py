@@ -10,10 +10,10 @@ import torch
 from cache_index.build import import_index
 from cache_index.errors import CacheError
 from model_ext.config import BindServeConfig, Provenance
-from model_ext.convert.folder import new_folder
 from model_ext.convert.model import Options as Options
 from model_ext.convert.model import write_folder
 from model_ext.convert.sources import Sources as Sources
+from model_ext.weights.folder import new_folder
 
 CACHE = "cache"
 

@@ -11,9 +11,9 @@ import typer
 
 from cache_index.errors import CacheError
 from model_ext.config import Provenance
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.folder import partial_folder
 from model_ext.convert.provenance import Licences
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.folder import partial_folder
 from server.cli.serve import fail
 from server.cli.sizes import parse_size
 

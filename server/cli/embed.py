@@ -95,7 +95,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     from model_ext.imagebind.preprocess.errors import MediaError
     from model_ext.imagebind.preprocess.registry import preprocess
     from model_ext.imagebind.subset import load_encoders
-    from server.encoding_parts import ENCODERS, choose_device
+    from server.encoding.components import ENCODERS, choose_device
 
     device = choose_device(settings.encode_device)
     try:

@@ -18,19 +18,19 @@ from tqdm import tqdm
 
 from cache_index.features import open_features
 from cache_index.shards import ShardWriter
+from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.imagebind.subset import load_encoders
 from server.cli.media_list import MediaItem, MediaList
-from server.content import Content, InMemory
-from server.decode import DecodePool
-from server.encode import Encoder
-from server.encoding_parts import ENCODERS, choose_device, decode_settings
+from server.encoding.batcher import Encoder
+from server.encoding.components import ENCODERS, choose_device, decode_settings
+from server.encoding.decode.pool import DecodePool
 from server.errors import RequestError, TooLarge, Unavailable
-from server.fetch import Fetcher, FetchPolicy
-from server.mix import Array
+from server.media.blob import Content, InMemory
+from server.media.fetch import Fetcher, FetchPolicy
+from server.media.sources import Link
 from server.settings import Settings
-from server.sources import Link
 
 ROWS_PER_SHARD = 1024  # what a kill costs at most
 
@@ -57,7 +57,7 @@ async def stream(
     items: Iterator[MediaItem], embedder: "Embedder", writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
     """In order, with as many files under way as fill the encoder's batches."""
-    under_way = deque[tuple[MediaItem, asyncio.Task[Array | str | None]]]()
+    under_way = deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]]()
     try:
         for item in items:
             under_way.append((item, asyncio.ensure_future(embedder.embed(item))))
@@ -72,8 +72,8 @@ async def stream(
 
 
 async def first(
-    under_way: deque[tuple[MediaItem, asyncio.Task[Array | str | None]]],
-) -> tuple[MediaItem, Array | str | None]:
+    under_way: deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]],
+) -> tuple[MediaItem, Vector | str | None]:
     item, task = under_way[0]
     found = await task
     under_way.popleft()
@@ -81,7 +81,7 @@ async def first(
 
 
 def write(
-    item: MediaItem, found: Array | str | None, writer: ShardWriter, bar: "tqdm[Any]"
+    item: MediaItem, found: Vector | str | None, writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
     """`found`: the embedding (D,), why there is none, or None for a file of another kind."""
     if found is None or isinstance(found, str):
@@ -102,7 +102,7 @@ class Embedder:
     max_bytes: int
     window: int  # files under way
 
-    async def embed(self, item: MediaItem) -> Array | str | None:
+    async def embed(self, item: MediaItem) -> Vector | str | None:
         """(D,), or why there is none. Unavailable: our own fault, not the file's."""
         try:
             content = await self._read(item)

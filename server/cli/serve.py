@@ -126,7 +126,8 @@ def load_settings(**flags: Any) -> Settings:
 
 def run(settings: Settings) -> None:
     """Until a signal comes. What keeps it from starting is told in one line, with status 1."""
-    from server import logs, supervisor
+    from server import logs
+    from server.process import supervisor
 
     logs.configure()
     try:

@@ -79,8 +79,8 @@ def export(
 @contextmanager
 def told() -> Iterator[None]:
     """Errors of the user's files and settings as one line, exit code 1."""
-    from model_ext.convert.errors import ConvertError
     from model_ext.train.errors import TrainError
+    from model_ext.weights.errors import ConvertError
 
     try:
         yield

@@ -14,16 +14,16 @@ from vllm.entrypoints.openai.models.serving import ModelCard, ModelList
 
 from model_ext.conditioning import pack
 from model_ext.imagebind.preprocess.limits import Limits
-from server.app import create_app
-from server.attachments import AttachmentLimits
-from server.auth import Keys
+from server.api.app import create_app
+from server.api.components import file_limits, form_limits
+from server.api.middleware.auth import Keys
+from server.api.multipart import Uploads
+from server.conditioning.retrieve import Retriever
 from server.context import current
-from server.files import FileStore
-from server.retrieve import Retriever
+from server.media.attachments import AttachmentLimits
+from server.media.files import FileStore
 from server.settings import Settings
-from server.stages import file_limits, form_limits
-from server.uploads import Uploads
-from tests.server.test_conditioner import Fake, conditioner
+from tests.server.conditioning.test_conditioner import Fake, conditioner
 
 TEXT_ONLY = np.array([1, 0], np.float32)
 FLAGS = {

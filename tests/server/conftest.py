@@ -9,11 +9,11 @@ import pytest
 import uvloop
 
 from model_ext.config import BindServeConfig
-from server.encoding_messages import SOCKET
-from server.encoding_parts import EncodingParts
-from server.encoding_service import EncodingService
+from server.api.components import Stages
+from server.encoding.components import EncodingParts
+from server.encoding.messages import SOCKET
+from server.encoding.service import EncodingService
 from server.settings import Settings
-from server.stages import Stages
 
 
 def pytest_asyncio_loop_factories() -> dict[str, object]:

@@ -7,9 +7,9 @@ import time
 import numpy as np
 from safetensors.numpy import save
 
-from server import sandbox
-from server.decode_worker import take_pipes
-from server.frames import encode_head, read_frame_blocking, write_frame_blocking
+from server.encoding.decode import sandbox
+from server.encoding.decode.frames import encode_head, read_frame_blocking, write_frame_blocking
+from server.encoding.decode.worker import take_pipes
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""In place of `server.encoding_service`: does nothing, for ever."""
+"""In place of `server.encoding.service`: does nothing, for ever."""
 
 import os
 import time
 
-from server.control import Parent, serving
+from server.process.control import Parent, serving
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""In place of `server.serving`: answers "200 ok" to everything, as its `behaviour` says."""
+"""In place of `server.api`: answers "200 ok" to everything, as its `behaviour` says."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 
-from server.control import Address, Parent, serving
+from server.process.control import Address, Parent, serving
 
 
 def main() -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
-from server.context import ContextMiddleware, NoConditioning, condition, current
+from server.api.middleware.context import ContextMiddleware
+from server.context import NoConditioning, condition, current
 
 TEXT_ONLY = pack(np.array([1, 0, 0], np.float32))
 OTHER = np.array([0, 1, 0], np.float32)

@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 
-from tests.server.media import media
+from tests.server.media_files import media
 from tests.serving.launch import Server, children, descendants, serve
 
 CALM_S = 3.0  # without a failure: recovered
@@ -105,15 +105,15 @@ Fault = Callable[[Server, Path], Awaitable[float]]  # returns when it was over
 
 
 async def kill_one_decoder(server: Server, scratch: Path) -> float:  # noqa: ARG001
-    return kill(children(*server.children("server.encoding_service"))[0])
+    return kill(children(*server.children("server.encoding.service"))[0])
 
 
 async def kill_all_decoders(server: Server, scratch: Path) -> float:  # noqa: ARG001
-    return kill(*children(*server.children("server.encoding_service")))
+    return kill(*children(*server.children("server.encoding.service")))
 
 
 async def kill_encoders(server: Server, scratch: Path) -> float:  # noqa: ARG001
-    return kill(*server.children("server.encoding_service"))
+    return kill(*server.children("server.encoding.service"))
 
 
 async def kill_engine(server: Server, scratch: Path) -> float:  # noqa: ARG001

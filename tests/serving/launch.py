@@ -70,7 +70,7 @@ class Server:
 
     def api_process(self) -> int:
         """Where there is one, and no more, that answers."""
-        (pid,) = self.children("server.serving")
+        (pid,) = self.children("server.api")
         return pid
 
     def post(self, path: str, body: object) -> httpx.Response:

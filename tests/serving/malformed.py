@@ -163,7 +163,7 @@ class Attack:
             await asyncio.sleep(0.5)
 
     def service(self) -> int:
-        (pid,) = self.server.children("server.encoding_service")
+        (pid,) = self.server.children("server.encoding.service")
         return pid
 
     def memory(self) -> int:

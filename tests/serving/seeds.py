@@ -9,7 +9,7 @@ import soundfile
 from PIL import Image
 
 from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, matroska
-from tests.server.media import media
+from tests.server.media_files import media
 
 
 def seeds() -> dict[str, bytes]:

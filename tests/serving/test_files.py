@@ -11,7 +11,7 @@ import httpx
 import openai
 import pytest
 
-from tests.server.media import media
+from tests.server.media_files import media
 from tests.serving.launch import KEY, PLAIN, Server
 
 pytestmark = [pytest.mark.engine, pytest.mark.parametrize("spec", [PLAIN], ids=str)]

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.server.media import media
+from tests.server.media_files import media
 from tests.serving.launch import Server, descendants, serve
 
 pytestmark = pytest.mark.engine

@@ -13,10 +13,10 @@ from sentencepiece import SentencePieceProcessor
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from model_ext.convert.json_file import read_json
 from model_ext.prompt import alpaca_prompt
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.model import IGNORED
+from model_ext.weights.json_file import read_json
 
 InstructionForm = Literal["plain", "released"]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_ext.convert.llama import LlamaSizes
+from model_ext.weights.llama_sizes import LlamaSizes
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from torch.utils.checkpoint import checkpoint
 
 from model_ext.bind import BindNetwork
 from model_ext.config import BindConfig, InjectionForm
-from model_ext.convert.llama import LlamaSizes
 from model_ext.inject import residual_deltas
 from model_ext.train.lm.layers import DecoderLayer, Extras, KeyValues, RMSNorm, Rotary
+from model_ext.weights.llama_sizes import LlamaSizes
 
 IGNORED = 0  # the label that is no target, as in the released code: id 0 is never learned
 

@@ -8,8 +8,8 @@ import pytest
 from deploy.loadtest.media import Media
 from deploy.loadtest.scenarios import HOSTILE, MIXES, SCENARIOS, Workshop, broken_json, conversation
 from model_ext.imagebind.preprocess.limits import Limits
-from server.attachments import AttachmentLimits, take_from_messages
-from server.sources import Sources
+from server.media.attachments import AttachmentLimits, take_from_messages
+from server.media.sources import Sources
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from server.content import InMemory
-from server.decode import MediaError
-from server.encoding_messages import Answer, Hello, Packet
+from server.encoding.decode.pool import MediaError
+from server.encoding.messages import Answer, Hello, Packet
 from server.errors import Unavailable
+from server.media.blob import InMemory
 
 ray = pytest.importorskip("ray.exceptions", reason="Ray is not installed (extra `ray`)")
 serve = pytest.importorskip("ray.serve.exceptions")

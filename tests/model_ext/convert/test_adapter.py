@@ -17,11 +17,12 @@ from model_ext.convert.adapter import (
     NORM_ROWS,
     open_adapter,
 )
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.llama import LLAMA_ROWS, LlamaSizes
+from model_ext.convert.llama import LLAMA_ROWS
 from model_ext.convert.llama_meta import open_meta
-from model_ext.convert.rotary import rotate_half_rows
-from model_ext.convert.table import expand
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.llama_sizes import LlamaSizes
+from model_ext.weights.rotary import rotate_half_rows
+from model_ext.weights.table import expand
 from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 LAYOUT = Path(__file__).parents[2] / "fixtures" / "layout"

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from model_ext.convert.model import Options, convert
-from model_ext.convert.rotary import rotate_half_rows
 from model_ext.convert.sources import Sources
+from model_ext.weights.rotary import rotate_half_rows
 from tests.bases import FAMILIES, LLAMA3_ROPE, write_sources
 from tests.oracle import Oracle
 

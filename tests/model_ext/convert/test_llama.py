@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import Llama
 from model_ext.convert.llama_hf import open_hf
 from model_ext.convert.llama_meta import open_meta
+from model_ext.weights.errors import ConvertError
 from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 BASE = TINY / "llama" / "tiny"

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from model_ext.convert.adapter import Adapter, open_adapter
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.llama import Llama
 from model_ext.convert.llama_meta import open_meta
 from model_ext.convert.merge import bind_config, check_pairing, injection_config, merge
-from model_ext.convert.rotary import rotate_half_rows
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.rotary import rotate_half_rows
 from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 BASE = load(TINY / "llama" / "tiny" / "consolidated.00.pth")

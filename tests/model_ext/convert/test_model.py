@@ -15,16 +15,16 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoTokenizer, LlamaForCausalLM
 
+from model_ext.checks.golden import Golden
 from model_ext.config import BindServeConfig
 from model_ext.convert.encoders import Encoders
-from model_ext.convert.errors import ConvertError
-from model_ext.convert.folder import partial_folder
 from model_ext.convert.model import Options, convert
 from model_ext.convert.provenance import Licences
 from model_ext.convert.sources import Sources
-from model_ext.golden import Golden
 from model_ext.imagebind.model import ImageBind
 from model_ext.manifest import Manifest
+from model_ext.weights.errors import ConvertError
+from model_ext.weights.folder import partial_folder
 from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 Make = Callable[..., Path]
@@ -170,7 +170,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import torch
-from model_ext.convert import ledger
+from model_ext.weights import ledger
 from model_ext.convert.model import Options, convert
 from model_ext.convert.sources import Sources
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.pickles import open_pickle
+from model_ext.weights.errors import ConvertError
 
 
 class Bomb:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoTokenizer
 
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.tokenizer import fast_tokenizer, find_tokenizer, write_tokenizer
+from model_ext.weights.errors import ConvertError
 from tests.model_ext.convert.conftest import TINY
 
 MODEL = TINY / "llama" / "tokenizer.model"

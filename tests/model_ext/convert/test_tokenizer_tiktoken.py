@@ -12,10 +12,10 @@ from tiktoken import Encoding
 from tiktoken._educational import bpe_train
 from transformers import AutoTokenizer
 
-from model_ext.convert.errors import ConvertError
 from model_ext.convert.tokenizer import write_tokenizer
 from model_ext.convert.tokenizer_tiktoken import PIECES, fast_tokenizer, is_tiktoken
 from model_ext.prompt import WITH_INPUT, alpaca_prompt
+from model_ext.weights.errors import ConvertError
 
 TEXT = WITH_INPUT + " I'll don't 12345 été größer\n\n  two  spaces \t tab 日本語 😀 " * 3
 RANKS = bpe_train(TEXT, vocab_size=400, pat_str=PIECES, visualise=None)

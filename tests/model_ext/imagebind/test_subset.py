@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from model_ext.checks.probe import cloud, probe, wave
 from model_ext.imagebind.config import ConfigError
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, ImageBind, TensorError
-from model_ext.imagebind.probe import cloud, probe, wave
 from model_ext.imagebind.subset import load_encoders
 
 

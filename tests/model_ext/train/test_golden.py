@@ -15,8 +15,6 @@ from model_ext.convert.adapter import (
     LORA_ROWS,
     NORM_ROWS,
 )
-from model_ext.convert.rotary import rotate_half_rows
-from model_ext.convert.table import expand
 from model_ext.train.data.dataset import Batch, ConditionedText
 from model_ext.train.data.embeddings import embed_pictures, zero_image
 from model_ext.train.data.examples import Example, read_examples
@@ -24,6 +22,8 @@ from model_ext.train.data.tokens import open_tokenizer
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import BETAS, EPS, Phase, groups
 from model_ext.train.schedule import learning_rate
+from model_ext.weights.rotary import rotate_half_rows
+from model_ext.weights.table import expand
 from tests.model_ext.train.conftest import FIXTURES, MakeModel
 
 GOLDEN = load_file(FIXTURES / "golden" / "train.safetensors")

@@ -10,7 +10,7 @@ import pytest
 
 from model_ext.demo import questions
 from server.cli import demo
-from tests.server.media import MEDIA, encoded
+from tests.server.media_files import MEDIA, encoded
 
 ANSWER = ["A dog", " that", " barks."]
 

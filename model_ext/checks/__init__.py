@@ -1,0 +1,1 @@
+"""Checks of a model folder: golden prompts, the slow reference, shapes."""

@@ -1,0 +1,1 @@
+"""Reading and writing weights: lazy tensors, name tables, safetensors folders."""

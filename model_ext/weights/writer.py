@@ -1,0 +1,82 @@
+"""Tensors as safetensors files, one tensor in memory at a time.
+
+The library's own `save_file` wants all of them at once. The format: eight bytes of header length,
+a JSON header with each tensor's type, shape and byte range, then the bytes.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+
+from model_ext.manifest import Progress
+from model_ext.weights.ledger import Ledger
+from model_ext.weights.tensors import LazyTensor
+
+DTYPES = {
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+}
+INDEX = "model.safetensors.index.json"
+MAX_SHARD_SIZE = 5 * 10**9  # bytes; as `save_pretrained`
+
+
+def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[LazyTensor]]:
+    """Shards by file name. A tensor larger than `max_shard_size` has one of its own."""
+    shards: list[list[LazyTensor]] = [[]]
+    size = 0
+    for lazy in tensors:
+        if shards[-1] and size + lazy.nbytes > max_shard_size:
+            shards.append([])
+            size = 0
+        shards[-1].append(lazy)
+        size += lazy.nbytes
+    count = len(shards)
+    return {f"model-{i:05d}-of-{count:05d}.safetensors": s for i, s in enumerate(shards, 1)}
+
+
+def write_model(ledger: Ledger, shards: dict[str, list[LazyTensor]], progress: Progress) -> None:
+    """The shards, and the index that says which tensor is where."""
+    for name, shard in shards.items():
+        ledger.write(name, content(shard), progress)
+    index = {
+        "metadata": {"total_size": sum(lazy.nbytes for shard in shards.values() for lazy in shard)},
+        "weight_map": {lazy.name: name for name, shard in shards.items() for lazy in shard},
+    }
+    ledger.rewrite(INDEX, json.dumps(index, indent=2).encode() + b"\n")
+
+
+def content(tensors: Sequence[LazyTensor]) -> Iterator[bytes | memoryview]:
+    """The bytes of one file; a tensor is read when its turn comes."""
+    tensors = _aligned(tensors)
+    yield header(tensors)
+    for lazy in tensors:
+        yield lazy.load().reshape(-1).view(torch.uint8).numpy().data
+
+
+def size_of(tensors: Sequence[LazyTensor]) -> int:
+    """Bytes of the file."""
+    return len(header(_aligned(tensors))) + sum(lazy.nbytes for lazy in tensors)
+
+
+def _aligned(tensors: Sequence[LazyTensor]) -> list[LazyTensor]:
+    """Wide types first: every tensor is aligned, whatever the number of elements before it."""
+    return sorted(tensors, key=lambda lazy: -lazy.dtype.itemsize)
+
+
+def header(tensors: Sequence[LazyTensor]) -> bytes:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    start = 0
+    for lazy in tensors:
+        end = start + lazy.nbytes
+        entries[lazy.name] = {
+            "dtype": DTYPES[lazy.dtype],
+            "shape": list(lazy.shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

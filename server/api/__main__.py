@@ -1,0 +1,34 @@
+"""The child process of `serve` that holds the API, or starts several, and the engine's processes.
+
+`python -m server.api`. What keeps it from starting is told in one line.
+"""
+
+import os
+import signal
+
+from cache_index.errors import CacheError
+from model_ext.config import ConfigError
+from server import logs
+from server.api import launch
+from server.api.middleware.auth import KeyFileError
+from server.engine.flags import UsageError
+from server.errors import Unavailable
+from server.process.child import die_with_parent
+from server.process.control import Parent
+
+
+def main() -> None:
+    parent = Parent.connect()
+    die_with_parent(os.getppid(), by=signal.SIGTERM)
+    try:
+        launch.run(parent)
+    except KeyboardInterrupt:
+        pass
+    except UsageError as error:
+        logs.fail(str(error), code=2)
+    except (CacheError, ConfigError, KeyFileError, OSError, Unavailable) as error:
+        logs.fail(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""Launch: from settings to a server that answers, and down again.
+
+The engine client is ours (`ConditionedLLM`); process management, sockets, TLS and drain are
+vLLM's. `run_api_process` is what one API process runs.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import socket
+from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvloop
+from fastapi import FastAPI
+from vllm import envs
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
+from vllm.entrypoints.launchers.launcher import (
+    serve_http,
+    setup_server,
+    validate_api_server_args,
+)
+from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
+from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+from vllm.logger import configure_logging_from_args
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.system_utils import decorate_logs, set_process_title, set_ulimit
+
+from model_ext.config import BindServeConfig
+from model_ext.engine.adapter import adapt
+from server.api.app import create_app
+from server.api.components import Stages
+from server.api.launch_many import run_many
+from server.api.middleware.auth import Keys
+from server.engine import flags as vllm_args
+from server.engine.llm import ConditionedLLM
+from server.media.files import sweep_regularly
+from server.metrics import RESTARTS
+from server.process.control import Address, Parent, serving
+from server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ENGINE_DIED = 3  # exit code
+WATCH_S = 0.1
+LAST_WORDS_S = 2  # for requests that do not need the engine
+
+
+def run(parent: Parent) -> None:
+    """Serve until a signal comes."""
+    cli_env_setup()
+    settings = parent.settings
+    args = vllm_args.parse(settings)
+    configure_logging_from_args(args)
+    # These travel with vLLM's own to every API process.
+    args.bindserve, args.bindserve_scratch = settings, parent.scratch
+    args.bindserve_control, args.bindserve_restarts = parent.control, parent.restarts
+    listen_address, sock = listen(parent, args)
+    if args.api_server_count > 1:
+        return run_many(args, listen_address, sock, run_child)
+    signal.signal(signal.SIGTERM, interrupt)  # until the server has its own handlers
+    uvloop.run(run_api_process(listen_address, sock, args))
+
+
+def listen(parent: Parent, args: Namespace) -> tuple[str, socket.socket]:
+    """The address and its socket: the one that requests wait at already, or a new one."""
+    if parent.socket is not None and parent.address is not None:
+        validate_api_server_args(args)
+        set_ulimit()
+        return parent.address.url, parent.socket
+    url, sock = setup_server(args, reuse_port=False)
+    tls = bool(args.ssl_keyfile)
+    parent.listening(sock, Address(url, tls, args.shutdown_timeout))
+    return url, sock
+
+
+def run_child(
+    listen_address: str, sock: socket.socket, args: Namespace, client_config: dict[str, Any]
+) -> None:
+    """One of several API processes; vLLM starts it."""
+    set_process_title("APIServer", str(client_config["client_index"]))
+    configure_logging_from_args(args)
+    signal.signal(signal.SIGTERM, interrupt)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(run_api_process(listen_address, sock, args, client_config))
+
+
+def interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt("terminated")
+
+
+async def run_api_process(
+    listen_address: str,
+    sock: socket.socket,
+    args: Namespace,
+    client_config: dict[str, Any] | None = None,
+) -> None:
+    """One API process: its stages, its engine client, its application."""
+    settings: Settings = args.bindserve
+    decorate_logs("APIServer", skip_if_decorated=True)
+    log_like_vllm()
+    import_parsers(args)
+    keys = Keys(vllm_args.api_keys(args), settings.api_key_file)
+    client_config = dict(client_config or {})
+    loads = client_config.pop("api_server_loads", None)
+    peers = None if loads is None else (loads, client_config["client_index"])
+    async with open_stages(settings, args.bindserve_scratch) as stages:
+        async with open_engine(args, client_config) as engine:
+            engine.max_tokens = settings.max_tokens
+            app = create_app(settings, args, stages, keys)
+            tasks = await engine.get_supported_tasks()
+            await init_app_state(engine, app.state, args, tasks)
+            RESTARTS.set(args.bindserve_restarts)
+            logger.info("bindserve serves %s on %s", settings.name, listen_address)
+            watcher = asyncio.ensure_future(watch(app, engine, args.bindserve_control))
+            shutdown = await serve_http(
+                app, sock, args.enable_ssl_refresh, peers, **uvicorn_options(args)
+            )
+            watcher.cancel()
+            if engine.died:
+                raise SystemExit(ENGINE_DIED)
+        try:
+            await shutdown  # only once the engine is closed
+        finally:
+            sock.close()
+
+
+async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) -> None:
+    """Tell when requests are answered; end the server when its engine has died, which is final."""
+    while not (hasattr(app.state, "server") and app.state.server.started):
+        await asyncio.sleep(WATCH_S)
+    serving(control)
+    while not engine.died:
+        await asyncio.sleep(WATCH_S)
+    logger.error("the engine died")
+    await asyncio.sleep(WATCH_S)  # its requests are answered: 503
+    app.state.server.should_exit = True
+    await asyncio.sleep(LAST_WORDS_S)
+    app.state.server.force_exit = True
+
+
+@asynccontextmanager
+async def open_stages(settings: Settings, scratch: Path) -> AsyncIterator[Stages]:
+    document = json.loads((settings.model / "config.json").read_bytes())
+    stages = await Stages.open(settings, BindServeConfig.from_hf(document), scratch)
+    sweeper = asyncio.ensure_future(sweep_regularly(stages.files))
+    try:
+        yield stages
+    finally:
+        sweeper.cancel()
+        await stages.close()
+
+
+@asynccontextmanager
+async def open_engine(
+    args: Namespace, client_config: dict[str, Any] | None
+) -> AsyncIterator[ConditionedLLM]:
+    """As vLLM opens its engine client, with ours in its place and the runner's adapter chosen."""
+    engine_args = AsyncEngineArgs.from_cli_args(args)
+    addresses = dict(client_config or {})
+    count, index = addresses.pop("client_count", 1), addresses.pop("client_index", 0)
+    if client_config:
+        engine_args._api_process_count, engine_args._api_process_rank = count, index
+    vllm_config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
+    adapt(vllm_config)
+    engine = ConditionedLLM.from_vllm_config(
+        vllm_config,
+        usage_context=UsageContext.OPENAI_API_SERVER,
+        enable_log_requests=engine_args.enable_log_requests,
+        aggregate_engine_logging=engine_args.aggregate_engine_logging,
+        disable_log_stats=engine_args.disable_log_stats,
+        client_addresses=addresses,
+        client_count=count,
+        client_index=index,
+    )
+    try:
+        await engine.reset_mm_cache()  # joins what vLLM warms up in the background
+        yield engine
+    finally:
+        engine.shutdown(timeout=vllm_config.shutdown_timeout)
+
+
+def log_like_vllm() -> None:
+    """Our lines among vLLM's, in its format and at its level."""
+    theirs = logging.getLogger("vllm")
+    for room in ("server", "model_ext", "cache_index"):
+        ours = logging.getLogger(room)
+        ours.handlers, ours.propagate = list(theirs.handlers), False
+        ours.setLevel(theirs.level)
+
+
+def import_parsers(args: Namespace) -> None:
+    """The plugins of vLLM's --tool-parser-plugin and --reasoning-parser-plugin."""
+    if args.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
+    if args.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+
+
+def uvicorn_options(args: Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "host": args.host,
+        "port": args.port,
+        "log_level": args.uvicorn_log_level,
+        "access_log": not (args.disable_uvicorn_access_log or args.bindserve.request_log),
+        "timeout_keep_alive": envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,
+        "ssl_keyfile": args.ssl_keyfile,
+        "ssl_certfile": args.ssl_certfile,
+        "ssl_ca_certs": args.ssl_ca_certs,
+        "ssl_cert_reqs": args.ssl_cert_reqs,
+        "ssl_ciphers": args.ssl_ciphers,
+        "h11_max_incomplete_event_size": args.h11_max_incomplete_event_size,
+        "h11_max_header_count": args.h11_max_header_count,
+    }
+    log_config = get_uvicorn_log_config(args)
+    return options if log_config is None else {**options, "log_config": log_config}

@@ -1,0 +1,1 @@
+"""Middleware: what every request passes on its way to a route."""

@@ -1,0 +1,217 @@
+"""multipart/form-data, read as it arrives: files to disk, the few other fields to memory.
+
+python-multipart finds the parts; the bounds are ours. It knows nothing of what the fields mean.
+Blocking work (parsing, hashing, writing) runs in threads, a batch of chunks at a time.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import Request
+
+from server.errors import BadRequest, TooLarge, Unavailable, UnsupportedMediaType
+from server.media.spool import Spool
+
+BATCH_BYTES = 1 << 19
+MAX_HEADERS, MAX_HEADER_BYTES = 8, 4096  # of one part
+MAX_FILENAME = 255
+NOT_A_FORM = "the request is not well-formed multipart/form-data"
+
+
+@dataclass(frozen=True, slots=True)
+class FormLimits:
+    parts: int  # fields and files
+    field_bytes: int  # of all fields together that are no files
+    file_bytes: int  # of one file
+
+
+@dataclass(frozen=True, slots=True)
+class FormFile:
+    field: str
+    filename: str
+    spool: Spool
+
+
+@dataclass(slots=True)
+class Form:
+    fields: dict[str, bytes] = field(default_factory=dict)
+    files: list[FormFile] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def read_form(
+    request: Request, folder: Path, limits: FormLimits, *, inline: frozenset[str] = frozenset()
+) -> AsyncIterator[Form]:
+    """Files lie in `folder` until the context ends, unless somebody takes them over. `inline`:
+    names of fields that are kept in memory even if they come as files. BadRequest, TooLarge."""
+    with ExitStack() as spools:
+        reader = FormReader(boundary_of(request), folder, limits, inline, spools)
+        batch: list[bytes] = []
+        waiting = 0
+        async for chunk in request.stream():
+            batch.append(chunk)
+            waiting += len(chunk)
+            if waiting >= BATCH_BYTES:
+                await uninterrupted(reader, b"".join(batch))
+                batch, waiting = [], 0
+        await uninterrupted(reader, b"".join(batch))
+        yield reader.form()
+
+
+async def uninterrupted(reader: "FormReader", data: bytes) -> None:
+    """A client that leaves must not take away the spools from under the thread."""
+    work = asyncio.ensure_future(asyncio.to_thread(reader.feed, data))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise
+
+
+def boundary_of(request: Request) -> bytes:
+    kind, options = parse_options_header(request.headers.get("content-type"))
+    if kind != b"multipart/form-data":
+        raise UnsupportedMediaType("Content-Type must be multipart/form-data")
+    if not options.get(b"boundary"):
+        raise BadRequest("Content-Type: multipart/form-data without a boundary")
+    return options[b"boundary"]
+
+
+class FormReader:
+    """python-multipart's callbacks, and what they have collected so far."""
+
+    def __init__(
+        self,
+        boundary: bytes,
+        folder: Path,
+        limits: FormLimits,
+        inline: frozenset[str],
+        spools: ExitStack,
+    ) -> None:
+        self._folder, self._limits, self._inline, self._spools = folder, limits, inline, spools
+        self._form = Form()
+        self._parts = self._inline_bytes = 0
+        self._ended = False
+        self._name = self._value = b""  # of the header that is being read
+        self._headers: dict[bytes, bytes] = {}
+        self._sink: bytearray | Spool = bytearray()
+        self._field = ""
+        try:
+            self._parser = MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_name,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._open,
+                    "on_part_data": self._data,
+                    "on_part_end": self._close,
+                    "on_end": self._end,
+                },
+                max_header_count=MAX_HEADERS,
+                max_header_size=MAX_HEADER_BYTES,
+            )
+        except FormParserError:
+            raise BadRequest(NOT_A_FORM) from None
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._parser.write(data)
+        except FormParserError:
+            raise BadRequest(NOT_A_FORM) from None
+
+    def form(self) -> Form:
+        if not self._ended:
+            raise BadRequest(f"{NOT_A_FORM}: it ends before its last boundary")
+        return self._form
+
+    def _begin(self) -> None:
+        self._parts += 1
+        if self._parts > self._limits.parts:
+            raise BadRequest(f"the form has more than {self._limits.parts} parts")
+        self._headers = {}
+        self._name = self._value = b""
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name = self._value = b""
+
+    def _open(self) -> None:
+        """All headers of a part are there: is it a file?"""
+        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
+        name = options.get(b"name")
+        if kind != b"form-data" or name is None:
+            raise BadRequest("a part of the form has no name")
+        encoding = self._headers.get(b"content-transfer-encoding", b"binary").strip().lower()
+        if encoding not in (b"binary", b"7bit", b"8bit"):
+            raise BadRequest("Content-Transfer-Encoding is not supported: send the bytes")
+        self._field = text(name)
+        filename = options.get(b"filename")
+        if filename is None or self._field in self._inline:
+            if self._field in self._form.fields:
+                raise BadRequest("a field of the form comes twice", param=self._field)
+            self._sink = bytearray()
+            return
+        spool = Spool(self._folder, self._limits.file_bytes)
+        self._sink = self._spools.enter_context(spool)
+        self._form.files.append(FormFile(self._field, text(filename)[-MAX_FILENAME:], spool))
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        piece = memoryview(data)[start:end]
+        if isinstance(self._sink, Spool):
+            try:
+                return self._sink.write(piece)
+            except TooLarge as error:
+                raise TooLarge(error.message, param=self._field) from None
+        self._inline_bytes += len(piece)
+        if self._inline_bytes > self._limits.field_bytes:
+            most = self._limits.field_bytes
+            raise TooLarge(f"the form's fields are larger than {most} bytes", param=self._field)
+        self._sink += piece
+
+    def _close(self) -> None:
+        if not isinstance(self._sink, Spool):
+            self._form.fields[self._field] = bytes(self._sink)
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def text(value: bytes) -> str:
+    """A name that a client gave, without what could end a line."""
+    decoded = value.decode("utf-8", "replace")
+    return "".join(character for character in decoded if character.isprintable())
+
+
+class Uploads:
+    def __init__(self, folder: Path, limits: FormLimits, concurrent: int) -> None:
+        """One more than `concurrent` at a time is refused: it bounds what they need on disk."""
+        self._folder = folder
+        self._limits = limits
+        self._concurrent = concurrent
+        self.running = 0
+
+    @asynccontextmanager
+    async def receive(
+        self, request: Request, *, inline: frozenset[str] = frozenset()
+    ) -> AsyncIterator[Form]:
+        if self.running >= self._concurrent:
+            raise Unavailable("too many uploads at the moment", code="too_many_uploads")
+        self.running += 1
+        try:
+            async with read_form(request, self._folder, self._limits, inline=inline) as form:
+                yield form
+        finally:
+            self.running -= 1

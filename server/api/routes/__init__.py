@@ -1,0 +1,1 @@
+"""The routes: from a request's body to its response."""

@@ -1,0 +1,1 @@
+"""From a request's attachments to the one embedding that conditions its answer."""

@@ -1,0 +1,144 @@
+"""Conditioner: a request's attachments to the one embedding that conditions its answer.
+
+`run` is the table of contents; each stage has its own file. Knows the order of the stages. Does
+not know HTTP or the engine; decoding and encoding are the encoding service's (embedder.py).
+
+Shapes: M attachments, D embedding dimensions.
+"""
+
+import asyncio
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from model_ext.conditioning import Vector
+from model_ext.imagebind.config import ENCODER_OF
+from server.conditioning.mix import mix, normalize
+from server.conditioning.options import Explanation, ImageBindOptions, MixedPart
+from server.conditioning.retrieve import Retrieved, Retriever
+from server.errors import BadRequest, RequestError
+from server.media.attachments import EMBEDDING, Attachment
+from server.media.blob import Content
+from server.media.sources import Link
+from server.metrics import count_attachment, stage
+
+
+class Embed(Protocol):
+    """What we need of `server.encoding.client.EncodingClient`."""
+
+    async def embed(self, modality: str, content: Content) -> Vector: ...
+
+
+class Fetch(Protocol):
+    """What we need of `server.media.fetch.Fetcher`."""
+
+    async def fetch(self, link: Link) -> Content: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioned:
+    embedding: Vector  # (D,)
+    explanation: Explanation
+
+
+class Conditioner:
+    def __init__(
+        self,
+        embedder: Embed,
+        retriever: Retriever,
+        *,
+        encoders: Sequence[str],
+        text_only: Vector,
+        fetcher: Fetch | None = None,
+    ) -> None:
+        """`encoders`: those that the model has. `text_only` (D,): for a request that attaches
+        nothing, what the weights were trained with. No `fetcher`: links were refused before."""
+        self.text_only = text_only
+        self._embedder = embedder
+        self._retriever = retriever
+        self._encoders = tuple(encoders)
+        self._fetcher = fetcher
+
+    async def run(
+        self, attachments: Sequence[Attachment], options: ImageBindOptions
+    ) -> Conditioned:
+        self._retriever.params(options)  # a bad parameter is told before the work
+        if attachments:
+            units = await self._embed_all(attachments)
+            mixed = mix(units, [attachment.weight for attachment in attachments])
+        else:
+            mixed, options = self.text_only, without_default_cache(options)
+        with stage("retrieve"):
+            retrieved = await self._retriever.retrieve(mixed, options)
+        return Conditioned(retrieved.embedding, explain(attachments, retrieved))
+
+    async def _embed_all(self, attachments: Sequence[Attachment]) -> Vector:
+        """Unit embeddings (M, D). The first failure stops the others, if nobody else waits."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._embed(each)) for each in attachments]
+        except ExceptionGroup as failures:
+            del group, tasks  # they hold the error, whose traceback holds the files
+            raise failures.exceptions[0] from None
+        except asyncio.CancelledError as left:  # alike, and the group's own frame holds our task
+            traceback.clear_frames(left.__traceback__)
+            del group, tasks
+            raise
+        return np.stack([task.result() for task in tasks])
+
+    async def _embed(self, attachment: Attachment) -> Vector:
+        """One attachment's unit embedding (D,); an error names the attachment."""
+        count_attachment(attachment.modality)
+        try:
+            if attachment.modality != EMBEDDING:
+                self._check_encoder(attachment.modality)
+            content = await self._fetched(attachment)
+            if attachment.modality == EMBEDDING:
+                numbers = np.frombuffer(content.head(content.size), "<f4")
+                return normalize(numbers.astype(np.float32))
+            with stage("embed", attachment.modality):
+                return await self._embedder.embed(attachment.modality, content)
+        except RequestError as error:  # one error may be shared by many requests: raise our own
+            param = error.param or attachment.param
+            raise type(error)(error.message, param=param, code=error.code) from None
+
+    async def _fetched(self, attachment: Attachment) -> Content:
+        if not isinstance(attachment.source, Link):
+            return attachment.source
+        assert self._fetcher is not None
+        with stage("fetch", attachment.modality):
+            return await self._fetcher.fetch(attachment.source)
+
+    def _check_encoder(self, modality: str) -> None:
+        if ENCODER_OF[modality] not in self._encoders:
+            known = [name for name, encoder in ENCODER_OF.items() if encoder in self._encoders]
+            raise BadRequest(
+                f"this model has no encoder for the modality {modality}; "
+                f"it takes {', '.join(known)}"
+            )
+
+
+def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
+    """Text only was trained, and is released, without the cache: it must be asked for."""
+    return options.model_copy(update={"cache": options.cache or False})
+
+
+def explain(attachments: Sequence[Attachment], retrieved: Retrieved) -> Explanation:
+    total = sum(attachment.weight for attachment in attachments)
+    return Explanation(
+        text_only=not attachments,
+        mix=[
+            MixedPart(
+                param=attachment.param,
+                modality=attachment.modality,
+                weight=attachment.weight,
+                share=attachment.weight / total,
+            )
+            for attachment in attachments
+        ],
+        cache=retrieved.state,
+        neighbors=list(retrieved.neighbors),
+    )

@@ -1,0 +1,129 @@
+"""EncodingClient: how an API process asks the encoding service for embeddings.
+
+One connection a job: who hangs up has cancelled. A service that is gone means 503 for those who
+need it, and for readiness, until it is back.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from model_ext.conditioning import Vector
+from server.encoding.messages import (
+    MAX_PACKET,
+    Answer,
+    Hello,
+    Job,
+    MessageError,
+    Packet,
+    State,
+    Watch,
+    open_folder,
+)
+from server.errors import Unavailable
+from server.media.blob import Content
+from server.metrics import CONTENT_HITS, ENCODE_BATCH, observe_stage
+
+logger = logging.getLogger(__name__)
+
+AGAIN_S = 0.1  # between attempts to reach a service that is gone
+GONE = "the encoders are being started"
+
+
+class EncodingClient:
+    def __init__(self, path: Path) -> None:
+        """`path` of the service's socket."""
+        self._folder, self._path = open_folder(path)
+        self._missing: str | None = GONE
+        self._hello: asyncio.Future[tuple[Hello, Vector]] = asyncio.Future()
+        self._watching = asyncio.ensure_future(self._watch())
+
+    async def hello(self) -> tuple[Hello, Vector]:
+        """What the model has, and the unit embedding (D,) of an image of zeros. Waits for it."""
+        return await self._hello
+
+    def missing(self) -> str | None:
+        return self._missing
+
+    async def close(self) -> None:
+        self._watching.cancel()
+        await asyncio.wait([self._watching])
+        os.close(self._folder)
+
+    async def embed(self, modality: str, content: Content) -> Vector:
+        """Unit embedding (D,). MediaError, BadRequest; Unavailable if the service is full or
+        gone."""
+        packet = await self._ask(modality, content)
+        answer = packet.message
+        if not isinstance(answer, Answer):
+            raise gone()
+        left = sum(answer.seconds.values())  # one after the other, until just now
+        for stage, seconds in answer.seconds.items():
+            left -= seconds
+            failed = stage == answer.failed
+            observe_stage(stage, modality, seconds, failed=failed, ago=left)
+        answer.raise_error()
+        if answer.known:
+            CONTENT_HITS.labels(modality).inc()
+        return packet.numbers
+
+    async def _ask(self, modality: str, content: Content) -> Packet:
+        job = Job(modality, content.size, (await content.digest()).hex())
+        try:
+            async with self._connected() as service:
+                descriptor = await content.descriptor()
+                try:  # a packet of a few hundred bytes: an empty socket takes it at once
+                    socket.send_fds(service, [Packet(job).encode()], [descriptor])
+                finally:
+                    os.close(descriptor)
+                return await receive(service)
+        except (OSError, MessageError):
+            raise gone() from None
+
+    async def _watch(self) -> None:
+        """For ever: whether the service is there, and what it ran."""
+        while True:
+            with contextlib.suppress(OSError, MessageError):
+                async with self._connected() as service:
+                    await self._follow(service)
+            if self._missing is None:
+                logger.warning("the encoding service is gone")
+            self._missing = GONE
+            await asyncio.sleep(AGAIN_S)
+
+    async def _follow(self, service: socket.socket) -> None:
+        await asyncio.get_running_loop().sock_sendall(service, Packet(Watch()).encode())
+        while True:
+            packet = await receive(service)
+            match packet.message:
+                case Hello() if not self._hello.done():
+                    self._hello.set_result((packet.message, packet.numbers))
+                case State():
+                    self._missing = packet.message.missing
+                    for encoder, size in packet.message.batches:
+                        ENCODE_BATCH.labels(encoder).observe(size)
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[socket.socket]:
+        service = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with service:
+            service.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(service, self._path)
+            yield service
+
+
+async def receive(service: socket.socket) -> Packet:
+    """OSError when the other side is gone, MessageError"""
+    data = await asyncio.get_running_loop().sock_recv(service, MAX_PACKET)
+    if not data:
+        raise ConnectionResetError
+    return Packet.decode(data)
+
+
+def gone() -> Unavailable:
+    return Unavailable("the encoders are being restarted", code="encoders_unavailable")

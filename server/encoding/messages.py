@@ -1,0 +1,113 @@
+"""What API processes and the encoding service say to each other, on a Unix socket.
+
+One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline, raw float32 numbers. A job's
+bytes travel as a file descriptor beside its packet, so no process reads another's memory and none
+copies a film. No pickle; the socket lies in the server's private folder.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from model_ext.conditioning import Vector
+from server.encoding.decode.pool import MediaError
+from server.errors import BadRequest, InternalError, RequestError, Unavailable
+
+SOCKET = "encoding.sock"  # in the server's private folder
+MAX_PACKET = 1 << 17  # an embedding of 1024 numbers needs 4 KiB
+
+ERRORS: Mapping[str, type[RequestError]] = {
+    kind.__name__: kind for kind in (BadRequest, MediaError, Unavailable, InternalError)
+}
+
+
+def open_folder(path: Path) -> tuple[int, str]:
+    """A descriptor of the folder that `path` is in, and a short name for `path` through it: the
+    kernel allows 107 bytes for a socket's path, and an operator's folder may lie deep."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return folder, f"/proc/self/fd/{folder}/{path.name}"
+
+
+class MessageError(Exception):
+    """The other side does not keep to the format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Embed the file whose descriptor comes along."""
+
+    modality: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Tell what the service is, then how it is, as long as it lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """To a job: an embedding in the payload, or an error; and what was done for it."""
+
+    known: bool
+    seconds: dict[str, float]
+    failed: str | None = None  # the stage that did
+    error: dict[str, str | None] | None = None  # kind, message, code
+
+    @staticmethod
+    def describe(error: RequestError) -> dict[str, str | None]:
+        kind = type(error).__name__ if type(error).__name__ in ERRORS else InternalError.__name__
+        return {"kind": kind, "message": error.message, "code": error.code}
+
+    def raise_error(self) -> None:
+        if self.error is not None:
+            kind = ERRORS.get(str(self.error.get("kind")), InternalError)
+            raise kind(str(self.error.get("message")), code=self.error.get("code"))
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """The first answer to Watch. Payload: the embedding of an image of zeros."""
+
+    encoders: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What follows, to one of those who watch: what is missing, what has run since the last."""
+
+    missing: str | None = None
+    batches: list[tuple[str, int]] = field(default_factory=list)  # encoder, samples
+
+
+Message = Job | Watch | Answer | Hello | State
+KINDS: Mapping[str, type[Message]] = {
+    kind.__name__: kind for kind in (Job, Watch, Answer, Hello, State)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    message: Message
+    numbers: Vector = field(default_factory=lambda: np.empty(0, np.float32))
+
+    def encode(self) -> bytes:
+        head: dict[str, Any] = {"kind": type(self.message).__name__, **asdict(self.message)}
+        return json.dumps(head).encode() + b"\n" + self.numbers.astype("<f4").tobytes()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """MessageError"""
+        head, _, payload = data.partition(b"\n")
+        try:
+            fields = json.loads(head)
+            message = KINDS[fields.pop("kind")](**fields)
+            return cls(message, np.frombuffer(payload, "<f4").astype(np.float32))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            raise MessageError("not a message") from None

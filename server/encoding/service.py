@@ -1,0 +1,181 @@
+"""The encoding service: one process that decodes and encodes for all API processes.
+
+`python -m server.encoding.service`, started by `serve` (supervisor.py), which starts it again when
+it ends. It outlives the engine. What a client sends it gets as descriptors; who hangs up leaves.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import uvloop
+
+from model_ext.conditioning import Vector
+from model_ext.config import ConfigError
+from model_ext.imagebind.config import ConfigError as EncoderConfigError
+from model_ext.imagebind.model import TensorError
+from server import logs
+from server.encoding.components import EncodingParts
+from server.encoding.embedder import Embedder, Report
+from server.encoding.messages import (
+    SOCKET,
+    Answer,
+    Hello,
+    Job,
+    Message,
+    MessageError,
+    Packet,
+    State,
+    Watch,
+    open_folder,
+)
+from server.errors import InternalError, RequestError, Unavailable
+from server.media.blob import OnDisk
+from server.process.child import die_with_parent
+from server.process.control import Parent, readable, serving
+from server.process.control import receive as receive_packet
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 1024
+STATE_S = 0.25  # how often those who watch are told
+MOST_JOBS = 1024  # at a time, those that wait included
+
+
+class EncodingService:
+    def __init__(self, parts: EncodingParts, path: Path) -> None:
+        """`path` of the socket."""
+        self._parts = parts
+        self._embedder = Embedder(parts.decoder, parts.encoder, parts.contents)
+        self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
+        parts.encoder.on_batch = lambda encoder, size: self._batches.append((encoder, size))
+        self._clients: set[asyncio.Task[None]] = set()
+        path.unlink(missing_ok=True)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        folder, short = open_folder(path)
+        try:
+            self._socket.bind(short)
+        finally:
+            os.close(folder)
+        self._socket.setblocking(False)
+        self._socket.listen(BACKLOG)
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                client, _ = await loop.sock_accept(self._socket)
+                task = asyncio.ensure_future(self._serve(client))
+                self._clients.add(task)
+                task.add_done_callback(self._clients.discard)
+        finally:
+            self._socket.close()
+            for task in self._clients:
+                task.cancel()
+            await asyncio.gather(*self._clients, return_exceptions=True)
+
+    async def _serve(self, client: socket.socket) -> None:
+        """One connection is one job, or one who watches."""
+        client.setblocking(False)
+        with client, contextlib.suppress(OSError, MessageError):
+            message, descriptor = await receive(client)
+            match message:
+                case Job() if descriptor is not None:
+                    content = OnDisk(descriptor, message.size, bytes.fromhex(message.sha256))
+                    await self._answer(client, message.modality, content)
+                case Watch():
+                    await self._tell(client)
+                case _:
+                    raise MessageError(f"unexpected: {type(message).__name__}")
+
+    async def _answer(self, client: socket.socket, modality: str, content: OnDisk) -> None:
+        work = asyncio.ensure_future(self._embed(modality, content))
+        gone = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(client, 1))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await send(client, work.result())
+        finally:
+            for task in (work, gone):
+                task.cancel()
+            await asyncio.wait({work, gone})  # before the socket closes
+
+    async def _embed(self, modality: str, content: OnDisk) -> Packet:
+        report, embedding = Report(), np.empty(0, np.float32)
+        error = None
+        try:
+            if len(self._clients) > MOST_JOBS:
+                raise Unavailable("too many files are waiting", code="encode_queue_full")
+            embedding = await self._embedder.embed(modality, content, report)
+        except RequestError as failure:
+            error = Answer.describe(failure)
+        except Exception:
+            logger.exception("a %s could not be embedded", modality)
+            error = Answer.describe(InternalError("the server failed to embed the file"))
+        return Packet(Answer(report.known, report.seconds, report.failed, error), embedding)
+
+    async def _tell(self, client: socket.socket) -> None:
+        zero: Vector = self._parts.zero_image
+        await send(client, Packet(Hello(list(self._parts.modalities)), zero))
+        while True:
+            batches = [self._batches.popleft() for _ in range(len(self._batches))]
+            await send(client, Packet(State(self._parts.missing(), batches)))
+            await asyncio.sleep(STATE_S)
+
+
+async def send(client: socket.socket, packet: Packet) -> None:
+    await asyncio.get_running_loop().sock_sendall(client, packet.encode())
+
+
+async def receive(client: socket.socket) -> tuple[Message, int | None]:
+    """One packet, and the descriptor that came with it, which the caller owns. No decoding process
+    inherits it: it is another client's file. MessageError, OSError"""
+    await readable(client)
+    data, descriptors = receive_packet(client)
+    try:
+        message = Packet.decode(data).message
+    except MessageError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise
+    return message, descriptors[0] if descriptors else None
+
+
+def main() -> None:
+    parent = Parent.connect()
+    die_with_parent(os.getppid())
+    logs.configure()
+    uvloop.run(serve(parent))
+
+
+async def serve(parent: Parent) -> None:
+    """Until SIGTERM comes."""
+    work = asyncio.ensure_future(open_and_run(parent))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def open_and_run(parent: Parent) -> None:
+    try:
+        parts = await EncodingParts.open(parent.settings)
+    except (ConfigError, EncoderConfigError, TensorError, OSError, Unavailable) as error:
+        logs.fail(str(error))
+    try:
+        service = EncodingService(parts, parent.scratch / SOCKET)
+        serving(parent.control)
+        logger.info("encoding service: %s on %s", ", ".join(parts.modalities), parts.device)
+        await service.run()
+    finally:
+        await parts.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""vLLM's engine, with an embedding for every request."""

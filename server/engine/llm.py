@@ -1,0 +1,71 @@
+"""ConditionedLLM: vLLM's engine client, which generates nothing without a conditioning embedding.
+
+The one choke point. Every route, beam search and n > 1 come through `generate`; none of them can
+run unconditioned, or with an embedding that a client wrote. It does not know where it comes from.
+"""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from vllm.outputs import RequestOutput
+from vllm.platforms import current_platform
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from model_ext.config import BindServeConfig
+from server.context import condition, timeline
+from server.engine import special_tokens
+from server.errors import BadRequest, Unavailable
+
+
+class ConditionedLLM(AsyncLLM):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        config = BindServeConfig.from_hf(self.model_config.hf_config.to_dict())
+        self.embedding_dim = config.imagebind.embedding_dim
+        if self.renderer.tokenizer is not None:
+            special_tokens.guard(self.renderer.tokenizer)
+        self.draining = False
+        self.max_tokens: int | None = None  # of one choice, whatever a request says or leaves out
+
+    def generate(
+        self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
+    ) -> AsyncGenerator[RequestOutput, None]:
+        """A plain function: the context is read now, in the caller's task, not when it streams."""
+        if not isinstance(prompt, dict) or "prompt_token_ids" not in prompt:
+            raise TypeError(f"expected a rendered prompt, got {type(prompt).__name__}")
+        self._refuse_what_kills_vllm(sampling_params)
+        prompt, extra_args = condition(prompt, sampling_params.extra_args, self.embedding_dim)
+        sampling_params.extra_args = extra_args
+        timeline().begin_generating()
+        if self.max_tokens is not None:
+            asked = sampling_params.max_tokens
+            sampling_params.max_tokens = min(asked or self.max_tokens, self.max_tokens)
+        outputs: AsyncGenerator[RequestOutput, None] = super().generate(
+            prompt, sampling_params, request_id, **options
+        )
+        return outputs
+
+    def _refuse_what_kills_vllm(self, params: SamplingParams) -> None:
+        """vLLM 0.32's LoRA on a CPU fails on the logits of a prompt, and the engine dies."""
+        lora = self.vllm_config.lora_config is not None
+        if lora and params.prompt_logprobs is not None and current_platform.is_cpu():
+            raise BadRequest(
+                "prompt_logprobs is not available on a CPU server with LoRA adapters",
+                param="prompt_logprobs",
+            )
+
+    def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
+        """vLLM's handlers ask this before they render; a server that drains takes nothing new."""
+        if self.draining:
+            raise Unavailable("the server is shutting down", code="draining")
+        super().check_admission(n, request_id)
+
+    @property
+    def died(self) -> bool:
+        """It ended, and nobody told it to: vLLM calls an engine that was shut down errored too."""
+        return self.errored and not self.draining
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        self.draining = True  # readiness says so while requests that run still finish
+        super().shutdown(timeout)

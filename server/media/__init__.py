@@ -1,0 +1,1 @@
+"""Attachments: from a request's parts and files to bytes."""

@@ -1,0 +1,186 @@
+"""Fetch: the bytes behind an http(s) URL that a client names, without being led anywhere else.
+
+Off unless the operator allows it. Every hop is checked by itself: what the URL may look like, which
+addresses its name may have, and the connection goes to exactly those. Bytes are spooled to disk.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from server.errors import BadRequest, TooLarge, Unavailable
+from server.media.addresses import is_public
+from server.media.blob import Content
+from server.media.sources import Link
+from server.media.spool import Spool
+
+MAX_REDIRECTS = 3
+MAX_URL = 2048
+REDIRECTS = (301, 302, 303, 307, 308)
+PIECE = 1 << 16
+HEADERS = {"Accept-Encoding": "identity", "User-Agent": "bindserve", "Accept": "*/*"}
+
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+
+class FetchError(BadRequest):
+    """The URL cannot be fetched; the message does not tell what the server's network looks like."""
+
+    default_code = "url_not_fetched"
+
+
+async def resolve(host: str, port: int) -> Sequence[str]:
+    """The addresses of a name, as the system knows them. OSError, UnicodeError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPolicy:
+    timeout_s: float = 10  # for all hops together, names and bodies included
+    waiting: int = 64  # fetches at a time; one more is refused
+    ports: frozenset[int] = frozenset({80, 443})
+    resolve: Resolve = resolve
+    allowed: Callable[[str], bool] = is_public
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    url: URL
+    addresses: tuple[str, ...]
+
+
+class Fetcher:
+    def __init__(self, folder: Path, policy: FetchPolicy | None = None) -> None:
+        """`folder`: where bytes are spooled."""
+        self._folder = folder
+        self._policy = policy or FetchPolicy()
+        self.running = 0
+
+    async def fetch(self, link: Link) -> Content:
+        """FetchError, TooLarge, or Unavailable if too many are fetched already."""
+        if self.running >= self._policy.waiting:
+            raise Unavailable("too many URLs are being fetched", code="fetch_queue_full")
+        self.running += 1
+        try:
+            async with asyncio.timeout(self._policy.timeout_s):
+                return await self._follow(read_url(link.url), link.max_bytes)
+        except TimeoutError:
+            raise FetchError(
+                f"fetching the URL took more than {self._policy.timeout_s:g} seconds"
+            ) from None
+        except (aiohttp.ClientError, OSError, ValueError):  # their texts name addresses
+            raise FetchError("the URL cannot be fetched") from None
+        finally:
+            self.running -= 1
+
+    async def _follow(self, url: URL, max_bytes: int) -> Content:
+        for _ in range(MAX_REDIRECTS + 1):
+            hop = await self._check(url)
+            async with (
+                pinned_session(hop) as session,
+                session.get(hop.url, allow_redirects=False, headers=HEADERS) as response,
+            ):
+                if response.status not in REDIRECTS:
+                    return await self._read(response, max_bytes)
+                target = read_url(response.headers.get("Location", ""), url)
+            if url.scheme == "https" and target.scheme != "https":
+                raise FetchError("the URL redirects from https to http")
+            url = target
+        raise FetchError(f"the URL redirects more than {MAX_REDIRECTS} times")
+
+    async def _check(self, url: URL) -> Hop:
+        """The addresses of this hop, every one of which may be contacted."""
+        if url.scheme not in ("http", "https") or url.user is not None or url.password is not None:
+            raise FetchError("expected an http or https URL without user name and password")
+        host, port = url.raw_host, url.port
+        if not host or port not in self._policy.ports:
+            raise FetchError("the URL names no host, or a port that is not allowed")
+        if ends_in_number(host):
+            addresses: Sequence[str] = [host]  # or something that only looks like an address
+        else:
+            addresses = await self._policy.resolve(host.rstrip("."), port)
+        if not addresses or not all(map(self._policy.allowed, addresses)):
+            raise FetchError("the URL leads to an address that is not allowed")
+        return Hop(url, tuple(addresses))
+
+    async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> Content:
+        if response.status != 200:
+            raise FetchError(f"the URL answers with status {response.status}")
+        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise FetchError("the URL answers with compressed bytes, which were not asked for")
+        if (response.content_length or 0) > max_bytes:
+            raise TooLarge(f"the file is larger than {max_bytes} bytes")
+        with Spool(self._folder, max_bytes) as spool:
+            async for piece in response.content.iter_chunked(PIECE):
+                spool.write(piece)  # a small piece, into the page cache
+            if not spool.size:
+                raise FetchError("the URL answers with an empty file")
+            return spool.content()
+
+
+def pinned_session(hop: Hop) -> aiohttp.ClientSession:
+    """For one hop: no cookies, no proxy of the environment, no decompression, no other address."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            resolver=Pinned(hop.addresses), use_dns_cache=False, force_close=True
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,
+    )
+
+
+class Pinned(AbstractResolver):
+    """Answers with the addresses that were checked: a name may have others a moment later."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family  # whatever the addresses are
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address,
+                port=port,
+                family=socket.AF_INET6 if ":" in address else socket.AF_INET,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in self._addresses
+        ]
+
+    async def close(self) -> None:
+        pass
+
+
+def read_url(text: str, base: URL | None = None) -> URL:
+    """One reading of the URL, for the checks and for the connection alike."""
+    if not text or len(text) > MAX_URL:
+        raise FetchError(f"expected a URL of at most {MAX_URL} characters")
+    if any(character <= " " or character in "\\\x7f" for character in text):
+        raise FetchError("the URL holds a character that no URL may hold")
+    try:
+        url = URL(text)
+        joined = url if base is None else base.join(url)
+        return joined.with_fragment(None)
+    except ValueError:
+        raise FetchError("this is not a URL") from None
+
+
+def ends_in_number(host: str) -> bool:
+    """What a resolver may take for an address: 127.1, 0x7f000001, 2130706433, 017700000001."""
+    if ":" in host:
+        return True
+    last = host.rstrip(".").rpartition(".")[2].lower()
+    return last.isdigit() or last.startswith("0x")

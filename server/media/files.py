@@ -1,0 +1,208 @@
+"""Files that clients upload once and refer to by id: bytes and a small record, in one folder.
+
+Every owner (an API key) has a sub-folder and sees nothing else. All state is in the folder, so
+several processes may share it. Blocking: not for the event loop, but for `get`, which reads a few
+hundred bytes.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from server.errors import BadRequest, NotFound, TooLarge, Unavailable
+from server.media.blob import OnDisk, unreadable
+from server.media.sources import Upload
+from server.media.spool import Spool, no_room
+
+logger = logging.getLogger(__name__)
+
+SWEEP_S = 60
+FILE_ID = re.compile("file-[0-9a-f]{32}")
+RECORD = ".json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileLimits:
+    owner_files: int
+    owner_bytes: int
+    total_bytes: int
+    max_age_s: int  # the longest that a file is kept, and the default
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """What OpenAI's file object says, and the hash of the content."""
+
+    id: str
+    bytes: int
+    created_at: int
+    expires_at: int
+    filename: str
+    purpose: str
+    sha256: str
+
+    def document(self) -> dict[str, Any]:
+        document = asdict(self)
+        del document["sha256"]
+        return {"object": "file", **document, "status": "processed", "status_details": None}
+
+
+class FileStore:
+    def __init__(self, folder: Path, limits: FileLimits) -> None:
+        """`folder` exists and is nobody else's."""
+        self.folder = folder
+        self.limits = limits
+        self.incoming = folder / "incoming"
+        self._owners = folder / "owners"
+        for each in (self.incoming, self._owners):
+            each.mkdir(mode=0o700, exist_ok=True)
+
+    def of(self, owner: str) -> "OwnedFiles":
+        """`owner`: hexadecimal digits, or "" for everybody where no keys are asked for."""
+        return OwnedFiles(self, self._owners / (owner or "anonymous"))
+
+    def sweep(self) -> None:
+        """Delete what has expired, whoever owns it."""
+        for folder in self._owners.iterdir():
+            OwnedFiles(self, folder).all()
+
+    def used_bytes(self) -> int:
+        return sum(OwnedFiles(self, folder).used_bytes() for folder in self._owners.iterdir())
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Two uploads at once must not both fit into the same rest of a quota."""
+        with (self.folder / "quota").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+async def sweep_regularly(store: FileStore) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        try:
+            await asyncio.to_thread(store.sweep)
+        except OSError as error:
+            logger.warning("expired files could not be deleted: %s", error.strerror)
+
+
+class OwnedFiles:
+    """One owner's files."""
+
+    def __init__(self, store: FileStore, folder: Path) -> None:
+        self._store = store
+        self._folder = folder
+
+    def add(
+        self, spool: Spool, *, filename: str, purpose: str, lifetime_s: int | None = None
+    ) -> FileRecord:
+        """TooLarge if it does not fit into a quota, Unavailable if it does not fit on the disk."""
+        now = int(time.time())
+        record = FileRecord(
+            id=f"file-{secrets.token_hex(16)}",
+            bytes=spool.size,
+            created_at=now,
+            expires_at=now + (lifetime_s or self._store.limits.max_age_s),
+            filename=filename,
+            purpose=purpose,
+            sha256=spool.sha256.hex(),
+        )
+        with self._store.locked():
+            self._check_quota(spool.size)
+            try:
+                self._folder.mkdir(mode=0o700, exist_ok=True)
+                spool.save(self._folder / record.id)
+                self._write(record)
+            except OSError:
+                self._remove(record.id)
+                raise no_room() from None
+        return record
+
+    def record(self, file_id: str) -> FileRecord:
+        """NotFound, also for another owner's; Unavailable if the disk fails."""
+        record = self._read(file_id) if FILE_ID.fullmatch(file_id) else None
+        if record is None:
+            raise no_such_file()
+        return record
+
+    def get(self, file_id: str) -> Upload:
+        record = self.record(file_id)
+        try:
+            descriptor = os.open(self._folder / record.id, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # deleted in between
+            raise no_such_file() from None
+        except OSError:
+            raise unreadable() from None
+        content = OnDisk(descriptor, record.bytes, bytes.fromhex(record.sha256))
+        return Upload(record.id, record.filename, content)
+
+    def all(self) -> list[FileRecord]:
+        """Newest first. One that cannot be read is left out: the others can."""
+        records = []
+        with contextlib.suppress(FileNotFoundError):
+            for name in [
+                name[: -len(RECORD)] for name in os.listdir(self._folder) if RECORD in name
+            ]:
+                with contextlib.suppress(Unavailable):
+                    records.append(self._read(name))
+        found = [record for record in records if record is not None]
+        return sorted(found, key=lambda each: (each.created_at, each.id), reverse=True)
+
+    def delete(self, file_id: str) -> None:
+        """NotFound. Requests that already read the file go on."""
+        self._remove(self.record(file_id).id)
+
+    def used_bytes(self) -> int:
+        return sum(record.bytes for record in self.all())
+
+    def _check_quota(self, size: int) -> None:
+        limits, kept = self._store.limits, self.all()
+        if len(kept) >= limits.owner_files:
+            raise BadRequest(
+                f"more than {limits.owner_files} files; delete some first", code="quota_exceeded"
+            )
+        if sum(record.bytes for record in kept) + size > limits.owner_bytes:
+            raise TooLarge(
+                f"your files would need more than {limits.owner_bytes} bytes; delete some first",
+                code="quota_exceeded",
+            )
+        if self._store.used_bytes() + size > limits.total_bytes:
+            raise no_room()
+
+    def _write(self, record: FileRecord) -> None:
+        """Last: a file without a record does not exist."""
+        path = self._folder / f"{record.id}{RECORD}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(asdict(record), file)
+
+    def _read(self, name: str) -> FileRecord | None:
+        """None if there is none, or no longer. Unavailable if the disk fails."""
+        try:
+            record = FileRecord(**json.loads((self._folder / f"{name}{RECORD}").read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        except OSError:
+            raise unreadable() from None
+        if record.expires_at > time.time():
+            return record
+        self._remove(name)
+        return None
+
+    def _remove(self, name: str) -> None:
+        for path in (self._folder / f"{name}{RECORD}", self._folder / name):
+            path.unlink(missing_ok=True)
+
+
+def no_such_file() -> NotFound:
+    return NotFound("no such file", param="file_id", code="file_not_found")

@@ -1,0 +1,1 @@
+"""The server's processes: start, restart, stop."""

@@ -1,0 +1,63 @@
+"""The reference, which streams layers, computes what the released model and the oracle compute."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model_ext.checks.reference import Prompt, Reference
+from model_ext.convert.model import Options, convert
+from tests.bases import FAMILIES, write_sources
+from tests.oracle import Oracle
+
+FIXTURES = Path(__file__).parents[2] / "fixtures"
+INDEX: dict[str, Any] = json.loads((FIXTURES / "golden" / "index.json").read_text())["logits"]
+LOGITS = load_file(FIXTURES / "golden" / "logits.safetensors")
+VISUAL = load_file(FIXTURES / "golden" / "visual.safetensors")
+IDS = tuple(torch.randint(3, 512, (40,), generator=torch.Generator().manual_seed(2)).tolist())
+EMBEDDING = torch.nn.functional.normalize(torch.arange(40) % 7 - 3.0, dim=0)
+
+
+@pytest.mark.parametrize("checkpoint", ["finetune", "pretrain", "legacy"])
+def test_released_logits(tiny_models: dict[str, Path], checkpoint: str) -> None:
+    """All prompts at once, under different conditions."""
+    keys = [key for key in LOGITS if key.endswith("/lse") and key.startswith(f"{checkpoint}/")]
+    assert len(keys) == 12
+    prompts = []
+    for key in keys:
+        _, combo, number, _ = key.split("/")
+        ids = INDEX["prompt_ids"][int(number.removeprefix("prompt"))]
+        prompts.append(Prompt(tuple(ids), VISUAL[f"{combo}/mixed"][0]))
+    found = Reference.from_folder(tiny_models[checkpoint]).logprobs(prompts)
+    for key, logprobs in zip(keys, found, strict=True):
+        expected = LOGITS[key.replace("lse", "logits_s8")] - LOGITS[key][:, None]
+        torch.testing.assert_close(logprobs[:, ::8], expected, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_bases(family: str, tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    tokenizer = tiny_models["finetune"] / "tokenizer.json"
+    sources = write_sources(tmp_path, family, "finetune", tokenizer)
+    out = tmp_path / "out"
+    convert(sources, out, Options(dtype=torch.float32, golden=False, progress=False))
+    (found,) = Reference.from_folder(out).logprobs([Prompt(IDS, EMBEDDING)])
+    expected = Oracle.from_folder(out).logits(list(IDS), EMBEDDING).log_softmax(-1)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
+    """Added to the input of each layer, one factor a layer."""
+    source = tiny_models["pretrain"]
+    config = json.loads((source / "config.json").read_text())
+    config["injection"]["form"] = "residual"
+    tensors = load_file(source / "model-00001-of-00001.safetensors")
+    del tensors["injection.query"]
+    tensors["injection.gate"] = torch.tensor([[0.3], [-0.2], [0.1], [0.4]])
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(tensors, tmp_path / "model.safetensors")
+    (found,) = Reference.from_folder(tmp_path).logprobs([Prompt(IDS, EMBEDDING)])
+    expected = Oracle.from_folder(tmp_path).logits(list(IDS), EMBEDDING).log_softmax(-1)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

@@ -1,0 +1,59 @@
+import asyncio
+from typing import Any
+
+import pytest
+
+from server.api.middleware.context import ContextMiddleware
+from server.api.middleware.rate_limit import Counter, RateLimitMiddleware
+from server.context import current
+
+
+def test_a_bucket_fills_steadily(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("server.api.middleware.rate_limit.time.monotonic", lambda: now[0])
+    counter = Counter(6, filled=0)
+    assert [counter.wait_s(6) for _ in range(6)] == [0] * 6
+    assert counter.wait_s(6) == pytest.approx(10)  # seconds for one of six a minute
+    now[0] = 5
+    assert counter.wait_s(6) == pytest.approx(5)
+    now[0] = 10
+    assert counter.wait_s(6) == 0
+    now[0] = 1000  # it does not fill beyond one minute's
+    assert [bool(counter.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
+
+
+async def test_so_many_of_one_key_at_a_time() -> None:
+    go = asyncio.Event()
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    limit = RateLimitMiddleware(app, per_minute=0, concurrent=2)
+
+    async def keyed(scope: Any, receive: Any, send: Any) -> None:
+        current().key_salt = scope["key"]
+        await limit(scope, receive, send)
+
+    async def status(key: str) -> int:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "path": "/v1/models", "key": key, "headers": []}
+        await ContextMiddleware(keyed, b"")(scope, None, send)  # type: ignore[arg-type]
+        return int(sent[0]["status"])
+
+    first = [asyncio.ensure_future(status("a")) for _ in range(2)]
+    await asyncio.sleep(0)
+    assert await status("a") == 429
+    other = asyncio.ensure_future(status("b"))
+    leaving = asyncio.ensure_future(status("b"))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await asyncio.sleep(0)
+    go.set()
+    assert await asyncio.gather(*first, other) == [200] * 3
+    assert await status("a") == 200
+    assert [counter.running for counter in limit.counters.values()] == [0, 0]

@@ -1,0 +1,46 @@
+"""The small parts of the launch; whole servers are started in tests/serving."""
+
+import inspect
+import logging
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+from vllm.entrypoints.launchers.api_server.entry import build_and_serve
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+from server.api.launch import log_like_vllm, uvicorn_options
+
+ROOMS = ("server", "model_ext", "cache_index")
+
+
+@pytest.fixture
+def _loggers() -> Iterator[None]:
+    loggers = [logging.getLogger(room) for room in ROOMS]
+    before = [(logger.handlers, logger.propagate, logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("_loggers")
+def test_our_lines_are_printed_as_vllms(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = logging.getLogger("vllm")
+    monkeypatch.setattr(theirs, "handlers", [logging.NullHandler()])
+    monkeypatch.setattr(theirs, "level", logging.INFO)
+    log_like_vllm()
+    for room in ROOMS:
+        ours = logging.getLogger(f"{room}.any")
+        assert ours.getEffectiveLevel() == theirs.level
+        assert logging.getLogger(room).handlers == theirs.handlers
+
+
+def test_every_option_that_vllm_gives_its_server_is_given_to_ours() -> None:
+    """TLS, header limits, timeouts: an upgrade of vLLM that adds one must not pass unseen."""
+    args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    args.bindserve = SimpleNamespace(request_log=False)
+    source = inspect.getsource(build_and_serve).partition("serve_http(")[2]
+    given = {line.partition("=")[0].strip() for line in source.splitlines() if "=" in line}
+    assert given - {"sock", "enable_ssl_refresh", "peer_loads"} == uvicorn_options(args).keys()

@@ -1,0 +1,42 @@
+"""The OpenAPI document says what the routes do."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from server.media.attachments import KNOWN, TEXT_PARTS
+from tests.server.application import serve
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    found: dict[str, Any] = serve().app.openapi()
+    return found
+
+
+def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+    names = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(document)))
+    assert names <= document["components"]["schemas"].keys()
+
+
+def test_every_attachment_that_is_read_is_described(document: dict[str, Any]) -> None:
+    described = document["components"]["schemas"]["Attachment"]["oneOf"]
+    kinds = {part["properties"]["type"]["const"] for part in described}
+    assert kinds == set(KNOWN) - TEXT_PARTS
+
+
+def test_errors_have_one_shape_everywhere_and_422_is_none(document: dict[str, Any]) -> None:
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert "422" not in operation["responses"]
+            error = operation["responses"]["503"]["content"]["application/json"]["schema"]
+            assert error == {"$ref": "#/components/schemas/Error"}
+
+
+async def test_a_refusal_is_as_described() -> None:
+    served = serve()
+    schema = served.app.openapi()["components"]["schemas"]["Error"]["properties"]["error"]
+    response = await served.client.post("/v1/chat/completions", json={})
+    assert response.json()["error"].keys() == set(schema["required"])

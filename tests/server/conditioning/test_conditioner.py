@@ -1,0 +1,215 @@
+"""From bytes to the conditioning embedding: real processes, encoders and cache, against goldens."""
+
+import asyncio
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from model_ext.conditioning import Vector
+from server.api.components import Stages
+from server.conditioning.conditioner import Conditioner
+from server.conditioning.options import ImageBindOptions, take_options
+from server.conditioning.retrieve import Retriever
+from server.encoding.cache import ContentCache
+from server.encoding.embedder import Embedder, Report
+from server.errors import BadRequest
+from server.media.attachments import EMBEDDING, Attachment
+from server.media.blob import Content, InMemory
+from server.media.sources import Link
+from tests.model_ext.imagebind.formulas import formula_input
+from tests.server.conditioning.test_mix import COMBOS, MIXED
+from tests.server.media_files import MEDIA, media
+
+OFF = ImageBindOptions(cache=False)
+TEXT0 = b"A dog is running on the beach."
+MODALITY = {"img": "image", "aud": "audio", "poi": "point", "vid": "video", "tex": "text"}
+EMBEDDINGS = load_file(MEDIA.parent / "golden" / "embeddings.safetensors")
+
+
+def attachment(name: str, weight: float, param: str = "p") -> Attachment:
+    modality = MODALITY.get(name[:3], name)
+    if modality == "text":
+        return Attachment("text", InMemory(TEXT0), weight, param)
+    if modality == name:  # depth, thermal, imu: an array
+        file = io.BytesIO()
+        np.save(file, formula_input(name).numpy())
+        return Attachment(modality, InMemory(file.getvalue()), weight, param)
+    return Attachment(modality, InMemory(media(name)), weight, param)
+
+
+async def test_every_golden_mix_and_its_enhancement(stages: Stages) -> None:
+    """One test, because starting the stages takes longer than all of it."""
+    for combo, parts in COMBOS.items():
+        attachments = [attachment(name, weight) for name, weight in parts]
+        mixed = await stages.conditioner.run(attachments, OFF)
+        close(mixed.embedding, MIXED[f"{combo}/mixed"][0], 1e-6)
+        assert mixed.explanation.cache == "off"
+        enhanced = await stages.conditioner.run(attachments, ImageBindOptions())
+        close(enhanced.embedding, MIXED[f"{combo}/knn.index/size10_t20_w0.5/enhanced"][0], 1e-6)
+        assert enhanced.explanation.cache == "on"
+
+
+def close(found: Vector, expected: Vector, tolerance: float) -> None:
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+async def test_text_only_is_the_zero_image_without_cache(stages: Stages) -> None:
+    from model_ext.imagebind.model import ImageBind
+
+    folder = Path(stages.retriever._cache.index.folder).parent / "finetune" / "encoders"  # type: ignore[union-attr]
+    with torch.inference_mode():
+        unit = ImageBind.from_folder(folder).unit("vision", torch.zeros(1, 3, 224, 224))[0].numpy()
+    answer = await stages.conditioner.run([], ImageBindOptions())
+    close(answer.embedding, unit / np.float32(1 + 1e-6), 1e-7)
+    assert (answer.explanation.text_only, answer.explanation.cache) == (True, "off")
+    asked = await stages.conditioner.run([], ImageBindOptions(cache=True))
+    assert asked.explanation.cache == "on"
+    assert not np.allclose(asked.embedding, answer.embedding, atol=1e-3)
+
+
+class Fake:
+    """Decodes to the number that the bytes spell and encodes it as a direction; counts."""
+
+    def __init__(self) -> None:
+        self.decoded: list[bytes] = []
+        self.go = asyncio.Event()
+        self.go.set()
+
+    async def decode(self, modality: str, content: Content) -> torch.Tensor:  # noqa: ARG002
+        data = content.head(content.size)
+        self.decoded.append(data)
+        await self.go.wait()
+        if not data.isdigit():
+            raise BadRequest("not a number")
+        return torch.tensor(float(data))
+
+    async def encode(self, encoder: str, tensor: torch.Tensor) -> Vector:  # noqa: ARG002
+        angle = float(tensor) * np.pi / 180
+        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+
+    async def fetch(self, link: Link) -> Content:
+        """The last part of the path is the file."""
+        return InMemory(link.url.rpartition("/")[2].encode())
+
+
+@dataclass
+class InProcess:
+    """In place of the encoding service."""
+
+    embedder: Embedder
+
+    async def embed(self, modality: str, content: Content) -> Vector:
+        return await self.embedder.embed(modality, content, Report())
+
+
+def conditioner(
+    fake: Fake,
+    encoders: tuple[str, ...] = ("vision", "audio"),
+    retriever: Retriever | None = None,
+) -> Conditioner:
+    return Conditioner(
+        *(InProcess(Embedder(fake, fake, ContentCache(1 << 20))), retriever or Retriever(None)),
+        encoders=encoders,
+        text_only=np.array([1, 0], np.float32),
+        fetcher=fake,
+    )
+
+
+def images(*numbers: Any) -> list[Attachment]:
+    return [
+        Attachment("image", InMemory(str(number).encode()), 1.0, f"part[{i}]")
+        for i, number in enumerate(numbers)
+    ]
+
+
+async def test_several_of_one_modality_mix() -> None:
+    answer = await conditioner(Fake()).run(images(0, 90), OFF)
+    close(answer.embedding, np.array([0.5, 0.5], np.float32), 1e-6)
+
+
+async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
+    fake = Fake()
+    stage = conditioner(fake)
+    await asyncio.gather(*(stage.run(images(7, 7), OFF) for _ in range(10)))
+    await stage.run(images(7), OFF)
+    assert fake.decoded == [b"7"]
+    await stage.run([Attachment("audio", InMemory(b"7"), 1.0, "p")], OFF)  # the same bytes, heard
+    assert fake.decoded == [b"7", b"7"]
+
+
+async def test_a_link_is_fetched_and_its_content_known() -> None:
+    fake = Fake()
+    link = Attachment("image", Link("https://x/90", 100), 1.0, "p")
+    for attachments in (images(90), [link]):
+        answer = await conditioner(fake).run(attachments, OFF)
+        close(answer.embedding, np.array([0, 1], np.float32), 1e-5)
+    stage = conditioner(fake)
+    await stage.run([link, link, *images(90)], OFF)
+    assert fake.decoded == [b"90"] * 3  # one for each conditioner
+
+
+async def test_an_error_names_the_part_of_each_request() -> None:
+    stage = conditioner(Fake())
+    for param in ("a", "b"):
+        with pytest.raises(BadRequest, match="not a number") as caught:
+            await stage.run([*images(1), Attachment("image", InMemory(b"x"), 1.0, param)], OFF)
+        assert caught.value.param == param
+
+
+async def test_a_shared_failure_names_the_part_of_each_request() -> None:
+    fake = Fake()
+    fake.go.clear()
+    stage = conditioner(fake)
+    runs = [
+        asyncio.ensure_future(stage.run([Attachment("image", InMemory(b"x"), 1.0, param)], OFF))
+        for param in "ab"
+    ]
+    await asyncio.sleep(0.01)
+    fake.go.set()
+    errors = await asyncio.gather(*runs, return_exceptions=True)
+    assert [error.param for error in errors] == ["a", "b"]  # type: ignore[union-attr]
+    assert fake.decoded == [b"x"]
+
+
+async def test_a_modality_that_the_model_lacks() -> None:
+    stage = conditioner(Fake())
+    with pytest.raises(BadRequest, match="no encoder for the modality point; it takes") as caught:
+        await stage.run([Attachment("point", InMemory(b"1"), 1.0, "p")], OFF)
+    assert "image, video, audio" in caught.value.message
+
+
+async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
+    data = np.array([0, 3], "<f4").tobytes()
+    answer = await conditioner(Fake()).run([Attachment(EMBEDDING, InMemory(data), 2.0, "p")], OFF)
+    close(answer.embedding, np.array([0, 1], np.float32), 1e-6)
+    assert answer.explanation.mix[0].model_dump() == {
+        "param": "p",
+        "modality": "embedding",
+        "weight": 2.0,
+        "share": 1.0,
+    }
+
+
+async def test_a_bad_parameter_is_told_before_the_work() -> None:
+    fake = Fake()
+    with pytest.raises(BadRequest, match="without a cache"):
+        await conditioner(fake).run(images(1), take_options({"imagebind": {"cache": True}}))
+    assert fake.decoded == []
+
+
+async def test_who_leaves_stops_the_work() -> None:
+    fake = Fake()
+    fake.go.clear()
+    stage = conditioner(fake)
+    run = asyncio.ensure_future(stage.run(images(1, 2), OFF))
+    await asyncio.sleep(0.01)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert not stage._embedder.embedder._contents._in_flight  # type: ignore[attr-defined]

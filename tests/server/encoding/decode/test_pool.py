@@ -1,0 +1,257 @@
+"""Real worker processes on real media, and a hostile one in their place."""
+
+import asyncio
+import io
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from model_ext.imagebind.config import ImageBindConfig
+from model_ext.imagebind.preprocess.limits import Limits
+from server.encoding.decode.pool import DecodePool, DecodeSettings, MediaError, worker_environment
+from server.errors import Unavailable
+from server.media.blob import InMemory
+from tests.server.media_files import MEDIA, media
+from tests.server.waiting import until
+
+GOLDEN = load_file(MEDIA.parent / "golden" / "preprocess.safetensors")
+
+
+SETTINGS = DecodeSettings(
+    workers=1,
+    waiting=8,
+    timeout_s=30,
+    memory_bytes=2 << 30,
+    max_bytes=64 << 20,
+    limits=asdict(Limits()),
+)
+
+
+@asynccontextmanager
+async def running(**changes: Any) -> AsyncIterator[DecodePool]:
+    config = ImageBindConfig.released().to_json().encode()
+    pool = DecodePool(replace(SETTINGS, **changes), config)
+    await pool.start()
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.encoding.decode.pool.WORKER", "tests.server.hostile_worker")
+
+
+async def pid(pool: DecodePool) -> int:
+    return int((await pool.decode("pid", InMemory(b"")))[0])
+
+
+async def test_real_media_of_each_kind() -> None:
+    async with running() as pool:
+        image = await pool.decode("image", InMemory(media("img_a.jpg")))
+        assert image.shape == (3, 224, 224)
+        assert (image[:, ::7, ::7].numpy() == GOLDEN["img_a.jpg/sub7"]).all()
+        assert (await pool.decode("audio", InMemory(media("audio_a.wav")))).shape == (
+            3,
+            1,
+            128,
+            204,
+        )
+        video = await pool.decode("video", InMemory(media("video_a.mp4")))
+        assert video.shape == (15, 3, 2, 224, 224)
+        points = await pool.decode("point", InMemory(media("points_c.ply")))
+        assert points.shape == (1024, 3)
+        text = await pool.decode("text", InMemory(b"A dog is running on the beach."))
+        assert (text.numpy() == GOLDEN["text/tokens"][0]).all()
+
+
+async def test_bad_media_is_told_and_the_worker_goes_on() -> None:
+    async with running() as pool:
+        for modality, data in [
+            ("image", b"nonsense"),
+            ("image", media("img_a.jpg")[:2000]),
+            ("audio", media("img_a.jpg")),
+            ("video", b"ffconcat version 1.0\nfile /etc/passwd\n"),
+            ("point", media("points_b.pt")),
+            ("text", b"\xff\xfe"),
+        ]:
+            with pytest.raises(MediaError) as caught:
+                await pool.decode(modality, InMemory(data))
+            assert caught.value.status == 400
+            assert "/" not in caught.value.message.replace("http://", "")
+        assert (await pool.decode("image", InMemory(media("img_b.png")))).shape == (3, 224, 224)
+
+
+@pytest.mark.usefixtures("hostile")
+@pytest.mark.parametrize("how", ["crash", "leave", "nonsense", "no header", "flood"])
+async def test_a_lost_worker_costs_one_request_and_is_replaced(how: str) -> None:
+    async with running() as pool:
+        before = await pid(pool)
+        with pytest.raises(MediaError, match="cannot be decoded"):
+            await pool.decode(how, InMemory(b""))
+        after = await pid(pool)
+        assert after != before
+        with pytest.raises(ProcessLookupError):
+            os.kill(before, 0)
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_worker_that_somebody_kills_is_not_the_files_fault() -> None:
+    async with running() as pool:
+        victim = await pid(pool)
+        job = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        await until(lambda: bool(pool._running - {job}) and pool._idle.empty())
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(Unavailable) as caught:
+            await job
+        assert caught.value.code == "decoder_lost"
+        assert await pid(pool) != victim
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_worker_that_hangs_is_killed_in_time() -> None:
+    async with running(timeout_s=0.1) as pool:
+        hung = await pid(pool)
+        with pytest.raises(MediaError, match=r"more than 0\.1 seconds"):
+            await pool.decode("hang", InMemory(b""))
+        with pytest.raises(ProcessLookupError):
+            os.kill(hung, 0)
+        await until(lambda: pool.alive == 1)
+        assert await pid(pool) != hung
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_busy_machine_refuses_no_good_file() -> None:
+    """The limit was by the clock: good files got a 400 where cores were shared."""
+    async with running(timeout_s=0.3) as pool:
+        before = await pid(pool)
+        assert await pool.decode("wait", InMemory(b"")) is not None
+        assert await pid(pool) == before
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_worker_that_used_up_its_cpu_time_says_so() -> None:
+    async with running() as pool:
+        with pytest.raises(MediaError, match="more than 30 seconds of CPU time"):
+            await pool.decode("burn", InMemory(b""))
+        assert await pid(pool)
+
+
+@pytest.mark.parametrize("accepted", [False, True])
+async def test_code_in_a_pt_file_is_not_run(tmp_path: Path, accepted: bool) -> None:
+    limits = asdict(replace(Limits(), torch_clouds=accepted))
+    trace = tmp_path / "was-here"
+    data = io.BytesIO()
+    torch.save(Payload(str(trace)), data)
+    torch.load(io.BytesIO(data.getvalue()), weights_only=False)
+    assert trace.exists(), "the payload is no threat"
+    trace.rmdir()
+    async with running(limits=limits) as pool:
+        with pytest.raises(MediaError):
+            await pool.decode("point", InMemory(data.getvalue()))
+        assert not trace.exists()
+
+
+class Payload:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_worker_that_ends_while_idle_is_replaced_and_costs_nothing() -> None:
+    async with running() as pool:
+        os.kill(killed := await pid(pool), signal.SIGKILL)
+        await until(lambda: pool.alive == 0)
+        assert await pid(pool) != killed
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_an_error_text_is_cut() -> None:
+    async with running() as pool:
+        with pytest.raises(MediaError) as caught:
+            await pool.decode("long error", InMemory(b""))
+        assert len(caught.value.message) <= 300
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_neighbour_does_not_notice() -> None:
+    async with running(workers=2) as pool:
+        lost, good = await asyncio.gather(
+            pool.decode("crash", InMemory(b"")),
+            pool.decode("pid", InMemory(b"")),
+            return_exceptions=True,
+        )
+        assert isinstance(lost, MediaError)
+        assert not isinstance(good, BaseException)
+        await until(lambda: pool.alive == 2)
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_so_many_may_wait() -> None:
+    async with running(waiting=2, timeout_s=0.5) as pool:
+        busy = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        await asyncio.sleep(0.01)
+        waiting = [asyncio.ensure_future(pool.decode("pid", InMemory(b""))) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        with pytest.raises(Unavailable) as caught:
+            await pool.decode("pid", InMemory(b""))
+        assert caught.value.code == "decode_queue_full"
+        await asyncio.gather(busy, *waiting, return_exceptions=True)
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_nobody_waits_for_ever() -> None:
+    async with running(timeout_s=0.3) as pool:
+        pool._idle.get_nowait()  # as if no process could be started any more
+        with pytest.raises(Unavailable, match="in time"):
+            await pool.decode("pid", InMemory(b""))
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_a_caller_that_leaves_frees_the_worker_when_it_is_done() -> None:
+    async with running(timeout_s=0.5) as pool:
+        leaving = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        await asyncio.sleep(0.05)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        await until(lambda: pool.alive == 0)  # its time was up
+        await until(lambda: pool.alive == 1)
+        assert await pid(pool)
+
+
+async def test_no_process_at_all_is_an_error_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.encoding.decode.pool.WORKER", "tests.server.no_such_module")
+    with pytest.raises(Unavailable, match="do not start"):
+        async with running():
+            pass
+
+
+@pytest.mark.usefixtures("hostile")
+async def test_closing_leaves_no_process() -> None:
+    async with running(workers=2) as pool:
+        pids = {await pid(pool) for _ in range(4)}
+        busy = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        await asyncio.sleep(0.01)
+    assert len(pids) == 2
+    for each in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(each, signal.SIGCONT)
+    assert isinstance((await asyncio.gather(busy, return_exceptions=True))[0], BaseException)
+
+
+def test_workers_get_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "secret")
+    assert "secret" not in " ".join(worker_environment().values())

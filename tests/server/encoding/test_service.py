@@ -1,0 +1,166 @@
+"""The encoding service and its client: a real socket, real encoders, real decoding processes."""
+
+import asyncio
+import hashlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import REGISTRY
+
+from server.encoding.client import EncodingClient
+from server.encoding.components import EncodingParts
+from server.encoding.decode.pool import MediaError
+from server.encoding.messages import (
+    ERRORS,
+    SOCKET,
+    Answer,
+    Hello,
+    Job,
+    MessageError,
+    Packet,
+    State,
+    Watch,
+)
+from server.encoding.service import EncodingService, receive
+from server.errors import InternalError, NotFound, Unavailable
+from server.media.blob import InMemory, OnDisk
+from tests.server.media_files import media
+from tests.server.waiting import until
+
+PICTURE = InMemory(media("img_a.jpg"))
+
+
+@pytest.fixture
+async def client(tmp_path: Path, parts: EncodingParts) -> AsyncIterator[EncodingClient]:
+    client = EncodingClient(tmp_path / SOCKET)
+    await client.hello()
+    await until(lambda: client.missing() is None)
+    assert parts.missing() is None
+    yield client
+    await client.close()
+
+
+def count(stage: str) -> float:
+    labels = {"stage": stage, "modality": "image"}
+    return REGISTRY.get_sample_value("bindserve_stage_seconds_count", labels) or 0
+
+
+async def test_a_hundred_equal_files_of_two_clients_are_one_run(
+    client: EncodingClient, parts: EncodingParts, tmp_path: Path
+) -> None:
+    other, runs = EncodingClient(tmp_path / SOCKET), count("encode")
+    calls: list[tuple[str, int]] = []
+    tell = parts.encoder.on_batch
+    assert tell is not None
+    parts.encoder.on_batch = lambda *batch: calls.append(batch) or tell(*batch)
+    found = await asyncio.gather(
+        *(each.embed("image", PICTURE) for each in (client, other) for _ in range(50))
+    )
+    assert calls == [("vision", 1)]
+    assert count("encode") == runs + 1
+    assert all((each == found[0]).all() for each in found)
+    assert np.linalg.norm(found[0]) == pytest.approx(1)
+    await other.close()
+
+
+async def test_bytes_on_disk_and_in_memory_are_the_same_file(
+    client: EncodingClient, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(PICTURE.data)
+    descriptor = os.open(tmp_path / "file", os.O_RDONLY)
+    on_disk = OnDisk(descriptor, PICTURE.size, hashlib.sha256(PICTURE.data).digest())
+    first = await client.embed("image", on_disk)
+    assert (await client.embed("image", PICTURE) == first).all()
+
+
+async def test_errors_come_as_they_were_raised(client: EncodingClient) -> None:
+    with pytest.raises(MediaError) as bad:
+        await client.embed("image", InMemory(b"\xff\xd8\xff no picture"))
+    assert (bad.value.status, bad.value.code) == (400, "invalid_media")
+
+
+async def test_who_leaves_takes_the_work_along(
+    client: EncodingClient, parts: EncodingParts
+) -> None:
+    parts.decoder._waiting += parts.decoder._settings.workers  # nobody is free
+    descriptors = len(os.listdir("/proc/self/fd"))
+    task = asyncio.ensure_future(client.embed("video", InMemory(media("video_a.mp4"))))
+    await until(lambda: bool(parts.contents._in_flight))
+    task.cancel()
+    await until(lambda: not parts.contents._in_flight)
+    await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
+
+
+async def test_a_service_that_is_gone_is_503_until_it_is_back(
+    tmp_path: Path, parts: EncodingParts
+) -> None:
+    folder = tmp_path / ("deep" * 20) / ("er" * 20)  # longer than a socket's path may be
+    folder.mkdir(parents=True)
+    client = EncodingClient(folder / SOCKET)
+    with pytest.raises(Unavailable, match="restarted"):
+        await client.embed("image", PICTURE)
+    for _ in range(2):
+        assert client.missing() is not None
+        running = asyncio.ensure_future(EncodingService(parts, folder / SOCKET).run())
+        await until(lambda: client.missing() is None)
+        await client.embed("image", PICTURE)
+        running.cancel()
+        await asyncio.wait([running])
+        await until(lambda: client.missing() is not None)
+    await client.close()
+
+
+@pytest.mark.parametrize(
+    "packet", [b"{", b"[1]\n", b'{"kind": "Other"}\n', b'{"kind": "Job"}\n', b"x" * 9999]
+)
+async def test_what_is_no_message_is_hung_up_on(
+    client: EncodingClient, tmp_path: Path, packet: bytes
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
+        stranger.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(stranger, str(tmp_path / SOCKET))
+        await loop.sock_sendall(stranger, packet)
+        assert await loop.sock_recv(stranger, 1) == b""
+    assert (await client.embed("image", PICTURE)).any()
+
+
+async def test_a_clients_file_is_not_inherited_by_decoding_processes(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, (tmp_path / "file").open("wb") as file:
+        socket.send_fds(theirs, [Packet(Job("image", 1, "00")).encode()], [file.fileno()])
+        _, descriptor = await receive(ours)
+        assert descriptor is not None
+        assert not os.get_inheritable(descriptor)
+        os.close(descriptor)
+
+
+def test_messages_come_back_as_they_were() -> None:
+    numbers = np.array([1.5, -2], np.float32)
+    for message in (
+        Job("image", 3, "00"),
+        Watch(),
+        Answer(True, {"decode": 0.5}, "decode", Answer.describe(Unavailable("no", code="c"))),
+        Hello(["vision"]),
+        State("gone"),
+    ):
+        packet = Packet.decode(Packet(message, numbers).encode())
+        assert packet.message == message
+        assert (packet.numbers == numbers).all()
+    with pytest.raises(MessageError):
+        Packet.decode(json.dumps({"kind": "State", "more": 1}).encode() + b"\n")
+
+
+def test_every_error_keeps_its_status() -> None:
+    for kind in ERRORS.values():
+        with pytest.raises(kind, match="said") as caught:
+            Answer(False, {}, error=Answer.describe(kind("said", code="c"))).raise_error()
+        assert type(caught.value) is kind
+        assert caught.value.code == "c"
+    with pytest.raises(InternalError):
+        Answer(False, {}, error=Answer.describe(NotFound("never"))).raise_error()

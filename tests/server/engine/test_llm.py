@@ -1,0 +1,95 @@
+"""ConditionedLLM without an engine behind it: what it hands to vLLM's `generate`."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine.async_llm import AsyncLLM
+
+from model_ext.conditioning import EXTRA_ARG, pack
+from server.context import NoConditioning, RequestContext, _current
+from server.engine.llm import ConditionedLLM
+from server.errors import Unavailable
+
+EMBEDDING = pack(np.array([1, 0], np.float32))
+PROMPT = {"type": "token", "prompt_token_ids": [1, 2, 3]}
+
+
+@pytest.fixture
+def llm(monkeypatch: pytest.MonkeyPatch) -> ConditionedLLM:
+    """Its `generate` returns the arguments that vLLM's gets."""
+    monkeypatch.setattr(AsyncLLM, "generate", lambda _, *args, **options: (*args, options))
+    monkeypatch.setattr(AsyncLLM, "check_admission", lambda *_: None)
+    monkeypatch.setattr(AsyncLLM, "shutdown", lambda *_: None)
+    llm: ConditionedLLM = object.__new__(ConditionedLLM)
+    llm.embedding_dim, llm.draining, llm.max_tokens = 2, False, None
+    llm.vllm_config = SimpleNamespace(lora_config=None)
+    return llm
+
+
+@pytest.fixture
+def request_context() -> Iterator[RequestContext]:
+    context = RequestContext(EMBEDDING)
+    token = _current.set(context)
+    yield context
+    _current.reset(token)
+
+
+@pytest.mark.usefixtures("request_context")
+def test_it_conditions_at_once_and_passes_the_rest_on(llm: ConditionedLLM) -> None:
+    params = SamplingParams(extra_args={EXTRA_ARG: b"a client's", "other": 1})
+    prompt, passed, request_id, options = llm.generate(PROMPT, params, "id", priority=3)  # type: ignore[misc]
+    assert passed.extra_args == {EXTRA_ARG: EMBEDDING, "other": 1}
+    assert prompt["cache_salt"]
+    assert (request_id, options) == ("id", {"priority": 3})
+    assert "cache_salt" not in PROMPT
+
+
+@pytest.mark.usefixtures("request_context")
+def test_the_embedding_survives_what_vllm_does_to_parameters(llm: ConditionedLLM) -> None:
+    """It clones them, and n > 1 makes one copy for each child."""
+    _, passed, *_ = llm.generate(PROMPT, SamplingParams(n=2), "id")  # type: ignore[misc]
+    assert passed.clone().extra_args == {EXTRA_ARG: EMBEDDING}
+
+
+@pytest.mark.usefixtures("request_context")
+@pytest.mark.parametrize(("asked", "given"), [(None, 50), (20, 20), (50, 50), (51, 50)])
+def test_an_answer_has_an_end_even_if_nobody_asked_for_one(
+    llm: ConditionedLLM, asked: int | None, given: int
+) -> None:
+    llm.max_tokens = 50
+    _, passed, *_ = llm.generate(PROMPT, SamplingParams(max_tokens=asked), "id")  # type: ignore[misc]
+    assert passed.max_tokens == given
+
+
+def test_outside_of_a_request_it_refuses(llm: ConditionedLLM) -> None:
+    with pytest.raises(NoConditioning):
+        llm.generate(PROMPT, SamplingParams(), "id")
+
+
+@pytest.mark.usefixtures("request_context")
+@pytest.mark.parametrize("prompt", ["text", [1, 2], {"prompt": "text"}, {"type": "embeds"}])
+def test_only_rendered_prompts_come_in(llm: ConditionedLLM, prompt: Any) -> None:
+    with pytest.raises(TypeError, match="expected a rendered prompt"):
+        llm.generate(prompt, SamplingParams(), "id")
+
+
+def test_a_server_that_drains_takes_nothing_new(llm: ConditionedLLM) -> None:
+    llm.check_admission(2)
+    llm.shutdown(30)
+    with pytest.raises(Unavailable) as caught:
+        llm.check_admission()
+    assert caught.value.code == "draining"
+
+
+def test_an_engine_that_was_told_to_end_has_not_died(
+    llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """vLLM calls both errored; every Ctrl-C was reported as a death, with a traceback."""
+    monkeypatch.setattr(AsyncLLM, "errored", True)
+    assert llm.died
+    llm.shutdown(30)
+    assert not llm.died

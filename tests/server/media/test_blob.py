@@ -1,0 +1,63 @@
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from server.errors import Unavailable
+from server.media.blob import PIECE, Content, InMemory, OnDisk
+
+DATA = os.urandom(2 * PIECE + 7)
+
+
+def on_disk(folder: Path, data: bytes = DATA, size: int | None = None) -> OnDisk:
+    (folder / "file").write_bytes(data)
+    descriptor = os.open(folder / "file", os.O_RDONLY)
+    return OnDisk(descriptor, size or len(data), hashlib.sha256(data).digest())
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+async def test_both_say_the_same(kind: str, tmp_path: Path) -> None:
+    content: Content = InMemory(DATA) if kind == "memory" else on_disk(tmp_path)
+    assert content.size == len(DATA)
+    assert content.head(10) == DATA[:10]
+    assert await content.digest() == hashlib.sha256(DATA).digest()
+    pieces = [piece async for piece in content.pieces()]
+    assert b"".join(pieces) == DATA
+    assert max(map(len, pieces)) == PIECE
+
+
+async def test_a_file_is_read_to_its_end_though_its_name_is_gone(tmp_path: Path) -> None:
+    content = on_disk(tmp_path)
+    (tmp_path / "file").unlink()
+    assert b"".join([piece async for piece in content.pieces()]) == DATA
+
+
+async def test_a_file_closes_when_nobody_holds_it(tmp_path: Path) -> None:
+    content = on_disk(tmp_path)
+    before = len(os.listdir("/proc/self/fd"))
+    del content
+    assert len(os.listdir("/proc/self/fd")) == before - 1
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+async def test_a_descriptor_for_another_process(kind: str, tmp_path: Path) -> None:
+    content: Content = InMemory(DATA) if kind == "memory" else on_disk(tmp_path)
+    descriptor = await content.descriptor()
+    del content
+    with os.fdopen(descriptor, "rb") as file:
+        assert os.pread(file.fileno(), len(DATA) + 1, 0) == DATA
+
+
+async def test_a_file_that_shrank_is_unavailable(tmp_path: Path) -> None:
+    content = on_disk(tmp_path, size=len(DATA) + 1)
+    with pytest.raises(Unavailable, match="cannot be read"):
+        _ = [piece async for piece in content.pieces()]
+
+
+async def test_a_disk_that_fails_is_unavailable(tmp_path: Path) -> None:
+    content = OnDisk(os.open(tmp_path, os.O_RDONLY), 10, b"")  # a folder: read() fails
+    with pytest.raises(Unavailable, match="cannot be read"):
+        content.head()
+    with pytest.raises(Unavailable, match="cannot be read"):
+        _ = [piece async for piece in content.pieces()]
