@@ -5,7 +5,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application
 
-from deploy.ray.encoder import Encoder
+from deploy.ray.encoder import EncoderReplica
 from deploy.ray.engine import Server
 
 
@@ -27,7 +27,7 @@ def build(arguments: Arguments) -> Application:
     settings = {"model": arguments.model, **arguments.settings}
     parallel = [f"--tensor-parallel-size={arguments.gpus}"] if arguments.gpus > 1 else []
     encoder = (
-        cast(Any, Encoder)
+        cast(Any, EncoderReplica)
         .options(
             ray_actor_options={"num_cpus": 1, "num_gpus": arguments.encoder_gpus},
             autoscaling_config=scaling(arguments.encoders, ongoing=16),

@@ -11,11 +11,12 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
-from server.encoding.cache import ContentCache
-from server.encoding.messages import Answer, Hello, Packet
+from server.encoding.cache import ResultCache
+from server.encoding.job import unpack
+from server.encoding.messages import Hello, Packet
 from server.errors import Unavailable
-from server.media.blob import Content
-from server.metrics import CONTENT_HITS, observe_stage
+from server.media.blob import Blob
+from server.metrics import CONTENT_HITS
 
 TRIES = 3  # replicas that may die on one file before it is the file's fault
 
@@ -45,7 +46,7 @@ class Handle:
 class RayEncoders:
     def __init__(self, replicas: Replicas, cache_bytes: int) -> None:
         self._replicas = replicas
-        self._contents = ContentCache(cache_bytes)
+        self._contents = ResultCache(cache_bytes)
 
     async def hello(self) -> tuple[Hello, Vector]:
         packet = Packet.decode(await self._replicas.hello())
@@ -59,25 +60,19 @@ class RayEncoders:
     async def close(self) -> None:
         """Ray ends the replicas."""
 
-    async def embed(self, modality: str, content: Content) -> Vector:
+    async def embed(self, modality: str, content: Blob) -> Vector:
         """Unit embedding (D,). MediaError, BadRequest; Unavailable if no replica is free."""
-        known = True
+        cached = True
 
         async def ask() -> Vector:
-            nonlocal known
-            known = False
+            nonlocal cached
             data = b"".join([bytes(piece) async for piece in content.pieces()])
             packet = Packet.decode(await self._ask(modality, data))
-            answer = packet.message
-            assert isinstance(answer, Answer)
-            for stage, seconds in answer.seconds.items():
-                observe_stage(stage, modality, seconds, failed=stage == answer.failed)
-            answer.raise_error()
-            known = answer.known
-            return packet.numbers
+            embedding, cached = unpack(packet, modality)
+            return embedding
 
         embedding = await self._contents.get((modality, await content.digest()), ask)
-        if known:
+        if cached:
             CONTENT_HITS.labels(modality).inc()
         return embedding
 

@@ -3,7 +3,6 @@
 The application is the one of `bindserve serve`; only where embeddings come from differs.
 """
 
-import json
 import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,15 +11,11 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 
 from deploy.ray.encoders import Handle, RayEncoders
-from model_ext.config import BindServeConfig
-from server.api.app import create_app
-from server.api.components import Stages
+from server.api.app import open_application
 from server.api.launch import open_engine
-from server.api.middleware.auth import Keys
-from server.engine import flags as vllm_args
+from server.engine import flags
 from server.settings import Settings
 
 
@@ -28,29 +23,26 @@ from server.settings import Settings
 @serve.ingress()
 class Server:
     async def __init__(self, settings: dict[str, Any], encoder: DeploymentHandle) -> None:  # type: ignore[misc]  # Ray awaits it
-        self._settings = Settings.load(**settings)
+        loaded = Settings.load(**settings)
+        args = flags.parse(loaded)
+        args.bindserve = loaded
         self._open = AsyncExitStack()
-        args = vllm_args.parse(self._settings)
-        args.bindserve = self._settings
-        document = json.loads((self._settings.model / "config.json").read_bytes())
-        encoders = RayEncoders(Handle(encoder), self._settings.embedding_cache_bytes)
-        stages = await Stages.open(
-            self._settings, BindServeConfig.from_hf(document), scratch(self._settings), encoders
+        self._application = await self._open.enter_async_context(
+            open_application(
+                loaded,
+                args,
+                open_engine(args, None),
+                RayEncoders(Handle(encoder), loaded.embedding_cache_bytes),
+                scratch(loaded),
+            )
         )
-        self._open.push_async_callback(stages.close)
-        self._engine = await self._open.enter_async_context(open_engine(args, None))
-        self._engine.max_tokens = self._settings.max_tokens
-        keys = Keys(vllm_args.api_keys(args), self._settings.api_key_file)
-        self._app = create_app(self._settings, args, stages, keys)
-        tasks = await self._engine.get_supported_tasks()
-        await init_app_state(self._engine, self._app.state, args, tasks)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return self._app
+        return self._application.app
 
     def check_health(self) -> None:
         """Ray replaces a replica whose engine died, which is final."""
-        if self._engine.errored:
+        if self._application.engine.errored:
             raise RuntimeError("the engine is down")
 
     async def __del__(self) -> None:

@@ -1,24 +1,31 @@
 """The application: which routes exist, and what every request passes on its way to them.
 
-Built from finished parts; opens nothing. vLLM's `init_app_state` adds its handlers to the state.
+`open_application` assembles it, for `serve`, for Ray and for the benchmarks alike.
 """
 
 import importlib
 import inspect
 from argparse import Namespace
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
 from fastapi import Depends, FastAPI
 from opentelemetry.trace import get_tracer
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount
+from vllm.engine.protocol import EngineClient
+from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.utils.server_utils import lifespan
 from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
 
 from server.api import error_handlers, openapi
 from server.api.body import refuse_fields
-from server.api.components import Stages
+from server.api.components import Components, Encoders, open_components
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.auth import AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
@@ -33,12 +40,57 @@ from server.api.routes import generate as routes
 from server.api.routes import health, models
 from server.api.routes import responses_and_messages as shapes
 from server.api.routes import tokenize as vllm_routes
+from server.api.state import state_of
+from server.engine import flags
 from server.settings import Settings
+
+Engine = TypeVar("Engine", bound=EngineClient)
 
 UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")  # they stream what they receive to disk
 
 
-def create_app(settings: Settings, args: Namespace, stages: Stages, keys: Keys) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class Application(Generic[Engine]):
+    app: FastAPI
+    engine: Engine
+    close_engine: Callable[[], Awaitable[None]]  # before the end; the components stay open
+
+
+@asynccontextmanager
+async def open_application(
+    settings: Settings,
+    args: Namespace,
+    engine: AbstractAsyncContextManager[Engine],
+    encoders: Encoders,
+    scratch: Path,
+) -> AsyncIterator[Application[Engine]]:
+    """Assemble an application from an engine and encoders, and close them in the right order.
+
+    `args`: vLLM's parsed flags. `engine`: opened once the encoders answer, and closed first.
+    `scratch`: the folder of clients' files. Raises ConfigError, CacheError, KeyFileError.
+    """
+    import_parsers(args)
+    keys = Keys(flags.api_keys(args), settings.api_key_file)
+    async with (
+        open_components(settings, encoders, scratch) as components,
+        AsyncExitStack() as opened,
+    ):
+        client = await opened.enter_async_context(engine)
+        app = create_app(settings, args, components, keys)
+        tasks = await client.get_supported_tasks()
+        await init_app_state(client, app.state, args, tasks)
+        yield Application(app, client, opened.aclose)
+
+
+def import_parsers(args: Namespace) -> None:
+    """Import the plugins of vLLM's --tool-parser-plugin and --reasoning-parser-plugin."""
+    if args.tool_parser_plugin:
+        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
+    if args.reasoning_parser_plugin:
+        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+
+
+def create_app(settings: Settings, args: Namespace, components: Components, keys: Keys) -> FastAPI:
     """`args`: vLLM's parsed flags; its front-end ones apply here too. `keys`: who may come in."""
     hidden = args.disable_fastapi_docs
     app = FastAPI(
@@ -47,11 +99,12 @@ def create_app(settings: Settings, args: Namespace, stages: Stages, keys: Keys) 
         root_path=args.root_path or "",
         openapi_url=None if hidden else "/openapi.json",
     )
-    app.state.settings, app.state.args, app.state.stages = settings, args, stages
+    state = state_of(app)
+    state.settings, state.args, state.components = settings, args, components
     error_handlers.install(app)
     openapi.install(app)
     add_routes(app)
-    add_middleware(app, settings, args, stages, keys)
+    add_middleware(app, settings, args, components, keys)
     return app
 
 
@@ -69,7 +122,7 @@ def add_routes(app: FastAPI) -> None:
 
 
 def add_middleware(
-    app: FastAPI, settings: Settings, args: Namespace, stages: Stages, keys: Keys
+    app: FastAPI, settings: Settings, args: Namespace, components: Components, keys: Keys
 ) -> None:
     """From the innermost to the outermost."""
     add_operators_own(app, args.middleware)
@@ -93,7 +146,7 @@ def add_middleware(
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
     if args.otlp_traces_endpoint:  # vLLM has told OpenTelemetry where spans go
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
-    app.add_middleware(ContextMiddleware, text_only=stages.text_only)
+    app.add_middleware(ContextMiddleware, text_only=components.text_only)
     if args.allowed_origins:
         app.add_middleware(  # outside of the keys: browsers send none when they ask beforehand
             CORSMiddleware,

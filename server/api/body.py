@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import Request
 
 from server.api.field_limits import check_caps, check_engine_fields
+from server.api.state import state_of
 from server.errors import BadRequest, UnsupportedMediaType
 from server.media.sources import Upload
 
@@ -54,7 +55,7 @@ async def read_json_or_form(request: Request) -> Incoming:
     """multipart/form-data: a field `request`, and files."""
     if media_type(request) != "multipart/form-data":
         return await read_json(request)
-    uploads = request.app.state.stages.uploads
+    uploads = state_of(request).components.uploads
     async with uploads.receive(request, inline=frozenset({REQUEST})) as form:
         document = form.fields.pop(REQUEST, None)
         if document is None:
@@ -80,7 +81,7 @@ async def read_document(body: bytes, request: Request) -> Incoming:
 
 
 def check_document(document: Json, request: Request) -> None:
-    settings = request.app.state.settings
+    settings = state_of(request).settings
     check_engine_fields(document, settings.allow_fields)
     check_caps(document, settings)
 

@@ -1,9 +1,12 @@
-"""Stages: the parts that a request passes before the engine, as one API process has them.
+"""Components: the finished parts that one API process answers requests with.
 
-Built whole, then used by the routes; closed when the server ends. One of it per API process.
+Opened before the application, and closed after it. Knows neither HTTP nor the engine.
 """
 
-from collections.abc import Sequence
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -15,26 +18,25 @@ from server.conditioning.conditioner import Conditioner
 from server.conditioning.mix import mix
 from server.conditioning.open_cache import open_cache
 from server.conditioning.retrieve import Retriever
-from server.encoding.client import EncodingClient
-from server.encoding.messages import SOCKET, Hello
+from server.encoding.messages import Hello
 from server.media.attachments import AttachmentLimits
-from server.media.blob import Content
+from server.media.blob import Blob
 from server.media.fetch import Fetcher, FetchPolicy
-from server.media.files import FileLimits, FileStore
+from server.media.files import FileLimits, FileStore, sweep_regularly
 from server.settings import Settings
 
 
 class Encoders(Protocol):
-    """What we need of `server.encoding.client.EncodingClient`, or of encoders elsewhere."""
+    """Encoders in another process: `server.encoding.client.EncodingClient`, or Ray's replicas."""
 
     async def hello(self) -> tuple[Hello, Vector]: ...
-    async def embed(self, modality: str, content: Content) -> Vector: ...
+    async def embed(self, modality: str, content: Blob) -> Vector: ...
     def missing(self) -> str | None: ...
     async def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Stages:
+class Components:
     encoders: Encoders
     retriever: Retriever
     conditioner: Conditioner
@@ -49,14 +51,15 @@ class Stages:
         settings: Settings,
         config: BindServeConfig,
         scratch: Path,
-        encoders: Encoders | None = None,
+        encoders: Encoders,
     ) -> Self:
-        """Open the cache and wait for the encoders: those given, or the encoding service.
-        `scratch`: the folder of its socket and of clients' files."""
+        """Open the cache, and wait until the encoders answer.
+
+        `scratch`: the folder of clients' files. Raises CacheError, Unavailable.
+        """
         dim = config.imagebind.embedding_dim
         retriever = Retriever(open_cache(settings, config), policy=settings.cache_policy)
         await retriever.start()
-        encoders = encoders or EncodingClient(scratch / SOCKET)
         hello, zero_image = await encoders.hello()
         files = FileStore(scratch, file_limits(settings))
         policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)
@@ -92,6 +95,26 @@ class Stages:
     async def close(self) -> None:
         await self.encoders.close()
         await self.retriever.close()
+
+
+@asynccontextmanager
+async def open_components(
+    settings: Settings, encoders: Encoders, scratch: Path
+) -> AsyncIterator[Components]:
+    """Open the components, and delete expired files until they are closed."""
+    try:
+        document = json.loads((settings.model / "config.json").read_bytes())
+        config = BindServeConfig.from_hf(document)
+        components = await Components.open(settings, config, scratch, encoders)
+    except BaseException:
+        await encoders.close()
+        raise
+    sweeper = asyncio.ensure_future(sweep_regularly(components.files))
+    try:
+        yield components
+    finally:
+        sweeper.cancel()
+        await components.close()
 
 
 def text_only(zero_image: Vector) -> Vector:

@@ -6,21 +6,18 @@ vLLM's. `run_api_process` is what one API process runs.
 
 import asyncio
 import contextlib
-import json
 import logging
 import signal
 import socket
 from argparse import Namespace
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 import uvloop
 from fastapi import FastAPI
 from vllm import envs
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
 from vllm.entrypoints.launchers.launcher import (
     serve_http,
     setup_server,
@@ -29,20 +26,16 @@ from vllm.entrypoints.launchers.launcher import (
 from vllm.entrypoints.launchers.utils.server_utils import get_uvicorn_log_config
 from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
 from vllm.logger import configure_logging_from_args
-from vllm.reasoning import ReasoningParserManager
-from vllm.tool_parsers import ToolParserManager
 from vllm.usage.usage_lib import UsageContext
 from vllm.utils.system_utils import decorate_logs, set_process_title, set_ulimit
 
-from model_ext.config import BindServeConfig
 from model_ext.engine.adapter import adapt
-from server.api.app import create_app
-from server.api.components import Stages
+from server.api.app import open_application
 from server.api.launch_many import run_many
-from server.api.middleware.auth import Keys
+from server.encoding.client import EncodingClient
+from server.encoding.messages import SOCKET
 from server.engine import flags as vllm_args
 from server.engine.llm import ConditionedLLM
-from server.media.files import sweep_regularly
 from server.metrics import RESTARTS
 from server.process.control import Address, Parent, serving
 from server.settings import Settings
@@ -103,34 +96,33 @@ async def run_api_process(
     args: Namespace,
     client_config: dict[str, Any] | None = None,
 ) -> None:
-    """One API process: its stages, its engine client, its application."""
+    """Run one API process: its components, its engine client, its application."""
     settings: Settings = args.bindserve
     decorate_logs("APIServer", skip_if_decorated=True)
     log_like_vllm()
-    import_parsers(args)
-    keys = Keys(vllm_args.api_keys(args), settings.api_key_file)
     client_config = dict(client_config or {})
     loads = client_config.pop("api_server_loads", None)
     peers = None if loads is None else (loads, client_config["client_index"])
-    async with open_stages(settings, args.bindserve_scratch) as stages:
-        async with open_engine(args, client_config) as engine:
-            engine.max_tokens = settings.max_tokens
-            app = create_app(settings, args, stages, keys)
-            tasks = await engine.get_supported_tasks()
-            await init_app_state(engine, app.state, args, tasks)
+    engine = open_engine(args, client_config)
+    encoders = EncodingClient(args.bindserve_scratch / SOCKET)
+    try:
+        async with open_application(
+            settings, args, engine, encoders, args.bindserve_scratch
+        ) as application:
             RESTARTS.set(args.bindserve_restarts)
             logger.info("bindserve serves %s on %s", settings.name, listen_address)
-            watcher = asyncio.ensure_future(watch(app, engine, args.bindserve_control))
+            app, client = application.app, application.engine
+            watcher = asyncio.ensure_future(watch(app, client, args.bindserve_control))
             shutdown = await serve_http(
                 app, sock, args.enable_ssl_refresh, peers, **uvicorn_options(args)
             )
             watcher.cancel()
-            if engine.died:
+            if client.died:
                 raise SystemExit(ENGINE_DIED)
-        try:
-            await shutdown  # only once the engine is closed
-        finally:
-            sock.close()
+            await application.close_engine()  # ends the requests that `shutdown` waits for
+            await shutdown
+    finally:
+        sock.close()
 
 
 async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) -> None:
@@ -145,18 +137,6 @@ async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) ->
     app.state.server.should_exit = True
     await asyncio.sleep(LAST_WORDS_S)
     app.state.server.force_exit = True
-
-
-@asynccontextmanager
-async def open_stages(settings: Settings, scratch: Path) -> AsyncIterator[Stages]:
-    document = json.loads((settings.model / "config.json").read_bytes())
-    stages = await Stages.open(settings, BindServeConfig.from_hf(document), scratch)
-    sweeper = asyncio.ensure_future(sweep_regularly(stages.files))
-    try:
-        yield stages
-    finally:
-        sweeper.cancel()
-        await stages.close()
 
 
 @asynccontextmanager
@@ -181,6 +161,7 @@ async def open_engine(
         client_count=count,
         client_index=index,
     )
+    engine.max_tokens = args.bindserve.max_tokens
     try:
         await engine.reset_mm_cache()  # joins what vLLM warms up in the background
         yield engine
@@ -195,14 +176,6 @@ def log_like_vllm() -> None:
         ours = logging.getLogger(room)
         ours.handlers, ours.propagate = list(theirs.handlers), False
         ours.setLevel(theirs.level)
-
-
-def import_parsers(args: Namespace) -> None:
-    """The plugins of vLLM's --tool-parser-plugin and --reasoning-parser-plugin."""
-    if args.tool_parser_plugin:
-        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
-    if args.reasoning_parser_plugin:
-        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
 
 
 def uvicorn_options(args: Namespace) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,22 +33,15 @@ from vllm.usage.usage_lib import UsageContext
 
 from model_ext.conditioning import Vector
 from model_ext.config import BindServeConfig
-from server.api.app import create_app
-from server.api.components import Stages, file_limits, form_limits
-from server.api.middleware.auth import Keys
-from server.api.multipart import Uploads
+from server.api.app import open_application
 from server.bench.mock_engine import ConditionedMockLLM, MockLLM
-from server.conditioning.conditioner import Conditioner
-from server.conditioning.retrieve import Retriever
+from server.encoding.messages import Hello
 from server.engine import flags as vllm_args
 from server.errors import Unavailable
-from server.media.attachments import AttachmentLimits
-from server.media.blob import Content
-from server.media.files import FileStore
+from server.media.blob import Blob
 from server.settings import Settings
 
 TICK_S = 0.005
-TASKS: Any = ("generate",)
 EVENT = {
     "id": "chatcmpl-0",
     "object": "chat.completion.chunk",
@@ -60,12 +54,21 @@ EVENT = {
 
 
 class NoEncoders:
-    """In place of the encoding service: the load attaches nothing that needs it."""
+    """Replaces the encoding service: the load attaches nothing that needs encoders."""
 
-    async def embed(self, modality: str, content: Content) -> Vector:
+    def __init__(self, embedding_dim: int) -> None:
+        self._dim = embedding_dim
+
+    async def hello(self) -> tuple[Hello, Vector]:
+        return Hello(["vision"]), np.full(self._dim, self._dim**-0.5, np.float32)
+
+    async def embed(self, modality: str, content: Blob) -> Vector:
         raise Unavailable(f"no encoders here: {modality}, {content.size} bytes")
 
     def missing(self) -> None:
+        return None
+
+    async def close(self) -> None:
         return None
 
 
@@ -93,17 +96,20 @@ class Lag:
             self.late.append(time.perf_counter() - due)
 
 
-async def ours(settings: Settings, args: Namespace, config: Any, scratch: Path) -> ASGIApp:
-    engine = ConditionedMockLLM(config, *mock_options())
-    app = create_app(settings, args, stages(settings, scratch), Keys())
-    await init_app_state(engine, app.state, args, TASKS)
-    return app
+@asynccontextmanager
+async def ours(
+    settings: Settings, args: Namespace, config: Any, scratch: Path
+) -> AsyncIterator[ASGIApp]:
+    dim = BindServeConfig.from_hf(config.model_config.hf_config.to_dict()).imagebind.embedding_dim
+    engine = nullcontext(ConditionedMockLLM(config, *mock_options()))
+    async with open_application(settings, args, engine, NoEncoders(dim), scratch) as application:
+        yield application.app
 
 
 async def vllm(args: Namespace, config: Any) -> ASGIApp:
     engine = MockLLM(config, *mock_options())
-    app = build_app(args, TASKS, engine.model_config)
-    await init_app_state(engine, app.state, args, TASKS)
+    app = build_app(args, await engine.get_supported_tasks(), engine.model_config)
+    await init_app_state(engine, app.state, args, await engine.get_supported_tasks())
     return app
 
 
@@ -137,23 +143,6 @@ def starlette(scratch: Path) -> ASGIApp:
     return Starlette(routes=[Route("/v1/files", upload, methods=["POST"])])
 
 
-def stages(settings: Settings, scratch: Path) -> Stages:
-    config = BindServeConfig.from_hf(json.loads((settings.model / "config.json").read_bytes()))
-    dim = config.imagebind.embedding_dim
-    nobody: Any = NoEncoders()
-    files, retriever = FileStore(scratch, file_limits(settings)), Retriever(None)
-    text_only = np.full(dim, dim**-0.5, np.float32)
-    return Stages(
-        nobody,
-        retriever,
-        Conditioner(nobody, retriever, encoders=("vision",), text_only=text_only),
-        files,
-        Uploads(files.incoming, form_limits(settings), settings.max_uploads),
-        AttachmentLimits(settings.max_attachments, settings.limits, dim),
-        {},
-    )
-
-
 def mock_options() -> tuple[int, float]:
     """Seats and seconds a token, from the command line."""
     return (int(sys.argv[3]), float(sys.argv[4])) if len(sys.argv) > 3 else (0, 0.0)
@@ -167,11 +156,14 @@ async def main(kind: str, model: Path) -> None:
             engine_args = AsyncEngineArgs.from_cli_args(args)
             config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
             if kind == "ours":
-                app = await ours(settings, args, config, Path(scratch))
-            else:
-                app = await vllm(args, config)
-        else:
-            app = bare() if kind == "bare" else starlette(Path(scratch))
+                return await serve(ours(settings, args, config, Path(scratch)))
+            return await serve(nullcontext(await vllm(args, config)))
+        return await serve(nullcontext(bare() if kind == "bare" else starlette(Path(scratch))))
+
+
+async def serve(application: AbstractAsyncContextManager[ASGIApp]) -> None:
+    """Print the port, then serve until the process is killed."""
+    async with application as app:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             served = uvicorn.Config(Lag(app), access_log=False, log_level="error", lifespan="off")
             print(json.dumps({"port": listener.getsockname()[1]}), flush=True)

@@ -43,6 +43,9 @@ class MockLLM(AsyncLLM):
         if self._most and self._running + n > self._most:
             raise QueueOverflowError("the queue is full")
 
+    async def get_supported_tasks(self) -> tuple[Any, ...]:
+        return ("generate",)
+
     async def is_tracing_enabled(self) -> bool:
         return False
 

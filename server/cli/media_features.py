@@ -27,7 +27,7 @@ from server.encoding.batcher import Encoder
 from server.encoding.components import ENCODERS, choose_device, decode_settings
 from server.encoding.decode.pool import DecodePool
 from server.errors import RequestError, TooLarge, Unavailable
-from server.media.blob import Content, InMemory
+from server.media.blob import Blob, MemoryBlob
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.sources import Link
 from server.settings import Settings
@@ -117,12 +117,12 @@ class Embedder:
         except OSError as error:
             return error.strerror or type(error).__name__
 
-    async def _read(self, item: MediaItem) -> Content:
+    async def _read(self, item: MediaItem) -> Blob:
         if isinstance(item.place, str):
             return await self.fetcher.fetch(Link(item.place, self.max_bytes))
-        return InMemory(await asyncio.to_thread(read_at_most, item.place, self.max_bytes))
+        return MemoryBlob(await asyncio.to_thread(read_at_most, item.place, self.max_bytes))
 
-    def _is_wanted(self, content: Content, name: str) -> bool:
+    def _is_wanted(self, content: Blob, name: str) -> bool:
         """Depth, thermal and imu look like other files: the operator has said what they are."""
         kind = sniff(content.head(), name)
         return kind == self.modality or self.modality in ("depth", "thermal", "imu")

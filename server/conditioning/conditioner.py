@@ -21,7 +21,7 @@ from server.conditioning.options import Explanation, ImageBindOptions, MixedPart
 from server.conditioning.retrieve import Retrieved, Retriever
 from server.errors import BadRequest, RequestError
 from server.media.attachments import EMBEDDING, Attachment
-from server.media.blob import Content
+from server.media.blob import Blob
 from server.media.sources import Link
 from server.metrics import count_attachment, stage
 
@@ -29,13 +29,13 @@ from server.metrics import count_attachment, stage
 class Embed(Protocol):
     """What we need of `server.encoding.client.EncodingClient`."""
 
-    async def embed(self, modality: str, content: Content) -> Vector: ...
+    async def embed(self, modality: str, content: Blob) -> Vector: ...
 
 
 class Fetch(Protocol):
     """What we need of `server.media.fetch.Fetcher`."""
 
-    async def fetch(self, link: Link) -> Content: ...
+    async def fetch(self, link: Link) -> Blob: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Conditioner:
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
 
-    async def _fetched(self, attachment: Attachment) -> Content:
+    async def _fetched(self, attachment: Attachment) -> Blob:
         if not isinstance(attachment.source, Link):
             return attachment.source
         assert self._fetcher is not None

@@ -1,4 +1,4 @@
-"""ContentCache: results kept by the hash of what they were computed from, bounded in bytes.
+"""ResultCache: results kept by the hash of what they were computed from, bounded in bytes.
 
 Equal content in flight is computed once, however many requests wait for it. It does not know what
 is computed. One event loop only; a computation goes on as long as somebody waits for it.
@@ -19,7 +19,7 @@ class InFlight:
     waiting: int = 0
 
 
-class ContentCache:
+class ResultCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._kept: OrderedDict[Hashable, Vector] = OrderedDict()  # least recently used first

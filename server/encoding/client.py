@@ -14,9 +14,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from model_ext.conditioning import Vector
+from server.encoding.job import unpack
 from server.encoding.messages import (
     MAX_PACKET,
-    Answer,
     Hello,
     Job,
     MessageError,
@@ -26,8 +26,8 @@ from server.encoding.messages import (
     open_folder,
 )
 from server.errors import Unavailable
-from server.media.blob import Content
-from server.metrics import CONTENT_HITS, ENCODE_BATCH, observe_stage
+from server.media.blob import Blob
+from server.metrics import CONTENT_HITS, ENCODE_BATCH
 
 logger = logging.getLogger(__name__)
 
@@ -55,24 +55,19 @@ class EncodingClient:
         await asyncio.wait([self._watching])
         os.close(self._folder)
 
-    async def embed(self, modality: str, content: Content) -> Vector:
+    async def embed(self, modality: str, content: Blob) -> Vector:
         """Unit embedding (D,). MediaError, BadRequest; Unavailable if the service is full or
         gone."""
         packet = await self._ask(modality, content)
-        answer = packet.message
-        if not isinstance(answer, Answer):
-            raise gone()
-        left = sum(answer.seconds.values())  # one after the other, until just now
-        for stage, seconds in answer.seconds.items():
-            left -= seconds
-            failed = stage == answer.failed
-            observe_stage(stage, modality, seconds, failed=failed, ago=left)
-        answer.raise_error()
-        if answer.known:
+        try:
+            embedding, cached = unpack(packet, modality)
+        except MessageError:
+            raise gone() from None
+        if cached:
             CONTENT_HITS.labels(modality).inc()
-        return packet.numbers
+        return embedding
 
-    async def _ask(self, modality: str, content: Content) -> Packet:
+    async def _ask(self, modality: str, content: Blob) -> Packet:
         job = Job(modality, content.size, (await content.digest()).hex())
         try:
             async with self._connected() as service:

@@ -12,7 +12,7 @@ from model_ext.conditioning import Vector
 from model_ext.config import ConfigError
 from model_ext.imagebind.model import ImageBind
 from server.encoding.batcher import Encoder
-from server.encoding.cache import ContentCache
+from server.encoding.cache import ResultCache
 from server.encoding.decode.pool import DecodePool, DecodeSettings
 from server.settings import Settings
 
@@ -20,10 +20,10 @@ ENCODERS = "encoders"  # the folder inside a model's folder
 
 
 @dataclass(frozen=True, slots=True)
-class EncodingParts:
+class EncodingComponents:
     decoder: DecodePool
     encoder: Encoder
-    contents: ContentCache
+    contents: ResultCache
     modalities: tuple[str, ...]  # the encoders that the model has
     device: str
     zero_image: Vector  # (D,) unit embedding of an image of zeros, after normalising pixels
@@ -47,7 +47,7 @@ class EncodingParts:
         return cls(
             decoder,
             encoder,
-            ContentCache(settings.embedding_cache_bytes),
+            ResultCache(settings.embedding_cache_bytes),
             tuple(model.modalities),
             device,
             await zero_image(encoder, model),

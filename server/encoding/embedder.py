@@ -16,14 +16,14 @@ from torch import Tensor
 
 from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
-from server.encoding.cache import ContentCache
-from server.media.blob import Content
+from server.encoding.cache import ResultCache
+from server.media.blob import Blob
 
 
 class Decode(Protocol):
     """What we need of `server.encoding.decode.pool.DecodePool`."""
 
-    async def decode(self, modality: str, content: Content) -> Tensor: ...
+    async def decode(self, modality: str, content: Blob) -> Tensor: ...
 
 
 class Encode(Protocol):
@@ -53,12 +53,12 @@ class Report:
 
 
 class Embedder:
-    def __init__(self, decoder: Decode, encoder: Encode, contents: ContentCache) -> None:
+    def __init__(self, decoder: Decode, encoder: Encode, contents: ResultCache) -> None:
         self._decoder = decoder
         self._encoder = encoder
         self._contents = contents
 
-    async def embed(self, modality: str, content: Content, report: Report) -> Vector:
+    async def embed(self, modality: str, content: Blob, report: Report) -> Vector:
         """(D,). Who is cancelled stops the work, unless others wait for it."""
 
         async def decode_and_encode() -> Vector:

@@ -13,7 +13,6 @@ import socket
 from collections import deque
 from pathlib import Path
 
-import numpy as np
 import uvloop
 
 from model_ext.conditioning import Vector
@@ -21,8 +20,9 @@ from model_ext.config import ConfigError
 from model_ext.imagebind.config import ConfigError as EncoderConfigError
 from model_ext.imagebind.model import TensorError
 from server import logs
-from server.encoding.components import EncodingParts
-from server.encoding.embedder import Embedder, Report
+from server.encoding.components import EncodingComponents
+from server.encoding.embedder import Embedder
+from server.encoding.job import answer
 from server.encoding.messages import (
     SOCKET,
     Answer,
@@ -35,8 +35,8 @@ from server.encoding.messages import (
     Watch,
     open_folder,
 )
-from server.errors import InternalError, RequestError, Unavailable
-from server.media.blob import OnDisk
+from server.errors import Unavailable
+from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
 from server.process.control import Parent, readable, serving
 from server.process.control import receive as receive_packet
@@ -45,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
 STATE_S = 0.25  # how often those who watch are told
-MOST_JOBS = 1024  # at a time, those that wait included
+MAX_JOBS = 1024  # at a time, those that wait included
 
 
 class EncodingService:
-    def __init__(self, parts: EncodingParts, path: Path) -> None:
+    def __init__(self, parts: EncodingComponents, path: Path) -> None:
         """`path` of the socket."""
         self._parts = parts
         self._embedder = Embedder(parts.decoder, parts.encoder, parts.contents)
@@ -88,14 +88,14 @@ class EncodingService:
             message, descriptor = await receive(client)
             match message:
                 case Job() if descriptor is not None:
-                    content = OnDisk(descriptor, message.size, bytes.fromhex(message.sha256))
+                    content = DiskBlob(descriptor, message.size, bytes.fromhex(message.sha256))
                     await self._answer(client, message.modality, content)
                 case Watch():
                     await self._tell(client)
                 case _:
                     raise MessageError(f"unexpected: {type(message).__name__}")
 
-    async def _answer(self, client: socket.socket, modality: str, content: OnDisk) -> None:
+    async def _answer(self, client: socket.socket, modality: str, content: DiskBlob) -> None:
         work = asyncio.ensure_future(self._embed(modality, content))
         gone = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(client, 1))
         try:
@@ -107,19 +107,11 @@ class EncodingService:
                 task.cancel()
             await asyncio.wait({work, gone})  # before the socket closes
 
-    async def _embed(self, modality: str, content: OnDisk) -> Packet:
-        report, embedding = Report(), np.empty(0, np.float32)
-        error = None
-        try:
-            if len(self._clients) > MOST_JOBS:
-                raise Unavailable("too many files are waiting", code="encode_queue_full")
-            embedding = await self._embedder.embed(modality, content, report)
-        except RequestError as failure:
-            error = Answer.describe(failure)
-        except Exception:
-            logger.exception("a %s could not be embedded", modality)
-            error = Answer.describe(InternalError("the server failed to embed the file"))
-        return Packet(Answer(report.known, report.seconds, report.failed, error), embedding)
+    async def _embed(self, modality: str, content: DiskBlob) -> Packet:
+        if len(self._clients) > MAX_JOBS:
+            full = Unavailable("too many files are waiting", code="encode_queue_full")
+            return Packet(Answer(False, {}, error=Answer.describe(full)))
+        return await answer(self._embedder, modality, content)
 
     async def _tell(self, client: socket.socket) -> None:
         zero: Vector = self._parts.zero_image
@@ -165,7 +157,7 @@ async def serve(parent: Parent) -> None:
 
 async def open_and_run(parent: Parent) -> None:
     try:
-        parts = await EncodingParts.open(parent.settings)
+        parts = await EncodingComponents.open(parent.settings)
     except (ConfigError, EncoderConfigError, TensorError, OSError, Unavailable) as error:
         logs.fail(str(error))
     try:

@@ -13,7 +13,7 @@ from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.sniff import sniff
 from server.errors import BadRequest, TooLarge, UnsupportedMediaType
 from server.media.base64 import read_embedding
-from server.media.blob import Content, InMemory
+from server.media.blob import Blob, MemoryBlob
 from server.media.sources import Link, Source, Sources, Upload, bounded
 
 EMBEDDING = "embedding"  # the modality of a vector that the client computed itself
@@ -168,10 +168,10 @@ class _Reader:
         if kind == "file":
             return self._read_file(part, override, param)
         if kind == "imagebind_text":
-            return "text", InMemory(_read_text(part, param, media.text_bytes))
+            return "text", MemoryBlob(_read_text(part, param, media.text_bytes))
         if kind == "imagebind_embedding":
             dim = self._limits.embedding_dim
-            return EMBEDDING, InMemory(read_embedding(part.get(kind), dim, param))
+            return EMBEDDING, MemoryBlob(read_embedding(part.get(kind), dim, param))
         raise BadRequest(
             f"unknown content part type {_shown(part.get('type'))}; known: {', '.join(KNOWN)}",
             param=param,
@@ -193,7 +193,7 @@ class _Reader:
         return self._sniffed(source, name if isinstance(name, str) else None, modality, param)
 
     def _sniffed(
-        self, content: Content, name: str | None, modality: str | None, param: str
+        self, content: Blob, name: str | None, modality: str | None, param: str
     ) -> tuple[str, Source]:
         modality = modality or sniff(content.head(), name)
         if modality is None:

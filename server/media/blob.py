@@ -1,4 +1,4 @@
-"""Content: an attachment's bytes, in memory or on disk, behind one small interface.
+"""Blob: an attachment's bytes, in memory or on disk, behind one small interface.
 
 Who holds an attachment need not know where its bytes are. Those on disk are read in pieces, by the
 stage that decodes; so a server's memory does not grow with what its clients upload.
@@ -18,7 +18,7 @@ PIECE = 1 << 18
 HEAD_BYTES = 8192  # enough for every signature that `sniff` knows
 
 
-class Content(Protocol):
+class Blob(Protocol):
     @property
     def size(self) -> int: ...
 
@@ -38,7 +38,7 @@ class Content(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class InMemory:
+class MemoryBlob:
     data: bytes
 
     @property
@@ -60,11 +60,11 @@ class InMemory:
 
     async def descriptor(self) -> int:
         if self.size <= PIECE:
-            return in_memory_file(self.data)
-        return await asyncio.to_thread(in_memory_file, self.data)
+            return memory_file(self.data)
+        return await asyncio.to_thread(memory_file, self.data)
 
 
-class OnDisk:
+class DiskBlob:
     """An open file, which nobody changes; closed when the last who holds this lets go.
 
     Its name may be gone: a job that runs goes on while the client deletes the file.
@@ -102,7 +102,7 @@ class OnDisk:
         return os.dup(self._descriptor)
 
 
-def in_memory_file(data: bytes) -> int:
+def memory_file(data: bytes) -> int:
     descriptor = os.memfd_create("bindserve", os.MFD_CLOEXEC)
     try:
         rest = memoryview(data)

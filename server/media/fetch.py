@@ -16,7 +16,7 @@ from yarl import URL
 
 from server.errors import BadRequest, TooLarge, Unavailable
 from server.media.addresses import is_public
-from server.media.blob import Content
+from server.media.blob import Blob
 from server.media.sources import Link
 from server.media.spool import Spool
 
@@ -64,7 +64,7 @@ class Fetcher:
         self._policy = policy or FetchPolicy()
         self.running = 0
 
-    async def fetch(self, link: Link) -> Content:
+    async def fetch(self, link: Link) -> Blob:
         """FetchError, TooLarge, or Unavailable if too many are fetched already."""
         if self.running >= self._policy.waiting:
             raise Unavailable("too many URLs are being fetched", code="fetch_queue_full")
@@ -81,7 +81,7 @@ class Fetcher:
         finally:
             self.running -= 1
 
-    async def _follow(self, url: URL, max_bytes: int) -> Content:
+    async def _follow(self, url: URL, max_bytes: int) -> Blob:
         for _ in range(MAX_REDIRECTS + 1):
             hop = await self._check(url)
             async with (
@@ -111,7 +111,7 @@ class Fetcher:
             raise FetchError("the URL leads to an address that is not allowed")
         return Hop(url, tuple(addresses))
 
-    async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> Content:
+    async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> Blob:
         if response.status != 200:
             raise FetchError(f"the URL answers with status {response.status}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from server.errors import BadRequest, NotFound, TooLarge, Unavailable
-from server.media.blob import OnDisk, unreadable
+from server.media.blob import DiskBlob, unreadable
 from server.media.sources import Upload
 from server.media.spool import Spool, no_room
 
@@ -143,7 +143,7 @@ class OwnedFiles:
             raise no_such_file() from None
         except OSError:
             raise unreadable() from None
-        content = OnDisk(descriptor, record.bytes, bytes.fromhex(record.sha256))
+        content = DiskBlob(descriptor, record.bytes, bytes.fromhex(record.sha256))
         return Upload(record.id, record.filename, content)
 
     def all(self) -> list[FileRecord]:

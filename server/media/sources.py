@@ -10,7 +10,7 @@ from typing import Protocol
 
 from server.errors import BadRequest, NotFound, TooLarge
 from server.media.base64 import read_base64, read_data_url
-from server.media.blob import Content, InMemory, OnDisk
+from server.media.blob import Blob, DiskBlob, MemoryBlob
 
 UPLOAD = "attachment://"
 
@@ -23,7 +23,7 @@ class Link:
     max_bytes: int
 
 
-Source = Content | Link
+Source = Blob | Link
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Upload:
 
     field: str
     filename: str
-    content: OnDisk
+    content: DiskBlob
 
 
 class StoredFiles(Protocol):
@@ -71,8 +71,8 @@ class Sources:
                 )
             return Link(text, max_bytes)
         if bare and not scheme.startswith("data:"):
-            return InMemory(read_base64(text, max_bytes=max_bytes, param=param))
-        return InMemory(read_data_url(text, max_bytes=max_bytes, param=param))
+            return MemoryBlob(read_base64(text, max_bytes=max_bytes, param=param))
+        return MemoryBlob(read_data_url(text, max_bytes=max_bytes, param=param))
 
     def stored(self, file_id: object, *, param: str) -> Upload:
         if not isinstance(file_id, str):
@@ -97,7 +97,7 @@ class Sources:
         return found[0]
 
 
-def bounded(content: Content, max_bytes: int, param: str) -> Content:
+def bounded(content: Blob, max_bytes: int, param: str) -> Blob:
     if content.size > max_bytes:
         raise TooLarge(f"the file is larger than {max_bytes} bytes", param=param)
     if content.size == 0:

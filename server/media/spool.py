@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from server.errors import TooLarge, Unavailable
-from server.media.blob import OnDisk
+from server.media.blob import DiskBlob
 
 
 class Spool:
@@ -47,10 +47,10 @@ class Spool:
     def sha256(self) -> bytes:
         return self._hash.digest()
 
-    def content(self) -> OnDisk:
+    def content(self) -> DiskBlob:
         """The bytes, without a name: nothing is left when they are not held any more."""
         assert self._descriptor is not None
-        content = OnDisk(self._descriptor, self.size, self.sha256)
+        content = DiskBlob(self._descriptor, self.size, self.sha256)
         self._descriptor = None
         self.discard()
         return content

@@ -1,4 +1,4 @@
-"""StandIn: answers HTTP while engine and API are being started again: 503, come back later.
+"""RestartPage: answers HTTP while engine and API are being started again: 503, come back later.
 
 Reads no more of a request than its head. Alive (/health) it is, ready it is not. Plain HTTP only:
 under TLS, connections wait until the server is back.
@@ -25,7 +25,7 @@ ALIVE = json.dumps({"status": "alive"}).encode()
 RESTARTING = json.dumps(body(Unavailable("the server is being started", code="starting"))).encode()
 
 
-class StandIn:
+class RestartPage:
     def __init__(self) -> None:
         self._accepting: asyncio.Task[None] | None = None
         self._free = asyncio.Semaphore(MOST)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.process.control import Address, Control, source_path
-from server.process.restart_page import StandIn
+from server.process.restart_page import RestartPage
 from server.process.scratch import scratch_folder
 from server.settings import Settings
 
@@ -46,7 +46,7 @@ class Supervisor:
     def __init__(self, settings: Settings, scratch: Path) -> None:
         self.settings = settings
         self.scratch = scratch
-        self.stand_in = StandIn()
+        self.restart_page = RestartPage()
         self.listener: Listener | None = None
         self._encoding = Part(self, ENCODING)
         self._serving = Part(self, SERVING)
@@ -62,7 +62,7 @@ class Supervisor:
         try:
             await asyncio.wait({*kept, asked}, return_when=asyncio.FIRST_COMPLETED)
             failed = [task.result() for task in kept if task.done()]
-            self.stand_in.pause()
+            self.restart_page.pause()
             if self.listener is not None:
                 self.listener.socket.close()
             for part, task in zip((self._serving, self._encoding), kept, strict=True):
@@ -147,7 +147,7 @@ class Part:
             control.close()
             listener = self._supervisor.listener
             if self._module == SERVING and listener is not None and not self._stopping:
-                self._supervisor.stand_in.resume(listener.socket)
+                self._supervisor.restart_page.resume(listener.socket)
 
     def _tell(self, control: Control) -> None:
         supervisor, listener = self._supervisor, self._supervisor.listener
@@ -167,11 +167,11 @@ class Part:
             if "listening" in message and listener is not None:
                 supervisor.listener = Listener(listener, Address(**message["listening"]))
                 if not message["listening"]["tls"]:
-                    supervisor.stand_in.resume(listener)
+                    supervisor.restart_page.resume(listener)
             elif "serving" in message:
                 self._ready = True
                 if self._module == SERVING:
-                    supervisor.stand_in.pause()
+                    supervisor.restart_page.pause()
 
 
 def cause(code: int) -> str:

@@ -54,13 +54,13 @@ class Engine:
 
 
 @dataclass
-class Stages:
-    stages: Fake = field(default_factory=Fake)
+class Components:
+    components: Fake = field(default_factory=Fake)
     lost: str | None = None
     retriever: Retriever = field(default_factory=lambda: Retriever(None))
 
     def __post_init__(self) -> None:
-        self.conditioner = conditioner(self.stages, ("vision", "audio", "text"), self.retriever)
+        self.conditioner = conditioner(self.components, ("vision", "audio", "text"), self.retriever)
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
         self.description = {"encoders": ["vision"]}
@@ -109,7 +109,7 @@ class Models:
 class Served:
     app: FastAPI
     engine: Engine
-    stages: Stages
+    components: Components
     handler: Handler
     client: httpx.AsyncClient
 
@@ -120,14 +120,14 @@ def serve(
     retriever: Retriever | None = None,
     **settings: Any,
 ) -> Served:
-    stages = Stages(retriever=retriever or Retriever(None))
+    components = Components(retriever=retriever or Retriever(None))
     engine, handler = Engine(), Handler()
     configured = Settings(model=Path("tiny"), **settings)
-    stages.set(configured)
+    components.set(configured)
     app = create_app(
         configured,
         Namespace(**{**FLAGS, **(flags or {})}),
-        stages,  # type: ignore[arg-type]
+        components,  # type: ignore[arg-type]
         Keys(keys),
     )
     app.state.engine_client = engine
@@ -136,7 +136,7 @@ def serve(
     app.state.openai_serving_models = Models()
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     client = httpx.AsyncClient(transport=transport, base_url="http://test")
-    return Served(app, engine, stages, handler, client)
+    return Served(app, engine, components, handler, client)
 
 
 class Stamp:

@@ -1,4 +1,4 @@
-"""The stages of a server and its encoding service, opened on a converted model."""
+"""The components of a server and its encoding service, opened on a converted model."""
 
 import asyncio
 import json
@@ -9,8 +9,9 @@ import pytest
 import uvloop
 
 from model_ext.config import BindServeConfig
-from server.api.components import Stages
-from server.encoding.components import EncodingParts
+from server.api.components import Components
+from server.encoding.client import EncodingClient
+from server.encoding.components import EncodingComponents
 from server.encoding.messages import SOCKET
 from server.encoding.service import EncodingService
 from server.settings import Settings
@@ -32,9 +33,9 @@ def settings(tiny_models: dict[str, Path]) -> Settings:
 
 
 @pytest.fixture
-async def parts(settings: Settings, tmp_path: Path) -> AsyncIterator[EncodingParts]:
+async def parts(settings: Settings, tmp_path: Path) -> AsyncIterator[EncodingComponents]:
     """With the service running at tmp_path, in this very process."""
-    parts = await EncodingParts.open(settings)
+    parts = await EncodingComponents.open(settings)
     running = asyncio.ensure_future(EncodingService(parts, tmp_path / SOCKET).run())
     yield parts
     running.cancel()
@@ -43,12 +44,15 @@ async def parts(settings: Settings, tmp_path: Path) -> AsyncIterator[EncodingPar
 
 
 @pytest.fixture
-async def stages(
+async def components(
     settings: Settings,
     tmp_path: Path,
-    parts: EncodingParts,  # noqa: ARG001
-) -> AsyncIterator[Stages]:
+    parts: EncodingComponents,  # noqa: ARG001
+) -> AsyncIterator[Components]:
     config = json.loads((settings.model / "config.json").read_text())
-    stages = await Stages.open(settings, BindServeConfig.from_hf(config), tmp_path)
-    yield stages
-    await stages.close()
+    encoders = EncodingClient(tmp_path / SOCKET)
+    components = await Components.open(
+        settings, BindServeConfig.from_hf(config), tmp_path, encoders
+    )
+    yield components
+    await components.close()

@@ -111,12 +111,12 @@ def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
 
 def test_two_servers_run_side_by_side(client: openai.OpenAI, servers: Pool) -> None:
     with openai.OpenAI(base_url=f"{servers.get(LOCKED).url}/v1", api_key=KEY) as other:
-        stages = [
+        components = [
             model.model_dump()["imagebind"]["provenance"]["stage"]
             for each in (client, other)
             for model in each.models.list().data
         ]
-        assert stages == ["finetune", "pretrain"]
+        assert components == ["finetune", "pretrain"]
         answer = other.chat.completions.create(
             model="any", messages=messages(IMAGE), temperature=0, max_tokens=4
         )

@@ -17,6 +17,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json
 from server.api.routes.generate import CACHE_HEADER, CLIENT_LEFT, parse
+from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned, without_default_cache
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions, take_options
@@ -45,18 +46,18 @@ async def create_embeddings(raw_request: Request) -> Response:
 
 @with_cancellation
 async def embed(incoming: Incoming, raw_request: Request) -> Response:
-    state = raw_request.app.state
+    state = state_of(raw_request)
     if state.engine_client.draining:
         raise Unavailable("the server is shutting down", code="draining")
     options = without_default_cache(take_options(incoming.document))
     request = parse(EmbeddingRequest, incoming.document)
     check(request, raw_request)
     sources = Sources(
-        files=state.stages.files.of(current().key_salt), urls=state.settings.allow_media_urls
+        files=state.components.files.of(current().key_salt), urls=state.settings.allow_media_urls
     )
     arguments = (
         *(incoming.document.get("input"), state.settings.max_embedding_inputs),
-        *(state.stages.attachment_limits, sources),
+        *(state.components.attachment_limits, sources),
     )
     with stage("attachments"):
         inputs = await asyncio.to_thread(read_inputs, *arguments)
@@ -67,10 +68,10 @@ async def embed(incoming: Incoming, raw_request: Request) -> Response:
 
 
 def check(request: EmbeddingRequest, raw_request: Request) -> None:
-    state = raw_request.app.state
+    state = state_of(raw_request)
     if request.model and not state.openai_serving_models.is_base_model(request.model):
         raise NotFound("the model does not exist", param="model", code="model_not_found")
-    dim = state.stages.attachment_limits.embedding_dim
+    dim = state.components.attachment_limits.embedding_dim
     if request.dimensions not in (None, dim):
         raise BadRequest(f"this model's embeddings have {dim} dimensions", param="dimensions")
 
@@ -93,7 +94,7 @@ async def embed_all(
     inputs: Sequence[list[Attachment]], options: ImageBindOptions, raw_request: Request
 ) -> list[Conditioned]:
     """The first failure stops the others."""
-    conditioner, turn = raw_request.app.state.stages.conditioner, asyncio.Semaphore(AT_ONCE)
+    conditioner, turn = state_of(raw_request).components.conditioner, asyncio.Semaphore(AT_ONCE)
 
     async def one(attachments: list[Attachment]) -> Conditioned:
         async with turn:

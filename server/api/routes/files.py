@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from server.api.multipart import Form
+from server.api.state import state_of
 from server.context import current
 from server.errors import BadRequest, NotFound
 from server.media.files import FileStore, OwnedFiles
@@ -21,13 +22,13 @@ MAX_LISTED = 10_000
 
 
 def owned(request: Request) -> OwnedFiles:
-    store: FileStore = request.app.state.stages.files
+    store: FileStore = state_of(request).components.files
     return store.of(current().key_salt)
 
 
 @router.post("")
 async def upload(request: Request) -> JSONResponse:
-    async with request.app.state.stages.uploads.receive(request) as form:
+    async with state_of(request).components.uploads.receive(request) as form:
         if len(form.files) != 1 or form.files[0].field != "file":
             raise BadRequest("expected one file, in the field `file`", param="file")
         (file,) = form.files
@@ -38,7 +39,7 @@ async def upload(request: Request) -> JSONResponse:
             file.spool,
             filename=file.filename,
             purpose=purpose_of(form),
-            lifetime_s=lifetime_of(form, request.app.state.stages.files.limits.max_age_s),
+            lifetime_s=lifetime_of(form, state_of(request).components.files.limits.max_age_s),
         )
     return JSONResponse(record.document())
 

@@ -23,6 +23,7 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from server.api import error_handlers
 from server.api.body import Incoming, Json, read_json, read_json_or_form
 from server.api.error_handlers import from_vllm_response
+from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
 from server.context import current
@@ -62,7 +63,7 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
     attachments = await take(incoming, raw_request, take_from_messages, "messages")
     request = parse(ChatCompletionRequest, incoming.document)
     conditioned = await condition(request.n, raw_request, attachments, options)
-    handler = raw_request.app.state.openai_serving_chat
+    handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
 
@@ -76,7 +77,7 @@ async def complete(incoming: Incoming, raw_request: Request) -> Response:
     )
     request = parse(CompletionRequest, incoming.document)
     conditioned = await condition(request.n, raw_request, attachments, options)
-    handler = raw_request.app.state.openai_serving_completion
+    handler = state_of(raw_request).openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
 
@@ -86,13 +87,13 @@ Take = Callable[[Any, AttachmentLimits, Sources], list[Attachment]]
 
 async def take(incoming: Incoming, raw_request: Request, read: Take, key: str) -> list[Attachment]:
     """The attachments of the document's `key`, which may refer to files and uploads."""
-    state = raw_request.app.state
+    state = state_of(raw_request)
     sources = Sources(
         incoming.take_uploads(),
-        state.stages.files.of(current().key_salt),
+        state.components.files.of(current().key_salt),
         urls=state.settings.allow_media_urls,
     )
-    arguments = (incoming.document.get(key), state.stages.attachment_limits, sources)
+    arguments = (incoming.document.get(key), state.components.attachment_limits, sources)
     with stage("attachments"):
         if incoming.large:  # much base64
             return await asyncio.to_thread(read, *arguments)
@@ -115,9 +116,9 @@ async def condition(
     options: ImageBindOptions,
 ) -> Conditioned:
     """From here on, whatever this request generates is conditioned on its attachments."""
-    state = raw_request.app.state
+    state = state_of(raw_request)
     state.engine_client.check_admission(n or 1)  # full means no before the work, too
-    conditioned: Conditioned = await state.stages.conditioner.run(attachments, options)
+    conditioned: Conditioned = await state.components.conditioner.run(attachments, options)
     attachments.clear()  # their files are not needed while the answer is written
     current().condition_on(conditioned.embedding)
     return conditioned
@@ -133,7 +134,7 @@ def respond(
     extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
     if isinstance(answer, BaseModel):
         return JSONResponse({**answer.model_dump(), **extra}, headers=headers)
-    interval = raw_request.app.state.args.sse_keep_alive_interval
+    interval = state_of(raw_request).args.sse_keep_alive_interval
     events = with_sse_keep_alive(with_first(answer, extra), float(interval))
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 

@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
+from server.api.state import state_of
 from server.errors import NotFound
 
 router = APIRouter()
@@ -24,11 +25,11 @@ async def retrieve_model(request: Request, name: str) -> JSONResponse:
 
 
 async def cards(request: Request) -> list[dict[str, Any]]:
-    state = request.app.state
+    state = state_of(request)
     listed = await state.openai_serving_models.show_available_models()
     described = [card.model_dump(mode="json") for card in listed.data]
     for card in described:
         card["root"] = card["id"]  # vLLM shows the folder
         card["owned_by"] = "bindserve"
-        card["imagebind"] = state.stages.description
+        card["imagebind"] = state.components.description
     return described

@@ -28,7 +28,7 @@ from torch import Tensor
 import server
 from server.encoding.decode.frames import Frame, FrameError, encode_head, read_frame
 from server.errors import BadRequest, Unavailable
-from server.media.blob import Content, InMemory
+from server.media.blob import Blob, MemoryBlob
 
 Result = TypeVar("Result")
 
@@ -89,7 +89,7 @@ class DecodePool:
     def alive(self) -> int:
         return len(self._workers)
 
-    async def decode(self, modality: str, content: Content) -> Tensor:
+    async def decode(self, modality: str, content: Blob) -> Tensor:
         """MediaError if the bytes are bad, Unavailable if too many wait.
 
         A caller that leaves while a worker is busy does not stop it: a new process costs more
@@ -114,7 +114,7 @@ class DecodePool:
             pass  # it ended while it was idle
         return worker
 
-    async def _run(self, worker: "Worker", modality: str, content: Content) -> Tensor:
+    async def _run(self, worker: "Worker", modality: str, content: Blob) -> Tensor:
         try:
             async with asyncio.timeout(self._settings.timeout_s * BY_THE_CLOCK):
                 answer = await worker.ask({"modality": modality}, content)
@@ -194,7 +194,7 @@ class Worker:
         worker = cls(process, *await asyncio.open_connection(sock=ours))
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                ready, _ = await worker.ask(worker_settings(settings), InMemory(config))
+                ready, _ = await worker.ask(worker_settings(settings), MemoryBlob(config))
         except (TimeoutError, WorkerLost) as error:
             await worker.kill()
             raise WorkerLost(f"no sign of life ({error or 'timeout'})") from None
@@ -205,7 +205,7 @@ class Worker:
             logger.info("decoding processes keep their network: this kernel does not let them go")
         return worker
 
-    async def ask(self, header: dict[str, Any], content: Content) -> Frame:
+    async def ask(self, header: dict[str, Any], content: Blob) -> Frame:
         """One job, one answer. At no time is more than a piece of the content held here."""
         if self._jobs.is_closing():  # uvloop raises RuntimeError on the write
             raise WorkerLost("it ended before the job")

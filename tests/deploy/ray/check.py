@@ -98,7 +98,7 @@ def ask(url: str, body: bytes) -> tuple[Any, Any]:
 
 def encoders() -> list[int]:
     """Process ids of the replicas."""
-    title = "ray::ServeReplica:bindserve:Encoder"
+    title = "ray::ServeReplica:bindserve:EncoderReplica"
     running = psutil.process_iter(["cmdline"])
     return sorted(p.pid for p in running if " ".join(p.info["cmdline"] or []).startswith(title))
 

@@ -9,7 +9,7 @@ import pytest
 from server.encoding.decode.pool import MediaError
 from server.encoding.messages import Answer, Hello, Packet
 from server.errors import Unavailable
-from server.media.blob import InMemory
+from server.media.blob import MemoryBlob
 
 ray = pytest.importorskip("ray.exceptions", reason="Ray is not installed (extra `ray`)")
 serve = pytest.importorskip("ray.serve.exceptions")
@@ -47,7 +47,7 @@ async def test_hello_tells_encoders_and_the_zero_image() -> None:
 
 async def test_the_file_goes_there_and_its_embedding_comes_back() -> None:
     replicas = Replicas(GOOD)
-    embedding = await RayEncoders(replicas, 1 << 20).embed("image", InMemory(b"bytes"))
+    embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert (embedding == VECTOR).all()
     assert replicas.asked == [("image", b"bytes")]
 
@@ -55,22 +55,22 @@ async def test_the_file_goes_there_and_its_embedding_comes_back() -> None:
 async def test_equal_files_are_sent_once() -> None:
     replicas = Replicas(GOOD)
     encoders = RayEncoders(replicas, 1 << 20)
-    together = [encoders.embed("image", InMemory(b"same")) for _ in range(5)]
+    together = [encoders.embed("image", MemoryBlob(b"same")) for _ in range(5)]
     await asyncio.gather(*together)
-    await encoders.embed("image", InMemory(b"same"))
+    await encoders.embed("image", MemoryBlob(b"same"))
     assert len(replicas.asked) == 1
 
 
 async def test_a_replica_that_dies_costs_no_request() -> None:
     replicas = Replicas(ray.RayActorError(), ray.RayActorError(), GOOD)
-    embedding = await RayEncoders(replicas, 1 << 20).embed("image", InMemory(b"bytes"))
+    embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert (embedding == VECTOR).all()
 
 
 async def test_a_file_that_kills_every_replica_is_given_up() -> None:
     replicas = Replicas(*[ray.RayActorError() for _ in range(10)])
     with pytest.raises(Unavailable) as caught:
-        await RayEncoders(replicas, 1 << 20).embed("image", InMemory(b"bytes"))
+        await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert caught.value.code == "encoders_unavailable"
     assert len(replicas.asked) == TRIES
 
@@ -85,7 +85,7 @@ async def test_a_file_that_kills_every_replica_is_given_up() -> None:
 async def test_full_and_gone_are_503(failure: Callable[[], Exception], code: str) -> None:
     replicas = Replicas(failure())
     with pytest.raises(Unavailable) as caught:
-        await RayEncoders(replicas, 1 << 20).embed("image", InMemory(b"bytes"))
+        await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert caught.value.code == code
     assert len(replicas.asked) == 1
 
@@ -96,5 +96,5 @@ async def test_a_bad_file_is_the_clients_fault_and_is_not_kept() -> None:
     replicas = Replicas(bad, GOOD)
     encoders = RayEncoders(replicas, 1 << 20)
     with pytest.raises(MediaError, match="damaged"):
-        await encoders.embed("image", InMemory(b"bytes"))
-    assert (await encoders.embed("image", InMemory(b"bytes")) == VECTOR).all()
+        await encoders.embed("image", MemoryBlob(b"bytes"))
+    assert (await encoders.embed("image", MemoryBlob(b"bytes")) == VECTOR).all()

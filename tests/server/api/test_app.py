@@ -287,12 +287,12 @@ async def test_a_full_engine_says_no_before_the_work(served: Served) -> None:
     )
     check_error(response, 503)
     assert response.headers["retry-after"]
-    assert not served.stages.stages.decoded
+    assert not served.components.components.decoded
 
 
 async def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
     """Over ASGI by hand: the client sends its body and goes."""
-    served.stages.stages.go.clear()
+    served.components.components.go.clear()
     body = {"messages": [{"role": "user", "content": [image(1)]}]}
     messages = [
         {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False},
@@ -315,8 +315,8 @@ async def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
     async with asyncio.timeout(5):
         await served.app(scope, receive, send)  # type: ignore[arg-type]
     await asyncio.sleep(0.01)
-    assert served.stages.stages.decoded == [b"1"]
-    assert not served.stages.conditioner._embedder.embedder._contents._in_flight  # type: ignore[attr-defined]
+    assert served.components.components.decoded == [b"1"]
+    assert not served.components.conditioner._embedder.embedder._contents._in_flight  # type: ignore[attr-defined]
     assert not served.handler.seen
 
 
@@ -458,9 +458,9 @@ async def test_health_and_readiness(served: Served) -> None:
         return (await served.client.get(path)).status_code
 
     assert [await status("/health"), await status("/ready")] == [200, 200]
-    served.stages.lost = "the encoders stopped"
+    served.components.lost = "the encoders stopped"
     assert [await status("/health"), await status("/ready")] == [200, 503]
-    served.stages.lost, served.engine.draining = None, True
+    served.components.lost, served.engine.draining = None, True
     assert [await status("/health"), await status("/ready")] == [200, 503]
     served.engine.errored = True
     assert [await status("/health"), await status("/ready")] == [503, 503]

@@ -1,16 +1,40 @@
-"""What is opened for which settings; the opened stages are tested in test_conditioner.py."""
+"""What is opened for which settings; the opened components are tested in test_conditioner.py."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cache_index.errors import CacheError
+from model_ext.conditioning import Vector
 from model_ext.config import BindServeConfig
-from server.api.components import Stages
-from server.encoding.components import EncodingParts
+from server.api.components import Components, open_components
+from server.encoding.components import EncodingComponents
+from server.encoding.messages import Hello
+from server.media import files
+from server.media.blob import Blob
 from server.settings import Settings
 from tests.server.waiting import until
+
+
+class FakeEncoders:
+    """Encoders that answer at once."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    async def hello(self) -> tuple[Hello, Vector]:
+        return Hello(["vision"]), np.ones(1024, np.float32) / 32
+
+    async def embed(self, modality: str, content: Blob) -> Vector:
+        raise NotImplementedError
+
+    def missing(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 @pytest.fixture
@@ -20,24 +44,24 @@ def document(tiny_models: dict[str, Path]) -> dict[str, object]:
     return found
 
 
-async def test_description_and_readiness(stages: Stages, parts: EncodingParts) -> None:
-    await until(lambda: stages.missing() is None)
-    assert stages.description["cache"] is True
-    assert "vision" in stages.description["encoders"]
-    provenance = stages.description["provenance"]
+async def test_description_and_readiness(components: Components, parts: EncodingComponents) -> None:
+    await until(lambda: components.missing() is None)
+    assert components.description["cache"] is True
+    assert "vision" in components.description["encoders"]
+    provenance = components.description["provenance"]
     assert provenance["stage"] == "finetune"
     assert all(source["licence"] and source["sha256"] for source in provenance["sources"])
-    json.dumps(stages.description)
+    json.dumps(components.description)
     parts.encoder.close()
-    await until(lambda: stages.missing() == "the encoders stopped")
+    await until(lambda: components.missing() == "the encoders stopped")
 
 
-async def test_a_cache_that_cannot_be_asked_is_not_ready(stages: Stages) -> None:
-    await until(lambda: stages.missing() is None)
-    stages.retriever.trouble = CacheError("gone")
-    assert stages.missing() == "the cache cannot be asked"
-    stages.retriever._policy = "off"
-    assert stages.missing() is None
+async def test_a_cache_that_cannot_be_asked_is_not_ready(components: Components) -> None:
+    await until(lambda: components.missing() is None)
+    components.retriever.trouble = CacheError("gone")
+    assert components.missing() == "the cache cannot be asked"
+    components.retriever._policy = "off"
+    assert components.missing() is None
 
 
 async def test_a_missing_cache_stops_the_start(
@@ -45,4 +69,26 @@ async def test_a_missing_cache_stops_the_start(
 ) -> None:
     settings = settings.model_copy(update={"cache": "nowhere"})
     with pytest.raises(CacheError, match="nowhere"):
-        await Stages.open(settings, BindServeConfig.from_hf(document), tmp_path)
+        await Components.open(settings, BindServeConfig.from_hf(document), tmp_path, FakeEncoders())
+
+
+async def test_expired_files_are_deleted_while_the_components_are_open(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also under Ray, where nobody else deletes the files of an owner who does not return."""
+    monkeypatch.setattr(files, "SWEEP_S", 0.01)
+    settings, swept = settings.model_copy(update={"cache": "none"}), []
+    monkeypatch.setattr(files.FileStore, "sweep", lambda store: swept.append(store))
+    encoders = FakeEncoders()
+    async with open_components(settings, encoders, tmp_path) as components:
+        await until(lambda: swept != [])
+    assert swept[0] is components.files
+    assert encoders.closed
+
+
+async def test_a_failed_start_closes_the_encoders(settings: Settings, tmp_path: Path) -> None:
+    settings, encoders = settings.model_copy(update={"cache": "nowhere"}), FakeEncoders()
+    with pytest.raises(CacheError):
+        async with open_components(settings, encoders, tmp_path):
+            pass
+    assert encoders.closed

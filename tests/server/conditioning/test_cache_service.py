@@ -101,7 +101,7 @@ async def test_killed_under_load_requests_follow_the_policy(
         await until_all_are(gone)
         if policy == "off":
             await until_it_says(served, "/ready", '"cache":"unavailable"')
-        assert served.stages.retriever.refuses == (policy == "refuse")
+        assert served.components.retriever.refuses == (policy == "refuse")
         await until_it_says(served, "/metrics", "bindserve_cache_up 0.0")
         alone = await chat(served, {**ASK, "imagebind": {"cache": False}})
         assert (alone.status_code, alone.headers["x-bindserve-cache"]) == (200, "off")

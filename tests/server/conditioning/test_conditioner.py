@@ -12,15 +12,15 @@ import torch
 from safetensors.numpy import load_file
 
 from model_ext.conditioning import Vector
-from server.api.components import Stages
+from server.api.components import Components
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.options import ImageBindOptions, take_options
 from server.conditioning.retrieve import Retriever
-from server.encoding.cache import ContentCache
+from server.encoding.cache import ResultCache
 from server.encoding.embedder import Embedder, Report
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
-from server.media.blob import Content, InMemory
+from server.media.blob import Blob, MemoryBlob
 from server.media.sources import Link
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.server.conditioning.test_mix import COMBOS, MIXED
@@ -35,22 +35,22 @@ EMBEDDINGS = load_file(MEDIA.parent / "golden" / "embeddings.safetensors")
 def attachment(name: str, weight: float, param: str = "p") -> Attachment:
     modality = MODALITY.get(name[:3], name)
     if modality == "text":
-        return Attachment("text", InMemory(TEXT0), weight, param)
+        return Attachment("text", MemoryBlob(TEXT0), weight, param)
     if modality == name:  # depth, thermal, imu: an array
         file = io.BytesIO()
         np.save(file, formula_input(name).numpy())
-        return Attachment(modality, InMemory(file.getvalue()), weight, param)
-    return Attachment(modality, InMemory(media(name)), weight, param)
+        return Attachment(modality, MemoryBlob(file.getvalue()), weight, param)
+    return Attachment(modality, MemoryBlob(media(name)), weight, param)
 
 
-async def test_every_golden_mix_and_its_enhancement(stages: Stages) -> None:
-    """One test, because starting the stages takes longer than all of it."""
+async def test_every_golden_mix_and_its_enhancement(components: Components) -> None:
+    """One test, because starting the components takes longer than all of it."""
     for combo, parts in COMBOS.items():
         attachments = [attachment(name, weight) for name, weight in parts]
-        mixed = await stages.conditioner.run(attachments, OFF)
+        mixed = await components.conditioner.run(attachments, OFF)
         close(mixed.embedding, MIXED[f"{combo}/mixed"][0], 1e-6)
         assert mixed.explanation.cache == "off"
-        enhanced = await stages.conditioner.run(attachments, ImageBindOptions())
+        enhanced = await components.conditioner.run(attachments, ImageBindOptions())
         close(enhanced.embedding, MIXED[f"{combo}/knn.index/size10_t20_w0.5/enhanced"][0], 1e-6)
         assert enhanced.explanation.cache == "on"
 
@@ -59,16 +59,16 @@ def close(found: Vector, expected: Vector, tolerance: float) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
-async def test_text_only_is_the_zero_image_without_cache(stages: Stages) -> None:
+async def test_text_only_is_the_zero_image_without_cache(components: Components) -> None:
     from model_ext.imagebind.model import ImageBind
 
-    folder = Path(stages.retriever._cache.index.folder).parent / "finetune" / "encoders"  # type: ignore[union-attr]
+    folder = Path(components.retriever._cache.index.folder).parent / "finetune" / "encoders"  # type: ignore[union-attr]
     with torch.inference_mode():
         unit = ImageBind.from_folder(folder).unit("vision", torch.zeros(1, 3, 224, 224))[0].numpy()
-    answer = await stages.conditioner.run([], ImageBindOptions())
+    answer = await components.conditioner.run([], ImageBindOptions())
     close(answer.embedding, unit / np.float32(1 + 1e-6), 1e-7)
     assert (answer.explanation.text_only, answer.explanation.cache) == (True, "off")
-    asked = await stages.conditioner.run([], ImageBindOptions(cache=True))
+    asked = await components.conditioner.run([], ImageBindOptions(cache=True))
     assert asked.explanation.cache == "on"
     assert not np.allclose(asked.embedding, answer.embedding, atol=1e-3)
 
@@ -81,7 +81,7 @@ class Fake:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def decode(self, modality: str, content: Content) -> torch.Tensor:  # noqa: ARG002
+    async def decode(self, modality: str, content: Blob) -> torch.Tensor:  # noqa: ARG002
         data = content.head(content.size)
         self.decoded.append(data)
         await self.go.wait()
@@ -93,9 +93,9 @@ class Fake:
         angle = float(tensor) * np.pi / 180
         return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
-    async def fetch(self, link: Link) -> Content:
+    async def fetch(self, link: Link) -> Blob:
         """The last part of the path is the file."""
-        return InMemory(link.url.rpartition("/")[2].encode())
+        return MemoryBlob(link.url.rpartition("/")[2].encode())
 
 
 @dataclass
@@ -104,7 +104,7 @@ class InProcess:
 
     embedder: Embedder
 
-    async def embed(self, modality: str, content: Content) -> Vector:
+    async def embed(self, modality: str, content: Blob) -> Vector:
         return await self.embedder.embed(modality, content, Report())
 
 
@@ -114,7 +114,7 @@ def conditioner(
     retriever: Retriever | None = None,
 ) -> Conditioner:
     return Conditioner(
-        *(InProcess(Embedder(fake, fake, ContentCache(1 << 20))), retriever or Retriever(None)),
+        *(InProcess(Embedder(fake, fake, ResultCache(1 << 20))), retriever or Retriever(None)),
         encoders=encoders,
         text_only=np.array([1, 0], np.float32),
         fetcher=fake,
@@ -123,7 +123,7 @@ def conditioner(
 
 def images(*numbers: Any) -> list[Attachment]:
     return [
-        Attachment("image", InMemory(str(number).encode()), 1.0, f"part[{i}]")
+        Attachment("image", MemoryBlob(str(number).encode()), 1.0, f"part[{i}]")
         for i, number in enumerate(numbers)
     ]
 
@@ -139,7 +139,7 @@ async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
     await asyncio.gather(*(stage.run(images(7, 7), OFF) for _ in range(10)))
     await stage.run(images(7), OFF)
     assert fake.decoded == [b"7"]
-    await stage.run([Attachment("audio", InMemory(b"7"), 1.0, "p")], OFF)  # the same bytes, heard
+    await stage.run([Attachment("audio", MemoryBlob(b"7"), 1.0, "p")], OFF)  # the same bytes, heard
     assert fake.decoded == [b"7", b"7"]
 
 
@@ -158,7 +158,7 @@ async def test_an_error_names_the_part_of_each_request() -> None:
     stage = conditioner(Fake())
     for param in ("a", "b"):
         with pytest.raises(BadRequest, match="not a number") as caught:
-            await stage.run([*images(1), Attachment("image", InMemory(b"x"), 1.0, param)], OFF)
+            await stage.run([*images(1), Attachment("image", MemoryBlob(b"x"), 1.0, param)], OFF)
         assert caught.value.param == param
 
 
@@ -167,7 +167,7 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
     fake.go.clear()
     stage = conditioner(fake)
     runs = [
-        asyncio.ensure_future(stage.run([Attachment("image", InMemory(b"x"), 1.0, param)], OFF))
+        asyncio.ensure_future(stage.run([Attachment("image", MemoryBlob(b"x"), 1.0, param)], OFF))
         for param in "ab"
     ]
     await asyncio.sleep(0.01)
@@ -180,13 +180,13 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
 async def test_a_modality_that_the_model_lacks() -> None:
     stage = conditioner(Fake())
     with pytest.raises(BadRequest, match="no encoder for the modality point; it takes") as caught:
-        await stage.run([Attachment("point", InMemory(b"1"), 1.0, "p")], OFF)
+        await stage.run([Attachment("point", MemoryBlob(b"1"), 1.0, "p")], OFF)
     assert "image, video, audio" in caught.value.message
 
 
 async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
     data = np.array([0, 3], "<f4").tobytes()
-    answer = await conditioner(Fake()).run([Attachment(EMBEDDING, InMemory(data), 2.0, "p")], OFF)
+    answer = await conditioner(Fake()).run([Attachment(EMBEDDING, MemoryBlob(data), 2.0, "p")], OFF)
     close(answer.embedding, np.array([0, 1], np.float32), 1e-6)
     assert answer.explanation.mix[0].model_dump() == {
         "param": "p",

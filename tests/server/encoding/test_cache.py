@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model_ext.conditioning import Vector
-from server.encoding.cache import ContentCache
+from server.encoding.cache import ResultCache
 
 
 class Work:
@@ -39,20 +39,20 @@ async def settle() -> None:
 
 
 async def test_the_second_time_it_is_known() -> None:
-    cache, work = ContentCache(1000), Work().at_once()
+    cache, work = ResultCache(1000), Work().at_once()
     first = await cache.get("a", work)
     assert await cache.get("a", work) is first
     assert work.calls == 1
 
 
 async def test_a_kept_result_cannot_be_changed() -> None:
-    result = await ContentCache(1000).get("a", Work().at_once())
+    result = await ResultCache(1000).get("a", Work().at_once())
     with pytest.raises(ValueError, match="read-only"):
         result[0] = 2
 
 
 async def test_equal_content_in_flight_is_computed_once() -> None:
-    cache, work = ContentCache(1000), Work()
+    cache, work = ResultCache(1000), Work()
     waiting = [asyncio.ensure_future(cache.get("a", work)) for _ in range(100)]
     await settle()
     work.go.set()
@@ -61,7 +61,7 @@ async def test_equal_content_in_flight_is_computed_once() -> None:
 
 
 async def test_the_first_may_leave_the_others_get_their_answer() -> None:
-    cache, work = ContentCache(1000), Work()
+    cache, work = ResultCache(1000), Work()
     first, second = (asyncio.ensure_future(cache.get("a", work)) for _ in range(2))
     await settle()
     first.cancel()
@@ -72,7 +72,7 @@ async def test_the_first_may_leave_the_others_get_their_answer() -> None:
 
 
 async def test_when_all_left_the_work_stops_and_may_be_asked_for_again() -> None:
-    cache, work = ContentCache(1000), Work()
+    cache, work = ResultCache(1000), Work()
     waiting = [asyncio.ensure_future(cache.get("a", work)) for _ in range(2)]
     await settle()
     for task in waiting:
@@ -83,7 +83,7 @@ async def test_when_all_left_the_work_stops_and_may_be_asked_for_again() -> None
 
 
 async def test_a_failure_reaches_all_and_is_not_kept() -> None:
-    cache, work = ContentCache(1000), Work(error=ValueError("bad"))
+    cache, work = ResultCache(1000), Work(error=ValueError("bad"))
     waiting = [asyncio.ensure_future(cache.get("a", work)) for _ in range(3)]
     await settle()
     work.go.set()
@@ -93,7 +93,7 @@ async def test_a_failure_reaches_all_and_is_not_kept() -> None:
 
 
 async def test_the_bytes_are_bounded_and_the_least_recently_used_go() -> None:
-    cache = ContentCache(3 * 40)
+    cache = ResultCache(3 * 40)
     for key in "abc":
         await cache.get(key, Work(size=10).at_once())
     await cache.get("a", Work())  # used again
@@ -107,6 +107,6 @@ async def test_the_bytes_are_bounded_and_the_least_recently_used_go() -> None:
 
 
 async def test_what_is_larger_than_the_bound_is_not_kept() -> None:
-    cache = ContentCache(10)
+    cache = ResultCache(10)
     await cache.get("a", Work(size=10).at_once())
     assert (len(cache), cache.bytes) == (0, 0)

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from server.encoding.client import EncodingClient
-from server.encoding.components import EncodingParts
+from server.encoding.components import EncodingComponents
 from server.encoding.decode.pool import MediaError
 from server.encoding.messages import (
     ERRORS,
@@ -28,15 +28,15 @@ from server.encoding.messages import (
 )
 from server.encoding.service import EncodingService, receive
 from server.errors import InternalError, NotFound, Unavailable
-from server.media.blob import InMemory, OnDisk
+from server.media.blob import DiskBlob, MemoryBlob
 from tests.server.media_files import media
 from tests.server.waiting import until
 
-PICTURE = InMemory(media("img_a.jpg"))
+PICTURE = MemoryBlob(media("img_a.jpg"))
 
 
 @pytest.fixture
-async def client(tmp_path: Path, parts: EncodingParts) -> AsyncIterator[EncodingClient]:
+async def client(tmp_path: Path, parts: EncodingComponents) -> AsyncIterator[EncodingClient]:
     client = EncodingClient(tmp_path / SOCKET)
     await client.hello()
     await until(lambda: client.missing() is None)
@@ -51,7 +51,7 @@ def count(stage: str) -> float:
 
 
 async def test_a_hundred_equal_files_of_two_clients_are_one_run(
-    client: EncodingClient, parts: EncodingParts, tmp_path: Path
+    client: EncodingClient, parts: EncodingComponents, tmp_path: Path
 ) -> None:
     other, runs = EncodingClient(tmp_path / SOCKET), count("encode")
     calls: list[tuple[str, int]] = []
@@ -73,23 +73,23 @@ async def test_bytes_on_disk_and_in_memory_are_the_same_file(
 ) -> None:
     (tmp_path / "file").write_bytes(PICTURE.data)
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
-    on_disk = OnDisk(descriptor, PICTURE.size, hashlib.sha256(PICTURE.data).digest())
+    on_disk = DiskBlob(descriptor, PICTURE.size, hashlib.sha256(PICTURE.data).digest())
     first = await client.embed("image", on_disk)
     assert (await client.embed("image", PICTURE) == first).all()
 
 
 async def test_errors_come_as_they_were_raised(client: EncodingClient) -> None:
     with pytest.raises(MediaError) as bad:
-        await client.embed("image", InMemory(b"\xff\xd8\xff no picture"))
+        await client.embed("image", MemoryBlob(b"\xff\xd8\xff no picture"))
     assert (bad.value.status, bad.value.code) == (400, "invalid_media")
 
 
 async def test_who_leaves_takes_the_work_along(
-    client: EncodingClient, parts: EncodingParts
+    client: EncodingClient, parts: EncodingComponents
 ) -> None:
     parts.decoder._waiting += parts.decoder._settings.workers  # nobody is free
     descriptors = len(os.listdir("/proc/self/fd"))
-    task = asyncio.ensure_future(client.embed("video", InMemory(media("video_a.mp4"))))
+    task = asyncio.ensure_future(client.embed("video", MemoryBlob(media("video_a.mp4"))))
     await until(lambda: bool(parts.contents._in_flight))
     task.cancel()
     await until(lambda: not parts.contents._in_flight)
@@ -97,7 +97,7 @@ async def test_who_leaves_takes_the_work_along(
 
 
 async def test_a_service_that_is_gone_is_503_until_it_is_back(
-    tmp_path: Path, parts: EncodingParts
+    tmp_path: Path, parts: EncodingComponents
 ) -> None:
     folder = tmp_path / ("deep" * 20) / ("er" * 20)  # longer than a socket's path may be
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Content parts of every kind, and what is left of the messages."""
+"""Blob parts of every kind, and what is left of the messages."""
 
 import base64
 import copy
@@ -17,7 +17,7 @@ from server.media.attachments import (
     take_from_list,
     take_from_messages,
 )
-from server.media.blob import InMemory
+from server.media.blob import MemoryBlob
 from server.media.sources import Sources
 from tests.server.media_files import encoded, media
 
@@ -49,7 +49,7 @@ def test_attachments_leave_the_messages_and_the_text_stays() -> None:
         ("audio", "messages[1].content[2]"),
         ("audio", "messages[3].content[0]"),
     ]
-    assert taken[0].source == InMemory(media("img_a.jpg"))
+    assert taken[0].source == MemoryBlob(media("img_a.jpg"))
     assert [m["content"] for m in messages] == ["Be brief.", "What is this?", "A dog.", ""]
 
 
@@ -91,13 +91,13 @@ def test_the_modality_comes_from_the_part_or_the_bytes(part: Any, modality: str)
 def test_url_parts(kind: str) -> None:
     (attachment,) = take({"type": f"{kind}_url", f"{kind}_url": {"url": "data:;base64,AAAA"}})
     assert attachment.modality == kind.removesuffix("_cloud")
-    assert attachment.source == InMemory(bytes(3))
+    assert attachment.source == MemoryBlob(bytes(3))
 
 
 def test_file_data_may_be_a_data_url() -> None:
     part = file_part("img_a.jpg")
     part["file"]["file_data"] = f"data:image/jpeg;base64,{part['file']['file_data']}"
-    assert take(part)[0].source == InMemory(media("img_a.jpg"))
+    assert take(part)[0].source == MemoryBlob(media("img_a.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_file_data_may_be_a_data_url() -> None:
     ],
 )
 def test_a_text_can_condition(part: Any) -> None:
-    assert take(part) == [Attachment("text", InMemory("é".encode()), 1.0, "attachments[0]")]
+    assert take(part) == [Attachment("text", MemoryBlob("é".encode()), 1.0, "attachments[0]")]
 
 
 @pytest.mark.parametrize("as_base64", [True, False])
@@ -118,7 +118,7 @@ def test_an_embedding(as_base64: bool) -> None:
     data = base64.b64encode(numbers.tobytes()).decode() if as_base64 else numbers.tolist()
     (attachment,) = take({"type": "imagebind_embedding", "imagebind_embedding": {"data": data}})
     assert attachment.modality == "embedding"
-    assert attachment.source == InMemory(numbers.tobytes())
+    assert attachment.source == MemoryBlob(numbers.tobytes())
 
 
 @pytest.mark.parametrize(

@@ -5,20 +5,20 @@ from pathlib import Path
 import pytest
 
 from server.errors import Unavailable
-from server.media.blob import PIECE, Content, InMemory, OnDisk
+from server.media.blob import PIECE, Blob, DiskBlob, MemoryBlob
 
 DATA = os.urandom(2 * PIECE + 7)
 
 
-def on_disk(folder: Path, data: bytes = DATA, size: int | None = None) -> OnDisk:
+def on_disk(folder: Path, data: bytes = DATA, size: int | None = None) -> DiskBlob:
     (folder / "file").write_bytes(data)
     descriptor = os.open(folder / "file", os.O_RDONLY)
-    return OnDisk(descriptor, size or len(data), hashlib.sha256(data).digest())
+    return DiskBlob(descriptor, size or len(data), hashlib.sha256(data).digest())
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 async def test_both_say_the_same(kind: str, tmp_path: Path) -> None:
-    content: Content = InMemory(DATA) if kind == "memory" else on_disk(tmp_path)
+    content: Blob = MemoryBlob(DATA) if kind == "memory" else on_disk(tmp_path)
     assert content.size == len(DATA)
     assert content.head(10) == DATA[:10]
     assert await content.digest() == hashlib.sha256(DATA).digest()
@@ -42,7 +42,7 @@ async def test_a_file_closes_when_nobody_holds_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
 async def test_a_descriptor_for_another_process(kind: str, tmp_path: Path) -> None:
-    content: Content = InMemory(DATA) if kind == "memory" else on_disk(tmp_path)
+    content: Blob = MemoryBlob(DATA) if kind == "memory" else on_disk(tmp_path)
     descriptor = await content.descriptor()
     del content
     with os.fdopen(descriptor, "rb") as file:
@@ -56,7 +56,7 @@ async def test_a_file_that_shrank_is_unavailable(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_fails_is_unavailable(tmp_path: Path) -> None:
-    content = OnDisk(os.open(tmp_path, os.O_RDONLY), 10, b"")  # a folder: read() fails
+    content = DiskBlob(os.open(tmp_path, os.O_RDONLY), 10, b"")  # a folder: read() fails
     with pytest.raises(Unavailable, match="cannot be read"):
         content.head()
     with pytest.raises(Unavailable, match="cannot be read"):

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from server.process import supervisor
-from server.process.restart_page import MAX_HEAD, StandIn
+from server.process.restart_page import MAX_HEAD, RestartPage
 from server.process.supervisor import Supervisor
 from server.settings import Settings
 from tests.server.waiting import until
@@ -150,8 +150,8 @@ async def test_a_head_without_an_end_costs_only_its_own_connection() -> None:
         asyncio.get_running_loop().set_exception_handler(
             lambda _, context: failures.append(context)
         )
-        stand_in = StandIn()
-        stand_in.resume(listener)
+        restart_page = RestartPage()
+        restart_page.resume(listener)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\nX: " + b"x" * (MAX_HEAD + 1))
         with contextlib.suppress(ConnectionError):
@@ -159,7 +159,7 @@ async def test_a_head_without_an_end_costs_only_its_own_connection() -> None:
         writer.close()
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
-        stand_in.pause()
+        restart_page.pause()
         await asyncio.sleep(0)
         gc.collect()
         assert not failures

@@ -1,4 +1,4 @@
-"""A request is one trace: its stages and vLLM's own span below it, and it below its caller's."""
+"""A request is one trace: its stages and vLLM's span are below it, and it is below its caller's."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -65,7 +65,7 @@ async def test_stages_and_the_engine_are_below_the_request(
     assert whole.attributes["http.response.status_code"] == 200
     for span in found.values():
         assert span.parent == whole.context
-        # Stages are timed by two clocks: a millisecond for their difference.
+        # Components are timed by two clocks: a millisecond for their difference.
         assert (whole.start_time or 0) - 1e6 <= (span.start_time or 0) <= (span.end_time or 0)
         assert (span.end_time or 0) <= (whole.end_time or 0) + 1e6
     assert found["embed"].attributes == {"bindserve.modality": "text"}

@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from model_ext.conditioning import Vector
-from server.api.components import Stages
+from server.api.components import Components
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions
 from tests.server.api.test_app import check_error, image
@@ -70,7 +70,7 @@ async def test_what_an_input_may_be(served: Served) -> None:
 
 async def test_equal_inputs_are_encoded_once(served: Served) -> None:
     await embeddings(served, ["7"] * 20)
-    assert served.stages.stages.decoded == [b"7"]
+    assert served.components.components.decoded == [b"7"]
 
 
 async def test_the_mix_is_explained(served: Served) -> None:
@@ -115,15 +115,15 @@ async def test_no_new_work_while_the_server_drains(served: Served) -> None:
     check_error(response, 503, code="draining")
 
 
-async def test_real_encoders_give_the_golden_embeddings(stages: Stages) -> None:
+async def test_real_encoders_give_the_golden_embeddings(components: Components) -> None:
     """Of unit length, as `bindserve embed` gives them; with the cache only where asked for."""
     served = serve()
-    served.app.state.stages = stages
+    served.app.state.components = components
     data = base64.b64encode(attachment("img_a.jpg", 1).source.head(1 << 20)).decode()  # type: ignore[union-attr]
     part = {"type": "image_url", "image_url": {"url": f"data:;base64,{data}"}}
     (plain,) = await embeddings(served, part)
     (pulled,) = await embeddings(served, part, imagebind={"cache": True})
-    expected = await stages.conditioner.run([attachment("img_a.jpg", 1)], ImageBindOptions())
+    expected = await components.conditioner.run([attachment("img_a.jpg", 1)], ImageBindOptions())
     np.testing.assert_allclose(plain, normalize(EMBEDDINGS["img_a.jpg/post"][0]), atol=1e-6)
     np.testing.assert_allclose(pulled, expected.embedding, atol=1e-6)
     assert np.abs(plain - pulled).max() > 1e-3

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from model_ext.conditioning import Vector
 from server.errors import BadRequest
-from server.media.blob import Content, OnDisk
+from server.media.blob import Blob, DiskBlob
 from tests.server.api.test_app import CHAT, HELLO, answer, check_error
 from tests.server.application import Served, serve
 
@@ -100,7 +100,7 @@ async def test_a_file_uploaded_once_is_decoded_once(served: Served) -> None:
         assert (await served.client.post(CHAT, json=body)).status_code == 200
         assert angle(served) == pytest.approx(30, abs=1e-3)
     await upload(served, b"30")
-    assert served.stages.stages.decoded == [b"30"]
+    assert served.components.components.decoded == [b"30"]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ async def test_a_quota_is_told() -> None:
     served = serve(owner_files=1, max_uploads=1)
     assert (await upload(served, b"1")).status_code == 200
     check_error(await upload(served, b"1"), 400, code="quota_exceeded")
-    served.stages.uploads.running = 1
+    served.components.uploads.running = 1
     check_error(await upload(served, b"1"), 503, code="too_many_uploads")
 
 
@@ -191,7 +191,7 @@ async def test_files_that_no_part_names_are_added(served: Served) -> None:
         CHAT, files=form(request, ("photo", ("x", png)), ("photo", ("y", png)))
     )
     check_error(response, 400, param="photo")  # the fakes cannot decode a picture
-    assert served.stages.stages.decoded == [png]
+    assert served.components.components.decoded == [png]
     unknown = form(request, ("blob", ("x", b"what")))
     check_error(await served.client.post(CHAT, files=unknown), 415, param="blob")
 
@@ -233,7 +233,7 @@ async def test_a_bad_form_is_told(
 ) -> None:
     check_error(await served.client.post(CHAT, files=files), status, param=param)
     assert not served.handler.seen
-    assert not list(served.stages.files.incoming.iterdir())
+    assert not list(served.components.files.incoming.iterdir())
 
 
 async def test_uploads_are_gone_when_the_request_is(served: Served) -> None:
@@ -241,8 +241,8 @@ async def test_uploads_are_gone_when_the_request_is(served: Served) -> None:
     request = {"messages": [{"role": "user", "content": content}]}
     response = await served.client.post(CHAT, files=form(request, ("a", ("a.png", b"7"))))
     assert response.status_code == 200
-    assert not list(served.stages.files.incoming.iterdir())
-    assert served.stages.uploads.running == 0
+    assert not list(served.components.files.incoming.iterdir())
+    assert served.components.uploads.running == 0
 
 
 async def test_a_form_is_for_chats_only(served: Served) -> None:
@@ -256,7 +256,7 @@ class Embedder:
     def __init__(self, fails: bool) -> None:
         self.fails = fails
 
-    async def embed(self, modality: str, content: Content) -> Vector:
+    async def embed(self, modality: str, content: Blob) -> Vector:
         if self.fails:
             raise BadRequest(f"a bad {modality} of {content.size} bytes")
         await asyncio.sleep(30)
@@ -268,15 +268,15 @@ async def test_files_do_not_stay_until_the_garbage_collector_comes(
     served: Served, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     """A deleted upload takes disk and a descriptor as long as anybody holds it; tracebacks did."""
-    monkeypatch.setattr(served.stages.conditioner, "_embedder", Embedder(fails))
-    opened: list[weakref.ref[OnDisk]] = []
-    create = OnDisk.__init__
+    monkeypatch.setattr(served.components.conditioner, "_embedder", Embedder(fails))
+    opened: list[weakref.ref[DiskBlob]] = []
+    create = DiskBlob.__init__
 
-    def noted(self: OnDisk, descriptor: int, size: int, digest: bytes) -> None:
+    def noted(self: DiskBlob, descriptor: int, size: int, digest: bytes) -> None:
         create(self, descriptor, size, digest)
         opened.append(weakref.ref(self))
 
-    monkeypatch.setattr(OnDisk, "__init__", noted)
+    monkeypatch.setattr(DiskBlob, "__init__", noted)
     gc.collect()
     gc.disable()
     try:

@@ -84,7 +84,7 @@ async def test_a_messages_request(served: Served, block: dict[str, Any]) -> None
 async def test_text_alone_stays_text_only(served: Served) -> None:
     body = {"input": "Hello", "model": "tiny", "stream": True}
     assert (await served.client.post("/v1/responses", json=body)).status_code == 200
-    assert served.handler.embeddings == [served.stages.text_only]
+    assert served.handler.embeddings == [served.components.text_only]
 
 
 async def test_errors_have_openais_form_and_name_the_part(served: Served) -> None:

@@ -18,7 +18,7 @@ from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.preprocess.limits import Limits
 from server.encoding.decode.pool import DecodePool, DecodeSettings, MediaError, worker_environment
 from server.errors import Unavailable
-from server.media.blob import InMemory
+from server.media.blob import MemoryBlob
 from tests.server.media_files import MEDIA, media
 from tests.server.waiting import until
 
@@ -52,25 +52,25 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def pid(pool: DecodePool) -> int:
-    return int((await pool.decode("pid", InMemory(b"")))[0])
+    return int((await pool.decode("pid", MemoryBlob(b"")))[0])
 
 
 async def test_real_media_of_each_kind() -> None:
     async with running() as pool:
-        image = await pool.decode("image", InMemory(media("img_a.jpg")))
+        image = await pool.decode("image", MemoryBlob(media("img_a.jpg")))
         assert image.shape == (3, 224, 224)
         assert (image[:, ::7, ::7].numpy() == GOLDEN["img_a.jpg/sub7"]).all()
-        assert (await pool.decode("audio", InMemory(media("audio_a.wav")))).shape == (
+        assert (await pool.decode("audio", MemoryBlob(media("audio_a.wav")))).shape == (
             3,
             1,
             128,
             204,
         )
-        video = await pool.decode("video", InMemory(media("video_a.mp4")))
+        video = await pool.decode("video", MemoryBlob(media("video_a.mp4")))
         assert video.shape == (15, 3, 2, 224, 224)
-        points = await pool.decode("point", InMemory(media("points_c.ply")))
+        points = await pool.decode("point", MemoryBlob(media("points_c.ply")))
         assert points.shape == (1024, 3)
-        text = await pool.decode("text", InMemory(b"A dog is running on the beach."))
+        text = await pool.decode("text", MemoryBlob(b"A dog is running on the beach."))
         assert (text.numpy() == GOLDEN["text/tokens"][0]).all()
 
 
@@ -85,10 +85,10 @@ async def test_bad_media_is_told_and_the_worker_goes_on() -> None:
             ("text", b"\xff\xfe"),
         ]:
             with pytest.raises(MediaError) as caught:
-                await pool.decode(modality, InMemory(data))
+                await pool.decode(modality, MemoryBlob(data))
             assert caught.value.status == 400
             assert "/" not in caught.value.message.replace("http://", "")
-        assert (await pool.decode("image", InMemory(media("img_b.png")))).shape == (3, 224, 224)
+        assert (await pool.decode("image", MemoryBlob(media("img_b.png")))).shape == (3, 224, 224)
 
 
 @pytest.mark.usefixtures("hostile")
@@ -97,7 +97,7 @@ async def test_a_lost_worker_costs_one_request_and_is_replaced(how: str) -> None
     async with running() as pool:
         before = await pid(pool)
         with pytest.raises(MediaError, match="cannot be decoded"):
-            await pool.decode(how, InMemory(b""))
+            await pool.decode(how, MemoryBlob(b""))
         after = await pid(pool)
         assert after != before
         with pytest.raises(ProcessLookupError):
@@ -108,7 +108,7 @@ async def test_a_lost_worker_costs_one_request_and_is_replaced(how: str) -> None
 async def test_a_worker_that_somebody_kills_is_not_the_files_fault() -> None:
     async with running() as pool:
         victim = await pid(pool)
-        job = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        job = asyncio.ensure_future(pool.decode("hang", MemoryBlob(b"")))
         await until(lambda: bool(pool._running - {job}) and pool._idle.empty())
         os.kill(victim, signal.SIGKILL)
         with pytest.raises(Unavailable) as caught:
@@ -122,7 +122,7 @@ async def test_a_worker_that_hangs_is_killed_in_time() -> None:
     async with running(timeout_s=0.1) as pool:
         hung = await pid(pool)
         with pytest.raises(MediaError, match=r"more than 0\.1 seconds"):
-            await pool.decode("hang", InMemory(b""))
+            await pool.decode("hang", MemoryBlob(b""))
         with pytest.raises(ProcessLookupError):
             os.kill(hung, 0)
         await until(lambda: pool.alive == 1)
@@ -134,7 +134,7 @@ async def test_a_busy_machine_refuses_no_good_file() -> None:
     """The limit was by the clock: good files got a 400 where cores were shared."""
     async with running(timeout_s=0.3) as pool:
         before = await pid(pool)
-        assert await pool.decode("wait", InMemory(b"")) is not None
+        assert await pool.decode("wait", MemoryBlob(b"")) is not None
         assert await pid(pool) == before
 
 
@@ -142,7 +142,7 @@ async def test_a_busy_machine_refuses_no_good_file() -> None:
 async def test_a_worker_that_used_up_its_cpu_time_says_so() -> None:
     async with running() as pool:
         with pytest.raises(MediaError, match="more than 30 seconds of CPU time"):
-            await pool.decode("burn", InMemory(b""))
+            await pool.decode("burn", MemoryBlob(b""))
         assert await pid(pool)
 
 
@@ -157,7 +157,7 @@ async def test_code_in_a_pt_file_is_not_run(tmp_path: Path, accepted: bool) -> N
     trace.rmdir()
     async with running(limits=limits) as pool:
         with pytest.raises(MediaError):
-            await pool.decode("point", InMemory(data.getvalue()))
+            await pool.decode("point", MemoryBlob(data.getvalue()))
         assert not trace.exists()
 
 
@@ -181,7 +181,7 @@ async def test_a_worker_that_ends_while_idle_is_replaced_and_costs_nothing() -> 
 async def test_an_error_text_is_cut() -> None:
     async with running() as pool:
         with pytest.raises(MediaError) as caught:
-            await pool.decode("long error", InMemory(b""))
+            await pool.decode("long error", MemoryBlob(b""))
         assert len(caught.value.message) <= 300
 
 
@@ -189,8 +189,8 @@ async def test_an_error_text_is_cut() -> None:
 async def test_a_neighbour_does_not_notice() -> None:
     async with running(workers=2) as pool:
         lost, good = await asyncio.gather(
-            pool.decode("crash", InMemory(b"")),
-            pool.decode("pid", InMemory(b"")),
+            pool.decode("crash", MemoryBlob(b"")),
+            pool.decode("pid", MemoryBlob(b"")),
             return_exceptions=True,
         )
         assert isinstance(lost, MediaError)
@@ -201,12 +201,12 @@ async def test_a_neighbour_does_not_notice() -> None:
 @pytest.mark.usefixtures("hostile")
 async def test_so_many_may_wait() -> None:
     async with running(waiting=2, timeout_s=0.5) as pool:
-        busy = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        busy = asyncio.ensure_future(pool.decode("hang", MemoryBlob(b"")))
         await asyncio.sleep(0.01)
-        waiting = [asyncio.ensure_future(pool.decode("pid", InMemory(b""))) for _ in range(2)]
+        waiting = [asyncio.ensure_future(pool.decode("pid", MemoryBlob(b""))) for _ in range(2)]
         await asyncio.sleep(0.01)
         with pytest.raises(Unavailable) as caught:
-            await pool.decode("pid", InMemory(b""))
+            await pool.decode("pid", MemoryBlob(b""))
         assert caught.value.code == "decode_queue_full"
         await asyncio.gather(busy, *waiting, return_exceptions=True)
 
@@ -216,13 +216,13 @@ async def test_nobody_waits_for_ever() -> None:
     async with running(timeout_s=0.3) as pool:
         pool._idle.get_nowait()  # as if no process could be started any more
         with pytest.raises(Unavailable, match="in time"):
-            await pool.decode("pid", InMemory(b""))
+            await pool.decode("pid", MemoryBlob(b""))
 
 
 @pytest.mark.usefixtures("hostile")
 async def test_a_caller_that_leaves_frees_the_worker_when_it_is_done() -> None:
     async with running(timeout_s=0.5) as pool:
-        leaving = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        leaving = asyncio.ensure_future(pool.decode("hang", MemoryBlob(b"")))
         await asyncio.sleep(0.05)
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -243,7 +243,7 @@ async def test_no_process_at_all_is_an_error_of_the_start(monkeypatch: pytest.Mo
 async def test_closing_leaves_no_process() -> None:
     async with running(workers=2) as pool:
         pids = {await pid(pool) for _ in range(4)}
-        busy = asyncio.ensure_future(pool.decode("hang", InMemory(b"")))
+        busy = asyncio.ensure_future(pool.decode("hang", MemoryBlob(b"")))
         await asyncio.sleep(0.01)
     assert len(pids) == 2
     for each in pids:

@@ -1,0 +1,76 @@
+"""The two ends of a job, without a socket between them."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from server.context import RequestContext, entered
+from server.encoding.cache import ResultCache
+from server.encoding.decode.pool import MediaError
+from server.encoding.embedder import Embedder
+from server.encoding.job import answer, unpack
+from server.encoding.messages import Answer, Hello, MessageError, Packet
+from server.errors import InternalError
+from server.media.blob import Blob, MemoryBlob
+
+VECTOR = np.array([0.6, 0.8], np.float32)
+
+
+class Stage:
+    """Decodes and encodes; raises `error` instead, if there is one."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    async def decode(self, modality: str, content: Blob) -> bytes:
+        if self.error:
+            raise self.error
+        return f"{modality} of {content.size} bytes".encode()
+
+    async def encode(self, encoder: str, tensor: bytes) -> np.ndarray:  # type: ignore[type-arg]
+        assert (encoder, tensor) == ("vision", b"image of 3 bytes")
+        return VECTOR
+
+
+def embedder(error: Exception | None = None) -> Embedder:
+    stage = Stage(error)
+    return Embedder(stage, stage, ResultCache(1 << 20))  # type: ignore[arg-type]
+
+
+async def test_an_answer_holds_the_embedding_and_whether_it_was_cached() -> None:
+    one = embedder()
+    packets = [await answer(one, "image", MemoryBlob(b"cat")) for _ in range(2)]
+    assert [unpack(packet, "image")[1] for packet in packets] == [False, True]
+    assert all((unpack(packet, "image")[0] == VECTOR).all() for packet in packets)
+
+
+async def test_an_unexpected_error_is_logged_here_and_hidden_from_the_client(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.ERROR):
+        packet = await answer(embedder(KeyError("secret")), "image", MemoryBlob(b"cat"))
+    assert "KeyError: 'secret'" in caplog.text
+    with pytest.raises(InternalError) as caught:
+        unpack(packet, "image")
+    assert "secret" not in caught.value.message
+
+
+async def test_an_error_of_the_file_is_raised_at_the_other_end() -> None:
+    packet = await answer(embedder(MediaError("damaged")), "image", MemoryBlob(b"cat"))
+    with pytest.raises(MediaError, match="damaged"):
+        unpack(Packet.decode(packet.encode()), "image")
+
+
+def test_stages_of_one_job_do_not_overlap() -> None:
+    request = RequestContext(b"")
+    with entered(request):
+        unpack(Packet(Answer(False, {"decode": 2.0, "encode": 1.0}), VECTOR), "image")
+    decode, encode = request.timeline.spans
+    assert (decode.stage, encode.stage) == ("decode", "encode")
+    assert decode.start + decode.seconds == pytest.approx(encode.start, abs=0.05)
+
+
+def test_another_message_is_no_answer() -> None:
+    with pytest.raises(MessageError, match="Hello"):
+        unpack(Packet(Hello(["vision"])), "image")
