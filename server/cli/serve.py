@@ -128,10 +128,17 @@ def run(settings: Settings) -> None:
     """Until a signal comes. What keeps it from starting is told in one line, with status 1."""
     from server import logs
     from server.process import supervisor
+    from server.process.supervisor import Program
 
     logs.configure()
     try:
-        code = supervisor.run(settings)
+        code = supervisor.run(
+            settings,
+            (
+                Program("the API with its engine", "server.api", answers_http=True),
+                Program("the encoding service", "server.encoding.service"),
+            ),
+        )
     except OSError as error:
         fail(str(error), code=1)
     raise typer.Exit(code)

@@ -1,7 +1,8 @@
-"""What `serve` and its child processes tell each other, on a socket pair that each child inherits.
+"""The control socket between `serve` and each of its child processes, which inherit it.
 
-Parent to child: what to serve, and the listening socket, if there is one already. Child to parent:
-the socket that it made, and that it serves. JSON and descriptors; no pickle.
+Parent to child: `Start`, with the listening socket if one exists. Child to parent: `Listening`,
+with the socket that the child opened, and `Serving`. One packet is one JSON message with at most
+one descriptor; no pickle.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import socket
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from server.settings import Settings
 
@@ -20,101 +21,146 @@ MAX_PACKET = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A listening socket, as those who did not make it need to know it."""
+    """A listening socket, described for the processes that did not open it."""
 
     url: str  # http://HOST:PORT or unix:PATH
     tls: bool
-    drain_s: int  # that its requests may take when the server ends
+    drain_s: int  # time that running requests get when the server ends
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What the child has to run. The packet carries the listening socket if there is an address."""
+
+    settings: Settings
+    scratch: Path  # the server's private folder
+    restarts: int  # of this child, so far
+    address: Address | None
+
+    def encode(self) -> bytes:
+        document = {
+            "settings": self.settings.model_dump(mode="json"),
+            "scratch": str(self.scratch),
+            "restarts": self.restarts,
+            "address": asdict(self.address) if self.address else None,
+        }
+        return json.dumps(document).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        document = json.loads(data)
+        address = document["address"]
+        return cls(
+            Settings.model_validate(document["settings"]),
+            Path(document["scratch"]),
+            document["restarts"],
+            Address(**address) if address else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """The child opened the listening socket, which the packet carries."""
+
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """The child answers requests from now on."""
+
+
+def encode(message: Listening | Serving) -> bytes:
+    return json.dumps({type(message).__name__: asdict(message)}).encode()
+
+
+def decode(data: bytes) -> Listening | Serving:
+    """Raises OSError when the packet is no message of a child."""
+    match json.loads(data):
+        case {"Listening": {"address": dict(address)}}:
+            return Listening(Address(**address))
+        case {"Serving": {}}:
+            return Serving()
+    raise OSError("a child process sent an unknown message")
 
 
 class Parent:
-    """The child's side."""
+    """The child's end of the control socket."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         data, descriptors = receive(control)
-        start = json.loads(data)
-        self.settings = Settings.model_validate(start["settings"])
-        self.scratch = Path(start["scratch"])
-        self.restarts: int = start["restarts"]
-        self.address = Address(**start["address"]) if start["address"] else None
+        start = Start.decode(data)
+        self.settings, self.scratch = start.settings, start.scratch
+        self.restarts, self.address = start.restarts, start.address
         self.socket = socket.socket(fileno=descriptors[0]) if descriptors else None
 
     @classmethod
     def connect(cls) -> Self:
-        """As the child was told on its command line. Its own children get nothing of it."""
+        """Open the socket that the first command-line argument names. Grandchildren do not inherit
+        it."""
         control = socket.socket(fileno=int(sys.argv[1]))
         control.set_inheritable(False)
         return cls(control)
 
     @property
     def control(self) -> socket.socket:
-        """For processes of the child's own, which may say `serving`, too."""
+        """The socket itself, for the child's own processes, which may also call `serving`."""
         return self._control
 
     def listening(self, listener: socket.socket, address: Address) -> None:
-        data = json.dumps({"listening": asdict(address)}).encode()
-        socket.send_fds(self._control, [data], [listener.fileno()])
+        socket.send_fds(self._control, [encode(Listening(address))], [listener.fileno()])
 
 
 def serving(control: socket.socket) -> None:
-    """From now on, requests are answered here."""
-    control.send(b'{"serving": true}')
+    """Report to the parent that requests are answered from now on."""
+    control.send(encode(Serving()))
 
 
 class Control:
-    """The parent's side."""
+    """The parent's end of the control socket."""
 
     def __init__(self) -> None:
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._ours.setblocking(False)
+        self._parents, self.childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._parents.setblocking(False)
 
-    def start(
-        self,
-        settings: Settings,
-        scratch: Path,
-        restarts: int,
-        listener: socket.socket | None,
-        address: Address | None,
-    ) -> None:
-        document = {
-            "settings": settings.model_dump(mode="json"),
-            "scratch": str(scratch),
-            "restarts": restarts,
-            "address": asdict(address) if address else None,
-        }
+    def start(self, message: Start, listener: socket.socket | None) -> None:
+        """Raises OSError when the child has already ended."""
         descriptors = [listener.fileno()] if listener else []
-        socket.send_fds(self._ours, [json.dumps(document).encode()], descriptors)
+        socket.send_fds(self._parents, [message.encode()], descriptors)
 
-    async def next(self) -> tuple[dict[str, Any], socket.socket | None] | None:
-        """What the child says next; None when it, and all that it started, are gone."""
-        await readable(self._ours)
-        data, descriptors = receive(self._ours)
+    async def next(self) -> tuple[Listening | Serving, socket.socket | None] | None:
+        """The child's next message, or None when the child and all its processes have ended."""
+        await readable(self._parents)
+        data, descriptors = receive(self._parents)
         if not data:
             return None
         listener = socket.socket(fileno=descriptors[0]) if descriptors else None
-        return json.loads(data), listener
+        return decode(data), listener
 
     def close(self) -> None:
-        self._ours.close()
-        self.theirs.close()
+        self._parents.close()
+        self.childs.close()
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """One packet and its descriptor, if it has one, which no child process inherits: Python's
-    recv_fds, unlike all else in Python, makes descriptors that they do, whatever its flags."""
+    """Read one packet and at most one descriptor, which no child process inherits.
+
+    Python's recv_fds returns inheritable descriptors, unlike the rest of Python.
+    Raises OSError when the packet is larger than MAX_PACKET.
+    """
     data, descriptors, flags, _ = socket.recv_fds(sock, MAX_PACKET, 1)
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for descriptor in descriptors:
             os.close(descriptor)
-        raise OSError("a packet that is too large")
+        raise OSError("the packet is too large")
     return data, descriptors
 
 
 async def readable(sock: socket.socket) -> None:
-    """asyncio has no call that receives descriptors."""
+    """Wait until the socket has data: asyncio has no call that receives descriptors."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sock, ready.set)
     try:
@@ -124,7 +170,7 @@ async def readable(sock: socket.socket) -> None:
 
 
 def source_path() -> str:
-    """PYTHONPATH for a child: this very code, whatever the current folder holds."""
-    ours = str(Path(__file__).parents[2])
-    others = os.environ.get("PYTHONPATH", "")
-    return os.pathsep.join([ours, others]) if others else ours
+    """PYTHONPATH for a child: this source code first, whatever the current folder holds."""
+    own = str(Path(__file__).parents[2])
+    inherited = os.environ.get("PYTHONPATH", "")
+    return os.pathsep.join([own, inherited]) if inherited else own

@@ -1,8 +1,7 @@
-"""The supervisor: what `bindserve serve` itself is. It runs the server's processes, and again.
+"""The supervisor: starts the server's child processes and restarts each one that ends.
 
-Two children: the encoding service, and the API with its engine. An engine that died stays dead in
-vLLM, so its processes are started anew; encoders and files outlive it. Imports neither vLLM nor
-torch: it has to live.
+vLLM cannot revive an engine that died, so the API and its engine are restarted together; encoders
+and stored files survive. Imports neither vLLM nor torch, so that little can go wrong in it.
 """
 
 import asyncio
@@ -16,24 +15,34 @@ from asyncio.subprocess import Process
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.process.control import Address, Control, source_path
+from server.process.control import Address, Control, Listening, Serving, Start, source_path
 from server.process.restart_page import RestartPage
 from server.process.scratch import scratch_folder
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ENCODING, SERVING = "server.encoding.service", "server.api"  # modules
-NAMES = {ENCODING: "the encoding service", SERVING: "the API with its engine"}
-MOST_FAILURES = 5  # starts in a row that come to nothing; then the server ends
-LONGEST_WAIT_S = 30
-GRACE_S = 20  # to end, beyond the time that requests get to finish
+MAX_FAILURES = 5  # starts in a row that never answered a request; then the server ends
+MAX_WAIT_S = 30  # between two starts
+GRACE_S = 20  # for a child to end, after the time that its requests get
 
 
-def run(settings: Settings) -> int:
-    """Until a signal comes, or a process cannot be started. Returns the exit code."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A child process: `python -m module`."""
+
+    name: str  # in log lines
+    module: str
+    answers_http: bool = False  # the restart page answers while it is down
+
+
+def run(settings: Settings, programs: tuple[Program, ...]) -> int:
+    """Run until a signal arrives or a program cannot be started. Returns the exit code.
+
+    `programs` are stopped in their order.
+    """
     with scratch_folder(settings.upload_folder) as scratch:
-        return asyncio.run(Supervisor(settings, scratch).run())
+        return asyncio.run(Supervisor(settings, scratch, programs).run())
 
 
 @dataclass
@@ -43,70 +52,71 @@ class Listener:
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, scratch: Path) -> None:
+    def __init__(self, settings: Settings, scratch: Path, programs: tuple[Program, ...]) -> None:
         self.settings = settings
         self.scratch = scratch
         self.restart_page = RestartPage()
         self.listener: Listener | None = None
-        self._encoding = Part(self, ENCODING)
-        self._serving = Part(self, SERVING)
+        self._children = [Child(self, program) for program in programs]
 
     async def run(self) -> int:
-        """Whatever ends for good first ends the other: the API first, so that requests finish."""
-        told = asyncio.Event()
+        """When one child ends for good, stop the others: the API first, so that requests finish."""
+        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, told)
-        kept = [asyncio.ensure_future(part.keep()) for part in (self._serving, self._encoding)]
-        asked = asyncio.ensure_future(told.wait())
+            loop.add_signal_handler(number, self._stop, stop)
+        keepers = [asyncio.ensure_future(child.keep()) for child in self._children]
+        stopped = asyncio.ensure_future(stop.wait())
         try:
-            await asyncio.wait({*kept, asked}, return_when=asyncio.FIRST_COMPLETED)
-            failed = [task.result() for task in kept if task.done()]
+            await asyncio.wait({*keepers, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            codes = [keeper.result() for keeper in keepers if keeper.done()]
             self.restart_page.pause()
             if self.listener is not None:
                 self.listener.socket.close()
-            for part, task in zip((self._serving, self._encoding), kept, strict=True):
-                await part.stop()
-                await task
-            return failed[0] if failed else 0
+            for child, keeper in zip(self._children, keepers, strict=True):
+                await child.stop()
+                await keeper
+            return codes[0] if codes else 0
         finally:
-            asked.cancel()
+            stopped.cancel()
 
-    def _end(self, told: asyncio.Event) -> None:
-        if told.is_set():  # the second time: at once
-            self._serving.kill()
-        told.set()
+    def _stop(self, stop: asyncio.Event) -> None:
+        if stop.is_set():  # the second signal does not wait for running requests
+            self._children[0].kill()
+        stop.set()
 
 
-class Part:
-    """A child process with all that it starts: one process group."""
+class Child:
+    """One program with all processes that it starts: a process group."""
 
-    def __init__(self, supervisor: Supervisor, module: str) -> None:
+    def __init__(self, supervisor: Supervisor, program: Program) -> None:
         self._supervisor = supervisor
-        self._module = module
+        self._program = program
         self._process: Process | None = None
         self._stopping = False
         self._restarts = 0
-        self._ready = False  # since this start
+        self._ready = False  # has answered requests since this start
 
     async def keep(self) -> int:
-        """Start it, and again whenever it ends. Returns the exit code of the one that was the
-        last: of the first start already, if that fails, because then it cannot work at all."""
+        """Start the program, and restart it whenever it ends. Returns its last exit code.
+
+        A first start that fails is not repeated: the program cannot work at all.
+        """
         failures = 0
         while True:
             code = await self._run_once()
             if self._stopping:
                 return 0
             failures = 0 if self._ready else failures + 1
-            if failures > MOST_FAILURES or (failures and not self._restarts):
+            if failures > MAX_FAILURES or (failures and not self._restarts):
                 return code if code > 0 else 1
-            wait = min(LONGEST_WAIT_S, 2 ** (failures - 1)) if failures else 0
-            logger.error("%s ended (%s); starting again", NAMES[self._module], cause(code))
+            wait = min(MAX_WAIT_S, 2 ** (failures - 1)) if failures else 0
+            logger.error("%s ended (%s); restarting it", self._program.name, cause(code))
             self._restarts += 1
             await asyncio.sleep(wait)
 
     async def stop(self) -> None:
-        """Let it finish what it does; not for ever."""
+        """Ask the program to end, and kill it after the drain time and GRACE_S."""
         self._stopping = True
         process, listener = self._process, self._supervisor.listener
         if process is None:
@@ -117,7 +127,7 @@ class Part:
         try:
             await asyncio.wait_for(process.wait(), drain_s + GRACE_S)
         except TimeoutError:
-            logger.error("%s does not end; killed", NAMES[self._module])
+            logger.error("%s does not end; killing it", self._program.name)
             self.kill()
 
     def kill(self) -> None:
@@ -130,48 +140,48 @@ class Part:
         control = Control()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", self._module, str(control.theirs.fileno())),
-                pass_fds=[control.theirs.fileno()],
+                *(sys.executable, "-P", "-m", self._program.module, str(control.childs.fileno())),
+                pass_fds=[control.childs.fileno()],
                 env={**os.environ, "PYTHONPATH": source_path()},
-                start_new_session=True,  # Ctrl-C reaches it through us alone
+                start_new_session=True,  # a terminal's Ctrl-C reaches only the supervisor
             )
-            control.theirs.close()
-            self._tell(control)
-            listening = asyncio.ensure_future(self._listen(control))
+            control.childs.close()
+            self._send_start(control)
+            reader = asyncio.ensure_future(self._read_messages(control))
             code = await self._process.wait()
-            self.kill()  # what it left behind
-            listening.cancel()
-            await asyncio.wait([listening])
+            self.kill()  # processes that it left behind
+            reader.cancel()
+            await asyncio.wait([reader])
             return code
         finally:
             control.close()
             listener = self._supervisor.listener
-            if self._module == SERVING and listener is not None and not self._stopping:
+            if self._program.answers_http and listener is not None and not self._stopping:
                 self._supervisor.restart_page.resume(listener.socket)
 
-    def _tell(self, control: Control) -> None:
+    def _send_start(self, control: Control) -> None:
         supervisor, listener = self._supervisor, self._supervisor.listener
-        with contextlib.suppress(OSError):  # it is gone already
-            control.start(
-                supervisor.settings,
-                supervisor.scratch,
-                self._restarts,
-                listener.socket if listener else None,
-                listener.address if listener else None,
-            )
+        message = Start(
+            supervisor.settings,
+            supervisor.scratch,
+            self._restarts,
+            listener.address if listener else None,
+        )
+        with contextlib.suppress(OSError):  # the child has already ended
+            control.start(message, listener.socket if listener else None)
 
-    async def _listen(self, control: Control) -> None:
+    async def _read_messages(self, control: Control) -> None:
         supervisor = self._supervisor
-        while (said := await control.next()) is not None:
-            message, listener = said
-            if "listening" in message and listener is not None:
-                supervisor.listener = Listener(listener, Address(**message["listening"]))
-                if not message["listening"]["tls"]:
-                    supervisor.restart_page.resume(listener)
-            elif "serving" in message:
-                self._ready = True
-                if self._module == SERVING:
-                    supervisor.restart_page.pause()
+        while (packet := await control.next()) is not None:
+            match packet:
+                case Listening(address), socket.socket() as listener:
+                    supervisor.listener = Listener(listener, address)
+                    if not address.tls:
+                        supervisor.restart_page.resume(listener)
+                case Serving(), _:
+                    self._ready = True
+                    if self._program.answers_http:
+                        supervisor.restart_page.pause()
 
 
 def cause(code: int) -> str:

@@ -16,17 +16,22 @@ import pytest
 
 from server.process import supervisor
 from server.process.restart_page import MAX_HEAD, RestartPage
-from server.process.supervisor import Supervisor
+from server.process.supervisor import Program, Supervisor
 from server.settings import Settings
 from tests.server.waiting import until
 
-HERE = "tests.server.supervised"
+PROGRAMS = (
+    Program("serving", "tests.server.supervised_serving", answers_http=True),
+    Program("encoding", "tests.server.supervised_encoding"),
+)
 
 
 class Running:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.task = asyncio.ensure_future(Supervisor(Settings(model=folder), folder).run())
+        self.task = asyncio.ensure_future(
+            Supervisor(Settings(model=folder), folder, PROGRAMS).run()
+        )
 
     def pids(self, name: str) -> list[int]:
         path = self.folder / name
@@ -41,11 +46,7 @@ class Running:
 async def start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Callable[..., Running]]:
-    monkeypatch.setattr(supervisor, "ENCODING", f"{HERE}_encoding")
-    monkeypatch.setattr(supervisor, "SERVING", f"{HERE}_serving")
-    monkeypatch.setattr(supervisor, "LONGEST_WAIT_S", 0.05)
-    monkeypatch.setitem(supervisor.NAMES, f"{HERE}_encoding", "encoding")
-    monkeypatch.setitem(supervisor.NAMES, f"{HERE}_serving", "serving")
+    monkeypatch.setattr(supervisor, "MAX_WAIT_S", 0.05)
     started: list[Running] = []
 
     def go(**behaviour: object) -> Running:
@@ -130,7 +131,7 @@ async def test_starts_that_come_to_nothing_end(start: Callable[..., Running]) ->
     await until_served(await running.url())
     os.kill(running.pids("serving")[-1], signal.SIGKILL)
     assert await running.task == 7
-    assert len(running.pids("serving")) == 1 + supervisor.MOST_FAILURES + 1
+    assert len(running.pids("serving")) == 1 + supervisor.MAX_FAILURES + 1
 
 
 def test_it_imports_neither_vllm_nor_torch() -> None:
