@@ -1,12 +1,13 @@
-"""Frames: how the server and a decoding worker talk over a socket.
+"""Frames: the messages between the encoding service and a decoding process, on a socket.
 
 A frame is two lengths, a JSON object and raw bytes. No pickle: a decoder that hostile media took
-over must not be able to run anything in the process that reads its answer.
+over must not be able to run code in the process that reads its answer.
 """
 
 import json
 import struct
 from asyncio import StreamReader
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 LENGTHS = struct.Struct(">II")  # of the JSON header and of the payload
@@ -16,24 +17,41 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 class FrameError(Exception):
-    """The other side does not keep to the format, or wants to send more than was agreed."""
+    """The other side breaks the format, or announces more bytes than are allowed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """The header of the first frame. Its payload is the encoders' config.json."""
+
+    memory_bytes: int  # beyond the imports
+    cpu_s: float  # of one job
+    max_bytes: int  # of one file
+    limits: dict[str, Any]  # fields of model_ext.imagebind.preprocess.Limits
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeJob:
+    """The header of every other frame. Its payload is the file."""
+
+    modality: str
 
 
 def encode_head(header: dict[str, Any], payload_size: int) -> bytes:
-    """What goes before the payload."""
+    """The bytes of a frame up to its payload."""
     text = json.dumps(header).encode()
     return LENGTHS.pack(len(text), payload_size) + text
 
 
 async def read_frame(stream: StreamReader, max_payload: int) -> Frame:
-    """IncompleteReadError at the end of the stream, FrameError if it is not a frame."""
+    """Read a frame. Raises IncompleteReadError at the end of the stream, and FrameError."""
     sizes = _check(LENGTHS.unpack(await stream.readexactly(LENGTHS.size)), max_payload)
     header = _parse(await stream.readexactly(sizes[0]))
     return header, await stream.readexactly(sizes[1])
 
 
 def read_frame_blocking(stream: BinaryIO, max_payload: int) -> Frame | None:
-    """None at the end of the stream."""
+    """Read a frame, or None at the end of the stream. Raises FrameError."""
     lengths = stream.read(LENGTHS.size)
     if len(lengths) < LENGTHS.size:
         return None
@@ -50,7 +68,7 @@ def write_frame_blocking(stream: BinaryIO, header: dict[str, Any], payload: byte
 def _check(lengths: tuple[int, ...], max_payload: int) -> tuple[int, int]:
     header, payload = lengths
     if header > MAX_HEADER_BYTES or payload > max_payload:
-        raise FrameError(f"a frame of {header} + {payload} bytes, allowed {max_payload}")
+        raise FrameError(f"a frame of {header} + {payload} bytes; {max_payload} are allowed")
     return header, payload
 
 

@@ -1,9 +1,8 @@
-"""Decode: a client's bytes to a tensor, in processes that can be killed.
+"""The pool of decoding processes: a file's bytes to a tensor, in processes that can be killed.
 
-Media decoders are large and parse hostile input. Each job gets a worker for itself and a time
-limit; a worker that crashes, hangs or answers nonsense is killed and replaced, and costs only the
-request that sent the bytes. The limit is of CPU time, so that a busy machine refuses no good file.
-It does not know what the bytes mean.
+Media decoders are large and parse hostile input. Each process decodes one file at a time under a
+limit of CPU time (not of elapsed time, so that a busy machine rejects no good file). A process that
+crashes, hangs or sends nonsense is replaced, and only the request that sent the bytes fails.
 """
 
 import asyncio
@@ -17,16 +16,22 @@ import tempfile
 from asyncio import StreamReader, StreamWriter
 from asyncio.subprocess import Process
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-import server
-from server.encoding.decode.frames import Frame, FrameError, encode_head, read_frame
+from server.encoding.decode.frames import (
+    DecodeJob,
+    Frame,
+    FrameError,
+    WorkerSettings,
+    encode_head,
+    read_frame,
+)
 from server.errors import BadRequest, Unavailable
 from server.media.blob import Blob, MemoryBlob
 
@@ -35,41 +40,44 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.encoding.decode.worker"
-BY_THE_CLOCK = 4  # times its CPU time that a job may take: others may have the core meanwhile
+MAX_TIME_PER_CPU_TIME = 4  # of a job: other processes may use the core meanwhile
 RETRY_S = 5
-DYING_S = 1  # between the end of a process's socket and its own
+EXIT_S = 1  # between the end of a process's socket and its exit
 START_TIMEOUT_S = 120  # importing torch from a cold disk
 MAX_TENSOR_BYTES = 64 << 20  # 15 video crops are 18 MB
+MAX_LOGGED_OUTPUT = 2000  # characters of a process that ended while it started
 
 
 class MediaError(BadRequest):
-    """The bytes cannot be decoded; the message says why."""
+    """The bytes cannot be decoded; the message gives the reason."""
 
     default_code = "invalid_media"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
-    workers: int
-    waiting: int  # jobs that may wait for a worker; one more is refused
-    timeout_s: float  # of CPU time for one job; and by the clock, until a worker is free
-    memory_bytes: int  # a worker's, beyond its imports
+    workers: int  # processes
+    waiting: int  # jobs that may wait for a process; further jobs are rejected
+    timeout_s: float  # CPU time of one job, and the longest wait for a free process
+    memory_bytes: int  # of one process, beyond its imports
     max_bytes: int  # of one file
     limits: Mapping[str, Any]  # fields of model_ext.imagebind.preprocess.Limits
 
 
 class DecodePool:
     def __init__(self, settings: DecodeSettings, encoder_config: bytes) -> None:
+        """`encoder_config`: the encoders' config.json, which states the sizes of tensors."""
         self._settings = settings
         self._encoder_config = encoder_config
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
         self._workers: set[Worker] = set()
         self._waiting = 0
         self._running: set[asyncio.Task[Any]] = set()
-        self._folder = tempfile.TemporaryDirectory(prefix="bindserve-decode-")  # stays empty
+        # The processes' working directory. It stays empty.
+        self._folder = tempfile.TemporaryDirectory(prefix="bindserve-decode-")
 
     async def start(self) -> None:
-        """Unavailable if not a single worker starts."""
+        """Start all processes. Raises Unavailable when one does not start."""
         try:
             await asyncio.gather(*(self._add_worker() for _ in range(self._settings.workers)))
         except WorkerLost as error:
@@ -87,13 +95,15 @@ class DecodePool:
 
     @property
     def alive(self) -> int:
+        """The number of running processes."""
         return len(self._workers)
 
     async def decode(self, modality: str, content: Blob) -> Tensor:
-        """MediaError if the bytes are bad, Unavailable if too many wait.
+        """Decode one file.
 
-        A caller that leaves while a worker is busy does not stop it: a new process costs more
-        than most jobs, and the time limit holds anyway.
+        Cancelling the caller does not stop a busy process: a new process costs more than most
+        jobs, and the time limit holds anyway. Raises MediaError when the bytes are bad, and
+        Unavailable when the queue is full or no process becomes free in time.
         """
         if self._waiting >= self._settings.waiting:
             raise Unavailable("too many files are waiting to be decoded", code="decode_queue_full")
@@ -116,8 +126,8 @@ class DecodePool:
 
     async def _run(self, worker: "Worker", modality: str, content: Blob) -> Tensor:
         try:
-            async with asyncio.timeout(self._settings.timeout_s * BY_THE_CLOCK):
-                answer = await worker.ask({"modality": modality}, content)
+            async with asyncio.timeout(self._settings.timeout_s * MAX_TIME_PER_CPU_TIME):
+                answer = await worker.ask(asdict(DecodeJob(modality)), content)
             tensor = read_answer(answer)
         except MediaError:
             self._idle.put_nowait(worker)
@@ -125,16 +135,16 @@ class DecodePool:
         except TimeoutError:
             await worker.kill()
             raise self._too_slow() from None
-        except Unavailable:  # the content cannot be read: the worker waits for the rest
+        except Unavailable:  # the file cannot be read: the process waits for the rest of it
             await worker.kill()
             raise
         except WorkerLost as error:
             ended_by = await worker.ended_by()
             await worker.kill()
-            logger.warning("a decoding process was lost on a %s: %s", modality, error)
+            logger.warning("a decoding process was lost on a file (%s): %s", modality, error)
             if ended_by == signal.SIGXCPU:
                 raise self._too_slow() from None
-            # By an operator, or for want of memory: not the file's doing.
+            # An operator or the kernel, for lack of memory, killed it: the file is not the cause.
             if ended_by == signal.SIGKILL:
                 raise Unavailable("the decoding process was killed", code="decoder_lost") from None
             raise MediaError("the file cannot be decoded") from None
@@ -158,7 +168,6 @@ class DecodePool:
         self._start(self._replace_when_it_ends(worker))
 
     async def _replace_when_it_ends(self, worker: "Worker") -> None:
-        """Killed by us or by anybody, busy or idle."""
         await worker.ended()
         self._workers.discard(worker)
         while True:
@@ -170,11 +179,11 @@ class DecodePool:
 
 
 class WorkerLost(Exception):
-    """The process is gone, or says what no worker of ours says."""
+    """The process has ended, or its answer breaks the protocol."""
 
 
 class Worker:
-    """One process and the socket to it."""
+    """One decoding process and the socket to it."""
 
     def __init__(self, process: Process, answers: StreamReader, jobs: StreamWriter) -> None:
         self._process = process
@@ -182,31 +191,37 @@ class Worker:
 
     @classmethod
     async def start(cls, settings: DecodeSettings, config: bytes, folder: str) -> "Worker":
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", WORKER, str(os.getpid())),
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                cwd=folder,
-                env=worker_environment(),
-            )
-        worker = cls(process, *await asyncio.open_connection(sock=ours))
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                ready, _ = await worker.ask(worker_settings(settings), MemoryBlob(config))
-        except (TimeoutError, WorkerLost) as error:
-            await worker.kill()
-            raise WorkerLost(f"no sign of life ({error or 'timeout'})") from None
-        except BaseException:
-            await worker.kill()
-            raise
+        """Raises WorkerLost. The log then holds what the process printed."""
+        near, far = socket.socketpair()
+        with open(os.memfd_create("output"), "w+b") as output:
+            with far:
+                process = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", WORKER, str(os.getpid())),
+                    stdin=far.fileno(),
+                    stdout=far.fileno(),
+                    stderr=output,
+                    cwd=folder,
+                    env=worker_environment(),
+                )
+            worker = cls(process, *await asyncio.open_connection(sock=near))
+            try:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    start = asdict(worker_settings(settings))
+                    ready, _ = await worker.ask(start, MemoryBlob(config))
+            except (TimeoutError, WorkerLost) as error:
+                await worker.kill()
+                reason = str(error) or f"no answer within {START_TIMEOUT_S} s"
+                logger.error("a decoding process printed: %s", last_output(output))
+                raise WorkerLost(f"{reason}; the log holds what it printed") from None
+            except BaseException:
+                await worker.kill()
+                raise
         if not ready.get("isolated"):
-            logger.info("decoding processes keep their network: this kernel does not let them go")
+            logger.info("this kernel does not let decoding processes give up their network access")
         return worker
 
     async def ask(self, header: dict[str, Any], content: Blob) -> Frame:
-        """One job, one answer. At no time is more than a piece of the content held here."""
+        """Send one job and read its answer, without holding the whole content in memory."""
         if self._jobs.is_closing():  # uvloop raises RuntimeError on the write
             raise WorkerLost("it ended before the job")
         try:
@@ -223,11 +238,13 @@ class Worker:
         self._jobs.close()
 
     async def ended_by(self) -> int | None:
-        """The signal that ended it, not sent by us: SIGKILL is somebody's, SIGXCPU the limit's, any
-        other a crash on its input."""
+        """The signal that ended the process, or None while it runs.
+
+        SIGKILL comes from outside, SIGXCPU from the CPU limit, any other from a crash on the input.
+        """
         try:
-            return -await asyncio.wait_for(self._process.wait(), DYING_S)
-        except TimeoutError:  # it lives, and says what no worker says
+            return -await asyncio.wait_for(self._process.wait(), EXIT_S)
+        except TimeoutError:  # it runs, and its answer broke the protocol
             return None
 
     async def kill(self) -> None:
@@ -236,24 +253,46 @@ class Worker:
         await self.ended()
 
 
-def worker_settings(settings: DecodeSettings) -> dict[str, Any]:
-    return {
-        "memory_bytes": settings.memory_bytes,
-        "cpu_s": settings.timeout_s,
-        "max_bytes": settings.max_bytes,
-        "limits": dict(settings.limits),
-    }
+def last_output(file: BinaryIO) -> str:
+    """The last MAX_LOGGED_OUTPUT characters that were written to `file`."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(max(0, end - MAX_LOGGED_OUTPUT))
+    return file.read().decode(errors="replace").strip() or "nothing"
+
+
+def worker_settings(settings: DecodeSettings) -> WorkerSettings:
+    return WorkerSettings(
+        memory_bytes=settings.memory_bytes,
+        cpu_s=settings.timeout_s,
+        max_bytes=settings.max_bytes,
+        limits=dict(settings.limits),
+    )
 
 
 def worker_environment() -> dict[str, str]:
-    """No secret of the server's; one thread for each of the libraries."""
-    source = str(Path(server.__file__).parents[1])
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    return {**kept, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    """The environment of a decoding process: no secret of the server, one thread per library.
+
+    The process finds the packages that this process finds. Empty and relative entries are left
+    out, because they would name the process's own working directory.
+    """
+    names = ("PATH", "LANG", "LC_ALL")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    paths = {
+        "PYTHONPATH": [str(Path(__file__).parents[3]), *sys.path],
+        "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep),
+    }
+    for name, entries in paths.items():
+        absolute = [entry for entry in dict.fromkeys(entries) if os.path.isabs(entry)]
+        if absolute:
+            kept[name] = os.pathsep.join(absolute)
+    return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def read_answer(answer: Frame) -> Tensor:
-    """Believe nothing: the process that wrote it has parsed hostile bytes."""
+    """The tensor of an answer. The process that wrote it has parsed hostile bytes: trust nothing.
+
+    Raises MediaError with the process's message, WorkerLost when the payload is no tensor.
+    """
     header, payload = answer
     error = header.get("error")
     if error is not None:

@@ -1,7 +1,7 @@
 """A decoding process: turns a client's bytes into a tensor.
 
-Reads jobs as frames on standard input and answers on standard output. Expendable: it holds no
-secret, has no network where the kernel allows, and whatever goes wrong costs one request.
+Reads jobs as frames from standard input and writes answers to standard output. It holds no secret,
+and it gives up its network access where the kernel allows. Any failure in it fails one request.
 """
 
 import os
@@ -9,7 +9,12 @@ import sys
 from typing import Any, BinaryIO
 
 from server.encoding.decode import sandbox
-from server.encoding.decode.frames import read_frame_blocking, write_frame_blocking
+from server.encoding.decode.frames import (
+    DecodeJob,
+    WorkerSettings,
+    read_frame_blocking,
+    write_frame_blocking,
+)
 from server.process.child import die_with_parent
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -23,17 +28,19 @@ def main() -> None:
     first = read_frame_blocking(jobs, MAX_CONFIG_BYTES)
     if first is None:
         return
-    decoder = Decoder(*first)  # imports torch: the slow part of starting
+    settings, config = first
+    decoder = Decoder(WorkerSettings(**settings), config)  # imports torch: takes seconds
     write_frame_blocking(answers, {"ready": True, "isolated": isolated}, b"")
-    sandbox.limit_resources(decoder.memory_bytes, decoder.max_bytes)
+    sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
     silence()
-    while job := read_frame_blocking(jobs, decoder.max_bytes):
-        sandbox.allow_cpu(decoder.cpu_s)
-        write_frame_blocking(answers, *decoder.answer(*job))
+    while job := read_frame_blocking(jobs, decoder.settings.max_bytes):
+        sandbox.allow_cpu(decoder.settings.cpu_s)
+        header, data = job
+        write_frame_blocking(answers, *decoder.answer(DecodeJob(**header), data))
 
 
 def take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Our ends of the pipes; what libraries print goes to standard error instead."""
+    """The ends of the pipes. Afterwards, prints of libraries go to standard error."""
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -42,15 +49,15 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def silence() -> None:
-    """From here on, only decoders complain on standard error: about clients' bytes, at length."""
+    """Discard standard error: decoders print much about clients' bytes."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
 
 
 class Decoder:
-    def __init__(self, settings: dict[str, Any], config: bytes) -> None:
-        """`config` is the encoders' config.json: the sizes that tensors must have."""
+    def __init__(self, settings: WorkerSettings, config: bytes) -> None:
+        """`config`: the encoders' config.json, which states the sizes of tensors."""
         import torch
 
         from model_ext.imagebind.config import ImageBindConfig
@@ -60,24 +67,22 @@ class Decoder:
         from model_ext.imagebind.preprocess.registry import preprocess
 
         torch.set_num_threads(1)
-        self.memory_bytes: int = settings["memory_bytes"]
-        self.cpu_s: float = settings["cpu_s"]
-        self.max_bytes: int = settings["max_bytes"]
-        self._limits = Limits(**settings["limits"])
+        self.settings = settings
+        self._limits = Limits(**settings.limits)
         self._config = PreprocessConfig.of(ImageBindConfig.from_json(config))
         self._preprocess, self._media_error = preprocess, MediaError
 
-    def answer(self, job: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-        """The tensor as safetensors, or what is wrong with the bytes."""
+    def answer(self, job: DecodeJob, data: bytes) -> tuple[dict[str, Any], bytes]:
+        """The header and payload of the answer: an error, or the tensor as safetensors."""
         from safetensors.torch import save
 
         try:
-            tensor = self._preprocess(job["modality"], data, self._config, self._limits)
+            tensor = self._preprocess(job.modality, data, self._config, self._limits)
         except self._media_error as error:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""
-        except Exception as error:  # a decoder's own text may quote memory or paths: not shown
+        except Exception as error:  # its message may quote memory or paths, so it is not sent
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
         return {}, save({"tensor": tensor.contiguous()})
 

@@ -46,8 +46,13 @@ async def test_parsers_routes_and_engine_are_assembled_and_closed(
         assert ToolParserManager.get_tool_parser("plugged").__name__ == "Plugged"
         transport = httpx.ASGITransport(application.app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            body = {"model": settings.name, "messages": [{"role": "user", "content": "Hello"}]}
-            reply = await client.post("/v1/chat/completions", json={**body, "max_tokens": 3})
+            body: dict[str, Any] = {
+                "model": settings.name,
+                "messages": [{"role": "user", "content": "Hello"}],
+            }
+            reply = await client.post(
+                "/v1/chat/completions", json={**body, "max_completion_tokens": 3}
+            )
             assert reply.json()["choices"][0]["message"]["content"] == " word" * 3
             assert (await client.get("/ready")).status_code == 200
 
@@ -58,7 +63,7 @@ def test_only_one_module_assembles_an_application() -> None:
         str(path.relative_to(ROOT))
         for folder in ("server", "deploy")
         for path in (ROOT / folder).rglob("*.py")
-        if re.search(r"\bcreate_app\(|\bComponents\.open\(", path.read_text())
+        if re.search(r"\bcreate_app\(settings|\bComponents\.open\(", path.read_text())
     }
     assert callers == {"server/api/app.py", "server/api/components.py"}
 

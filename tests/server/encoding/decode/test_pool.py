@@ -4,6 +4,8 @@ import asyncio
 import io
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, replace
@@ -232,11 +234,31 @@ async def test_a_caller_that_leaves_frees_the_worker_when_it_is_done() -> None:
         assert await pid(pool)
 
 
-async def test_no_process_at_all_is_an_error_of_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_log_holds_what_a_process_printed_before_it_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("server.encoding.decode.pool.WORKER", "tests.server.no_such_module")
-    with pytest.raises(Unavailable, match="do not start"):
+    with pytest.raises(Unavailable, match="do not start") as caught:
         async with running():
             pass
+    assert "No module named tests.server.no_such_module" in caplog.text
+    assert "no_such_module" not in caught.value.message
+
+
+def test_workers_find_the_packages_that_the_server_finds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Module systems and containers install packages outside the environment's folder."""
+    (tmp_path / "only_here.py").write_text("print('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("LD_LIBRARY_PATH", f":relative:{tmp_path}")
+    environment = worker_environment()
+    script = [sys.executable, "-P", "-c", "import only_here"]
+    output = subprocess.run(script, env=environment, capture_output=True, text=True)
+    assert output.stdout == "imported\n", output.stderr
+    assert environment["LD_LIBRARY_PATH"] == str(tmp_path)
+    for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
+        assert all(os.path.isabs(entry) for entry in environment[name].split(os.pathsep))
 
 
 @pytest.mark.usefixtures("hostile")
