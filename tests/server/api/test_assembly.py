@@ -1,5 +1,6 @@
 """The assembly that `serve`, Ray and the benchmarks share, on the benchmark's mock engine."""
 
+import json
 import re
 from contextlib import nullcontext
 from pathlib import Path
@@ -41,7 +42,8 @@ async def test_parsers_routes_and_engine_are_assembled_and_closed(
         UsageContext.OPENAI_API_SERVER
     )
     engine = nullcontext(ConditionedMockLLM(config))
-    encoders = NoEncoders(1024)
+    dim = json.loads((settings.model / "config.json").read_text())["imagebind"]["embedding_dim"]
+    encoders = NoEncoders(dim)
     async with open_application(settings, args, engine, encoders, tmp_path) as application:
         assert ToolParserManager.get_tool_parser("plugged").__name__ == "Plugged"
         transport = httpx.ASGITransport(application.app)
