@@ -27,7 +27,7 @@ def tokens(text: str, config: PreprocessConfig) -> Tensor:
     """
     tokenizer = Tokenizer.load()
     context = config.context_length
-    ids = [tokenizer.start, *tokenizer.encode(text, most=context), tokenizer.end]
+    ids = [tokenizer.start, *tokenizer.encode(text, min_ids=context), tokenizer.end]
     if len(ids) > context:
         ids = ids[:context] if config.released_truncation else [*ids[: context - 1], ids[-1]]
     padded = torch.zeros(context, dtype=torch.int64)
