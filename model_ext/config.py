@@ -13,14 +13,12 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from model_ext.errors import ConfigError
+
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 InjectionForm = Literal["value", "residual"]
 _STRICT = ConfigDict(extra="forbid", strict=True)
-
-
-class ConfigError(ValueError):
-    """A config.json that cannot be served; the message names the key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from model_ext.convert.pickles import open_pickle
-from model_ext.imagebind.config import ConfigError, ImageBindConfig
+from model_ext.errors import ConfigError
+from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, TensorError
 from model_ext.imagebind.names import to_ours
 from model_ext.imagebind.released import from_released

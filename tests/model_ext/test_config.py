@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from transformers import AutoConfig
 
-from model_ext.config import BindConfig, BindServeConfig, CacheConfig, ConfigError, InjectionConfig
+from model_ext.config import BindConfig, BindServeConfig, CacheConfig, InjectionConfig
+from model_ext.errors import ConfigError
 
 HF: dict[str, Any] = {
     "model_type": "llama",

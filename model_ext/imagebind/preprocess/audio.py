@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.fbank import RATE, WINDOW, log_mel
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.resample import Resampler
@@ -38,23 +38,23 @@ def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     features = F.pad(features, (0, max(0, config.target_length - features.shape[2])))
     features = (features[:, None, :, : config.target_length] - MEAN) / STD
     if not features.isfinite().all():
-        raise MediaError("the audio has samples that are too large")
+        raise DecodeError("the audio has samples that are too large")
     return features
 
 
 def decode(data: bytes, limits: Limits) -> tuple[Tensor, int]:
     """-> samples (channels, N) in [-1, 1), and their rate."""
     if not is_audio(data):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, channels, declared = file.samplerate, file.channels, file.frames
             _check_header(rate, channels, declared, limits)
             samples = _read(file, limits)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError):
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     if not np.isfinite(samples).all():
-        raise MediaError("the audio has samples that are not finite numbers")
+        raise DecodeError("the audio has samples that are not finite numbers")
     return torch.from_numpy(samples.T), rate
 
 
@@ -68,7 +68,7 @@ def cut_clips(waveform: Tensor, rate: int) -> Tensor:
     resampler = Resampler(rate, RATE)
     length = resampler.length(waveform.shape[1])
     if length < WINDOW:
-        raise MediaError("the audio is shorter than 25 ms")
+        raise DecodeError("the audio is shorter than 25 ms")
     bounds = clip_bounds(length)
     shared = waveform.new_zeros(len(waveform), length)
     for start, stop in bounds:
@@ -96,11 +96,11 @@ def clip_bounds(samples: int) -> list[tuple[int, int]]:
 
 def _check_header(rate: int, channels: int, frames: int, limits: Limits) -> None:
     if not 1 <= channels <= limits.audio_channels:
-        raise MediaError(f"the audio has more than {limits.audio_channels} channels")
+        raise DecodeError(f"the audio has more than {limits.audio_channels} channels")
     if not 1000 <= rate <= limits.audio_rate:
-        raise MediaError(f"the audio's sampling rate is not in 1000..{limits.audio_rate} Hz")
+        raise DecodeError(f"the audio's sampling rate is not in 1000..{limits.audio_rate} Hz")
     if frames >= UNKNOWN:
-        raise MediaError("the audio's header does not say how long it is")
+        raise DecodeError("the audio's header does not say how long it is")
     if frames > _most_frames(rate, channels, limits):
         raise _too_long(limits)
 
@@ -122,8 +122,8 @@ def _read(file: soundfile.SoundFile, limits: Limits) -> NDArray[np.float32]:
     return np.concatenate(blocks)
 
 
-def _too_long(limits: Limits) -> MediaError:
-    return MediaError(
+def _too_long(limits: Limits) -> DecodeError:
+    return DecodeError(
         f"the audio is longer than {limits.audio_seconds} s"
         f" or {limits.audio_samples} samples in all channels"
     )

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # of the 40 that Pillow would open
@@ -49,7 +49,7 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(limits) from None
     except Exception:
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     if image.width * image.height > limits.image_pixels:
         raise _too_large(limits)
     return image
@@ -62,7 +62,7 @@ def decode(image: Image.Image, mode: str) -> Image.Image:
             image.load()
             return image.convert(mode)
     except Exception:  # decoders raise whatever they like, down to SyntaxError
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
 
 
 def middle_square(image: Image.Image, size: int, limits: Limits) -> Image.Image:
@@ -70,12 +70,12 @@ def middle_square(image: Image.Image, size: int, limits: Limits) -> Image.Image:
     short, long = sorted(image.size)
     longer = int(size * long / short)
     if size * longer > limits.image_pixels:  # a line of pixels would become a huge picture
-        raise MediaError("the image is too long and narrow")
+        raise DecodeError("the image is too long and narrow")
     width, height = (size, longer) if image.width <= image.height else (longer, size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)  # half to even
     return image.crop((left, top, left + size, top + size))
 
 
-def _too_large(limits: Limits) -> MediaError:
-    return MediaError(f"the image has more than {limits.image_pixels} pixels")
+def _too_large(limits: Limits) -> DecodeError:
+    return DecodeError(f"the image has more than {limits.image_pixels} pixels")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 4096  # bytes
@@ -25,7 +25,7 @@ def npy_shape(data: bytes) -> tuple[int, ...] | None:
     """The declared shape, or None if these bytes are not a .npy file that we would read."""
     try:
         return _header(data)[0]
-    except MediaError:
+    except DecodeError:
         return None
 
 
@@ -36,9 +36,9 @@ def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
     for size in shape:
         count *= size  # Python's integers do not wrap around
     if count > max_elements:
-        raise MediaError(f"the .npy file has more than {max_elements} elements")
+        raise DecodeError(f"the .npy file has more than {max_elements} elements")
     if count * dtype.itemsize != len(data) - offset:
-        raise MediaError("the .npy file's header does not agree with its length")
+        raise DecodeError("the .npy file's header does not agree with its length")
     flat = np.frombuffer(data, dtype, count, offset)
     # What overflows becomes infinite, and is refused later.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -48,19 +48,19 @@ def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
 def _header(data: bytes) -> Header:
     """Magic, version, length of the header, and then a Python dict in ascii."""
     if not data.startswith(MAGIC):
-        raise MediaError("this is not a .npy file")
+        raise DecodeError("this is not a .npy file")
     wide = data[6:7] != b"\x01"  # from version 2 on, four bytes tell the length
     begin = 12 if wide else 10
     end = begin + int.from_bytes(data[8:begin], "little")
     if end > len(data) or end - begin > MAX_HEADER:
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     try:
         header = ast.literal_eval(data[begin:end].decode("ascii"))
         descr, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     if not isinstance(descr, str) or not REAL.fullmatch(descr):
-        raise MediaError("the .npy file must hold real numbers")
+        raise DecodeError("the .npy file must hold real numbers")
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     return shape, bool(fortran), np.dtype(descr), end

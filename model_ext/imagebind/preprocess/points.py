@@ -18,7 +18,7 @@ from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz, text_format
 from model_ext.imagebind.preprocess.cloud.torch_file import ZIP, read_torch_file
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
 
@@ -35,11 +35,11 @@ def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor
     """-> (N, 3) float32"""
     cloud = reader(data, limits)(data, limits.cloud_points)
     if len(cloud) < config.min_points:
-        raise MediaError(f"the point cloud has fewer than {config.min_points} points")
+        raise DecodeError(f"the point cloud has fewer than {config.min_points} points")
     if not np.isfinite(cloud).all():
-        raise MediaError("the point cloud has coordinates that are not finite numbers")
+        raise DecodeError("the point cloud has coordinates that are not finite numbers")
     if np.abs(cloud).max() > MAX_COORDINATE:
-        raise MediaError(
+        raise DecodeError(
             f"the point cloud has coordinates beyond {MAX_COORDINATE:g}:"
             " scale it, best into the unit sphere"
         )
@@ -67,15 +67,15 @@ def reader(data: bytes, limits: Limits) -> Reader:
     if data.startswith(ZIP):
         if limits.torch_clouds:
             return read_torch_file
-        raise MediaError("point clouds as .pt files are not accepted: save as .npy or .ply")
+        raise DecodeError("point clouds as .pt files are not accepted: save as .npy or .ply")
     kind = text_format(data)
     if kind is None:
-        raise MediaError("the point cloud is damaged or not npy, ply, pcd, obj, pts or xyz")
+        raise DecodeError("the point cloud is damaged or not npy, ply, pcd, obj, pts or xyz")
     return BY_FORMAT[kind]
 
 
 def _read_npy(data: bytes, most: int) -> Cloud:
     cloud = read_npy(data, 3 * most)
     if cloud.ndim != 2 or cloud.shape[1] != 3:
-        raise MediaError("the .npy file must have the shape (N, 3)")
+        raise DecodeError("the .npy file must have the shape (N, 3)")
     return cloud

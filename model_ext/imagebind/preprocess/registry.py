@@ -7,7 +7,7 @@ from torch import Tensor
 from model_ext.imagebind.preprocess.arrays import read_depth, read_imu, read_thermal
 from model_ext.imagebind.preprocess.audio import read_audio
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import read_image
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.points import read_points
@@ -42,10 +42,10 @@ def preprocess(
     depth    (1, 224, 224) float32; thermal alike
     imu      (6, 2000) float32
 
-    MediaError: the bytes cannot be used. KeyError: no such modality.
+    DecodeError: the bytes cannot be used. KeyError: no such modality.
     """
     read = READERS[modality]
     limits = limits or Limits()
     if len(data) > limits.bytes_of(modality):
-        raise MediaError(f"larger than the {limits.bytes_of(modality)} bytes allowed ({modality})")
+        raise DecodeError(f"larger than the {limits.bytes_of(modality)} bytes allowed ({modality})")
     return read(data, config or PreprocessConfig(), limits)

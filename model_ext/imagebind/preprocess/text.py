@@ -5,7 +5,7 @@ from torch import Tensor
 
 from model_ext.imagebind.preprocess.bpe import Tokenizer
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 
 
@@ -15,7 +15,7 @@ def read_text(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise MediaError("the text is not UTF-8") from None
+        raise DecodeError("the text is not UTF-8") from None
     return tokens(text, config)
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.container import is_video
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.limits import Limits
 
@@ -33,7 +33,7 @@ DAMAGED = "the video is damaged or not mp4, mov, matroska, webm, avi or mpegts"
 def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     """-> (15, 3, T, S, S) float32: clip after clip, the three crops of each together"""
     if not is_video(data):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     video, times, fps = _open(data, limits)
     crops = []
     for clip in clip_frames(times, fps):
@@ -85,7 +85,7 @@ def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
     else:
         shape = (math.floor(height / width * size), size)
     if shape[0] * shape[1] > limits.video_pixels:
-        raise MediaError("the video's frames are too long and narrow")
+        raise DecodeError("the video's frames are too long and narrow")
     pictures = frames.permute(0, 3, 1, 2).float() / 255
     return F.interpolate(pictures, shape, mode="bilinear", align_corners=False, antialias=False)
 
@@ -111,18 +111,18 @@ def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.f
             video = decord.VideoReader(source, num_threads=1)
         count = len(video)
         if count > limits.video_frames:
-            raise MediaError(f"the video has more than {limits.video_frames} frames")
+            raise DecodeError(f"the video has more than {limits.video_frames} frames")
         times = np.array(video.get_frame_timestamp(range(count)), dtype=np.float64)
         fps = float(video.get_avg_fps())
-    except MediaError:
+    except DecodeError:
         raise
     except Exception:  # decord's errors tell of its internals
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     times -= times[0, 0] if count else 0
     if not count or not np.isfinite(times).all() or (np.diff(times[:, 0]) < 0).any():
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     if times[-1, 1] > limits.video_seconds:
-        raise MediaError(f"the video is longer than {limits.video_seconds} s")
+        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
     return video, times, fps
 
 
@@ -150,9 +150,9 @@ def _decode(video: decord.VideoReader, frames: list[int], limits: Limits) -> Ten
         except decord.DECORDError:
             pictures = _padded(video, frames)
     except Exception:  # decord's errors tell of its internals
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     if pictures.shape[1] * pictures.shape[2] > limits.video_pixels:
-        raise MediaError(f"the video has frames of more than {limits.video_pixels} pixels")
+        raise DecodeError(f"the video has frames of more than {limits.video_pixels} pixels")
     return torch.from_numpy(pictures)
 
 
@@ -165,7 +165,7 @@ def _padded(video: decord.VideoReader, frames: list[int]) -> NDArray[np.uint8]:
     rows = np.stack([video[frame].asnumpy() for frame in frames])
     count, height, width, wide = rows.shape
     if wide == 3:  # not padded: whatever the batch failed of stands
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)
 
 

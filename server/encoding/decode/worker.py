@@ -55,7 +55,7 @@ class Decoder:
 
         from model_ext.imagebind.config import ImageBindConfig
         from model_ext.imagebind.preprocess.config import PreprocessConfig
-        from model_ext.imagebind.preprocess.errors import MediaError
+        from model_ext.imagebind.preprocess.errors import DecodeError
         from model_ext.imagebind.preprocess.limits import Limits
         from model_ext.imagebind.preprocess.registry import preprocess
 
@@ -65,7 +65,7 @@ class Decoder:
         self.max_bytes: int = settings["max_bytes"]
         self._limits = Limits(**settings["limits"])
         self._config = PreprocessConfig.of(ImageBindConfig.from_json(config))
-        self._preprocess, self._media_error = preprocess, MediaError
+        self._preprocess, self._decode_error = preprocess, DecodeError
 
     def answer(self, job: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         """The tensor as safetensors, or what is wrong with the bytes."""
@@ -73,7 +73,7 @@ class Decoder:
 
         try:
             tensor = self._preprocess(job["modality"], data, self._config, self._limits)
-        except self._media_error as error:
+        except self._decode_error as error:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""

@@ -10,7 +10,7 @@ import numpy as np
 
 from model_ext.imagebind.preprocess.cloud import table
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAX_HEADER_LINES = 64
 KEYS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS")
@@ -26,13 +26,13 @@ def read_pcd(data: bytes, most: int) -> Cloud:
         names, columns, repeats = _columns(header)
         (points,) = map(int, header["POINTS"])
     except (ValueError, KeyError, TypeError):
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     table.check_count(points, most)
     if not {"x", "y", "z"} <= set(names):
-        raise MediaError("the .pcd file must have the fields x, y and z")
+        raise DecodeError("the .pcd file must have the fields x, y and z")
     fields = [names.index(axis) for axis in "xyz"]
     if any(repeats[index] != 1 for index in fields):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     if encoding == "binary":
         records = [
             np.dtype((column, (repeat,))) if repeat != 1 else column
@@ -40,11 +40,11 @@ def read_pcd(data: bytes, most: int) -> Cloud:
         ]
         return table.from_binary(data, start, points, records, fields)
     if encoding != "ascii":
-        raise MediaError("compressed .pcd files are not supported: save as binary or ascii")
+        raise DecodeError("compressed .pcd files are not supported: save as binary or ascii")
     xyz = [sum(repeats[:index]) for index in fields]
     cloud = table.from_text(table.lines(data, start), xyz, most)
     if len(cloud) != points:
-        raise MediaError("the point cloud does not have as many points as its header says")
+        raise DecodeError("the point cloud does not have as many points as its header says")
     return cloud
 
 

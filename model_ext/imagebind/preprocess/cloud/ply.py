@@ -10,7 +10,7 @@ import numpy as np
 
 from model_ext.imagebind.preprocess.cloud import table
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAX_HEADER_LINES = 1024
 BYTE_ORDER = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
@@ -37,11 +37,11 @@ def read_ply(data: bytes, most: int) -> Cloud:
     try:
         encoding, elements, start = _header(data)
     except (ValueError, KeyError, IndexError, UnicodeDecodeError):
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     for position, element in enumerate(elements):
         if element.name == "vertex":
             return _vertices(data, encoding, elements[:position], element, start, most)
-    raise MediaError("the .ply file has no vertices")
+    raise DecodeError("the .ply file has no vertices")
 
 
 def _header(data: bytes) -> tuple[str, list[Element], int]:
@@ -73,21 +73,21 @@ def _vertices(
 ) -> Cloud:
     table.check_count(vertex.count, most)
     if any(element.count < 0 for element in before) or len(vertex.names) > table.MAX_COLUMNS:
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     if vertex.has_list or not {"x", "y", "z"} <= set(vertex.names):
-        raise MediaError("the .ply file's vertices must have x, y and z, and no lists")
+        raise DecodeError("the .ply file's vertices must have x, y and z, and no lists")
     xyz = [vertex.names.index(axis) for axis in "xyz"]
     if encoding == "ascii":
         skip = sum(element.count for element in before)
         if skip + vertex.count > len(data):  # a row has at least one byte
-            raise MediaError("the point cloud is shorter than its header says")
+            raise DecodeError("the point cloud is shorter than its header says")
         rows = islice(table.lines(data, start), skip, skip + vertex.count)
         cloud = table.from_text(rows, xyz, most)
         if len(cloud) != vertex.count:
-            raise MediaError("the point cloud is shorter than its header says")
+            raise DecodeError("the point cloud is shorter than its header says")
         return cloud
     if any(element.has_list for element in before):
-        raise MediaError("the .ply file's vertices must come before its faces")
+        raise DecodeError("the .ply file's vertices must come before its faces")
     order = BYTE_ORDER[encoding]
     for element in before:
         start += element.count * sum(np.dtype(kind).itemsize for kind in element.types)

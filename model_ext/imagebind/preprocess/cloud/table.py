@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAX_LINE = 4096  # bytes
 MAX_COLUMNS = 256
@@ -25,7 +25,7 @@ def lines(data: bytes, start: int = 0) -> Iterator[bytes]:
     file.seek(start)
     while line := file.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
-            raise MediaError("the point cloud has a line that is too long")
+            raise DecodeError("the point cloud has a line that is too long")
         yield line
 
 
@@ -35,10 +35,10 @@ def from_text(rows: Iterable[bytes], xyz: Sequence[int], most: int) -> Cloud:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of input without data: that is an empty cloud
             table = np.loadtxt(islice(rows, most + 1), np.float64, usecols=xyz, ndmin=2)
-    except MediaError:
+    except DecodeError:
         raise
     except (ValueError, UnicodeDecodeError, OverflowError):
-        raise MediaError("the point cloud has a row without three coordinates") from None
+        raise DecodeError("the point cloud has a row without three coordinates") from None
     check_count(len(table), most)
     return to_float32(table)
 
@@ -49,16 +49,16 @@ def from_binary(
     """Parse `count` records, one after the other; `columns` are the types of a record's fields."""
     record = np.dtype([(f"c{index}", column) for index, column in enumerate(columns)])
     if count * record.itemsize > len(data) - offset:
-        raise MediaError("the point cloud is shorter than its header says")
+        raise DecodeError("the point cloud is shorter than its header says")
     table = np.frombuffer(data, record, count, offset)
     return to_float32(np.stack([table[f"c{index}"] for index in xyz], axis=-1))
 
 
 def check_count(count: int, most: int) -> None:
     if count < 0:
-        raise MediaError("the point cloud declares a negative number of points")
+        raise DecodeError("the point cloud declares a negative number of points")
     if count > most:
-        raise MediaError(f"the point cloud has more than {most} points")
+        raise DecodeError(f"the point cloud has more than {most} points")
 
 
 def to_float32(table: NDArray[np.generic]) -> Cloud:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from model_ext.imagebind.preprocess.cloud import table
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 XYZ = (0, 1, 2)
 OBJ_WORDS = {b"v", b"vn", b"vt", b"vp", b"f", b"l", b"o", b"g", b"s", b"mtllib", b"usemtl"}
@@ -22,7 +22,7 @@ def read_pts(data: bytes, most: int) -> Cloud:
     table.check_count(declared, most)
     cloud = table.from_text(rows, XYZ, most)
     if len(cloud) != declared:
-        raise MediaError("the point cloud does not have as many points as its header says")
+        raise DecodeError("the point cloud does not have as many points as its header says")
     return cloud
 
 

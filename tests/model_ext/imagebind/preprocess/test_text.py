@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.text import read_text, tokens
 from tests.model_ext.imagebind.conftest import FIXTURES
@@ -43,5 +43,5 @@ def test_context_length_is_the_models() -> None:
 
 
 def test_bytes_must_be_utf8(config: PreprocessConfig, limits: Limits) -> None:
-    with pytest.raises(MediaError, match="UTF-8"):
+    with pytest.raises(DecodeError, match="UTF-8"):
         read_text(b"\xff\xfe", config, limits)
