@@ -1,4 +1,4 @@
-"""The error of a model's configuration. Imports nothing, so that every process can use it."""
+"""The error of a model's configuration. Imports nothing, so every process can use it."""
 
 
 class ConfigError(ValueError):

@@ -1,7 +1,7 @@
 """Compute the recorded answers with vLLM's engine.
 
-`answer` starts a separate process, because an engine leaves threads and memory behind, and reads one
-line of JSON from it. That process runs this file as a module.
+`answer` starts a separate process, because an engine leaves threads and memory behind, and reads
+one line of JSON from it. That process runs this file as a module.
 """
 
 import json

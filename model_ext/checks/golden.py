@@ -1,5 +1,5 @@
-"""golden.json: a model's answers to fixed prompts and embeddings, and its encoders' vectors of fixed
-inputs. A conversion records them, and `doctor` compares later answers with them.
+"""golden.json: a model's answers to fixed prompts and embeddings, and its encoders' vectors of
+fixed inputs. A conversion records them, and `doctor` compares later answers with them.
 
 The reference computes the answers in float32. The answers to compare may come from any other
 implementation.

@@ -131,7 +131,7 @@ def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
 
 
 def _filter(path: Path) -> dict[str, LazyTensor]:
-    """Open the file, correct the old spelling of names, and drop tensors that are not the adapter's.
+    """Open the file, correct the old spelling of names, and keep the adapter's tensors only.
 
     A training checkpoint also holds the image encoder and the base LLaMA.
     """

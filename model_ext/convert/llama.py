@@ -1,4 +1,4 @@
-"""A base LLaMA of either folder layout: its sizes, and its tensors by the names of the model's folder.
+"""A base LLaMA of either folder layout: its sizes, and its tensors with the model folder's names.
 
 Query and key rows are in rotate-half order. This module does not depend on the adapter.
 

@@ -1,7 +1,7 @@
 """Read a tensor of a memory-mapped file without keeping its pages.
 
-The kernel counts mapped pages as the process's memory until it reclaims them. Without this module, a
-7B conversion would seem to need five times its memory.
+The kernel counts mapped pages as the process's memory until it reclaims them. Without this module,
+a 7B conversion would seem to need five times its memory.
 """
 
 import ctypes

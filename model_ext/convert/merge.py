@@ -42,12 +42,12 @@ def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterat
 
 
 def add_lora(weight: torch.Tensor, lora_a: LazyTensor, lora_b: LazyTensor) -> torch.Tensor:
-    """Add the product of the factors in float32; half precision would lose most of a small update."""
+    """Add the factors' product in float32; half precision would lose most of a small update."""
     return torch.addmm(weight.float(), lora_b.read().float(), lora_a.read().float())
 
 
 def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTensor:
-    """The adapter's bias, or zeros, because config.json declares biases for all maps or for none."""
+    """The adapter's bias, or zeros, because config.json declares biases for all maps or none."""
     if name in adapter.tensors:
         return cast(adapter.tensors[name], dtype)
     assert name.removesuffix(".bias").endswith(WITHOUT_BIAS), name
@@ -69,7 +69,7 @@ def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
     if adapter.form == "residual":
         yield stack("injection.gate.{i}", "injection.gate", (1,), torch.float32)
         return
-    # The file also has gates for the layers before the injected ones. Training never changed them.
+    # The file also has gates of the layers before the injected ones, which training did not change.
     yield stack("injection.gate.{i}", "injection.gate", (sizes["H"],), torch.float32)
     yield cast(tensors["injection.query"], dtype)
     if rank := sizes["r"]:

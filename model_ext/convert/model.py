@@ -52,7 +52,7 @@ def convert(sources: Sources, out: Path, options: Options | None = None) -> Bind
 def write_folder(
     sources: Sources, folder: Path, options: Options, *, cache: str | None = None
 ) -> BindServeConfig:
-    """Write into an existing folder. `cache` is the name of the sub-folder that the caller fills."""
+    """Write into an existing folder. `cache` names the sub-folder that the caller fills."""
     return write_opened(Opened.of(sources), folder, options, cache=cache)
 
 

@@ -1,7 +1,7 @@
 """Write the tokenizer files of a model's folder, from Meta's file or Hugging Face's.
 
-For a SentencePiece file, the fast tokenizer returns SentencePiece's ids after BOS (the tests compare
-them). `tokenizer_tiktoken.py` builds LLaMA 3's. This module does not depend on weights.
+For a SentencePiece file, the fast tokenizer returns SentencePiece's ids after BOS (the tests
+compare them). `tokenizer_tiktoken.py` builds LLaMA 3's. This module does not depend on weights.
 """
 
 import json
@@ -122,8 +122,8 @@ def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
 def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
     """Rules that decode ASCII characters which the vocabulary has as bytes only (LLaMA: line feed).
 
-    ByteFallback replaces a whole run of bytes if one character in it is broken; these rules keep the
-    ASCII characters of the run. Characters with a piece get no rule, because each rule costs time.
+    ByteFallback replaces a whole run of bytes if one character in it is broken; these rules keep
+    the run's ASCII characters. Characters with a piece get no rule, because each rule costs time.
     """
     return [
         decoders.Replace(f"<0x{ord(char):02X}>", char)

@@ -15,8 +15,8 @@ from model_ext.weights.errors import ConvertError
 def new_folder(out: Path) -> Iterator[Path]:
     """Yield a hidden folder next to `out`, and rename it to `out` when the block ends.
 
-    If the block raises or the process is killed, the hidden folder remains, so that the same command
-    can resume. If the block raises before the ledger has recorded a file, the folder is removed.
+    If the block raises or the process is killed, the hidden folder remains, so that the same
+    command can resume. If the block raises before the ledger records a file, it is removed.
 
     Raises ConvertError: when `out` is not empty, or another conversion writes into it.
     """

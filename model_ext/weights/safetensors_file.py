@@ -43,7 +43,7 @@ def open_shards(paths: Iterable[Path]) -> dict[str, LazyTensor]:
 
 
 def _read(path: Path, name: str) -> torch.Tensor:
-    """Open the file for each tensor, because an open file keeps everything that was read in memory."""
+    """Open the file for each tensor, because an open file keeps all that was read in memory."""
     with safe_open(path, "pt") as file:
         tensor: torch.Tensor = file.get_tensor(name)
         return tensor.clone()

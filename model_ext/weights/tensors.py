@@ -1,6 +1,6 @@
 """A tensor whose name, shape and type are known before it is read or computed.
 
-A conversion holds one tensor in memory at a time; a LazyTensor only holds the function that reads it.
+A conversion holds one tensor in memory at a time. A LazyTensor holds the function that reads it.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Depth, thermal and IMU: an .npy of the encoder's input shape, or a one-channel picture.
+"""Decode depth, thermal and IMU: an .npy of the encoder's input shape, or a one-channel picture.
 
-The released model has no loaders for these and publishes no value scaling: what an .npy holds goes
-in as it is. Pictures of depth or temperature are scaled to 0..1.
+The released model has no loaders for these and publishes no value scaling. The values of an .npy
+are used unchanged. Pictures of depth or temperature are scaled to 0..1.
 """
 
 import numpy as np
@@ -43,8 +43,8 @@ def _read_map(data: bytes, size: int, limits: Limits) -> Tensor:
 
 def _read_array(data: bytes, shape: tuple[int, ...]) -> Tensor:
     array = read_npy(data, int(np.prod(shape)))
-    wanted = tuple(size for size in shape if size != 1)
-    if tuple(size for size in array.shape if size != 1) != wanted:
+    expected = tuple(size for size in shape if size != 1)
+    if tuple(size for size in array.shape if size != 1) != expected:
         raise DecodeError(f"the .npy file must have the shape {shape}")
     return _finite(array.reshape(shape))
 

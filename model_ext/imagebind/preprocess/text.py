@@ -1,4 +1,4 @@
-"""Text -> CLIP token ids (77,): start mark, tokens, end mark, zeros."""
+"""Encode text as CLIP token ids (77,): start mark, tokens, end mark, zeros."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from model_ext.imagebind.preprocess.limits import Limits
 
 def read_text(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     """-> (context length,) int64"""
-    del limits  # the length in bytes is all there is to limit
+    del limits  # `preprocess` has checked the length in bytes, the only limit
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -20,16 +20,16 @@ def read_text(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
 
 
 def tokens(text: str, config: PreprocessConfig) -> Tensor:
-    """A long text is cut, but keeps its end mark, where the encoder reads off the meaning.
+    """Encode a text, and shorten it to the context length, with the end mark as the last id.
 
-    The released code cuts that mark off as well, and so gives all long texts the same embedding;
-    `released_truncation` does the same.
+    The encoder's output is that of the end mark. The released code cuts this mark off, so that all
+    long texts have the same embedding; this function differs from it on purpose.
     """
     tokenizer = Tokenizer.load()
     context = config.context_length
     ids = [tokenizer.start, *tokenizer.encode(text, min_ids=context), tokenizer.end]
     if len(ids) > context:
-        ids = ids[:context] if config.released_truncation else [*ids[: context - 1], ids[-1]]
+        ids = [*ids[: context - 1], ids[-1]]
     padded = torch.zeros(context, dtype=torch.int64)
     padded[: len(ids)] = torch.tensor(ids)
     return padded
