@@ -30,8 +30,8 @@ def positions(params: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], in
         return {"rope_type": "default", "rope_theta": base}, context
     if params["dim"] < SCALE_MIN_HIDDEN and "rope_scaling_factor" not in params:
         raise ConvertError(
-            f"{path}: use_scaled_rope without rope_scaling_factor; add the model's factor (LLaMA 3.2 "
-            "has 32), or convert the Hugging Face release, which contains it"
+            f"{path}: use_scaled_rope without rope_scaling_factor; add the model's factor (32 for "
+            "LLaMA 3.2), or convert the Hugging Face release, which contains it"
         )
     factor = _number(params, "rope_scaling_factor", SCALE, path)
     rope = {

@@ -40,7 +40,10 @@ class Opened:
 
     @classmethod
     def of(cls, sources: Sources) -> Self:
-        """Open the files. Raises ConvertError: when one is invalid, missing or does not fit the others."""
+        """Open the files.
+
+        Raises ConvertError: when a file is missing, invalid or does not fit the others.
+        """
         llama = _open_llama(sources)
         adapter = open_adapter(sources.adapter, llama.sizes)
         encoders = open_encoders(sources.imagebind, sources.imagebind_config)

@@ -1,4 +1,4 @@
-"""A checkpoint is opened without running anything in it."""
+"""Opening a checkpoint runs no code in it."""
 
 import argparse
 import os
@@ -32,7 +32,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, zipped: bool) -
 
 
 def test_the_bomb_would_go_off_in_an_ordinary_loader(tmp_path: Path) -> None:
-    """So that the test above is not passing by mistake."""
+    """Shows that the file in the test above is dangerous."""
     path, trace = tmp_path / "evil.pth", tmp_path / "ran"
     torch.save({"b": Bomb(trace)}, path)
     torch.load(path, weights_only=False)
@@ -61,7 +61,7 @@ def test_old_format_without_zip(tmp_path: Path) -> None:
 
 
 def test_training_checkpoint_with_its_command_line(tmp_path: Path) -> None:
-    """Raw checkpoints carry optimizer, epoch, scaler and an argparse.Namespace."""
+    """Training checkpoints contain optimizer, epoch, scaler and an argparse.Namespace."""
     path = tmp_path / "checkpoint-3.pth"
     content = {
         "model": {"a": torch.ones(2)},

@@ -31,7 +31,6 @@ def read_torch_file(data: bytes, max_points: int) -> Cloud:
         raise DecodeError(DAMAGED)
     if not tensor.is_floating_point() or tensor.ndim != 2 or tensor.shape[1] != 3:
         raise DecodeError("the .pt file must hold a float tensor of shape (N, 3)")
-    check_count(
-        len(tensor), max_points
-    )  # a tensor may be wider than what is stored, by its strides
+    # By its strides, a tensor may have more elements than the file stores.
+    check_count(len(tensor), max_points)
     return np.array(tensor.detach().to(torch.float32).numpy())

@@ -1,6 +1,6 @@
-"""Decode the video files named on the command line, one after the other, and say how it went.
+"""Decode the video files named on the command line, and print the result of each.
 
-A process of its own, because decoders crash: `python -m tests...decode_child FILE...`.
+It is a separate process, because decoders crash: `python -m tests...decode_child FILE...`.
 """
 
 import sys

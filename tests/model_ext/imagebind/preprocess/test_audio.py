@@ -63,7 +63,7 @@ def test_clip_bounds_are_exact() -> None:
 
 
 def test_means_are_removed_one_clip_after_the_other() -> None:
-    """Overlapping clips share samples, and with them what an earlier clip subtracted."""
+    """Overlapping clips share samples, from which the earlier clip has subtracted its mean."""
     generator = torch.Generator().manual_seed(0)
     waveform = torch.randn(2, 40000, generator=generator) * 0.1 + torch.tensor([[0.3], [0.5]])
     shared = waveform.double().numpy().copy()
@@ -182,7 +182,7 @@ def test_declared_length_is_checked_before_decoding(config: PreprocessConfig) ->
 
 
 def test_length_must_be_declared(config: PreprocessConfig) -> None:
-    """A FLAC stream may leave its length open (0), and then cannot be read from memory."""
+    """A FLAC stream may have no length in its header, and then cannot be read from memory."""
     data = bytearray(sound(3, kind="FLAC"))
     data[21] &= 0xF0
     data[22:26] = bytes(4)
@@ -194,10 +194,10 @@ class EndlessFile:
     samplerate, channels = 16000, 2
 
     def __init__(self) -> None:
-        self.given = 0
+        self.frames_read = 0
 
     def read(self, frames: int, **_: object) -> NDArray[np.float32]:
-        self.given += frames
+        self.frames_read += frames
         return np.zeros((frames, 2), np.float32)
 
 
@@ -205,7 +205,7 @@ def test_actual_length_is_counted_whatever_is_declared() -> None:
     file = EndlessFile()
     with pytest.raises(DecodeError, match="longer than 10 s"):
         _read(file, Limits(audio_seconds=10))
-    assert file.given < 4 * 160_000
+    assert file.frames_read < 4 * 160_000
 
 
 @pytest.mark.parametrize("name", NAMES)

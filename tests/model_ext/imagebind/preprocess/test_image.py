@@ -44,7 +44,7 @@ def test_released_pixels(
 
 @pytest.mark.parametrize(("extra", "offset"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
 def test_middle_is_rounded_half_to_even(extra: int, offset: int) -> None:
-    """The shorter side needs no resizing here, so pixels are untouched."""
+    """The shorter side has the right size, so pixels are unchanged."""
     for wide in (True, False):
         size = (64 + extra, 64) if wide else (64, 64 + extra)
         image = noise("RGB", *size)
@@ -118,7 +118,7 @@ def test_formats_off_the_list_are_refused(kind: str, config: PreprocessConfig) -
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A picture of any size, of which only the header exists."""
+    """A file that only has the header of a picture of any size."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     idat = b"IDAT" + zlib.compress(b"")

@@ -122,6 +122,6 @@ def test_a_model_trained_on_a_number_of_points_gets_that_many() -> None:
     assert fewer.shape == (100, 3)
     assert len({tuple(p) for p in fewer.tolist()} & rows) == 100  # none twice
     assert more.shape == (500, 3)
-    assert {tuple(p) for p in more.tolist()} == rows  # none left out
+    assert {tuple(p) for p in more.tolist()} == rows  # each occurs
     again = read_points(data, PreprocessConfig(points=100), Limits()).numpy()
     np.testing.assert_array_equal(fewer, again)

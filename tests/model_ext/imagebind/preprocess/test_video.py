@@ -84,7 +84,7 @@ def test_variable_rates_choose_the_exact_frames() -> None:
             continue
         expected = frames_by_ticks(pts, end, base)
         if not all(expected):
-            continue  # no frame starts in a clip: see the test of low rates
+            continue  # no frame starts in a clip: the test of low rates covers this
         chosen = clip_frames(as_decord_tells(pts, end, base), 30.0)
         assert [list(clip) for clip in chosen] == expected
 
@@ -146,7 +146,7 @@ def test_resize_truncates_the_longer_side(height: int, width: int, shape: tuple[
 
 
 def test_resize_interpolates_between_two_pixels_only() -> None:
-    """No antialiasing: the middle of every four pixels, whatever lies beside."""
+    """No antialiasing: the middle of every four pixels, without its neighbours."""
     frames = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     frames[:, ::4] = 200  # never touched by half-pixel centers at a scale of 4
     assert torch.equal(resize(frames, 16, Limits()), torch.zeros(1, 3, 16, 16))
@@ -203,7 +203,7 @@ HOSTILE = {
 def test_files_that_name_other_files_never_reach_the_decoder(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: PreprocessConfig
 ) -> None:
-    """FFmpeg opened what a 51-byte playlist said."""
+    """FFmpeg opened the file that a 51-byte playlist names."""
     secret = tmp_path / "secret.avi"
     secret.write_bytes(avi(grey_frames(5), 10))
     monkeypatch.setattr(decord, "VideoReader", lambda *_, **__: pytest.fail("was opened"))
@@ -218,7 +218,7 @@ def test_no_picture_in_the_file_is_an_error(media: Path, config: PreprocessConfi
 
 
 def in_a_child(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
-    """What became of each file, decoded in a process that may crash."""
+    """The result of each file, decoded in a process that may crash."""
     for name, data in files.items():
         (folder / name).write_bytes(data)
     child = subprocess.run(
@@ -247,7 +247,7 @@ def test_broken_files_give_frames_or_a_decode_error(media: Path, tmp_path: Path)
 
 
 def test_files_cannot_make_the_decoder_read_beyond_their_end(media: Path, tmp_path: Path) -> None:
-    """Decord's own reader of bytes went there, and crashed or decoded what lay behind them."""
+    """decord's reader of bytes objects reads there, and crashes or decodes other memory."""
     mp4, small = (media / "video_a.mp4").read_bytes(), avi(grey_frames(12), 10)
     files = {}
     table = mp4.index(b"stco")

@@ -25,16 +25,16 @@ def test_no_rows_are_an_empty_cloud() -> None:
 
 
 def test_endless_rows_are_cut_off() -> None:
-    taken = itertools.count()
+    counter = itertools.count()
 
     def endless() -> Iterator[bytes]:
         while True:
-            next(taken)
+            next(counter)
             yield b"1 2 3\n"
 
     with pytest.raises(DecodeError, match="more than 1000 points"):
         from_text(endless(), (0, 1, 2), 1000)
-    assert next(taken) == 1001
+    assert next(counter) == 1001
 
 
 def test_long_lines_are_refused() -> None:
