@@ -32,8 +32,8 @@ TOP = 5  # candidates recorded at each step
 NUMBERS = 16  # recorded of each encoder's vector
 ENCODER_TOLERANCE = 1e-5
 
-# Of a log-probability, by the dtype of the compared implementation. Rounding to 8 bits of mantissa
-# in each of some 30 layers changes logits by tenths; a missing bias or condition by far more.
+# Tolerances of log-probabilities, by the dtype of the compared implementation. Rounding to 8 bits
+# of mantissa in each of some 30 layers changes logits by tenths; a missing bias by far more.
 TOLERANCES = {"float32": 2e-3, "float16": 0.05, "bfloat16": 0.3}
 
 _STRICT = ConfigDict(extra="forbid")
@@ -102,11 +102,11 @@ def record(folder: Path, progress: Progress = nothing) -> Golden:
     steps: list[list[Step]] = [[] for _ in texts]
     for _ in range(STEPS):
         prompts = [
-            Prompt((*start, *(step.token for step in prior)), embedding(folder, number))
-            for number, (start, prior) in enumerate(zip(ids, steps, strict=True))
+            Prompt((*start, *(step.token for step in generated)), embedding(folder, number))
+            for number, (start, generated) in enumerate(zip(ids, steps, strict=True))
         ]
-        for prior, logprobs in zip(steps, reference.logprobs(prompts), strict=True):
-            prior.append(best(logprobs[-1]))
+        for generated, logprobs in zip(steps, reference.logprobs(prompts), strict=True):
+            generated.append(best(logprobs[-1]))
         progress(1)
     answers = tuple(
         Answer(text, start, tuple(each))

@@ -1,4 +1,4 @@
-"""Inputs for the encoders, computed by formulas, to test whether an encoder's output has changed."""
+"""Encoder inputs that are computed by formulas, to test whether an encoder's output has changed."""
 
 import torch
 from torch import Tensor

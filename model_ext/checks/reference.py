@@ -47,8 +47,8 @@ class Reference:
     def logprobs(self, prompts: Sequence[Prompt]) -> list[Tensor]:
         """The log-probabilities of the next token at each position of each prompt: P of (T, V)."""
         bound = self._bind(torch.stack([prompt.embedding for prompt in prompts]))
-        embeddings = self._tensors["model.embed_tokens.weight"].read()
-        states = [embeddings[list(prompt.ids)].float() for prompt in prompts]
+        token_table = self._tensors["model.embed_tokens.weight"].read()
+        states = [token_table[list(prompt.ids)].float() for prompt in prompts]
         for layer in range(self._llama.num_hidden_layers):
             weights = self._layer(layer)
             before, after = self._deltas(layer, bound, weights)
@@ -57,7 +57,7 @@ class Reference:
                 for x, input_delta, output_delta in zip(states, before, after, strict=True)
             ]
         tied = self._llama.tie_word_embeddings
-        head = (embeddings if tied else self._tensors["lm_head.weight"].read()).float()
+        head = (token_table if tied else self._tensors["lm_head.weight"].read()).float()
         norm = self._read("model.norm.weight")
         return [F.linear(self._norm(x, norm), head).log_softmax(-1) for x in states]
 

@@ -243,7 +243,7 @@ def test_integers_are_no_weights(llama_folder: Make) -> None:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
-        ({"use_sliding_rope": True}, "use_sliding_rope is not understood"),
+        ({"use_sliding_rope": True}, "use_sliding_rope is not supported"),
         ({"use_scaled_rope": True}, "use_scaled_rope without rope_scaling_factor"),
         ({"rope_theta": "large"}, "rope_theta must be a number of at least 1, got 'large'"),
         ({"use_scaled_rope": True, "rope_scaling_factor": 0}, "rope_scaling_factor must be"),
