@@ -1,6 +1,6 @@
 """Open a torch checkpoint (.pth) without running code that it contains.
 
-No other module of the project reads pickled checkpoints, and `serve` does not use this one.
+`serve` does not use this module: the weights that it reads are not pickles.
 """
 
 import argparse
