@@ -1,8 +1,8 @@
-"""The sections that bindserve adds to a model's config.json: what is injected, where, and what
-it came from.
+"""The sections that bindserve adds to a model's config.json: encoders, bind network, injection,
+cache and provenance.
 
-Frozen and checked once, when read. It knows neither vLLM nor how the weights are stored; the
-language model's own fields stay with `transformers`.
+They are frozen, and checked when they are read. `transformers` reads the language model's fields.
+This module does not depend on vLLM or on the weights' files.
 """
 
 import json
@@ -13,28 +13,26 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from model_ext.errors import ConfigError
+
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 InjectionForm = Literal["value", "residual"]
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
-class ConfigError(ValueError):
-    """A config.json that cannot be served; the message names the key."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class EncoderSummary:
-    """Section `imagebind`: what the encoders give, without building them."""
+    """Section `imagebind`: the encoders' modalities and embeddings."""
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
     embedding_dim: Count  # D
-    text_only: Literal["zero_image"] = "zero_image"  # what a request without attachments sees
+    text_only: Literal["zero_image"] = "zero_image"  # input of a request without attachments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class BindConfig:
-    """Section `bind`: the network that takes an embedding (D) to the language model (C)."""
+    """Section `bind`: the network that maps an embedding (D) to the language model's width (C)."""
 
     in_features: Count  # D
     hidden_size: Count  # C
@@ -42,7 +40,7 @@ class BindConfig:
     blocks: Count = 3
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6  # not the language model's rms_norm_eps
-    bias: bool = False  # of the blocks' linear maps; the projection always has one
+    bias: bool = False  # of the blocks' linear maps; the projection always has a bias
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
@@ -55,7 +53,7 @@ class InjectionConfig:
     form: InjectionForm
     first_layer: Annotated[int, Field(ge=0)]
     layers: Count  # q
-    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of what LoRA added to v_proj
+    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA merged into v_proj
 
     def __post_init__(self) -> None:
         if self.form == "residual" and self.v_correction_rank:
@@ -64,7 +62,7 @@ class InjectionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class CacheConfig:
-    """Section `cache`: the folder of the default cache index, inside the model's folder."""
+    """Section `cache`: the default cache index, a folder inside the model's folder."""
 
     folder: str | None = None
 
@@ -73,12 +71,12 @@ class CacheConfig:
             return
         path = PurePosixPath(self.folder)
         if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise ValueError(f"folder must lie inside the model's folder, got {self.folder!r}")
+            raise ValueError(f"folder must be inside the model's folder, got {self.folder!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Source:
-    """One file that the weights came from."""
+    """A source file of the weights."""
 
     role: str  # "llama", "adapter", "imagebind", "tokenizer", ...
     file: str  # its name, without the folder
@@ -88,7 +86,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Provenance:
-    """Section `provenance`: how the model was made, for doctors and for licences."""
+    """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
     stage: Literal["pretrain", "finetune"]
     legacy: bool = False  # the older bind network, with LayerNorm and biases
@@ -98,7 +96,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class BindServeConfig:
-    """All our sections of one config.json, checked against the language model's fields."""
+    """All sections of a config.json, checked against the language model's fields."""
 
     imagebind: EncoderSummary
     bind: BindConfig
@@ -108,17 +106,20 @@ class BindServeConfig:
 
     @classmethod
     def from_hf(cls, config: Mapping[str, Any]) -> Self:
-        """Read our sections out of a whole config.json. ConfigError names the key at fault."""
+        """Read the sections from a whole config.json.
+
+        Raises ConfigError: when a key is missing, unknown or invalid.
+        """
         sections = {name: config[name] for name in _SECTIONS if name in config}
         try:
-            ours = TypeAdapter(cls).validate_json(json.dumps(sections))
+            own = TypeAdapter(cls).validate_json(json.dumps(sections))
         except ValidationError as error:
             raise ConfigError(f"config.json: {_first(error)}") from None
-        ours._check_language_model(config)
-        return ours
+        own._check_language_model(config)
+        return own
 
     def to_hf(self) -> dict[str, Any]:
-        """The sections as config.json holds them."""
+        """The sections in the form that config.json has."""
         sections: dict[str, Any] = TypeAdapter(BindServeConfig).dump_python(self, mode="json")
         return sections
 

@@ -1,7 +1,7 @@
 """manifest.json: the files of a model's folder, each with its size and sha256.
 
-The converter writes it as it goes, so that a killed conversion knows what is finished; a doctor
-reads it. It does not know what the files hold. The cache inside a folder has a manifest of its own.
+A conversion adds each finished file, so that the same command can resume it. `doctor` checks the
+files. The cache index inside a folder has a separate manifest.
 """
 
 import hashlib
@@ -17,14 +17,16 @@ from pydantic.dataclasses import dataclass as checked
 from model_ext.config import Sha256
 
 MANIFEST = "manifest.json"
-LARGEST = 1 << 24  # bytes
+MAX_BYTES = 1 << 24  # of the manifest
 BLOCK = 1 << 20
 
-Progress = Callable[[int], object]  # told the bytes of each step
+Progress = Callable[
+    [int], object
+]  # called with the number of bytes (or steps) done since the last call
 
 
 def nothing(_: int) -> None:
-    """No progress bar."""
+    """A Progress that shows nothing."""
 
 
 class ManifestError(ValueError):
@@ -34,7 +36,7 @@ class ManifestError(ValueError):
 def _inside(name: str) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise ValueError(f"{name!r} does not lie inside the folder")
+        raise ValueError(f"{name!r} is not inside the folder")
     return name
 
 
@@ -49,15 +51,18 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    inputs: str  # sha256 of everything that decides the files' content
+    inputs: str  # sha256 of everything that determines the files' content
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """ManifestError names what is wrong with the file; FileNotFoundError if it is not there."""
+        """Read the folder's manifest.
+
+        Raises ManifestError: when it is invalid. FileNotFoundError: when there is none.
+        """
         path = folder / MANIFEST
-        if path.stat().st_size > LARGEST:
-            raise ManifestError(f"{path}: larger than {LARGEST} bytes")
+        if path.stat().st_size > MAX_BYTES:
+            raise ManifestError(f"{path}: larger than {MAX_BYTES} bytes")
         try:
             document = _DOCUMENT.validate_json(path.read_bytes())
         except ValidationError as error:
@@ -67,7 +72,7 @@ class Manifest:
         return cls(document.inputs, document.files)
 
     def write(self, folder: Path) -> None:
-        """Never half a manifest, whenever the process dies."""
+        """Write the manifest, and replace the old one only when the new one is complete."""
         document: dict[str, Any] = {
             "inputs": self.inputs,
             "files": {
@@ -80,7 +85,7 @@ class Manifest:
         partial.replace(folder / MANIFEST)
 
     def damaged(self, folder: Path, progress: Progress = nothing) -> Iterator[tuple[str, str]]:
-        """The files that are not what the manifest says, each with the reason. Reads them all."""
+        """Read all files, and yield those that differ from the manifest, each with the reason."""
         for name, entry in self.files.items():
             path = folder / name
             if not path.is_file():
@@ -110,5 +115,5 @@ def sha256(path: Path, progress: Progress = nothing) -> str:
 
 
 def sha256_of(parts: Iterable[str]) -> str:
-    """Of several texts in their order, none of which can imitate two."""
+    """A hash of several texts. No other list of texts has the same input to the hash."""
     return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()

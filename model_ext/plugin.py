@@ -1,6 +1,6 @@
 """vLLM's entry point into bindserve (`vllm.general_plugins`), run in every process of vLLM.
 
-Only strings here: nothing heavy is imported until vLLM asks for the model.
+The model is registered by name, so that its module is imported only when vLLM builds the model.
 """
 
 import sys
@@ -9,20 +9,20 @@ ARCHITECTURE = "ImageBindLLMForCausalLM"
 
 
 def register() -> None:
-    """Make our architecture known to vLLM. May be called any number of times."""
+    """Register bindserve's architecture with vLLM. vLLM may call this several times."""
     from vllm import ModelRegistry
 
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, f"model_ext.engine.model:{ARCHITECTURE}")
-    answer_for_llvmlite()
+    set_llvmlite_dict()
 
 
-def answer_for_llvmlite() -> None:
-    """Let vLLM's worker on a CPU start where Numba is loaded (a forked one inherits it).
+def set_llvmlite_dict() -> None:
+    """Let vLLM's CPU worker start in a process that has loaded Numba.
 
-    It then looks through the `__dict__` of whatever is in any module. llvmlite's library takes each
-    name that it is asked for as a C function's, and answers even this one with a function, unless
-    the name is among those it remembers.
+    The worker reads the `__dict__` of every object in every module. llvmlite's library object
+    returns a C function for any attribute name, `__dict__` included, unless the name is in its
+    table of functions. This function adds the name to that table.
     """
     if ffi := sys.modules.get("llvmlite.binding.ffi"):
         ffi.lib._fntab["__dict__"] = {}

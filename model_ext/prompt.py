@@ -1,6 +1,6 @@
-"""The prompt that the released weights were trained with: the public Alpaca template, exactly.
+"""The prompt that the released weights were trained with: the public Alpaca template, unchanged.
 
-Training fills it in here; serving through `chat_template.jinja`, which gives the same text.
+Training calls `alpaca_prompt`. Serving uses `chat_template.jinja`, which returns the same text.
 """
 
 from pathlib import Path
@@ -20,6 +20,6 @@ WITH_INPUT = (
 
 
 def alpaca_prompt(instruction: str, input: str = "") -> str:
-    """The prompt of one instruction. The answer follows directly, without a space."""
+    """The prompt of an instruction. The answer follows it directly, without a space."""
     template = WITH_INPUT if input else WITHOUT_INPUT
     return template.format(instruction=instruction, input=input)

@@ -1,1 +1,1 @@
-"""Checks of a model folder: golden prompts, the slow reference, shapes."""
+"""Checks of a model's folder: golden answers, the reference implementation, shapes."""

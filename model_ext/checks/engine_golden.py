@@ -1,7 +1,7 @@
-"""The recorded answers once more, through vLLM as it serves them.
+"""Compute the recorded answers with vLLM's engine.
 
-In a process of its own, because an engine leaves threads and memory behind: `answer` starts it and
-reads one line of JSON; run as a module, this file is that process.
+`answer` starts a separate process, because an engine leaves threads and memory behind, and reads
+one line of JSON from it. That process runs this file as a module.
 """
 
 import json
@@ -16,44 +16,51 @@ from typing import Any
 from model_ext.checks.golden import TOP, Answer, Golden, Step, embedding
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 
-ROOM = 64  # tokens beyond the longest prompt
+EXTRA_TOKENS = 64  # of the context, beyond the longest prompt
 
 
 class EngineError(RuntimeError):
-    """The engine did not answer; the message is its last word."""
+    """The engine failed; the message is the engine's error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    dtype: str  # that the engine computed in
+    dtype: str  # in which the engine computed
     answers: list[tuple[Step, ...]]
 
 
 def answer(folder: Path, options: dict[str, Any]) -> Answered:
-    """All prompts of the folder's golden.json. `options` are vLLM's, such as its dtype."""
+    """Compute the answers to all prompts of the folder's golden.json.
+
+    `options` are vLLM's, such as its dtype. Raises EngineError: when the engine fails.
+    """
     command = [sys.executable, "-m", __name__, str(folder), json.dumps(options)]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if not ended.stdout:
-        raise EngineError(f"the engine's process ended with {ended.returncode}")
-    found = json.loads(ended.stdout)
-    if "error" in found:
-        raise EngineError(found["error"])
-    answers = [tuple(Step(**step) for step in steps) for steps in found["answers"]]
-    return Answered(found["dtype"], answers)
+    process = subprocess.run(command, capture_output=True, text=True)
+    if not process.stdout:
+        raise EngineError(f"the engine's process ended with status {process.returncode}")
+    result = json.loads(process.stdout)
+    if "error" in result:
+        raise EngineError(result["error"])
+    answers = [tuple(Step(**step) for step in steps) for steps in result["answers"]]
+    return Answered(result["dtype"], answers)
 
 
 def main(folder: str, options: str) -> None:
-    """One line of JSON on standard output, which vLLM, that prints there too, does not get."""
+    """Write one line of JSON to standard output.
+
+    vLLM also prints to standard output, so file descriptor 1 is redirected to standard error first.
+    """
     line = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     try:
-        found = run(Path(folder), json.loads(options))
+        result = run(Path(folder), json.loads(options))
     except Exception as error:
-        found = {"error": " ".join(str(error).split())[:500]}
-    print(json.dumps(found), file=line, flush=True)
+        result = {"error": " ".join(str(error).split())[:500]}
+    print(json.dumps(result), file=line, flush=True)
 
 
 def run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """Start an engine and return the fields of `Answered`."""
     from vllm import LLM
     from vllm.engine.arg_utils import EngineArgs
 
@@ -63,7 +70,7 @@ def run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     flags = {
         "model": str(folder),
         "enforce_eager": True,
-        "max_model_len": max(len(answer.ids) for answer in golden.answers) + ROOM,
+        "max_model_len": max(len(answer.ids) for answer in golden.answers) + EXTRA_TOKENS,
         "max_num_seqs": len(golden.answers),
         "skip_tokenizer_init": True,
         **options,
@@ -93,15 +100,15 @@ def request(folder: Path, number: int, answer: Answer) -> tuple[dict[str, Any], 
 
 
 def steps(completion: Any) -> list[dict[str, Any]]:
-    """Of vLLM's CompletionOutput, as `Step` has them."""
+    """The fields of each `Step` of a vLLM CompletionOutput."""
     return [
-        {"top": step(token, {other: known.logprob for other, known in candidates.items()})}
+        {"top": step(token, {other: entry.logprob for other, entry in candidates.items()})}
         for token, candidates in zip(completion.token_ids, completion.logprobs, strict=True)
     ]
 
 
 def step(token: int, logprobs: dict[int, float]) -> list[tuple[int, float]]:
-    """The chosen token first, whatever a tie's order."""
+    """Sort candidates by log-probability, but the generated token first, also in a tie."""
     rest: Sequence[int] = sorted(logprobs.keys() - {token}, key=lambda other: -logprobs[other])
     return [(each, logprobs[each]) for each in (token, *rest)]
 

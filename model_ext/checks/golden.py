@@ -1,8 +1,8 @@
-"""golden.json: what a model answers to fixed prompts and fixed embeddings, written down when it is
-converted, for a doctor to compare with later.
+"""golden.json: a model's answers to fixed prompts and embeddings, and its encoders' vectors of
+fixed inputs. A conversion records them, and `doctor` compares later answers with them.
 
-Computed by the slow reference in float32; what is compared may come from any other path. The
-encoders' vectors for fixed inputs are in it too.
+The reference computes the answers in float32. The answers to compare may come from any other
+implementation.
 """
 
 import json
@@ -25,27 +25,27 @@ from model_ext.manifest import Progress, nothing
 from model_ext.prompt import alpaca_prompt
 
 GOLDEN = "golden.json"
-LARGEST = 1 << 22  # bytes
+MAX_BYTES = 1 << 22  # of golden.json
 INSTRUCTIONS = ("Describe the scene in detail.", "What do you hear?")
 STEPS = 4
-TOP = 5  # candidates kept at each step
-NUMBERS = 16  # of each encoder's vector
+TOP = 5  # candidates recorded at each step
+NUMBERS = 16  # recorded of each encoder's vector
 ENCODER_TOLERANCE = 1e-5
 
-# Of a log-probability, by what the other side computes in. Rounding to 8 bits of mantissa in every
-# one of some 30 layers moves logits by tenths; a missing bias or condition by far more.
+# Tolerances of log-probabilities, by the dtype of the compared implementation. Rounding to 8 bits
+# of mantissa in each of some 30 layers changes logits by tenths; a missing bias by far more.
 TOLERANCES = {"float32": 2e-3, "float16": 0.05, "bfloat16": 0.3}
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 class GoldenError(ValueError):
-    """A golden.json that cannot be read, or a model that gives none; the message says why."""
+    """A golden.json that is not valid, or a model whose answers are not finite."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Step:
-    """One generated token: the likeliest ones with their log-probabilities, best first."""
+    """A generated token: the likeliest candidates with their log-probabilities, best first."""
 
     top: Annotated[tuple[tuple[int, float], ...], Field(min_length=2)]
 
@@ -72,14 +72,14 @@ class Answer:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Golden:
     answers: tuple[Answer, ...]
-    encoders: dict[str, tuple[float, ...]]  # by modality, numbers spread over the unit vector
+    encoders: dict[str, tuple[float, ...]]  # by modality, evenly spaced values of the unit vector
 
     @classmethod
     def read(cls, folder: Path) -> "Golden":
-        """FileNotFoundError, or GoldenError."""
+        """Read golden.json. Raises FileNotFoundError, and GoldenError when it is not valid."""
         path = folder / GOLDEN
-        if path.stat().st_size > LARGEST:
-            raise GoldenError(f"{path}: larger than {LARGEST} bytes")
+        if path.stat().st_size > MAX_BYTES:
+            raise GoldenError(f"{path}: larger than {MAX_BYTES} bytes")
         try:
             return TypeAdapter(cls).validate_json(path.read_bytes())
         except ValidationError as error:
@@ -91,40 +91,45 @@ class Golden:
 
 
 def record(folder: Path, progress: Progress = nothing) -> Golden:
-    """Of a complete model's folder. Takes a layer of memory, and STEPS passes over the weights."""
+    """Compute the answers of a complete model's folder.
+
+    Needs the memory of one layer, and reads the weights STEPS times. Calls `progress` after each.
+
+    Raises GoldenError: when the weights contain infinities or NaN.
+    """
     texts = [alpaca_prompt(instruction) for instruction in INSTRUCTIONS]
     reference, ids = Reference.from_folder(folder), [tokenize(folder, text) for text in texts]
     steps: list[list[Step]] = [[] for _ in texts]
     for _ in range(STEPS):
         prompts = [
-            Prompt((*start, *(step.token for step in done)), embedding(folder, number))
-            for number, (start, done) in enumerate(zip(ids, steps, strict=True))
+            Prompt((*start, *(step.token for step in generated)), embedding(folder, number))
+            for number, (start, generated) in enumerate(zip(ids, steps, strict=True))
         ]
-        for done, logprobs in zip(steps, reference.logprobs(prompts), strict=True):
-            done.append(best(logprobs[-1]))
+        for generated, logprobs in zip(steps, reference.logprobs(prompts), strict=True):
+            generated.append(best(logprobs[-1]))
         progress(1)
     answers = tuple(
-        Answer(text, start, tuple(done))
-        for text, start, done in zip(texts, ids, steps, strict=True)
+        Answer(text, start, tuple(each))
+        for text, start, each in zip(texts, ids, steps, strict=True)
     )
     return Golden(answers, record_encoders(folder / "encoders"))
 
 
 def again(folder: Path, golden: Golden) -> list[tuple[Step, ...]]:
-    """The reference's steps along the recorded answers, in one pass."""
+    """Compute the steps of the recorded answers again, with one pass over the weights."""
     prompts = [
         Prompt(answer.ids + answer.tokens[:-1], embedding(folder, number))
         for number, answer in enumerate(golden.answers)
     ]
-    found = Reference.from_folder(folder).logprobs(prompts)
+    logprobs_by_answer = Reference.from_folder(folder).logprobs(prompts)
     return [
         tuple(best(row) for row in logprobs[-len(answer.steps) :])
-        for answer, logprobs in zip(golden.answers, found, strict=True)
+        for answer, logprobs in zip(golden.answers, logprobs_by_answer, strict=True)
     ]
 
 
 def best(logprobs: Tensor) -> Step:
-    """Of log-probabilities (V,)."""
+    """The step of log-probabilities (V,). Raises GoldenError: when one is not finite."""
     if not logprobs.isfinite().all():
         raise GoldenError("the model's answer is not a number: its weights hold infinities or NaN")
     values, ids = logprobs.topk(TOP)
@@ -136,50 +141,53 @@ def tokenize(folder: Path, text: str) -> tuple[int, ...]:
 
 
 def embedding(folder: Path, number: int) -> Tensor:
-    """A unit vector (D,) that no encoder gave: another one for each prompt."""
+    """A fixed unit vector (D,) for a prompt, computed by a formula instead of an encoder."""
     size = read_config(folder / "encoders").embed_dim
     return F.normalize(wave(number + 1, size)[number], dim=0)
 
 
 @torch.inference_mode()
 def record_encoders(folder: Path) -> dict[str, tuple[float, ...]]:
-    """One encoder in memory at a time."""
+    """Compute the encoders' vectors, with one encoder in memory at a time."""
     config = read_config(folder)
-    found = {}
+    vectors = {}
     for modality in config.modalities:
         unit = load_encoders(folder, [modality]).unit(modality, probe(modality, config))[0]
         spread = torch.linspace(0, len(unit) - 1, min(NUMBERS, len(unit))).long()
-        found[modality] = tuple(unit[spread].tolist())
-    return found
+        vectors[modality] = tuple(unit[spread].tolist())
+    return vectors
 
 
-def difference(answer: Answer, found: Sequence[Step], tolerance: float) -> str | None:
-    """What is wrong with these steps, if anything. A near-tie may go either way, and ends it."""
-    for number, (expected, step) in enumerate(zip(answer.steps, found, strict=False), start=1):
-        known = dict(step.top)
+def difference(answer: Answer, steps: Sequence[Step], tolerance: float) -> str | None:
+    """Describe the first difference between steps and a recorded answer, or return None.
+
+    At a near-tie either token is accepted; after another token than recorded, the rest is ignored.
+    """
+    for number, (expected, step) in enumerate(zip(answer.steps, steps, strict=False), start=1):
+        logprobs = dict(step.top)
         for token, logprob in expected.top:
-            if token in known and not abs(known[token] - logprob) <= tolerance:  # NaN too
+            if token in logprobs and not abs(logprobs[token] - logprob) <= tolerance:  # or NaN
                 return (
-                    f"step {number}: log-probability of token {token} is {known[token]:.4f}, "
+                    f"step {number}: log-probability of token {token} is {logprobs[token]:.4f}, "
                     f"recorded {logprob:.4f} (tolerance {tolerance:g})"
                 )
         if step.token != expected.token:
             if expected.margin <= 2 * tolerance:
                 return None
             return f"step {number}: token {step.token}, recorded {expected.token}"
-    if len(found) < len(answer.steps):
-        return f"{len(found)} tokens, recorded {len(answer.steps)}"
+    if len(steps) < len(answer.steps):
+        return f"{len(steps)} tokens, recorded {len(answer.steps)}"
     return None
 
 
 def encoder_difference(
-    expected: Mapping[str, Sequence[float]], found: Mapping[str, Sequence[float]]
+    expected: Mapping[str, Sequence[float]], vectors: Mapping[str, Sequence[float]]
 ) -> str | None:
-    """What is wrong with the encoders, if anything."""
-    if expected.keys() != found.keys():
-        return f"{', '.join(sorted(found))}, recorded {', '.join(sorted(expected))}"
+    """Describe the first difference between vectors and the recorded ones, or return None."""
+    if expected.keys() != vectors.keys():
+        return f"{', '.join(sorted(vectors))}, recorded {', '.join(sorted(expected))}"
     for modality, numbers in expected.items():
-        apart = [abs(a - b) for a, b in zip(numbers, found[modality], strict=True)]
-        if not all(each <= ENCODER_TOLERANCE for each in apart):  # NaN is no small difference
-            return f"{modality}: {max(apart):.2g} off what was recorded"
+        errors = [abs(a - b) for a, b in zip(numbers, vectors[modality], strict=True)]
+        if not all(error <= ENCODER_TOLERANCE for error in errors):  # true for NaN as well
+            return f"{modality}: differs by {max(errors):.2g} from the recorded vector"
     return None

@@ -1,7 +1,4 @@
-"""An input for every encoder, made of a formula: to see that an encoder works, and still the same.
-
-What they look like means nothing.
-"""
+"""Encoder inputs that are computed by formulas, to test whether an encoder's output has changed."""
 
 import torch
 from torch import Tensor
@@ -10,13 +7,13 @@ from model_ext.imagebind.config import ImageBindConfig
 
 
 def probe(modality: str, config: ImageBindConfig) -> Tensor:
-    """One sample with its batch axis, as `ImageBind` takes it."""
+    """A sample with a batch axis, in the shape that `ImageBind` expects."""
     section = getattr(config, modality)
     match modality:
         case "vision":
             return wave(1, section.channels, section.image_size, section.image_size)
         case "text":
-            # A climbing row of ids whose largest, where the text is pooled, is in the middle.
+            # Rising ids. The encoder pools at the largest one, which is in the middle.
             length: int = section.context_length
             return (torch.arange(length) % (length // 2 + 1) + 1)[None]
         case "audio":
@@ -31,7 +28,7 @@ def probe(modality: str, config: ImageBindConfig) -> Tensor:
 
 
 def wave(*shape: int) -> Tensor:
-    """Numbers in [-1, 1] without a period: multiples of the golden ratio, folded."""
+    """Numbers in [-1, 1] without a period: multiples of the golden ratio, modulo 1."""
     count = torch.Size(shape).numel()
     steps = torch.arange(1, count + 1, dtype=torch.float64) * 0.6180339887498949
     return (2 * (steps % 1) - 1).float().reshape(shape)

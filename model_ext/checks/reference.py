@@ -1,7 +1,7 @@
-"""ImageBind-LLM in plain torch, straight from a model's folder: slow, without cache, in float32.
+"""ImageBind-LLM in plain torch, from a model's folder: slow, without KV cache, in float32.
 
-One layer is in memory at a time, so that it runs where the model does not fit. What is served is
-vLLM's model; this tells whether that one computes the right thing.
+One layer is in memory at a time, so that the memory need not hold the model. `doctor` compares the
+answers of vLLM's model with this one's.
 
 Shapes: P prompts, T tokens of a prompt, C hidden, H heads, d head size, V vocabulary, D embedding.
 """
@@ -34,46 +34,47 @@ class Prompt:
 class Reference:
     def __init__(self, config: Mapping[str, Any], tensors: Mapping[str, LazyTensor]) -> None:
         self._llama = LlamaConfig.from_dict(dict(config))
-        self._ours = BindServeConfig.from_hf(config)
+        self._sections = BindServeConfig.from_hf(config)
         self._tensors = tensors
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Reads names; tensors are read when their layer's turn comes."""
+        """Open the files. `logprobs` reads each layer's tensors when it computes that layer."""
         config = json.loads((folder / "config.json").read_bytes())
         return cls(config, open_shards(sorted(folder.glob("*.safetensors"))))
 
     @torch.inference_mode()
     def logprobs(self, prompts: Sequence[Prompt]) -> list[Tensor]:
-        """What each position of each prompt says about the next token: (T, V), P times."""
+        """The log-probabilities of the next token at each position of each prompt: P of (T, V)."""
         bound = self._bind(torch.stack([prompt.embedding for prompt in prompts]))
-        words = self._tensors["model.embed_tokens.weight"].read()
-        states = [words[list(prompt.ids)].float() for prompt in prompts]
+        token_table = self._tensors["model.embed_tokens.weight"].read()
+        states = [token_table[list(prompt.ids)].float() for prompt in prompts]
         for layer in range(self._llama.num_hidden_layers):
             weights = self._layer(layer)
             before, after = self._deltas(layer, bound, weights)
             states = [
-                self._decode(x + more, added, weights)
-                for x, more, added in zip(states, before, after, strict=True)
+                self._decode(x + input_delta, output_delta, weights)
+                for x, input_delta, output_delta in zip(states, before, after, strict=True)
             ]
-        head = words if self._llama.tie_word_embeddings else self._tensors["lm_head.weight"].read()
-        norm, head = self._read("model.norm.weight"), head.float()
+        tied = self._llama.tie_word_embeddings
+        head = (token_table if tied else self._tensors["lm_head.weight"].read()).float()
+        norm = self._read("model.norm.weight")
         return [F.linear(self._norm(x, norm), head).log_softmax(-1) for x in states]
 
     def _read(self, name: str) -> Tensor:
         return self._tensors[name].read().float()
 
     def _bind(self, embeddings: Tensor) -> Tensor:
-        """(P, D) to (P, C)."""
+        """Apply the bind network: (P, D) to (P, C)."""
         with torch.device("meta"):
-            network = BindNetwork(self._ours.bind)
+            network = BindNetwork(self._sections.bind)
         weights = {name: self._read(f"bind.{name}") for name in network.state_dict()}
         network.load_state_dict(weights, assign=True)
         bound: Tensor = network(embeddings)
         return bound
 
     def _layer(self, layer: int) -> dict[str, Tensor]:
-        """Its weights by what follows the layer's number in their names."""
+        """The layer's weights, without the prefix `model.layers.N.` of their names."""
         prefix = f"model.layers.{layer}."
         return {
             name.removeprefix(prefix): self._read(name)
@@ -84,15 +85,15 @@ class Reference:
     def _deltas(
         self, layer: int, bound: Tensor, weights: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """What the layer's input, and its attention's output, gain (P, C)."""
+        """The deltas (P, C) of the layer's input and of its attention's output."""
         nothing = torch.zeros_like(bound)
-        row = layer - self._ours.injection.first_layer
-        if not 0 <= row < self._ours.injection.layers:
+        row = layer - self._sections.injection.first_layer
+        if not 0 <= row < self._sections.injection.layers:
             return nothing, nothing
-        if self._ours.injection.form == "residual":
+        if self._sections.injection.form == "residual":
             gate = self._read("injection.gate")[row : row + 1]
             return residual_deltas(bound, gate)[:, 0], nothing
-        ranked = self._ours.injection.v_correction_rank > 0
+        ranked = self._sections.injection.v_correction_rank > 0
         value = ValueLayer(
             query=self._read("injection.query")[row],
             gate=self._read("injection.gate")[row],
@@ -103,9 +104,9 @@ class Reference:
         )
         return nothing, value_deltas(bound, [value])[:, 0]
 
-    def _decode(self, x: Tensor, added: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
-        """One layer for one prompt: (T, C) to (T, C)."""
-        x = x + self._attend(self._norm(x, weights["input_layernorm.weight"]), weights) + added
+    def _decode(self, x: Tensor, delta: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
+        """Apply a layer to one prompt: (T, C) to (T, C)."""
+        x = x + self._attend(self._norm(x, weights["input_layernorm.weight"]), weights) + delta
         h = self._norm(x, weights["post_attention_layernorm.weight"])
         gated = F.silu(_linear("mlp.gate_proj", h, weights)) * _linear("mlp.up_proj", h, weights)
         return x + _linear("mlp.down_proj", gated, weights)
@@ -121,14 +122,14 @@ class Reference:
         positions = torch.arange(len(x))
         cos, sin = LlamaRotaryEmbedding(self._llama)(x, positions[None])
         distance = positions[:, None] - positions
-        seen = distance >= 0
+        visible = distance >= 0
         if window := getattr(self._llama, "sliding_window", None):
-            seen &= distance < window
+            visible &= distance < window
         attended = F.scaled_dot_product_attention(
             _rotate(query, cos[0], sin[0]),
             _rotate(key, cos[0], sin[0]),
             value,
-            attn_mask=seen,
+            attn_mask=visible,
             enable_gqa=True,
         )
         return _linear("self_attn.o_proj", attended.transpose(0, 1).flatten(1), weights)
@@ -142,6 +143,6 @@ def _linear(name: str, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Pairs are the two halves of a head."""
+    """Apply rotary embeddings to (H, T, d). The two halves of a head form the pairs."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

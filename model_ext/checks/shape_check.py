@@ -1,7 +1,8 @@
-"""Does the folder hold exactly the tensors that vLLM's model wants, by name and shape?
+"""Check that a folder has exactly the tensors of vLLM's model, by name and shape.
 
-The model is built without memory (on torch's meta device) and takes the folder's tensors through
-its own loader, so this knows what loading knows, in seconds and at any size. Values are not read.
+The model is built without memory (on torch's meta device), and its loader receives the folder's
+tensors. The check therefore finds the errors that loading would find, in seconds for models of any
+size. It does not read values.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,8 +29,8 @@ from model_ext.weights.errors import ConvertError
 from model_ext.weights.safetensors_file import open_shards
 
 SMALLEST: dict[str, Any] = {
-    "dtype": "float32",  # takes any other without a warning
-    "max_model_len": 64,  # and the rest sizes the engine's buffers, not the weights
+    "dtype": "float32",  # of the weights; loading converts other types without a warning
+    "max_model_len": 64,  # this and the rest only determine the engine's buffers
     "max_num_seqs": 1,
     "kv_cache_memory_bytes": 1 << 24,
     "enforce_eager": True,
@@ -38,11 +39,14 @@ SMALLEST: dict[str, Any] = {
 
 
 class WeightsError(ValueError):
-    """The folder's tensors are not the model's; the message names them."""
+    """The folder's tensors differ from the model's; the message names them."""
 
 
 def check_weights(folder: Path) -> int:
-    """How many tensors there are, if vLLM's model can take them all and lacks none."""
+    """Return the number of tensors.
+
+    Raises WeightsError: when vLLM's model cannot load a tensor of the folder, or lacks one.
+    """
     config = EngineArgs(model=str(folder), **SMALLEST).create_engine_config()
     adapt(config)
     tensors = shapes(folder)
@@ -62,17 +66,17 @@ def check_weights(folder: Path) -> int:
 def shapes(folder: Path) -> dict[str, Tensor]:
     """The folder's tensors without their values."""
     try:
-        found = open_shards(sorted(folder.glob("*.safetensors")))
+        tensors = open_shards(sorted(folder.glob("*.safetensors")))
     except ConvertError as error:
         raise WeightsError(str(error)) from None
     return {
         name: torch.empty(lazy.shape, dtype=lazy.dtype, device="meta")
-        for name, lazy in found.items()
+        for name, lazy in tensors.items()
     }
 
 
 def expected_names(model: nn.Module) -> set[str]:
-    """As a folder spells them: vLLM keeps several of its matrices in one."""
+    """The names that the folder must have. vLLM joins some of its matrices into one."""
     packed: Mapping[str, list[str]] = cast(Any, model).packed_modules_mapping
     names: set[str] = set()
     for name, _ in model.named_parameters():
@@ -85,11 +89,11 @@ def expected_names(model: nn.Module) -> set[str]:
     return names
 
 
-def _compare(expected: set[str], found: set[str]) -> None:
-    if missing := sorted(expected - found):
+def _compare(expected: set[str], names: set[str]) -> None:
+    if missing := sorted(expected - names):
         raise WeightsError(f"missing {_some(missing)}")
-    if left_over := sorted(found - expected):
-        raise WeightsError(f"left over, since the model does not use it: {_some(left_over)}")
+    if unused := sorted(names - expected):
+        raise WeightsError(f"has tensors that the model does not use: {_some(unused)}")
 
 
 def _some(names: list[str]) -> str:
@@ -98,7 +102,7 @@ def _some(names: list[str]) -> str:
 
 @contextmanager
 def one_rank() -> Iterator[None]:
-    """vLLM's layers ask for their process group, even when there is one process."""
+    """Create the process group of one process, which vLLM's layers require."""
     with TemporaryDirectory() as folder:
         init_distributed_environment(1, 0, f"file://{folder}/group", 0, "gloo")
         try:
@@ -111,5 +115,6 @@ def one_rank() -> Iterator[None]:
 
 @contextmanager
 def on_meta(config: VllmConfig) -> Iterator[None]:
+    """Create tensors in the model's dtype and without memory."""
     with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
         yield

@@ -1,1 +1,1 @@
-"""From released checkpoints (torch files) to the one folder that is served (safetensors)."""
+"""Convert released checkpoints (torch files) into a model's folder (safetensors)."""

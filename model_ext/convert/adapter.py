@@ -1,5 +1,5 @@
 """Read an ImageBind-LLM adapter: bind network, gates, queries, and in the finetune phase LoRA,
-biases and norms. Knows the base LLaMA only by its sizes.
+biases and norms. Of the base LLaMA, this module needs the sizes only.
 
 Letters, beside those of `llama.py`: D embedding, W bind network's inner width, q injected layers,
 r LoRA rank.
@@ -18,7 +18,7 @@ from model_ext.weights.rotary import rotate_half_rows
 from model_ext.weights.table import Row, check, expand
 from model_ext.weights.tensors import LazyTensor
 
-BLOCKS = 3  # of the bind network; every release has as many
+BLOCKS = 3  # of the bind network, in every release
 
 BIND_ROWS = (
     Row("image_bind_proj.weight", "C D", "bind.proj.weight"),
@@ -45,7 +45,7 @@ NORM_ROWS = (
     ),
     Row("llama.norm.weight", "C", "model.norm.weight"),
 )
-MAPS = (  # released name, input letter, output letter, our name
+MAPS = (  # released name, input letter, output letter, name in the model's folder
     ("attention.{}wq", "C", "Q", "self_attn.q_proj"),
     ("attention.{}wk", "C", "K", "self_attn.k_proj"),
     ("attention.{}wv", "C", "K", "self_attn.v_proj"),
@@ -56,23 +56,23 @@ MAPS = (  # released name, input letter, output letter, our name
 )
 WITHOUT_BIAS = ("self_attn.k_proj", "self_attn.v_proj")
 BIAS_ROWS = tuple(
-    Row(f"llama.layers.{{i}}.{name.format('')}.bias", out, f"model.layers.{{i}}.{ours}.bias")
-    for name, _, out, ours in MAPS
-    if ours not in WITHOUT_BIAS
+    Row(f"llama.layers.{{i}}.{source.format('')}.bias", out, f"model.layers.{{i}}.{target}.bias")
+    for source, _, out, target in MAPS
+    if target not in WITHOUT_BIAS
 )
 LORA_ROWS = tuple(
     row
-    for name, into, out, ours in MAPS
+    for source, into, out, target in MAPS
     for row in (
         Row(
-            f"llama.layers.{{i}}.{name.format('lora_')}_l1.weight",
+            f"llama.layers.{{i}}.{source.format('lora_')}_l1.weight",
             f"r {into}",
-            f"model.layers.{{i}}.{ours}.lora_a",
+            f"model.layers.{{i}}.{target}.lora_a",
         ),
         Row(
-            f"llama.layers.{{i}}.{name.format('lora_')}_l2.weight",
+            f"llama.layers.{{i}}.{source.format('lora_')}_l2.weight",
             f"{out} r",
-            f"model.layers.{{i}}.{ours}.lora_b",
+            f"model.layers.{{i}}.{target}.lora_b",
         ),
     )
 )
@@ -80,10 +80,11 @@ LORA_ROWS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """Tensors by our names; those of one layer are not stacked yet. Rows are in rotate-half order.
+    """An opened adapter. Query and key rows are in rotate-half order.
 
-    Beside the names of the model's folder: `injection.gate.{i}` for every layer, and
-    `<map>.lora_a` / `<map>.lora_b`, which are merged into `<map>.weight`.
+    The names of `tensors` are those of the model's folder, except that each layer has its own gate
+    (`injection.gate.{i}`) and that LoRA's factors (`<map>.lora_a`, `<map>.lora_b`) are separate.
+    `merge.py` stacks the gates and adds the factors to `<map>.weight`.
     """
 
     path: Path
@@ -91,20 +92,23 @@ class Adapter:
     legacy: bool
     sizes: dict[str, int]  # letters; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
-    form: InjectionForm = "value"  # every released adapter; a training run may have the other
+    form: InjectionForm = "value"  # of every released adapter; training also makes "residual"
 
 
 def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
-    """A finetune, pretrain or legacy adapter, converted or as a training run saved it."""
-    found = _filter(path)
-    finetune = any("lora" in name for name in found)
-    legacy = "image_bind_norm_1.bias" in found
+    """Open a finetune, pretrain or legacy adapter, as released or as a training run saved it.
+
+    Raises ConvertError: when a tensor is missing, unknown, or of the wrong shape.
+    """
+    released = _filter(path)
+    finetune = any("lora" in name for name in released)
+    legacy = "image_bind_norm_1.bias" in released
     sizes = {
         **llama.letters,
         "J": BLOCKS,
-        "D": _size(path, found, "image_bind_proj.weight", 1),
-        "W": _size(path, found, "image_bind_f1_1.weight", 0),
-        "q": _size(path, found, "prefix_query.weight", 0),
+        "D": _size(path, released, "image_bind_proj.weight", 1),
+        "W": _size(path, released, "image_bind_f1_1.weight", 0),
+        "q": _size(path, released, "prefix_query.weight", 0),
         "r": 0,
     }
     if not 0 < sizes["q"] <= sizes["L"]:
@@ -115,41 +119,44 @@ def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
     if legacy:
         rows += LEGACY_ROWS
     if finetune:
-        sizes["r"] = _size(path, found, "llama.layers.0.attention.lora_wq_l1.weight", 0)
+        sizes["r"] = _size(path, released, "llama.layers.0.attention.lora_wq_l1.weight", 0)
         rows += BIAS_ROWS + LORA_ROWS
     expected = expand(rows, sizes)
-    check(expected, found, path)
+    check(expected, released, path)
     tensors = {
-        target: _reorder(replace(found[name], name=target), llama.head_dim)
+        target: _reorder(replace(released[name], name=target), llama.head_dim)
         for name, (target, _) in expected.items()
     }
     return Adapter(path, "finetune" if finetune else "pretrain", legacy, sizes, tensors)
 
 
 def _filter(path: Path) -> dict[str, LazyTensor]:
-    """Old spelling to new; and what a training checkpoint holds beside the adapter is dropped."""
+    """Open the file, correct the old spelling of names, and keep the adapter's tensors only.
+
+    A training checkpoint also holds the image encoder and the base LLaMA.
+    """
     kept = {}
     for name, value in open_pickle(path).items():
         name = name.replace("llma", "llama")
         trained = any(word in name for word in ("bias", "gate", "lora", "norm"))
         if (
-            name.startswith("image_bind.")  # the encoder
+            name.startswith("image_bind.")  # the image encoder
             or (name.startswith("llama.") and not trained)  # the base's matrices
             or name.startswith("prefix_projector_norm.")  # of an older model
         ):
             continue
         if name in kept:
-            raise ConvertError(f"{path}: {name} is there twice, in the old spelling too")
+            raise ConvertError(f"{path}: {name} occurs in two spellings, llama and llma")
         kept[name] = value
     return kept
 
 
-def _size(path: Path, found: dict[str, LazyTensor], name: str, axis: int) -> int:
-    if name not in found:
+def _size(path: Path, released: dict[str, LazyTensor], name: str, axis: int) -> int:
+    if name not in released:
         raise ConvertError(f"{path}: missing {name}; is it an ImageBind-LLM adapter?")
-    if len(found[name].shape) != 2:
-        raise ConvertError(f"{path}: {name} has shape {found[name].shape}, expected a matrix")
-    return found[name].shape[axis]
+    if len(released[name].shape) != 2:
+        raise ConvertError(f"{path}: {name} has shape {released[name].shape}, expected a matrix")
+    return released[name].shape[axis]
 
 
 def _reorder(lazy: LazyTensor, head_dim: int) -> LazyTensor:

@@ -1,6 +1,7 @@
 """Copy the encoders of an ImageBind or Point-Bind checkpoint into the model's folder.
 
-Opens the file, finds its sizes and streams it; names and shapes are the imagebind package's.
+This module opens the file, finds the sizes and copies tensor after tensor. The imagebind package
+defines the names and shapes.
 """
 
 from dataclasses import dataclass, replace
@@ -9,7 +10,8 @@ from pathlib import Path
 import torch
 
 from model_ext.convert.pickles import open_pickle
-from model_ext.imagebind.config import ConfigError, ImageBindConfig
+from model_ext.errors import ConfigError
+from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, TensorError
 from model_ext.imagebind.names import to_ours
 from model_ext.imagebind.released import from_released
@@ -26,22 +28,28 @@ SIZES_FILE = "imagebind_config.json"
 @dataclass(frozen=True, slots=True)
 class Encoders:
     config: ImageBindConfig
-    tensors: list[LazyTensor]  # by the imagebind package's names
+    tensors: list[LazyTensor]  # with the imagebind package's names
     files: tuple[Path, ...]
 
     @property
     def size(self) -> int:
-        """Bytes of the tensors' file."""
+        """Size of the tensors' file, in bytes."""
         return size_of(self.tensors)
 
     def write(self, ledger: Ledger, folder: str, progress: Progress) -> None:
-        """In the precision of the source: embeddings decide what a cache retrieves."""
+        """Write the encoders in the source's precision, because retrieval depends on embeddings."""
         ledger.rewrite(f"{folder}/{CONFIG_FILE}", self.config.to_json().encode())
         ledger.write(f"{folder}/{TENSORS_FILE}", content(self.tensors), progress)
 
 
 def open_encoders(path: Path, sizes: Path | None = None) -> Encoders:
-    """Head counts are in no tensor's shape: `sizes`, else the file beside it, else the release."""
+    """Open the encoders of a checkpoint.
+
+    No tensor's shape contains the head counts. They come from the file `sizes`, or else from
+    SIZES_FILE in the checkpoint's folder, or else they are those of the released model.
+
+    Raises ConvertError: when the sizes are invalid or do not fit the tensors.
+    """
     beside = path.parent / SIZES_FILE
     if sizes is None and beside.is_file():
         sizes = beside
@@ -53,12 +61,12 @@ def open_encoders(path: Path, sizes: Path | None = None) -> Encoders:
         )
     except ConfigError as error:
         raise ConvertError(f"{sizes}: {error}") from None
-    found = open_pickle(path)
+    tensors = open_pickle(path)
     try:
-        # Shapes without memory: the imagebind package checks them, and nothing is read yet.
-        shapes = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in found.items()}
+        # Tensors without memory: the imagebind package checks their shapes before any is read.
+        shapes = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in tensors.items()}
         model = from_released(shapes, config)
     except TensorError as error:
         raise ConvertError(f"{path}: {error} (sizes from {sizes or 'the release'})") from None
-    tensors = [replace(lazy, name=name) for lazy in found.values() if (name := to_ours(lazy.name))]
-    return Encoders(model.config, tensors, (path, sizes) if sizes else (path,))
+    renamed = [replace(t, name=name) for t in tensors.values() if (name := to_ours(t.name))]
+    return Encoders(model.config, renamed, (path, sizes) if sizes else (path,))

@@ -1,6 +1,6 @@
-"""A base LLaMA, whatever folder layout it came in: its sizes, and its tensors by our names.
+"""A base LLaMA of either folder layout: its sizes, and its tensors with the model folder's names.
 
-Query and key rows are in rotate-half order here. Knows nothing of the adapter.
+Query and key rows are in rotate-half order. This module does not depend on the adapter.
 
 Letters: C hidden, F feed-forward, V vocabulary, Q query width (H*d), K key and value width (KV*d).
 """
@@ -34,8 +34,8 @@ LLAMA_ROWS = (
 @dataclass(frozen=True, slots=True)
 class Llama:
     sizes: LlamaSizes
-    tensors: dict[str, LazyTensor]  # by our names, in the order of the table
-    files: tuple[Path, ...]  # everything that was read
+    tensors: dict[str, LazyTensor]  # by the model folder's names, in the order of the table
+    files: tuple[Path, ...]  # all files that were read
 
     @property
     def folder(self) -> Path:
@@ -45,12 +45,12 @@ class Llama:
         return {name: lazy for name, lazy in self.tensors.items() if "norm" in name}
 
     def fingerprint(self) -> str:
-        """Tells two bases of the same shape apart, whatever their file layout: a sha256."""
+        """A sha256 that differs between bases of equal shapes and does not depend on the layout."""
         digest = hashlib.sha256()
-        marks = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]
-        for name in marks:
+        names = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]
+        for name in names:
             tensor = self.tensors[name].read()
-            few = (tensor if tensor.ndim == 1 else tensor[:16]).float().contiguous()
+            rows = (tensor if tensor.ndim == 1 else tensor[:16]).float().contiguous()
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
-            digest.update(few.view(torch.uint8).numpy().tobytes())
+            digest.update(rows.view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()

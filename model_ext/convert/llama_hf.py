@@ -1,6 +1,6 @@
 """Read a LLaMA in Hugging Face's layout: config.json and safetensors (or .bin) files.
 
-Of its relatives, those that differ in numbers only: Llama 2 and 3, SmolLM2, Mistral.
+Llama 2 and 3, SmolLM2 and Mistral differ from LLaMA in sizes only, so they are read as well.
 """
 
 from pathlib import Path
@@ -21,18 +21,19 @@ CONFIGS = {"LlamaForCausalLM": LlamaConfig, "MistralForCausalLM": MistralConfig}
 
 
 def open_hf(folder: Path) -> Llama:
+    """Open the folder. Raises ConvertError: when a file, key or tensor is wrong."""
     sizes = _sizes(folder)
-    found, files = _open_files(folder)
+    stored, files = _open_files(folder)
     rows = tuple(row for row in ROWS if not (sizes.tie_word_embeddings and "lm_head" in row.target))
     if sizes.tie_word_embeddings:
-        found.pop("lm_head.weight", None)  # a copy of the embedding
-    check(expand(rows, sizes.letters), found, folder)
-    tensors = {name: found[name] for name in expand(rows, sizes.letters)}
+        stored.pop("lm_head.weight", None)  # equal to the embedding
+    check(expand(rows, sizes.letters), stored, folder)
+    tensors = {name: stored[name] for name in expand(rows, sizes.letters)}
     return Llama(sizes, tensors, (folder / "config.json", *files))
 
 
 def _sizes(folder: Path) -> LlamaSizes:
-    """`transformers` fills in what an older config.json leaves out or spells otherwise."""
+    """Read config.json through `transformers`, which adds defaults and translates older keys."""
     path = folder / "config.json"
     document = read_json(path)
     architecture, *more = document.get("architectures") or [None]
@@ -66,13 +67,13 @@ def _sizes(folder: Path) -> LlamaSizes:
 
 
 def _open_files(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
-    # Mistral's folders hold a second copy of the weights in a layout of their own.
+    # Mistral's folders hold a second copy of the weights, in another layout (consolidated*).
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
-    found = open_shards(files)
+    stored = open_shards(files)
     if not files:
         files = sorted(folder.glob("pytorch_model*.bin"))
         for path in files:
-            found |= open_pickle(path)
+            stored |= open_pickle(path)
     if not files:
-        raise ConvertError(f"{folder}: neither *.safetensors nor pytorch_model*.bin")
-    return {name: lazy for name, lazy in found.items() if not name.endswith("inv_freq")}, files
+        raise ConvertError(f"{folder}: has neither *.safetensors nor pytorch_model*.bin")
+    return {name: lazy for name, lazy in stored.items() if not name.endswith("inv_freq")}, files

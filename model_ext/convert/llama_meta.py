@@ -1,6 +1,6 @@
-"""Read a LLaMA as Meta released it: params.json and consolidated.*.pth, one file a shard.
+"""Read a LLaMA in Meta's layout: params.json and consolidated.*.pth, one file per shard.
 
-Any generation. What `params.json` says about positions is `rope_meta.py`'s business.
+All generations are supported. `rope_meta.py` reads the keys about positions.
 """
 
 from dataclasses import replace
@@ -30,22 +30,25 @@ KNOWN_PARAMS = {
 
 
 def open_meta(folder: Path, delta: Path | None = None) -> Llama:
-    """`delta` is a folder of the same layout whose values are added to the base's."""
+    """Open the folder. `delta` is a folder of the same layout whose values are added to the base's.
+
+    Raises ConvertError: when a file, key or tensor is wrong.
+    """
     shards = _shards(folder)
     params = _read_params(folder / PARAMS)
-    found = _open_shards(shards, params, folder)
-    sizes = _sizes(folder / PARAMS, params, found)
-    check(expand(LLAMA_ROWS, sizes.letters), found, folder)
+    stored = _open_shards(shards, params, folder)
+    sizes = _sizes(folder / PARAMS, params, stored)
+    check(expand(LLAMA_ROWS, sizes.letters), stored, folder)
     files = [folder / PARAMS, *shards]
     if delta is not None:
         _check_same(params, folder, delta)
         files += (delta_shards := _shards(delta))
         changes = _open_shards(delta_shards, params, delta)
         check(expand(LLAMA_ROWS, sizes.letters), changes, delta)
-        found = {name: _plus(lazy, changes[name]) for name, lazy in found.items()}
+        stored = {name: _plus(lazy, changes[name]) for name, lazy in stored.items()}
     tensors = {}
     for name, (target, _) in expand(LLAMA_ROWS, sizes.letters).items():
-        lazy = found[name]
+        lazy = stored[name]
         if ".wq." in name or ".wk." in name:
             lazy = lazy.then(partial(rotate_half_rows, head_dim=sizes.head_dim))
         tensors[target] = lazy
@@ -53,11 +56,11 @@ def open_meta(folder: Path, delta: Path | None = None) -> Llama:
 
 
 def _check_same(params: dict[str, Any], folder: Path, delta: Path) -> None:
-    """A patch comes with its base's params.json. Another one is a patch to another model."""
-    if (delta / PARAMS).exists() and (theirs := _read_params(delta / PARAMS)) != params:
-        key = next(key for key in sorted({*params, *theirs}) if params.get(key) != theirs.get(key))
+    """Check that the patch's params.json, if it has one, equals the base's."""
+    if (delta / PARAMS).exists() and (other := _read_params(delta / PARAMS)) != params:
+        key = next(key for key in sorted({*params, *other}) if params.get(key) != other.get(key))
         raise ConvertError(
-            f"{delta / PARAMS}: {key} is {theirs.get(key)!r}, but {params.get(key)!r} in "
+            f"{delta / PARAMS}: {key} is {other.get(key)!r}, but {params.get(key)!r} in "
             f"{folder / PARAMS}; the patch belongs to another model"
         )
 
@@ -65,7 +68,7 @@ def _check_same(params: dict[str, Any], folder: Path, delta: Path) -> None:
 def _shards(folder: Path) -> list[Path]:
     shards = sorted(folder.glob("consolidated.*.pth"))
     if not shards:
-        raise ConvertError(f"{folder}: no consolidated.*.pth and no config.json; not a LLaMA")
+        raise ConvertError(f"{folder}: not a LLaMA: has neither consolidated.*.pth nor config.json")
     return shards
 
 
@@ -79,24 +82,27 @@ def _open_shards(shards: list[Path], params: dict[str, Any], folder: Path) -> di
 
 
 def _without_rope(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Rotary frequencies are computed; some releases store them all the same."""
+    """Drop rotary frequencies, which some releases store. They are computed from the sizes."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("rope.freqs")}
 
 
 def _join(parts: list[LazyTensor], hidden: int | None, folder: Path) -> LazyTensor:
-    """Shards split a matrix by its output (rows), but wo and w2 by their input.
+    """Join the shards of one tensor.
 
-    Embeddings are split by hidden dimensions, from LLaMA 3 on by words: only shapes tell.
+    Shards split a matrix by its output (rows), but wo and w2 by their input. They split embeddings
+    by hidden dimensions, and from LLaMA 3 on by words; the shape shows which.
     """
     first = parts[0]
     name = first.name
     if len(parts) == 1:
         return first
     if any(part.shape != first.shape for part in parts):
-        raise ConvertError(f"{folder}: {name} has another shape in some shard")
+        raise ConvertError(f"{folder}: {name} has different shapes in the shards")
     if len(first.shape) != 2:  # norms are in every shard
         if any(not torch.equal(part.read(), first.read()) for part in parts):
-            raise ConvertError(f"{folder}: {name} differs between shards; are they of one model?")
+            raise ConvertError(
+                f"{folder}: {name} differs between shards; use the shards of one model"
+            )
         return first
     by_input = any(word in name for word in (".wo.", ".w2."))
     by_input |= name == "tok_embeddings.weight" and first.shape[1] != hidden
@@ -111,12 +117,12 @@ def _concatenate(parts: list[LazyTensor], axis: int) -> torch.Tensor:
 
 
 def _plus(base: LazyTensor, delta: LazyTensor) -> LazyTensor:
-    """Added in float32, then rounded to float16, as whoever made the patch did."""
+    """Add in float32, then round to float16, as the published patch requires."""
     patched = base.then(lambda value: (value.float() + delta.read().float()).half())
     return replace(patched, dtype=torch.float16)
 
 
-def _sizes(path: Path, params: dict[str, Any], found: dict[str, LazyTensor]) -> LlamaSizes:
+def _sizes(path: Path, params: dict[str, Any], stored: dict[str, LazyTensor]) -> LlamaSizes:
     try:
         hidden, heads = params["dim"], params["n_heads"]
         layers, norm_eps = params["n_layers"], params["norm_eps"]
@@ -127,12 +133,12 @@ def _sizes(path: Path, params: dict[str, Any], found: dict[str, LazyTensor]) -> 
     rope_parameters, context = positions(params, path)
     return LlamaSizes(
         hidden_size=hidden,
-        intermediate_size=_rows(found, "layers.0.feed_forward.w1.weight", path.parent),
+        intermediate_size=_rows(stored, "layers.0.feed_forward.w1.weight", path.parent),
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=params.get("n_kv_heads") or heads,
         head_dim=hidden // heads,
-        vocab_size=_rows(found, "output.weight", path.parent),
+        vocab_size=_rows(stored, "output.weight", path.parent),
         rms_norm_eps=norm_eps,
         rope_parameters=rope_parameters,
         max_position_embeddings=context,
@@ -142,7 +148,7 @@ def _sizes(path: Path, params: dict[str, Any], found: dict[str, LazyTensor]) -> 
 def _read_params(path: Path) -> dict[str, Any]:
     params = read_json(path)
     if unknown := sorted(params.keys() - KNOWN_PARAMS):
-        raise ConvertError(f"{path}: {unknown[0]} is not understood, so the result would be wrong")
+        raise ConvertError(f"{path}: {unknown[0]} is not supported, so the result would be wrong")
     for key in ("dim", "n_heads", "n_layers", "n_kv_heads", "max_seq_len"):
         if key in params and params[key] is not None and not _is_count(params[key]):
             raise ConvertError(f"{path}: {key} must be a positive integer, got {params[key]!r}")
@@ -153,7 +159,7 @@ def _is_count(value: object) -> bool:
     return type(value) is int and 0 < value < 1 << 24
 
 
-def _rows(found: dict[str, LazyTensor], name: str, folder: Path) -> int:
-    if name not in found or len(found[name].shape) != 2:
+def _rows(stored: dict[str, LazyTensor], name: str, folder: Path) -> int:
+    if name not in stored or len(stored[name].shape) != 2:
         raise ConvertError(f"{folder}: missing {name}, or it is not a matrix")
-    return found[name].shape[0]
+    return stored[name].shape[0]

@@ -1,7 +1,7 @@
 """Read a tensor of a memory-mapped file without keeping its pages.
 
-Mapped pages count as the process's memory until somebody else needs it; a 7B conversion would look
-five times as large as it is.
+The kernel counts mapped pages as the process's memory until it reclaims them. Without this module,
+a 7B conversion would seem to need five times its memory.
 """
 
 import ctypes
@@ -13,11 +13,13 @@ LIBC = ctypes.CDLL(None)
 
 
 def read_mapped(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy. The mapping stays valid: the next access reads the file again."""
+    """Return a copy and release the pages. The next access reads the file again."""
     copy = tensor.clone(memory_format=torch.contiguous_format)
     storage = tensor.untyped_storage()
     page = mmap.PAGESIZE
-    start = -(-storage.data_ptr() // page) * page  # only whole pages: the edges are a neighbour's
+    start = (
+        -(-storage.data_ptr() // page) * page
+    )  # whole pages only: other tensors share the first and last
     end = (storage.data_ptr() + storage.nbytes()) // page * page
     if end > start:
         LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)

@@ -1,6 +1,7 @@
-"""Base LLaMA and adapter -> the tensors of the model's folder, each computed when it is written.
+"""Merge a base LLaMA and an adapter into the tensors of the model's folder.
 
-Knows the folder's names (see `model_ext/config.py` for the sections that describe them), not files.
+Each tensor is computed when it is written. This module does not read or write files;
+`model_ext/config.py` has the sections of config.json that describe the tensors.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from model_ext.weights.tensors import LazyTensor
 
 
 def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor]:
-    """Everything in `dtype`, except the gates, which stay float32."""
+    """All tensors, in `dtype` except the gates, which stay float32."""
     return [
         *language_model(llama, adapter, dtype),
         *(cast(lazy, dtype) for name, lazy in adapter.tensors.items() if name.startswith("bind.")),
@@ -25,6 +26,7 @@ def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor
 
 
 def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
+    """The LLaMA's tensors with LoRA merged and, in the finetune phase, trained norms and biases."""
     for name, lazy in llama.tensors.items():
         trained = adapter.tensors.get(name)  # a norm
         if trained is not None and adapter.stage == "finetune":
@@ -40,12 +42,12 @@ def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterat
 
 
 def add_lora(weight: torch.Tensor, lora_a: LazyTensor, lora_b: LazyTensor) -> torch.Tensor:
-    """In float32: half precision would lose most of a small update."""
+    """Add the factors' product in float32; half precision would lose most of a small update."""
     return torch.addmm(weight.float(), lora_b.read().float(), lora_a.read().float())
 
 
 def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTensor:
-    """The adapter's bias, or zeros: config.json can only say that all attention maps have one."""
+    """The adapter's bias, or zeros, because config.json declares biases for all maps or none."""
     if name in adapter.tensors:
         return cast(adapter.tensors[name], dtype)
     assert name.removesuffix(".bias").endswith(WITHOUT_BIAS), name
@@ -53,21 +55,21 @@ def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTen
 
 
 def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
-    """Gates, queries and what LoRA added to v_proj, stacked over the q injected layers.
+    """Gates, queries and the LoRA factors of v_proj, each stacked over the q injected layers.
 
-    The residual form has one gate a layer, and neither queries nor a value map.
+    The residual form has one gate per layer, and neither queries nor a value map.
     """
     sizes, tensors = adapter.sizes, adapter.tensors
     layers = range(sizes["L"] - sizes["q"], sizes["L"])
 
-    def stack(parts: str, name: str, shape: tuple[int, ...], kept: torch.dtype) -> LazyTensor:
+    def stack(parts: str, name: str, shape: tuple[int, ...], stored: torch.dtype) -> LazyTensor:
         read = partial(_stack, [tensors[parts.format(i=i)].read for i in layers], shape)
-        return LazyTensor(name, (sizes["q"], *shape), kept, read)
+        return LazyTensor(name, (sizes["q"], *shape), stored, read)
 
     if adapter.form == "residual":
         yield stack("injection.gate.{i}", "injection.gate", (1,), torch.float32)
         return
-    # Layers before the injected ones have a gate in the file too; nothing ever opened it.
+    # The file also has gates of the layers before the injected ones, which training did not change.
     yield stack("injection.gate.{i}", "injection.gate", (sizes["H"],), torch.float32)
     yield cast(tensors["injection.query"], dtype)
     if rank := sizes["r"]:
@@ -107,18 +109,21 @@ def injection_config(adapter: Adapter) -> InjectionConfig:
 
 
 def check_pairing(llama: Llama, adapter: Adapter) -> None:
-    """A pretrain adapter carries its base's norms unchanged, so a wrong base can be told.
+    """Check that a pretrain adapter was trained on this base.
 
-    Shapes cannot tell: 7B and 7B_chinese have the same. A finetune adapter trained the norms.
+    The adapter contains the base's norms unchanged. Shapes do not suffice: those of 7B and
+    7B_chinese are equal. A finetune adapter has trained norms, so it cannot be checked.
+
+    Raises ConvertError: when a norm differs.
     """
     if adapter.stage == "finetune":
         return
     for name, lazy in llama.norms().items():
-        theirs, base = adapter.tensors[name].read(), lazy.read()
-        coarser = max(theirs.dtype, base.dtype, key=lambda dtype: torch.finfo(dtype).eps)
+        norm, base = adapter.tensors[name].read(), lazy.read()
+        coarser = max(norm.dtype, base.dtype, key=lambda dtype: torch.finfo(dtype).eps)
         eps = torch.finfo(coarser).eps
-        if not torch.allclose(theirs.float(), base.float(), rtol=eps, atol=0):
+        if not torch.allclose(norm.float(), base.float(), rtol=eps, atol=0):
             raise ConvertError(
                 f"{adapter.path}: was trained on another LLaMA than {llama.folder}: {name} differs "
-                "(7B and 7B_chinese look alike); give the folder that it was trained on"
+                "(7B and 7B_chinese have equal shapes); use the folder that it was trained on"
             )

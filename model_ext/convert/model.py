@@ -1,8 +1,8 @@
-"""The whole conversion: released files in, one model folder out.
+"""Convert released files into a model's folder.
 
-Everything is opened and checked before the first byte is written; what is written goes through the
-ledger, so that the same command goes on after a kill. A cache index is none of its business: the
-command line adds it to the same folder.
+All files are opened and checked before the first byte is written. The ledger records each finished
+file, so that the same command resumes a conversion that was killed. This module does not build the
+cache index; the command line adds it to the folder.
 """
 
 import json
@@ -32,19 +32,19 @@ from model_ext.weights.writer import MAX_SHARD_SIZE, size_of, split, write_model
 
 ENCODERS = "encoders"
 CONFIG = "config.json"
-SMALL = 2 * 10**9  # bytes of weights that the reference passes through in seconds
+SMALL = 2 * 10**9  # bytes of weights for which the reference takes seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     dtype: torch.dtype = torch.bfloat16
     max_shard_size: int = MAX_SHARD_SIZE  # bytes
-    golden: bool | None = None  # record answers for a doctor; None: if that takes seconds
-    progress: bool = True  # show bars
+    golden: bool | None = None  # record answers for `doctor`; None: if the weights are SMALL
+    progress: bool = True  # show progress bars
 
 
 def convert(sources: Sources, out: Path, options: Options | None = None) -> BindServeConfig:
-    """`out` is there only if all went well."""
+    """Write the folder `out`, which appears when it is complete. Raises ConvertError."""
     with new_folder(out) as folder:
         return write_folder(sources, folder, options or Options())
 
@@ -52,20 +52,20 @@ def convert(sources: Sources, out: Path, options: Options | None = None) -> Bind
 def write_folder(
     sources: Sources, folder: Path, options: Options, *, cache: str | None = None
 ) -> BindServeConfig:
-    """Into a folder that exists. `cache` names the sub-folder that the caller will fill."""
+    """Write into an existing folder. `cache` names the sub-folder that the caller fills."""
     return write_opened(Opened.of(sources), folder, options, cache=cache)
 
 
 def write_opened(
     opened: Opened, folder: Path, options: Options, *, cache: str | None = None
 ) -> BindServeConfig:
-    """The same from parts that are open, wherever they come from (a training run's export)."""
+    """Write a folder from opened sources, which may also come from a training run's export."""
     bar = partial(_bar, shown=options.progress)
     with TemporaryDirectory() as scratch:
         bos, eos = write_tokenizer(opened.tokenizer, Path(scratch), opened.llama.sizes.vocab_size)
         with bar("sha256", opened.file_bytes) as done:
             provenance = opened.provenance(done)
-        with bar("check what is there", None) as done:
+        with bar("check finished files", None) as done:
             ledger = Ledger.open(folder, _inputs(provenance, options, cache), done)
         for path in Path(scratch).iterdir():
             ledger.rewrite(path.name, path.read_bytes())
@@ -74,7 +74,7 @@ def write_opened(
     with bar("weights", size) as done:
         write_model(ledger, shards, done)
         opened.encoders.write(ledger, ENCODERS, done)
-    ours = BindServeConfig(
+    sections = BindServeConfig(
         imagebind=EncoderSummary(
             modalities=opened.encoders.config.modalities,
             embedding_dim=opened.encoders.config.embed_dim,
@@ -87,18 +87,18 @@ def write_opened(
     biases = opened.adapter.stage == "finetune"
     config = {
         **language_model_config(opened.llama.sizes, biases, options.dtype, bos, eos),
-        **ours.to_hf(),
+        **sections.to_hf(),
     }
     ledger.rewrite(CONFIG, json.dumps(config, indent=2).encode() + b"\n")
     if options.golden if options.golden is not None else size < SMALL:
         ledger.write(GOLDEN, _golden(folder, options))
-    return ours
+    return sections
 
 
 def language_model_config(
     sizes: LlamaSizes, biases: bool, dtype: torch.dtype, bos: int, eos: int
 ) -> dict[str, Any]:
-    """What `transformers` reads as a LLaMA, and vLLM as our architecture."""
+    """The fields that `transformers` reads as a LLaMA and vLLM as bindserve's architecture."""
     return {
         "architectures": ["ImageBindLLMForCausalLM"],
         "model_type": "llama",
@@ -121,13 +121,13 @@ def _golden(folder: Path, options: Options) -> Iterator[bytes]:
 
 
 def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
-    """Everything that decides which files there are and what is in the large ones: a sha256."""
+    """A sha256 of everything that decides the files' names and the large files' content."""
     sources = [f"{source.role} {source.sha256}" for source in provenance.sources]
     choices = [version("bindserve"), options.dtype, options.max_shard_size, cache]
     return sha256_of([*sources, *map(str, choices)])
 
 
 @contextmanager
-def _bar(what: str, size: int | None, *, shown: bool, unit: str = "B") -> Iterator[Progress]:
-    with tqdm(total=size, desc=what, unit=unit, unit_scale=True, disable=not shown) as bar:
+def _bar(title: str, size: int | None, *, shown: bool, unit: str = "B") -> Iterator[Progress]:
+    with tqdm(total=size, desc=title, unit=unit, unit_scale=True, disable=not shown) as bar:
         yield bar.update

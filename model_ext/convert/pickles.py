@@ -1,6 +1,6 @@
-"""Open a torch checkpoint (.pth) without running anything that is in it.
+"""Open a torch checkpoint (.pth) without running code that it contains.
 
-The only place of the project that reads pickles, and never at serve time. It knows no tensor names.
+`serve` does not use this module: the weights that it reads are not pickles.
 """
 
 import argparse
@@ -17,13 +17,16 @@ from model_ext.convert.mapped import read_mapped
 from model_ext.weights.errors import ConvertError
 from model_ext.weights.tensors import LazyTensor
 
-# Raw training checkpoints carry their command line. A Namespace only holds values.
+# Training checkpoints contain their command line, as a Namespace, which only holds values.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 
 
 def open_pickle(path: Path) -> dict[str, LazyTensor]:
-    """The tensors of a flat checkpoint, or of one wrapped as {"model": ...}."""
-    # Old checkpoints (before torch 1.6) are no zip files; they cannot be mapped, only read whole.
+    """Open the tensors of a flat checkpoint, or of one wrapped as {"model": ...}.
+
+    Raises ConvertError: when the file is damaged or contains anything but dense tensors.
+    """
+    # Checkpoints from before torch 1.6 are not zip files. They cannot be mapped, only read whole.
     mapped = zipfile.is_zipfile(path)
     content = _load(path, mapped)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
@@ -34,7 +37,7 @@ def open_pickle(path: Path) -> dict[str, LazyTensor]:
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ConvertError(f"{path}: {name!r} is a {type(value).__name__}, not a tensor")
         if value.layout != torch.strided or value.is_quantized:
-            raise ConvertError(f"{path}: {name} is stored sparse or quantised; save it dense")
+            raise ConvertError(f"{path}: {name} is sparse or quantised; save it as a dense tensor")
     return {name: _lazy(name, tensor, mapped) for name, tensor in content.items()}
 
 
@@ -51,8 +54,8 @@ def _load(path: Path, mapped: bool) -> object:
             return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConvertError(
-            f"{path}: refused, because it holds more than tensors and could run code when opened; "
-            f"nothing was run. ({_first_line(error)})"
+            f"{path}: rejected, because it contains objects that could run code when opened; "
+            f"no code was run. ({_first_line(error)})"
         ) from None
     except Exception as error:  # a damaged archive fails in many ways
         raise ConvertError(f"{path}: not a torch checkpoint ({_first_line(error)})") from None

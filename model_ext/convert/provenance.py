@@ -1,4 +1,4 @@
-"""Where the weights came from: each source file's hash and licence."""
+"""Record the hash and licence of each source file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from model_ext.manifest import Progress, sha256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licences:
-    """What holds for the released files; a user with other terms says so."""
+    """The licences of the released files. Options of `convert` replace them."""
 
     llama: str = "LLaMA licence (non-commercial research)"
     adapter: str = "GPL-3.0 (as the release's code)"

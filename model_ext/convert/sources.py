@@ -1,4 +1,4 @@
-"""What is converted: the files that a user names, opened and found to belong together."""
+"""The source files of a conversion: opened, and checked against each other."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +30,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Named and measured; the tensors themselves are still in their files."""
+    """Opened source files: names, shapes and types of tensors. Values are read later."""
 
     llama: Llama
     adapter: Adapter
@@ -40,22 +40,25 @@ class Opened:
 
     @classmethod
     def of(cls, sources: Sources) -> Self:
-        """ConvertError names what is wrong, missing or does not go together."""
+        """Open the files.
+
+        Raises ConvertError: when a file is missing, invalid or does not fit the others.
+        """
         llama = _open_llama(sources)
         adapter = open_adapter(sources.adapter, llama.sizes)
         encoders = open_encoders(sources.imagebind, sources.imagebind_config)
         check_pairing(llama, adapter)
         if adapter.sizes["D"] != encoders.config.embed_dim:
             raise ConvertError(
-                f"{adapter.path}: image_bind_proj.weight takes {adapter.sizes['D']} numbers, but "
-                f"the encoders of {encoders.files[0]} give {encoders.config.embed_dim}"
+                f"{adapter.path}: image_bind_proj.weight takes embeddings of {adapter.sizes['D']} "
+                f"numbers, but those of {encoders.files[0]} have {encoders.config.embed_dim}"
             )
         tokenizer = sources.tokenizer or find_tokenizer(sources.llama)
         return cls(llama, adapter, encoders, tokenizer, sources.licences)
 
     @property
     def files(self) -> tuple[tuple[str, tuple[Path, ...], str], ...]:
-        """All files that were opened: role, paths, licence."""
+        """Role, paths and licence of all files that were opened."""
         return (
             ("llama", self.llama.files, self.licences.llama),
             ("adapter", (self.adapter.path,), self.licences.adapter),
@@ -68,7 +71,7 @@ class Opened:
         return sum(path.stat().st_size for _, paths, _ in self.files for path in paths)
 
     def provenance(self, progress: Progress) -> Provenance:
-        """Reads every file once for its sha256."""
+        """Read every file once, for its sha256."""
         described = [describe(role, paths, lic, progress) for role, paths, lic in self.files]
         return Provenance(
             stage=self.adapter.stage,
@@ -81,6 +84,8 @@ class Opened:
 def _open_llama(sources: Sources) -> Llama:
     if (sources.llama / "config.json").is_file():
         if sources.delta:
-            raise ConvertError(f"{sources.delta}: a delta needs a base in Meta's layout")
+            raise ConvertError(
+                f"{sources.delta}: a delta needs a base in Meta's layout, not in Hugging Face's"
+            )
         return open_hf(sources.llama)
     return open_meta(sources.llama, sources.delta)

@@ -1,7 +1,7 @@
 """Write the tokenizer files of a model's folder, from Meta's file or Hugging Face's.
 
-The fast tokenizer gives the ids that SentencePiece gives, BOS in front (the tests compare them);
-LLaMA 3's is made in `tokenizer_tiktoken.py`. Knows nothing of weights.
+For a SentencePiece file, the fast tokenizer returns SentencePiece's ids after BOS (the tests
+compare them). `tokenizer_tiktoken.py` builds LLaMA 3's. This module does not depend on weights.
 """
 
 import json
@@ -21,27 +21,32 @@ from model_ext.weights.json_file import read_json
 
 SENTENCEPIECE = "tokenizer.model"
 HF_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-LARGEST = 64 << 20  # bytes; LLaMA's has half a megabyte
+MAX_BYTES = 64 << 20  # of a tokenizer file; LLaMA's has half a megabyte
 SPACE = "\u2581"
 DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.1, "top_p": 0.75}  # of the release
 
 
 def find_tokenizer(llama: Path) -> Path:
-    """Beside the weights or, as Meta lays it out, in the folder above."""
+    """Look beside the weights and, because of Meta's layout, in the folder above.
+
+    Raises ConvertError: when there is none.
+    """
     for folder in (llama, llama.parent):
         for name in (SENTENCEPIECE, "tokenizer.json"):
             if (folder / name).is_file():
                 return folder / name
-    raise ConvertError(f"{llama}: no {SENTENCEPIECE} there or in the folder above; use --tokenizer")
+    raise ConvertError(f"{llama}: no {SENTENCEPIECE} in it or in the folder above; use --tokenizer")
 
 
 def write_tokenizer(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
-    """Tokenizer, chat template and sampling defaults. Returns the ids of BOS and EOS.
+    """Write tokenizer, chat template and sampling defaults. Return the ids of BOS and EOS.
 
     `vocab_size` is the embedding's number of rows.
+
+    Raises ConvertError: when the file is not a tokenizer or does not fit the embedding.
     """
-    if not source.is_file() or source.stat().st_size > LARGEST:
-        raise ConvertError(f"{source}: no such file, or far too large for a tokenizer")
+    if not source.is_file() or source.stat().st_size > MAX_BYTES:
+        raise ConvertError(f"{source}: no such file, or too large for a tokenizer")
     if source.suffix == ".json":
         bos, eos = _copy_hf(source.parent, folder, vocab_size)
     elif tokenizer_tiktoken.is_tiktoken(source):
@@ -83,14 +88,17 @@ def _save_fast(tokenizer: Tokenizer, bos: str, eos: str, folder: Path) -> tuple[
 
 
 def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
-    """The same segmentation as a SentencePiece BPE model with byte fallback, no normalisation."""
+    """Build a tokenizer that segments as a SentencePiece BPE model with byte fallback does.
+
+    The SentencePiece model must not normalise its input.
+    """
     vocab = {pieces.id_to_piece(i): i for i in range(len(pieces))}
     unknown = pieces.id_to_piece(pieces.unk_id())
     tokenizer = Tokenizer(
         BPE(vocab, _merges(pieces, vocab), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
-    # A normaliser, not a pre-tokenizer: the text behind a BOS that a chat template wrote
-    # also starts with a space, as it does behind the BOS that the post-processor adds.
+    # A normaliser, because a pre-tokenizer would not add the space after a BOS that a chat template
+    # wrote. The post-processor's BOS is also followed by a space.
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
     )
@@ -112,10 +120,10 @@ def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
 
 
 def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
-    """Decode a character that the vocabulary spells as a byte (LLaMA: the line feed) on its own.
+    """Rules that decode ASCII characters which the vocabulary has as bytes only (LLaMA: line feed).
 
-    Otherwise a broken character beside it would swallow it: ByteFallback replaces whole runs.
-    Only characters that have no piece, because each rule costs time at every token.
+    ByteFallback replaces a whole run of bytes if one character in it is broken; these rules keep
+    the run's ASCII characters. Characters with a piece get no rule, because each rule costs time.
     """
     return [
         decoders.Replace(f"<0x{ord(char):02X}>", char)
@@ -125,9 +133,9 @@ def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
 
 
 def _merges(pieces: SentencePieceProcessor, vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """All ways to make a piece of two pieces, best score first.
+    """All pairs of pieces whose union is a piece, best score of the union first.
 
-    SentencePiece stores no merges: it joins the two neighbours whose union scores best.
+    SentencePiece stores no merges: it joins the two neighbours whose union has the best score.
     """
     merges = []
     for piece, number in vocab.items():
@@ -145,7 +153,7 @@ def _copy_hf(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if tokenizer.get_vocab_size() > vocab_size:  # fewer is usual: embeddings are padded
+    if tokenizer.get_vocab_size() > vocab_size:  # an embedding may have padding rows
         raise ConvertError(
             f"{source / 'tokenizer.json'}: has {tokenizer.get_vocab_size()} tokens, the embedding "
             f"{vocab_size} rows; name the model's own tokenizer with --tokenizer"

@@ -1,7 +1,7 @@
-"""The tokenizer of LLaMA 3 as Meta ships it: a tiktoken file -> a fast tokenizer of the same ids.
+"""Build a fast tokenizer from LLaMA 3's tiktoken file, with the same ids.
 
-One token a line: its bytes in base64, and its rank, which is its id. Special tokens are in no file;
-they follow the others. Knows neither SentencePiece nor the model's folder.
+Each line of the file has the bytes of a token in base64, and its rank, which is its id. The file
+does not contain the special tokens, whose ids follow. This module writes no files.
 """
 
 import base64
@@ -13,25 +13,30 @@ from tokenizers.models import BPE
 
 from model_ext.weights.errors import ConvertError
 
-# How a text is cut before bytes are merged: published with the model.
+# The pattern that splits a text before bytes are merged, published with the model.
 PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 NAMED = {0: BOS, 1: EOS, 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
-PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))  # bytes that stand for themselves
+PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))  # bytes that are their own letter
 
 
 def is_tiktoken(path: Path) -> bool:
-    """By its first line; a SentencePiece file begins with other bytes."""
+    """Whether the first line is a token and a rank. A SentencePiece file begins differently."""
     with path.open("rb") as file:
         words = file.readline(200).split()
     return len(words) == 2 and words[1].isdigit()
 
 
 def fast_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
-    """`vocab_size` is the embedding's number of rows: what the file lacks are special tokens."""
+    """Build the tokenizer. `vocab_size` is the embedding's number of rows.
+
+    The rows that have no token in the file belong to special tokens.
+
+    Raises ConvertError: when the file is damaged or does not fit the embedding.
+    """
     ranks = _read(path)
     specials = vocab_size - len(ranks)
     if specials < len(NAMED) or sorted(ranks.values()) != list(range(len(ranks))):
@@ -46,7 +51,7 @@ def fast_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 
     vocab = {text(token): rank for token, rank in ranks.items()}
     merges = [(text(left), text(right)) for left, right in _merges(ranks)]
-    # A piece that is a token as a whole is never built of merges.
+    # As in tiktoken, a piece that is a token is not split into merges.
     tokenizer = Tokenizer(BPE(vocab, merges, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -70,23 +75,23 @@ def _read(path: Path) -> dict[bytes, int]:
             token, rank = line.split()
             ranks[base64.b64decode(token, validate=True)] = int(rank)
     except (ValueError, binascii.Error):
-        raise ConvertError(f"{path}: {line[:40]!r} is no line of a tiktoken file") from None
+        raise ConvertError(f"{path}: {line[:40]!r} is not a line of a tiktoken file") from None
     return ranks
 
 
 def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """All ways to make a token of two tokens, the token of the lowest rank first."""
-    found = []
+    """All pairs of tokens whose union is a token, lowest rank of the union first."""
+    merges = []
     for token, rank in ranks.items():
         for cut in range(1, len(token)):
             left, right = token[:cut], token[cut:]
             if left in ranks and right in ranks:
-                found.append((rank, ranks[left], ranks[right], left, right))
-    return [(left, right) for *_, left, right in sorted(found)]
+                merges.append((rank, ranks[left], ranks[right], left, right))
+    return [(left, right) for *_, left, right in sorted(merges)]
 
 
 def _letters() -> list[str]:
-    """A letter for each byte, as byte-level tokenizers write them down."""
-    kept = {byte for part in PRINTABLE for byte in part}
+    """The letter of each byte, as byte-level tokenizers write it."""
+    printable = {byte for part in PRINTABLE for byte in part}
     others = iter(range(256, 512))
-    return [chr(byte if byte in kept else next(others)) for byte in range(256)]
+    return [chr(byte if byte in printable else next(others)) for byte in range(256)]

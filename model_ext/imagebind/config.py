@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from model_ext.imagebind.sizes_file import ConfigError as ConfigError
+from model_ext.errors import ConfigError
 from model_ext.imagebind.sizes_file import translate
 
 MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu", "point")

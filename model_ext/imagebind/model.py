@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model_ext.imagebind.config import ConfigError, ImageBindConfig
+from model_ext.errors import ConfigError
+from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.encoders import Encoder, PointEncoder, build
 
 CONFIG_FILE = "config.json"

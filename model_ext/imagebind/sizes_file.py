@@ -6,9 +6,7 @@ A translation of names, key by key; whether the sizes make sense is the configur
 from collections.abc import Mapping
 from typing import Any
 
-
-class ConfigError(ValueError):
-    """A size is missing, unknown or impossible; the message names the key."""
+from model_ext.errors import ConfigError
 
 
 class Section:

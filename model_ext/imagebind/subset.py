@@ -7,7 +7,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from model_ext.imagebind.config import MODALITIES, ConfigError, ImageBindConfig
+from model_ext.errors import ConfigError
+from model_ext.imagebind.config import MODALITIES, ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, ImageBind, TensorError
 
 

@@ -1,1 +1,1 @@
-"""Reading and writing weights: lazy tensors, name tables, safetensors folders."""
+"""Read and write weights: lazy tensors, tables of names, safetensors files, folders."""

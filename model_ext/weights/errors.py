@@ -1,4 +1,4 @@
-"""The one error of conversion."""
+"""The error of conversion."""
 
 
 class ConvertError(ValueError):

@@ -1,4 +1,4 @@
-"""A folder that appears only when it is complete, and that a killed conversion goes on with."""
+"""Write a folder under a temporary name, and rename it when it is complete."""
 
 import fcntl
 import os
@@ -13,10 +13,12 @@ from model_ext.weights.errors import ConvertError
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out` that becomes `out` at the end.
+    """Yield a hidden folder next to `out`, and rename it to `out` when the block ends.
 
-    Whatever ends the block early, a kill among it, leaves the finished files for the same command
-    to go on with; without a finished file (see `ledger.py`) nothing is left.
+    If the block raises or the process is killed, the hidden folder remains, so that the same
+    command can resume. If the block raises before the ledger records a file, it is removed.
+
+    Raises ConvertError: when `out` is not empty, or another conversion writes into it.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConvertError(f"{out}: exists already; choose another folder or remove it")
@@ -35,13 +37,13 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def partial_folder(out: Path) -> Path:
-    """Where an unfinished `out` lies."""
+    """The hidden folder of an unfinished `out`."""
     return out.parent / f".{out.name}.partial"
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Two conversions into one folder would mix their files."""
+    """Lock the folder, because two conversions into one folder would mix their files."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

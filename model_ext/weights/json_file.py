@@ -1,4 +1,4 @@
-"""Read a small JSON object that a user handed over."""
+"""Read a JSON configuration file of the user's."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,15 @@ from typing import Any
 
 from model_ext.weights.errors import ConvertError
 
-LARGEST = 1 << 20  # bytes; configuration files have a few thousand
+MAX_BYTES = 1 << 20  # of a file; configuration files have a few thousand
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object. Raises ConvertError: when the file is missing or holds none."""
     if not path.is_file():
         raise ConvertError(f"{path}: no such file")
-    if path.stat().st_size > LARGEST:
-        raise ConvertError(f"{path}: larger than {LARGEST} bytes, which no configuration is")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConvertError(f"{path}: larger than {MAX_BYTES} bytes; not a configuration file")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

@@ -1,6 +1,7 @@
-"""Which files of an unfinished folder are finished: each is written whole, once, with its sha256.
+"""Records which files of an unfinished folder are finished, so that a conversion can resume.
 
-The record is the folder's manifest. It belongs to one set of inputs; with others, all starts anew.
+The record is the folder's manifest. It is valid for one set of inputs: a conversion of other inputs
+starts with an empty folder.
 """
 
 import hashlib
@@ -23,9 +24,9 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path, inputs: str, progress: Progress) -> Self:
-        """What an earlier run with the same `inputs` finished stays, if it is still intact.
+        """Keep the intact files of an earlier run with the same `inputs`, or empty the folder.
 
-        `progress` is told the bytes that are read to see that.
+        Calls `progress` with the numbers of bytes that are read to check the files.
         """
         manifest = _read(folder)
         if manifest is None or manifest.inputs != inputs:
@@ -36,9 +37,9 @@ class Ledger:
         return cls(folder, replace(manifest, files=files))
 
     def write(self, name: str, chunks: Chunks, progress: Progress = nothing) -> None:
-        """The file `name` of these bytes, unless an earlier run finished it: then none is asked.
+        """Write `chunks` to the file `name`. If an earlier run finished it, `chunks` is not read.
 
-        `progress` is told the bytes written, or found.
+        Calls `progress` with the numbers of bytes that are written, or that the finished file has.
         """
         if name in self._manifest.files:
             progress(self._manifest.files[name].bytes)
@@ -60,9 +61,9 @@ class Ledger:
         self._manifest.write(self.folder)
 
     def rewrite(self, name: str, content: bytes) -> None:
-        """A small file, written anew by every run."""
-        kept = {known: entry for known, entry in self._manifest.files.items() if known != name}
-        self._manifest = replace(self._manifest, files=kept)
+        """Write a small file, even if an earlier run finished it."""
+        others = {other: entry for other, entry in self._manifest.files.items() if other != name}
+        self._manifest = replace(self._manifest, files=others)
         self.write(name, [content])
 
 

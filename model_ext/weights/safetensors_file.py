@@ -1,4 +1,4 @@
-"""Open a safetensors file: its tensors are named and measured now, and read one by one later."""
+"""Open safetensors files: read names, shapes and types now, and each tensor when it is needed."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -14,13 +14,16 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:
+    """Open a file. Raises ConvertError: when it is damaged or holds another type of numbers."""
     tensors = {}
     try:
         with safe_open(path, "pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a dict
                 part = file.get_slice(name)
                 if part.get_dtype() not in DTYPES:
-                    raise ConvertError(f"{path}: {name} holds {part.get_dtype()}")
+                    raise ConvertError(
+                        f"{path}: {name} holds {part.get_dtype()}; supported: {', '.join(DTYPES)}"
+                    )
                 shape, dtype = tuple(part.get_shape()), DTYPES[part.get_dtype()]
                 tensors[name] = LazyTensor(name, shape, dtype, partial(_read, path, name))
     except SafetensorError as error:
@@ -29,18 +32,18 @@ def open_safetensors(path: Path) -> dict[str, LazyTensor]:
 
 
 def open_shards(paths: Iterable[Path]) -> dict[str, LazyTensor]:
-    """The tensors of all files. One that two of them hold is an error."""
-    found: dict[str, LazyTensor] = {}
+    """Open several files. Raises ConvertError: when two of them hold the same tensor."""
+    shards: dict[str, LazyTensor] = {}
     for path in paths:
         tensors = open_safetensors(path)
-        if twice := found.keys() & tensors.keys():
-            raise ConvertError(f"{path}: {min(twice)} is in another file too")
-        found |= tensors
-    return found
+        if duplicates := shards.keys() & tensors.keys():
+            raise ConvertError(f"{path}: {min(duplicates)} is in another file too")
+        shards |= tensors
+    return shards
 
 
 def _read(path: Path, name: str) -> torch.Tensor:
-    """Opened anew for each tensor: an open file keeps all that was read in memory."""
+    """Open the file for each tensor, because an open file keeps all that was read in memory."""
     with safe_open(path, "pt") as file:
         tensor: torch.Tensor = file.get_tensor(name)
         return tensor.clone()

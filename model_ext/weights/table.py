@@ -1,7 +1,8 @@
-"""A table of checkpoint names, and the strict comparison of a file with it.
+"""A table of checkpoint names, and a strict comparison of a file with it.
 
-A row is one kind of tensor: its released name, its shape in letters, its name in our folder.
-`{i}` is a layer's number, `{j}` counts the bind network's blocks from 1 (`{k}` from 0).
+A row describes a tensor of each layer or block: the released name, the shape in letters, and the
+name in the model's folder. `{i}` is the layer's number, `{j}` the number of a block of the bind
+network, from 1 (`{k}` from 0).
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from model_ext.weights.tensors import LazyTensor
 
 class Row(NamedTuple):
     source: str
-    shape: str  # letters of the reader's legend, space-separated; a number stands for itself
+    shape: str  # letters of the reader's legend or numbers, space-separated
     target: str
 
 
@@ -24,7 +25,7 @@ class Expected(NamedTuple):
 
 
 def expand(rows: tuple[Row, ...], sizes: Mapping[str, int]) -> dict[str, Expected]:
-    """Every name that a file must hold. `sizes` gives the letters; L layers, J bind blocks."""
+    """All names that a file must hold. `sizes` maps letters to sizes; L layers, J bind blocks."""
     return {
         row.source.format(**numbers): Expected(
             row.target.format(**numbers),
@@ -44,17 +45,20 @@ def _numbers(pattern: str, sizes: Mapping[str, int]) -> Iterator[dict[str, int]]
         yield {}
 
 
-def check(expected: Mapping[str, Expected], found: Mapping[str, LazyTensor], file: Path) -> None:
-    """Both ways: nothing missing, nothing left over; every shape as expected, all real numbers."""
-    if missing := sorted(expected.keys() - found.keys()):
+def check(expected: Mapping[str, Expected], tensors: Mapping[str, LazyTensor], file: Path) -> None:
+    """Compare a file's tensors with the table.
+
+    Raises ConvertError: when a tensor is missing, unknown, of the wrong shape or not real numbers.
+    """
+    if missing := sorted(expected.keys() - tensors.keys()):
         raise ConvertError(f"{file}: missing {_names(missing)}")
-    if left_over := sorted(found.keys() - expected.keys()):
-        raise ConvertError(f"{file}: left over, since nothing here uses it: {_names(left_over)}")
+    if unused := sorted(tensors.keys() - expected.keys()):
+        raise ConvertError(f"{file}: has tensors that the model does not use: {_names(unused)}")
     for name, (_, shape) in expected.items():
-        if found[name].shape != shape:
-            raise ConvertError(f"{file}: {name} has shape {found[name].shape}, expected {shape}")
-        if not found[name].dtype.is_floating_point:
-            raise ConvertError(f"{file}: {name} holds {found[name].dtype}, expected real numbers")
+        if tensors[name].shape != shape:
+            raise ConvertError(f"{file}: {name} has shape {tensors[name].shape}, expected {shape}")
+        if not tensors[name].dtype.is_floating_point:
+            raise ConvertError(f"{file}: {name} holds {tensors[name].dtype}, expected real numbers")
 
 
 def _names(names: list[str]) -> str:

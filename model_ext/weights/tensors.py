@@ -1,6 +1,6 @@
-"""A tensor that is named and measured now and read or computed later.
+"""A tensor whose name, shape and type are known before it is read or computed.
 
-A 7B model passes through memory one tensor at a time; nothing here holds more than a recipe.
+A conversion holds one tensor in memory at a time. A LazyTensor holds the function that reads it.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ class LazyTensor:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
     def load(self) -> torch.Tensor:
-        """The tensor, contiguous and of the promised shape and type."""
+        """Read the tensor: contiguous, of this shape and type."""
         tensor = self.read().to(self.dtype).contiguous()
         assert tensor.shape == self.shape, f"{self.name}: {tuple(tensor.shape)} is not {self.shape}"
         return tensor
 
     def then(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "LazyTensor":
-        """The same tensor, changed after reading; `change` keeps the shape."""
+        """The same tensor with `change` applied after reading. `change` must keep the shape."""
         return replace(self, read=lambda: change(self.read()))

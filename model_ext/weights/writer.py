@@ -1,7 +1,7 @@
-"""Tensors as safetensors files, one tensor in memory at a time.
+"""Write tensors to safetensors files, with one tensor in memory at a time.
 
-The library's own `save_file` wants all of them at once. The format: eight bytes of header length,
-a JSON header with each tensor's type, shape and byte range, then the bytes.
+The library's `save_file` needs all tensors in memory. The format: eight bytes with the header's
+length, a JSON header with each tensor's type, shape and byte range, then the tensors' bytes.
 """
 
 import json
@@ -20,11 +20,11 @@ DTYPES = {
     torch.int64: "I64",
 }
 INDEX = "model.safetensors.index.json"
-MAX_SHARD_SIZE = 5 * 10**9  # bytes; as `save_pretrained`
+MAX_SHARD_SIZE = 5 * 10**9  # bytes; the default of `save_pretrained`
 
 
 def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[LazyTensor]]:
-    """Shards by file name. A tensor larger than `max_shard_size` has one of its own."""
+    """Shards by file name. A tensor larger than `max_shard_size` is alone in its shard."""
     shards: list[list[LazyTensor]] = [[]]
     size = 0
     for lazy in tensors:
@@ -38,7 +38,7 @@ def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[
 
 
 def write_model(ledger: Ledger, shards: dict[str, list[LazyTensor]], progress: Progress) -> None:
-    """The shards, and the index that says which tensor is where."""
+    """Write the shards, and the index of the tensors' shards."""
     for name, shard in shards.items():
         ledger.write(name, content(shard), progress)
     index = {
@@ -49,7 +49,7 @@ def write_model(ledger: Ledger, shards: dict[str, list[LazyTensor]], progress: P
 
 
 def content(tensors: Sequence[LazyTensor]) -> Iterator[bytes | memoryview]:
-    """The bytes of one file; a tensor is read when its turn comes."""
+    """The bytes of one file. Each tensor is read when its bytes are needed."""
     tensors = _aligned(tensors)
     yield header(tensors)
     for lazy in tensors:
@@ -57,12 +57,12 @@ def content(tensors: Sequence[LazyTensor]) -> Iterator[bytes | memoryview]:
 
 
 def size_of(tensors: Sequence[LazyTensor]) -> int:
-    """Bytes of the file."""
+    """The file's size in bytes."""
     return len(header(_aligned(tensors))) + sum(lazy.nbytes for lazy in tensors)
 
 
 def _aligned(tensors: Sequence[LazyTensor]) -> list[LazyTensor]:
-    """Wide types first: every tensor is aligned, whatever the number of elements before it."""
+    """Sort wide types first, so that every tensor is aligned to its type."""
     return sorted(tensors, key=lambda lazy: -lazy.dtype.itemsize)
 
 

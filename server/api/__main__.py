@@ -7,7 +7,7 @@ import os
 import signal
 
 from cache_index.errors import CacheError
-from model_ext.config import ConfigError
+from model_ext.errors import ConfigError
 from server import logs
 from server.api import launch
 from server.api.middleware.auth import KeyFileError

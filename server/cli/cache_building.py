@@ -18,8 +18,8 @@ from cache_index.errors import CacheError, QueryError
 from cache_index.folder import INPUTS, begin_or_go_on, check_free, locked
 from cache_index.kinds import Target
 from cache_index.manifest import Encoder, Manifest
-from model_ext.config import BindServeConfig, ConfigError
-from model_ext.imagebind.config import ConfigError as EncoderConfigError
+from model_ext.config import BindServeConfig
+from model_ext.errors import ConfigError
 from model_ext.imagebind.model import TensorError
 from server.cli.media_features import encode_media
 from server.cli.media_list import FEATURES, LIST, MediaList, read_media_list
@@ -28,7 +28,7 @@ from server.conditioning.open_cache import encoder_of
 from server.errors import RequestError
 
 ERRORS = (
-    *(CacheError, QueryError, ConfigError, EncoderConfigError, TensorError),
+    *(CacheError, QueryError, ConfigError, TensorError),
     *(RequestError, OSError),
 )
 

@@ -89,10 +89,11 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     """(path, modality, unit vector (D,) float32) of each. Loads the encoders that it needs."""
     import torch
 
-    from model_ext.imagebind.config import ENCODER_OF, ConfigError
+    from model_ext.errors import ConfigError
+    from model_ext.imagebind.config import ENCODER_OF
     from model_ext.imagebind.model import TensorError
     from model_ext.imagebind.preprocess.config import PreprocessConfig
-    from model_ext.imagebind.preprocess.errors import MediaError
+    from model_ext.imagebind.preprocess.errors import DecodeError
     from model_ext.imagebind.preprocess.registry import preprocess
     from model_ext.imagebind.subset import load_encoders
     from server.encoding.components import ENCODERS, choose_device
@@ -110,7 +111,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
         data = read(path, settings.limits.bytes_of(modality))
         try:
             inputs = preprocess(modality, data, config, settings.limits)
-        except MediaError as error:
+        except DecodeError as error:
             fail(f"{path}: {error}", code=1)
         with torch.inference_mode():
             unit = encoders.unit(ENCODER_OF[modality], inputs[None].to(device))[0]

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 
 from model_ext.conditioning import Vector
-from model_ext.config import ConfigError
+from model_ext.errors import ConfigError
 from model_ext.imagebind.model import ImageBind
 from server.encoding.batcher import Encoder
 from server.encoding.cache import ResultCache

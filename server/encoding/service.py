@@ -16,8 +16,7 @@ from pathlib import Path
 import uvloop
 
 from model_ext.conditioning import Vector
-from model_ext.config import ConfigError
-from model_ext.imagebind.config import ConfigError as EncoderConfigError
+from model_ext.errors import ConfigError
 from model_ext.imagebind.model import TensorError
 from server import logs
 from server.encoding.components import EncodingComponents
@@ -158,7 +157,7 @@ async def serve(parent: Parent) -> None:
 async def open_and_run(parent: Parent) -> None:
     try:
         parts = await EncodingComponents.open(parent.settings)
-    except (ConfigError, EncoderConfigError, TensorError, OSError, Unavailable) as error:
+    except (ConfigError, TensorError, OSError, Unavailable) as error:
         logs.fail(str(error))
     try:
         service = EncodingService(parts, parent.scratch / SOCKET)

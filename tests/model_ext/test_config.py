@@ -1,4 +1,4 @@
-"""The sections of config.json: read strictly, and every refusal names the key."""
+"""The sections of config.json: strict reading, and errors that name the key."""
 
 import json
 from copy import deepcopy
@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 from transformers import AutoConfig
 
-from model_ext.config import BindConfig, BindServeConfig, CacheConfig, ConfigError, InjectionConfig
+from model_ext.config import BindConfig, BindServeConfig, CacheConfig, InjectionConfig
+from model_ext.errors import ConfigError
 
 HF: dict[str, Any] = {
     "model_type": "llama",
@@ -45,7 +46,7 @@ def test_defaults_are_those_of_the_released_weights() -> None:
 
 
 def test_sections_survive_writing_and_transformers(tmp_path: Path) -> None:
-    """The engine reads the sections back from the config object that transformers made."""
+    """The engine reads the sections back from the config object of transformers."""
     config = BindServeConfig.from_hf(HF)
     (tmp_path / "config.json").write_text(json.dumps({**HF, **config.to_hf()}))
     read = AutoConfig.from_pretrained(tmp_path)

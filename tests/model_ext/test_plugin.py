@@ -1,4 +1,4 @@
-"""What runs in every process of vLLM."""
+"""The code that runs in every process of vLLM."""
 
 import pytest
 from llvmlite.binding import ffi
@@ -6,7 +6,7 @@ from llvmlite.binding import ffi
 from model_ext import plugin
 
 
-@pytest.mark.filterwarnings("ignore")  # of what vLLM touches everywhere
+@pytest.mark.filterwarnings("ignore")  # vLLM's search touches deprecated attributes
 def test_vllm_may_look_through_all_modules_with_numba_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -14,6 +14,6 @@ def test_vllm_may_look_through_all_modules_with_numba_loaded(
 
     monkeypatch.delitem(ffi.lib._fntab, "__dict__", raising=False)
     with pytest.raises(AttributeError, match="_lib_fn_wrapper"):
-        _rebind_kernels([])  # when this works, vLLM or llvmlite has changed: ours can go
+        _rebind_kernels([])  # if this raises nothing, the workaround is unnecessary
     plugin.register()
     _rebind_kernels([])

@@ -1,4 +1,4 @@
-"""The prompt: the released text to the character, in training and through the chat template."""
+"""The prompt equals the released text, in training and through the chat template."""
 
 import json
 from pathlib import Path
@@ -82,6 +82,6 @@ def test_other_roles_are_refused() -> None:
 
 
 def test_vllm_gives_the_template_plain_strings() -> None:
-    """It reads the template to decide; parts would reach us as a list otherwise."""
+    """vLLM reads the template to decide; otherwise the template would get a list of parts."""
     hf = pytest.importorskip("vllm.renderers.hf")
     assert hf._detect_content_format(CHAT_TEMPLATE, default="openai") == "string"

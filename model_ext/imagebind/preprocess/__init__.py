@@ -1,5 +1,5 @@
-"""Media bytes -> tensors for the encoders, without batch axis, on the CPU.
+"""Decode media bytes into tensors for the encoders, without batch axis, on the CPU.
 
-`registry.preprocess` is the way in, and is meant to run in a worker process: the bytes come from
-outside. `errors`, `limits`, `config` and `sniff` are light enough for the process that serves.
+`registry.preprocess` is the entry point. It should run in a worker process, because clients send
+the bytes. `errors`, `limits`, `config` and `sniff` import little, so the API process uses them too.
 """

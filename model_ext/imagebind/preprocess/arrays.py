@@ -1,7 +1,7 @@
-"""Depth, thermal and IMU: an .npy of the encoder's input shape, or a one-channel picture.
+"""Decode depth, thermal and IMU: an .npy of the encoder's input shape, or a one-channel picture.
 
-The released model has no loaders for these and publishes no value scaling: what an .npy holds goes
-in as it is. Pictures of depth or temperature are scaled to 0..1.
+The released model has no loaders for these and publishes no value scaling. The values of an .npy
+are used unchanged. Pictures of depth or temperature are scaled to 0..1.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import decode, middle_square, open_image
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
@@ -43,9 +43,9 @@ def _read_map(data: bytes, size: int, limits: Limits) -> Tensor:
 
 def _read_array(data: bytes, shape: tuple[int, ...]) -> Tensor:
     array = read_npy(data, int(np.prod(shape)))
-    wanted = tuple(size for size in shape if size != 1)
-    if tuple(size for size in array.shape if size != 1) != wanted:
-        raise MediaError(f"the .npy file must have the shape {shape}")
+    expected = tuple(size for size in shape if size != 1)
+    if tuple(size for size in array.shape if size != 1) != expected:
+        raise DecodeError(f"the .npy file must have the shape {shape}")
     return _finite(array.reshape(shape))
 
 
@@ -53,7 +53,7 @@ def _read_picture(data: bytes, size: int, limits: Limits) -> NDArray[np.float32]
     image = open_image(data, limits)
     white = WHITE.get(image.mode)
     if white is None:
-        raise MediaError(
+        raise DecodeError(
             "a picture of depth or temperature must have one channel (8 or 16 bits, or float)"
         )
     values = np.asarray(decode(image, image.mode), dtype=np.float32) / np.float32(white)
@@ -62,5 +62,5 @@ def _read_picture(data: bytes, size: int, limits: Limits) -> NDArray[np.float32]
 
 def _finite(array: NDArray[np.float32]) -> Tensor:
     if not np.isfinite(array).all():
-        raise MediaError("the file has values that are not finite numbers")
+        raise DecodeError("the file has values that are not finite numbers")
     return torch.from_numpy(np.array(array, order="C"))  # Pillow's arrays are read-only

@@ -1,6 +1,6 @@
-"""Sound files -> three normalised log mel spectrograms (3, 1, 128, 204).
+"""Decode sound files into three normalised log mel spectrograms (3, 1, 128, 204).
 
-wav, flac, ogg and mp3 through libsndfile, from memory only. Any rate, any number of channels.
+libsndfile reads wav, flac, ogg and mp3 from memory, at any rate and with any number of channels.
 """
 
 import io
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.fbank import RATE, WINDOW, log_mel
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.resample import Resampler
@@ -24,7 +24,7 @@ CLIPS = 3
 CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
 BLOCK = 65_536  # frames read at a time
-UNKNOWN = 2**62  # libsndfile's number of frames for a FLAC stream of open length is beyond this
+UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length
 
 DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
@@ -34,41 +34,41 @@ def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     waveform, rate = decode(data, limits)
     clips = cut_clips(waveform, rate)
     features = log_mel(clips, config.mel_bins).transpose(1, 2)
-    # Padding comes before normalising, so that a padded cell is not 0 but as loud as 1.
+    # Pad before normalising, as the released model does: a padded cell has an energy of 1.
     features = F.pad(features, (0, max(0, config.target_length - features.shape[2])))
     features = (features[:, None, :, : config.target_length] - MEAN) / STD
     if not features.isfinite().all():
-        raise MediaError("the audio has samples that are too large")
+        raise DecodeError("the audio has samples that are too large")
     return features
 
 
 def decode(data: bytes, limits: Limits) -> tuple[Tensor, int]:
-    """-> samples (channels, N) in [-1, 1), and their rate."""
+    """Return samples (channels, N) in [-1, 1), and their rate. Raises DecodeError."""
     if not is_audio(data):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, channels, declared = file.samplerate, file.channels, file.frames
             _check_header(rate, channels, declared, limits)
             samples = _read(file, limits)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError):
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     if not np.isfinite(samples).all():
-        raise MediaError("the audio has samples that are not finite numbers")
+        raise DecodeError("the audio has samples that are not finite numbers")
     return torch.from_numpy(samples.T), rate
 
 
 def cut_clips(waveform: Tensor, rate: int) -> Tensor:
-    """(channels, N) -> first channel of three clips at 16 kHz (3, n), without their mean.
+    """Resample to 16 kHz and cut: (channels, N) -> first channel of three clips (3, n), zero mean.
 
-    The released code removes the mean (over samples and channels) of each clip in the waveform
-    that all clips share: a later clip that overlaps sees the shifted samples. With a constant
-    offset in the file this is visible, so it is done in the same way here.
+    The released code subtracts each clip's mean (over samples and channels) in the waveform that
+    the clips share, so a later clip that overlaps contains shifted samples. This function does the
+    same, because the result differs for files with a constant offset.
     """
     resampler = Resampler(rate, RATE)
     length = resampler.length(waveform.shape[1])
     if length < WINDOW:
-        raise MediaError("the audio is shorter than 25 ms")
+        raise DecodeError("the audio is shorter than 25 ms")
     bounds = clip_bounds(length)
     shared = waveform.new_zeros(len(waveform), length)
     for start, stop in bounds:
@@ -83,9 +83,10 @@ def cut_clips(waveform: Tensor, rate: int) -> Tensor:
 
 
 def clip_bounds(samples: int) -> list[tuple[int, int]]:
-    """Sample bounds of the clips: evenly spaced, the last one ends at the end of the file.
+    """Sample bounds of the clips: evenly spaced, the last ends with the file.
 
-    Exact rationals: plain floats are off by one sample. Less than 2 s: each clip is everything.
+    In a file of less than 2 s, each clip is the whole file. The computation uses rationals, because
+    floats are off by one sample.
     """
     duration = Fraction(samples / RATE)
     starts = [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]
@@ -96,34 +97,34 @@ def clip_bounds(samples: int) -> list[tuple[int, int]]:
 
 def _check_header(rate: int, channels: int, frames: int, limits: Limits) -> None:
     if not 1 <= channels <= limits.audio_channels:
-        raise MediaError(f"the audio has more than {limits.audio_channels} channels")
+        raise DecodeError(f"the audio has more than {limits.audio_channels} channels")
     if not 1000 <= rate <= limits.audio_rate:
-        raise MediaError(f"the audio's sampling rate is not in 1000..{limits.audio_rate} Hz")
+        raise DecodeError(f"the audio's sampling rate is not in 1000..{limits.audio_rate} Hz")
     if frames >= UNKNOWN:
-        raise MediaError("the audio's header does not say how long it is")
-    if frames > _most_frames(rate, channels, limits):
+        raise DecodeError("the audio's header does not contain its length")
+    if frames > _max_frames(rate, channels, limits):
         raise _too_long(limits)
 
 
-def _most_frames(rate: int, channels: int, limits: Limits) -> int:
+def _max_frames(rate: int, channels: int, limits: Limits) -> int:
     return min(rate * limits.audio_seconds, limits.audio_samples // channels)
 
 
 def _read(file: soundfile.SoundFile, limits: Limits) -> NDArray[np.float32]:
-    """All frames (N, channels); counts what is there, whatever the header declares."""
-    most = _most_frames(file.samplerate, file.channels, limits)
+    """Read all frames (N, channels). Counts the frames, because the header may declare fewer."""
+    max_frames = _max_frames(file.samplerate, file.channels, limits)
     blocks = [np.empty((0, file.channels), np.float32)]
     frames = 0
     while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
         frames += len(block)
-        if frames > most:
+        if frames > max_frames:
             raise _too_long(limits)
         blocks.append(block)
     return np.concatenate(blocks)
 
 
-def _too_long(limits: Limits) -> MediaError:
-    return MediaError(
+def _too_long(limits: Limits) -> DecodeError:
+    return DecodeError(
         f"the audio is longer than {limits.audio_seconds} s"
         f" or {limits.audio_samples} samples in all channels"
     )

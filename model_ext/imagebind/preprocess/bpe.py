@@ -1,98 +1,78 @@
-"""CLIP's byte-pair tokenizer: text -> ids, without start and end marks.
+"""CLIP's byte-pair tokenizer: text -> token ids, without start and end marks.
 
-The vocabulary is a data file of the package open_clip_torch, which is never imported (it would
-import torchvision).
+The `tokenizers` library merges the bytes of a word. This module cleans the text, splits it into
+words, and reads the vocabulary, which is in the folder `clip` with its licence.
 """
 
 import gzip
-import heapq
 import html
-import importlib.metadata
 from functools import lru_cache
+from itertools import islice
+from pathlib import Path
 
 import ftfy
 import regex
+from tokenizers.models import BPE
 
-VOCABULARY = "bpe_simple_vocab_16e6.txt.gz"
-PACKAGE = "open_clip_torch"
-MERGES = 48_894
+VOCABULARY = Path(__file__).with_name("clip") / "bpe_simple_vocab_16e6.txt.gz"
+MERGES = 48_894  # of the file's 262,144; the rest is unused
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
-# English clitics, runs of letters, single digits, runs of anything else but space.
-PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
-PLAIN = regex.compile(PIECES)
-WITH_MARKS = regex.compile(rf"{regex.escape(START)}|{regex.escape(END)}|{PIECES}")
+# English clitics, runs of letters, single digits, runs of anything else but space. The `tokenizers`
+# library could split as well, but its tables are of an older Unicode version than `regex` has.
+WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
 Pair = tuple[str, str]
 
 
 class Tokenizer:
     def __init__(self, merges: list[Pair]) -> None:
-        letters = list(byte_letters().values())
-        symbols = letters + [letter + END_OF_WORD for letter in letters]
-        symbols += ["".join(pair) for pair in merges] + [START, END]
-        self.ids = {symbol: number for number, symbol in enumerate(symbols)}
-        self.ranks = {pair: rank for rank, pair in enumerate(merges)}
-        self.letters = byte_letters()
-        self.start, self.end = self.ids[START], self.ids[END]
+        ids = vocabulary(merges)
+        self.start, self.end = ids[START], ids[END]
+        self._model = BPE(ids, merges, end_of_word_suffix=END_OF_WORD)
+        self._letters = byte_letters()
 
     @classmethod
     def load(cls) -> "Tokenizer":
+        """Return the tokenizer of CLIP's vocabulary; the process reads the file once."""
         return _load()
 
-    def encode(self, text: str, *, most: int, marks: bool = False) -> list[int]:
-        """At least the first `most` ids, if there are as many.
+    def encode(self, text: str, *, min_ids: int) -> list[int]:
+        """Encode whole words until there are `min_ids` ids, or the text ends.
 
-        A start or end mark that someone typed is text like any other, unless `marks`.
+        A start or end mark in the text is ordinary text, so that a client cannot end the text for
+        the encoder.
         """
         ids: list[int] = []
-        for piece in (WITH_MARKS if marks else PLAIN).findall(clean(text)):
-            if len(ids) >= most:
+        for word in WORDS.finditer(clean(text)):
+            if len(ids) >= min_ids:
                 break
-            ids += [self.ids[symbol] for symbol in self.symbols(piece)]
+            symbols = word.group().encode().decode("latin-1").translate(self._letters)
+            ids += [token.id for token in self._model.tokenize(symbols)]
         return ids
 
-    def symbols(self, piece: str) -> list[str]:
-        """Byte-pair merges of one piece, best rank first, leftmost first among equals."""
-        if piece in (START, END):
-            return [piece]
-        symbols = [self.letters[byte] for byte in piece.encode()]
-        symbols[-1] += END_OF_WORD
-        return merge(symbols, self.ranks)
+
+def vocabulary(merges: list[Pair]) -> dict[str, int]:
+    """Ids by symbol: bytes, bytes at the end of a word, the result of each merge, two marks."""
+    letters = list(byte_letters().values())
+    symbols = letters + [letter + END_OF_WORD for letter in letters]
+    symbols += ["".join(pair) for pair in merges] + [START, END]
+    return {symbol: number for number, symbol in enumerate(symbols)}
 
 
-def merge(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
-    """Join neighbors in order of rank. A heap, because a word may be 64 kB long."""
-    here: list[str | None] = list(symbols)
-    before = list(range(-1, len(symbols) - 1))
-    after = list(range(1, len(symbols) + 1))
-    heap: list[tuple[int, int, str, str]] = []
-
-    def offer(left: int) -> None:
-        right = after[left] if left >= 0 else len(here)
-        if right < len(here):
-            pair = (here[left] or "", here[right] or "")
-            if pair in ranks:
-                heapq.heappush(heap, (ranks[pair], left, *pair))
-
-    for index in range(len(symbols)):
-        offer(index)
-    while heap:
-        _, left, first, second = heapq.heappop(heap)
-        right = after[left]
-        if here[left] != first or right >= len(here) or here[right] != second:
-            continue  # one of the two has become part of another pair meanwhile
-        here[left], here[right] = first + second, None
-        after[left] = after[right]
-        if after[left] < len(here):
-            before[after[left]] = left
-        offer(before[left])
-        offer(left)
-    return [symbol for symbol in here if symbol is not None]
+def read_merges() -> list[Pair]:
+    """Read the pairs to merge, best rank first."""
+    pairs: list[Pair] = []
+    with gzip.open(VOCABULARY, "rt", encoding="utf-8") as file:
+        for line in islice(file, 1, 1 + MERGES):  # the first line is a title
+            first, second = line.split()
+            pairs.append((first, second))
+    return pairs
 
 
 def clean(text: str) -> str:
+    """Repair wrongly decoded characters, resolve HTML entities, join white space, lower case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
@@ -107,17 +87,4 @@ def byte_letters() -> dict[int, str]:
 
 @lru_cache(maxsize=1)
 def _load() -> Tokenizer:
-    try:
-        files = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    found = [file for file in files if file.name == VOCABULARY]
-    if not found:
-        raise FileNotFoundError(f"the package {PACKAGE} has no file {VOCABULARY}; reinstall it")
-    with gzip.open(str(found[0].locate()), "rt", encoding="utf-8") as file:
-        lines = file.read().split("\n")[1 : 1 + MERGES]
-    merges: list[Pair] = []
-    for line in lines:
-        first, second = line.split()
-        merges.append((first, second))
-    return Tokenizer(merges)
+    return Tokenizer(read_merges())

@@ -1,4 +1,4 @@
-"""The sizes that the encoders expect of preprocessing. Defaults are those of the released model."""
+"""The sizes of the encoders' inputs. Defaults are those of the released model."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -18,12 +18,11 @@ class PreprocessConfig:
     imu_channels: int = 6
     imu_steps: int = 2000
     min_points: int = 32
-    points: int | None = None  # of every cloud, by resampling; None: as many as come
-    released_truncation: bool = False  # cut the end mark off long texts, as the release does
+    points: int | None = None  # of every cloud, by resampling; None: no resampling
 
     @classmethod
     def of(cls, model: ImageBindConfig) -> Self:
-        """What `model` needs; a modality that it lacks keeps the default."""
+        """The sizes of a model; a modality that it lacks keeps the default."""
         sizes: dict[str, Any] = {}
         if model.vision:
             sizes |= {"image_size": model.vision.image_size, "frames": model.vision.frames}

@@ -1,9 +1,9 @@
-"""The one error of preprocessing. Its text is shown to whoever sent the bytes."""
+"""The error of preprocessing, whose message is sent to the client."""
 
 
-class MediaError(Exception):
-    """The bytes cannot be used.
+class DecodeError(Exception):
+    """The bytes are damaged, of an unsupported format, or beyond a limit.
 
-    The message is a fixed text of ours, at most with numbers of ours: never a decoder's own words,
-    which have leaked paths and memory addresses elsewhere.
+    The message is a fixed text of this package, possibly with numbers. It never contains a
+    decoder's message, because those have leaked paths and memory addresses in other projects.
     """

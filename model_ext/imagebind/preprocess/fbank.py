@@ -1,4 +1,4 @@
-"""Kaldi-style log mel filter bank at 16 kHz, batched, in plain torch.
+"""A log mel filter bank as in Kaldi, at 16 kHz, batched, in plain torch.
 
 Shapes: B waveforms, N samples, F frames, M mel bins.
 """
@@ -20,7 +20,7 @@ FLOOR = torch.finfo(torch.float32).eps  # of an energy, before the logarithm
 
 
 def log_mel(waveforms: Tensor, mel_bins: int) -> Tensor:
-    """(B, N) -> (B, F, M). Only whole frames count; N must be at least WINDOW."""
+    """Compute features: (B, N) -> (B, F, M). N is at least WINDOW. Drops a partial frame."""
     frames = waveforms.unfold(1, WINDOW, SHIFT)
     frames = frames - frames.mean(-1, keepdim=True)
     previous = F.pad(frames, (1, 0), mode="replicate")[..., :-1]

@@ -1,6 +1,7 @@
-"""Pictures -> normalised pixels (3, 224, 224), with exactly Pillow's arithmetic.
+"""Decode pictures into normalised pixels (3, 224, 224), with Pillow's arithmetic.
 
-No EXIF rotation, alpha is dropped, an animation is its first frame: as the released model was fed.
+As in the released model's preprocessing, EXIF rotation and alpha are ignored, and only the first
+frame of an animation is used.
 """
 
 import io
@@ -12,10 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # of the 40 that Pillow would open
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # of the 40 that Pillow supports
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
 
@@ -40,7 +41,7 @@ def pixels(data: bytes, size: int, limits: Limits) -> Tensor:
 
 
 def open_image(data: bytes, limits: Limits) -> Image.Image:
-    """Read the header only, and check the declared size."""
+    """Read the header, and check the declared size. Raises DecodeError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata
@@ -49,33 +50,34 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(limits) from None
     except Exception:
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     if image.width * image.height > limits.image_pixels:
         raise _too_large(limits)
     return image
 
 
 def decode(image: Image.Image, mode: str) -> Image.Image:
+    """Read the pixels and convert them to a mode. Raises DecodeError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a palette's transparency is dropped, as intended
             image.load()
             return image.convert(mode)
-    except Exception:  # decoders raise whatever they like, down to SyntaxError
-        raise MediaError(DAMAGED) from None
+    except Exception:  # Pillow's decoders raise many types, among them SyntaxError
+        raise DecodeError(DAMAGED) from None
 
 
 def middle_square(image: Image.Image, size: int, limits: Limits) -> Image.Image:
-    """Shorter side to `size` (bicubic with antialiasing), then the middle of the longer one."""
+    """Resize the shorter side to `size` (bicubic, antialiased); cut the middle of the longer."""
     short, long = sorted(image.size)
     longer = int(size * long / short)
     if size * longer > limits.image_pixels:  # a line of pixels would become a huge picture
-        raise MediaError("the image is too long and narrow")
+        raise DecodeError("the image is too long and narrow")
     width, height = (size, longer) if image.width <= image.height else (longer, size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
     left, top = round((width - size) / 2), round((height - size) / 2)  # half to even
     return image.crop((left, top, left + size, top + size))
 
 
-def _too_large(limits: Limits) -> MediaError:
-    return MediaError(f"the image has more than {limits.image_pixels} pixels")
+def _too_large(limits: Limits) -> DecodeError:
+    return DecodeError(f"the image has more than {limits.image_pixels} pixels")

@@ -1,4 +1,4 @@
-"""How much of each kind of media is let in. Declared sizes are checked before decoding."""
+"""Limits of each modality's files. Declared sizes are checked before decoding."""
 
 from dataclasses import dataclass
 
@@ -22,14 +22,14 @@ class Limits:
     video_pixels: int = 4096 * 2304  # of one frame
 
     cloud_bytes: int = 20 * MIB
-    cloud_points: int = 250_000  # cut into groups in 1 s of CPU time; it grows with them
-    torch_clouds: bool = False  # .pt files: pickle, even if torch restricts it
+    cloud_points: int = 250_000  # grouping takes 1 s of CPU time, and grows with the points
+    torch_clouds: bool = False  # accept .pt files, which are (restricted) pickles
 
     array_bytes: int = 20 * MIB  # depth, thermal and IMU as .npy
     text_bytes: int = 64 * 1024
 
     def bytes_of(self, modality: str) -> int:
-        """The largest upload of an attachment modality."""
+        """The maximum size of an attachment of this modality."""
         return {
             "image": self.image_bytes,
             "video": self.video_bytes,

@@ -1,6 +1,6 @@
-"""A bounded reader of .npy bytes: the header is checked against what is really there, no pickle.
+"""Read .npy bytes: checks the header against the length of the data, and rejects pickles.
 
-Knows nothing of what the numbers mean.
+This module does not depend on the modality.
 """
 
 import ast
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAGIC = b"\x93NUMPY"
 MAX_HEADER = 4096  # bytes
@@ -22,45 +22,48 @@ DAMAGED = "the .npy file is damaged"
 
 
 def npy_shape(data: bytes) -> tuple[int, ...] | None:
-    """The declared shape, or None if these bytes are not a .npy file that we would read."""
+    """The declared shape, or None if `read_npy` would reject the header."""
     try:
         return _header(data)[0]
-    except MediaError:
+    except DecodeError:
         return None
 
 
 def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
-    """An array of real numbers as float32. The header must agree with the length of the data."""
+    """Read real numbers as float32.
+
+    Raises DecodeError: when the header does not agree with the length of the data.
+    """
     shape, fortran, dtype, offset = _header(data)
     count = 1
     for size in shape:
         count *= size  # Python's integers do not wrap around
     if count > max_elements:
-        raise MediaError(f"the .npy file has more than {max_elements} elements")
+        raise DecodeError(f"the .npy file has more than {max_elements} elements")
     if count * dtype.itemsize != len(data) - offset:
-        raise MediaError("the .npy file's header does not agree with its length")
+        raise DecodeError("the .npy file's header does not agree with its length")
     flat = np.frombuffer(data, dtype, count, offset)
-    # What overflows becomes infinite, and is refused later.
+    # A value that overflows becomes infinite; the caller rejects it.
     with np.errstate(over="ignore", invalid="ignore"):
         return flat.reshape(shape, order="F" if fortran else "C").astype(np.float32, order="C")
 
 
 def _header(data: bytes) -> Header:
-    """Magic, version, length of the header, and then a Python dict in ascii."""
+    """Parse magic, version, the header's length, and the header, a Python dict in ASCII."""
     if not data.startswith(MAGIC):
-        raise MediaError("this is not a .npy file")
-    wide = data[6:7] != b"\x01"  # from version 2 on, four bytes tell the length
+        raise DecodeError("this is not a .npy file")
+    wide = data[6:7] != b"\x01"  # from version 2 on, the length has four bytes
     begin = 12 if wide else 10
     end = begin + int.from_bytes(data[8:begin], "little")
     if end > len(data) or end - begin > MAX_HEADER:
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     try:
         header = ast.literal_eval(data[begin:end].decode("ascii"))
         descr, fortran, shape = header["descr"], header["fortran_order"], header["shape"]
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     if not isinstance(descr, str) or not REAL.fullmatch(descr):
-        raise MediaError("the .npy file must hold real numbers")
+        raise DecodeError("the .npy file must hold real numbers")
     if type(shape) is not tuple or not all(type(n) is int and n >= 0 for n in shape):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     return shape, bool(fortran), np.dtype(descr), end

@@ -1,8 +1,8 @@
-"""Point clouds -> (N, 3) float32: .npy, .ply, .pcd, .obj, .pts, .xyz, told apart by content.
+"""Decode point clouds into (N, 3) float32: .npy, .ply, .pcd, .obj, .pts, .xyz, chosen by content.
 
-Coordinates go in as they are: no centering, no scaling, like the released model. Nor does that one
-resample; a model that was trained on a number of points does, as its groups depend on the density.
-Shapes: N points.
+As in the released model, coordinates are neither centered nor scaled, and clouds are not resampled.
+A model that was trained on a fixed number of points does resample, because its groups depend on the
+density. Shapes: N points.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz, text_format
 from model_ext.imagebind.preprocess.cloud.torch_file import ZIP, read_torch_file
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
 
-# Squared distances up to this extent fit the start value of farthest point sampling (1e10), and
-# float16. Example clouds of the released model lie in the unit sphere.
+# Squared distances of such coordinates are below the start value of farthest point sampling (1e10),
+# and coordinates fit float16. The released model's example clouds are in the unit sphere.
 MAX_COORDINATE = 10_000.0
 
 Reader = Callable[[bytes, int], Cloud]
@@ -35,11 +35,11 @@ def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor
     """-> (N, 3) float32"""
     cloud = reader(data, limits)(data, limits.cloud_points)
     if len(cloud) < config.min_points:
-        raise MediaError(f"the point cloud has fewer than {config.min_points} points")
+        raise DecodeError(f"the point cloud has fewer than {config.min_points} points")
     if not np.isfinite(cloud).all():
-        raise MediaError("the point cloud has coordinates that are not finite numbers")
+        raise DecodeError("the point cloud has coordinates that are not finite numbers")
     if np.abs(cloud).max() > MAX_COORDINATE:
-        raise MediaError(
+        raise DecodeError(
             f"the point cloud has coordinates beyond {MAX_COORDINATE:g}:"
             " scale it, best into the unit sphere"
         )
@@ -49,15 +49,16 @@ def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor
 
 
 def resampled(available: int, points: int) -> NDArray[np.int64]:
-    """Which of the available points to take, (points,): the same draw for the same numbers.
+    """Indices (points,) of randomly chosen points, the same for equal arguments.
 
-    More than there are: all of them, then some twice.
+    If there are fewer than `points`, some are repeated.
     """
     order = np.random.default_rng(0).permutation(available)
     return np.resize(order, points)
 
 
 def reader(data: bytes, limits: Limits) -> Reader:
+    """The reader of the bytes' format. Raises DecodeError: when there is none."""
     if data.startswith(MAGIC):
         return _read_npy
     if data.startswith(b"ply"):
@@ -67,15 +68,15 @@ def reader(data: bytes, limits: Limits) -> Reader:
     if data.startswith(ZIP):
         if limits.torch_clouds:
             return read_torch_file
-        raise MediaError("point clouds as .pt files are not accepted: save as .npy or .ply")
-    kind = text_format(data)
-    if kind is None:
-        raise MediaError("the point cloud is damaged or not npy, ply, pcd, obj, pts or xyz")
-    return BY_FORMAT[kind]
+        raise DecodeError("point clouds as .pt files are not accepted: save as .npy or .ply")
+    name = text_format(data)
+    if name is None:
+        raise DecodeError("the point cloud is damaged or not npy, ply, pcd, obj, pts or xyz")
+    return BY_FORMAT[name]
 
 
-def _read_npy(data: bytes, most: int) -> Cloud:
-    cloud = read_npy(data, 3 * most)
+def _read_npy(data: bytes, max_points: int) -> Cloud:
+    cloud = read_npy(data, 3 * max_points)
     if cloud.ndim != 2 or cloud.shape[1] != 3:
-        raise MediaError("the .npy file must have the shape (N, 3)")
+        raise DecodeError("the .npy file must have the shape (N, 3)")
     return cloud

@@ -1,7 +1,7 @@
-"""Windowed-sinc resampling of any stretch of a waveform, for any pair of rates.
+"""Windowed-sinc resampling of any part of a waveform, for any pair of rates.
 
-Each output sample is a dot product with the few input samples around it, so the cost does not
-grow with the rates' ratio in lowest terms (44101 -> 16000 costs as much as 44100 -> 16000).
+Each output sample is a dot product with a few input samples, so the cost does not depend on the
+rates' common divisor (44101 -> 16000 costs as much as 44100 -> 16000).
 Shapes: C channels, N input samples, R output samples, P phases, T taps.
 """
 
@@ -28,14 +28,14 @@ class Resampler:
         self.kernel = _kernel(phases[:, None], taps, self.old, self.new, base)  # (P, T)
 
     def length(self, samples: int) -> int:
-        """How many samples come out of a whole waveform."""
+        """The number of output samples of a waveform of `samples`."""
         return -(-samples * self.new // self.old)
 
     def stretch(self, waveform: Tensor, start: int, stop: int) -> Tensor:
-        """Output samples start..stop of a waveform (C, N), which counts as silent outside.
+        """Output samples start..stop of a waveform (C, N), which is silent before and after.
 
-        Tap after tap, rounded to float32 once per tap, as a convolution does that uses fused
-        multiply-add. Another order of summation changes quiet mel cells by up to 1e-4.
+        Sums tap after tap and rounds to float32 after each, as a convolution with fused
+        multiply-add does. Another order of summation changes quiet mel cells by up to 1e-4.
         """
         index = torch.arange(start, stop)
         phase = index % self.new
@@ -52,7 +52,10 @@ class Resampler:
 
 
 def _kernel(phases: Tensor, taps: Tensor, old: int, new: int, base: float) -> Tensor:
-    """In float32 and in this order: a more exact kernel changes quiet mel cells by up to 1e-3."""
+    """Compute the kernel in float32, in this order of operations, as the released model does.
+
+    A more exact kernel changes quiet mel cells by up to 1e-3.
+    """
     t = ((-phases).float() / new + taps.float() / old) * base
     t = t.clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)
     window = torch.cos(t * math.pi / LOWPASS_WIDTH / 2) ** 2

@@ -1,16 +1,16 @@
-"""What kind of media are these bytes? Signatures of the formats we read, and nothing else.
+"""Recognize the modality of bytes by the signatures of the supported formats.
 
-A list of what is allowed: unknown bytes are None, never a guess.
+For bytes without such a signature the result is None, not a guess.
 """
 
 from model_ext.imagebind.preprocess.container import is_video
 from model_ext.imagebind.preprocess.npy import npy_shape
 
-TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # may have no signature: the name must say it
+TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # may have no signature, so the name decides
 
 
 def sniff(data: bytes, filename: str | None = None) -> str | None:
-    """The attachment modality, or None if the bytes (or their name) do not tell."""
+    """The attachment modality by bytes or file name, or None."""
     name = (filename or "").lower()
     if is_image(data):
         return "image"
@@ -21,7 +21,7 @@ def sniff(data: bytes, filename: str | None = None) -> str | None:
     if is_cloud(data) or name.endswith(TEXT_CLOUDS):
         return "point"
     if data.startswith(b"PK\x03\x04") and name.endswith((".pt", ".pth")):
-        return "point"  # so that the reader can say that it does not accept these
+        return "point"  # if the reader does not accept it, its error says so
     if name.endswith(".txt"):
         return "text"
     return None
@@ -57,12 +57,12 @@ def is_cloud(data: bytes) -> bool:
     return shape is not None and len(shape) == 2 and shape[1] == 3
 
 
-def _riff(data: bytes, kind: bytes) -> bool:
-    return data[:4] == b"RIFF" and data[8:12] == kind
+def _riff(data: bytes, form: bytes) -> bool:
+    return data[:4] == b"RIFF" and data[8:12] == form
 
 
 def _mp3_frame(data: bytes) -> bool:
-    """MPEG layer III frame header without an ID3 tag before it."""
+    """Whether the bytes start with an MPEG layer III frame, without an ID3 tag before it."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
         return False
     bitrate, rate = data[2] >> 4, data[2] >> 2 & 3

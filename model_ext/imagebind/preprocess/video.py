@@ -1,7 +1,7 @@
-"""Video files -> 5 clips x 3 crops of normalised frames (15, 3, 2, 224, 224).
+"""Decode video files into 5 clips x 3 crops of normalised frames (15, 3, 2, 224, 224).
 
-mp4/mov, matroska/webm, avi and mpegts through decord (FFmpeg), from memory only, and only after the
-signature check.
+decord (FFmpeg) reads mp4/mov, matroska/webm, avi and mpegts from memory, after a check of the
+signature.
 Shapes: T frames of a clip, S size of a crop.
 """
 
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.container import is_video
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.limits import Limits
 
@@ -31,9 +31,9 @@ DAMAGED = "the video is damaged or not mp4, mov, matroska, webm, avi or mpegts"
 
 
 def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (15, 3, T, S, S) float32: clip after clip, the three crops of each together"""
+    """-> (15, 3, T, S, S) float32: clip after clip, three crops of each"""
     if not is_video(data):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     video, times, fps = _open(data, limits)
     crops = []
     for clip in clip_frames(times, fps):
@@ -45,11 +45,11 @@ def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
 
 
 def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
-    """The frames of each 2 s clip, given all frames' (start, end) in seconds, first start 0.
+    """The frames of each 2 s clip. `times` (frames, 2) has starts and ends in seconds, from 0.
 
     Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
-    which it starts. Times come as float32, so a plain comparison picks wrong frames next to a
-    clip's bounds: constant rates are computed in rationals, others with some tolerance.
+    which it starts. decord's times are float32, so an exact comparison would choose wrong frames
+    near a clip's bounds. Constant rates are computed in rationals, others with a tolerance.
     """
     count, duration = len(times), Fraction(float(times[-1, 1]))
     tolerance = 2e-7 * float(duration) + 1e-6
@@ -75,9 +75,9 @@ def clip_starts(duration: Fraction) -> list[Fraction]:
 
 
 def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
-    """8-bit frames (T, H, W, 3) -> (T, 3, h, w) in 0..1, the shorter side is `size`.
+    """8-bit frames (T, H, W, 3) -> (T, 3, h, w) in 0..1, whose shorter side is `size`.
 
-    Bilinear without antialiasing: not what is done to images.
+    Bilinear without antialiasing, unlike the resizing of images.
     """
     height, width = frames.shape[1:3]
     if height <= width:
@@ -85,7 +85,7 @@ def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
     else:
         shape = (math.floor(height / width * size), size)
     if shape[0] * shape[1] > limits.video_pixels:
-        raise MediaError("the video's frames are too long and narrow")
+        raise DecodeError("the video's frames are too long and narrow")
     pictures = frames.permute(0, 3, 1, 2).float() / 255
     return F.interpolate(pictures, shape, mode="bilinear", align_corners=False, antialias=False)
 
@@ -102,36 +102,35 @@ def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
 
 
 def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.float64], float]:
-    """The reader, the frames' (start, end) from the first start on, and the mean rate.
+    """Open the video: the reader, the frames' (start, end) from 0 on, and the mean rate.
 
-    Nothing is decoded yet.
+    Decodes no frame. Raises DecodeError.
     """
     try:
         with _in_memory(data) as source:
             video = decord.VideoReader(source, num_threads=1)
         count = len(video)
         if count > limits.video_frames:
-            raise MediaError(f"the video has more than {limits.video_frames} frames")
+            raise DecodeError(f"the video has more than {limits.video_frames} frames")
         times = np.array(video.get_frame_timestamp(range(count)), dtype=np.float64)
         fps = float(video.get_avg_fps())
-    except MediaError:
+    except DecodeError:
         raise
-    except Exception:  # decord's errors tell of its internals
-        raise MediaError(DAMAGED) from None
+    except Exception:  # decord's messages contain internals
+        raise DecodeError(DAMAGED) from None
     times -= times[0, 0] if count else 0
     if not count or not np.isfinite(times).all() or (np.diff(times[:, 0]) < 0).any():
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     if times[-1, 1] > limits.video_seconds:
-        raise MediaError(f"the video is longer than {limits.video_seconds} s")
+        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
     return video, times, fps
 
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """What decord opens: a file without a name, only in memory.
+    """Yield the path of an unnamed file in memory.
 
-    Decord also reads bytes objects, but beyond their end, if a file tells it to seek there: a
-    crash, or whatever lies in that memory.
+    decord can open bytes objects, but then a video file can make it read beyond their end.
     """
     file = os.memfd_create("video")
     try:
@@ -143,32 +142,33 @@ def _in_memory(data: bytes) -> Iterator[str]:
 
 
 def _decode(video: decord.VideoReader, frames: list[int], limits: Limits) -> Tensor:
-    """(T, H, W, 3) uint8. The size of a frame is not known before one is decoded."""
+    """Decode frames (T, H, W, 3) uint8, and check their size, which is not known before."""
     try:
         try:
             pictures = video.get_batch(frames).asnumpy()
         except decord.DECORDError:
             pictures = _padded(video, frames)
-    except Exception:  # decord's errors tell of its internals
-        raise MediaError(DAMAGED) from None
+    except Exception:  # decord's messages contain internals
+        raise DecodeError(DAMAGED) from None
     if pictures.shape[1] * pictures.shape[2] > limits.video_pixels:
-        raise MediaError(f"the video has frames of more than {limits.video_pixels} pixels")
+        raise DecodeError(f"the video has frames of more than {limits.video_pixels} pixels")
     return torch.from_numpy(pictures)
 
 
 def _padded(video: decord.VideoReader, frames: list[int]) -> NDArray[np.uint8]:
-    """The frames (T, H, W, 3) of a width of 16, 32, 48, 96 or 144 on a processor with AVX-512.
+    """Decode frames (T, H, W, 3) of a width of 16, 32, 48, 96 or 144 on a processor with AVX-512.
 
-    FFmpeg pads rows there to a length that decord takes for pixels of more than 3 bytes; its
-    batches fail then. One by one, frames come with their padding, which is cut off here.
+    FFmpeg pads the rows of these widths, and decord computes more than 3 bytes per pixel from the
+    padded length, so that reading a batch fails. Single frames contain the padding, which this
+    function removes.
     """
     rows = np.stack([video[frame].asnumpy() for frame in frames])
-    count, height, width, wide = rows.shape
-    if wide == 3:  # not padded: whatever the batch failed of stands
-        raise MediaError(DAMAGED)
+    count, height, width, pixel_bytes = rows.shape
+    if pixel_bytes == 3:  # not padded, so the batch failed for another reason
+        raise DecodeError(DAMAGED)
     return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)
 
 
 def _at_least_one(first: int, stop: int) -> range:
-    """At low frame rates no frame may start within a clip: then the one on the screen."""
+    """The clip's frames or, if none starts within it (at low rates), the frame before them."""
     return range(first, stop) if first < stop else range(max(first - 1, 0), max(first, 1))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import decode, normalize, open_image, read_image
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.train.data.crop import random_crop
@@ -52,7 +52,7 @@ class PictureViews(Dataset[Tensor]):
                     random_crop(image, self.config.image_size, rng) for _ in range(1, self.views)
                 )
                 views += [normalize(crop) for crop in crops]
-        except MediaError as error:
+        except DecodeError as error:
             raise TrainError(f"{self.pictures[index].path}: {error}") from None
         return torch.stack(views)
 

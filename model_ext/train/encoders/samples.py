@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from model_ext.imagebind.preprocess.audio import MEAN, STD, read_audio
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import decode, middle_square, open_image
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import preprocess
@@ -123,7 +123,7 @@ def _decode(
         try:
             data = row["text"].encode() if "text" in row else (folder / row["path"]).read_bytes()
             decoded.append(read(data))
-        except (OSError, MediaError) as error:
+        except (OSError, DecodeError) as error:
             raise TrainError(f"{where}: {error}") from None
     shapes = {tuple(tensor.shape) for tensor in decoded}
     if len(shapes) > 1:

@@ -62,7 +62,7 @@ class Decoder:
 
         from model_ext.imagebind.config import ImageBindConfig
         from model_ext.imagebind.preprocess.config import PreprocessConfig
-        from model_ext.imagebind.preprocess.errors import MediaError
+        from model_ext.imagebind.preprocess.errors import DecodeError
         from model_ext.imagebind.preprocess.limits import Limits
         from model_ext.imagebind.preprocess.registry import preprocess
 
@@ -70,7 +70,7 @@ class Decoder:
         self.settings = settings
         self._limits = Limits(**settings.limits)
         self._config = PreprocessConfig.of(ImageBindConfig.from_json(config))
-        self._preprocess, self._media_error = preprocess, MediaError
+        self._preprocess, self._decode_error = preprocess, DecodeError
 
     def answer(self, job: DecodeJob, data: bytes) -> tuple[dict[str, Any], bytes]:
         """The header and payload of the answer: an error, or the tensor as safetensors."""
@@ -78,7 +78,7 @@ class Decoder:
 
         try:
             tensor = self._preprocess(job.modality, data, self._config, self._limits)
-        except self._media_error as error:
+        except self._decode_error as error:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""

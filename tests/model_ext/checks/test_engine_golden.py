@@ -1,6 +1,6 @@
-"""Recorded answers through vLLM: what is sent, what is read, and how a failure is told.
+"""Recorded answers through vLLM: the requests, the parsed answers, and the report of a failure.
 
-That they are the same answers is tested with the doctor.
+The tests of `doctor` compare the answers themselves.
 """
 
 from pathlib import Path
@@ -15,8 +15,8 @@ from model_ext.conditioning import EXTRA_ARG, unpack
 
 def test_the_chosen_token_comes_first() -> None:
     assert step(7, {3: -0.5, 7: -0.5, 9: -0.1}) == [(7, -0.5), (9, -0.1), (3, -0.5)]
-    known = {4: SimpleNamespace(logprob=-1.0), 5: SimpleNamespace(logprob=-2.0)}
-    completion = SimpleNamespace(token_ids=[4, 5], logprobs=[known, known])
+    candidates = {4: SimpleNamespace(logprob=-1.0), 5: SimpleNamespace(logprob=-2.0)}
+    completion = SimpleNamespace(token_ids=[4, 5], logprobs=[candidates, candidates])
     assert steps(completion) == [
         {"top": [(4, -1.0), (5, -2.0)]},
         {"top": [(5, -2.0), (4, -1.0)]},

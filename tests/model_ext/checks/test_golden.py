@@ -1,4 +1,4 @@
-"""Recorded answers: the reference repeats them, and a model that was changed does not."""
+"""Recorded answers: the reference repeats them, and a changed model does not."""
 
 import json
 import shutil
@@ -79,8 +79,8 @@ def test_a_changed_weight_is_noticed(
     tensors = load_file(copy / WEIGHTS)
     tensors[name] = torch.zeros_like(tensors[name])
     save_file(tensors, copy / WEIGHTS, metadata={"format": "pt"})
-    found = again(copy, golden)
-    assert any(difference(a, s, 2e-3) for a, s in zip(golden.answers, found, strict=True))
+    repeated = again(copy, golden)
+    assert any(difference(a, s, 2e-3) for a, s in zip(golden.answers, repeated, strict=True))
 
 
 def test_a_changed_encoder_is_noticed(folder: Path, golden: Golden, tmp_path: Path) -> None:
@@ -102,21 +102,21 @@ ANSWER = Answer("x", (1,), steps({7: -0.5, 8: -1.5}, {9: -0.70, 7: -0.71}, {3: -
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("other", "reason"),
     [
         (ANSWER.steps, None),
         (steps({7: -0.505, 8: -1.5}, *({9: -0.7, 7: -0.71}, {3: -0.2, 4: -2})), None),
         (steps({7: -0.6, 8: -1.5}), "step 1: log-probability of token 7 is -0.6000, recorded -0.5"),
         (steps({7: float("nan"), 8: -1.5}), "step 1: log-probability"),
         (steps({2: -0.1, 5: -0.2}), "step 1: token 2, recorded 7"),
-        # a near-tie may go the other way, after which there is nothing to compare
+        # at a near-tie, the other token is accepted, and the later steps are not compared
         (steps({7: -0.5, 8: -1.5}, {7: -0.705, 9: -0.706}, {6: -0.1, 5: -9}), None),
         (steps({7: -0.5, 8: -1.5}), "1 tokens, recorded 3"),
     ],
 )
-def test_differences(found: tuple[Step, ...], reason: str | None) -> None:
-    told = difference(ANSWER, found, 0.01)
-    assert told == reason if reason is None else told and told.startswith(reason)
+def test_differences(other: tuple[Step, ...], reason: str | None) -> None:
+    text = difference(ANSWER, other, 0.01)
+    assert text == reason if reason is None else text and text.startswith(reason)
 
 
 def test_differences_of_encoders() -> None:
@@ -124,7 +124,7 @@ def test_differences_of_encoders() -> None:
     assert encoder_difference(expected, {**expected}) is None
     near, far = {**expected, "audio": (0.2, 0.300001)}, {**expected, "audio": (0.2, 0.31)}
     assert encoder_difference(expected, near) is None
-    assert encoder_difference(expected, far) == "audio: 0.01 off what was recorded"
+    assert encoder_difference(expected, far) == "audio: differs by 0.01 from the recorded vector"
     assert encoder_difference(expected, {**expected, "audio": (0.2, float("nan"))})
     assert encoder_difference(expected, {"vision": (0.5, 0.1)}) == "vision, recorded audio, vision"
 

@@ -1,4 +1,4 @@
-"""The reference, which streams layers, computes what the released model and the oracle compute."""
+"""The reference, which streams layers, computes the logits of the released model and the oracle."""
 
 import json
 from pathlib import Path
@@ -31,8 +31,8 @@ def test_released_logits(tiny_models: dict[str, Path], checkpoint: str) -> None:
         _, combo, number, _ = key.split("/")
         ids = INDEX["prompt_ids"][int(number.removeprefix("prompt"))]
         prompts.append(Prompt(tuple(ids), VISUAL[f"{combo}/mixed"][0]))
-    found = Reference.from_folder(tiny_models[checkpoint]).logprobs(prompts)
-    for key, logprobs in zip(keys, found, strict=True):
+    results = Reference.from_folder(tiny_models[checkpoint]).logprobs(prompts)
+    for key, logprobs in zip(keys, results, strict=True):
         expected = LOGITS[key.replace("lse", "logits_s8")] - LOGITS[key][:, None]
         torch.testing.assert_close(logprobs[:, ::8], expected, atol=2e-4, rtol=0)
 
@@ -43,13 +43,13 @@ def test_every_family_of_bases(family: str, tiny_models: dict[str, Path], tmp_pa
     sources = write_sources(tmp_path, family, "finetune", tokenizer)
     out = tmp_path / "out"
     convert(sources, out, Options(dtype=torch.float32, golden=False, progress=False))
-    (found,) = Reference.from_folder(out).logprobs([Prompt(IDS, EMBEDDING)])
+    (logprobs,) = Reference.from_folder(out).logprobs([Prompt(IDS, EMBEDDING)])
     expected = Oracle.from_folder(out).logits(list(IDS), EMBEDDING).log_softmax(-1)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logprobs, expected, atol=1e-4, rtol=0)
 
 
 def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """Added to the input of each layer, one factor a layer."""
+    """The residual form: a delta of each layer's input, with one factor per layer."""
     source = tiny_models["pretrain"]
     config = json.loads((source / "config.json").read_text())
     config["injection"]["form"] = "residual"
@@ -58,6 +58,6 @@ def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     tensors["injection.gate"] = torch.tensor([[0.3], [-0.2], [0.1], [0.4]])
     (tmp_path / "config.json").write_text(json.dumps(config))
     save_file(tensors, tmp_path / "model.safetensors")
-    (found,) = Reference.from_folder(tmp_path).logprobs([Prompt(IDS, EMBEDDING)])
+    (logprobs,) = Reference.from_folder(tmp_path).logprobs([Prompt(IDS, EMBEDDING)])
     expected = Oracle.from_folder(tmp_path).logits(list(IDS), EMBEDDING).log_softmax(-1)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(logprobs, expected, atol=1e-4, rtol=0)

@@ -1,4 +1,4 @@
-"""Small released files to take apart."""
+"""Small files in the released formats, which tests change."""
 
 from collections.abc import Callable
 from pathlib import Path

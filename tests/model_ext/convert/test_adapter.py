@@ -1,4 +1,4 @@
-"""Reading adapters: all three generations, raw training checkpoints, and every way to be wrong."""
+"""Reading adapters: all three generations, raw training checkpoints, and invalid files."""
 
 import json
 from collections.abc import Callable
@@ -44,13 +44,13 @@ Make = Callable[..., Path]
 
 @pytest.mark.parametrize("file", TABLES)
 def test_tables_are_the_released_layouts(file: str) -> None:
-    """All names and shapes of the real files, though their weights are not here."""
+    """The fixtures have all names and shapes of the released files, without the weights."""
     released = json.loads((LAYOUT / f"layout.{file}.json").read_text())["layout"]
-    ours = expand(TABLES[file], RELEASED)
-    assert {name: list(expected.shape) for name, expected in ours.items()} == {
+    table = expand(TABLES[file], RELEASED)
+    assert {name: list(expected.shape) for name, expected in table.items()} == {
         name: entry["shape"] for name, entry in released.items()
     }
-    targets = [expected.target for expected in ours.values()]
+    targets = [expected.target for expected in table.values()]
     assert len(set(targets)) == len(targets)
 
 
@@ -82,30 +82,30 @@ def test_rotary_rows_are_reordered_and_no_others() -> None:
     adapter = open_adapter(TINY / "adapter-finetune.pth", LLAMA)
     stored = load(TINY / "adapter-finetune.pth")
     layer = "llama.layers.2.attention."
-    ours = "model.layers.2.self_attn."
+    target = "model.layers.2.self_attn."
     moved = {
         "wq.bias": "q_proj.bias",
         "lora_wq_l2.weight": "q_proj.lora_b",
         "lora_wk_l2.weight": "k_proj.lora_b",
     }
-    kept = {
+    unmoved = {
         "wo.bias": "o_proj.bias",
         "lora_wq_l1.weight": "q_proj.lora_a",
         "lora_wk_l1.weight": "k_proj.lora_a",
         "lora_wv_l2.weight": "v_proj.lora_b",
         "lora_wo_l2.weight": "o_proj.lora_b",
     }
-    for theirs, name in moved.items():
-        released = stored[layer + theirs]
-        assert torch.equal(adapter.tensors[ours + name].read(), rotate_half_rows(released, 32))
-        assert not torch.equal(adapter.tensors[ours + name].read(), released)
-    for theirs, name in kept.items():
-        assert torch.equal(adapter.tensors[ours + name].read(), stored[layer + theirs])
+    for source, name in moved.items():
+        released = stored[layer + source]
+        assert torch.equal(adapter.tensors[target + name].read(), rotate_half_rows(released, 32))
+        assert not torch.equal(adapter.tensors[target + name].read(), released)
+    for source, name in unmoved.items():
+        assert torch.equal(adapter.tensors[target + name].read(), stored[layer + source])
 
 
 @pytest.mark.parametrize("file", ["adapter-finetune.pth", "adapter-legacy-bridge.pth"])
 def test_raw_training_checkpoint_gives_the_same(adapter_file: Make, file: str) -> None:
-    """Old spelling; encoder, base matrices and remains of an older model inside."""
+    """It has the old spelling, an encoder, base matrices and tensors of an older model."""
 
     def raw(tensors: Tensors) -> None:
         for name in list(tensors):
@@ -126,7 +126,7 @@ def test_raw_training_checkpoint_gives_the_same(adapter_file: Make, file: str) -
 
 @pytest.mark.parametrize("name", sorted(load(TINY / "adapter-finetune.pth"))[::9])
 def test_missing_tensor_is_named(adapter_file: Make, name: str) -> None:
-    """A missing LoRA or bias would silently stay at its neutral start value in the release."""
+    """The released code would silently use the initial value of a missing LoRA or bias."""
     path = adapter_file(lambda tensors: tensors.pop(name))
     with pytest.raises(ConvertError, match=rf"adapter\.pth: missing {name}"):
         open_adapter(path, LLAMA)
@@ -142,9 +142,9 @@ def test_missing_tensor_is_named(adapter_file: Make, name: str) -> None:
         "head.weight",
     ],
 )
-def test_left_over_tensor_is_named(adapter_file: Make, name: str) -> None:
+def test_an_unknown_tensor_is_named(adapter_file: Make, name: str) -> None:
     path = adapter_file(lambda tensors: tensors.update({name: torch.zeros(4)}))
-    with pytest.raises(ConvertError, match=rf"adapter\.pth: left over.*: {name}$"):
+    with pytest.raises(ConvertError, match=rf"adapter\.pth: has tensors that the .*: {name}$"):
         open_adapter(path, LLAMA)
 
 
@@ -180,7 +180,7 @@ def test_more_queries_than_layers_are_refused(adapter_file: Make) -> None:
 def test_both_spellings_of_a_name_are_refused(adapter_file: Make) -> None:
     change = {"llma.norm.weight": torch.zeros(128)}
     path = adapter_file(lambda tensors: tensors.update(change))
-    with pytest.raises(ConvertError, match=r"llama\.norm\.weight is there twice"):
+    with pytest.raises(ConvertError, match=r"llama\.norm\.weight occurs in two spellings"):
         open_adapter(path, LLAMA)
 
 

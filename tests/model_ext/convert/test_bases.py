@@ -1,4 +1,4 @@
-"""Every family of bases becomes the model that it is in `transformers`, plus its adapter."""
+"""A converted base of each family computes what it computes in `transformers`, plus the adapter."""
 
 import json
 from pathlib import Path
@@ -33,7 +33,7 @@ def sources(folder: Path, family: str, stage: str, tiny_models: dict[str, Path])
 def test_without_its_adapter_it_is_the_base(
     family: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Grouped heads, tied embeddings, stretched rotations, a window: all survive."""
+    """Grouped heads, tied embeddings, stretched rotations and a window are preserved."""
     convert(sources(tmp_path, family, "pretrain", tiny_models), tmp_path / "out", FLOAT32)
     oracle = Oracle.from_folder(tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager")
@@ -46,24 +46,24 @@ def test_without_its_adapter_it_is_the_base(
 def test_low_rank_changes_fit_grouped_heads(
     family: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The adapter pairs neighbouring rows as all released ones, the base two halves."""
+    """As in all releases, the adapter pairs neighbouring rows; the base pairs a head's halves."""
     made = sources(tmp_path, family, "finetune", tiny_models)
     convert(made, tmp_path / "out", FLOAT32)
     (file,) = (tmp_path / "out").glob("*.safetensors")
-    found, base = load_file(file), load_file(tmp_path / "base" / "model.safetensors")
+    converted, base = load_file(file), load_file(tmp_path / "base" / "model.safetensors")
     adapter = torch.load(made.adapter, weights_only=True)["model"]
     head_dim = json.loads((tmp_path / "out" / "config.json").read_text())["head_dim"]
-    for released, ours in (("wk", "k_proj"), ("wv", "v_proj"), ("wq", "q_proj")):
+    for released, target in (("wk", "k_proj"), ("wv", "v_proj"), ("wq", "q_proj")):
         lora = f"llama.layers.1.attention.lora_{released}"
         second = adapter[f"{lora}_l2.weight"]
         if released != "wv":
             second = rotate_half_rows(second, head_dim)
-        name = f"model.layers.1.self_attn.{ours}.weight"
+        name = f"model.layers.1.self_attn.{target}.weight"
         expected = base[name] + second @ adapter[f"{lora}_l1.weight"]
-        torch.testing.assert_close(found[name], expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(converted[name], expected, atol=1e-5, rtol=0)
     assert (
-        found["injection.v_lora_b"].shape[1]
-        == found["model.layers.0.self_attn.v_proj.weight"].shape[0]
+        converted["injection.v_lora_b"].shape[1]
+        == converted["model.layers.0.self_attn.v_proj.weight"].shape[0]
     )
     conditioned = Oracle.from_folder(tmp_path / "out")
     change = conditioned.logits(IDS, EMBEDDING) - conditioned.logits(IDS)
@@ -91,7 +91,7 @@ def test_what_config_json_says(
 
 
 def test_an_older_config_json_says_the_same(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """As the models were published: `rope_theta` and `rope_scaling` apart, no head size."""
+    """Published configs have `rope_theta` and `rope_scaling` as two keys, and no head size."""
     made = sources(tmp_path, "llama3", "pretrain", tiny_models)
     path = tmp_path / "base" / "config.json"
     config = json.loads(path.read_text())
@@ -100,6 +100,6 @@ def test_an_older_config_json_says_the_same(tiny_models: dict[str, Path], tmp_pa
         del config[key]
     path.write_text(json.dumps({**config, "rope_theta": 500000.0, "rope_scaling": scaling}))
     convert(made, tmp_path / "out", FLOAT32)
-    found = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert found["rope_parameters"] == LLAMA3_ROPE
-    assert found["head_dim"] == 32
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["rope_parameters"] == LLAMA3_ROPE
+    assert config["head_dim"] == 32

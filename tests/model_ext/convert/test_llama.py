@@ -1,4 +1,4 @@
-"""Reading a base LLaMA: Meta's shards, Hugging Face's files, a delta; all checked strictly."""
+"""Reading a base LLaMA: Meta's shards, Hugging Face's files, a delta; strict checks of each."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_sizes_come_from_params_and_shapes() -> None:
 def test_model_parallel_shards_are_joined(
     tmp_path: Path, shards: int, by_input: tuple[str, ...]
 ) -> None:
-    """Larger LLaMAs come in several files: most maps split by rows, two or three by columns."""
+    """Larger LLaMAs have several files. Most maps are split by rows, two or three by columns."""
     whole = load(BASE / "consolidated.00.pth")
     for number in range(shards):
         part = {}
@@ -77,7 +77,7 @@ def test_shards_of_two_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_both_layouts_give_the_same_base(tmp_path: Path) -> None:
-    """Rows in rotate-half order on both sides; transformers itself agrees on names and logits."""
+    """Both layouts have rows in rotate-half order, and transformers computes the same logits."""
     meta = open_meta(BASE)
     tensors = {name: lazy.read().contiguous() for name, lazy in meta.tensors.items()}
     save_hf(tmp_path, tensors)
@@ -137,7 +137,7 @@ def test_other_architectures_are_refused(
 
 
 def test_a_second_copy_in_another_layout_is_left_alone(tmp_path: Path) -> None:
-    """As Mistral publishes its models."""
+    """Mistral publishes folders like this."""
     tensors = {name: lazy.read().contiguous() for name, lazy in open_meta(BASE).tensors.items()}
     save_hf(tmp_path, tensors)
     save_file({"layers.0.wq": torch.zeros(1)}, tmp_path / "consolidated.safetensors")
@@ -181,7 +181,7 @@ def test_delta_is_added_in_float32_and_rounded_to_half(llama_folder: Make) -> No
 
 
 def test_a_patched_base_is_float16(llama_folder: Make) -> None:
-    """Also where the base is kept in float32: the patch was made for, and rounds to, float16."""
+    """A base in float32 is rounded too, because the patch was made for float16."""
 
     def wide(tensors: Tensors) -> None:
         for name, tensor in tensors.items():
@@ -193,7 +193,7 @@ def test_a_patched_base_is_float16(llama_folder: Make) -> None:
 
 
 def test_rotary_frequencies_need_no_patch(llama_folder: Make) -> None:
-    """Every key of the original without `rope`; the base of the fixtures has one."""
+    """The patch has every key of the base except `rope`, which the fixtures' base has."""
     assert "rope.freqs" in load(BASE / "consolidated.00.pth")
     delta = llama_folder(lambda tensors: tensors.pop("rope.freqs"), "delta")
     assert "model.norm.weight" in open_meta(BASE, delta).tensors
@@ -223,7 +223,7 @@ def test_missing_tensor_that_tells_a_size_is_named(llama_folder: Make, name: str
 
 def test_left_over_tensor_is_named(llama_folder: Make) -> None:
     folder = llama_folder(lambda tensors: tensors.update(extra=torch.zeros(1)))
-    with pytest.raises(ConvertError, match=r"base: left over.*: extra$"):
+    with pytest.raises(ConvertError, match=r"base: has tensors that the .*: extra$"):
         open_meta(folder)
 
 
@@ -243,9 +243,9 @@ def test_integers_are_no_weights(llama_folder: Make) -> None:
 @pytest.mark.parametrize(
     ("params", "reason"),
     [
-        ({"use_sliding_rope": True}, "use_sliding_rope is not understood"),
+        ({"use_sliding_rope": True}, "use_sliding_rope is not supported"),
         ({"use_scaled_rope": True}, "use_scaled_rope without rope_scaling_factor"),
-        ({"rope_theta": "large"}, "rope_theta must be a number from 1 on, got 'large'"),
+        ({"rope_theta": "large"}, "rope_theta must be a number of at least 1, got 'large'"),
         ({"use_scaled_rope": True, "rope_scaling_factor": 0}, "rope_scaling_factor must be"),
         ({"max_seq_len": -1}, "max_seq_len must be a positive integer"),
         ({"dim": "128"}, "dim must be a positive integer, got '128'"),
@@ -255,8 +255,8 @@ def test_integers_are_no_weights(llama_folder: Make) -> None:
 )
 def test_params_are_checked(llama_folder: Make, params: dict[str, Any], reason: str) -> None:
     folder = llama_folder(nothing)
-    known = json.loads((folder / "params.json").read_text())
-    (folder / "params.json").write_text(json.dumps({**known, **params}))
+    base_params = json.loads((folder / "params.json").read_text())
+    (folder / "params.json").write_text(json.dumps({**base_params, **params}))
     with pytest.raises(ConvertError, match=rf"params\.json: {reason}"):
         open_meta(folder)
 
@@ -277,9 +277,9 @@ def test_grouped_value_heads_and_rope_base_of_later_llamas(llama_folder: Make) -
                 tensors[key] = tensors[key][:64].clone()
 
     folder = llama_folder(group)
-    known = json.loads((folder / "params.json").read_text())
+    base_params = json.loads((folder / "params.json").read_text())
     later = {"n_kv_heads": 2, "rope_theta": 500000.0, "ffn_dim_multiplier": 1.3}
-    (folder / "params.json").write_text(json.dumps({**known, **later}))
+    (folder / "params.json").write_text(json.dumps({**base_params, **later}))
     base = open_meta(folder)
     assert base.sizes.num_key_value_heads == 2
     assert base.sizes.rope_parameters == {"rope_type": "default", "rope_theta": 500000.0}

@@ -1,4 +1,4 @@
-"""Reading a mapped file leaves none of it in memory, and all of it readable."""
+"""Reading a mapped file keeps no pages in memory, and the file stays readable."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
 
 
 def test_a_reading_in_place_would_keep_them(tmp_path: Path) -> None:
-    """So that the test above measures what it says."""
+    """Shows that the test above measures mapped pages."""
     path = tmp_path / "x.pth"
     torch.save({"big": torch.ones(MEGABYTES << 18)}, path)
     mapped = torch.load(path, mmap=True, weights_only=True)["big"]

@@ -1,4 +1,4 @@
-"""Base and adapter become one model: what is added where, in which precision, and who may pair."""
+"""Merging base and adapter: sums, precisions, and the check that both belong together."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +35,7 @@ def finetune() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("released", "ours"),
+    ("released", "target"),
     [
         ("attention.{}wq", "self_attn.q_proj"),
         ("attention.{}wk", "self_attn.k_proj"),
@@ -46,19 +46,19 @@ def finetune() -> dict[str, Tensor]:
         ("feed_forward.{}w3", "mlp.up_proj"),
     ],
 )
-def test_lora_is_merged_in_float32(finetune: dict[str, Tensor], released: str, ours: str) -> None:
+def test_lora_is_merged_in_float32(finetune: dict[str, Tensor], released: str, target: str) -> None:
     prefix = "layers.0." + released
     lora = "llama." + prefix.format("lora_")
     expected = BASE[prefix.format("") + ".weight"].float()
     expected = expected + FINETUNE[f"{lora}_l2.weight"] @ FINETUNE[f"{lora}_l1.weight"]
     if "wq" in released or "wk" in released:
         expected = rotate_half_rows(expected, 32)
-    found = finetune[f"model.layers.0.{ours}.weight"]
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    merged = finetune[f"model.layers.0.{target}.weight"]
+    torch.testing.assert_close(merged, expected, atol=1e-6, rtol=0)
 
 
 def test_every_map_of_a_finetuned_model_has_a_bias(finetune: dict[str, Tensor]) -> None:
-    """transformers and vLLM know only "all attention maps" and "all MLP maps"."""
+    """transformers and vLLM have one switch for all attention maps and one for all MLP maps."""
     for i in range(5):
         for name in ("self_attn.k_proj", "self_attn.v_proj"):
             assert not finetune[f"model.layers.{i}.{name}.bias"].any()
@@ -82,7 +82,7 @@ def test_value_correction_gives_the_base_matrix_back(finetune: dict[str, Tensor]
 
 
 def test_gates_and_queries_belong_to_the_last_layers(finetune: dict[str, Tensor]) -> None:
-    """The fixtures have 5 layers and 4 queries; layer 0 has a gate that nothing opens."""
+    """The fixtures have 5 layers and 4 queries; the gate of layer 0 is not used."""
     assert finetune["injection.gate"].shape == (4, 4)
     for j in range(4):
         gate = FINETUNE[f"llama.layers.{j + 1}.attention.gate"].view(4).float()
@@ -119,7 +119,7 @@ def test_precision_is_lost_only_at_the_end(dtype: torch.dtype, finetune: dict[st
 
 @pytest.mark.parametrize("file", ["adapter-pretrain.pth", "adapter-legacy-bridge.pth"])
 def test_another_base_is_refused(llama_folder: Make, file: str) -> None:
-    """7B and 7B_chinese have the same shapes; the released loader pairs them without a word."""
+    """7B and 7B_chinese have the same shapes; the released loader accepts any pair."""
 
     def other(tensors: Tensors) -> None:
         tensors["layers.2.ffn_norm.weight"] = tensors["layers.2.ffn_norm.weight"] * 1.01
@@ -141,7 +141,7 @@ def test_rounding_of_the_norms_is_no_other_base(llama_folder: Make, dtype: torch
 
 
 def test_a_finetuned_adapter_trained_its_norms(llama_folder: Make) -> None:
-    """So they cannot tell the base; its fingerprint is recorded instead."""
+    """They cannot identify the base, so its fingerprint is recorded."""
 
     def other(tensors: Tensors) -> None:
         tensors["norm.weight"] = tensors["norm.weight"] * 2

@@ -1,4 +1,4 @@
-"""The whole conversion: a complete folder or none."""
+"""A conversion writes a complete folder or none."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "models" / "tiny"
     config = convert(sources, out, FLOAT32)
     assert {path.name for path in out.iterdir()} == FILES
-    assert [path.name for path in out.parent.iterdir()] == ["tiny"]  # nothing temporary is left
+    assert [path.name for path in out.parent.iterdir()] == ["tiny"]  # no temporary folder
     document = json.loads((out / "config.json").read_text())
     assert BindServeConfig.from_hf(document) == config
     assert document["architectures"] == ["ImageBindLLMForCausalLM"]
@@ -58,7 +58,7 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
 
 
 def test_transformers_reads_it_as_a_llama(sources: Sources, tmp_path: Path) -> None:
-    """With our extra tensors left over, and none missing."""
+    """It ignores the tensors of bind network and injection, and misses none."""
     out = tmp_path / "tiny"
     convert(sources, out, FLOAT32)
     assert AutoConfig.from_pretrained(out).attention_bias is True
@@ -69,7 +69,7 @@ def test_transformers_reads_it_as_a_llama(sources: Sources, tmp_path: Path) -> N
     assert model.dtype == torch.float32
 
 
-def test_names_of_our_own_tensors(sources: Sources, tmp_path: Path) -> None:
+def test_names_of_bind_network_and_injection(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "tiny"
     convert(sources, out, QUIET)
     with safe_open(out / "model-00001-of-00001.safetensors", "pt") as file:
@@ -96,8 +96,8 @@ def test_names_of_our_own_tensors(sources: Sources, tmp_path: Path) -> None:
 def test_provenance_names_every_source(sources: Sources, tmp_path: Path) -> None:
     licences = Licences(llama="Apache-2.0")
     config = convert(replace(sources, licences=licences), tmp_path / "tiny", QUIET)
-    found = {(source.role, source.file): source for source in config.provenance.sources}
-    assert found.keys() == {
+    recorded = {(source.role, source.file): source for source in config.provenance.sources}
+    assert recorded.keys() == {
         ("llama", "params.json"),
         ("llama", "consolidated.00.pth"),
         ("adapter", "adapter-finetune.pth"),
@@ -105,10 +105,10 @@ def test_provenance_names_every_source(sources: Sources, tmp_path: Path) -> None
         ("imagebind", "imagebind_config.json"),
         ("tokenizer", "tokenizer.model"),
     }
-    adapter = found["adapter", "adapter-finetune.pth"]
+    adapter = recorded["adapter", "adapter-finetune.pth"]
     assert adapter.sha256 == hashlib.sha256(sources.adapter.read_bytes()).hexdigest()
-    assert found["llama", "params.json"].licence == "Apache-2.0"
-    assert found["imagebind", "imagebind_w3D.pth"].licence == "CC-BY-NC-SA 4.0"
+    assert recorded["llama", "params.json"].licence == "Apache-2.0"
+    assert recorded["imagebind", "imagebind_w3D.pth"].licence == "CC-BY-NC-SA 4.0"
     assert config.provenance.stage == "finetune"
     assert config.provenance.base_fingerprint
 
@@ -118,12 +118,12 @@ def test_encoders_are_copied_exactly(sources: Sources, tmp_path: Path) -> None:
     model = ImageBind.from_folder(tmp_path / "tiny" / "encoders")
     released = load(sources.imagebind)
     name = "modality_trunks.vision.blocks.0.attn.in_proj_weight"
-    ours = model.state_dict()["vision.trunk.blocks.0.attention.qkv_proj.weight"]
-    assert torch.equal(ours, released[name])
+    copied = model.state_dict()["vision.trunk.blocks.0.attention.qkv_proj.weight"]
+    assert torch.equal(copied, released[name])
 
 
 def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
-    """The public imagebind_huge.pth; the sizes come from a file that the user names."""
+    """The public imagebind_huge.pth, with sizes from a file that the user names."""
     huge = tmp_path / "imagebind_huge.pth"
     tensors = load(sources.imagebind)
     torch.save({name: tensor for name, tensor in tensors.items() if "point" not in name}, huge)
@@ -137,7 +137,7 @@ def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
 def test_wrong_encoders_are_named(sources: Sources, tmp_path: Path) -> None:
     imagebind = tmp_path / "imagebind.pth"
     tensors = load(sources.imagebind)
-    torch.save(tensors, imagebind)  # without a sizes file: taken for the released sizes
+    torch.save(tensors, imagebind)  # without a sizes file, the released sizes are expected
     with pytest.raises(ConvertError, match=r"imagebind\.pth: .*\(sizes from the release\)"):
         convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", QUIET)
     torch.save({**tensors, "extra": torch.zeros(1)}, imagebind)
@@ -151,14 +151,14 @@ def test_adapter_of_another_embedding_width(
 ) -> None:
     change = {"image_bind_proj.weight": torch.zeros(128, 64)}
     path = adapter_file(lambda tensors: tensors.update(change))
-    with pytest.raises(ConvertError, match=r"takes 64 numbers, but the encoders of .* give 40"):
+    with pytest.raises(
+        ConvertError, match=r"takes embeddings of 64 numbers, but those of .* have 40"
+    ):
         convert(replace(sources, adapter=path), tmp_path / "tiny", QUIET)
 
 
 @pytest.mark.parametrize("broken", ["llama", "adapter", "imagebind", "tokenizer"])
-def test_nothing_is_left_of_a_failed_conversion(
-    broken: str, sources: Sources, tmp_path: Path
-) -> None:
+def test_a_failed_conversion_leaves_no_files(broken: str, sources: Sources, tmp_path: Path) -> None:
     changed: dict[str, Any] = {broken: tmp_path / "gone"}
     out = tmp_path / "out" / "tiny"
     with pytest.raises(ConvertError, match="gone"):
@@ -190,8 +190,8 @@ convert(Sources(llama=llama, adapter=adapter, imagebind=imagebind), out, options
 """
 
 
-def test_a_killed_conversion_goes_on(sources: Sources, tmp_path: Path) -> None:
-    """Finished shards stay as they are, and the result is that of an undisturbed run."""
+def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> None:
+    """Finished shards are not written again, and the result is that of an undisturbed run."""
     out = tmp_path / "out" / "tiny"
     paths = (sources.llama, sources.adapter, sources.imagebind, out)
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, paths)], timeout=300)
@@ -213,7 +213,7 @@ def test_a_killed_conversion_goes_on(sources: Sources, tmp_path: Path) -> None:
         assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
 
 
-def test_a_changed_source_is_converted_anew(
+def test_a_changed_source_is_converted_again(
     sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
     """Same name, same size, other content."""
@@ -230,16 +230,16 @@ def test_a_changed_source_is_converted_anew(
     adapter_file(lambda tensors: tensors["llama.norm.weight"].mul_(2))
     convert(replace(sources, adapter=adapter), out, FLOAT32)
     with safe_open(out / "model-00001-of-00001.safetensors", "pt") as file:
-        found = file.get_tensor("model.norm.weight")
-    assert torch.equal(found, load(sources.adapter)["llama.norm.weight"] * 2)
+        norm = file.get_tensor("model.norm.weight")
+    assert torch.equal(norm, load(sources.adapter)["llama.norm.weight"] * 2)
 
 
 def test_the_manifest_lists_every_file(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "tiny"
     convert(sources, out, QUIET)
     manifest = Manifest.read(out)
-    found = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert manifest.files.keys() == found - {"manifest.json"}
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert manifest.files.keys() == names - {"manifest.json"}
     assert list(manifest.damaged(out)) == []
 
 
@@ -255,7 +255,7 @@ def test_a_small_model_records_its_answers(sources: Sources, tmp_path: Path) -> 
 def test_weights_without_an_answer_are_refused(
     sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
-    """A training that diverged: every shape fits, and every answer would be noise."""
+    """After a training that diverged, every shape fits, but no answer is finite."""
     adapter = adapter_file(lambda tensors: tensors["llama.norm.weight"].fill_(float("nan")))
     with pytest.raises(ConvertError, match="not a number"):
         convert(replace(sources, adapter=adapter), tmp_path / "tiny", Options(progress=False))
@@ -269,7 +269,7 @@ def test_an_existing_folder_is_not_touched(sources: Sources, tmp_path: Path) -> 
 
 
 def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
-    """A converted pretrain model is an HF LLaMA itself, once our tensors are out of it."""
+    """A converted pretrain model without its other tensors is a Hugging Face LLaMA."""
     first = tmp_path / "first"
     convert(replace(sources, adapter=TINY / "adapter-pretrain.pth"), first, FLOAT32)
     base = tmp_path / "base"

@@ -1,4 +1,4 @@
-"""A checkpoint is opened without running anything in it."""
+"""Opening a checkpoint runs no code in it."""
 
 import argparse
 import os
@@ -26,13 +26,13 @@ class Bomb:
 def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, zipped: bool) -> None:
     path, trace = tmp_path / "evil.pth", tmp_path / "ran"
     torch.save({"a": torch.zeros(1), "b": Bomb(trace)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ConvertError, match=r"evil\.pth: refused.*nothing was run"):
+    with pytest.raises(ConvertError, match=r"evil\.pth: rejected.*no code was run"):
         open_pickle(path)
     assert not trace.exists()
 
 
 def test_the_bomb_would_go_off_in_an_ordinary_loader(tmp_path: Path) -> None:
-    """So that the test above is not passing by mistake."""
+    """Shows that the file in the test above is dangerous."""
     path, trace = tmp_path / "evil.pth", tmp_path / "ran"
     torch.save({"b": Bomb(trace)}, path)
     torch.load(path, weights_only=False)
@@ -61,7 +61,7 @@ def test_old_format_without_zip(tmp_path: Path) -> None:
 
 
 def test_training_checkpoint_with_its_command_line(tmp_path: Path) -> None:
-    """Raw checkpoints carry optimizer, epoch, scaler and an argparse.Namespace."""
+    """Training checkpoints contain optimizer, epoch, scaler and an argparse.Namespace."""
     path = tmp_path / "checkpoint-3.pth"
     content = {
         "model": {"a": torch.ones(2)},
@@ -80,7 +80,7 @@ def test_training_checkpoint_with_its_command_line(tmp_path: Path) -> None:
         ([torch.ones(1)], "holds a list"),
         ({"a": 1}, "'a' is a int"),
         ({1: torch.ones(1)}, "1 is a Tensor"),
-        ({"a": torch.eye(2).to_sparse()}, "a is stored sparse"),
+        ({"a": torch.eye(2).to_sparse()}, "a is sparse"),
     ],
 )
 def test_other_contents_are_refused(tmp_path: Path, content: object, reason: str) -> None:

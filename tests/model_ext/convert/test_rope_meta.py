@@ -21,9 +21,9 @@ PATH = Path("params.json")
     ],
 )
 def test_plain_rotations(params: dict[str, Any], theta: float, context: int) -> None:
-    rope, found = positions({"dim": 4096, **params}, PATH)
+    rope, max_positions = positions({"dim": 4096, **params}, PATH)
     assert rope == {"rope_type": "default", "rope_theta": theta}
-    assert found == context
+    assert max_positions == context
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,11 @@ def test_plain_rotations(params: dict[str, Any], theta: float, context: int) -> 
     ],
 )
 def test_stretched_rotations(params: dict[str, Any], factor: float, context: int) -> None:
-    rope, found = positions({"rope_theta": 500000.0, "use_scaled_rope": True, **params}, PATH)
-    assert found == context
+    rope, max_positions = positions(
+        {"rope_theta": 500000.0, "use_scaled_rope": True, **params}, PATH
+    )
+    assert max_positions == context
     assert rope["factor"] == factor
-    # the words are those of `transformers`, which raises for missing and warns of unknown ones
-    config = LlamaConfig(rope_parameters=rope, max_position_embeddings=found)
+    # `transformers` raises for missing keys and warns of unknown ones
+    config = LlamaConfig(rope_parameters=rope, max_position_embeddings=max_positions)
     assert config.rope_parameters == rope

@@ -1,4 +1,4 @@
-"""The fast tokenizer is SentencePiece's, with BOS in front, however the text reaches it."""
+"""The fast tokenizer returns BOS and SentencePiece's ids, with and without a chat template."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_released_prompt_ids(folder: Path, number: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = INDEX["prompt_ids"][number]
     assert tokenizer(INDEX["prompts"][number])["input_ids"] == ids
-    # What a chat template hands over: BOS is in the text, and no special token is added.
+    # A chat template writes BOS into the text, so the tokenizer must not add it.
     text = tokenizer.bos_token + INDEX["prompts"][number]
     assert tokenizer(text, add_special_tokens=False)["input_ids"] == ids
 
@@ -68,7 +68,7 @@ def test_a_chat_through_vllm_gives_the_released_prompt_ids(folder: Path) -> None
 def test_any_text_is_cut_as_sentencepiece_cuts_it(words: list[str]) -> None:
     text = "".join(words)
     if any(0xD800 <= ord(char) < 0xE000 for char in text) or "<s>" in text or "</s>" in text:
-        return  # lone surrogates are no text; the names of control pieces stand for these here
+        return  # lone surrogates are not text; names of control pieces are encoded as those
     assert FAST.encode(text).ids == [1, *PIECES.encode(text)]
 
 
@@ -80,7 +80,7 @@ def test_written_text_reads_back(words: list[str]) -> None:
 
 
 def test_a_character_that_is_a_byte_survives_a_broken_neighbour() -> None:
-    """LLaMA spells the line feed as a byte, this vocabulary the digits."""
+    """LLaMA has the line feed as a byte only; this vocabulary has the digits as bytes only."""
     cut = PIECES.piece_to_id("<0xE4>")  # of a character of three bytes
     four = PIECES.encode("4")[1]
     assert PIECES.id_to_piece(four) == "<0x34>"
@@ -114,7 +114,7 @@ def test_hugging_face_files_are_taken_over(folder: Path, tmp_path: Path) -> None
 
 
 def test_hugging_face_files_of_too_many_tokens_are_refused(folder: Path, tmp_path: Path) -> None:
-    """Fewer tokens than rows are usual, since embeddings are padded; more have no embedding."""
+    """There may be fewer tokens than rows, because embeddings are padded, but not more."""
     (tmp_path / "copy").mkdir()
     assert write_tokenizer(folder / "tokenizer.json", tmp_path / "copy", 576) == (1, 2)
     with pytest.raises(ConvertError, match=r"tokenizer\.json: has 512 tokens, the .* 500 rows"):

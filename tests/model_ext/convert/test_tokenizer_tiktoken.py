@@ -1,4 +1,4 @@
-"""LLaMA 3's tokenizer file becomes a fast tokenizer of the same ids, BOS in front."""
+"""The fast tokenizer made from LLaMA 3's file returns BOS and the same ids."""
 
 import base64
 import json

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
+from model_ext.errors import ConfigError
 from model_ext.imagebind.config import (
     ENCODER_OF,
     MODALITIES,
-    ConfigError,
     ImageBindConfig,
     VisionConfig,
 )

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from model_ext.errors import ConfigError
 from model_ext.imagebind.config import (
     AudioConfig,
-    ConfigError,
     ImageBindConfig,
     PointConfig,
     TextConfig,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model_ext.checks.probe import cloud, probe, wave
-from model_ext.imagebind.config import ConfigError
+from model_ext.errors import ConfigError
 from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, ImageBind, TensorError
 from model_ext.imagebind.subset import load_encoders
 

@@ -9,7 +9,7 @@ HEADS, SIZE, TOKENS, C = 3, 8, 5, 24
 
 
 def neighbours(x: Tensor) -> Tensor:
-    """Released form, by complex numbers: (T, H, d)."""
+    """Rotate neighbours, as released, by complex numbers: (T, H, d)."""
     theta = 10000.0 ** -(torch.arange(0, SIZE, 2) / SIZE)
     angle = torch.outer(torch.arange(TOKENS), theta)[:, None]
     pairs = torch.view_as_complex(x.reshape(TOKENS, HEADS, SIZE // 2, 2))
@@ -37,8 +37,8 @@ def test_scores_are_unchanged() -> None:
     )
     query = halves(heads(rotate_half_rows(wq, SIZE), rotate_half_rows(bias, SIZE)))
     key = halves(heads(rotate_half_rows(wk, SIZE), torch.zeros(())))
-    ours = torch.einsum("qhd,khd->hqk", query, key)
-    torch.testing.assert_close(ours, released, atol=1e-4, rtol=1e-4)
+    scores = torch.einsum("qhd,khd->hqk", query, key)
+    torch.testing.assert_close(scores, released, atol=1e-4, rtol=1e-4)
 
 
 def test_rows_of_each_head_move_by_the_rule() -> None:

@@ -1,4 +1,4 @@
-"""Streamed safetensors files read like the library's own."""
+"""Streamed safetensors files are read as those that the library writes."""
 
 import json
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_bytes_come_back(tmp_path: Path) -> None:
         assert torch.equal(read[name], tensor)
     assert path.stat().st_size == size_of(lazy)
     with safe_open(path, "pt") as file:
-        assert file.metadata() == {"format": "pt"}  # transformers refuses a file without
+        assert file.metadata() == {"format": "pt"}  # transformers rejects a file without it
 
 
 def test_wide_types_come_first_so_that_all_are_aligned() -> None:
@@ -59,7 +59,7 @@ def test_wide_types_come_first_so_that_all_are_aligned() -> None:
 
 
 def test_one_tensor_at_a_time() -> None:
-    """Each is read when the one before it is written and gone."""
+    """Each tensor is read after the one before it is written and freed."""
     alive: set[str] = set()
     peak = 0
 

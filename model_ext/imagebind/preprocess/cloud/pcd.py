@@ -1,6 +1,6 @@
-"""Point Cloud Library files (.pcd), ascii and binary: the fields x, y, z.
+"""Read the fields x, y, z of Point Cloud Library files (.pcd), ASCII and binary.
 
-The compressed form is refused, with a hint.
+Compressed files are rejected.
 """
 
 from itertools import islice
@@ -10,29 +10,28 @@ import numpy as np
 
 from model_ext.imagebind.preprocess.cloud import table
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAX_HEADER_LINES = 64
 KEYS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS")
-NEEDED = ("FIELDS", "SIZE", "TYPE", "POINTS")
 TYPES = ("F4", "F8", "I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8")
 
 DAMAGED = "the .pcd header is damaged"
 
 
-def read_pcd(data: bytes, most: int) -> Cloud:
+def read_pcd(data: bytes, max_points: int) -> Cloud:
     try:
         header, encoding, start = _header(data)
         names, columns, repeats = _columns(header)
         (points,) = map(int, header["POINTS"])
     except (ValueError, KeyError, TypeError):
-        raise MediaError(DAMAGED) from None
-    table.check_count(points, most)
+        raise DecodeError(DAMAGED) from None
+    table.check_count(points, max_points)
     if not {"x", "y", "z"} <= set(names):
-        raise MediaError("the .pcd file must have the fields x, y and z")
+        raise DecodeError("the .pcd file must have the fields x, y and z")
     fields = [names.index(axis) for axis in "xyz"]
     if any(repeats[index] != 1 for index in fields):
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     if encoding == "binary":
         records = [
             np.dtype((column, (repeat,))) if repeat != 1 else column
@@ -40,11 +39,11 @@ def read_pcd(data: bytes, most: int) -> Cloud:
         ]
         return table.from_binary(data, start, points, records, fields)
     if encoding != "ascii":
-        raise MediaError("compressed .pcd files are not supported: save as binary or ascii")
+        raise DecodeError("compressed .pcd files are not supported: save as binary or ascii")
     xyz = [sum(repeats[:index]) for index in fields]
-    cloud = table.from_text(table.lines(data, start), xyz, most)
+    cloud = table.from_text(table.lines(data, start), xyz, max_points)
     if len(cloud) != points:
-        raise MediaError("the point cloud does not have as many points as its header says")
+        raise DecodeError("the point cloud does not have as many points as its header says")
     return cloud
 
 
@@ -61,16 +60,16 @@ def _header(data: bytes) -> tuple[dict[str, list[str]], str, int]:
             case [] | ["#", *_]:
                 pass
             case _:
-                raise ValueError("a line that the format does not have")
+                raise ValueError("not a line of the format")
     raise ValueError("no DATA line")
 
 
 def _columns(header: dict[str, list[str]]) -> tuple[list[str], list[np.dtype[Any]], list[int]]:
     names = header["FIELDS"]
-    kinds = [kind + size for kind, size in zip(header["TYPE"], header["SIZE"], strict=True)]
+    types = [letter + size for letter, size in zip(header["TYPE"], header["SIZE"], strict=True)]
     repeats = [int(count) for count in header.get("COUNT", ["1"] * len(names))]
-    if not len(names) == len(kinds) == len(repeats) or not set(kinds) <= set(TYPES):
+    if not len(names) == len(types) == len(repeats) or not set(types) <= set(TYPES):
         raise ValueError("fields do not agree")
     if any(count < 1 for count in repeats) or sum(repeats) > table.MAX_COLUMNS:
         raise ValueError("a field repeats too often")
-    return names, [np.dtype("<" + kind.lower()) for kind in kinds], repeats
+    return names, [np.dtype("<" + name.lower()) for name in types], repeats

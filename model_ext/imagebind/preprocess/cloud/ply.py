@@ -1,6 +1,6 @@
-"""Polygon files (.ply), ascii and binary of both byte orders: the vertices' x, y, z.
+"""Read the vertices of polygon files (.ply), ASCII and binary of both byte orders.
 
-Faces and other properties are skipped. The vertices must come before anything of varying length.
+Faces and other properties are skipped. In a binary file, lists must come after the vertices.
 """
 
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ import numpy as np
 
 from model_ext.imagebind.preprocess.cloud import table
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAX_HEADER_LINES = 1024
 BYTE_ORDER = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
@@ -29,19 +29,19 @@ class Element:
     name: str
     count: int
     names: list[str] = field(default_factory=list)
-    types: list[str] = field(default_factory=list)  # numpy's, without byte order
+    types: list[str] = field(default_factory=list)  # of numpy, without byte order
     has_list: bool = False
 
 
-def read_ply(data: bytes, most: int) -> Cloud:
+def read_ply(data: bytes, max_points: int) -> Cloud:
     try:
         encoding, elements, start = _header(data)
     except (ValueError, KeyError, IndexError, UnicodeDecodeError):
-        raise MediaError(DAMAGED) from None
+        raise DecodeError(DAMAGED) from None
     for position, element in enumerate(elements):
         if element.name == "vertex":
-            return _vertices(data, encoding, elements[:position], element, start, most)
-    raise MediaError("the .ply file has no vertices")
+            return _vertices(data, encoding, elements[:position], element, start, max_points)
+    raise DecodeError("the .ply file has no vertices")
 
 
 def _header(data: bytes) -> tuple[str, list[Element], int]:
@@ -58,38 +58,38 @@ def _header(data: bytes) -> tuple[str, list[Element], int]:
                 elements.append(Element(name, int(count)))
             case ["property", "list", _, _, _]:
                 elements[-1].has_list = True
-            case ["property", kind, name]:
-                elements[-1].types.append(TYPES[kind])
+            case ["property", type_name, name]:
+                elements[-1].types.append(TYPES[type_name])
                 elements[-1].names.append(name)
             case ["ply"] | ["comment" | "obj_info", *_] | []:
                 pass
             case _:
-                raise ValueError("a line that the format does not have")
+                raise ValueError("not a line of the format")
     raise ValueError("no end of header")
 
 
 def _vertices(
-    data: bytes, encoding: str, before: list[Element], vertex: Element, start: int, most: int
+    data: bytes, encoding: str, before: list[Element], vertex: Element, start: int, max_points: int
 ) -> Cloud:
-    table.check_count(vertex.count, most)
+    table.check_count(vertex.count, max_points)
     if any(element.count < 0 for element in before) or len(vertex.names) > table.MAX_COLUMNS:
-        raise MediaError(DAMAGED)
+        raise DecodeError(DAMAGED)
     if vertex.has_list or not {"x", "y", "z"} <= set(vertex.names):
-        raise MediaError("the .ply file's vertices must have x, y and z, and no lists")
+        raise DecodeError("the .ply file's vertices must have x, y and z, and no lists")
     xyz = [vertex.names.index(axis) for axis in "xyz"]
     if encoding == "ascii":
         skip = sum(element.count for element in before)
         if skip + vertex.count > len(data):  # a row has at least one byte
-            raise MediaError("the point cloud is shorter than its header says")
+            raise DecodeError("the point cloud is shorter than its header says")
         rows = islice(table.lines(data, start), skip, skip + vertex.count)
-        cloud = table.from_text(rows, xyz, most)
+        cloud = table.from_text(rows, xyz, max_points)
         if len(cloud) != vertex.count:
-            raise MediaError("the point cloud is shorter than its header says")
+            raise DecodeError("the point cloud is shorter than its header says")
         return cloud
     if any(element.has_list for element in before):
-        raise MediaError("the .ply file's vertices must come before its faces")
+        raise DecodeError("the .ply file's vertices must come before its faces")
     order = BYTE_ORDER[encoding]
     for element in before:
-        start += element.count * sum(np.dtype(kind).itemsize for kind in element.types)
-    columns = [np.dtype(order + kind) for kind in vertex.types]
+        start += element.count * sum(np.dtype(name).itemsize for name in element.types)
+    columns = [np.dtype(order + name) for name in vertex.types]
     return table.from_binary(data, start, vertex.count, columns, xyz)

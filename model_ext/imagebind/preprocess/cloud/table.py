@@ -1,6 +1,6 @@
-"""Rows of numbers, three columns of which are x, y, z: the part that all formats share.
+"""Parse rows of numbers with columns x, y, z, for all point cloud formats.
 
-Nothing is allocated for what a header only declares. Shapes: N points.
+Memory is allocated for data in the file, not for sizes that a header declares. Shapes: N points.
 """
 
 import io
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAX_LINE = 4096  # bytes
 MAX_COLUMNS = 256
@@ -25,43 +25,46 @@ def lines(data: bytes, start: int = 0) -> Iterator[bytes]:
     file.seek(start)
     while line := file.readline(MAX_LINE + 1):
         if len(line) > MAX_LINE:
-            raise MediaError("the point cloud has a line that is too long")
+            raise DecodeError("the point cloud has a line that is too long")
         yield line
 
 
-def from_text(rows: Iterable[bytes], xyz: Sequence[int], most: int) -> Cloud:
-    """Parse at most `most` rows; more are an error. Blank rows and `#` comments do not count."""
+def from_text(rows: Iterable[bytes], xyz: Sequence[int], max_points: int) -> Cloud:
+    """Parse rows, except blank ones and `#` comments.
+
+    Raises DecodeError: when a row is damaged, or there are more than `max_points` rows.
+    """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of input without data: that is an empty cloud
-            table = np.loadtxt(islice(rows, most + 1), np.float64, usecols=xyz, ndmin=2)
-    except MediaError:
+            warnings.simplefilter("ignore")  # numpy warns of empty input, which is an empty cloud
+            table = np.loadtxt(islice(rows, max_points + 1), np.float64, usecols=xyz, ndmin=2)
+    except DecodeError:
         raise
     except (ValueError, UnicodeDecodeError, OverflowError):
-        raise MediaError("the point cloud has a row without three coordinates") from None
-    check_count(len(table), most)
+        raise DecodeError("the point cloud has a row without three coordinates") from None
+    check_count(len(table), max_points)
     return to_float32(table)
 
 
 def from_binary(
     data: bytes, offset: int, count: int, columns: Sequence[np.dtype[Any]], xyz: Sequence[int]
 ) -> Cloud:
-    """Parse `count` records, one after the other; `columns` are the types of a record's fields."""
+    """Parse `count` consecutive records; `columns` are the types of a record's fields."""
     record = np.dtype([(f"c{index}", column) for index, column in enumerate(columns)])
     if count * record.itemsize > len(data) - offset:
-        raise MediaError("the point cloud is shorter than its header says")
+        raise DecodeError("the point cloud is shorter than its header says")
     table = np.frombuffer(data, record, count, offset)
     return to_float32(np.stack([table[f"c{index}"] for index in xyz], axis=-1))
 
 
-def check_count(count: int, most: int) -> None:
+def check_count(count: int, max_points: int) -> None:
     if count < 0:
-        raise MediaError("the point cloud declares a negative number of points")
-    if count > most:
-        raise MediaError(f"the point cloud has more than {most} points")
+        raise DecodeError("the point cloud declares a negative number of points")
+    if count > max_points:
+        raise DecodeError(f"the point cloud has more than {max_points} points")
 
 
 def to_float32(table: NDArray[np.generic]) -> Cloud:
-    # What overflows becomes infinite, and is refused later.
+    # A value that overflows becomes infinite; `read_points` rejects it.
     with np.errstate(over="ignore", invalid="ignore"):
         return table.astype(np.float32)

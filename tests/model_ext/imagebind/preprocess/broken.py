@@ -1,11 +1,11 @@
-"""Damaged copies of good files: cut off, and with flipped bits. Every test uses the same damage."""
+"""Damaged copies of valid files: shortened, or with flipped bits. All tests use the same damage."""
 
 import random
 from collections.abc import Iterator
 
 
 def cut_off(data: bytes) -> Iterator[bytes]:
-    """At every sixteenth of the length."""
+    """Copies that end at every sixteenth of the length."""
     for part in range(16):
         yield data[: len(data) * part // 16]
 

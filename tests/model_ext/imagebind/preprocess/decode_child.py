@@ -1,13 +1,13 @@
-"""Decode the video files named on the command line, one after the other, and say how it went.
+"""Decode the video files named on the command line, and print the result of each.
 
-A process of its own, because decoders crash: `python -m tests...decode_child FILE...`.
+It is a separate process, because decoders crash: `python -m tests...decode_child FILE...`.
 """
 
 import sys
 from pathlib import Path
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.video import read_video
 
@@ -18,7 +18,7 @@ def main(files: list[str]) -> None:
         try:
             video = read_video(Path(file).read_bytes(), config, Limits())
             answer = "frames" if video.isfinite().all() else "not finite"
-        except MediaError as error:
+        except DecodeError as error:
             answer = str(error)
         print(Path(file).name, answer, sep="\t", flush=True)
 

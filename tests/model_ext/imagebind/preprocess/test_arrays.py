@@ -7,7 +7,7 @@ from PIL import Image
 
 from model_ext.imagebind.preprocess.arrays import read_depth, read_imu, read_thermal
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.model_ext.imagebind.preprocess.test_image import saved as saved_image
@@ -36,7 +36,7 @@ def test_axes_of_length_one_may_be_left_out(config: PreprocessConfig, limits: Li
 def test_other_shapes_are_refused(
     name: str, shape: tuple[int, ...], config: PreprocessConfig, limits: Limits
 ) -> None:
-    with pytest.raises(MediaError, match=r"must have the shape|more than"):
+    with pytest.raises(DecodeError, match=r"must have the shape|more than"):
         READERS[name](saved(np.zeros(shape, np.float32)), config, limits)
 
 
@@ -46,7 +46,7 @@ def test_values_that_are_no_numbers_are_refused(
 ) -> None:
     motion = np.zeros((6, 2000))
     motion[3, 7] = value
-    with pytest.raises(MediaError, match="not finite"):
+    with pytest.raises(DecodeError, match="not finite"):
         read_imu(saved(motion), config, limits)
 
 
@@ -75,7 +75,7 @@ def test_float_pictures_keep_their_values(limits: Limits) -> None:
 
 def test_float_pictures_must_be_finite(limits: Limits) -> None:
     values = np.full((32, 32), np.nan, dtype=np.float32)
-    with pytest.raises(MediaError, match="not finite"):
+    with pytest.raises(DecodeError, match="not finite"):
         read_depth(saved_image(Image.fromarray(values), "TIFF"), PreprocessConfig(), limits)
 
 
@@ -84,14 +84,14 @@ def test_pictures_of_several_channels_are_refused(
     mode: str, config: PreprocessConfig, limits: Limits
 ) -> None:
     kind = "TIFF" if mode == "CMYK" else "PNG"
-    with pytest.raises(MediaError, match="one channel"):
+    with pytest.raises(DecodeError, match="one channel"):
         read_depth(saved_image(Image.new(mode, (50, 40)), kind), config, limits)
 
 
 def test_damaged_pictures_are_refused(config: PreprocessConfig, limits: Limits) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8)
     data = saved_image(Image.fromarray(noise), "PNG")
-    with pytest.raises(MediaError, match="damaged"):
+    with pytest.raises(DecodeError, match="damaged"):
         read_thermal(data[: len(data) // 2], config, limits)
-    with pytest.raises(MediaError, match="damaged"):
+    with pytest.raises(DecodeError, match="damaged"):
         read_imu(io.BytesIO(b"\x93NUMPY").getvalue(), config, limits)

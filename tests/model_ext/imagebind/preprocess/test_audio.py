@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model_ext.imagebind.preprocess.audio import _read, clip_bounds, cut_clips, read_audio
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 
@@ -63,7 +63,7 @@ def test_clip_bounds_are_exact() -> None:
 
 
 def test_means_are_removed_one_clip_after_the_other() -> None:
-    """Overlapping clips share samples, and with them what an earlier clip subtracted."""
+    """Overlapping clips share samples, from which the earlier clip has subtracted its mean."""
     generator = torch.Generator().manual_seed(0)
     waveform = torch.randn(2, 40000, generator=generator) * 0.1 + torch.tensor([[0.3], [0.5]])
     shared = waveform.double().numpy().copy()
@@ -123,7 +123,7 @@ def test_every_allowed_format_sounds_alike(
 
 @pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "VOC"])
 def test_formats_off_the_list_are_refused(kind: str, config: PreprocessConfig) -> None:
-    with pytest.raises(MediaError, match="not wav, flac, ogg or mp3"):
+    with pytest.raises(DecodeError, match="not wav, flac, ogg or mp3"):
         read_audio(sound(kind=kind), config, Limits())
 
 
@@ -134,7 +134,7 @@ def test_odd_rates_and_channels(rate: int, config: PreprocessConfig) -> None:
 
 @pytest.mark.parametrize("samples", [0, 1, 399])
 def test_less_than_25_ms_is_refused(samples: int, config: PreprocessConfig) -> None:
-    with pytest.raises(MediaError, match="shorter than 25 ms"):
+    with pytest.raises(DecodeError, match="shorter than 25 ms"):
         read_audio(sound(samples / 16000), config, Limits())
     assert read_audio(sound(400 / 16000), config, Limits()).isfinite().all()
 
@@ -143,14 +143,14 @@ def test_less_than_25_ms_is_refused(samples: int, config: PreprocessConfig) -> N
 def test_samples_that_are_no_numbers_are_refused(value: float, config: PreprocessConfig) -> None:
     samples = np.zeros((8000, 1), np.float32)
     samples[5000] = value
-    with pytest.raises(MediaError, match="not finite"):
+    with pytest.raises(DecodeError, match="not finite"):
         read_audio(saved(samples, subtype="FLOAT"), config, Limits())
 
 
 def test_huge_samples_are_refused(config: PreprocessConfig) -> None:
     samples = np.zeros((8000, 1), np.float32)
     samples[5000] = 1e30
-    with pytest.raises(MediaError, match="too large"):
+    with pytest.raises(DecodeError, match="too large"):
         read_audio(saved(samples, subtype="FLOAT"), config, Limits())
 
 
@@ -168,7 +168,7 @@ def test_silence_is_accepted(config: PreprocessConfig) -> None:
     ],
 )
 def test_limits(limits: Limits, message: str, config: PreprocessConfig) -> None:
-    with pytest.raises(MediaError, match=message):
+    with pytest.raises(DecodeError, match=message):
         read_audio(sound(2, 16000, 2), config, limits)
 
 
@@ -177,16 +177,16 @@ def test_declared_length_is_checked_before_decoding(config: PreprocessConfig) ->
     data = bytearray(sound(1, kind="FLAC"))
     data[21] |= 0x0F
     data[22:26] = b"\xff\xff\xff\xff"
-    with pytest.raises(MediaError, match="longer than 600 s"):
+    with pytest.raises(DecodeError, match="longer than 600 s"):
         read_audio(bytes(data), config, Limits())
 
 
 def test_length_must_be_declared(config: PreprocessConfig) -> None:
-    """A FLAC stream may leave its length open (0), and then cannot be read from memory."""
+    """A FLAC stream may have no length in its header, and then cannot be read from memory."""
     data = bytearray(sound(3, kind="FLAC"))
     data[21] &= 0xF0
     data[22:26] = bytes(4)
-    with pytest.raises(MediaError, match="how long"):
+    with pytest.raises(DecodeError, match="does not contain its length"):
         read_audio(bytes(data), config, Limits())
 
 
@@ -194,29 +194,29 @@ class EndlessFile:
     samplerate, channels = 16000, 2
 
     def __init__(self) -> None:
-        self.given = 0
+        self.frames_read = 0
 
     def read(self, frames: int, **_: object) -> NDArray[np.float32]:
-        self.given += frames
+        self.frames_read += frames
         return np.zeros((frames, 2), np.float32)
 
 
 def test_actual_length_is_counted_whatever_is_declared() -> None:
     file = EndlessFile()
-    with pytest.raises(MediaError, match="longer than 10 s"):
+    with pytest.raises(DecodeError, match="longer than 10 s"):
         _read(file, Limits(audio_seconds=10))
-    assert file.given < 4 * 160_000
+    assert file.frames_read < 4 * 160_000
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_broken_files_give_features_or_a_media_error(
+def test_broken_files_give_features_or_a_decode_error(
     name: str, media: Path, config: PreprocessConfig
 ) -> None:
     data = (media / name).read_bytes()
     for damaged in [*cut_off(data), *bits_flipped(data, copies=10), *bits_flipped(data[:4096], 20)]:
         try:
             features = read_audio(damaged, config, Limits())
-        except MediaError as error:
+        except DecodeError as error:
             assert str(error).startswith("the audio ")  # noqa: PT017
         else:
             assert features.shape == (3, 1, 128, 204)

@@ -1,4 +1,4 @@
-"""What FFmpeg may be given. The polyglots below made decord open a UDP socket when tried."""
+"""Which bytes FFmpeg may open. The polyglots below made decord open a UDP socket."""
 
 from pathlib import Path
 

@@ -42,7 +42,7 @@ def test_equals_the_slow_formula(bins: int) -> None:
 
 
 def test_filter_3_is_empty() -> None:
-    """Known from the released model: its cells are the floor whatever is heard."""
+    """As in the released model, its cells are the floor for every input."""
     empty = (mel_filters(128).sum(1) == 0).nonzero().flatten()
     assert empty.tolist() == [3]
     assert log_mel(torch.randn(1, 400), 128)[0, 0, 3].item() == pytest.approx(-15.942385)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import pixels, read_image
 from model_ext.imagebind.preprocess.limits import Limits
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
@@ -44,7 +44,7 @@ def test_released_pixels(
 
 @pytest.mark.parametrize(("extra", "offset"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
 def test_middle_is_rounded_half_to_even(extra: int, offset: int) -> None:
-    """The shorter side needs no resizing here, so pixels are untouched."""
+    """The shorter side has the right size, so pixels are unchanged."""
     for wide in (True, False):
         size = (64 + extra, 64) if wide else (64, 64 + extra)
         image = noise("RGB", *size)
@@ -113,12 +113,12 @@ def test_every_allowed_format_and_mode_is_read(kind: str, mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["PPM", "TGA", "PCX", "ICO", "JPEG2000", "EPS", "PDF"])
 def test_formats_off_the_list_are_refused(kind: str, config: PreprocessConfig) -> None:
-    with pytest.raises(MediaError, match="not JPEG, PNG"):
+    with pytest.raises(DecodeError, match="not JPEG, PNG"):
         read_image(saved(Image.new("RGB", (50, 40)), kind), config, Limits())
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A picture of any size, of which only the header exists."""
+    """A file that only has the header of a picture of any size."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     idat = b"IDAT" + zlib.compress(b"")
@@ -133,13 +133,13 @@ def png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("side", [7072, 9_000, 12_000, 50_000])  # Pillow: fine, fine, warns, raises
 def test_declared_pixels_are_checked_before_decoding(side: int, config: PreprocessConfig) -> None:
-    with pytest.raises(MediaError, match="more than 50000000 pixels"):
+    with pytest.raises(DecodeError, match="more than 50000000 pixels"):
         read_image(png_header(side, side), config, Limits())
 
 
 def test_a_line_of_pixels_does_not_become_a_huge_picture(config: PreprocessConfig) -> None:
     data = saved(Image.new("L", (60_000, 1)), "PNG")
-    with pytest.raises(MediaError, match="long and narrow"):
+    with pytest.raises(DecodeError, match="long and narrow"):
         read_image(data, config, Limits())
     assert read_image(saved(Image.new("L", (1, 1)), "PNG"), config, Limits()).shape[1:] == (
         224,
@@ -150,17 +150,17 @@ def test_a_line_of_pixels_does_not_become_a_huge_picture(config: PreprocessConfi
 @pytest.mark.parametrize("name", NAMES)
 def test_cut_off_files_are_refused(name: str, media: Path, config: PreprocessConfig) -> None:
     for data in cut_off((media / name).read_bytes()):
-        with pytest.raises(MediaError, match="damaged"):
+        with pytest.raises(DecodeError, match="damaged"):
             read_image(data, config, Limits())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_flipped_bits_give_a_picture_or_a_media_error(name: str, media: Path) -> None:
+def test_flipped_bits_give_a_picture_or_a_decode_error(name: str, media: Path) -> None:
     config = PreprocessConfig(image_size=32)
     for data in bits_flipped((media / name).read_bytes(), copies=40):
         try:
             image = read_image(data, config, Limits())
-        except MediaError as error:
+        except DecodeError as error:
             assert str(error).startswith("the image ")  # noqa: PT017
         else:
             assert image.shape == (3, 32, 32)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.npy import npy_shape, read_npy
 
 
@@ -49,7 +49,7 @@ def test_shape_is_read_without_the_data() -> None:
     ],
 )
 def test_anything_but_real_numbers_is_refused(array: NDArray[Any]) -> None:
-    with pytest.raises(MediaError, match="real numbers"):
+    with pytest.raises(DecodeError, match="real numbers"):
         read_npy(saved(array), 100)
 
 
@@ -79,14 +79,14 @@ def test_lying_headers(header: str, message: str | None) -> None:
     if message is None:
         assert read_npy(data, 99).shape == ()
         return
-    with pytest.raises(MediaError, match=message):
+    with pytest.raises(DecodeError, match=message):
         read_npy(data, 99)
 
 
 def test_length_must_agree_exactly() -> None:
     data = saved(np.zeros((4, 3), np.float32))
     for damaged in (data[:-1], data + b"\x00", data[:40], data[:8]):
-        with pytest.raises(MediaError):
+        with pytest.raises(DecodeError):
             read_npy(damaged, 12)
 
 

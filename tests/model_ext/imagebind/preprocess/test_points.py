@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.points import read_points
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
@@ -58,15 +58,15 @@ def test_formats_are_told_apart_by_content(
 def test_torch_files_are_refused_unless_asked_for(
     media: Path, config: PreprocessConfig, limits: Limits
 ) -> None:
-    with pytest.raises(MediaError, match="not accepted: save as"):
+    with pytest.raises(DecodeError, match="not accepted: save as"):
         read_points((media / "points_b.pt").read_bytes(), config, limits)
 
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_too_few_and_too_many_points(name: str, limits: Limits) -> None:
-    with pytest.raises(MediaError, match="fewer than 41 points"):
+    with pytest.raises(DecodeError, match="fewer than 41 points"):
         read_points(FORMATS[name](), PreprocessConfig(min_points=41), limits)
-    with pytest.raises(MediaError, match=r"more than (39 points|117 elements)"):
+    with pytest.raises(DecodeError, match=r"more than (39 points|117 elements)"):
         read_points(FORMATS[name](), PreprocessConfig(), Limits(cloud_points=39))
 
 
@@ -76,12 +76,12 @@ def test_coordinates_must_be_finite(value: float, config: PreprocessConfig, limi
     cloud[17, 1] = value
     text = b"".join(b"%g %g %g\n" % tuple(point) for point in cloud.tolist())
     for data in (saved(cloud), text):
-        with pytest.raises(MediaError, match="not finite"):
+        with pytest.raises(DecodeError, match="not finite"):
             read_points(data, config, limits)
 
 
 def test_huge_coordinates_are_refused_with_a_hint(config: PreprocessConfig, limits: Limits) -> None:
-    with pytest.raises(MediaError, match="unit sphere"):
+    with pytest.raises(DecodeError, match="unit sphere"):
         read_points(saved(POINTS * 1e5), config, limits)
 
 
@@ -89,25 +89,25 @@ def test_huge_coordinates_are_refused_with_a_hint(config: PreprocessConfig, limi
 def test_arrays_of_other_shapes_are_refused(
     shape: tuple[int, ...], config: PreprocessConfig, limits: Limits
 ) -> None:
-    with pytest.raises(MediaError, match=r"\(N, 3\)|fewer than 32"):
+    with pytest.raises(DecodeError, match=r"\(N, 3\)|fewer than 32"):
         read_points(saved(np.zeros(shape, np.float32)), config, limits)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x00" * 99, b"GIF89a", b"hello\n", b"\xff" * 99])
 def test_other_bytes_are_refused(data: bytes, config: PreprocessConfig, limits: Limits) -> None:
-    with pytest.raises(MediaError, match="damaged or not npy, ply"):
+    with pytest.raises(DecodeError, match="damaged or not npy, ply"):
         read_points(data, config, limits)
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_broken_files_give_points_or_a_media_error(
+def test_broken_files_give_points_or_a_decode_error(
     name: str, config: PreprocessConfig, limits: Limits
 ) -> None:
     good = FORMATS[name]()
     for data in [*cut_off(good), *bits_flipped(good, 60), *bits_flipped(good, 60, flips=1)]:
         try:
             cloud = read_points(data, config, limits)
-        except MediaError:
+        except DecodeError:
             continue
         assert cloud.isfinite().all()
         assert cloud.shape[1] == 3
@@ -122,6 +122,6 @@ def test_a_model_trained_on_a_number_of_points_gets_that_many() -> None:
     assert fewer.shape == (100, 3)
     assert len({tuple(p) for p in fewer.tolist()} & rows) == 100  # none twice
     assert more.shape == (500, 3)
-    assert {tuple(p) for p in more.tolist()} == rows  # none left out
+    assert {tuple(p) for p in more.tolist()} == rows  # each occurs
     again = read_points(data, PreprocessConfig(points=100), Limits()).numpy()
     np.testing.assert_array_equal(fewer, again)

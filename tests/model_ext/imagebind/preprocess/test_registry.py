@@ -5,7 +5,7 @@ import torch
 
 from model_ext.imagebind.config import ENCODER_OF, ImageBindConfig
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import READERS, preprocess
 
@@ -19,14 +19,14 @@ def test_size_is_checked_before_anything_is_read(modality: str) -> None:
     limits = Limits(
         image_bytes=9, audio_bytes=9, video_bytes=9, cloud_bytes=9, array_bytes=9, text_bytes=9
     )
-    with pytest.raises(MediaError, match="larger than the 9 bytes allowed"):
+    with pytest.raises(DecodeError, match="larger than the 9 bytes allowed"):
         preprocess(modality, b"x" * 10, limits=limits)
 
 
 @pytest.mark.parametrize("modality", sorted(READERS.keys() - {"text"}))
 @pytest.mark.parametrize("data", [b"", b"x", b"\x00" * 64, b"hello " * 50])
-def test_nonsense_is_a_media_error(modality: str, data: bytes) -> None:
-    with pytest.raises(MediaError):
+def test_nonsense_is_a_decode_error(modality: str, data: bytes) -> None:
+    with pytest.raises(DecodeError):
         preprocess(modality, data)
 
 

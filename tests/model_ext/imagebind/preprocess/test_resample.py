@@ -1,4 +1,4 @@
-"""The resampler against a dense convolution, which is how the released model does it."""
+"""The resampler computes what a dense convolution, the released model's method, computes."""
 
 import math
 
@@ -13,7 +13,7 @@ RATES = (8000, 11025, 22050, 24000, 44100, 48000, 96000)
 
 
 def dense(waveform: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """Every phase's kernel over the whole stride, mostly zeros: (C, N) -> (C, R)."""
+    """Convolve with each phase's kernel over the whole stride: (C, N) -> (C, R)."""
     common = math.gcd(old_rate, new_rate)
     old, new = old_rate // common, new_rate // common
     base = 0.99 * min(old, new)

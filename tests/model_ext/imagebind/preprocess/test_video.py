@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.video import clip_frames, read_video, resize, three_crops
@@ -84,7 +84,7 @@ def test_variable_rates_choose_the_exact_frames() -> None:
             continue
         expected = frames_by_ticks(pts, end, base)
         if not all(expected):
-            continue  # no frame starts in a clip: see the test of low rates
+            continue  # no frame starts in a clip: the test of low rates covers this
         chosen = clip_frames(as_decord_tells(pts, end, base), 30.0)
         assert [list(clip) for clip in chosen] == expected
 
@@ -146,7 +146,7 @@ def test_resize_truncates_the_longer_side(height: int, width: int, shape: tuple[
 
 
 def test_resize_interpolates_between_two_pixels_only() -> None:
-    """No antialiasing: the middle of every four pixels, whatever lies beside."""
+    """No antialiasing: the middle of every four pixels, without its neighbours."""
     frames = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
     frames[:, ::4] = 200  # never touched by half-pixel centers at a scale of 4
     assert torch.equal(resize(frames, 16, Limits()), torch.zeros(1, 3, 16, 16))
@@ -179,13 +179,13 @@ def test_crops_of_a_file_go_from_left_to_right() -> None:
     ],
 )
 def test_limits(limits: Limits, message: str) -> None:
-    with pytest.raises(MediaError, match=message):
+    with pytest.raises(DecodeError, match=message):
         read_video(avi(grey_frames(40), 10), SMALL, limits)
 
 
 def test_a_line_of_pixels_does_not_become_a_huge_picture(config: PreprocessConfig) -> None:
     frames = grey_frames(10, width=16_000, height=1)
-    with pytest.raises(MediaError, match="long and narrow"):
+    with pytest.raises(DecodeError, match="long and narrow"):
         read_video(avi(frames, 10, size=(16_000, 1)), config, Limits())
 
 
@@ -203,22 +203,22 @@ HOSTILE = {
 def test_files_that_name_other_files_never_reach_the_decoder(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: PreprocessConfig
 ) -> None:
-    """FFmpeg opened what a 51-byte playlist said."""
+    """FFmpeg opened the file that a 51-byte playlist names."""
     secret = tmp_path / "secret.avi"
     secret.write_bytes(avi(grey_frames(5), 10))
     monkeypatch.setattr(decord, "VideoReader", lambda *_, **__: pytest.fail("was opened"))
-    with pytest.raises(MediaError, match="not mp4, mov"):
+    with pytest.raises(DecodeError, match="not mp4, mov"):
         read_video(HOSTILE[kind].replace(b"%s", bytes(secret)), config, Limits())
 
 
 def test_no_picture_in_the_file_is_an_error(media: Path, config: PreprocessConfig) -> None:
     sound = b"RIFF\x00\x01\x00\x00AVI " + (media / "audio_b.wav").read_bytes()
-    with pytest.raises(MediaError, match="damaged"):
+    with pytest.raises(DecodeError, match="damaged"):
         read_video(sound, config, Limits())
 
 
 def in_a_child(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
-    """What became of each file, decoded in a process that may crash."""
+    """The result of each file, decoded in a process that may crash."""
     for name, data in files.items():
         (folder / name).write_bytes(data)
     child = subprocess.run(
@@ -234,7 +234,7 @@ def in_a_child(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
     return answers
 
 
-def test_broken_files_give_frames_or_a_media_error(media: Path, tmp_path: Path) -> None:
+def test_broken_files_give_frames_or_a_decode_error(media: Path, tmp_path: Path) -> None:
     mp4 = (media / "video_a.mp4").read_bytes()
     small = avi(grey_frames(12), 10)
     mkv = matroska(grey_frames(12), [100 * n for n in range(12)], 1200)
@@ -247,7 +247,7 @@ def test_broken_files_give_frames_or_a_media_error(media: Path, tmp_path: Path) 
 
 
 def test_files_cannot_make_the_decoder_read_beyond_their_end(media: Path, tmp_path: Path) -> None:
-    """Decord's own reader of bytes went there, and crashed or decoded what lay behind them."""
+    """decord's reader of bytes objects reads there, and crashes or decodes other memory."""
     mp4, small = (media / "video_a.mp4").read_bytes(), avi(grey_frames(12), 10)
     files = {}
     table = mp4.index(b"stco")

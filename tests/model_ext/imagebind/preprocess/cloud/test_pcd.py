@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.cloud.pcd import read_pcd
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 POINTS = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
 PLAIN = {"FIELDS": "x y z", "SIZE": "4 4 4", "TYPE": "F F F", "COUNT": "1 1 1", "POINTS": "6"}
@@ -79,24 +79,24 @@ def test_other_fields_are_skipped(encoding: str) -> None:
 )
 def test_lying_headers(change: dict[str, str], message: str) -> None:
     data = header("binary", **{**PLAIN, **change}) + POINTS.tobytes()
-    with pytest.raises(MediaError, match=message):
+    with pytest.raises(DecodeError, match=message):
         read_pcd(data, 1000)
 
 
 @pytest.mark.parametrize("points", [5, 7])
 def test_ascii_must_have_exactly_as_many_rows(points: int) -> None:
     body = b"1 2 3\n" * 6
-    with pytest.raises(MediaError, match="as many points as its header says"):
+    with pytest.raises(DecodeError, match="as many points as its header says"):
         read_pcd(header("ascii", **{**PLAIN, "POINTS": str(points)}) + body, 1000)
 
 
 def test_compressed_is_refused_with_a_hint() -> None:
-    with pytest.raises(MediaError, match="save as binary or ascii"):
+    with pytest.raises(DecodeError, match="save as binary or ascii"):
         read_pcd(header("binary_compressed", **PLAIN) + bytes(100), 1000)
 
 
 def test_header_without_end_is_refused() -> None:
     data = header("ascii", **PLAIN)
     for cut in range(0, len(data) - len("DATA ascii\n") + 1, 7):
-        with pytest.raises(MediaError, match="damaged"):
+        with pytest.raises(DecodeError, match="damaged"):
             read_pcd(data[:cut], 1000)

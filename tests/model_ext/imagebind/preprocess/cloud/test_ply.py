@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.cloud.ply import read_ply
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
@@ -88,36 +88,36 @@ def test_windows_line_ends() -> None:
 )
 def test_lying_headers(elements: list[str], message: str) -> None:
     data = header("binary_little_endian", *elements) + POINTS.tobytes()
-    with pytest.raises(MediaError, match=message):
+    with pytest.raises(DecodeError, match=message):
         read_ply(data, 1000)
 
 
 def test_ascii_must_have_all_rows() -> None:
     for count, before in ((8, []), (7, ["element x 999999999999999999999", "property int a"])):
         data = header("ascii", *before, *vertex(count)) + rows(POINTS)
-        with pytest.raises(MediaError, match="shorter than its header says"):
+        with pytest.raises(DecodeError, match="shorter than its header says"):
             read_ply(data, 1000)
 
 
 @pytest.mark.parametrize("encoding", ["ascii 2.0", "utf-8", "binary_middle_endian"])
 def test_other_encodings_are_refused(encoding: str) -> None:
-    with pytest.raises(MediaError, match="damaged"):
+    with pytest.raises(DecodeError, match="damaged"):
         read_ply(header(encoding, *vertex()), 1000)
 
 
 def test_a_header_without_format_is_refused() -> None:
     data = b"\n".join([b"ply", *(row.encode() for row in vertex()), b"end_header", b""])
-    with pytest.raises(MediaError, match="damaged"):
+    with pytest.raises(DecodeError, match="damaged"):
         read_ply(data + POINTS.tobytes(), 1000)
 
 
-def test_broken_files_give_points_or_a_media_error(media: Path) -> None:
+def test_broken_files_give_points_or_a_decode_error(media: Path) -> None:
     good = (media / "points_c.ply").read_bytes()
     for data in cut_off(good):
-        with pytest.raises(MediaError):
+        with pytest.raises(DecodeError):
             read_ply(data, 2000)
     for data in bits_flipped(good[:300], copies=300, flips=2):
         try:
             assert read_ply(data + good[300:], 2000).shape[1] == 3
-        except MediaError:
+        except DecodeError:
             continue

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from model_ext.imagebind.preprocess.cloud.table import check_count, from_binary, from_text, lines
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 
 def test_rows_may_have_comments_blanks_tabs_and_more_columns() -> None:
@@ -16,7 +16,7 @@ def test_rows_may_have_comments_blanks_tabs_and_more_columns() -> None:
 
 @pytest.mark.parametrize("row", [b"1 2\n", b"1 2 x\n", b"1,2,3\n", b"\xff\xfe\n", b"1 2 3_\n"])
 def test_rows_without_three_numbers_are_refused(row: bytes) -> None:
-    with pytest.raises(MediaError, match="three coordinates"):
+    with pytest.raises(DecodeError, match="three coordinates"):
         from_text([b"1 2 3\n", row], (0, 1, 2), 10)
 
 
@@ -25,21 +25,21 @@ def test_no_rows_are_an_empty_cloud() -> None:
 
 
 def test_endless_rows_are_cut_off() -> None:
-    taken = itertools.count()
+    counter = itertools.count()
 
     def endless() -> Iterator[bytes]:
         while True:
-            next(taken)
+            next(counter)
             yield b"1 2 3\n"
 
-    with pytest.raises(MediaError, match="more than 1000 points"):
+    with pytest.raises(DecodeError, match="more than 1000 points"):
         from_text(endless(), (0, 1, 2), 1000)
-    assert next(taken) == 1001
+    assert next(counter) == 1001
 
 
 def test_long_lines_are_refused() -> None:
     assert list(lines(b"1" * 4095 + b"\n2")) == [b"1" * 4095 + b"\n", b"2"]
-    with pytest.raises(MediaError, match="line that is too long"):
+    with pytest.raises(DecodeError, match="line that is too long"):
         list(lines(b"1 2 3\n" + b"1" * 5000))
 
 
@@ -47,13 +47,13 @@ def test_binary_must_be_there() -> None:
     columns = [np.dtype("<f4")] * 3
     data = b"head" + np.arange(6, dtype="<f4").tobytes()
     assert from_binary(data, 4, 2, columns, (0, 1, 2)).tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(MediaError, match="shorter than its header says"):
+    with pytest.raises(DecodeError, match="shorter than its header says"):
         from_binary(data, 5, 2, columns, (0, 1, 2))
-    with pytest.raises(MediaError, match="shorter than its header says"):
+    with pytest.raises(DecodeError, match="shorter than its header says"):
         from_binary(data, 4, 10**15, columns, (0, 1, 2))
 
 
 @pytest.mark.parametrize("count", [-1, 11, 10**30])
 def test_counts(count: int) -> None:
-    with pytest.raises(MediaError, match=r"negative|more than 10"):
+    with pytest.raises(DecodeError, match=r"negative|more than 10"):
         check_count(count, 10)

@@ -1,7 +1,7 @@
 import pytest
 
 from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz, text_format
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 
 OBJ = b"""# a triangle
 mtllib some.mtl
@@ -19,9 +19,9 @@ THREE = [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 def test_obj_takes_its_vertices_only() -> None:
     assert text_format(OBJ) == "obj"
     assert read_obj(OBJ, 3).tolist() == THREE
-    with pytest.raises(MediaError, match="more than 2 points"):
+    with pytest.raises(DecodeError, match="more than 2 points"):
         read_obj(OBJ, 2)
-    with pytest.raises(MediaError, match="three coordinates"):
+    with pytest.raises(DecodeError, match="three coordinates"):
         read_obj(b"v 1 2\n", 3)
 
 
@@ -31,9 +31,9 @@ def test_pts_has_a_count_that_must_be_right() -> None:
     assert text_format(data) == "pts"
     assert read_pts(data, 3).tolist() == THREE
     for count in (b"2\n", b"4\n"):
-        with pytest.raises(MediaError, match=r"as its header says|more than"):
+        with pytest.raises(DecodeError, match=r"as its header says|more than"):
             read_pts(count + rows, 5)
-    with pytest.raises(MediaError, match="more than 5 points"):
+    with pytest.raises(DecodeError, match="more than 5 points"):
         read_pts(b"1000000000000\n" + rows, 5)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from model_ext.imagebind.preprocess.cloud.torch_file import read_torch_file
-from model_ext.imagebind.preprocess.errors import MediaError
+from model_ext.imagebind.preprocess.errors import DecodeError
 from tests.model_ext.imagebind.preprocess.broken import cut_off
 
 
@@ -48,16 +48,16 @@ def test_dense_float_tensors(dtype: torch.dtype) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_anything_else_is_refused(value: Any) -> None:
-    with pytest.raises(MediaError, match=r"one dense tensor|float tensor of shape"):
+    with pytest.raises(DecodeError, match=r"one dense tensor|float tensor of shape"):
         read_torch_file(saved(value), 100)
 
 
 def test_a_tensor_may_not_be_larger_than_the_limit_by_its_strides() -> None:
-    """Twelve bytes on disk, 12 TB when written out."""
+    """Twelve bytes in the file, 12 TB when copied without strides."""
     wide = torch.zeros(1, 3).expand(10**12, 3)
     data = saved(wide)
     assert len(data) < 4096
-    with pytest.raises(MediaError, match="more than 1000 points"):
+    with pytest.raises(DecodeError, match="more than 1000 points"):
         read_torch_file(data, 1000)
 
 
@@ -69,16 +69,16 @@ def test_compressed_archives_are_refused() -> None:
     ):
         for entry in source.infolist():
             target.writestr(entry.filename, source.read(entry))
-    with pytest.raises(MediaError, match="compressed"):
+    with pytest.raises(DecodeError, match="compressed"):
         read_torch_file(packed.getvalue(), 10**6)
 
 
 def test_plain_pickles_are_refused() -> None:
-    with pytest.raises(MediaError, match="damaged"):
+    with pytest.raises(DecodeError, match="damaged"):
         read_torch_file(pickle.dumps(Evil()), 100)
 
 
 def test_cut_off_files_are_refused(media: Path) -> None:
     for data in cut_off((media / "points_b.pt").read_bytes()):
-        with pytest.raises(MediaError, match="damaged"):
+        with pytest.raises(DecodeError, match="damaged"):
             read_torch_file(data, 10_000)
