@@ -30,13 +30,13 @@ from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.prompt import alpaca_prompt
 from model_ext.train.config import TrainConfig
 from model_ext.train.data.embeddings import SINGLE_WEIGHT
-from model_ext.train.data.tokens import TextTokenizer, open_tokenizer
 from model_ext.train.encoders.samples import read_list
 from model_ext.train.export import read_settings
 from model_ext.train.lm.base import ADAPTER_FILE, load_adapter, open_base
 from model_ext.train.lm.generate import answers
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.run import make_model
+from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
 
 QUESTIONS = {"pretrain": "Generate caption of this image", "finetune": "What is this?"}
 MODALITIES = ("image", "audio", "point", "video")

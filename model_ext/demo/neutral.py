@@ -81,10 +81,10 @@ def pictures(config: TrainConfig) -> Tensor:
 @torch.no_grad()
 def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
     """All layers' terms are A b + c for a bound vector b (C,): A (q C, C) and c (q C,)."""
+    queries = model.injection.query
+    assert queries is not None, "only the value form has queries"
     maps, constants = [], []
-    for query, (number, gate) in zip(
-        model.injection.query, model.injection.gate.items(), strict=True
-    ):
+    for query, (number, gate) in zip(queries, model.injection.gate.items(), strict=True):
         layer = model.model.layers[int(number)]
         assert isinstance(layer, DecoderLayer)
         attention = layer.self_attn
