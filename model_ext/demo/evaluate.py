@@ -42,7 +42,7 @@ QUESTIONS = {"pretrain": "Generate caption of this image", "finetune": "What is 
 MODALITIES = ("image", "audio", "point", "video")
 MIX = "image + audio"
 WEIGHTS = (0.25, 0.5, 0.75, 1.0)
-AT_ONCE = 64
+BATCH = 64
 MAX_TOKENS = 8
 SINGULAR = {"cherries": "cherry", "glasses": "glass", "grapes": "grape"}
 
@@ -65,7 +65,7 @@ class QuestionedModel:
 
     def answer(self, vectors: Tensor) -> list[str]:
         """Answer the question under each embedding (M, D)."""
-        parts = torch.split(vectors, AT_ONCE)
+        parts = torch.split(vectors, BATCH)
         return [
             answer
             for part in parts
@@ -152,7 +152,7 @@ def embed_cache(encoders: ImageBind, data: Path) -> Tensor:
     sizes = PreprocessConfig.of(encoders.config)
     rows = [json.loads(line) for line in (data / "cache.jsonl").read_text().splitlines()]
     pictures = [preprocess("image", (data / row["path"]).read_bytes(), sizes) for row in rows]
-    parts = torch.split(torch.stack(pictures), AT_ONCE)
+    parts = torch.split(torch.stack(pictures), BATCH)
     return torch.cat([encoders.unit("vision", part) for part in parts])
 
 
