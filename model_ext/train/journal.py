@@ -53,11 +53,11 @@ def _truncate(path: Path, first_step: int) -> None:
     """Remove the lines of steps from `first_step` on, and an incomplete last line."""
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text().splitlines():
         try:
             if json.loads(line)["step"] < first_step:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue
-    path.write_text("".join(kept))
+    path.write_text("".join(lines))
