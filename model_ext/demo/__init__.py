@@ -1,1 +1,1 @@
-"""The recipe of the demonstration model: its data, training configurations, evaluation and files."""
+"""The recipe of the demonstration model: data, training configurations, evaluation, weights."""

@@ -14,7 +14,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="model_ext.train", description=__doc__)
     parser.add_argument("phase", choices=["pretrain", "finetune"])
     parser.add_argument("config", type=Path)
-    parser.add_argument("--until", type=int, help="write a checkpoint and stop after so many updates")
+    parser.add_argument(
+        "--until", type=int, help="write a checkpoint and stop after so many updates"
+    )
     parser.add_argument("--local_rank", help="accepted for deepspeed's launcher and ignored")
     options = parser.parse_args(arguments)
     from model_ext.train.config import TrainConfig

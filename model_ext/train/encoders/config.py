@@ -1,4 +1,4 @@
-"""The YAML file of `bindserve train encoders`, validated when it is read. Imports no torch."""
+"""The YAML file of `bindserve train encoders`, validated when it is read."""
 
 import json
 from pathlib import Path
