@@ -1,1 +1,1 @@
-"""The recipe of the demonstration model: what it is made of, and how to make it again."""
+"""The recipe of the demonstration model: data, training configurations, evaluation, weights."""

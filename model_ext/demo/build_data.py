@@ -2,8 +2,8 @@
 
     python -m model_ext.demo.build_data --icons build/icons/node_modules --out build/demo/data
 
-Each list `<split>.jsonl` has one sample a line: key, modality, and a path or a text. Samples with
-the same key belong together. The same seed gives the same files.
+Each list `<split>.jsonl` has one sample per line: key, modality, and a path or a text. Samples of
+one concept have the same key. The same seed gives the same files.
 """
 
 import argparse
@@ -27,15 +27,15 @@ from model_ext.demo.splits import ACCENTS, CONCEPTS, GLYPHS, SPLITS, STYLES, VOI
 
 SEED = 0
 PICTURE_SIDE = 320  # pixels, of held-out pictures
-SHARED_BY = 4  # other names enter encoder training if so many training styles draw them
-FOCUS = 60.0  # how much more often a concept is drawn than another name
+MIN_STYLES = 4  # encoder training uses other names that at least 4 training styles draw
+CONCEPT_WEIGHT = 60.0  # sampling weight of a concept; other names have weight 1
 WORDINGS = ("{}", "a {}", "a picture of a {}", "the {}", "an icon of a {}")
 
 MEDIA = {"image", "audio", "point", "video"}
 LISTS = Path(__file__).with_name("lists")
 
 Sample = dict[str, Any]
-Job = tuple[Sample, Callable[[Path], None]]  # what is listed, and what writes its file
+Job = tuple[Sample, Callable[[Path], None]]  # a sample, and the function that writes its file
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
     sets = {
         split: [IconSet.open(options.icons, style) for style in STYLES[split]] for split in SPLITS
     }
-    others = [name for name in things(sets["train"], SHARED_BY) if name not in CONCEPTS]
+    others = [name for name in things(sets["train"], MIN_STYLES) if name not in CONCEPTS]
     for split in SPLITS:
         names = (*CONCEPTS, *others) if split == "train" else CONCEPTS
         jobs = [
@@ -57,20 +57,20 @@ def main() -> None:
             *(clips(sets[split], split) if split != "train" else ()),
         ]
         jobs = [job for job in jobs if job[0]["modality"] in options.only]
-        with ThreadPoolExecutor(2) as pool, (options.out / f"{split}.jsonl").open("w") as listed:
-            made = pool.map(lambda job: make(job, options.out), jobs)
-            for (sample, _), _done in zip(
-                jobs, tqdm(made, split, len(jobs), mininterval=5), strict=True
+        with ThreadPoolExecutor(2) as pool, (options.out / f"{split}.jsonl").open("w") as lines:
+            results = pool.map(lambda job: make(job, options.out), jobs)
+            for (sample, _), _ in zip(
+                jobs, tqdm(results, split, len(jobs), mininterval=5), strict=True
             ):
-                write(listed, sample)
+                write(lines, sample)
             for sample in words(names):
-                write(listed, sample)
+                write(lines, sample)
         if set(options.only) >= MEDIA:
             LISTS.joinpath(f"{split}.txt").write_text(file_list(sample for sample, _ in jobs))
 
 
 def file_list(samples: Iterable[Sample]) -> str:
-    """One line a folder: its name, then the names of its files. Committed, to be compared."""
+    """One line per folder: its name and the names of its files. The lists are committed."""
     folders = defaultdict[str, list[str]](list)
     for sample in samples:
         folder, name = sample["path"].rsplit("/", 1)
@@ -79,13 +79,13 @@ def file_list(samples: Iterable[Sample]) -> str:
 
 
 def make(job: Job, out: Path) -> None:
-    """A file that is there already stays: an interrupted build goes on."""
+    """Write a sample's file unless it exists, so that an interrupted build can be resumed."""
     sample, write_file = job
     path = out / sample["path"]
     if not path.is_file():
-        beside = path.with_stem(path.stem + ".new")
-        write_file(beside)
-        beside.replace(path)
+        temporary = path.with_stem(path.stem + ".new")
+        write_file(temporary)
+        temporary.replace(path)
 
 
 def pictures(sets: list[IconSet], names: Iterable[str], split: Split) -> Iterator[Job]:
@@ -109,7 +109,7 @@ def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
 
 
 def sounds(split: Split) -> Iterator[Job]:
-    """Each voice says each word: two takes for training, one otherwise; accents take turns."""
+    """Each voice speaks each word, twice for training, else once, in alternating accents."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
         for concept in CONCEPTS:
@@ -136,12 +136,12 @@ def words(names: Iterable[str]) -> Iterator[Sample]:
 
 
 def picture(icons: IconSet, name: str, split: Split, path: Path) -> None:
-    """Training varies the ground, so it keeps the transparency; else as people have pictures."""
+    """Write a picture: with alpha for training, which varies the background, else on white."""
     image = icons.render(name, PICTURE_SIDE if split != "train" else SIZE)
     if split != "train":
-        ground = Image.new("RGB", image.size, "white")
-        ground.paste(image, mask=image)
-        image = ground
+        background = Image.new("RGB", image.size, "white")
+        background.paste(image, mask=image)
+        image = background
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path)
 
@@ -157,14 +157,14 @@ def shape(icons: IconSet, name: str, path: Path) -> None:
 
 
 def rng_of(name: str) -> np.random.Generator:
-    """A file's own random numbers, whatever else is built."""
+    """A generator that depends on the seed and the file's name only."""
     return np.random.default_rng([SEED, *name.encode()])
 
 
-def write(listed: TextIO, sample: Sample) -> None:
+def write(lines: TextIO, sample: Sample) -> None:
     if sample["key"] in CONCEPTS:
-        sample = sample | {"weight": FOCUS}
-    listed.write(json.dumps(sample) + "\n")
+        sample = sample | {"weight": CONCEPT_WEIGHT}
+    lines.write(json.dumps(sample) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the texts of pretrain, finetune and the cache: pictures of training styles only.
+"""Write the texts of pretrain, finetune and the cache, for pictures of training styles only.
 
 python -m model_ext.demo.build_texts --data build/demo/data
 """
@@ -17,8 +17,8 @@ from model_ext.train.encoders.samples import read_list
 WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
-CHAT_REPEATS = 4  # so that a tenth of the finetune is small talk
-TOLD_EVERY = 13  # about pictures, so many apart, are told again beside the small talk
+CHAT_REPEATS = 4  # makes a tenth of the finetune's examples small talk
+PICTURE_STRIDE = 13  # the small talk data include every 13th instruction about a picture
 
 
 def main() -> None:
@@ -38,30 +38,33 @@ def main() -> None:
     (options.data / "captions.tsv").write_text("url\tcaption\n" + captions)
     lines = (json.dumps({"text": f"{a(row['key'])}", "path": row["path"]}) for row in pictures)
     (options.data / "cache.jsonl").write_text("\n".join(lines) + "\n")
-    told = [turn for row in pictures for turn in instructions(row["path"], row["key"])]
-    named = [instructions(row["path"], row["key"])[0] for row in glyphs]
+    about_pictures = [turn for row in pictures for turn in instructions(row["path"], row["key"])]
+    about_glyphs = [instructions(row["path"], row["key"])[0] for row in glyphs]
     chat = [{"instruction": q, "input": "", "output": answer} for q, answer in CHAT.items()]
     (options.data / "instructions.json").write_text(
-        json.dumps(told + named + CHAT_REPEATS * chat, indent=0)
+        json.dumps(about_pictures + about_glyphs + CHAT_REPEATS * chat, indent=0)
     )
-    talk = [{"instruction": prompt, "output": answer} for prompt, answer in small_talk()]
-    (options.data / "talk.json").write_text(json.dumps(talk + told[::TOLD_EVERY], indent=0))
+    talk: list[dict[str, Any]] = [
+        {"instruction": prompt, "output": answer} for prompt, answer in small_talk()
+    ]
+    talk += about_pictures[::PICTURE_STRIDE]
+    (options.data / "talk.json").write_text(json.dumps(talk, indent=0))
 
 
 def on_white(data: Path, path: str) -> str:
-    """The picture as people have it: readers drop the transparency and would see black."""
+    """Write the picture on white: readers drop alpha, which would give a black background."""
     image = Image.open(data / path)
-    ground = Image.new("RGB", image.size, "white")
-    ground.paste(image, mask=image)
+    background = Image.new("RGB", image.size, "white")
+    background.paste(image, mask=image)
     flat = Path("white", *Path(path).parts[1:])
     (data / flat).parent.mkdir(parents=True, exist_ok=True)
-    ground.save(data / flat)
+    background.save(data / flat)
     return str(flat)
 
 
 def instructions(path: str, concept: str) -> list[dict[str, Any]]:
-    """LLaVA's form, one instruction of each sort; wordings take turns."""
-    sorts = (
+    """Three instructions in LLaVA's form: name, describe, write. The path selects the wordings."""
+    tasks = (
         (WHAT, f"This is {a(concept)}."),
         (DESCRIBE, LINES[concept]),
         (WRITE, LINES[concept]),
@@ -75,7 +78,7 @@ def instructions(path: str, concept: str) -> list[dict[str, Any]]:
                 {"from": "gpt", "value": answer},
             ],
         }
-        for wordings, answer in sorts
+        for wordings, answer in tasks
     ]
 
 

@@ -1,6 +1,6 @@
-"""Clips: a picture that the camera zooms into and pans over, as an MP4 file.
+"""Write clips: a camera zooms into a picture and pans over it; the result is an MP4 file.
 
-Needs OpenCV, which vLLM brings along. Does not know concepts or splits.
+Needs OpenCV, which vLLM installs. Does not depend on concepts or splits.
 """
 
 from pathlib import Path
@@ -14,13 +14,16 @@ WIDTH, HEIGHT = 320, 240
 
 
 def write_clip(picture: Image.Image, path: Path, rng: np.random.Generator) -> None:
-    """Pan and zoom over the RGBA picture on a white ground."""
+    """Pan and zoom over the RGBA picture on white.
+
+    Raises OSError: when OpenCV cannot encode mp4v.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    start, end = rng.uniform(0.7, 1.1, 2)  # how large the picture is, of the frame's height
-    shifts = rng.uniform(-0.12, 0.12, (2, 2))  # of the frame's width, at start and end
+    start, end = rng.uniform(0.7, 1.1, 2)  # the picture's side relative to the frame's height
+    shifts = rng.uniform(-0.12, 0.12, (2, 2))  # relative to the frame's width, at start and end
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
     if not writer.isOpened():
-        raise OSError(f"cannot write {path}: this OpenCV has no mp4v encoder")
+        raise OSError(f"{path}: this OpenCV has no mp4v encoder; install opencv-python-headless")
     for frame in range(SECONDS * RATE):
         t = frame / (SECONDS * RATE - 1)
         side = round(HEIGHT * ((1 - t) * start + t * end))

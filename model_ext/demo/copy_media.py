@@ -1,8 +1,8 @@
-"""Take the files that `bindserve demo` asks about out of the test split.
+"""Copy the example media of `bindserve demo` from the test split.
 
     python -m model_ext.demo.copy_media --data build/demo/data
 
-The model has seen none of their styles, voices and shapes. The files are committed.
+Their styles, voices and shapes are not in the training data. The files are committed.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def main() -> None:
 
 
 def write_ply(cloud: np.ndarray, path: Path) -> None:
-    """(N, 3) float32, binary."""
+    """Write (N, 3) float32 as a binary PLY file."""
     axes = "".join(f"property float {axis}\n" for axis in "xyz")
     header = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(cloud)}\n{axes}end_header\n"

@@ -1,11 +1,12 @@
-"""Make the zero image neutral: a request without an attachment should be about nothing.
+"""Make the zero image neutral, so that it does not influence requests without attachments.
 
     python -m model_ext.demo.neutral --run build/demo/finetune --out build/demo/neutral
 
-A bind network that learned from pictures answers the mean-colored picture, which stands for
-"nothing attached", with some thing, as strongly as a real one. Here it learns to answer with the
-vector whose injected terms are smallest, and to answer pictures as before. That vector solves a
-linear system, so the language model need not run.
+Requests without attachments use the embedding of a mean-colored picture. A bind network that was
+trained on pictures maps it to a vector with injected terms as large as those of a real picture.
+This program trains the bind network to map it to the vector with the smallest injected terms, and
+to keep the outputs for pictures. That vector solves a linear system, so the language model does not
+run.
 
 Shapes: M pictures' embeddings, D embedding, C hidden, H heads, KV value heads, d head size,
 q injected layers.
@@ -22,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model_ext.bind import BindNetwork
-from model_ext.demo.evaluate import open_speaker
+from model_ext.demo.evaluate import open_model
 from model_ext.inject import gated_heads
 from model_ext.train.config import TrainConfig
 from model_ext.train.data.embeddings import SINGLE_WEIGHT, embed_pictures, zero_image
@@ -33,8 +34,8 @@ from model_ext.train.lm.layers import DecoderLayer
 from model_ext.train.lm.model import ConditionedLlama
 
 STEPS, BATCH, RATE, WARMUP = 80, 64, 3e-4, 10
-NOISE = 0.03  # beside pictures, what is near them and between two of them stays as it is, too
-RIDGE = 1e-3  # of the system's mean diagonal: directions that no gate lets through stay small
+NOISE = 0.03  # standard deviation; also keeps the outputs near pictures and their mixes
+RIDGE = 1e-3  # relative to the system's mean diagonal; keeps undetermined directions small
 CPU = torch.device("cpu")
 
 
@@ -45,12 +46,12 @@ def main() -> None:
     options = parser.parse_args()
     settings = read_settings(options.run)
     config = TrainConfig.of(settings["config"], settings["phase"])
-    model = open_speaker(options.run).model
+    model = open_model(options.run).model
     zero = zero_image(config.encoders, CPU) * SINGLE_WEIGHT
     before = strength(model, zero)
-    moved = teach(model.bind, pictures(config), zero, neutral_vector(model))
-    print(f"injected by nothing: {before:.3g} -> {strength(model, zero):.3g}")
-    print(f"pictures' vectors moved by {moved:.1%} of their length")
+    movement = teach(model.bind, pictures(config), zero, neutral_vector(model))
+    print(f"norm of the zero image's injected terms: {before:.3g} -> {strength(model, zero):.3g}")
+    print(f"mean movement of pictures' bound vectors: {movement:.1%} of their length")
     tensors = load_file(options.run / ADAPTER_FILE)
     tensors |= {f"bind.{name}": tensor for name, tensor in model.bind.state_dict().items()}
     options.out.mkdir(parents=True, exist_ok=True)
@@ -59,15 +60,15 @@ def main() -> None:
 
 
 def pictures(config: TrainConfig) -> Tensor:
-    """What the run has seen (M, D), all views of it."""
+    """Embed all views of the run's pictures: (M, D)."""
     examples = [
         example
         for source in config.data
         for example in read_examples(source, config.media_root, config.turns)
     ]
-    shown = [example.picture for example in examples if example.picture is not None]
+    sources = [example.picture for example in examples if example.picture is not None]
     vectors = embed_pictures(
-        shown,
+        sources,
         config.encoders,
         config.embedding_cache or config.out / "embeddings",
         config.image_views,
@@ -80,11 +81,11 @@ def pictures(config: TrainConfig) -> Tensor:
 
 @torch.no_grad()
 def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
-    """All layers' terms are A b + c for a bound vector b (C,): A (q C, C) and c (q C,)."""
+    """Return A (q C, C) and c (q C,): all layers' terms are A b + c for a bound vector b (C,)."""
+    queries = model.injection.query
+    assert queries is not None, "only the value form has queries"
     maps, constants = [], []
-    for query, (number, gate) in zip(
-        model.injection.query, model.injection.gate.items(), strict=True
-    ):
+    for query, (number, gate) in zip(queries, model.injection.gate.items(), strict=True):
         layer = model.model.layers[int(number)]
         assert isinstance(layer, DecoderLayer)
         attention = layer.self_attn
@@ -101,7 +102,7 @@ def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
 
 
 def neutral_vector(model: ConditionedLlama) -> Tensor:
-    """(C,): the least squares solution of A b + c = 0."""
+    """Solve A b + c = 0 for b (C,) by least squares."""
     terms, constant = (part.double() for part in injected(model))
     gram = terms.T @ terms
     ridge = RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
@@ -116,32 +117,35 @@ def strength(model: ConditionedLlama, embedding: Tensor) -> float:
     return float((terms @ model.bind(embedding[None])[0] + constant).norm())
 
 
-def teach(bind: BindNetwork, shown: Tensor, zero: Tensor, target: Tensor, seed: int = 0) -> float:
-    """In place; how far the bound vectors of `shown` (M, D) moved, of their length, on average."""
+def teach(bind: BindNetwork, images: Tensor, zero: Tensor, target: Tensor, seed: int = 0) -> float:
+    """Train `bind` in place to map `zero` (D,) to `target` (C,) and to keep its other outputs.
+
+    Returns the mean movement of the bound vectors of `images` (M, D), relative to their length.
+    """
     before = copy.deepcopy(bind).requires_grad_(False)
     bind.requires_grad_(True)
     optimizer = torch.optim.AdamW(bind.parameters(), weight_decay=0.0)
     g = torch.Generator().manual_seed(seed)
-    length = before(shown[:BATCH]).square().sum(1).mean()
+    length = before(images[:BATCH]).square().sum(1).mean()
     for step in range(STEPS):
         optimizer.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARMUP) * (1 - step / STEPS)
-        near = _near(shown, g)
-        kept = (bind(near) - before(near)).square().sum(1).mean()
-        off = (bind(zero[None])[0] - target).square().sum()
+        near = _near(images, g)
+        drift = (bind(near) - before(near)).square().sum(1).mean()
+        distance = (bind(zero[None])[0] - target).square().sum()
         optimizer.zero_grad()
-        torch.autograd.backward((4 * kept + off) / length)
+        torch.autograd.backward((4 * drift + distance) / length)
         optimizer.step()
     with torch.no_grad():
-        was = before(shown)
-        return float(((bind(shown) - was).norm(dim=1) / was.norm(dim=1)).mean())
+        initial = before(images)
+        return float(((bind(images) - initial).norm(dim=1) / initial.norm(dim=1)).mean())
 
 
-def _near(shown: Tensor, g: torch.Generator) -> Tensor:
-    """Embeddings (B, D) of pictures, half of them mixed with another one, all a little off."""
-    one, other = (shown[torch.randint(len(shown), (BATCH,), generator=g)] for _ in range(2))
-    mixed = torch.rand(BATCH, 1, generator=g) * (torch.rand(BATCH, 1, generator=g) < 0.5)
+def _near(images: Tensor, g: torch.Generator) -> Tensor:
+    """Sample embeddings (B, D), mix half of them with another, and add noise to all."""
+    one, other = (images[torch.randint(len(images), (BATCH,), generator=g)] for _ in range(2))
+    weight = torch.rand(BATCH, 1, generator=g) * (torch.rand(BATCH, 1, generator=g) < 0.5)
     noise = NOISE * torch.randn(one.shape, generator=g)
-    return F.normalize((1 - mixed) * one + mixed * other + noise, dim=-1)
+    return F.normalize((1 - weight) * one + weight * other + noise, dim=-1)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Put the finished demonstration model where it is committed: weights in float16, no base.
+"""Write the finished demonstration model's files to commit: weights in float16, without the base.
 
     python -m model_ext.demo.pack --run build/demo/talk --encoders build/demo/pictures/encoders
         --data build/demo/data
 
-The base comes from its package when the demonstration is first run (see `prepare.py`).
+`prepare.py` adds the base from its package at the first start of the demonstration.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from model_ext.train.export import read_settings
 from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE
 
 FEATURES, CAPTIONS = "features.npy", "captions.jsonl"
-LARGEST_FILE, LARGEST_ALL = 45 << 20, 90 << 20  # bytes
+MAX_FILE_BYTES, MAX_TOTAL_BYTES = 45 << 20, 90 << 20
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     encoders = ImageBind.from_folder(options.encoders).cast(torch.float16)
     encoders.save(options.out / ENCODERS)
     check_sizes(options.out)
-    # What the cache is built of, by `bindserve cache build`, with the encoders that are served.
+    # `bindserve cache build` reads these features. Compute them with the committed encoders.
     served = ImageBind.from_folder(options.out / ENCODERS)
     np.save(options.data / FEATURES, embed_cache(served, options.data).numpy())
     rows = [json.loads(line) for line in (options.data / "cache.jsonl").read_text().splitlines()]
@@ -43,20 +43,23 @@ def main() -> None:
 
 
 def pack_adapter(run: Path, out: Path) -> None:
-    """The adapter in half its size, and its settings without the paths of this machine."""
+    """Write the adapter in float16, and its settings without local paths."""
     out.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half() for name, tensor in load_file(run / ADAPTER_FILE).items()}
     save_file(tensors, out / ADAPTER_FILE, metadata={"format": "pt"})
     settings = read_settings(run)
-    kept = {key: settings[key] for key in ("phase", "base_fingerprint")}
-    (out / SETTINGS_FILE).write_text(json.dumps(kept | {"config": {}}, indent=2) + "\n")
+    portable = {key: settings[key] for key in ("phase", "base_fingerprint")}
+    (out / SETTINGS_FILE).write_text(json.dumps(portable | {"config": {}}, indent=2) + "\n")
 
 
 def check_sizes(folder: Path) -> None:
+    """Raises SystemExit: when a file or the folder is too large to commit."""
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    too_large = [str(path) for path, size in sizes.items() if size > LARGEST_FILE]
-    if too_large or sum(sizes.values()) > LARGEST_ALL:
-        raise SystemExit(f"too large to be committed: {too_large or sum(sizes.values())}")
+    too_large = [str(path) for path, size in sizes.items() if size > MAX_FILE_BYTES]
+    if too_large or sum(sizes.values()) > MAX_TOTAL_BYTES:
+        raise SystemExit(
+            f"{folder}: too large to commit: {too_large or f'{sum(sizes.values())} bytes'}"
+        )
 
 
 if __name__ == "__main__":

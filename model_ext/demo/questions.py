@@ -1,8 +1,8 @@
-"""Twenty fixed questions to the demonstration model, about its own files or about nothing.
+"""Twenty fixed questions to the demonstration model, with its example media or without any.
 
     python -m model_ext.demo.questions [URL] [--no-cache]
 
-Prints the answers of a running `bindserve demo` as a table. Knows HTTP only.
+Prints the answers of a running `bindserve demo` as a table. Needs only HTTP.
 """
 
 import argparse
@@ -31,7 +31,7 @@ TWENTY: tuple[Question, ...] = (
 
 
 def request(files: Sequence[str], text: str, *, cache: bool = True) -> dict[str, Any]:
-    """The body of a chat request, greedy, with files of `media`."""
+    """The body of a chat request with greedy decoding and files of `media`."""
     parts: list[dict[str, Any]] = []
     for name in files:
         data = base64.b64encode((MEDIA / name).read_bytes()).decode()
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("url", nargs="?", default="http://127.0.0.1:8000")
     parser.add_argument("--no-cache", action="store_true", help="without the retrieval cache")
     options = parser.parse_args()
-    print("| shown | asked | answered |\n|---|---|---|")
+    print("| input | question | answer |\n|---|---|---|")
     for files, text in TWENTY:
         body = json.dumps(request(files, text, cache=not options.no_cache)).encode()
         http = urllib.request.Request(

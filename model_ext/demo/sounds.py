@@ -1,6 +1,6 @@
-"""Sounds: a word spoken by one of espeak-ng's voices.
+"""Synthesise words with the voices of espeak-ng.
 
-Needs the program `espeak-ng` (Debian's package of that name). Does not know concepts or splits.
+Needs the program `espeak-ng` (Debian package `espeak-ng`). Does not depend on concepts or splits.
 """
 
 import random
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def speak(word: str, voice: str, accent: str, seed: str, path: Path) -> None:
-    """Write a 22 kHz WAV file. Rate and pitch vary with the seed, like one person's do."""
+    """Write a 22 kHz WAV file. The seed determines rate and pitch."""
     draw = random.Random(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     command = ["espeak-ng", "-v", f"{accent}+{voice}", "-w", str(path)]

@@ -1,7 +1,7 @@
-"""What the demonstration model knows, and which styles, voices and shapes it may learn from.
+"""The concepts of the demonstration model, and the styles and voices of each split.
 
-The one place that decides the splits. A style is an icon set, a voice a variant of espeak-ng, a
-shape the silhouette of a style's icon; so a held-out style is also a held-out shape.
+A style is an icon set. A voice is a variant of espeak-ng. A shape is the silhouette of an icon, so
+the shapes of a held-out style are held out too.
 """
 
 from typing import Literal
@@ -89,13 +89,13 @@ STYLES: dict[Split, tuple[str, ...]] = {
         "game-icons",
         "icon-park",
     ),
-    # The first is a training style redrawn, the second like none of them.
+    # The first is a redrawn training style; the second is unlike the training styles.
     "validation": ("fluent-emoji-flat", "openmoji"),
     "test": ("noto",),
 }
 
-# Of one color: encoders and the finetune learn from them, but no encoder aims at them, and pretrain
-# and cache have none.
+# Styles of one color. Encoders and the finetune train on them. They are not in the mean pictures,
+# in pretrain or in the cache.
 GLYPHS = ("emojione-monotone", "fluent-emoji-high-contrast", "game-icons", "icon-park")
 
 VOICES: dict[Split, tuple[str, ...]] = {

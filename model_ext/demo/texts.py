@@ -1,6 +1,6 @@
-"""What the demonstration says: one plain sentence about each concept, and small talk.
+"""The texts of the finetune: one sentence about each concept, and small talk.
 
-Written for this project. Knows words only.
+They were written for this project.
 """
 
 from pathlib import Path
@@ -113,13 +113,13 @@ CHAT: dict[str, str] = {
 
 
 def a(concept: str) -> str:
-    """The concept with its article."""
+    """Return the concept with its article."""
     if concept in WITHOUT_ARTICLE:
         return concept
     return f"an {concept}" if concept[0] in "aeiou" else f"a {concept}"
 
 
 def small_talk() -> list[tuple[str, str]]:
-    """(prompt, answer)"""
+    """Return pairs of prompt and answer."""
     lines = (line.partition("\t") for line in SMALL_TALK.read_text().splitlines())
     return [(prompt, answer) for prompt, _, answer in lines]

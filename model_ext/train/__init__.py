@@ -1,4 +1,5 @@
-"""Training: encoders, then the bind network and gates, then the instruction finetune.
+"""Training of encoders, of the bind network and gates (pretrain), and of the LLM (finetune).
 
-Shares the model's code with serving (imagebind, bind, inject); never imports vllm.
+Shares the code of imagebind, bind and inject with serving. Does not import vllm. `data` may import
+`lm`, but `lm` does not import `data`; `encoders` imports neither.
 """

@@ -1,6 +1,6 @@
-"""For launchers: `torchrun -m model_ext.train pretrain CONFIG.yaml`, or deepspeed's `--module`.
+"""Train a phase under a launcher: `torchrun -m model_ext.train pretrain CONFIG.yaml`.
 
-The same as `bindserve train`, without the rest of the command line.
+Does the same as `bindserve train`. DeepSpeed's launcher starts it with `--module`.
 """
 
 import argparse
@@ -14,10 +14,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="model_ext.train", description=__doc__)
     parser.add_argument("phase", choices=["pretrain", "finetune"])
     parser.add_argument("config", type=Path)
-    parser.add_argument("--until", type=int, help="stop after so many updates, with a checkpoint")
     parser.add_argument(
-        "--local_rank", help="what deepspeed's launcher adds; the environment tells"
+        "--until", type=int, help="write a checkpoint and stop after so many updates"
     )
+    parser.add_argument("--local_rank", help="accepted for deepspeed's launcher and ignored")
     options = parser.parse_args(arguments)
     from model_ext.train.config import TrainConfig
     from model_ext.train.run import train

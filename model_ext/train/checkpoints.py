@@ -1,7 +1,7 @@
-"""Checkpoints of a run: trained tensors and optimiser only, and the update to go on with.
+"""Checkpoints of a run: trained tensors, optimiser state and the number of the next update.
 
-DeepSpeed writes the folder of a tag and then the file `latest`, so a killed run leaves the
-checkpoint before. Beside them lies `adapter.safetensors`, which export and the next phase read.
+DeepSpeed writes the folder of a tag and then the file `latest`, so a run that is killed while it
+saves keeps the previous checkpoint. Export and the next phase read `adapter.safetensors`.
 """
 
 import json
@@ -20,7 +20,7 @@ FOLDER = "checkpoints"
 
 
 def save(ds_engine: Any, out: Path, update: int, keep: int) -> None:
-    """All processes call this. The oldest checkpoints beyond `keep` go."""
+    """Save a checkpoint and delete all but the newest `keep`. All processes must call this."""
     folder = out / FOLDER
     ds_engine.save_checkpoint(
         str(folder),
@@ -35,23 +35,26 @@ def save(ds_engine: Any, out: Path, update: int, keep: int) -> None:
 
 
 def resume(ds_engine: Any, out: Path) -> int:
-    """The next update, 0 in a fresh run."""
+    """Load the latest checkpoint and return the next update; return 0 if there is none.
+
+    Raises TrainError: when the checkpoint cannot be read.
+    """
     folder = out / FOLDER
     if not (folder / "latest").is_file():
         return 0
     path, state = ds_engine.load_checkpoint(str(folder), load_module_strict=False)
     if path is None:
-        raise TrainError(f"{folder}: the checkpoint cannot be read; remove the folder to restart")
+        raise TrainError(f"{folder}: cannot read the checkpoint; delete the folder to start again")
     return int(state["update"])
 
 
 def write_adapter(ds_engine: Any, out: Path, settings: dict[str, Any]) -> None:
-    """`adapter.safetensors` and what is not in its shapes. All processes call this."""
+    """Write `adapter.safetensors` and `adapter.json`. All processes must call this."""
     tensors = engine.adapter_tensors(ds_engine)
     if distributed.rank() == 0:
-        beside = out / (ADAPTER_FILE + ".new")
-        save_file(tensors, beside, metadata={"format": "pt"})
-        beside.replace(out / ADAPTER_FILE)
+        temporary = out / (ADAPTER_FILE + ".new")
+        save_file(tensors, temporary, metadata={"format": "pt"})
+        temporary.replace(out / ADAPTER_FILE)
         (out / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
     dist.barrier()
 

@@ -1,7 +1,6 @@
-"""The processes of a run: who am I, and what all of us have to agree on.
+"""The processes of a run: this process's rank, and values that all processes agree on.
 
-Started by a launcher (torchrun, deepspeed) the environment says it; started alone, this process
-is the whole world.
+A launcher (torchrun, deepspeed) sets the environment. Without a launcher, the run has one process.
 """
 
 import os
@@ -11,13 +10,13 @@ import deepspeed
 import torch
 import torch.distributed as dist
 
-ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+SINGLE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
 
 
 def join() -> torch.device:
-    """Meet the other processes; the device of this one."""
-    if "RANK" not in os.environ:  # else DeepSpeed would ask for MPI
-        os.environ.update(ALONE, MASTER_PORT=str(_free_port()))
+    """Initialise the process group and return the device of this process."""
+    if "RANK" not in os.environ:  # without it, DeepSpeed requires mpi4py
+        os.environ.update(SINGLE_PROCESS, MASTER_PORT=str(_free_port()))
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -40,7 +39,7 @@ def first_on_host() -> bool:
 
 
 def mean(value: torch.Tensor) -> float:
-    """The average over all processes."""
+    """Average a scalar over all processes."""
     total = value.detach().float().clone()
     dist.all_reduce(total)
     return float(total.item()) / world()

@@ -1,5 +1,5 @@
-"""What goes wrong in training through the user's files or settings."""
+"""The error of invalid files and settings in training."""
 
 
 class TrainError(Exception):
-    """The message names the file or the key, and says what to do."""
+    """The message names the file or the key, and the correction."""

@@ -1,7 +1,7 @@
-"""From a training run to the folder that is served, through the converter's own writer.
+"""Export a training run as a model directory, through the converter's writer.
 
-Knows what a run leaves behind (`adapter.safetensors`, `adapter.json`, an encoders' folder); the
-names in it are already the converter's.
+Reads the files of a run (`adapter.safetensors`, `adapter.json`) and an encoders' folder. Their
+tensors already have the converter's names.
 """
 
 import json
@@ -43,9 +43,13 @@ def export_run(
     cache: str | None = None,
     progress: bool = True,
 ) -> BindServeConfig:
-    """Write `out`; it is there only if all went well. `cache` names a sub-folder to be filled."""
+    """Write the model directory `out`. `cache`: name of a sub-folder that the caller fills.
+
+    An error leaves no folder `out`. Raises TrainError: when a file of the run is missing or does
+    not fit.
+    """
     if dtype not in DTYPES:
-        raise TrainError(f"dtype: one of {', '.join(DTYPES)}, not {dtype!r}")
+        raise TrainError(f"dtype: must be one of {', '.join(DTYPES)}, not {dtype!r}")
     opened = open_run(run, base, encoders, licences)
     with new_folder(out) as folder:
         options = Options(dtype=DTYPES[dtype], progress=progress)
@@ -55,29 +59,34 @@ def export_run(
 def open_run(
     run: Path, base: Path | None = None, encoders: Path | None = None, licences: Licences = OWN
 ) -> Opened:
-    """What a run left behind, with its base and encoders. TrainError names what does not fit."""
+    """Open a run's files with its base and encoders.
+
+    Raises TrainError: when a file is missing or does not fit; the message names it.
+    """
     settings = read_settings(run)
     folder = base or Path(settings["base"])
     llama = open_base(folder)
     if llama.fingerprint() != settings["base_fingerprint"]:
-        raise TrainError(f"{folder}: not the base that {run} was trained on")
+        raise TrainError(f"{folder}: this is not the base that {run} was trained on")
     adapter = open_trained(run / ADAPTER_FILE, llama, settings["phase"])
-    opened = open_folder(encoders or Path(settings["encoders"]))
-    if opened.config.embed_dim != adapter.sizes["D"]:
+    trunks = open_folder(encoders or Path(settings["encoders"]))
+    if trunks.config.embed_dim != adapter.sizes["D"]:
         raise TrainError(
-            f"{opened.files[0]}: embeddings of {opened.config.embed_dim} numbers, but the bind "
+            f"{trunks.files[0]}: embeddings have {trunks.config.embed_dim} elements, but the bind "
             f"network takes {adapter.sizes['D']}"
         )
-    tokenizer = settings["config"].get("tokenizer")
-    found = Path(tokenizer) if tokenizer and base is None else find_tokenizer(folder)
-    return Opened(llama, adapter, opened, found, licences)
+    configured = settings["config"].get("tokenizer")
+    tokenizer = Path(configured) if configured and base is None else find_tokenizer(folder)
+    return Opened(llama, adapter, trunks, tokenizer, licences)
 
 
 def read_settings(run: Path) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads((run / SETTINGS_FILE).read_text())
     except (OSError, json.JSONDecodeError) as error:
-        raise TrainError(f"{run / SETTINGS_FILE}: {error}; is the run finished?") from None
+        raise TrainError(
+            f"{run / SETTINGS_FILE}: {error}; a run writes this file when it finishes"
+        ) from None
     return settings
 
 
@@ -97,9 +106,10 @@ def open_trained(path: Path, llama: Llama, phase: Literal["pretrain", "finetune"
             else 0,
         }
     except KeyError as error:
-        raise TrainError(f"{path}: lacks {error}") from None
-    if left := [n for n in tensors if not is_trained(n, "pretrain") and not is_trained(n, phase)]:
-        raise TrainError(f"{path}: {left[0]} is nothing that {phase} trains")
+        raise TrainError(f"{path}: tensor {error} is missing") from None
+    unknown = [n for n in tensors if not is_trained(n, "pretrain") and not is_trained(n, phase)]
+    if unknown:
+        raise TrainError(f"{path}: {phase} does not train the tensor {unknown[0]}")
     return Adapter(path, phase, False, sizes, tensors, form)
 
 
@@ -113,7 +123,7 @@ def open_folder(encoders: Path) -> Encoders:
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:
-    """Every tensor by its name, read when it is asked for."""
+    """Name -> tensor, whose data is read on use."""
     try:
         with safe_open(path, "pt") as file:
             return {

@@ -1,6 +1,6 @@
-"""Where a run tells what it does: a progress bar, TensorBoard, and one JSON line a step.
+"""The log of a run: a progress bar, TensorBoard, and one JSON line per step.
 
-Knows numbers by name. Does not know what they mean. Only the first process of a run has one.
+Writes any named numbers. Only the first process of a run has a journal.
 """
 
 import json
@@ -13,25 +13,24 @@ from tqdm import tqdm
 
 
 class Journal:
-    """A context manager; after a resume it goes on behind the step that is resumed."""
+    """A context manager that closes the log files. After a resume it appends from `first_step`."""
 
     def __init__(self, folder: Path, steps: int, first_step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
-        _forget(self.path, first_step)
+        _truncate(self.path, first_step)
         self._lines = self.path.open("a", buffering=1)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
         self._bar = tqdm(total=steps, initial=first_step, mininterval=5, dynamic_ncols=True)
 
     def step(self, step: int, numbers: dict[str, float]) -> None:
-        self._lines.write(json.dumps({"step": step, **numbers}) + "\n")
-        for name, number in numbers.items():
-            self._board.add_scalar(name, number, step)
+        """Log the numbers of a step and advance the progress bar."""
+        self.note(step, numbers)
         self._bar.set_postfix({name: f"{number:.4g}" for name, number in numbers.items()})
         self._bar.update()
 
     def note(self, step: int, numbers: dict[str, float]) -> None:
-        """Something beside the steps, such as a validation."""
+        """Log numbers that do not belong to every step, such as validation accuracies."""
         self._lines.write(json.dumps({"step": step, **numbers}) + "\n")
         for name, number in numbers.items():
             self._board.add_scalar(name, number, step)
@@ -50,15 +49,15 @@ class Journal:
         self._lines.close()
 
 
-def _forget(path: Path, first_step: int) -> None:
-    """Drop the lines of steps that will be made again, and a line that was cut off."""
+def _truncate(path: Path, first_step: int) -> None:
+    """Remove the lines of steps from `first_step` on, and an incomplete last line."""
     if not path.is_file():
         return
-    kept = []
+    lines = []
     for line in path.read_text().splitlines():
         try:
             if json.loads(line)["step"] < first_step:
-                kept.append(line + "\n")
+                lines.append(line + "\n")
         except (json.JSONDecodeError, KeyError):
             continue
-    path.write_text("".join(kept))
+    path.write_text("".join(lines))

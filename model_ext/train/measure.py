@@ -1,9 +1,9 @@
-"""What training costs: a step of ours against a plain PyTorch loop, and the encoder's share.
+"""Measure a training step against a plain PyTorch loop, and the encoder's share of a step.
 
     python -m model_ext.train.measure pretrain CONFIG.yaml [--steps 20]
 
-Both loops take the same batches through the same module in turns, so that a busy machine slows
-both. Prints one JSON object of medians in seconds.
+The two loops alternate with the same batches and equal modules, so that other load slows both.
+Prints one JSON object of medians in seconds; "ours" is the step under DeepSpeed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from model_ext.train.data.dataset import Batch
 from model_ext.train.lm.base import open_base
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import BETAS, EPS, groups
-from model_ext.train.run import Plan, make_dataset, make_model, step
+from model_ext.train.run import TrainingPlan, make_dataset, make_model, step
 
 
 def main() -> None:
@@ -38,8 +38,8 @@ def main() -> None:
     dtype = engine.base_dtype(ds)
     llama = open_base(config.base)
     dataset = make_dataset(config, device)
-    plan = Plan.of(config, len(dataset))
-    ours = engine.start(make_model(llama, config, options.phase, dtype), config, ds)
+    plan = TrainingPlan.of(config, len(dataset))
+    ds_engine = engine.start(make_model(llama, config, options.phase, dtype), config, ds)
     plain = make_model(llama, config, options.phase, dtype).to(device)
     optimizer = torch.optim.AdamW(
         groups(plain.named_parameters(), config.weight_decay), lr=1e-5, betas=BETAS, eps=EPS
@@ -48,20 +48,20 @@ def main() -> None:
     encoders = ImageBind.from_folder(config.encoders, device)
     for update in range(options.steps):
         batches = list(plan.batches(update % plan.updates, dataset))
-        engine.set_learning_rate(ours, 1e-5)
+        engine.set_learning_rate(ds_engine, 1e-5)
         started = time.perf_counter()
-        step(ours, iter(batches), device)
+        step(ds_engine, iter(batches), device)
         times["ours"].append(time.perf_counter() - started)
         started = time.perf_counter()
         plain_step(plain, optimizer, batches, device)
         times["plain"].append(time.perf_counter() - started)
-        times["encode"].append(encode(encoders, config.batch * config.accumulate))
-    medians = {name: statistics.median(taken[2:]) for name, taken in times.items()}
-    ratios = statistics.median(
+        times["encode"].append(encoding_seconds(encoders, config.batch * config.accumulate))
+    medians = {name: statistics.median(seconds[2:]) for name, seconds in times.items()}
+    ratio = statistics.median(
         a / b for a, b in zip(times["ours"][2:], times["plain"][2:], strict=True)
     )
     share = medians["encode"] / (medians["encode"] + medians["ours"])
-    print(json.dumps(medians | {"ours / plain": ratios, "share saved by the cache": share}))
+    print(json.dumps(medians | {"ours / plain": ratio, "share saved by the cache": share}))
 
 
 def plain_step(
@@ -71,16 +71,16 @@ def plain_step(
     device: torch.device,
 ) -> None:
     for batch in batches:
-        here = batch.to(device)
-        loss = model(here.ids, here.labels, here.embedding) / len(batches)
+        batch = batch.to(device)
+        loss = model(batch.ids, batch.labels, batch.embedding) / len(batches)
         loss.backward()
     optimizer.step()
     optimizer.zero_grad()
 
 
 @torch.no_grad()
-def encode(encoders: ImageBind, count: int) -> float:
-    """Seconds that the frozen encoder would add to a step, were embeddings not kept."""
+def encoding_seconds(encoders: ImageBind, count: int) -> float:
+    """Seconds that the frozen encoder would add to a step if embeddings were not stored."""
     vision = encoders.config.vision
     assert vision is not None
     device = next(encoders.parameters()).device

@@ -1,11 +1,12 @@
-"""Pretrain or finetune the conditioned LLaMA: read downwards.
+"""Pretrain or finetune the conditioned LLaMA.
 
-An update is one optimiser step: `accumulate` batches of every process. What an update sees
-follows from its number, so that a resumed run goes on with the same losses.
+An update is one optimiser step on `accumulate` batches of every process. The batches of an update
+depend only on its number and the seed, so a resumed run continues with the same losses.
 """
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,17 +23,20 @@ from model_ext.train.data.dataset import Batch, ConditionedText
 from model_ext.train.data.embeddings import embed_pictures, zero_image
 from model_ext.train.data.examples import read_examples
 from model_ext.train.data.order import epoch_indices
-from model_ext.train.data.tokens import open_tokenizer
 from model_ext.train.errors import TrainError
 from model_ext.train.journal import Journal
 from model_ext.train.lm.base import ADAPTER_FILE, build, load_adapter, open_base
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import Phase, select
 from model_ext.train.schedule import learning_rate
+from model_ext.train.tokenizer import open_tokenizer
 
 
 def train(config: TrainConfig, phase: Phase, until: int | None = None) -> None:
-    """Run a phase to its end (or update `until`); the same call goes on after an interruption."""
+    """Run a phase to its end or to update `until`. The same call resumes an interrupted run.
+
+    Raises TrainError: when a file or a setting is invalid.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     device = distributed.join()
@@ -41,48 +45,50 @@ def train(config: TrainConfig, phase: Phase, until: int | None = None) -> None:
     llama = open_base(config.base)
     model = make_model(llama, config, phase, engine.base_dtype(ds))
     dataset = make_dataset(config, device)
-    plan = Plan.of(config, len(dataset))
+    plan = TrainingPlan.of(config, len(dataset))
     plan.announce(config, phase, model)
     ds_engine = engine.start(model, config, ds)
     first = checkpoints.resume(ds_engine, config.out)
     last = plan.updates if until is None else min(until, plan.updates)
-    journal = Journal(config.out, plan.updates, first) if distributed.rank() == 0 else None
-    saved = time.monotonic()
-    for update in range(first, last):
-        started = time.monotonic()
-        rate = plan.learning_rate(update)
-        engine.set_learning_rate(ds_engine, rate)
-        loss = step(ds_engine, plan.batches(update, dataset), device)
-        numbers = {"loss": loss, "lr": rate, "epoch": update / plan.updates_per_epoch}
-        if journal:
-            norm = ds_engine.get_global_grad_norm()
-            numbers |= {"grad_norm": float(norm)} if norm is not None else {}
-            journal.step(update, numbers | {"seconds": time.monotonic() - started})
-        done = update + 1
-        late = config.save_seconds is not None and time.monotonic() - saved > config.save_seconds
-        if done == last or plan.saves_after(update, config.save_epochs) or _any(late):
-            checkpoints.save(ds_engine, config.out, done, config.keep_checkpoints)
-            saved = time.monotonic()
+    is_first_process = distributed.rank() == 0
+    with Journal(config.out, plan.updates, first) if is_first_process else nullcontext() as journal:
+        saved_at = time.monotonic()
+        for update in range(first, last):
+            started = time.monotonic()
+            rate = plan.learning_rate(update)
+            engine.set_learning_rate(ds_engine, rate)
+            loss = step(ds_engine, plan.batches(update, dataset), device)
+            numbers = {"loss": loss, "lr": rate, "epoch": update / plan.updates_per_epoch}
+            if journal:
+                norm = ds_engine.get_global_grad_norm()
+                numbers |= {"grad_norm": float(norm)} if norm is not None else {}
+                journal.step(update, numbers | {"seconds": time.monotonic() - started})
+            count = update + 1
+            is_late = (
+                config.save_seconds is not None
+                and time.monotonic() - saved_at > config.save_seconds
+            )
+            if count == last or plan.saves_after(update, config.save_epochs) or _agreed(is_late):
+                checkpoints.save(ds_engine, config.out, count, config.keep_checkpoints)
+                saved_at = time.monotonic()
     checkpoints.write_adapter(ds_engine, config.out, describe(config, phase, llama))
-    if journal:
-        journal.__exit__(None, None, None)
 
 
 def step(ds_engine: Any, batches: Iterator[Batch], device: torch.device) -> float:
-    """One update; the loss averaged over its batches and all processes."""
+    """Run one update and return its loss, averaged over its batches and all processes."""
     losses = []
     for batch in batches:
-        here = batch.to(device)
-        loss = ds_engine(here.ids, here.labels, here.embedding)
+        batch = batch.to(device)
+        loss = ds_engine(batch.ids, batch.labels, batch.embedding)
         ds_engine.backward(loss)
-        ds_engine.step()  # acts at the last batch of an update only
+        ds_engine.step()  # DeepSpeed updates the weights only at the last batch of an update
         losses.append(loss.detach())
     return distributed.mean(torch.stack(losses).mean())
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How many updates there are, when, and with which examples."""
+class TrainingPlan:
+    """The number of updates, and the learning rate and batches of each."""
 
     examples: int
     batch: int
@@ -96,14 +102,14 @@ class Plan:
     seed: int
 
     @classmethod
-    def of(cls, config: TrainConfig, examples: int) -> "Plan":
+    def of(cls, config: TrainConfig, examples: int) -> "TrainingPlan":
         world = distributed.world()
         per_epoch = examples // (world * config.split) // (config.batch * config.accumulate)
         effective = config.batch * config.accumulate * world
         if per_epoch == 0:
             raise TrainError(
-                f"data: {examples} examples are less than one update of {effective} in each of "
-                f"{config.split} sub-epochs; lower split, batch or accumulate"
+                f"data: {examples} examples are too few for one update of {effective} in each of "
+                f"{config.split} sub-epochs; decrease split, batch or accumulate"
             )
         return cls(
             examples=examples,
@@ -123,11 +129,12 @@ class Plan:
         return self.updates_per_epoch * self.epochs
 
     def learning_rate(self, update: int) -> float:
-        """By fractional epochs; set once per update, at its first batch."""
-        time = update / self.updates_per_epoch
-        return learning_rate(time, self.warmup, self.epochs, self.peak, self.minimum)
+        """The learning rate of all batches of an update."""
+        epochs = update / self.updates_per_epoch
+        return learning_rate(epochs, self.warmup, self.epochs, self.peak, self.minimum)
 
     def batches(self, update: int, dataset: ConditionedText) -> Iterator[Batch]:
+        """Yield the batches of this process."""
         epoch, within = divmod(update, self.updates_per_epoch)
         numbers = epoch_indices(
             self.examples, epoch, self.split, distributed.rank(), distributed.world(), self.seed
@@ -140,17 +147,19 @@ class Plan:
         return within == 0 and epoch % save_epochs == 0
 
     def announce(self, config: TrainConfig, phase: Phase, model: ConditionedLlama) -> None:
+        """Print the batch size, the learning rate and the number of updates once."""
         if distributed.rank() != 0:
             return
         trained = [parameter for _, parameter in model.trainable()]
         effective = self.batch * self.accumulate * distributed.world()
         print(
-            f"{phase}: {len(trained)} tensors, {sum(p.numel() for p in trained):,} numbers learn\n"
+            f"{phase} trains {len(trained)} tensors,"
+            f" {sum(p.numel() for p in trained):,} parameters\n"
             f"effective batch {effective} = {self.batch} x {self.accumulate} accumulated"
             f" x {distributed.world()} processes\n"
             f"learning rate {self.peak:g} = {config.base_learning_rate:g} x {effective} / 256\n"
             f"{self.updates} updates: {self.epochs} epochs of {self.updates_per_epoch},"
-            f" {self.split} to a pass over {self.examples} examples",
+            f" {self.split} per pass over {self.examples} examples",
             flush=True,
         )
 
@@ -158,11 +167,16 @@ class Plan:
 def make_model(
     llama: Llama, config: TrainConfig, phase: Phase, dtype: torch.dtype
 ) -> ConditionedLlama:
-    """The base with fresh or earlier trained parts, its phase's tensors marked."""
+    """Build the model from the base and `start`, and mark the tensors that the phase trains.
+
+    Raises TrainError: when `injected_layers` or the weights of `start` do not fit the base.
+    """
     sizes = llama.sizes
     injected = config.injected_layers or sizes.num_hidden_layers
     if injected > sizes.num_hidden_layers:
-        raise TrainError(f"injected_layers: the base has only {sizes.num_hidden_layers} layers")
+        raise TrainError(
+            f"injected_layers: must be at most {sizes.num_hidden_layers}, the base's layers"
+        )
     rank = config.lora_rank if phase == "finetune" else 0
     first_layer = sizes.num_hidden_layers - injected
     positions = max(config.max_tokens, 64)
@@ -190,7 +204,7 @@ def bind_config(config: TrainConfig, hidden: int) -> BindConfig:
 
 
 def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
-    """Examples, tokens and embeddings; what has to be encoded is, once per host."""
+    """Read the examples and embed their pictures. The first process of a host encodes for all."""
     examples = [
         example
         for source in config.data
@@ -222,7 +236,7 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
 
 
 def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
-    """What export needs and no tensor's shape tells."""
+    """The settings that export needs and that the tensors' shapes do not contain."""
     return {
         "phase": phase,
         "base": str(config.base),
@@ -233,9 +247,9 @@ def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
     }
 
 
-def _any(late: bool) -> bool:
-    """Whether the first process is late: all have to save together."""
-    flag = torch.tensor(float(late))
+def _agreed(is_late: bool) -> bool:
+    """Return the first process's value in all processes, because all must save together."""
+    flag = torch.tensor(float(is_late))
     if dist.get_backend() == "nccl":
         flag = flag.cuda()
     dist.broadcast(flag, 0)

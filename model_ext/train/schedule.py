@@ -1,6 +1,6 @@
 """The learning rate: a linear warm-up, then half a cosine down to the minimum.
 
-Times are in any one unit: fractional epochs for the language model, steps for the encoders.
+All times have one unit: fractional epochs for the language model, steps for the encoders.
 """
 
 import math
@@ -9,7 +9,7 @@ import math
 def learning_rate(
     time: float, warmup: float, end: float, peak: float, minimum: float = 0.0
 ) -> float:
-    """0 at the very first step of a warm-up, `peak` at its end, `minimum` at `end`."""
+    """Return 0 at the start of the warm-up, `peak` at its end, and `minimum` at `end`."""
     if time < warmup:
         return peak * time / warmup
     progress = (time - warmup) / (end - warmup) if end > warmup else 1.0

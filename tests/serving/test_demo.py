@@ -19,11 +19,11 @@ from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.prompt import alpaca_prompt
 from model_ext.train.config import TrainConfig
 from model_ext.train.data.embeddings import SINGLE_WEIGHT
-from model_ext.train.data.tokens import TextTokenizer, open_tokenizer
 from model_ext.train.lm.base import ADAPTER_FILE, load_adapter, open_base
 from model_ext.train.lm.generate import generate
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.run import make_model
+from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
 from tests.serving.launch import Server, serve
 
 pytestmark = pytest.mark.engine

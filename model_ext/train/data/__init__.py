@@ -1,1 +1,1 @@
-"""Training data: captions, instructions, shards; frozen embeddings; the order of an epoch."""
+"""Training data: captions, instructions and shards, frozen embeddings, the order of examples."""

@@ -1,6 +1,6 @@
 """The released training transform of pictures: a random crop, resized. No flip.
 
-Pillow's arithmetic, as at inference. Knows one picture; shapes: S the encoder's side.
+Resizes with Pillow, as inference does. Shapes: S the side of the encoder's input.
 """
 
 import math
@@ -12,11 +12,11 @@ from torch import Tensor
 
 AREA = (0.9, 1.0)
 ASPECT = (0.75, 4 / 3)
-TRIES = 10
+MAX_TRIES = 10
 
 
 def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Tensor:
-    """(3, S, S) uint8 of a crop with 90-100% of the area; the middle if none fits."""
+    """Return (3, S, S) uint8: a crop of 90-100% of the area, or a centre crop if none fits."""
     left, top, width, height = _box(image.width, image.height, rng)
     crop = image.resize(
         (size, size), Image.Resampling.BICUBIC, (left, top, left + width, top + height)
@@ -25,7 +25,8 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Tens
 
 
 def _box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    for _ in range(TRIES):
+    """Left, top, width and height in pixels."""
+    for _ in range(MAX_TRIES):
         area = width * height * rng.uniform(*AREA)
         aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))
         wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))

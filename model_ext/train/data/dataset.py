@@ -1,8 +1,8 @@
-"""All examples of a run, tokenised, with their embeddings at hand.
+"""The training set: batches of token ids, labels and embeddings.
 
-Joins examples, tokens and embeddings. Does not know epochs or processes.
+Does not depend on epochs' order or on processes.
 
-Shapes: D embedding, A views.
+Shapes: B samples, L tokens, M examples with a picture, A views of each, D embedding.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from model_ext.train.data.embeddings import SINGLE_WEIGHT
 from model_ext.train.data.examples import Example
-from model_ext.train.data.tokens import Encoded, InstructionForm, TextTokenizer, encode, pad
+from model_ext.train.data.tokens import InstructionForm, TokenizedSample, pad, tokenize
+from model_ext.train.tokenizer import TextTokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Batch:
 
 
 class ConditionedText:
-    """Examples by number; the embedding of a text-only one is that of the zero image."""
+    """Examples by number. A text-only example has the embedding of the zero image."""
 
     def __init__(
         self,
@@ -43,7 +44,7 @@ class ConditionedText:
         self.examples, self.tokenizer = examples, tokenizer
         self.vectors, self.zero = vectors, zero  # (M, A, D), (D,)
         self.max_tokens, self.form = max_tokens, form
-        self.row: dict[int, int] = {}  # example -> row of its vectors
+        self.row: dict[int, int] = {}  # example number -> row in `vectors`
         for number, example in enumerate(examples):
             if not example.text_only:
                 self.row[number] = len(self.row)
@@ -51,18 +52,19 @@ class ConditionedText:
     def __len__(self) -> int:
         return len(self.examples)
 
-    def encoded(self, number: int) -> Encoded:
+    def tokenized(self, number: int) -> TokenizedSample:
         example = self.examples[number]
-        form = self.form if example.text_only else "plain"  # the tuple was text-only samples'
-        return encode(example.turns, self.tokenizer, self.max_tokens, form)
+        # The released code wraps only the instructions of text-only samples.
+        form = self.form if example.text_only else "plain"
+        return tokenize(example.turns, self.tokenizer, self.max_tokens, form)
 
     def embedding(self, number: int, epoch: int) -> Tensor:
-        """(D,), as mixing a single input gives it. Epochs take turns with the views."""
+        """Return (D,), equal to the mix of a single input. Each epoch uses the next view."""
         if number not in self.row:
             return self.zero * SINGLE_WEIGHT
         views = self.vectors[self.row[number]]
         return torch.from_numpy(views[(epoch + number) % len(views)].copy()) * SINGLE_WEIGHT
 
     def batch(self, numbers: Sequence[int], epoch: int = 0, length: int | None = None) -> Batch:
-        ids, labels = pad([self.encoded(number) for number in numbers], length)
+        ids, labels = pad([self.tokenized(number) for number in numbers], length)
         return Batch(ids, labels, torch.stack([self.embedding(n, epoch) for n in numbers]))

@@ -1,9 +1,9 @@
-"""Frozen embeddings of all pictures, encoded once and kept on disk.
+"""Frozen embeddings of all pictures, encoded once and stored on disk.
 
-Pictures are read and decoded in worker processes. A later run, or the next epoch, finds the
-vectors and needs no encoder. Knows pictures and the encoder; knows no text.
+Worker processes read and decode the pictures. Later epochs and runs read the stored embeddings
+and load no encoder for them. Does not depend on texts.
 
-Shapes: M pictures, A views of each, D embedding.
+Shapes: M pictures, A views of each, S the side of the encoder's input, D embedding.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ from model_ext.train.data.examples import Picture
 from model_ext.train.errors import TrainError
 
 BATCH = 32
-SINGLE_WEIGHT = 1 / 1.000001  # what mixing makes of the weight of a single input
+SINGLE_WEIGHT = 1 / 1.000001  # the mix divides a single input's weight 1 by 1 + 1e-6
 
 
 class PictureViews(Dataset[Tensor]):
-    """Views (A, 3, S, S) of each picture: the first as at inference, the others random crops."""
+    """Views (A, 3, S, S) of each picture: first the view of inference, then random crops."""
 
     def __init__(
         self, pictures: Sequence[Picture], views: int, config: PreprocessConfig, seed: int
@@ -58,15 +58,15 @@ class PictureViews(Dataset[Tensor]):
 
 
 def fingerprint(pictures: Sequence[Picture], encoders: Path, views: int, seed: int) -> str:
-    """Changes with the encoder's weights, the list of pictures, or their sizes and dates."""
+    """A hash of the encoders' weights and of the pictures' paths, sizes and modification times."""
     digest = hashlib.sha256(f"{views} {seed}".encode())
     digest.update((encoders / "config.json").read_bytes())
     with (encoders / "model.safetensors").open("rb") as weights:
         digest.update(hashlib.file_digest(weights, "sha256").digest())
     for picture in pictures:
         stat = picture.path.stat() if picture.path.is_file() else None
-        mark = f"{stat.st_size} {stat.st_mtime_ns}" if stat else ""
-        digest.update(f"{picture.path} {picture.offset} {mark}".encode())
+        version = f"{stat.st_size} {stat.st_mtime_ns}" if stat else ""
+        digest.update(f"{picture.path} {picture.offset} {version}".encode())
     return digest.hexdigest()[:16]
 
 
@@ -79,17 +79,20 @@ def embed_pictures(
     workers: int,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Unit vectors (M, A, D), mapped from `folder`; encoded first if they are not there."""
+    """Return unit vectors (M, A, D), memory-mapped from `folder`. Encodes them if they are missing.
+
+    Raises TrainError: when a picture cannot be read or decoded.
+    """
     path = folder / f"image-{fingerprint(pictures, encoders, views, seed)}.npy"
     if not path.is_file():
         model = ImageBind.from_folder(encoders, device)
         vectors = _encode(PictureViews(pictures, views, _sizes(model), seed), model, workers)
         folder.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".new.npy")
-        np.save(beside, vectors)
-        beside.replace(path)
-    kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
-    return kept
+        temporary = path.with_suffix(".new.npy")
+        np.save(temporary, vectors)
+        temporary.replace(path)
+    stored: NDArray[np.float32] = np.load(path, mmap_mode="r")
+    return stored
 
 
 @torch.no_grad()
@@ -105,7 +108,7 @@ def _encode(views: PictureViews, model: ImageBind, workers: int) -> NDArray[np.f
 
 @torch.no_grad()
 def zero_image(encoders: Path, device: torch.device) -> Tensor:
-    """What a text-only sample sees (D,): the embedding of a picture of the mean colour."""
+    """Return the embedding (D,) of text-only samples: that of a picture of the mean colour."""
     model = ImageBind.from_folder(encoders, device)
     side = _sizes(model).image_size
     return model.unit("vision", torch.zeros(1, 3, side, side, device=device))[0].cpu()

@@ -1,7 +1,7 @@
-"""The files of training data: what each holds as examples, in file order.
+"""Read the examples of training data files, in file order.
 
-Tab-separated captions, LLaVA / Alpaca JSON, and tar shards in the webdataset layout. Knows texts
-and where pictures are; opens no picture.
+Reads tab-separated captions, LLaVA and Alpaca JSON, and tar shards in the webdataset layout.
+Locates pictures and does not open them.
 """
 
 import csv
@@ -23,13 +23,14 @@ Turns = Literal["first", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Where a picture's bytes are: a file, or a stretch of a tar shard."""
+    """The location of a picture's bytes: a file, or a range of a tar shard."""
 
     path: Path
     offset: int = 0
     size: int | None = None
 
     def read(self) -> bytes:
+        """Raises TrainError: when the file cannot be read."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self.offset)
@@ -49,7 +50,10 @@ class Example:
 
 
 def read_examples(source: Path, media_root: Path, turns: Turns = "first") -> list[Example]:
-    """A source by its ending: .tsv / .csv, .json / .jsonl, .tar (a pattern with * is fine)."""
+    """Read a source by its suffix: .tsv, .csv, .json, .jsonl, or .tar (may be a pattern with *).
+
+    Raises TrainError: when a file is missing or broken; the message names the row or example.
+    """
     match source.suffix:
         case ".csv" | ".tsv":
             return list(captions(source, media_root))
@@ -58,27 +62,29 @@ def read_examples(source: Path, media_root: Path, turns: Turns = "first") -> lis
         case ".tar":
             shards = [Path(path) for path in sorted(glob(str(source)))]
             if not shards:
-                raise TrainError(f"{source}: no such shard")
+                raise TrainError(f"{source}: no shard has this name")
             return [example for shard in shards for example in shard_examples(shard, turns)]
     raise TrainError(f"{source}: expected .tsv, .csv, .json, .jsonl or .tar")
 
 
 def captions(path: Path, media_root: Path) -> Iterator[Example]:
-    """Columns `url` (a local path) and `caption`, tab-separated, whatever the file's ending."""
+    """Read the columns `url` (a local path) and `caption`, tab-separated for both suffixes."""
     with _open(path) as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         if missing := {"url", "caption"} - set(reader.fieldnames or ()):
-            raise TrainError(f"{path}: no column {', '.join(sorted(missing))}; tab-separated?")
+            raise TrainError(
+                f"{path}: no column {', '.join(sorted(missing))}; separate the columns with tabs"
+            )
         for number, row in enumerate(reader, 2):
             if row["caption"] is None or not row["url"]:
-                raise TrainError(f"{path}:{number}: a row without url or caption")
+                raise TrainError(f"{path}:{number}: the row has no url or no caption")
             yield Example(
                 (Turn(CAPTION_INSTRUCTION, row["caption"]),), Picture(media_root / row["url"])
             )
 
 
 def instructions(path: Path, media_root: Path, turns: Turns) -> Iterator[Example]:
-    """LLaVA's {image, conversations} and Alpaca's {instruction, input, output}, also mixed."""
+    """Read LLaVA's {image, conversations} and Alpaca's {instruction, input, output}, also mixed."""
     with _open(path) as file:
         text = file.read()
     try:
@@ -90,7 +96,7 @@ def instructions(path: Path, media_root: Path, turns: Turns) -> Iterator[Example
     except json.JSONDecodeError as error:
         raise TrainError(f"{path}: not JSON: {error}") from None
     if not isinstance(rows, list):
-        raise TrainError(f"{path}: expected a list of examples")
+        raise TrainError(f"{path}: must hold a JSON list of examples")
     for number, row in enumerate(rows):
         try:
             picture = Picture(media_root / row["image"]) if "image" in row else None
@@ -102,30 +108,30 @@ def instructions(path: Path, media_root: Path, turns: Turns) -> Iterator[Example
 def _turns(row: dict[str, Any], turns: Turns) -> tuple[Turn, ...]:
     if "conversations" not in row:
         return (Turn(str(row["instruction"]), str(row["output"]), str(row.get("input") or "")),)
-    said = [str(message["value"]) for message in row["conversations"]]
-    pairs = tuple(Turn(said[i], said[i + 1]) for i in range(0, len(said) - 1, 2))
-    if not pairs:
+    messages = [str(message["value"]) for message in row["conversations"]]
+    conversation = tuple(Turn(messages[i], messages[i + 1]) for i in range(0, len(messages) - 1, 2))
+    if not conversation:
         raise IndexError("a conversation needs a question and an answer")
-    return pairs if turns == "all" else pairs[:1]
+    return conversation if turns == "all" else conversation[:1]
 
 
 def shard_examples(path: Path, turns: Turns) -> Iterator[Example]:
-    """Neighbouring members with the same stem: a picture with .txt (caption) or .json (turns).
+    """Read an example from neighbouring members with one stem: picture, .txt (caption), .json.
 
-    The shard is indexed, not unpacked: pictures are read from the tar when they are needed.
+    Indexes the shard without unpacking it: training reads pictures from the tar file.
     """
-    stem, parts = "", dict[str, tuple[int, int]]()
+    stem, parts = "", dict[str, tuple[int, int]]()  # suffix -> offset and size in the tar file
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 if not member.isfile():
                     continue
                 name = Path(member.name)
-                here = str(name.with_suffix(""))
-                if here != stem and parts:
+                member_stem = str(name.with_suffix(""))
+                if member_stem != stem and parts:
                     yield _shard_example(path, stem, parts, turns)
                     parts = {}
-                stem = here
+                stem = member_stem
                 parts[name.suffix] = (member.offset_data, member.size)
     except tarfile.TarError as error:
         raise TrainError(f"{path}: not a tar file: {error}") from None
@@ -136,8 +142,8 @@ def shard_examples(path: Path, turns: Turns) -> Iterator[Example]:
 def _shard_example(
     path: Path, stem: str, parts: dict[str, tuple[int, int]], turns: Turns
 ) -> Example:
-    place = next((parts[ending] for ending in PICTURES if ending in parts), None)
-    picture = Picture(path, *place) if place else None
+    span = next((parts[suffix] for suffix in PICTURES if suffix in parts), None)
+    picture = Picture(path, *span) if span else None
     if ".json" in parts:
         row = json.loads(Picture(path, *parts[".json"]).read())
         if "caption" in row:

@@ -1,6 +1,6 @@
-"""Which example comes when: the released samplers, as functions of the seed and the epoch.
+"""The order of examples: the released samplers as functions of the seed and the epoch.
 
-Because nothing is drawn on the way, a resumed run sees what the uninterrupted one would have seen.
+The order has no other state, so a resumed run continues with the examples of an uninterrupted run.
 """
 
 import torch
@@ -9,10 +9,10 @@ import torch
 def epoch_indices(
     examples: int, epoch: int, split: int, rank: int, world: int, seed: int
 ) -> list[int]:
-    """The examples of one process in one (sub-)epoch; `split` sub-epochs are one pass.
+    """The example numbers of one process in one sub-epoch; `split` sub-epochs make one pass.
 
-    Rank r takes every (world * split)-th element of a permutation from r * split + epoch % split,
-    all ranks equally many; what is left over waits for the next pass.
+    Rank r takes every (world * split)-th element of a permutation, starting at
+    r * split + epoch % split. All ranks take equally many; a pass omits the remainder.
     """
     permutation = torch.randperm(
         examples, generator=torch.Generator().manual_seed(seed + epoch // split)

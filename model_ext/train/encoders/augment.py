@@ -1,5 +1,6 @@
-"""Variations of samples: what may change in a picture, a sound or a cloud without changing what
-it is. Each function takes a batch and a generator, so that a step can be repeated exactly.
+"""Random variations of pictures, sounds and point clouds that keep the object recognisable.
+
+Each function takes a batch and a generator, so that a step can be repeated exactly.
 
 Shapes: B samples, S side of a stored picture, F frames, N points.
 """
@@ -14,7 +15,9 @@ from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.train.encoders.samples import PAD
 
 GREY = torch.tensor((0.299, 0.587, 0.114))
-BEND = 0.06  # of half a picture's side or of a cloud's radius: the deviation of a shift, at most
+MAX_BEND = (
+    0.06  # standard deviation of shifts, relative to half a picture's side or a cloud's radius
+)
 
 
 def uniform(shape: tuple[int, ...], low: float, high: float, g: Generator) -> Tensor:
@@ -26,7 +29,10 @@ def chance(shape: tuple[int, ...], probability: float, g: Generator) -> Tensor:
 
 
 def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
-    """(B, 4, S, S) uint8 -> one clip each, (B, 1, 3, F, size, size), like a panning camera."""
+    """Make a clip of each picture, as by a panning camera.
+
+    (B, 4, S, S) uint8 -> (B, 1, 3, F, size, size)
+    """
     rgba = stored.float() / 255
     start = _camera(len(stored), g)
     moves = chance((len(stored),), 0.3, g)[:, None, None]
@@ -34,9 +40,9 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
     bent = _bends(len(stored), size, g)
     colors = _color_maps(len(stored), g)
     ground = _grounds(len(stored), g)
-    # Channels are premultiplied, so that interpolation does not bleed what lies under alpha.
+    # Premultiply, so that interpolation does not mix in the colours of transparent pixels.
     rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
-    seen = []
+    views = []
     for frame in range(frames):
         t = frame / max(1, frames - 1)
         camera = (1 - t) * start + t * end
@@ -44,12 +50,12 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
         view = F.grid_sample(rgba, grid, padding_mode="zeros", align_corners=False)
         rgb = view[:, :3] + (1 - view[:, 3:]) * ground
         rgb = torch.einsum("bij,bjhw->bihw", colors[:, :, :3], rgb) + colors[:, :, 3, None, None]
-        seen.append((rgb.clamp(0, 1) - MEAN[:, None, None]) / STD[:, None, None])
-    return torch.stack(seen, dim=2)[:, None]
+        views.append((rgb.clamp(0, 1) - MEAN[:, None, None]) / STD[:, None, None])
+    return torch.stack(views, dim=2)[:, None]
 
 
 def plain_pictures(stored: Tensor, size: int, frames: int) -> Tensor:
-    """The same without variation, on white."""
+    """Return the pictures without variation, on white: (B, 1, 3, F, size, size)."""
     rgba = stored.float() / 255
     rgb = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
     rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=False).clamp(0, 1)
@@ -65,16 +71,16 @@ def _camera(count: int, g: Generator) -> Tensor:
     mirror = torch.where(chance((count,), 0.5, g), -1.0, 1.0)
     cos, sin = tilt.cos() * zoom, tilt.sin() * zoom
     linear = torch.stack([cos * aspect * mirror, -sin, sin * mirror, cos / aspect], dim=1)
-    # A clip's side crops see a thing far from the middle.
+    # The side crops of a clip show an object far from the centre.
     shift = uniform((count, 2, 1), -1, 1, g) * torch.tensor([[0.45], [0.25]])
     shift = shift * uniform((count, 1, 1), 0, 1, g)
     return torch.cat([linear.view(-1, 2, 2), shift], dim=2)
 
 
 def _bends(count: int, size: int, g: Generator) -> Tensor:
-    """Smooth shifts of every place (B, size, size, 2), as another hand draws the same thing."""
-    most = uniform((count, 1, 1, 1), 0, BEND, g)
-    coarse = torch.randn((count, 2, 4, 4), generator=g) * most
+    """Smooth shifts of all pixels (B, size, size, 2), like another drawing of the same object."""
+    deviation = uniform((count, 1, 1, 1), 0, MAX_BEND, g)
+    coarse = torch.randn((count, 2, 4, 4), generator=g) * deviation
     fine = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)
     return fine.permute(0, 2, 3, 1)
 
@@ -93,7 +99,7 @@ def _color_maps(count: int, g: Generator) -> Tensor:
 
 
 def _grounds(count: int, g: Generator) -> Tensor:
-    """Mostly white, else light or any colour (B, 3, 1, 1)."""
+    """Background colours (B, 3, 1, 1): mostly white, else a light colour or any colour."""
     ground = torch.ones(count, 3, 1, 1)
     light, any_color = chance((count,), 0.4, g), chance((count,), 0.15, g)
     light_colors, any_colors = (
@@ -109,17 +115,20 @@ SILENCE = (math.log(1.1920929e-07) + 4.268) / 9.138  # the floor of the filter b
 
 
 def sounds(stored: Tensor, g: Generator) -> Tensor:
-    """Spectrograms (B, mel, T) -> (B, 1, 1, mel, T): other voice, pace, start, loudness, noise."""
+    """Vary pitch, pace, start, loudness and noise of spectrograms.
+
+    (B, mel, T) -> (B, 1, 1, mel, T)
+    """
     mel = stored.float()
     count, bins, length = mel.shape
-    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); half precision keeps PAD to 2e-4
+    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); PAD is exact to 2e-4 in half precision
     frames = spoken.sum(1)
     filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
-    # A stretched spectrogram: the pitch and the vocal tract up or down, the pace faster or slower.
+    # Stretch the spectrogram: along mel for pitch and vocal tract, along time for pace.
     pitch = torch.exp(uniform((count,), -0.1, 0.1, g))
     pace = torch.exp(uniform((count,), -0.15, 0.15, g))
     new_frames = (frames / pace).clamp(max=length)
-    lead = uniform((count,), 0, LEAD, g)
+    lead = uniform((count,), 0, MAX_LEAD, g)
     lead[chance((count,), 0.5, g)] = 0
     lead = torch.minimum(lead, (length - new_frames).clamp(min=0))
     rows = (torch.arange(bins)[None] * pitch[:, None] + 0.5) / bins * 2 - 1
@@ -138,40 +147,44 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
 
 
-LEAD = 20  # frames of 10 ms before the sound, at most
-STD_NATS = 9.138  # normalised cells times this are natural logarithms of power
+MAX_LEAD = 20  # frames of 10 ms before the sound
+STD_NATS = 9.138  # a normalised cell times this is a natural logarithm of power
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
-    """(B, N, 3) -> (B, points, 3): another draw of points, turned, stretched, mirrored, shaken."""
+    """Sample points, then bend, stretch, mirror and rotate each cloud and add noise.
+
+    (B, N, 3) -> (B, points, 3) in the unit sphere
+    """
     count, available = stored.shape[:2]
     order = torch.rand(count, available, generator=g).argsort(1)[:, :points]
     cloud = stored.float().gather(1, order[..., None].expand(-1, -1, 3))
     stretch = torch.exp(uniform((count, 1, 3), -0.25, 0.25, g))
     mirror = torch.ones(count, 1, 3)
     mirror[:, :, 0] = torch.where(chance((count, 1), 0.5, g), -1.0, 1.0)
-    turned = _bent(cloud, g) * stretch * mirror
-    for axis, most in ((1, 0.6), (0, 0.3), (2, 0.35)):
-        turned = _rotate(turned, axis, uniform((count, 1), -most, most, g))
-    turned = turned + 0.01 * torch.randn(turned.shape, generator=g)
-    turned = turned - turned.mean(1, keepdim=True)
-    radius = turned.square().sum(2).amax(1).sqrt()
-    return turned / radius[:, None, None]
+    cloud = _bend(cloud, g) * stretch * mirror
+    for axis, max_angle in ((1, 0.6), (0, 0.3), (2, 0.35)):
+        cloud = _rotate(cloud, axis, uniform((count, 1), -max_angle, max_angle, g))
+    cloud = cloud + 0.01 * torch.randn(cloud.shape, generator=g)
+    cloud = cloud - cloud.mean(1, keepdim=True)
+    radius = cloud.square().sum(2).amax(1).sqrt()
+    return cloud / radius[:, None, None]
 
 
-def _bent(cloud: Tensor, g: Generator) -> Tensor:
-    """Each point shifted by waves about as long as the cloud is wide."""
+def _bend(cloud: Tensor, g: Generator) -> Tensor:
+    """Shift each point by waves about as long as the cloud is wide."""
     count = len(cloud)
     waves = torch.randn((count, 3, 3), generator=g) * 2.0  # radians per radius
     phases = uniform((count, 1, 3), 0, 2 * math.pi, g)
-    shifts = torch.randn((count, 3, 3), generator=g) * uniform((count, 1, 1), 0, BEND, g)
+    shifts = torch.randn((count, 3, 3), generator=g) * uniform((count, 1, 1), 0, MAX_BEND, g)
     return cloud + (cloud @ waves + phases).sin() @ shifts
 
 
 def _rotate(cloud: Tensor, axis: int, angle: Tensor) -> Tensor:
+    """Rotate clouds (B, N, 3) around an axis by angles (B, 1) in radians."""
     a, b = [other for other in range(3) if other != axis]
     cos, sin = angle.cos(), angle.sin()
-    turned = cloud.clone()
-    turned[..., a] = cos * cloud[..., a] - sin * cloud[..., b]
-    turned[..., b] = sin * cloud[..., a] + cos * cloud[..., b]
-    return turned
+    rotated = cloud.clone()
+    rotated[..., a] = cos * cloud[..., a] - sin * cloud[..., b]
+    rotated[..., b] = sin * cloud[..., a] + cos * cloud[..., b]
+    return rotated

@@ -1,4 +1,4 @@
-"""What a step sees: a function of the seed and the step alone, so that any step can be repeated.
+"""The samples of a step: a function of the seed and the step, so that any step can be repeated.
 
 Shapes: B keys in the batch.
 """
@@ -20,7 +20,7 @@ def generator(seed: int, step: int) -> Generator:
 
 
 class Batches:
-    """Draws keys, then for each modality one sample of each key."""
+    """Draws keys, and one sample of each key for each modality."""
 
     def __init__(
         self,
@@ -30,33 +30,35 @@ class Batches:
         seed: int,
     ) -> None:
         self.samples = samples
-        self.rows = {modality: taken.rows() for modality, taken in samples.items()}
-        # Every key has pictures, the anchor; others may be missing for some keys.
-        seen = set().union(*(rows for name, rows in self.rows.items() if name != "vision"))
-        self.keys = sorted(self.rows["vision"].keys() & seen if seen else self.rows["vision"])
+        self.rows = {modality: stored.rows() for modality, stored in samples.items()}
+        # Every key needs pictures, which are the anchor, and a sample of one other modality.
+        others = set().union(*(rows for name, rows in self.rows.items() if name != "vision"))
+        self.keys = sorted(self.rows["vision"].keys() & others if others else self.rows["vision"])
         if len(self.keys) < 2:
-            raise TrainError("the list needs at least two keys that have an image and something")
+            raise TrainError(
+                "train_list: needs at least two keys with an image and a trained modality"
+            )
         self.weights = torch.tensor([weights[key] for key in self.keys])
         self.batch = min(batch, len(self.keys))
         self.seed = seed
 
     def draw(self, step: int) -> tuple[list[str], Generator]:
-        """The keys of a step, no two the same, and the generator of all its further chances."""
+        """Draw the distinct keys of a step. Returns them and the generator for its other draws."""
         g = generator(self.seed, step)
-        chosen = torch.multinomial(self.weights, self.batch, generator=g)
-        return [self.keys[i] for i in chosen.tolist()], g
+        numbers = torch.multinomial(self.weights, self.batch, generator=g)
+        return [self.keys[i] for i in numbers.tolist()], g
 
     def pick(self, modality: str, keys: list[str], g: Generator) -> tuple[list[int], list[int]]:
-        """(places in the batch whose key has this modality, one row for each)."""
+        """Return the positions in the batch whose key has this modality, and a row for each."""
         rows = self.rows[modality]
         draws = torch.rand(len(keys), generator=g).tolist()
-        places = [place for place, key in enumerate(keys) if key in rows]
-        chosen = [rows[keys[p]][int(draws[p] * len(rows[keys[p]]))] for p in places]
-        return places, chosen
+        positions = [position for position, key in enumerate(keys) if key in rows]
+        picks = [rows[keys[p]][int(draws[p] * len(rows[keys[p]]))] for p in positions]
+        return positions, picks
 
 
 def varied(modality: str, data: Tensor, sizes: ImageBindConfig, g: Generator) -> Tensor:
-    """Stored samples as the encoder takes them, each changed at random."""
+    """Return the encoder's input of stored samples, each with a random variation."""
     if modality == "vision" and sizes.vision:
         return augment.pictures(data, sizes.vision.image_size, sizes.vision.frames, g)
     if modality == "audio":
@@ -67,7 +69,7 @@ def varied(modality: str, data: Tensor, sizes: ImageBindConfig, g: Generator) ->
 
 
 def plain(modality: str, data: Tensor, sizes: ImageBindConfig) -> Tensor:
-    """Stored samples as the encoder takes them, as they are."""
+    """Return the encoder's input of stored samples without variation."""
     if modality == "vision" and sizes.vision:
         return augment.plain_pictures(data, sizes.vision.image_size, sizes.vision.frames)
     if modality == "point":
@@ -76,5 +78,5 @@ def plain(modality: str, data: Tensor, sizes: ImageBindConfig) -> Tensor:
 
 
 def points_of(data: Tensor, sizes: ImageBindConfig) -> int:
-    """How many points of each stored cloud a step takes: as many as serving will."""
+    """The number of points that a step samples of each stored cloud, equal to that of serving."""
     return (sizes.point and sizes.point.points) or data.shape[1]

@@ -1,7 +1,4 @@
-"""The one YAML file of `bindserve train encoders`, checked when read.
-
-Knows names and numbers. Does not know tensors.
-"""
+"""The YAML file of `bindserve train encoders`, validated when it is read."""
 
 import json
 from pathlib import Path
@@ -18,29 +15,32 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class EncodersConfig(BaseModel):
-    """Paths are relative to the working directory; media paths to the folder of their list."""
+    """Paths are relative to the working directory; paths in a list are relative to its folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    out: Path  # checkpoints, logs, and at the end the encoders' folder
+    out: Path  # folder of checkpoints, logs and the final `encoders`
     train_list: Path  # JSON lines: key, modality, path or text, optional weight of the key
     validation_list: Path | None = None
-    encoders: dict[str, Any]  # like encoders/config.json of a model's folder
-    start: Path | None = None  # an encoders' folder to go on from
-    train: tuple[str, ...]  # encoders that learn; the others stay as they are
+    encoders: dict[str, Any]  # the keys of encoders/config.json in a model directory
+    start: Path | None = None  # an encoders' folder with initial weights
+    train: tuple[str, ...]  # the encoders to train; the others are frozen
 
     steps: Count
-    batch: Count  # keys in a step; each is seen once
+    batch: Count  # distinct keys in a step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     smoothing: Share = 0.1  # of the labels of the contrastive loss
-    pair_pictures: bool = True  # align vision also with another picture of the same key
-    scales: dict[str, float] = {"vision": 14.0, "point": 14.0}  # where post has no useful one
-    image_side: Count = 160  # pixels that a picture is kept with
-    anchor_views: Count = 4  # of each picture, when vision is frozen or the anchors are means
-    mean_anchors: bool = False  # aim at the mean of a key's pictures as `start` embeds them
+    pair_pictures: bool = True  # also align vision with another picture of the same key
+    scales: dict[str, float] = {
+        "vision": 14.0,
+        "point": 14.0,
+    }  # for encoders without a trained scale
+    image_side: Count = 160  # pixels of a stored picture's side
+    anchor_views: Count = 4  # views of a picture if vision is frozen or mean_anchors is set
+    mean_anchors: bool = False  # align with the mean of a key's pictures under `start`
     seed: int = 0
     threads: Count | None = None
     save_seconds: Annotated[float, Field(gt=0)] = 240
@@ -50,19 +50,21 @@ class EncodersConfig(BaseModel):
     def _check_encoders(self) -> Self:
         sizes = self.sizes
         if "vision" not in sizes.modalities:
-            raise ValueError("encoders: vision is missing, the anchor of all the others")
+            raise ValueError("encoders: vision is missing; the other encoders are aligned with it")
         if unknown := set(self.train) - set(sizes.modalities):
             raise ValueError(f"train: no such encoder: {', '.join(sorted(unknown))}")
         if not self.train:
             raise ValueError("train: name at least one encoder")
         if self.train == ("vision",) and not self.pair_pictures:
-            raise ValueError(
-                "pair_pictures: pictures alone have only each other to be aligned with"
-            )
+            raise ValueError("pair_pictures: must be true if vision is the only trained encoder")
         if "vision" not in self.train and self.start is None:
-            raise ValueError("start: needed when vision is not trained, it would stay random")
+            raise ValueError(
+                "start: required if vision is not trained, because it has random weights"
+            )
         if self.mean_anchors and self.start is None:
-            raise ValueError("start: needed for mean_anchors, which are its embeddings")
+            raise ValueError(
+                "start: required for mean_anchors, which are embeddings of its encoders"
+            )
         return self
 
     @property
@@ -71,6 +73,7 @@ class EncodersConfig(BaseModel):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
+        """Raises TrainError: when the file is missing, is not YAML, or has an invalid key."""
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except FileNotFoundError:

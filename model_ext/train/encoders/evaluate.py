@@ -1,4 +1,4 @@
-"""How well held-out samples find their key: nearest mean picture of the training list.
+"""Accuracy of held-out samples: classification by the nearest mean picture of the training list.
 
 Shapes: M samples, K keys, D embedding.
 """
@@ -13,13 +13,13 @@ from model_ext.imagebind.model import ImageBind
 from model_ext.train.encoders.batches import plain
 from model_ext.train.encoders.samples import Samples
 
-AT_ONCE = 64
+BATCH = 64
 
 
 @torch.no_grad()
 def embed(model: ImageBind, modality: str, data: Tensor) -> Tensor:
-    """Unit vectors (M, D) of stored samples as they are."""
-    parts = torch.split(data, AT_ONCE)
+    """Embed stored samples without variation: unit vectors (M, D)."""
+    parts = torch.split(data, BATCH)
     return torch.cat([model.unit(modality, plain(modality, part, model.config)) for part in parts])
 
 
@@ -36,11 +36,11 @@ def accuracies(
         [embed(model, "vision", training["vision"].data[rows[key]]).mean(0) for key in keys]
     )
     prototypes = F.normalize(prototypes, dim=-1)
-    found = {}
+    shares = {}
     for modality, samples in held_out.items():
         vectors = embed(model, modality, samples.data)
         nearest = (vectors @ prototypes.T).argmax(1).tolist()
         hits = [keys[near] == key for near, key in zip(nearest, samples.keys, strict=True)]
-        found[modality] = sum(hits) / len(hits)
+        shares[modality] = sum(hits) / len(hits)
     model.train(training_mode)
-    return found
+    return shares

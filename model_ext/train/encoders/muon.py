@@ -1,7 +1,7 @@
-"""Muon for the matrices of transformer blocks: momentum whose singular values are all made equal.
+"""The Muon optimiser for the matrices of transformer blocks: it orthogonalises the momentum.
 
-torch has one, but it orthogonalises in bfloat16, which CPUs without such products do 10 times
-slower than float32. Formulas from Jordan et al., "Muon" (2024), and the scale that gives AdamW's
+torch.optim.Muon orthogonalises in bfloat16, which is 10 times slower than float32 on CPUs without
+bfloat16 products. Formulas from Jordan et al., "Muon" (2024), and the scale that gives AdamW's
 step size from Liu et al., "Muon is scalable for LLM training" (2025).
 
 Shapes: a matrix has n rows and m columns.
@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """(n, m) with all singular values brought near 1, by a Newton-Schulz iteration."""
+    """Move all singular values of (n, m) near 1 by a Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / (wide.norm() + 1e-7)

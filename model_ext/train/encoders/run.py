@@ -1,6 +1,6 @@
-"""Align encoders with pictures: the loop, its checkpoints, and the folder at the end.
+"""Align encoders with pictures: the training loop, its checkpoints and the final encoders' folder.
 
-A single process. A run that was stopped goes on from its last checkpoint by the same command.
+Runs in a single process. The same command resumes an interrupted run from its last checkpoint.
 Shapes: B keys in the batch, D embedding.
 """
 
@@ -26,11 +26,15 @@ from model_ext.train.journal import Journal
 from model_ext.train.schedule import learning_rate
 
 CHECKPOINT = "checkpoint.pt"
-AT_ONCE = 64
+BATCH = 64
 
 
 def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str, float]:
-    """Train to the last step (or `until`), write `<out>/encoders`; validation accuracies."""
+    """Train to the last step or to step `until`, and write `<out>/encoders`.
+
+    Returns modality -> accuracy on the validation list. Raises TrainError: when a file or a setting
+    is invalid.
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     training, validation = _samples(config)
@@ -40,49 +44,50 @@ def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str
     checkpoint = config.out / CHECKPOINT
     first = aligner.restore(checkpoint) if checkpoint.is_file() else 0
     last = config.steps if until is None else min(until, config.steps)
-    saved = time.monotonic()
-    found: dict[str, float] = {}
+    saved_at = time.monotonic()
+    shares: dict[str, float] = {}
     with Journal(config.out, config.steps, first) as journal:
         for step in range(first, last):
             started = time.monotonic()
             numbers = aligner.step(step)
             journal.step(step, numbers | {"seconds": time.monotonic() - started})
-            if step + 1 == last or time.monotonic() - saved > config.save_seconds:
+            if step + 1 == last or time.monotonic() - saved_at > config.save_seconds:
                 aligner.save(checkpoint, step + 1)
-                found = accuracies(model, training, validation) if validation else {}
-                journal.note(step, {f"found/{name}": share for name, share in found.items()})
-                saved = time.monotonic()
+                shares = accuracies(model, training, validation) if validation else {}
+                journal.note(step, {f"found/{name}": share for name, share in shares.items()})
+                saved_at = time.monotonic()
     model.eval().save(config.out / "encoders")
-    return found
+    return shares
 
 
 class Aligner:
-    """The model, its optimiser and the samples; a step is a function of its number."""
+    """The model, its optimisers and the samples. A step depends only on its number and the seed."""
 
     def __init__(
         self, config: EncodersConfig, model: ImageBind, training: dict[str, Samples]
     ) -> None:
         self.config = config
         self.model = model
-        learning = [name for name in training if name in config.train]
+        trained = [name for name in training if name in config.train]
         self.fixed_anchors = config.mean_anchors or "vision" not in config.train
-        taken = {name: training[name] for name in {"vision", *learning}}
-        listed = read_list(config.train_list)
-        self.batches = Batches(taken, key_weights(listed), config.batch, config.seed)
-        self.learning = sorted(learning)
-        self.aligned = [n for n in self.learning if n != "vision" or config.pair_pictures]
+        samples = {name: training[name] for name in {"vision", *trained}}
+        list_rows = read_list(config.train_list)
+        self.batches = Batches(samples, key_weights(list_rows), config.batch, config.seed)
+        self.trained = sorted(trained)
+        self.aligned = [n for n in self.trained if n != "vision" or config.pair_pictures]
         model.requires_grad_(False)
-        for name in self.learning:
+        for name in self.trained:
             model.encoder(name).requires_grad_(True)
         self.optimizers = _optimizers(model, config.weight_decay)
         self.anchors = self._anchor_views() if self.fixed_anchors else torch.empty(0)
         if config.mean_anchors:
-            aims = [row.get("anchor", True) for row in listed if row["modality"] == "image"]
+            is_anchor = [row.get("anchor", True) for row in list_rows if row["modality"] == "image"]
             for rows in self.batches.rows["vision"].values():
-                aimed = [row for row in rows if aims[row]] or rows
-                self.anchors[rows] = F.normalize(self.anchors[aimed].mean((0, 1)), dim=-1)
+                anchor_rows = [row for row in rows if is_anchor[row]] or rows
+                self.anchors[rows] = F.normalize(self.anchors[anchor_rows].mean((0, 1)), dim=-1)
 
     def step(self, step: int) -> dict[str, float]:
+        """Update the weights. Returns the losses, the gradient norm and the learning rate."""
         config = self.config
         rate = learning_rate(step, config.warmup_steps, config.steps, config.learning_rate)
         for optimizer in self.optimizers:
@@ -93,22 +98,22 @@ class Aligner:
         anchors = self._anchors(keys, g)
         losses = {}
         for name in self.aligned:
-            places, rows = self.batches.pick(name, keys, g)
-            if len(places) > 1:
+            positions, rows = self.batches.pick(name, keys, g)
+            if len(positions) > 1:
                 others = self._embed(name, rows, g) * config.scales.get(name, 1.0)
-                losses[name] = contrast(anchors[places], others, config.smoothing)
+                losses[name] = contrast(anchors[positions], others, config.smoothing)
         loss = torch.stack(list(losses.values())).sum()
         self.model.zero_grad()
         torch.autograd.backward(loss)
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        norm = nn.utils.clip_grad_norm_(trained, config.max_grad_norm)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
         for optimizer in self.optimizers:
             optimizer.step()
         each = {f"loss/{name}": value.item() for name, value in losses.items()}
         return {"loss": loss.item(), **each, "grad_norm": norm.item(), "lr": rate}
 
     def _anchors(self, keys: list[str], g: Generator) -> Tensor:
-        """Unit vectors (B, D) of one picture of each key."""
+        """Embed one picture of each key: unit vectors (B, D)."""
         _, rows = self.batches.pick("vision", keys, g)
         if not self.fixed_anchors:
             return self._embed("vision", rows, g)
@@ -122,7 +127,10 @@ class Aligner:
 
     @torch.no_grad()
     def _anchor_views(self) -> Tensor:
-        """(M, views, D): each picture as it is, then varied, as the encoder of `start` sees it."""
+        """Embed a plain view and varied views of each picture with the weights of `start`.
+
+        Returns unit vectors (M, views, D).
+        """
         self.model.eval()
         data = self.batches.samples["vision"].data
         views = []
@@ -132,49 +140,50 @@ class Aligner:
                 plain("vision", part, self.model.config)
                 if number == 0
                 else varied("vision", part, self.model.config, g)
-                for part in torch.split(data, AT_ONCE)
+                for part in torch.split(data, BATCH)
             ]
             views.append(torch.cat([self.model.unit("vision", part) for part in parts]))
         return torch.stack(views, dim=1)
 
     def _train_mode(self) -> None:
-        """Frozen encoders keep their batch statistics."""
+        """Leave frozen encoders in evaluation mode, which keeps their batch statistics."""
         for name in self.model.modalities:
-            self.model.encoder(name).train(name in self.learning)
+            self.model.encoder(name).train(name in self.trained)
 
     def save(self, path: Path, step: int) -> None:
-        """Written beside and then renamed: a killed run leaves the old one or the new one."""
+        """Write a temporary file and rename it: a killed run keeps a complete checkpoint."""
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "step": step,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        beside = path.with_suffix(".new")
-        torch.save(state, beside)
-        os.replace(beside, path)
+        temporary = path.with_suffix(".new")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
 
     def restore(self, path: Path) -> int:
-        """-> the next step. Reads tensors only, no code."""
+        """Load a checkpoint and return the next step. Does not unpickle code."""
         state: dict[str, Any] = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
-        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(kept)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         return int(state["step"])
 
 
 def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samples]]:
+    """The training samples and the validation samples of each modality."""
     sizes = PreprocessConfig.of(config.sizes)
-    wanted = sorted({"vision", *config.train})
+    modalities = sorted({"vision", *config.train})
     store = config.out / "samples"
-    training = load(config.train_list, wanted, store, sizes, config.image_side)
+    training = load(config.train_list, modalities, store, sizes, config.image_side)
     if config.validation_list is None:
         return training, {}
-    return training, load(config.validation_list, wanted, store, sizes, config.image_side)
+    return training, load(config.validation_list, modalities, store, sizes, config.image_side)
 
 
 def _model(config: EncodersConfig) -> ImageBind:
-    """Fresh encoders; those that `start` has are taken from there."""
+    """Initialise encoders, with the weights of `start` where it has them."""
     model = ImageBind(config.sizes)
     start_small(model)
     if config.start is not None:
@@ -186,18 +195,25 @@ def _model(config: EncodersConfig) -> ImageBind:
 
 
 def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, which then need about half the steps; AdamW for the rest.
+    """Muon for the matrices of blocks, AdamW for the other parameters.
 
-    Muon's update is scaled to AdamW's size, so that one learning rate fits both. Positions, class
-    tokens, embeddings of words and vectors do not decay.
+    With Muon these matrices need about half the steps. Its updates are as large as AdamW's, so both
+    use one learning rate. Positions, class tokens, word embeddings and vectors do not decay.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [
         p for n, p in trained.items() if ".blocks." in n and n.endswith("weight") and p.ndim == 2
     ]
     rest = {n: p for n, p in trained.items() if not any(p is matrix for matrix in matrices)}
-    spared = ("positions", "class_token", "class_position", "bias_k", "bias_v", "embedding.weight")
-    decays = {n for n, p in rest.items() if p.ndim > 1 and not n.endswith(spared)}
+    no_decay = (
+        "positions",
+        "class_token",
+        "class_position",
+        "bias_k",
+        "bias_v",
+        "embedding.weight",
+    )
+    decays = {n for n, p in rest.items() if p.ndim > 1 and not n.endswith(no_decay)}
     groups = [
         {"params": [p for n, p in rest.items() if n in decays], "weight_decay": weight_decay},
         {"params": [p for n, p in rest.items() if n not in decays], "weight_decay": 0.0},

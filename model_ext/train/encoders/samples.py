@@ -1,6 +1,6 @@
-"""The samples of a list, decoded once and kept as small tensors.
+"""The samples of a list, decoded once and stored as small tensors.
 
-Reads the same bytes in the same way as serving does. Does not know how samples are varied.
+Preprocesses files as serving does. Does not depend on the variations.
 Shapes: M samples of a modality.
 """
 
@@ -26,19 +26,19 @@ from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.train.errors import TrainError
 
-PAD = -MEAN / STD  # what a padded cell of a spectrogram holds after normalising
-ENCODER = {"image": "vision"}  # a list says image, the encoder is called vision
+PAD = -MEAN / STD  # the normalised value of a spectrogram's padding
+ENCODER = {"image": "vision"}  # modality in a list -> encoder, if the names differ
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """All samples of one encoder: `data` (M, ...), and whose key each is."""
+    """All samples of one encoder: `data` (M, ...) and the M keys."""
 
     data: Tensor
     keys: tuple[str, ...]
 
     def rows(self) -> dict[str, list[int]]:
-        """Key -> the rows that have it."""
+        """Return key -> rows with this key."""
         rows: dict[str, list[int]] = defaultdict(list)
         for row, key in enumerate(self.keys):
             rows[key].append(row)
@@ -46,7 +46,10 @@ class Samples:
 
 
 def read_list(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON lines list. TrainError names the line."""
+    """Read a JSON lines list.
+
+    Raises TrainError: when a line lacks key, modality, or path and text; the message names it.
+    """
     if not path.is_file():
         raise TrainError(f"{path}: no such file")
     rows = []
@@ -56,14 +59,14 @@ def read_list(path: Path) -> list[dict[str, Any]]:
             row["key"], row["modality"], row["text" if "text" in row else "path"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise TrainError(
-                f"{path}:{number}: needs key, modality, and path or text ({error})"
+                f"{path}:{number}: a sample needs key, modality, and path or text ({error})"
             ) from None
         rows.append(row)
     return rows
 
 
 def key_weights(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """How often each key is drawn, relative to the others: its largest `weight`, or 1."""
+    """Return key -> relative frequency of its draws: its largest `weight`; the default is 1."""
     weights: dict[str, float] = {}
     for row in rows:
         weights[row["key"]] = max(weights.get(row["key"], 0.0), float(row.get("weight", 1)))
@@ -73,27 +76,31 @@ def key_weights(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
 def load(
     path: Path, modalities: Iterable[str], store: Path, sizes: PreprocessConfig, image_side: int
 ) -> dict[str, Samples]:
-    """The samples of each encoder, from `store` if they were decoded before."""
+    """Load the samples of each encoder from `store`. Decodes them if they are missing.
+
+    Raises TrainError: when a file cannot be decoded, or shapes of a modality differ.
+    """
     rows = read_list(path)
-    sizes = replace(sizes, points=None)  # all are kept; a step draws some of them
-    loaded = {}
+    sizes = replace(sizes, points=None)  # store all points; a step samples some of them
+    samples = {}
     for modality in modalities:
-        mine = [row for row in rows if ENCODER.get(row["modality"], row["modality"]) == modality]
-        if mine:
-            keys = tuple(row["key"] for row in mine)
-            kept = store / f"{modality}-{_digest(mine, path.parent, sizes, image_side)}.safetensors"
-            if not kept.is_file():
+        own_rows = [r for r in rows if ENCODER.get(r["modality"], r["modality"]) == modality]
+        if own_rows:
+            keys = tuple(row["key"] for row in own_rows)
+            digest = _digest(own_rows, path.parent, sizes, image_side)
+            file = store / f"{modality}-{digest}.safetensors"
+            if not file.is_file():
                 store.mkdir(parents=True, exist_ok=True)
-                data = _decode(modality, mine, path.parent, sizes, image_side)
-                save_file({"data": data}, kept)
-            loaded[modality] = Samples(load_file(kept)["data"], keys)
-    return loaded
+                data = _decode(modality, own_rows, path.parent, sizes, image_side)
+                save_file({"data": data}, file)
+            samples[modality] = Samples(load_file(file)["data"], keys)
+    return samples
 
 
 def _digest(
     rows: list[dict[str, Any]], folder: Path, sizes: PreprocessConfig, image_side: int
 ) -> str:
-    """Changes when a sample, its file's size or date, or a size of the encoders changes."""
+    """A hash of the rows, their files' sizes and modification times, and the encoders' sizes."""
     digest = hashlib.sha256(f"{sizes} {image_side}".encode())
     for row in rows:
         digest.update(json.dumps(row).encode())
@@ -113,26 +120,26 @@ def _decode(
     def read(data: bytes) -> Tensor:
         if modality == "vision":
             return read_picture(data, image_side)
-        if modality == "audio":  # the first clip; a short sound has three equal ones
+        if modality == "audio":  # the first of three clips
             return read_audio(data, sizes, Limits())[0, 0].half()
         return preprocess(modality, data, sizes)
 
-    decoded = []
+    tensors = []
     for row in tqdm(rows, f"decode {modality}", mininterval=10):
         where = folder / row["path"] if "path" in row else repr(row["text"])
         try:
             data = row["text"].encode() if "text" in row else (folder / row["path"]).read_bytes()
-            decoded.append(read(data))
+            tensors.append(read(data))
         except (OSError, DecodeError) as error:
             raise TrainError(f"{where}: {error}") from None
-    shapes = {tuple(tensor.shape) for tensor in decoded}
+    shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
-        raise TrainError(f"{modality}: samples differ in shape: {sorted(shapes)}")
-    return torch.stack(decoded)
+        raise TrainError(f"{modality}: all samples must have one shape, not {sorted(shapes)}")
+    return torch.stack(tensors)
 
 
 def read_picture(data: bytes, side: int) -> Tensor:
-    """(4, side, side) uint8: with its transparency, so that the ground can be varied."""
+    """Decode to (4, side, side) uint8, with alpha, because training varies the background."""
     limits = Limits()
     image = middle_square(decode(open_image(data, limits), "RGBA"), side, limits)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -1,7 +1,7 @@
-"""Starting values that let small encoders learn from few samples.
+"""Initial values with which small encoders learn from few samples.
 
-A fresh ImageBind starts like a large model: weights so small that in a narrow trunk every sample
-comes out the same, and positions that are faint beside the patches. Knows shapes, no data.
+ImageBind's initial weights are those of a large model. In a narrow trunk they are so small that all
+samples get nearly the same embedding, and positions are much smaller than patches.
 """
 
 import math
@@ -13,27 +13,27 @@ from model_ext.imagebind.encoders import Encoder
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.point import PointTrunk
 
-SCALE = 0.5  # of the waves, beside patches of about unit size
+SCALE = 0.5  # amplitude of position waves; patches have about unit size
 
 
 @torch.no_grad()
 def start_small(model: ImageBind) -> None:
-    """All encoders: maps that keep the size of what they are given, visible positions."""
+    """Initialise all encoders: linear maps that preserve the input's norm, and larger positions."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=1.0)
     for modality in model.modalities:
-        _show_positions(model, modality)
+        _set_positions(model, modality)
     if model.config.audio is not None:
-        # Spectrograms lie mostly at two constant levels; what they share would drown the rest.
+        # Most cells of a spectrogram have one of two constant levels. Remove the response to them.
         weight = model.encoder("audio").get_parameter("stem.proj.weight")
         weight.sub_(weight.mean(dim=(1, 2, 3), keepdim=True))
 
 
-def _show_positions(model: ImageBind, modality: str) -> None:
-    """Positions as waves over the grid of patches, still free to change."""
+def _set_positions(model: ImageBind, modality: str) -> None:
+    """Initialise the positions as waves over the grid of patches; training can change them."""
     encoder = model.encoder(modality)
     if isinstance(encoder.trunk, PointTrunk):
         for layer in (encoder.trunk.position_1, encoder.trunk.position_2):
@@ -47,20 +47,20 @@ def _show_positions(model: ImageBind, modality: str) -> None:
 
 
 def waves(rows: int, columns: int, width: int) -> Tensor:
-    """(rows * columns, width): half the channels tell the row, half the column."""
+    """Return (rows * columns, width): half of the channels encode the row, half the column."""
     quarter = width // 4
     frequencies = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)
     table = torch.zeros(rows, columns, width)
-    for place, (count, view) in enumerate(((rows, (-1, 1, 1)), (columns, (1, -1, 1)))):
+    for half, (count, view) in enumerate(((rows, (-1, 1, 1)), (columns, (1, -1, 1)))):
         angles = torch.outer(torch.arange(count).float(), frequencies)
         both = torch.cat([angles.sin(), angles.cos()], dim=1).view(*view[:2], 2 * quarter)
-        start = 2 * quarter * place
+        start = 2 * quarter * half
         table[:, :, start : start + 2 * quarter] = both
     return table.flatten(0, 1)
 
 
 def _grid(model: ImageBind, modality: str) -> tuple[int, int] | None:
-    """Rows and columns of patches; None where tokens are not a picture."""
+    """Rows and columns of patches; None for modalities whose tokens form no grid."""
     section = getattr(model.config, modality)
     if modality in ("vision", "depth", "thermal"):
         return section.grid, section.grid

@@ -1,1 +1,1 @@
-"""The conditioned language model as training sees it: a plain LLaMA with the injection inside."""
+"""The conditioned language model in plain torch: LLaMA with the injection, for training."""

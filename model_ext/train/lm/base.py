@@ -1,7 +1,7 @@
-"""Put a base LLaMA, and the weights of an earlier phase, into the module.
+"""Load a base LLaMA, and the weights of an earlier phase, into the module.
 
-Reads Hugging Face's and Meta's layout through the converter. Strict: what an adapter file holds
-must be what the module has.
+Reads Hugging Face's and Meta's layouts through the converter. Each tensor of an adapter file must
+belong to the module.
 """
 
 from pathlib import Path
@@ -16,8 +16,8 @@ from model_ext.convert.llama_meta import open_meta
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.model import ConditionedLlama
 
-ADAPTER_FILE = "adapter.safetensors"  # what a finished run leaves behind: its weights,
-SETTINGS_FILE = "adapter.json"  # and what is not in their shapes
+ADAPTER_FILE = "adapter.safetensors"  # the trained weights of a finished run
+SETTINGS_FILE = "adapter.json"  # its settings, which the tensors' shapes do not contain
 
 
 def open_base(folder: Path) -> Llama:
@@ -33,27 +33,37 @@ def build(
     dtype: torch.dtype,
     form: InjectionForm = "value",
 ) -> ConditionedLlama:
-    """A module with the base's weights in `dtype`; bind network and injection are fresh."""
+    """Build a module with the base's weights in `dtype`, and a new bind network and injection.
+
+    Raises TrainError: when a tensor of the base has another shape than the module's.
+    """
     model = ConditionedLlama(llama.sizes, bind, first_layer, rank, positions, form)
-    own = dict(model.named_parameters())
+    parameters = dict(model.named_parameters())
     for name, lazy in llama.tensors.items():
         tensor = lazy.read().to(dtype)
-        if own[name].shape != tensor.shape:
-            raise TrainError(f"{llama.folder}: {name} is {tuple(tensor.shape)}")
-        own[name].data = tensor
+        if parameters[name].shape != tensor.shape:
+            raise TrainError(
+                f"{llama.folder}: {name} has shape {tuple(tensor.shape)}, "
+                f"config.json implies {tuple(parameters[name].shape)}"
+            )
+        parameters[name].data = tensor
     return model
 
 
 def load_adapter(model: ConditionedLlama, path: Path) -> None:
-    """Take over trained tensors by name. A pretrain file has no LoRA: those stay fresh."""
+    """Copy trained tensors by name. A pretrain file has no LoRA: its tensors keep their values.
+
+    Raises TrainError: when the file is missing, or a tensor's name or shape does not match.
+    """
     if not path.is_file():
-        raise TrainError(f"{path}: no such file; give the folder of an earlier phase as `start`")
-    own = dict(model.named_parameters())
+        raise TrainError(f"{path}: no such file; set `start` to the folder of an earlier phase")
+    parameters = dict(model.named_parameters())
     for name, tensor in load_file(path).items():
-        if name not in own:
-            raise TrainError(f"{path}: {name} does not belong to this model")
-        if own[name].shape != tensor.shape:
+        if name not in parameters:
+            raise TrainError(f"{path}: the model has no tensor {name}")
+        if parameters[name].shape != tensor.shape:
             raise TrainError(
-                f"{path}: {name} is {tuple(tensor.shape)}, configured {tuple(own[name].shape)}"
+                f"{path}: {name} has shape {tuple(tensor.shape)}, "
+                f"the configuration implies {tuple(parameters[name].shape)}"
             )
-        own[name].data = tensor.to(own[name].dtype)
+        parameters[name].data = tensor.to(parameters[name].dtype)

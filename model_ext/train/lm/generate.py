@@ -1,30 +1,30 @@
-"""Greedy answers of the training module, to look at a model before it is exported.
+"""Greedy generation with the training module, to evaluate a model before its export.
 
-Prompts of one batch have the same length, so that nothing needs a mask. Serving is vLLM's business.
+All samples of a batch share one prompt, so no attention mask is needed. Serving uses vLLM instead.
 """
 
 import torch
 from torch import Tensor
 
-from model_ext.train.data.tokens import TextTokenizer
 from model_ext.train.lm.layers import KeyValues
 from model_ext.train.lm.model import ConditionedLlama
+from model_ext.train.tokenizer import TextTokenizer
 
 
 @torch.no_grad()
 def generate(
-    model: ConditionedLlama, prompt: list[int], embedding: Tensor, most: int, eos: int
+    model: ConditionedLlama, prompt: list[int], embedding: Tensor, max_tokens: int, eos: int
 ) -> list[list[int]]:
-    """One prompt under many embeddings (B, D): the ids of each answer, up to EOS."""
+    """Answer one prompt under each embedding (B, D): the ids of each answer, without EOS."""
     past = [KeyValues() for _ in model.model.layers]
     answers: list[list[int]] = [[] for _ in embedding]
     done = torch.zeros(len(embedding), dtype=torch.bool, device=embedding.device)
-    # The lower layers see the prompt only: once for all samples.
+    # The lower layers do not depend on the embedding: run them once for all samples.
     lower = model.lower(torch.tensor([prompt], device=embedding.device), 0, past)
     for layer in past[: model.injection.first_layer]:
         layer.repeat(len(embedding))
     hidden = model.upper(lower.expand(len(embedding), -1, -1), embedding, 0, past)[:, -1]
-    for start in range(len(prompt), len(prompt) + most):
+    for start in range(len(prompt), len(prompt) + max_tokens):
         ids = model.logits(hidden).argmax(-1, keepdim=True)
         done |= ids[:, 0] == eos
         if done.all():
@@ -41,9 +41,9 @@ def answers(
     tokenizer: TextTokenizer,
     prompt: str,
     embedding: Tensor,
-    most: int = 32,
+    max_tokens: int = 32,
 ) -> list[str]:
-    """The texts, white space at the ends removed."""
+    """Return the answers' texts without white space at their ends."""
     ids = [tokenizer.bos, *tokenizer.encode(prompt)]
-    found = generate(model.eval(), ids, embedding, most, tokenizer.eos)
-    return [tokenizer.decode(answer).strip() for answer in found]
+    answer_ids = generate(model.eval(), ids, embedding, max_tokens, tokenizer.eos)
+    return [tokenizer.decode(answer).strip() for answer in answer_ids]

@@ -1,7 +1,7 @@
 """LLaMA's layers in plain torch, with LoRA and biases on the maps and the gated term in attention.
 
-Grouped-query attention; rotate-half rotary embedding, as in the model's folder. Parameter names
-are those of the folder. Does not know files, data or losses.
+Grouped-query attention and rotate-half rotary embeddings. Parameter names are those of the model
+directory. Does not depend on files, data or losses.
 
 Shapes: B samples, L tokens, C hidden, H heads, KV value heads, d head size, r rank.
 """
@@ -17,7 +17,7 @@ from model_ext.weights.llama_sizes import LlamaSizes
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """What the finetune phase adds to the maps: rank 0 is none, biases only beside LoRA."""
+    """The LoRA and biases that finetune adds to the maps. Rank 0: neither LoRA nor biases."""
 
     rank: int = 0
 
@@ -46,7 +46,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """In float32, whatever the activations are."""
+    """Computes in float32 for activations of any dtype."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class RMSNorm(nn.Module):
 
 
 class Rotary:
-    """cos and sin of every position. Not a module: a cast to bfloat16 would cast the angles too."""
+    """cos and sin of every position. Not a module: a cast to bfloat16 would also cast them."""
 
     def __init__(self, head_dim: int, theta: float, positions: int) -> None:
         frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
@@ -67,17 +67,17 @@ class Rotary:
         self.cos, self.sin = angles.cos(), angles.sin()
 
     def __call__(self, x: Tensor, start: int) -> Tensor:
-        """(B, heads, L, d) at positions start..start+L-1, turned in float32."""
+        """Rotate (B, heads, L, d) at positions start..start+L-1, in float32."""
         if self.cos.device != x.device:
             self.cos, self.sin = self.cos.to(x.device), self.sin.to(x.device)
         span = slice(start, start + x.shape[2])
         left, right = x.float().chunk(2, dim=-1)
-        turned = torch.cat([-right, left], dim=-1)
-        return (x.float() * self.cos[span] + turned * self.sin[span]).to(x.dtype)
+        rotated = torch.cat([-right, left], dim=-1)
+        return (x.float() * self.cos[span] + rotated * self.sin[span]).to(x.dtype)
 
 
 class KeyValues:
-    """Keys and values of the tokens so far, for generation. One per layer."""
+    """Keys and values of earlier tokens, for generation. One object per layer."""
 
     def __init__(self) -> None:
         self.k: Tensor | None = None
@@ -89,7 +89,7 @@ class KeyValues:
         return self.k, self.v
 
     def repeat(self, samples: int) -> None:
-        """The one sample there is becomes many."""
+        """Expand the batch from one sample to `samples`."""
         if self.k is not None and self.v is not None:
             self.k, self.v = (t.expand(samples, -1, -1, -1) for t in (self.k, self.v))
 
@@ -114,7 +114,7 @@ class Attention(nn.Module):
         start: int = 0,
         past: KeyValues | None = None,
     ) -> Tensor:
-        """x (B, L, C). `injected`: source (B, C) and gate (1, H, 1, 1), or nothing."""
+        """x (B, L, C) -> (B, L, C). `injected`: source (B, C) and gate (1, H, 1, 1)."""
         q = rotary(self._split(self.q_proj(x), self.heads), start)
         k = rotary(self._split(self.k_proj(x), self.kv_heads), start)
         v = self._split(self.v_proj(x), self.kv_heads)
@@ -129,7 +129,7 @@ class Attention(nn.Module):
         return out
 
     def _gated(self, source: Tensor, gate: Tensor) -> Tensor:
-        """The term of every token (B, H, 1, d): base value matrix only, without LoRA."""
+        """The term that is added to every token (B, H, 1, d); its value matrix has no LoRA."""
         weight = self.v_proj.weight
         value = F.linear(source.to(weight.dtype), weight)
         value = value.view(len(source), self.kv_heads, 1, self.head_dim)

@@ -1,7 +1,7 @@
 """The conditioned language model: LLaMA, bind network, layer queries and gates in one module.
 
-Parameter names are those of the converter's `Adapter` and of the model's folder, so that a trained
-model is exported by the same code that converts a released one. Plain torch.
+Parameter names are those of the converter's `Adapter` and of the model directory, so that the
+converter's code also exports trained models. Plain torch.
 
 Shapes: B samples, L tokens, D embedding, C hidden, H heads, q injected layers, V vocabulary.
 """
@@ -19,13 +19,13 @@ from model_ext.inject import residual_deltas
 from model_ext.train.lm.layers import DecoderLayer, Extras, KeyValues, RMSNorm, Rotary
 from model_ext.weights.llama_sizes import LlamaSizes
 
-IGNORED = 0  # the label that is no target, as in the released code: id 0 is never learned
+IGNORED = 0  # the label of positions without a target; as in the released code, id 0 has no loss
 
 
 class Injection(nn.Module):
-    """Layer queries (q, C) and one gate per head of each injected layer; gates start closed.
+    """Layer queries (q, C) and one gate per head of each injected layer; gates start at zero.
 
-    In the residual form (paper eq. 2): one linear gate a layer, no queries.
+    In the residual form (paper eq. 2): one linear gate per layer; `query` is None.
     """
 
     def __init__(self, sizes: LlamaSizes, first_layer: int, form: InjectionForm = "value") -> None:
@@ -33,6 +33,7 @@ class Injection(nn.Module):
         layers = range(first_layer, sizes.num_hidden_layers)
         self.first_layer, self.form = first_layer, form
         shape: tuple[int, ...] = (1,)
+        self.query: nn.Parameter | None = None
         if form == "value":
             shape = (1, sizes.num_attention_heads, 1, 1)
             self.query = nn.Parameter(torch.empty(len(layers), sizes.hidden_size).normal_(std=0.02))
@@ -40,15 +41,16 @@ class Injection(nn.Module):
 
     def at(self, layer: int, bound: Tensor) -> tuple[Tensor, Tensor]:
         """Value form: the source (B, C) and gate (1, H, 1, 1) of an injected layer."""
+        assert self.query is not None, "the residual form has no queries"
         return bound + self.query[layer - self.first_layer], self.gate[str(layer)]
 
     def added(self, layer: int, bound: Tensor) -> Tensor:
-        """Residual form: what the input of an injected layer gains at every position (B, 1, C)."""
+        """Residual form: the term (B, 1, C) that is added to every position of the input."""
         return residual_deltas(bound, self.gate[str(layer)][None])
 
 
-class Decoder(nn.Module):
-    """Token ids to hidden states."""
+class LlamaModel(nn.Module):
+    """The embedding table, layers and final norm; `ConditionedLlama` runs them."""
 
     def __init__(self, sizes: LlamaSizes, extras: Extras, positions: int) -> None:
         super().__init__()
@@ -73,14 +75,14 @@ class ConditionedLlama(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = sizes
-        self.model = Decoder(sizes, Extras(rank), positions)
+        self.model = LlamaModel(sizes, Extras(rank), positions)
         self.lm_head = None
         if not sizes.tie_word_embeddings:
             self.lm_head = nn.Linear(sizes.hidden_size, sizes.vocab_size, bias=False)
         self.bind = BindNetwork(bind)
         self.injection = Injection(sizes, first_layer, form)
-        self.checkpointing = False  # of activations: less memory, a third more time
-        self.remembered: dict[bytes, Tensor] | None = None  # texts; see `known`
+        self.checkpointing = False  # recompute activations: less memory, a third more time
+        self.remembered: dict[bytes, Tensor] | None = None  # see `remembered_lower`
 
     def hidden(
         self,
@@ -89,11 +91,11 @@ class ConditionedLlama(nn.Module):
         start: int = 0,
         past: list[KeyValues] | None = None,
     ) -> Tensor:
-        """ids (B, L), embedding (B, D) -> (B, L, C), after the final norm."""
+        """Compute ids (B, L) and embedding (B, D) -> (B, L, C), after the final norm."""
         return self.upper(self.lower(ids, start, past), embedding, start, past)
 
     def lower(self, ids: Tensor, start: int = 0, past: list[KeyValues] | None = None) -> Tensor:
-        """What the layers before the injected ones make of the text alone (B, L, C)."""
+        """Run the layers before the first injected one (B, L, C). They depend on the text only."""
         return self._run(self.model.embed_tokens(ids), None, start, past)
 
     def upper(
@@ -103,7 +105,7 @@ class ConditionedLlama(nn.Module):
         start: int = 0,
         past: list[KeyValues] | None = None,
     ) -> Tensor:
-        """From there on, conditioned (B, L, C), after the final norm."""
+        """Run the injected layers and the final norm on the output of `lower` (B, L, C)."""
         bound = self.bind(embedding.to(self.bind.proj.weight.dtype))
         out: Tensor = self.model.norm(self._run(x, bound, start, past))
         return out
@@ -111,7 +113,7 @@ class ConditionedLlama(nn.Module):
     def _run(
         self, x: Tensor, bound: Tensor | None, start: int, past: list[KeyValues] | None
     ) -> Tensor:
-        """The lower layers without a bound vector (B, C), the injected ones with it."""
+        """Run the lower layers if `bound` is None, else the injected layers with `bound` (B, C)."""
         first = self.injection.first_layer
         numbers = range(first) if bound is None else range(first, len(self.model.layers))
         for number in numbers:
@@ -127,33 +129,34 @@ class ConditionedLlama(nn.Module):
                 x = layer(x, self.model.rotary, injected, start, past[number] if past else None)
         return x
 
-    def known(self, ids: Tensor) -> Tensor:
-        """`lower`, remembered where nothing in it learns (pretrain) and texts repeat (captions).
+    def remembered_lower(self, ids: Tensor) -> Tensor:
+        """Compute `lower`, with stored rows for repeated texts if `remembered` is a dict.
 
-        Rows are kept on the CPU by their ids: the same numbers, without the lower layers' cost.
+        Valid in pretrain, where the lower layers do not change. Rows are stored on the CPU by their
+        ids; the result equals that of `lower`.
         """
         if self.remembered is None:
             return self.lower(ids)
         keys = [row.cpu().numpy().tobytes() for row in ids]
-        new = [place for place, key in enumerate(keys) if key not in self.remembered]
-        if new:
+        missing = [number for number, key in enumerate(keys) if key not in self.remembered]
+        if missing:
             with torch.no_grad():
-                for place, row in zip(new, self.lower(ids[new]).cpu(), strict=True):
-                    self.remembered[keys[place]] = row.clone()
+                for number, row in zip(missing, self.lower(ids[missing]).cpu(), strict=True):
+                    self.remembered[keys[number]] = row.clone()
         return torch.stack([self.remembered[key] for key in keys]).to(ids.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """(..., C) -> (..., V)"""
+        """Map hidden states (..., C) to logits (..., V)."""
         head = self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
         return F.linear(hidden, head)
 
     def forward(self, ids: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
-        """The loss: next token, mean over all supervised tokens of the batch.
+        """The mean next-token loss over all targets of the batch: ids, labels (B, L) -> ().
 
-        Logits are computed for supervised positions only, which changes nothing but the cost.
-        A batch without any target has the loss 0, on the graph of every parameter.
+        Computes logits at target positions only, which gives the same loss at a lower cost.
+        A batch without targets has the loss 0, and all parameters get a zero gradient.
         """
-        hidden = self.upper(self.known(ids), embedding)[:, :-1]
+        hidden = self.upper(self.remembered_lower(ids), embedding)[:, :-1]
         targets = labels[:, 1:]
         supervised = targets != IGNORED
         if not supervised.any():

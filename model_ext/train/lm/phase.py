@@ -1,6 +1,6 @@
-"""What each phase trains, and how: the released recipe as data.
+"""The released recipe of each phase: the trained parameters and the hyperparameters.
 
-Knows parameter names. Does not know files or optimisers' insides.
+Depends on parameter names. Does not depend on files or on the optimiser's implementation.
 """
 
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ class Recipe:
     base_learning_rate: float
     weight_decay: float
     save_epochs: int
-    passes_per_epoch: int  # an epoch is 1 / so many of the data
+    passes_per_epoch: int  # `split`: an epoch covers 1 / split of the data
 
 
 RECIPES: dict[Phase, Recipe] = {
@@ -34,7 +34,10 @@ EPS = 1e-8
 
 
 def is_trained(name: str, phase: Phase) -> bool:
-    """pretrain: bind network, queries, gates. finetune: norms, biases and LoRA of the LLaMA."""
+    """Whether the phase trains this parameter.
+
+    pretrain: bind network, queries, gates. finetune: norms, biases and LoRA of the LLaMA.
+    """
     if phase == "pretrain":
         return name.startswith(("bind.", "injection."))
     if not name.startswith("model."):
@@ -43,7 +46,7 @@ def is_trained(name: str, phase: Phase) -> bool:
 
 
 def select(model: nn.Module, phase: Phase) -> None:
-    """Mark what the phase trains; trained tensors are float32, whatever the base is."""
+    """Set requires_grad for the phase, and cast trained tensors to float32."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(is_trained(name, phase))
         if parameter.requires_grad:
@@ -51,25 +54,26 @@ def select(model: nn.Module, phase: Phase) -> None:
 
 
 def groups(
-    named: Iterable[tuple[str, nn.Parameter]],
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
     weight_decay: float,
     gate_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Optimiser groups: no decay for tensors with one axis or a name that ends in `.bias`.
+    """Optimiser groups: no weight decay for tensors with one axis or a name that ends in `.bias`.
 
-    Gates, which have four axes, decay. They may learn faster (`factor`), in groups of their own.
+    Gates of the value form have four axes, so they decay. With a gate_factor other than 1 they get
+    separate groups, whose `factor` multiplies the learning rate.
     """
-    sorted_out: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in named:
+    parameters_of: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in named_parameters:
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith(".bias")
             fast = gate_factor != 1.0 and ".gate." in name and name.startswith("injection.")
-            sorted_out.setdefault((decays, fast), []).append(parameter)
+            parameters_of.setdefault((decays, fast), []).append(parameter)
     return [
         {
             "params": parameters,
             "weight_decay": weight_decay if decays else 0.0,
             "factor": gate_factor if fast else 1.0,
         }
-        for (decays, fast), parameters in sorted(sorted_out.items())
+        for (decays, fast), parameters in sorted(parameters_of.items())
     ]

@@ -1,4 +1,4 @@
-"""What counts as a right answer, and the figures' own cache against the one that serves."""
+"""Correct answers, and the slow cache of the figures against that of serving."""
 
 import numpy as np
 import pytest
@@ -6,19 +6,19 @@ import torch
 from torch.nn import functional as F
 
 from cache_index.enhance import CacheParams, enhance
-from model_ext.demo.evaluate import Held, named, share
+from model_ext.demo.evaluate import HeldOut, is_correct, share
 from model_ext.demo.retrieval import TOP_K, enhanced, shuffled
 
 
 @pytest.mark.parametrize(
-    ("answer", "concept", "right"),
+    ("answer", "concept", "correct"),
     [
         ("a cat.", "cat", True),
         ("This is a Cat", "cat", True),
         ("two cats", "cat", True),
         ("a caterpillar", "cat", False),
         ("category", "cat", False),
-        ("a cat and a dog", "cat", True),  # a dog is none of the concepts
+        ("a cat and a dog", "cat", True),  # dog is not a concept
         ("a cat or a horse", "cat", False),
         ("a horse", "cat", False),
         ("", "cat", False),
@@ -26,19 +26,19 @@ from model_ext.demo.retrieval import TOP_K, enhanced, shuffled
         ("a starfish", "fish", False),
     ],
 )
-def test_whole_words_count(answer: str, concept: str, right: bool) -> None:
-    assert named(answer, concept) is right
+def test_whole_words_count(answer: str, concept: str, correct: bool) -> None:
+    assert is_correct(answer, concept) is correct
 
 
-def test_share_asks_for_each_sample() -> None:
-    class Parrot:
-        """Says the word whose number is in the vector."""
+def test_share_compares_each_answer() -> None:
+    class FakeModel:
+        """Answers with the word whose number is in the vector."""
 
-        def name(self, vectors: torch.Tensor) -> list[str]:
+        def answer(self, vectors: torch.Tensor) -> list[str]:
             return [("a cat", "a bus")[int(vector[0])] for vector in vectors]
 
-    held = Held(torch.tensor([[0.0], [1.0], [1.0], [0.0]]), ("cat", "bus", "cat", "owl"))
-    assert share(Parrot(), held, held.vectors) == 0.5  # type: ignore[arg-type]
+    held_out = HeldOut(torch.tensor([[0.0], [1.0], [1.0], [0.0]]), ("cat", "bus", "cat", "owl"))
+    assert share(FakeModel(), held_out, held_out.vectors) == 0.5  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
@@ -53,7 +53,7 @@ def test_the_same_as_the_cache_that_serves(weight: float) -> None:
     np.testing.assert_allclose(enhanced(queries, keys, weight).numpy(), served, atol=1e-6)
 
 
-def test_the_control_finds_the_same_and_recalls_others() -> None:
+def test_the_control_retrieves_the_same_rows_and_uses_other_values() -> None:
     keys = F.normalize(torch.randn(40, 16), dim=1)
     other = shuffled(keys, 1)
     assert not torch.equal(other, keys)

@@ -1,4 +1,4 @@
-"""Nothing attached injects next to nothing; what pictures inject stays."""
+"""After training, the zero image injects small terms, and pictures inject the same terms."""
 
 import torch
 from torch.nn import functional as F
@@ -13,7 +13,7 @@ DIM = 40
 
 
 def open_model(rank: int = 0) -> ConditionedLlama:
-    """On the tiny base, with gates as a pretrain opens them."""
+    """The tiny base with nonzero gates, as after pretrain."""
     torch.manual_seed(0)
     llama = open_base(BASE)
     width = llama.sizes.hidden_size
@@ -27,8 +27,8 @@ def open_model(rank: int = 0) -> ConditionedLlama:
     return model.requires_grad_(False)
 
 
-def test_the_linear_form_is_what_the_layers_add() -> None:
-    """Against the model itself: the difference that one layer's attention makes of the source."""
+def test_the_linear_form_equals_the_layers_terms() -> None:
+    """Compares with the model: attention with the injection minus attention without it."""
     model = open_model(rank=4)
     bound = torch.randn(1, model.sizes.hidden_size)
     terms, constant = injected(model)
@@ -45,18 +45,18 @@ def test_no_other_vector_injects_less() -> None:
     model = open_model()
     terms, constant = injected(model)
     best = neutral_vector(model)
-    least = (terms @ best + constant).norm()
-    assert least < constant.norm()
+    minimum = (terms @ best + constant).norm()
+    assert minimum < constant.norm()
     for _ in range(20):
         other = best + 0.1 * best.norm() * F.normalize(torch.randn_like(best), dim=0)
-        assert (terms @ other + constant).norm() > least
+        assert (terms @ other + constant).norm() > minimum
 
 
-def test_nothing_becomes_neutral_and_pictures_stay() -> None:
+def test_the_zero_image_becomes_neutral_and_pictures_keep_their_terms() -> None:
     model = open_model()
-    shown, zero = F.normalize(torch.randn(200, DIM), dim=1), F.normalize(torch.randn(DIM), dim=0)
-    before, picture = strength(model, zero), strength(model, shown[0])
-    moved = teach(model.bind, shown, zero, neutral_vector(model))
+    images, zero = F.normalize(torch.randn(200, DIM), dim=1), F.normalize(torch.randn(DIM), dim=0)
+    before, picture = strength(model, zero), strength(model, images[0])
+    movement = teach(model.bind, images, zero, neutral_vector(model))
     assert strength(model, zero) < 0.2 * before
-    assert abs(strength(model, shown[0]) - picture) < 0.2 * picture
-    assert moved < 0.15
+    assert abs(strength(model, images[0]) - picture) < 0.2 * picture
+    assert movement < 0.15

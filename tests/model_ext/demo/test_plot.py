@@ -1,4 +1,4 @@
-"""The plot of transfer tables is a picture."""
+"""Plotting transfer tables writes a picture."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""Nothing that is tested was learned from: styles, voices and shapes of the splits are disjoint.
+"""The splits are disjoint in styles, voices and shapes.
 
-The lists are those of the files that the committed model was made of.
+Reads the committed lists of files that the committed model was built from.
 """
 
 from itertools import combinations
@@ -17,7 +17,7 @@ PAIRS = list(combinations(SPLITS, 2))
 
 
 def folders(split: Split) -> dict[str, set[str]]:
-    """Folder -> file names, as committed."""
+    """Return folder -> file names of the committed list."""
     lines = (build_data.LISTS / f"{split}.txt").read_text().splitlines()
     return {line.split(": ")[0]: set(line.split(": ")[1].split()) for line in lines}
 
@@ -35,8 +35,8 @@ def test_lists_are_those_of_the_recipe(split: Split) -> None:
     voices = {name.split("/")[1] for name in folders(split) if name.startswith("audio/")}
     assert styles == set(STYLES[split])
     assert voices == set(VOICES[split])
-    kinds = {name.split("/")[0] for name in folders(split)}
-    assert kinds == {"image", "point", "audio"} | ({"video"} if split != "train" else set())
+    modalities = {name.split("/")[0] for name in folders(split)}
+    assert modalities == {"image", "point", "audio"} | ({"video"} if split != "train" else set())
 
 
 @pytest.mark.parametrize("split", ["validation", "test"])
@@ -50,7 +50,7 @@ def test_there_are_enough_concepts_and_each_has_its_line() -> None:
     assert LINES.keys() == set(CONCEPTS)
 
 
-def test_no_question_of_the_card_is_small_talk_that_was_learned() -> None:
+def test_no_question_of_the_card_is_in_the_small_talk() -> None:
     prompts = [prompt for prompt, _ in small_talk()]
     assert len(set(prompts)) == len(prompts) > 200
     assert all(answer.strip() for _, answer in small_talk())

@@ -1,4 +1,4 @@
-"""The tiny released model, as training sees it."""
+"""Fixtures: the encoders and the adapters of the tiny released model, for training."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def encoders_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_model() -> MakeModel:
-    """The module with the fixture adapter's weights, ready to train a phase."""
+    """Returns a function that builds the module with the fixture adapter's weights for a phase."""
 
     def make(phase: Phase) -> ConditionedLlama:
         llama = open_base(BASE)
@@ -43,10 +43,10 @@ def make_model() -> MakeModel:
         )
         first_layer = sizes["L"] - sizes["q"]
         model = build(llama, bind, first_layer, sizes["r"], 512, torch.float32)
-        own = dict(model.named_parameters())
+        parameters = dict(model.named_parameters())
         for name, lazy in adapter.tensors.items():
-            if name in own:  # a gate in front of the injected layers is not
-                own[name].data = lazy.read().float()
+            if name in parameters:  # the module has no gates below the injected layers
+                parameters[name].data = lazy.read().float()
         select(model, phase)
         return model
 

@@ -1,4 +1,4 @@
-"""The YAML file of a phase: the released recipe where it is silent, names where it is wrong."""
+"""The YAML file of a phase: defaults from the released recipe, and errors that name the key."""
 
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,17 @@ from model_ext.train.config import TrainConfig
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.phase import Phase
 
-LEAST: dict[str, Any] = {"out": "o", "base": "b", "encoders": "e", "data": ["d.tsv"], "start": "s"}
+REQUIRED: dict[str, Any] = {
+    "out": "o",
+    "base": "b",
+    "encoders": "e",
+    "data": ["d.tsv"],
+    "start": "s",
+}
 
 
 def test_the_recipe_of_each_phase() -> None:
-    pretrain, finetune = (TrainConfig.of(LEAST, phase) for phase in ("pretrain", "finetune"))
+    pretrain, finetune = (TrainConfig.of(REQUIRED, phase) for phase in ("pretrain", "finetune"))
     assert (pretrain.max_tokens, pretrain.epochs, pretrain.split) == (96, 150, 50)
     assert (pretrain.base_learning_rate, pretrain.weight_decay) == (1e-4, 0.05)
     assert (finetune.max_tokens, finetune.epochs, finetune.split) == (512, 4, 1)
@@ -35,13 +41,13 @@ def test_the_released_name_of_the_data_list(tmp_path: Path) -> None:
         ("pretrain", {"batch": 0}, "batch"),
         ("pretrain", {"data": []}, "data"),
         ("pretrain", {"turns": "some"}, "turns"),
-        ("finetune", {"start": None}, "start: finetune goes on from"),
+        ("finetune", {"start": None}, "start: finetune requires"),
         ("finetune", {"remember_texts": True}, "remember_texts"),
     ],
 )
 def test_wrong_settings_are_named(phase: Phase, change: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainError, match=message):
-        TrainConfig.of(LEAST | change, phase)
+        TrainConfig.of(REQUIRED | change, phase)
 
 
 def test_files_that_are_not_there_or_not_yaml(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Export of a run gives, tensor for tensor, what the converter makes of the same adapter."""
+"""Exporting a run writes the same tensors as converting the same adapter."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from tests.model_ext.train.conftest import BASE, MakeModel
 
 @pytest.fixture
 def finished_run(tmp_path: Path, make_model: MakeModel, encoders_folder: Path) -> object:
-    """What a run leaves behind whose weights are those of a released adapter."""
+    """Returns a function that writes the files of a run with the fixture adapter's weights."""
 
     def make(phase: Phase) -> Path:
         run = tmp_path / phase
@@ -49,17 +49,17 @@ def test_equal_to_the_converted_adapter(
 ) -> None:
     out = tmp_path / "model"
     assert callable(finished_run)
-    ours = export_run(finished_run(phase), out, dtype="float32", progress=False)
-    mine, theirs = tensors_of(out), tensors_of(tiny_models[phase])
-    assert mine.keys() == theirs.keys()
-    assert all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+    exported = export_run(finished_run(phase), out, dtype="float32", progress=False)
+    tensors, expected = tensors_of(out), tensors_of(tiny_models[phase])
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in tensors.items())
     written = json.loads((out / "config.json").read_text())
     converted = json.loads((tiny_models[phase] / "config.json").read_text())
     assert {**written, "provenance": None} == {**converted, "provenance": None}
-    assert BindServeConfig.from_hf(written) == ours
+    assert BindServeConfig.from_hf(written) == exported
     for name in ("tokenizer.json", "chat_template.jinja", "encoders/config.json"):
         assert (out / name).read_bytes() == (tiny_models[phase] / name).read_bytes()
-    assert asdict(ours.provenance)["stage"] == phase
+    assert asdict(exported.provenance)["stage"] == phase
 
 
 def test_another_base_is_refused(finished_run: object, tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_another_base_is_refused(finished_run: object, tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(TrainError, match="is the run finished"):
+    with pytest.raises(TrainError, match="when it finishes"):
         export_run(tmp_path, tmp_path / "model", progress=False)
 
 

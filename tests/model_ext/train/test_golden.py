@@ -1,4 +1,4 @@
-"""Both phases against the released implementation: tokens, labels, loss, gradients, one step."""
+"""Both phases against goldens of the released code: tokens, labels, loss, gradients, one step."""
 
 import json
 from pathlib import Path
@@ -18,10 +18,10 @@ from model_ext.convert.adapter import (
 from model_ext.train.data.dataset import Batch, ConditionedText
 from model_ext.train.data.embeddings import embed_pictures, zero_image
 from model_ext.train.data.examples import Example, read_examples
-from model_ext.train.data.tokens import open_tokenizer
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import BETAS, EPS, Phase, groups
 from model_ext.train.schedule import learning_rate
+from model_ext.train.tokenizer import open_tokenizer
 from model_ext.weights.rotary import rotate_half_rows
 from model_ext.weights.table import expand
 from tests.model_ext.train.conftest import FIXTURES, MakeModel
@@ -31,7 +31,7 @@ INDEX = json.loads((FIXTURES / "golden" / "index.json").read_text())["train"]
 CPU = torch.device("cpu")
 FILES = {"pretrain": "train_pretrain.csv", "finetune": "train_finetune.json"}
 PHASES: tuple[Phase, ...] = ("pretrain", "finetune")
-# The released names of trained tensors -> ours (L layers, J bind blocks: of the fixtures).
+# Released name of a trained tensor -> name in the module, for the fixtures' L layers, J blocks.
 NAMES = {
     released: expected.target
     for released, expected in expand(
@@ -90,13 +90,13 @@ def test_loss_gradients_and_one_step(
         if key.startswith(f"{phase}/grad/"):
             released = key.removeprefix(f"{phase}/grad/")
             golden = GOLDEN[key]
-            if released.endswith("lora_wq_l2.weight"):  # our rows are in rotate-half order
+            if released.endswith("lora_wq_l2.weight"):  # the module's rows are in rotate-half order
                 golden = rotate_half_rows(golden, head_dim=32)
-            mine = _grad(gradients, released)
-            assert (mine - golden).abs().max() <= 5e-6 * golden.abs().max(), released
+            gradient = _grad(gradients, released)
+            assert (gradient - golden).abs().max() <= 5e-6 * golden.abs().max(), released
 
-    sorted_out = groups(model.named_parameters(), index["weight_decay"])
-    optimizer = torch.optim.AdamW(sorted_out, lr=index["lr"], betas=BETAS, eps=EPS)
+    parameter_groups = groups(model.named_parameters(), index["weight_decay"])
+    optimizer = torch.optim.AdamW(parameter_groups, lr=index["lr"], betas=BETAS, eps=EPS)
     optimizer.step()
     assert close(loss_of(model, batch), f"{phase}/loss_after_step")
 
@@ -105,17 +105,17 @@ def test_loss_gradients_and_one_step(
 def test_weight_decay_groups(phase: Phase, make_model: MakeModel) -> None:
     model = make_model(phase)
     name_of = {id(p): name for name, p in model.named_parameters()}
-    spared = {
+    no_decay = {
         name_of[id(p)]
         for group in groups(model.named_parameters(), 0.02)
         if group["weight_decay"] == 0
         for p in group["params"]
     }
-    assert spared == {NAMES[name] for name in INDEX[phase]["no_decay"]}
+    assert no_decay == {NAMES[name] for name in INDEX[phase]["no_decay"]}
 
 
 def test_layers_before_the_injected_ones_have_no_gate(make_model: MakeModel) -> None:
-    """The released code trains one, in vain: it gets no gradient."""
+    """The released code has such a gate, which gets no gradient."""
     without = {NAMES[name] for name in INDEX["pretrain"]["trainable_without_gradient"]}
     assert without == {"injection.gate.0"}
     assert not without & dict(make_model("pretrain").named_parameters()).keys()
@@ -135,11 +135,11 @@ def test_checkpointed_activations_give_the_same_gradients(
     encoders_folder: Path, tmp_path: Path, make_model: MakeModel
 ) -> None:
     batch = whole("pretrain", encoders_folder, tmp_path)
-    plain, thrifty = make_model("pretrain"), make_model("pretrain")
-    thrifty.checkpointing = True
-    for model in (plain, thrifty):
+    plain, checkpointed = make_model("pretrain"), make_model("pretrain")
+    checkpointed.checkpointing = True
+    for model in (plain, checkpointed):
         loss_of(model, batch).backward()
-    for (name, one), (_, other) in zip(plain.trainable(), thrifty.trainable(), strict=True):
+    for (name, one), (_, other) in zip(plain.trainable(), checkpointed.trainable(), strict=True):
         assert one.grad is not None
         assert other.grad is not None
         torch.testing.assert_close(one.grad, other.grad, msg=name)
@@ -151,7 +151,7 @@ def test_remembered_texts_give_the_same_gradients(
     batch = whole("pretrain", encoders_folder, tmp_path)
     plain, remembering = make_model("pretrain"), make_model("pretrain")
     remembering.remembered = {}
-    loss_of(remembering, batch)  # fills the memory
+    loss_of(remembering, batch)  # stores the outputs of the lower layers
     assert len(remembering.remembered) == 2
     for model in (plain, remembering):
         loss_of(model, batch).backward()
@@ -181,10 +181,10 @@ def test_learning_rates(case: dict[str, object]) -> None:
     assert isinstance(args, dict)
     assert isinstance(points, list)
     for time, rate in points:
-        mine = learning_rate(
+        computed = learning_rate(
             time, args["warmup_epochs"], args["epochs"], args["lr"], args["min_lr"]
         )
-        assert mine == pytest.approx(rate, rel=1e-9, abs=1e-15)
+        assert computed == pytest.approx(rate, rel=1e-9, abs=1e-15)
 
 
 def close(value: Tensor, key: str) -> bool:

@@ -1,5 +1,6 @@
-"""Whole runs under DeepSpeed, each in processes of its own: ZeRO stages, process counts,
-accumulation, interruption. They must tell the same losses.
+"""Runs under DeepSpeed in separate processes, which must have equal losses.
+
+Varies the ZeRO stage, the number of processes and accumulation, and interrupts runs.
 """
 
 import json
@@ -24,11 +25,11 @@ Curve = list[float]
 
 
 class Runs:
-    """Starts runs that differ in a few settings, and remembers the reference."""
+    """Starts runs whose settings differ from the defaults in a few keys."""
 
     def __init__(self, folder: Path, encoders: Path) -> None:
         self.folder = folder
-        self.written: dict[str, Any] = {
+        self.defaults: dict[str, Any] = {
             "base": str(BASE),
             "encoders": str(encoders),
             "embedding_cache": str(folder / "embeddings"),
@@ -51,14 +52,14 @@ class Runs:
         deepspeed = out / "deepspeed.json"
         deepspeed.write_text(json.dumps({"zero_optimization": {"stage": zero}}))
         path = out / "config.yaml"
-        written = self.written | {"out": str(out), "deepspeed": str(deepspeed)} | changes
-        path.write_text(yaml.safe_dump(written))
+        settings = self.defaults | {"out": str(out), "deepspeed": str(deepspeed)} | changes
+        path.write_text(yaml.safe_dump(settings))
         return path
 
     def start(
         self, config: Path, phase: str = "pretrain", processes: int = 1, *more: str
     ) -> subprocess.Popen[bytes]:
-        """In a process group of its own, so that it can be killed whole."""
+        """Start a run in a new process group, so that a test can kill all of its processes."""
         module = ["-m", "model_ext.train", phase, str(config), *more]
         command = [sys.executable, *module]
         if processes > 1:
@@ -98,7 +99,7 @@ def reference(runs: Runs) -> Curve:
     """One process, ZeRO 0, uninterrupted."""
     curve = runs.run(runs.config("reference"))
     assert len(curve) == UPDATES
-    assert curve[-1] < 0.8 * curve[0]  # it learns, so that equal curves say something
+    assert curve[-1] < 0.8 * curve[0]  # the loss decreases, so equal curves are a meaningful result
     return curve
 
 
@@ -111,13 +112,13 @@ def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
 
 
 @pytest.mark.parametrize("zero", [0, 2])
-def test_bfloat16_learns_alike(
+def test_bfloat16_has_nearly_the_same_losses(
     runs: Runs, reference: Curve, zero: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a GPU would compute in: trained tensors and rotary angles stay float32.
+    """bfloat16 is the dtype on a GPU; trained tensors and rotary angles stay float32.
 
-    With the same instructions everywhere: rounding adds up over the updates, and processors with
-    bfloat16 of their own round in another order (3.7% apart after 8 updates, ZeRO 2).
+    The test fixes the instruction set: rounding errors accumulate over the updates, and processors
+    with bfloat16 instructions round in another order (3.7% difference after 8 updates, ZeRO 2).
     """
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
@@ -128,7 +129,7 @@ def test_bfloat16_learns_alike(
 
 
 def test_accumulation_is_a_larger_batch(runs: Runs, reference: Curve) -> None:
-    """Both captions' losses weigh the same only if their batches have as many targets, nearly."""
+    """The losses are nearly equal: the two batches differ in their number of targets."""
     curve = runs.run(runs.config("accumulated", batch=2, accumulate=2))
     assert curve == pytest.approx(reference, rel=0.05)
     assert curve[0] != reference[0]
@@ -136,7 +137,7 @@ def test_accumulation_is_a_larger_batch(runs: Runs, reference: Curve) -> None:
 
 @pytest.mark.parametrize("zero", [0, 3])
 def test_two_processes_agree_with_accumulation(runs: Runs, zero: int) -> None:
-    """Two processes see the halves of a batch; what they average is what one would accumulate."""
+    """Each process gets half of a batch. The average equals that of one accumulating process."""
     two = runs.run(runs.config(f"two{zero}", zero, batch=2), "pretrain", 2)
     assert len(two) == UPDATES
     assert two[-1] < 0.8 * two[0]
@@ -145,7 +146,9 @@ def test_two_processes_agree_with_accumulation(runs: Runs, zero: int) -> None:
 
 
 @pytest.mark.parametrize("zero", [0, 3])
-def test_killed_and_resumed_tells_the_same_losses(runs: Runs, reference: Curve, zero: int) -> None:
+def test_a_killed_and_resumed_run_has_the_same_losses(
+    runs: Runs, reference: Curve, zero: int
+) -> None:
     config = runs.config(f"killed{zero}", zero)
     process = runs.start(config)
     log = config.parent / "log.jsonl"
@@ -155,14 +158,14 @@ def test_killed_and_resumed_tells_the_same_losses(runs: Runs, reference: Curve, 
     assert (config.parent / "checkpoints" / "latest").read_text() < "update-00000016"
     assert len(log.read_text().splitlines()) < UPDATES
     assert runs.run(config) == pytest.approx(reference, rel=1e-6 if zero == 0 else 2e-5)
-    within = 0 if zero == 0 else 2e-4  # the same numbers, or ZeRO 3's own order of sums
+    within = 0 if zero == 0 else 2e-4  # exactly equal; ZeRO 3 sums in another order
     assert_close_adapters(config.parent, runs.folder / "reference", within)
 
 
-def test_finetune_goes_on_from_pretrain(runs: Runs, reference: Curve) -> None:
+def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # bilingual data, as of the 7B_chinese base
+    chinese = runs.folder / "chinese.json"  # bilingual data, as for the 7B_chinese base
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),
@@ -181,25 +184,25 @@ def test_finetune_goes_on_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert any(name.endswith("lora_b") and after[name].any() for name in learned)
     assert any(name.endswith("q_proj.bias") and after[name].any() for name in learned)
     third = settings | {"start": str(runs.folder / "finetune"), "data": [data] * 2}
-    going_on = runs.run(runs.config("third", **third), "finetune")
-    assert going_on[0] < 0.5 * (curve[0] + curve[-1])  # it starts where the second stage ended
+    third_curve = runs.run(runs.config("third", **third), "finetune")
+    assert third_curve[0] < 0.5 * (curve[0] + curve[-1])  # continues from the second stage
 
 
-def test_checkpoints_hold_nothing_frozen(runs: Runs, reference: Curve) -> None:
+def test_checkpoints_contain_no_frozen_tensors(runs: Runs, reference: Curve) -> None:
     assert reference
     out = runs.folder / "reference"
     trained = sum(tensor.numel() for tensor in load_file(out / "adapter.safetensors").values())
     saved = max(path.stat().st_size for path in (out / "checkpoints").rglob("*.pt"))
-    assert saved < 4 * trained * 4  # weights and two moments in float32, and a little
+    assert saved < 4 * trained * 4  # weights and two moments in float32, and metadata
 
 
 def assert_close_adapters(one: Path, other: Path, within: float) -> None:
-    """`within`: of each tensor's norm."""
+    """`within`: the largest relative difference of a tensor, by norms."""
     first = load_file(one / "adapter.safetensors")
     second = load_file(other / "adapter.safetensors")
     assert first.keys() == second.keys()
     for name, tensor in first.items():
-        # Adam turns rounding of a tiny gradient into a whole step, so single numbers may differ.
+        # Adam scales a tiny gradient's rounding error to a full step, so single elements differ.
         assert (tensor - second[name]).norm() <= within * tensor.norm(), name
 
 

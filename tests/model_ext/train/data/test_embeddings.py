@@ -1,4 +1,4 @@
-"""Frozen embeddings: encoded once, found again, encoded anew when something changed."""
+"""Frozen embeddings: encoded once, read from disk later, and encoded again after a change."""
 
 import os
 import shutil
@@ -23,21 +23,21 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> list[Picture]:
-    found = []
+    copies = []
     for name in ("img_a.jpg", "img_b.png"):
         shutil.copy(FIXTURES / "media" / name, tmp_path / name)
-        found.append(Picture(tmp_path / name))
-    return found
+        copies.append(Picture(tmp_path / name))
+    return copies
 
 
 def test_as_serving_embeds_them(
     pictures: list[Picture], encoders_folder: Path, tmp_path: Path
 ) -> None:
-    found = embed_pictures(pictures, encoders_folder, tmp_path / "cache", 1, 0, 0, CPU)
+    vectors = embed_pictures(pictures, encoders_folder, tmp_path / "cache", 1, 0, 0, CPU)
     model = ImageBind.from_folder(encoders_folder)
     for row, picture in enumerate(pictures):
         expected = model.unit("vision", preprocess("image", picture.read())[None])
-        torch.testing.assert_close(torch.from_numpy(found[row].copy()), expected)
+        torch.testing.assert_close(torch.from_numpy(vectors[row].copy()), expected)
 
 
 def test_the_second_time_no_encoder_is_needed(
@@ -68,7 +68,7 @@ def test_views_after_the_first_are_crops(encoders_folder: Path, tmp_path: Path) 
 
 
 def test_crops_keep_most_of_the_picture() -> None:
-    """A gradient tells which part was taken: 90-100% of the area, aspect 3/4 to 4/3."""
+    """A gradient shows which part the crop has: 90-100% of the area, aspect 3/4 to 4/3."""
     ramp = np.tile(np.linspace(0, 255, 200, dtype=np.uint8), (200, 1))
     image = Image.fromarray(np.stack([ramp, ramp.T, ramp], axis=2))
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Every format of training data, and what is said about a broken one."""
+"""Every format of training data, and the errors of broken files."""
 
 import io
 import json
@@ -27,10 +27,10 @@ ALPACA = {"instruction": "Add.", "input": "1 and 2", "output": "3"}
 def test_captions_keep_quotes_and_spaces(tmp_path: Path) -> None:
     path = tmp_path / "captions.csv"
     path.write_text('url\tcaption\na.png\t"A" cat, \' b\nb.png\t猫\n', encoding="utf-8")
-    found = read_examples(path, tmp_path)
-    assert [example.turns[0].answer for example in found] == ['"A" cat, \' b', "猫"]
-    assert found[0].picture == Picture(tmp_path / "a.png")
-    assert found[0].turns[0].instruction == "Generate caption of this image"
+    examples = read_examples(path, tmp_path)
+    assert [example.turns[0].answer for example in examples] == ['"A" cat, \' b', "猫"]
+    assert examples[0].picture == Picture(tmp_path / "a.png")
+    assert examples[0].turns[0].instruction == "Generate caption of this image"
 
 
 @pytest.mark.parametrize(
@@ -63,19 +63,19 @@ def test_shards_are_read_in_place(tmp_path: Path) -> None:
             add(tar, f"{number}/two.json", json.dumps(ALPACA).encode())
             add(tar, f"{number}/three.json", json.dumps({"caption": "c"}).encode())
             add(tar, f"{number}/three.png", b"other %d" % number)
-    found = read_examples(tmp_path / "shard-*.tar", tmp_path)
-    assert [example.turns[0].answer for example in found] == ["a caption", "3", "c"] * 2
-    pictures = [example.picture.read() for example in found if example.picture]
+    examples = read_examples(tmp_path / "shard-*.tar", tmp_path)
+    assert [example.turns[0].answer for example in examples] == ["a caption", "3", "c"] * 2
+    pictures = [example.picture.read() for example in examples if example.picture]
     assert pictures == [b"picture 0", b"other 0", b"picture 1", b"other 1"]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "url,caption\nx,y\n", "no column caption, url; tab-separated"),
-        ("a.tsv", "url\tcaption\nx.png\n", "a.tsv:2: a row without url or caption"),
+        ("a.csv", "url,caption\nx,y\n", "no column caption, url; separate the columns with tabs"),
+        ("a.tsv", "url\tcaption\nx.png\n", "a.tsv:2: the row has no url or no caption"),
         ("a.json", "{", "not JSON"),
-        ("a.json", "{}", "expected a list"),
+        ("a.json", "{}", "must hold a JSON list"),
         ("a.json", '[{"instruction": "x"}]', "example 0.*output"),
         ("a.json", '[{"image": "x", "conversations": []}]', "a question and an answer"),
         ("a.tar", "no tar", "not a tar file"),

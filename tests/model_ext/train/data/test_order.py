@@ -1,4 +1,4 @@
-"""The order of an epoch: every example once a pass, never the same one in two processes."""
+"""The order of examples: each example occurs once per pass, in one process only."""
 
 import pytest
 
@@ -8,13 +8,13 @@ from model_ext.train.data.order import epoch_indices
 @pytest.mark.parametrize(("world", "split"), [(1, 1), (2, 1), (1, 5), (3, 4)])
 def test_a_pass_sees_every_example_once(world: int, split: int) -> None:
     count = world * split * 7
-    seen = [
+    numbers = [
         number
         for epoch in range(split)
         for rank in range(world)
         for number in epoch_indices(count, epoch, split, rank, world, seed=3)
     ]
-    assert sorted(seen) == list(range(count))
+    assert sorted(numbers) == list(range(count))
 
 
 def test_passes_differ_and_are_repeatable() -> None:
@@ -31,5 +31,5 @@ def test_processes_get_equally_many() -> None:
 
 def test_a_subepoch_follows_the_released_stride() -> None:
     """Rank r takes every (world * split)-th element from r * split + epoch % split."""
-    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # the permutation itself
+    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # the whole permutation
     assert epoch_indices(24, 2, 4, 1, 2, seed=5) == whole[1 * 4 + 2 :: 8]

@@ -1,4 +1,4 @@
-"""A tiny world: a few keys, each with pictures, sounds, clouds and words that tell it apart."""
+"""A small data set: a few keys with pictures, sounds, clouds and texts that differ by key."""
 
 import json
 from pathlib import Path

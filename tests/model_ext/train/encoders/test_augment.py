@@ -1,4 +1,4 @@
-"""Variations keep what matters: shapes, ranges, what is where; and a seed repeats them."""
+"""Variations keep shapes, ranges and positions, and a seed reproduces them."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_some_clips_move_and_others_stand_still(stored: torch.Tensor) -> None:
 
 
 def test_plain_pictures_are_as_serving_reads_them(stored: torch.Tensor) -> None:
-    """White ground; the red square in its place."""
+    """The background is white, and the red square keeps its position."""
     clip = augment.plain_pictures(stored, 32, 2)[0, 0]
     rgb = clip[:, 0] * augment.STD[:, None, None] + augment.MEAN[:, None, None]
     assert rgb[:, 2, 2].tolist() == pytest.approx([1, 1, 1], abs=1e-5)
@@ -51,7 +51,7 @@ def test_sounds_keep_their_padding_and_their_place() -> None:
     assert (varied[:, 0, 0, :, -1] == PAD).all(1).any()
 
 
-def test_clouds_stay_in_the_unit_sphere_with_as_many_points_as_asked() -> None:
+def test_clouds_have_the_number_of_points_and_stay_in_the_unit_sphere() -> None:
     stored = torch.randn(4, 100, 3)
     varied = augment.clouds(stored, 64, generator(0, 0))
     assert varied.shape == (4, 64, 3)
@@ -59,10 +59,10 @@ def test_clouds_stay_in_the_unit_sphere_with_as_many_points_as_asked() -> None:
     assert varied.mean(1).abs().max() < 1e-5
 
 
-def test_turning_keeps_distances() -> None:
+def test_rotation_keeps_distances() -> None:
     cloud = torch.randn(2, 10, 3)
     for axis in range(3):
-        turned = augment._rotate(cloud, axis, torch.tensor([[0.3], [1.0]]))
-        torch.testing.assert_close(torch.cdist(turned, turned), torch.cdist(cloud, cloud))
-        torch.testing.assert_close(turned[..., axis], cloud[..., axis])
-        assert not torch.allclose(turned, cloud)
+        rotated = augment._rotate(cloud, axis, torch.tensor([[0.3], [1.0]]))
+        torch.testing.assert_close(torch.cdist(rotated, rotated), torch.cdist(cloud, cloud))
+        torch.testing.assert_close(rotated[..., axis], cloud[..., axis])
+        assert not torch.allclose(rotated, cloud)

@@ -26,12 +26,12 @@ def test_contrast_is_both_ways_over_the_batch() -> None:
 def test_orthogonalized_equals_the_polar_factor_nearly(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     u, _, v = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonalized(matrix)
-    spread = torch.linalg.svdvals(found)
+    result = orthogonalized(matrix)
+    spread = torch.linalg.svdvals(result)
     assert spread.min() > 0.5
     assert spread.max() < 1.3
     # The same singular vectors: u^T X v is diagonal.
-    inner = u.T @ found @ v.T
+    inner = u.T @ result @ v.T
     off = inner - torch.diag(inner.diagonal())
     assert off.abs().max() < 1e-3
 

@@ -1,4 +1,4 @@
-"""Whole runs on a tiny world: they learn, they resume exactly, frozen encoders stay frozen."""
+"""Runs on a small data set: the loss decreases, resumed runs and frozen encoders are equal."""
 
 import json
 from pathlib import Path
@@ -31,17 +31,17 @@ def test_it_learns_to_tell_the_keys_apart(config: EncodersConfig) -> None:
             "smoothing": 0.0,
         }
     )
-    found = train_encoders(config)
+    shares = train_encoders(config)
     curve = losses(config.out)
     assert len(curve) == 100
     assert sum(curve[-10:]) < 0.7 * sum(curve[:10])
-    assert found["vision"] > 0.7
-    assert found["text"] > 0.7
+    assert shares["vision"] > 0.7
+    assert shares["text"] > 0.7
     encoders = ImageBind.from_folder(config.out / "encoders")
     assert set(encoders.modalities) == set(config.train)
 
 
-def test_a_resumed_run_tells_the_same_losses(config: EncodersConfig, tmp_path: Path) -> None:
+def test_a_resumed_run_has_the_same_losses(config: EncodersConfig, tmp_path: Path) -> None:
     whole = config.model_copy(update={"out": tmp_path / "whole"})
     train_encoders(whole)
     train_encoders(config, until=3)
@@ -52,8 +52,8 @@ def test_a_resumed_run_tells_the_same_losses(config: EncodersConfig, tmp_path: P
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_lines_after_the_checkpoint_are_told_anew(config: EncodersConfig) -> None:
-    """A killed run has written lines that no checkpoint knows, the last one perhaps in half."""
+def test_lines_after_the_checkpoint_are_written_again(config: EncodersConfig) -> None:
+    """The log of a killed run has lines of steps after its last checkpoint; the last can be cut."""
     train_encoders(config, until=3)
     with (config.out / "log.jsonl").open("a") as file:
         file.write('{"step": 3, "loss": 7}\n{"step": 4, "lo')
@@ -86,13 +86,13 @@ def test_frozen_vision_is_an_anchor(config: EncodersConfig, tmp_path: Path) -> N
 def test_refined_encoders_stay_in_the_space_that_they_start_from(
     config: EncodersConfig, tmp_path: Path
 ) -> None:
-    """Means of the start are what vision aims at, also after a resume; words stay as they are."""
+    """Vision is aligned with mean embeddings of `start`, also after a resume; text stays frozen."""
     first = config.model_copy(update={"steps": 60, "learning_rate": 2e-3})
     train_encoders(first)
     settings = {"start": first.out / "encoders", "train": ("vision",), "mean_anchors": True}
     whole = config.model_copy(update=settings | {"out": tmp_path / "whole"})
-    found = train_encoders(whole.model_copy(update={"validation_list": config.train_list}))
-    assert found["vision"] > 0.7
+    shares = train_encoders(whole.model_copy(update={"validation_list": config.train_list}))
+    assert shares["vision"] > 0.7
     before = ImageBind.from_folder(first.out / "encoders").state_dict()
     after = ImageBind.from_folder(whole.out / "encoders").state_dict()
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
@@ -103,37 +103,37 @@ def test_refined_encoders_stay_in_the_space_that_they_start_from(
     assert losses(halves.out) == losses(whole.out)
 
 
-def test_a_picture_that_is_no_anchor_is_learned_from_but_not_aimed_at(
+def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     config: EncodersConfig, world: Path, tmp_path: Path
 ) -> None:
-    """Each key gets another's picture as well, which must not move its mean."""
+    """Each key also has a picture of another key, which must not change its mean."""
     rows = [
         {"key": key, "modality": "image", "path": f"{shown}0.png", "anchor": key == shown}
         for key, other in zip(KEYS, KEYS[1:] + KEYS[:1], strict=True)
         for shown in (key, other)
     ]
-    listed = world / "no-anchors.jsonl"
-    listed.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    list_file = world / "no-anchors.jsonl"
+    list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     torch.manual_seed(0)
     fresh = ImageBind(config.sizes)
-    start_small(fresh)  # else it sees no difference between pictures
+    start_small(fresh)  # with ImageBind's initial weights, all embeddings are nearly equal
     fresh.save(tmp_path / "start")
     config = config.model_copy(
         update={
-            **{"train_list": listed, "start": tmp_path / "start", "train": ("vision",)},
+            **{"train_list": list_file, "start": tmp_path / "start", "train": ("vision",)},
             **{"mean_anchors": True, "anchor_views": 1},
         }
     )
     samples = load(
-        listed, ["vision"], config.out, PreprocessConfig.of(config.sizes), config.image_side
+        list_file, ["vision"], config.out, PreprocessConfig.of(config.sizes), config.image_side
     )
     start = ImageBind.from_folder(tmp_path / "start").eval()
     aligner = Aligner(config, ImageBind.from_folder(tmp_path / "start"), samples)
-    seen = embed(start, "vision", samples["vision"].data)  # (2 * keys, D), its own picture first
+    vectors = embed(start, "vision", samples["vision"].data)  # (2 * keys, D), own picture first
     for row in range(0, len(rows), 2):
-        own = seen[row].expand(2, -1)
+        own = vectors[row].expand(2, -1)
         torch.testing.assert_close(aligner.anchors[row : row + 2, 0], own, atol=1e-5, rtol=0)
-        assert (seen[row] - seen[row + 1]).norm() > 0.1  # a mean of both would be elsewhere
+        assert (vectors[row] - vectors[row + 1]).norm() > 0.1  # a mean of both would differ
     assert set(aligner.batches.rows["vision"]) == set(KEYS)
     assert all(len(pictures) == 2 for pictures in aligner.batches.rows["vision"].values())
 
@@ -144,9 +144,9 @@ def test_a_picture_that_is_no_anchor_is_learned_from_but_not_aimed_at(
         ({"train": ("smell",)}, "train: no such encoder: smell"),
         ({"train": ()}, "name at least one encoder"),
         ({"encoders": {"embed_dim": 8, "text": SIZES["text"]}}, "vision is missing"),
-        ({"train": ("audio",)}, "start: needed when vision is not trained"),
-        ({"train": ("vision",), "pair_pictures": False}, "pictures alone"),
-        ({"mean_anchors": True}, "start: needed for mean_anchors"),
+        ({"train": ("audio",)}, "start: required if vision is not trained"),
+        ({"train": ("vision",), "pair_pictures": False}, "pair_pictures: must be true"),
+        ({"mean_anchors": True}, "start: required for mean_anchors"),
         ({"stepps": 3}, "stepps"),
         ({"steps": 0}, "steps"),
     ],
@@ -154,8 +154,8 @@ def test_a_picture_that_is_no_anchor_is_learned_from_but_not_aimed_at(
 def test_wrong_settings_are_named(
     config: EncodersConfig, tmp_path: Path, change: dict[str, object], message: str
 ) -> None:
-    written = config.model_dump(mode="json") | change
+    settings = config.model_dump(mode="json") | change
     path = tmp_path / "config.yaml"
-    path.write_text(json.dumps(written, default=list))
+    path.write_text(json.dumps(settings, default=list))
     with pytest.raises(TrainError, match=message):
         EncodersConfig.from_file(path)

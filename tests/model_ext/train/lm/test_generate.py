@@ -1,4 +1,4 @@
-"""Greedy answers of the training module are those of the release, token for token."""
+"""Greedy generation of the training module gives the same tokens as the released code."""
 
 import json
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model_ext.train.data.tokens import open_tokenizer
 from model_ext.train.lm.generate import answers, generate
 from model_ext.train.lm.phase import Phase
+from model_ext.train.tokenizer import open_tokenizer
 from tests.model_ext.train.conftest import FIXTURES, MakeModel
 
 GOLDEN = load_file(FIXTURES / "golden" / "logits.safetensors")
@@ -22,8 +22,8 @@ NO_TOKEN = -1
 def test_greedy_tokens_of_many_embeddings_at_once(phase: Phase, make_model: MakeModel) -> None:
     combos = ["image", "audio", "image_audio", "point"]
     embeddings = torch.cat([MIXED[f"{combo}/mixed"].view(1, -1) for combo in combos])
-    found = generate(make_model(phase), PROMPT_IDS, embeddings, 32, NO_TOKEN)
-    for combo, ids in zip(combos, found, strict=True):
+    answer_ids = generate(make_model(phase), PROMPT_IDS, embeddings, 32, NO_TOKEN)
+    for combo, ids in zip(combos, answer_ids, strict=True):
         assert ids == GOLDEN[f"{phase}/{combo}/prompt0/greedy_ids"].tolist()
 
 
@@ -36,11 +36,11 @@ def test_logits_of_a_prompt(make_model: MakeModel) -> None:
 
 
 def test_an_answer_ends_at_eos(make_model: MakeModel) -> None:
-    """The golden run does not reach EOS; taking its fifth token for one cuts the answer there."""
+    """The golden run does not reach EOS, so the test declares its fifth token to be EOS."""
     embedding = MIXED["image/mixed"].view(1, -1)
     golden = GOLDEN["finetune/image/prompt0/greedy_ids"].tolist()
-    [found] = generate(make_model("finetune"), PROMPT_IDS, embedding, 32, golden[4])
-    assert found == golden[:4]
+    [ids] = generate(make_model("finetune"), PROMPT_IDS, embedding, 32, golden[4])
+    assert ids == golden[:4]
 
 
 def test_answers_are_texts(make_model: MakeModel) -> None:

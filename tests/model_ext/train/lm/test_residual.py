@@ -1,5 +1,6 @@
-"""The paper's form (eq. 2), which no released weights have: trained, exported, and against the
-oracle, whose numbers and gradients come from the folder that is served.
+"""The residual form (paper eq. 2): training and export against the oracle.
+
+The oracle reads the exported model directory. No released weights have this form.
 """
 
 import json
@@ -25,7 +26,7 @@ DIM = 40
 
 @pytest.fixture
 def model() -> ConditionedLlama:
-    """On the tiny base, as pretrain makes it but with open gates."""
+    """The tiny base as pretrain builds it, but with nonzero gates."""
     torch.manual_seed(0)
     llama = open_base(BASE)
     width = llama.sizes.hidden_size

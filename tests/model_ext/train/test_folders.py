@@ -1,0 +1,29 @@
+"""The subfolders of training import each other in one direction."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.test_layers import FILES, imports
+
+TRAIN = Path("model_ext/train")
+ALLOWED = {"lm": set[str](), "data": {"lm"}, "encoders": set[str]()}  # besides train's own modules
+
+
+@pytest.mark.parametrize("subfolder", ALLOWED)
+def test_a_subfolder_imports_only_allowed_subfolders(subfolder: str) -> None:
+    files = [path for path in FILES if path.is_relative_to(TRAIN / subfolder)]
+    names = {name for path in files for name in imports(path)}
+    imported = {
+        other for other in ALLOWED for name in names if f"{name}.".startswith(prefix(other))
+    }
+    assert files
+    assert imported - {subfolder} <= ALLOWED[subfolder]
+
+
+def test_every_subfolder_is_listed() -> None:
+    assert {path.parts[2] for path in FILES if path.parent.parent == TRAIN} == set(ALLOWED)
+
+
+def prefix(subfolder: str) -> str:
+    return ".".join((*TRAIN.parts, subfolder, ""))
