@@ -1,7 +1,7 @@
 """Conditioner: a request's attachments to the one embedding that conditions its answer.
 
-`run` is the table of contents; each stage has its own file. Knows the order of the stages. Does
-not know HTTP or the engine; decoding and encoding are the encoding service's (embedder.py).
+`condition` lists the stages in order; each has its own file. It knows neither HTTP nor the engine.
+The encoding service decodes and encodes (encoding/embedder.py).
 
 Shapes: M attachments, D embedding dimensions.
 """
@@ -27,13 +27,13 @@ from server.metrics import count_attachment, stage
 
 
 class Embed(Protocol):
-    """What we need of `server.encoding.client.EncodingClient`."""
+    """The part of `server.encoding.client.EncodingClient` that is used here."""
 
     async def embed(self, modality: str, content: Blob) -> Vector: ...
 
 
 class Fetch(Protocol):
-    """What we need of `server.media.fetch.Fetcher`."""
+    """The part of `server.media.fetch.Fetcher` that is used here."""
 
     async def fetch(self, link: Link) -> Blob: ...
 
@@ -54,43 +54,51 @@ class Conditioner:
         text_only: Vector,
         fetcher: Fetch | None = None,
     ) -> None:
-        """`encoders`: those that the model has. `text_only` (D,): for a request that attaches
-        nothing, what the weights were trained with. No `fetcher`: links were refused before."""
+        """`encoders`: the encoders of the model. `text_only` (D,): the embedding that the weights
+        were trained with where nothing is attached. Without `fetcher`, links were rejected before.
+        """
         self.text_only = text_only
         self._embedder = embedder
         self._retriever = retriever
         self._encoders = tuple(encoders)
         self._fetcher = fetcher
 
-    async def run(
+    async def condition(
         self, attachments: Sequence[Attachment], options: ImageBindOptions
     ) -> Conditioned:
-        self._retriever.params(options)  # a bad parameter is told before the work
+        """Embed the attachments, mix the embeddings, and retrieve.
+
+        Raises a RequestError that names the attachment or the parameter.
+        """
+        if not attachments:
+            options = without_default_cache(options)
+        params = self._retriever.params(options)  # validate before decoding anything
         if attachments:
             units = await self._embed_all(attachments)
             mixed = mix(units, [attachment.weight for attachment in attachments])
         else:
-            mixed, options = self.text_only, without_default_cache(options)
+            mixed = self.text_only
         with stage("retrieve"):
-            retrieved = await self._retriever.retrieve(mixed, options)
+            retrieved = await self._retriever.retrieve(mixed, params, explain=options.explain)
         return Conditioned(retrieved.embedding, explain(attachments, retrieved))
 
     async def _embed_all(self, attachments: Sequence[Attachment]) -> Vector:
-        """Unit embeddings (M, D). The first failure stops the others, if nobody else waits."""
+        """Unit embeddings (M, D). The first failure cancels the others."""
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed(each)) for each in attachments]
         except ExceptionGroup as failures:
-            del group, tasks  # they hold the error, whose traceback holds the files
+            del group, tasks  # they reference the error, whose traceback references the files
             raise failures.exceptions[0] from None
-        except asyncio.CancelledError as left:  # alike, and the group's own frame holds our task
-            traceback.clear_frames(left.__traceback__)
+        except asyncio.CancelledError as cancelled:
+            # Same as above; the TaskGroup's frame also references the task.
+            traceback.clear_frames(cancelled.__traceback__)
             del group, tasks
             raise
         return np.stack([task.result() for task in tasks])
 
     async def _embed(self, attachment: Attachment) -> Vector:
-        """One attachment's unit embedding (D,); an error names the attachment."""
+        """The unit embedding (D,) of one attachment. Errors name the attachment."""
         count_attachment(attachment.modality)
         try:
             if attachment.modality != EMBEDDING:
@@ -101,7 +109,7 @@ class Conditioner:
                 return normalize(numbers.astype(np.float32))
             with stage("embed", attachment.modality):
                 return await self._embedder.embed(attachment.modality, content)
-        except RequestError as error:  # one error may be shared by many requests: raise our own
+        except RequestError as error:  # a copy, because other requests may share the error
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
 
@@ -114,15 +122,15 @@ class Conditioner:
 
     def _check_encoder(self, modality: str) -> None:
         if ENCODER_OF[modality] not in self._encoders:
-            known = [name for name, encoder in ENCODER_OF.items() if encoder in self._encoders]
+            modalities = [name for name, encoder in ENCODER_OF.items() if encoder in self._encoders]
             raise BadRequest(
                 f"this model has no encoder for the modality {modality}; "
-                f"it takes {', '.join(known)}"
+                f"it accepts {', '.join(modalities)}"
             )
 
 
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
-    """Text only was trained, and is released, without the cache: it must be asked for."""
+    """Turn the cache off unless the request turns it on: weights are trained and released so."""
     return options.model_copy(update={"cache": options.cache or False})
 
 

@@ -1,7 +1,7 @@
-"""What our HTTP interface adds to OpenAI's: the top-level `imagebind` object and its answer.
+"""The top-level `imagebind` object that requests and responses have beside OpenAI's fields.
 
-Shapes of JSON only. The attachments inside messages are read by `attachments.py`; everything else
-in a request belongs to vLLM's own protocol classes.
+JSON shapes only. `media/attachments.py` reads the attachments inside messages; vLLM's protocol
+classes read the rest of a request.
 """
 
 from typing import Any, Literal
@@ -14,8 +14,8 @@ CacheState = Literal["on", "off", "unavailable"]
 
 
 class CacheOptions(BaseModel):
-    """How far to trust the cache. None: as its manifest says, which is usually as released:
-    10, 20 and 0.5."""
+    """How strongly the cache moves an embedding. None: the manifest's value; the released values
+    are 10, 20 and 0.5."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -23,10 +23,13 @@ class CacheOptions(BaseModel):
     temperature: float | None = None  # higher: fewer neighbors count
     weight: float | None = Field(None, ge=0, le=1)  # 0 ignores the cache, 1 ignores the query
 
-    def given(self) -> dict[str, Any]:
-        """Under `cache_index.enhance.CacheParams`' names."""
-        names = {"top_k": "top_k", "temperature": "inverse_temperature", "weight": "weight"}
-        values = {ours: getattr(self, name) for name, ours in names.items()}
+    def values(self) -> dict[str, Any]:
+        """The values that the request sets, by the names of `cache_index.enhance.CacheParams`."""
+        values = {
+            "top_k": self.top_k,
+            "inverse_temperature": self.temperature,
+            "weight": self.weight,
+        }
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -47,7 +50,7 @@ class MixedPart(BaseModel):
 
 
 class NeighborPart(BaseModel):
-    """One entry of the cache that was blended in."""
+    """One entry of the cache that moved the embedding."""
 
     row: int
     similarity: float
@@ -56,7 +59,7 @@ class NeighborPart(BaseModel):
 
 
 class Explanation(BaseModel):
-    """What `explain` returns, under the response's `imagebind` key."""
+    """The response's `imagebind` object, returned for `explain`."""
 
     text_only: bool
     mix: list[MixedPart]
@@ -65,14 +68,17 @@ class Explanation(BaseModel):
 
 
 def take_options(document: dict[str, Any]) -> ImageBindOptions:
-    """Remove `imagebind` from a request's JSON and read it. BadRequest names the key at fault."""
+    """Remove `imagebind` from a request's JSON and parse it.
+
+    Raises BadRequest, which names the key.
+    """
     value = document.pop("imagebind", None)
     if value is None:
         return ImageBindOptions()
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        # `cache` is one of two types: the error that went deepest is about the one that was meant.
+        # `cache` has two types. The error with the longest path belongs to the type that was meant.
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         deepest = max(errors, key=lambda each: len(each["loc"]))
         keys = [str(key) for key in deepest["loc"] if key not in ("bool", "CacheOptions")]

@@ -1,8 +1,10 @@
-"""Retrieve: pull a mixed embedding towards the images of the cache that resemble it.
+"""Retrieve: move a mixed embedding towards the images of the cache that resemble it.
 
-The mathematics and the index belong to `cache_index`; this is its client. A request may turn the
-cache off or set its parameters; what happened is told in the response. When the cache cannot be
-asked, the operator's policy decides; a watcher notices when it is back, requests or not.
+The mathematics and the index belong to `cache_index`. A request can turn the cache off or set its
+parameters, and the response states which happened. When the cache cannot be reached, the operator's
+policy applies; a watcher checks every WATCH_S seconds whether it is back.
+
+Shapes: D embedding dimensions.
 """
 
 import asyncio
@@ -35,15 +37,18 @@ class Retrieved:
 
 class Retriever:
     def __init__(self, cache: Enhancer | None, *, policy: Policy = "refuse") -> None:
-        """`policy`, when the cache cannot be asked: "off" answers without it and says so,
-        "refuse" answers 503."""
-        self.trouble: CacheError | None = None  # why the cache cannot be asked now
+        """`policy`, when the cache cannot be reached: "off" answers without it and says so in a
+        header, "refuse" answers 503."""
+        self.trouble: CacheError | None = None  # why the cache cannot be reached now
         self._cache = cache
         self._policy = policy
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """CacheError if the cache is not one for this model; one that does not answer may later."""
+        """Check the cache, and watch it from now on. Tolerates one that does not answer yet.
+
+        Raises CacheError when the cache belongs to another model.
+        """
         if self._cache is None:
             return
         with contextlib.suppress(CacheUnavailable):
@@ -64,50 +69,57 @@ class Retriever:
 
     @property
     def refuses(self) -> bool:
-        """Whether requests that want the cache are refused now."""
+        """Whether requests that use the cache are rejected now."""
         return self.trouble is not None and self._policy == "refuse"
 
-    async def retrieve(self, mixed: Vector, options: ImageBindOptions) -> Retrieved:
-        """A mixed embedding (D,) -> (D,), of unit length if the cache is on."""
-        retrieved = await self._retrieve(mixed, options)
-        RETRIEVALS.labels(retrieved.state).inc()
-        return retrieved
-
     def params(self, options: ImageBindOptions) -> CacheParams | None:
-        """None: do not use the cache. BadRequest if the model has none, or for a bad parameter."""
-        wanted = options.cache
-        if wanted is None:
-            wanted = self.available
-        if wanted is False:
+        """The parameters for one request, or None when it does not use the cache.
+
+        Raises BadRequest when the model has no cache, or for a bad parameter.
+        """
+        choice = self.available if options.cache is None else options.cache
+        if choice is False:
             return None
         if self._cache is None:
             raise BadRequest("this model is served without a cache", param="imagebind.cache")
-        given = wanted.given() if isinstance(wanted, CacheOptions) else {}
+        values = choice.values() if isinstance(choice, CacheOptions) else {}
         try:
-            return replace(self._cache.defaults, **given)
+            return replace(self._cache.defaults, **values)
         except QueryError as error:
             raise BadRequest(str(error), param="imagebind.cache") from None
 
-    async def _retrieve(self, mixed: Vector, options: ImageBindOptions) -> Retrieved:
-        params = self.params(options)
+    async def retrieve(
+        self, mixed: Vector, params: CacheParams | None, *, explain: bool = False
+    ) -> Retrieved:
+        """A mixed embedding (D,) to (D,), of unit length if the cache was used.
+
+        `params`: from `params`, above. Raises Unavailable as the policy says.
+        """
+        retrieved = await self._retrieve(mixed, params, explain)
+        RETRIEVALS.labels(retrieved.state).inc()
+        return retrieved
+
+    async def _retrieve(
+        self, mixed: Vector, params: CacheParams | None, explain: bool
+    ) -> Retrieved:
         if params is None or self._cache is None:
             return Retrieved(mixed, "off")
         try:
-            row = await self._cache.enhance(mixed, params, explain=options.explain)
+            row = await self._cache.enhance(mixed, params, explain=explain)
         except CacheBusy:
             return self._without(mixed, "the cache is busy", "cache_queue_full")
         except CacheError as error:
             self._note(error)
-            told = "the cache is unavailable; send imagebind.cache = false to do without it"
-            return self._without(mixed, told, "cache_unavailable")
+            message = "the cache is unavailable; send imagebind.cache = false to answer without it"
+            return self._without(mixed, message, "cache_unavailable")
         self._note(None)
-        return Retrieved(row.vector, "on", neighbors(row) if options.explain else ())
+        return Retrieved(row.vector, "on", neighbors(row) if explain else ())
 
-    def _without(self, mixed: Vector, told: str, code: str) -> Retrieved:
+    def _without(self, mixed: Vector, message: str, code: str) -> Retrieved:
         if self._policy == "off":
             return Retrieved(mixed, "unavailable")
         RETRIEVALS.labels("refused").inc()
-        raise Unavailable(told, param="imagebind.cache", code=code)
+        raise Unavailable(message, param="imagebind.cache", code=code)
 
     async def _watch(self) -> None:
         while True:
@@ -125,19 +137,19 @@ class Retriever:
         self._note(None)
 
     def _note(self, trouble: CacheError | None) -> None:
-        """Told once when it goes and once when it comes back, not with every request."""
+        """Set the gauge. Logs only changes, not every request."""
         CACHE_UP.set(trouble is None)
         if trouble is not None and type(trouble) is not type(self.trouble):
-            done = {"off": "answered without it", "refuse": "refused"}[self._policy]
-            logger.warning("the cache cannot be asked, requests are %s: %s", done, trouble)
+            effect = {"off": "answered without it", "refuse": "rejected"}[self._policy]
+            logger.warning("the cache cannot be reached, requests are %s: %s", effect, trouble)
         if trouble is None and self.trouble is not None:
             logger.info("the cache answers again")
         self.trouble = trouble
 
 
 def neighbors(row: EnhancedRow) -> tuple[NeighborPart, ...]:
-    found = zip(row.ids.tolist(), row.similarity.tolist(), row.captions, strict=True)
+    rows = zip(row.ids.tolist(), row.similarity.tolist(), row.captions, strict=True)
     return tuple(
-        NeighborPart(row=number, similarity=similarity, caption=told.caption, id=told.id)
-        for number, similarity, told in found
+        NeighborPart(row=number, similarity=similarity, caption=entry.caption, id=entry.id)
+        for number, similarity, entry in rows
     )

@@ -98,7 +98,7 @@ async def embed_all(
 
     async def one(attachments: list[Attachment]) -> Conditioned:
         async with turn:
-            found: Conditioned = await conditioner.run(attachments, options)
+            found: Conditioned = await conditioner.condition(attachments, options)
             return found
 
     try:

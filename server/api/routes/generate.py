@@ -118,7 +118,7 @@ async def condition(
     """From here on, whatever this request generates is conditioned on its attachments."""
     state = state_of(raw_request)
     state.engine_client.check_admission(n or 1)  # full means no before the work, too
-    conditioned: Conditioned = await state.components.conditioner.run(attachments, options)
+    conditioned: Conditioned = await state.components.conditioner.condition(attachments, options)
     attachments.clear()  # their files are not needed while the answer is written
     current().condition_on(conditioned.embedding)
     return conditioned

@@ -47,10 +47,10 @@ async def test_every_golden_mix_and_its_enhancement(components: Components) -> N
     """One test, because starting the components takes longer than all of it."""
     for combo, parts in COMBOS.items():
         attachments = [attachment(name, weight) for name, weight in parts]
-        mixed = await components.conditioner.run(attachments, OFF)
+        mixed = await components.conditioner.condition(attachments, OFF)
         close(mixed.embedding, MIXED[f"{combo}/mixed"][0], 1e-6)
         assert mixed.explanation.cache == "off"
-        enhanced = await components.conditioner.run(attachments, ImageBindOptions())
+        enhanced = await components.conditioner.condition(attachments, ImageBindOptions())
         close(enhanced.embedding, MIXED[f"{combo}/knn.index/size10_t20_w0.5/enhanced"][0], 1e-6)
         assert enhanced.explanation.cache == "on"
 
@@ -65,10 +65,10 @@ async def test_text_only_is_the_zero_image_without_cache(components: Components)
     folder = Path(components.retriever._cache.index.folder).parent / "finetune" / "encoders"  # type: ignore[union-attr]
     with torch.inference_mode():
         unit = ImageBind.from_folder(folder).unit("vision", torch.zeros(1, 3, 224, 224))[0].numpy()
-    answer = await components.conditioner.run([], ImageBindOptions())
+    answer = await components.conditioner.condition([], ImageBindOptions())
     close(answer.embedding, unit / np.float32(1 + 1e-6), 1e-7)
     assert (answer.explanation.text_only, answer.explanation.cache) == (True, "off")
-    asked = await components.conditioner.run([], ImageBindOptions(cache=True))
+    asked = await components.conditioner.condition([], ImageBindOptions(cache=True))
     assert asked.explanation.cache == "on"
     assert not np.allclose(asked.embedding, answer.embedding, atol=1e-3)
 
@@ -136,10 +136,12 @@ async def test_several_of_one_modality_mix() -> None:
 async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
     fake = Fake()
     stage = conditioner(fake)
-    await asyncio.gather(*(stage.run(images(7, 7), OFF) for _ in range(10)))
-    await stage.run(images(7), OFF)
+    await asyncio.gather(*(stage.condition(images(7, 7), OFF) for _ in range(10)))
+    await stage.condition(images(7), OFF)
     assert fake.decoded == [b"7"]
-    await stage.run([Attachment("audio", MemoryBlob(b"7"), 1.0, "p")], OFF)  # the same bytes, heard
+    await stage.condition(
+        [Attachment("audio", MemoryBlob(b"7"), 1.0, "p")], OFF
+    )  # the same bytes, heard
     assert fake.decoded == [b"7", b"7"]
 
 
@@ -150,7 +152,7 @@ async def test_a_link_is_fetched_and_its_content_known() -> None:
         answer = await conditioner(fake).run(attachments, OFF)
         close(answer.embedding, np.array([0, 1], np.float32), 1e-5)
     stage = conditioner(fake)
-    await stage.run([link, link, *images(90)], OFF)
+    await stage.condition([link, link, *images(90)], OFF)
     assert fake.decoded == [b"90"] * 3  # one for each conditioner
 
 
@@ -158,7 +160,9 @@ async def test_an_error_names_the_part_of_each_request() -> None:
     stage = conditioner(Fake())
     for param in ("a", "b"):
         with pytest.raises(BadRequest, match="not a number") as caught:
-            await stage.run([*images(1), Attachment("image", MemoryBlob(b"x"), 1.0, param)], OFF)
+            await stage.condition(
+                [*images(1), Attachment("image", MemoryBlob(b"x"), 1.0, param)], OFF
+            )
         assert caught.value.param == param
 
 
@@ -167,7 +171,9 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
     fake.go.clear()
     stage = conditioner(fake)
     runs = [
-        asyncio.ensure_future(stage.run([Attachment("image", MemoryBlob(b"x"), 1.0, param)], OFF))
+        asyncio.ensure_future(
+            stage.condition([Attachment("image", MemoryBlob(b"x"), 1.0, param)], OFF)
+        )
         for param in "ab"
     ]
     await asyncio.sleep(0.01)
@@ -179,8 +185,8 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
 
 async def test_a_modality_that_the_model_lacks() -> None:
     stage = conditioner(Fake())
-    with pytest.raises(BadRequest, match="no encoder for the modality point; it takes") as caught:
-        await stage.run([Attachment("point", MemoryBlob(b"1"), 1.0, "p")], OFF)
+    with pytest.raises(BadRequest, match="no encoder for the modality point; it accepts") as caught:
+        await stage.condition([Attachment("point", MemoryBlob(b"1"), 1.0, "p")], OFF)
     assert "image, video, audio" in caught.value.message
 
 
@@ -207,7 +213,7 @@ async def test_who_leaves_stops_the_work() -> None:
     fake = Fake()
     fake.go.clear()
     stage = conditioner(fake)
-    run = asyncio.ensure_future(stage.run(images(1, 2), OFF))
+    run = asyncio.ensure_future(stage.condition(images(1, 2), OFF))
     await asyncio.sleep(0.01)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -14,7 +14,7 @@ from cache_index.fit import Fit
 from server.conditioning import retrieve
 from server.conditioning.open_cache import open_folder
 from server.conditioning.options import ImageBindOptions, take_options
-from server.conditioning.retrieve import Policy, Retriever
+from server.conditioning.retrieve import Policy, Retrieved, Retriever
 from server.errors import BadRequest, Unavailable
 from server.metrics import CACHE_UP, RETRIEVALS
 
@@ -44,6 +44,12 @@ def enhanced(index: str, parameters: str) -> np.ndarray:
     return GOLDEN[f"image_audio/{index}/{parameters}/enhanced"][0]
 
 
+async def retrieve_mixed(retriever: Retriever, options: ImageBindOptions) -> Retrieved:
+    """Parse the options and retrieve, as the conditioner does."""
+    params = retriever.params(options)
+    return await retriever.retrieve(MIXED, params, explain=options.explain)
+
+
 @pytest.mark.parametrize(
     ("asked", "parameters"),
     [
@@ -59,34 +65,34 @@ def enhanced(index: str, parameters: str) -> np.ndarray:
 async def test_matches_the_released_enhancement(
     retriever: Retriever, index: str, asked: dict[str, object], parameters: str
 ) -> None:
-    retrieved = await retriever.retrieve(MIXED, options(**asked))
+    retrieved = await retrieve_mixed(retriever, options(**asked))
     assert retrieved.state == "on"
     np.testing.assert_allclose(retrieved.embedding, enhanced(index, parameters), rtol=0, atol=1e-6)
 
 
 async def test_off_leaves_the_embedding(retriever: Retriever) -> None:
-    retrieved = await retriever.retrieve(MIXED, options(cache=False))
+    retrieved = await retrieve_mixed(retriever, options(cache=False))
     assert retrieved.state == "off"
     assert retrieved.embedding is MIXED
 
 
 async def test_explain_returns_the_neighbors_best_first(retriever: Retriever) -> None:
     asked = options(cache={"top_k": 3}, explain=True)
-    retrieved = await retriever.retrieve(MIXED, asked)
+    retrieved = await retrieve_mixed(retriever, asked)
     similarity = [neighbor.similarity for neighbor in retrieved.neighbors]
     assert len(similarity) == 3
     assert similarity == sorted(similarity, reverse=True)
-    assert (await retriever.retrieve(MIXED, options())).neighbors == ()
+    assert (await retrieve_mixed(retriever, options())).neighbors == ()
 
 
 async def test_a_model_without_cache() -> None:
     retriever = Retriever(None)
     await retriever.start()
-    assert (await retriever.retrieve(MIXED, options())).state == "off"
+    assert (await retrieve_mixed(retriever, options())).state == "off"
     assert not retriever.available
     for cache in (True, {}):
         with pytest.raises(BadRequest, match="without a cache") as caught:
-            await retriever.retrieve(MIXED, options(cache=cache))
+            await retrieve_mixed(retriever, options(cache=cache))
         assert caught.value.param == "imagebind.cache"
     await retriever.close()
 
@@ -115,11 +121,11 @@ async def test_a_cache_that_fails_and_comes_back(
         patch.setattr(retriever._cache, "enhance", fail)
         for _ in range(3):
             if policy == "off":
-                retrieved = await retriever.retrieve(MIXED, options())
+                retrieved = await retrieve_mixed(retriever, options())
                 assert (retrieved.state, retrieved.embedding is MIXED) == ("unavailable", True)
             else:
                 with pytest.raises(Unavailable) as caught:
-                    await retriever.retrieve(MIXED, options())
+                    await retrieve_mixed(retriever, options())
                 assert caught.value.code == "cache_unavailable"
                 assert caught.value.headers["Retry-After"]
                 assert "secret" not in caught.value.message
@@ -127,7 +133,7 @@ async def test_a_cache_that_fails_and_comes_back(
     assert retriever.refuses == (policy == "refuse")
     assert CACHE_UP._value.get() == 0
     with caplog.at_level(logging.INFO):
-        assert (await retriever.retrieve(MIXED, options())).state == "on"
+        assert (await retrieve_mixed(retriever, options())).state == "on"
     assert (retriever.trouble, retriever.refuses, CACHE_UP._value.get()) == (None, False, 1)
     after = count("on"), count("unavailable"), count("refused")
     told = (3, 0) if policy == "off" else (0, 3)
@@ -156,10 +162,10 @@ async def test_a_busy_cache(
 
     monkeypatch.setattr(retriever._cache, "enhance", busy)
     if policy == "off":
-        assert (await retriever.retrieve(MIXED, options())).state == "unavailable"
+        assert (await retrieve_mixed(retriever, options())).state == "unavailable"
     else:
         with pytest.raises(Unavailable, match="busy") as caught:
-            await retriever.retrieve(MIXED, options())
+            await retrieve_mixed(retriever, options())
         assert caught.value.code == "cache_queue_full"
     assert retriever.trouble is None  # it is there
     await retriever.close()

@@ -123,7 +123,9 @@ async def test_real_encoders_give_the_golden_embeddings(components: Components) 
     part = {"type": "image_url", "image_url": {"url": f"data:;base64,{data}"}}
     (plain,) = await embeddings(served, part)
     (pulled,) = await embeddings(served, part, imagebind={"cache": True})
-    expected = await components.conditioner.run([attachment("img_a.jpg", 1)], ImageBindOptions())
+    expected = await components.conditioner.condition(
+        [attachment("img_a.jpg", 1)], ImageBindOptions()
+    )
     np.testing.assert_allclose(plain, normalize(EMBEDDINGS["img_a.jpg/post"][0]), atol=1e-6)
     np.testing.assert_allclose(pulled, expected.embedding, atol=1e-6)
     assert np.abs(plain - pulled).max() > 1e-3
