@@ -140,7 +140,7 @@ async def test_a_cache_that_fails_and_comes_back(
     assert np.subtract(after, before).tolist() == [1, *told]
     lines = [r.message for r in caplog.records if r.name == retrieve.__name__]
     assert [line.split(",")[0] for line in lines] == [
-        "the cache cannot be asked",  # once, not three times
+        "the cache cannot be reached",  # once, not three times
         "the cache answers again",
     ]
     await retriever.close()
