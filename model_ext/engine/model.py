@@ -207,8 +207,8 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
             and self.settings.graphs
             and config.compilation_config.cudagraph_mode != CUDAGraphMode.NONE
             and config.parallel_config.world_size == 1
-            # The allocator of sleep mode would give a graph's memory to other tensors.
-            and not config.model_config.enable_sleep_mode
+            # This allocator (of sleep mode) would give a graph's memory to other tensors.
+            and not config.model_config.enable_cumem_allocator
             and (self.bindserve.injection.form == "residual" or self._plain_layers() is not None)
         )
 
