@@ -1,4 +1,4 @@
-"""What the arrival of requests needs from a device: host buffers, events and graphs.
+"""The parts of a device that the arrival of requests uses: host buffers, events and graphs.
 
 All lines that only a GPU can run are in this file. It does not know what is copied or computed.
 """

@@ -84,7 +84,7 @@ def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
 
 
 def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
-    """What this rank's heads gain (q, n, H*d), from bound vectors (n, C)."""
+    """The gated term of this rank's heads (q, n, H*d), from bound vectors (n, C)."""
     assert injection.query is not None  # of every model in the value form
     attention = layers[0].self_attn
     here = slice(layers[0].row, layers[-1].row + 1)

@@ -22,7 +22,7 @@ def model(
     form: str = "value",
     plain: bool = True,
 ) -> Any:
-    """What the two methods read of a model."""
+    """A stand-in with the attributes that the two methods read."""
     return SimpleNamespace(
         settings=settings or ArrivalSettings(),
         vllm_config=SimpleNamespace(
