@@ -8,6 +8,8 @@ the model is imported without its adapters.
 from vllm.config import VllmConfig
 from vllm.utils.import_utils import resolve_obj_by_qualname
 
+from model_ext.engine.settings import ArrivalSettings
+
 MODEL_STATE = "model_ext.engine.state_v2.ConditionedModelState"
 CPU_WORKER = "model_ext.engine.worker_v1.ConditionedCPUWorker"
 GPU_WORKER = "model_ext.engine.worker_v1.ConditionedGPUWorker"
@@ -21,8 +23,9 @@ _OUR_WORKERS = {
 def adapt(vllm_config: VllmConfig) -> None:
     """Choose our worker class if the V1 runner will be used. To be called before the engine starts.
 
-    Raises ValueError: see `check_adapter`.
+    Raises ValueError: for bad settings in `additional_config`, and see `check_adapter`.
     """
+    ArrivalSettings.of(vllm_config.additional_config)
     parallel = vllm_config.parallel_config
     if not vllm_config.use_v2_model_runner:
         parallel.worker_cls = _OUR_WORKERS.get(parallel.worker_cls, parallel.worker_cls)

@@ -2,7 +2,8 @@
 
 With this folder on PYTHONPATH the worker checks, before each forward pass, that the slots of the
 batch hold the rows of the embeddings that the requests came with. A mismatch stops the engine.
-Requests without a valid embedding, such as those of vLLM's warm-up, must have rows of zeros.
+Requests without a valid embedding, such as those of vLLM's warm-up, must have rows of zeros. On a
+CPU, batches of new requests are padded as for a GPU's CUDA graphs.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,6 +17,7 @@ def register() -> None:
     from vllm.logger import init_logger
 
     from model_ext.conditioning import EXTRA_ARG
+    from model_ext.engine.arrival import Arrival
     from model_ext.engine.runner_v1 import ConditionedRunner
     from model_ext.engine.state_v2 import ConditionedModelState
 
@@ -52,6 +54,12 @@ def register() -> None:
             )
         return inputs
 
+    def build_arrival(self: Any, table: Any, deltas: Any, embedding_dim: int, device: Any) -> None:
+        original_arrival(self, table, deltas, embedding_dim, device)
+        if not device.captures:
+            self.capture()  # on a CPU, it captures nothing, but batches are padded from now on
+
+    original_arrival, Arrival.__init__ = Arrival.__init__, build_arrival
     original_preprocess = ConditionedRunner._preprocess
     original_add_request = ConditionedModelState.add_request
     original_prepare_inputs = ConditionedModelState.prepare_inputs
