@@ -33,9 +33,9 @@ def gated_output(output: torch.Tensor, gate: torch.Tensor, kv_heads: int) -> tor
     The columns of heads that share a value head are summed. Equal to the output map after
     `gated_heads`.
     """
-    heads = output.unflatten(1, (kv_heads, len(gate) // kv_heads, -1))  # (C, KV, H / KV, d)
+    heads = output.reshape(len(output), kv_heads, len(gate) // kv_heads, -1)  # (C, KV, H / KV, d)
     opened = torch.tanh(gate.float()).to(output.dtype).view(kv_heads, -1, 1)
-    return (heads * opened).sum(2).flatten(1)
+    return torch.sum(heads * opened, dim=2).flatten(1)
 
 
 def base_value(

@@ -56,7 +56,7 @@ class CudaDevice(Device):
         return torch.zeros(shape, dtype=dtype, device="cpu", pin_memory=True)
 
     def event(self) -> Event:
-        return torch.cuda.Event()
+        return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def indices(self, values: list[int]) -> torch.Tensor:
         # PyTorch reuses the pinned memory of this temporary only after its copy has finished.
@@ -65,7 +65,7 @@ class CudaDevice(Device):
 
     def capture(self, compute: Callable[[], None]) -> Callable[[], None]:
         if self._stream is None:
-            self._stream = torch.cuda.Stream(self.torch)
+            self._stream = torch.cuda.Stream(self.torch)  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
         # Run it outside of the graph first: kernels are loaded, and cuBLAS allocates the stream's
         # workspace in ordinary memory, where later captures find it.

@@ -229,7 +229,8 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         if len(layers) == self.bindserve.injection.layers:
             return rows
         everywhere = bound.new_zeros(self.bindserve.injection.layers, *bound.shape)
-        everywhere[layers[0].row : layers[-1].row + 1] = rows
+        first = max(0, self.model.start_layer - self.bindserve.injection.first_layer)
+        everywhere[first : first + len(layers)] = rows
         return everywhere
 
     def _value_rows(
