@@ -1,6 +1,6 @@
 """The bind network: from one ImageBind embedding to one vector in the language model's space.
 
-Plain torch. It does not know where the embedding came from, nor how the result is injected.
+Plain torch. This file does not know how the embedding is made or how the result is injected.
 
 Shapes: B requests, D embedding dimensions, C hidden dimensions of the language model.
 """
@@ -15,7 +15,7 @@ from model_ext.config import BindConfig
 class BindNetwork(nn.Module):
     """A projection, then gated feed-forward blocks, each on a residual path (paper eq. 1).
 
-    `linear` makes the maps, with nn.Linear's arguments: a server may have its own kernels.
+    `linear` makes the maps, with nn.Linear's arguments. The engine passes its own class.
     """
 
     def __init__(self, config: BindConfig, linear: type[nn.Linear] = nn.Linear) -> None:

@@ -1,8 +1,8 @@
-"""What a request adds to the attention output (or input) of each layer, once for all its tokens.
+"""The term that a request adds to each layer's attention output or input, at all its tokens.
 
-The injected term depends on the embedding and on the layer, not on the token or its position,
-so it is computed when the request arrives and afterwards only added. Plain torch: what sharded and
-quantised layers do between these steps is the engine's business.
+The injected term depends on the embedding and on the layer, not on the token or its position, so it
+is computed when the request arrives and afterwards only added. Plain torch: this file does not know
+how the engine shards and quantises layers.
 
 Shapes: B requests, C hidden, H heads, KV value heads, d head size, q injected layers, r rank.
 """
@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 
 def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """What a layer's heads gain: values (..., KV*d) to (..., H*d).
+    """The gated term of a layer's heads: values (..., KV*d) to (..., H*d).
 
-    gate (..., H) is raw, its tanh is taken here. Leading axes broadcast, so that all layers can be
-    opened at once. Under tensor parallelism both are the rank's own.
+    gate (..., H) is raw: this function applies tanh. Leading axes broadcast, so that one call can
+    compute all layers. Under tensor parallelism both tensors hold the rank's heads.
     """
     value = value.reshape(*value.shape[:-1], -1, head_dim)  # (..., KV, d)
     groups = gate.shape[-1] // value.shape[-2]
@@ -27,13 +27,24 @@ def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch
     return (opened[..., None] * value).flatten(-2)
 
 
+def gated_output(output: torch.Tensor, gate: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """An output map (C, H*d) with its gates (H,) inside: (C, KV*d), to be applied to values.
+
+    The columns of heads that share a value head are summed. Equal to the output map after
+    `gated_heads`.
+    """
+    heads = output.reshape(len(output), kv_heads, len(gate) // kv_heads, -1)  # (C, KV, H / KV, d)
+    opened = torch.tanh(gate.float()).to(output.dtype).view(kv_heads, -1, 1)
+    return torch.sum(heads * opened, dim=2).flatten(1)
+
+
 def base_value(
     source: torch.Tensor, merged: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor
 ) -> torch.Tensor:
-    """Values of source (..., B, C) without LoRA, from those `merged` (..., B, KV*d) with it.
+    """Values of source (..., B, C) without LoRA, from values `merged` (..., B, KV*d) with LoRA.
 
-    The released model sends the injected source through the base matrix only. The factors
-    (..., r, C) and (..., KV*d, r) may be those of one layer or, with source, of many.
+    The released model applies only the base matrix to the injected source. The factors (..., r, C)
+    and (..., KV*d, r) belong to one layer or, like source, to several.
     """
     return merged - source @ lora_a.mT @ lora_b.mT
 
@@ -49,18 +60,29 @@ class ValueLayer:
     v_lora_a: torch.Tensor | None = None  # (r, C)
     v_lora_b: torch.Tensor | None = None  # (KV*d, r)
 
+    @property
+    def head_dim(self) -> int:
+        return self.o_proj.shape[1] // len(self.gate)
+
     def delta(self, bound: torch.Tensor) -> torch.Tensor:
         """The term (B, C) that this layer's attention output gains at every position.
 
-        The value map is taken without LoRA and bias; the output map **with** LoRA and **without**
-        bias, which the layer's own path already adds.
+        The value map is applied without LoRA and bias. The output map is applied **with** LoRA and
+        **without** bias, which the layer's own path already adds.
         """
         source = bound + self.query
         value = F.linear(source, self.v_proj)
         if self.v_lora_a is not None and self.v_lora_b is not None:
             value = base_value(source, value, self.v_lora_a, self.v_lora_b)
-        head_dim = self.o_proj.shape[1] // len(self.gate)
-        return F.linear(gated_heads(value, self.gate, head_dim), self.o_proj)
+        return F.linear(gated_heads(value, self.gate, self.head_dim), self.o_proj)
+
+    def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The value map (KV*d, C) without LoRA, and the gated output map (C, KV*d), in float32."""
+        value = self.v_proj.float()
+        if self.v_lora_a is not None and self.v_lora_b is not None:
+            value = value - self.v_lora_b.float() @ self.v_lora_a.float()
+        kv_heads = len(value) // self.head_dim
+        return value, gated_output(self.o_proj.float(), self.gate, kv_heads)
 
 
 def value_deltas(bound: torch.Tensor, layers: Sequence[ValueLayer]) -> torch.Tensor:

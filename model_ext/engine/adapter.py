@@ -1,36 +1,53 @@
-"""Which adapter goes with which model runner, decided in one place.
+"""Which adapter is used with which model runner, decided in one place.
 
-V2 asks the model for its state class, so nothing is to be done. V1 is reached through our worker
-class. Anything else would run the model unconditioned, and is refused.
+V2 asks the model for its state class. V1 is reached through our worker class. With any other runner
+the model would ignore its attachments, so `check_adapter` rejects it. Classes are named by strings:
+the model is imported without its adapters.
 """
 
 from vllm.config import VllmConfig
+from vllm.utils.import_utils import resolve_obj_by_qualname
 
+from model_ext.engine.settings import ArrivalSettings
+
+MODEL_STATE = "model_ext.engine.state_v2.ConditionedModelState"
 CPU_WORKER = "model_ext.engine.worker_v1.ConditionedCPUWorker"
 GPU_WORKER = "model_ext.engine.worker_v1.ConditionedGPUWorker"
 
-_OURS = {
+_OUR_WORKERS = {
     "vllm.v1.worker.cpu_worker.CPUWorker": CPU_WORKER,
     "vllm.v1.worker.gpu_worker.Worker": GPU_WORKER,
 }
 
 
 def adapt(vllm_config: VllmConfig) -> None:
-    """Choose our worker class if the V1 runner will be used. To call before the engine is made."""
+    """Choose our worker class if the V1 runner will be used. To be called before the engine starts.
+
+    Raises ValueError: for bad settings in `additional_config`, and see `check_adapter`.
+    """
+    ArrivalSettings.of(vllm_config.additional_config)
     parallel = vllm_config.parallel_config
     if not vllm_config.use_v2_model_runner:
-        parallel.worker_cls = _OURS.get(parallel.worker_cls, parallel.worker_cls)
+        parallel.worker_cls = _OUR_WORKERS.get(parallel.worker_cls, parallel.worker_cls)
     check_adapter(vllm_config)
 
 
 def check_adapter(vllm_config: VllmConfig) -> None:
-    """Raise unless the runner that this configuration leads to conditions its requests."""
+    """Raises ValueError: if the runner of this configuration would not condition requests."""
     worker = vllm_config.parallel_config.worker_cls
-    known = {*_OURS, *_OURS.values()} if vllm_config.use_v2_model_runner else {*_OURS.values()}
-    if worker not in known:
+    conditioned = {*_OUR_WORKERS.values()}
+    if vllm_config.use_v2_model_runner:
+        conditioned |= {*_OUR_WORKERS}
+    if worker not in conditioned:
         runner = "V2" if vllm_config.use_v2_model_runner else "V1"
         raise ValueError(
             f"bindserve has no adapter for worker class {worker} on model runner {runner}, and "
             f"without one the model would ignore its attachments. Start it with `bindserve serve`, "
             f"or pass --worker-cls {CPU_WORKER} (CPU) or {GPU_WORKER} (GPU)."
         )
+
+
+def model_state_class() -> type:
+    """The model state that is the adapter for Model Runner V2."""
+    state: type = resolve_obj_by_qualname(MODEL_STATE)
+    return state

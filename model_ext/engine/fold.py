@@ -1,69 +1,55 @@
-"""The value form's maps of all layers at once: from a bound vector to every row that it adds.
+"""The value form's maps of all layers in one: from a bound vector to every row that it adds.
 
-What a layer adds is linear in the bound vector: its value map, then its gates and output map.
-Where few value heads serve many heads, both stay two narrow maps (C -> KV*d -> C) a layer, else
-they are one matrix (C, C), 8% of a 7B model: whichever is fewer numbers to read. Made on CPUs only:
-there vLLM packs whole matrices and drops the rows that one would like to read alone; a GPU's memory
-is better spent on requests. It does not know run-time LoRA, which changes the output map.
+A layer's term is linear in the bound vector: its value map, then its gates and output map. If few
+value heads serve many heads (KV*d < C/2), each layer keeps these two narrow maps (C -> KV*d -> C),
+else they become one matrix (C, C): whichever has fewer numbers to read. For a 7B model that is 8%
+more memory. Plain torch: this file knows neither vLLM nor run-time LoRA, which changes the output
+map.
 
 Shapes: n bound vectors, C hidden, H heads, KV value heads, d head size, q injected layers.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from vllm.distributed import get_tensor_model_parallel_world_size
 
-from model_ext.engine.linear import PackedLinear, plain_weight
-from model_ext.inject import gated_heads
+from model_ext.inject import ValueLayer
+
+# A matrix (out, in) and a bias (out,) -> the module that applies them.
+Linear = Callable[[Tensor, Tensor], nn.Module]
 
 
 class Fold(nn.Module):
-    """Bound vectors (n, C) to rows (q, n, C), through `values` with `constants` as biases.
+    """Bound vectors (n, C) to rows (q, n, C)."""
 
-    One matrix (C, C) a layer, or (KV*d, C) and then one of `outputs` (KV*d, C).
-    """
-
-    def __init__(
-        self, values: Sequence[Tensor], constants: Sequence[Tensor], outputs: Sequence[Tensor]
-    ) -> None:
+    def __init__(self, layers: int, values: nn.Module, outputs: Tensor | None) -> None:
         super().__init__()
-        self.layers = len(values)
-        self.values = PackedLinear.of(torch.cat(list(values)), torch.cat(list(constants)))
-        self.outputs = torch.stack(list(outputs)) if outputs else None
+        self.layers = layers
+        self.values = values  # (n, C) -> (n, q*C), or (n, q*KV*d) where `outputs` follows
+        self.outputs = outputs  # (q, KV*d, C)
 
     def forward(self, bound: Tensor) -> Tensor:
-        rows = self.values(bound).unflatten(1, (self.layers, -1)).transpose(0, 1)
+        rows: Tensor = self.values(bound).unflatten(1, (self.layers, -1)).transpose(0, 1)
         return rows if self.outputs is None else torch.bmm(rows, self.outputs)
 
 
 @torch.inference_mode()
-def fold(layers: Sequence[Any], injection: Any) -> Fold | None:
-    """To call when weights are loaded and not packed yet.
-
-    None where only the layers can tell: quantised ones, and several ranks, each of which would have
-    to hold whole matrices.
-    """
-    if get_tensor_model_parallel_world_size() > 1 or not layers:
-        return None
-    values, constants, outputs = [], [], []
-    for layer in layers:
-        attention, row = layer.self_attn, layer.row
-        qkv, output = plain_weight(attention.qkv_proj), plain_weight(attention.o_proj)
-        if qkv is None or output is None or qkv.is_meta:
-            return None
-        value = qkv[attention.q_size + attention.kv_size :].float()  # (KV*d, C)
-        if hasattr(injection, "v_lora_a"):
-            value = value - injection.v_lora_b[row].float() @ injection.v_lora_a[row].float()
-        one_hot = torch.eye(attention.kv_size, dtype=torch.float32)
-        heads = gated_heads(one_hot, injection.gate[row], attention.head_dim)  # (KV*d, H*d)
-        opened = heads @ output.float().mT  # (KV*d, C): gates, and sums over the sharing heads
-        if 2 * len(value) < value.shape[1]:
-            outputs.append(opened.to(output.dtype))
+def fold(layers: Sequence[ValueLayer], linear: Linear) -> Fold:
+    """Fold the layers' maps. Needs memory for the result and for one layer in float32."""
+    width, hidden = layers[0].v_proj.shape
+    narrow = 2 * width < hidden
+    rows = width if narrow else hidden
+    like = layers[0].o_proj
+    values = like.new_empty(len(layers), rows, hidden)
+    constants = like.new_empty(len(layers), rows)  # what the layers' queries contribute
+    outputs = like.new_empty(len(layers), width, hidden) if narrow else None
+    for j, layer in enumerate(layers):
+        value, output = layer.folded()
+        if outputs is not None:
+            outputs[j] = output.mT
         else:
-            value = opened.mT @ value
-        values.append(value.to(output.dtype))
-        constants.append((value @ injection.query[row].float()).to(output.dtype))
-    return Fold(values, constants, outputs)
+            value = output @ value
+        values[j] = value
+        constants[j] = value @ layer.query.float()
+    return Fold(len(layers), linear(values.flatten(0, 1), constants.flatten()), outputs)

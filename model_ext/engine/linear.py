@@ -1,7 +1,7 @@
-"""Linear maps inside vLLM: its layers' as they are, and ours packed for the same kernels.
+"""Linear maps inside vLLM: access to vLLM's layers, and our maps packed for the same kernels.
 
-A layer's matrix may be quantised, packed, or gone: only its quantisation method knows the way
-through it. Nothing here knows what is mapped.
+A layer's matrix may be quantised, packed or removed: then only its quantisation method can apply
+it. This file does not know what is mapped.
 """
 
 from typing import Any
@@ -12,15 +12,15 @@ from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMetho
 
 
 class PackedLinear(nn.Linear):
-    """A map of ours that vLLM packs after loading, as it does those of the language model.
+    """A linear map that vLLM packs after loading, as it packs the language model's.
 
-    Not one of vLLM's layers: those it would wrap for run-time LoRA.
+    It is not one of vLLM's layers, because vLLM would wrap those for run-time LoRA.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.requires_grad_(False)
-        self.quant_method = UnquantizedLinearMethod()  # by which vLLM finds what it has to pack
+        self.quant_method = UnquantizedLinearMethod()  # vLLM packs modules with this attribute
 
     @classmethod
     def of(cls, weight: torch.Tensor, bias: torch.Tensor) -> "PackedLinear":
@@ -35,13 +35,13 @@ class PackedLinear(nn.Linear):
 
 
 def without_bias(linear: LinearBase, x: torch.Tensor) -> torch.Tensor:
-    """x through a layer, whatever holds its matrix."""
+    """Apply a layer without its bias, also if its matrix is quantised or packed."""
     linear = _base_layer(linear)
     return linear.quant_method.apply(linear, x.contiguous(), None)
 
 
 def plain_weight(linear: LinearBase) -> torch.Tensor | None:
-    """A layer's matrix (out, in), if it is there: neither quantised nor packed."""
+    """A layer's matrix (out, in), or None if it is quantised or packed."""
     linear = _base_layer(linear)
     if not isinstance(linear.quant_method, UnquantizedLinearMethod) or not linear.weight.numel():
         return None
@@ -50,4 +50,4 @@ def plain_weight(linear: LinearBase) -> torch.Tensor | None:
 
 
 def _base_layer(linear: Any) -> Any:
-    return getattr(linear, "base_layer", linear)  # of vLLM's wrapper of run-time LoRA
+    return getattr(linear, "base_layer", linear)  # inside vLLM's wrapper for run-time LoRA

@@ -1,49 +1,42 @@
 """ImageBind-LLM for vLLM: LLaMA whose layers add one row of deltas per request.
 
 `forward` is LLaMA's plus a gathered add per layer; `deltas` turns embeddings into rows when
-requests arrive. Which request owns which row is the business of the slot table and the adapters.
+requests arrive. The slot table and the runner adapters decide which request owns which row.
 
-Shapes: n new requests, N tokens, C hidden, D embedding, H heads, KV value heads, d head size,
-q injected layers.
+Shapes: n new requests, N tokens, C hidden, D embedding, R slots, q injected layers.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig
-from vllm.distributed import (
-    get_tensor_model_parallel_rank,
-    get_tensor_model_parallel_world_size,
-    tensor_model_parallel_all_reduce,
-)
-from vllm.model_executor.models.llama import (
-    LlamaAttention,
-    LlamaDecoderLayer,
-    LlamaForCausalLM,
-    LlamaModel,
-)
+from vllm.config.compilation import CUDAGraphMode
+from vllm.logger import init_logger
+from vllm.model_executor.models.llama import LlamaDecoderLayer, LlamaForCausalLM, LlamaModel
 from vllm.model_executor.models.utils import extract_layer_index
 from vllm.sequence import IntermediateTensors
 
 from model_ext.bind import BindNetwork
-from model_ext.config import BindServeConfig, InjectionConfig
-from model_ext.engine.adapter import check_adapter
+from model_ext.config import BindServeConfig
+from model_ext.engine.adapter import check_adapter, model_state_class
+from model_ext.engine.arrival import Arrival
+from model_ext.engine.device import Device
 from model_ext.engine.fold import Fold, fold
-from model_ext.engine.linear import PackedLinear, plain_weight, without_bias
+from model_ext.engine.injection import Injection
+from model_ext.engine.linear import PackedLinear
 from model_ext.engine.lora import RuntimeLoRA
+from model_ext.engine.settings import ArrivalSettings
 from model_ext.engine.slots import SlotTable
-from model_ext.inject import base_value, gated_heads, residual_deltas
+from model_ext.engine.value_form import layer_rows, plain_layers
+from model_ext.inject import ValueLayer, residual_deltas
 
-if TYPE_CHECKING:
-    from model_ext.engine.state_v2 import ConditionedModelState
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
 
 class InjectedDecoderLayer(LlamaDecoderLayer):
-    """A LLaMA layer that adds its row of deltas: after attention ("value") or before it all."""
+    """A LLaMA layer that adds its row of deltas: after attention ("value") or to its input."""
 
     def __init__(self, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
@@ -84,10 +77,10 @@ class InjectedDecoderLayer(LlamaDecoderLayer):
     }
 )
 class InjectedLlamaModel(LlamaModel):
-    """The compiled part. The table is an argument: a buffer's values inductor might freeze.
+    """The compiled part. The table is an argument, because inductor may freeze a buffer's values.
 
-    One tensor (R, C) a layer, not a table of all: as parts of one tensor, at distances that are
-    constants, every layer would need a kernel of its own, and a start three times as many.
+    It is one tensor (R + 1, C) per layer. With one tensor for all layers, each layer's offset would
+    be a constant of its kernel, and inductor would compile three times as many kernels.
     """
 
     def forward(
@@ -104,39 +97,22 @@ class InjectedLlamaModel(LlamaModel):
         )
 
 
-class Injection(nn.Module):
-    """The injection's own weights, named as in the model's folder. Replicated on every rank."""
-
-    def __init__(self, config: InjectionConfig, heads: int, hidden: int, value_width: int) -> None:
-        super().__init__()
-        layers, rank = config.layers, config.v_correction_rank
-        gates = heads if config.form == "value" else 1
-        self.gate = _weight(layers, gates, dtype=torch.float32)  # before tanh in the value form
-        if config.form == "value":
-            self.query = _weight(layers, hidden)
-        if rank:
-            self.v_lora_a = _weight(layers, rank, hidden)
-            self.v_lora_b = _weight(layers, value_width, rank)
-
-
 class ImageBindLLMForCausalLM(LlamaForCausalLM):
     def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None:
         check_adapter(vllm_config)
         super().__init__(vllm_config=vllm_config, prefix=prefix, layer_type=InjectedDecoderLayer)
+        self.vllm_config = vllm_config
+        self.settings = ArrivalSettings.of(vllm_config.additional_config)
         self.bindserve = _config(vllm_config)
         injection = self.bindserve.injection
         self.bind = BindNetwork(self.bindserve.bind, linear=PackedLinear)
-        self.device = vllm_config.device_config.device
-        self.folded: Fold | None = None  # all injected layers' maps at once
-        attention = [layer.self_attn for layer in self.injected_layers()]
-        if attention:
-            heads, kv_heads, head_dim = (
-                attention[0].total_num_heads,
-                attention[0].total_num_kv_heads,
-                attention[0].head_dim,
-            )
+        self._device = Device.of(vllm_config.device_config.device)
+        self.folded: Fold | None = None  # all injected layers' maps in one
+        if layers := self.injected_layers():
+            attention = layers[0].self_attn
+            value_width = attention.total_num_kv_heads * attention.head_dim
             self.injection = Injection(
-                injection, heads, self.config.hidden_size, kv_heads * head_dim
+                injection, attention.total_num_heads, self.config.hidden_size, value_width
             )
         scheduler = vllm_config.scheduler_config
         self.slots = SlotTable(
@@ -145,8 +121,9 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
             hidden=self.config.hidden_size,
             tokens=scheduler.max_num_batched_tokens,
             dtype=vllm_config.model_config.dtype,
-            device=self.device,
+            device=self._device,
         )
+        self.arrival = Arrival(self.slots, self.deltas, self.embedding_dim, self._device)
 
     def _init_model(
         self,
@@ -173,11 +150,9 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         )
 
     @staticmethod
-    def get_model_state_cls() -> type["ConditionedModelState"]:
+    def get_model_state_cls() -> type:
         """vLLM's hook of Model Runner V2."""
-        from model_ext.engine.state_v2 import ConditionedModelState
-
-        return ConditionedModelState
+        return model_state_class()
 
     @property
     def embedding_dim(self) -> int:
@@ -185,81 +160,89 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return self.bindserve.bind.in_features
 
     def injected_layers(self) -> list[InjectedDecoderLayer]:
-        """The injected layers that live on this pipeline rank, first to last."""
+        """The injected layers of this pipeline rank, first to last."""
         layers = self.model.layers[self.model.start_layer : self.model.end_layer]
         return [layer for layer in layers if layer.row is not None]
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         loaded: set[str] = super().load_weights(weights)
-        if self.bindserve.injection.form == "value" and self.device.type == "cpu":
-            self.folded = fold(self.injected_layers(), self.injection)
+        if self._device.torch.type == "cpu":  # now: vLLM packs the layers' matrices afterwards
+            self._fold()
         return loaded
+
+    def process_weights_after_loading(self) -> None:
+        """vLLM's hook when all weights are final, before it measures the memory that is left.
+
+        So the folded maps and the graphs' memory are counted. Models with dummy weights, for which
+        vLLM does not call `load_weights`, are folded here, too.
+        """
+        if self._device.torch.type != "cpu":
+            self._fold()
+        if self._may_capture():
+            self.arrival.capture()
+            logger.info("captured CUDA graphs for the arrival of requests")
+
+    def _fold(self) -> None:
+        if self.settings.arrival == "layers":
+            return
+        if layers := self._plain_layers():
+            self.folded = fold(layers, PackedLinear.of)
+            logger.info("folded the maps of %d injected layers", len(layers))
+        elif self.settings.arrival == "folded":
+            raise ValueError(
+                "additional_config.bindserve.arrival is 'folded', but this model has no layers "
+                "whose maps can be folded (residual form, quantised, offloaded, tensor parallel). "
+                "Use 'auto'."
+            )
+
+    def _plain_layers(self) -> list[ValueLayer] | None:
+        layers = self.injected_layers()
+        return plain_layers(layers, self.injection, self._device.torch) if layers else None
+
+    def _may_capture(self) -> bool:
+        """Whether arrivals can be captured: on one GPU, from weights that do not move."""
+        config = self.vllm_config
+        return (
+            self._device.captures
+            and self.settings.graphs
+            and config.compilation_config.cudagraph_mode != CUDAGraphMode.NONE
+            and config.parallel_config.world_size == 1
+            # This allocator (of sleep mode) would give a graph's memory to other tensors.
+            and not config.model_config.enable_cumem_allocator
+            and (self.bindserve.injection.form == "residual" or self._plain_layers() is not None)
+        )
 
     @torch.inference_mode()
     def deltas(self, embeddings: torch.Tensor, adapters: list[int]) -> torch.Tensor:
-        """Embeddings (n, D) to the rows that their requests add (q, n, C). Not this rank's: 0.
+        """Embeddings (n, D) to the rows that their requests add (q, n, C).
 
-        `adapters`: vLLM's id of each request's run-time LoRA, 0 for none.
+        Rows of layers on other pipeline ranks are 0. `adapters`: vLLM's id of each request's
+        run-time LoRA, 0 for none.
         """
-        bound = self.bind(embeddings.to(self.slots.deltas.dtype))
+        bound: torch.Tensor = self.bind(embeddings.to(self.slots.deltas.dtype))
+        layers = self.injected_layers()
+        if not layers:
+            return bound.new_zeros(self.bindserve.injection.layers, *bound.shape)
         if self.bindserve.injection.form == "residual":
             return residual_deltas(bound, self.injection.gate).transpose(0, 1)
-        rows = bound.new_zeros(self.slots.deltas.shape[0], *bound.shape)
-        layers = self.injected_layers()
-        if not layers:  # all of them live on other pipeline ranks
+        rows = self._value_rows(layers, bound, adapters)
+        if len(layers) == self.bindserve.injection.layers:
             return rows
+        everywhere = bound.new_zeros(self.bindserve.injection.layers, *bound.shape)
         first = max(0, self.model.start_layer - self.bindserve.injection.first_layer)
-        here = slice(first, first + len(layers))
-        lora = RuntimeLoRA.of(self, adapters)
-        if self.folded is not None and lora is None:
-            rows[here] = self.folded(bound)
-            return rows
-        for layer, row, x in zip(layers, rows[here], self._heads(layers, here, bound), strict=True):
-            output = layer.self_attn.o_proj
-            row.copy_(without_bias(output, x))
-            if lora is not None:
-                lora.add(row, output, x)
-        if get_tensor_model_parallel_world_size() > 1:
-            rows = tensor_model_parallel_all_reduce(rows)
-        return rows
+        everywhere[first : first + len(layers)] = rows
+        return everywhere
 
-    def _heads(
-        self, layers: list[InjectedDecoderLayer], here: slice, bound: torch.Tensor
+    def _value_rows(
+        self, layers: list[InjectedDecoderLayer], bound: torch.Tensor, adapters: list[int]
     ) -> torch.Tensor:
-        """What this rank's heads of the layers gain (q, n, H*d), from bound vectors (n, C)."""
-        attention = layers[0].self_attn
-        source = bound + self.injection.query[here, None]  # (q, n, C)
-        pairs = zip(layers, source, strict=True)
-        values = torch.stack([_value(layer, x) for layer, x in pairs])
-        if self.bindserve.injection.v_correction_rank:
-            lora_b = self.injection.v_lora_b[here, _value_rows(attention)]
-            values = base_value(source, values, self.injection.v_lora_a[here], lora_b)
-        first = get_tensor_model_parallel_rank() * attention.num_heads
-        gate = self.injection.gate[here, None, first : first + attention.num_heads]
-        return gated_heads(values, gate, attention.head_dim)
-
-
-def _value(layer: InjectedDecoderLayer, source: torch.Tensor) -> torch.Tensor:
-    """This rank's value heads (n, KV*d) of source (n, C), without bias."""
-    attention = layer.self_attn
-    plain = plain_weight(attention.qkv_proj)
-    first = attention.q_size + attention.kv_size  # queries and keys come before values
-    if plain is not None:
-        return F.linear(source, plain[first:])
-    return without_bias(attention.qkv_proj, source)[:, first:]
-
-
-def _value_rows(attention: LlamaAttention) -> slice:
-    """The rows of the whole value matrix that this rank holds. Too few heads are held twice."""
-    ranks = get_tensor_model_parallel_world_size()
-    copies = max(1, ranks // attention.total_num_kv_heads)
-    first = get_tensor_model_parallel_rank() // copies * attention.kv_size
-    return slice(first, first + attention.kv_size)
+        """The value form's rows (layers, n, C) of this pipeline rank's layers."""
+        lora = RuntimeLoRA.of(self, adapters, self._device)
+        if self.folded is not None and lora is None:
+            rows: torch.Tensor = self.folded(bound)
+            return rows
+        return layer_rows(layers, self.injection, bound, lora)
 
 
 def _config(vllm_config: VllmConfig) -> BindServeConfig:
     return BindServeConfig.from_hf(vllm_config.model_config.hf_config.to_dict())
-
-
-def _weight(*shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
-    return nn.Parameter(torch.empty(*shape, dtype=dtype), requires_grad=False)

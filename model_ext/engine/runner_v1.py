@@ -1,7 +1,8 @@
 """The adapter for vLLM's Model Runner V1, which is used on CPUs (and on GPUs with some drafts).
 
-The runner moves requests about in its batch and keeps preempted ones aside. A request owns a slot
-from the step in which it enters the batch to the one in which it leaves; it may get another later.
+The runner reorders the requests of its batch and removes preempted requests from it. A request
+owns a slot from the step in which it enters the batch to the step in which it leaves. A preempted
+request may get another slot when it enters again.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from model_ext.conditioning import EXTRA_ARG, unpack
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only what is logged below its own name
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
 
 class ConditionedRunner(GPUModelRunner):
@@ -31,7 +32,7 @@ class ConditionedRunner(GPUModelRunner):
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
-        # Before the update: an aborted request may come back under its id in this very step.
+        # Before the update: this step may add a new request with the id of an aborted one.
         for req_id in scheduler_output.finished_req_ids:
             self._release(req_id)
         correction = super()._update_states(scheduler_output)
@@ -40,7 +41,7 @@ class ConditionedRunner(GPUModelRunner):
         return correction
 
     def _rebatch(self) -> None:
-        """The batch has other requests, or another order: give out slots, stage new rows."""
+        """Assign slots after the batch has changed, and stage the rows of new requests."""
         self._batch_ids = list(self.input_batch.req_ids)
         self._ordered_ids = []  # equal ids may have other slots now
         for req_id in self._slot_of.keys() - set(self._batch_ids):
@@ -53,7 +54,7 @@ class ConditionedRunner(GPUModelRunner):
                 params, lora = request.sampling_params, request.lora_request
                 extra = (params and params.extra_args) or {}
                 embedding = unpack(extra.get(EXTRA_ARG), model.embedding_dim)
-                model.slots.stage(slot, embedding, lora.lora_int_id if lora else 0)
+                model.arrival.stage(slot, embedding, lora.lora_int_id if lora else 0)
 
     def _release(self, req_id: str) -> None:
         slot = self._slot_of.pop(req_id, None)
@@ -64,10 +65,10 @@ class ConditionedRunner(GPUModelRunner):
     def _preprocess(
         self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
     ) -> tuple[Any, ...]:
-        # Only now is the order final (attention backends may reorder a batch after _update_states),
-        # and are the step's LoRA adapters in place.
+        # Not in _update_states: attention backends may reorder the batch after it, and vLLM
+        # activates the step's LoRA adapters after it.
         model = self.get_model()
-        model.slots.flush(model.deltas)
+        model.arrival.flush()
         req_ids = self.input_batch.req_ids
         if req_ids != self._ordered_ids:
             self._ordered_ids = list(req_ids)
@@ -78,4 +79,4 @@ class ConditionedRunner(GPUModelRunner):
 
 
 class ConditionedCPURunner(ConditionedRunner, CPUModelRunner):
-    """CPUModelRunner is a GPUModelRunner too, so the method order puts ours before both."""
+    """ConditionedRunner's methods come first: CPUModelRunner is a GPUModelRunner, too."""

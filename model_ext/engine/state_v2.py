@@ -1,7 +1,8 @@
 """The adapter for vLLM's Model Runner V2, the default on GPUs: a model state.
 
-A request's state index is its slot. A preempted request comes back through `add_request`, so its
-row is computed anew and nothing has to be kept for it.
+A request's state index is its slot. vLLM adds a preempted request again with `add_request`, so its
+row is computed again and nothing has to be kept for it. No method waits for the device, because
+vLLM prepares a step while the device runs the one before.
 """
 
 from typing import Any
@@ -19,7 +20,7 @@ from vllm.v1.worker.gpu.states import RequestState
 from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.model import ImageBindLLMForCausalLM
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only what is logged below its own name
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
 
 class ConditionedModelState(DefaultModelState):
@@ -39,11 +40,11 @@ class ConditionedModelState(DefaultModelState):
         params, lora = new_req_data.sampling_params, new_req_data.lora_request
         extra = (params and params.extra_args) or {}
         embedding = unpack(extra.get(EXTRA_ARG), self.model.embedding_dim)
-        self.model.slots.stage(req_index, embedding, lora.lora_int_id if lora else 0)
+        self.model.arrival.stage(req_index, embedding, lora.lora_int_id if lora else 0)
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
-        # Here, and not in apply_staged_writes, because by now the step's adapters are in place.
-        self.model.slots.flush(self.model.deltas)
+        # Not in apply_staged_writes: vLLM activates the step's LoRA adapters after it.
+        self.model.arrival.flush()
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)
         # The model reads the persistent buffer itself, also while CUDA graphs are captured.

@@ -1,4 +1,4 @@
-"""Workers that build our V1 runners: chosen for this model only, other models keep theirs."""
+"""Workers that build our V1 runners. Only engines of this model use them."""
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -9,7 +9,7 @@ from model_ext.engine.runner_v1 import ConditionedCPURunner, ConditionedRunner
 
 class ConditionedCPUWorker(CPUWorker):
     def init_device(self) -> None:
-        super().init_device()  # names its runner's class in its body: replaced here
+        super().init_device()  # builds vLLM's runner, with no hook for another class
         self.model_runner = ConditionedCPURunner(self.vllm_config, self.device)
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model_ext.conditioning import WEIGHT_SUM_EPSILON
 from model_ext.imagebind.model import ImageBind
 
 POINT_DIVISOR = 5  # Point-Bind's outputs are that much longer than the images' they stand in for
-EPSILON = 1e-6  # of the released weighting
 
 Enhance = Callable[[Tensor], Tensor]  # unit vectors (B, D) towards a cache's, of unit length too
 
@@ -35,7 +35,7 @@ def image_embedding(
 
     The release has the cache on by default here.
     """
-    total = sum(each.weight for each in inputs) + EPSILON
+    total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]
     mixed = torch.stack(outputs).sum(0)
     if enhance is None:

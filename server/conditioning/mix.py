@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from model_ext.conditioning import Vector
+from model_ext.conditioning import WEIGHT_SUM_EPSILON, Vector
 from server.errors import BadRequest
 
-EPSILON = np.float32(1e-6)  # part of the released formula: one input alone is scaled by 1/1.000001
 SMALLEST_SUM = 0.05  # of the weights, in absolute value: below it, the division blows up noise
 
 
@@ -27,7 +26,7 @@ def mix(units: Vector, weights: Sequence[float]) -> Vector:
             param="weight",
         )
     share = np.asarray(weights, dtype=np.float32)
-    share = share / (share.sum() + EPSILON)
+    share = share / (share.sum() + WEIGHT_SUM_EPSILON)
     mixed: Vector = share @ units
     return mixed
 

@@ -31,7 +31,7 @@ PARTS = {"f1": "gate_proj", "f2": "down_proj", "f3": "up_proj", "norm": "norm"}
 
 
 def released_network(checkpoint: str) -> BindNetwork:
-    """From the adapter file itself, with names written out a second time, beside the converter."""
+    """From the adapter file, with a table of names that is independent of the converter's."""
     file, config = CHECKPOINTS[checkpoint]
     state = {}
     released = torch.load(FIXTURES / "tiny" / file, weights_only=True)["model"]
@@ -70,7 +70,7 @@ def test_requests_of_a_batch_do_not_mix() -> None:
 
 @pytest.mark.parametrize("config", [CONFIG, LEGACY], ids=["rmsnorm", "layernorm"])
 def test_block_follows_the_formula(config: BindConfig) -> None:
-    """x + f2(silu(f1(norm x)) * f3(norm x)), on values so small that the epsilon counts."""
+    """x + f2(silu(f1(norm x)) * f3(norm x)), on values so small that the epsilon matters."""
     torch.manual_seed(0)
     block = BindBlock(config).requires_grad_(False)
     block.norm.weight.uniform_(0.5, 1.5)

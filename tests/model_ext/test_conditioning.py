@@ -4,7 +4,7 @@ import pytest
 from model_ext.conditioning import cache_salt, pack, unpack
 
 
-def test_an_embedding_survives_the_way() -> None:
+def test_unpack_reverses_pack() -> None:
     vector = np.linspace(-1, 1, 40, dtype=np.float32)
     unpacked = unpack(pack(vector), 40)
     assert unpacked is not None
@@ -14,7 +14,7 @@ def test_an_embedding_survives_the_way() -> None:
 @pytest.mark.parametrize(
     "vector", [np.array([1, np.nan]), np.array([1, np.inf]), np.ones((1, 4))], ids=str
 )
-def test_what_is_no_embedding_is_not_packed(vector: np.ndarray) -> None:
+def test_pack_rejects_other_arrays(vector: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"finite|axis"):
         pack(vector.astype(np.float32))
 
@@ -33,11 +33,11 @@ def test_what_is_no_embedding_is_not_packed(vector: np.ndarray) -> None:
     ],
     ids=lambda packed: str(packed)[:12],
 )
-def test_the_engine_survives_whatever_stands_in_its_place(packed: object) -> None:
+def test_unpack_returns_none_for_anything_else(packed: object) -> None:
     assert unpack(packed, 40) is None
 
 
-def test_any_difference_parts_the_prefix_cache() -> None:
+def test_any_difference_changes_the_cache_salt() -> None:
     vector = np.ones(40, dtype=np.float32)
     nearly = vector.copy()
     nearly[39] = np.nextafter(nearly[39], 2)

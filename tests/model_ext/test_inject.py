@@ -1,7 +1,7 @@
-"""The terms computed beforehand equal an injection into the heads, at every position.
+"""The terms computed in advance equal an injection into the heads, at every position.
 
-`tests/oracle.py` injects as the model is defined; here it runs on random models of shapes that no
-released model has (grouped value heads, the paper's residual form).
+`tests/oracle.py` implements the model's definition. These tests run it on random models of shapes
+that no released model has (grouped value heads, the paper's residual form).
 """
 
 from typing import Any
@@ -10,7 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model_ext.inject import ValueLayer, base_value, gated_heads, residual_deltas, value_deltas
+from model_ext.inject import (
+    ValueLayer,
+    base_value,
+    gated_heads,
+    gated_output,
+    residual_deltas,
+    value_deltas,
+)
 from tests.oracle import Oracle
 
 C, F, V, D, LAYERS, INJECTED, SIZE = 32, 48, 19, 12, 3, 2, 8
@@ -150,8 +157,8 @@ def test_each_gate_opens_its_own_head_through_tanh() -> None:
     assert heads_of(torch.tensor([0, 0, 0, -100.0])) == [0, 0, 0, 0, 0, 0, -3, -4]
 
 
-def test_base_value_takes_the_lora_out_again() -> None:
-    """Of one layer, and of several at once."""
+def test_base_value_removes_the_lora() -> None:
+    """For one layer, and for several at once."""
     torch.manual_seed(0)
     base, lora_a, lora_b = torch.randn(2, 6, C), torch.randn(2, 3, C), torch.randn(2, 6, 3)
     source = torch.randn(2, 5, C)
@@ -164,7 +171,7 @@ def test_base_value_takes_the_lora_out_again() -> None:
     torch.testing.assert_close(alone, expected[1], atol=1e-4, rtol=1e-4)
 
 
-def test_layers_opened_together_are_opened_each_by_its_own_gate() -> None:
+def test_each_layer_has_its_own_gate_when_all_are_computed_together() -> None:
     torch.manual_seed(0)
     values, gate = torch.randn(3, 5, 4), torch.randn(3, 4)
     together = gated_heads(values, gate[:, None], 2)
@@ -180,3 +187,12 @@ def test_gates_stay_exact_in_half_precision(dtype: torch.dtype) -> None:
     heads = gated_heads(source, gate, 2)
     assert heads.dtype == dtype
     assert heads[0, 0].item() == pytest.approx(1024e-6, rel=0.05)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+def test_an_output_map_with_its_gates_inside(kv_heads: int) -> None:
+    torch.manual_seed(0)
+    values, gate, output = torch.randn(3, kv_heads * 2), torch.randn(6), torch.randn(C, 6 * 2)
+    folded = values @ gated_output(output, gate, kv_heads).mT
+    expected = gated_heads(values, gate, 2) @ output.mT
+    torch.testing.assert_close(folded, expected, atol=1e-5, rtol=1e-5)

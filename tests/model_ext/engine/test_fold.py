@@ -1,4 +1,4 @@
-"""All layers' maps in one give what each layer gives, packed as vLLM packs them."""
+"""The folded maps and the layers' own maps give the same rows, also when vLLM has packed them."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -8,10 +8,12 @@ import torch
 from torch import nn
 from vllm.model_executor.layers.linear import UnquantizedLinearMethod
 
-from model_ext.engine import fold as module
-from model_ext.engine.fold import fold
+from model_ext.engine import value_form
+from model_ext.engine.device import Device
+from model_ext.engine.fold import Fold, fold
 from model_ext.engine.linear import PackedLinear, plain_weight, without_bias
-from model_ext.engine.model import _value
+from model_ext.engine.lora import RuntimeLoRA
+from model_ext.engine.value_form import layer_rows, plain_layers, value
 from model_ext.inject import ValueLayer, value_deltas
 
 C, HEADS, KV, SIZE, LAYERS, RANK = 64, 4, 2, 16, 3, 2
@@ -20,16 +22,17 @@ C, HEADS, KV, SIZE, LAYERS, RANK = 64, 4, 2, 16, 3, 2
 @pytest.fixture(autouse=True)
 def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 1)
+    monkeypatch.setattr(value_form, "get_tensor_model_parallel_world_size", lambda: 1)
+    monkeypatch.setattr(value_form, "get_tensor_model_parallel_rank", lambda: 0)
 
 
 def linear(rows: int, columns: int) -> Any:
-    """As vLLM's layers look between loading and packing."""
-    made = nn.Module()
-    made.weight = nn.Parameter(torch.randn(rows, columns) / columns**0.5, requires_grad=False)
-    made.bias = None
-    made.quant_method = UnquantizedLinearMethod()
-    return made
+    """A stand-in for vLLM's layers between loading and packing."""
+    module = nn.Module()
+    module.weight = nn.Parameter(torch.randn(rows, columns) / columns**0.5, requires_grad=False)
+    module.bias = None
+    module.quant_method = UnquantizedLinearMethod()
+    return module
 
 
 def layer(row: int, kv: int = KV) -> Any:
@@ -39,21 +42,31 @@ def layer(row: int, kv: int = KV) -> Any:
         q_size=HEADS * SIZE,
         kv_size=kv * SIZE,
         head_dim=SIZE,
+        num_heads=HEADS,
+        total_num_kv_heads=kv,
     )
     return SimpleNamespace(self_attn=attention, row=row)
 
 
 def injection(rank: int, kv: int = KV) -> Any:
-    made = {"gate": torch.randn(LAYERS, HEADS), "query": torch.randn(LAYERS, C)}
-    if rank:
-        made["v_lora_a"] = torch.randn(LAYERS, rank, C) / C**0.5
-        made["v_lora_b"] = torch.randn(LAYERS, kv * SIZE, rank)
-    return SimpleNamespace(**made)
+    lora_a = torch.randn(LAYERS, rank, C) / C**0.5 if rank else None
+    lora_b = torch.randn(LAYERS, kv * SIZE, rank) if rank else None
+    return SimpleNamespace(
+        gate=torch.randn(LAYERS, HEADS),
+        query=torch.randn(LAYERS, C),
+        v_lora_a=lora_a,
+        v_lora_b=lora_b,
+    )
+
+
+def folded_maps(layers: list[Any], weights: Any) -> Fold | None:
+    plain = plain_layers(layers, weights, torch.device("cpu"))
+    return None if plain is None else fold(plain, PackedLinear.of)
 
 
 def expected(bound: torch.Tensor, layers: list[Any], weights: Any) -> torch.Tensor:
     """(n, q, C), layer by layer."""
-    lora = hasattr(weights, "v_lora_a")
+    lora = weights.v_lora_a is not None
     return value_deltas(
         bound,
         [
@@ -80,19 +93,19 @@ def pack(linear: Any) -> None:
 @pytest.mark.parametrize("rank", [0, RANK])
 @pytest.mark.parametrize("first", [0, 1])
 def test_folded_layers_add_what_layers_add(rank: int, kv: int, first: int) -> None:
-    """Also the later ones alone, as a pipeline's second rank holds them."""
+    """All layers, and the later ones alone, as on a pipeline's second rank."""
     layers, weights = [layer(row, kv) for row in range(first, LAYERS)], injection(rank, kv)
     bound = torch.randn(5, C)
-    folded = fold(layers, weights)
+    folded = folded_maps(layers, weights)
     assert folded is not None
     assert (folded.outputs is not None) == (kv == 1)
     pack(folded.values)
-    found = folded(bound).transpose(0, 1)
-    torch.testing.assert_close(found, expected(bound, layers, weights), atol=1e-5, rtol=1e-4)
+    rows = folded(bound).transpose(0, 1)
+    torch.testing.assert_close(rows, expected(bound, layers, weights), atol=1e-5, rtol=1e-4)
 
 
 def test_in_half_precision_too() -> None:
-    """vLLM loads weights while the model's type is torch's default."""
+    """vLLM sets torch's default dtype to the model's while it loads weights."""
     layers, weights = [layer(row, 1) for row in range(LAYERS)], injection(RANK, 1)
     bound = torch.randn(5, C)
     right = expected(bound, layers, weights)
@@ -101,36 +114,82 @@ def test_in_half_precision_too() -> None:
             linear_map.weight.data = linear_map.weight.bfloat16()
     torch.set_default_dtype(torch.bfloat16)
     try:
-        folded = fold(layers, weights)
+        folded = folded_maps(layers, weights)
     finally:
         torch.set_default_dtype(torch.float32)
     assert folded is not None
     pack(folded.values)
-    found = folded(bound.bfloat16()).transpose(0, 1)
-    assert found.dtype == torch.bfloat16
-    torch.testing.assert_close(found.float(), right, atol=0.05, rtol=0.05)
+    rows = folded(bound.bfloat16()).transpose(0, 1)
+    assert rows.dtype == torch.bfloat16
+    torch.testing.assert_close(rows.float(), right, atol=0.05, rtol=0.05)
 
 
 def test_a_layer_that_is_not_plain_is_not_folded() -> None:
     layers, weights = [layer(row) for row in range(LAYERS)], injection(RANK)
-    layers[1].self_attn.o_proj.quant_method = object()  # some other method, with scales
-    assert fold(layers, weights) is None
+    layers[1].self_attn.o_proj.quant_method = object()  # another method, with scales
+    assert folded_maps(layers, weights) is None
 
 
 def test_several_ranks_do_not_fold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "get_tensor_model_parallel_world_size", lambda: 2)
-    assert fold([layer(0)], injection(RANK)) is None
+    monkeypatch.setattr(value_form, "get_tensor_model_parallel_world_size", lambda: 2)
+    assert folded_maps([layer(0)], injection(RANK)) is None
+
+
+def test_layers_on_another_device_are_not_folded() -> None:
+    """vLLM's CPU offloading keeps some layers of a GPU's model in host memory."""
+    assert plain_layers([layer(0)], injection(RANK), torch.device("meta")) is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kv", [1, 2, 4])
+@pytest.mark.parametrize("rank", [0, RANK])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_layers_own_maps_add_the_same(rank: int, kv: int, first: int, packed: bool) -> None:
+    layers, weights = [layer(row, kv) for row in range(first, LAYERS)], injection(rank, kv)
+    bound = torch.randn(5, C)
+    right = expected(bound, layers, weights)
+    for each in layers:
+        pack(each.self_attn.o_proj)  # on a CPU, vLLM applies packed maps only
+        if packed:
+            pack(each.self_attn.qkv_proj)
+    rows = layer_rows(layers, weights, bound, None).transpose(0, 1)
+    torch.testing.assert_close(rows, right, atol=1e-5, rtol=1e-4)
+
+
+def test_run_time_lora_changes_the_rows_of_its_requests() -> None:
+    """Of five requests, the second and the fourth have the adapters 9 and 7."""
+    layers, weights, bound = [layer(row) for row in range(LAYERS)], injection(0), torch.randn(5, C)
+    for each in layers:
+        pack(each.self_attn.o_proj)
+    plain = layer_rows(layers, weights, bound, None)
+    factors = []
+    for each in layers:
+        output = each.self_attn.o_proj
+        output.lora_a_stacked = [torch.randn(4, 1, RANK, HEADS * SIZE)]
+        output.lora_b_stacked = [torch.randn(4, 1, C, RANK)]
+        factors.append(output.lora_b_stacked[0] @ output.lora_a_stacked[0])  # (4, 1, C, H*d)
+    model = SimpleNamespace(lora_manager=SimpleNamespace(lora_index_to_id=[None, 7, 9, None]))
+    lora = RuntimeLoRA.of(model, [0, 9, 0, 7, 0], Device(torch.device("cpu")))
+    assert lora is not None
+    adapted = layer_rows(layers, weights, bound, lora)
+    heads = value_form._gated_heads(layers, weights, bound)
+    for j in range(LAYERS):
+        added = torch.zeros(5, C)
+        added[1] = factors[j][2, 0] @ heads[j, 1]
+        added[3] = factors[j][1, 0] @ heads[j, 3]
+        torch.testing.assert_close(adapted[j], plain[j] + added, atol=1e-4, rtol=1e-4)
+    assert RuntimeLoRA.of(model, [0, 0], Device(torch.device("cpu"))) is None
 
 
 def test_value_rows_of_a_plain_layer_and_of_a_packed_one() -> None:
-    """Plain is what a GPU keeps, where only these rows are read."""
+    """A GPU keeps the plain matrix and reads only these rows of it."""
     each, source = layer(0), torch.randn(5, C)
     qkv = each.self_attn.qkv_proj
-    plain = _value(each, source)
+    plain = value(each, source)
     torch.testing.assert_close(plain, source @ qkv.weight[(HEADS + KV) * SIZE :].T)
     pack(qkv)
     assert plain_weight(qkv) is None
-    torch.testing.assert_close(_value(each, source), plain, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(value(each, source), plain, atol=1e-5, rtol=1e-4)
 
 
 def test_under_a_wrapper_of_run_time_lora() -> None:
@@ -141,7 +200,7 @@ def test_under_a_wrapper_of_run_time_lora() -> None:
     assert without_bias(wrapped, x).shape == (2, C)
 
 
-def test_a_packed_map_is_the_map() -> None:
+def test_packing_does_not_change_a_map() -> None:
     ours, x = PackedLinear(C, 2 * C), torch.randn(3, C)
     before = nn.functional.linear(x, ours.weight, ours.bias)
     pack(ours)

@@ -1,0 +1,94 @@
+"""The parts of a device that the arrival of requests uses: host buffers, events and graphs.
+
+All lines that only a GPU can run are in this file. It does not know what is copied or computed.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+
+
+class Event(Protocol):
+    def record(self) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
+class Device:
+    """A CPU: a copy has finished when the call returns, and nothing is captured."""
+
+    captures = False  # whether `capture` makes graphs
+
+    def __init__(self, device: torch.device) -> None:
+        self.torch = device
+
+    @staticmethod
+    def of(device: torch.device) -> "Device":
+        return CudaDevice(device) if device.type == "cuda" else Device(device)
+
+    def host_buffer(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        """Zeros in host memory from which copies to the device can be asynchronous."""
+        return torch.zeros(shape, dtype=dtype, device="cpu")
+
+    def event(self) -> Event:
+        return _Completed()
+
+    def indices(self, values: list[int]) -> torch.Tensor:
+        """The values as an int64 tensor on the device. The host does not wait for the copy."""
+        return torch.tensor(values, dtype=torch.int64, device=self.torch)
+
+    def capture(self, compute: Callable[[], None]) -> Callable[[], None]:
+        """Record what `compute` launches. Returns a function that launches it again."""
+        return compute
+
+
+class CudaDevice(Device):
+    """An NVIDIA GPU. All its graphs share one memory pool: they never run at the same time."""
+
+    captures = True
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device)
+        self._stream: torch.cuda.Stream | None = None  # the stream of all captures
+
+    def host_buffer(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.zeros(shape, dtype=dtype, device="cpu", pin_memory=True)
+
+    def event(self) -> Event:
+        return torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def indices(self, values: list[int]) -> torch.Tensor:
+        # PyTorch reuses the pinned memory of this temporary only after its copy has finished.
+        host = torch.tensor(values, dtype=torch.int64, device="cpu", pin_memory=True)
+        return host.to(self.torch, non_blocking=True)
+
+    def capture(self, compute: Callable[[], None]) -> Callable[[], None]:
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self.torch)  # type: ignore[no-untyped-call]
+            self._pool = torch.cuda.graph_pool_handle()
+        # Run it outside of the graph first: kernels are loaded, and cuBLAS allocates the stream's
+        # workspace in ordinary memory, where later captures find it.
+        self._stream.wait_stream(torch.cuda.current_stream(self.torch))
+        with torch.cuda.stream(self._stream):
+            compute()
+            compute()
+        torch.cuda.current_stream(self.torch).wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(
+            graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
+        ):
+            compute()
+        graph.replay()  # the first launch also uploads the graph
+        replay: Callable[[], None] = graph.replay
+        return replay
+
+
+class _Completed:
+    """The event of a copy that has already finished."""
+
+    def record(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass

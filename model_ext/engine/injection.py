@@ -1,0 +1,32 @@
+"""The injection's own weights inside vLLM, named as in the model's folder."""
+
+import torch
+from torch import nn
+
+from model_ext.config import InjectionConfig
+
+
+class Injection(nn.Module):
+    """Gates, queries and the value map's LoRA. Replicated on every rank.
+
+    Members that the form or the checkpoint does not have are None.
+
+    Shapes: q injected layers, H heads, C hidden, KV*d the width of all value heads, r rank.
+    """
+
+    gate: nn.Parameter  # float32; value form (q, H), before tanh; residual form (q, 1)
+    query: nn.Parameter | None  # (q, C), value form
+    v_lora_a: nn.Parameter | None  # (q, r, C)
+    v_lora_b: nn.Parameter | None  # (q, KV*d, r)
+
+    def __init__(self, config: InjectionConfig, heads: int, hidden: int, value_width: int) -> None:
+        super().__init__()
+        layers, rank, value_form = config.layers, config.v_correction_rank, config.form == "value"
+        self.gate = _weight(layers, heads if value_form else 1, dtype=torch.float32)
+        self.query = _weight(layers, hidden) if value_form else None
+        self.v_lora_a = _weight(layers, rank, hidden) if rank else None
+        self.v_lora_b = _weight(layers, value_width, rank) if rank else None
+
+
+def _weight(*shape: int, dtype: torch.dtype | None = None) -> nn.Parameter:
+    return nn.Parameter(torch.empty(*shape, dtype=dtype), requires_grad=False)

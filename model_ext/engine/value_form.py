@@ -1,0 +1,106 @@
+"""The value form's rows through vLLM's layers: plain, packed, quantised or tensor parallel.
+
+The weights of plain layers can also be taken out, to be folded (`fold.py`).
+
+Shapes: n new requests, C hidden, H heads, KV value heads, d head size, q injected layers of this
+pipeline rank.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from vllm.distributed import (
+    get_tensor_model_parallel_rank,
+    get_tensor_model_parallel_world_size,
+    tensor_model_parallel_all_reduce,
+)
+
+from model_ext.engine.injection import Injection
+from model_ext.engine.linear import plain_weight, without_bias
+from model_ext.engine.lora import RuntimeLoRA
+from model_ext.inject import ValueLayer, base_value, gated_heads
+
+# vLLM's decoder layers, each with `self_attn` and with `row`, its index among the injected layers.
+Layers = Sequence[Any]
+
+
+def layer_rows(
+    layers: Layers, injection: Injection, bound: torch.Tensor, lora: RuntimeLoRA | None
+) -> torch.Tensor:
+    """Rows (q, n, C) of bound vectors (n, C), one layer after the other."""
+    heads = _gated_heads(layers, injection, bound)
+    rows = []
+    for layer, x in zip(layers, heads, strict=True):
+        output = layer.self_attn.o_proj
+        row = without_bias(output, x)
+        if lora is not None:
+            lora.add(row, output, x)
+        rows.append(row)
+    stacked = torch.stack(rows)
+    if get_tensor_model_parallel_world_size() > 1:
+        return tensor_model_parallel_all_reduce(stacked)
+    return stacked
+
+
+def plain_layers(
+    layers: Layers, injection: Injection, device: torch.device
+) -> list[ValueLayer] | None:
+    """The layers' weights on `device`, or None if they cannot be read there.
+
+    Quantised, packed and offloaded layers cannot be read. With several tensor-parallel ranks, each
+    rank has a part of the maps only.
+    """
+    if get_tensor_model_parallel_world_size() > 1 or not layers or injection.query is None:
+        return None
+    plain = []
+    for layer in layers:
+        attention, row = layer.self_attn, layer.row
+        qkv, output = plain_weight(attention.qkv_proj), plain_weight(attention.o_proj)
+        if qkv is None or output is None or {qkv.device.type, output.device.type} != {device.type}:
+            return None
+        plain.append(
+            ValueLayer(
+                query=injection.query[row],
+                gate=injection.gate[row],
+                v_proj=qkv[attention.q_size + attention.kv_size :],
+                o_proj=output,
+                v_lora_a=None if injection.v_lora_a is None else injection.v_lora_a[row],
+                v_lora_b=None if injection.v_lora_b is None else injection.v_lora_b[row],
+            )
+        )
+    return plain
+
+
+def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
+    """This rank's value heads (n, KV*d) of source (n, C), without bias."""
+    attention = layer.self_attn
+    plain = plain_weight(attention.qkv_proj)
+    first = attention.q_size + attention.kv_size  # queries and keys come before values
+    if plain is not None:
+        return F.linear(source, plain[first:])
+    return without_bias(attention.qkv_proj, source)[:, first:]
+
+
+def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
+    """The gated term of this rank's heads (q, n, H*d), from bound vectors (n, C)."""
+    assert injection.query is not None  # of every model in the value form
+    attention = layers[0].self_attn
+    here = slice(layers[0].row, layers[-1].row + 1)
+    source = bound + injection.query[here, None]  # (q, n, C)
+    values = torch.stack([value(layer, x) for layer, x in zip(layers, source, strict=True)])
+    if injection.v_lora_a is not None and injection.v_lora_b is not None:
+        lora_b = injection.v_lora_b[here, _value_rows(attention)]
+        values = base_value(source, values, injection.v_lora_a[here], lora_b)
+    first = get_tensor_model_parallel_rank() * attention.num_heads
+    gate = injection.gate[here, None, first : first + attention.num_heads]
+    return gated_heads(values, gate, attention.head_dim)
+
+
+def _value_rows(attention: Any) -> slice:
+    """The rows of the whole value matrix that this rank holds. Ranks share heads if few exist."""
+    ranks = get_tensor_model_parallel_world_size()
+    copies = max(1, ranks // attention.total_num_kv_heads)
+    first = get_tensor_model_parallel_rank() // copies * attention.kv_size
+    return slice(first, first + attention.kv_size)
