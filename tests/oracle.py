@@ -30,6 +30,10 @@ class Oracle:
             weights |= {name: tensor.float() for name, tensor in load_file(file).items()}
         return cls(json.loads((folder / "config.json").read_text()), weights)
 
+    def in_float64(self) -> "Oracle":
+        """The same model with float64 weights, whose rounding errors are negligible."""
+        return Oracle(self.config, {name: tensor.double() for name, tensor in self.weights.items()})
+
     def greedy(self, ids: list[int], embedding: Tensor, steps: int) -> tuple[list[int], Tensor]:
         """The next ids, up to EOS (not included), and the logits (V,) that chose the last one."""
         written: list[int] = []
@@ -92,7 +96,7 @@ class Oracle:
         key = self.rotate(self.split(self.linear(f"{prefix}.k_proj", x), kv_heads))
         value = self.split(self.linear(f"{prefix}.v_proj", x), kv_heads)
         added = None if bound is None else self.injected_heads(layer, bound)
-        hidden = torch.full((len(x), len(x)), -math.inf)
+        hidden = torch.full((len(x), len(x)), -math.inf, dtype=x.dtype)
         unseen = hidden.triu(1)  # the future
         if window := self.config.get("sliding_window"):
             unseen = unseen + hidden.tril(-window)  # and what is further back
@@ -142,20 +146,22 @@ class Oracle:
     def rotate(self, x: Tensor) -> Tensor:
         """Rotary embedding of (T, heads, d), pairing the two halves of a head."""
         half = x.shape[-1] // 2
-        angle = torch.outer(torch.arange(len(x)), self.frequencies(half))[:, None, :]  # (T, 1, d/2)
+        positions = torch.arange(len(x), dtype=x.dtype)
+        frequencies = torch.tensor(self.frequencies(half), dtype=x.dtype)
+        angle = torch.outer(positions, frequencies)[:, None, :]  # (T, 1, d/2)
         first, second = x[..., :half], x[..., half:]
         cos, sin = angle.cos(), angle.sin()
         return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
-    def frequencies(self, half: int) -> Tensor:
-        """Radians that each pair of dimensions turns by from one position to the next (d/2,)."""
+    def frequencies(self, half: int) -> list[float]:
+        """The d/2 angles, in radians, by which each pair of dimensions rotates per position."""
         rope = self.config["rope_parameters"]
         turns = [rope["rope_theta"] ** -(i / half) for i in range(half)]
         if rope["rope_type"] == "llama3":
             turns = [stretched(turn, rope) for turn in turns]
         else:
             assert rope["rope_type"] == "default", rope
-        return torch.tensor(turns)
+        return turns
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         variance = x.pow(2).mean(-1, keepdim=True)
