@@ -1,9 +1,9 @@
 """Error bounds of float32 results, derived from the number of summed terms.
 
-The relative error of a float32 sum of n terms is at most 4 * sqrt(n) * 2**-24 in 99.9% of all cases,
-because rounding errors have random signs (Higham and Mary, "A new approach to probabilistic rounding
-error analysis", 2019). The order of the terms depends on the processor and on the number of threads,
-so a test must allow every order.
+The relative error of a float32 sum of n terms is at most 4 * sqrt(n) * 2**-24 with a probability of
+99.9%, because rounding errors have random signs (Higham and Mary, "A new approach to probabilistic
+rounding error analysis", 2019). The order of the terms depends on the processor and on the number
+of threads, so a test must allow every order.
 """
 
 import math

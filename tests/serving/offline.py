@@ -22,7 +22,7 @@ VOCABULARY = 512
 @dataclass(frozen=True)
 class Prompt:
     ids: list[int]
-    embedding: list[float]  # of the length that the model has; conditions the request as it is
+    embedding: list[float]  # (D,), passed to the engine unchanged
     steps: int = 1  # tokens to generate, greedily
     prompt_logprobs: bool = False  # of every token of the vocabulary
 
