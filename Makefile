@@ -1,29 +1,37 @@
-# Everything a newcomer needs. CPU or GPU packages are chosen by deploy/install.sh.
+# Commands for developers. deploy/install.sh chooses the CPU or the GPU packages.
 VENV ?= .venv
+PYTEST = python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo test loadtest lint clean
+.PHONY: help install demo check test loadtest clean
 
-help:  ## what can be made
+help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-install:  ## make the virtual environment (.venv)
+install:  ## create the virtual environment (.venv)
 	@deploy/install.sh $(VENV)
 
-demo:  ## serve the demonstration model and ask it first questions
+demo:  ## serve the demonstration model and send it the first questions
 	@deploy/install.sh $(VENV) demo
 	@bindserve demo
 
-test:  ## run all the checks: format, lint, types, tests
+check:  ## format, lint, types, and all tests that start no engine
 	@deploy/install.sh $(VENV) test
 	ruff format --check .
 	ruff check .
 	mypy
-	python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not engine"
 
-loadtest:  ## load the demo server up to its peak and beyond: build/loadtest/report.md
+test:  ## format, lint, types, and all tests
+	@deploy/install.sh $(VENV) test
+	ruff format --check .
+	ruff check .
+	mypy
+	$(PYTEST)
+
+loadtest:  ## load the demo server beyond its peak and write build/loadtest/report.md
 	@deploy/install.sh $(VENV) demo loadtest
 	@python -m deploy.loadtest demo --load-profile overload --rate 2 --seconds 20 --out build/loadtest
 
-clean:  ## remove what the above made
+clean:  ## remove all generated files
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,7 @@
 """Small random base models of every supported family, in Hugging Face's layout, with adapters.
 
-Head size 32 or 64, the smallest that vLLM's CPU attention takes; vocabulary of the fixtures.
+The head size is 32 or 64, the smallest that vLLM's CPU attention supports. The vocabulary is the
+fixtures'.
 """
 
 from pathlib import Path
@@ -21,7 +22,7 @@ COMMON: dict[str, Any] = {
 }
 LLAMA3_ROPE = {
     **{"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0},
-    # So short that all three kinds of rotation occur: kept, blended, stretched.
+    # Short enough for all three kinds of rotation: unchanged, interpolated, scaled.
     **{"high_freq_factor": 4.0, "original_max_position_embeddings": 64},
 }
 FAMILIES: dict[str, tuple[type[Any], dict[str, Any]]] = {
@@ -40,7 +41,7 @@ FAMILIES: dict[str, tuple[type[Any], dict[str, Any]]] = {
 
 
 def write_base(folder: Path, family: str) -> Path:
-    """As `save_pretrained` does."""
+    """Write a random base model with `save_pretrained`."""
     model_class, changes = FAMILIES[family]
     config_class = MistralConfig if model_class is MistralForCausalLM else LlamaConfig
     torch.manual_seed(0)
@@ -49,9 +50,9 @@ def write_base(folder: Path, family: str) -> Path:
 
 
 def write_adapter(path: Path, base: Path, stage: str) -> Path:
-    """In the released layout, for the base's sizes: wk and wv are smaller where heads share them.
+    """Write an adapter in the released layout for the base's sizes.
 
-    A pretrain adapter carries its base's norms.
+    With grouped heads, wk and wv are smaller. A pretrain adapter contains its base's norms.
     """
     llama = open_hf(base)
     letters = {**llama.sizes.letters, "D": 40, "J": 3, "W": 256, "q": 2, "r": 8}
@@ -65,8 +66,8 @@ def write_adapter(path: Path, base: Path, stage: str) -> Path:
     if stage == "pretrain":
         released = {"input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm"}
         for name, lazy in llama.norms().items():
-            for ours, theirs in released.items():
-                name = name.replace(ours, theirs)
+            for converted, original in released.items():
+                name = name.replace(converted, original)
             tensors[name.replace("model.", "llama.", 1)] = lazy.read()
     torch.save({"model": tensors}, path)
     return path

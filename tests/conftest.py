@@ -1,8 +1,12 @@
-"""Fixtures that several rooms share."""
+"""Fixtures and test scheduling for all folders."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
 
 TINY = Path(__file__).parent / "fixtures" / "tiny"
 ADAPTERS = {
@@ -15,8 +19,8 @@ INDEXES = ("knn.index", "knn-ivf.index")
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The fixtures' checkpoints as model folders, their two indexes as cache folders."""
-    # Imported here: one room's tests should not load, or depend on, all the other rooms.
+    """The fixtures' checkpoints as model folders, and their two indexes as cache folders."""
+    # Imported here, so that the tests of one folder do not depend on the code of all the others.
     import torch
 
     from cache_index.build import import_index
@@ -34,3 +38,30 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for name in INDEXES:
         import_index(TINY / name, folder / name, progress=False)
     return {name: folder / name for name in (*ADAPTERS, *INDEXES)}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileScheduling | None":
+    """With `--dist loadfile`, one worker runs all tests of a shared server, so it starts once."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class LoadServerScheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return shared_server(nodeid) or super()._split_scope(nodeid)
+
+    return LoadServerScheduling(config, log)
+
+
+def shared_server(nodeid: str) -> str | None:
+    """The group of a test that is parametrized with a `spec` of tests/serving/launch.py."""
+    if not nodeid.startswith("tests/serving/") or "[" not in nodeid:
+        return None
+    from tests.serving.launch import LOCKED, PLAIN, SPECS
+
+    for spec in SPECS:
+        if str(spec) in nodeid.split("[", 1)[1]:
+            # Some tests of PLAIN also send requests to LOCKED.
+            return str(PLAIN if spec == LOCKED else spec)
+    return None

@@ -1,7 +1,7 @@
-"""A slow, obvious ImageBind-LLM: every position is computed anew for every token.
+"""A slow, simple ImageBind-LLM that recomputes every position for every token.
 
-Reads a converted model's folder, in float32. The injected term is added to the heads of every
-position, before the output map, as the model is defined; the code under test adds it elsewhere.
+Reads a converted model's folder, in float32. As the model is defined, it adds the injected term to
+the heads of every position, before the output projection. The code under test adds it elsewhere.
 
 Shapes: T tokens, C hidden, H heads, KV value heads, d head size, D embedding, q injected layers.
 """
@@ -30,6 +30,10 @@ class Oracle:
             weights |= {name: tensor.float() for name, tensor in load_file(file).items()}
         return cls(json.loads((folder / "config.json").read_text()), weights)
 
+    def in_float64(self) -> "Oracle":
+        """The same model with float64 weights, whose rounding errors are negligible."""
+        return Oracle(self.config, {name: tensor.double() for name, tensor in self.weights.items()})
+
     def greedy(self, ids: list[int], embedding: Tensor, steps: int) -> tuple[list[int], Tensor]:
         """The next ids, up to EOS (not included), and the logits (V,) that chose the last one."""
         written: list[int] = []
@@ -46,8 +50,8 @@ class Oracle:
     def logits(
         self, ids: list[int], embedding: Tensor | None = None, deltas: Tensor | None = None
     ) -> Tensor:
-        """Logits (T, V) under a conditioning embedding (D,), under none, or with terms (q, C) that
-        were computed beforehand and are only added, as the fast path does."""
+        """Logits (T, V) with a conditioning embedding (D,), without one, or with precomputed terms
+        (q, C), which are only added, as in the fast path."""
         first = self.config["injection"]["first_layer"]
         residual = self.config["injection"]["form"] == "residual"
         bound = None if embedding is None else self.bind(embedding)
@@ -92,10 +96,10 @@ class Oracle:
         key = self.rotate(self.split(self.linear(f"{prefix}.k_proj", x), kv_heads))
         value = self.split(self.linear(f"{prefix}.v_proj", x), kv_heads)
         added = None if bound is None else self.injected_heads(layer, bound)
-        hidden = torch.full((len(x), len(x)), -math.inf)
-        unseen = hidden.triu(1)  # the future
+        hidden = torch.full((len(x), len(x)), -math.inf, dtype=x.dtype)
+        unseen = hidden.triu(1)  # later positions
         if window := self.config.get("sliding_window"):
-            unseen = unseen + hidden.tril(-window)  # and what is further back
+            unseen = unseen + hidden.tril(-window)  # and positions before the window
         outputs = []
         for head in range(heads):
             shared = head // (heads // kv_heads)
@@ -105,7 +109,7 @@ class Oracle:
         return self.linear(f"{prefix}.o_proj", torch.cat(outputs, dim=-1))
 
     def injected_heads(self, layer: int, bound: Tensor) -> Tensor:
-        """What each head (H, d) of every position gains."""
+        """The term (H, d) that is added to the heads of every position."""
         j = layer - self.config["injection"]["first_layer"]
         weight = self.weights[f"model.layers.{layer}.self_attn.v_proj.weight"]
         if self.config["injection"]["v_correction_rank"]:
@@ -116,15 +120,15 @@ class Oracle:
         value = weight @ (bound + self.weights["injection.query"][j])
         heads, kv_heads = self.config["num_attention_heads"], self.config["num_key_value_heads"]
         size = self.config["head_dim"]
-        gained = []
+        terms = []
         for head in range(heads):
             shared = head // (heads // kv_heads)
             gate = torch.tanh(self.weights["injection.gate"][j, head])
-            gained.append(gate * value[shared * size : (shared + 1) * size])
-        return torch.stack(gained)
+            terms.append(gate * value[shared * size : (shared + 1) * size])
+        return torch.stack(terms)
 
     def residual(self, layer: int, bound: Tensor | None, deltas: Tensor | None) -> Tensor:
-        """What the input of a layer gains in the paper's form (C,)."""
+        """The term (C,) that the paper's form adds to the input of a layer."""
         j = layer - self.config["injection"]["first_layer"]
         if bound is not None:
             return bound * self.weights["injection.gate"][j]
@@ -142,20 +146,22 @@ class Oracle:
     def rotate(self, x: Tensor) -> Tensor:
         """Rotary embedding of (T, heads, d), pairing the two halves of a head."""
         half = x.shape[-1] // 2
-        angle = torch.outer(torch.arange(len(x)), self.frequencies(half))[:, None, :]  # (T, 1, d/2)
+        positions = torch.arange(len(x), dtype=x.dtype)
+        frequencies = torch.tensor(self.frequencies(half), dtype=x.dtype)
+        angle = torch.outer(positions, frequencies)[:, None, :]  # (T, 1, d/2)
         first, second = x[..., :half], x[..., half:]
         cos, sin = angle.cos(), angle.sin()
         return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
-    def frequencies(self, half: int) -> Tensor:
-        """Radians that each pair of dimensions turns by from one position to the next (d/2,)."""
+    def frequencies(self, half: int) -> list[float]:
+        """The d/2 angles, in radians, by which each pair of dimensions rotates per position."""
         rope = self.config["rope_parameters"]
         turns = [rope["rope_theta"] ** -(i / half) for i in range(half)]
         if rope["rope_type"] == "llama3":
             turns = [stretched(turn, rope) for turn in turns]
         else:
             assert rope["rope_type"] == "default", rope
-        return torch.tensor(turns)
+        return turns
 
     def norm(self, x: Tensor, name: str) -> Tensor:
         variance = x.pow(2).mean(-1, keepdim=True)
@@ -166,9 +172,10 @@ class Oracle:
 
 
 def stretched(turn: float, rope: dict[str, Any]) -> float:
-    """LLaMA 3.1's rotations: fast ones stay, slow ones are slower by a factor, between is between.
+    """LLaMA 3.1's scaling of an angle: fast rotations stay, slow ones are divided by the factor,
+    and those between are interpolated.
 
-    Counted in whole turns over the context of the first training.
+    Fast and slow are defined by the number of turns over the original context length.
     """
     turns = turn * rope["original_max_position_embeddings"] / (2 * math.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]

@@ -21,7 +21,7 @@ from cache_index.remote import RemoteCache
 from cache_index.sharded import ShardedCache
 from cache_index.wire import CACHE, NEIGHBORS
 from tests.cache_index.services import Process, free_port
-from tests.cache_index.test_golden import GOLDENS, INDEXES, VISUAL, split
+from tests.cache_index.test_golden import BOUND, GOLDENS, INDEXES, VISUAL, split
 
 PARAMS = CacheParams(top_k=9, inverse_temperature=7, weight=0.6)
 Launch = Callable[..., Process]
@@ -194,7 +194,7 @@ async def test_every_golden_through_a_service_and_through_two_shards(
                 combo, of, params = split(key)
                 if of == golden:
                     row = await cache.enhance(VISUAL[f"{combo}/mixed"][0], params)
-                    np.testing.assert_allclose(row.vector, VISUAL[key][0], rtol=0, atol=1e-6)
+                    np.testing.assert_allclose(row.vector, VISUAL[key][0], rtol=0, atol=BOUND)
             await cache.aclose()
 
 

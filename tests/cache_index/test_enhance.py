@@ -6,8 +6,10 @@ from numpy.typing import NDArray
 
 from cache_index.enhance import CacheParams, enhance
 from cache_index.errors import QueryError
+from tests.rounding import between
 
 B, K, D = 5, 7, 16
+BOUND = between([D, K, D, D])  # similarities, weighted prototypes, two norms
 RNG = np.random.default_rng(3)
 QUERY = RNG.standard_normal((B, D)).astype(np.float32)
 PROTOTYPE = RNG.standard_normal((B, K, D)).astype(np.float32)
@@ -44,7 +46,7 @@ def test_rows_with_their_own_parameters() -> None:
     got = enhance(QUERY, SIMILARITY, ALL, PROTOTYPE, MIXED)
     assert got.dtype == np.float32
     for row, params in enumerate(MIXED):
-        np.testing.assert_allclose(got[row], slow(row, K, params), atol=1e-6)
+        np.testing.assert_allclose(got[row], slow(row, K, params), atol=BOUND)
 
 
 @pytest.mark.parametrize("form", ["released", "paper"])
@@ -55,7 +57,7 @@ def test_fewer_hits_than_asked(form: str, hits: int) -> None:
     trash = np.where(hit, SIMILARITY, np.float32(-3.4e38))  # what FAISS writes beside an id of -1
     got = enhance(QUERY, trash, hit, PROTOTYPE, [params] * B)
     for row in range(B):
-        np.testing.assert_allclose(got[row], slow(row, int(hit[row].sum()), params), atol=1e-6)
+        np.testing.assert_allclose(got[row], slow(row, int(hit[row].sum()), params), atol=BOUND)
 
 
 def test_rows_do_not_mix() -> None:
@@ -69,7 +71,9 @@ def test_rows_do_not_mix() -> None:
 
 def test_weight_zero_still_has_unit_length() -> None:
     got = enhance(QUERY, SIMILARITY, ALL, PROTOTYPE, [CacheParams(weight=0)] * B)
-    np.testing.assert_allclose(got, QUERY / np.linalg.norm(QUERY, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        got, QUERY / np.linalg.norm(QUERY, axis=1, keepdims=True), atol=BOUND
+    )
 
 
 def test_paper_form_ignores_the_temperature_and_keeps_the_length() -> None:

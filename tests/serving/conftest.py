@@ -1,4 +1,4 @@
-"""The servers that the tests share, and the order that lets them."""
+"""The servers that tests share, and the order of the tests that makes sharing possible."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -8,7 +8,7 @@ import pytest
 
 from tests.serving.launch import KEY, SPECS, Server, Spec, serve
 
-MOST = 2  # running at a time: each takes 2 to 3 GB
+MAX_RUNNING = 2  # servers at a time: each uses 2 to 3 GB
 
 
 class Pool:
@@ -18,11 +18,11 @@ class Pool:
 
     def get(self, spec: Spec) -> Server:
         if spec not in self.running:
-            while len(self.running) >= MOST:
+            while len(self.running) >= MAX_RUNNING:
                 self.stop(next(iter(self.running)))
             opened = self.open(spec)
             self.running[spec] = opened, opened.__enter__()
-        self.running[spec] = self.running.pop(spec)  # the most recently used
+        self.running[spec] = self.running.pop(spec)  # moves it to the end: most recently used
         return self.running[spec][1]
 
     def open(self, spec: Spec) -> AbstractContextManager[Server]:
@@ -56,15 +56,15 @@ def server(spec: Spec, servers: Pool) -> Server:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one server stand together, whatever file they are in, and engines begin first.
+    """Sort the tests by the server that they share, across files, and start with the engines.
 
-    They take longest: side by side (pytest -n), nobody waits for a last one in the end.
+    Engine tests take longest. When they run first, two workers finish at about the same time.
     """
 
     def order(item: pytest.Item) -> int:
         spec = getattr(item, "callspec", None) and item.callspec.params.get("spec")
         if spec in SPECS:
             return SPECS.index(spec)
-        return -1 if item.get_closest_marker("engine") else len(SPECS)
+        return len(SPECS) + (not item.get_closest_marker("engine"))
 
     items.sort(key=order)

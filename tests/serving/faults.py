@@ -1,10 +1,10 @@
-"""What clients see when parts of the server die, and how long it takes until all is well again.
+"""Measure which errors clients get when parts of the server die, and the time to recovery.
 
     python -m tests.serving.faults [--model DIR]
 
-Four kinds of clients ask without a pause; each fault prints one line of a table. A recovery is
-everything that failed since the fault having succeeded again, by itself. Needs the right to mount a
-small tmpfs (root) for the fault of a full disk.
+Four kinds of clients send requests without a pause. The program prints one table row per fault. The
+server has recovered when every kind of request succeeds again without intervention. The full-disk
+fault mounts a small tmpfs, which requires root.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import httpx
 from tests.server.media_files import media
 from tests.serving.launch import Server, children, descendants, serve
 
-CALM_S = 3.0  # without a failure: recovered
+CALM_S = 3.0  # recovered after so many seconds without a failure
 TIMEOUT_S = 300
 DISK = 64 << 20
 PICTURE = media("img_a.jpg")
@@ -41,13 +41,13 @@ number = count()
 class Event:
     at: float
     kind: str
-    status: str  # of HTTP, or the error of a connection
+    status: str  # HTTP status, or the connection's error
 
 
 @dataclass
 class Clients:
     url: str
-    known: str  # the id of a file
+    stored: str  # the id of an uploaded file
     events: list[Event] = field(default_factory=list)
 
     async def run(self) -> None:
@@ -72,7 +72,7 @@ class Clients:
             return await upload(client, os.urandom(100_000))
         parts: list[Any] = []
         if kind == "known image":
-            parts = [{"type": "file", "file": {"file_id": self.known}}]
+            parts = [{"type": "file", "file": {"file_id": self.stored}}]
         if kind == "new image":
             files: Any = {
                 "request": (None, json.dumps(question())),
@@ -91,7 +91,7 @@ def question(*parts: Any) -> dict[str, Any]:
 
 
 def another_picture() -> bytes:
-    """A JPEG may be followed by anything: the same picture, with another hash."""
+    """The same picture with other trailing bytes, which JPEG allows, and so with another hash."""
     return PICTURE + str(next(number)).encode()
 
 
@@ -101,7 +101,7 @@ async def upload(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
     return await client.post("/v1/files", files={"file": ("a.jpg", data)}, data=form)
 
 
-Fault = Callable[[Server, Path], Awaitable[float]]  # returns when it was over
+Fault = Callable[[Server, Path], Awaitable[float]]  # returns the time at which the fault ended
 
 
 async def kill_one_decoder(server: Server, scratch: Path) -> float:  # noqa: ARG001
@@ -135,7 +135,7 @@ async def fill_disk(server: Server, scratch: Path) -> float:  # noqa: ARG001
 
 
 async def break_a_file(server: Server, scratch: Path) -> float:
-    """A stored file that nobody has used yet turns out to be shorter than it was."""
+    """Truncate a stored file before its first use, and restore it after the failed request."""
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         file_id = (await upload(client, another_picture())).json()["id"]
         (path,) = scratch.glob(f"*/owners/*/{file_id}")
@@ -155,7 +155,7 @@ FAULTS: dict[str, Fault] = {
     "all decoding processes are killed": kill_all_decoders,
     "the encoding service is killed": kill_encoders,
     "the disk is full, for 3 s": fill_disk,
-    "a stored file cannot be read (its own request: 503, then 200)": break_a_file,
+    "a stored file cannot be read (the request for it: 503, then 200)": break_a_file,
     "the engine is killed": kill_engine,
     "the API process is killed": kill_api,
 }
@@ -197,7 +197,7 @@ async def watch(name: str, fault: Fault, clients: Clients, server: Server, scrat
 
 
 async def until_calm(clients: Clients, since: float) -> None:
-    """Every kind of client has had only answers for a while."""
+    """Wait until every kind of client has had no failure for CALM_S."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             await asyncio.sleep(0.2)
@@ -210,14 +210,14 @@ async def until_calm(clients: Clients, since: float) -> None:
 
 
 def what_was_seen(events: list[Event]) -> str:
-    """Kinds that failed, how often, and with what; the others got answers only."""
-    told = []
+    """The kinds of requests that failed, with the counts of each status."""
+    texts = []
     for kind in KINDS:
         seen = Counter(event.status for event in events if event.kind == kind)
         seen.pop("200", None)
         if seen:
-            told.append(f"{kind}: " + ", ".join(f"{n} x {s}" for s, n in seen.items()))
-    return "; ".join(told) or "nothing"
+            texts.append(f"{kind}: " + ", ".join(f"{n} x {s}" for s, n in seen.items()))
+    return "; ".join(texts) or "nothing"
 
 
 @contextlib.contextmanager
@@ -232,7 +232,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def asking(server: Server) -> AsyncIterator[Clients]:
+async def running_clients(server: Server) -> AsyncIterator[Clients]:
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         form = {"purpose": "user_data"}
         made = await client.post("/v1/files", files={"file": ("a.jpg", PICTURE)}, data=form)
@@ -247,9 +247,9 @@ async def asking(server: Server) -> AsyncIterator[Clients]:
 
 
 async def run(server: Server, scratch: Path) -> list[Row]:
-    print("| fault | what clients saw | seconds to recovery |\n|---|---|---|")
+    print("| fault | failures of clients | seconds to recovery |\n|---|---|---|")
     rows = []
-    async with asking(server) as clients:
+    async with running_clients(server) as clients:
         for name, fault in FAULTS.items():
             rows.append(await watch(name, fault, clients, server, scratch))
             print(rows[-1], flush=True)

@@ -1,10 +1,13 @@
-"""Thousands of requests with random attachments, prompts, lengths and aborts, on a KV cache that is
-too small: does every answer equal what the request gets alone?
+"""Check that concurrent requests get the answers that they get alone.
+
+Sends thousands of requests with random attachments, prompts, lengths and aborts to a server whose
+KV cache is too small for them.
 
     python -m tests.serving.isolation --requests 10000 [--runner v2]
 
-The worker checks its slots in every step (tests/checking). Near-ties, where the solo run's two best
-tokens are less than 1e-3 apart, may fall otherwise in another batch: they are counted, not failed.
+The worker checks its slots in every step (tests/checking). Where the two best log-probabilities of
+the solo run differ by less than 1e-3, another batch may choose the other token. Such near-ties are
+counted, but are no errors.
 """
 
 import argparse
@@ -29,7 +32,7 @@ PROMPTS = [
     for j in range(6)
 ]
 BUDGET = 128  # tokens of a step: a longer prompt is computed in chunks
-# 1 MiB holds about 200 tokens of the fixtures' model: a fraction of what 48 clients need.
+# 8 MiB hold about 1,600 tokens of the fixtures' model, a fraction of what 48 clients need.
 SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", f"--max-num-batched-tokens={BUDGET}"]
 
 
@@ -41,7 +44,7 @@ class Report:
     near_ties: int = 0
     wrong: list[str] = field(default_factory=list)
     cached_tokens: int = 0
-    chunked: int = 0  # compared, whose prompts were too long for one step
+    chunked: int = 0  # compared requests whose prompts were too long for one step
     preemptions: int = 0
     slots_checked: int = 0
     seconds: float = 0
@@ -109,17 +112,17 @@ async def ask(
 
 def compare(question: Question, ids: list[int], expected: Solo, report: Report) -> None:
     report.compared += 1
-    for step, (got, wanted) in enumerate(zip(ids, expected.ids, strict=False)):
-        if got != wanted:
+    for step, (token, expected_token) in enumerate(zip(ids, expected.ids, strict=False)):
+        if token != expected_token:
             if expected.margins[step] > NEAR_TIE:
-                report.wrong.append(f"{question}, step {step}: {got}, alone {wanted}")
+                report.wrong.append(f"{question}, step {step}: {token}, alone {expected_token}")
             else:
                 report.near_ties += 1
-            return  # what follows has another context
+            return  # the following tokens have another context
 
 
 async def abort(client: httpx.AsyncClient, body: dict[str, Any], after: float) -> None:
-    """Leave in the middle of the stream, or before it."""
+    """Disconnect before or during the stream."""
     try:
         async with asyncio.timeout(after):
             async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as r:
@@ -136,10 +139,10 @@ async def attack(server: Server, requests: int, seed: int) -> Report:
     limits = httpx.Limits(max_connections=CLIENTS)
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
         alone = {question: await solo(client, question) for question in questions}
-        todo = iter(range(requests))
+        remaining = iter(range(requests))
 
         async def one_client() -> None:
-            for _ in todo:
+            for _ in remaining:
                 question = rng.choice(questions)
                 await ask(client, question, alone[question], report, rng)
 
@@ -173,6 +176,6 @@ if __name__ == "__main__":
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        found = run(options.model, log, options.requests, options.runner, options.seed)
-    print(found)
-    found.assert_isolated()
+        report = run(options.model, log, options.requests, options.runner, options.seed)
+    print(report)
+    report.assert_isolated()

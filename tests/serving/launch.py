@@ -1,4 +1,4 @@
-"""Start real servers on the fixtures' models, on either of vLLM's runners, and talk to them."""
+"""Start real servers on the fixtures' models, on either of vLLM's runners, and send requests."""
 
 import json
 import os
@@ -19,7 +19,7 @@ TESTS = Path(__file__).parents[1]
 FIXTURES = TESTS / "fixtures"
 Runner = Literal["v1", "v2"]
 
-# Whole distributions over the vocabulary of 512, and prompts of several blocks.
+# Tests read log-probabilities of the whole vocabulary (512), and need prompts of several blocks.
 FLAGS = [
     *("--enforce-eager", "--dtype=float32", "--block-size=32", "--max-model-len=512"),
     *("--max-logprobs=512", "--enable-prompt-tokens-details", "--max-num-seqs=64"),
@@ -30,12 +30,12 @@ FLAGS = [
 
 @dataclass(frozen=True)
 class Spec:
-    """A server on one of the fixtures' models. Tests that ask for the same one share it."""
+    """A server on one of the fixtures' models. Tests with equal specs share the server."""
 
     model: str
     cache: str = "none"  # or the name of one of the fixtures' indexes
     runner: Runner = "v1"
-    locked: bool = False  # wants an API key, and allows vllm_xargs
+    locked: bool = False  # requires an API key, and allows vllm_xargs
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])
@@ -45,11 +45,11 @@ KEY = "sk-right"
 PLAIN = Spec("finetune", "knn.index")
 LOCKED = Spec("pretrain", locked=True)
 INTERPRETED = Spec("finetune", "knn.index", "v2")
-# In this order, so that those of the most tests come first; at most two run at a time.
+# The tests run in this order of servers. The IVF index needs no server on V2: the engine receives
+# the same vector from every index.
 SPECS = [
     *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
-    *(INTERPRETED, Spec("pretrain", runner="v2"), Spec("finetune", "knn-ivf.index", "v2")),
-    Spec("legacy", runner="v2"),
+    *(INTERPRETED, Spec("pretrain", runner="v2"), Spec("legacy", runner="v2")),
 ]
 
 
@@ -60,21 +60,21 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def children(self, module: str) -> list[int]:
-        """Process ids of the server's own children that run this module."""
-        found = []
+        """Process ids of the server's direct children that run this module."""
+        pids = []
         for pid in children(self.process.pid):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if module.encode() in command:
-                found.append(pid)
-        return found
+                pids.append(pid)
+        return pids
 
     def api_process(self) -> int:
-        """Where there is one, and no more, that answers."""
+        """The process id of the API process. Fails if there are several."""
         (pid,) = self.children("server.api")
         return pid
 
     def post(self, path: str, body: object) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {KEY}"}  # who needs none ignores it
+        headers = {"Authorization": f"Bearer {KEY}"}  # a server without keys ignores it
         return httpx.post(f"{self.url}{path}", json=body, timeout=300, headers=headers)
 
     def chat(self, **request: object) -> dict[str, object]:
@@ -90,14 +90,15 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [each for child in found for each in descendants(child)]
+    pids = children(pid)
+    return pids + [each for child in pids for each in descendants(child)]
 
 
 def environment(runner: Runner, checking: bool) -> dict[str, str]:
-    """V2: what makes vLLM choose that runner on a machine without a GPU, see tests/triton_cpu.
+    """The server's environment variables.
 
-    Checking: see tests/checking.
+    On V2 they make vLLM choose that runner without a GPU (see tests/triton_cpu). With `checking`
+    the worker checks its slots (see tests/checking).
     """
     paths = [TESTS / "triton_cpu"] * (runner == "v2") + [TESTS / "checking"] * checking
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
@@ -116,7 +117,7 @@ def serve(
     flags: Sequence[str] = (),
     checking: bool = False,
 ) -> Iterator[Server]:
-    """`options` are bindserve's, `flags` vLLM's."""
+    """Start a server and stop it at the end. `options` are for bindserve, `flags` for vLLM."""
     port = free_port()
     command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
     command += ["--served-model-name=any", *options, "--", *FLAGS, *flags]

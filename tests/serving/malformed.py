@@ -1,9 +1,10 @@
-"""Thousands of damaged files of every format against a running server: does it stay well?
+"""Check that damaged files of every format do not harm a running server.
 
     python -m tests.serving.malformed --files 20000 [--model DIR]
 
-Every answer is below 500; a neighbour that asks all the time with good files notices nothing; after
-each thousand good files have the embeddings that they had at first; and memory does not grow.
+No response has a status of 500 or above, and a second client that sends good files throughout gets
+only status 200. After every thousand files, the embeddings of good files are unchanged. The report
+lists the memory use.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from tests.serving.seeds import bombs, seeds
 
 CLIENTS = 8
 EVERY = 1000
-GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}  # what may be followed by anything
-NOT_SNIFFED = {"imu": "imu"}  # the part must say it
+GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}  # formats that allow trailing bytes
+NOT_SNIFFED = {"imu": "imu"}  # the part must name the modality
 NUMBERS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 number = count()
@@ -36,13 +37,13 @@ number = count()
 @dataclass
 class Report:
     sent: Counter[str] = field(default_factory=Counter)  # by format
-    decoded: Counter[str] = field(default_factory=Counter)  # those that reached the decoder
-    embedded: Counter[str] = field(default_factory=Counter)  # and were good enough
+    decoded: Counter[str] = field(default_factory=Counter)  # reached the decoder
+    embedded: Counter[str] = field(default_factory=Counter)  # answered with an embedding
     failed: list[str] = field(default_factory=list)  # answers of 500 and above
-    neighbour: Counter[str] = field(default_factory=Counter)  # its answers
-    changed: list[str] = field(default_factory=list)  # good files that differ from before
+    neighbour: Counter[str] = field(default_factory=Counter)  # statuses of the second client
+    changed: list[str] = field(default_factory=list)  # good files with another embedding
     memory: list[int] = field(default_factory=list)  # MiB of all processes, after each thousand
-    decoders: set[int] = field(default_factory=set)  # process ids, over time
+    decoders: set[int] = field(default_factory=set)  # process ids that were ever seen
     seconds: float = 0
 
     def __str__(self) -> str:
@@ -56,7 +57,7 @@ class Report:
                 *rows,
                 f"{sent} files in {self.seconds:.0f} s, {decoded} ({decoded / sent:.0%}) reached "
                 f"a decoder, {len(self.failed)} answers of 500 and above",
-                f"the neighbour's answers: {dict(self.neighbour)}",
+                f"statuses of the second client: {dict(self.neighbour)}",
                 f"good files that changed: {len(self.changed)}; decoding processes used: "
                 f"{len(self.decoders)}; memory in MiB: {self.memory}",
             ]
@@ -70,30 +71,30 @@ class Report:
 
 
 def damage(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
-    """One kind of damage, or two."""
+    """Apply one or two kinds of damage."""
     for _ in range(dice.choice([1, 1, 1, 2])):
         if not data:
             return data
         match dice.randrange(8):
-            case 0:  # cut off
+            case 0:  # truncated at a sixteenth
                 data = data[: len(data) * dice.randrange(16) // 16]
-            case 1:  # cut off somewhere
+            case 1:  # truncated anywhere
                 data = data[: dice.randrange(len(data))]
-            case 2 | 3:  # bits flipped; half of the time not in the signature
+            case 2 | 3:  # flipped bits; half of the time only after the signature
                 start = dice.choice([0, min(16, len(data) - 1)])
                 changed = bytearray(data)
                 for _ in range(dice.choice([1, 4, 16, 64])):
                     changed[dice.randrange(start, len(changed))] ^= 1 << dice.randrange(8)
                 data = bytes(changed)
-            case 4:  # a header that lies
+            case 4:  # a wrong number in the header
                 at, value = dice.randrange(min(len(data), 300)), dice.choice(NUMBERS)
                 order, size = dice.choice(["big", "little"]), dice.choice([1, 2, 4])
-                lie = (value % (1 << 8 * size)).to_bytes(size, order)  # type: ignore[arg-type]
-                data = data[:at] + lie + data[at + size :]
-            case 5:  # a piece is missing
+                wrong = (value % (1 << 8 * size)).to_bytes(size, order)  # type: ignore[arg-type]
+                data = data[:at] + wrong + data[at + size :]
+            case 5:  # a missing piece
                 at = dice.randrange(len(data))
                 data = data[:at] + data[at + dice.randrange(1, 200) :]
-            case 6:  # a piece comes twice
+            case 6:  # a repeated piece
                 at, size = dice.randrange(len(data)), dice.randrange(1, 4000)
                 data = data[: at + size] + data[at:]
             case 7:  # the head of one format, the body of another
@@ -103,7 +104,7 @@ def damage(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
 
 
 def damaged_files(total: int, seed: int) -> list[tuple[str, bytes]]:
-    """(format, bytes): all bombs, empty files and wrong types first, then `total` in all."""
+    """`total` files as (format, bytes): first all bombs, empty files and wrong types."""
     dice, good = random.Random(seed), seeds()
     files = list(bombs().values())
     files += [(name, b"") for name in good]
@@ -140,7 +141,7 @@ class Attack:
             report.decoded[name] += 1
 
     async def good(self, name: str) -> httpx.Response:
-        """Never seen before, so it is decoded and encoded anew."""
+        """Send a good file with new trailing bytes, so that no cache has its embedding."""
         return await self.embed(name, seeds_once[name] + b"%d" % next(number))
 
     async def check(self) -> None:
@@ -167,7 +168,7 @@ class Attack:
         return pid
 
     def memory(self) -> int:
-        """Of the API, the encoding service, and its decoding processes; nothing shared twice."""
+        """MiB of the API, the encoding service and the decoders. Shared pages count once."""
         pids = [self.server.api_process(), self.service(), *children(self.service())]
         return sum(map(private_memory, pids)) >> 20
 
@@ -178,14 +179,14 @@ seeds_once = seeds()
 def private_memory(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has just ended
+    except OSError:  # the process has ended
         return 0
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 async def attack(server: Server, files: list[tuple[str, bytes]]) -> Report:
     started = time.monotonic()
-    # A connection for each request: one that is lost is the server's doing, not a timeout's.
+    # Each request opens a connection, so that a lost connection is never a keep-alive timeout.
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=server.url, timeout=300, limits=limits) as client:
         attack = Attack(server, client)
@@ -209,12 +210,12 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--skip", type=int, default=0, help="Of them, the first so many.")
+    parser.add_argument("--skip", type=int, default=0, help="Skip this many files at the start.")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("malformed.log"))
     options = parser.parse_args()
     files = damaged_files(options.files, options.seed)[options.skip :]
     with serve(options.model, options.log, "--cache=none") as server:
-        found = asyncio.run(attack(server, files))
-    print(found)
-    found.assert_well()
+        report = asyncio.run(attack(server, files))
+    print(report)
+    report.assert_well()

@@ -1,6 +1,5 @@
-"""Models that no fixture has: grouped-query bases, the paper's form, LoRA adapters.
-
-Random weights around the fixtures' tokenizer and encoders.
+"""Random models with the fixtures' tokenizer and encoders: grouped-query bases, the paper's
+injection form, LoRA adapters.
 """
 
 import json
@@ -23,8 +22,8 @@ FIRST = 1  # the first injected layer
 def random_model(like: Path, folder: Path, form: str, seed: int = 0) -> Path:
     """A model folder with grouped-query attention and the injection's `form`."""
     shutil.copytree(like, folder)
-    for weights_of_another in folder.glob("model*"):
-        weights_of_another.unlink()
+    for weights_file in folder.glob("model*"):
+        weights_file.unlink()
     (folder / "golden.json").unlink(missing_ok=True)
     config: dict[str, Any] = json.loads((like / "config.json").read_text())
     config |= {
@@ -97,7 +96,7 @@ def injection(generator: torch.Generator, form: str) -> dict[str, Tensor]:
 
 
 def lora_adapter(folder: Path, seed: int) -> Path:
-    """A PEFT adapter of all attention maps, strong enough to be noticed."""
+    """A PEFT adapter of all attention projections, large enough to change the answers."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(seed)
     names = [name for name in projections() if name.startswith("self_attn")]
@@ -121,7 +120,7 @@ def lora_adapter(folder: Path, seed: int) -> Path:
 
 
 def with_lora(oracle: Oracle, adapter: Path) -> Oracle:
-    """The oracle with an adapter merged in; what it adds to v_proj is not for the injected term."""
+    """The oracle with a merged adapter. The injected term uses v_proj without the adapter."""
     from safetensors.torch import load_file
 
     weights = dict(oracle.weights)

@@ -1,7 +1,7 @@
-"""A model folder's language model in 8-bit integers, as compressed-tensors stores it, and an oracle
-that computes in them.
+"""Quantise the language model of a model folder to 8-bit integers (compressed-tensors W8A8), and
+an oracle that computes with them.
 
-The injection stays as it is: its own weights are few, and it goes through the base's layers.
+The injection's weights stay in float32. Its term passes through the quantised base projections.
 """
 
 import json
@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from tests.oracle import Oracle
 
 ACTIVATIONS = 127
-# Seven bits: without VNNI instructions oneDNN adds pairs of 8-bit products in 16 bits, where those
-# of larger weights overflow (seen: layers wrong by a tenth, with or without the injection).
+# Seven bits: without VNNI instructions, oneDNN adds pairs of 8-bit products in 16 bits, and
+# products of larger weights overflow (observed: layers wrong by 10%, also without the injection).
 WEIGHTS = 63
 NUMBERS = {"num_bits": 8, "type": "int", "symmetric": True}
 QUANTIZATION = {
@@ -37,25 +37,25 @@ QUANTIZATION = {
 
 
 def quantise(source: Path, folder: Path) -> "QuantisedOracle":
-    """Write the source's folder anew, with quantised layers."""
+    """Write a copy of the source folder with quantised layers, and return its oracle."""
     shutil.copytree(source, folder)
     config: dict[str, Any] = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = QUANTIZATION
     (folder / "config.json").write_text(json.dumps(config))
-    stored, meant = {}, {}
+    stored, dequantised = {}, {}
     for name, weight in load_file(folder / "model.safetensors").items():
-        stored[name] = meant[name] = weight
+        stored[name] = dequantised[name] = weight
         if quantised(name):
             whole, scale = rounded(weight, WEIGHTS)
             stored[name] = whole.to(torch.int8)
             stored[name.replace("weight", "weight_scale")] = scale
-            meant[name] = whole * scale
+            dequantised[name] = whole * scale
     save_file(stored, folder / "model.safetensors", metadata={"format": "pt"})
-    return QuantisedOracle(config, meant)
+    return QuantisedOracle(config, dequantised)
 
 
 class QuantisedOracle(Oracle):
-    """Rounds what goes into the layers' maps, token by token."""
+    """Rounds the inputs of the quantised projections, token by token."""
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         if quantised(f"{name}.weight"):
@@ -64,7 +64,7 @@ class QuantisedOracle(Oracle):
         return super().linear(name, x)
 
     def deltas(self, embedding: Tensor) -> Tensor:
-        """(q, C): of the value form, each map rounding its own input."""
+        """Terms (q, C) of the value form, where each projection rounds its input."""
         injection, bound = self.config["injection"], self.bind(embedding)
         rows = []
         for j in range(injection["layers"]):
@@ -76,8 +76,8 @@ class QuantisedOracle(Oracle):
             heads = value.view(self.config["num_key_value_heads"], -1)
             groups = self.config["num_attention_heads"] // len(heads)
             gate = torch.tanh(self.weights["injection.gate"][j])[:, None]
-            gained = gate * heads.repeat_interleave(groups, dim=0)
-            rows.append(self.linear(f"{prefix}.o_proj", gained.flatten()))
+            injected = gate * heads.repeat_interleave(groups, dim=0)
+            rows.append(self.linear(f"{prefix}.o_proj", injected.flatten()))
         return torch.stack(rows)
 
 
@@ -85,7 +85,7 @@ def quantised(name: str) -> bool:
     return name.startswith("model.layers.") and name.endswith("proj.weight")
 
 
-def rounded(x: Tensor, largest: int) -> tuple[Tensor, Tensor]:
-    """Whole numbers and their scale, one for each row."""
-    scale = x.abs().amax(dim=-1, keepdim=True) / largest
+def rounded(x: Tensor, maximum: int) -> tuple[Tensor, Tensor]:
+    """Integers of at most `maximum`, and one scale per row."""
+    scale = x.abs().amax(dim=-1, keepdim=True) / maximum
     return (x / scale).round(), scale

@@ -1,4 +1,4 @@
-"""One small good file of every format that attachments may have: what `malformed` damages."""
+"""One small valid file of every attachment format, which `malformed` damages."""
 
 import io
 import struct
@@ -16,15 +16,15 @@ def seeds() -> dict[str, bytes]:
     """Format -> bytes. The format is also the file's extension."""
     picture = Image.open(io.BytesIO(media("img_a.jpg"))).convert("RGB").resize((96, 72))
     frames = grey_frames(8)
-    found = {"jpg": media("img_a.jpg"), "flac": sound("FLAC"), "wav": sound("WAV")}
+    files = {"jpg": media("img_a.jpg"), "flac": sound("FLAC"), "wav": sound("WAV")}
     for name in ("PNG", "BMP", "TIFF", "WEBP"):
-        found[name.lower()] = saved(picture, name)
-    found["gif"] = saved(picture, "GIF", save_all=True, append_images=[picture] * 3)
-    found["ogg"], found["mp3"] = sound("OGG"), sound("MP3")
-    found["mp4"] = media("video_a.mp4")
-    found["avi"] = avi(frames, 10)
-    found["mkv"] = matroska(frames, range(0, 800, 100), 800)
-    return found | clouds() | {"txt": b"A dog is running on the beach.", "imu": array((6, 2000))}
+        files[name.lower()] = saved(picture, name)
+    files["gif"] = saved(picture, "GIF", save_all=True, append_images=[picture] * 3)
+    files["ogg"], files["mp3"] = sound("OGG"), sound("MP3")
+    files["mp4"] = media("video_a.mp4")
+    files["avi"] = avi(frames, 10)
+    files["mkv"] = matroska(frames, range(0, 800, 100), 800)
+    return files | clouds() | {"txt": b"A dog is running on the beach.", "imu": array((6, 2000))}
 
 
 def saved(picture: Image.Image, kind: str, **options: object) -> bytes:
@@ -65,7 +65,7 @@ def clouds() -> dict[str, bytes]:
 
 
 def bombs() -> dict[str, tuple[str, bytes]]:
-    """What declares, or is, far more than its size; and playlists that would open other files."""
+    """Small files that declare or expand to a huge size, and playlists that name other files."""
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     gif = Image.new("P", (4000, 4000))
     many = saved(gif, "GIF", save_all=True, append_images=[gif] * 200)

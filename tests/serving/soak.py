@@ -1,10 +1,10 @@
-"""Distinct items for minutes, cancelled in every phase: does everything return to the start?
+"""Check that a server releases all resources after minutes of distinct and cancelled requests.
 
     python -m tests.serving.soak --model DIR [--minutes 30] [--pause SECONDS]
 
-Every item differs, so no cache helps; a third of the clients leave while the request is uploaded,
-fetched from disk, decoded, encoded, prefilled or streamed. After a warm-up and at the end, when
-nobody asks, gauges, files, descriptors, threads and memory are counted.
+Every item differs, so that no cache applies. A third of the requests are cancelled while they are
+uploaded, read from disk, decoded, encoded, prefilled or streamed. After each round, while the
+server is idle, the program counts gauges, files, descriptors, threads and memory.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CLIENTS = 6
 SEEDS = {name: data for name, data in seeds().items() if name in ("jpg", "wav", "avi", "mkv")}
 QUIET_S = 8
 GAUGES = ("bindserve_in_stage", "vllm:num_requests_running", "vllm:num_requests_waiting")
-# Seconds after which a client leaves: most phases take a few milliseconds.
+# Seconds after which a client disconnects. Most phases take a few milliseconds.
 LEAVING = [0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0]
 
 number = count()
@@ -39,14 +39,14 @@ number = count()
 
 @dataclass(frozen=True)
 class State:
-    """Of the whole server, while nobody asks."""
+    """The resources of the whole server while it is idle."""
 
     gauges: float
     kv_usage: float
     files: int
     descriptors: int
     threads: int
-    memory: int  # bytes of all processes, nothing shared counted twice
+    memory: int  # bytes of all processes; shared pages count once
 
     def __str__(self) -> str:
         return (
@@ -62,13 +62,13 @@ class Report:
     states: list[tuple[float, State]] = field(default_factory=list)  # minutes since the start
 
     def slope(self) -> float:
-        """MiB a minute, by least squares over the states after the warm-up."""
+        """MiB per minute, by least squares over the states after the warm-up."""
         minutes, states = zip(*self.states, strict=True)
         memory = [state.memory / (1 << 20) for state in states]
         return float(np.polyfit(minutes, memory, 1)[0])
 
     def assert_well(self, growth: int = 48 << 20) -> None:
-        """From the first state, after the warm-up, to the last."""
+        """Compare the first state, after the warm-up, with the last."""
         (_, first), (_, last) = self.states[0], self.states[-1]
         assert self.answers.keys() <= {"200", "left"}, self.answers
         assert last.gauges == last.kv_usage == 0
@@ -98,8 +98,8 @@ def metric(page: str, name: str) -> float:
 
 def proportional_memory(pid: int) -> int:
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    (found,) = re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)
-    return int(found) << 10
+    (kilobytes,) = re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)
+    return int(kilobytes) << 10
 
 
 async def one_request(client: httpx.AsyncClient, dice: random.Random) -> httpx.Response:
@@ -111,7 +111,7 @@ async def one_request(client: httpx.AsyncClient, dice: random.Random) -> httpx.R
         **{"max_tokens": dice.choice([1, 4, 16]), "n": dice.choice([1, 1, 2])},
         **{"stream": dice.random() < 0.5},
     }
-    if dice.random() < 0.3:  # a stored file, which is deleted again
+    if dice.random() < 0.3:  # upload a file, refer to it, delete it
         form = {"purpose": "user_data"}
         made = await client.post("/v1/files", files={"file": (f"a.{name}", data)}, data=form)
         made.raise_for_status()
@@ -152,7 +152,7 @@ async def ask(server: Server, report: Report, seconds: float, seed: int, pause: 
 
 
 async def delete_all(server: Server) -> None:
-    """Files of clients that left between uploading and deleting."""
+    """Delete the files of clients that disconnected between upload and deletion."""
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         with contextlib.suppress(httpx.TransportError):
             for file in (await client.get("/v1/files")).json()["data"]:
@@ -160,7 +160,7 @@ async def delete_all(server: Server) -> None:
 
 
 def soak(server: Server, folder: Path, minutes: float, rounds: int, pause: float = 0) -> Report:
-    """The first round is the warm-up; a state after each."""
+    """Record a state after each round. The first round is the warm-up."""
     report, started = Report(), time.monotonic()
     for round_ in range(rounds):
         asyncio.run(ask(server, report, minutes * 60 / rounds, round_, pause))
@@ -175,17 +175,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--pause", type=float, default=0, help="Of a client between requests.")
+    parser.add_argument(
+        "--pause", type=float, default=0, help="Seconds between a client's requests."
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         files = Path(home) / "files"
         files.mkdir()
         config = Path(home) / "settings.yaml"
-        # Nothing kept by content, so that memory tells about leaks.
+        # Without the result cache, memory growth is a leak.
         config.write_text(json.dumps({"upload_folder": str(files), "embedding_cache_bytes": 0}))
         log, option = Path(home) / "log", f"--config={config}"
         with serve(options.model, log, "--cache=none", option) as server:
-            found = soak(server, files, options.minutes, rounds=10, pause=options.pause)
-    print(f"memory: {found.slope():+.2f} MiB a minute")
-    found.assert_well()
-    print(f"well; who left, after seconds: {dict(sorted(found.left.items()))}")
+            report = soak(server, files, options.minutes, rounds=10, pause=options.pause)
+    print(f"memory: {report.slope():+.2f} MiB a minute")
+    report.assert_well()
+    print(f"passed; disconnected clients by seconds: {dict(sorted(report.left.items()))}")

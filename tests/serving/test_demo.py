@@ -1,6 +1,6 @@
-"""The demonstration model, made from what is committed, through vLLM.
+"""The demonstration model, built from the committed files and served by vLLM.
 
-Its answers to its own files are right, and those of the module that it was trained in.
+It names the objects in the demonstration's files, and answers like the training module.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from tests.serving.launch import Server, serve
 
 pytestmark = pytest.mark.engine
 
-SHOWN = {  # the demonstration's files, their modality, and what they are
+SHOWN = {  # the demonstration's files: modality and object
     PICTURE: ("image", "cat"),
     WORD: ("audio", "penguin"),
     CLOUD: ("point", "airplane"),
@@ -53,7 +53,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> tuple[ConditionedLlama, TextTokenizer]:
-    """The model as training knows it, with the committed weights."""
+    """The training module with the committed weights."""
     base = folder.parent / "base"
     write_base(base)
     encoders = prepare.HERE / prepare.ENCODERS
@@ -65,14 +65,14 @@ def trained(folder: Path) -> tuple[ConditionedLlama, TextTokenizer]:
     return model.eval(), open_tokenizer(base / "tokenizer.json")
 
 
-def asked(server: Server, name: str, question: str, **more: object) -> dict[str, object]:
+def chat(server: Server, name: str, question: str, **more: object) -> dict[str, object]:
     body = request([name], question) | {"max_tokens": STEPS, "return_token_ids": True}
     return server.chat(**{**body, "model": "any", **more})
 
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_it_names_what_it_is_shown(server: Server, name: str) -> None:
-    answer = asked(server, name, WHAT)
+    answer = chat(server, name, WHAT)
     text = answer["choices"][0]["message"]["content"]  # type: ignore[index]
     assert evaluate.named(text, SHOWN[name][1]), text
 
@@ -93,7 +93,7 @@ def test_vllm_answers_as_the_training_module(
         unit = encoders.unit(ENCODER_OF[modality], tensor[None])
     prompt = [tokenizer.bos, *tokenizer.encode(alpaca_prompt(question))]
     (ids,) = generate(model, prompt, unit * SINGLE_WEIGHT, STEPS, tokenizer.eos)
-    answer = asked(server, name, question, imagebind={"cache": False})
+    answer = chat(server, name, question, imagebind={"cache": False})
     assert answer["prompt_token_ids"] == prompt
     (choice,) = answer["choices"]  # type: ignore[misc, attr-defined]
     assert [i for i in choice["token_ids"] if i != tokenizer.eos] == ids

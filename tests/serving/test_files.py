@@ -1,4 +1,4 @@
-"""Files by id and by form against a real server, through OpenAI's client; and what they leave."""
+"""Files by id and in forms, sent to a real server with OpenAI's client, and their memory use."""
 
 import base64
 import json
@@ -40,8 +40,8 @@ def encoded(data: bytes) -> str:
 
 
 def text(answer: dict[str, Any]) -> str:
-    found: str = answer["choices"][0]["message"]["content"]
-    return found
+    content: str = answer["choices"][0]["message"]["content"]
+    return content
 
 
 def test_every_way_to_send_a_file_gives_the_same_answer(
@@ -65,14 +65,14 @@ def test_every_way_to_send_a_file_gives_the_same_answer(
 
 
 def test_embeddings_of_a_picture_and_a_text(client: openai.OpenAI) -> None:
-    given: Any = [inline(PICTURE), "A dog."]
-    found = client.embeddings.create(model="any", input=given)
-    assert [len(item.embedding) for item in found.data] == [40, 40]
-    assert all(sum(x * x for x in item.embedding) == pytest.approx(1) for item in found.data)
+    inputs: Any = [inline(PICTURE), "A dog."]
+    response = client.embeddings.create(model="any", input=inputs)
+    assert [len(item.embedding) for item in response.data] == [40, 40]
+    assert all(sum(x * x for x in item.embedding) == pytest.approx(1) for item in response.data)
 
 
 def test_a_large_upload_stays_out_of_memory(server: Server) -> None:
-    """100 MB in a form: the server answers that this is no video, and has not grown."""
+    """The server rejects 100 MB that are no video, and its memory grows by less than 20 MiB."""
     data = b"\0\0\0\x20ftypisom" + os.urandom(1 << 20) * 99
     request = chat({"type": "video_url", "video_url": {"url": "attachment://film"}})
     files: Any = [("request", (None, json.dumps(request))), ("film", ("a.mp4", data))]
@@ -82,7 +82,7 @@ def test_a_large_upload_stays_out_of_memory(server: Server) -> None:
         lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
-    Path(f"/proc/{server.api_process()}/clear_refs").write_text("5")  # the peak starts again
+    Path(f"/proc/{server.api_process()}/clear_refs").write_text("5")  # resets VmHWM
     before = memory("VmRSS")
     response = httpx.post(f"{server.url}/v1/chat/completions", files=files, timeout=300)
     assert response.status_code == 400, response.text

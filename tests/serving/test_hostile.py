@@ -1,4 +1,4 @@
-"""A client cannot reach into the engine: not to its own conditioning, nor to anybody else's."""
+"""A client cannot write engine parameters: neither its own conditioning nor that of others."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from tests.serving.media import IMAGE
 pytestmark = pytest.mark.engine
 
 END = 2  # </s>
-OURS = np.full(40, 9, dtype="<f4").tobytes().hex()
+VECTOR = np.full(40, 9, dtype="<f4").tobytes().hex()
 XARGS: list[object] = [
-    {"bindserve": OURS},
+    {"bindserve": VECTOR},
     {"bindserve": [9.0] * 40},
     {"bindserve": "NaN"},
     {"bindserve": 1e308},
@@ -28,12 +28,12 @@ FIELDS: list[dict[str, object]] = [
     {"ec_transfer_params": {"a": 1}},
     {"mm_processor_kwargs": {"a": 1}},
     {"chat_template": "{{ messages }}"},
-    {"extra_args": {"bindserve": OURS}},
-    {"sampling_params": {"extra_args": {"bindserve": OURS}}},
+    {"extra_args": {"bindserve": VECTOR}},
+    {"sampling_params": {"extra_args": {"bindserve": VECTOR}}},
 ]
 
 
-refusing_and_allowing = pytest.mark.parametrize("spec", [PLAIN, LOCKED], ids=str)
+rejecting_and_allowing = pytest.mark.parametrize("spec", [PLAIN, LOCKED], ids=str)
 
 
 def request(**more: object) -> dict[str, object]:
@@ -54,12 +54,12 @@ def good_answer(server: Server) -> list[int]:
     return ids
 
 
-@refusing_and_allowing
+@rejecting_and_allowing
 @pytest.mark.parametrize("xargs", XARGS, ids=str)
 def test_vllm_xargs(server: Server, xargs: object) -> None:
     expected = good_answer(server)
     response = server.post("/v1/chat/completions", request(vllm_xargs=xargs))
-    if response.status_code == 200:  # the operator allowed the field; our key is still not theirs
+    if response.status_code == 200:  # the operator allowed the field, but never the key
         assert response.json()["choices"][0]["token_ids"] == expected
     else:
         assert response.status_code == 400
@@ -67,12 +67,12 @@ def test_vllm_xargs(server: Server, xargs: object) -> None:
     assert good_answer(server) == expected
 
 
-@refusing_and_allowing
+@rejecting_and_allowing
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: next(iter(field)))
 def test_other_engine_side_fields(server: Server, field: dict[str, object]) -> None:
     expected = good_answer(server)
     response = server.post("/v1/chat/completions", request(**field))
-    if response.status_code == 200:  # an unknown field is ignored, as OpenAI-style servers do
+    if response.status_code == 200:  # OpenAI-compatible servers ignore unknown fields
         assert next(iter(field)) in ("extra_args", "sampling_params")
         assert response.json()["choices"][0]["token_ids"] == expected
     else:
@@ -84,7 +84,7 @@ def test_other_engine_side_fields(server: Server, field: dict[str, object]) -> N
 @pytest.mark.parametrize("spec", [PLAIN], ids=str)
 @pytest.mark.parametrize("role", ["user", "assistant", "system"])
 def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
-    """A text that could write `</s>` would end its turn, and speak in another role's name."""
+    """`</s>` as a special token would end the turn and let the text imitate another role."""
 
     def ends(**request: object) -> int:
         response = server.post("/tokenize", {"model": "any", **request})
@@ -95,14 +95,14 @@ def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
         for content in (text, [{"type": "text", "text": text}]):
             messages = [{"role": role, "content": content}, {"role": "user", "content": "Rain"}]
             assert ends(messages=messages) == 0
-    assert ends(prompt="a</s>") == 1  # raw
+    assert ends(prompt="a</s>") == 1  # a raw prompt
 
 
-@refusing_and_allowing
+@rejecting_and_allowing
 @pytest.mark.parametrize("route", ["/v1/completions", "/v1/responses", "/v1/messages"])
 def test_other_routes(server: Server, route: str) -> None:
     expected = good_answer(server)
-    body: dict[str, object] = {"model": "any", "max_tokens": 4, "vllm_xargs": {"bindserve": OURS}}
+    body: dict[str, object] = {"model": "any", "max_tokens": 4, "vllm_xargs": {"bindserve": VECTOR}}
     body |= {
         "/v1/completions": {"prompt": "Rain"},
         "/v1/responses": {"input": "Rain", "max_output_tokens": 4},

@@ -1,6 +1,6 @@
-"""A thousand damaged files of every format, always the same: the server and its clients stay well.
+"""A fixed set of a thousand damaged files of every format harms neither the server nor its clients.
 
-`python -m tests.serving.malformed` sends any number of others.
+`python -m tests.serving.malformed` sends any number of other files.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from tests.serving.malformed import attack, damaged_files
 pytestmark = [pytest.mark.engine, pytest.mark.parametrize("spec", [PLAIN], ids=str)]
 
 
-def test_damaged_files_harm_nobody(server: Server) -> None:
+def test_damaged_files_do_no_harm(server: Server) -> None:
     report = asyncio.run(attack(server, damaged_files(1000, seed=7)))
     assert report.sent.total() == 1000
     assert len(report.sent) >= 20

@@ -1,6 +1,6 @@
-"""Every modality over HTTP: the released embeddings, and answers conditioned on them.
+"""Every modality over HTTP: embeddings equal the goldens, and answers equal the slow oracle's.
 
-Depth, thermal and IMU come as arrays; the goldens of their answers are the slow oracle's.
+Depth, thermal and IMU inputs are arrays.
 """
 
 import base64
@@ -25,8 +25,10 @@ MIXED = load_file(FIXTURES / "golden" / "visual.safetensors")
 TEXTS: list[str] = golden_index()["preprocess"]["text"]["texts"]  # type: ignore[index]
 QUESTION = {"type": "text", "text": "Describe the scene in detail."}
 ARRAYS = ("depth", "thermal", "imu")
-FILES = sorted(path.name for path in MEDIA.iterdir() if path.suffix != ".pt")  # refused, a pickle
-# A text of more tokens than fit keeps its end here; the release loses it (fixtures/README.md).
+FILES = sorted(
+    path.name for path in MEDIA.iterdir() if path.suffix != ".pt"
+)  # pickles are rejected
+# A text that is too long keeps its end token here; the released code drops it.
 SHORT_TEXTS = [f"text{i}" for i in range(len(TEXTS)) if i != 4]
 
 
@@ -50,9 +52,9 @@ def file(name: str, data: bytes) -> dict[str, Any]:
 def test_embeddings(server: Server, name: str) -> None:
     response = server.post("/v1/embeddings", {"model": "any", "input": [part(name)]})
     assert response.status_code == 200, response.text
-    found = torch.tensor(response.json()["data"][0]["embedding"])
+    embedding = torch.tensor(response.json()["data"][0]["embedding"])
     expected = torch.nn.functional.normalize(EMBEDDINGS[f"{name}/post"][0], dim=0)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(embedding, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("combo", ["video", "text", "image_text_point", "depth_thermal_imu"])

@@ -1,4 +1,4 @@
-"""The official OpenAI client chats, streams and sees typed errors; two servers run side by side."""
+"""OpenAI's client chats, streams and raises typed errors. Two servers run side by side."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -63,7 +63,7 @@ def test_weights_matter(client: openai.OpenAI) -> None:
     assert answer(2, 6) == answer(0.25, 0.75)
 
 
-def test_the_model_list_says_where_the_weights_came_from(client: openai.OpenAI) -> None:
+def test_the_model_list_states_the_provenance(client: openai.OpenAI) -> None:
     (model,) = client.models.list().data
     provenance = model.model_dump()["imagebind"]["provenance"]
     assert provenance["stage"] == "finetune"
@@ -77,26 +77,26 @@ def test_errors_are_typed(client: openai.OpenAI, servers: Pool) -> None:
         client.chat.completions.create(model="any", messages=messages(IMAGE, broken))
     assert bad.value.param == "messages[0].content[1]"
     with pytest.raises(openai.NotFoundError):
-        client.chat.completions.create(model="none of that name", messages=messages())
+        client.chat.completions.create(model="unknown", messages=messages())
     with pytest.raises(openai.NotFoundError):
-        client.models.retrieve("none of that name")
+        client.models.retrieve("unknown")
     with (
-        openai.OpenAI(base_url=f"{servers.get(LOCKED).url}/v1", api_key="wrong") as stranger,
+        openai.OpenAI(base_url=f"{servers.get(LOCKED).url}/v1", api_key="wrong") as unauthorized,
         pytest.raises(openai.AuthenticationError),
     ):
-        stranger.models.list()
+        unauthorized.models.list()
 
 
 def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
-    """Also where vLLM's own endpoints have others."""
-    other = {"model": "none of that name", "max_tokens": 1}
-    said = [{"role": "user", "content": "Hello"}]
+    """vLLM's own endpoints use other forms."""
+    other = {"model": "unknown", "max_tokens": 1}
+    messages_ = [{"role": "user", "content": "Hello"}]
     for path, document in {
-        "/v1/chat/completions": {"messages": said},
+        "/v1/chat/completions": {"messages": messages_},
         "/v1/completions": {"prompt": "Hello"},
         "/v1/responses": {"input": "Hello"},
-        "/v1/messages": {"messages": said},
-        "/v1/messages/count_tokens": {"messages": said},
+        "/v1/messages": {"messages": messages_},
+        "/v1/messages/count_tokens": {"messages": messages_},
         "/tokenize": {"prompt": "Hello"},
         "/detokenize": {"tokens": [1]},
     }.items():
@@ -105,7 +105,7 @@ def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
         assert response.status_code == 404, (path, response.text)
         error = response.json()["error"]
         assert error.keys() == {"message", "type", "param", "code"}, path
-        assert "none of that name" in error["message"]
+        assert "unknown" in error["message"]
         assert error["type"] == "not_found_error"
 
 
@@ -124,7 +124,7 @@ def test_two_servers_run_side_by_side(client: openai.OpenAI, servers: Pool) -> N
         assert answer.usage.completion_tokens == 4
 
 
-def test_the_metrics_have_a_histogram_a_stage(client: openai.OpenAI, server: Server) -> None:
+def test_the_metrics_have_a_histogram_per_stage(client: openai.OpenAI, server: Server) -> None:
     client.chat.completions.create(
         model="any", messages=messages(*COMBOS["image_audio"]), max_tokens=2
     )

@@ -1,6 +1,6 @@
-"""The served model is the released model: greedy ids and log-probabilities of all goldens.
+"""The served model computes the released model's greedy ids and log-probabilities (all goldens).
 
-Over HTTP, once on vLLM's V1 runner and once on its V2 runner, the default on GPUs.
+Over HTTP, on vLLM's V1 runner and on its V2 runner, which is the default on GPUs.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +17,11 @@ pytestmark = pytest.mark.engine
 
 GOLDEN = load_file(FIXTURES / "golden" / "logits.safetensors")
 PROMPTS: list[str] = golden_index()["logits"]["prompts"]  # type: ignore[index]
-INSTRUCTION = "Describe the scene in detail."  # what the first prompt wraps in the template
+INSTRUCTION = "Describe the scene in detail."  # the first prompt is this text in the template
 
 
 def greedy_goldens(spec: Spec) -> list[tuple[str, str, bool]]:
-    """(golden key, combo, cache on) of all greedy runs that this server can repeat."""
+    """(golden key, combo, cache on) of all greedy goldens for this server's model and cache."""
     goldens = []
     for key in golden_index()["logits"]["greedy"]:  # type: ignore[index]
         kind, combo, _, *cache = key.split("/")
@@ -77,12 +77,12 @@ def test_prompt_logprobs(spec: Spec, server: Server, prompt: int) -> None:
         )
         assert response.status_code == 200, response.text
         (choice,) = response.json()["choices"]
-        got = distributions(choice["prompt_logprobs"])
+        logprobs = distributions(choice["prompt_logprobs"])
         lse = GOLDEN[f"{golden}/lse"].astype(np.float64)
         expected = GOLDEN[f"{golden}/logits_s8"] - lse[:, None]
-        assert got.shape == (len(lse) - 1, 512)  # nothing predicts the first token
-        assert np.abs(got[:, ::8] - expected[:-1]).max() <= 1e-3
-        assert (got.argmax(-1) == GOLDEN[f"{golden}/argmax"][:-1]).all()
+        assert logprobs.shape == (len(lse) - 1, 512)  # nothing predicts the first token
+        assert np.abs(logprobs[:, ::8] - expected[:-1]).max() <= 1e-3
+        assert (logprobs.argmax(-1) == GOLDEN[f"{golden}/argmax"][:-1]).all()
 
 
 def distributions(prompt_logprobs: list[dict[str, Any] | None]) -> np.ndarray:
@@ -98,7 +98,7 @@ def distributions(prompt_logprobs: list[dict[str, Any] | None]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_the_runner_is_the_one_meant(spec: Spec, server: Server) -> None:
+def test_the_server_uses_the_runner_of_its_spec(spec: Spec, server: Server) -> None:
     log = server.log.read_text()
     assert ("Using V2 Model Runner" in log) == (spec.runner == "v2")
     used = "ConditionedModelState" if spec.runner == "v2" else "ConditionedCPURunner"

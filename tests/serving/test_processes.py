@@ -1,4 +1,4 @@
-"""Two API processes before one engine: clients do not notice which of them answers."""
+"""Two API processes share one engine, files and metrics; each answers any request."""
 
 import base64
 import json
@@ -42,7 +42,7 @@ def count(page: str, name: str) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-def test_a_file_is_everywhere_and_metrics_are_of_both(pair: Server, scratch: Path) -> None:
+def test_both_processes_have_every_file_and_sum_their_metrics(pair: Server, scratch: Path) -> None:
     url = pair.url
     form = {"purpose": "user_data"}
     made = httpx.post(f"{url}/v1/files", files={"file": media("img_a.jpg")}, data=form).json()
@@ -61,8 +61,8 @@ def test_a_file_is_everywhere_and_metrics_are_of_both(pair: Server, scratch: Pat
     assert len(list(folder.glob("owners/*/file-*"))) == 2  # the file and its record
 
 
-def test_equal_files_are_encoded_once_whoever_answers(pair: Server) -> None:
-    """The encoding service is one for both; 100 requests at once are one run of an encoder."""
+def test_equal_files_are_encoded_once_for_both_processes(pair: Server) -> None:
+    """Both processes use one encoding service, which encodes 100 equal files at once."""
     part = {"type": "file", "file": {"file_data": encoded(media("img_b.png"))}}
     before = count(httpx.get(f"{pair.url}/metrics").text, ENCODED)
     with ThreadPoolExecutor(100) as pool:
@@ -75,16 +75,16 @@ def test_equal_files_are_encoded_once_whoever_answers(pair: Server) -> None:
 
 
 def text(answer: Any) -> str:
-    found: str = answer["choices"][0]["message"]["content"]
-    return found
+    content: str = answer["choices"][0]["message"]["content"]
+    return content
 
 
-def test_both_end_and_leave_nothing(pair: Server, scratch: Path) -> None:
+def test_both_processes_stop_and_leave_no_file(pair: Server, scratch: Path) -> None:
     children = descendants(pair.process.pid)
-    assert len(children) >= 8  # API and engine, encoding and decoding
+    assert len(children) >= 8  # API processes, engine, encoding and decoding processes
     pair.process.terminate()
     assert pair.process.wait(60) == 0
-    deadline = time.monotonic() + 20  # Python's own tracker of resources ends last
+    deadline = time.monotonic() + 20  # Python's resource tracker ends last
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -1,6 +1,7 @@
-"""Two processes that share the layers: by halves of each (tensor parallel), or one after the other.
+"""Tensor parallelism and pipeline parallelism with two processes.
 
-With grouped heads, so that each rank of the first kind holds one value head for two queries' heads.
+The model has grouped heads: with tensor parallelism, each rank has one value head for two query
+heads.
 """
 
 import os
@@ -16,12 +17,15 @@ from tests.serving.test_forms import check
 pytestmark = pytest.mark.engine
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="vLLM wants a core for each rank")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="vLLM needs one core per rank")
 @pytest.mark.parametrize(
     "flags",
     [
         ["--tensor-parallel-size=2"],
-        ["--pipeline-parallel-size=2", "--no-enforce-eager"],  # eager, vLLM fails before our code
+        [
+            "--pipeline-parallel-size=2",
+            "--no-enforce-eager",
+        ],  # with eager mode vLLM fails before it calls the model
     ],
     ids=["tensor", "pipeline"],
 )

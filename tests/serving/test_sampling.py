@@ -1,6 +1,6 @@
-"""What vLLM can do, it can do under a condition: several answers, beams, seeds, forms, tools.
+"""vLLM's sampling features with conditioned requests: n, seeds, beams, structured output, tools.
 
-Each answer's log-probabilities are compared with the slow oracle's for the same embedding.
+The tests compare log-probabilities with those of the slow oracle for the same embedding.
 """
 
 import json
@@ -39,7 +39,7 @@ def part(condition: int) -> dict[str, Any]:
 
 
 def complete(server: Server, condition: int, **more: Any) -> list[Any]:
-    """The choices of a completion under that embedding, with all that they say."""
+    """The choices of a completion with this embedding, with ids and log-probabilities."""
     body = {
         **{"model": "any", "prompt": "What is shown here?", "attachments": [part(condition)]},
         **{"imagebind": {"cache": False}, "max_tokens": STEPS, "logprobs": 3},
@@ -53,7 +53,7 @@ def complete(server: Server, condition: int, **more: Any) -> list[Any]:
 
 
 def logprobs(oracle: Oracle, condition: int, prompt: list[int], written: list[int]) -> torch.Tensor:
-    """Of every token (steps, V)."""
+    """The oracle's log-probabilities of the generated steps (steps, V)."""
     logits = oracle.logits(prompt + written, unit(condition) / (1 + 1e-6))
     return logits[len(prompt) - 1 : -1].log_softmax(-1)
 
@@ -61,15 +61,15 @@ def logprobs(oracle: Oracle, condition: int, prompt: list[int], written: list[in
 def check(oracle: Oracle, condition: int, choice: Any) -> None:
     ids = choice["token_ids"]
     expected = logprobs(oracle, condition, choice["prompt_token_ids"], ids)
-    found = np.array(choice["logprobs"]["token_logprobs"])
-    assert np.abs(found - expected[range(len(ids)), ids].numpy()).max() <= 1e-3
+    chosen = np.array(choice["logprobs"]["token_logprobs"])
+    assert np.abs(chosen - expected[range(len(ids)), ids].numpy()).max() <= 1e-3
     for step, top in enumerate(choice["logprobs"]["top_logprobs"]):
         best = expected[step].topk(3).values.numpy()
         assert np.abs(np.sort(list(top.values()))[::-1][:3] - best).max() <= 1e-3
 
 
 def test_several_answers_with_a_seed(server: Server, oracle: Oracle) -> None:
-    """Each of n is conditioned; the seed repeats them, one at a time too, as vLLM counts seeds."""
+    """All n answers are conditioned. Answer i repeats with n = 1 and seed + i, as vLLM defines."""
     sampled = {"temperature": 1.5, "seed": 5}
     choices = complete(server, 1, n=3, **sampled)
     answers = [choice["token_ids"] for choice in choices]
@@ -87,12 +87,12 @@ def test_several_answers_with_a_seed(server: Server, oracle: Oracle) -> None:
 def test_beam_search(server: Server, oracle: Oracle, condition: int) -> None:
     choices = complete(server, condition, use_beam_search=True, n=3, temperature=0, logprobs=None)
     prompt = complete(server, condition)[0]["prompt_token_ids"]
-    found = [choice["token_ids"] for choice in choices]
-    assert found == beams(oracle, condition, prompt, width=3)
+    sequences = [choice["token_ids"] for choice in choices]
+    assert sequences == beams(oracle, condition, prompt, width=3)
 
 
 def beams(oracle: Oracle, condition: int, prompt: list[int], width: int) -> list[list[int]]:
-    """The best sequences by summed log-probability, best first."""
+    """The `width` sequences with the highest summed log-probability, best first."""
     alive: list[tuple[float, list[int]]] = [(0.0, [])]
     for _ in range(STEPS):
         grown = []
@@ -105,7 +105,7 @@ def beams(oracle: Oracle, condition: int, prompt: list[int], width: int) -> list
 
 
 def test_structured_output(server: Server, oracle: Oracle, tiny_models: dict[str, Path]) -> None:
-    """The allowed token that the condition makes likeliest, at every step."""
+    """Each step generates the most probable of the allowed tokens."""
     tokenizer = Tokenizer.from_file(str(tiny_models["finetune"] / "tokenizer.json"))
     texts = [written(tokenizer.id_to_token(i)) for i in range(512)]
     chosen = set()
@@ -128,18 +128,18 @@ def test_structured_output(server: Server, oracle: Oracle, tiny_models: dict[str
             fitting = [i for i, t in enumerate(texts) if t and any(r.startswith(t) for r in rest)]
             assert expected[step, token] >= expected[step, fitting].max() - 1e-3
             said += texts[token]
-    assert len(chosen) > 1  # the condition decides
+    assert len(chosen) > 1  # the condition changes the choice
 
 
 def written(piece: str) -> str:
-    """What a piece of the tokenizer stands for; one character for a byte."""
+    """The text of a tokenizer piece; a byte piece gives one character."""
     if piece.startswith("<0x"):
         return chr(int(piece[1:-1], 16))
     return piece.replace("\u2581", " ")
 
 
 def test_a_tool_is_called(server: Server, tiny_models: dict[str, Path]) -> None:
-    """JSON may hold white space without end, which a model of random weights does write."""
+    """Bans white space, because a model with random weights writes endless white space in JSON."""
     tokenizer = Tokenizer.from_file(str(tiny_models["finetune"] / "tokenizer.json"))
     blank = [i for i in range(512) if written(tokenizer.id_to_token(i)).isspace()]
     colours = ["red", "green", "blue"]

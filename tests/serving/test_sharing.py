@@ -1,7 +1,7 @@
 """Requests that share a batch and the prefix cache do not share their conditioning.
 
-Same prompt, other attachment: not one block in common. Same attachment: blocks are shared. Every
-answer is what the request gets alone. Fails if nothing was really shared.
+Requests with equal prompts share cached blocks only if their attachments are equal. Every answer
+equals the answer to the request alone. The tests fail if no block was shared.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.engine
 
 REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # the interpreter is slow
 ATTACHMENTS = 8
-# At least three blocks of 32 tokens.
+# The prompt has at least three blocks of 32 tokens.
 LONG = " ".join(f"Look closely, and describe scene number {i} in all detail." for i in range(8))
 
 
 def ask(server: Server, attachment: int) -> tuple[list[int], int, int]:
-    """(generated ids, prompt tokens, how many of them came from the prefix cache)."""
+    """(generated ids, prompt tokens, prompt tokens from the prefix cache)."""
     vector = np.random.default_rng(attachment).standard_normal(40)
     part = {"type": "imagebind_embedding", "imagebind_embedding": {"data": vector.tolist()}}
     body: Any = server.chat(
@@ -38,7 +38,7 @@ def ask(server: Server, attachment: int) -> tuple[list[int], int, int]:
 
 
 @pytest.mark.parametrize("spec", REQUESTS, ids=str)
-def test_each_gets_its_own_answer(spec: Spec, server: Server) -> None:
+def test_batched_answers_equal_solo_answers(spec: Spec, server: Server) -> None:
     requests = [i % ATTACHMENTS for i in range(REQUESTS[spec])]
     with ThreadPoolExecutor(len(requests)) as pool:
         first = list(pool.map(lambda a: ask(server, a), requests))
@@ -48,12 +48,14 @@ def test_each_gets_its_own_answer(spec: Spec, server: Server) -> None:
     assert min(prompt for _, prompt, _ in first) >= 3 * 32
     assert [ids for ids, _, _ in first] == [alone[a] for a in requests]
     assert [ids for ids, _, _ in again] == [alone[a] for a in requests]
-    assert len({tuple(ids) for ids in alone.values()}) == ATTACHMENTS  # they do differ
-    assert all(cached >= 3 * 32 for _, _, cached in again)  # and blocks were shared
+    assert (
+        len({tuple(ids) for ids in alone.values()}) == ATTACHMENTS
+    )  # the conditions change the answers
+    assert all(cached >= 3 * 32 for _, _, cached in again)  # blocks were shared
 
 
 @pytest.mark.parametrize("spec", REQUESTS, ids=str)
 def test_another_attachment_shares_no_block(server: Server) -> None:
     ask(server, 0)
-    assert ask(server, 1000)[2] == 0  # all blocks of the same text are there, of another one
+    assert ask(server, 1000)[2] == 0  # the cached blocks belong to another attachment
     assert ask(server, 1000)[2] >= 3 * 32

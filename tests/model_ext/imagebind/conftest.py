@@ -11,8 +11,13 @@ from torch import Tensor
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.released import from_released
+from tests.rounding import between
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
+# The sums of the tiny vision encoder, which has the most terms: patches of 3 x 2 x 14 x 14, then in
+# each of 3 blocks of width 32 two norms, q, scores, 257 values, output, MLP, then norm and head.
+_BLOCK = [32, 32, 8, 257, 32, 32, 32, 128]
+ENCODER_ERROR = between([3 * 2 * 14 * 14, *_BLOCK * 3, 32, 32])  # relative to the largest value
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_logits_of_a_prompt(make_model: MakeModel) -> None:
     model = make_model("finetune")
     hidden = model.hidden(torch.tensor([PROMPT_IDS]), embedding)
     golden = GOLDEN["finetune/image/prompt0/logits"]
-    torch.testing.assert_close(model.logits(hidden)[0], golden, rtol=0, atol=1e-4)
+    torch.testing.assert_close(model.logits(hidden)[0], golden, rtol=0, atol=1e-3)
 
 
 def test_an_answer_ends_at_eos(make_model: MakeModel) -> None:

@@ -1,0 +1,42 @@
+"""Error bounds of float32 results, derived from the number of summed terms.
+
+The relative error of a float32 sum of n terms is at most 4 * sqrt(n) * 2**-24 with a probability of
+99.9%, because rounding errors have random signs (Higham and Mary, "A new approach to probabilistic
+rounding error analysis", 2019). The order of the terms depends on the processor and on the number
+of threads, so a test must allow every order.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+UNIT = 2.0**-24  # the largest relative error of one float32 operation
+CONFIDENCE = 4
+
+
+def rounding(terms: Iterable[int]) -> float:
+    """Bound the relative error of a chain of float32 sums, compared with a float64 oracle.
+
+    `terms`: the number of terms of each sum on the longest path from the inputs to the result.
+    """
+    return CONFIDENCE * math.sqrt(sum(terms)) * UNIT
+
+
+def between(terms: Iterable[int]) -> float:
+    """Bound the relative difference of two float32 results that sum in different orders."""
+    return 2 * rounding(terms)
+
+
+def bind_terms(config: dict[str, Any]) -> list[int]:
+    """The sums of the bind network, from the section `bind` of a model's config.json."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    return [config["in_features"], *[hidden, hidden, inner] * config["blocks"]]  # norm, gate, down
+
+
+def logits_terms(config: dict[str, Any], tokens: int) -> list[int]:
+    """The sums between the embedding and the log-probabilities, from a model's config.json."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    attention = [hidden, hidden, config["head_dim"], tokens, hidden]  # norm, q, scores, v, o
+    layer = [*attention, hidden, hidden, inner]  # norm, gate, down
+    head = [hidden, hidden, config["vocab_size"]]  # norm, logits, softmax
+    return [*bind_terms(config["bind"]), *layer * config["num_hidden_layers"], *head]
