@@ -395,7 +395,7 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    return plain(value.value) if isinstance(value, Enum) else str(value)
+    return plain(value.value) if isinstance(value, Enum) else str(value).replace(f"{ROOT}/", "")
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
