@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli.serve import fail
+from server.logs import fail
 
 Threads = Annotated[int, typer.Option(min=1, help="Of FAISS and of BLAS, on both sides.")]
 Dimension = Annotated[int, typer.Option(min=8, help="Numbers of a feature.")]

@@ -28,7 +28,8 @@ from model_ext.demo.questions import (
     Question,
     request,
 )
-from server.cli.serve import fail, load_settings, run
+from server.cli.serve import load_settings, run
+from server.logs import fail
 
 # Whatever changes in the model, one of these does: the manifest has the encoders' hash, too.
 PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]

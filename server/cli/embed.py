@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from server.cli.serve import fail, load_settings
+from server.cli.serve import load_settings
+from server.logs import fail
 
 if TYPE_CHECKING:
     from server.settings import Settings

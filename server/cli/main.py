@@ -14,14 +14,18 @@ COMMANDS = {
     "serve": ("server.cli.serve", "serve", "Serve a model folder over HTTP (OpenAI's API)."),
     "demo": ("server.cli.demo", "demo", "Serve the small model that comes along, and ask it."),
     "convert": (
-        "server.cli.convert",
+        "server.cli.model.convert",
         "convert_command",
         "Convert released checkpoints to one folder for `bindserve serve`.",
     ),
     "embed": ("server.cli.embed", "embed", "Embed files: one unit vector each."),
-    "cache": ("server.cli.cache", "app", "Build and inspect retrieval caches."),
+    "cache": ("server.cli.cache.commands", "app", "Build and inspect retrieval caches."),
     "train": ("server.cli.train", "train_app", "Train encoders, bind network and adapters."),
-    "doctor": ("server.cli.doctor", "doctor", "Check a model's folder, and that it answers well."),
+    "doctor": (
+        "server.cli.model.doctor",
+        "doctor",
+        "Check a model's folder, and that it answers well.",
+    ),
     "bench": ("server.cli.bench", "app", "The side-by-side measurements that the README quotes."),
 }
 

@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from server.logs import fail
 from server.settings import Settings
 
 
@@ -141,9 +142,4 @@ def run(settings: Settings) -> None:
         )
     except OSError as error:
         fail(str(error), code=1)
-    raise typer.Exit(code)
-
-
-def fail(message: str, *, code: int) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
     raise typer.Exit(code)

@@ -21,8 +21,8 @@ from cache_index.manifest import Encoder, Manifest
 from model_ext.config import BindServeConfig
 from model_ext.errors import ConfigError
 from model_ext.imagebind.model import TensorError
-from server.cli.media_features import encode_media
-from server.cli.media_list import FEATURES, LIST, MediaList, read_media_list
+from server.cli.cache.media_features import encode_media
+from server.cli.cache.media_list import FEATURES, LIST, MediaList, read_media_list
 from server.cli.serve import load_settings
 from server.conditioning.open_cache import encoder_of
 from server.errors import RequestError

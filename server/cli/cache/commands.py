@@ -5,7 +5,7 @@ Imports nothing heavy: `--help` is fast.
 
 import typer
 
-from server.cli import cache_build, cache_look, cache_serve, cache_update
+from server.cli.cache import build, inspection, serve, update
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -28,9 +28,9 @@ def cache() -> None:
     """
 
 
-app.command()(cache_build.build)
-app.command()(cache_look.info)
-app.command("eval")(cache_look.evaluate)
-app.command()(cache_update.add)
-app.command()(cache_update.remove)
-app.command()(cache_serve.serve)
+app.command()(build.build)
+app.command()(inspection.info)
+app.command("eval")(inspection.evaluate)
+app.command()(update.add)
+app.command()(update.remove)
+app.command()(serve.serve)

@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from cache_index.manifest import read_manifest
 from model_ext.config import BindServeConfig
-from server.cli.convert import convert_command
+from server.cli.model.convert import convert_command
 
-TINY = Path(__file__).parents[2] / "fixtures" / "tiny"
+TINY = Path(__file__).parents[3] / "fixtures" / "tiny"
 APP = typer.Typer()
 APP.command()(convert_command)
 
@@ -97,7 +97,7 @@ def test_a_stopped_conversion_says_how_to_go_on(
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("server.cli.conversion.import_index", stopped)
+    monkeypatch.setattr("server.cli.model.conversion.import_index", stopped)
     result = run(tmp_path / "tiny", "--knn-index", str(TINY / "knn.index"))
     assert result.exit_code == 1
     assert "error: stopped\n" in result.stderr

@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 from cache_index.captions import Caption
 from cache_index.index import CacheIndex
 from cache_index.manifest import read_manifest
-from server.cli import media_features
-from server.cli.cache import app
-from server.cli.media_list import read_media_list
+from server.cli.cache import media_features
+from server.cli.cache.commands import app
+from server.cli.cache.media_list import read_media_list
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 MEDIA = FIXTURES / "media"
 GOLDEN = load_file(FIXTURES / "golden" / "embeddings.safetensors")
 ROWS = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.serve import fail
+from server.logs import fail
 
 if TYPE_CHECKING:
     from cache_index.manifest import Manifest

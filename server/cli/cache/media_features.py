@@ -22,7 +22,7 @@ from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.imagebind.subset import load_encoders
-from server.cli.media_list import MediaItem, MediaList
+from server.cli.cache.media_list import MediaItem, MediaList
 from server.encoding.batcher import Encoder
 from server.encoding.components import ENCODERS, choose_device, decode_settings
 from server.encoding.decode.pool import DecodePool

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from server.cli.serve import fail
+from server.logs import fail
 
 
 def info(

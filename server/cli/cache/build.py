@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from server.cli.embed import Modality
-from server.cli.serve import fail
 from server.cli.sizes import parse_size
+from server.logs import fail
 
 
 class Target(StrEnum):
@@ -116,7 +116,7 @@ def build(
     of the queries; what it finds for the other half stands in the manifest. Nothing is held in
     memory as a whole. A build that was stopped goes on when the same command is given again.
     """
-    from server.cli.cache_building import ERRORS, Request, run
+    from server.cli.cache.builder import ERRORS, Request, run
 
     try:
         manifest = run(

@@ -12,9 +12,9 @@ import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from server.cli import checkup
-from server.cli.checkup import Check, Patient, look
-from server.cli.doctor import doctor
+from server.cli.model import checkup
+from server.cli.model.checkup import Check, Patient, look
+from server.cli.model.doctor import doctor
 from server.settings import Settings
 
 WEIGHTS = "model-00001-of-00001.safetensors"

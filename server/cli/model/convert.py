@@ -14,8 +14,8 @@ from model_ext.config import Provenance
 from model_ext.convert.provenance import Licences
 from model_ext.weights.errors import ConvertError
 from model_ext.weights.folder import partial_folder
-from server.cli.serve import fail
 from server.cli.sizes import parse_size
+from server.logs import fail
 
 DEFAULTS = Licences()
 
@@ -74,7 +74,7 @@ def convert_command(
 
     A conversion that was stopped goes on when the same command is given again.
     """
-    from server.cli.conversion import Options, Sources, dtype_of, run
+    from server.cli.model.conversion import Options, Sources, dtype_of, run
 
     sources = Sources(
         llama=llama,

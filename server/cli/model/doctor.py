@@ -34,7 +34,10 @@ def doctor(
     """
     settings = load_settings(model=model, cache=cache)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # one line a check
-    from server.cli.checkup import Patient, examine  # imports torch and, for some checks, vLLM
+    from server.cli.model.checkup import (  # imports torch and, for some checks, vLLM
+        Patient,
+        examine,
+    )
 
     failed = False
     for finding in examine(Patient(settings), through.value):
