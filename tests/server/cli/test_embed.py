@@ -64,7 +64,7 @@ def test_what_content_does_not_tell(model: Path, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("a dog barks")
     unknown = run(model, tmp_path / "motion.npy")
     assert unknown.exit_code == 1
-    assert unknown.stderr == f"error: {tmp_path / 'motion.npy'}: of no known kind; say --modality\n"
+    assert unknown.stderr == f"error: {tmp_path / 'motion.npy'}: unknown file format; add --modality\n"
     for name, modality in (("motion.npy", "imu"), ("note", "text")):
         result = run(model, tmp_path / name, "--modality", modality)
         assert result.exit_code == 0, result.output
