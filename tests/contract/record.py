@@ -278,7 +278,7 @@ TagLoader.add_multi_constructor("!", lambda _, tag, node: f"!{tag} {node.value}"
 
 
 def deployment_files() -> dict[str, Any]:
-    """Values of the YAML and JSON files of deploy/ (comments and Helm's templates left out)."""
+    """Values of the YAML and JSON files of deploy/ (without comments and Helm's templates)."""
     files: dict[str, Any] = {}
     for path in tracked("deploy"):
         if "templates" in path.parts or path.suffix not in {".yaml", ".json"} or path.is_symlink():
@@ -327,7 +327,7 @@ def routes(app: Any) -> list[str]:
 
 
 def metrics() -> list[str]:
-    """Name, labels, buckets and mode of each metric of ours, from the calls that declare them."""
+    """Name, labels, buckets and mode of each bindserve metric, from the calls that declare them."""
     declared: list[str] = []
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,6 +1,6 @@
-"""`bindserve cache build`: its options, what it reports, and what it says when it fails.
+"""`bindserve cache build`: its options, its report and its error messages.
 
-Imports nothing heavy; `cache_building.py` does the work.
+Does not import NumPy or torch. `builder.py` builds the cache.
 """
 
 from enum import StrEnum
@@ -33,88 +33,118 @@ def build(
     source: Annotated[
         Path,
         typer.Argument(
-            help="Features: .npy or .safetensors (N, D), or a folder of them. Or a FAISS index "
-            "(knn.index), kept as it is. Or media: a folder, or a tab-separated list (.tsv) with "
-            "the columns url (a path beside the list, or http) and caption, perhaps id."
+            help="One of: features, i.e. a .npy or .safetensors file (N, D) or a folder of them; a "
+            "FAISS index (knn.index), which is kept unchanged; a folder of media; a tab-separated "
+            "list of media (.tsv) with the columns url (http URL, or path relative to the list), "
+            "caption and optionally id."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write; it appears when it is complete.")],
+    out: Annotated[
+        Path, typer.Option(help="Cache folder to write. It exists only when it is complete.")
+    ],
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Model folder. Its encoders embed media; of features, it says that they come from "
-            "them. A server refuses a cache of other encoders."
+            help="Model folder. Required for media, which its encoders embed. With features, "
+            "records that they come from these encoders: a server rejects caches of other encoders."
         ),
     ] = None,
     modality: Annotated[
         Modality,
-        typer.Option(help="Which of the media to embed. The released cache holds images."),
+        typer.Option(help="Modality of the media to embed; files of other modalities are skipped."),
     ] = Modality.image,
     allow_media_urls: Annotated[
-        bool, typer.Option("--allow-media-urls", help="Fetch the http(s) URLs of a list.")
+        bool,
+        typer.Option(
+            "--allow-media-urls", help="Fetch the http(s) URLs of a list, from public addresses."
+        ),
     ] = False,
     keep_features: Annotated[
-        Path | None, typer.Option(help="Keep the features of media in this folder, as shards.")
+        Path | None,
+        typer.Option(help="Folder in which to keep the features of media. Default: delete them."),
     ] = None,
     captions: Annotated[
         Path | None,
         typer.Option(
-            help="One a row: .txt, or .jsonl with caption and id. Default: the .jsonl beside each "
-            "feature file; of a folder of media, the .txt beside each file."
+            help="Captions of features, one line per row: .txt, or .jsonl with caption and id. "
+            "Default: the .jsonl beside each feature file. Media bring their own captions: the "
+            ".txt beside each file, or the list's column."
         ),
     ] = None,
     kind: Annotated[
         str,
         typer.Option(
-            help="FAISS's factory string: Flat (exact), IVFn with Flat, SQfp16, SQ8, PQm or (CPU "
-            "only) PQmx4fs. auto: exact below 20,000 rows, then what the target does best."
+            help="FAISS factory string: Flat (exact), or IVFn with Flat, SQfp16, SQ8, PQm or (CPU "
+            "only) PQmx4fs. auto: Flat below 20,000 rows, otherwise the kind that suits --target."
         ),
     ] = "auto",
     target: Annotated[
-        Target, typer.Option(help="Where it will be searched. A GPU cannot hold every kind.")
+        Target,
+        typer.Option(help="Device that will search the index. A GPU does not support every kind."),
     ] = Target.cpu,
     memory: Annotated[
         int | None,
         typer.Option(
-            parser=parse_size, metavar="SIZE", help="What the GPU has for the index, such as 8GB."
+            parser=parse_size,
+            metavar="SIZE",
+            help="GPU memory for the index, e.g. 8GB. Required for --target gpu with --kind auto.",
         ),
     ] = None,
     recall: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Share of the true 10 nearest that the tuned search must find."
+            min=0,
+            max=1,
+            help="Recall that tuning must reach: share of the true 10 nearest neighbors found.",
         ),
     ] = 0.98,
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Features (M, D) to tune on (one half) and report on (the other), best of the "
-            "modality that requests bring. Default: rows of the cache."
+            help="Features (M, D) as queries: one half for tuning, the other for the reported "
+            "recall. Preferably of the modality of future requests. Default: rows of the cache."
         ),
     ] = None,
     dtype: Annotated[
         Dtype | None,
-        typer.Option(help="Of the stored vectors. Default: float16; float32 of a FAISS index."),
+        typer.Option(
+            help="Precision of the stored vectors. Default: float16; for a FAISS index float32."
+        ),
     ] = None,
     normalize: Annotated[
-        bool, typer.Option(help="Bring rows to unit length, as ImageBind's embeddings have it.")
+        bool, typer.Option(help="Scale rows to unit length, like ImageBind's embeddings.")
     ] = True,
     encoder_sha256: Annotated[
-        str | None, typer.Option(help="Instead of --model: sha256 of the encoder's weights.")
+        str | None, typer.Option(help="sha256 of the encoder's weights, instead of --model.")
     ] = None,
-    top_k: Annotated[int, typer.Option(help="What requests use unless they say otherwise.")] = 10,
-    temperature: Annotated[float, typer.Option(help="Likewise; higher: fewer count.")] = 20.0,
-    weight: Annotated[float, typer.Option(help="Likewise; 0: the query, 1: the cache.")] = 0.5,
+    top_k: Annotated[int, typer.Option(help="Neighbors that a request retrieves by default.")] = 10,
+    temperature: Annotated[
+        float,
+        typer.Option(
+            help="Default of requests: factor of similarities in the softmax over neighbors."
+        ),
+    ] = 20.0,
+    weight: Annotated[
+        float,
+        typer.Option(
+            help="Default of requests: weight of the neighbors, from 0 to 1 (only neighbors)."
+        ),
+    ] = 0.5,
     form: Annotated[
-        Form, typer.Option(help="Likewise: softmax, or the paper's equations 3 and 4.")
+        Form,
+        typer.Option(
+            help="Default of requests: the released softmax, or the paper's equations 3 and 4."
+        ),
     ] = Form.released,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a cache.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the cache in --out.")
+    ] = False,
 ) -> None:
     """Build a cache from features, from a FAISS index, or from media.
 
-    The index is tuned until it finds the share of true neighbors that --recall asks for, on half
-    of the queries; what it finds for the other half stands in the manifest. Nothing is held in
-    memory as a whole. A build that was stopped goes on when the same command is given again.
+    Tunes the search until it reaches --recall on one half of the queries, and writes the recall on
+    the other half to the manifest. Streams all data, so that memory does not limit the number of
+    rows. Run the same command again to resume an interrupted build.
     """
     from server.cli.cache.builder import ERRORS, Request, run
 
@@ -144,12 +174,13 @@ def build(
             )
         )
     except KeyboardInterrupt:
-        fail("stopped; the same command goes on with what is finished", code=1)
+        fail("interrupted; run the same command again to resume", code=1)
     except ERRORS as error:
         fail(str(error), code=1)
     typer.echo(f"{out}: {manifest.count} vectors of {manifest.dimension} numbers, {manifest.kind}")
-    if found := manifest.recall:
+    if recall_result := manifest.recall:
         settings = f"{manifest.search.nprobe} cells, refine {manifest.search.refine}"
         typer.echo(
-            f"recall@{found.at} {found.value:.4f} on {found.queries} unseen queries ({settings})"
+            f"recall@{recall_result.at} {recall_result.value:.4f} "
+            f"on {recall_result.queries} unseen queries ({settings})"
         )

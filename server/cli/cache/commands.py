@@ -1,6 +1,6 @@
-"""`bindserve cache`: the commands of the retrieval cache, each in a file of its own.
+"""`bindserve cache`: the commands of the retrieval cache.
 
-Imports nothing heavy: `--help` is fast.
+The modules imported here import NumPy and torch only when a command runs, so that `--help` is fast.
 """
 
 import typer
@@ -15,15 +15,16 @@ def cache() -> None:
     """Build, measure, change and serve retrieval caches.
 
     \b
-    A cache is a folder: a FAISS index of image embeddings, the embeddings themselves, their
-    captions, and a manifest that says which encoder they come from. A request's embedding is
-    pulled towards its nearest neighbors in it, because the language model was trained on images.
+    A cache is a folder with image embeddings, a FAISS index of them, their captions, and a
+    manifest, which names the encoder that made the embeddings. The server moves a request's
+    embedding towards its nearest neighbors in the cache, because the language model was trained on
+    images only.
     \b
-      bindserve cache build photos/ --model MODEL --out cache     from pictures
-      bindserve cache build features.npy --out cache              from ready embeddings
+      bindserve cache build photos/ --model MODEL --out cache     from images
+      bindserve cache build features.npy --out cache              from finished embeddings
       bindserve cache eval cache                                  recall and speed
-      bindserve serve MODEL --cache cache                         in the server's own process
-      bindserve cache serve cache --port 8100                     or as a service for many servers
+      bindserve serve MODEL --cache cache                         search in the server's process
+      bindserve cache serve cache --port 8100                     search in a retrieval service
       bindserve serve MODEL --cache http://127.0.0.1:8100
     """
 

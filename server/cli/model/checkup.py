@@ -1,6 +1,6 @@
-"""What `bindserve doctor` looks at: each check says in one line what is well, or raises.
+"""The checks of `bindserve doctor`: each returns a line that describes success, or raises.
 
-Knows a model's folder and its cache. Starts no server; `golden_engine` starts an engine.
+Checks read the model folder and its cache. Only `golden_engine` starts an engine.
 """
 
 import asyncio
@@ -36,19 +36,21 @@ from server.conditioning.open_cache import fit_of, open_cache
 from server.encoding.components import ENCODERS
 from server.settings import Settings
 
-ENGINE_OPTIONS = ("dtype", "kv_cache_memory_bytes")  # of serving's defaults
-ROLES = ("llama", "adapter", "imagebind")  # that a conversion has sources of
+ENGINE_OPTIONS = ("dtype", "kv_cache_memory_bytes")  # taken from the defaults of `serve`
+ROLES = ("llama", "adapter", "imagebind")  # roles of the sources of a conversion
 
 
 class Skip(Exception):
-    """There is nothing to check, which is no failure; the text says why."""
+    """The check is not possible. The text gives the reason."""
 
 
-class Sick(Exception):
-    """Something is wrong; the text says what."""
+class CheckFailed(Exception):
+    """The check failed. The text describes the fault."""
 
 
-class Patient:
+class Checkup:
+    """A model folder with its settings. Reads config.json and golden.json once."""
+
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.folder = settings.model
@@ -65,125 +67,131 @@ class Patient:
             raise Skip(f"no {GOLDEN}: `bindserve convert --golden` records answers") from None
 
 
-Check = Callable[[Patient], str]
+Check = Callable[[Checkup], str]
 
 
-def config(patient: Patient) -> str:
-    ours = patient.config
-    injection = ours.injection
+def config(checkup: Checkup) -> str:
+    model = checkup.config
+    injection = model.injection
     return (
-        f"{ours.provenance.stage} weights, {injection.form} form in {injection.layers} layers, "
-        f"modalities {', '.join(ours.imagebind.modalities)}"
+        f"{model.provenance.stage} weights, {injection.form} form in {injection.layers} layers, "
+        f"modalities {', '.join(model.imagebind.modalities)}"
     )
 
 
-def files(patient: Patient) -> str:
-    """Reads all of the folder."""
+def files(checkup: Checkup) -> str:
+    """Compare the hash of every file with the manifest."""
     try:
-        manifest = Manifest.read(patient.folder)
+        manifest = Manifest.read(checkup.folder)
     except FileNotFoundError:
-        raise Skip(f"no {MANIFEST}: nobody wrote down what the files should be") from None
-    for name, reason in manifest.damaged(patient.folder):
-        raise Sick(f"{name} {reason}; convert again or fetch an intact copy")
-    loaded = {path.name for path in patient.folder.glob("*.safetensors")}
-    if strange := sorted(loaded - manifest.files.keys()):
-        raise Sick(f"{strange[0]} is not in {MANIFEST}, and would be loaded")
+        raise Skip(f"no {MANIFEST}, which lists the files' hashes") from None
+    for name, reason in manifest.damaged(checkup.folder):
+        raise CheckFailed(f"{name} {reason}; convert the model again or copy it again")
+    loaded = {path.name for path in checkup.folder.glob("*.safetensors")}
+    if unknown := sorted(loaded - manifest.files.keys()):
+        raise CheckFailed(f"{unknown[0]} is not in {MANIFEST}, but would be loaded; remove it")
     return f"{len(manifest.files)} files, each with the sha256 of {MANIFEST}"
 
 
-def tensors(patient: Patient) -> str:
-    """Names and shapes, as vLLM wants them."""
-    from model_ext.checks.shape_check import check_weights  # imports vLLM: many seconds
+def tensors(checkup: Checkup) -> str:
+    """Compare names and shapes of the tensors with those of vLLM's model."""
+    from model_ext.checks.shape_check import check_weights  # imports vLLM, which takes seconds
 
-    return f"{check_weights(patient.folder)} tensors, names and shapes as vLLM's model has them"
-
-
-def provenance(patient: Patient) -> str:
-    found = patient.config.provenance
-    roles = {source.role for source in found.sources}
-    if lacking := [role for role in ROLES if role not in roles]:
-        raise Skip(f"config.json names no source of the {lacking[0]} weights")
-    fingerprint = f", base {found.base_fingerprint[:12]}" if found.base_fingerprint else ""
-    shown = ", ".join(f"{source.file} {source.sha256[:12]}" for source in found.sources)
-    return f"{shown}{fingerprint}"
+    return f"{check_weights(checkup.folder)} tensors with the names and shapes of vLLM's model"
 
 
-def encoders(patient: Patient) -> str:
-    """Loads one after the other and has each embed a built-in input."""
-    folder = patient.folder / ENCODERS
-    sizes, summary = read_config(folder), patient.config.imagebind
+def provenance(checkup: Checkup) -> str:
+    provenance = checkup.config.provenance
+    roles = {source.role for source in provenance.sources}
+    if missing := [role for role in ROLES if role not in roles]:
+        raise Skip(f"config.json names no source of the {missing[0]} weights")
+    base = provenance.base_fingerprint
+    fingerprint = f", base {base[:12]}" if base else ""
+    sources = ", ".join(f"{source.file} {source.sha256[:12]}" for source in provenance.sources)
+    return f"{sources}{fingerprint}"
+
+
+def encoders(checkup: Checkup) -> str:
+    """Load one encoder after the other, and embed a built-in input with each."""
+    folder = checkup.folder / ENCODERS
+    sizes, summary = read_config(folder), checkup.config.imagebind
     if (sizes.modalities, sizes.embed_dim) != (summary.modalities, summary.embedding_dim):
-        raise Sick(f"{folder} holds other encoders than config.json says")
+        raise CheckFailed(f"{folder} contains other encoders than config.json lists")
     names = {name.split(".")[0] for name in open_safetensors(folder / TENSORS_FILE)}
-    if strange := sorted(names - set(sizes.modalities)):
-        raise Sick(f"{folder / TENSORS_FILE}: left over: tensors of {strange[0]}")
-    found = record_encoders(folder)
-    for modality, numbers in found.items():
+    if unknown := sorted(names - set(sizes.modalities)):
+        raise CheckFailed(
+            f"{folder / TENSORS_FILE}: contains tensors of an unknown encoder {unknown[0]}"
+        )
+    embeddings = record_encoders(folder)
+    for modality, numbers in embeddings.items():
         if not np.isfinite(numbers).all():
-            raise Sick(f"{modality}: embeds a built-in input as something that is not a number")
-    told = f"{', '.join(found)} embed a built-in input"
+            raise CheckFailed(f"{modality}: the embedding of a built-in input is not finite")
+    text = f"{', '.join(embeddings)} embed a built-in input"
     try:
-        recorded = patient.golden.encoders
+        recorded = checkup.golden.encoders
     except Skip:
-        return told
-    if reason := encoder_difference(recorded, found):
-        raise Sick(reason)
-    return f"{told} as recorded"
+        return text
+    if reason := encoder_difference(recorded, embeddings):
+        raise CheckFailed(reason)
+    return f"{text} as recorded"
 
 
-def cache(patient: Patient) -> str:
-    opened = open_cache(patient.settings, patient.config)
+def cache(checkup: Checkup) -> str:
+    opened = open_cache(checkup.settings, checkup.config)
     if opened is None:
         raise Skip("the model has no cache, and --cache names none")
-    asyncio.run(ask(opened, embedding(patient.folder, 0).numpy()))
-    fit, count = fit_of(patient.config), sum(manifest.count for manifest in opened.manifests)
-    told = all(map(fit.told_by, opened.manifests))
-    origin = "of the model's encoders" if told else "that do not say of which encoders"
+    asyncio.run(check_cache(opened, embedding(checkup.folder, 0).numpy()))
+    fit, count = fit_of(checkup.config), sum(manifest.count for manifest in opened.manifests)
+    recorded = all(map(fit.told_by, opened.manifests))
+    origin = "of the model's encoders" if recorded else "of unrecorded encoders"
     kind = opened.manifests[0].kind
     return f"{count} features {origin}, {kind}; an embedding was enhanced"
 
 
-async def ask(cache: Enhancer, query: Array) -> None:
+async def check_cache(cache: Enhancer, query: Array) -> None:
     try:
         await cache.check()
         row = await cache.enhance(query, cache.defaults)
         if not abs(float(np.linalg.norm(row.vector)) - 1) < 1e-4:
-            raise Sick("the cache: an enhanced embedding is no unit vector")
+            raise CheckFailed("the cache: an enhanced embedding has not unit length")
     finally:
         await cache.aclose()
 
 
-def tokenizer(patient: Patient) -> str:
-    for answer in patient.golden.answers:
-        if tokenize(patient.folder, answer.text) != answer.ids:
-            raise Sick("cuts a recorded prompt otherwise than when it was recorded")
-    return "cuts the recorded prompts as recorded"
+def tokenizer(checkup: Checkup) -> str:
+    for answer in checkup.golden.answers:
+        if tokenize(checkup.folder, answer.text) != answer.ids:
+            raise CheckFailed("a recorded prompt has other tokens than when it was recorded")
+    return "the recorded prompts have the recorded tokens"
 
 
-def golden_plain(patient: Patient) -> str:
-    """Through the slow reference, one layer in memory at a time."""
-    found = again(patient.folder, patient.golden)
-    return compared(patient.golden, found, "float32", "the reference")
+def golden_plain(checkup: Checkup) -> str:
+    """Answer by the slow reference, with one layer in memory at a time."""
+    answers = again(checkup.folder, checkup.golden)
+    return compare(checkup.golden, answers, "float32", "the reference")
 
 
-def golden_engine(patient: Patient) -> str:
-    """Through vLLM, which takes the memory that serving takes."""
+def golden_engine(checkup: Checkup) -> str:
+    """Answer by vLLM, which needs the memory of serving."""
     from model_ext.checks.engine_golden import answer
     from server.engine.flags import our_defaults
 
-    golden = patient.golden  # none recorded: no engine is started
-    defaults = our_defaults(patient.settings)
+    golden = checkup.golden  # before the engine: raises Skip if no answers are recorded
+    defaults = our_defaults(checkup.settings)
     options = {key: defaults[key] for key in ENGINE_OPTIONS if key in defaults}
-    found = answer(patient.folder, options)
-    return compared(golden, found.answers, found.dtype, f"vLLM in {found.dtype}")
+    result = answer(checkup.folder, options)
+    return compare(golden, result.answers, result.dtype, f"vLLM in {result.dtype}")
 
 
-def compared(golden: Golden, found: list[tuple[Step, ...]], dtype: str, who: str) -> str:
+def compare(golden: Golden, answers: list[tuple[Step, ...]], dtype: str, subject: str) -> str:
+    """Compare answers with the recorded ones, within the tolerance of `dtype`."""
     tolerance = TOLERANCES[dtype]
-    for number, (answer, steps) in enumerate(zip(golden.answers, found, strict=True), start=1):
+    for number, (answer, steps) in enumerate(zip(golden.answers, answers, strict=True), start=1):
         if reason := difference(answer, steps, tolerance):
-            raise Sick(f"prompt {number}, {reason}, by {who}")
-    return f"{len(golden.answers)} prompts answered as recorded, by {who} (within {tolerance:g})"
+            raise CheckFailed(f"prompt {number}, {reason}, by {subject}")
+    return (
+        f"{len(golden.answers)} prompts answered as recorded, by {subject} (within {tolerance:g})"
+    )
 
 
 Through = Literal["engine", "plain"]
@@ -197,8 +205,8 @@ class Finding:
     text: str
 
 
-def examine(patient: Patient, through: Through) -> Iterator[Finding]:
-    """One finding a check, as they come. Without a readable config.json nothing else is tried."""
+def run_checks(checkup: Checkup, through: Through) -> Iterator[Finding]:
+    """Yield the finding of each check. Stops after `config` if config.json is not readable."""
     checks: dict[str, Check] = {
         "config": config,
         "files": files,
@@ -210,18 +218,18 @@ def examine(patient: Patient, through: Through) -> Iterator[Finding]:
         "golden": GOLDENS[through],
     }
     for name, check in checks.items():
-        finding = look(name, check, patient)
+        finding = run_check(name, check, checkup)
         yield finding
         if name == "config" and finding.verdict == "FAIL":
             return
 
 
-def look(name: str, check: Check, patient: Patient) -> Finding:
+def run_check(name: str, check: Check, checkup: Checkup) -> Finding:
     try:
-        return Finding(name, "ok", check(patient))
+        return Finding(name, "ok", check(checkup))
     except Skip as reason:
         return Finding(name, "skip", str(reason))
-    except (Sick, GoldenError) as reason:
+    except (CheckFailed, GoldenError) as reason:
         return Finding(name, "FAIL", str(reason))
-    except Exception as error:  # a damaged model fails in any way, and every check shall be made
+    except Exception as error:  # a damaged model can raise anything; the other checks continue
         return Finding(name, "FAIL", f"{type(error).__name__}: {error}".split("\n")[0])

@@ -1,4 +1,4 @@
-"""`bindserve doctor MODEL`: is the folder what was converted, and does it answer as it did?"""
+"""`bindserve doctor MODEL`: check that a model folder is intact and answers as recorded."""
 
 import os
 from enum import StrEnum
@@ -16,31 +16,34 @@ class Through(StrEnum):
 
 
 def doctor(
-    model: Annotated[Path, typer.Argument(help="A folder that `convert` or `train export` wrote.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model folder, written by `convert` or `train export`.")
+    ],
     cache: Annotated[
-        str | None, typer.Option(help="A cache folder, or `none`. Default: the model's own.")
+        str | None, typer.Option(help="Cache folder, or `none`. Default: the model folder's cache.")
     ] = None,
     through: Annotated[
         Through,
         typer.Option(
-            help="Who repeats the recorded answers: vLLM, in the memory that serving takes, or a "
-            "slow reference, one layer at a time."
+            help="Repeat the recorded answers by vLLM (engine), which needs the memory of serving, "
+            "or by a slow reference (plain), which loads one layer at a time."
         ),
     ] = Through.engine,
 ) -> None:
-    """Check a model's files, tensors, encoders, cache and recorded answers: one line each.
+    """Check a model's files, tensors, encoders, cache and recorded answers. Prints a line for each.
 
-    Ends with 1 if anything is wrong. What cannot be checked is told and is no failure.
+    Exits with status 1 if a check fails. `skip` marks a check that is not possible, e.g. of a cache
+    if the model has none; it is no failure.
     """
     settings = load_settings(model=model, cache=cache)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # one line a check
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # only the lines of the checks
     from server.cli.model.checkup import (  # imports torch and, for some checks, vLLM
-        Patient,
-        examine,
+        Checkup,
+        run_checks,
     )
 
     failed = False
-    for finding in examine(Patient(settings), through.value):
+    for finding in run_checks(Checkup(settings), through.value):
         typer.echo(f"{finding.verdict:<4}  {finding.check:<10}  {finding.text}")
         failed |= finding.verdict == "FAIL"
     if failed:
