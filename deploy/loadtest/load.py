@@ -80,8 +80,13 @@ class Load:
             late = time.perf_counter() - arrival.at
             self.outcomes.append(
                 Outcome(
-                    *(arrival.stage, arrival.scenario, arrival.at - self.started),
-                    *(0, False, late, late),
+                    arrival.stage,
+                    arrival.scenario,
+                    arrival.at - self.started,
+                    status=0,
+                    right=False,
+                    first_s=late,
+                    total_s=late,
                     error=f"not sent: {MAX_IN_FLIGHT} requests are in flight",
                 )
             )
