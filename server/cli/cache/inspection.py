@@ -33,7 +33,7 @@ def evaluate(
         Path | None,
         typer.Option(
             help="Features (M, D) as queries, preferably of the modality of future requests. "
-            "Default: rows of the cache, each of which is left out of its own neighbors."
+            "Default: rows of the cache, which are not their own neighbors."
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=16, help="Maximum number of queries.")] = 500,

@@ -183,7 +183,7 @@ def test_a_folder_of_media(tiny_models: dict[str, Path], photos: Path, tmp_path:
     assert captions_of(out) == [Caption("the first ☔", "a.jpg"), Caption(None, "more/b.png")]
     manifest = read_manifest(out)
     assert manifest.encoder["modality"] == "image"
-    assert not list(tmp_path.glob(".*"))  # the features are deleted, and nothing unfinished is left
+    assert not list(tmp_path.glob(".*"))  # the features and unfinished files are deleted
     spoken = tmp_path / "s"
     build(photos, "--model", model, "--out", spoken, "--modality", "audio", "--dtype", "float32")
     np.testing.assert_allclose(rows_of(spoken), [unit("audio_a.wav")], rtol=0, atol=1e-5)
