@@ -4,6 +4,6 @@
     serve deploy deploy/ray/serve.yaml                                  (on a cluster)
 
 Processes of one Ray cluster trust each other, because Ray moves pickled Python objects between
-them. Our replicas exchange bytes in the formats of `server/encoding/messages.py`. Nothing that a client sends
-is unpickled.
+them. Our replicas exchange bytes in the formats of `server/encoding/messages.py`. They unpickle
+nothing that a client sends.
 """
