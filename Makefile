@@ -1,4 +1,4 @@
-# Commands for developers. deploy/install.sh chooses the CPU or the GPU packages.
+# Commands for users and developers. deploy/install.sh chooses the CPU or the GPU packages.
 VENV ?= .venv
 PYTEST = python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(abspath $(VENV))/bin:$(PATH)

@@ -1,1 +1,1 @@
-"""How bindserve is deployed and loaded: run from a checkout, not part of the installed package."""
+"""Deployment and load tests. They run from a clone and are not part of the installed package."""

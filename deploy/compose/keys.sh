@@ -1,10 +1,10 @@
 #!/bin/sh
-# Make the secrets of compose.yaml, once: a key for clients, one for Prometheus, the retrieval service's token,
-# Grafana's password. More keys for clients: one a line in secrets/keys, which the server reads again.
+# Make the secrets of compose.yaml: an API key for clients, one for Prometheus, the retrieval service's token and
+# Grafana's password. Add more API keys to secrets/keys, one per line; the server reads the file again.
 set -eu
 cd "$(dirname "$0")"
-[ ! -e secrets ] || { echo "secrets/ is there already" >&2; exit 1; }
-# The folder is closed to others; the files are open, since containers read them with users of their own.
+[ ! -e secrets ] || { echo "secrets/ already exists; delete it first to make new secrets" >&2; exit 1; }
+# Only its owner can enter the folder. Its files are readable by all, because containers run as other users.
 mkdir -m 700 secrets
 secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 secret > secrets/metrics-key
@@ -12,4 +12,4 @@ secret > secrets/cache-token
 secret > secrets/grafana-password
 { echo "# for clients"; secret; echo; echo "# for Prometheus"; cat secrets/metrics-key; echo; } > secrets/keys
 chmod 444 secrets/*
-echo "made secrets/; the first key is $(sed -n 2p secrets/keys)"
+echo "made secrets/; the API key for clients is $(sed -n 2p secrets/keys)"

@@ -1,1 +1,1 @@
-"""The dashboards, for those who have no Grafana at hand: ask their queries, draw their panels."""
+"""Run the queries of the Grafana dashboards, and draw their panels without Grafana."""

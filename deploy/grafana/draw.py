@@ -1,4 +1,4 @@
-"""Draw the dashboards from a Prometheus' data, as Grafana would show them.
+"""Draw the panels of the Grafana dashboards from the data of a Prometheus server, as PNG files.
 
 python -m deploy.grafana.draw --prometheus http://127.0.0.1:9090 --minutes 10 FOLDER
 """
@@ -17,12 +17,13 @@ from matplotlib.axes import Axes
 from deploy.grafana.panels import Dashboard, Panel, Points, Prometheus, dashboards
 
 COLUMNS = 3
-MOST = 10  # series in a panel: the largest; there are no more colours
+MAX_SERIES = 10  # in a panel, those with the highest peaks: matplotlib has ten colours
 UNITS = {"s": "s", "reqps": "1/s", "percentunit": "%", "bytes": "MB", "Bps": "MB/s", "none": ""}
 FACTORS = {"percentunit": 100.0, "bytes": 1e-6, "Bps": 1e-6}
 
 
 def draw(dashboard: Dashboard, prometheus: Prometheus, start: float, end: float, out: Path) -> None:
+    """Draw one dashboard. `start` and `end`: seconds since the epoch; `out`: folder."""
     rows = math.ceil(len(dashboard.panels) / COLUMNS)
     figure, grid = plt.subplots(rows, COLUMNS, figsize=(15, 2.6 * rows), squeeze=False)
     for axes in grid.flat[len(dashboard.panels) :]:
@@ -40,7 +41,7 @@ def draw(dashboard: Dashboard, prometheus: Prometheus, start: float, end: float,
 
 def draw_panel(axes: Axes, panel: Panel, series: dict[str, Points], start: float) -> None:
     factor = FACTORS.get(panel.unit, 1.0)
-    largest = sorted(series, key=lambda name: peak(series[name]), reverse=True)[:MOST]
+    largest = sorted(series, key=lambda name: peak(series[name]), reverse=True)[:MAX_SERIES]
     for name in sorted(largest):
         at = [(time - start) / 60 for time, _ in series[name]]
         axes.plot(at, [value * factor for _, value in series[name]], label=name, lw=1.2)
@@ -59,10 +60,18 @@ def peak(points: Points) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--prometheus", default="http://127.0.0.1:9090")
-    parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--rate-interval", default="1m")
-    parser.add_argument("out", type=Path)
+    parser.add_argument(
+        "--prometheus", default="http://127.0.0.1:9090", help="its URL (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="how much of the past to draw (default: 10)"
+    )
+    parser.add_argument(
+        "--rate-interval",
+        default="1m",
+        help="value of Grafana's $__rate_interval, at least four scrapes (default: 1m)",
+    )
+    parser.add_argument("out", type=Path, help="folder for the PNG files")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     end = time.time()

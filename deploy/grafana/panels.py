@@ -1,4 +1,4 @@
-"""What the dashboards' panels show: their queries, asked of a Prometheus."""
+"""Read the panels and queries of the dashboards, and run the queries on a Prometheus server."""
 
 import json
 import re
@@ -46,26 +46,29 @@ def read_panel(panel: dict[str, Any]) -> Panel:
 
 class Prometheus:
     def __init__(self, url: str, *, rate_interval: str = "1m") -> None:
-        """`rate_interval`: in place of Grafana's variable, four scrapes at least."""
+        """`rate_interval` replaces Grafana's $__rate_interval: at least four scrapes."""
         self._url = url
         self._rate_interval = rate_interval
 
     def series(self, query: Query, start: float, end: float) -> dict[str, Points]:
-        """Each series by its legend. HTTPError if it is not a query."""
+        """Run a query over a time range. Returns legend -> points.
+
+        Raises HTTPError: when Prometheus rejects the query.
+        """
         expression = query.expression.replace("$__rate_interval", self._rate_interval)
         step = max(1.0, (end - start) / 300)
-        asked = {"query": expression, "start": start, "end": end, "step": step}
-        url = f"{self._url}/api/v1/query_range?{urllib.parse.urlencode(asked)}"
+        params = {"query": expression, "start": start, "end": end, "step": step}
+        url = f"{self._url}/api/v1/query_range?{urllib.parse.urlencode(params)}"
         with urllib.request.urlopen(url, timeout=30) as response:
-            found = json.load(response)["data"]["result"]
+            results = json.load(response)["data"]["result"]
         return {
             legend(query.legend, each["metric"]): [
                 (at, float(value)) for at, value in each["values"]
             ]
-            for each in found
+            for each in results
         }
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
-    """Prometheus leaves out labels that are empty; Grafana shows nothing in their place."""
+    """Fill in a legend. A label that the series lacks becomes an empty string, as in Grafana."""
     return re.sub(r"\{\{(\w+)\}\}", lambda name: labels.get(name[1], ""), template).strip()

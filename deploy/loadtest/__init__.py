@@ -1,5 +1,5 @@
-"""Load tests of any server that speaks bindserve's HTTP: `python -m deploy.loadtest --help`.
+"""Load tests of any server with bindserve's HTTP API: `python -m deploy.loadtest --help`.
 
-Needs locust, numpy, pillow and matplotlib. The server may run anywhere: only `demo`, which starts
-one, needs bindserve itself.
+They need locust, numpy, pillow and matplotlib. The server may run on another machine. Only the
+command `demo`, which starts a server, needs bindserve itself.
 """

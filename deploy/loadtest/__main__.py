@@ -1,4 +1,7 @@
-"""python -m deploy.loadtest run --url URL | demo | report FOLDER | compare BEFORE AFTER"""
+"""Load a server with requests at a given rate, and report how many answers were good.
+
+python -m deploy.loadtest run --url URL | demo | report FOLDER | compare BEFORE AFTER
+"""
 
 import argparse
 import os
@@ -15,36 +18,57 @@ LOCUSTFILE = Path(__file__).with_name("locustfile.py")
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.loadtest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    text = "Load a server. Further options: locust -f deploy/loadtest/locustfile.py --help"
+    text = (
+        "Load a running server and write a report. "
+        "`locust -f deploy/loadtest/locustfile.py --help` lists more options, "
+        "which `run` and `demo` pass on to locust."
+    )
     run_parser = commands.add_parser("run", help=text)
-    run_parser.add_argument("--url", required=True)
-    run_parser.add_argument("--out", type=Path, default=Path("loadtest"))
-    demo_parser = commands.add_parser("demo", help="Start the demo server and load it.")
-    demo_parser.add_argument("--out", type=Path, default=Path("loadtest"))
-    report_parser = commands.add_parser("report", help="Write the report of a folder again.")
-    report_parser.add_argument("folder", type=Path)
-    compare_parser = commands.add_parser("compare", help="Two runs of one profile.")
-    compare_parser.add_argument("before", type=Path)
-    compare_parser.add_argument("after", type=Path)
-    compare_parser.add_argument("--out", type=Path, default=Path("loadtest"))
-    known, rest = parser.parse_known_args()
-    match known.command:
+    run_parser.add_argument(
+        "--url", required=True, help="the server's address, e.g. http://127.0.0.1:8000"
+    )
+    add_out(run_parser)
+    demo_parser = commands.add_parser(
+        "demo", help="Start the demo server on this machine, load it, write a report, stop it."
+    )
+    add_out(demo_parser)
+    report_parser = commands.add_parser(
+        "report", help="Write the report of an earlier run again from its results."
+    )
+    report_parser.add_argument("folder", type=Path, help="the --out folder of the run")
+    compare_parser = commands.add_parser(
+        "compare", help="Compare two runs that have the same profile, mix and objective."
+    )
+    compare_parser.add_argument("before", type=Path, help="the --out folder of the first run")
+    compare_parser.add_argument("after", type=Path, help="the --out folder of the second run")
+    add_out(compare_parser)
+    options, locust_options = parser.parse_known_args()
+    match options.command:
         case "run":
-            run(known.url, known.out, rest)
+            run(options.url, options.out, locust_options)
         case "demo":
-            from deploy.loadtest.demo import demo_server  # needs the server, all else does not
+            from deploy.loadtest.demo import demo_server  # only this command needs bindserve
 
             with demo_server() as (url, pid):
-                run(url, known.out, [f"--pid={pid}", *rest])
+                run(url, options.out, [f"--pid={pid}", *locust_options])
         case "report":
-            print(write_report(known.folder).read_text())
+            print(write_report(options.folder).read_text())
         case "compare":
-            print(compare(known.before, known.after, known.out))
+            print(compare(options.before, options.after, options.out))
     return 0
 
 
+def add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("loadtest"),
+        help="folder for the results, the report and the plots (default: %(default)s)",
+    )
+
+
 def run(url: str, out: Path, options: list[str]) -> None:
-    """Locust in a process of its own: it changes Python's sockets and threads for good."""
+    """Run locust in its own process, because it patches Python's sockets and threads."""
     command = [
         sys.executable,
         "-m",
@@ -58,7 +82,9 @@ def run(url: str, out: Path, options: list[str]) -> None:
     environment = {**os.environ, "PYTHONPATH": str(LOCUSTFILE.parents[2])}
     done = subprocess.run(command, env=environment, check=False)
     if not (out / "run.json").is_file():
-        raise SystemExit(f"locust ended with {done.returncode} and no results")
+        raise SystemExit(
+            f"locust exited with status {done.returncode} and wrote no results to {out}"
+        )
     print(write_report(out).read_text())
 
 

@@ -1,4 +1,4 @@
-"""Compare two runs of the same profile: before and after, or one server and another."""
+"""Compare two runs of the same profile, e.g. before and after a change of the server."""
 
 from pathlib import Path
 
@@ -6,17 +6,24 @@ import numpy as np
 
 from deploy.loadtest import plots
 from deploy.loadtest.outcome import Outcome
-from deploy.loadtest.report import Run, table
+from deploy.loadtest.report import table
+from deploy.loadtest.results import Run
 
-DIFFERENT = 0.1  # relative; less is noise on a shared machine
+MAX_NOISE = 0.1  # relative difference of two equal runs on a shared machine
 
 
 def compare(before: Path, after: Path, out: Path) -> str:
-    """Markdown; draws `compared.png` into `out`. ValueError if they are not comparable."""
+    """Return a Markdown table and draw `compared.png` into the folder `out`.
+
+    Raises ValueError: when the runs differ in profile, mix or objective.
+    """
     old, new = Run(before), Run(after)
     for key in ("profile", "mix", "first_s", "total_s"):
         if old.about[key] != new.about[key]:
-            raise ValueError(f"the runs differ in {key}: {old.about[key]}, {new.about[key]}")
+            raise ValueError(
+                f"the runs differ in {key}: {old.about[key]}, {new.about[key]}; "
+                "compare runs with equal options"
+            )
     out.mkdir(parents=True, exist_ok=True)
     plots.two_goodputs({"before": old, "after": new}, out / "compared.png")
     peaks = [max(run.rates(stage).goodput for stage in run.stages) for run in (old, new)]
@@ -36,6 +43,6 @@ def first_token(outcomes: list[Outcome], percentile: float) -> float:
 def line(name: str, old: float, new: float, *, more_is_better: bool = False) -> list[str]:
     ratio = new / old if old else float("nan")
     verdict = ""
-    if abs(ratio - 1) > DIFFERENT:
+    if abs(ratio - 1) > MAX_NOISE:
         verdict = "better" if (ratio > 1) == more_is_better else "worse"
     return [name, f"{old:.3f}", f"{new:.3f}", f"{ratio:.2f}", verdict]

@@ -1,4 +1,4 @@
-"""The demo server for a load test, with queues so short that what it takes in is in time."""
+"""Start the demo server for a load test, with queues that suit the speed of two CPU cores."""
 
 import os
 import socket
@@ -10,19 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 START_S = 600
-# Waiting lines of about a second's work on two cores; the defaults are for GPUs.
-SHORT = {"BINDSERVE_MAX_REQUESTS": "12", "BINDSERVE_DECODE_WAITING": "8"}
+# Queues that hold about one second of work for two cores, so that accepted requests are answered in
+# time. The server's defaults are for GPUs.
+SHORT_QUEUES = {"BINDSERVE_MAX_REQUESTS": "12", "BINDSERVE_DECODE_WAITING": "8"}
 FLAGS = ["--enforce-eager", "--uvicorn-log-level=warning"]
 
 
 @contextmanager
 def demo_server() -> Iterator[tuple[str, int]]:
-    """Its URL and process id."""
+    """Start the demo server and stop it at the end. Yields its URL and process id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "server.cli.main", "demo", "--no-ask", f"--port={port}"]
-    process = subprocess.Popen([*command, "--", *FLAGS], env={**os.environ, **SHORT})
+    process = subprocess.Popen([*command, "--", *FLAGS], env={**os.environ, **SHORT_QUEUES})
     url = f"http://127.0.0.1:{port}"
     try:
         wait_until_ready(url, process)
@@ -40,4 +41,4 @@ def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
                 return
         except OSError:
             time.sleep(0.5)
-    raise SystemExit("the demo server did not start")
+    raise SystemExit(f"the demo server was not ready within {START_S} s; its log is above")

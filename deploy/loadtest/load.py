@@ -1,7 +1,7 @@
-"""Load: an open loop. Requests leave when they are due, however slow the answers are.
+"""Load: sends requests in an open loop, at times that do not depend on the answers.
 
-Arrivals are a Poisson process, as those of many independent people. It does not know HTTP: it is
-given a function that sends one request, and the means to run many of them at a time.
+Arrivals are a Poisson process, as from many independent clients. This module does not know HTTP.
+Its caller passes a function that sends one request, and the means to run functions concurrently.
 """
 
 import time
@@ -12,29 +12,30 @@ from typing import Protocol
 
 from deploy.loadtest.outcome import Objective, Outcome
 
-MOST = 4000  # in flight; beyond, the client and not the server would be tested
-GRACE_S = 3.0  # after the objective, for answers that are late anyway
+# Requests in flight. With more, the test would measure the client and not the server.
+MAX_IN_FLIGHT = 4000
+GRACE_S = 3.0  # how long a stage waits for answers after the objective's time
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """One request that is to be sent."""
+class Arrival:
+    """The scenario of one request, and the time at which it is due."""
 
     stage: str
     scenario: str
-    at: float  # on the clock of `time.perf_counter`
+    at: float  # seconds, by `time.perf_counter`
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What a stage came to; all rates per second. Hostile requests are not in it."""
+class Rates:
+    """Requests per second of a stage, without hostile requests."""
 
-    offered: float
-    goodput: float
+    offered: float  # requests that were due
+    goodput: float  # requests with a good answer
 
 
 class Concurrency(Protocol):
-    """gevent, in a test run."""
+    """Starts functions concurrently: gevent in a load test, threads in the tests."""
 
     def spawn(self, function: Callable[[], None]) -> None: ...
     def sleep(self, seconds: float) -> None: ...
@@ -43,7 +44,7 @@ class Concurrency(Protocol):
 class Load:
     def __init__(
         self,
-        send: Callable[[Due], Outcome],
+        send: Callable[[Arrival], Outcome],
         mix: dict[str, float],
         concurrency: Concurrency,
         *,
@@ -51,7 +52,7 @@ class Load:
         rng: Random,
     ) -> None:
         self.outcomes: list[Outcome] = []
-        self.stages: dict[str, float] = {}  # seconds of each, in order
+        self.stages: dict[str, float] = {}  # name -> seconds, in order
         self.objective = objective
         self.started = time.perf_counter()
         self._send = send
@@ -60,45 +61,51 @@ class Load:
         self._rng = rng
         self._in_flight = 0
 
-    def hold(self, stage: str, rate: float, seconds: float) -> Held:
-        """Offer `rate` requests a second for so long, then wait for their answers."""
+    def hold(self, stage: str, rate: float, seconds: float) -> Rates:
+        """Send `rate` requests a second for `seconds`, then wait for their answers."""
         self.stages[stage] = seconds
         first = len(self.outcomes)
         start = now = time.perf_counter()
         sent = 0
         while (now := now + self._rng.expovariate(rate)) < start + seconds:
             self._concurrency.sleep(max(0.0, now - time.perf_counter()))
-            self._start(Due(stage, self._rng.choices(self._names, self._shares)[0], now))
+            self._start(Arrival(stage, self._rng.choices(self._names, self._shares)[0], now))
             sent += 1
         self._wait(start + seconds + self.objective.total_s + GRACE_S)
-        mine = [each for each in self.outcomes[first:] if each.stage == stage]
-        return held(mine, seconds, self.objective)
+        outcomes = [each for each in self.outcomes[first:] if each.stage == stage]
+        return rates_of(outcomes, seconds, self.objective)
 
-    def _start(self, due: Due) -> None:
-        if self._in_flight >= MOST:
-            late = time.perf_counter() - due.at
+    def _start(self, arrival: Arrival) -> None:
+        if self._in_flight >= MAX_IN_FLIGHT:
+            late = time.perf_counter() - arrival.at
             self.outcomes.append(
                 Outcome(
-                    *(due.stage, due.scenario, due.at - self.started, 0, False, late, late),
-                    error="not sent: too many in flight",
+                    arrival.stage,
+                    arrival.scenario,
+                    arrival.at - self.started,
+                    status=0,
+                    right=False,
+                    first_s=late,
+                    total_s=late,
+                    error=f"not sent: {MAX_IN_FLIGHT} requests are in flight",
                 )
             )
             return
         self._in_flight += 1
-        self._concurrency.spawn(lambda: self._one(due))
+        self._concurrency.spawn(lambda: self._send_one(arrival))
 
-    def _one(self, due: Due) -> None:
+    def _send_one(self, arrival: Arrival) -> None:
         try:
-            self.outcomes.append(self._send(due))
+            self.outcomes.append(self._send(arrival))
         finally:
             self._in_flight -= 1
 
-    def _wait(self, until: float) -> None:
-        while self._in_flight and time.perf_counter() < until:
+    def _wait(self, deadline: float) -> None:
+        while self._in_flight and time.perf_counter() < deadline:
             self._concurrency.sleep(0.05)
 
 
-def held(outcomes: Sequence[Outcome], seconds: float, objective: Objective) -> Held:
+def rates_of(outcomes: Sequence[Outcome], seconds: float, objective: Objective) -> Rates:
     counted = [each for each in outcomes if each.scenario != "hostile"]
     good = sum(each.good(objective) for each in counted)
-    return Held(len(counted) / seconds, good / seconds)
+    return Rates(len(counted) / seconds, good / seconds)

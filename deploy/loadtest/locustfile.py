@@ -1,9 +1,9 @@
-"""The load test as locust runs it: one user, who sends every request when it is due.
+"""The load test as a locust file: one user sends every request at the time when it is arrival.
 
     locust -f deploy/loadtest/locustfile.py --headless --host http://127.0.0.1:8000 \\
            --load-profile steady --mix all --rate 5 --seconds 60 --out /tmp/run
 
-`python -m deploy.loadtest run` calls it so, and writes the report.
+`python -m deploy.loadtest run` starts this command and writes the report.
 """
 
 import json
@@ -18,35 +18,66 @@ from typing import Any
 import gevent
 from locust import FastHttpUser, events, task
 
-from deploy.loadtest.load import MOST, Due, Load
+from deploy.loadtest.load import MAX_IN_FLIGHT, Arrival, Load
 from deploy.loadtest.media import Media
 from deploy.loadtest.memory import Sampler
 from deploy.loadtest.outcome import Objective, Outcome, write_outcomes
 from deploy.loadtest.profiles import PROFILES
-from deploy.loadtest.scenarios import MIXES, SCENARIOS, Workshop
+from deploy.loadtest.scenarios import MIXES, SCENARIOS, RequestFactory
 
-UPLOADS = 4
-SAMPLE_S = 5
+UPLOADS = 4  # files that are uploaded before a test with `by_file_id`
+SAMPLE_S = 5  # between two samples of memory
 ERROR = b'data: {"error"'
 
 
 @events.init_command_line_parser.add_listener
 def add_options(parser: Any) -> None:
-    parser.add_argument("--load-profile", choices=list(PROFILES), default="steady")
-    parser.add_argument("--mix", choices=list(MIXES), default="all")
-    parser.add_argument("--rate", type=float, default=2, help="requests a second")
-    parser.add_argument("--seconds", type=float, default=30, help="of the main stage")
-    parser.add_argument("--first-s", type=float, default=1, help="objective: first token")
-    parser.add_argument("--total-s", type=float, default=5, help="objective: last token")
-    parser.add_argument("--model", default="demo")
-    parser.add_argument("--key-file", type=Path, help="holds the API key")
-    parser.add_argument("--pid", type=int, help="of a server on this machine: watch its memory")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--load-profile",
+        choices=list(PROFILES),
+        default="steady",
+        help="how the rate changes over time (default: steady)",
+    )
+    parser.add_argument(
+        "--mix", choices=list(MIXES), default="all", help="which requests are sent (default: all)"
+    )
+    parser.add_argument("--rate", type=float, default=2, help="requests a second (default: 2)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=30,
+        help="length of the main stage in seconds (default: 30)",
+    )
+    parser.add_argument(
+        "--first-s",
+        type=float,
+        default=1,
+        help="a good answer's first token arrives within so many seconds (default: 1)",
+    )
+    parser.add_argument(
+        "--total-s",
+        type=float,
+        default=5,
+        help="a good answer's last token arrives within so many seconds (default: 5)",
+    )
+    parser.add_argument(
+        "--model", default="demo", help="the model's name on the server (default: demo)"
+    )
+    parser.add_argument("--key-file", type=Path, help="file with the API key (default: no key)")
+    parser.add_argument(
+        "--pid", type=int, help="process id of a server on this machine, to record its memory"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="seed of the arrival times and the generated media (default: 0)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
 
 
 class Greenlets:
-    """`load.Concurrency`"""
+    """`load.Concurrency` with gevent."""
 
     def spawn(self, function: Callable[[], None]) -> None:
         gevent.spawn(function)
@@ -57,19 +88,19 @@ class Greenlets:
 
 class OpenLoop(FastHttpUser):
     fixed_count = 1
-    concurrency = MOST
+    concurrency = MAX_IN_FLIGHT
     network_timeout = connection_timeout = 120.0
 
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # Contents differ from run to run: a server may still know those of the last one.
-        self.shop = Workshop(Media.make(self.options.seed), Random(), self.options.model)
+        # No seed here: the server may still have the files of an earlier run in its result cache.
+        self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]
             self.client.auth_header = f"Bearer {key}"
         if "by_file_id" in MIXES[self.options.mix]:
-            self.shop.file_ids = [self.upload() for _ in range(UPLOADS)]
+            self.factory.file_ids = [self.upload() for _ in range(UPLOADS)]
 
     @task
     def run_profile(self) -> None:
@@ -82,33 +113,33 @@ class OpenLoop(FastHttpUser):
             rng=self.seed_rng,
         )
         sampler = Sampler(self.metrics, options.pid)
-        watching = gevent.spawn(sampler.watch, self.load.started, SAMPLE_S, gevent.sleep)
+        sampling = gevent.spawn(sampler.watch, self.load.started, SAMPLE_S, gevent.sleep)
         try:
             PROFILES[options.load_profile](self.load, options.rate, options.seconds)
         finally:
-            watching.kill()
+            sampling.kill()
             self.write(sampler)
             self.environment.runner.quit()
 
-    def send(self, due: Due) -> Outcome:
-        """One request: locust's statistics and our own see it."""
-        ask = SCENARIOS[due.scenario](self.shop)
+    def send(self, arrival: Arrival) -> Outcome:
+        """Send one request, and record it in locust's statistics and in our outcomes."""
+        request = SCENARIOS[arrival.scenario](self.factory)
         sent = time.perf_counter()
         first = status = tokens = 0.0
         right, error = False, ""
         with self.client.post(
-            ask.path,
-            data=ask.body,
-            headers={"Content-Type": ask.content_type},
-            name=due.scenario,
+            request.path,
+            data=request.body,
+            headers={"Content-Type": request.content_type},
+            name=arrival.scenario,
             stream=True,
             catch_response=True,
         ) as response:
             status = response.status_code
             try:
-                with gevent.Timeout(ask.leaves_after, False):
+                with gevent.Timeout(request.disconnect_after_s, False):
                     for chunk in chunks(response):
-                        if chunk.startswith(ERROR):  # after the answer had begun
+                        if chunk.startswith(ERROR):  # an error after the stream began
                             error, status = (
                                 chunk.decode(errors="replace")[:200],
                                 error_status(chunk),
@@ -116,28 +147,29 @@ class OpenLoop(FastHttpUser):
                             break
                         first = first or time.perf_counter()
                         tokens += 1
-                    right = status in ask.expected and (status != 200 or tokens > 0)
-                if ask.leaves_after is not None:
+                    right = status in request.expected and (status != 200 or tokens > 0)
+                if request.disconnect_after_s is not None:
                     right = status == 200
-            except Exception as failure:  # whatever it is, it is this request's outcome
+            except Exception as failure:  # any failure is the outcome of this request
                 error = f"{type(failure).__name__}: {failure}"[:200]
             end = time.perf_counter()
-            response.request_meta["response_time"] = (end - due.at) * 1000
+            response.request_meta["response_time"] = (end - arrival.at) * 1000
             if right:
                 response.success()
             else:
                 response.failure(error or f"status {status}")
         return Outcome(
-            *(due.stage, due.scenario, due.at - self.load.started, int(status), right),
-            first_s=(first or end) - due.at,
-            total_s=end - due.at,
+            *(arrival.stage, arrival.scenario, arrival.at - self.load.started, int(status), right),
+            first_s=(first or end) - arrival.at,
+            total_s=end - arrival.at,
             tokens=int(tokens),
-            late_s=sent - due.at,
+            late_s=sent - arrival.at,
             error=error,
         )
 
     def upload(self) -> str:
-        data = self.shop.media.distinct("image", self.shop.rng)
+        """Upload a picture to /v1/files. Returns its id."""
+        data = self.factory.media.distinct("image", self.factory.rng)
         form = {"purpose": b"user_data", 'file"; filename="picture.jpg': data}
         boundary = secrets.token_hex(8)
         lines = [
@@ -162,7 +194,7 @@ class OpenLoop(FastHttpUser):
         options = self.options
         options.out.mkdir(parents=True, exist_ok=True)
         write_outcomes(options.out / "outcomes.jsonl", self.load.outcomes)
-        told = {
+        about = {
             "profile": options.load_profile,
             "mix": options.mix,
             "rate": options.rate,
@@ -172,11 +204,11 @@ class OpenLoop(FastHttpUser):
             "stages": self.load.stages,
             "memory": sampler.samples,
         }
-        (options.out / "run.json").write_text(json.dumps(told))
+        (options.out / "run.json").write_text(json.dumps(about))
 
 
 def chunks(response: Any) -> Iterator[bytes]:
-    """The pieces of a streamed answer that carry text, or an error; an error's body is none."""
+    """Yield the lines of a stream that carry text or an error; none if the status is not 200."""
     if not response.status_code:
         raise ConnectionError(f"no answer: {response.error}")
     if response.status_code != 200:

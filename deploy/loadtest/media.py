@@ -1,7 +1,7 @@
-"""Small files of every kind, made here: pictures, sounds, videos and point clouds.
+"""Generate small test files: pictures, sounds, videos and point clouds.
 
-A few of each are drawn once; `distinct` changes bytes that no decoder shows, so that every request
-brings content that the server has never seen, at no cost for the client.
+A few files of each kind are generated once. `distinct` changes bytes that no decoder reads, so that
+each request can send content that the server has not seen, without work for the client.
 """
 
 import io
@@ -25,7 +25,7 @@ MIME = {
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """Files by kind; the kinds are those of content parts (`image_url`, ...)."""
+    """Files by kind: image, audio, video, point_cloud, as in content parts (`image_url`, ...)."""
 
     files: dict[str, list[bytes]]
 
@@ -43,28 +43,28 @@ class Media:
         )
 
     def same(self, kind: str, rng: Random) -> bytes:
-        """One of few: the server knows it after the first time."""
+        """Return one of POOL files, which the server soon has in its result cache."""
         return rng.choice(self.files[kind])
 
     def distinct(self, kind: str, rng: Random) -> bytes:
-        """Never the same twice, though it decodes to what `same` gives (a cloud to nearly that)."""
+        """Return new bytes at every call. They decode like a file of the pool (a cloud: nearly)."""
         data, salt = self.same(kind, rng), rng.randbytes(16)
         if kind == "image":  # a comment after the start marker
             return data[:2] + b"\xff\xfe" + struct.pack(">H", 18) + salt + data[2:]
-        if kind in ("audio", "video"):  # a chunk that readers of RIFF pass over
+        if kind in ("audio", "video"):  # a chunk that RIFF readers skip
             body = data[8:] + b"JUNK" + struct.pack("<I", 16) + salt
             return b"RIFF" + struct.pack("<I", len(body)) + body
         return data[:-4] + struct.pack("<f", rng.random())  # the last coordinate
 
 
 def picture(rng: np.random.Generator, width: int, height: int) -> Image.Image:
-    """Coarse coloured blotches."""
+    """Return a picture of a few coloured areas, `width` x `height` pixels."""
     small = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def zoom(image: Image.Image, frames: int) -> list[Image.Image]:
-    """The camera moves in."""
+    """Return frames of a clip that zooms in, one pixel of the border per frame."""
     width, height = image.size
     boxes = [
         (k, k * height // width, width - k, height - k * height // width) for k in range(frames)
@@ -73,7 +73,7 @@ def zoom(image: Image.Image, frames: int) -> list[Image.Image]:
 
 
 def tone(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
-    """A few sines, in [-1, 1]."""
+    """Return the mean of four sines in [-1, 1], (seconds * RATE,)."""
     time = np.arange(int(seconds * RATE)) / RATE
     pitches = rng.uniform(100, 3000, 4)
     waves: NDArray[np.float64] = np.sin(2 * np.pi * pitches[:, None] * time).mean(axis=0)
@@ -81,7 +81,7 @@ def tone(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
 
 
 def cloud(rng: np.random.Generator, points: int) -> NDArray[np.float32]:
-    """A noisy ellipsoid, (points, 3)."""
+    """Return points on an ellipsoid, (points, 3)."""
     sphere = rng.standard_normal((points, 3))
     sphere /= np.linalg.norm(sphere, axis=1, keepdims=True)
     return (sphere * rng.uniform(0.2, 1, 3)).astype(np.float32)
@@ -94,7 +94,7 @@ def jpeg(image: Image.Image) -> bytes:
 
 
 def wav(samples: NDArray[np.float64]) -> bytes:
-    """One channel of 16 bits."""
+    """Return a WAV file with one channel of 16 bits."""
     data = (samples * 32767).astype("<i2").tobytes()
     form = struct.pack("<HHIIHH", 1, 1, RATE, 2 * RATE, 2, 16)
     return riff(b"WAVE", chunk(b"fmt ", form) + chunk(b"data", data))
@@ -107,7 +107,7 @@ def npy(array: NDArray[np.float32]) -> bytes:
 
 
 def avi(frames: list[bytes], rate: int) -> bytes:
-    """Motion JPEG: one chunk a frame, and an index of them."""
+    """Return an AVI file (Motion JPEG): one chunk per frame, and an index. `rate` in frames/s."""
     width, height = Image.open(io.BytesIO(frames[0])).size
     count, largest = len(frames), max(map(len, frames))
     head = struct.pack(
@@ -140,7 +140,7 @@ def avi(frames: list[bytes], rate: int) -> bytes:
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
-    """Padded to an even length, as RIFF wants it."""
+    """Return a RIFF chunk, padded to an even length."""
     return name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2)
 
 

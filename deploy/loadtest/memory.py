@@ -1,5 +1,6 @@
-"""Memory of the server while it is loaded: what it says of itself and, on this machine, all of its
-processes together."""
+"""Sample the server's memory during a load test: the API process from its own /metrics and, if the
+server runs on this machine, all of its processes together.
+"""
 
 import re
 import time
@@ -15,39 +16,39 @@ MB = 1e6
 
 class Sample(TypedDict):
     at_s: float
-    api_mb: float | None  # the API process, by its own /metrics
-    all_mb: float | None  # it and all that it started: engine, encoders, decoders
+    api_mb: float | None  # resident memory of the API process, from its /metrics
+    all_mb: float | None  # memory of all processes: parent, API, engine, encoders, decoders
     processes: int | None
-    descriptors: int | None  # open files and sockets, of all of them
+    descriptors: int | None  # open files and sockets of all processes
 
 
 class Sampler:
     def __init__(self, metrics: Callable[[], str], pid: int | None) -> None:
-        """`pid`: the server's first process, if it runs on this machine."""
+        """`metrics` reads /metrics; `pid` is the server's parent process on this machine."""
         self.samples: list[Sample] = []
         self._metrics = metrics
         self._pid = pid
 
     def watch(self, started: float, every_s: float, sleep: Callable[[float], None]) -> None:
-        """Until somebody kills it."""
+        """Take a sample every `every_s` seconds until the greenlet is killed."""
         while True:
             self.samples.append(self.sample(time.perf_counter() - started))
             sleep(every_s)
 
     def sample(self, at_s: float) -> Sample:
-        found = RESIDENT.search(self._metrics())
+        match = RESIDENT.search(self._metrics())
         sample = Sample(at_s=at_s, api_mb=None, all_mb=None, processes=None, descriptors=None)
-        if found:
-            sample["api_mb"] = float(found[1]) / MB
+        if match:
+            sample["api_mb"] = float(match[1]) / MB
         if self._pid is not None:
-            family = tree(self._pid)
-            sample["processes"] = len(family)
-            sample["all_mb"] = sum(resident(each) for each in family) / MB
-            sample["descriptors"] = sum(descriptors(each) for each in family)
+            processes = process_tree(self._pid)
+            sample["processes"] = len(processes)
+            sample["all_mb"] = sum(resident(each) for each in processes) / MB
+            sample["descriptors"] = sum(descriptors(each) for each in processes)
         return sample
 
 
-def tree(pid: int) -> list[psutil.Process]:
+def process_tree(pid: int) -> list[psutil.Process]:
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]
@@ -56,7 +57,7 @@ def tree(pid: int) -> list[psutil.Process]:
 
 
 def resident(process: psutil.Process) -> int:
-    """Its own pages: what processes share would be counted once for each of them."""
+    """Return private bytes. Shared pages would be counted once for each process."""
     try:
         usage = process.memory_info()
         return int(usage.rss - usage.shared)
@@ -72,5 +73,5 @@ def descriptors(process: psutil.Process) -> int:
 
 
 def slope_per_minute(at_s: Sequence[float], values: Sequence[float]) -> float:
-    """Of the least-squares line."""
+    """Return the slope of the least-squares line, per minute."""
     return float(np.polyfit(np.asarray(at_s) / 60, values, 1)[0])

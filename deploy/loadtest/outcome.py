@@ -1,33 +1,36 @@
-"""Outcome: what became of one request, and whether it met the objective. One line of results."""
+"""Outcome: the result of one request (one line of outcomes.jsonl), and the objective for it."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
 
-SHED = frozenset({429, 503})  # refused because the server is full: an answer, not an error
+REJECTIONS = frozenset({429, 503})  # statuses with which a full server rejects requests
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """What a good answer is: seconds from when it was due to be sent (not from when a slow client
-    managed to), so that nothing hides behind a queue."""
+    """The times within which a good answer arrives.
+
+    Times count from the moment at which the request was due, not from when the client sent it, so
+    that delays in the client count too.
+    """
 
     first_s: float = 1.0  # to the first token
-    total_s: float = 5.0  # to the last
+    total_s: float = 5.0  # to the last token
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    stage: str  # of the profile
+    stage: str  # a step of the profile
     scenario: str
-    due_s: float  # since the test began
-    status: int  # 0: no answer
-    right: bool  # a status that this request should get, and a complete body
-    first_s: float  # to the first token, or to the answer if it has none
+    due_s: float  # since the start of the test
+    status: int  # HTTP status; 0: no answer
+    right: bool  # the expected status and, if that is 200, a complete body
+    first_s: float  # to the first token, or to the end of an answer without tokens
     total_s: float
     tokens: int = 0
-    late_s: float = 0.0  # by which the client missed the moment: it should be next to nothing
+    late_s: float = 0.0  # delay of the client; should be close to 0
     error: str = ""
 
     def good(self, objective: Objective) -> bool:
@@ -36,12 +39,12 @@ class Outcome:
         )
 
     @property
-    def shed(self) -> bool:
-        return self.status in SHED
+    def rejected(self) -> bool:
+        return self.status in REJECTIONS
 
     @property
     def failed(self) -> bool:
-        return not (self.right or self.shed)
+        return not (self.right or self.rejected)
 
 
 def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:

@@ -1,7 +1,6 @@
-"""Plots of one run or of two: goodput over offered rate, latency and memory over time."""
+"""Plot one run or two: goodput over the offered rate, latency and memory over time."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import matplotlib
 
@@ -10,19 +9,18 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from deploy.loadtest.report import Run
+from deploy.loadtest.results import Run
 
 SIZE = (7, 3.2)
 
 
-def goodput(run: "Run", path: Path) -> None:
+def goodput(run: Run, path: Path) -> None:
     figure, axes = plt.subplots(figsize=SIZE)
     draw_goodput(axes, run, "good answers")
     save(figure, axes, path, "offered, requests/s", "good, requests/s")
 
 
-def draw_goodput(axes: Axes, run: "Run", label: str) -> None:
+def draw_goodput(axes: Axes, run: Run, label: str) -> None:
     points = []
     for stage in run.stages:
         rates = run.rates(stage)
@@ -33,12 +31,12 @@ def draw_goodput(axes: Axes, run: "Run", label: str) -> None:
     axes.plot([0, top], [0, top], ":", color="grey")
 
 
-def latency(run: "Run", path: Path) -> None:
-    """Each answer when it was due; refusals below it, in their own colour."""
+def latency(run: Run, path: Path) -> None:
+    """Plot the time of each answer, rejection and failure over the time at which it was due."""
     figure, axes = plt.subplots(figsize=SIZE)
     for name, kept in (
         ("right", [o for o in run.outcomes if o.right and o.scenario != "hostile"]),
-        ("refused", [o for o in run.outcomes if o.shed]),
+        ("rejected", [o for o in run.outcomes if o.rejected]),
         ("failed", [o for o in run.outcomes if o.failed]),
     ):
         if kept:
@@ -52,9 +50,9 @@ def latency(run: "Run", path: Path) -> None:
     save(figure, axes, path, "seconds since the start", "seconds to the last token")
 
 
-def memory(run: "Run", path: Path) -> None:
+def memory(run: Run, path: Path) -> None:
     figure, axes = plt.subplots(figsize=SIZE)
-    for key, label in (("api_mb", "API process"), ("all_mb", "all processes' own pages")):
+    for key, label in (("api_mb", "API process"), ("all_mb", "private memory of all processes")):
         at_s, values = run.memory(key, after="")
         if values:
             axes.plot([each / 60 for each in at_s], values, label=label)
@@ -62,7 +60,7 @@ def memory(run: "Run", path: Path) -> None:
     save(figure, axes, path, "minutes", "MB")
 
 
-def two_goodputs(runs: dict[str, "Run"], path: Path) -> None:
+def two_goodputs(runs: dict[str, Run], path: Path) -> None:
     figure, axes = plt.subplots(figsize=SIZE)
     for name, run in runs.items():
         draw_goodput(axes, run, name)

@@ -1,57 +1,60 @@
-"""Profiles: how the rate goes over time. Each is a plain program that holds one rate after another.
+"""Profiles: functions that send requests at one rate after another.
 
-`rate` is the profile's own measure, in requests a second; `seconds` the length of its main stage.
+`rate` is in requests a second; each profile defines how it uses the rate. `seconds` is the length
+of the main stage.
 """
 
 from collections.abc import Callable
 from typing import Protocol
 
-from deploy.loadtest.load import Held
+from deploy.loadtest.load import Rates
 
-STEP = 1.4  # each rate of a climb to the one before
-ENOUGH = 0.75  # of a rate's requests must be good for the climb to go on
-OVERLOAD = 3
+STEP = 1.4  # ratio of two successive rates of a climb
+MIN_GOOD = 0.75  # share of good answers with which a climb continues
+OVERLOAD = 3  # rate over the best goodput
 
 
 class Hold(Protocol):
-    """What a profile needs of `Load`."""
+    """The method of `Load` that profiles use."""
 
-    def hold(self, stage: str, rate: float, seconds: float) -> Held: ...
+    def hold(self, stage: str, rate: float, seconds: float) -> Rates: ...
 
 
 def steady(load: Hold, rate: float, seconds: float) -> None:
+    """Hold `rate` for `seconds`."""
     load.hold("steady", rate, seconds)
 
 
 def ramp(load: Hold, rate: float, seconds: float) -> None:
-    """From a tenth of the rate to all of it, in ten steps."""
+    """Raise the rate from a tenth to all of `rate`, in ten equal steps."""
     for tenth in range(1, 11):
         load.hold(f"{rate * tenth / 10:.3g}/s", rate * tenth / 10, seconds / 10)
 
 
 def overload(load: Hold, rate: float, seconds: float) -> None:
-    """Climb from `rate` to the best goodput, offer three times that, then half of it."""
+    """Climb from `rate` to the best goodput, hold three times that, then half of it."""
     best = climb(load, rate, max(5.0, seconds / 4))
     load.hold(f"{OVERLOAD}x overload", OVERLOAD * best, seconds)
     load.hold("after it", best / 2, max(5.0, seconds / 4))
 
 
 def soak(load: Hold, rate: float, seconds: float) -> None:
-    """The same for long, to see what grows. The first tenth warms up."""
+    """Hold `rate` for long, to detect growing memory. The first tenth is the warm-up."""
     load.hold("warm-up", rate, seconds / 10)
     load.hold("soak", rate, seconds * 9 / 10)
 
 
 def climb(load: Hold, rate: float, seconds: float) -> float:
-    """Raise the rate until too many requests are no longer good. The best goodput seen.
+    """Raise the rate until too few answers are good in two successive stages.
 
-    Twice in a row: one short stage may have met a moment's disturbance, far below the peak.
+    One bad stage does not end the climb, because another program may have disturbed it. Returns the
+    best goodput.
     """
     best, bad = 0.1, 0
     while bad < 2:
-        held = load.hold(f"{rate:.3g}/s", rate, seconds)
-        best = max(best, held.goodput)
-        bad = bad + 1 if held.goodput < ENOUGH * held.offered else 0
+        rates = load.hold(f"{rate:.3g}/s", rate, seconds)
+        best = max(best, rates.goodput)
+        bad = bad + 1 if rates.goodput < MIN_GOOD * rates.offered else 0
         rate *= STEP
     return best
 

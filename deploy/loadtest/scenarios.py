@@ -1,6 +1,6 @@
-"""Scenarios: what one client asks. A function of the workshop gives one request, ready to send.
+"""Scenarios: functions that build one request of a client, from media and questions.
 
-It does not know how requests are sent, how often, or how they are judged.
+This module does not know how requests are sent, how often, or how answers are counted.
 """
 
 import base64
@@ -24,37 +24,38 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One request."""
+class Request:
+    """The body of one request, and the answer that a correct server gives."""
 
     body: bytes
     path: str = CHAT
     content_type: str = "application/json"
     expected: frozenset[int] = frozenset({200})  # statuses of a right answer
-    leaves_after: float | None = None  # seconds after which the client hangs up
+    disconnect_after_s: float | None = None  # when the client closes the connection early
 
 
 @dataclass(slots=True)
-class Workshop:
-    """What requests are made from."""
+class RequestFactory:
+    """Builds requests from media, questions, and the ids of uploaded files."""
 
     media: Media
     rng: Random
     model: str
     file_ids: list[str] = field(default_factory=list)  # uploaded before the test
 
-    def chat(self, *parts: Json, text: str | None = None, **request: Any) -> Ask:
+    def chat(self, *parts: Json, text: str | None = None, **request: Any) -> Request:
         content = [*parts, {"type": "text", "text": text or self.rng.choice(QUESTIONS)}]
         messages = [{"role": "user", "content": content}]
-        return self.ask({"messages": messages, **request})
+        return self.build({"messages": messages, **request})
 
-    def ask(self, request: Json) -> Ask:
+    def build(self, request: Json) -> Request:
         whole = {"model": self.model, "stream": True, "max_tokens": TOKENS, **request}
-        return Ask(json.dumps(whole).encode())
+        return Request(json.dumps(whole).encode())
 
-    def part(self, kind: str, *, known: bool = False) -> Json:
-        make = self.media.same if known else self.media.distinct
-        return url_part(kind, make(kind, self.rng))
+    def part(self, kind: str, *, repeated: bool = False) -> Json:
+        """Return a content part with a new file, or with one of a few repeated files."""
+        choose = self.media.same if repeated else self.media.distinct
+        return url_part(kind, choose(kind, self.rng))
 
 
 def url_part(kind: str, data: bytes) -> Json:
@@ -62,106 +63,111 @@ def url_part(kind: str, data: bytes) -> Json:
     return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
 
 
-def text(shop: Workshop) -> Ask:
-    return shop.chat()
+def text(factory: RequestFactory) -> Request:
+    return factory.chat()
 
 
-def image(shop: Workshop) -> Ask:
-    return shop.chat(shop.part("image"))
+def image(factory: RequestFactory) -> Request:
+    return factory.chat(factory.part("image"))
 
 
-def audio(shop: Workshop) -> Ask:
-    return shop.chat(shop.part("audio"))
+def audio(factory: RequestFactory) -> Request:
+    return factory.chat(factory.part("audio"))
 
 
-def video(shop: Workshop) -> Ask:
-    return shop.chat(shop.part("video"))
+def video(factory: RequestFactory) -> Request:
+    return factory.chat(factory.part("video"))
 
 
-def point_cloud(shop: Workshop) -> Ask:
-    return shop.chat(shop.part("point_cloud"))
+def point_cloud(factory: RequestFactory) -> Request:
+    return factory.chat(factory.part("point_cloud"))
 
 
-def mixed(shop: Workshop) -> Ask:
-    """Two kinds in one request, weighted."""
-    first, second = shop.rng.sample(["image", "audio", "point_cloud"], 2)
-    return shop.chat(shop.part(first) | {"weight": 0.7}, shop.part(second) | {"weight": 0.3})
+def mixed(factory: RequestFactory) -> Request:
+    """Two attachments of different modality, with weights."""
+    first, second = factory.rng.sample(["image", "audio", "point_cloud"], 2)
+    return factory.chat(
+        factory.part(first) | {"weight": 0.7}, factory.part(second) | {"weight": 0.3}
+    )
 
 
-def repeated(shop: Workshop) -> Ask:
-    """One of few pictures: encoded once, then known by its content."""
-    return shop.chat(shop.part("image", known=True))
+def repeated(factory: RequestFactory) -> Request:
+    """One of a few pictures, which the server answers from its result cache."""
+    return factory.chat(factory.part("image", repeated=True))
 
 
-def by_file_id(shop: Workshop) -> Ask:
-    """A file that was uploaded before."""
-    return shop.chat({"type": "file", "file": {"file_id": shop.rng.choice(shop.file_ids)}})
+def by_file_id(factory: RequestFactory) -> Request:
+    """A file that was uploaded before the test."""
+    return factory.chat({"type": "file", "file": {"file_id": factory.rng.choice(factory.file_ids)}})
 
 
-def conversation(shop: Workshop) -> Ask:
-    """The sixth question about a picture, with all that was said before."""
+def conversation(factory: RequestFactory) -> Request:
+    """The sixth question about a picture, with the earlier questions and answers."""
     messages: list[Json] = [
         {
             "role": "user",
-            "content": [shop.part("image", known=True), {"type": "text", "text": "Hi."}],
+            "content": [factory.part("image", repeated=True), {"type": "text", "text": "Hi."}],
         }
     ]
     for turn in range(5):
         messages.append(
             {"role": "assistant", "content": f"I see something. That was answer {turn}."}
         )
-        messages.append({"role": "user", "content": shop.rng.choice(QUESTIONS)})
-    return shop.ask({"messages": messages})
+        messages.append({"role": "user", "content": factory.rng.choice(QUESTIONS)})
+    return factory.build({"messages": messages})
 
 
-def hostile(shop: Workshop) -> Ask:
-    """What a server must refuse, or survive; it costs nobody else anything."""
-    return shop.rng.choice(HOSTILE)(shop)
+def hostile(factory: RequestFactory) -> Request:
+    """A request that a server must reject, or a client that disconnects."""
+    return factory.rng.choice(HOSTILE)(factory)
 
 
-def refused(ask: Ask, *statuses: int) -> Ask:
-    return Ask(ask.body, expected=frozenset(statuses))
+def rejected(request: Request, *statuses: int) -> Request:
+    return Request(request.body, expected=frozenset(statuses))
 
 
-def damaged(shop: Workshop) -> Ask:
-    """Right at the start, noise from the middle on."""
-    data = shop.media.same("image", shop.rng)
-    noise = shop.rng.randbytes(len(data) // 2)
-    return refused(shop.chat(url_part("image", data[:100] + noise)), 400)
+def damaged(factory: RequestFactory) -> Request:
+    """A picture with a correct beginning, then noise."""
+    data = factory.media.same("image", factory.rng)
+    noise = factory.rng.randbytes(len(data) // 2)
+    return rejected(factory.chat(url_part("image", data[:100] + noise)), 400)
 
 
-def disguised(shop: Workshop) -> Ask:
-    """A sound that calls itself a picture."""
-    return refused(shop.chat(url_part("image", shop.media.distinct("audio", shop.rng))), 400, 415)
+def disguised(factory: RequestFactory) -> Request:
+    """A sound that is declared as a picture."""
+    return rejected(
+        factory.chat(url_part("image", factory.media.distinct("audio", factory.rng))), 400, 415
+    )
 
 
-def broken_json(shop: Workshop) -> Ask:
-    return refused(Ask(shop.chat().body[:-5]), 400)
+def broken_json(factory: RequestFactory) -> Request:
+    return rejected(Request(factory.chat().body[:-5]), 400)
 
 
-def unknown_file(shop: Workshop) -> Ask:
-    missing = {"type": "file", "file": {"file_id": f"file-{shop.rng.randbytes(16).hex()}"}}
-    return refused(shop.chat(missing), 400, 404)
+def unknown_file(factory: RequestFactory) -> Request:
+    missing = {"type": "file", "file": {"file_id": f"file-{factory.rng.randbytes(16).hex()}"}}
+    return rejected(factory.chat(missing), 400, 404)
 
 
-def greedy(shop: Workshop) -> Ask:
-    return refused(shop.chat(n=10_000), 400)
+def too_many_choices(factory: RequestFactory) -> Request:
+    return rejected(factory.chat(n=10_000), 400)
 
 
-def weightless(shop: Workshop) -> Ask:
-    part = shop.part("image", known=True)
-    return refused(shop.chat(part | {"weight": 1}, part | {"weight": -1}), 400)
+def zero_weights(factory: RequestFactory) -> Request:
+    """Two attachments whose weights sum to 0."""
+    part = factory.part("image", repeated=True)
+    return rejected(factory.chat(part | {"weight": 1}, part | {"weight": -1}), 400)
 
 
-def leaving(shop: Workshop) -> Ask:
-    """Hangs up in the middle."""
-    ask = shop.chat(shop.part("image"), max_tokens=512)
-    return Ask(ask.body, leaves_after=shop.rng.random() * 0.3)
+def disconnecting(factory: RequestFactory) -> Request:
+    """A client that closes the connection within 0.3 s."""
+    request = factory.chat(factory.part("image"), max_tokens=512)
+    return Request(request.body, disconnect_after_s=factory.rng.random() * 0.3)
 
 
-Scenario = Callable[[Workshop], Ask]
+Scenario = Callable[[RequestFactory], Request]
 HOSTILE: tuple[Scenario, ...] = (
-    *(damaged, disguised, broken_json, unknown_file, greedy, weightless, leaving),
+    *(damaged, disguised, broken_json, unknown_file, too_many_choices, zero_weights, disconnecting),
 )
 SCENARIOS: dict[str, Scenario] = {
     each.__name__: each
@@ -170,7 +176,7 @@ SCENARIOS: dict[str, Scenario] = {
         *(repeated, by_file_id, conversation, hostile),
     )
 }
-# Shares of scenarios, by name; each scenario alone is a mix, too.
+# Mix -> scenario -> share. Each scenario alone is a mix, too.
 MIXES: dict[str, dict[str, float]] = {
     "all": {
         **{"text": 4, "image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},

@@ -1,8 +1,9 @@
-"""bindserve on Ray Serve: the same server, whose encoders and retrieval are replicas of their own.
+"""bindserve on Ray Serve: the same server, with encoders and retrieval in separate replicas.
 
     serve run deploy.ray.app:build model=/models/imagebind-llm          (on one machine)
     serve deploy deploy/ray/serve.yaml                                  (on a cluster)
 
-Processes of one Ray cluster trust each other: Ray itself moves Python objects between them. What
-we send between replicas is bytes in our own formats; what a client wrote is never unpickled.
+Processes of one Ray cluster trust each other, because Ray moves pickled Python objects between
+them. Our replicas exchange bytes in the formats of `server/encoding/messages.py`. They unpickle
+nothing that a client sends.
 """

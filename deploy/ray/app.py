@@ -1,4 +1,4 @@
-"""The Ray Serve application: servers with engines, in front of them encoders that scale apart."""
+"""The Ray Serve application: server replicas with vLLM engines, and encoder replicas."""
 
 from typing import Any, cast
 
@@ -14,16 +14,17 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str  # the folder, at the same place on every machine
-    settings: dict[str, Any] = {}  # any of server/settings.py
+    model: str  # path of the model folder, the same on every machine
+    settings: dict[str, Any] = {}  # keys of server/settings.py
     vllm_args: list[str] = []  # flags of `vllm serve`
-    gpus: int = 0  # of each server replica; more than one: tensor parallel
-    encoder_gpus: float = 0  # of each encoder replica; a fraction shares a GPU
-    servers: tuple[int, int] = (1, 8)  # replicas, at least and at most
-    encoders: tuple[int, int] = (1, 16)
+    gpus: int = 0  # for each server replica; more than one: tensor parallel
+    encoder_gpus: float = 0  # for each encoder replica; a fraction shares a GPU
+    servers: tuple[int, int] = (1, 8)  # minimum and maximum of server replicas
+    encoders: tuple[int, int] = (1, 16)  # minimum and maximum of encoder replicas
 
 
 def build(arguments: Arguments) -> Application:
+    """Build the application that `serve run` starts: servers, bound to the encoders."""
     settings = {"model": arguments.model, **arguments.settings}
     parallel = [f"--tensor-parallel-size={arguments.gpus}"] if arguments.gpus > 1 else []
     encoder = (
@@ -41,7 +42,7 @@ def build(arguments: Arguments) -> Application:
         .options(
             ray_actor_options={"num_cpus": 1, "num_gpus": arguments.gpus},
             autoscaling_config=scaling(arguments.servers, ongoing=128),
-            max_ongoing_requests=1024,  # admission is the server's: max_requests
+            max_ongoing_requests=1024,  # the server itself limits requests (max_requests)
             health_check_period_s=2,
             graceful_shutdown_timeout_s=60,
         )
@@ -51,12 +52,12 @@ def build(arguments: Arguments) -> Application:
 
 
 def scaling(replicas: tuple[int, int], *, ongoing: int) -> dict[str, Any]:
-    """One more replica when each has more than `ongoing` requests."""
-    least, most = replicas
+    """Add a replica while each has more than `ongoing` concurrent requests on average."""
+    min_replicas, max_replicas = replicas
     return {
-        "min_replicas": least,
-        "max_replicas": most,
+        "min_replicas": min_replicas,
+        "max_replicas": max_replicas,
         "target_ongoing_requests": ongoing,
         "upscale_delay_s": 10,
-        "downscale_delay_s": 600,  # engines take minutes to come back
+        "downscale_delay_s": 600,  # an engine takes minutes to start again
     }

@@ -1,6 +1,7 @@
-"""Encoder: a replica that decodes and encodes files. As many as the load needs, on any machine.
+"""The encoder replica: decodes and encodes files for any server replica of the cluster.
 
-The same parts as the encoding service of a single server, behind Ray's calls instead of a socket.
+It is assembled from the components of the encoding service. Ray calls its methods; the encoding
+service gets the same messages through a socket.
 """
 
 from typing import Any
@@ -22,14 +23,14 @@ class EncoderReplica:
         self._embedder = Embedder(self._parts.decoder, self._parts.encoder, self._parts.contents)
 
     async def hello(self) -> bytes:
-        """Which encoders there are, and the embedding of an image of zeros."""
+        """Return a packet with the modalities and the embedding of an image of zeros."""
         return Packet(Hello(list(self._parts.modalities)), self._parts.zero_image).encode()
 
     async def embed(self, modality: str, data: bytes) -> bytes:
-        """Embed a file. The packet holds the embedding, or the error."""
+        """Embed one file. Returns a packet with the embedding, or with the error for the client."""
         return (await answer(self._embedder, modality, MemoryBlob(data))).encode()
 
     def check_health(self) -> None:
-        """Ray replaces a replica that raises here."""
+        """Raise RuntimeError if a component is lost. Ray then replaces this replica."""
         if (missing := self._parts.missing()) is not None:
             raise RuntimeError(missing)

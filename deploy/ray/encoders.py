@@ -1,7 +1,7 @@
-"""RayEncoders: how a server asks the encoder replicas, in the place of its own encoding service.
+"""RayEncoders: sends files to the encoder replicas, in place of the server's encoding service.
 
-A file whose replica dies is sent to another one: embedding it again harms nobody. Equal files are
-sent once; what is known here needs no replica.
+If a replica dies, the file is sent to another replica, because a file can safely be embedded twice.
+Equal files are sent once, and embeddings in this server's result cache need no replica.
 """
 
 from typing import Protocol
@@ -18,18 +18,18 @@ from server.errors import Unavailable
 from server.media.blob import Blob
 from server.metrics import CONTENT_HITS
 
-TRIES = 3  # replicas that may die on one file before it is the file's fault
+TRIES = 3  # replicas that may die while they embed one file; then the request is rejected
 
 
 class Replicas(Protocol):
-    """What we need of a handle: bytes in, bytes out."""
+    """The methods of the encoder replicas. They take and return bytes."""
 
     async def hello(self) -> bytes: ...
     async def embed(self, modality: str, data: bytes) -> bytes: ...
 
 
 class Handle:
-    """`Replicas` by a Ray Serve handle."""
+    """`Replicas` that calls a Ray Serve handle."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
@@ -54,14 +54,18 @@ class RayEncoders:
         return packet.message, packet.numbers
 
     def missing(self) -> str | None:
-        """Whether replicas are there is for Ray to see to; a request without one is told 503."""
+        """Always None. Ray restarts replicas; without any, a request gets status 503."""
         return None
 
     async def close(self) -> None:
-        """Ray ends the replicas."""
+        """Do nothing, because Ray stops the replicas."""
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        """Unit embedding (D,). MediaError, BadRequest; Unavailable if no replica is free."""
+        """Embed one file. Returns a unit embedding (D,).
+
+        Raises MediaError or BadRequest: when the file cannot be embedded. Raises Unavailable: when
+        all replicas are full or lost.
+        """
         cached = True
 
         async def ask() -> Vector:
@@ -85,7 +89,7 @@ class RayEncoders:
                     "too many files are waiting to be encoded", code="encode_queue_full"
                 ) from None
             except RayActorError:
-                continue  # the replica died; Ray knows by now, and chooses another
+                continue  # the replica died; Ray sends the next call to another replica
             except (RayError, RayServeException):
                 break
         raise Unavailable("the encoders are being restarted", code="encoders_unavailable")

@@ -1,6 +1,6 @@
-"""Server: a replica with vLLM's engine and our whole application, encoders apart.
+"""The server replica: vLLM's engine and the application of `bindserve serve`.
 
-The application is the one of `bindserve serve`; only where embeddings come from differs.
+It differs from `bindserve serve` only in the source of embeddings, the encoder replicas.
 """
 
 import tempfile
@@ -41,7 +41,7 @@ class Server:
         return self._application.app
 
     def check_health(self) -> None:
-        """Ray replaces a replica whose engine died, which is final."""
+        """Raise RuntimeError if the engine died. Ray then replaces this replica."""
         if self._application.engine.errored:
             raise RuntimeError("the engine is down")
 
@@ -50,8 +50,10 @@ class Server:
 
 
 def scratch(settings: Settings) -> Path:
-    """Clients' files: one folder for all replicas, on a file system that they share if there are
-    several machines (`upload_folder`)."""
+    """Return the folder of clients' files, which all server replicas share.
+
+    With several machines, the setting `upload_folder` must name a folder on a shared file system.
+    """
     folder = (settings.upload_folder or Path(tempfile.gettempdir())) / "bindserve-ray"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder

@@ -1,7 +1,7 @@
-"""Retrieval: the retrieval service as Ray replicas, each with the whole index.
+"""The retrieval service as Ray replicas, each with the whole index.
 
-The same HTTP as `bindserve cache serve`, under a path of its own; servers reach it by
-`cache: http://127.0.0.1:8000/retrieval` through the proxy that runs on every node.
+It speaks the HTTP of `bindserve cache serve` under the path of its application. Servers reach it
+through the proxy of their node, by the setting `cache: http://127.0.0.1:8000/retrieval`.
 """
 
 from pathlib import Path
@@ -20,11 +20,13 @@ from cache_index.token import read_token
 
 
 class Arguments(BaseModel):
+    """`args:` in the YAML; the options of `bindserve cache serve`."""
+
     folder: Path
     token_file: Path
-    threads: int = 1
-    max_batch: int = 64
-    max_waiting: int = 1024
+    threads: int = 1  # that search
+    max_batch: int = 64  # queries in one search
+    max_waiting: int = 1024  # queries in the queue; 503 beyond
 
 
 @serve.deployment
@@ -46,5 +48,6 @@ class Retrieval:
 
 
 def build(arguments: Arguments) -> Application:
+    """Build the application that deploy/ray/serve.yaml names."""
     application: Application = cast(Any, Retrieval).bind(arguments)
     return application

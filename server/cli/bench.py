@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from server.cli import bench_cache
-from server.cli.serve import fail
+from server.logs import fail
 
 if TYPE_CHECKING:
     from model_ext.bench.random_model import Shape

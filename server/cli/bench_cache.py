@@ -1,6 +1,6 @@
-"""`bindserve bench cache|cache-scaling`: what the retrieval cache claims, measured.
+"""`bindserve bench cache|cache-scaling`: measure the retrieval cache.
 
-NumPy's threads are settled when it is imported, so its import waits for the option.
+NumPy reads its number of threads when it is imported. The commands set it first.
 """
 
 import os
@@ -9,49 +9,55 @@ from typing import Annotated
 
 import typer
 
-from server.cli.serve import fail
+from server.logs import fail
 
-Threads = Annotated[int, typer.Option(min=1, help="Of FAISS and of BLAS, on both sides.")]
-Dimension = Annotated[int, typer.Option(min=8, help="Numbers of a feature.")]
-Kind = Annotated[str, typer.Option(help="As for `bindserve cache build`.")]
-Target = Annotated[float, typer.Option(min=0, max=1, help="What tuning must reach, @10.")]
+Threads = Annotated[
+    int, typer.Option(min=1, help="Threads of FAISS and of BLAS, on both sides of each comparison.")
+]
+Dimension = Annotated[int, typer.Option(min=8, help="Width of a feature.")]
+Kind = Annotated[str, typer.Option(help="Index kind, as for `bindserve cache build`.")]
+Target = Annotated[float, typer.Option(min=0, max=1, help="Recall@10 that tuning must reach.")]
 
 SIZES = (100_000, 300_000, 1_000_000, 3_000_000)
 
 
 def cache(
-    rows: Annotated[
-        int, typer.Option(min=1000, help="Synthetic features to build from.")
-    ] = 100_000,
+    rows: Annotated[int, typer.Option(min=1000, help="Number of synthetic features.")] = 100_000,
     dimension: Dimension = 1024,
     kind: Kind = "auto",
     recall: Target = 0.98,
     threads: Threads = 1,
-    clients: Annotated[int, typer.Option(min=1, help="Who ask at the same time.")] = 16,
-    pairs: Annotated[int, typer.Option(min=2, help="Interleaved pairs of each ratio.")] = 5,
+    clients: Annotated[int, typer.Option(min=1, help="Concurrent clients.")] = 16,
+    pairs: Annotated[
+        int, typer.Option(min=2, help="Interleaved pairs of measurements for each ratio.")
+    ] = 5,
     folder: Annotated[
-        Path | None, typer.Option(help="Keep the cache there, or measure the one that is there.")
+        Path | None,
+        typer.Option(help="Cache folder: measure it, or create and keep it. Default: temporary."),
     ] = None,
     queries: Annotated[
         Path | None,
-        typer.Option(help="Features (M, D) to ask with, if the cache is not of the generator."),
+        typer.Option(
+            help="Features (M, D) as queries, if --folder does not hold synthetic features."
+        ),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(help="Also draw recall against speed: .png or .svg.")
+        Path | None,
+        typer.Option(help="Also plot recall over speed to a .png or .svg file. Needs --folder."),
     ] = None,
 ) -> None:
-    """Batching, exact search, gathering and the tuned index, each against what it must beat.
+    """Compare batching, exact search, gathering and the tuned index with their baselines.
 
-    The features come from a fixed generator and are hard on purpose: thousands of overlapping
-    groups. Tuned on one stream of queries, reported on another. Minutes at 100,000 rows; at
-    1,000,000 some ten minutes, 8 GB of memory and 3 GB of disk.
+    A seeded generator makes features that are difficult to search: thousands of overlapping groups.
+    The index is tuned on one set of queries and measured on another. 100,000 rows take minutes;
+    1,000,000 rows take about ten minutes, 8 GB of memory and 3 GB of disk.
     """
-    settle(threads)
+    set_threads(threads)
     from cache_index.bench.run import run
     from cache_index.errors import CacheError
 
     if queries is not None and (folder is None or not folder.exists()):
-        fail("--queries asks a cache that is there; say its --folder", code=2)
+        fail("--queries needs an existing cache; name it with --folder", code=2)
     try:
         report = run(
             rows=rows,
@@ -67,7 +73,7 @@ def cache(
         typer.echo(report.text())
         if plot is not None:
             if folder is None:
-                fail("--plot measures the cache again; say --folder", code=2)
+                fail("--plot needs a cache that is kept; add --folder", code=2)
             title = f"{report.rows:,} x {report.dimension}, {report.kind}"
             draw(folder, queries, threads, plot, title)
     except (CacheError, OSError) as error:
@@ -75,19 +81,25 @@ def cache(
 
 
 def cache_scaling(
-    folder: Annotated[Path, typer.Option(help="For the caches, which are kept: 2.3 kB a row.")],
+    folder: Annotated[
+        Path, typer.Option(help="Folder in which the caches are kept: 2.3 kB per row.")
+    ],
     rows: Annotated[
         list[int] | None,
-        typer.Option(help="Repeatable. Default: 100, 300, 1000 and 3000 thousand."),
+        typer.Option(
+            help="Number of features. May be repeated. Default: 100000, 300000, 1000000, 3000000."
+        ),
     ] = None,
     dimension: Dimension = 1024,
     kind: Kind = "auto",
     recall: Target = 0.98,
     threads: Threads = 1,
-    plot: Annotated[Path | None, typer.Option(help="Also draw it: .png or .svg.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Also plot the result to a .png or .svg file.")
+    ] = None,
 ) -> None:
-    """Cost of a query, and memory of the open cache, as the number of features grows."""
-    settle(threads)
+    """Measure CPU time per query and memory of an open cache for several numbers of features."""
+    set_threads(threads)
     from cache_index.bench import scaling
     from cache_index.errors import CacheError
 
@@ -107,13 +119,14 @@ def cache_scaling(
         fail(str(error), code=1)
 
 
-def settle(threads: int) -> None:
+def set_threads(threads: int) -> None:
+    """Set the threads of OpenMP and BLAS, before NumPy is imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
 
 
 def draw(folder: Path, queries: Path | None, threads: int, out: Path, title: str) -> None:
-    """On the queries that the report is about."""
+    """Plot recall over speed, measured with the queries of the report."""
     import tempfile
 
     import numpy as np
@@ -123,8 +136,8 @@ def draw(folder: Path, queries: Path | None, threads: int, out: Path, title: str
     from cache_index.manifest import read_manifest
 
     with tempfile.TemporaryDirectory() as scratch:
-        asked = Path(scratch) / "queries.npy"
-        np.save(asked, read_queries(queries, read_manifest(folder).dimension))
-        measured = evaluate.evaluate(folder, queries=asked, count=QUERIES, threads=threads)
+        path = Path(scratch) / "queries.npy"
+        np.save(path, read_queries(queries, read_manifest(folder).dimension))
+        measured = evaluate.evaluate(folder, queries=path, count=QUERIES, threads=threads)
     typer.echo("\n" + evaluate.as_table(measured))
     evaluate.plot(measured, out, title=title)

@@ -1,7 +1,6 @@
-"""`bindserve demo`: serve the small model that comes along, and ask it first questions.
+"""`bindserve demo`: serve the demonstration model, ask a few questions, and keep serving.
 
-They go over HTTP, as any client's would; the answers are printed as they stream. Then the server
-goes on until it is stopped.
+The questions are sent over HTTP like those of any client. Answers are printed as they stream.
 """
 
 import hashlib
@@ -28,9 +27,10 @@ from model_ext.demo.questions import (
     Question,
     request,
 )
-from server.cli.serve import fail, load_settings, run
+from server.cli.serve import load_settings, run
+from server.logs import fail
 
-# Whatever changes in the model, one of these does: the manifest has the encoders' hash, too.
+# Every change of the model changes one of these files: the manifest contains the encoders' hash.
 PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]
 CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bindserve"
 FIRST: tuple[Question, ...] = (
@@ -39,37 +39,46 @@ FIRST: tuple[Question, ...] = (
     ((), "Hello! Who are you?"),
 )
 START_TIMEOUT_S = 600
-# Compiling takes longer than the first answers, and the answers should not drown in requests.
+# No compilation, so that the first answers come soon; no line per request among the answers.
 QUICK = ["--enforce-eager", "--uvicorn-log-level=warning"]
 POLL_S = 0.5
 
 
 def demo(
     ctx: typer.Context,
-    host: Annotated[str | None, typer.Option(help="Default: 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(help="Default: 8000.")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="Address to listen on. Default: 127.0.0.1 (this machine only)."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. Default: 8000.")] = None,
     no_auth: Annotated[
         bool | None,
-        typer.Option("--no-auth", help="No API keys, even if --host lets other machines in."),
+        typer.Option(
+            "--no-auth",
+            help="Require no API keys, even if other machines can reach --host.",
+        ),
     ] = None,
     ask: Annotated[
-        bool, typer.Option(help="Ask first questions about a picture, a sound, a cloud, a clip.")
+        bool,
+        typer.Option(
+            help="Ask questions about a picture, a sound, a point cloud and a video at the start.",
+        ),
     ] = True,
     folder: Annotated[
         Path | None,
         typer.Option(
             envvar="BINDSERVE_DEMO_FOLDER",
-            help="Where the model is written at the first start. Default: in ~/.cache/bindserve.",
+            help="Model folder, written at the first start. Default: in ~/.cache/bindserve.",
         ),
     ] = None,
 ) -> None:
-    """Serve the small model that comes along, and ask it.
+    """Serve the demonstration model and ask it a few questions.
 
-    Flags of `vllm serve` go after `--`.
+    Flags of `vllm serve` follow after `--`.
     """
     model = folder or default_folder()
     if not (model / "config.json").is_file():
-        typer.echo(f"Writing the demonstration model to {model}, once")
+        typer.echo(f"Writing the demonstration model to {model} (only once)")
         from model_ext.demo.base import BaseError
         from model_ext.demo.prepare import prepare
 
@@ -85,7 +94,7 @@ def demo(
         no_auth=no_auth,
         vllm_args=ctx.args or QUICK,
     )
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # the answers should be seen
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # keep the answers readable
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if ask:
         url = f"http://{reachable(settings.host)}:{settings.port}"
@@ -97,13 +106,13 @@ demo.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined]
 
 
 def reachable(host: str) -> str:
-    """Where this machine reaches a server that listens on `host`."""
+    """Return the address by which this machine reaches a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 def default_folder() -> Path:
-    """One per version of the model."""
+    """Return a folder in the user's cache, with a different name for each version of the model."""
     digest = hashlib.sha256(b"".join(part.read_bytes() for part in PARTS))
     return CACHES / f"demo-{digest.hexdigest()[:12]}"
 
@@ -111,7 +120,7 @@ def default_folder() -> Path:
 def ask_first(url: str) -> None:
     if not wait_until_ready(url):
         return
-    typer.echo(f"\n{url} answers OpenAI's API. First questions, about files of {MEDIA}:\n")
+    typer.echo(f"\n{url} serves OpenAI's API. First questions, about files of {MEDIA}:\n")
     for files, text in FIRST:
         typer.echo(f"  {' + '.join(files) or 'nothing attached':<24} {text:<34} ", nl=False)
         try:
@@ -120,7 +129,7 @@ def ask_first(url: str) -> None:
             typer.echo()
         except (urllib.error.URLError, ConnectionError, ValueError) as error:
             typer.echo(f"\nthe question failed: {error}", err=True)
-    typer.echo(f"\nThe server goes on: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
+    typer.echo(f"\nThe server keeps running: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
 
 
 def wait_until_ready(url: str) -> bool:
@@ -135,7 +144,7 @@ def wait_until_ready(url: str) -> bool:
 
 
 def stream(url: str, body: dict[str, Any]) -> Iterator[str]:
-    """The pieces of the answer, as they come."""
+    """Yield the pieces of the answer as they arrive."""
     http = urllib.request.Request(
         f"{url}/v1/chat/completions",
         json.dumps(body).encode(),

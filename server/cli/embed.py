@@ -1,7 +1,7 @@
-"""`bindserve embed MODEL FILE...`: one unit vector a file, from the model's encoders alone.
+"""`bindserve embed MODEL FILE...`: one unit vector per file, from the model's encoders.
 
-The vectors are those that a request with the one file would be conditioned on, before weights and
-the cache; as features they build a cache.
+A vector is the embedding on which a request with this file is conditioned, before weights and
+retrieval. Vectors can also be the features of a retrieval cache.
 """
 
 import json
@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from server.cli.serve import fail, load_settings
+from server.cli.serve import load_settings
+from server.logs import fail
 
 if TYPE_CHECKING:
     from server.settings import Settings
 
 
-HEAD = 1 << 16  # bytes that tell what a file is
+HEAD = 1 << 16  # bytes that determine the modality of a file
 
 
 class Format(StrEnum):
@@ -38,55 +39,64 @@ class Modality(StrEnum):
 
 
 def embed(
-    model: Annotated[Path, typer.Argument(help="A folder that `convert` or `train export` wrote.")],
-    files: Annotated[list[Path], typer.Argument(help="Media of any kind, told by their content.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model folder, written by `convert` or `train export`.")
+    ],
+    files: Annotated[
+        list[Path], typer.Argument(help="Media files. The content determines the modality.")
+    ],
     format: Annotated[
-        Format, typer.Option(help="npy: an array (files, numbers); json: with names.")
+        Format,
+        typer.Option(
+            help="json: a list of file, modality and embedding. npy: a float32 array (files, D).",
+        ),
     ] = Format.json,
     modality: Annotated[
         Modality | None,
-        typer.Option(help="What all files are. Needed for depth, thermal and imu."),
+        typer.Option(help="Modality of all files. Required for depth, thermal and imu."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Default: standard output.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Default: standard output.")
+    ] = None,
 ) -> None:
-    """Embed files: one unit vector each, in their order."""
+    """Embed files with a model's encoders: one unit vector per file, in the given order."""
     settings = load_settings(model=model)
     if format is Format.npy and out is None and sys.stdout.isatty():
-        fail("an array is no text for a terminal; say --out or --format json", code=2)
-    found = embed_all(settings, [(path, modality or kind_of(path)) for path in files])
+        fail("--format npy: a terminal cannot show an array; add --out or use json", code=2)
+    embedded = embed_all(settings, [(path, modality or modality_of(path)) for path in files])
     if out is None:
-        write(found, format, sys.stdout.buffer)
+        write(embedded, format, sys.stdout.buffer)
     else:
         with out.open("wb") as file:
-            write(found, format, file)
+            write(embedded, format, file)
 
 
-def kind_of(path: Path) -> str:
-    """The modality that the content, or the name, tells."""
+def modality_of(path: Path) -> str:
+    """Determine the modality from the content and the name. Exits with status 1 on failure."""
     from model_ext.imagebind.preprocess.sniff import sniff
 
     try:
         with path.open("rb") as file:
-            kind = sniff(file.read(HEAD), path.name)
+            modality = sniff(file.read(HEAD), path.name)
     except OSError as error:
         fail(f"{path}: {error.strerror}", code=1)
-    if kind is None:
-        fail(f"{path}: of no known kind; say --modality", code=1)
-    return kind
+    if modality is None:
+        fail(f"{path}: unknown file format; add --modality", code=1)
+    return modality
 
 
-def read(path: Path, most: int) -> bytes:
-    """All of the file, unless it is larger than `most` bytes."""
+def read(path: Path, max_bytes: int) -> bytes:
+    """Read a file. Exits with status 1 if it has more than `max_bytes`."""
     try:
-        if (size := path.stat().st_size) > most:
-            fail(f"{path}: {size} bytes, more than the {most} allowed", code=1)
+        if (size := path.stat().st_size) > max_bytes:
+            fail(f"{path}: {size} bytes, more than the {max_bytes} allowed", code=1)
         return path.read_bytes()
     except OSError as error:
         fail(f"{path}: {error.strerror}", code=1)
 
 
 def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple[Path, str, Any]]:
-    """(path, modality, unit vector (D,) float32) of each. Loads the encoders that it needs."""
+    """Return (path, modality, unit vector (D,) float32) per file."""
     import torch
 
     from model_ext.errors import ConfigError
@@ -106,7 +116,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     except (ConfigError, TensorError, OSError) as error:
         fail(str(error), code=1)
     config = PreprocessConfig.of(encoders.config)
-    found = []
+    embedded = []
     for path, modality in files:
         data = read(path, settings.limits.bytes_of(modality))
         try:
@@ -115,19 +125,19 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
             fail(f"{path}: {error}", code=1)
         with torch.inference_mode():
             unit = encoders.unit(ENCODER_OF[modality], inputs[None].to(device))[0]
-        found.append((path, modality, unit.cpu().numpy()))
-    return found
+        embedded.append((path, modality, unit.cpu().numpy()))
+    return embedded
 
 
-def write(found: list[tuple[Path, str, Any]], format: Format, file: BinaryIO) -> None:
+def write(embedded: list[tuple[Path, str, Any]], format: Format, file: BinaryIO) -> None:
     import numpy as np
 
     if format is Format.npy:
-        np.save(file, np.stack([vector for _, _, vector in found]))
+        np.save(file, np.stack([vector for _, _, vector in embedded]))
         return
     rows = [
         {"file": str(path), "modality": modality, "embedding": vector.tolist()}
-        for path, modality, vector in found
+        for path, modality, vector in embedded
     ]
     file.write(json.dumps(rows, indent=1).encode() + b"\n")
     file.flush()

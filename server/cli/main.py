@@ -1,6 +1,6 @@
-"""`bindserve`: the command line. Says which commands exist; each is imported when it is called.
+"""`bindserve`: the command line. Lists the commands, and imports a command's module when it runs.
 
-Importing vLLM and torch takes many seconds, and `--help` must not.
+Importing vLLM and torch takes many seconds, so `--help` must not import them.
 """
 
 import importlib
@@ -9,25 +9,45 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# name -> (module, a function or a Typer application in it, what --help says)
+# name -> (module, function or Typer application in it, text of --help)
 COMMANDS = {
     "serve": ("server.cli.serve", "serve", "Serve a model folder over HTTP (OpenAI's API)."),
-    "demo": ("server.cli.demo", "demo", "Serve the small model that comes along, and ask it."),
-    "convert": (
-        "server.cli.convert",
-        "convert_command",
-        "Convert released checkpoints to one folder for `bindserve serve`.",
+    "demo": (
+        "server.cli.demo",
+        "demo",
+        "Serve the demonstration model and ask it a few questions.",
     ),
-    "embed": ("server.cli.embed", "embed", "Embed files: one unit vector each."),
-    "cache": ("server.cli.cache", "app", "Build and inspect retrieval caches."),
-    "train": ("server.cli.train", "train_app", "Train encoders, bind network and adapters."),
-    "doctor": ("server.cli.doctor", "doctor", "Check a model's folder, and that it answers well."),
-    "bench": ("server.cli.bench", "app", "The side-by-side measurements that the README quotes."),
+    "convert": (
+        "server.cli.model.convert",
+        "convert_command",
+        "Convert released checkpoints to a model folder for `bindserve serve`.",
+    ),
+    "embed": (
+        "server.cli.embed",
+        "embed",
+        "Embed files with a model's encoders: one unit vector per file.",
+    ),
+    "cache": (
+        "server.cli.cache.commands",
+        "app",
+        "Build, inspect, change and serve retrieval caches.",
+    ),
+    "train": (
+        "server.cli.train",
+        "train_app",
+        "Train encoders, the bind network, or adapters; export the result.",
+    ),
+    "doctor": (
+        "server.cli.model.doctor",
+        "doctor",
+        "Check a model folder's files, tensors, encoders, cache and recorded answers.",
+    ),
+    "bench": ("server.cli.bench", "app", "Run the measurements that the documentation quotes."),
 }
 
 
 class LazyCommand(TyperCommand):
-    """Stands for a command until it is called."""
+    """A command whose module is imported when the command runs."""
 
     def __init__(self, name: str) -> None:
         self._module, self._attribute, text = COMMANDS[name]
@@ -46,12 +66,12 @@ class LazyGroup(TyperGroup):
 
 
 def load(module: str, attribute: str) -> Any:
-    """The command itself. What comes after `--` is kept for those that pass it on."""
-    found = getattr(importlib.import_module(module), attribute)
-    if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
+    """Import a command. Commands with `context_settings` receive the arguments after `--`."""
+    command = getattr(importlib.import_module(module), attribute)
+    if isinstance(command, typer.Typer):
+        return typer.main.get_command(command)
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(context_settings=getattr(found, "context_settings", {}))(found)
+    app.command(context_settings=getattr(command, "context_settings", {}))(command)
     return typer.main.get_command(app)
 
 
@@ -60,11 +80,11 @@ app = typer.Typer(cls=LazyGroup, add_completion=False, pretty_exceptions_enable=
 
 @app.callback()
 def bindserve() -> None:
-    """An LLM answers about an image, a sound, a video, a point cloud, a text, or a mix of them."""
+    """Serve an LLM that answers about images, sounds, videos, point clouds, texts and mixes."""
 
 
 def main() -> None:
-    """Exit codes: 0, 1 failed, 2 wrong usage."""
+    """Run the command line. Exit codes: 0 success, 1 failure, 2 wrong usage."""
     app()
 
 

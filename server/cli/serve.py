@@ -2,11 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from server.logs import fail
 from server.settings import Settings
 
 
@@ -17,73 +18,90 @@ class CachePolicy(StrEnum):
 
 def serve(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(help="A folder that `convert` or `train export` wrote.")],
+    model: Annotated[
+        Path, typer.Argument(help="Model folder, written by `convert` or `train export`.")
+    ],
     host: Annotated[
         str | None,
-        typer.Option(help="Address to listen on. Default: 127.0.0.1, this machine only."),
+        typer.Option(help="Address to listen on. Default: 127.0.0.1 (this machine only)."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Default: 8000.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on. Default: 8000.")] = None,
     served_model_name: Annotated[
-        str | None, typer.Option(help="Name for clients. Default: the folder's.")
+        str | None, typer.Option(help="Model name in requests. Default: the folder's name.")
     ] = None,
     cache: Annotated[
         str | None,
         typer.Option(
-            help="A cache folder, the URL of `bindserve cache serve` (several, with commas: "
-            "shards), or `none`. Default: the model's own."
+            help="Retrieval cache: a cache folder, the URL of a `bindserve cache serve` (several "
+            "URLs with commas: shards), or `none`. Default: the model folder's cache, if any."
         ),
     ] = None,
     cache_policy: Annotated[
         CachePolicy | None,
         typer.Option(
-            help="When the cache cannot be asked: `off` answers without it and says so in the "
-            "header x-bindserve-cache, `refuse` answers 503 with Retry-After. Default: refuse."
+            help="If the cache fails: `off` answers without it, with the response header "
+            "x-bindserve-cache: unavailable. `refuse` rejects the request with status 503 and "
+            "Retry-After. Default: refuse."
         ),
     ] = None,
     cache_token_file: Annotated[
-        Path | None, typer.Option(help="The token of `bindserve cache serve`, on one line.")
+        Path | None, typer.Option(help="File with the token of the retrieval service, on one line.")
     ] = None,
     api_key_file: Annotated[
         Path | None,
         typer.Option(
-            help="API keys, one a line. With it, every path but /health, /ready needs one."
+            help="File with API keys, one per line. Requests to every path except /health and "
+            "/ready then need a key."
         ),
     ] = None,
     no_auth: Annotated[
         bool | None,
-        typer.Option("--no-auth", help="No API keys, even if --host lets other machines in."),
+        typer.Option(
+            "--no-auth",
+            help="Require no API keys, even if other machines can reach --host.",
+        ),
     ] = None,
     allow_field: Annotated[
         list[str] | None,
-        typer.Option(help="Let clients write this engine field, e.g. chat_template. Repeatable."),
+        typer.Option(
+            help="Accept this engine field in requests, e.g. chat_template. May be repeated."
+        ),
     ] = None,
     allow_media_urls: Annotated[
         bool | None,
         typer.Option(
-            "--allow-media-urls", help="Fetch http(s) URLs in requests, from public addresses."
+            "--allow-media-urls",
+            help="Fetch media from the http(s) URLs in requests (public addresses only).",
         ),
     ] = None,
     request_log: Annotated[
         bool | None,
         typer.Option(
             "--request-log",
-            help="Write one line of JSON for every request (status, milliseconds of each stage, "
-            "tokens; no contents) on standard output, in place of the access log.",
+            help="Write one line of JSON per request to standard output instead of the access "
+            "log: status, milliseconds of each stage, tokens. Contents are not logged.",
         ),
     ] = None,
     encode_device: Annotated[
-        str | None, typer.Option(help="Where the encoders run. Default: the GPU if there is one.")
+        str | None,
+        typer.Option(
+            help="Device of the encoders: auto, cpu or cuda. Default: auto (a GPU, if any)."
+        ),
     ] = None,
-    decode_workers: Annotated[int | None, typer.Option(help="Processes that decode media.")] = None,
+    decode_workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that decode media. Default: the number of cores, at most 4."),
+    ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML file with any of the settings (server/settings.py lists them)."),
+        typer.Option(help="YAML file with settings; server/settings.py lists all names."),
     ] = None,
 ) -> None:
     """Serve a model folder over HTTP, with OpenAI's API.
 
-    Every setting may also come from the environment (BINDSERVE_PORT=9000) or from --config.
-    Flags of `vllm serve` go after `--`: bindserve serve MODEL -- --max-model-len 2048
+    Each setting can also be given in the environment (BINDSERVE_PORT=9000) or in the --config file;
+    an option takes precedence over both. Flags of `vllm serve` follow after `--`:
+    bindserve serve MODEL -- --max-model-len 2048
     """
     settings = load_settings(
         model=model,
@@ -110,7 +128,7 @@ serve.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined
 
 
 def load_settings(**flags: Any) -> Settings:
-    """Wrong settings end the program with status 2 and name the key."""
+    """Load the settings. On a wrong setting, prints its key and exits with status 2."""
     try:
         settings = Settings.load(**flags)
     except ValidationError as error:
@@ -125,7 +143,7 @@ def load_settings(**flags: Any) -> Settings:
 
 
 def run(settings: Settings) -> None:
-    """Until a signal comes. What keeps it from starting is told in one line, with status 1."""
+    """Serve until a signal arrives. On a start-up error, print one line and exit with 1."""
     from server import logs
     from server.process import supervisor
     from server.process.supervisor import Program
@@ -141,9 +159,4 @@ def run(settings: Settings) -> None:
         )
     except OSError as error:
         fail(str(error), code=1)
-    raise typer.Exit(code)
-
-
-def fail(message: str, *, code: int) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
     raise typer.Exit(code)

@@ -1,4 +1,4 @@
-"""Sizes of files as people write them: 5GB, 500MB, 1.5GiB."""
+"""Parse sizes of files with a unit: 5GB, 500MB, 1.5GiB."""
 
 import re
 
@@ -12,9 +12,9 @@ UNITS = {
 
 
 def parse_size(text: str) -> int:
-    """Bytes. For typer's `parser`: a wrong text ends the program with status 2."""
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) *([KMG]i?B)?", text.strip(), re.IGNORECASE)
-    size = float(found[1]) * UNITS[(found[2] or "").upper()] if found else 0
+    """Return bytes. Typer's `parser`: BadParameter ends the program with status 2."""
+    match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) *([KMG]i?B)?", text.strip(), re.IGNORECASE)
+    size = float(match[1]) * UNITS[(match[2] or "").upper()] if match else 0
     if size < 1:
         raise typer.BadParameter(f"{text!r} is not a size; write it as 5GB, 500MB or a number")
     return int(size)

@@ -1,6 +1,6 @@
-"""`bindserve train`: encoders, pretrain, finetune, export. Thin: the work is in model_ext/train.
+"""`bindserve train`: the commands of model_ext/train.
 
-Imports it when a command is called: DeepSpeed takes many seconds to load.
+A command imports model_ext/train when it runs, because DeepSpeed takes many seconds to load.
 """
 
 from collections.abc import Iterator
@@ -10,25 +10,34 @@ from typing import Annotated
 
 import typer
 
+from server.logs import fail
+
 train_app = typer.Typer(
-    help="Train encoders, the bind network and gates, or an instruction finetune; export them.",
+    help="Train encoders, the bind network and gates, or adapters; export the result.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-Config = Annotated[Path, typer.Argument(help="The YAML file of the run.")]
+Config = Annotated[
+    Path, typer.Argument(help="YAML file of the run; docs/training.md lists its keys.")
+]
 Until = Annotated[
-    int | None, typer.Option(help="Stop after so many updates, with a checkpoint to go on from.")
+    int | None,
+    typer.Option(
+        help="Stop after so many updates and write a checkpoint. Default: train to the end."
+    ),
 ]
 
 
 @train_app.command()
 def pretrain(config: Config, until: Until = None) -> None:
-    """Phase 1: bind network, queries and gates, on captions of pictures.
+    """Phase 1: train the bind network, layer queries and gates on captioned images.
 
-    Alone, or under a launcher: `torchrun --no-python bindserve train pretrain CONFIG.yaml`.
+    Runs on one device, or on several under a launcher:
+    `torchrun --no-python bindserve train pretrain CONFIG.yaml`. Run the same command again to
+    resume an interrupted run.
     """
-    with told():
+    with one_line_errors():
         from model_ext.train.config import TrainConfig
         from model_ext.train.run import train
 
@@ -37,8 +46,8 @@ def pretrain(config: Config, until: Until = None) -> None:
 
 @train_app.command()
 def finetune(config: Config, until: Until = None) -> None:
-    """Phase 2 (and 3, with other data): norms, biases and LoRA, on instructions."""
-    with told():
+    """Phase 2 (and 3, with other data): train norms, biases and LoRA on instructions."""
+    with one_line_errors():
         from model_ext.train.config import TrainConfig
         from model_ext.train.run import train
 
@@ -47,29 +56,31 @@ def finetune(config: Config, until: Until = None) -> None:
 
 @train_app.command()
 def encoders(config: Config, until: Until = None) -> None:
-    """Align encoders of any modality with pictures, from lists of samples that share a key."""
-    with told():
+    """Align encoders of any modality with images, from lists of samples that share a key."""
+    with one_line_errors():
         from model_ext.train.encoders.config import EncodersConfig
         from model_ext.train.encoders.run import train_encoders
 
         for name, share in train_encoders(EncodersConfig.from_file(config), until).items():
-            typer.echo(f"{name}: {share:.1%} of the held-out samples find their key")
+            typer.echo(f"{name}: {share:.1%} of the held-out samples match their key")
 
 
 @train_app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="`out` of a pretrain or finetune run.")],
-    out: Annotated[Path, typer.Option(help="The model folder to write.")],
+    run: Annotated[Path, typer.Argument(help="Folder `out` of a pretrain or finetune run.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
     base: Annotated[
-        Path | None, typer.Option(help="The LLaMA, if not where the run found it.")
+        Path | None, typer.Option(help="LLaMA folder. Default: the `base` of the run.")
     ] = None,
     encoders: Annotated[
-        Path | None, typer.Option(help="The encoders, if not where the run found them.")
+        Path | None, typer.Option(help="Encoders folder. Default: the `encoders` of the run.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "bfloat16",
+    dtype: Annotated[
+        str, typer.Option(help="Precision of the LLM's weights: bfloat16, float16 or float32.")
+    ] = "bfloat16",
 ) -> None:
     """Write a trained model as the folder that `bindserve serve` reads."""
-    with told():
+    with one_line_errors():
         from model_ext.train.export import export_run
 
         export_run(run, out, base=base, encoders=encoders, dtype=dtype)
@@ -77,16 +88,15 @@ def export(
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Errors of the user's files and settings as one line, exit code 1."""
+def one_line_errors() -> Iterator[None]:
+    """On an error in the user's files or settings, print one line and exit with status 1."""
     from model_ext.train.errors import TrainError
     from model_ext.weights.errors import ConvertError
 
     try:
         yield
     except (ConvertError, TrainError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
+        fail(str(error))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Offer a server the load test's requests without locust: threads and httpx, for seconds."""
+"""Send the load test's requests without locust, by threads and httpx, for tests of some seconds."""
 
 import threading
 import time
@@ -7,10 +7,10 @@ from random import Random
 
 import httpx
 
-from deploy.loadtest.load import Due, Load
+from deploy.loadtest.load import Arrival, Load
 from deploy.loadtest.media import Media
 from deploy.loadtest.outcome import Objective, Outcome
-from deploy.loadtest.scenarios import MIXES, SCENARIOS, Workshop
+from deploy.loadtest.scenarios import MIXES, SCENARIOS, RequestFactory
 
 
 class Threads:
@@ -30,33 +30,36 @@ def offer(
     mix: dict[str, float] = MIXES["all"],
     key: str = "none",
 ) -> list[Outcome]:
-    """In an open loop."""
+    """Send `rate` requests a second for `seconds` in an open loop. Returns their outcomes."""
     with httpx.Client(
         base_url=url,
         timeout=60,
         limits=httpx.Limits(max_connections=256),
         headers={"authorization": f"Bearer {key}"},
     ) as client:
-        shop = Workshop(Media.make(0), Random(0), model, [upload(client)])
-        making = threading.Lock()
+        factory = RequestFactory(Media.make(0), Random(0), model, [upload(client)])
+        lock = threading.Lock()
 
-        def send(due: Due) -> Outcome:
-            with making:
-                ask = SCENARIOS[due.scenario](shop)
-            timeout = ask.leaves_after if ask.leaves_after is not None else 60
+        def send(arrival: Arrival) -> Outcome:
+            with lock:
+                request = SCENARIOS[arrival.scenario](factory)
+            disconnects = request.disconnect_after_s is not None
+            timeout = request.disconnect_after_s if disconnects else 60
             try:
                 answer = client.post(
-                    ask.path,
-                    content=ask.body,
-                    headers={"content-type": ask.content_type},
+                    request.path,
+                    content=request.body,
+                    headers={"content-type": request.content_type},
                     timeout=timeout,
                 )
                 status = answer.status_code
             except httpx.TimeoutException:
                 status = 0
-            right = status in ask.expected or ask.leaves_after is not None
-            took = time.perf_counter() - due.at
-            return Outcome(due.stage, due.scenario, due.at, status, right, took, took)
+            right = status in request.expected or disconnects
+            seconds = time.perf_counter() - arrival.at
+            return Outcome(
+                *(arrival.stage, arrival.scenario, arrival.at, status, right, seconds, seconds)
+            )
 
         load = Load(send, mix, Threads(), objective=Objective(10, 30), rng=Random(0))
         load.hold("steady", rate, seconds)
@@ -64,6 +67,7 @@ def offer(
 
 
 def upload(client: httpx.Client) -> str:
+    """Upload a picture to /v1/files. Returns its id."""
     picture = Media.make(1).files["image"][0]
     answer = client.post(
         "/v1/files", data={"purpose": "user_data"}, files={"file": ("picture.jpg", picture)}

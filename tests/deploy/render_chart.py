@@ -1,4 +1,4 @@
-"""Render the chart with each of deploy/helm/values, as Helm does; Helm itself comes as a library.
+"""Render the chart with each file of deploy/helm/values, by Helm's library.
 
 python -m tests.deploy.render_chart FOLDER      writes FOLDER/<values>/manifests.yaml
 """
@@ -16,7 +16,7 @@ Manifest = dict[str, Any]
 
 
 def render(values: Manifest) -> list[Manifest]:
-    """Every object of a release `bs` in the namespace `ai`."""
+    """Return the objects of a release `bs` in the namespace `ai`."""
     import helm_python
 
     with helm_python.Chart.load(str(CHART)) as chart:

@@ -1,7 +1,7 @@
-"""compose.yaml's server, retrieval service and Prometheus as processes of this machine.
+"""Run the server, the retrieval service and Prometheus of compose.yaml as processes.
 
-Commands, settings and secrets are compose's own. What containers would bring is replaced in them:
-names of hosts, ports, and the folders that are mounted.
+Uses the commands, settings and secrets of compose.yaml. Replaces host names, ports and mounted
+folders, which exist only in containers.
 """
 
 import os
@@ -37,17 +37,17 @@ class Stack:
         return (self.folder / "secrets" / name).read_text().strip()
 
     def client_key(self) -> str:
-        """The first of the keys; the second is Prometheus'."""
+        """Return the first API key. The second is for Prometheus."""
         return self.secret("keys").splitlines()[1]
 
 
 @contextmanager
 def stack(folder: Path, model: Path, cache: Path) -> Iterator[Stack]:
-    """`model` in the demonstration model's place, `cache` in its cache's."""
+    """Start the services with `model` and `cache` instead of the demo model and its cache."""
     server_port, cache_port, prometheus_port = free_port(), free_port(), free_port()
     shutil.copy(DEPLOY / "compose" / "keys.sh", folder)
     subprocess.run([folder / "keys.sh"], check=True, stdout=subprocess.DEVNULL)
-    here = {
+    replacements = {
         "/opt/bindserve/demo-model/cache": str(cache),
         "/run/secrets": str(folder / "secrets"),
         "/etc/prometheus": str(folder / "prometheus"),
@@ -58,20 +58,22 @@ def stack(folder: Path, model: Path, cache: Path) -> Iterator[Stack]:
     }
     (folder / "prometheus").mkdir()
     for path in (DEPLOY / "prometheus").iterdir():
-        (folder / "prometheus" / path.name).write_text(replace(path.read_text(), here))
-    services = yaml.safe_load(replace((DEPLOY / "compose" / "compose.yaml").read_text(), here))
-    made = Stack(
+        (folder / "prometheus" / path.name).write_text(replace(path.read_text(), replacements))
+    services = yaml.safe_load(
+        replace((DEPLOY / "compose" / "compose.yaml").read_text(), replacements)
+    )
+    running = Stack(
         folder,
         *(f"http://127.0.0.1:{port}" for port in (server_port, cache_port, prometheus_port)),
     )
-    # In the image, by the Dockerfile.
+    # The Dockerfile sets these in the image.
     image = {"BINDSERVE_DEMO_FOLDER": str(model), "BINDSERVE_PORT": str(server_port)}
     bindserve = [sys.executable, "-m", "server.cli.main"]
     prometheus = ["prometheus", f"--storage.tsdb.path={folder / 'data'}"]
     prometheus += [f"--web.listen-address=127.0.0.1:{prometheus_port}"]
-    with ExitStack() as running:
+    with ExitStack() as processes:
         parts = {
-            name: running.enter_context(
+            name: processes.enter_context(
                 part(folder, name, command, services["services"][name], image)
             )
             for name, command in (
@@ -79,15 +81,15 @@ def stack(folder: Path, model: Path, cache: Path) -> Iterator[Stack]:
             )
         }
         for name, url in (
-            *(("cache", f"{made.cache}/ready"), ("server", f"{made.server}/ready")),
-            ("prometheus", f"{made.prometheus}/-/ready"),
+            *(("cache", f"{running.cache}/ready"), ("server", f"{running.server}/ready")),
+            ("prometheus", f"{running.prometheus}/-/ready"),
         ):
             wait_until_ready(url, parts[name], folder / f"{name}.log")
-        yield made
+        yield running
 
 
-def replace(text: str, here: dict[str, str]) -> str:
-    for name, replacement in here.items():
+def replace(text: str, replacements: dict[str, str]) -> str:
+    for name, replacement in replacements.items():
         text = text.replace(name, replacement)
     return text
 

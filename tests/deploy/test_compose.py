@@ -1,4 +1,4 @@
-"""compose.yaml and what it mounts fit together: each file, secret, volume and name that is used."""
+"""Each file, secret, volume, setting and host name of compose.yaml exists."""
 
 import json
 import os
@@ -28,21 +28,21 @@ def compose() -> dict[str, Any]:
 
 
 @needs_compose
-def test_compose_takes_it() -> None:
+def test_compose_accepts_the_file() -> None:
     server = composed("compose.yaml")["services"]["server"]
     (device,) = server["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]
 
 
 @needs_compose
-def test_compose_asks_for_no_gpu_on_a_cpu() -> None:
+def test_compose_requests_no_gpu_on_a_cpu() -> None:
     server = composed("compose.yaml", "cpu.yaml")["services"]["server"]
     assert "deploy" not in server
     assert server["build"]["args"]["DEVICE"] == "cpu"
 
 
 def composed(*files: str) -> dict[str, Any]:
-    """As Docker Compose understands them together."""
+    """Return Docker Compose's configuration from several files."""
     options = [f"--file={COMPOSE / name}" for name in files]
     command = ["docker-compose", *options, "config", "--format=json"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -58,7 +58,7 @@ def test_every_service_is_hardened_and_pinned(compose: dict[str, Any]) -> None:
         assert re.search(r":v?\d+\.\d+\.\d+$", service["image"])
 
 
-def test_what_is_mounted_exists(compose: dict[str, Any]) -> None:
+def test_mounted_files_exist(compose: dict[str, Any]) -> None:
     for service in compose["services"].values():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
@@ -68,12 +68,12 @@ def test_what_is_mounted_exists(compose: dict[str, Any]) -> None:
 
 
 def test_the_servers_settings_exist(compose: dict[str, Any]) -> None:
-    given = compose["services"]["server"]["environment"]
-    fields = {name.removeprefix("BINDSERVE_").lower(): value for name, value in given.items()}
+    environment = compose["services"]["server"]["environment"]
+    fields = {name.removeprefix("BINDSERVE_").lower(): value for name, value in environment.items()}
     assert Settings.load(model="/model", **fields).cache == "http://cache:8100"
 
 
-def test_prometheus_asks_the_services_with_secrets_it_has(compose: dict[str, Any]) -> None:
+def test_prometheus_has_the_secrets_of_the_services(compose: dict[str, Any]) -> None:
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yaml").read_text())
     for job in config["scrape_configs"]:
         secret = Path(job["authorization"]["credentials_file"]).name
@@ -84,7 +84,7 @@ def test_prometheus_asks_the_services_with_secrets_it_has(compose: dict[str, Any
         assert (DEPLOY / "prometheus" / rules).is_file()
 
 
-def test_grafana_asks_prometheus(compose: dict[str, Any]) -> None:
+def test_grafana_reads_from_prometheus(compose: dict[str, Any]) -> None:
     path = DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml"
     (source,) = yaml.safe_load(path.read_text())["datasources"]
     assert source["url"].split("//")[1].split(":")[0] in compose["services"]

@@ -1,7 +1,7 @@
-"""Every panel of every dashboard, and every rule, on a real server's metrics.
+"""Every panel of every dashboard, and every alert, with the metrics of a real server.
 
-The services of compose.yaml run here as processes, a real Prometheus asks them as it is configured
-there, and clients load the server for a minute.
+The services of compose.yaml run as processes. A real Prometheus scrapes them with its configuration
+while clients load the server for a minute.
 """
 
 import json
@@ -25,9 +25,9 @@ from tests.deploy.offer import offer
 from tests.deploy.stack import Stack, stack
 
 RATE, LOAD_S = 4, 60
-# More of what is refused: a minute must have some of each.
+# More hostile requests and videos than usual, so that a minute contains some of each.
 MIX = {**MIXES["all"], "hostile": 2, "video": 1}
-RATE_INTERVAL = "20s"  # what Grafana takes for a scrape interval of 5 s
+RATE_INTERVAL = "20s"  # Grafana's value for a scrape interval of 5 s
 QUERIES = [
     pytest.param(panel, query, id=f"{dashboard.name}-{panel.title}-{query.legend}")
     for dashboard in dashboards()
@@ -49,7 +49,7 @@ class Loaded:
     end: float
 
     def pages(self) -> dict[str, str]:
-        """/metrics of both services, by the name of their secret."""
+        """Return /metrics of both services by the name of their secret."""
         return {
             name: get(f"{url}/metrics", self.stack.secret(name))
             for name, url in (
@@ -77,12 +77,12 @@ def loaded(
         start = time.time()
         key = running.client_key()
         outcomes = offer(running.server, RATE, LOAD_S, model="demo", mix=MIX, key=key)
-        time.sleep(6)  # one scrape more
+        time.sleep(6)  # until the next scrape
         yield Loaded(running, outcomes, start, time.time())
 
 
 def test_the_load_was_served(loaded: Loaded) -> None:
-    """Else the panels would show a server that only refuses."""
+    """Otherwise the panels would show a server that rejects everything."""
     assert len(loaded.outcomes) > RATE * LOAD_S / 2
     failed = [outcome for outcome in loaded.outcomes if outcome.failed]
     assert not failed
@@ -114,14 +114,14 @@ def test_every_query_returns_data(loaded: Loaded, panel: Panel, query: Query) ->
     assert all(series), "a series has no name: none of the legend's labels exists"
 
 
-def test_the_configuration_with_its_secrets_is_one(loaded: Loaded) -> None:
+def test_promtool_accepts_the_configuration_with_its_secrets(loaded: Loaded) -> None:
     path = loaded.stack.folder / "prometheus" / "prometheus.yaml"
     done = subprocess.run(["promtool", "check", "config", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-def test_metrics_are_named_as_prometheus_wants_it(loaded: Loaded) -> None:
-    """promtool's only complaints are about names that vLLM gave (`vllm:...`)."""
+def test_metric_names_follow_prometheus_conventions(loaded: Loaded) -> None:
+    """promtool complains only about names of vLLM (`vllm:...`)."""
     for name, page in loaded.pages().items():
         done = subprocess.run(
             ["promtool", "check", "metrics"], input=page, capture_output=True, text=True

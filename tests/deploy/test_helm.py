@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm for three sets of values: valid Kubernetes, and what we promise."""
+"""The chart, rendered by Helm with three sets of values: valid, locked down, complete."""
 
 import json
 import subprocess
@@ -15,7 +15,10 @@ from tests.deploy.render_chart import CHART, VALUES, Manifest, render
 helm = pytest.importorskip("helm_python", reason="Helm is not installed (extra `test`)")
 kubernetes = pytest.importorskip("kubernetes_validate", reason="see the extra `test`")
 
-OF_THE_OPERATOR = {"ServiceMonitor", "PrometheusRule"}  # not Kubernetes' own: no schema
+OF_THE_OPERATOR = {
+    "ServiceMonitor",
+    "PrometheusRule",
+}  # of the Prometheus operator: Kubernetes has no schema
 
 
 @pytest.fixture(scope="module", params=VALUES, ids=lambda path: path.stem)
@@ -29,9 +32,10 @@ def rendered(name: str) -> list[Manifest]:
 
 
 def pick(manifests: list[Manifest], kind: str, part: str = "server") -> Manifest:
-    found = [m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == f"bs-{part}"]
-    assert len(found) == 1
-    return found[0]
+    name = f"bs-{part}"
+    matches = [m for m in manifests if (m["kind"], m["metadata"]["name"]) == (kind, name)]
+    assert len(matches) == 1
+    return matches[0]
 
 
 def pods(manifests: list[Manifest]) -> list[Manifest]:
@@ -42,13 +46,13 @@ def test_there_are_three_sets_of_values() -> None:
     assert len(VALUES) == 3
 
 
-def test_lint_finds_no_error() -> None:
-    found = helm.lint(str(CHART))
-    assert not [each for each in found["messages"] if each["severity"] > 1]
+def test_helm_lint_reports_no_error() -> None:
+    result = helm.lint(str(CHART))
+    assert not [each for each in result["messages"] if each["severity"] > 1]
 
 
 @pytest.mark.parametrize("version", ["1.29", "1.33"])
-def test_kubernetes_takes_it(manifests: list[Manifest], version: str) -> None:
+def test_manifests_match_the_kubernetes_schema(manifests: list[Manifest], version: str) -> None:
     own = [m for m in manifests if m["kind"] not in OF_THE_OPERATOR]
     assert len(own) >= 5
     for manifest in own:
@@ -95,19 +99,19 @@ def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
 
 
 def test_every_setting_exists(manifests: list[Manifest], tmp_path: Path) -> None:
-    """What the server would read: the ConfigMap and the environment, by its own settings."""
+    """The server's settings accept the ConfigMap and the environment."""
     settings = tmp_path / "settings.yaml"
     settings.write_text(pick(manifests, "ConfigMap")["data"]["settings.yaml"])
     environment = pick(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
-    given: dict[str, Any] = {
+    variables: dict[str, Any] = {
         each["name"].removeprefix("BINDSERVE_").lower(): each["value"] for each in environment
     }
-    loaded = Settings.load(**{**given, "config": settings, "model": "/model"})
+    loaded = Settings.load(**{**variables, "config": settings, "model": "/model"})
     for name, value in yaml.safe_load(settings.read_text()).items():
         assert getattr(loaded, name) == value
 
 
-def test_keys_are_wanted_unless_said_otherwise() -> None:
+def test_keys_are_required_by_default() -> None:
     def environment(name: str) -> set[str]:
         pod = pods(rendered(name))[-1]
         return {each["name"] for each in pod["containers"][0]["env"]}
@@ -117,7 +121,7 @@ def test_keys_are_wanted_unless_said_otherwise() -> None:
     assert "BINDSERVE_NO_AUTH" in environment("demo-cpu")
 
 
-def test_the_tiers_scale_apart() -> None:
+def test_servers_and_cache_scale_separately() -> None:
     manifests = rendered("scaled")
     for part in ("server", "cache"):
         scaler = pick(manifests, "HorizontalPodAutoscaler", part)["spec"]
@@ -150,13 +154,13 @@ def test_only_servers_reach_the_cache() -> None:
     ],
     ids=json.dumps,
 )
-def test_wrong_values_are_refused(values: Manifest) -> None:
+def test_wrong_values_are_rejected(values: Manifest) -> None:
     with pytest.raises(helm.HelmError):
         render(values)
 
 
 @pytest.mark.skipif(which("promtool") is None, reason="Debian's package prometheus has it")
-def test_the_rules_are_rules(tmp_path: Path) -> None:
+def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
     rule = pick(rendered("one-gpu"), "PrometheusRule")
     path = tmp_path / "rules.yaml"
     path.write_text(yaml.safe_dump(rule["spec"]))

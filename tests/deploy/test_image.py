@@ -1,4 +1,4 @@
-"""The Dockerfile: no warning of its linter, and copies only what its context lets in."""
+"""The Dockerfile passes its linter and copies only files of its context."""
 
 import re
 import shutil
@@ -12,12 +12,12 @@ DOCKERFILE = ROOT / "Dockerfile"
 
 
 @pytest.mark.skipif(shutil.which("hadolint") is None, reason="of the extra `test`")
-def test_the_linter_finds_nothing() -> None:
+def test_the_linter_reports_nothing() -> None:
     done = subprocess.run(["hadolint", DOCKERFILE], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
 
 
-def test_what_is_copied_is_in_the_context() -> None:
+def test_copied_files_are_in_the_context() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
@@ -28,7 +28,7 @@ def test_what_is_copied_is_in_the_context() -> None:
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "deploy").rglob("*.sh")), ids=lambda p: p.name)
-def test_scripts_are_scripts(script: Path) -> None:
+def test_scripts_are_executable_and_have_valid_syntax(script: Path) -> None:
     assert script.stat().st_mode & 0o111
     shell = script.read_text().splitlines()[0].split("/")[-1].split()[-1]
     subprocess.run([shell, "-n", script], check=True)

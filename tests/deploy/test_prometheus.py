@@ -1,4 +1,4 @@
-"""Configuration, rules and dashboards, by Prometheus' own tool."""
+"""promtool accepts the configuration and the rules; dashboards have a valid layout."""
 
 import json
 import subprocess
@@ -24,13 +24,13 @@ def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @needs_promtool
-def test_the_configuration_is_one() -> None:
+def test_promtool_accepts_the_configuration() -> None:
     done = promtool("check", "config", "--syntax-only", PROMETHEUS / "prometheus.yaml")
     assert done.returncode == 0, done.stderr
 
 
 @needs_promtool
-def test_alerts_ring_when_they_should() -> None:
+def test_alerts_fire_at_their_conditions() -> None:
     done = promtool("test", "rules", PROMETHEUS / "alerts-test.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -43,7 +43,7 @@ def test_every_alert_is_tested() -> None:
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
-def test_dashboards_have_room_for_each_panel(path: Path) -> None:
+def test_panels_do_not_overlap(path: Path) -> None:
     dashboard = json.loads(path.read_text())
     assert dashboard["uid"] == path.stem
     cells = [
@@ -57,7 +57,7 @@ def test_dashboards_have_room_for_each_panel(path: Path) -> None:
     assert all(panel["description"] and panel["targets"] for panel in dashboard["panels"])
 
 
-def test_a_legend_shows_the_labels_that_a_series_has() -> None:
+def test_a_legend_shows_the_labels_of_a_series() -> None:
     assert legend("{{stage}} {{modality}}", {"stage": "decode", "modality": "image"}) == (
         "decode image"
     )

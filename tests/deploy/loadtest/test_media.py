@@ -1,4 +1,4 @@
-"""The load test's files are real: the server's own decoders read them, and no two are equal."""
+"""The server's decoders read the load test's files, and no two distinct files are equal."""
 
 from pathlib import Path
 from random import Random
@@ -29,7 +29,9 @@ def media() -> Media:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_servers_decoders_read_them(kind: str, media: Media, config: PreprocessConfig) -> None:
+def test_the_servers_decoders_read_the_files(
+    kind: str, media: Media, config: PreprocessConfig
+) -> None:
     data = media.distinct(kind, Random(1))
     assert sniff(data) == KINDS[kind]
     tensor = preprocess(KINDS[kind], data, config, Limits())
@@ -38,7 +40,9 @@ def test_the_servers_decoders_read_them(kind: str, media: Media, config: Preproc
 
 
 @pytest.mark.parametrize("kind", ["image", "audio", "video"])
-def test_distinct_bytes_show_the_same(kind: str, media: Media, config: PreprocessConfig) -> None:
+def test_distinct_bytes_decode_to_equal_tensors(
+    kind: str, media: Media, config: PreprocessConfig
+) -> None:
     one = media.same(kind, Random(3))
     other = media.distinct(kind, Random(3))
     assert one != other
@@ -47,7 +51,7 @@ def test_distinct_bytes_show_the_same(kind: str, media: Media, config: Preproces
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_two_are_equal(kind: str, media: Media) -> None:
+def test_no_two_distinct_files_are_equal(kind: str, media: Media) -> None:
     rng = Random(2)
     assert len({media.distinct(kind, rng) for _ in range(200)}) == 200
     assert len({media.same(kind, rng) for _ in range(200)}) == len(media.files[kind])

@@ -1,4 +1,4 @@
-"""The report of a run that was written by hand: every figure can be checked in the head."""
+"""The report of a made-up run, whose figures are easy to calculate."""
 
 import json
 from dataclasses import replace
@@ -8,20 +8,23 @@ import pytest
 
 from deploy.loadtest.compare import compare
 from deploy.loadtest.outcome import Outcome, write_outcomes
-from deploy.loadtest.report import Run, write_report
+from deploy.loadtest.report import write_report
+from deploy.loadtest.results import Run
 
 ANSWER = Outcome("10/s", "text", 0, 200, True, 0.2, 0.4, tokens=16)
-REFUSAL = Outcome("3x overload", "text", 0, 503, False, 0.01, 0.01)
+REJECTION = Outcome("3x overload", "text", 0, 503, False, 0.01, 0.01)
 
 
 def write_run(folder: Path, *, first_s: float = 0.2) -> Path:
-    """Ten seconds at 10/s, all good; ten at 30/s, of which 9/s are good and the others refused;
-    one damaged picture that was refused as it should be, and one lost connection."""
+    """Write ten seconds at 10/s, all good, and ten at 30/s: 8.7/s good, the others rejected.
+
+    Among them are one damaged picture, correctly rejected, and one lost connection.
+    """
     folder.mkdir()
     quiet = [replace(ANSWER, due_s=k / 10, first_s=first_s) for k in range(100)]
     full = [
         replace(
-            ANSWER if k % 10 < 3 and k % 100 else REFUSAL, stage="3x overload", due_s=10 + k / 30
+            ANSWER if k % 10 < 3 and k % 100 else REJECTION, stage="3x overload", due_s=10 + k / 30
         )
         for k in range(300)
     ]
@@ -44,7 +47,7 @@ def write_run(folder: Path, *, first_s: float = 0.2) -> Path:
     return folder
 
 
-def test_the_figures(tmp_path: Path) -> None:
+def test_the_figures_of_a_report(tmp_path: Path) -> None:
     report = write_report(write_run(tmp_path / "run")).read_text()
     rows = {
         line.split("|")[1].strip(): line for line in report.splitlines() if line.startswith("|")
@@ -63,7 +66,7 @@ def test_the_figures(tmp_path: Path) -> None:
         assert (tmp_path / "run" / image).stat().st_size > 1000
 
 
-def test_two_runs_compared(tmp_path: Path) -> None:
+def test_two_runs_are_compared(tmp_path: Path) -> None:
     before, after = write_run(tmp_path / "a"), write_run(tmp_path / "b", first_s=0.4)
     text = compare(before, after, tmp_path / "out")
     line = next(line for line in text.splitlines() if "text: first token p50" in line)
@@ -72,7 +75,7 @@ def test_two_runs_compared(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "compared.png").stat().st_size > 1000
 
 
-def test_different_profiles_are_not_compared(tmp_path: Path) -> None:
+def test_runs_with_different_mixes_are_not_compared(tmp_path: Path) -> None:
     before, after = write_run(tmp_path / "a"), write_run(tmp_path / "b")
     about = Run(after).about | {"mix": "all"}
     (after / "run.json").write_text(json.dumps(about))

@@ -1,9 +1,11 @@
-"""The Ray Serve application on this machine, beside the plain server: the same answers? And what
-does a killed encoder replica cost?
+"""Compare the Ray Serve application with a plain server, then kill an encoder replica under load.
 
+    bindserve demo --no-ask &
     python -m tests.deploy.ray.check --plain http://127.0.0.1:8000 [--seconds 30]
 
-Starts Ray with two encoder replicas and one server on the demo model, on port 8191.
+Starts Ray on this machine with two encoder replicas and one server replica, on the demo model and
+port 8191. Prints how many answers of the two servers are equal, and how many requests failed while
+a replica was killed.
 """
 
 import argparse
@@ -20,7 +22,7 @@ import psutil
 
 ROOT = Path(__file__).parents[3]
 PORT = 8191
-# Slow machines start slowly. Replicas are as important as we are.
+# Long timeouts for slow machines. Replicas get the same scheduling priority as this process.
 os.environ |= {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
@@ -35,7 +37,7 @@ from ray import serve  # noqa: E402
 
 from deploy.loadtest import scenarios  # noqa: E402
 from deploy.loadtest.media import Media  # noqa: E402
-from deploy.loadtest.scenarios import SCENARIOS, Workshop  # noqa: E402
+from deploy.loadtest.scenarios import SCENARIOS, RequestFactory  # noqa: E402
 from deploy.ray.app import Arguments, build  # noqa: E402
 from server.cli.demo import default_folder  # noqa: E402
 from tests.deploy.offer import offer  # noqa: E402
@@ -47,7 +49,8 @@ def start() -> str:
     arguments = Arguments(
         model=str(default_folder()),
         settings={"served_model_name": "demo"},
-        vllm_args=["--enforce-eager", "--kv-cache-memory-bytes=268435456"],
+        # 256 MiB of KV cache do not hold the 8,192 tokens that the model allows.
+        vllm_args=["--enforce-eager", "--max-model-len=1024", "--kv-cache-memory-bytes=268435456"],
         servers=(1, 1),
         encoders=(2, 2),
     )
@@ -56,35 +59,35 @@ def start() -> str:
 
 
 def compare(url: str, plain: str) -> None:
-    """Greedy answers, log-probabilities, embeddings and errors of both."""
-    shop = Workshop(Media.make(0), Random(0), "demo")
-    same = total = 0
+    """Compare greedy answers, log-probabilities, embeddings and errors of both servers."""
+    factory = RequestFactory(Media.make(0), Random(0), "demo")
+    equal = total = 0
     for name in ("text", "image", "audio", "video", "point_cloud", "mixed", "conversation"):
         for _ in range(3):
-            body = SCENARIOS[name](shop).body.replace(b'"stream": true', b'"logprobs": true')
+            body = SCENARIOS[name](factory).body.replace(b'"stream": true', b'"logprobs": true')
             body = body[:-1] + b', "temperature": 0, "imagebind": {"explain": true}}'
             one, other = (ask(server, body) for server in (url, plain))
             total += 1
-            same += one == other
+            equal += one == other
             if one != other:
                 print(f"{name} differs:\n  {one}\n  {other}")
-    for name in ("damaged", "disguised", "weightless"):
-        body = getattr(scenarios, name)(shop).body
+    for name in ("damaged", "disguised", "zero_weights"):
+        body = getattr(scenarios, name)(factory).body
         answers = [httpx.post(f"{u}/v1/chat/completions", content=body) for u in (url, plain)]
         total += 1
-        same += (answers[0].status_code, answers[0].json()) == (
+        equal += (answers[0].status_code, answers[0].json()) == (
             answers[1].status_code,
             answers[1].json(),
         )
-    picture = base64.b64encode(shop.media.files["image"][0]).decode()
+    picture = base64.b64encode(factory.media.files["image"][0]).decode()
     part = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{picture}"}}
     embeddings = [
         httpx.post(f"{u}/v1/embeddings", json={"model": "demo", "input": [part]}, timeout=60).json()
         for u in (url, plain)
     ]
     total += 1
-    same += embeddings[0]["data"] == embeddings[1]["data"]
-    print(f"compared with the plain server: {same} of {total} answers equal", flush=True)
+    equal += embeddings[0]["data"] == embeddings[1]["data"]
+    print(f"compared with the plain server: {equal} of {total} answers equal", flush=True)
 
 
 def ask(url: str, body: bytes) -> tuple[Any, Any]:
@@ -97,14 +100,14 @@ def ask(url: str, body: bytes) -> tuple[Any, Any]:
 
 
 def encoders() -> list[int]:
-    """Process ids of the replicas."""
+    """Return the process ids of the encoder replicas."""
     title = "ray::ServeReplica:bindserve:EncoderReplica"
     running = psutil.process_iter(["cmdline"])
     return sorted(p.pid for p in running if " ".join(p.info["cmdline"] or []).startswith(title))
 
 
 def kill_one(url: str, seconds: float, rate: float) -> None:
-    """Under load, one replica is killed as by an operating system that lacks memory."""
+    """Kill one encoder replica under load, as an operating system without free memory does."""
     before = encoders()
     print("encoder replicas", before, flush=True)
 
@@ -127,10 +130,14 @@ def kill_one(url: str, seconds: float, rate: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plain", required=True)
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--rate", type=float, default=3)
-    parser.add_argument("--stay", type=float, default=0, help="seconds to go on serving after")
+    parser.add_argument("--plain", required=True, help="URL of a plain server with the demo model")
+    parser.add_argument(
+        "--seconds", type=float, default=30, help="length of the load (default: 30)"
+    )
+    parser.add_argument("--rate", type=float, default=3, help="requests a second (default: 3)")
+    parser.add_argument(
+        "--stay", type=float, default=0, help="seconds to keep serving afterwards (default: 0)"
+    )
     options = parser.parse_args()
     url = start()
     try:

@@ -1,37 +1,35 @@
-"""Encoder replicas as a server sees them: they die, they are full, they say what is wrong."""
+"""RayEncoders with fake replicas, which answer, die, or are full."""
 
 import asyncio
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from ray.exceptions import RayActorError
+from ray.serve.exceptions import BackPressureError, RayServeException
 
+from deploy.ray.encoders import TRIES, RayEncoders
 from server.encoding.decode.pool import MediaError
 from server.encoding.messages import Answer, Hello, Packet
 from server.errors import Unavailable
 from server.media.blob import MemoryBlob
-
-ray = pytest.importorskip("ray.exceptions", reason="Ray is not installed (extra `ray`)")
-serve = pytest.importorskip("ray.serve.exceptions")
-
-from deploy.ray.encoders import TRIES, RayEncoders  # noqa: E402
 
 VECTOR = np.array([0.6, 0.8], np.float32)
 GOOD = Packet(Answer(False, {"decode": 0.01, "encode": 0.02}), VECTOR).encode()
 
 
 class Replicas:
-    """Answers with each of `answers` in turn: bytes, or an exception."""
+    """Returns or raises each of `answers` in turn."""
 
     def __init__(self, *answers: bytes | Exception) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[str, bytes]] = []
+        self.calls: list[tuple[str, bytes]] = []
 
     async def hello(self) -> bytes:
         return Packet(Hello(["vision"]), VECTOR).encode()
 
     async def embed(self, modality: str, data: bytes) -> bytes:
-        self.asked.append((modality, data))
+        self.calls.append((modality, data))
         answer = self.answers.pop(0)
         await asyncio.sleep(0.01)
         if isinstance(answer, Exception):
@@ -39,17 +37,17 @@ class Replicas:
         return answer
 
 
-async def test_hello_tells_encoders_and_the_zero_image() -> None:
+async def test_hello_returns_the_encoders_and_the_zero_image() -> None:
     hello, zero = await RayEncoders(Replicas(), 1 << 20).hello()
     assert hello.encoders == ["vision"]
     assert (zero == VECTOR).all()
 
 
-async def test_the_file_goes_there_and_its_embedding_comes_back() -> None:
+async def test_a_file_is_sent_and_its_embedding_returned() -> None:
     replicas = Replicas(GOOD)
     embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert (embedding == VECTOR).all()
-    assert replicas.asked == [("image", b"bytes")]
+    assert replicas.calls == [("image", b"bytes")]
 
 
 async def test_equal_files_are_sent_once() -> None:
@@ -58,41 +56,43 @@ async def test_equal_files_are_sent_once() -> None:
     together = [encoders.embed("image", MemoryBlob(b"same")) for _ in range(5)]
     await asyncio.gather(*together)
     await encoders.embed("image", MemoryBlob(b"same"))
-    assert len(replicas.asked) == 1
+    assert len(replicas.calls) == 1
 
 
-async def test_a_replica_that_dies_costs_no_request() -> None:
-    replicas = Replicas(ray.RayActorError(), ray.RayActorError(), GOOD)
+async def test_a_file_whose_replica_dies_is_sent_to_another() -> None:
+    replicas = Replicas(RayActorError(), RayActorError(), GOOD)
     embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert (embedding == VECTOR).all()
 
 
-async def test_a_file_that_kills_every_replica_is_given_up() -> None:
-    replicas = Replicas(*[ray.RayActorError() for _ in range(10)])
+async def test_a_file_that_kills_every_replica_is_rejected() -> None:
+    replicas = Replicas(*[RayActorError() for _ in range(10)])
     with pytest.raises(Unavailable) as caught:
         await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert caught.value.code == "encoders_unavailable"
-    assert len(replicas.asked) == TRIES
+    assert len(replicas.calls) == TRIES
 
 
 @pytest.mark.parametrize(
     ("failure", "code"),
     [
-        (lambda: serve.BackPressureError(1, 1), "encode_queue_full"),
-        (lambda: serve.RayServeException("no such deployment"), "encoders_unavailable"),
+        (lambda: BackPressureError(1, 1), "encode_queue_full"),
+        (lambda: RayServeException("no such deployment"), "encoders_unavailable"),
     ],
 )
-async def test_full_and_gone_are_503(failure: Callable[[], Exception], code: str) -> None:
+async def test_full_and_missing_replicas_are_unavailable(
+    failure: Callable[[], Exception], code: str
+) -> None:
     replicas = Replicas(failure())
     with pytest.raises(Unavailable) as caught:
         await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert caught.value.code == code
-    assert len(replicas.asked) == 1
+    assert len(replicas.calls) == 1
 
 
-async def test_a_bad_file_is_the_clients_fault_and_is_not_kept() -> None:
-    told = Answer.describe(MediaError("the image is damaged"))
-    bad = Packet(Answer(False, {"decode": 0.01}, "decode", told)).encode()
+async def test_the_error_of_a_damaged_file_is_raised_and_not_cached() -> None:
+    description = Answer.describe(MediaError("the image is damaged"))
+    bad = Packet(Answer(False, {"decode": 0.01}, "decode", description)).encode()
     replicas = Replicas(bad, GOOD)
     encoders = RayEncoders(replicas, 1 << 20)
     with pytest.raises(MediaError, match="damaged"):

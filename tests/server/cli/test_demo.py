@@ -1,4 +1,4 @@
-"""The first question of the demonstration, against a server of ten lines."""
+"""The first questions of the demonstration, sent to a small fake server."""
 
 import json
 import threading
@@ -16,8 +16,8 @@ ANSWER = ["A dog", " that", " barks."]
 
 
 class Handler(BaseHTTPRequestHandler):
-    asked: list[Any] = []  # noqa: RUF012
-    unready = 2  # the first polls
+    questions: list[Any] = []  # noqa: RUF012
+    unready = 2  # number of polls that get 503
 
     def do_GET(self) -> None:
         Handler.unready -= 1
@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_POST(self) -> None:
-        Handler.asked.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+        Handler.questions.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
         self.send_response(200)
         self.end_headers()
         chunks = [{"choices": [{"delta": {"content": text}}]} for text in ANSWER]
@@ -54,7 +54,7 @@ def two_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "FIRST", ((("img_a.jpg", "audio_a.wav"), "What is it?"), ((), "Hi")))
 
 
-def test_it_waits_asks_and_prints(
+def test_it_waits_for_the_server_and_prints_the_answers(
     url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "POLL_S", 0.01)
@@ -62,7 +62,7 @@ def test_it_waits_asks_and_prints(
     printed = capsys.readouterr().out
     assert printed.count("A dog that barks.") == 2
     assert "img_a.jpg + audio_a.wav" in printed
-    about, plain = Handler.asked
+    about, plain = Handler.questions
     image, audio, text = about["messages"][0]["content"]
     assert image["file"] == {"filename": "img_a.jpg", "file_data": encoded("img_a.jpg")}
     assert audio["file"]["file_data"] == encoded("audio_a.wav")
@@ -70,7 +70,7 @@ def test_it_waits_asks_and_prints(
     assert plain["messages"][0]["content"] == [{"type": "text", "text": "Hi"}]
 
 
-def test_a_question_that_fails_leaves_the_server_alone(
+def test_a_failed_question_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo, "wait_until_ready", lambda _: True)
@@ -82,5 +82,5 @@ def test_a_question_that_fails_leaves_the_server_alone(
     ("listening", "reached"),
     [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("127.0.0.1", "127.0.0.1"), ("host", "host")],
 )
-def test_where_the_server_is_reached(listening: str, reached: str) -> None:
+def test_the_address_of_a_listening_host(listening: str, reached: str) -> None:
     assert demo.reachable(listening) == reached

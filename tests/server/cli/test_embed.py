@@ -1,4 +1,4 @@
-"""`bindserve embed`: the vectors that requests are conditioned on, and one line when it cannot."""
+"""`bindserve embed`: the released embeddings, and one line for each error."""
 
 import io
 import json
@@ -59,12 +59,14 @@ def test_an_array(model: Path, tmp_path: Path) -> None:
     assert np.array_equal(np.load(io.BytesIO(piped.stdout_bytes), allow_pickle=False), vectors)
 
 
-def test_what_content_does_not_tell(model: Path, tmp_path: Path) -> None:
+def test_modalities_that_the_content_does_not_show(model: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "motion.npy", np.zeros((6, 2000), np.float32))
     (tmp_path / "note").write_text("a dog barks")
     unknown = run(model, tmp_path / "motion.npy")
     assert unknown.exit_code == 1
-    assert unknown.stderr == f"error: {tmp_path / 'motion.npy'}: of no known kind; say --modality\n"
+    assert (
+        unknown.stderr == f"error: {tmp_path / 'motion.npy'}: unknown file format; add --modality\n"
+    )
     for name, modality in (("motion.npy", "imu"), ("note", "text")):
         result = run(model, tmp_path / name, "--modality", modality)
         assert result.exit_code == 0, result.output
@@ -89,7 +91,7 @@ def test_a_bad_file_is_named(
     assert result.stdout == ""
 
 
-def test_a_huge_file_is_not_read(model: Path, tmp_path: Path) -> None:
+def test_a_file_above_the_limit_is_not_read(model: Path, tmp_path: Path) -> None:
     with (tmp_path / "x.jpg").open("wb") as file:
         file.write(b"\xff\xd8\xff")
         file.truncate(1 << 34)

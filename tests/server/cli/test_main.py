@@ -1,4 +1,4 @@
-"""The command line as its users see it: in processes of its own."""
+"""The command line, each command in a new process."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ def bindserve(*arguments: str, **environment: str) -> subprocess.CompletedProces
     )
 
 
-def test_help_names_every_command_and_is_fast() -> None:
+def test_help_lists_every_command_and_is_fast() -> None:
     started = time.monotonic()
     result = bindserve("--help")
     assert result.returncode == 0
@@ -61,7 +61,7 @@ def test_every_command_has_help(command: str) -> None:
         (("cache", "build"), "source"),
     ],
 )
-def test_wrong_usage_ends_with_2_and_says_why(arguments: tuple[str, ...], message: str) -> None:
+def test_wrong_usage_exits_with_2_and_a_reason(arguments: tuple[str, ...], message: str) -> None:
     result = bindserve(*arguments)
     assert result.returncode == 2
     assert message in result.stderr
@@ -80,7 +80,7 @@ def test_failure_ends_with_1(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_build_a_cache_and_look_at_it(tmp_path: Path) -> None:
+def test_a_cache_is_built_and_inspected(tmp_path: Path) -> None:
     import json
 
     import numpy as np

@@ -1,4 +1,4 @@
-{{/* Names, labels and the hardening that both kinds of pod share. Called with (dict "root" $ "part" "server"|"cache"). */}}
+{{/* Names, labels and security settings of both kinds of pods. Call with (dict "root" $ "part" "server"|"cache"). */}}
 {{- define "bindserve.name" -}}
 {{ printf "%s-%s" (.root.Release.Name | trunc 50 | trimSuffix "-") .part }}
 {{- end }}
@@ -37,7 +37,7 @@ runAsUser: 10001
 capabilities: {drop: [ALL]}
 {{- end }}
 
-{{/* One replica should not take down another: spread over nodes. */}}
+{{/* Spread replicas over nodes, so that the failure of a node stops only one of them. */}}
 {{- define "bindserve.spread" -}}
 - maxSkew: 1
   topologyKey: kubernetes.io/hostname

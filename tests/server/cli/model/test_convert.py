@@ -1,4 +1,4 @@
-"""`bindserve convert` as a user calls it: a served folder, or one line that says what is wrong."""
+"""`bindserve convert`: a model folder, or one line that describes the error."""
 
 import json
 from pathlib import Path
@@ -11,9 +11,9 @@ from typer.testing import CliRunner, Result
 
 from cache_index.manifest import read_manifest
 from model_ext.config import BindServeConfig
-from server.cli.convert import convert_command
+from server.cli.model.convert import convert_command
 
-TINY = Path(__file__).parents[2] / "fixtures" / "tiny"
+TINY = Path(__file__).parents[3] / "fixtures" / "tiny"
 APP = typer.Typer()
 APP.command()(convert_command)
 
@@ -41,7 +41,7 @@ def test_sources_and_licences_are_reported(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "tiny" / "config.json").read_text())["dtype"] == "float16"
 
 
-def test_legacy_weights_are_called_so(tmp_path: Path) -> None:
+def test_legacy_weights_are_reported(tmp_path: Path) -> None:
     result = run(tmp_path / "tiny", adapter=TINY / "adapter-legacy-bridge.pth")
     assert "pretrain weights (legacy bind network)" in result.stdout
 
@@ -58,15 +58,15 @@ def test_the_released_index_becomes_the_default_cache(tmp_path: Path, name: str)
     assert {manifest.encoder["sha256"]} == encoders
 
 
-def test_an_index_of_another_width_costs_no_second_conversion(tmp_path: Path) -> None:
+def test_a_conversion_resumes_after_an_index_of_another_width(tmp_path: Path) -> None:
     index = faiss.IndexFlatIP(64)
     index.add(np.eye(64, dtype=np.float32))
     faiss.write_index(index, str(tmp_path / "wide.index"))
     out = tmp_path / "out" / "tiny"
     result = run(out, "--knn-index", str(tmp_path / "wide.index"))
     assert result.exit_code == 1
-    assert "vectors of 64 numbers, but the encoders give 40" in result.stderr
-    assert "the same command goes on" in result.stderr
+    assert "vectors of 64 numbers, but the encoders' embeddings have 40" in result.stderr
+    assert "run the same command again" in result.stderr
     assert not out.exists()
     shard = tmp_path / "out" / ".tiny.partial" / "model-00001-of-00001.safetensors"
     written = shard.stat().st_ino
@@ -77,7 +77,7 @@ def test_an_index_of_another_width_costs_no_second_conversion(tmp_path: Path) ->
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
 
 
-def test_shards_have_the_size_that_was_asked_for(tmp_path: Path) -> None:
+def test_shards_have_the_maximum_size(tmp_path: Path) -> None:
     result = run(tmp_path / "tiny", "--max-shard-size", "1MB")
     assert result.exit_code == 0, result.output
     shards = sorted((tmp_path / "tiny").glob("model-*.safetensors"))
@@ -91,20 +91,20 @@ def test_a_wrong_size_is_a_usage_error(tmp_path: Path) -> None:
     assert "'five' is not a size" in result.stderr
 
 
-def test_a_stopped_conversion_says_how_to_go_on(
+def test_an_interrupted_conversion_prints_how_to_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stopped(*_: object, **__: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("server.cli.conversion.import_index", stopped)
+    monkeypatch.setattr("server.cli.model.conversion.import_index", interrupt)
     result = run(tmp_path / "tiny", "--knn-index", str(TINY / "knn.index"))
     assert result.exit_code == 1
-    assert "error: stopped\n" in result.stderr
-    assert f"{tmp_path / '.tiny.partial'}: the same command goes on" in result.stderr
+    assert "error: interrupted\n" in result.stderr
+    assert f"{tmp_path / '.tiny.partial'}; run the same command again" in result.stderr
 
 
-def test_a_refusal_is_one_line(tmp_path: Path) -> None:
+def test_an_error_is_one_line(tmp_path: Path) -> None:
     result = run(tmp_path / "tiny", adapter=tmp_path / "gone.pth")
     assert result.exit_code == 1
     assert result.stderr.strip() == f"error: {tmp_path / 'gone.pth'}: no such file"

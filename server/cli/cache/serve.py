@@ -5,34 +5,40 @@ from typing import Annotated
 
 import typer
 
-from server.cli.serve import fail
+from server.logs import fail
 
 
 def serve(
     folder: Annotated[Path, typer.Argument(help="A cache folder.")],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; another than this machine needs a token.")
+        str,
+        typer.Option(
+            help="Address to listen on. Addresses other than loopback require --token-file."
+        ),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8100,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8100,
     token_file: Annotated[
         Path | None,
-        typer.Option(help="A token, on one line: every path but /health, /ready wants it."),
+        typer.Option(
+            help="File with a token, on one line. Requests to every path except /health and /ready "
+            "then need it."
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of FAISS, for one batch.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="FAISS threads per batch.")] = 1,
     max_batch: Annotated[int, typer.Option(min=1, help="Queries searched together.")] = 64,
     max_waiting: Annotated[int, typer.Option(min=1, help="Queries in line; 503 beyond.")] = 1024,
     drain_seconds: Annotated[
-        int, typer.Option(min=0, help="After SIGTERM, for those under way.")
+        int, typer.Option(min=0, help="Seconds to finish running requests after SIGTERM.")
     ] = 30,
     verify: Annotated[
-        bool, typer.Option(help="Check the sha256 of all files first; large ones take a while.")
+        bool, typer.Option(help="Check the sha256 of all files at the start; reads all files.")
     ] = True,
 ) -> None:
-    """Serve a cache to any number of `bindserve serve ... --cache URL`.
+    """Serve a cache to any number of servers (`bindserve serve MODEL --cache URL`).
 
-    Several services, each with a part of the rows, are shards: --cache URL,URL merges their
-    neighbors exactly. After `cache add` or a new build in the same folder, POST /v1/reload goes
-    over to it without losing a request. GET /metrics is for Prometheus.
+    Several services can each serve a shard of the rows; `--cache URL,URL` merges their neighbors
+    exactly. After `cache add` or a new build in the same folder, POST /v1/reload opens the new
+    version without losing a request. GET /metrics returns Prometheus metrics.
     """
     from cache_index.errors import CacheError
     from cache_index.service import serve as serve_cache

@@ -1,4 +1,4 @@
-"""A doctor finds what was done to a model, check by check, and nothing in a healthy one."""
+"""Each check detects its fault in a damaged model, and passes on an intact one."""
 
 import json
 import shutil
@@ -12,9 +12,9 @@ import typer
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from server.cli import checkup
-from server.cli.checkup import Check, Patient, look
-from server.cli.doctor import doctor
+from server.cli.model import checkup
+from server.cli.model.checkup import Check, Checkup, run_check
+from server.cli.model.doctor import doctor
 from server.settings import Settings
 
 WEIGHTS = "model-00001-of-00001.safetensors"
@@ -29,8 +29,8 @@ def copy(tiny_models: dict[str, Path], tmp_path: Path) -> Copy:
     return make
 
 
-def told(check: Check, folder: Path, **settings: Any) -> tuple[str, str]:
-    finding = look("x", check, Patient(Settings(model=folder, **settings)))
+def run(check: Check, folder: Path, **settings: Any) -> tuple[str, str]:
+    finding = run_check("x", check, Checkup(Settings(model=folder, **settings)))
     return finding.verdict, finding.text
 
 
@@ -52,8 +52,8 @@ CHECKS: dict[str, Check] = {
 
 @pytest.mark.parametrize("name", ["finetune", "pretrain", "legacy"])
 @pytest.mark.parametrize("check", CHECKS)
-def test_healthy_models(tiny_models: dict[str, Path], name: str, check: str) -> None:
-    verdict, text = told(CHECKS[check], tiny_models[name])
+def test_intact_models(tiny_models: dict[str, Path], name: str, check: str) -> None:
+    verdict, text = run(CHECKS[check], tiny_models[name])
     assert verdict == "ok", text
     assert text
     assert "\n" not in text
@@ -62,7 +62,7 @@ def test_healthy_models(tiny_models: dict[str, Path], name: str, check: str) -> 
 def test_a_broken_configuration(copy: Copy) -> None:
     folder = copy()
     edit(folder, "config.json", lambda config: config["injection"].update(layers=3))
-    verdict, text = told(checkup.config, folder)
+    verdict, text = run(checkup.config, folder)
     assert (verdict, "injection.first_layer + layers is 4" in text) == ("FAIL", True)
 
 
@@ -73,36 +73,36 @@ def test_a_flipped_bit(copy: Copy) -> None:
         last = file.read(1)
         file.seek(-1, 2)
         file.write(bytes([last[0] ^ 1]))
-    verdict, text = told(checkup.files, folder)
+    verdict, text = run(checkup.files, folder)
     assert (verdict, text.split(";")[0]) == ("FAIL", f"{WEIGHTS} has another sha256")
 
 
-def test_a_file_that_nobody_expects(copy: Copy) -> None:
-    """vLLM would load it."""
+def test_a_file_that_is_not_in_the_manifest(copy: Copy) -> None:
+    """Otherwise vLLM loads its tensors."""
     folder = copy()
     save_file({"x": torch.zeros(1)}, folder / "more.safetensors")
-    verdict, text = told(checkup.files, folder)
+    verdict, text = run(checkup.files, folder)
     assert (verdict, text) == (
         "FAIL",
-        "more.safetensors is not in manifest.json, and would be loaded",
+        "more.safetensors is not in manifest.json, but would be loaded; remove it",
     )
 
 
-def test_what_was_not_written_down_is_skipped(copy: Copy) -> None:
+def test_checks_without_recorded_values_are_skipped(copy: Copy) -> None:
     folder = copy()
     (folder / "manifest.json").unlink()
     (folder / "golden.json").unlink()
     for check in (checkup.files, checkup.tokenizer, checkup.golden_plain, checkup.golden_engine):
-        verdict, text = told(check, folder)
+        verdict, text = run(check, folder)
         assert verdict == "skip"
         assert "no golden.json" in text or "no manifest.json" in text
-    assert told(checkup.encoders, folder)[0] == "ok"
+    assert run(checkup.encoders, folder)[0] == "ok"
 
 
 def test_another_tokenizer(copy: Copy) -> None:
     folder = copy()
     edit(folder, "tokenizer.json", lambda content: content["model"].update(merges=[]))
-    assert told(checkup.tokenizer, folder)[0] == "FAIL"
+    assert run(checkup.tokenizer, folder)[0] == "FAIL"
 
 
 def test_other_encoders(copy: Copy) -> None:
@@ -111,22 +111,22 @@ def test_other_encoders(copy: Copy) -> None:
     tensors = load_file(path)
     tensors["vision.head.norm.weight"] *= 2
     save_file(tensors, path)
-    verdict, text = told(checkup.encoders, folder)
+    verdict, text = run(checkup.encoders, folder)
     assert (verdict, text.split(":")[0]) == ("FAIL", "vision")
     tensors["vision.head.norm.weight"] *= float("inf")
     save_file(tensors, path)
-    assert "not a number" in told(checkup.encoders, folder)[1]
+    assert "is not finite" in run(checkup.encoders, folder)[1]
     save_file({**tensors, "smell.weight": torch.zeros(1)}, path)
-    assert "left over: tensors of smell" in told(checkup.encoders, folder)[1]
+    assert "unknown encoder smell" in run(checkup.encoders, folder)[1]
     save_file({name: t for name, t in tensors.items() if "imu.head" not in name}, path)
-    verdict, text = told(checkup.encoders, folder)
+    verdict, text = run(checkup.encoders, folder)
     assert (verdict, "missing ImageBind tensors: imu.head" in text) == ("FAIL", True)
 
 
-def test_encoders_that_config_json_does_not_know(copy: Copy) -> None:
+def test_encoders_that_config_json_does_not_list(copy: Copy) -> None:
     folder = copy()
     edit(folder, "config.json", lambda config: config["imagebind"].update(modalities=["vision"]))
-    assert "other encoders than config.json says" in told(checkup.encoders, folder)[1]
+    assert "other encoders than config.json lists" in run(checkup.encoders, folder)[1]
 
 
 def test_other_answers(copy: Copy) -> None:
@@ -134,43 +134,43 @@ def test_other_answers(copy: Copy) -> None:
     tensors = load_file(folder / WEIGHTS)
     tensors["injection.gate"] *= 0.5
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    verdict, text = told(checkup.golden_plain, folder)
+    verdict, text = run(checkup.golden_plain, folder)
     assert (verdict, text.startswith("prompt 1, step 1: ")) == ("FAIL", True)
 
 
 def test_no_provenance(copy: Copy) -> None:
     folder = copy()
     edit(folder, "config.json", lambda config: config["provenance"].update(sources=[]))
-    assert told(checkup.provenance, folder)[0] == "skip"
+    assert run(checkup.provenance, folder)[0] == "skip"
 
 
 def test_caches(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     model = tiny_models["finetune"]
-    assert told(checkup.cache, model)[0] == "skip"
-    verdict, text = told(checkup.cache, model, cache=str(tiny_models["knn.index"]))
+    assert run(checkup.cache, model)[0] == "skip"
+    verdict, text = run(checkup.cache, model, cache=str(tiny_models["knn.index"]))
     assert verdict == "ok"
-    assert "features that do not say of which encoders" in text
-    assert told(checkup.cache, model, cache="none")[0] == "skip"
-    assert told(checkup.cache, model, cache=str(tmp_path))[0] == "FAIL"
+    assert "features of unrecorded encoders" in text
+    assert run(checkup.cache, model, cache="none")[0] == "skip"
+    assert run(checkup.cache, model, cache=str(tmp_path))[0] == "FAIL"
 
     cache = tmp_path / "cache"
     shutil.copytree(tiny_models["knn.index"], cache)
     sources = json.loads((model / "config.json").read_text())["provenance"]["sources"]
     (own,) = (s["sha256"] for s in sources if s["file"] == "imagebind_w3D.pth")
     edit(cache, "manifest.json", lambda manifest: manifest.update(encoder={"sha256": own}))
-    verdict, text = told(checkup.cache, model, cache=str(cache))
+    verdict, text = run(checkup.cache, model, cache=str(cache))
     assert (verdict, "features of the model's encoders" in text) == ("ok", True)
     edit(cache, "manifest.json", lambda manifest: manifest.update(encoder={"sha256": "0" * 64}))
-    verdict, text = told(checkup.cache, model, cache=str(cache))
+    verdict, text = run(checkup.cache, model, cache=str(cache))
     assert (verdict, "another encoder" in text) == ("FAIL", True)
     (cache / "vectors.npy").write_bytes(b"damaged")
-    assert told(checkup.cache, model, cache=str(cache))[0] == "FAIL"
+    assert run(checkup.cache, model, cache=str(cache))[0] == "FAIL"
 
 
 def invoke(*arguments: object) -> tuple[int, list[str]]:
     app = typer.Typer()
     app.command()(doctor)
-    # What the command sets for its process is not for the tests that follow.
+    # CliRunner restores the variable that the command sets, so that other tests do not see it.
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR"}
     result = CliRunner(env=quiet).invoke(app, [*map(str, arguments)])
     return result.exit_code, result.stdout.splitlines()
@@ -178,7 +178,7 @@ def invoke(*arguments: object) -> tuple[int, list[str]]:
 
 @pytest.mark.engine
 def test_the_command(tiny_models: dict[str, Path], copy: Copy) -> None:
-    """One line a check, in their order; the exit code tells."""
+    """It prints one line per check in order, and the exit code shows a failure."""
     code, lines = invoke(tiny_models["finetune"], "--through", "plain")
     assert [line.split()[:2] for line in lines] == [
         *(["ok", name] for name in ("config", "files", "tensors", "provenance")),
@@ -196,7 +196,7 @@ def test_the_command(tiny_models: dict[str, Path], copy: Copy) -> None:
     assert len(lines) == 8
 
 
-def test_nothing_else_is_tried_without_a_configuration(copy: Copy) -> None:
+def test_the_checks_stop_without_a_configuration(copy: Copy) -> None:
     folder = copy()
     (folder / "config.json").write_text("{")
     code, (line,) = invoke(folder)
@@ -205,8 +205,8 @@ def test_nothing_else_is_tried_without_a_configuration(copy: Copy) -> None:
 
 @pytest.mark.engine
 def test_recorded_answers_through_vllm(tiny_models: dict[str, Path]) -> None:
-    """As the doctor does by default: in the precision that serving takes on this processor."""
-    verdict, text = told(checkup.golden_engine, tiny_models["finetune"])
+    """By default, the engine answers in the precision of serving on this processor."""
+    verdict, text = run(checkup.golden_engine, tiny_models["finetune"])
     assert verdict == "ok", text
     fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     precision = "bfloat16 (within 0.3)" if fast else "float32 (within 0.002)"

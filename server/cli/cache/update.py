@@ -1,16 +1,16 @@
-"""`bindserve cache add|remove`: change a cache without training it again."""
+"""`bindserve cache add|remove`: change a cache without training its index again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.serve import fail
+from server.logs import fail
 
 if TYPE_CHECKING:
     from cache_index.manifest import Manifest
 
-RELOAD = "who has the cache open keeps the old one until POST /v1/reload, or a restart"
+RELOAD = "running servers use the old version until POST /v1/reload or a restart"
 
 
 def add(
@@ -20,14 +20,16 @@ def add(
     ],
     captions: Annotated[
         Path | None,
-        typer.Option(help="One a row: .txt, or .jsonl. Default: the .jsonl beside each file."),
+        typer.Option(
+            help="Captions, one line per row: .txt or .jsonl. Default: the .jsonl beside each file."
+        ),
     ] = None,
-    normalize: Annotated[bool, typer.Option(help="Bring rows to unit length.")] = True,
+    normalize: Annotated[bool, typer.Option(help="Scale rows to unit length.")] = True,
 ) -> None:
     """Append features, which must come from the same encoder.
 
-    The cells and the search settings stay as they are. Many rows of a new sort want a new build;
-    `bindserve cache eval` tells.
+    The index's cells and the search settings do not change. If many new rows differ from the old
+    ones, recall may fall: measure it with `bindserve cache eval` and build the cache again.
     """
     from cache_index.errors import CacheError
     from cache_index.update import add_features
@@ -42,14 +44,16 @@ def add(
 def remove(
     folder: Annotated[Path, typer.Argument(help="A cache folder.")],
     id: Annotated[
-        list[str] | None, typer.Option(help="Remove what carries this id. Repeatable.")
+        list[str] | None, typer.Option(help="Remove the rows with this id. May be repeated.")
     ] = None,
     row: Annotated[
-        list[int] | None, typer.Option(help="Remove the row of this number. Repeatable.")
+        list[int] | None, typer.Option(help="Remove the row with this number. May be repeated.")
     ] = None,
-    ids_file: Annotated[Path | None, typer.Option(help="Ids to remove, one a line.")] = None,
+    ids_file: Annotated[
+        Path | None, typer.Option(help="File with ids to remove, one per line.")
+    ] = None,
 ) -> None:
-    """Take features out. Rows after them move up, so row numbers change; ids do not."""
+    """Remove features. Numbers of later rows decrease; ids do not change."""
     from cache_index.errors import CacheError
     from cache_index.update import find_rows, remove_rows
 
@@ -57,7 +61,7 @@ def remove(
         ids = [*(id or ()), *(ids_file.read_text().split("\n") if ids_file else ())]
         rows = {*(row or ()), *find_rows(folder, [each for each in ids if each])}
         if not rows:
-            fail("nothing to remove; say --id, --ids-file or --row", code=2)
+            fail("nothing to remove; add --id, --ids-file or --row", code=2)
         manifest = remove_rows(folder, rows)
     except (CacheError, OSError, UnicodeDecodeError) as error:
         fail(str(error), code=1)

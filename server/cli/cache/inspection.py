@@ -1,4 +1,4 @@
-"""`bindserve cache info|eval`: what a cache holds, and how well and fast it is searched."""
+"""`bindserve cache info|eval`: show a cache's manifest; measure recall and speed of its search."""
 
 import json
 from pathlib import Path
@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from server.cli.serve import fail
+from server.logs import fail
 
 
 def info(
     folder: Annotated[Path, typer.Argument(help="A cache folder.")],
-    verify: Annotated[bool, typer.Option(help="Also check the sha256 of each file.")] = True,
+    verify: Annotated[
+        bool, typer.Option(help="Also check the sha256 of each file; reads all files.")
+    ] = True,
 ) -> None:
-    """What a cache holds, as JSON; fails if a file is missing or damaged."""
+    """Print the manifest as JSON. Exits with status 1 if a file is missing or damaged."""
     from cache_index.errors import CacheError
     from cache_index.manifest import check_files, read_manifest
 
@@ -30,21 +32,22 @@ def evaluate(
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Features (M, D) to ask with, best of the modality that requests bring. Default: "
-            "rows of the cache, which do not count among their own neighbors."
+            help="Features (M, D) as queries, preferably of the modality of future requests. "
+            "Default: rows of the cache, which are not their own neighbors."
         ),
     ] = None,
-    count: Annotated[int, typer.Option(min=16, help="Queries, at most.")] = 500,
-    top_k: Annotated[int, typer.Option(min=1, help="Neighbors that should be found.")] = 10,
-    threads: Annotated[int, typer.Option(min=1, help="Of FAISS, for one batch.")] = 1,
+    count: Annotated[int, typer.Option(min=16, help="Maximum number of queries.")] = 500,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of neighbors per query.")] = 10,
+    threads: Annotated[int, typer.Option(min=1, help="FAISS threads per batch.")] = 1,
     plot: Annotated[
-        Path | None, typer.Option(help="Also draw the curves: a .png or .svg file.")
+        Path | None, typer.Option(help="Also plot the curves to a .png or .svg file.")
     ] = None,
 ) -> None:
-    """Recall, latency and throughput, from one cell up to beyond the tuned settings (*).
+    """Measure recall, latency and throughput for several search settings, from one cell upwards.
 
-    Recall is the share of the true nearest neighbors that are found. p50 and p99 are of one query
-    at a time; queries/s is in batches of 16. All of search, gather and blend is counted.
+    `*` marks the tuned settings. Recall is the share of the true nearest neighbors that the search
+    finds. p50 and p99 are latencies of single queries; queries/s is measured in batches of 16. All
+    times include search, gather and blend.
     """
     from cache_index import evaluate as evaluation
     from cache_index.errors import CacheError

@@ -1,6 +1,6 @@
-"""`bindserve convert`: its options, what it reports, and what it says when it fails.
+"""`bindserve convert`: its options, its report and its error messages.
 
-Imports nothing heavy: `--help` is fast. `conversion.py` does the work.
+Does not import torch, so that `--help` is fast. `conversion.py` does the conversion.
 """
 
 from enum import StrEnum
@@ -14,8 +14,8 @@ from model_ext.config import Provenance
 from model_ext.convert.provenance import Licences
 from model_ext.weights.errors import ConvertError
 from model_ext.weights.folder import partial_folder
-from server.cli.serve import fail
 from server.cli.sizes import parse_size
+from server.logs import fail
 
 DEFAULTS = Licences()
 
@@ -29,52 +29,66 @@ class Dtype(StrEnum):
 def convert_command(
     llama: Annotated[
         Path,
-        typer.Option(help="LLaMA folder: params.json and consolidated.*.pth, or Hugging Face's."),
+        typer.Option(
+            help="LLaMA folder: Meta's (params.json, consolidated.*.pth) or Hugging Face's."
+        ),
     ],
-    adapter: Annotated[Path, typer.Option(help="ImageBind-LLM adapter (.pth), such as 7B.pth.")],
-    imagebind: Annotated[Path, typer.Option(help="imagebind_w3D.pth or imagebind_huge.pth.")],
-    out: Annotated[Path, typer.Option(help="Folder to write; must not exist, or be empty.")],
+    adapter: Annotated[Path, typer.Option(help="ImageBind-LLM adapter, e.g. 7B.pth.")],
+    imagebind: Annotated[
+        Path, typer.Option(help="ImageBind's weights: imagebind_w3D.pth or imagebind_huge.pth.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Model folder to write. It must be empty or not exist.")
+    ],
     imagebind_config: Annotated[
         Path | None,
-        typer.Option(help="Sizes of the encoders. Default: imagebind_config.json beside them."),
+        typer.Option(
+            help="JSON file with the encoders' sizes. Default: imagebind_config.json beside "
+            "--imagebind, else the released sizes."
+        ),
     ] = None,
     tokenizer: Annotated[
         Path | None,
-        typer.Option(help="tokenizer.model. Default: in the LLaMA folder or the one above."),
+        typer.Option(help="Path of tokenizer.model. Default: in the LLaMA folder or its parent."),
     ] = None,
     knn_index: Annotated[
-        Path | None, typer.Option(help="FAISS index of image features, as the default cache.")
+        Path | None,
+        typer.Option(help="FAISS index of image features, to become the model's cache."),
     ] = None,
     delta: Annotated[
-        Path | None, typer.Option(help="Folder of a patch to add to the LLaMA, in Meta's layout.")
+        Path | None,
+        typer.Option(help="Folder of a weight patch in Meta's layout, which is added to LLaMA."),
     ] = None,
     dtype: Annotated[Dtype, typer.Option(help="Precision of the LLM's weights.")] = Dtype.bfloat16,
     max_shard_size: Annotated[
-        int, typer.Option(parser=parse_size, metavar="SIZE", help="Of one file, such as 500MB.")
+        int,
+        typer.Option(
+            parser=parse_size, metavar="SIZE", help="Maximum size of one file, e.g. 500MB."
+        ),
     ] = "5GB",  # type: ignore[assignment]  # typer parses the default too
     golden: Annotated[
         bool | None,
         typer.Option(
             "--golden/--no-golden",
-            help="Record answers for `bindserve doctor`: minutes for a large model. "
-            "Default: for small ones.",
+            help="Record answers for `bindserve doctor`. Takes minutes for a large model. "
+            "Default: only for small models.",
         ),
     ] = None,
     llama_licence: Annotated[
-        str, typer.Option(help="Licence of the LLaMA, if another.")
+        str, typer.Option(help="Licence of the LLaMA weights.")
     ] = DEFAULTS.llama,
     adapter_licence: Annotated[
-        str, typer.Option(help="Licence of the adapter, if another.")
+        str, typer.Option(help="Licence of the adapter.")
     ] = DEFAULTS.adapter,
     imagebind_licence: Annotated[
-        str, typer.Option(help="Licence of the encoders, if another.")
+        str, typer.Option(help="Licence of the ImageBind weights.")
     ] = DEFAULTS.imagebind,
 ) -> None:
-    """Convert released checkpoints to one folder for `bindserve serve`.
+    """Convert released checkpoints to a model folder for `bindserve serve`.
 
-    A conversion that was stopped goes on when the same command is given again.
+    Run the same command again to resume an interrupted conversion.
     """
-    from server.cli.conversion import Options, Sources, dtype_of, run
+    from server.cli.model.conversion import Options, Sources, dtype_of, run
 
     sources = Sources(
         llama=llama,
@@ -91,18 +105,18 @@ def convert_command(
     try:
         config = run(sources, out, options, knn_index)
     except KeyboardInterrupt:
-        fail(f"stopped{goes_on(out)}", code=1)
+        fail(f"interrupted{resume_hint(out)}", code=1)
     except (ConvertError, CacheError, OSError) as error:
-        fail(f"{error}{goes_on(out)}", code=1)
+        fail(f"{error}{resume_hint(out)}", code=1)
     report(config.provenance, out)
 
 
-def goes_on(out: Path) -> str:
-    """What to know about the unfinished folder, if there is one."""
+def resume_hint(out: Path) -> str:
+    """Return how to resume, or "" if the conversion wrote no files."""
     unfinished = partial_folder(out)
     if not unfinished.exists():
         return ""
-    return f"\n(what is finished lies in {unfinished}: the same command goes on with it)"
+    return f"\n(finished files are in {unfinished}; run the same command again to resume)"
 
 
 def report(provenance: Provenance, out: Path) -> None:
@@ -110,4 +124,4 @@ def report(provenance: Provenance, out: Path) -> None:
     typer.echo(f"{out}: {provenance.stage} weights{variant}")
     for source in provenance.sources:
         typer.echo(f"  {source.role:<10} {source.file}  {source.sha256[:12]}  {source.licence}")
-    typer.echo("The licences above hold for the result; check that your use is allowed.")
+    typer.echo("These licences apply to the model folder. Check that they allow your use.")

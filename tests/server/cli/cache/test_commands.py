@@ -1,6 +1,6 @@
-"""`bindserve cache`: each kind of source to a cache that is searched, and what it refuses.
+"""`bindserve cache`: caches from each kind of source, and the errors of each command.
 
-Media are encoded by the fixtures' encoders, and compared with the released embeddings.
+The fixtures' encoders embed media. The results are compared with the released embeddings.
 """
 
 import shutil
@@ -14,11 +14,11 @@ from typer.testing import CliRunner, Result
 from cache_index.captions import Caption
 from cache_index.index import CacheIndex
 from cache_index.manifest import read_manifest
-from server.cli import media_features
-from server.cli.cache import app
-from server.cli.media_list import read_media_list
+from server.cli.cache import media_features
+from server.cli.cache.commands import app
+from server.cli.cache.media_list import read_media_list
 
-FIXTURES = Path(__file__).parents[2] / "fixtures"
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 MEDIA = FIXTURES / "media"
 GOLDEN = load_file(FIXTURES / "golden" / "embeddings.safetensors")
 ROWS = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
@@ -34,7 +34,7 @@ def build(*arguments: object) -> str:
     return result.stdout
 
 
-def refused(*arguments: object, code: int = 1) -> str:
+def error_of(*arguments: object, code: int = 1) -> str:
     result = cache(*arguments)
     assert result.exit_code == code, result.output
     assert "Traceback" not in result.output
@@ -43,16 +43,16 @@ def refused(*arguments: object, code: int = 1) -> str:
 
 def rows_of(folder: Path) -> np.ndarray:
     index = CacheIndex.open(folder)
-    found: np.ndarray = index.gather(np.arange(len(index)))
+    rows: np.ndarray = index.gather(np.arange(len(index)))
     index.close()
-    return found
+    return rows
 
 
 def captions_of(folder: Path) -> list[Caption]:
     index = CacheIndex.open(folder)
-    found = [index.captions[row] for row in range(len(index))]
+    captions = [index.captions[row] for row in range(len(index))]
     index.close()
-    return found
+    return captions
 
 
 def unit(name: str) -> np.ndarray:
@@ -73,7 +73,7 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two pictures with captions, one in a folder of its own, among other files."""
+    """Two pictures, one with a caption and one in a subfolder, among other files."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     shutil.copy(MEDIA / "img_a.jpg", folder / "a.jpg")
@@ -100,15 +100,15 @@ def test_features_of_every_form(features: Path, tmp_path: Path, form: str) -> No
         source.mkdir()
         np.save(source / "0.npy", ROWS[:20])
         save_file({"x": ROWS[20:]}, source / "1.safetensors")
-    told = build(source, "--out", tmp_path / "c", "--dtype", "float32")
-    assert told == f"{tmp_path / 'c'}: 60 vectors of 8 numbers, Flat\n"
+    output = build(source, "--out", tmp_path / "c", "--dtype", "float32")
+    assert output == f"{tmp_path / 'c'}: 60 vectors of 8 numbers, Flat\n"
     expected = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
     np.testing.assert_allclose(rows_of(tmp_path / "c"), expected, atol=1e-6)
 
 
-def test_what_the_options_decide(features: Path, tmp_path: Path) -> None:
+def test_options_reach_the_manifest(features: Path, tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("".join(f"row {i}\n" for i in range(60)))
-    told = build(
+    output = build(
         *(features, "--out", tmp_path / "c", "--captions", tmp_path / "names.txt"),
         *("--kind", "IVF4,SQ8", "--recall", "0.9", "--queries", features, "--no-normalize"),
         *("--top-k", "3", "--temperature", "5", "--weight", "0.25", "--form", "paper"),
@@ -118,7 +118,7 @@ def test_what_the_options_decide(features: Path, tmp_path: Path) -> None:
     assert (manifest.kind, manifest.vector_dtype) == ("IVF4,SQ8", "float16")
     assert manifest.recall is not None
     assert manifest.recall.value >= 0.9
-    assert "on 30 unseen queries" in told
+    assert "on 30 unseen queries" in output
     defaults = manifest.defaults
     assert (defaults.top_k, defaults.inverse_temperature, defaults.weight) == (3, 5, 0.25)
     assert (defaults.form, manifest.encoder) == ("paper", {"sha256": "e" * 64})
@@ -132,37 +132,39 @@ def test_an_index_is_kept(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "c")
     assert (manifest.kind, manifest.vector_dtype) == ("IVF32,Flat", "float32")
     assert (tmp_path / "c" / "index.faiss").read_bytes() == knn.read_bytes()
-    assert len(manifest.encoder["sha256"]) == 64  # the model says whose features they are
+    assert len(manifest.encoder["sha256"]) == 64  # from the model's provenance
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "output"),
     [
         (("--kind", "HNSW32"), "no supported index kind"),
         (("--target", "gpu", "--kind", "IVF4,PQ4x4fs"), "no GPU index"),
         (("--captions", "nowhere.txt"), "nowhere.txt"),
         (("--top-k", "0"), "top_k"),
         (("--weight", "2"), "weight"),
-        (("--encoder-sha256", "x", "--model", "m"), "leave out --encoder-sha256"),
+        (("--encoder-sha256", "x", "--model", "m"), "--encoder-sha256: --model already names"),
     ],
 )
-def test_wrong_options(features: Path, tmp_path: Path, options: tuple[str, ...], told: str) -> None:
-    assert told in refused("build", features, "--out", tmp_path / "c", *options)
+def test_wrong_options(
+    features: Path, tmp_path: Path, options: tuple[str, ...], output: str
+) -> None:
+    assert output in error_of("build", features, "--out", tmp_path / "c", *options)
     assert not (tmp_path / "c").exists()
 
 
 def test_wrong_sources(features: Path, tmp_path: Path, photos: Path) -> None:
-    (tmp_path / "text").write_text("nothing of ours")
+    (tmp_path / "text").write_text("no index")
     (tmp_path / "list.tsv").write_text("path\tcaption\na.jpg\tx\n")
     (tmp_path / "empty").mkdir()
     out = ("--out", tmp_path / "c")
-    assert "no such file" in refused("build", "nowhere", *out)
-    assert "not a FAISS index" in refused("build", tmp_path / "text", *out)
-    assert "no --model to embed them" in refused("build", photos, *out)
+    assert "no such file" in error_of("build", "nowhere", *out)
+    assert "not a FAISS index" in error_of("build", tmp_path / "text", *out)
+    assert "add --model" in error_of("build", photos, *out)
     model = ("--model", tmp_path)
-    assert "not a model folder" in refused("build", features, *out, *model, code=2)
-    assert "no column url" in refused("build", tmp_path / "list.tsv", *out, *model)
-    assert "no files in it" in refused("build", tmp_path / "empty", *out, *model)
+    assert "not a model folder" in error_of("build", features, *out, *model, code=2)
+    assert "no column url" in error_of("build", tmp_path / "list.tsv", *out, *model)
+    assert "contains no files" in error_of("build", tmp_path / "empty", *out, *model)
 
 
 # Media
@@ -173,7 +175,7 @@ def test_a_folder_of_media(tiny_models: dict[str, Path], photos: Path, tmp_path:
     result = cache("build", photos, "--model", model, "--out", out, "--dtype", "float32")
     assert result.exit_code == 0, result.output
     assert "2 vectors of 40 numbers" in result.stdout
-    assert "3 of 5 files were left out" in result.stderr + result.stdout
+    assert "skipped 3 of 5 files" in result.stderr + result.stdout
     assert "broken.jpg" in result.stderr + result.stdout
     np.testing.assert_allclose(
         rows_of(out), [unit("img_a.jpg"), unit("img_b.png")], rtol=0, atol=1e-5
@@ -181,7 +183,7 @@ def test_a_folder_of_media(tiny_models: dict[str, Path], photos: Path, tmp_path:
     assert captions_of(out) == [Caption("the first ☔", "a.jpg"), Caption(None, "more/b.png")]
     manifest = read_manifest(out)
     assert manifest.encoder["modality"] == "image"
-    assert not list(tmp_path.glob(".*"))  # the features are gone, and no half of anything is left
+    assert not list(tmp_path.glob(".*"))  # the features and unfinished files are deleted
     spoken = tmp_path / "s"
     build(photos, "--model", model, "--out", spoken, "--modality", "audio", "--dtype", "float32")
     np.testing.assert_allclose(rows_of(spoken), [unit("audio_a.wav")], rtol=0, atol=1e-5)
@@ -202,14 +204,14 @@ def test_a_list_of_media_whose_features_are_kept(
     build(kept, "--out", tmp_path / "again", "--dtype", "float32")  # shards with their captions
     assert np.array_equal(rows_of(tmp_path / "again"), rows_of(tmp_path / "c"))
     assert captions_of(tmp_path / "again") == expected
-    other = refused("build", photos, "--out", tmp_path / "d", *options)
+    other = error_of("build", photos, "--out", tmp_path / "d", *options)
     assert "features: holds what was made from other inputs" in other
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "mine.npy").touch()
     options = (*options[:3], foreign)
-    other = refused("build", photos, "--out", tmp_path / "d", *options)
-    assert "holds something else" in other
+    other = error_of("build", photos, "--out", tmp_path / "d", *options)
+    assert "not an unfinished build" in other
     assert (foreign / "mine.npy").exists()
 
 
@@ -217,15 +219,17 @@ def test_urls_are_fetched_only_if_allowed(tiny_models: dict[str, Path], tmp_path
     (tmp_path / "l.tsv").write_text("url\tcaption\nhttp://127.0.0.1:9/a.jpg\tx\n")
     build = ("build", tmp_path / "l.tsv", "--out", tmp_path / "c")
     model = ("--model", tiny_models["finetune"])
-    assert "say --allow-media-urls" in refused(*build, *model)
-    told = refused(*build, *model, "--allow-media-urls")
-    assert "none of 1 files could be embedded" in told  # not of this machine: the server's rules
+    assert "add --allow-media-urls" in error_of(*build, *model)
+    output = error_of(*build, *model, "--allow-media-urls")
+    assert (
+        "none of 1 files could be embedded" in output
+    )  # the server's rules: public addresses only
 
 
-def test_who_was_stopped_goes_on(
+def test_an_interrupted_build_is_resumed(
     tiny_models: dict[str, Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two files under way at a time; stopped at the fourth, it does not start at the first."""
+    """With two files at a time, interrupted at the fourth file, it does not repeat the first."""
     monkeypatch.setenv("BINDSERVE_ENCODE_BATCH", "1")
     original, seen = media_features.Embedder.embed, list[str]()
 
@@ -238,15 +242,15 @@ def test_who_was_stopped_goes_on(
     monkeypatch.setattr(media_features.Embedder, "embed", embed)
     model, out = tiny_models["finetune"], tmp_path / "c"
     command = ("build", photos, "--model", model, "--out", out, "--dtype", "float32")
-    assert "the same command goes on" in refused(*command)
+    assert "run the same command again" in error_of(*command)
     assert seen == ["a.jpg", "broken.jpg", "c.wav", "b.png"]
-    seen.append("stopped")
+    seen.append("interrupted")
     build(*command[1:])
     assert seen[5:] in (["c.wav", "b.png", "readme.txt"], ["b.png", "readme.txt"])
     np.testing.assert_allclose(rows_of(out), [unit("img_a.jpg"), unit("img_b.png")], atol=1e-5)
 
 
-def test_names_that_glob_would_misread(tmp_path: Path) -> None:
+def test_names_with_glob_characters(tmp_path: Path) -> None:
     for name in ("[a].jpg", "[a].txt", "a.txt", "b*.jpg"):
         (tmp_path / name).write_text(name)
     media = read_media_list(tmp_path, urls=False)
@@ -258,7 +262,7 @@ def test_names_that_glob_would_misread(tmp_path: Path) -> None:
     assert read_media_list(tmp_path, urls=False).fingerprint != media.fingerprint
 
 
-# Look and change
+# Inspect and change
 
 
 def test_eval_draws_its_curves(features: Path, tmp_path: Path) -> None:
@@ -268,7 +272,7 @@ def test_eval_draws_its_curves(features: Path, tmp_path: Path) -> None:
     assert result.stdout.startswith("| cells | refine | recall |")
     assert " * |" in result.stdout
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    assert "top_k" in refused("eval", tmp_path / "c", "--top-k", "60")
+    assert "top_k" in error_of("eval", tmp_path / "c", "--top-k", "60")
 
 
 def test_add_and_remove(features: Path, tmp_path: Path) -> None:
@@ -279,11 +283,11 @@ def test_add_and_remove(features: Path, tmp_path: Path) -> None:
     assert "65 vectors now" in cache("add", out, tmp_path / "new.npy").stdout
     (tmp_path / "gone.txt").write_text("n0\nn3\n\n")
     command = ("remove", out, "--id", "n1", "--row", 0, "--ids-file", tmp_path / "gone.txt")
-    assert "61 vectors now; who has" in cache(*command).stdout
+    assert "61 vectors now; running servers" in cache(*command).stdout
     assert [c.id for c in captions_of(out)[-2:]] == ["n2", "n4"]
-    assert "no row has the id 'n1'" in refused("remove", out, "--id", "n1")
-    assert "nothing to remove" in refused("remove", out, code=2)
-    assert "rows of 3 numbers" in refused("add", out, save(tmp_path / "x.npy", ROWS[:, :3]))
+    assert "no row has the id 'n1'" in error_of("remove", out, "--id", "n1")
+    assert "nothing to remove" in error_of("remove", out, code=2)
+    assert "rows of 3 numbers" in error_of("add", out, save(tmp_path / "x.npy", ROWS[:, :3]))
 
 
 def save(path: Path, rows: np.ndarray) -> Path:
@@ -291,11 +295,11 @@ def save(path: Path, rows: np.ndarray) -> Path:
     return path
 
 
-def test_serve_refuses_what_it_should(features: Path, tmp_path: Path) -> None:
+def test_serve_rejects_wrong_options(features: Path, tmp_path: Path) -> None:
     build(features, "--out", tmp_path / "c")
     (tmp_path / "empty").write_text("")
-    assert "a token is needed" in refused("serve", tmp_path / "c", "--host", "0.0.0.0")
-    assert "expected a token" in refused(
+    assert "a token is needed" in error_of("serve", tmp_path / "c", "--host", "0.0.0.0")
+    assert "expected a token" in error_of(
         "serve", tmp_path / "c", "--token-file", tmp_path / "empty"
     )
-    assert "manifest.json" in refused("serve", tmp_path)
+    assert "manifest.json" in error_of("serve", tmp_path)

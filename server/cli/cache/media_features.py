@@ -1,7 +1,7 @@
-"""Media to features: decoded and encoded as the server does, streamed to disk, resumable.
+"""Embed media files into shards of features, resumably.
 
-The same killable decoding processes and the same batched encoder as in serving, so one bad file
-costs itself and the vectors are those that requests would get.
+Uses the server's decoding processes and its batcher. So a file that crashes its decoder is skipped
+like any damaged file, and the vectors equal those of requests.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.imagebind.subset import load_encoders
-from server.cli.media_list import MediaItem, MediaList
+from server.cli.cache.media_list import MediaItem, MediaList
 from server.encoding.batcher import Encoder
 from server.encoding.components import ENCODERS, choose_device, decode_settings
 from server.encoding.decode.pool import DecodePool
@@ -32,15 +32,15 @@ from server.media.fetch import Fetcher, FetchPolicy
 from server.media.sources import Link
 from server.settings import Settings
 
-ROWS_PER_SHARD = 1024  # what a kill costs at most
+ROWS_PER_SHARD = 1024  # a killed process loses at most this work
 
 
 async def encode_media(
     media: MediaList, modality: str, settings: Settings, folder: Path, bar: "tqdm[Any]"
 ) -> int:
-    """Features and captions as shards in `folder`, from where an earlier run was stopped.
+    """Write features and captions as shards into `folder`, and resume an interrupted run.
 
-    Returns the number of rows; files that cannot be read or decoded are told and left out.
+    Skips files that cannot be read or decoded, and prints their names. Returns the number of rows.
     """
     writer = ShardWriter.open(folder, rows_per_shard=ROWS_PER_SHARD)
     bar.update(writer.consumed)
@@ -56,40 +56,40 @@ async def encode_media(
 async def stream(
     items: Iterator[MediaItem], embedder: "Embedder", writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
-    """In order, with as many files under way as fill the encoder's batches."""
-    under_way = deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]]()
+    """Embed the items in order, `embedder.window` of them concurrently."""
+    pending = deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]]()
     try:
         for item in items:
-            under_way.append((item, asyncio.ensure_future(embedder.embed(item))))
-            if len(under_way) == embedder.window:
-                write(*(await first(under_way)), writer, bar)
-        while under_way:
-            write(*(await first(under_way)), writer, bar)
+            pending.append((item, asyncio.ensure_future(embedder.embed(item))))
+            if len(pending) == embedder.window:
+                write(*(await next_result(pending)), writer, bar)
+        while pending:
+            write(*(await next_result(pending)), writer, bar)
     finally:
-        for _, task in under_way:
+        for _, task in pending:
             task.cancel()
-        await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+        await asyncio.gather(*(task for _, task in pending), return_exceptions=True)
 
 
-async def first(
-    under_way: deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]],
+async def next_result(
+    pending: deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]],
 ) -> tuple[MediaItem, Vector | str | None]:
-    item, task = under_way[0]
-    found = await task
-    under_way.popleft()
-    return item, found
+    item, task = pending[0]
+    result = await task
+    pending.popleft()
+    return item, result
 
 
 def write(
-    item: MediaItem, found: Vector | str | None, writer: ShardWriter, bar: "tqdm[Any]"
+    item: MediaItem, result: Vector | str | None, writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
-    """`found`: the embedding (D,), why there is none, or None for a file of another kind."""
-    if found is None or isinstance(found, str):
+    """Append a row. `result` is the embedding (D,), an error, or None for another modality."""
+    if result is None or isinstance(result, str):
         writer.skip()
-        if found is not None:
-            bar.write(f"left out: {item.place}: {found}")
+        if result is not None:
+            bar.write(f"skipped {item.place}: {result}")
     else:
-        writer.append(found, item.caption)
+        writer.append(result, item.caption)
     bar.update()
 
 
@@ -100,14 +100,17 @@ class Embedder:
     encoder: Encoder
     fetcher: Fetcher
     max_bytes: int
-    window: int  # files under way
+    window: int  # files that are embedded concurrently
 
     async def embed(self, item: MediaItem) -> Vector | str | None:
-        """(D,), or why there is none. Unavailable: our own fault, not the file's."""
+        """Return the embedding (D,), an error message, or None for a file of another modality.
+
+        Raises Unavailable: when the decoder or the encoder fails, which is not the file's fault.
+        """
         try:
             content = await self._read(item)
-            if not self._is_wanted(content, str(item.place)):
-                return None if isinstance(item.place, Path) else f"no {self.modality}"
+            if not self._has_modality(content, str(item.place)):
+                return None if isinstance(item.place, Path) else f"not of modality {self.modality}"
             tensor = await self.decoder.decode(self.modality, content)
             return await self.encoder.encode(ENCODER_OF[self.modality], tensor)
         except Unavailable:
@@ -122,23 +125,23 @@ class Embedder:
             return await self.fetcher.fetch(Link(item.place, self.max_bytes))
         return MemoryBlob(await asyncio.to_thread(read_at_most, item.place, self.max_bytes))
 
-    def _is_wanted(self, content: Blob, name: str) -> bool:
-        """Depth, thermal and imu look like other files: the operator has said what they are."""
-        kind = sniff(content.head(), name)
-        return kind == self.modality or self.modality in ("depth", "thermal", "imu")
+    def _has_modality(self, content: Blob, name: str) -> bool:
+        """Check the modality. Contents cannot show depth, thermal and imu: trusts the option."""
+        modality = sniff(content.head(), name)
+        return modality == self.modality or self.modality in ("depth", "thermal", "imu")
 
 
 def read_at_most(path: Path, limit: int) -> bytes:
     with path.open("rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise TooLarge(f"larger than {limit} bytes")
+        raise TooLarge(f"the file has more than {limit} bytes")
     return data
 
 
 @asynccontextmanager
 async def opened(settings: Settings, modality: str) -> AsyncIterator[Embedder]:
-    """The model's encoder of this modality, and processes to decode in."""
+    """Open the encoder of a modality, decoding processes and a fetcher."""
     folder = settings.model / ENCODERS
     device = choose_device(settings.encode_device)
     model = load_encoders(folder, [ENCODER_OF[modality]], device)

@@ -1,6 +1,6 @@
-"""Which media a cache is made of: the files of a folder, or the rows of a tab-separated list.
+"""List the media of a cache: the files of a folder, or the rows of a tab-separated list.
 
-Knows names and captions; opens no media.
+Reads names and captions. Does not open media files.
 """
 
 import csv
@@ -30,28 +30,30 @@ class MediaItem:
 class MediaList:
     source: Path
     count: int
-    fingerprint: str  # of the names and captions, in their order
+    fingerprint: str  # hash of the names and captions in their order
 
     def items(self, start: int = 0) -> Iterator[MediaItem]:
-        found = folder_items(self.source) if self.source.is_dir() else list_items(self.source)
-        return islice(found, start, None)
+        items = folder_items(self.source) if self.source.is_dir() else list_items(self.source)
+        return islice(items, start, None)
 
 
 def read_media_list(source: Path, *, urls: bool) -> MediaList:
-    """Read once to the end: a bad row is better told now than after a night of encoding."""
+    """Read the whole list, so that a bad row raises CacheError before the long encoding starts."""
     digest, count = hashlib.sha256(str(source.resolve()).encode()), 0
     for item in MediaList(source, 0, "").items():
         count += 1
         if isinstance(item.place, str) and not urls:
-            raise CacheError(f"{source}: names URLs ({item.place[:80]}); say --allow-media-urls")
+            raise CacheError(
+                f"{source}: contains URLs ({item.place[:80]}); add --allow-media-urls to fetch them"
+            )
         digest.update(f"{item.place}\0{item.caption}\n".encode(errors="replace"))
     if not count:
-        raise CacheError(f"{source}: no files in it")
+        raise CacheError(f"{source}: contains no files")
     return MediaList(source, count, digest.hexdigest())
 
 
 def folder_items(folder: Path) -> Iterator[MediaItem]:
-    """Every file, at any depth, in the order of their names; its id is its path in the folder."""
+    """Yield all files in sorted order, with their path in the folder as id. Skips hidden files."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
@@ -61,7 +63,7 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
 
 
 def is_caption(path: Path) -> bool:
-    """A .txt is one if a file of another kind has the same name."""
+    """Whether a .txt is the caption of a file: a file with another suffix has the same name."""
     return path.suffix == CAPTION and any(
         other.suffix != CAPTION for other in path.parent.glob(f"{escaped(path.stem)}.*")
     )
@@ -80,11 +82,11 @@ def caption_beside(path: Path) -> str | None:
 
 
 def list_items(path: Path) -> Iterator[MediaItem]:
-    """Columns url and caption, as training reads them; a column id, else the url is the id."""
+    """Yield the rows. Columns: url, optionally caption and id (default: the url)."""
     with opened(path) as rows:
         columns = set(rows.fieldnames or ())
         if "url" not in columns:
-            raise CacheError(f"{path}: no column url; is it tab-separated, with a first line?")
+            raise CacheError(f"{path}: no column url; the first line must name columns, with tabs")
         for row in rows:
             if not (url := row["url"]):
                 raise CacheError(f"{path}: line {rows.line_num} has no url")

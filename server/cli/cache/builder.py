@@ -1,6 +1,6 @@
-"""Cache building: what the command line asks for, as calls of `cache_index` and the encoders.
+"""Build a cache from the options of `bindserve cache build`, with `cache_index` and the encoders.
 
-Joins rooms that do not know each other. Decides by its look what a source is.
+The name and the content of the source determine whether it is features, an index or media.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ from cache_index.manifest import Encoder, Manifest
 from model_ext.config import BindServeConfig
 from model_ext.errors import ConfigError
 from model_ext.imagebind.model import TensorError
-from server.cli.media_features import encode_media
-from server.cli.media_list import FEATURES, LIST, MediaList, read_media_list
+from server.cli.cache.media_features import encode_media
+from server.cli.cache.media_list import FEATURES, LIST, MediaList, read_media_list
 from server.cli.serve import load_settings
 from server.conditioning.open_cache import encoder_of
 from server.errors import RequestError
@@ -35,7 +35,7 @@ ERRORS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The options, as `cache_build.py` explains them."""
+    """The options of the command, which `build.py` documents."""
 
     source: Path
     out: Path
@@ -60,8 +60,9 @@ class Request:
 
 
 def run(request: Request) -> Manifest:
+    """Build the cache. Raises one of ERRORS: when the options or the source are wrong."""
     check_free(request.out, overwrite=request.overwrite)
-    match kind_of(request.source, request.modality):
+    match source_kind(request.source, request.modality):
         case "media":
             return from_media(request)
         case "features":
@@ -69,26 +70,26 @@ def run(request: Request) -> Manifest:
     return from_index(request)
 
 
-def kind_of(source: Path, modality: str) -> Literal["features", "index", "media"]:
+def source_kind(source: Path, modality: str) -> Literal["features", "index", "media"]:
     if not source.exists():
         raise CacheError(f"{source}: no such file or folder")
     if source.is_dir():
-        ready = any(path.suffix in FEATURES for path in source.iterdir())
-        return "features" if ready and modality == "image" else "media"
+        has_features = any(path.suffix in FEATURES for path in source.iterdir())
+        return "features" if has_features and modality == "image" else "media"
     if source.suffix in LIST:
         return "media"
     return "features" if source.suffix in FEATURES else "index"
 
 
 def from_media(request: Request) -> Manifest:
-    """Encode into a folder of features beside `out`, then build from those."""
+    """Embed media into a folder of features, then build from these features."""
     if request.model is None:
         raise CacheError(
-            f"{request.source}: media, and no --model to embed them "
-            f"(a folder of features would hold {' or '.join(FEATURES)} files)"
+            f"{request.source}: add --model, whose encoders embed media "
+            f"(a folder of features contains {' or '.join(FEATURES)} files)"
         )
     if request.captions:
-        raise CacheError("--captions is for features; media bring their own (.txt, or the list)")
+        raise CacheError("--captions applies to features; media have .txt files or a list")
     media = read_media_list(request.source, urls=request.allow_media_urls)
     provenance = encoder(request)
     features = request.keep_features or request.out.parent / f".{request.out.name}.features"
@@ -96,7 +97,7 @@ def from_media(request: Request) -> Manifest:
     features.mkdir(parents=True, exist_ok=True)
     with locked(features):
         if request.keep_features and is_foreign(features):
-            raise CacheError(f"{features}: holds something else; name another folder for features")
+            raise CacheError(f"{features}: not an unfinished build; choose another --keep-features")
         begin_or_go_on(features, json.dumps(inputs))
         with tqdm(total=media.count, desc="encode", unit="file") as bar:
             settings = load_settings(model=request.model)
@@ -109,7 +110,7 @@ def from_media(request: Request) -> Manifest:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Not begun by us: its files are somebody's."""
+    """Whether the folder has files but was not written by an earlier build."""
     return not (folder / INPUTS).exists() and any(folder.iterdir())
 
 
@@ -117,7 +118,7 @@ def report(media: MediaList, rows: int) -> None:
     if rows == 0:
         raise CacheError(f"{media.source}: none of {media.count} files could be embedded")
     if skipped := media.count - rows:
-        tqdm.write(f"{skipped} of {media.count} files were left out")
+        tqdm.write(f"skipped {skipped} of {media.count} files")
 
 
 def from_features(request: Request, features: Path, provenance: Encoder) -> Manifest:
@@ -140,7 +141,7 @@ def from_features(request: Request, features: Path, provenance: Encoder) -> Mani
 
 def from_index(request: Request) -> Manifest:
     if request.kind != "auto":
-        raise CacheError("an existing index keeps its kind; --kind is for features and media")
+        raise CacheError("--kind applies to features and media; an index keeps its kind")
     return import_index(
         request.source,
         request.out,
@@ -157,13 +158,13 @@ def defaults(request: Request) -> CacheParams:
 
 
 def encoder(request: Request) -> dict[str, str]:
-    """Where the features come from, as far as anybody knows."""
+    """Return the provenance of the features for the manifest, {} if it is not known."""
     if request.encoder_sha256:
         if request.model:
-            raise CacheError("--model says which encoder it is; leave out --encoder-sha256")
+            raise CacheError("--encoder-sha256: --model already names the encoder; leave out one")
         return {"sha256": request.encoder_sha256}
     if request.model is None:
         return {}
-    load_settings(model=request.model)  # is it a model folder?
+    load_settings(model=request.model)  # exits if this is not a model folder
     config = BindServeConfig.from_hf(json.loads((request.model / "config.json").read_bytes()))
     return dict(encoder_of(config.provenance))

@@ -1,6 +1,6 @@
-"""Conversion: released files in, a model folder out; with an index, its cache too.
+"""Convert released files to a model folder, and a released FAISS index to its default cache.
 
-Joins the converter and the cache builder, which do not know each other.
+Combines the converter of `model_ext` and the cache builder of `cache_index`.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def dtype_of(name: str) -> torch.dtype:
 def run(
     sources: Sources, out: Path, options: Options, knn_index: Path | None = None
 ) -> BindServeConfig:
-    """`out` appears when model and cache are complete."""
+    """Write the folder `out`, which exists only when model and cache are complete."""
     with new_folder(out) as folder:
         config = write_folder(sources, folder, options, cache=CACHE if knn_index else None)
         if knn_index:
@@ -36,12 +36,14 @@ def run(
         return config
 
 
-def check_width(index: Path, found: int, expected: int) -> None:
-    if found != expected:
-        raise CacheError(f"{index}: vectors of {found} numbers, but the encoders give {expected}")
+def check_width(index: Path, width: int, expected: int) -> None:
+    if width != expected:
+        raise CacheError(
+            f"{index}: vectors of {width} numbers, but the encoders' embeddings have {expected}"
+        )
 
 
 def encoder_of(provenance: Provenance) -> dict[str, str]:
-    """Which encoders the index is said to come from; a server refuses a cache of others."""
+    """Return the encoders' hash for the manifest. A server rejects a cache of other encoders."""
     weights = next(source for source in provenance.sources if source.role == "imagebind")
     return {"sha256": weights.sha256}

@@ -1,0 +1,1 @@
+"""`bindserve cache ...`: build, inspect, change and serve retrieval caches."""

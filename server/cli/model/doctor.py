@@ -1,0 +1,50 @@
+"""`bindserve doctor MODEL`: check that a model folder is intact and answers as recorded."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from server.cli.serve import load_settings
+
+
+class Through(StrEnum):
+    engine = "engine"
+    plain = "plain"
+
+
+def doctor(
+    model: Annotated[
+        Path, typer.Argument(help="Model folder, written by `convert` or `train export`.")
+    ],
+    cache: Annotated[
+        str | None, typer.Option(help="Cache folder, or `none`. Default: the model folder's cache.")
+    ] = None,
+    through: Annotated[
+        Through,
+        typer.Option(
+            help="Repeat the recorded answers by vLLM (engine), which needs the memory of serving, "
+            "or by a slow reference (plain), which loads one layer at a time."
+        ),
+    ] = Through.engine,
+) -> None:
+    """Check a model's files, tensors, encoders, cache and recorded answers. Prints a line for each.
+
+    Exits with status 1 if a check fails. `skip` marks a check that is not possible, e.g. of a cache
+    if the model has none; it is no failure.
+    """
+    settings = load_settings(model=model, cache=cache)
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # only the lines of the checks
+    from server.cli.model.checkup import (  # imports torch and, for some checks, vLLM
+        Checkup,
+        run_checks,
+    )
+
+    failed = False
+    for finding in run_checks(Checkup(settings), through.value):
+        typer.echo(f"{finding.verdict:<4}  {finding.check:<10}  {finding.text}")
+        failed |= finding.verdict == "FAIL"
+    if failed:
+        raise typer.Exit(1)
