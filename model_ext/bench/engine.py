@@ -104,7 +104,7 @@ class EngineResult:
     workload: Workload
     ratio: Ratio  # conditioned over plain: of speeds, or, for the first token, of times
     cpu: Ratio  # the same ratio of CPU times, which other programs disturb less
-    share: float  # of the worker's CPU time that is spent in our Python code
+    share: float | None  # of the worker's CPU time that is spent in our Python code
     plain_s: float  # median wall time
     conditioned_s: float
 
@@ -120,8 +120,8 @@ class EngineResult:
             f"  plain vLLM                {self.plain_s * 1000:.1f} ms\n"
             f"  {quantity} over plain vLLM's  {self.ratio}\n"
             f"  the same by CPU time      {self.cpu}\n"
-            f"  our code, of the worker   {self.share:.2%}"
-        )
+            + ("" if self.share is None else f"  our code, of the worker   {self.share:.2%}\n")
+        ).rstrip()
 
 
 def run(
@@ -178,7 +178,12 @@ def engine_flags(device: Device, shape: random_model.Shape, arms: int = 2) -> di
 
 
 def compare(
-    plain: "EngineArm", conditioned: "EngineArm", workload: Workload, pairs: int
+    plain: "EngineArm",
+    conditioned: "EngineArm",
+    workload: Workload,
+    pairs: int,
+    *,
+    profiled: bool = True,
 ) -> EngineResult:
     for seed in range(WARM_UP_RUNS):
         for arm in (plain, conditioned):
@@ -198,7 +203,7 @@ def compare(
         workload,
         ratio=ratio_of(lambda timing: timing.seconds),
         cpu=ratio_of(lambda timing: timing.cpu),
-        share=conditioned.profile(workload, seed=0),
+        share=conditioned.profile(workload, seed=0) if profiled else None,
         plain_s=statistics.median(plain.seconds for plain, _ in measured),
         conditioned_s=statistics.median(conditioned.seconds for _, conditioned in measured),
     )
