@@ -1,7 +1,7 @@
 """Steps as processes: each has a time limit, and nothing that it started outlives it.
 
-The engine of a step runs in process groups and sessions of its own, so a step is ended by the tree
-of its processes. `adopt_orphans` keeps processes in this tree whose parent has died.
+The engine of a step starts new process groups and sessions, so a step is ended by the tree of its
+processes. `adopt_orphans` keeps processes in this tree whose parent has died.
 """
 
 import ctypes

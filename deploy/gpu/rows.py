@@ -1,4 +1,4 @@
-"""The results of a step: one JSON line for each measured value, written as soon as it is known.
+"""The results of a step: one JSON line for each value, written when it is measured.
 
 A step that is killed at its time limit leaves the lines that it has written.
 """

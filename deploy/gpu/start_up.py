@@ -1,6 +1,6 @@
-"""Step `start-up`: the time from command to ready of `vllm serve`, beside that of our server.
+"""Step `start-up`: the time from command to ready of `vllm serve`.
 
-The step `server` measures ours. Weights are random on both sides.
+The step `server` measures the same of `bindserve serve`. Weights are random on both sides.
 """
 
 import torch

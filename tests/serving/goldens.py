@@ -1,4 +1,4 @@
-"""Step `goldens` of deploy/gpu_check.py: the recorded answers of each checkpoint kind on vLLM's Model
+"""Step `goldens` of deploy/gpu_check.py: the recorded answers of each checkpoint kind on Model
 Runner V2, on a GPU with CUDA graphs, and requests that share the prefix cache.
 
 The servers of all kinds run at the same time on a GPU, and one after the other on a CPU.
