@@ -3,8 +3,9 @@ answer a request, and to send one event of its stream.
 
     python -m deploy.measure
 
-CPU time of one thread, so that other programs disturb little; median of several, released sizes.
-Requests are those of `bindserve bench server`: our whole application, with a mock engine inside it.
+The values are medians of the CPU time of one thread, which other programs disturb little, for
+files of usual sizes. The requests are those of `bindserve bench server`: the whole application with
+a mock engine in its process.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from PIL import Image
 
 from deploy.loadtest.media import avi, cloud, jpeg, npy, picture, tone, wav, zoom
 from model_ext.imagebind.preprocess.registry import preprocess
-from server.bench.load import Arm, closed_loop
-from server.bench.run import arm
+from server.bench.load import ServerArm, closed_loop
+from server.bench.run import start_arm
 from server.cli.demo import default_folder
 
 REPEATS = 7
@@ -27,7 +28,7 @@ SHORT, LONG = 1, 65  # tokens, and events, of an answer
 
 
 def samples() -> dict[str, tuple[str, bytes]]:
-    """What people send, about: a photograph, ten seconds of sound and of video, a scan."""
+    """Files of usual sizes: a photograph, ten seconds of sound and of video, a scan."""
     rng = np.random.default_rng(0)
     grain = Image.fromarray(rng.integers(0, 256, (1200, 1600, 3), dtype=np.uint8))
     photograph = Image.blend(picture(rng, 1600, 1200), grain, 0.15)
@@ -46,8 +47,8 @@ def decode_s(modality: str, data: bytes) -> float:
     return time.process_time() - started
 
 
-def request_s(server: Arm, model: str, tokens: int) -> float:
-    """Of the server's process, for one request."""
+def request_s(server: ServerArm, model: str, tokens: int) -> float:
+    """CPU seconds of the server's process for one request."""
     before = server.cpu_s()
     asyncio.run(closed_loop(server, model, REQUESTS, CLIENTS, tokens))
     return (server.cpu_s() - before) / REQUESTS
@@ -60,7 +61,7 @@ def main() -> None:
         median = statistics.median(decode_s(modality, data) for _ in range(REPEATS))
         print(f"{modality:8} {name:32} {median:.4f} s")
     model = default_folder()
-    with arm("ours", model) as server:
+    with start_arm("bindserve", model) as server:
         request_s(server, model.name, LONG)  # warm
         pairs = [
             (request_s(server, model.name, SHORT), request_s(server, model.name, LONG))

@@ -56,7 +56,12 @@ class Rows:
         self.add(
             Row(
                 name,
-                " ".join(filter(None, [f"{number:,.4g}", unit, detail])),
+                " ".join(
+                    filter(
+                        None,
+                        [f"{number:,.0f}" if number >= 1000 else f"{number:.4g}", unit, detail],
+                    )
+                ),
                 goal,
                 reached,
                 number,

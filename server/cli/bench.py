@@ -97,7 +97,7 @@ def engine(
     load: Annotated[
         list[LoadName] | None,
         typer.Option(
-            help="What to measure; repeatable. Default: all, on a CPU without decode-256 and churn."
+            help="A load to measure; repeatable. Default: all, on a CPU the three that are short."
         ),
     ] = None,
     eager: Annotated[bool, typer.Option("--eager", help="Do not compile, on both sides.")] = False,
@@ -152,7 +152,7 @@ def encoders(
     ] = None,
     modality: Annotated[
         list[Modality] | None,
-        typer.Option(help="What to measure; repeatable. Default: all, on a CPU without video."),
+        typer.Option(help="A modality to measure; repeatable. Default: all, on a CPU no video."),
     ] = None,
     device: Device = DeviceName.cpu,
     dtype: Annotated[
