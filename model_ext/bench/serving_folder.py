@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from model_ext.bench.random_model import Shape, injected_config, plain_config
 from model_ext.bench.random_tokenizer import write_tokenizer
@@ -29,8 +30,8 @@ def write_plain_folder(folder: Path, shape: Shape) -> None:
 
 def write_llm_folder(folder: Path, shape: Shape, config: dict[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / "tokenizer.model"
-    write_tokenizer(source, shape.vocabulary)
-    convert_tokenizer(source, folder, shape.vocabulary)
-    source.unlink()
+    with TemporaryDirectory() as scratch:
+        source = Path(scratch) / "tokenizer.model"
+        write_tokenizer(source, shape.vocabulary)
+        convert_tokenizer(source, folder, shape.vocabulary)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
