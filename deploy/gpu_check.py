@@ -10,16 +10,18 @@ On a machine without a GPU the same steps run with tiny shapes, and speeds have 
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # this file is started by its path
+sys.path[0] = str(ROOT)  # instead of this file's folder
 
 from deploy.gpu import processes, report  # noqa: E402
 from deploy.gpu.report import StepResult  # noqa: E402
@@ -28,6 +30,7 @@ from deploy.gpu.rows import Size, read_rows  # noqa: E402
 POLL_S = 0.2
 SAVE_S = 5
 TAIL_BYTES = 8000
+PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "model_ext.plugin:register"
 TOTAL_S = 540  # of one run on a GPU
 SLOWER = 6  # times the limits, on a machine without a GPU
 
@@ -50,7 +53,7 @@ GROUPS = (
     ),
     (Step("encoders", "deploy.gpu.encoders", 90),),
     (Step("retrieval", "deploy.gpu.retrieval", 60),),
-    (Step("server", "deploy.gpu.serving", 240),),
+    (Step("server", "deploy.gpu.serving", 270),),
     (Step("start-up", "deploy.gpu.start_up", 150),),
 )
 MEASURED = {"engine", "encoders", "retrieval", "server", "start-up"}  # wait for a quiet machine
@@ -65,6 +68,7 @@ class Run:
     size: Size
     deadline: float
     extra: dict[str, list[str]]  # more arguments of a step
+    environment: dict[str, str]
     commit: str = field(default_factory=lambda: commit())
 
     def group(self, steps: Sequence[Step]) -> list[StepResult]:
@@ -101,7 +105,7 @@ class Run:
         command += [f"--size={self.size}", f"--work={folder}", f"--quiet={self.work / 'quiet'}"]
         command += self.extra.get(step.name, [])
         print(f"{step.name}: started, at most {limit:.0f} s", flush=True)
-        return processes.start(step.name, command, ROOT, folder / "log", limit)
+        return processes.start(step.name, command, ROOT, self.environment, folder / "log", limit)
 
     def result(self, step: processes.StepProcess) -> StepResult:
         folder = self.work / step.name
@@ -110,6 +114,18 @@ class Run:
         return StepResult(
             step.name, step.status, step.seconds, self.machine, self.commit, rows, log
         )
+
+
+def python_path(work: Path) -> str:
+    """PYTHONPATH of the steps: this checkout, and its vLLM plugin where it is not installed."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    if not any(each.value == PLUGIN for each in entry_points(group=PLUGIN_GROUP)):
+        metadata = work / "plugin" / "bindserve-0.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: bindserve\nVersion: 0\n")
+        (metadata / "entry_points.txt").write_text(f"[{PLUGIN_GROUP}]\nbindserve = {PLUGIN}\n")
+        paths.insert(1, str(metadata.parent))
+    return os.pathsep.join(filter(None, paths))
 
 
 def commit() -> str:
@@ -144,10 +160,14 @@ def main() -> int:
     if options.requests:
         extra["isolation"] = [f"--requests={options.requests}"]
     processes.adopt_orphans()
+    environment = dict(os.environ)
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         deadline = time.monotonic() + total
-        run = Run(options.out.resolve(), Path(work), gpu or "CPU", size, deadline, extra)
+        environment["PYTHONPATH"] = python_path(Path(work))
+        run = Run(
+            options.out.resolve(), Path(work), gpu or "CPU", size, deadline, extra, environment
+        )
         results = [
             result
             for group in groups(options.only, gpu is not None and not options.one_by_one)

@@ -1,13 +1,18 @@
 """Step `encoders`: files/s and TFLOP/s of each encoder, alone and in batches."""
 
+from importlib import import_module
+from importlib.util import find_spec
+
 import torch
 
 from deploy.gpu.arguments import Arguments
 from deploy.gpu.rows import Rows
-from model_ext.bench.encoders import ENCODER_OF, EncoderResult, compare, config, load
+from model_ext.bench.encoders import ENCODER_OF, EncoderResult, Unit, compare, config, load
+from model_ext.imagebind.model import ImageBind
 
 FULL_FILES, TINY_FILES = 16, 2
 FULL_PAIRS, TINY_PAIRS = 3, 2
+MAX_TOKENS = 4 * 15 * 257  # of a batch: four videos
 FULL_MODALITIES = ("vision", "audio", "point", "video")
 TINY_MODALITIES = ("vision", "audio", "point")
 # The goals of an H200: files/s of a batch, milliseconds of one file.
@@ -22,14 +27,30 @@ def main() -> None:
     arguments.wait_until_quiet()
     for dtype in dtypes:
         for modality in FULL_MODALITIES if arguments.full else TINY_MODALITIES:
-            blocks = None if arguments.full else 1
-            model = load(config(blocks, ENCODER_OF[modality]), device, dtype)
-            files, pairs = TINY_FILES, TINY_PAIRS
-            if arguments.full:
-                files, pairs = FULL_FILES, FULL_PAIRS
-            result = compare(model, modality, files, pairs)
-            goals = dtype is torch.bfloat16 and "H200" in torch.cuda.get_device_name()
-            report(arguments.rows, result, str(dtype).removeprefix("torch."), goals)
+            with arguments.rows.checking(f"{modality}, {dtype} runs"):
+                measure(arguments, modality, device, dtype)
+
+
+def measure(arguments: Arguments, modality: str, device: str, dtype: torch.dtype) -> None:
+    blocks = None if arguments.full else 1
+    model = load(config(blocks, ENCODER_OF[modality]), device, dtype)
+    files, pairs = TINY_FILES, TINY_PAIRS
+    if arguments.full:
+        files, pairs = FULL_FILES, FULL_PAIRS
+    result = compare(model, modality, files, pairs, unit=unit_of(model, device))
+    goals = arguments.full and dtype is torch.bfloat16 and "H200" in torch.cuda.get_device_name()
+    report(arguments.rows, result, str(dtype).removeprefix("torch."), goals)
+
+
+def unit_of(model: ImageBind, device: str) -> Unit:
+    """The server's way to encode: on a GPU with CUDA graphs for small batches."""
+    if device == "cpu" or find_spec("model_ext.imagebind.graphs") is None:
+        return model.unit
+    graphs = import_module("model_ext.imagebind.graphs")
+    graphed = graphs.Graphs(model, graphs.capture_on_gpu(torch.device(device, 0)))
+    graphed.warm_up(MAX_TOKENS)
+    unit: Unit = graphed.unit
+    return unit
 
 
 def report(rows: Rows, result: EncoderResult, dtype: str, goals: bool) -> None:

@@ -31,7 +31,7 @@ TINY_RUNS = [
     ("decode-32", 2, False),
     ("churn", 2, False),
 ]
-SHORT = {"prompt": 16, "tokens": 4}  # of the tiny runs, except for the first token
+SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens of the tiny runs, except for the first token
 MIN_SPEED = {"decode-1": 0.99, "decode-32": 0.99, "decode-256": 0.99, "churn": 0.985}
 MAX_FIRST_TOKEN = 1.10  # times plain vLLM's
 LOOP_PAIRS = 3
@@ -48,14 +48,20 @@ def main() -> None:
             result = compare(plain, conditioned, workload, pairs, profiled=profiled)
             report(arguments.rows, result, arguments.full)
         if arguments.full:
-            report_loop(arguments, conditioned, shape, device)
+            with arguments.rows.checking("the released loop runs"):
+                report_loop(arguments, conditioned, shape, device)
 
 
 def workload_of(name: str, device: Device, full: bool) -> Workload:
     workload = WORKLOADS[device][name]
     if full or name == "first-token":
         return workload
-    return replace(workload, **SHORT, min_tokens=workload.min_tokens and 1)
+    return replace(
+        workload,
+        prompt=SHORT_PROMPT,
+        tokens=SHORT_ANSWER,
+        min_tokens=None if workload.min_tokens is None else 1,
+    )
 
 
 def report(rows: Rows, result: EngineResult, full: bool) -> None:

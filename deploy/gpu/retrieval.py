@@ -37,8 +37,8 @@ def main() -> None:
     for batch in BATCHES:
         part = wide[:batch]
         searcher.search(part, TOP_K)  # warm
-        index_s = median_s(lambda part=part: searcher.index.search(part, TOP_K))  # type: ignore[misc]
-        whole_s = median_s(lambda part=part: searcher.search(part, TOP_K))  # type: ignore[misc]
+        index_s = median_s(lambda part=part: searcher.index.search(part, TOP_K))
+        whole_s = median_s(lambda part=part: searcher.search(part, TOP_K))
         arguments.rows.number(
             f"exact search of {count:,} x {dimension}, batch {batch}",
             batch / index_s,

@@ -4,6 +4,9 @@ A step that is killed at its time limit leaves the lines that it has written.
 """
 
 import json
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +39,15 @@ class Rows:
     def check(self, name: str, reached: bool, detail: str = "") -> None:
         """Add the result of a check that passes or fails."""
         self.add(Row(name, detail or ("yes" if reached else "no"), "yes", reached))
+
+    @contextmanager
+    def checking(self, name: str) -> Iterator[None]:
+        """Add a missed goal, and continue, when the block raises."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self.check(name, False, f"no: {type(error).__name__}: {error}"[:200])
 
     def number(
         self,

@@ -8,6 +8,7 @@ Shapes: B files, S clips of a file, R rows of a matrix product for one file.
 """
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,6 +33,8 @@ SHAPES = {  # of one file, after preprocessing
 }
 ENCODER_OF = {"vision": "vision", "audio": "audio", "point": "point", "video": "vision"}
 VIDEO_SHARE = 4  # a batch has a fourth as many videos as images: each is 15 crops
+
+Unit = Callable[[str, Tensor], Tensor]  # encoder and inputs (B, ...) -> unit embeddings (B, D)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,26 +107,31 @@ def load(
 
 
 @torch.inference_mode()
-def compare(model: ImageBind, modality: str, clients: int, pairs: int) -> EncoderResult:
+def compare(
+    model: ImageBind, modality: str, clients: int, pairs: int, unit: Unit | None = None
+) -> EncoderResult:
     """`clients` files in a batch against one after the other; of videos, a fourth as many.
+
+    `unit` encodes a batch, by default the model itself. It may reuse the memory of its result.
 
     Raises RuntimeError: when the batch gives other vectors than the files alone.
     """
+    unit = unit or model.unit
     encoder = ENCODER_OF[modality]
     weight = next(model.encoder(encoder).parameters())
     device = weight.device
     count = max(2, clients // VIDEO_SHARE) if modality == "video" else clients
     files = torch.randn(count, *SHAPES[modality], device=device)
     products = trace(model, encoder, files[:1])
-    together = model.unit(encoder, files)  # which also warms up
-    difference = (together - one_by_one(model, encoder, files)).abs().max().item()
+    together = unit(encoder, files).clone()  # which also warms up
+    difference = (together - one_by_one(unit, encoder, files)).abs().max().item()
     if not difference <= max_difference(model.encoder(encoder)):
         raise RuntimeError(f"{modality}: the batch's vectors differ by {difference:.1e}")
     batch_times, single_times = list[float](), list[float]()
 
     def speedup() -> float:
-        single_times.append(seconds(lambda: one_by_one(model, encoder, files), device))
-        batch_times.append(seconds(lambda: model.unit(encoder, files), device))
+        single_times.append(seconds(lambda: one_by_one(unit, encoder, files), device))
+        batch_times.append(seconds(lambda: unit(encoder, files), device))
         return single_times[-1] / batch_times[-1]
 
     def limit() -> float:
@@ -156,8 +164,8 @@ def max_difference(encoder: nn.Module) -> float:
     return MAX_DIFFERENCE[weight.dtype]
 
 
-def one_by_one(model: ImageBind, encoder: str, files: Tensor) -> Tensor:
-    return torch.cat([model.unit(encoder, file[None]) for file in files])
+def one_by_one(unit: Unit, encoder: str, files: Tensor) -> Tensor:
+    return torch.cat([unit(encoder, file[None]).clone() for file in files])
 
 
 def trace(model: ImageBind, encoder: str, file: Tensor) -> list[Product]:
