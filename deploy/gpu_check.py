@@ -83,13 +83,13 @@ class Run:
             if not any(step.running and step.name not in MEASURED for step in running):
                 quiet.touch()
             if time.monotonic() >= next_save:  # this run may be killed at any time
-                report.save(self.out, [self.result(step) for step in running])
+                report.save(self.out, [self.result(step) for step in running], NAMES)
                 next_save = time.monotonic() + SAVE_S
             time.sleep(POLL_S)
         processes.kill_descendants()
         processes.wait_until_free()
         results = [self.result(step) for step in running]
-        report.save(self.out, results)
+        report.save(self.out, results, NAMES)
         for result in results:
             print(f"{result.name}: {result.status}, {result.seconds:.0f} s", flush=True)
             if not result.passed:

@@ -67,7 +67,7 @@ def workload_of(name: str, device: Device, full: bool) -> Workload:
 def report(rows: Rows, result: EngineResult, full: bool) -> None:
     name, ratio = result.workload.name, result.ratio
     interval = f"[{ratio.low:.3f}, {ratio.high:.3f}], {ratio.pairs} pairs"
-    times = f"{result.conditioned_s * 1000:,.1f} ms, plain vLLM {result.plain_s * 1000:,.1f} ms"
+    plain = f"(plain vLLM {result.plain_s * 1000:,.4g} ms)"
     if result.of_times:
         goal = MAX_FIRST_TOKEN if full else None
         rows.number(
@@ -78,7 +78,7 @@ def report(rows: Rows, result: EngineResult, full: bool) -> None:
         rows.number(
             f"{name}: speed over plain vLLM", ratio.median, "", at_least=goal, detail=interval
         )
-    rows.number(f"{name}: {result.workload}", result.conditioned_s, "s", detail=f"({times})")
+    rows.number(f"{name}: {result.workload}", result.conditioned_s * 1000, "ms", detail=plain)
     if result.share is not None:
         rows.number(f"{name}: our Python code, of the worker", 100 * result.share, "%")
 

@@ -1,7 +1,7 @@
 """The results of all steps: a JSON file, merged over runs, and a table in Markdown."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,13 @@ class StepResult:
         return [row for row in self.rows if row.reached is False]
 
 
-def save(folder: Path, results: Iterable[StepResult]) -> dict[str, StepResult]:
+def save(
+    folder: Path, results: Iterable[StepResult], order: Sequence[str] = ()
+) -> dict[str, StepResult]:
     """Write both files. Steps of an earlier run stay, unless `results` has newer ones."""
-    merged = load(folder) | {result.name: result for result in results}
+    newer = load(folder) | {result.name: result for result in results}
+    names = [*(name for name in order if name in newer), *(newer.keys() - set(order))]
+    merged = {name: newer[name] for name in names}
     document = {name: asdict(result) for name, result in merged.items()}
     replace(folder / RESULTS, json.dumps(document, indent=1) + "\n")
     replace(folder / TABLE, table(merged.values()))

@@ -34,13 +34,13 @@ Kind = str  # "text", "known image", "new image" or "video"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Schedule:
     tokens: int  # of each answer
     alone: int  # requests, one at a time
     loads: tuple[tuple[int, Kind, int], ...]  # (clients, kind, requests)
 
 
-FULL = Plan(
+FULL = Schedule(
     128,
     20,
     (
@@ -53,7 +53,7 @@ FULL = Plan(
         (192, "new image", 576),
     ),
 )
-TINY = Plan(4, 2, ((4, "text", 8), (4, "known image", 8), (4, "new image", 8), (2, "video", 2)))
+TINY = Schedule(4, 2, ((4, "text", 8), (4, "known image", 8), (4, "new image", 8), (2, "video", 2)))
 
 
 def main() -> None:
@@ -71,29 +71,29 @@ def main() -> None:
         asyncio.run(measure(service, arguments.rows, FULL if arguments.full else TINY))
 
 
-async def measure(service: Service, rows: Rows, plan: Plan) -> None:
+async def measure(service: Service, rows: Rows, schedule: Schedule) -> None:
     timeout, connector = aiohttp.ClientTimeout(total=120), aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(service.url, timeout=timeout, connector=connector) as client:
-        await measure_with(Load(client), rows, plan)
+        await measure_with(RequestSender(client), rows, schedule)
 
 
-async def measure_with(load: "Load", rows: Rows, plan: Plan) -> None:
+async def measure_with(sender: "RequestSender", rows: Rows, schedule: Schedule) -> None:
     for kind in ("text", "known image", "new image", "video"):  # warm
-        await asyncio.gather(*(load.request(kind, plan.tokens) for _ in range(4)))
+        await asyncio.gather(*(sender.request(kind, schedule.tokens) for _ in range(4)))
     first_tokens: dict[Kind, float] = {}
     for kind in ("text", "known image", "new image", "video"):
-        times = [(await load.request(kind, 2)).first_token_s for _ in range(plan.alone)]
+        times = [(await sender.request(kind, 2)).first_token_s for _ in range(schedule.alone)]
         first_tokens[kind] = statistics.median(times) * 1000
         rows.number(f"first token, one request, {kind}", first_tokens[kind], "ms")
-    full = plan is FULL
+    full = schedule is FULL
     rows.number(
         "first token, a new image beyond text",
         first_tokens["new image"] - first_tokens["text"],
         "ms",
         at_most=MAX_NEW_IMAGE_MS if full else None,
     )
-    for clients, kind, requests in plan.loads:
-        result = await load.run(clients, kind, requests, plan.tokens)
+    for clients, kind, requests in schedule.loads:
+        result = await sender.run(clients, kind, requests, schedule.tokens)
         rows.number(
             f"{clients} clients, {kind}",
             result.requests_per_s,
@@ -105,20 +105,20 @@ async def measure_with(load: "Load", rows: Rows, plan: Plan) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StreamTiming:
     first_token_s: float
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class LoadResult:
+class LoadTiming:
     requests_per_s: float
     tokens_per_s: float
     first_token_ms: float
     failed: int
 
 
-class Load:
+class RequestSender:
     """Sends streamed chat requests; each kind has its own attachment."""
 
     def __init__(self, client: aiohttp.ClientSession) -> None:
@@ -133,10 +133,10 @@ class Load:
             }
         )
 
-    async def run(self, clients: int, kind: Kind, requests: int, tokens: int) -> LoadResult:
+    async def run(self, clients: int, kind: Kind, requests: int, tokens: int) -> LoadTiming:
         """`clients` at a time, `requests` in all."""
         remaining = iter(range(requests))
-        answers, failed = list[Answer](), 0
+        answers, failed = list[StreamTiming](), 0
 
         async def client() -> None:
             nonlocal failed
@@ -151,14 +151,14 @@ class Load:
         await asyncio.gather(*(client() for _ in range(clients)))
         elapsed = time.perf_counter() - started
         firsts = [answer.first_token_s for answer in answers] or [float("nan")]
-        return LoadResult(
+        return LoadTiming(
             len(answers) / elapsed,
             sum(answer.tokens for answer in answers) / elapsed,
             statistics.median(firsts) * 1000,
             failed,
         )
 
-    async def request(self, kind: Kind, tokens: int) -> Answer:
+    async def request(self, kind: Kind, tokens: int) -> StreamTiming:
         """One streamed answer of `tokens` tokens.
 
         Raises RuntimeError: on a status other than 200, or a stream without an end.
@@ -184,7 +184,7 @@ class Load:
                     count, first = self._event(line[6:], count, first, started)
         if not end or first is None:
             raise RuntimeError("a stream without an end")
-        return Answer(first, count)
+        return StreamTiming(first, count)
 
     @staticmethod
     def _event(

@@ -79,7 +79,8 @@ def test_results_of_two_runs_are_merged(tmp_path: Path) -> None:
         return StepResult(name, "finished", 1.5, "a card", "abc", (row,), "log")
 
     report.save(tmp_path, [result("engine", 2), result("server", 0.5)])
-    merged = report.save(tmp_path, [result("server", 3)])
+    merged = report.save(tmp_path, [result("server", 3)], ["server", "engine"])
+    assert list(merged) == ["server", "engine"]
     assert [merged[name].rows[0].number for name in ("engine", "server")] == [2, 3]
     assert report.load(tmp_path) == merged
     assert json.loads((tmp_path / report.RESULTS).read_text())["server"]["status"] == "finished"
