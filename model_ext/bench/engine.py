@@ -49,7 +49,7 @@ KV_TOKENS = 256 * 224  # of the KV cache on a GPU: 256 requests of 64 + 160 toke
 WORKSPACE_BYTES = (
     6 << 30
 )  # of one arm on a GPU: activations, CUDA graphs, bind network, folded maps
-GPU_SHARE = 0.92  # of a GPU's memory, for both arms together
+GPU_SHARE = 0.88  # of a GPU's memory, for both arms together
 WARM_UP_RUNS = 2
 
 

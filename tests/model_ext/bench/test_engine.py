@@ -98,7 +98,7 @@ def test_the_shape_of_7b_is_the_released_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gigabytes", "tokens"), [(150, 256 * 224), (85, 36_000), (40, None), (24, None)]
+    ("gigabytes", "tokens"), [(150, 256 * 224), (85, 33_400), (40, None), (24, None)]
 )
 def test_two_engines_share_a_gpu(
     gigabytes: float, tokens: int | None, monkeypatch: pytest.MonkeyPatch
@@ -115,7 +115,7 @@ def test_two_engines_share_a_gpu(
     cache = engine_flags("cuda", shape)["kv_cache_memory_bytes"]
     assert cache / shape.kv_bytes == pytest.approx(tokens, rel=0.05)
     weights = 2 * (2 * shape.parameters)
-    assert 2 * cache + weights < 0.92 * Properties.total_memory
+    assert 2 * cache + weights < 0.88 * Properties.total_memory
 
 
 def test_cpu_seconds_are_those_of_the_group() -> None:
