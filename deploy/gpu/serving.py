@@ -20,11 +20,12 @@ import torch
 
 from deploy.gpu.arguments import Arguments
 from deploy.gpu.rows import Rows
-from deploy.gpu.service import Service, start_server
 from deploy.loadtest.media import Media, avi, jpeg, picture, zoom
 from model_ext.bench import random_model
 from model_ext.bench.serving_folder import TINY_ENCODERS, write_serving_folder
 from model_ext.imagebind.config import ImageBindConfig
+from server.bench import start_up
+from server.bench.service import Service, start_server
 
 READY_S = 200
 MAX_NEW_IMAGE_MS = 15  # of the first token, beyond that of a request with text only
@@ -63,9 +64,7 @@ def main() -> None:
     encoders = ImageBindConfig.released() if arguments.full else TINY_ENCODERS
     write_serving_folder(folder, shape, encoders)
     arguments.wait_until_quiet()
-    flags = ["--load-format=dummy"]
-    if not torch.cuda.is_available():
-        flags += ["--enforce-eager", "--dtype=float32", f"--kv-cache-memory-bytes={1 << 28}"]
+    flags = start_up.flags("cuda" if torch.cuda.is_available() else "cpu")
     with start_server(folder, arguments.work / "server.log", flags) as service:
         arguments.rows.number("start, from command to ready", service.wait(READY_S), "s")
         asyncio.run(measure(service, arguments.rows, FULL if arguments.full else TINY))

@@ -6,9 +6,10 @@ The step `server` measures the same of `bindserve serve`. Weights are random on 
 import torch
 
 from deploy.gpu.arguments import Arguments
-from deploy.gpu.service import start_plain_vllm
 from model_ext.bench import random_model
 from model_ext.bench.serving_folder import write_plain_folder
+from server.bench import start_up
+from server.bench.service import start_plain_vllm
 
 READY_S = 200
 
@@ -18,9 +19,7 @@ def main() -> None:
     shape = random_model.LLAMA_7B if arguments.full else random_model.TINY
     folder = arguments.work / "plain"
     write_plain_folder(folder, shape)
-    flags = ["--load-format=dummy"]
-    if not torch.cuda.is_available():
-        flags += ["--enforce-eager", "--dtype=float32", f"--kv-cache-memory-bytes={1 << 28}"]
+    flags = start_up.flags("cuda" if torch.cuda.is_available() else "cpu")
     arguments.wait_until_quiet()
     with start_plain_vllm(folder, arguments.work / "start-up.log", flags) as service:
         seconds = service.wait(READY_S)

@@ -201,6 +201,29 @@ def server(
 
 
 @app.command()
+def start_up(
+    out: Annotated[Path, typer.Option(help="Folder for configurations and logs.")],
+    pairs: Annotated[int, typer.Option(min=2, help="Interleaved pairs of starts.")] = 3,
+    shape: Shape = None,
+    device: Device = DeviceName.cpu,
+) -> None:
+    """The time from command to ready, beside `vllm serve` of the same language model.
+
+    Weights are random. On a GPU the encoders have ImageBind-huge's sizes, on a CPU tiny ones.
+    """
+    from model_ext.bench.serving_folder import TINY_ENCODERS
+    from model_ext.imagebind.config import ImageBindConfig
+    from server.bench.start_up import run
+
+    chosen = device_of(device)
+    encoders = ImageBindConfig.released() if chosen == "cuda" else TINY_ENCODERS
+    try:
+        typer.echo(str(run(out, pairs, shape_of(shape, chosen), encoders, chosen)))
+    except (OSError, RuntimeError) as error:
+        fail(str(error), code=1)
+
+
+@app.command()
 def full_size(
     out: Annotated[Path, typer.Option(help="Folder for the files: 21 GB.")],
 ) -> None:

@@ -51,6 +51,7 @@ def test_no_room_is_told_in_one_line(tmp_path: Path) -> None:
         ["engine"],
         ["engine", "--out", "nowhere", "--load", "decode-256"],
         ["throughput"],
+        ["start-up"],
     ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:
@@ -59,7 +60,13 @@ def test_wrong_usage(arguments: list[str]) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message of a machine without GPU")
 @pytest.mark.parametrize(
-    "command", [["encoders"], ["engine", "--out", "x"], ["throughput", "--out", "x"]]
+    "command",
+    [
+        ["encoders"],
+        ["engine", "--out", "x"],
+        ["throughput", "--out", "x"],
+        ["start-up", "--out", "x"],
+    ],
 )
 def test_no_gpu(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--device", "cuda"])
