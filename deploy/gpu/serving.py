@@ -27,7 +27,7 @@ from model_ext.imagebind.config import ImageBindConfig
 from server.bench import start_up
 from server.bench.service import Service, start_server
 
-READY_S = 200
+READY_S = {"full": 200, "tiny": 1200}
 MAX_NEW_IMAGE_MS = 15  # of the first token, beyond that of a request with text only
 TEXT = "Describe what you perceive, in as much detail as you can. " * 3
 
@@ -66,7 +66,9 @@ def main() -> None:
     arguments.wait_until_quiet()
     flags = start_up.flags("cuda" if torch.cuda.is_available() else "cpu")
     with start_server(folder, arguments.work / "server.log", flags) as service:
-        arguments.rows.number("start, from command to ready", service.wait(READY_S), "s")
+        arguments.rows.number(
+            "start, from command to ready", service.wait(READY_S[arguments.size]), "s"
+        )
         asyncio.run(measure(service, arguments.rows, FULL if arguments.full else TINY))
 
 

@@ -11,7 +11,7 @@ from model_ext.bench.serving_folder import write_plain_folder
 from server.bench import start_up
 from server.bench.service import start_plain_vllm
 
-READY_S = 200
+READY_S = {"full": 200, "tiny": 1200}
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     flags = start_up.flags("cuda" if torch.cuda.is_available() else "cpu")
     arguments.wait_until_quiet()
     with start_plain_vllm(folder, arguments.work / "start-up.log", flags) as service:
-        seconds = service.wait(READY_S)
+        seconds = service.wait(READY_S[arguments.size])
     arguments.rows.number("plain vLLM: start, from command to ready", seconds, "s")
 
 
