@@ -18,8 +18,8 @@ from PIL import Image
 
 from deploy.loadtest.media import avi, cloud, jpeg, npy, picture, tone, wav, zoom
 from model_ext.imagebind.preprocess.registry import preprocess
-from server.bench.load import Arm, closed_loop
-from server.bench.run import arm
+from server.bench.load import ServerArm, closed_loop
+from server.bench.run import start_arm
 from server.cli.demo import default_folder
 
 REPEATS = 7
@@ -48,7 +48,7 @@ def decode_s(modality: str, data: bytes) -> float:
     return time.process_time() - started
 
 
-def request_s(server: Arm, model: str, tokens: int) -> float:
+def request_s(server: ServerArm, model: str, tokens: int) -> float:
     """Return the CPU seconds of the server's process per request."""
     before = server.cpu_s()
     asyncio.run(closed_loop(server, model, REQUESTS, CLIENTS, tokens))
@@ -62,7 +62,7 @@ def main() -> None:
         median = statistics.median(decode_s(modality, data) for _ in range(REPEATS))
         print(f"{modality:8} {name:32} {median:.4f} s")
     model = default_folder()
-    with arm("ours", model) as server:
+    with start_arm("bindserve", model) as server:
         request_s(server, model.name, LONG)  # warm up
         pairs = [
             (request_s(server, model.name, SHORT), request_s(server, model.name, LONG))

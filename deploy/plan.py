@@ -2,9 +2,9 @@
 
     python -m deploy.plan --rate 1000 --share image=0.5,video=0.05 --gpu-hour 3
 
-Plain arithmetic on the constants below; docs/scaling.md explains it. Each constant says where it is
-from: MEASURED on our two-core machine (python -m deploy.measure), or a LIMIT of the hardware, of
-which `efficiency` is assumed to be reached.
+Plain arithmetic on the constants below; docs/scaling.md explains it. Each constant is MEASURED (on
+CPUs by `python -m deploy.measure`, on a GPU as docs/measurements.md says), or a LIMIT of the
+hardware, of which the engine is assumed to reach `efficiency`.
 """
 
 import argparse
@@ -17,12 +17,18 @@ MODALITIES = ("image", "audio", "video", "point")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """An H100 SXM, by its data sheet."""
+    """An H100 SXM: LIMITS of its data sheet, and encoder speeds MEASURED on an H200.
+
+    Both cards have the same arithmetic units.
+    """
 
     bandwidth: float = 3.35e12  # bytes/s
     flops: float = 989e12  # bf16, dense
     memory: float = 80e9
-    efficiency: float = 0.6  # of either; engines are reported between 0.6 and 0.85
+    efficiency: float = 0.6  # assumed of the engine; engines are reported between 0.6 and 0.85
+    encode_efficiency: float = 0.44  # MEASURED, of `flops`: encoders in bf16, in batches
+    encode_float32: float = 1 / 11  # MEASURED: speed of the encoders in float32, over bf16
+    cloud_flops: float = 9e12  # MEASURED, of point clouds in any dtype: sampling is the limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +62,20 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Traffic:
     rate: float  # requests/s
     shares: dict[str, float]  # attachments of a modality in a request, on average
-    known: float = 0.0  # share of attachments that the server has seen: need no encoder
+    known: float = 0.0  # share of attachments whose result is cached: they need no encoder
     prompt: int = 60  # tokens
     answer: int = 128
     events: float = 1.0  # of a token; --stream-interval 4 makes it 0.25
     cache_rows: float = 1e6  # vectors of the retrieval cache, 1024 numbers in 2 bytes
+    encode_dtype: str = "bfloat16"  # or float32
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    batch: int  # requests that one GPU generates for at a time
+    batch: int  # requests in the batch of one GPU
     step_s: float
     requests_per_gpu: float
     engine_gpus: float
@@ -82,7 +89,7 @@ class Plan:
         return math.ceil(self.engine_gpus + self.encoder_gpus + self.retrieval_gpus)
 
     def bottleneck(self) -> str:
-        """What a deployment of one GPU and 16 cores would run out of first."""
+        """The part that limits a deployment of one GPU and 16 cores."""
         needs = {
             "engine": self.engine_gpus,
             "encoders": self.encoder_gpus,
@@ -92,65 +99,75 @@ class Plan:
         return max(needs, key=lambda name: needs[name])
 
 
-def plan(load: Load, gpu: Gpu = Gpu(), model: Model = Model(), host: Host = Host()) -> Plan:
-    context = load.prompt + load.answer / 2  # tokens held, on average
-    room = gpu.memory * 0.9 - model.weights
-    batch = int(room / ((load.prompt + load.answer) * model.kv_per_token + model.delta))
+def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host = Host()) -> Plan:
+    context = traffic.prompt + traffic.answer / 2  # tokens held, on average
+    free = gpu.memory * 0.9 - model.weights
+    batch = int(free / ((traffic.prompt + traffic.answer) * model.kv_per_token + model.delta))
     read = model.weights + batch * context * model.kv_per_token
     computed = batch * 2 * model.parameters
     step_s = max(read / gpu.bandwidth, computed / gpu.flops) / gpu.efficiency
-    prefill = 2 * model.parameters * load.prompt + model.conditioning
-    per_request_s = load.answer * step_s / batch + prefill / (gpu.flops * gpu.efficiency)
-    new = {name: share * (1 - load.known) for name, share in load.shares.items()}
-    encode = sum(share * model.encode[name] for name, share in new.items())
-    scan_s = load.cache_rows * 1024 * 2 / (gpu.bandwidth * gpu.efficiency) / 64  # batches of 64
+    prefill = 2 * model.parameters * traffic.prompt + model.conditioning
+    per_request_s = traffic.answer * step_s / batch + prefill / (gpu.flops * gpu.efficiency)
+    new = {name: share * (1 - traffic.known) for name, share in traffic.shares.items()}
+    encode_s = sum(share * seconds_of(name, traffic, gpu, model) for name, share in new.items())
+    scan_s = traffic.cache_rows * 1024 * 2 / (gpu.bandwidth * gpu.efficiency) / 64  # batches of 64
     return Plan(
         batch,
         step_s,
         1 / per_request_s,
-        engine_gpus=load.rate * per_request_s,
-        encoder_gpus=load.rate * encode / (gpu.flops * gpu.efficiency),
-        retrieval_gpus=load.rate * scan_s,
-        decode_cores=load.rate * sum(share * host.decode_s[name] for name, share in new.items()),
-        api_processes=load.rate
-        * (1 / host.json_per_s + load.answer * load.events / host.events_per_s),
+        engine_gpus=traffic.rate * per_request_s,
+        encoder_gpus=traffic.rate * encode_s,
+        retrieval_gpus=traffic.rate * scan_s,
+        decode_cores=traffic.rate * sum(share * host.decode_s[name] for name, share in new.items()),
+        api_processes=traffic.rate
+        * (1 / host.json_per_s + traffic.answer * traffic.events / host.events_per_s),
     )
 
 
-def cost_per_thousand(made: Plan, load: Load, gpu_hour: float, core_hour: float) -> float:
+def seconds_of(modality: str, traffic: Traffic, gpu: Gpu, model: Model) -> float:
+    """GPU seconds to encode one attachment in a batch."""
+    if modality == "point":
+        return model.encode[modality] / gpu.cloud_flops
+    slowdown = gpu.encode_float32 if traffic.encode_dtype == "float32" else 1
+    return model.encode[modality] / (gpu.flops * gpu.encode_efficiency * slowdown)
+
+
+def cost_per_thousand(made: Plan, traffic: Traffic, gpu_hour: float, core_hour: float) -> float:
     """In the currency of the prices. Whole GPUs are paid for."""
     cores = made.decode_cores + made.api_processes
-    return (made.gpus * gpu_hour + cores * core_hour) / HOUR / load.rate * 1000
+    return (made.gpus * gpu_hour + cores * core_hour) / HOUR / traffic.rate * 1000
 
 
-def line(load: Load, made: Plan, gpu_hour: float, core_hour: float) -> str:
+def line(traffic: Traffic, made: Plan, gpu_hour: float, core_hour: float) -> str:
     cells = [
-        f"{load.rate:g}",
-        ", ".join(f"{share:g} {name}" for name, share in load.shares.items()) or "text only",
+        f"{traffic.rate:g}",
+        ", ".join(f"{share:g} {name}" for name, share in traffic.shares.items()) or "text only",
         f"{made.engine_gpus:.2f}",
         f"{made.encoder_gpus:.2f}",
         f"{made.retrieval_gpus:.2f}",
         f"{made.decode_cores:.1f}",
         f"{made.api_processes:.1f}",
         made.bottleneck(),
-        f"{cost_per_thousand(made, load, gpu_hour, core_hour):.3f}",
+        f"{cost_per_thousand(made, traffic, gpu_hour, core_hour):.3f}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def table(loads: list[Load], gpu_hour: float, core_hour: float) -> str:
+def table(traffics: list[Traffic], gpu_hour: float, core_hour: float) -> str:
     head = ["requests/s", "attachments a request", "engine GPUs", "encoder GPUs", "retrieval GPUs"]
     head += ["decode cores", "API processes", "first to run out", "cost of 1000"]
-    rows = [line(load, plan(load), gpu_hour, core_hour) for load in loads]
+    rows = [line(traffic, plan(traffic), gpu_hour, core_hour) for traffic in traffics]
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows])
 
 
 def shares_of(text: str) -> dict[str, float]:
-    """image=0.5,video=0.05"""
+    """Parse "image=0.5,video=0.05"."""
     pairs = (pair.split("=") for pair in text.split(",") if pair)
     shares = {name: float(share) for name, share in pairs}
     if unknown := shares.keys() - set(MODALITIES):
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {MODALITIES}")
+        raise argparse.ArgumentTypeError(
+            f"unknown modality: {', '.join(unknown)}; choose from {', '.join(MODALITIES)}"
+        )
     return shares
 
 
@@ -159,15 +176,22 @@ def main() -> None:
     parser.add_argument("--rate", type=float, action="append", help="requests/s; repeatable")
     parser.add_argument("--share", type=shares_of, default={"image": 1.0}, help="a request's mix")
     parser.add_argument("--known", type=float, default=0.0, help="share that repeats")
+    parser.add_argument("--encode-dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--answer", type=int, default=128, help="tokens")
     parser.add_argument("--gpu-hour", type=float, default=3.0, help="price")
     parser.add_argument("--core-hour", type=float, default=0.04, help="price")
-    given = parser.parse_args()
-    loads = [
-        Load(rate=rate, shares=given.share, known=given.known, answer=given.answer)
-        for rate in given.rate or [1, 10, 100, 1000, 5000]
+    options = parser.parse_args()
+    traffics = [
+        Traffic(
+            rate=rate,
+            shares=options.share,
+            known=options.known,
+            answer=options.answer,
+            encode_dtype=options.encode_dtype,
+        )
+        for rate in options.rate or [1, 10, 100, 1000, 5000]
     ]
-    print(table(loads, given.gpu_hour, given.core_hour))
+    print(table(traffics, options.gpu_hour, options.core_hour))
 
 
 if __name__ == "__main__":

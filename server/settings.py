@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     decode_waiting: Count = 64  # files that may wait for a process
 
     encode_device: str = "auto"  # "auto": the GPU if there is one
+    encode_load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, to measure speed
     encode_threads: Count = max(1, (os.cpu_count() or 1) // 2)
     encode_batch: Count = 16
     encode_waiting: Count = 256  # tensors that may wait for the encoders

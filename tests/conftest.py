@@ -1,5 +1,6 @@
 """Fixtures and test scheduling for all folders."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,12 @@ INDEXES = ("knn.index", "knn-ivf.index")
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The fixtures' checkpoints as model folders, and their two indexes as cache folders."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return convert_fixtures(folder, ADAPTERS, INDEXES)
+
+
+def convert_fixtures(folder: Path, kinds: Iterable[str], indexes: Iterable[str]) -> dict[str, Path]:
+    """Convert the checkpoints and indexes into `folder`. Return their folders by name."""
     # Imported here, so that the tests of one folder do not depend on the code of all the others.
     import torch
 
@@ -27,17 +34,16 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     from model_ext.convert.model import Options, convert
     from model_ext.convert.sources import Sources
 
-    folder = tmp_path_factory.mktemp("tiny")
-    for name, adapter in ADAPTERS.items():
+    for name in kinds:
         sources = Sources(
             llama=TINY / "llama" / "tiny",
-            adapter=TINY / adapter,
+            adapter=TINY / ADAPTERS[name],
             imagebind=TINY / "imagebind_w3D.pth",
         )
         convert(sources, folder / name, Options(dtype=torch.float32, progress=False))
-    for name in INDEXES:
+    for name in indexes:
         import_index(TINY / name, folder / name, progress=False)
-    return {name: folder / name for name in (*ADAPTERS, *INDEXES)}
+    return {name: folder / name for name in (*kinds, *indexes)}
 
 
 @pytest.hookimpl(optionalhook=True)

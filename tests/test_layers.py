@@ -27,7 +27,7 @@ ORDER = {
     "server": ". media process engine conditioning encoding api bench cli",
     "model_ext": ". weights imagebind engine checks convert train bench demo",
     "cache_index": ". bench",
-    "deploy": "grafana loadtest ray .",
+    "deploy": "grafana loadtest gpu ray .",
 }
 
 

@@ -1,5 +1,5 @@
-"""Side-by-side measurements of the engine and the encoders: `bindserve bench engine|encoders`.
+"""Side-by-side measurements: `bindserve bench engine|throughput|encoders|full-size`.
 
-Ratios only, from interleaved pairs in one run, because absolute times of a shared machine mean
-little. Nothing here runs while serving.
+They report ratios from interleaved pairs in one run, because absolute times vary on a shared
+machine. Nothing here runs while the server serves.
 """

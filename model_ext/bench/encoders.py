@@ -1,51 +1,77 @@
-"""What batching brings the encoders: many clients' files in one batch, against one after the other.
+"""The speed of the encoders: files of many clients in one batch, against one file after the other.
 
 Beside it the limit: the same matrix products, with the same weights, and nothing else. Tokens and
-widths are ImageBind-huge's, the depth is cut so that it fits a small machine: all blocks are alike.
+widths are ImageBind-huge's. All blocks have the same cost, so the depth may be cut to fit a small
+machine.
 
-Shapes: B clients, S clips of a file, R rows of a matrix product for one file.
+Shapes: B files, S clips of a file, R rows of a matrix product for one file.
 """
 
-import time
+import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from model_ext.bench.pairs import Ratio, measure, ratio
-from model_ext.imagebind.config import AudioConfig, ImageBindConfig, PointConfig, VisionConfig
+from model_ext.bench.timing import seconds
+from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import ImageBind
 
-EQUAL = 1e-5  # how far apart the vectors of both ways may be
-SHAPES = {  # of one file, as preprocessing hands it over
+# The largest difference between the vectors of both ways, by the weights' dtype.
+MAX_DIFFERENCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
+MAX_TF32_DIFFERENCE = 1e-3  # of float32 on a GPU, whose convolutions compute in tf32
+SHAPES = {  # of one file, after preprocessing
     "vision": (3, 224, 224),
     "audio": (3, 1, 128, 204),
     "point": (8192, 3),
+    "video": (15, 3, 2, 224, 224),
 }
+ENCODER_OF = {"vision": "vision", "audio": "audio", "point": "point", "video": "vision"}
+VIDEO_SHARE = 4  # a batch has a fourth as many videos as images: each is 15 crops
+
+Unit = Callable[[str, Tensor], Tensor]  # encoder and inputs (B, ...) -> unit embeddings (B, D)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EncoderResult:
     modality: str
     tokens: int  # of one clip
     width: int
     blocks: int
-    clients: int
-    speedup: Ratio  # of the batch over one at a time
+    files: int  # in a batch
+    speedup: Ratio  # of the batch over one file at a time
     limit: Ratio  # the same of the matrix products alone
     share: Ratio  # speedup over limit
-    apart: float  # largest difference of the vectors
+    difference: float  # largest difference of the vectors
+    one_s: float  # median seconds of one file alone
+    batch_s: float  # median seconds of the batch
+    flops: int  # of one file
+
+    @property
+    def files_per_s(self) -> float:
+        return self.files / self.batch_s
+
+    @property
+    def tflops(self) -> float:
+        """TFLOP/s of the batch."""
+        return self.flops * self.files_per_s / 1e12
 
     def __str__(self) -> str:
         return (
             f"{self.modality}: {self.tokens} tokens, width {self.width}, {self.blocks} blocks, "
-            f"{self.clients} clients\n"
+            f"{self.files} files\n"
+            f"  one file alone            {self.one_s * 1000:.1f} ms\n"
+            f"  batch                     {self.files_per_s:.1f} files/s, "
+            f"{self.tflops:.2f} TFLOP/s\n"
             f"  batch over one at a time  {self.speedup}\n"
             f"  matrix products alone     {self.limit}\n"
             f"  share of that limit       {self.share}\n"
-            f"  vectors apart by          {self.apart:.1e}"
+            f"  vectors differ by         {self.difference:.1e}"
         )
 
 
@@ -58,93 +84,130 @@ class Product:
     bias: Tensor | None
 
 
-def config(blocks: int) -> ImageBindConfig:
-    return ImageBindConfig(
-        vision=VisionConfig(width=1280, blocks=blocks, heads=16),
-        audio=AudioConfig(width=768, blocks=blocks, heads=12),
-        point=PointConfig(width=384, blocks=blocks, heads=6),
-    )
+def config(blocks: int | None = None, encoder: str | None = None) -> ImageBindConfig:
+    """ImageBind-huge's sizes, of all measured encoders or of one. `blocks` cuts their depth."""
+    released = ImageBindConfig.released()
+    sections = {}
+    for name in sorted(set(ENCODER_OF.values())) if encoder is None else [encoder]:
+        section = getattr(released, name)
+        sections[name] = section if blocks is None else replace(section, blocks=blocks)
+    return ImageBindConfig(**sections)
 
 
-def load(sizes: ImageBindConfig) -> ImageBind:
-    """With random weights."""
+def load(
+    sizes: ImageBindConfig,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> ImageBind:
+    """Encoders with random weights, created on the device."""
     torch.manual_seed(0)
-    return ImageBind(sizes).eval()
+    with torch.device(device):
+        model = ImageBind(sizes)
+    return model.cast(dtype).eval()
 
 
 @torch.inference_mode()
-def compare(model: ImageBind, modality: str, clients: int, pairs: int) -> Outcome:
-    files = torch.randn(clients, *SHAPES[modality])
-    products = trace(model, modality, files[:1])
-    together = model.unit(modality, files)  # which also warms up
-    apart = (together - one_by_one(model, modality, files)).abs().max().item()
-    if not apart <= EQUAL:
-        raise RuntimeError(f"{modality}: the batch gives other vectors, {apart:.1e} apart")
+def compare(
+    model: ImageBind, modality: str, clients: int, pairs: int, unit: Unit | None = None
+) -> EncoderResult:
+    """`clients` files in a batch against one after the other; of videos, a fourth as many.
+
+    `unit` encodes a batch, by default the model itself. It may reuse the memory of its result.
+
+    Raises RuntimeError: when the batch gives other vectors than the files alone.
+    """
+    unit = unit or model.unit
+    encoder = ENCODER_OF[modality]
+    weight = next(model.encoder(encoder).parameters())
+    device = weight.device
+    count = max(2, clients // VIDEO_SHARE) if modality == "video" else clients
+    files = torch.randn(count, *SHAPES[modality], device=device)
+    products = trace(model, encoder, files[:1])
+    together = unit(encoder, files).clone()  # which also warms up
+    difference = (together - one_by_one(unit, encoder, files)).abs().max().item()
+    if not difference <= max_difference(model.encoder(encoder)):
+        raise RuntimeError(f"{modality}: the batch's vectors differ by {difference:.1e}")
+    batch_times, single_times = list[float](), list[float]()
 
     def speedup() -> float:
-        alone = seconds(lambda: one_by_one(model, modality, files))
-        return alone / seconds(lambda: model.unit(modality, files))
+        single_times.append(seconds(lambda: one_by_one(unit, encoder, files), device))
+        batch_times.append(seconds(lambda: unit(encoder, files), device))
+        return single_times[-1] / batch_times[-1]
 
     def limit() -> float:
-        alone = seconds(lambda: multiply(products, batch=1, times=clients))
-        return alone / seconds(lambda: multiply(products, batch=clients, times=1))
+        single = seconds(lambda: multiply(products, batch=1, times=count), device)
+        return single / seconds(lambda: multiply(products, batch=count, times=1), device)
 
     limit()  # warm
     measured = measure(speedup, limit, pairs)
-    section = getattr(model.config, modality)
-    return Outcome(
+    section = getattr(model.config, encoder)
+    return EncoderResult(
         modality=modality,
         tokens=tokens_of(model, modality),
         width=section.width,
         blocks=section.blocks,
-        clients=clients,
-        speedup=ratio([(ours, 1.0) for ours, _ in measured]),
-        limit=ratio([(bound, 1.0) for _, bound in measured]),
+        files=count,
+        speedup=ratio([(speedup, 1.0) for speedup, _ in measured]),
+        limit=ratio([(limit, 1.0) for _, limit in measured]),
         share=ratio(measured),
-        apart=apart,
+        difference=difference,
+        one_s=statistics.median(single_times) / count,
+        batch_s=statistics.median(batch_times),
+        flops=flops_of(model, encoder, files[:1]),
     )
 
 
-def one_by_one(model: ImageBind, modality: str, files: Tensor) -> Tensor:
-    return torch.cat([model.unit(modality, file[None]) for file in files])
+def max_difference(encoder: nn.Module) -> float:
+    weight = next(parameter for parameter in encoder.parameters() if parameter.ndim > 1)
+    if weight.dtype == torch.float32 and weight.is_cuda:
+        return MAX_TF32_DIFFERENCE
+    return MAX_DIFFERENCE[weight.dtype]
 
 
-def trace(model: ImageBind, modality: str, file: Tensor) -> list[Product]:
+def one_by_one(unit: Unit, encoder: str, files: Tensor) -> Tensor:
+    return torch.cat([unit(encoder, file[None]).clone() for file in files])
+
+
+def trace(model: ImageBind, encoder: str, file: Tensor) -> list[Product]:
     """The products that one file takes: all linear maps and pointwise convolutions, in order."""
-    found: list[Product] = []
+    products: list[Product] = []
 
-    def seen(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         assert isinstance(module, nn.Linear | nn.Conv1d)
         weight = module.weight.flatten(1)  # a pointwise convolution has a last axis of 1
-        found.append(Product(inputs[0].numel() // weight.shape[1], weight, module.bias))
+        products.append(Product(inputs[0].numel() // weight.shape[1], weight, module.bias))
 
-    maps = [m for m in model.encoder(modality).modules() if isinstance(m, nn.Linear | nn.Conv1d)]
-    hooks = [module.register_forward_hook(seen) for module in maps]
-    model.unit(modality, file)
+    maps = [m for m in model.encoder(encoder).modules() if isinstance(m, nn.Linear | nn.Conv1d)]
+    hooks = [module.register_forward_hook(record) for module in maps]
+    model.unit(encoder, file)
     for hook in hooks:
         hook.remove()
-    return found
+    return products
+
+
+def flops_of(model: ImageBind, encoder: str, file: Tensor) -> int:
+    """Floating-point operations of one file; a multiply-add counts as two."""
+    # The counter knows no fused attention of the CPU, but the products that it consists of.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        model.unit(encoder, file)
+    return int(counter.get_total_flops())
 
 
 def multiply(products: list[Product], *, batch: int, times: int) -> None:
     """In the encoder's order, so that weights are as far from the processor's cache as there."""
     for _ in range(times):
         for product in products:
-            x = torch.ones(product.rows * batch, product.weight.shape[1])
-            F.linear(x, product.weight, product.bias)
+            rows = product.weight.new_ones(product.rows * batch, product.weight.shape[1])
+            F.linear(rows, product.weight, product.bias)
 
 
 def tokens_of(model: ImageBind, modality: str) -> int:
-    """As the blocks see them, the class token among them."""
-    seen: list[int] = []
-    block = model.encoder(modality).get_submodule("trunk.blocks.0")
-    hook = block.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
-    model.unit(modality, torch.randn(1, *SHAPES[modality]))
+    """The number of tokens that the blocks get, with the class token."""
+    counts: list[int] = []
+    encoder = ENCODER_OF[modality]
+    block = model.encoder(encoder).get_submodule("trunk.blocks.0")
+    hook = block.register_forward_hook(lambda _, inputs, __: counts.append(inputs[0].shape[1]))
+    device = next(block.parameters()).device
+    model.unit(encoder, torch.randn(1, *SHAPES[modality], device=device))
     hook.remove()
-    return seen[0]
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    return counts[0]

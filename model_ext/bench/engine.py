@@ -1,165 +1,261 @@
-"""The price of conditioning: our model against plain vLLM with the same language model.
+"""The cost of conditioning: our model against plain vLLM with the same language model.
 
-Two engines with the same flags stand side by side; one is stopped (SIGSTOP) while the other runs.
-Every request has a new embedding, prefix caching is off, prompts are the same on both sides.
+Each arm is an engine in a separate process, with the same flags. One is stopped (SIGSTOP) while
+the other runs, so both fit on one machine, or on one GPU with a share of its memory each. Every
+request has a new embedding, prefix caching is off, and prompts are the same on both sides.
 """
 
 import itertools
 import json
 import os
 import signal
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from model_ext.bench import random_model
 from model_ext.bench.pairs import Ratio, measure, ratio
-from model_ext.engine.adapter import CPU_WORKER
 
-FLAGS: dict[str, Any] = {
-    "dtype": "float32",
-    "max_model_len": 256,
-    "max_num_seqs": 32,
-    "enable_prefix_caching": False,
-    "kv_cache_memory_bytes": 1 << 29,  # of SmolLM2: 32 requests of 256 tokens, and some
-}
+Device = Literal["cpu", "cuda"]
+
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     # An arm may be stopped in the middle of a step's end, for as long as the other one compiles.
     "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",
 }
+CPU_FLAGS: dict[str, Any] = {
+    "dtype": "float32",
+    "max_model_len": 256,
+    "max_num_seqs": 32,
+    "enable_prefix_caching": False,
+    "kv_cache_memory_bytes": 1 << 29,  # of SmolLM2: 32 requests of 256 tokens, and some more
+}
+CUDA_FLAGS: dict[str, Any] = {
+    "dtype": "bfloat16",
+    "max_model_len": 512,
+    "max_num_seqs": 256,
+    "enable_prefix_caching": False,
+    "load_format": "dummy",  # weights are created on the device
+    "gpu_memory_utilization": 0.1,  # vLLM checks that this share is free; the next line sizes it
+}
+KV_TOKENS = 256 * 224  # of the KV cache on a GPU: 256 requests of 64 + 160 tokens
+WORKSPACE_BYTES = (
+    6 << 30
+)  # of one arm on a GPU: activations, CUDA graphs, bind network, folded maps
+GPU_SHARE = 0.88  # of a GPU's memory, for both arms together
+WARM_UP_RUNS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
-    """What one measurement asks for, in requests and tokens."""
+class Workload:
+    """The requests of one measurement. With `min_tokens`, their answers differ in length."""
 
     name: str
-    batch: int
-    prompt: int
-    tokens: int
+    requests: int
+    prompt: int  # tokens
+    tokens: int  # of each answer; with min_tokens, of the longest
+    min_tokens: int | None = None
+
+    def __str__(self) -> str:
+        answer = (
+            f"{self.tokens}" if self.min_tokens is None else f"{self.min_tokens} to {self.tokens}"
+        )
+        return f"{self.requests} x ({self.prompt} + {answer}) tokens"
 
 
-LOADS = {
-    load.name: load
-    for load in (
-        Load("decode-1", 1, 16, 32),
-        Load("decode-32", 32, 16, 32),
-        Load("first-token", 1, 64, 1),
-    )
+def by_name(*workloads: Workload) -> dict[str, Workload]:
+    return {workload.name: workload for workload in workloads}
+
+
+WORKLOADS: dict[Device, dict[str, Workload]] = {
+    "cpu": by_name(
+        Workload("decode-1", 1, 16, 32),
+        Workload("decode-32", 32, 16, 32),
+        Workload("first-token", 1, 64, 1),
+        Workload("churn", 64, 16, 24, min_tokens=4),  # over the 32 seats of max_num_seqs
+    ),
+    "cuda": by_name(
+        Workload("first-token", 1, 64, 1),
+        Workload("decode-1", 1, 64, 128),
+        Workload("decode-32", 32, 64, 128),
+        Workload("decode-256", 256, 64, 128),
+        Workload("churn", 512, 64, 240, min_tokens=16),  # over 256 seats
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    load: Load
-    ratio: Ratio  # ours over plain: of speeds, or, for the first token, of times
-    cpu: Ratio  # the same by the CPU time of all processes of an engine
-    ours: float  # our Python code's share of the worker's CPU time
+class Timing:
+    """Seconds of one run of a workload: wall time, and CPU time of all processes of the arm."""
+
+    seconds: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineResult:
+    workload: Workload
+    ratio: Ratio  # conditioned over plain: of speeds, or, for the first token, of times
+    cpu: Ratio  # the same ratio of CPU times, which other programs disturb less
+    share: float | None  # of the worker's CPU time that is spent in our Python code
+    plain_s: float  # median wall time
+    conditioned_s: float
+
+    @property
+    def of_times(self) -> bool:
+        return self.workload.tokens == 1
 
     def __str__(self) -> str:
-        what = "time" if self.load.tokens == 1 else "speed"
-        load = self.load
+        quantity = "time" if self.of_times else "speed"
         return (
-            f"{load.name}: {load.batch} x ({load.prompt} + {load.tokens}) tokens\n"
-            f"  {what} over plain vLLM's  {self.ratio}\n"
+            f"{self.workload.name}: {self.workload}\n"
+            f"  conditioned               {self.conditioned_s * 1000:.1f} ms\n"
+            f"  plain vLLM                {self.plain_s * 1000:.1f} ms\n"
+            f"  {quantity} over plain vLLM's  {self.ratio}\n"
             f"  the same by CPU time      {self.cpu}\n"
-            f"  our code, of the worker   {self.ours:.2%}"
-        )
+            + ("" if self.share is None else f"  our code, of the worker   {self.share:.2%}\n")
+        ).rstrip()
 
 
 def run(
     folder: Path,
     pairs: int,
     shape: random_model.Shape,
-    loads: Iterable[Load] = LOADS.values(),
+    workloads: Iterable[Workload] | None = None,
     eager: bool = False,
-) -> Iterator[Outcome]:
-    """Ours over plain, one load after the other: a speed of 1.0 is free, 0.97 costs 3%.
+    device: Device = "cpu",
+) -> Iterator[EngineResult]:
+    """Ours over plain, one workload after the other. A speed of 0.97 means a cost of 3%.
 
-    `folder` keeps the random weights for the next run.
+    On the CPU, `folder` keeps the random weights for the next run; on a GPU it gets two
+    config.json files.
     """
-    plain_model, our_model = random_model.write(folder, shape)
-    flags = {**FLAGS, "enforce_eager": eager}
-    with (
-        arm(plain_model, flags) as plain,
-        arm(our_model, {**flags, "worker_cls": CPU_WORKER}) as ours,
-    ):
-        for load in loads:
-            yield compare(plain, ours, load, pairs)
+    with open_arms(folder, shape, eager, device) as (plain, conditioned):
+        for workload in workloads or WORKLOADS[device].values():
+            yield compare(plain, conditioned, workload, pairs)
 
 
-def compare(plain: "Engine", ours: "Engine", load: Load, pairs: int) -> Outcome:
-    for engine in (plain, ours):
-        engine.run(load, seed=0)  # warm
-    measured = measure(runs(plain, load), runs(ours, load), pairs)
+@contextmanager
+def open_arms(
+    folder: Path, shape: random_model.Shape, eager: bool, device: Device
+) -> Iterator[tuple["EngineArm", "EngineArm"]]:
+    """Both arms, ready and stopped. On a GPU machine they start at the same time."""
+    write = random_model.write_configs if device == "cuda" else random_model.write
+    plain_model, conditioned_model = write(folder, shape)
+    flags = {**engine_flags(device, shape), "enforce_eager": eager}
+    with start_arm(plain_model, flags) as plain:
+        if device == "cpu":  # few cores: one after the other
+            plain.wait_until_ready()
+        with start_arm(conditioned_model, flags) as conditioned:
+            plain.wait_until_ready()
+            conditioned.wait_until_ready()
+            yield plain, conditioned
 
-    def compared(what: Callable[[Spent], float]) -> Ratio:
-        """Plain seconds / our seconds = our speed / plain speed; of first tokens, the time."""
-        found = [(what(plain), what(ours)) for plain, ours in measured]
-        return ratio([(ours, plain) for plain, ours in found] if load.tokens == 1 else found)
 
-    return Outcome(
-        load,
-        ratio=compared(lambda spent: spent.seconds),
-        cpu=compared(lambda spent: spent.cpu),
-        ours=ours.profile(load, seed=0),
+def engine_flags(device: Device, shape: random_model.Shape, arms: int = 2) -> dict[str, Any]:
+    """vLLM's flags for each of `arms` engines on one machine.
+
+    Raises RuntimeError: when the GPU's memory does not hold them.
+    """
+    if device == "cpu":
+        return CPU_FLAGS
+    total = torch.cuda.get_device_properties(0).total_memory
+    weights = 2 * shape.parameters
+    free = int(total * GPU_SHARE) // arms - weights - WORKSPACE_BYTES
+    if free < 64 * shape.kv_bytes * CUDA_FLAGS["max_model_len"] // 4:
+        raise RuntimeError(
+            f"a GPU of {total / 1e9:.0f} GB does not hold {arms} engines of {weights / 1e9:.1f} GB "
+            "of weights each; use a smaller --shape"
+        )
+    return {**CUDA_FLAGS, "kv_cache_memory_bytes": min(free, KV_TOKENS * shape.kv_bytes)}
+
+
+def compare(
+    plain: "EngineArm",
+    conditioned: "EngineArm",
+    workload: Workload,
+    pairs: int,
+    *,
+    profiled: bool = True,
+) -> EngineResult:
+    for seed in range(WARM_UP_RUNS):
+        for arm in (plain, conditioned):
+            arm.run(workload, seed=-1 - seed)
+    measured = measure(runs(plain, workload), runs(conditioned, workload), pairs)
+
+    def ratio_of(quantity: Callable[[Timing], float]) -> Ratio:
+        """Plain seconds over conditioned seconds: a ratio of speeds. First tokens: the inverse."""
+        times = [(quantity(plain), quantity(conditioned)) for plain, conditioned in measured]
+        return ratio(
+            [(conditioned, plain) for plain, conditioned in times]
+            if workload.tokens == 1
+            else times
+        )
+
+    return EngineResult(
+        workload,
+        ratio=ratio_of(lambda timing: timing.seconds),
+        cpu=ratio_of(lambda timing: timing.cpu),
+        share=conditioned.profile(workload, seed=0) if profiled else None,
+        plain_s=statistics.median(plain.seconds for plain, _ in measured),
+        conditioned_s=statistics.median(conditioned.seconds for _, conditioned in measured),
     )
 
 
-def runs(engine: "Engine", load: Load) -> Callable[[], "Spent"]:
-    """The load with new prompts at each call, the same ones on both sides."""
+def runs(arm: "EngineArm", workload: Workload) -> Callable[[], Timing]:
+    """The workload with new prompts at each call, the same prompts on both sides."""
     seeds = itertools.count(1)
-    return lambda: engine.run(load, next(seeds))
+    return lambda: arm.run(workload, next(seeds))
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What a load took, in seconds: by the clock, and of processors. Others disturb this less."""
-
-    seconds: float
-    cpu: float
-
-
-class Engine:
-    """A stopped engine process; `run` lets it go on for as long as it takes."""
+class EngineArm:
+    """An engine process that is stopped; `run` continues it for as long as the work takes."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
-        self._answer()
-        self._signal(signal.SIGSTOP)
+        self._ready = False
 
-    def run(self, load: Load, seed: int) -> Spent:
+    def wait_until_ready(self) -> None:
+        if not self._ready:
+            self._receive()
+            self._ready = True
+            self._signal(signal.SIGSTOP)
+
+    def run(self, workload: Workload, seed: int) -> Timing:
         before = cpu_seconds(self.process.pid)
-        answer = self._ask(load, seed)
-        return Spent(answer["seconds"], cpu_seconds(self.process.pid) - before)
+        answer = self._request(workload, seed)
+        return Timing(answer["seconds"], cpu_seconds(self.process.pid) - before)
 
-    def profile(self, load: Load, seed: int) -> float:
-        """Our code's share of the worker's time. Profiling slows the run: no time is kept."""
-        found = self._ask(load, seed, profile=True)
-        return found["ours"] / found["steps"]
+    def profile(self, workload: Workload, seed: int) -> float:
+        """The share of the worker's time in our code. Profiling slows the run: no time is kept."""
+        answer = self._request(workload, seed, profile=True)
+        return answer["plugin"] / answer["steps"] if answer["steps"] else float("nan")
 
-    def _ask(self, load: Load, seed: int, profile: bool = False) -> dict[str, float]:
+    def _request(self, workload: Workload, seed: int, profile: bool = False) -> dict[str, float]:
         self._signal(signal.SIGCONT)
         request = {
-            "batch": load.batch,
-            "prompt": load.prompt,
-            "tokens": load.tokens,
+            "requests": workload.requests,
+            "prompt": workload.prompt,
+            "tokens": workload.tokens,
+            "min_tokens": workload.min_tokens,
             "seed": seed,
             "profile": profile,
         }
         assert self.process.stdin
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        answer = self._answer()
+        answer = self._receive()
         self._signal(signal.SIGSTOP)
         return answer
 
-    def _answer(self) -> dict[str, Any]:
+    def _receive(self) -> dict[str, Any]:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
@@ -172,19 +268,22 @@ class Engine:
 
 
 def cpu_seconds(group: int) -> float:
-    """That the threads of a group of processes have run so far."""
-    spent = 0
+    """CPU time of all threads of a group of processes."""
+    nanoseconds = 0
     for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # the process has ended
             if os.getpgid(int(process.name)) == group:
                 for thread in process.glob("task/*/schedstat"):
-                    spent += int(thread.read_text().split()[0])
-    return spent / 1e9
+                    nanoseconds += int(thread.read_text().split()[0])
+    return nanoseconds / 1e9
 
 
 @contextmanager
-def arm(model: Path, flags: dict[str, Any], cpus: str = "auto") -> Iterator[Engine]:
-    """`cpus` as vLLM binds its threads to them: "0,1"; by itself it leaves one to the front end."""
+def start_arm(model: Path, flags: dict[str, Any], cpus: str = "auto") -> Iterator[EngineArm]:
+    """Start an engine process; it is ready after `wait_until_ready`.
+
+    `cpus` binds vLLM's threads, such as "0,1"; "auto" leaves one core to the front end.
+    """
     command = [sys.executable, "-m", "model_ext.bench.engine_arm", str(model), json.dumps(flags)]
     process = subprocess.Popen(
         command,
@@ -195,7 +294,8 @@ def arm(model: Path, flags: dict[str, Any], cpus: str = "auto") -> Iterator[Engi
         env={**os.environ, **ENVIRONMENT, "VLLM_CPU_OMP_THREADS_BIND": cpus},
     )
     try:
-        yield Engine(process)
+        yield EngineArm(process)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()

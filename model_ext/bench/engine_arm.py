@@ -1,8 +1,8 @@
-"""One arm of the engine benchmark: a vLLM engine in a process of its own, driven by lines of JSON.
+"""One arm of the engine benchmark: a vLLM engine in a process, controlled by lines of JSON.
 
-`{"batch": 32, "prompt": 64, "tokens": 32, "seed": 1}` on standard input generates, with new
-embeddings if the model is ours, and answers `{"seconds": ...}`. With `"profile": true` the answer
-says what the worker did meanwhile. engine.py runs it as a module.
+`{"requests": 32, "prompt": 64, "tokens": 32, "min_tokens": null, "seed": 1}` on standard input
+generates, with new embeddings if the model is conditioned, and answers `{"seconds": ...}`. With
+`"profile": true` the answer also has the worker's CPU times. `engine.py` runs it as a module.
 """
 
 import json
@@ -17,21 +17,41 @@ import numpy as np
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 
 PROFILED = "model_ext.bench.profiling.Profiled"
+CONDITIONED = "ImageBindLLMForCausalLM"
 
 
 def main(model: str, options: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # vLLM prints to standard output; the answers have it to themselves
-    from vllm import LLM
-
-    llm = LLM(model, skip_tokenizer_init=True, worker_extension_cls=PROFILED, **json.loads(options))
-    arm = Arm(llm, json.loads((Path(model) / "config.json").read_text()))
+    os.dup2(2, 1)  # vLLM prints to standard output, which is kept for the answers
+    config = json.loads((Path(model) / "config.json").read_text())
+    generator = Generator(open_llm(model, config, json.loads(options)), config)
     print(json.dumps({"ready": True}), file=answers)
     for line in sys.stdin:
-        print(json.dumps(arm.run(**json.loads(line))), file=answers)
+        print(json.dumps(generator.run(**json.loads(line))), file=answers)
 
 
-class Arm:
+def open_llm(model: str, config: dict[str, Any], options: dict[str, Any]) -> Any:
+    from vllm import LLM
+
+    flags = {"skip_tokenizer_init": True, "worker_extension_cls": PROFILED, **options}
+    if CONDITIONED in config["architectures"]:
+        flags["worker_cls"] = worker_class(model, flags)
+    return LLM(model, **flags)
+
+
+def worker_class(model: str, flags: dict[str, Any]) -> str:
+    """The worker class of this configuration; some model runners need an adapter."""
+    from vllm.engine.arg_utils import EngineArgs
+
+    from model_ext.engine.adapter import adapt
+
+    config = EngineArgs(model=model, **flags).create_engine_config()
+    adapt(config)
+    worker: str = config.parallel_config.worker_cls
+    return worker
+
+
+class Generator:
     def __init__(self, llm: Any, config: dict[str, Any]) -> None:
         self.llm = llm
         self.vocabulary = config["vocab_size"]
@@ -39,24 +59,33 @@ class Arm:
         self.random = np.random.default_rng(0)
 
     def run(
-        self, batch: int, prompt: int, tokens: int, seed: int, profile: bool = False
+        self,
+        requests: int,
+        prompt: int,
+        tokens: int,
+        seed: int,
+        min_tokens: int | None = None,
+        profile: bool = False,
     ) -> dict[str, float]:
-        """Answer `batch` requests of `prompt` tokens with `tokens` tokens each."""
-        ids = np.random.default_rng(seed).integers(3, self.vocabulary, (batch, prompt))
+        """Answer prompts of `prompt` tokens with `min_tokens` to `tokens` tokens each."""
+        rng = np.random.default_rng(abs(seed))
+        ids = rng.integers(3, self.vocabulary, (requests, prompt))
+        shortest = tokens if min_tokens is None else min_tokens
+        lengths = rng.integers(shortest, tokens + 1, requests).tolist()
         prompts, params = [], []
-        for row in ids:
+        for row, length in zip(ids, lengths, strict=True):
             salt, extra_args = self._condition()
             prompts.append({"prompt_token_ids": row.tolist(), "cache_salt": salt})
-            params.append(self._params(tokens, extra_args))
+            params.append(self._params(length, extra_args))
         if profile:
             self.llm.collective_rpc("profile_start")
         start = time.perf_counter()
         self.llm.generate(prompts, params, use_tqdm=False)
-        measured = {"seconds": time.perf_counter() - start}
+        answer = {"seconds": time.perf_counter() - start}
         if profile:
             (profiled,) = self.llm.collective_rpc("profile_stop")
-            measured |= profiled
-        return measured
+            answer |= profiled
+        return answer
 
     def _condition(self) -> tuple[str, dict[str, Any] | None]:
         if self.embedding_dim is None:

@@ -1,7 +1,7 @@
-"""Files of the released names, shapes and types with random weights: 7B, adapter, encoders.
+"""Files with the released names, shapes and types and random weights: 7B, adapter, encoders.
 
-To measure what conversion and loading of the real files take, without them. The answers of such a
-model are noise. Nothing is ever whole in memory: each file is laid out empty and then filled.
+They serve to measure conversion and loading without the real files. The answers of such a model are
+noise. No file is held in memory: each is written empty, mapped, and then filled.
 """
 
 import json
@@ -52,7 +52,7 @@ class Sizes:
 
 
 def write(out: Path, sizes: Sizes, *, progress: bool = True) -> None:
-    """The files as a user has them: out/llama/7B/, out/7B.pth, out/imagebind_w3D.pth."""
+    """Write out/llama/7B/, out/7B.pth and out/imagebind_w3D.pth, as a user has them."""
     llama = out / "llama" / "7B"
     llama.mkdir(parents=True, exist_ok=True)
     letters = sizes.llama
@@ -86,7 +86,7 @@ def llama_layout(letters: Mapping[str, int]) -> Layout:
 
 
 def adapter_layout(letters: Mapping[str, int]) -> Layout:
-    """Of the finetune phase, as a training run saves it: what is frozen there is float16."""
+    """The adapter of the finetune phase, as a training run saves it: frozen tensors are float16."""
     rows = BIND_ROWS + INJECTION_ROWS + NORM_ROWS + BIAS_ROWS + LORA_ROWS
     return {
         name: (e.shape, torch.float16 if name.endswith(".gate") else torch.float32)
@@ -97,12 +97,12 @@ def adapter_layout(letters: Mapping[str, int]) -> Layout:
 def imagebind_layout(config: ImageBindConfig) -> Layout:
     with torch.device("meta"):
         model = ImageBind(config)
-    ours = model.state_dict().items()
-    layout: Layout = {to_released(name): (tuple(t.shape), torch.float32) for name, t in ours}
+    tensors = model.state_dict().items()
+    layout: Layout = {to_released(name): (tuple(t.shape), torch.float32) for name, t in tensors}
     if config.text is None:
         raise ValueError("the released file has a text encoder")
     side = config.text.context_length
-    for name in (name for name, ours in TO_OURS.items() if ours is None):
+    for name in (released for released, name in TO_OURS.items() if name is None):
         if name.endswith("num_batches_tracked"):
             layout[name] = (), torch.int64
         else:
@@ -115,7 +115,7 @@ def size_of(layout: Layout) -> int:
 
 
 def lay_out(path: Path, layout: Layout, *, wrapped: bool) -> dict[str, Tensor]:
-    """A checkpoint with room for its tensors, which are mapped: what is written goes to disk."""
+    """Write a checkpoint without values and map its tensors, so that writes go to disk."""
     empty = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in layout.items()}
     with torch.serialization.skip_data():
         torch.save({"model": empty} if wrapped else empty, path)

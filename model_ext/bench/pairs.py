@@ -1,4 +1,4 @@
-"""A measurement in pairs: A, B, B, A, ... in one run, and what the ratios say.
+"""Interleaved pairs of measurements (A B, B A, A B, ...) in one run, and the ratio of A to B.
 
 It does not know what is measured.
 """
@@ -15,7 +15,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median of the pairs' ratios A/B with a bootstrap interval of the median, 95%."""
+    """Median of the pairs' ratios A/B, with a bootstrap interval (95%) of the median."""
 
     median: float
     low: float
@@ -27,7 +27,7 @@ class Ratio:
 
 
 def measure(a: Callable[[], A], b: Callable[[], B], pairs: int) -> list[tuple[A, B]]:
-    """Call both `pairs` times. The order turns in every pair, so that a drift favours neither."""
+    """Call both `pairs` times. The order alternates, so that a drift favours neither side."""
     measured = []
     for i in range(pairs):
         if i % 2:

@@ -1,9 +1,9 @@
-"""What share of a worker's CPU time is our Python code, by cProfile inside the worker.
+"""The share of a worker's CPU time that our Python code takes, measured by cProfile in the worker.
 
-The clock is that of the worker's main thread, so that other work on the machine does not count.
-Profiling itself makes Python slower: a share is rather too large than too small. The model's
-forward pass is not ours here, since it is LLaMA's: what the added rows cost in it, the ratio of the
-two arms tells. vLLM mixes `Profiled` into its worker (`worker_extension_cls`).
+The clock is that of the worker's main thread, so that other programs do not count. Profiling makes
+Python slower, so the share is an upper bound. The model's forward pass is LLaMA's and not counted:
+the ratio of the two arms includes the cost of the added rows. vLLM mixes `Profiled` into its worker
+(`worker_extension_cls`).
 """
 
 import cProfile
@@ -18,15 +18,15 @@ Edges = dict[Function, tuple[int, int, float, float]]  # by caller: calls, calls
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
 PACKAGE = Path(__file__).parents[1]
-OURS = (str(PACKAGE / "engine"), str(PACKAGE / "inject.py"), str(PACKAGE / "conditioning.py"))
+PLUGIN = (str(PACKAGE / "engine"), str(PACKAGE / "inject.py"), str(PACKAGE / "conditioning.py"))
 VLLM = str(Path(str(getattr(find_spec("vllm"), "origin", "vllm/"))).parent)
-# Our adapters extend these: what they call under the same name is the host's.
+# Our adapters override these methods. A function of the same name that they call is vLLM's.
 HOSTS = {"_update_states", "_preprocess", "add_request", "prepare_inputs"}
 STEPS = {"execute_model", "sample_tokens"}  # of the worker
 
 
 class Profiled:
-    """Methods for `collective_rpc`, whose results must be plain."""
+    """Methods for `collective_rpc`, which returns only plain values."""
 
     _profile: cProfile.Profile
 
@@ -35,26 +35,26 @@ class Profiled:
         self._profile.enable()
 
     def profile_stop(self) -> dict[str, float]:
-        """CPU seconds: `ours` of `steps`, the worker's work for the scheduler."""
+        """CPU seconds: `steps`, the worker's whole work, and `plugin`, the part in our code."""
         self._profile.disable()
         stats: Any = pstats.Stats(self._profile)
-        return {"ours": ours(stats.stats), "steps": steps(stats.stats)}
+        return {"plugin": plugin(stats.stats), "steps": steps(stats.stats)}
 
 
-def ours(stats: Stats) -> float:
-    """The time from each call of vLLM's into our code until it returns, without vLLM's part of it.
+def plugin(stats: Stats) -> float:
+    """The time from each call of vLLM into our code until it returns, without vLLM's part of it.
 
-    Of vLLM's only: what we call through another library, a decorator of torch's for instance, is
-    within such a call already.
+    Only calls by vLLM count. A call through another library, such as a decorator of torch, lies
+    within one of them.
     """
-    found = 0.0
+    total = 0.0
     for function, (_, _, _, _, callers) in stats.items():
         for caller, (_, _, _, cumulative) in callers.items():
-            if is_ours(function) and caller[0].startswith(VLLM):
-                found += cumulative
-            elif is_ours(caller) and not is_ours(function) and function[2] in HOSTS:
-                found -= cumulative
-    return found
+            if in_plugin(function) and caller[0].startswith(VLLM):
+                total += cumulative
+            elif in_plugin(caller) and not in_plugin(function) and function[2] in HOSTS:
+                total -= cumulative
+    return total
 
 
 def steps(stats: Stats) -> float:
@@ -65,6 +65,6 @@ def steps(stats: Stats) -> float:
     )
 
 
-def is_ours(function: Function) -> bool:
+def in_plugin(function: Function) -> bool:
     file, _, name = function
-    return file.startswith(OURS) and name != "forward"
+    return file.startswith(PLUGIN) and name != "forward"

@@ -1,20 +1,26 @@
-"""A LLaMA of given shapes with random weights, with and without injection: speed needs no training.
+"""A LLaMA of given sizes with random weights, with and without injection, to measure speed.
 
-Both folders hold the same language model, so that their arms differ in the injection only.
+Both variants hold the same language model, so that two arms differ in the injection only. Weights
+are written to a folder, created on a device, or left to vLLM (`--load-format dummy`).
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 from transformers import LlamaConfig
 
 EMBEDDING_DIM = 1024
 CORRECTION_RANK = 16
 BIND_BLOCKS = 3
+BIND_WIDENING = 4  # the bind network's inner width over the hidden size, as released
+
+Layout = dict[str, tuple[int, ...]]  # a tensor's name and shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +32,70 @@ class Shape:
     kv_heads: int
     vocabulary: int
 
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes that one token takes in a bfloat16 KV cache."""
+        return 2 * 2 * self.layers * self.kv_heads * self.hidden // self.heads
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights of the language model."""
+        return sum(torch.Size(shape).numel() for shape in language_model_layout(self).values())
+
 
 SMOLLM2_135M = Shape(576, 1536, 30, 9, 3, 49152)
+LLAMA_7B = Shape(4096, 11008, 32, 32, 32, 32000)
 TINY = Shape(128, 352, 4, 4, 2, 512)
 
 
 def write(folder: Path, shape: Shape, seed: int = 0) -> tuple[Path, Path]:
-    """Write `folder`/plain and `folder`/injected, float32, unless they are there. Returns both."""
+    """Write `folder`/plain and `folder`/injected, float32, unless they exist. Return both paths."""
     plain, injected = folder / "plain", folder / "injected"
-    if not (injected / "config.json").exists():
-        generator = torch.Generator().manual_seed(seed)
-        llm = _language_model(shape, generator)
-        _save(plain, _config(shape), llm)
-        _save(injected, _injected_config(shape), llm | _injection(shape, generator))
+    if not all((path / "model.safetensors").exists() for path in (plain, injected)):
+        llm = random_weights(language_model_layout(shape), seed)
+        for path, tensors in (
+            (plain, llm),
+            (injected, llm | random_weights(injection_layout(shape), seed + 1)),
+        ):
+            path.mkdir(parents=True, exist_ok=True)
+            partial = path / "model.partial"
+            save_file(tensors, partial, metadata={"format": "pt"})
+            partial.rename(path / "model.safetensors")
+    return write_configs(folder, shape)
+
+
+def write_configs(folder: Path, shape: Shape) -> tuple[Path, Path]:
+    """Write only the config.json of both variants, for vLLM's dummy weights. Return both paths."""
+    plain, injected = folder / "plain", folder / "injected"
+    for path, config in ((plain, plain_config(shape)), (injected, injected_config(shape))):
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "config.json").write_text(json.dumps(config, indent=2))
     return plain, injected
 
 
-def _save(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=2))  # last: marks completeness
+def random_weights(
+    layout: Mapping[str, tuple[int, ...]],
+    seed: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Weights that keep activations at about their size: norms 1, biases 0, the rest random."""
+    generator = torch.Generator(device).manual_seed(seed)
+    return {name: _random(name, shape, generator, dtype) for name, shape in layout.items()}
 
 
-def _config(shape: Shape) -> dict[str, Any]:
+def _random(
+    name: str, shape: tuple[int, ...], generator: torch.Generator, dtype: torch.dtype
+) -> Tensor:
+    tensor = torch.empty(shape, dtype=dtype, device=generator.device)
+    if name.endswith(("norm.weight", "layernorm.weight")):
+        return tensor.fill_(1)
+    if name.endswith(".bias"):
+        return tensor.zero_()
+    return tensor.normal_(0, shape[-1] ** -0.5, generator=generator)
+
+
+def plain_config(shape: Shape) -> dict[str, Any]:
     config = LlamaConfig(
         hidden_size=shape.hidden,
         intermediate_size=shape.intermediate,
@@ -64,14 +111,14 @@ def _config(shape: Shape) -> dict[str, Any]:
     return values | {"architectures": ["LlamaForCausalLM"]}
 
 
-def _injected_config(shape: Shape) -> dict[str, Any]:
-    return _config(shape) | {
+def injected_config(shape: Shape, modalities: tuple[str, ...] = ("vision",)) -> dict[str, Any]:
+    return plain_config(shape) | {
         "architectures": ["ImageBindLLMForCausalLM"],
-        "imagebind": {"modalities": ["vision"], "embedding_dim": EMBEDDING_DIM},
+        "imagebind": {"modalities": list(modalities), "embedding_dim": EMBEDDING_DIM},
         "bind": {
             "in_features": EMBEDDING_DIM,
             "hidden_size": shape.hidden,
-            "intermediate_size": 4 * shape.hidden,
+            "intermediate_size": BIND_WIDENING * shape.hidden,
             "blocks": BIND_BLOCKS,
             "norm": "rmsnorm",
             "norm_eps": 1e-6,
@@ -87,52 +134,47 @@ def _injected_config(shape: Shape) -> dict[str, Any]:
     }
 
 
-def _language_model(shape: Shape, generator: torch.Generator) -> dict[str, torch.Tensor]:
+def language_model_layout(shape: Shape) -> Layout:
     c, wide = shape.hidden, shape.intermediate
     narrow = shape.kv_heads * c // shape.heads
-    tensors = {
-        "model.embed_tokens.weight": _random(generator, shape.vocabulary, c),
-        "lm_head.weight": _random(generator, shape.vocabulary, c),
-        "model.norm.weight": torch.ones(c),
+    layout: Layout = {
+        "model.embed_tokens.weight": (shape.vocabulary, c),
+        "lm_head.weight": (shape.vocabulary, c),
+        "model.norm.weight": (c,),
     }
     for i in range(shape.layers):
         layer = f"model.layers.{i}"
-        tensors |= {
-            f"{layer}.self_attn.q_proj.weight": _random(generator, c, c),
-            f"{layer}.self_attn.k_proj.weight": _random(generator, narrow, c),
-            f"{layer}.self_attn.v_proj.weight": _random(generator, narrow, c),
-            f"{layer}.self_attn.o_proj.weight": _random(generator, c, c),
-            f"{layer}.mlp.gate_proj.weight": _random(generator, wide, c),
-            f"{layer}.mlp.up_proj.weight": _random(generator, wide, c),
-            f"{layer}.mlp.down_proj.weight": _random(generator, c, wide),
-            f"{layer}.input_layernorm.weight": torch.ones(c),
-            f"{layer}.post_attention_layernorm.weight": torch.ones(c),
+        layout |= {
+            f"{layer}.self_attn.q_proj.weight": (c, c),
+            f"{layer}.self_attn.k_proj.weight": (narrow, c),
+            f"{layer}.self_attn.v_proj.weight": (narrow, c),
+            f"{layer}.self_attn.o_proj.weight": (c, c),
+            f"{layer}.mlp.gate_proj.weight": (wide, c),
+            f"{layer}.mlp.up_proj.weight": (wide, c),
+            f"{layer}.mlp.down_proj.weight": (c, wide),
+            f"{layer}.input_layernorm.weight": (c,),
+            f"{layer}.post_attention_layernorm.weight": (c,),
         }
-    return tensors
+    return layout
 
 
-def _injection(shape: Shape, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    c, q = shape.hidden, shape.layers
+def injection_layout(shape: Shape) -> Layout:
+    c, q, wide = shape.hidden, shape.layers, BIND_WIDENING * shape.hidden
     narrow = shape.kv_heads * c // shape.heads
-    tensors = {
-        "bind.proj.weight": _random(generator, c, EMBEDDING_DIM),
-        "bind.proj.bias": torch.zeros(c),
-        "injection.gate": _random(generator, q, shape.heads),
-        "injection.query": _random(generator, q, c),
-        "injection.v_lora_a": _random(generator, q, CORRECTION_RANK, c),
-        "injection.v_lora_b": _random(generator, q, narrow, CORRECTION_RANK),
+    layout: Layout = {
+        "bind.proj.weight": (c, EMBEDDING_DIM),
+        "bind.proj.bias": (c,),
+        "injection.gate": (q, shape.heads),
+        "injection.query": (q, c),
+        "injection.v_lora_a": (q, CORRECTION_RANK, c),
+        "injection.v_lora_b": (q, narrow, CORRECTION_RANK),
     }
     for j in range(BIND_BLOCKS):
         block = f"bind.blocks.{j}"
-        tensors |= {
-            f"{block}.norm.weight": torch.ones(c),
-            f"{block}.gate_proj.weight": _random(generator, 4 * c, c),
-            f"{block}.up_proj.weight": _random(generator, 4 * c, c),
-            f"{block}.down_proj.weight": _random(generator, c, 4 * c),
+        layout |= {
+            f"{block}.norm.weight": (c,),
+            f"{block}.gate_proj.weight": (wide, c),
+            f"{block}.up_proj.weight": (wide, c),
+            f"{block}.down_proj.weight": (c, wide),
         }
-    return tensors
-
-
-def _random(generator: torch.Generator, *shape: int) -> torch.Tensor:
-    scale: float = shape[-1] ** -0.5
-    return torch.randn(*shape, generator=generator) * scale
+    return layout

@@ -1,6 +1,6 @@
-"""A SentencePiece file of any size whose pieces mean nothing: to convert and serve random weights.
+"""A SentencePiece file of any size with arbitrary pieces, to convert and serve random weights.
 
-Laid out as LLaMA's: unknown, begin, end, 256 bytes, single characters, longer pieces, no padding.
+Its layout is LLaMA's: unknown, begin, end, 256 bytes, single characters, longer pieces, no padding.
 """
 
 from collections.abc import Iterator

@@ -1,12 +1,11 @@
-"""Many clients at once through the engine, against the released way of answering them in turn.
+"""The throughput of the engine with many clients, against the released loop, which answers in turn.
 
-Beside it the limit: what batching brings the language model's matrix products alone, 32 rows at
-once over one row 32 times, with the same weights, in the same run.
+Beside it the limit: what batching gains in the language model's matrix products alone, with the
+same weights, in the same run (32 rows at once against 32 times one row).
 """
 
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,136 +14,169 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from model_ext.bench import random_model
-from model_ext.bench.engine import FLAGS, Load, arm, runs
+from model_ext.bench.engine import Device, EngineArm, Workload, engine_flags, runs, start_arm
 from model_ext.bench.pairs import Ratio, measure, ratio
 from model_ext.bench.released import ReleasedLoop
-from model_ext.engine.adapter import CPU_WORKER
+from model_ext.bench.timing import seconds
 
 CLIENTS = 32
-LOAD = Load("clients", CLIENTS, prompt=16, tokens=64)
+WORKLOAD = Workload("clients", CLIENTS, prompt=16, tokens=64)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    threads: int
-    fair: Ratio  # the loop's speed over that of transformers' generate, text only
-    loop: float  # tokens a second, median
+class ThroughputResult:
+    device: str
+    fair: Ratio | None  # the loop's speed over transformers' generate, text only
+    loop: float  # tokens/s, median
     engine: float
-    speedup: Ratio  # the engine's tokens a second over the loop's
+    speedup: Ratio  # the engine's tokens/s over the loop's
     limit: Ratio  # the same of the matrix products alone
     share: Ratio  # speedup over limit
 
     def __str__(self) -> str:
-        return (
-            f"{CLIENTS} clients, {LOAD.prompt} + {LOAD.tokens} tokens each, "
-            f"{self.threads} threads\n"
-            f"  loop over transformers' generate, text only  {self.fair}\n"
-            f"  loop    {self.loop:7.1f} tokens/s\n"
-            f"  engine  {self.engine:7.1f} tokens/s\n"
-            f"  engine over loop       {self.speedup}\n"
-            f"  matrix products alone  {self.limit}\n"
-            f"  share of that limit    {self.share}"
+        lines = [
+            f"{CLIENTS} clients, {WORKLOAD.prompt} + {WORKLOAD.tokens} tokens each, {self.device}"
+        ]
+        if self.fair is not None:
+            lines.append(f"  loop over transformers' generate, text only  {self.fair}")
+        return "\n".join(
+            [
+                *lines,
+                f"  loop    {self.loop:7.1f} tokens/s",
+                f"  engine  {self.engine:7.1f} tokens/s",
+                f"  engine over loop       {self.speedup}",
+                f"  matrix products alone  {self.limit}",
+                f"  share of that limit    {self.share}",
+            ]
         )
 
 
-def run(folder: Path, pairs: int, shape: random_model.Shape) -> Outcome:
-    """`folder` keeps the random weights for the next run."""
-    plain_model, our_model = random_model.write(folder, shape)
-    loop = ReleasedLoop.from_folder(our_model)
-    products = matrices(load_file(plain_model / "model.safetensors"))
-    cpus = sorted(os.sched_getaffinity(0))
-    torch.set_num_threads(len(cpus))  # as many as the engine gets
-    flags = {**FLAGS, "worker_cls": CPU_WORKER}
-    with arm(our_model, flags, cpus=",".join(map(str, cpus))) as engine:
-        fair = fairness(plain_model, pairs, shape)
-        batch = runs(engine, LOAD)
-        batch()  # warm
-        triples = measure(
-            lambda: (alone(loop, shape), limit(products)), lambda: batch().seconds, pairs
-        )
-    return outcome(fair, triples)
+def run(
+    folder: Path, pairs: int, shape: random_model.Shape, device: Device = "cpu"
+) -> ThroughputResult:
+    """On the CPU, `folder` keeps the random weights. On a GPU they are created in bfloat16."""
+    if device == "cuda":
+        _, our_model = random_model.write_configs(folder, shape)
+        flags, cpus = engine_flags(device, shape), "auto"
+    else:
+        _, our_model = random_model.write(folder, shape)
+        cores = sorted(os.sched_getaffinity(0))
+        torch.set_num_threads(len(cores))  # as many as the engine gets
+        flags, cpus = engine_flags(device, shape), ",".join(map(str, cores))
+    with start_arm(our_model, flags, cpus) as engine:
+        engine.wait_until_ready()
+        return compare(engine, weights(folder, shape, device), pairs, shape)
 
 
-def outcome(fair: Ratio, triples: Sequence[tuple[tuple[float, float], float]]) -> Outcome:
-    """From ((seconds of one request in the loop, limit), seconds of all clients' in the engine)."""
+def weights(folder: Path, shape: random_model.Shape, device: Device) -> dict[str, Tensor]:
+    """The injected model's tensors: those that the engine reads, or new ones on the GPU."""
+    if device == "cpu":
+        return load_file(folder / "injected" / "model.safetensors")
+    layout = random_model.language_model_layout(shape) | random_model.injection_layout(shape)
+    return random_model.random_weights(layout, 0, device, torch.bfloat16)
+
+
+def compare(
+    engine: EngineArm, tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape
+) -> ThroughputResult:
+    device = tensors["lm_head.weight"].device
+    fair = fairness(tensors, pairs, shape) if device.type == "cpu" else None
+    loop = ReleasedLoop(random_model.injected_config(shape), tensors)
+    products = matrices({name: tensors[name] for name in random_model.language_model_layout(shape)})
+    batch = runs(engine, WORKLOAD)
+    batch()  # warm
+    one_request(loop, shape)
+    triples = measure(
+        lambda: (one_request(loop, shape), limit(products)), lambda: batch().seconds, pairs
+    )
+    name = f"{torch.get_num_threads()} threads"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    return result(name, fair, triples)
+
+
+def result(
+    device: str, fair: Ratio | None, triples: Sequence[tuple[tuple[float, float], float]]
+) -> ThroughputResult:
+    """From ((seconds of one request in the loop, limit), seconds of all requests in the engine)."""
     speedups = [(CLIENTS * one, batch) for (one, _), batch in triples]
-    return Outcome(
-        threads=torch.get_num_threads(),
+    return ThroughputResult(
+        device=device,
         fair=fair,
-        loop=LOAD.tokens / float(np.median([one for (one, _), _ in triples])),
-        engine=CLIENTS * LOAD.tokens / float(np.median([batch for _, batch in triples])),
+        loop=WORKLOAD.tokens / float(np.median([one for (one, _), _ in triples])),
+        engine=CLIENTS * WORKLOAD.tokens / float(np.median([batch for _, batch in triples])),
         speedup=ratio(speedups),
-        limit=ratio([(bound, 1.0) for (_, bound), _ in triples]),
+        limit=ratio([(limit, 1.0) for (_, limit), _ in triples]),
         share=ratio([(a / b, t[0][1]) for (a, b), t in zip(speedups, triples, strict=True)]),
     )
 
 
-def fairness(plain_model: Path, pairs: int, shape: random_model.Shape) -> Ratio:
-    """Of speeds: 1 if our loop is no slower than transformers'. They write the same tokens."""
-    loop = ReleasedLoop.from_folder(plain_model, injected=False)
-    model = LlamaForCausalLM.from_pretrained(plain_model).eval()
+def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) -> Ratio:
+    """Ratio of speeds: 1 if our loop is as fast as transformers' with the same weights.
+
+    Raises RuntimeError: when they write different tokens.
+    """
+    config = random_model.plain_config(shape)
+    llm = {name: tensors[name] for name in random_model.language_model_layout(shape)}
+    loop = ReleasedLoop(config, llm, injected=False)
+    model = LlamaForCausalLM(LlamaConfig.from_dict(config)).eval()
+    model.load_state_dict(llm)
     ids = prompt(shape)
 
-    def ours() -> list[int]:
-        return loop.generate(ids, LOAD.tokens)
+    def write() -> list[int]:
+        return loop.generate(ids, WORKLOAD.tokens)
 
-    def theirs() -> list[int]:
+    def write_with_transformers() -> list[int]:
         with torch.inference_mode():
-            found = model.generate(
+            output = model.generate(
                 torch.tensor([ids]),
                 attention_mask=torch.ones(1, len(ids), dtype=torch.int64),
-                max_new_tokens=LOAD.tokens,
-                min_new_tokens=LOAD.tokens,
+                max_new_tokens=WORKLOAD.tokens,
+                min_new_tokens=WORKLOAD.tokens,
                 do_sample=False,
                 pad_token_id=0,
             )
-        written: list[int] = found[0, len(ids) :].tolist()
+        written: list[int] = output[0, len(ids) :].tolist()
         return written
 
-    if ours() != theirs():  # which also warms up
-        raise RuntimeError("the loop does not write what transformers writes")
-    return ratio(measure(lambda: seconds(theirs), lambda: seconds(ours), pairs))
+    if write() != write_with_transformers():  # which also warms up
+        raise RuntimeError("the loop does not write the tokens that transformers writes")
+    times = measure(lambda: seconds(write_with_transformers), lambda: seconds(write), pairs)
+    return ratio(times)
 
 
 def prompt(shape: random_model.Shape) -> list[int]:
-    ids: list[int] = np.random.default_rng(0).integers(3, shape.vocabulary, LOAD.prompt).tolist()
+    rng = np.random.default_rng(0)
+    ids: list[int] = rng.integers(3, shape.vocabulary, WORKLOAD.prompt).tolist()
     return ids
 
 
-def alone(loop: ReleasedLoop, shape: random_model.Shape) -> float:
-    """Seconds of one request. Those of others do not change it: the release takes turns."""
+def one_request(loop: ReleasedLoop, shape: random_model.Shape) -> float:
+    """Seconds of one request, whatever other clients do: the released code takes turns."""
     embedding = torch.randn(random_model.EMBEDDING_DIM)
-    return seconds(lambda: loop.generate(prompt(shape), LOAD.tokens, embedding))
+    return seconds(lambda: loop.generate(prompt(shape), WORKLOAD.tokens, embedding))
 
 
-def matrices(weights: dict[str, Tensor]) -> list[Tensor]:
-    """Of the products of one step, in their order."""
+def matrices(tensors: dict[str, Tensor]) -> list[Tensor]:
+    """The matrices that one step multiplies with, in their order."""
     return [
         tensor
-        for name, tensor in weights.items()
+        for name, tensor in tensors.items()
         if tensor.ndim == 2 and name != "model.embed_tokens.weight"
     ]
 
 
 @torch.inference_mode()
 def limit(products: list[Tensor]) -> float:
-    """The clients' rows one after the other, over all at once."""
-    return (
-        CLIENTS
-        * seconds(lambda: multiply(products, 1))
-        / (seconds(lambda: multiply(products, CLIENTS)))
-    )
+    """All clients' rows one after the other, over all at once."""
+    device = products[0].device
+    one = seconds(lambda: multiply(products, 1), device)
+    return CLIENTS * one / seconds(lambda: multiply(products, CLIENTS), device)
 
 
 def multiply(products: list[Tensor], rows: int) -> None:
     for weight in products:
-        F.linear(torch.ones(rows, weight.shape[1]), weight)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+        F.linear(weight.new_ones(rows, weight.shape[1]), weight)

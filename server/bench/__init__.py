@@ -1,1 +1,1 @@
-"""What `bindserve bench server` measures with: no part of the server itself."""
+"""The measurements of `bindserve bench server`. The server does not use this package."""

@@ -1,8 +1,8 @@
 """One side of a comparison, as a process: `python -m server.bench.arm KIND MODEL`.
 
-ours, vllm: the whole application over the mock engine. bare: FastAPI that streams as many events.
-starlette: an application that writes uploads to disk, and nothing else. Each prints its port when
-it serves, and tells at /bench/lag how late its event loop was.
+The kinds `bindserve` and `vllm` are the whole applications over the mock engine. `bare` is a
+FastAPI application that streams as many events. `starlette` only writes uploads to disk.
+Each prints its port when it serves, and reports the lag of its event loop at /bench/lag.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class NoEncoders:
 
 
 class Lag:
-    """How late a timer of the event loop comes, and who asks gets the 99th percentile."""
+    """Measures the lag of the event loop's timers. /bench/lag reports the 99th percentile."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -97,7 +97,7 @@ class Lag:
 
 
 @asynccontextmanager
-async def ours(
+async def bindserve(
     settings: Settings, args: Namespace, config: Any, scratch: Path
 ) -> AsyncIterator[ASGIApp]:
     dim = BindServeConfig.from_hf(config.model_config.hf_config.to_dict()).imagebind.embedding_dim
@@ -144,19 +144,19 @@ def starlette(scratch: Path) -> ASGIApp:
 
 
 def mock_options() -> tuple[int, float]:
-    """Seats and seconds a token, from the command line."""
+    """The mock engine's seats and its seconds per token, from the command line."""
     return (int(sys.argv[3]), float(sys.argv[4])) if len(sys.argv) > 3 else (0, 0.0)
 
 
 async def main(kind: str, model: Path) -> None:
     settings = Settings.load(model=model, cache="none", vllm_args=("--enforce-eager",))
     with tempfile.TemporaryDirectory() as scratch:
-        if kind in ("ours", "vllm"):
+        if kind in ("bindserve", "vllm"):
             args = vllm_args.parse(settings)
             engine_args = AsyncEngineArgs.from_cli_args(args)
             config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
-            if kind == "ours":
-                return await serve(ours(settings, args, config, Path(scratch)))
+            if kind == "bindserve":
+                return await serve(bindserve(settings, args, config, Path(scratch)))
             return await serve(nullcontext(await vllm(args, config)))
         return await serve(nullcontext(bare() if kind == "bare" else starlette(Path(scratch))))
 

@@ -16,7 +16,7 @@ PIECE = os.urandom(1 << 18)
 
 
 @dataclass(frozen=True, slots=True)
-class Arm:
+class ServerArm:
     """A server that runs."""
 
     name: str
@@ -28,12 +28,12 @@ class Arm:
         return f"http://127.0.0.1:{self.port}"
 
     def memory(self, name: str) -> int:
-        """VmRSS, or VmHWM, the peak since `forget_peak`. Bytes."""
+        """Bytes of VmRSS, or of VmHWM, the peak since `forget_peak`."""
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
 
     def cpu_s(self) -> float:
-        """Of the process, since it was started."""
+        """CPU seconds of the process since its start."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -41,7 +41,7 @@ class Arm:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     async def lag(self) -> float:
-        """99th percentile since the last call, in seconds."""
+        """The event loop's lag since the last call, 99th percentile, in seconds."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{self.url}/bench/lag") as response,
@@ -64,7 +64,7 @@ async def session(connections: int) -> AsyncIterator[aiohttp.ClientSession]:
         yield s
 
 
-async def chat(client: aiohttp.ClientSession, arm: Arm, body: bytes) -> int:
+async def chat(client: aiohttp.ClientSession, arm: ServerArm, body: bytes) -> int:
     async with client.post(f"{arm.url}/v1/chat/completions", data=body) as response:
         answer = await response.read()
         if response.status == 200 and not answer.endswith(b"data: [DONE]\n\n"):
@@ -72,7 +72,9 @@ async def chat(client: aiohttp.ClientSession, arm: Arm, body: bytes) -> int:
         return response.status
 
 
-async def closed_loop(arm: Arm, model: str, requests: int, clients: int, tokens: int) -> float:
+async def closed_loop(
+    arm: ServerArm, model: str, requests: int, clients: int, tokens: int
+) -> float:
     """Requests a second."""
     body, todo = question(model, tokens), iter(range(requests))
     async with session(clients) as client:
@@ -94,8 +96,10 @@ class OpenLoop:
     refusal_s: float  # 99th percentile of the time until a refusal
 
 
-async def open_loop(arm: Arm, model: str, rate: float, seconds: float, tokens: int) -> OpenLoop:
-    """Requests come at a steady rate, whatever becomes of the earlier ones."""
+async def open_loop(
+    arm: ServerArm, model: str, rate: float, seconds: float, tokens: int
+) -> OpenLoop:
+    """Send requests at a steady rate, whether or not earlier ones have finished."""
     body = question(model, tokens)
     good, refusals = 0, []
     async with session(0) as client:
@@ -119,7 +123,7 @@ async def open_loop(arm: Arm, model: str, rate: float, seconds: float, tokens: i
 
 
 def form(size: int) -> Iterator[bytes]:
-    """A file of `size` bytes as multipart/form-data, in pieces."""
+    """Yield a file of `size` bytes as multipart/form-data, in pieces."""
     head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
     yield f'{head}"purpose"\r\n\r\nuser_data\r\n'.encode()
     yield f'{head}"file"; filename="a.mp4"\r\n\r\n'.encode()
@@ -128,7 +132,7 @@ def form(size: int) -> Iterator[bytes]:
     yield f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
-async def upload(client: aiohttp.ClientSession, arm: Arm, size: int) -> str:
+async def upload(client: aiohttp.ClientSession, arm: ServerArm, size: int) -> str:
     """The file's id."""
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -143,8 +147,8 @@ async def upload(client: aiohttp.ClientSession, arm: Arm, size: int) -> str:
         return str(answer["id"])
 
 
-async def uploads(arm: Arm, count: int, size: int) -> float:
-    """So many at once: how late the event loop was, 99th percentile, in seconds."""
+async def uploads(arm: ServerArm, count: int, size: int) -> float:
+    """Upload `count` files at once. Return the event loop's lag, 99th percentile, in seconds."""
     async with session(count) as client:
         await arm.lag()
         ids = await asyncio.gather(*(upload(client, arm, size) for _ in range(count)))

@@ -1,7 +1,7 @@
-"""An engine client that produces token streams and nothing else: what is measured is the server.
+"""An engine client that only produces token streams, so that the measured time is the server's.
 
-The handlers see vLLM's own class, with its configuration, renderer and input processor; only the
-engine behind it is missing.
+The handlers use vLLM's own class, with its configuration, renderer and input processor, but there
+is no engine.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ WORD, TOKEN = " word", 42
 
 
 class MockLLM(AsyncLLM):
-    """`max_tokens` words for every prompt."""
+    """Answers every prompt with `max_tokens` words."""
 
     def __init__(self, vllm_config: Any, seats: int = 0, token_s: float = 0) -> None:
-        """`seats`: requests that generate at a time, as many may wait; 0: no limit."""
+        """`seats`: requests that generate at a time; as many may wait. 0: no limit."""
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
         self.observability_config = vllm_config.observability_config
@@ -98,4 +98,4 @@ class MockLLM(AsyncLLM):
 
 
 class ConditionedMockLLM(ConditionedLLM, MockLLM):
-    """Through our choke point, as every request."""
+    """A mock engine behind `ConditionedLLM`, which conditions every request."""

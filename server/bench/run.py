@@ -1,6 +1,6 @@
-"""`bindserve bench server`: starts the arms, measures in pairs, prints.
+"""`bindserve bench server`: starts the arms, measures pairs and prints the ratios.
 
-Knows which comparisons there are; not how requests look (load.py) nor what the arms are (arm.py).
+load.py has the requests, and arm.py the arms.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model_ext.bench.pairs import Ratio, measure, ratio
-from server.bench.load import Arm, closed_loop, open_loop, upload, uploads
+from server.bench.load import ServerArm, closed_loop, open_loop, upload, uploads
 from server.bench.load import session as open_session
 from server.process.control import source_path
 
@@ -27,7 +27,7 @@ Echo = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def arm(kind: str, model: Path, *options: object) -> Iterator[Arm]:
+def start_arm(kind: str, model: Path, *options: object) -> Iterator[ServerArm]:
     command = [sys.executable, "-P", "-m", "server.bench.arm", kind, str(model.resolve())]
     environment = {
         **os.environ,
@@ -41,7 +41,7 @@ def arm(kind: str, model: Path, *options: object) -> Iterator[Arm]:
         assert process.stdout is not None
         for line in process.stdout:
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                yield Arm(kind, int(json.loads(line)["port"]), process.pid)
+                yield ServerArm(kind, int(json.loads(line)["port"]), process.pid)
                 return
         raise RuntimeError(f"the arm {kind} did not start")
     finally:
@@ -50,27 +50,31 @@ def arm(kind: str, model: Path, *options: object) -> Iterator[Arm]:
 
 
 def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:
-    with arm("ours", model) as ours, arm("vllm", model) as vllm, arm("bare", model) as bare:
+    with (
+        start_arm("bindserve", model) as server,
+        start_arm("vllm", model) as vllm,
+        start_arm("bare", model) as bare,
+    ):
         echo(f"streamed chats of {TOKENS} tokens, {CLIENTS} clients, mock engine")
         for other in (vllm, bare):
-            wall, cpu = throughput(ours, other, model, pairs, requests)
-            echo(f"  requests/s, ours / {other.name:<14} {wall}")
-            echo(f"  requests/CPU-s, ours / {other.name:<10} {cpu}")
-    with arm("ours", model) as ours, arm("starlette", model) as starlette:
+            wall, cpu = throughput(server, other, model, pairs, requests)
+            echo(f"  requests/s, bindserve / {other.name:<14} {wall}")
+            echo(f"  requests/CPU-s, bindserve / {other.name:<10} {cpu}")
+    with start_arm("bindserve", model) as server, start_arm("starlette", model) as starlette:
         echo(f"{UPLOADS} uploads of {UPLOAD_BYTES >> 20} MiB at once, lag of the event loop, p99")
-        echo(f"  ours / starlette         {lag(ours, starlette, pairs, echo)}")
-        echo(f"one upload of {LARGE >> 20} MiB: memory grows by {growth(ours) / 1e6:.1f} MB")
-    with arm("ours", model, SEATS, TOKEN_S) as slow:
+        echo(f"  bindserve / starlette    {lag(server, starlette, pairs, echo)}")
+        echo(f"one upload of {LARGE >> 20} MiB: memory grows by {growth(server) / 1e6:.1f} MB")
+    with start_arm("bindserve", model, SEATS, TOKEN_S) as slow:
         overload(slow, model, echo)
 
 
 def throughput(
-    ours: Arm, other: Arm, model: Path, pairs: int, requests: int
+    server: ServerArm, other: ServerArm, model: Path, pairs: int, requests: int
 ) -> tuple[Ratio, Ratio]:
-    """By the clock, and by the server's own CPU time, which a busy machine disturbs less."""
-    by_cpu: dict[str, list[float]] = {ours.name: [], other.name: []}
+    """Ratios of wall time, and of the server's CPU time, which other programs disturb less."""
+    by_cpu: dict[str, list[float]] = {server.name: [], other.name: []}
 
-    def speed(side: Arm) -> Callable[[], float]:
+    def speed(side: ServerArm) -> Callable[[], float]:
         name = "m" if side.name == "bare" else model.resolve().name
 
         def once() -> float:
@@ -81,41 +85,41 @@ def throughput(
 
         return once
 
-    for side in (ours, other):
+    for side in (server, other):
         speed(side)()  # warm
         by_cpu[side.name].clear()
-    wall = ratio(measure(speed(ours), speed(other), pairs))
-    return wall, ratio(list(zip(by_cpu[ours.name], by_cpu[other.name], strict=True)))
+    wall = ratio(measure(speed(server), speed(other), pairs))
+    return wall, ratio(list(zip(by_cpu[server.name], by_cpu[other.name], strict=True)))
 
 
-def lag(ours: Arm, other: Arm, pairs: int, echo: Echo) -> Ratio:
-    def late(side: Arm) -> Callable[[], float]:
+def lag(server: ServerArm, other: ServerArm, pairs: int, echo: Echo) -> Ratio:
+    def late(side: ServerArm) -> Callable[[], float]:
         return lambda: asyncio.run(uploads(side, UPLOADS, UPLOAD_BYTES))
 
-    for side in (ours, other):
+    for side in (server, other):
         late(side)()
-    measured = measure(late(ours), late(other), pairs)
-    for name, column in (("ours", 0), ("starlette", 1)):
+    measured = measure(late(server), late(other), pairs)
+    for name, column in (("bindserve", 0), ("starlette", 1)):
         values = sorted(pair[column] * 1000 for pair in measured)
         echo(f"  {name:<24} {values[len(values) // 2]:.1f} ms (median of {pairs})")
     return ratio(measured)
 
 
-def growth(ours: Arm) -> int:
-    """Of the peak over what it was before, in bytes."""
+def growth(server: ServerArm) -> int:
+    """Bytes by which one upload raises the peak memory."""
 
     async def once() -> None:
         async with open_session(1) as client:
-            await upload(client, ours, LARGE)
+            await upload(client, server, LARGE)
 
-    asyncio.run(once())  # what is allocated once
-    ours.forget_peak()
-    before = ours.memory("VmRSS")
+    asyncio.run(once())  # allocates what stays allocated
+    server.forget_peak()
+    before = server.memory("VmRSS")
     asyncio.run(once())
-    return ours.memory("VmHWM") - before
+    return server.memory("VmHWM") - before
 
 
-def overload(slow: Arm, model: Path, echo: Echo) -> None:
+def overload(slow: ServerArm, model: Path, echo: Echo) -> None:
     name = model.resolve().name
     best = max(asyncio.run(closed_loop(slow, name, 200, SEATS, TOKENS)) for _ in range(3))
     found = asyncio.run(open_loop(slow, name, 3 * best, OVERLOAD_S, TOKENS))

@@ -1,4 +1,4 @@
-"""`bindserve bench ...`: the measurements that the README quotes."""
+"""`bindserve bench ...`: the measurements that the documents quote."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,8 @@ from server.cli import bench_cache
 from server.logs import fail
 
 if TYPE_CHECKING:
-    from model_ext.bench.random_model import Shape
+    from model_ext.bench.engine import Device as BenchDevice
+    from model_ext.bench.random_model import Shape as ModelShape
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -19,26 +20,66 @@ Pairs = Annotated[int, typer.Option(min=2, help="Interleaved pairs; 15 or more f
 
 class ShapeName(StrEnum):
     smollm2_135m = "smollm2-135m"
+    llama_7b = "llama-7b"
     tiny = "tiny"
 
 
+class DeviceName(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class LoadName(StrEnum):
+    first_token = "first-token"
     decode_1 = "decode-1"
     decode_32 = "decode-32"
-    first_token = "first-token"
+    decode_256 = "decode-256"
+    churn = "churn"
 
 
 class Modality(StrEnum):
     vision = "vision"
     audio = "audio"
     point = "point"
+    video = "video"
 
 
-def shape_of(name: ShapeName) -> "Shape":
+class Dtype(StrEnum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+Shape = Annotated[
+    ShapeName | None,
+    typer.Option(help="Sizes of the language model. Default: smollm2-135m; on a GPU llama-7b."),
+]
+Device = Annotated[
+    DeviceName,
+    typer.Option(help="`cuda`: vLLM on the GPU in bfloat16. `auto`: the GPU if there is one."),
+]
+CPU_LOADS = (LoadName.decode_1, LoadName.decode_32, LoadName.first_token)
+
+
+def device_of(name: DeviceName) -> "BenchDevice":
+    import torch
+
+    if name is DeviceName.cuda and not torch.cuda.is_available():
+        fail("--device cuda: torch finds no GPU", code=2)
+    if name is DeviceName.cpu or not torch.cuda.is_available():
+        return "cpu"
+    return "cuda"
+
+
+def shape_of(name: ShapeName | None, device: "BenchDevice") -> "ModelShape":
     from model_ext.bench import random_model
 
+    if name is None:
+        name = ShapeName.llama_7b if device == "cuda" else ShapeName.smollm2_135m
     return {
         ShapeName.smollm2_135m: random_model.SMOLLM2_135M,
+        ShapeName.llama_7b: random_model.LLAMA_7B,
         ShapeName.tiny: random_model.TINY,
     }[name]
 
@@ -52,23 +93,30 @@ def bench() -> None:
 def engine(
     out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
     pairs: Pairs = 15,
-    shape: Annotated[
-        ShapeName, typer.Option(help="Sizes of the language model.")
-    ] = ShapeName.smollm2_135m,
+    shape: Shape = None,
     load: Annotated[
-        list[LoadName], typer.Option(help="What to measure; may be given several times.")
-    ] = list(LoadName),  # noqa: B006 (typer copies it)
+        list[LoadName] | None,
+        typer.Option(
+            help="A load to measure; repeatable. Default: all, on a CPU the three that are short."
+        ),
+    ] = None,
     eager: Annotated[bool, typer.Option("--eager", help="Do not compile, on both sides.")] = False,
+    device: Device = DeviceName.cpu,
 ) -> None:
     """Conditioned requests over text-only requests to plain vLLM, of the same language model.
 
-    1 is free. One side is stopped while the other runs.
+    A ratio of 1 means no cost. One side is stopped while the other runs.
     """
-    from model_ext.bench.engine import LOADS, run
+    from model_ext.bench.engine import WORKLOADS, run
 
+    chosen = device_of(device)
+    names = load or (list(LoadName) if chosen == "cuda" else list(CPU_LOADS))
+    if missing := [name for name in names if name not in WORKLOADS[chosen]]:
+        fail(f"--load {missing[0]} needs --device cuda", code=2)
+    workloads = [WORKLOADS[chosen][name] for name in names]
     try:
-        for outcome in run(out, pairs, shape_of(shape), [LOADS[name] for name in load], eager):
-            typer.echo(str(outcome))
+        for result in run(out, pairs, shape_of(shape, chosen), workloads, eager, chosen):
+            typer.echo(str(result))
     except (OSError, RuntimeError) as error:
         fail(str(error), code=1)
 
@@ -77,15 +125,15 @@ def engine(
 def throughput(
     out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
     pairs: Pairs = 15,
-    shape: Annotated[
-        ShapeName, typer.Option(help="Sizes of the language model.")
-    ] = ShapeName.smollm2_135m,
+    shape: Shape = None,
+    device: Device = DeviceName.cpu,
 ) -> None:
-    """32 clients at once through the engine, over the released way of answering them in turn."""
+    """32 clients at once through the engine, over the released loop, which answers in turn."""
     from model_ext.bench.throughput import run
 
+    chosen = device_of(device)
     try:
-        typer.echo(str(run(out, pairs, shape_of(shape))))
+        typer.echo(str(run(out, pairs, shape_of(shape, chosen), chosen)))
     except (OSError, RuntimeError) as error:
         fail(str(error), code=1)
 
@@ -93,23 +141,40 @@ def throughput(
 @app.command()
 def encoders(
     pairs: Pairs = 15,
-    clients: Annotated[int, typer.Option(min=2, help="Files in a batch.")] = 16,
+    clients: Annotated[
+        int, typer.Option(min=2, help="Files in a batch; a fourth as many videos.")
+    ] = 16,
     blocks: Annotated[
-        int, typer.Option(min=1, help="Depth of each encoder; ImageBind-huge has 12 to 32.")
-    ] = 2,
+        int | None,
+        typer.Option(
+            min=1, help="Depth of each encoder. Default: 2; on a GPU ImageBind-huge's 12 to 32."
+        ),
+    ] = None,
     modality: Annotated[
-        list[Modality], typer.Option(help="What to measure; may be given several times.")
-    ] = list(Modality),  # noqa: B006 (typer copies it)
+        list[Modality] | None,
+        typer.Option(help="A modality to measure; repeatable. Default: all, on a CPU no video."),
+    ] = None,
+    device: Device = DeviceName.cpu,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Default: float32; on a GPU bfloat16.")
+    ] = None,
 ) -> None:
-    """The encoders' batch over one file after the other, and what matrix products alone gain."""
+    """The encoders' batch over one file after the other, and the gain of matrix products alone."""
     import torch
 
-    from model_ext.bench.encoders import compare, config, load
+    from model_ext.bench.encoders import ENCODER_OF, compare, config, load
 
-    typer.echo(f"{torch.get_num_threads()} threads, float32, random weights")
-    model = load(config(blocks))
+    chosen = device_of(device)
+    if chosen == "cpu":
+        dtype, blocks = dtype or Dtype.float32, blocks or 2
+        modality = modality or [each for each in Modality if each is not Modality.video]
+        typer.echo(f"{torch.get_num_threads()} threads, {dtype}, random weights")
+    else:
+        dtype, modality = dtype or Dtype.bfloat16, modality or list(Modality)
+        typer.echo(f"{torch.cuda.get_device_name()}, {dtype}, random weights")
     for each in modality:
         try:
+            model = load(config(blocks, ENCODER_OF[each]), chosen, getattr(torch, dtype))
             typer.echo(str(compare(model, each.value, clients, pairs)))
         except RuntimeError as error:
             fail(str(error), code=1)
@@ -124,13 +189,36 @@ def server(
     pairs: Pairs = 9,
     requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
 ) -> None:
-    """The server alone, with a mock engine: over vLLM's own and over bare FastAPI; uploads and
+    """The server alone, with a mock engine, over vLLM's own and over bare FastAPI; uploads and
     overload."""
     from server.bench.run import run
     from server.cli.demo import default_folder
 
     try:
         run(model or default_folder(), pairs, requests, typer.echo)
+    except (OSError, RuntimeError) as error:
+        fail(str(error), code=1)
+
+
+@app.command()
+def start_up(
+    out: Annotated[Path, typer.Option(help="Folder for configurations and logs.")],
+    pairs: Annotated[int, typer.Option(min=2, help="Interleaved pairs of starts.")] = 3,
+    shape: Shape = None,
+    device: Device = DeviceName.cpu,
+) -> None:
+    """The time from command to ready, beside `vllm serve` of the same language model.
+
+    Weights are random. On a GPU the encoders have ImageBind-huge's sizes, on a CPU tiny ones.
+    """
+    from model_ext.bench.serving_folder import TINY_ENCODERS
+    from model_ext.imagebind.config import ImageBindConfig
+    from server.bench.start_up import run
+
+    chosen = device_of(device)
+    encoders = ImageBindConfig.released() if chosen == "cuda" else TINY_ENCODERS
+    try:
+        typer.echo(str(run(out, pairs, shape_of(shape, chosen), encoders, chosen)))
     except (OSError, RuntimeError) as error:
         fail(str(error), code=1)
 

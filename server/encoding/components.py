@@ -10,6 +10,7 @@ import torch
 
 from model_ext.conditioning import Vector
 from model_ext.errors import ConfigError
+from model_ext.imagebind import dummy
 from model_ext.imagebind.model import ImageBind
 from server.encoding.batcher import Encoder
 from server.encoding.cache import ResultCache
@@ -34,7 +35,10 @@ class EncodingComponents:
         Unavailable."""
         folder = settings.model / ENCODERS
         device = choose_device(settings.encode_device)
-        model = ImageBind.from_folder(folder, device)
+        load = (
+            dummy.from_config if settings.encode_load_format == "dummy" else ImageBind.from_folder
+        )
+        model = load(folder, device)
         encoder = Encoder(
             model,
             device=device,

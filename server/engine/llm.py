@@ -34,7 +34,7 @@ class ConditionedLLM(AsyncLLM):
         """A plain function: the context is read now, in the caller's task, not when it streams."""
         if not isinstance(prompt, dict) or "prompt_token_ids" not in prompt:
             raise TypeError(f"expected a rendered prompt, got {type(prompt).__name__}")
-        self._refuse_what_kills_vllm(sampling_params)
+        self._reject_fatal(sampling_params)
         prompt, extra_args = condition(prompt, sampling_params.extra_args, self.embedding_dim)
         sampling_params.extra_args = extra_args
         timeline().begin_generating()
@@ -46,12 +46,23 @@ class ConditionedLLM(AsyncLLM):
         )
         return outputs
 
-    def _refuse_what_kills_vllm(self, params: SamplingParams) -> None:
-        """vLLM 0.32's LoRA on a CPU fails on the logits of a prompt, and the engine dies."""
-        lora = self.vllm_config.lora_config is not None
-        if lora and params.prompt_logprobs is not None and current_platform.is_cpu():
+    def _reject_fatal(self, params: SamplingParams) -> None:
+        """Reject requests on which vLLM 0.32's engine dies: `prompt_logprobs` on two set-ups.
+
+        On a CPU, LoRA fails on the logits of a prompt. On a GPU, Model Runner V1 indexes them with
+        a tensor on the CPU.
+        """
+        if params.prompt_logprobs is None:
+            return
+        if current_platform.is_cpu():
+            if self.vllm_config.lora_config is not None:
+                raise BadRequest(
+                    "prompt_logprobs is not available on a CPU server with LoRA adapters",
+                    param="prompt_logprobs",
+                )
+        elif not self.vllm_config.use_v2_model_runner:
             raise BadRequest(
-                "prompt_logprobs is not available on a CPU server with LoRA adapters",
+                "prompt_logprobs is not available on a GPU server with vLLM's Model Runner V1",
                 param="prompt_logprobs",
             )
 

@@ -1,19 +1,18 @@
-"""Check that concurrent requests get the answers that they get alone.
+"""Send thousands of requests with random attachments, prompts, lengths and aborts to a server whose
+KV cache is too small, and compare each answer with the answer that the request gets alone.
 
-Sends thousands of requests with random attachments, prompts, lengths and aborts to a server whose
-KV cache is too small for them.
+    python -m tests.serving.isolation --model FOLDER --requests 10000 [--runner v2]
 
-    python -m tests.serving.isolation --requests 10000 [--runner v2]
-
-The worker checks its slots in every step (tests/checking). Where the two best log-probabilities of
-the solo run differ by less than 1e-3, another batch may choose the other token. Such near-ties are
-counted, but are no errors.
+The worker checks its slots in every step (tests/checking). Where the two best tokens of the solo
+run are less than 1e-3 apart, another batch may choose the other one: such near-ties are counted,
+and are no failure. deploy/gpu_check.py runs this file as its step `isolation`.
 """
 
 import argparse
 import asyncio
 import random
 import re
+import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -23,6 +22,8 @@ from typing import Any
 import httpx
 import numpy as np
 
+from deploy.gpu.arguments import Arguments, step_parser
+from tests.conftest import convert_fixtures
 from tests.serving.launch import Runner, Server, serve
 
 TOKENS, CLIENTS, ATTACHMENTS = 24, 48, 16
@@ -167,7 +168,7 @@ def run(model: Path, log: Path, requests: int, runner: Runner, seed: int = 0) ->
         return asyncio.run(attack(server, requests, seed))
 
 
-if __name__ == "__main__":
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--requests", type=int, default=10_000)
@@ -179,3 +180,29 @@ if __name__ == "__main__":
         report = run(options.model, log, options.requests, options.runner, options.seed)
     print(report)
     report.assert_isolated()
+
+
+def step() -> None:
+    """Step `isolation` of deploy/gpu_check.py, on Model Runner V2."""
+    parser = step_parser(__doc__)
+    parser.add_argument("--requests", type=int)
+    options = parser.parse_args()
+    arguments = Arguments.of(options)
+    requests = options.requests or (2000 if arguments.full else 50)
+    model = convert_fixtures(arguments.work / "models", ["finetune"], [])["finetune"]
+    report = run(model, arguments.work / "server.log", requests, "v2")
+    print(report)
+    for name in ("requests", "aborted", "compared", "near_ties", "chunked", "preemptions"):
+        arguments.rows.number(name.replace("_", " "), getattr(report, name), "")
+    arguments.rows.number("prompt tokens from the prefix cache", report.cached_tokens, "")
+    arguments.rows.number("slots checked by the worker", report.slots_checked, "")
+    try:
+        report.assert_isolated()
+    except AssertionError as error:
+        arguments.rows.check("every answer is the request's own", False, str(error)[:200])
+    else:
+        arguments.rows.check("every answer is the request's own", True)
+
+
+if __name__ == "__main__":
+    step() if any(argument.startswith("--rows") for argument in sys.argv) else main()

@@ -19,9 +19,12 @@ TESTS = Path(__file__).parents[1]
 FIXTURES = TESTS / "fixtures"
 Runner = Literal["v1", "v2"]
 
+ON_GPU = Path("/dev/nvidiactl").exists()
 # Tests read log-probabilities of the whole vocabulary (512), and need prompts of several blocks.
+# On a GPU they use CUDA graphs, and a share of its memory that is free beside other servers.
 FLAGS = [
-    *("--enforce-eager", "--dtype=float32", "--block-size=32", "--max-model-len=512"),
+    "--gpu-memory-utilization=0.03" if ON_GPU else "--enforce-eager",
+    *("--dtype=float32", "--block-size=32", "--max-model-len=512"),
     *("--max-logprobs=512", "--enable-prompt-tokens-details", "--max-num-seqs=64"),
     *("--kv-cache-memory-bytes=268435456", "--enable-auto-tool-choice"),
     "--tool-call-parser=hermes",
@@ -46,10 +49,10 @@ PLAIN = Spec("finetune", "knn.index")
 LOCKED = Spec("pretrain", locked=True)
 INTERPRETED = Spec("finetune", "knn.index", "v2")
 # The tests run in this order of servers. The IVF index needs no server on V2: the engine receives
-# the same vector from every index.
+# the same vector from every index. The kind "pretrain" on V2 is in tests/deploy/test_gpu_check.py.
 SPECS = [
     *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
-    *(INTERPRETED, Spec("pretrain", runner="v2"), Spec("legacy", runner="v2")),
+    *(INTERPRETED, Spec("legacy", runner="v2")),
 ]
 
 
@@ -100,12 +103,26 @@ def environment(runner: Runner, checking: bool) -> dict[str, str]:
     On V2 they make vLLM choose that runner without a GPU (see tests/triton_cpu). With `checking`
     the worker checks its slots (see tests/checking).
     """
-    paths = [TESTS / "triton_cpu"] * (runner == "v2") + [TESTS / "checking"] * checking
+    interpreted = runner == "v2" and not ON_GPU
+    paths = [TESTS / "triton_cpu"] * interpreted + [TESTS / "checking"] * checking
+    paths += [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
     variables["VLLM_LOGGING_LEVEL"] = "INFO"  # tests read the log
+    if ON_GPU:
+        return variables | gpu_environment(runner)
     if runner == "v2":
         variables |= {"TRITON_INTERPRET": "1", "VLLM_USE_V2_MODEL_RUNNER": "1"}
     return variables
+
+
+def gpu_environment(runner: Runner) -> dict[str, str]:
+    """Float32 without tf32 in all products, to compare with goldens that a CPU recorded."""
+    return {
+        "VLLM_USE_V2_MODEL_RUNNER": str(int(runner == "v2")),
+        "TRITON_F32_DEFAULT": "ieee",
+        "NVIDIA_TF32_OVERRIDE": "0",
+        "BINDSERVE_ENCODE_DTYPE": "float32",
+    }
 
 
 @contextmanager

@@ -39,7 +39,12 @@ def ask(server: Server, attachment: int) -> tuple[list[int], int, int]:
 
 @pytest.mark.parametrize("spec", REQUESTS, ids=str)
 def test_batched_answers_equal_solo_answers(spec: Spec, server: Server) -> None:
-    requests = [i % ATTACHMENTS for i in range(REQUESTS[spec])]
+    check_own_answers(server, REQUESTS[spec])
+
+
+def check_own_answers(server: Server, count: int) -> None:
+    """Send `count` requests twice and compare each answer with that of the request alone."""
+    requests = [i % ATTACHMENTS for i in range(count)]
     with ThreadPoolExecutor(len(requests)) as pool:
         first = list(pool.map(lambda a: ask(server, a), requests))
         again = list(pool.map(lambda a: ask(server, a), requests))

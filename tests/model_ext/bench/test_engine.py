@@ -1,4 +1,7 @@
-"""Which way round the engine benchmarks' ratios are. The engines themselves are tried by hand."""
+"""The direction of the engine benchmarks' ratios, and the requests of a workload.
+
+tests/deploy/test_gpu_check.py starts real engines.
+"""
 
 import subprocess
 import sys
@@ -7,8 +10,19 @@ from typing import Any, cast
 
 import pytest
 
-from model_ext.bench.engine import LOADS, Engine, Load, Spent, compare, cpu_seconds
-from model_ext.bench.throughput import CLIENTS, LOAD, outcome
+from model_ext.bench import random_model
+from model_ext.bench.engine import (
+    WORKLOADS,
+    EngineArm,
+    Timing,
+    Workload,
+    compare,
+    cpu_seconds,
+    engine_flags,
+)
+from model_ext.bench.engine_arm import Generator
+from model_ext.bench.full_size import ADAPTER_7B, LLAMA_7B
+from model_ext.bench.throughput import CLIENTS, WORKLOAD, result
 
 
 class Fake:
@@ -16,28 +30,92 @@ class Fake:
         self.seconds = seconds
         self.seeds: list[int] = []
 
-    def run(self, _: Load, seed: int) -> Spent:
+    def run(self, _: Workload, seed: int) -> Timing:
         self.seeds.append(seed)
-        return Spent(self.seconds, cpu=self.seconds**2)
+        return Timing(self.seconds, cpu=self.seconds**2)
 
-    def profile(self, _: Load, **__: int) -> float:
+    def profile(self, _: Workload, **__: int) -> float:
         return 0.005
 
 
 def fake(seconds: float) -> Any:
-    return cast(Engine, Fake(seconds))
+    return cast(EngineArm, Fake(seconds))
 
 
 @pytest.mark.parametrize(
     ("name", "ratio"), [("decode-1", 0.5), ("decode-32", 0.5), ("first-token", 2.0)]
 )
 def test_twice_the_time(name: str, ratio: float) -> None:
-    plain, ours = fake(1.0), fake(2.0)
-    found = compare(plain, ours, LOADS[name], pairs=3)
-    assert (found.ratio.median, found.ratio.pairs) == (ratio, 3)
-    assert found.cpu.median == ratio**2
-    assert "0.50%" in str(found)
-    assert plain.seeds == ours.seeds == [0, 1, 2, 3]  # equal prompts, new ones at each run
+    plain, conditioned = fake(1.0), fake(2.0)
+    measured = compare(plain, conditioned, WORKLOADS["cpu"][name], pairs=3)
+    assert (measured.ratio.median, measured.ratio.pairs) == (ratio, 3)
+    assert measured.cpu.median == ratio**2
+    assert (measured.plain_s, measured.conditioned_s) == (1, 2)
+    assert "0.50%" in str(measured)
+    # Equal prompts on both sides, new ones at each run.
+    assert plain.seeds == conditioned.seeds == [-1, -2, 1, 2, 3]
+
+
+class FakeLLM:
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[Any], list[Any]]] = []
+
+    def generate(self, prompts: list[Any], params: list[Any], **_: object) -> None:
+        self.calls.append((prompts, params))
+
+
+@pytest.mark.parametrize("dim", [None, 8])
+def test_the_requests_of_a_workload(dim: int | None) -> None:
+    config = {"vocab_size": 100} | ({} if dim is None else {"imagebind": {"embedding_dim": dim}})
+    llm = FakeLLM()
+    generator = Generator(llm, config)
+    for seed in (1, 1, 2):
+        generator.run(requests=50, prompt=7, tokens=24, min_tokens=4, seed=seed)
+    (prompts, params), (again, _), (other, _) = llm.calls
+    ids = [prompt["prompt_token_ids"] for prompt in prompts]
+    assert {len(each) for each in ids} == {7}
+    assert [prompt["prompt_token_ids"] for prompt in again] == ids
+    assert [prompt["prompt_token_ids"] for prompt in other] != ids
+    lengths = {each.max_tokens for each in params}
+    assert len(lengths) > 5
+    assert min(lengths) >= 4
+    assert max(lengths) <= 24
+    embeddings = {prompt["cache_salt"] for prompt in [*prompts, *again]}
+    assert len(embeddings) == (1 if dim is None else 100)  # a new one for every request
+
+
+def test_the_shape_of_7b_is_the_released_one() -> None:
+    shape = random_model.LLAMA_7B
+    assert (shape.hidden, shape.intermediate, shape.layers, shape.heads, shape.vocabulary) == tuple(
+        LLAMA_7B[letter] for letter in "CFLHV"
+    )
+    assert shape.kv_heads * shape.hidden // shape.heads == LLAMA_7B["K"]
+    layout = random_model.injection_layout(shape)
+    assert layout["bind.blocks.0.gate_proj.weight"] == (ADAPTER_7B["W"], LLAMA_7B["C"])
+    assert layout["injection.v_lora_a"][:2] == (ADAPTER_7B["q"], ADAPTER_7B["r"])
+    assert shape.parameters == 6_738_415_616
+    assert shape.kv_bytes == 2 * 32 * 4096 * 2
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "tokens"), [(150, 256 * 224), (85, 33_400), (40, None), (24, None)]
+)
+def test_two_engines_share_a_gpu(
+    gigabytes: float, tokens: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Properties:
+        total_memory = int(gigabytes * 1e9)
+
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: Properties)
+    shape = random_model.LLAMA_7B
+    if tokens is None:
+        with pytest.raises(RuntimeError, match="does not hold 2 engines"):
+            engine_flags("cuda", shape)
+        return
+    cache = engine_flags("cuda", shape)["kv_cache_memory_bytes"]
+    assert cache / shape.kv_bytes == pytest.approx(tokens, rel=0.05)
+    weights = 2 * (2 * shape.parameters)
+    assert 2 * cache + weights < 0.88 * Properties.total_memory
 
 
 def test_cpu_seconds_are_those_of_the_group() -> None:
@@ -50,13 +128,14 @@ def test_cpu_seconds_are_those_of_the_group() -> None:
         time.sleep(0.01)
     assert before < 0.2
     process.communicate(b"\n")
-    assert cpu_seconds(process.pid) == 0  # nobody is left
+    assert cpu_seconds(process.pid) == 0  # the group has no process
 
 
 def test_a_share_of_the_limit() -> None:
     """Clients take turns of 2 s, or 8 s all together; products alone gain a factor of 16."""
-    found = outcome(fair=cast(Any, None), triples=[((2.0, 16.0), 8.0)] * 3)
-    assert found.speedup.median == CLIENTS * 2 / 8
-    assert found.share.median == found.speedup.median / 16
-    assert found.loop == LOAD.tokens / 2
-    assert found.engine == CLIENTS * LOAD.tokens / 8
+    measured = result("2 threads", fair=None, triples=[((2.0, 16.0), 8.0)] * 3)
+    assert measured.speedup.median == CLIENTS * 2 / 8
+    assert measured.share.median == measured.speedup.median / 16
+    assert measured.loop == WORKLOAD.tokens / 2
+    assert measured.engine == CLIENTS * WORKLOAD.tokens / 8
+    assert "transformers" not in str(measured)

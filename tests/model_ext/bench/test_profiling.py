@@ -1,15 +1,15 @@
-"""Whose time it was: counted from each entry into our code, without the host's part of it."""
+"""Time is counted from each call into our code until it returns, without vLLM's part of it."""
 
-from model_ext.bench.profiling import OURS, VLLM, ours, steps
+from model_ext.bench.profiling import PLUGIN, VLLM, plugin, steps
 
-ADAPTER = (f"{OURS[0]}/runner_v1.py", 1, "_update_states")
-TABLE = (f"{OURS[0]}/slots.py", 1, "flush")
-FORWARD = (f"{OURS[0]}/model.py", 1, "forward")
+ADAPTER = (f"{PLUGIN[0]}/runner_v1.py", 1, "_update_states")
+TABLE = (f"{PLUGIN[0]}/slots.py", 1, "flush")
+FORWARD = (f"{PLUGIN[0]}/model.py", 1, "forward")
 RUNNER = (f"{VLLM}/gpu_model_runner.py", 1, "execute_model")
 UPDATE = (f"{VLLM}/gpu_model_runner.py", 2, "_update_states")
 WORKER = (f"{VLLM}/gpu_worker.py", 1, "execute_model")
 WORKER_SAMPLES = (f"{VLLM}/gpu_worker.py", 2, "sample_tokens")
-DELTAS = (f"{OURS[0]}/model.py", 2, "deltas")
+DELTAS = (f"{PLUGIN[0]}/model.py", 2, "deltas")
 DECORATED = ("/torch/utils/_contextlib.py", 1, "decorate_context")  # stands around deltas
 TORCH = ("/torch/functional.py", 1, "linear")
 
@@ -34,7 +34,7 @@ STATS = {
 
 
 def test_the_hosts_part_is_not_ours() -> None:
-    assert abs(ours(STATS) - 0.4) < 1e-12
+    assert abs(plugin(STATS) - 0.4) < 1e-12
 
 
 def test_all_of_the_worker_is_counted_once() -> None:

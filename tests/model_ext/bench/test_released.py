@@ -1,9 +1,10 @@
-"""The loop that the engine is compared with writes what the slow oracle writes."""
+"""The released loop writes the tokens that the slow oracle writes."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from model_ext.bench import random_model
 from model_ext.bench.released import ReleasedLoop
@@ -32,4 +33,23 @@ def test_it_writes_what_the_oracle_writes(models: tuple[Path, Path]) -> None:
 
 def test_without_injection_it_writes_what_transformers_writes(models: tuple[Path, Path]) -> None:
     plain, _ = models
-    assert fairness(plain, pairs=2, shape=SHAPE).median > 0
+    tensors = load_file(plain / "model.safetensors")
+    assert fairness(tensors, pairs=2, shape=SHAPE).median > 0
+
+
+def test_weights_are_created_in_another_dtype() -> None:
+    layout = random_model.language_model_layout(SHAPE) | random_model.injection_layout(SHAPE)
+    weights = random_model.random_weights(layout, 0, "cpu", torch.bfloat16)
+    loop = ReleasedLoop(random_model.injected_config(SHAPE), weights)
+    assert len(loop.generate(IDS, STEPS, torch.randn(1024))) == STEPS
+
+
+def test_a_folder_is_written_once(tmp_path: Path) -> None:
+    plain, injected = random_model.write_configs(tmp_path, SHAPE)
+    assert [file.name for file in plain.iterdir()] == ["config.json"]
+    random_model.write(tmp_path, SHAPE)  # configurations alone are not enough
+    tensors, shared = (load_file(each / "model.safetensors") for each in (injected, plain))
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in shared.items())
+    before = (plain / "model.safetensors").stat().st_mtime_ns
+    random_model.write(tmp_path, SHAPE)
+    assert (plain / "model.safetensors").stat().st_mtime_ns == before

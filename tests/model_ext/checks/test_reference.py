@@ -53,7 +53,7 @@ def test_every_family_of_bases(family: str, tiny_models: dict[str, Path], tmp_pa
     convert(sources, out, Options(dtype=torch.float32, golden=False, progress=False))
     (logprobs,) = Reference.from_folder(out).logprobs([Prompt(IDS, EMBEDDING)])
     expected = Oracle.from_folder(out).logits(list(IDS), EMBEDDING).log_softmax(-1)
-    torch.testing.assert_close(found, expected, atol=bound(out, expected), rtol=0)
+    torch.testing.assert_close(logprobs, expected, atol=bound(out, expected), rtol=0)
 
 
 def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
@@ -68,4 +68,4 @@ def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "model.safetensors")
     (logprobs,) = Reference.from_folder(tmp_path).logprobs([Prompt(IDS, EMBEDDING)])
     expected = Oracle.from_folder(tmp_path).logits(list(IDS), EMBEDDING).log_softmax(-1)
-    torch.testing.assert_close(found, expected, atol=bound(tmp_path, expected), rtol=0)
+    torch.testing.assert_close(logprobs, expected, atol=bound(tmp_path, expected), rtol=0)

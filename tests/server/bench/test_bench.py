@@ -6,15 +6,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from server.bench.load import Arm, closed_loop, open_loop, question, uploads
-from server.bench.run import arm
+from server.bench.load import ServerArm, closed_loop, open_loop, question, uploads
+from server.bench.run import start_arm
 
 pytestmark = pytest.mark.engine
 
 
-@pytest.mark.parametrize("kind", ["ours", "vllm"])
+@pytest.mark.parametrize("kind", ["bindserve", "vllm"])
 async def test_both_stream_the_same_words(kind: str, tiny_models: dict[str, Path]) -> None:
-    with arm(kind, tiny_models["finetune"], 1, 0.01) as server:
+    with start_arm(kind, tiny_models["finetune"], 1, 0.01) as server:
         url, body = f"{server.url}/v1/chat/completions", question("finetune", 5)
         headers = {"Content-Type": "application/json"}
         text = httpx.post(url, content=body, headers=headers, timeout=60).text
@@ -28,8 +28,8 @@ async def test_both_stream_the_same_words(kind: str, tiny_models: dict[str, Path
 
 
 async def test_uploads_are_stored_and_deleted(tiny_models: dict[str, Path]) -> None:
-    with arm("ours", tiny_models["finetune"]) as server:
+    with start_arm("bindserve", tiny_models["finetune"]) as server:
         assert await uploads(server, 2, 1 << 20) > 0
         assert httpx.get(f"{server.url}/v1/files").json()["data"] == []
-        assert isinstance(server, Arm)
+        assert isinstance(server, ServerArm)
         assert server.memory("VmHWM") >= server.memory("VmRSS") > 0

@@ -1,8 +1,9 @@
-"""`bindserve bench` as a user calls it; what is measured is tested with the measurements."""
+"""The command `bindserve bench`. The tests of model_ext/bench test the measurements."""
 
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from model_ext.bench import encoders, full_size
@@ -12,7 +13,8 @@ from tests.model_ext.bench.test_full_size import SMALL
 
 
 def test_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
-    def small(blocks: int) -> ImageBindConfig:
+    def small(blocks: int, encoder: str) -> ImageBindConfig:
+        assert encoder == "audio"
         return ImageBindConfig(audio=AudioConfig(width=16, blocks=blocks, heads=2))
 
     monkeypatch.setattr(encoders, "config", small)
@@ -21,7 +23,7 @@ def test_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert result.exit_code == 0, result.output
     assert "threads, float32" in result.stdout
-    assert "audio: 229 tokens, width 16, 2 blocks, 3 clients" in result.stdout
+    assert "audio: 229 tokens, width 16, 2 blocks, 3 files" in result.stdout
     assert result.stdout.count("(2 pairs)") == 3
 
 
@@ -42,10 +44,34 @@ def test_no_room_is_told_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["encoders", "--pairs", "1"], ["full-size"], ["engine"], ["throughput"]]
+    "arguments",
+    [
+        ["encoders", "--pairs", "1"],
+        ["full-size"],
+        ["engine"],
+        ["engine", "--out", "nowhere", "--load", "decode-256"],
+        ["throughput"],
+        ["start-up"],
+    ],
 )
 def test_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message of a machine without GPU")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["encoders"],
+        ["engine", "--out", "x"],
+        ["throughput", "--out", "x"],
+        ["start-up", "--out", "x"],
+    ],
+)
+def test_no_gpu(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--device", "cuda"])
+    assert result.exit_code == 2
+    assert "--device cuda: torch finds no GPU" in result.stderr
 
 
 def test_cache(tmp_path: Path) -> None:

@@ -192,7 +192,9 @@ async def test_a_modality_that_the_model_lacks() -> None:
 
 async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
     data = np.array([0, 3], "<f4").tobytes()
-    answer = await conditioner(Fake()).run([Attachment(EMBEDDING, InMemory(data), 2.0, "p")], OFF)
+    answer = await conditioner(Fake()).condition(
+        [Attachment(EMBEDDING, MemoryBlob(data), 2.0, "p")], OFF
+    )
     close(answer.embedding, np.array([0, 1], np.float32), 1e-5)
     assert answer.explanation.mix[0].model_dump() == {
         "param": "p",

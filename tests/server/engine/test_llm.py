@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.conditioning import EXTRA_ARG, pack
 from server.context import NoConditioning, RequestContext, _current
 from server.engine.llm import ConditionedLLM
-from server.errors import Unavailable
+from server.errors import BadRequest, Unavailable
 
 EMBEDDING = pack(np.array([1, 0], np.float32))
 PROMPT = {"type": "token", "prompt_token_ids": [1, 2, 3]}
@@ -26,7 +27,7 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> ConditionedLLM:
     monkeypatch.setattr(AsyncLLM, "shutdown", lambda *_: None)
     llm: ConditionedLLM = object.__new__(ConditionedLLM)
     llm.embedding_dim, llm.draining, llm.max_tokens = 2, False, None
-    llm.vllm_config = SimpleNamespace(lora_config=None)
+    llm.vllm_config = SimpleNamespace(lora_config=None, use_v2_model_runner=False)
     return llm
 
 
@@ -75,6 +76,36 @@ def test_outside_of_a_request_it_refuses(llm: ConditionedLLM) -> None:
 def test_only_rendered_prompts_come_in(llm: ConditionedLLM, prompt: Any) -> None:
     with pytest.raises(TypeError, match="expected a rendered prompt"):
         llm.generate(prompt, SamplingParams(), "id")
+
+
+@pytest.mark.usefixtures("request_context")
+@pytest.mark.parametrize(
+    ("cpu", "lora", "v2", "reason"),
+    [
+        (True, None, False, None),
+        (True, "lora", False, "CPU server with LoRA"),
+        (True, "lora", True, "CPU server with LoRA"),
+        (False, None, False, "Model Runner V1"),
+        (False, "lora", True, None),
+    ],
+)
+def test_prompt_logprobs_are_rejected_where_they_kill_the_engine(
+    llm: ConditionedLLM,
+    monkeypatch: pytest.MonkeyPatch,
+    cpu: bool,
+    lora: str | None,
+    v2: bool,
+    reason: str | None,
+) -> None:
+    monkeypatch.setattr(type(current_platform), "is_cpu", lambda _: cpu)
+    llm.vllm_config = SimpleNamespace(lora_config=lora, use_v2_model_runner=v2)
+    llm.generate(PROMPT, SamplingParams(), "id")
+    if reason is None:
+        llm.generate(PROMPT, SamplingParams(prompt_logprobs=0), "id")
+        return
+    with pytest.raises(BadRequest, match=reason) as caught:
+        llm.generate(PROMPT, SamplingParams(prompt_logprobs=0), "id")
+    assert caught.value.param == "prompt_logprobs"
 
 
 def test_a_server_that_drains_takes_nothing_new(llm: ConditionedLLM) -> None:
