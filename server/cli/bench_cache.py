@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from server.cli.cache_serve import Device
 from server.cli.serve import fail
 
 Threads = Annotated[int, typer.Option(min=1, help="Of FAISS and of BLAS, on both sides.")]
@@ -39,6 +40,7 @@ def cache(
     plot: Annotated[
         Path | None, typer.Option(help="Also draw recall against speed: .png or .svg.")
     ] = None,
+    device: Annotated[Device, typer.Option(help="Where the tuned index is searched.")] = Device.cpu,
 ) -> None:
     """Batching, exact search, gathering and the tuned index, each against what it must beat.
 
@@ -63,13 +65,14 @@ def cache(
             repeats=pairs,
             folder=folder,
             queries=queries,
+            device=device.value,
         )
         typer.echo(report.text())
         if plot is not None:
             if folder is None:
                 fail("--plot measures the cache again; say --folder", code=2)
             title = f"{report.rows:,} x {report.dimension}, {report.kind}"
-            draw(folder, queries, threads, plot, title)
+            draw(folder, queries, threads, plot, title, device)
     except (CacheError, OSError) as error:
         fail(str(error), code=1)
 
@@ -112,7 +115,9 @@ def settle(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def draw(folder: Path, queries: Path | None, threads: int, out: Path, title: str) -> None:
+def draw(
+    folder: Path, queries: Path | None, threads: int, out: Path, title: str, device: Device
+) -> None:
     """On the queries that the report is about."""
     import tempfile
 
@@ -120,11 +125,18 @@ def draw(folder: Path, queries: Path | None, threads: int, out: Path, title: str
 
     from cache_index import evaluate
     from cache_index.bench.run import QUERIES, read_queries
+    from cache_index.device import Placement
     from cache_index.manifest import read_manifest
 
     with tempfile.TemporaryDirectory() as scratch:
         asked = Path(scratch) / "queries.npy"
         np.save(asked, read_queries(queries, read_manifest(folder).dimension))
-        measured = evaluate.evaluate(folder, queries=asked, count=QUERIES, threads=threads)
+        measured = evaluate.evaluate(
+            folder,
+            queries=asked,
+            count=QUERIES,
+            threads=threads,
+            placement=Placement(device.value),
+        )
     typer.echo("\n" + evaluate.as_table(measured))
     evaluate.plot(measured, out, title=title)

@@ -1,11 +1,18 @@
 """`bindserve cache serve`: the retrieval service, one index for many servers."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from server.cli.serve import fail
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 def serve(
@@ -27,6 +34,13 @@ def serve(
     verify: Annotated[
         bool, typer.Option(help="Check the sha256 of all files first; large ones take a while.")
     ] = True,
+    device: Annotated[
+        Device, typer.Option(help="`auto` searches on the GPU if there is one.")
+    ] = Device.auto,
+    gpu_bytes: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPU memory for the vectors. Default: half of what is free."),
+    ] = None,
 ) -> None:
     """Serve a cache to any number of `bindserve serve ... --cache URL`.
 
@@ -34,6 +48,7 @@ def serve(
     neighbors exactly. After `cache add` or a new build in the same folder, POST /v1/reload goes
     over to it without losing a request. GET /metrics is for Prometheus.
     """
+    from cache_index.device import Placement
     from cache_index.errors import CacheError
     from cache_index.service import serve as serve_cache
     from cache_index.token import read_token
@@ -49,6 +64,7 @@ def serve(
             max_waiting=max_waiting,
             drain_seconds=drain_seconds,
             verify=verify,
+            placement=Placement(device.value, gpu_bytes),
         )
     except (CacheError, OSError) as error:
         fail(str(error), code=1)
