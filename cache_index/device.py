@@ -1,25 +1,72 @@
-"""The only lines that need a GPU: FAISS's own copy of an index to the first one.
+"""The device that searches an index: the first GPU, if there is one and it has room, or the CPU.
 
-A GPU index answers like its CPU original, but gives no vectors back by id (we keep them ourselves)
-and is not safe to call from two threads (one owner thread per index). Not run by our tests, which
-have no GPU: docs/decisions/0003 says what each line was checked against.
+These lines are the only ones that need a GPU, with `free_gpu_bytes` in `exact.py`. A GPU index
+does not return vectors by id (`vectors.py` stores them) and allows calls from one thread only
+(`owner.py` has one thread per index). The tests use stand-ins; docs/decisions/0003 lists the FAISS
+source that each line was checked against.
 """
 
 import logging
-from typing import Any
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from cache_index.errors import CacheError
+from cache_index.exact import ExactIndex, free_gpu_bytes, resident_bytes
 
 logger = logging.getLogger(__name__)
 
-MOST = 2048  # candidates of a query, and cells visited for it: more is an exception on a GPU
-MOST_SCALAR = 512  # of GpuIndexIVFScalarQuantizer at our widths; more aborts the process
+Device = Literal["auto", "cpu", "cuda"]
+
+NVIDIA_DRIVER = "/dev/nvidiactl"  # checked before torch is imported, which takes seconds
+SHARE = 0.5  # of the free GPU memory, where the caller sets no limit
+
+MAX_CANDIDATES = 2048  # of a query, and cells visited for it: a GPU index raises beyond
+MAX_SCALAR_CANDIDATES = 512  # of GpuIndexIVFScalarQuantizer at our widths; it aborts beyond
 
 ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
 
 
-def place(index: Any) -> Any:
-    """The index on the first GPU if there is one that takes it, otherwise the same index."""
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The operator's choice of a device. "auto": a GPU if there is one."""
+
+    device: Device = "auto"
+    max_gpu_bytes: int | None = None  # default: half of what is free when the cache is opened
+
+
+AUTO = Placement()
+
+
+def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
+    """The index that searches the stored rows (N, D) in place of `index`, or `index` itself.
+
+    On a GPU, an exact search in torch if the rows fit, and otherwise FAISS's GPU index.
+    Raises CacheError: when the device is "cuda" and there is no GPU.
+    """
+    if placement.device == "cpu":
+        return index
+    required = placement.device == "cuda"
+    free = free_gpu_bytes() if required or os.path.exists(NVIDIA_DRIVER) else 0
+    if required and not free:
+        raise CacheError("device cuda: torch finds no GPU; use cpu, or auto to search on either")
+    limit = int(SHARE * free)
+    if placement.max_gpu_bytes is not None:
+        limit = min(placement.max_gpu_bytes, free)
+    if resident_bytes(*rows.shape) <= limit:
+        try:
+            return ExactIndex.load(rows, "cuda")
+        except (ValueError, RuntimeError) as error:  # norms, or out of device memory
+            logger.warning("no exact search on the GPU: %s", error)
+    return place_faiss(index)
+
+
+def place_faiss(index: Any) -> Any:
+    """FAISS's copy of the index on the first GPU, or `index` where FAISS cannot copy it."""
     if faiss.get_num_gpus() == 0:
         return index
     if not isinstance(index, ON_GPU):
@@ -27,24 +74,33 @@ def place(index: Any) -> Any:
         return index
     options = faiss.GpuClonerOptions()
     options.useFloat16 = True  # Flat: half the memory; PQ: tables that fit, of 56 parts and more
-    options.use_cuvs = False  # a build with cuVS would, and then clones no scalar quantizer
+    options.use_cuvs = False  # the default of a cuVS build, which clones no scalar quantizer
     if isinstance(index, faiss.IndexIVF):
-        index.nprobe = 1  # cloning refuses more than MOST; what is served is set afterwards
+        index.nprobe = 1  # cloning raises beyond MAX_CANDIDATES; `Searcher.apply` sets it later
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)
     except RuntimeError as error:  # out of device memory, or a kind that this build lacks
         logger.warning("the index does not fit on the GPU, searching on the CPU: %s", error)
         return index
-    placed.referenced_objects = [resources]  # must outlive the index; FAISS does not hold it
+    placed.referenced_objects = [resources]  # must outlive the index; FAISS holds no reference
     return placed
 
 
-def most_candidates(index: Any) -> int:
-    """How many neighbors one search may ask for."""
-    return MOST_SCALAR if type(index).__name__ == "GpuIndexIVFScalarQuantizer" else MOST
+def max_candidates(index: Any) -> int:
+    """The largest number of neighbors of one search."""
+    scalar = type(index).__name__ == "GpuIndexIVFScalarQuantizer"
+    return MAX_SCALAR_CANDIDATES if scalar else MAX_CANDIDATES
 
 
-def most_cells(index: Any) -> int:
-    on_gpu = type(index).__name__.startswith("Gpu")
-    return min(MOST, index.nlist) if on_gpu else int(index.nlist)
+def max_cells(index: Any) -> int:
+    """The largest number of cells that a search visits; 0 for an index without cells."""
+    cells = int(getattr(index, "nlist", 0))
+    return min(MAX_CANDIDATES, cells) if type(index).__name__.startswith("Gpu") else cells
+
+
+def name_of(index: Any) -> str:
+    """The search and its device, for logs and reports."""
+    if isinstance(index, ExactIndex):
+        return f"exact in float16 on {index.device}"
+    return f"{type(index).__name__} of FAISS"

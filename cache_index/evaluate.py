@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from cache_index.build import SEED
+from cache_index.device import AUTO, Placement
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheError
 from cache_index.features import draw, open_features
@@ -40,13 +41,14 @@ def evaluate(
     top_k: int = 10,
     threads: int = 1,
     verify: bool = True,
+    placement: Placement = AUTO,
 ) -> list[Measured]:
     """From one cell up to the settings in use, and beyond.
 
     Without `queries` (features (M, D)), rows of the cache serve, and do not count among their own
     neighbors.
     """
-    index = CacheIndex.open(folder, verify=verify)
+    index = CacheIndex.open(folder, verify=verify, placement=placement)
     if not 1 <= top_k < len(index):
         raise CacheError(f"top_k must be in [1, {len(index) - 1}], got {top_k}")
     faiss.omp_set_num_threads(threads)

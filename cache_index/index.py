@@ -13,7 +13,7 @@ from pathlib import Path
 import faiss
 
 from cache_index.captions import Captions
-from cache_index.device import place
+from cache_index.device import AUTO, Placement, place
 from cache_index.enhance import Array, CacheParams, enhance
 from cache_index.errors import CacheError
 from cache_index.manifest import (
@@ -38,12 +38,18 @@ class Enhanced:
 
 class CacheIndex:
     def __init__(
-        self, folder: Path, manifest: Manifest, searcher: Searcher, captions: Captions
+        self,
+        folder: Path,
+        manifest: Manifest,
+        searcher: Searcher,
+        captions: Captions,
+        placement: Placement = AUTO,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.captions = captions  # captions[row]
         self.searcher = searcher
+        self.placement = placement
 
     @classmethod
     def open(
@@ -53,6 +59,7 @@ class CacheIndex:
         expect_encoder: Encoder | None = None,
         verify: bool = True,
         mapped: bool = True,
+        placement: Placement = AUTO,
     ) -> "CacheIndex":
         """Check everything, then read. `verify=False` skips the sha256 of the files, not sizes.
 
@@ -72,9 +79,10 @@ class CacheIndex:
         has_cells = isinstance(index, faiss.IndexIVF)
         if has_cells != (manifest.search.nprobe is not None):
             raise CacheError(f"{folder / INDEX}: nprobe goes with an IVF index only; {REBUILD}")
-        searcher = Searcher(place(index), Vectors.open(folder, manifest))
+        vectors = Vectors.open(folder, manifest)
+        searcher = Searcher(place(index, vectors.rows, placement), vectors)
         searcher.apply(manifest.search)
-        return cls(folder, manifest, searcher, Captions.open(folder, manifest))
+        return cls(folder, manifest, searcher, Captions.open(folder, manifest), placement)
 
     @property
     def dimension(self) -> int:

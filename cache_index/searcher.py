@@ -16,9 +16,10 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from cache_index.device import most_candidates, most_cells
+from cache_index.device import max_candidates, max_cells
 from cache_index.enhance import Array
 from cache_index.errors import QueryError
+from cache_index.exact import SPARE_RESULTS, ExactIndex
 from cache_index.manifest import SearchSettings
 from cache_index.vectors import Ids, Vectors
 
@@ -54,9 +55,10 @@ class Searcher:
         return getattr(self.index, "nlist", 0)
 
     def apply(self, settings: SearchSettings) -> None:
-        if settings.nprobe is not None:
-            self.index.nprobe = min(settings.nprobe, most_cells(self.index))
-        self.refine = settings.refine
+        """An index without cells ignores `nprobe`; one that searches exactly needs no `refine`."""
+        if settings.nprobe is not None and self.cells:
+            self.index.nprobe = min(settings.nprobe, max_cells(self.index))
+        self.refine = 1 if isinstance(self.index, ExactIndex) else settings.refine
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
         """The rows with the largest inner product with each query (B, D).
@@ -66,8 +68,9 @@ class Searcher:
         """
         queries = check_queries(queries, self.dimension)
         limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
-        wanted = np.minimum(np.maximum(limit, limit * self.refine), most_candidates(self.index))
-        ids = self._candidates(queries, wanted)
+        spare = SPARE_RESULTS if isinstance(self.index, ExactIndex) else 0
+        number = np.minimum(limit * self.refine + spare, max_candidates(self.index))
+        ids = self._candidates(queries, number)
         vectors = self.vectors.gather(ids)
         similarity = np.matmul(vectors, queries[:, :, None])[:, :, 0]
         order = np.argsort(-np.where(ids < 0, -np.inf, similarity), axis=1, kind="stable")

@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from cache_index.device import AUTO, Placement
 from cache_index.enhance import CacheParams
 from cache_index.errors import CacheBusy, CacheClosed, CacheError, QueryError
 from cache_index.index import CacheIndex
@@ -64,7 +65,10 @@ class Service:
         """Open the folder again and go over to what is there now. A request names no folder."""
         old = self._owner.index
         new = await asyncio.to_thread(
-            CacheIndex.open, old.folder, expect_encoder=old.manifest.encoder
+            CacheIndex.open,
+            old.folder,
+            expect_encoder=old.manifest.encoder,
+            placement=old.placement,
         )
         self._owner.swap(new)
         return JSONResponse({"vectors": len(new)}, headers={CACHE: new.manifest.name})
@@ -158,6 +162,7 @@ def serve(
     max_waiting: int = 1024,
     threads: int = 1,
     drain_seconds: int = 30,
+    placement: Placement = AUTO,
 ) -> None:
     """Until SIGTERM: then new connections are refused and those under way are answered."""
     if token is None and not is_loopback(host):
@@ -166,7 +171,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics = CacheMetrics()
     owner = IndexOwner(
-        CacheIndex.open(folder, verify=verify),
+        CacheIndex.open(folder, verify=verify, placement=placement),
         max_batch=max_batch,
         max_waiting=max_waiting,
         threads=threads,

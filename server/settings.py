@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     cache: str | None = None  # a folder, URLs of services, or "none"; default: the model's own
     cache_policy: Literal["off", "refuse"] = "refuse"  # without it when it fails, or 503
     cache_token_file: Path | None = None  # what the retrieval services were given
+    cache_device: Literal["auto", "cpu", "cuda"] = "auto"  # of a folder; "auto": a GPU if present
+    cache_gpu_bytes: Count | None = None  # for its vectors; default: half of what is free
     cache_timeout_s: float = Field(2, gt=0)  # for one request to a service, retries included
 
     api_key_file: Path | None = None  # one key a line; every path but the health checks needs one

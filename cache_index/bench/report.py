@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from cache_index.bench.load import Load
 from cache_index.bench.pairs import Ratio, as_table
+from cache_index.bench.speed import Speed
 from cache_index.recall import TOP_K
 
 LOAD = 0.8  # of what the tuned index answered to its clients
@@ -33,12 +34,14 @@ class Report:
     threads: int
     clients: int
     kind: str
+    search: str  # what searches on the device
     settings: str
     recall: float  # @10, on queries that tuning did not see
     recall_one_cell: float | None  # the same queries, one cell visited: how hard the data are
     built: Built
     index_gb: float
     ratios: tuple[Ratio, ...]
+    speeds: tuple[Speed, ...]
     load: Load
 
     def text(self) -> str:
@@ -46,14 +49,24 @@ class Report:
             (
                 f"{self.rows} x {self.dimension}, {self.kind} ({self.settings}), {self.threads} "
                 f"threads, {self.clients} clients; {self.built.text()}index {self.index_gb:.2f} GB",
+                f"searched by: {self.search}",
                 f"recall@{TOP_K} on unseen queries: {self.recall:.4f}{self.hardness()}",
                 "",
                 as_table(self.ratios),
+                "",
+                self.speed_table(),
                 "",
                 f"At {LOAD:.0%} load ({self.load.rate:.0f}/s): p50 {self.load.p50_ms:.2f} ms, "
                 f"p99 {self.load.p99_ms:.2f} ms",
             )
         )
+
+    def speed_table(self) -> str:
+        lines = ["| batch | queries/s | of the index alone |", "|---:|---:|---:|"]
+        lines += [
+            f"| {s.batch} | {s.queries_per_s:.0f} | {s.candidates_per_s:.0f} |" for s in self.speeds
+        ]
+        return "\n".join(lines)
 
     def hardness(self) -> str:
         cell = self.recall_one_cell

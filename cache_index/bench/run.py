@@ -26,8 +26,10 @@ from cache_index.bench.gather import gathers
 from cache_index.bench.load import under_load
 from cache_index.bench.pairs import Ratio
 from cache_index.bench.report import LOAD, Built, Report
+from cache_index.bench.speed import speeds
 from cache_index.build import SEED, build_from_features
 from cache_index.build import TUNING_QUERIES as TUNED_ON
+from cache_index.device import Device, Placement, name_of
 from cache_index.enhance import Array
 from cache_index.errors import CacheError
 from cache_index.features import draw, open_features
@@ -50,6 +52,7 @@ def run(
     repeats: int = 5,
     folder: Path | None = None,
     queries: Path | None = None,
+    device: Device = "cpu",
     progress: bool = True,
 ) -> Report:
     """Build into `folder` (or measure the cache that is there; default: a temporary one).
@@ -62,13 +65,15 @@ def run(
         out = folder or Path(temporary) / "cache"
         if not out.exists():
             start, cpu = time.perf_counter(), time.process_time()
+            if kind == "auto" and device == "cuda":
+                kind = "Flat"  # the exact search on the GPU needs no other index
             build(out, rows, dimension, kind, recall, Path(temporary), progress)
             built = Built(
                 time.perf_counter() - start,
                 time.process_time() - cpu,
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
             )
-        return measure(out, queries, threads, clients, repeats, built)
+        return measure(out, queries, threads, clients, repeats, built, Placement(device))
 
 
 def build(
@@ -88,9 +93,15 @@ def build(
 
 
 def measure(
-    out: Path, asked: Path | None, threads: int, clients: int, repeats: int, built: Built
+    out: Path,
+    asked: Path | None,
+    threads: int,
+    clients: int,
+    repeats: int,
+    built: Built,
+    placement: Placement,
 ) -> Report:
-    tuned = CacheIndex.open(out)
+    tuned = CacheIndex.open(out, placement=placement)
     exact = exact_twin(tuned)
     queries = read_queries(asked, tuned.dimension)
     trial = make_trial(tuned.searcher.vectors.rows, queries, None, TOP_K)
@@ -121,12 +132,14 @@ def measure(
         threads=threads,
         clients=clients,
         kind=tuned.manifest.kind,
+        search=name_of(tuned.searcher.index),
         settings=f"nprobe {tuned.manifest.search.nprobe}, refine {tuned.manifest.search.refine}",
         recall=float(trial.recall(tuned.searcher).mean()),
         recall_one_cell=recall_one_cell(tuned, trial),
         built=built,
         index_gb=tuned.manifest.files["index.faiss"].bytes / 1e9,
         ratios=ratios,
+        speeds=speeds(tuned, queries, repeats),
         load=under_load(tuned, queries, LOAD * serving.ours, threads),
     )
 
@@ -134,7 +147,7 @@ def measure(
 def recall_one_cell(tuned: CacheIndex, trial: Trial) -> float | None:
     """None: the index has no cells."""
     settings = tuned.manifest.search
-    if settings.nprobe is None:
+    if settings.nprobe is None or not tuned.searcher.cells:
         return None
     tuned.searcher.apply(settings.model_copy(update={"nprobe": 1}))
     try:

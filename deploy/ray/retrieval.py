@@ -12,6 +12,7 @@ from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
 
+from cache_index.device import Device, Placement
 from cache_index.index import CacheIndex
 from cache_index.metrics import CacheMetrics
 from cache_index.owner import IndexOwner
@@ -27,6 +28,8 @@ class Arguments(BaseModel):
     threads: int = 1  # that search
     max_batch: int = 64  # queries in one search
     max_waiting: int = 1024  # queries in the queue; 503 beyond
+    device: Device = "auto"
+    gpu_bytes: int | None = None  # for the vectors; default: half of the free memory
 
 
 @serve.deployment
@@ -36,7 +39,9 @@ class Retrieval:
         self._token = read_token(arguments.token_file)
         self._metrics = CacheMetrics()
         self._owner = IndexOwner(
-            CacheIndex.open(arguments.folder),
+            CacheIndex.open(
+                arguments.folder, placement=Placement(arguments.device, arguments.gpu_bytes)
+            ),
             max_batch=arguments.max_batch,
             max_waiting=arguments.max_waiting,
             threads=arguments.threads,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from server.cli.cache.serve import Device
 from server.logs import fail
 
 Threads = Annotated[
@@ -45,6 +46,7 @@ def cache(
         Path | None,
         typer.Option(help="Also plot recall over speed to a .png or .svg file. Needs --folder."),
     ] = None,
+    device: Annotated[Device, typer.Option(help="Where the tuned index is searched.")] = Device.cpu,
 ) -> None:
     """Compare batching, exact search, gathering and the tuned index with their baselines.
 
@@ -69,13 +71,14 @@ def cache(
             repeats=pairs,
             folder=folder,
             queries=queries,
+            device=device.value,
         )
         typer.echo(report.text())
         if plot is not None:
             if folder is None:
                 fail("--plot needs a cache that is kept; add --folder", code=2)
             title = f"{report.rows:,} x {report.dimension}, {report.kind}"
-            draw(folder, queries, threads, plot, title)
+            draw(folder, queries, threads, plot, title, device)
     except (CacheError, OSError) as error:
         fail(str(error), code=1)
 
@@ -125,7 +128,9 @@ def set_threads(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def draw(folder: Path, queries: Path | None, threads: int, out: Path, title: str) -> None:
+def draw(
+    folder: Path, queries: Path | None, threads: int, out: Path, title: str, device: Device
+) -> None:
     """Plot recall over speed, measured with the queries of the report."""
     import tempfile
 
@@ -133,11 +138,18 @@ def draw(folder: Path, queries: Path | None, threads: int, out: Path, title: str
 
     from cache_index import evaluate
     from cache_index.bench.run import QUERIES, read_queries
+    from cache_index.device import Placement
     from cache_index.manifest import read_manifest
 
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "queries.npy"
         np.save(path, read_queries(queries, read_manifest(folder).dimension))
-        measured = evaluate.evaluate(folder, queries=path, count=QUERIES, threads=threads)
+        measured = evaluate.evaluate(
+            folder,
+            queries=path,
+            count=QUERIES,
+            threads=threads,
+            placement=Placement(device.value),
+        )
     typer.echo("\n" + evaluate.as_table(measured))
     evaluate.plot(measured, out, title=title)

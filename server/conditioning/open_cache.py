@@ -5,6 +5,7 @@ Opens what `--cache` names. What becomes of it while it serves is `retrieve.py`'
 
 from pathlib import Path
 
+from cache_index.device import AUTO, Placement
 from cache_index.enhancer import Enhancer
 from cache_index.errors import CacheError
 from cache_index.fit import Fit
@@ -25,13 +26,14 @@ def open_cache(settings: Settings, config: BindServeConfig) -> Enhancer | None:
         case None:
             return None
         case Path():
-            return open_folder(source, fit)
+            placement = Placement(settings.cache_device, settings.cache_gpu_bytes)
+            return open_folder(source, fit, placement)
     return open_services(source, fit, settings)
 
 
-def open_folder(folder: Path, fit: Fit) -> IndexOwner:
+def open_folder(folder: Path, fit: Fit, placement: Placement = AUTO) -> IndexOwner:
     fit.check(folder, read_manifest(folder))
-    return IndexOwner(CacheIndex.open(folder))
+    return IndexOwner(CacheIndex.open(folder, placement=placement))
 
 
 def open_services(urls: tuple[str, ...], fit: Fit, settings: Settings) -> RemoteCache:

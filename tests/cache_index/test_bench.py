@@ -15,6 +15,7 @@ from cache_index.bench.run import build, read_queries, run, stream
 from cache_index.build import build_from_features
 from cache_index.enhance import Array, normalize
 from cache_index.errors import CacheError
+from cache_index.exact import ExactIndex
 from cache_index.index import CacheIndex
 from cache_index.recall import Trial
 from cache_index.searcher import Searcher
@@ -39,6 +40,17 @@ def test_a_whole_run(cache: Path) -> None:
     assert "6000 x 32, IVF64,SQ8" in text
     assert text.count("reached") + text.count("missed") == 7
     assert 0 < report.load.p50_ms <= report.load.p99_ms
+
+
+def test_a_run_on_a_device(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = ExactIndex.load
+    monkeypatch.setattr("cache_index.device.free_gpu_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(ExactIndex, "load", lambda rows, _: load(rows, "cpu"))
+    report = run(folder=cache, repeats=1, clients=4, device="cuda", progress=False)
+    assert report.recall > 0.99  # float16 rows; FAISS's truth differs where rows are equally near
+    assert report.recall_one_cell is None
+    assert "searched by: exact in float16 on cpu" in report.text()
+    assert [speed.batch for speed in report.speeds] == [1, 16, 256]
 
 
 def test_a_run_that_builds_and_asks_with_features_of_ones_own(tmp_path: Path) -> None:

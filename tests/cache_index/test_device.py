@@ -1,6 +1,7 @@
 """Around the lines that need a GPU: stand-ins with the limits that FAISS's documentation tells."""
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,8 +9,20 @@ import faiss
 import numpy as np
 import pytest
 
-from cache_index.device import most_candidates, most_cells, place
+from cache_index import device
+from cache_index.device import (
+    Device,
+    Placement,
+    max_candidates,
+    max_cells,
+    name_of,
+    place,
+    place_faiss,
+)
 from cache_index.enhance import Array, CacheParams, enhance
+from cache_index.errors import CacheError
+from cache_index.exact import ExactIndex, resident_bytes
+from cache_index.index import CacheIndex
 from cache_index.manifest import SearchSettings
 from cache_index.searcher import Searcher
 from cache_index.vectors import Ids, Vectors
@@ -65,7 +78,7 @@ def built(kind: str) -> Any:
 
 
 def test_the_first_gpu_takes_it(gpu: SimpleNamespace) -> None:
-    placed = place(built("IVF8,SQ8"))
+    placed = place_faiss(built("IVF8,SQ8"))
     assert isinstance(placed, GpuIndexIVFScalarQuantizer)
     assert gpu.options == (0, True, False)
     assert placed.referenced_objects == [gpu.resources]  # type: ignore[attr-defined]
@@ -76,7 +89,7 @@ def test_an_index_that_was_saved_with_more_cells_than_a_gpu_visits() -> None:
     """FAISS refuses to clone such an imported index, which looked like a lack of memory."""
     index = built("IVF8,SQ8")
     index.nprobe = 4096
-    assert isinstance(place(index), GpuIndexIVFScalarQuantizer)
+    assert isinstance(place_faiss(index), GpuIndexIVFScalarQuantizer)
 
 
 @pytest.mark.parametrize("why", ["kind", "memory"])
@@ -86,13 +99,13 @@ def test_what_no_gpu_takes_is_searched_on_the_cpu(
     gpu.fail = why == "memory"
     index = built("IVF8,PQ4x4fs" if why == "kind" else "IVF8,SQ8")
     with caplog.at_level(logging.WARNING):
-        assert place(index) is index
+        assert place_faiss(index) is index
     assert "on the CPU" in caplog.text
 
 
 def test_without_a_gpu_nothing_is_said(caplog: pytest.LogCaptureFixture) -> None:
     index = built("IVF8,SQ8")
-    assert place(index) is index
+    assert place(index, ROWS, Placement()) is index
     assert not caplog.records
 
 
@@ -115,7 +128,71 @@ def test_a_gpu_is_never_asked_for_more_than_it_gives() -> None:
     assert many.nprobe == 2048
 
 
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A GPU with `free` bytes, whose exact searches run on torch's CPU device."""
+    card = SimpleNamespace(free=1 << 30)
+    load = ExactIndex.load
+    monkeypatch.setattr(device, "NVIDIA_DRIVER", "/dev/null")
+    monkeypatch.setattr(device, "free_gpu_bytes", lambda: card.free)
+    monkeypatch.setattr(ExactIndex, "load", lambda rows, _: load(rows, "cpu"))
+    return card
+
+
+@pytest.mark.usefixtures("card")
+@pytest.mark.parametrize("kind", ["Flat", "IVF8,SQ8", "IVF8,PQ4x4fs"])
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_rows_that_fit_are_searched_exactly_whatever_the_kind(kind: str, name: Device) -> None:
+    placed = place(built(kind), ROWS, Placement(name))
+    assert name_of(placed) == "exact in float16 on cpu"
+    searcher = Searcher(placed, Vectors(ROWS))
+    searcher.apply(SearchSettings(nprobe=4, refine=8))
+    expected = np.argsort(-ROWS[:5] @ ROWS.T, axis=1)[:, :10]
+    assert np.array_equal(searcher.search(ROWS[:5], 10).ids, expected)
+    assert (searcher.cells, searcher.refine) == (0, 1)
+
+
+@pytest.mark.parametrize("max_bytes", [None, 1 << 20])
+def test_rows_that_do_not_fit_are_searched_by_faiss(
+    gpu: SimpleNamespace, card: SimpleNamespace, max_bytes: int | None
+) -> None:
+    needed = resident_bytes(*ROWS.shape)
+    card.free = 2 * needed - 2 if max_bytes is None else 4 * needed
+    index = built("IVF8,SQ8")
+    assert isinstance(place(index, ROWS, Placement("auto", max_bytes)), GpuIndexIVFScalarQuantizer)
+    assert gpu.options
+    card.free = 2 * needed
+    assert isinstance(place(index, ROWS, Placement("auto", needed)), ExactIndex)
+
+
+def test_the_cpu_is_used_on_request(card: SimpleNamespace) -> None:
+    index = built("Flat")
+    assert place(index, ROWS, Placement("cpu")) is index
+    card.free = 0
+    with pytest.raises(CacheError, match="no GPU"):
+        place(index, ROWS, Placement("cuda"))
+    assert place(index, ROWS, Placement("auto")) is index
+
+
+@pytest.mark.usefixtures("card")
+def test_rows_that_float16_cannot_score_stay_with_faiss(caplog: pytest.LogCaptureFixture) -> None:
+    index = built("Flat")
+    with caplog.at_level(logging.WARNING):
+        assert place(index, 1000 * ROWS, Placement()) is index
+    assert "no exact search on the GPU" in caplog.text
+
+
+@pytest.mark.usefixtures("card")
+def test_a_cache_keeps_its_placement(folder: Path) -> None:
+    """A service reloads the folder with it."""
+    index = CacheIndex.open(folder, placement=Placement("cuda"))
+    assert isinstance(index.searcher.index, ExactIndex)
+    assert index.placement == Placement("cuda")
+    on_cpu = CacheIndex.open(folder, placement=Placement("cpu"))
+    assert not isinstance(on_cpu.searcher.index, ExactIndex)
+
+
 def test_limits() -> None:
     index = built("IVF8,SQ8")
-    assert (most_candidates(index), most_cells(index)) == (2048, 8)
-    assert most_candidates(GpuIndexIVFScalarQuantizer(index)) == 512
+    assert (max_candidates(index), max_cells(index)) == (2048, 8)
+    assert max_candidates(GpuIndexIVFScalarQuantizer(index)) == 512

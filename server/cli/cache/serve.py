@@ -1,11 +1,18 @@
 """`bindserve cache serve`: the retrieval service, one index for many servers."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from server.logs import fail
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 def serve(
@@ -33,6 +40,13 @@ def serve(
     verify: Annotated[
         bool, typer.Option(help="Check the sha256 of all files at the start; reads all files.")
     ] = True,
+    device: Annotated[
+        Device, typer.Option(help="`auto` searches on the GPU if there is one.")
+    ] = Device.auto,
+    gpu_bytes: Annotated[
+        int | None,
+        typer.Option(min=1, help="GPU memory for the vectors. Default: half of what is free."),
+    ] = None,
 ) -> None:
     """Serve a cache to any number of servers (`bindserve serve MODEL --cache URL`).
 
@@ -40,6 +54,7 @@ def serve(
     exactly. After `cache add` or a new build in the same folder, POST /v1/reload opens the new
     version without losing a request. GET /metrics returns Prometheus metrics.
     """
+    from cache_index.device import Placement
     from cache_index.errors import CacheError
     from cache_index.service import serve as serve_cache
     from cache_index.token import read_token
@@ -55,6 +70,7 @@ def serve(
             max_waiting=max_waiting,
             drain_seconds=drain_seconds,
             verify=verify,
+            placement=Placement(device.value, gpu_bytes),
         )
     except (CacheError, OSError) as error:
         fail(str(error), code=1)

@@ -129,7 +129,7 @@ def images(*numbers: Any) -> list[Attachment]:
 
 
 async def test_several_of_one_modality_mix() -> None:
-    answer = await conditioner(Fake()).run(images(0, 90), OFF)
+    answer = await conditioner(Fake()).condition(images(0, 90), OFF)
     close(answer.embedding, np.array([0.5, 0.5], np.float32), 1e-5)
 
 
@@ -149,7 +149,7 @@ async def test_a_link_is_fetched_and_its_content_known() -> None:
     fake = Fake()
     link = Attachment("image", Link("https://x/90", 100), 1.0, "p")
     for attachments in (images(90), [link]):
-        answer = await conditioner(fake).run(attachments, OFF)
+        answer = await conditioner(fake).condition(attachments, OFF)
         close(answer.embedding, np.array([0, 1], np.float32), 1e-5)
     stage = conditioner(fake)
     await stage.condition([link, link, *images(90)], OFF)
@@ -207,7 +207,7 @@ async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
 async def test_a_bad_parameter_is_told_before_the_work() -> None:
     fake = Fake()
     with pytest.raises(BadRequest, match="without a cache"):
-        await conditioner(fake).run(images(1), take_options({"imagebind": {"cache": True}}))
+        await conditioner(fake).condition(images(1), take_options({"imagebind": {"cache": True}}))
     assert fake.decoded == []
 
 
