@@ -1,7 +1,7 @@
 """One encoder per modality: stem, trunk, head, and the postprocessor's logit scale.
 
-Knows how a modality's tokens are pooled. Does not know clips, devices or files.
-Shapes: B samples, E width, D embedding.
+Each encoder pools its modality's tokens. Does not handle clips, devices or files.
+Shapes: B samples, E width, D embedding, G groups of a cloud, K points in a group.
 """
 
 import torch
@@ -17,11 +17,12 @@ from model_ext.imagebind.config import (
     TrunkConfig,
     VisionConfig,
 )
+from model_ext.imagebind.grouping import group
 from model_ext.imagebind.point import PointTrunk
 from model_ext.imagebind.stems import ImuStem, PictureStem, TextStem, VisionStem
 from model_ext.imagebind.transformer import NORM_EPS, Transformer, init_weights
 
-# What a fresh model starts with; a released file brings its own. Vision has no scale.
+# Initial values of a new model; a released file has its own. Vision has no scale.
 LOGIT_SCALES = {
     "text": 1 / 0.07,
     "audio": 20.0,
@@ -69,7 +70,7 @@ class Postprocessor(nn.Module):
 
 
 class Encoder(nn.Module):
-    """vision, audio, depth, thermal, imu: the class token is pooled."""
+    """The encoder of vision, audio, depth, thermal and imu: pools the class token."""
 
     def __init__(self, stem: nn.Module, trunk: Transformer, head: Head, post: Postprocessor):
         super().__init__()
@@ -78,6 +79,17 @@ class Encoder(nn.Module):
         self.head = head
         self.post = post
 
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.head.proj.weight.dtype
+
+    def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Convert the inputs to the arguments of `forward`: here, cast them to the weights' dtype.
+
+        This step may depend on the values of the inputs, so no CUDA graph contains it.
+        """
+        return (inputs.to(self.dtype),)
+
     def forward(self, x: Tensor) -> Tensor:
         """-> prenorm (B, D)"""
         out: Tensor = self.head(self.trunk(self.stem(x))[:, 0])
@@ -85,7 +97,10 @@ class Encoder(nn.Module):
 
 
 class TextEncoder(Encoder):
-    """The token at the end mark is pooled: it has the highest id."""
+    """Pools the token at the end mark, which has the highest id."""
+
+    def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        return (inputs,)
 
     def forward(self, ids: Tensor) -> Tensor:
         tokens = self.trunk(self.stem(ids))
@@ -95,19 +110,32 @@ class TextEncoder(Encoder):
 
 
 class PointEncoder(nn.Module):
+    """Groups a cloud's points in `prepare`, and encodes the groups."""
+
     def __init__(self, trunk: PointTrunk, head: Head, post: Postprocessor) -> None:
         super().__init__()
         self.trunk = trunk
         self.head = head
         self.post = post
 
-    def forward(self, points: Tensor) -> Tensor:
-        out: Tensor = self.head(self.trunk(points))
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.head.proj.weight.dtype
+
+    def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Clouds (B, N, 3) -> neighborhoods (B, G, K, 3) and centers (B, G, 3)."""
+        sizes = self.trunk.config
+        neighborhoods, centers = group(inputs, sizes.groups, sizes.group_size)
+        return neighborhoods.to(self.dtype), centers.to(self.dtype)
+
+    def forward(self, neighborhoods: Tensor, centers: Tensor) -> Tensor:
+        """-> prenorm (B, D)"""
+        out: Tensor = self.head(self.trunk(neighborhoods, centers))
         return out
 
 
 def build(modality: str, config: TrunkConfig, embed_dim: int) -> Encoder | PointEncoder:
-    """A fresh encoder, with starting values that can be trained."""
+    """Create an encoder with initial weights for training."""
     post = Postprocessor(modality)
     encoder: Encoder | PointEncoder
     if isinstance(config, PointConfig):

@@ -1,51 +1,53 @@
-"""Cut point clouds into local groups: farthest point sampling, then nearest neighbours.
+"""Cut point clouds into local groups: farthest point sampling, then nearest neighbors.
 
-Plain torch, vectorised over the batch, no CUDA extension to build. Knows coordinates only.
+Plain torch on a CPU. On a GPU, clouds that fit into one thread block use `grouping_kernels`, which
+choose the same points. Handles coordinates only.
 Shapes: B clouds, N points, G groups, K points in a group.
 """
 
 import torch
 from torch import Tensor
 
-MAX_DISTANCES = 2**22  # of the (B, G, N) distances, as many are held at a time: 16 MB, near cache
+MAX_DISTANCES = 2**22  # computed at a time, of the (B, G, N) distances: 16 MB, near a CPU's cache
+# Cloud sizes that the kernels are compiled for; a larger cloud does not fit into registers.
+KERNEL_POINTS = (2_048, 8_192, 16_384)
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Indices (B, count) of points far from one another, out of (B, N, 3).
+    """Indices (B, count) of points that are far from one another, out of (B, N, 3).
 
     Starts at index 0, so that a cloud always has the same embedding; the released code draws the
-    first index at random. Each step takes the point farthest from all chosen ones, the first of
-    equals. If count > N, indices repeat.
+    first index at random. Each step takes the point that is farthest from all chosen points, the
+    lowest index among equal distances. If count > N, indices repeat.
     """
     chosen = torch.zeros(len(points), count, dtype=torch.int64, device=points.device)
-    axes = [axis.contiguous() for axis in points.unbind(-1)]  # 3 x (B, N): half the time of (N, 3)
-    nearest = torch.full_like(axes[0], 1e10)  # squared distance to the chosen ones
+    axes = points.permute(2, 0, 1).contiguous()  # (3, B, N): half the time of (B, N, 3)
+    nearest = torch.full_like(axes[0], 1e10)  # squared distance to the nearest chosen point
     for step in range(1, count):
-        newest = chosen[:, step - 1 : step]
-        distance = torch.zeros_like(nearest)
-        for axis in axes:
-            offset = axis - axis.gather(1, newest)
-            distance.addcmul_(offset, offset)
-        torch.minimum(nearest, distance, out=nearest)
+        newest = chosen[:, step - 1 : step].expand(3, -1, -1)
+        offsets = axes - axes.gather(2, newest)
+        # Each operation rounds: a fused multiply-add would choose other points than the kernel.
+        x, y, z = offsets.mul_(offsets)
+        torch.minimum(nearest, x.add_(y).add_(z), out=nearest)
         chosen[:, step] = nearest.argmax(-1)
     return chosen
 
 
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
     """Indices (B, G, count), in no order, of the points nearest to each center (B, G, 3)."""
-    at_a_time = max(1, MAX_DISTANCES // points[..., 0].numel())
-    found = []
-    for start in range(0, centers.shape[1], at_a_time):
-        distances = squared_distances(centers[:, start : start + at_a_time], points)
-        found.append(distances.topk(count, largest=False, sorted=False).indices)
-    return torch.cat(found, dim=1)
+    step = max(1, MAX_DISTANCES // points[..., 0].numel())
+    neighbors = []
+    for start in range(0, centers.shape[1], step):
+        distances = squared_distances(centers[:, start : start + step], points)
+        neighbors.append(distances.topk(count, largest=False, sorted=False).indices)
+    return torch.cat(neighbors, dim=1)
 
 
 def squared_distances(centers: Tensor, points: Tensor) -> Tensor:
     """(B, G, 3), (B, N, 3) -> (B, G, N), as -2 c.x + |c|^2 + |x|^2 like the released model.
 
     The product is written out: a matrix product may run in TF32 or, under autocast, in bfloat16,
-    which picks other neighbours.
+    which selects other neighbors.
     """
     left, right = -2 * centers[:, :, None], points[:, None]
     distances = left[..., 0] * right[..., 0]
@@ -59,14 +61,22 @@ def squared_distances(centers: Tensor, points: Tensor) -> Tensor:
 def group(points: Tensor, groups: int, group_size: int) -> tuple[Tensor, Tensor]:
     """(B, N, 3) -> neighborhoods (B, G, K, 3) relative to their centers, and centers (B, G, 3).
 
-    Always in float32: half precision moves the points.
+    Computes in float32 whatever the dtype of the points: half precision would move them.
+    Raises ValueError: when the shape is not (B, N, 3), or a cloud has fewer than K points.
     """
     if points.ndim != 3 or points.shape[-1] != 3:
         raise ValueError(f"expected points (B, N, 3), got {tuple(points.shape)}")
     if points.shape[1] < group_size:
         raise ValueError(f"a cloud needs at least {group_size} points, got {points.shape[1]}")
-    points = points.float()
+    points = points.float().contiguous()
     clouds = torch.arange(len(points), device=points.device)
-    centers = points[clouds[:, None], farthest_points(points, groups)]
-    neighbors = nearest_points(centers, points, group_size)
+    if points.is_cuda and points.shape[1] <= KERNEL_POINTS[-1]:
+        # Imported here: a CPU installation has no Triton.
+        from model_ext.imagebind import grouping_kernels as kernels
+
+        centers = points[clouds[:, None], kernels.farthest_points(points, groups)]
+        neighbors = kernels.nearest_points(centers, points, group_size)
+    else:
+        centers = points[clouds[:, None], farthest_points(points, groups)]
+        neighbors = nearest_points(centers, points, group_size)
     return points[clouds[:, None, None], neighbors] - centers[:, :, None], centers

@@ -1,6 +1,7 @@
-"""ImageBind: tensors of any of its modalities -> vectors in one space.
+"""ImageBind: tensors of any of its modalities -> embeddings in one space.
 
-Joins the encoders, the clips rule and the folder format. Knows neither bytes nor the LLM.
+Combines the encoders, the averaging over clips and the folder format. Independent of how files are
+decoded, and of the LLM.
 Shapes: B samples, S clips of a sample, D embedding.
 """
 
@@ -23,25 +24,27 @@ TENSORS_FILE = "model.safetensors"
 
 
 class TensorError(ValueError):
-    """Tensors are missing, left over or of another shape; the message names them."""
+    """Tensors are missing, unexpected or of another shape; the message names them."""
 
-    def __init__(self, what: str, names: list[str]) -> None:
+    def __init__(self, problem: str, names: list[str]) -> None:
         shown = ", ".join(sorted(names)[:8])
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        super().__init__(f"{what}: {shown}{more}")
+        super().__init__(f"{problem}: {shown}{more}")
 
 
 class ImageBind(nn.Module):
-    """Inputs per modality, with a leading batch axis B:
+    """One encoder per modality. Inputs, with a leading batch axis B:
 
     vision   (B, 3, 224, 224), or clips (B, S, 3, 2, 224, 224) as video frames
     text     (B, 77) int64
     audio    clips (B, S, 1, 128, 204), or (B, 1, 128, 204)
-    depth    (B, 1, 224, 224); thermal alike
+    depth    (B, 1, 224, 224)
+    thermal  (B, 1, 224, 224)
     imu      (B, 6, 2000)
     point    (B, N, 3)
 
-    Floats may have any dtype: they are cast to the weights' own. Results are float32.
+    Inputs other than text may have any float dtype: `prepare` casts them to the weights' dtype.
+    Results are float32.
     """
 
     def __init__(self, config: ImageBindConfig) -> None:
@@ -65,33 +68,38 @@ class ImageBind(nn.Module):
 
     def prenorm(self, modality: str, inputs: Tensor) -> Tensor:
         """The head's output (B, D), averaged over clips. For image generation (unCLIP)."""
-        return self._clip_mean(modality, inputs, post=False)
+        return self._clip_mean(modality, self.prepare(modality, inputs), post=False)
 
     def embed(self, modality: str, inputs: Tensor) -> Tensor:
         """ImageBind's embedding (B, D): unit length times the logit scale, averaged over clips.
 
         The mean of several clips is therefore shorter.
         """
-        return self._clip_mean(modality, inputs, post=True)
+        return self._clip_mean(modality, self.prepare(modality, inputs), post=True)
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
-        """`embed` brought (back) to unit length (B, D): what conditions the LLM."""
-        return F.normalize(self.embed(modality, inputs), dim=-1, eps=1e-12)
+        """`embed`, normalised again to unit length (B, D): the vector that conditions the LLM."""
+        return self.unit_of(modality, self.prepare(modality, inputs))
 
-    def _clip_mean(self, modality: str, inputs: Tensor, *, post: bool) -> Tensor:
+    def prepare(self, modality: str, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Convert inputs to the arguments of the encoder, with the same leading axis B."""
+        return self.encoder(modality).prepare(inputs)
+
+    def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
+        """The second half of `unit`, a fixed sequence of operations for given shapes: (B, D)."""
+        embedding = self._clip_mean(modality, prepared, post=True)
+        return F.normalize(embedding, dim=-1, eps=1e-12)
+
+    def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
         encoder = self.encoder(modality)
-        samples = inputs.flatten(0, 1) if inputs.ndim >= 5 else inputs  # 5 axes: (B, S, ...)
-        if modality == "point":
-            samples = samples.float()  # grouping needs float32, whatever the weights are
-        elif modality != "text":
-            samples = samples.to(encoder.head.proj.weight.dtype)
-        vectors: Tensor = encoder(samples).float()
+        clips = _clips(modality, prepared[0])  # (B, S), or None
+        vectors: Tensor = encoder(*(t.flatten(0, 1) if clips else t for t in prepared)).float()
         if post:
             vectors = encoder.post(vectors)
-        return vectors.view(*inputs.shape[:2], -1).mean(1) if inputs.ndim >= 5 else vectors
+        return vectors.view(*clips, -1).mean(1) if clips else vectors
 
     def cast(self, dtype: torch.dtype) -> Self:
-        """Weights to `dtype`, in place; logit scales stay float32 (half precision moves them)."""
+        """Cast the weights in place. Logit scales stay float32: half precision changes them."""
         for module in self.modules():
             for name, tensor in (
                 *module.named_parameters(recurse=False),
@@ -109,18 +117,22 @@ class ImageBind(nn.Module):
         *,
         spell: Callable[[str], str] = str,
     ) -> Self:
-        """Take over `tensors` (our names; no copy). `spell` writes a name for error messages."""
+        """Build a model that uses `tensors` (named as in our modules) without a copy.
+
+        `spell` formats a name for error messages.
+        Raises TensorError: when a tensor is missing, unexpected or of another shape.
+        """
         with torch.device("meta"):
             model = cls(config)
         expected = model.state_dict()
         if missing := [spell(name) for name in expected if name not in tensors]:
             raise TensorError("missing ImageBind tensors", missing)
-        if left_over := [spell(name) for name in tensors if name not in expected]:
-            raise TensorError("ImageBind tensors of a modality that is not configured", left_over)
+        if unexpected := [spell(name) for name in tensors if name not in expected]:
+            raise TensorError("ImageBind tensors of a modality that is not configured", unexpected)
         if wrong := [
-            f"{spell(name)} is {tuple(tensors[name].shape)}, configured {tuple(wanted.shape)}"
-            for name, wanted in expected.items()
-            if tensors[name].shape != wanted.shape
+            f"{spell(name)} is {tuple(tensors[name].shape)}, configured {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if tensors[name].shape != tensor.shape
         ]:
             raise TensorError("ImageBind tensors do not have the configured shape", wrong)
         model.load_state_dict(tensors, assign=True)
@@ -133,7 +145,10 @@ class ImageBind(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Read what `save` wrote. FileNotFoundError, ConfigError, TensorError: name the culprit."""
+        """Read a folder that `save` wrote.
+
+        Raises FileNotFoundError, ConfigError, TensorError: with the file or tensor at fault.
+        """
         try:
             config = ImageBindConfig.from_json((folder / CONFIG_FILE).read_bytes())
         except ValueError as error:
@@ -149,3 +164,9 @@ class ImageBind(nn.Module):
         (folder / CONFIG_FILE).write_text(self.config.to_json())
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, folder / TENSORS_FILE, metadata={"format": "pt"})
+
+
+def _clips(modality: str, inputs: Tensor) -> tuple[int, int] | None:
+    """(B, S) of inputs with a clip axis, which are those of 5 or more axes (B, S, ...)."""
+    has_clips = inputs.ndim >= 5 and modality != "point"
+    return (inputs.shape[0], inputs.shape[1]) if has_clips else None

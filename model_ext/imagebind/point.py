@@ -1,6 +1,6 @@
-"""The point trunk of Point-Bind: a cloud becomes tokens, one per local group of points.
+"""The point trunk of Point-Bind: encodes each local group of a cloud's points as one token.
 
-Shapes: B clouds, N points, G groups, K points in a group, E width.
+Shapes: B clouds, G groups, K points in a group, E width.
 """
 
 import torch
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model_ext.imagebind.config import PointConfig
-from model_ext.imagebind.grouping import group
 from model_ext.imagebind.portions import portions
 from model_ext.imagebind.transformer import Block
 
@@ -16,7 +15,7 @@ NORM_EPS = 1e-5  # of every norm in this trunk
 
 
 class Pointwise(nn.Conv1d):
-    """A convolution over single points, which is a linear map: (..., in) -> (..., out)."""
+    """A convolution with kernel size 1, computed as a linear map: (..., in) -> (..., out)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(inputs, outputs, 1)
@@ -26,7 +25,7 @@ class Pointwise(nn.Conv1d):
 
 
 class BatchNorm(nn.Module):
-    """BatchNorm over (rows, C) without the batch counter, which has no use at inference."""
+    """BatchNorm over (rows, C) without the batch counter, which inference does not need."""
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__()
@@ -52,7 +51,7 @@ class BatchNorm(nn.Module):
 
 
 class GroupEncoder(nn.Module):
-    """One feature per group, whatever the order of its points: (B, G, K, 3) -> (B, G, C)."""
+    """One feature per group, independent of the order of its points: (B, G, K, 3) -> (B, G, C)."""
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()
@@ -69,9 +68,9 @@ class GroupEncoder(nn.Module):
         return torch.cat(pooled).view(*neighborhoods.shape[:2], -1)
 
     def _pool(self, groups: Tensor) -> Tensor:
-        """Some of the groups, of whatever cloud: (n, K, 3) -> (n, C)."""
+        """Encode n groups, which may be of several clouds: (n, K, 3) -> (n, C)."""
         shape = (*groups.shape[:2], -1)
-        x = groups.flatten(0, 1)  # a row for every point
+        x = groups.flatten(0, 1)  # one row per point
         x = self.conv_2(F.relu(self.norm_1(self.conv_1(x)))).view(shape)
         whole = x.amax(dim=1, keepdim=True).expand_as(x)
         x = torch.cat([whole, x], dim=2).flatten(0, 1)
@@ -81,7 +80,7 @@ class GroupEncoder(nn.Module):
 
 
 class PointTrunk(nn.Module):
-    """Clouds (B, N, 3) float32 -> (B, projection)."""
+    """Neighborhoods (B, G, K, 3) and centers (B, G, 3) -> (B, projection)."""
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()
@@ -100,11 +99,9 @@ class PointTrunk(nn.Module):
         self.projection = nn.Parameter(torch.empty(2 * config.width, config.projection))
         nn.init.normal_(self.projection, std=(2 * config.width) ** -0.5)
 
-    def forward(self, points: Tensor) -> Tensor:
-        neighborhoods, centers = group(points, self.config.groups, self.config.group_size)
-        dtype = self.projection.dtype  # grouping is float32; what follows is the weights' type
-        tokens = self.reduce(self.groups(neighborhoods.to(dtype)))
-        positions = self.position_2(F.gelu(self.position_1(centers.to(dtype))))
+    def forward(self, neighborhoods: Tensor, centers: Tensor) -> Tensor:
+        tokens = self.reduce(self.groups(neighborhoods))
+        positions = self.position_2(F.gelu(self.position_1(centers)))
         x = self._prepend(self.class_token, tokens)
         positions = self._prepend(self.class_position, positions)
         pairs = (portions(each, x.shape[1]) for each in (x, positions))
@@ -115,7 +112,7 @@ class PointTrunk(nn.Module):
     def _run(self, x: Tensor, positions: Tensor) -> Tensor:
         """(B, L, E), (B, L, E) -> (B, L, E)"""
         for block in self.blocks:
-            x = block(x + positions)  # the position is added again before each block
+            x = block(x + positions)  # each block adds the positions again
         return x
 
     @staticmethod

@@ -1,0 +1,46 @@
+"""The dtype of the encoders' weights on a device, and the one vector that is always float32."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from model_ext.imagebind.config import ConfigError
+from model_ext.imagebind.model import ImageBind
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def choose_dtype(setting: DtypeSetting, device: torch.device | str) -> Dtype:
+    """auto: bfloat16 on a GPU that computes in it, else float32."""
+    if setting != "auto":
+        return setting
+    if torch.device(device).type != "cuda":
+        return "float32"
+    with torch.cuda.device(device):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native else "float32"
+
+
+def torch_dtype(name: Dtype) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+@torch.inference_mode()
+def zero_image(model: ImageBind) -> Tensor:
+    """The embedding (D,) of a request without attachments: that of an image of zeros, on the CPU.
+
+    An image of zeros, after pixels are normalised, has the mean color of the training images.
+    Raises ConfigError: when the model has no vision encoder.
+    Raises ValueError: when its weights are not float32. Models were trained with the float32
+    vector, and every text request uses it.
+    """
+    if model.config.vision is None:
+        raise ConfigError("text_only is zero_image, but the model has no vision encoder")
+    weight = model.vision.head.proj.weight
+    if weight.dtype != torch.float32:
+        raise ValueError(f"zero_image needs float32 weights, got {weight.dtype}")
+    side = model.config.vision.image_size
+    return model.unit("vision", torch.zeros(1, 3, side, side, device=weight.device))[0].cpu()

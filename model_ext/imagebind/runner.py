@@ -1,0 +1,117 @@
+"""Run batches on the device of the encoders: directly on a CPU, asynchronously on a GPU.
+
+On a GPU, `stage` copies a sample from pinned memory while an earlier batch runs, `start` queues a
+batch behind it, and the result returns to pinned memory. Only `Run.result` waits.
+
+Shapes: B samples, D embedding.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model_ext.imagebind.graphs import Graphs, capture_on_gpu
+from model_ext.imagebind.model import ImageBind
+
+Vectors = NDArray[np.float32]
+
+
+class Model(Protocol):
+    """The part of `ImageBind` and `Graphs` that runners use."""
+
+    def unit(self, modality: str, inputs: Tensor) -> Tensor: ...
+
+
+class Run(Protocol):
+    """A batch that has been started."""
+
+    def result(self) -> Vectors:
+        """Wait for the batch. Unit embeddings (B, D)."""
+
+
+class Runner(Protocol):
+    asynchronous: bool  # whether `start` returns before the batch has run
+
+    def stage(self, sample: Tensor) -> Tensor:
+        """Begin to copy a sample (without batch axis) to the device."""
+
+    def start(self, modality: str, samples: Sequence[Tensor]) -> Run:
+        """Begin to encode staged samples of one shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    vectors: Vectors
+
+    def result(self) -> Vectors:
+        return self.vectors
+
+
+class CpuRunner:
+    asynchronous = False
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+
+    def stage(self, sample: Tensor) -> Tensor:
+        return sample
+
+    @torch.inference_mode()
+    def start(self, modality: str, samples: Sequence[Tensor]) -> FinishedRun:
+        return FinishedRun(self._model.unit(modality, torch.stack(tuple(samples))).numpy())
+
+
+@dataclass(frozen=True, slots=True)
+class GpuRun:
+    samples: Sequence[Tensor]  # kept until the batch has read them: another stream owns the memory
+    vectors: Tensor
+    done: torch.cuda.Event
+
+    def result(self) -> Vectors:
+        self.done.synchronize()
+        vectors: Vectors = self.vectors.numpy()
+        return vectors
+
+
+class GpuRunner:
+    asynchronous = True
+
+    def __init__(self, model: Model, device: torch.device | str) -> None:
+        self._model = model
+        self._device = torch.device(device)
+        self._copies = torch.cuda.Stream(self._device)
+        self._compute = torch.cuda.Stream(self._device)
+
+    def stage(self, sample: Tensor) -> Tensor:
+        """The allocator of pinned memory reuses the buffer only after the copy has finished."""
+        with torch.cuda.stream(self._copies):
+            return sample.pin_memory().to(self._device, non_blocking=True)
+
+    @torch.inference_mode()
+    def start(self, modality: str, samples: Sequence[Tensor]) -> GpuRun:
+        self._compute.wait_stream(self._copies)
+        with torch.cuda.stream(self._compute):
+            vectors = self._model.unit(modality, torch.stack(tuple(samples)))
+            result = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+            result.copy_(vectors, non_blocking=True)
+            done = torch.cuda.Event(blocking=True)
+            done.record(self._compute)
+        return GpuRun(samples, result, done)
+
+
+def open_runner(
+    model: ImageBind, device: torch.device | str, max_tokens: int, *, graphs: bool = True
+) -> Runner:
+    """A runner for batches of at most `max_tokens`. On a GPU it warms up (seconds)."""
+    if torch.device(device).type != "cuda":
+        return CpuRunner(model)
+    with torch.cuda.device(device):
+        graphed = Graphs(model, capture_on_gpu(device))
+        graphed.warm_up(max_tokens, max_graph_tokens=None if graphs else 0)
+        torch.cuda.synchronize()
+    return GpuRunner(graphed, device)

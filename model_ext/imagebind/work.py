@@ -1,0 +1,64 @@
+"""The work of a sample, in tokens: batches are bounded by it, because files differ by a factor of 15.
+
+Shapes: S clips of a sample, N points of a cloud.
+"""
+
+from collections.abc import Sequence
+from math import prod
+
+from model_ext.imagebind.config import ImageBindConfig
+
+
+def clip_tokens(config: ImageBindConfig, modality: str) -> int:
+    """Tokens of one clip (or of a sample without clips) of an encoder, the class token included."""
+    section = getattr(config, modality)
+    match modality:
+        case "text":
+            return int(section.context_length)
+        case "audio":
+            return prod(section.grid) + 1
+        case "imu":
+            return section.steps // section.kernel_size + 1
+        case "point":
+            return int(section.groups) + 1
+    return section.grid**2 + 1
+
+
+def sample_tokens(config: ImageBindConfig, modality: str, shape: Sequence[int]) -> int:
+    """Tokens of a sample of this shape, which has no batch axis: clips x tokens of a clip."""
+    clips = shape[0] if len(shape) >= 4 else 1
+    return clips * clip_tokens(config, modality)
+
+
+def max_samples(config: ImageBindConfig, modality: str, shape: Sequence[int], tokens: int) -> int:
+    """How many such samples a batch of at most `tokens` holds; at least one."""
+    return max(1, tokens // sample_tokens(config, modality, shape))
+
+
+def sample_shapes(config: ImageBindConfig) -> list[tuple[str, tuple[int, ...]]]:
+    """(encoder, shape) of the samples that preprocessing makes of files, for warm-up runs.
+
+    Clouds of a model that does not resample have any number of points; 8,192 is usual.
+    """
+    shapes: list[tuple[str, tuple[int, ...]]] = []
+    if vision := config.vision:
+        square = (vision.image_size, vision.image_size)
+        shapes.append(("vision", (vision.channels, *square)))
+        shapes.append(("vision", (VIDEO_CLIPS, vision.channels, vision.frames, *square)))
+    if text := config.text:
+        shapes.append(("text", (text.context_length,)))
+    if audio := config.audio:
+        shapes.append(("audio", (AUDIO_CLIPS, 1, audio.mel_bins, audio.target_length)))
+    for name, section in (("depth", config.depth), ("thermal", config.thermal)):
+        if section:
+            shapes.append((name, (1, section.image_size, section.image_size)))
+    if imu := config.imu:
+        shapes.append(("imu", (imu.channels, imu.steps)))
+    if point := config.point:
+        shapes.append(("point", (point.points or USUAL_POINTS, 3)))
+    return shapes
+
+
+VIDEO_CLIPS = 15  # 5 clips x 3 crops
+AUDIO_CLIPS = 3
+USUAL_POINTS = 8192
