@@ -19,7 +19,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from model_ext.imagebind.config import ENCODER_OF
+from model_ext.imagebind.config import ENCODER_OF, DtypeSetting
 from model_ext.imagebind.preprocess.limits import Limits
 
 Count = Annotated[int, Field(gt=0)]
@@ -94,7 +94,10 @@ class Settings(BaseSettings):
     encode_device: str = "auto"  # "auto": the GPU if there is one
     encode_load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, to measure speed
     encode_threads: Count = max(1, (os.cpu_count() or 1) // 2)
-    encode_batch: Count = 16
+    # Of the weights and activations. auto: bfloat16 on a GPU that supports it, float32 on a CPU.
+    encode_dtype: DtypeSetting = "auto"
+    encode_graphs: bool = True  # on a GPU: batches run as CUDA graphs
+    encode_batch: Count = 32  # images in a batch; other files count by their tokens (257 an image)
     encode_waiting: Count = 256  # tensors that may wait for the encoders
     embedding_cache_bytes: int = Field(256 * MiB, ge=0)  # embeddings kept by content
 

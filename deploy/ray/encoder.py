@@ -20,7 +20,7 @@ from server.settings import Settings
 class EncoderReplica:
     async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         self._parts = await EncodingComponents.open(Settings.load(**settings))
-        self._embedder = Embedder(self._parts.decoder, self._parts.encoder, self._parts.contents)
+        self._embedder = Embedder(self._parts.decoder, self._parts.batcher, self._parts.contents)
 
     async def hello(self) -> bytes:
         """Return a packet with the modalities and the embedding of an image of zeros."""

@@ -1,20 +1,23 @@
-"""Sizes of the encoders, one frozen section per modality; None means that the model lacks it.
+"""Sizes of the encoders, one frozen section per modality; None: the model lacks the modality.
 
-Knows the numbers and how they are written down (`encoders/config.json`, and the sizes file that
-may lie beside a released checkpoint). Does not know tensors or modules.
+Reads and writes `encoders/config.json`, and reads the sizes file of a released checkpoint. Imports
+no torch.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from model_ext.errors import ConfigError
 from model_ext.imagebind.sizes_file import translate
 
 MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu", "point")
 
-# What a client attaches -> the encoder that takes it.
+Dtype = Literal["float32", "bfloat16", "float16"]  # of the encoders' weights
+DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
+
+# Modality of an attachment -> its encoder.
 ENCODER_OF = {
     "image": "vision",
     "video": "vision",
@@ -29,7 +32,7 @@ ENCODER_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkConfig:
-    """What every transformer has."""
+    """The sizes that all transformers have."""
 
     width: int
     blocks: int
@@ -97,7 +100,7 @@ class AudioConfig(TrunkConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MapConfig(TrunkConfig):
-    """One-channel pictures: depth and thermal."""
+    """Depth and thermal: images with one channel."""
 
     image_size: int = 224
     patch_size: int = 16
@@ -127,7 +130,7 @@ class ImuConfig(TrunkConfig):
 class PointConfig(TrunkConfig):
     groups: int = 512
     group_size: int = 32  # points in a group; a cloud needs at least as many
-    points: int | None = None  # what each cloud is resampled to; None: as it comes, as released
+    points: int | None = None  # number after resampling; None: no resampling, as released
     first_hidden: int = 128
     first_width: int = 256
     second_hidden: int = 512
@@ -162,7 +165,7 @@ class ImageBindConfig:
         if type(self.embed_dim) is not int or self.embed_dim < 1:
             raise ConfigError(f"embed_dim must be a positive integer, got {self.embed_dim!r}")
         if not self.modalities:
-            raise ConfigError(f"no modality at all; give at least one of {', '.join(MODALITIES)}")
+            raise ConfigError(f"no modality; give at least one of {', '.join(MODALITIES)}")
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -185,12 +188,12 @@ class ImageBindConfig:
     def from_imagebind_config(cls, document: Mapping[str, Any]) -> Self:
         """Read the sizes file of a released checkpoint (or only its "imagebind" section).
 
-        Needed because head counts and point group sizes are in no tensor's shape.
+        The file is needed because no tensor's shape contains the head counts and group sizes.
         """
         return cls._from_dict(translate(document))
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self, dict_factory=_given), indent=2) + "\n"
+        return json.dumps(asdict(self, dict_factory=_without_none), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -212,7 +215,7 @@ class ImageBindConfig:
         return cls(**sizes)
 
 
-def _given(items: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_none(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in items if value is not None}
 
 

@@ -1,15 +1,11 @@
 """The dtype of the encoders' weights on a device, and the one vector that is always float32."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from model_ext.imagebind.config import ConfigError
+from model_ext.errors import ConfigError
+from model_ext.imagebind.config import Dtype, DtypeSetting
 from model_ext.imagebind.model import ImageBind
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def choose_dtype(setting: DtypeSetting, device: torch.device | str) -> Dtype:

@@ -1,7 +1,7 @@
-"""The embedding that an image generator of unCLIP's kind (Stable unCLIP) is conditioned on.
+"""The embedding that conditions an unCLIP image generator (Stable unCLIP).
 
-Made of the heads' own outputs, whose length matters, not of unit vectors. It does not know the
-generator, nor the cache, which comes in as a callable.
+Computed from the outputs of the heads, whose length matters, not from unit vectors. Independent of
+the generator, and of the cache, which callers pass as a function.
 
 Shapes: B samples, D embedding.
 """
@@ -15,9 +15,9 @@ from torch import Tensor
 from model_ext.conditioning import WEIGHT_SUM_EPSILON
 from model_ext.imagebind.model import ImageBind
 
-POINT_DIVISOR = 5  # Point-Bind's outputs are that much longer than the images' they stand in for
+POINT_DIVISOR = 5  # Point-Bind's outputs are longer than image outputs by this factor
 
-Enhance = Callable[[Tensor], Tensor]  # unit vectors (B, D) towards a cache's, of unit length too
+Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards a cache's
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ class Input:
 def image_embedding(
     model: ImageBind, inputs: Sequence[Input], enhance: Enhance | None = None
 ) -> Tensor:
-    """The weighted mean of the inputs' outputs (B, D); with a cache only its direction changes.
+    """The weighted mean (B, D) of the heads' outputs. `enhance` changes only its direction.
 
-    The release has the cache on by default here.
+    The released code uses the cache by default here.
     """
     total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]
@@ -44,6 +44,6 @@ def image_embedding(
     return length * enhance(mixed / length)
 
 
-def _output(model: ImageBind, given: Input) -> Tensor:
-    divisor = POINT_DIVISOR if given.modality == "point" else 1
-    return model.prenorm(given.modality, given.tensor) / divisor
+def _output(model: ImageBind, source: Input) -> Tensor:
+    divisor = POINT_DIVISOR if source.modality == "point" else 1
+    return model.prenorm(source.modality, source.tensor) / divisor

@@ -63,7 +63,7 @@ def _nearest_points(
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Contiguous float32 points (B, N, 3), N at most KERNEL_POINTS[-1] -> indices (B, count) int64."""
+    """Indices (B, count) int64 of float32 points (B, N, 3), contiguous, N <= KERNEL_POINTS[-1]."""
     chosen = torch.empty(len(points), count, dtype=torch.int64, device=points.device)
     block = _block(points)
     with torch.cuda.device_of(points):
@@ -77,8 +77,11 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
-    """Contiguous float32 centers (B, G, 3) and points (B, N, 3) -> indices (B, G, count) int64,
-    the nearest first, the lowest index first among equal distances."""
+    """Indices (B, G, count) int64 of the points (B, N, 3) nearest to each center (B, G, 3).
+
+    In ascending order of distance, the lowest index first among equal distances. Both inputs are
+    contiguous float32.
+    """
     shape = (*centers.shape[:2], count)
     neighbors = torch.empty(shape, dtype=torch.int64, device=points.device)
     block = _block(points)

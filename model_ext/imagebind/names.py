@@ -1,8 +1,8 @@
 """The one table of tensor names: released ImageBind / Point-Bind checkpoint -> our modules.
 
-`{a,b}` stands for each of its words in turn, and each `{}` on the right for the word chosen on the
-left, in order; `{i}` is a block's number. None: known and dropped, because it can be computed or
-has no use. The reverse map is computed from the table. Knows spellings, no shapes.
+`{a,b}` expands to a row for each word, and each `{}` on the right is the word of the left side, in
+order; `{i}` is the number of a block. None: the tensor is dropped, because it can be computed or
+has no use. The reverse map is computed from the table. Has names, no shapes.
 """
 
 import re
@@ -74,7 +74,7 @@ _BLOCK_NUMBER = re.compile(r"(?<=\bblocks\.)\d+(?=\.)")
 
 
 def _written_out() -> dict[str, str | None]:
-    """The table with every choice made; only `{i}` is left."""
+    """The table with all choices expanded; only `{i}` remains."""
     rows: dict[str, str | None] = {}
     for released, ours in NAMES.items():
         choices = [group.split(",") for group in _CHOICE.findall(released)]
@@ -83,9 +83,9 @@ def _written_out() -> dict[str, str | None]:
     return rows
 
 
-def _fill(pattern: str, hole: re.Pattern[str], words: tuple[str, ...]) -> str:
-    left = iter(words)
-    return hole.sub(lambda _: next(left), pattern)
+def _fill(pattern: str, gap: re.Pattern[str], words: tuple[str, ...]) -> str:
+    remaining = iter(words)
+    return gap.sub(lambda _: next(remaining), pattern)
 
 
 TO_OURS = _written_out()
@@ -93,12 +93,12 @@ TO_RELEASED = {ours: released for released, ours in TO_OURS.items() if ours is n
 
 
 def to_ours(released: str) -> str | None:
-    """Our name, or None for a tensor to drop. KeyError: the table does not know the name."""
+    """Our name, or None for a tensor to drop. Raises KeyError: when the table lacks the name."""
     return _look_up(TO_OURS, released)
 
 
 def to_released(ours: str) -> str:
-    """The released spelling of one of our names, for messages. KeyError: there is none."""
+    """The released name of one of our names, for messages. Raises KeyError: when there is none."""
     name = _look_up(TO_RELEASED, ours)
     assert name is not None
     return name

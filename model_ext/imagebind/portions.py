@@ -1,20 +1,20 @@
-"""How much of a batch goes through a network at a time.
+"""Split a batch into portions that pass through a network one after the other.
 
-On a GPU all of it. On a CPU what stays in its caches: a layer's activations of a whole batch are
-tens of megabytes, which every pointwise step would fetch from memory and, fresh from the system,
-have zeroed. Products gain nothing from more rows than these. Knows rows, not what they stand for.
+On a GPU the batch stays whole. On a CPU a portion's activations fit into the caches: those of a
+whole batch are tens of megabytes, which every pointwise operation would read from memory and the
+system would zero at allocation. Matrix products do not get faster with more rows than these.
 """
 
 import torch
 from torch import Tensor
 
-ROWS = 512  # of a matrix product, for each thread
+ROWS = 512  # of a matrix product, per thread
 
 
 def portions(x: Tensor, rows: int) -> tuple[Tensor, ...]:
-    """Cut x along its first axis; each entry there is `rows` rows of the products to come.
+    """Split x along its first axis, each entry of which is `rows` rows of the matrix products.
 
-    Whole on a GPU, and where gradients are wanted, whose memory is held for all of it anyway.
+    Returns x whole on a GPU, and when gradients are recorded: these keep all activations anyway.
     """
     if x.device.type != "cpu" or torch.is_grad_enabled():
         return (x,)

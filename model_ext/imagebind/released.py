@@ -1,7 +1,7 @@
 """Read the tensors of a released `imagebind_w3D.pth` or `imagebind_huge.pth` into our modules.
 
-Strict both ways: a tensor that is missing, unknown or of another shape is an error that names it.
-Knows tensors already in memory; opening a pickled file is the converter's business.
+A missing, unknown or wrongly shaped tensor is an error that names it. Takes tensors in memory; the
+converter opens the pickled file.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,10 @@ from model_ext.imagebind.names import to_ours, to_released
 
 
 def from_released(tensors: Mapping[str, Tensor], config: ImageBindConfig) -> ImageBind:
-    """`imagebind_huge.pth` has no point tensors: the model then has no point modality."""
+    """Build a model. Without point tensors (`imagebind_huge.pth`) it has no point modality.
+
+    Raises TensorError: when a tensor is missing, unknown or of another shape.
+    """
     ours, unknown = rename(tensors)
     if unknown:
         raise TensorError("the ImageBind checkpoint has unknown tensors", unknown)
@@ -25,7 +28,7 @@ def from_released(tensors: Mapping[str, Tensor], config: ImageBindConfig) -> Ima
 
 
 def rename(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Our names, and the released names that the table does not know."""
+    """Tensors by our names, and the released names that are not in the table."""
     ours: dict[str, Tensor] = {}
     unknown: list[str] = []
     for released, tensor in tensors.items():

@@ -1,6 +1,6 @@
-"""The sizes file that lies beside a released checkpoint -> the sections of our own format.
+"""Translate the sizes file of a released checkpoint to the sections of `config.json`.
 
-A translation of names, key by key; whether the sizes make sense is the configuration's business.
+Translates the names key by key; `config` validates the sizes.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from model_ext.errors import ConfigError
 
 
 class Section:
-    """A mapping that is read key by key, so that what nobody asked for can be named."""
+    """A mapping that is read key by key. `finish` rejects keys that were not read."""
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, Mapping):
@@ -39,10 +39,13 @@ class Section:
 
 
 def translate(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The file's content, or only its "imagebind" section. No "point" there: no such modality."""
+    """Translate the whole file, or only its "imagebind" section.
+
+    Without a "point" section the model has no point modality.
+    """
     source = document.get("imagebind", document)
     sizes = Section(source, "the imagebind section")
-    sizes.drop("audio_drop_path", "imu_drop_path")  # regularisation of the original training only
+    sizes.drop("audio_drop_path", "imu_drop_path")  # only used by the original training
     image_size, mlp_ratio = sizes.take("image_size"), sizes.take("mlp_ratio")
     frames, patch, patch_width = sizes.take_list("kernel_size", 3)
     if patch != patch_width or frames != sizes.take("video_frames"):
@@ -81,7 +84,7 @@ def translate(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _point(source: object) -> dict[str, Any]:
     sizes = Section(source, "the point section")
-    sizes.drop("drop_path_rate", "cls_dim")  # training only; a classifier that is not in the file
+    sizes.drop("drop_path_rate", "cls_dim")  # only used in training
     if sizes.take("qkv_bias"):
         raise ConfigError("point qkv_bias must be false: the released trunk has none")
     first_hidden, first_width = sizes.take_list("encoder_hidden", 2)

@@ -1,4 +1,4 @@
-"""From a modality's tensor to tokens: patches, class token, learned positions.
+"""Convert a modality's tensor to tokens: patches, class token, learned positions.
 
 Token order: class token first, then patches row by row. Text has no class token.
 Shapes: B samples, L tokens, E width.
@@ -20,7 +20,7 @@ PATCH_NORM_EPS = 1e-5  # not the 1e-6 of the trunk
 
 
 class ClassTokenStem(nn.Module):
-    """The part that vision, audio, depth, thermal and imu share."""
+    """The common part of vision, audio, depth, thermal and imu."""
 
     def __init__(self, width: int, patches: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class VisionStem(ClassTokenStem):
         return self.with_class_token(F.linear(x, self.weight.flatten(1)), self._positions(grid))
 
     def _positions(self, grid: int) -> Tensor:
-        """The table, resized for pictures of another size; the class position stays as it is."""
+        """The table, interpolated for images of another size; the class position is unchanged."""
         if grid == self.config.grid:
             return self.positions
         side = self.config.grid
@@ -80,7 +80,7 @@ class VisionStem(ClassTokenStem):
 
 
 class PictureStem(ClassTokenStem):
-    """A one-channel picture (B, 1, R, C) -> (B, L, E): audio spectrogram, depth, thermal."""
+    """An image with one channel (B, 1, R, C) -> (B, L, E): audio spectrogram, depth, thermal."""
 
     def __init__(
         self, width: int, size: tuple[int, int], kernel_size: int, stride: int, patches: int
@@ -112,7 +112,7 @@ class PictureStem(ClassTokenStem):
 
 
 class ImuStem(ClassTokenStem):
-    """Motion (B, channels, steps), cut into pieces of a few steps -> (B, L, E)."""
+    """Motion (B, channels, steps), split into pieces of a few steps -> (B, L, E)."""
 
     def __init__(self, config: ImuConfig) -> None:
         super().__init__(config.width, config.steps // config.kernel_size)
@@ -128,7 +128,7 @@ class ImuStem(ClassTokenStem):
         pieces = x.reshape(
             *x.shape[:2], -1, self.config.kernel_size
         )  # (B, channels, pieces, steps)
-        pieces = pieces.transpose(1, 2).flatten(2)  # a piece lists channel after channel
+        pieces = pieces.transpose(1, 2).flatten(2)  # the values of a piece are ordered by channel
         return self.with_class_token(self.norm(self.proj(pieces)), self.positions)
 
 

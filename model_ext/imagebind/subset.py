@@ -1,4 +1,4 @@
-"""Read some of a folder's encoders, and nothing of the others: the largest one is half of them."""
+"""Read some of a folder's encoders without the others: the largest one is half of the file."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, ImageBind, Tens
 
 
 def read_config(folder: Path) -> ImageBindConfig:
-    """FileNotFoundError, or ConfigError that names the file."""
+    """Raises FileNotFoundError, ConfigError: with the name of the file."""
     try:
         return ImageBindConfig.from_json((folder / CONFIG_FILE).read_bytes())
     except ValueError as error:
@@ -21,16 +21,19 @@ def read_config(folder: Path) -> ImageBindConfig:
 
 
 def load_encoders(folder: Path, modalities: Iterable[str], device: str = "cpu") -> ImageBind:
-    """In float32. ConfigError: the folder lacks one of them."""
-    config, wanted = read_config(folder), set(modalities)
-    if lacking := sorted(wanted - set(config.modalities)):
+    """A model with the encoders of these modalities, in float32.
+
+    Raises ConfigError: when the folder has no encoder of a modality.
+    """
+    config, selected = read_config(folder), set(modalities)
+    if missing := sorted(selected - set(config.modalities)):
         raise ConfigError(
-            f"{folder}: no {lacking[0]} encoder; there are {', '.join(config.modalities)}"
+            f"{folder}: no {missing[0]} encoder; there are {', '.join(config.modalities)}"
         )
-    others: dict[str, Any] = dict.fromkeys(set(MODALITIES) - wanted)
+    others: dict[str, Any] = dict.fromkeys(set(MODALITIES) - selected)
     try:
         with safe_open(folder / TENSORS_FILE, "pt", device=device) as file:
-            names = [name for name in file.keys() if name.split(".")[0] in wanted]  # noqa: SIM118
+            names = [name for name in file.keys() if name.split(".")[0] in selected]  # noqa: SIM118
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise TensorError(f"{folder / TENSORS_FILE} is damaged", [str(error)]) from None

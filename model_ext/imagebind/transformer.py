@@ -1,6 +1,6 @@
-"""The pre-norm transformer that all seven trunks share.
+"""The pre-norm transformer of all encoders; the point trunk uses its blocks.
 
-Knows attention and MLP blocks. Does not know what the tokens stand for, nor how they are pooled.
+Independent of the modality of the tokens and of pooling.
 Shapes: B samples, L tokens, E width, H heads.
 """
 
@@ -86,7 +86,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Blocks one after the other. No final norm: the head has it."""
+    """A sequence of blocks. The final norm is in the head."""
 
     def __init__(
         self,
@@ -117,7 +117,7 @@ class Transformer(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Starting values for training from nothing; to be handed to `Module.apply`."""
+    """Initial values for training from scratch; pass it to `Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,4 +1,4 @@
-"""The work of a sample, in tokens: batches are bounded by it, because files differ by a factor of 15.
+"""The work of a sample, in tokens, by which batches are bounded: a video has 15 times an image's.
 
 Shapes: S clips of a sample, N points of a cloud.
 """

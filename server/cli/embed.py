@@ -59,7 +59,11 @@ def embed(
         Path | None, typer.Option(help="File to write. Default: standard output.")
     ] = None,
 ) -> None:
-    """Embed files with a model's encoders: one unit vector per file, in the given order."""
+    """Embed files with a model's encoders: one unit vector per file, in the given order.
+
+    The encoders compute in the dtype of the server (BINDSERVE_ENCODE_DTYPE; default: bfloat16 on a
+    GPU that supports it, float32 on a CPU).
+    """
     settings = load_settings(model=model)
     if format is Format.npy and out is None and sys.stdout.isatty():
         fail("--format npy: a terminal cannot show an array; add --out or use json", code=2)
@@ -101,6 +105,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
 
     from model_ext.errors import ConfigError
     from model_ext.imagebind.config import ENCODER_OF
+    from model_ext.imagebind.dtype import choose_dtype, torch_dtype
     from model_ext.imagebind.model import TensorError
     from model_ext.imagebind.preprocess.config import PreprocessConfig
     from model_ext.imagebind.preprocess.errors import DecodeError
@@ -115,6 +120,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
         )
     except (ConfigError, TensorError, OSError) as error:
         fail(str(error), code=1)
+    encoders.cast(torch_dtype(choose_dtype(settings.encode_dtype, device)))
     config = PreprocessConfig.of(encoders.config)
     embedded = []
     for path, modality in files:

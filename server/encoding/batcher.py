@@ -1,7 +1,9 @@
-"""Encode: tensors of many requests to unit embeddings, in one thread, batched by modality.
+"""Batcher: encodes tensors of many requests to unit embeddings, in batches of one modality.
 
-While a batch runs, arrivals wait; the next batch is all of them that stack with the oldest one.
-Nobody waits for a batch to fill up. It does not know requests, weights or bytes.
+One thread forms the batches. While a batch runs, samples wait (on a GPU, their copies to the
+device overlap the batch). The next batch is the oldest sample and all others of the same encoder,
+shape and dtype, up to a limit of work. No batch waits for more samples. Independent of requests,
+weights and files.
 
 Shapes: B samples, D embedding dimensions.
 """
@@ -10,73 +12,78 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from model_ext.conditioning import Vector
-from server.errors import BadRequest, Unavailable
+from model_ext.imagebind.runner import Run, Runner
+from server.errors import BadRequest, RequestError, Unavailable
 
 logger = logging.getLogger(__name__)
 
+MAX_RUNNING = 2  # batches on the device; the second starts early only if it is full
+MAX_STAGED_BYTES = 1 << 28  # of waiting samples, on the device
 
-OnBatch = Callable[[str, int], None]  # told, in the encoder's thread, before a batch runs
-
-
-class Model(Protocol):
-    """What we need of `model_ext.imagebind.model.ImageBind`."""
-
-    def unit(self, modality: str, inputs: Tensor) -> Tensor: ...
+OnBatch = Callable[[str, int], None]  # (encoder, samples), called in the thread for each batch
+Tokens = Callable[[str, Sequence[int]], int]  # (encoder, shape of a sample) -> its work
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Waiting:
+    """A sample whose future has no result yet."""
+
     encoder: str
     tensor: Tensor  # without the batch axis
     future: Future[Vector] = field(default_factory=Future)
+    staged: Tensor | None = None  # `tensor` on the device
+    alone: bool = False  # its first batch failed, so it is encoded by itself
 
     @property
-    def kind(self) -> tuple[str, torch.Size, torch.dtype]:
-        """Only samples of one kind stack."""
+    def key(self) -> tuple[str, torch.Size, torch.dtype]:
+        """Samples with equal keys can share a batch."""
         return self.encoder, self.tensor.shape, self.tensor.dtype
 
 
-class Encoder:
+class Batcher:
     def __init__(
         self,
-        model: Model,
+        runner: Runner,
+        tokens: Tokens,
         *,
-        device: torch.device | str = "cpu",
-        max_batch: int = 16,
+        max_tokens: int,
         max_waiting: int = 256,
         threads: int = 1,
     ) -> None:
-        """`threads`: torch's own, for one batch."""
+        """`max_tokens`: the work of a batch. `threads`: of torch, for one batch on a CPU."""
         self.on_batch: OnBatch | None = None
-        self._model = model
-        self._device = device
-        self._max_batch = max_batch
+        self._runner = runner
+        self._tokens = tokens
+        self._max_tokens = max_tokens
         self._max_waiting = max_waiting
         self._threads = threads
         self._waiting: deque[Waiting] = deque()
+        self._running = 0  # batches
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="encoder", daemon=True)
+        self._broken = False
+        self._finisher = ThreadPoolExecutor(1, "batcher-results") if runner.asynchronous else None
+        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
         self._thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive() and not self._closed
+        return self._thread.is_alive() and not self._closed and not self._broken
 
     async def encode(self, encoder: str, tensor: Tensor) -> Vector:
-        """One sample without batch axis -> (D,). Cancelling the caller takes it out of the queue.
+        """One sample without batch axis -> (D,). Cancelling the caller removes it from the queue.
 
-        Unavailable if the queue is full, BadRequest if the sample has no embedding.
+        Raises Unavailable: when the queue is full, memory is short or the device failed.
+        Raises BadRequest: when the sample has no embedding.
         """
         return await asyncio.wrap_future(self.submit(encoder, tensor))
 
@@ -90,64 +97,138 @@ class Encoder:
                     "too many files are waiting to be encoded", code="encode_queue_full"
                 )
             self._waiting.append(request)
-            self._changed.notify()
+            self._changed.notify_all()
         return request.future
 
     def close(self) -> None:
-        """Answer those who wait, refuse new ones, end the thread."""
+        """Encode the waiting samples, reject new ones, end the thread."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
+        if self._finisher is not None:
+            self._finisher.shutdown()
 
     def _run(self) -> None:
-        torch.set_num_threads(self._threads)  # OpenMP keeps this per calling thread
-        while batch := self._next_batch():
-            wanted = [r for r in batch if r.future.set_running_or_notify_cancel()]
-            if wanted:
-                if self.on_batch is not None:
-                    self.on_batch(wanted[0].encoder, len(wanted))
-                self._answer(wanted)
-
-    def _next_batch(self) -> list[Waiting]:
-        """The oldest and those of its kind, at most max_batch; empty only when closed and done."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if not self._waiting:
-                return []
-            kind = self._waiting[0].kind
-            batch = [r for r in self._waiting if r.kind == kind][: self._max_batch]
-            taken = {id(r) for r in batch}
-            self._waiting = deque(r for r in self._waiting if id(r) not in taken)
-            return batch
-
-    def _answer(self, batch: list[Waiting]) -> None:
-        try:
-            embeddings = self._unit(batch)
-        except Exception as error:  # a batch may fail, the thread must live
-            if len(batch) > 1:
-                for request in batch:  # one of them is to blame: the others must not suffer
-                    self._answer([request])
+        torch.set_num_threads(self._threads)  # OpenMP stores this per calling thread
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._startable() or self._stageable() or self._done)
+                batch, sample = self._startable(), self._stageable()
+                for request in batch:
+                    self._waiting.remove(request)
+            if batch:
+                self._start(batch)
+            elif sample is not None:
+                self._stage(sample)
+            else:
                 return
-            logger.exception("a %s input of shape %s failed", *batch[0].kind[:2])
-            batch[0].future.set_exception(_failure(error))
+
+    @property
+    def _done(self) -> bool:
+        return self._closed and not self._waiting and not self._running
+
+    def _startable(self) -> list[Waiting]:
+        """The next batch, if it should start now; else empty."""
+        if not self._waiting or self._running >= MAX_RUNNING:
+            return []
+        oldest = self._waiting[0]
+        if oldest.alone:
+            return [] if self._running else [oldest]
+        room = max(1, self._max_tokens // self._tokens(oldest.encoder, oldest.tensor.shape))
+        batch = [r for r in self._waiting if r.key == oldest.key and not r.alone][:room]
+        return batch if not self._running or len(batch) == room else []
+
+    def _stageable(self) -> Waiting | None:
+        """The next sample to copy to the device while a batch runs."""
+        if not self._runner.asynchronous:
+            return None
+        staged = sum(r.staged.nbytes for r in self._waiting if r.staged is not None)
+        unstaged = (r for r in self._waiting if r.staged is None)
+        return next(unstaged, None) if staged < MAX_STAGED_BYTES else None
+
+    def _stage(self, request: Waiting) -> None:
+        try:
+            request.staged = self._runner.stage(request.tensor)
+        except Exception as error:  # the thread must live
+            with self._changed:
+                self._waiting.remove(request)
+            if _claim(request):
+                self._fail(request, error)
+
+    def _start(self, requests: list[Waiting]) -> None:
+        batch = [request for request in requests if _claim(request)]
+        if not batch:
+            return
+        encoder = batch[0].encoder
+        if self.on_batch is not None and not batch[0].alone:
+            self.on_batch(encoder, len(batch))
+        with self._changed:
+            self._running += 1
+        try:
+            samples = [
+                r.staged if r.staged is not None else self._runner.stage(r.tensor) for r in batch
+            ]
+            run = self._runner.start(encoder, samples)
+        except Exception as error:  # the thread must live
+            self._finished(batch, error)
+            return
+        if self._finisher is None:
+            self._finish(batch, run)
+        else:
+            self._finisher.submit(self._finish, batch, run)
+
+    def _finish(self, batch: list[Waiting], run: Run) -> None:
+        """Wait for the batch and set the results. On a GPU, in a second thread."""
+        try:
+            embeddings = run.result()
+        except Exception as error:  # the thread must live
+            self._finished(batch, error)
             return
         for request, embedding in zip(batch, embeddings, strict=True):
             if np.isfinite(embedding).all() and embedding.any():
-                request.future.set_result(embedding.copy())  # not a view that keeps the batch
+                request.future.set_result(embedding.copy())  # a view would keep the whole batch
             else:
                 request.future.set_exception(
                     BadRequest("the file has no embedding: it is not a finite vector")
                 )
+        self._finished(batch)
 
-    @torch.inference_mode()
-    def _unit(self, batch: list[Waiting]) -> Vector:
-        inputs = torch.stack([request.tensor for request in batch]).to(self._device)
-        embeddings: Vector = self._model.unit(batch[0].encoder, inputs).cpu().numpy()
-        return embeddings
+    def _finished(self, batch: list[Waiting], error: Exception | None = None) -> None:
+        """Count the batch as done. After an error, encode its samples again, one by one, so that
+        one bad sample fails alone; the thread of the batches does this."""
+        if error is not None and (len(batch) == 1 or _is_final(error)):
+            for request in batch:
+                self._fail(request, error)
+            batch, error = [], None
+        with self._changed:
+            self._running -= 1
+            if error is not None:
+                for request in reversed(batch):
+                    request.alone = True
+                    self._waiting.appendleft(request)
+            self._changed.notify_all()
+
+    def _fail(self, request: Waiting, error: Exception) -> None:
+        self._broken = self._broken or _is_final(error)
+        shape = tuple(request.tensor.shape)
+        logger.error("a %s input of shape %s failed", request.encoder, shape, exc_info=error)
+        request.future.set_exception(_response(error))
 
 
-def _failure(error: Exception) -> Exception:
+def _claim(request: Waiting) -> bool:
+    """Mark the future as running. False: the caller has cancelled it."""
+    return request.alone or request.future.set_running_or_notify_cancel()
+
+
+def _is_final(error: Exception) -> bool:
+    """After a device error, each later call on the device fails too."""
+    return isinstance(error, torch.AcceleratorError)
+
+
+def _response(error: Exception) -> RequestError:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return Unavailable("not enough memory to encode the file")
+    if _is_final(error):
+        return Unavailable("the device of the encoders failed")
     return BadRequest("the file cannot be encoded")

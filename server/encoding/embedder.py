@@ -1,7 +1,7 @@
-"""Embedder: a file's bytes to its unit embedding: decode, encode, keep by the hash of the content.
+"""Embedder: a file's bytes to its unit embedding: decode, encode, cache by a hash of the content.
 
-Equal content is decoded and encoded once, whoever asks. Knows the order of the two stages; does
-not know requests, weights or who asks.
+Files with equal content are decoded and encoded once, also for different clients. Handles the order
+of the two stages; independent of requests, weights and clients.
 
 Shapes: D embedding dimensions.
 """
@@ -21,24 +21,24 @@ from server.media.blob import Blob
 
 
 class Decode(Protocol):
-    """What we need of `server.encoding.decode.pool.DecodePool`."""
+    """The part of `server.encoding.decode.pool.DecodePool` that the embedder uses."""
 
-    async def decode(self, modality: str, content: Blob) -> Tensor: ...
+    async def decode(self, modality: str, blob: Blob) -> Tensor: ...
 
 
 class Encode(Protocol):
-    """What we need of `server.encoding.batcher.Encoder`."""
+    """The part of `server.encoding.batcher.Batcher` that the embedder uses."""
 
     async def encode(self, encoder: str, tensor: Tensor) -> Vector: ...
 
 
 @dataclass(slots=True)
 class Report:
-    """What was done for one caller; whoever shares another's work has nothing to report."""
+    """The stages that ran for one caller: none if the result was cached or another caller's."""
 
     known: bool = True
-    seconds: dict[str, float] = field(default_factory=dict)  # of each stage, with its queue
-    failed: str | None = None  # the stage
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage, its queue included
+    failed: str | None = None  # the stage that raised
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -53,20 +53,20 @@ class Report:
 
 
 class Embedder:
-    def __init__(self, decoder: Decode, encoder: Encode, contents: ResultCache) -> None:
+    def __init__(self, decoder: Decode, encoder: Encode, results: ResultCache) -> None:
         self._decoder = decoder
         self._encoder = encoder
-        self._contents = contents
+        self._results = results
 
-    async def embed(self, modality: str, content: Blob, report: Report) -> Vector:
-        """(D,). Who is cancelled stops the work, unless others wait for it."""
+    async def embed(self, modality: str, blob: Blob, report: Report) -> Vector:
+        """Unit embedding (D,). Cancels the work when the last waiting caller is cancelled."""
 
         async def decode_and_encode() -> Vector:
             report.known = False
             with report.stage("decode"):
-                tensor = await self._decoder.decode(modality, content)
+                tensor = await self._decoder.decode(modality, blob)
             with report.stage("encode"):
                 return await self._encoder.encode(ENCODER_OF[modality], tensor)
 
-        key = (modality, await content.digest())
-        return await self._contents.get(key, decode_and_encode)
+        key = (modality, await blob.digest())
+        return await self._results.get(key, decode_and_encode)

@@ -51,9 +51,9 @@ class EncodingService:
     def __init__(self, parts: EncodingComponents, path: Path) -> None:
         """`path` of the socket."""
         self._parts = parts
-        self._embedder = Embedder(parts.decoder, parts.encoder, parts.contents)
+        self._embedder = Embedder(parts.decoder, parts.batcher, parts.contents)
         self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
-        parts.encoder.on_batch = lambda encoder, size: self._batches.append((encoder, size))
+        parts.batcher.on_batch = lambda encoder, size: self._batches.append((encoder, size))
         self._clients: set[asyncio.Task[None]] = set()
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)

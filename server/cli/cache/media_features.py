@@ -20,11 +20,12 @@ from cache_index.features import open_features
 from cache_index.shards import ShardWriter
 from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
+from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.imagebind.subset import load_encoders
 from server.cli.cache.media_list import MediaItem, MediaList
-from server.encoding.batcher import Encoder
-from server.encoding.components import ENCODERS, choose_device, decode_settings
+from server.encoding.batcher import Batcher
+from server.encoding.components import ENCODERS, choose_device, decode_settings, open_batcher
 from server.encoding.decode.pool import DecodePool
 from server.errors import RequestError, TooLarge, Unavailable
 from server.media.blob import Blob, MemoryBlob
@@ -97,7 +98,7 @@ def write(
 class Embedder:
     modality: str
     decoder: DecodePool
-    encoder: Encoder
+    batcher: Batcher
     fetcher: Fetcher
     max_bytes: int
     window: int  # files that are embedded concurrently
@@ -112,7 +113,7 @@ class Embedder:
             if not self._has_modality(content, str(item.place)):
                 return None if isinstance(item.place, Path) else f"not of modality {self.modality}"
             tensor = await self.decoder.decode(self.modality, content)
-            return await self.encoder.encode(ENCODER_OF[self.modality], tensor)
+            return await self.batcher.encode(ENCODER_OF[self.modality], tensor)
         except Unavailable:
             raise
         except RequestError as error:
@@ -150,15 +151,13 @@ async def opened(settings: Settings, modality: str) -> AsyncIterator[Embedder]:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="bindserve-fetch-"))
         await decoder.start()
         stack.push_async_callback(decoder.close)
-        encoder = Encoder(
-            model, device=device, max_batch=settings.encode_batch, threads=settings.encode_threads
-        )
-        stack.callback(encoder.close)
+        batcher = open_batcher(model, settings, device, choose_dtype(settings.encode_dtype, device))
+        stack.callback(batcher.close)
         policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)
         yield Embedder(
             modality,
             decoder,
-            encoder,
+            batcher,
             Fetcher(Path(scratch), policy),
             settings.limits.bytes_of(modality),
             min(2 * settings.encode_batch, settings.decode_waiting, settings.fetch_waiting),

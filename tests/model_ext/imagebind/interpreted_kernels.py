@@ -1,6 +1,6 @@
 """Compare the Triton kernels with the plain torch version, in Triton's interpreter.
 
-Runs as a program of its own, because Triton chooses the interpreter when it is imported:
+Runs as a separate program, because Triton chooses the interpreter when it is imported:
 TRITON_INTERPRET=1 python -m tests.model_ext.imagebind.interpreted_kernels
 """
 
@@ -14,7 +14,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 
 
 def cloud(number: int, points: int) -> Tensor:
-    """(1, N, 3): four forms in turn: random, with duplicates, on a grid (many ties), on a sphere."""
+    """(1, N, 3), in one of four forms: random, with duplicates, on a grid (ties), on a sphere."""
     random = torch.randn(1, points, 3, generator=GENERATOR)
     match number % 4:
         case 1:

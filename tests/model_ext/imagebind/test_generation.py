@@ -1,4 +1,4 @@
-"""What an image generator gets: the released implementation's vectors, with and without a cache."""
+"""The input of an image generator against the released vectors, with and without a cache."""
 
 import json
 from pathlib import Path

@@ -52,7 +52,7 @@ async def test_description_and_readiness(components: Components, parts: Encoding
     assert provenance["stage"] == "finetune"
     assert all(source["licence"] and source["sha256"] for source in provenance["sources"])
     json.dumps(components.description)
-    parts.encoder.close()
+    parts.batcher.close()
     await until(lambda: components.missing() == "the encoders stopped")
 
 

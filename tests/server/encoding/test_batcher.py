@@ -1,20 +1,23 @@
-"""Dynamic batches, one bad sample among good ones, a bounded queue. The model is a fake."""
+"""The batcher with fake runners: batches by work, a bad sample in a batch, a bounded queue."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from server.encoding.batcher import Encoder
+from model_ext.imagebind.runner import CpuRunner
+from server.encoding.batcher import Batcher
 from server.errors import BadRequest, Unavailable
 
 
 class Model:
-    """Doubles its inputs (B, N); notes its batches; can be held back; cannot stand -1."""
+    """Doubles its inputs (B, N), records its batches, can be paused, raises for an input of -1."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, int]] = []
@@ -39,31 +42,36 @@ def model() -> Model:
     return Model()
 
 
+def tokens(encoder: str, shape: Sequence[int]) -> int:
+    """Work of a sample: as many tokens as clips, if it has clips; audio counts double."""
+    return (shape[0] if len(shape) > 1 else 1) * (2 if encoder == "audio" else 1)
+
+
 @pytest.fixture
-async def encoder(model: Model) -> AsyncIterator[Encoder]:
-    encoder = Encoder(model, max_batch=4, max_waiting=8)
-    yield encoder
+async def batcher(model: Model) -> AsyncIterator[Batcher]:
+    batcher = Batcher(CpuRunner(model), tokens, max_tokens=4, max_waiting=8)
+    yield batcher
     model.go.set()
-    encoder.close()
+    batcher.close()
 
 
-async def hold(encoder: Encoder, model: Model) -> "asyncio.Future[np.ndarray]":
-    """Keep the thread busy with one sample, so that what comes next has to wait."""
+async def hold(batcher: Batcher, model: Model) -> "asyncio.Future[np.ndarray]":
+    """Keep the thread busy with one sample, so that the next samples wait."""
     model.go.clear()
-    first = asyncio.ensure_future(encoder.encode("vision", sample(9)))
+    first = asyncio.ensure_future(batcher.encode("vision", sample(9)))
     await asyncio.to_thread(model.busy.wait, 10)
     return first
 
 
-async def test_one_sample(encoder: Encoder) -> None:
-    embedding = await encoder.encode("vision", sample(3))
+async def test_one_sample(batcher: Batcher) -> None:
+    embedding = await batcher.encode("vision", sample(3))
     assert embedding.tolist() == [6, 6]
-    assert embedding.base is None  # a view would keep its whole batch
+    assert embedding.base is None  # a view would keep its whole batch in memory
 
 
-async def test_those_who_wait_share_batches_in_order(encoder: Encoder, model: Model) -> None:
-    first = await hold(encoder, model)
-    others = [encoder.submit("vision", sample(i + 1)) for i in range(6)]
+async def test_waiting_samples_share_batches_in_order(batcher: Batcher, model: Model) -> None:
+    first = await hold(batcher, model)
+    others = [batcher.submit("vision", sample(i + 1)) for i in range(6)]
     model.go.set()
     answers = [await asyncio.wrap_future(other) for other in others]
     assert [answer[0] for answer in answers] == [2, 4, 6, 8, 10, 12]
@@ -71,16 +79,16 @@ async def test_those_who_wait_share_batches_in_order(encoder: Encoder, model: Mo
     assert model.batches == [("vision", 1), ("vision", 4), ("vision", 2)]
 
 
-async def test_only_equal_kinds_stack(encoder: Encoder, model: Model) -> None:
-    """Another modality, another number of points, another dtype: batches of their own."""
-    first = await hold(encoder, model)
+async def test_samples_of_other_shapes_do_not_share_a_batch(batcher: Batcher, model: Model) -> None:
+    """Another modality, another number of points and another dtype: separate batches."""
+    first = await hold(batcher, model)
     others = [
-        encoder.submit("vision", sample(1)),
-        encoder.submit("audio", sample(1)),
-        encoder.submit("point", sample(1, size=5)),
-        encoder.submit("vision", sample(2)),
-        encoder.submit("point", sample(1, size=6)),
-        encoder.submit("vision", sample(1).long()),
+        batcher.submit("vision", sample(1)),
+        batcher.submit("audio", sample(1)),
+        batcher.submit("point", sample(1, size=5)),
+        batcher.submit("vision", sample(2)),
+        batcher.submit("point", sample(1, size=6)),
+        batcher.submit("vision", sample(1).long()),
     ]
     model.go.set()
     await asyncio.gather(first, *map(asyncio.wrap_future, others))
@@ -90,9 +98,9 @@ async def test_only_equal_kinds_stack(encoder: Encoder, model: Model) -> None:
     ]
 
 
-async def test_a_bad_sample_does_not_fail_its_batch_mates(encoder: Encoder, model: Model) -> None:
-    first = await hold(encoder, model)
-    others = [encoder.submit("vision", sample(value)) for value in (1, -1, 2)]
+async def test_a_bad_sample_fails_alone(batcher: Batcher, model: Model) -> None:
+    first = await hold(batcher, model)
+    others = [batcher.submit("vision", sample(value)) for value in (1, -1, 2)]
     model.go.set()
     results = await asyncio.gather(first, *map(asyncio.wrap_future, others), return_exceptions=True)
     assert [result[0] for result in (results[1], results[3])] == [2, 4]  # type: ignore[index]
@@ -101,11 +109,11 @@ async def test_a_bad_sample_does_not_fail_its_batch_mates(encoder: Encoder, mode
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0])
-async def test_what_is_no_direction_is_refused_alone(
-    encoder: Encoder, model: Model, value: float
+async def test_only_the_sample_without_an_embedding_is_rejected(
+    batcher: Batcher, model: Model, value: float
 ) -> None:
-    first = await hold(encoder, model)
-    bad, good = (encoder.submit("vision", sample(each)) for each in (value, 1))
+    first = await hold(batcher, model)
+    bad, good = (batcher.submit("vision", sample(each)) for each in (value, 1))
     model.go.set()
     with pytest.raises(BadRequest, match="no embedding"):
         await asyncio.wrap_future(bad)
@@ -113,43 +121,138 @@ async def test_what_is_no_direction_is_refused_alone(
     assert await first is not None
 
 
-async def test_a_full_queue_says_no_at_once(encoder: Encoder, model: Model) -> None:
-    first = await hold(encoder, model)
-    waiting = [encoder.submit("vision", sample(1)) for _ in range(8)]
+async def test_a_full_queue_rejects_at_once(batcher: Batcher, model: Model) -> None:
+    first = await hold(batcher, model)
+    waiting = [batcher.submit("vision", sample(1)) for _ in range(8)]
     with pytest.raises(Unavailable, match="waiting to be encoded"):
-        encoder.submit("vision", sample(1))
+        batcher.submit("vision", sample(1))
     model.go.set()
     await asyncio.gather(first, *map(asyncio.wrap_future, waiting))
 
 
-async def test_who_leaves_is_not_encoded(encoder: Encoder, model: Model) -> None:
-    first = await hold(encoder, model)
-    leaving = asyncio.ensure_future(encoder.encode("vision", sample(1)))
+async def test_a_cancelled_sample_is_not_encoded(batcher: Batcher, model: Model) -> None:
+    first = await hold(batcher, model)
+    leaving = asyncio.ensure_future(batcher.encode("vision", sample(1)))
     await asyncio.sleep(0)
     leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
     model.go.set()
     await first
-    await encoder.encode("vision", sample(2))
+    await batcher.encode("vision", sample(2))
     assert model.batches == [("vision", 1), ("vision", 1)]
 
 
-async def test_out_of_memory_is_not_the_clients_fault(encoder: Encoder, model: Model) -> None:
+async def test_out_of_memory_is_not_a_bad_request(batcher: Batcher, model: Model) -> None:
     def unit(*_: object) -> Tensor:
         raise torch.OutOfMemoryError
 
     model.unit = unit  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="memory"):
-        await encoder.encode("vision", sample(1))
-    assert encoder.alive
+        await batcher.encode("vision", sample(1))
+    assert batcher.alive
 
 
-def test_closing_answers_those_who_wait_and_refuses_new_ones(model: Model) -> None:
-    encoder = Encoder(model)
-    waiting = encoder.submit("vision", sample(1))
-    encoder.close()
+def test_closing_encodes_waiting_samples_and_rejects_new_ones(model: Model) -> None:
+    batcher = Batcher(CpuRunner(model), tokens, max_tokens=4)
+    waiting = batcher.submit("vision", sample(1))
+    batcher.close()
     assert waiting.result(0)[0] == 2
-    assert not encoder.alive
+    assert not batcher.alive
     with pytest.raises(Unavailable, match="shutting down"):
-        encoder.submit("vision", sample(1))
+        batcher.submit("vision", sample(1))
+
+
+async def test_a_batch_is_bounded_by_work(batcher: Batcher, model: Model) -> None:
+    """4 tokens: 2 sounds of 2 tokens, or 1 sample of 3 clips; a larger sample runs alone."""
+    first = await hold(batcher, model)
+    sounds = [batcher.submit("audio", sample(i + 1)) for i in range(3)]
+    clips = [batcher.submit("vision", torch.ones(3, 2)) for _ in range(2)]
+    large = batcher.submit("vision", torch.ones(9, 2))
+    model.go.set()
+    await asyncio.gather(first, *map(asyncio.wrap_future, (*sounds, *clips, large)))
+    assert model.batches[1:] == [("audio", 2), ("audio", 1), *[("vision", 1)] * 3]
+
+
+@dataclass
+class Asynchronous:
+    """A runner like that of a GPU: a batch ends when the test says so."""
+
+    asynchronous: bool = True
+    staged: list[float] = field(default_factory=list)
+    batches: list[list[float]] = field(default_factory=list)
+    finish: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    error: Exception | None = None
+
+    def stage(self, sample: Tensor) -> Tensor:
+        self.staged.append(sample[0].item())
+        return sample
+
+    def start(self, _: str, samples: Sequence[Tensor]) -> "AsynchronousRun":
+        assert threading.current_thread().name == "batcher"
+        self.batches.append([sample[0].item() for sample in samples])
+        return AsynchronousRun(self, torch.stack(list(samples)), self.error)
+
+
+@dataclass
+class AsynchronousRun:
+    runner: Asynchronous
+    inputs: Tensor
+    error: Exception | None
+
+    def result(self) -> "np.ndarray":
+        self.runner.finish.acquire()
+        if self.error is not None or (self.inputs == -1).any():
+            raise self.error or RuntimeError("a bad sample")
+        return (self.inputs * 2).numpy()
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_samples_are_staged_while_a_batch_runs_and_a_full_batch_starts_behind_it() -> None:
+    runner = Asynchronous()
+    batcher = Batcher(runner, tokens, max_tokens=4)
+    futures = [batcher.submit("vision", sample(1))]
+    until(lambda: runner.batches == [[1]])
+    futures += [batcher.submit("vision", sample(i)) for i in (2, 3, 4)]
+    until(lambda: runner.staged == [1, 2, 3, 4])
+    assert runner.batches == [[1]], "a batch that is not full waits for the device"
+    futures += [batcher.submit("vision", sample(i)) for i in (5, 6)]
+    until(lambda: runner.batches == [[1], [2, 3, 4, 5]])
+    until(lambda: runner.staged == [1, 2, 3, 4, 5, 6])
+    futures += [batcher.submit("vision", sample(i)) for i in (7, 8, 9)]
+    until(lambda: len(runner.staged) == 9)
+    assert len(runner.batches) == 2, "no third batch"
+    for _ in range(4):
+        runner.finish.release()
+    assert [future.result(10)[0] for future in futures] == [2.0 * i for i in range(1, 10)]
+    assert runner.batches[2] == [6, 7, 8, 9]
+    assert len(runner.staged) == 9, "each sample is copied once"
+    batcher.close()
+
+
+def test_a_bad_sample_of_an_asynchronous_batch_fails_alone() -> None:
+    runner = Asynchronous()
+    batcher = Batcher(runner, tokens, max_tokens=4)
+    futures = [batcher.submit("vision", sample(value)) for value in (1, 2, -1, 3)]
+    for _ in range(20):
+        runner.finish.release()
+    batcher.close()
+    results = [future.exception(0) or future.result(0)[0] for future in futures]
+    assert isinstance(results.pop(2), BadRequest)
+    assert results == [2, 4, 6]
+
+
+def test_after_a_device_error_the_batcher_is_not_alive() -> None:
+    runner = Asynchronous(error=torch.AcceleratorError("an illegal memory access"))
+    batcher = Batcher(runner, tokens, max_tokens=4)
+    runner.finish.release()
+    with pytest.raises(Unavailable, match="device"):
+        batcher.submit("vision", sample(1)).result(10)
+    assert not batcher.alive
+    batcher.close()

@@ -55,9 +55,9 @@ async def test_a_hundred_equal_files_of_two_clients_are_one_run(
 ) -> None:
     other, runs = EncodingClient(tmp_path / SOCKET), count("encode")
     calls: list[tuple[str, int]] = []
-    tell = parts.encoder.on_batch
+    tell = parts.batcher.on_batch
     assert tell is not None
-    parts.encoder.on_batch = lambda *batch: calls.append(batch) or tell(*batch)
+    parts.batcher.on_batch = lambda *batch: calls.append(batch) or tell(*batch)
     found = await asyncio.gather(
         *(each.embed("image", PICTURE) for each in (client, other) for _ in range(50))
     )

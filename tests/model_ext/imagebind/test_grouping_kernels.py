@@ -1,0 +1,20 @@
+"""The Triton kernels choose the points that the plain torch version chooses."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def test_kernels_equal_torch_in_the_interpreter() -> None:
+    pytest.importorskip("triton", reason="no Triton, as on a machine without a GPU build")
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.model_ext.imagebind.interpreted_kernels"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "200 small and 2 full-size clouds are equal" in run.stdout
