@@ -118,15 +118,9 @@ class PointEncoder(nn.Module):
         self.head = head
         self.post = post
 
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.head.proj.weight.dtype
-
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Clouds (B, N, 3) -> neighborhoods (B, G, K, 3) and centers (B, G, 3)."""
-        sizes = self.trunk.config
-        neighborhoods, centers = group(inputs, sizes.groups, sizes.group_size)
-        return neighborhoods.to(self.dtype), centers.to(self.dtype)
+        """Clouds (B, N, 3) -> neighborhoods (B, G, K, 3) and centers (B, G, 3), in float32."""
+        return group(inputs, self.trunk.config.groups, self.trunk.config.group_size)
 
     def forward(self, neighborhoods: Tensor, centers: Tensor) -> Tensor:
         """-> prenorm (B, D)"""

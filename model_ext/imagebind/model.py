@@ -99,14 +99,15 @@ class ImageBind(nn.Module):
         return vectors.view(*clips, -1).mean(1) if clips else vectors
 
     def cast(self, dtype: torch.dtype) -> Self:
-        """Cast the weights in place. Logit scales stay float32: half precision changes them."""
+        """Cast the weights in place. Logit scales, and modules of the point trunk that have
+        `keep_float32`, become float32: half precision changes their results too much."""
         for module in self.modules():
+            own = torch.float32 if getattr(module, "keep_float32", False) else dtype
             for name, tensor in (
                 *module.named_parameters(recurse=False),
                 *module.named_buffers(recurse=False),
             ):
-                if name != "log_logit_scale":
-                    tensor.data = tensor.data.to(dtype)
+                tensor.data = tensor.data.to(torch.float32 if name == "log_logit_scale" else own)
         return self
 
     @classmethod

@@ -1,5 +1,8 @@
 """The point trunk of Point-Bind: encodes each local group of a cloud's points as one token.
 
+`ImageBind.cast` leaves modules with `keep_float32` in float32: coordinates and batch statistics
+lose too much in bfloat16, and their work is small.
+
 Shapes: B clouds, G groups, K points in a group, E width.
 """
 
@@ -17,15 +20,24 @@ NORM_EPS = 1e-5  # of every norm in this trunk
 class Pointwise(nn.Conv1d):
     """A convolution with kernel size 1, computed as a linear map: (..., in) -> (..., out)."""
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, keep_float32: bool = False) -> None:
         super().__init__(inputs, outputs, 1)
+        self.keep_float32 = keep_float32
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight.squeeze(-1), self.bias)
 
 
+class PositionMap(nn.Linear):
+    """Coordinates (..., 3) float32 -> hidden features of a position."""
+
+    keep_float32 = True
+
+
 class BatchNorm(nn.Module):
     """BatchNorm over (rows, C) without the batch counter, which inference does not need."""
+
+    keep_float32 = True
 
     def __init__(self, channels: int, momentum: float = 0.1) -> None:
         super().__init__()
@@ -55,7 +67,7 @@ class GroupEncoder(nn.Module):
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()
-        self.conv_1 = Pointwise(3, config.first_hidden)
+        self.conv_1 = Pointwise(3, config.first_hidden, keep_float32=True)
         self.norm_1 = BatchNorm(config.first_hidden)
         self.conv_2 = Pointwise(config.first_hidden, config.first_width)
         self.conv_3 = Pointwise(2 * config.first_width, config.second_hidden)
@@ -71,7 +83,8 @@ class GroupEncoder(nn.Module):
         """Encode n groups, which may be of several clouds: (n, K, 3) -> (n, C)."""
         shape = (*groups.shape[:2], -1)
         x = groups.flatten(0, 1)  # one row per point
-        x = self.conv_2(F.relu(self.norm_1(self.conv_1(x)))).view(shape)
+        x = F.relu(self.norm_1(self.conv_1(x)))
+        x = self.conv_2(x.to(self.conv_2.weight.dtype)).view(shape)
         whole = x.amax(dim=1, keepdim=True).expand_as(x)
         x = torch.cat([whole, x], dim=2).flatten(0, 1)
         x = self.conv_4(F.relu(self.norm_3(self.conv_3(x)))).view(shape)
@@ -80,14 +93,14 @@ class GroupEncoder(nn.Module):
 
 
 class PointTrunk(nn.Module):
-    """Neighborhoods (B, G, K, 3) and centers (B, G, 3) -> (B, projection)."""
+    """Neighborhoods (B, G, K, 3) and centers (B, G, 3), both float32 -> (B, projection)."""
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()
         self.config = config
         self.groups = GroupEncoder(config)
         self.reduce = nn.Linear(config.group_width, config.width)
-        self.position_1 = nn.Linear(3, config.position_hidden)
+        self.position_1 = PositionMap(3, config.position_hidden)
         self.position_2 = nn.Linear(config.position_hidden, config.width)
         self.class_token = nn.Parameter(torch.empty(1, 1, config.width).normal_(std=0.02))
         self.class_position = nn.Parameter(torch.empty(1, 1, config.width).normal_(std=0.02))
@@ -101,7 +114,8 @@ class PointTrunk(nn.Module):
 
     def forward(self, neighborhoods: Tensor, centers: Tensor) -> Tensor:
         tokens = self.reduce(self.groups(neighborhoods))
-        positions = self.position_2(F.gelu(self.position_1(centers)))
+        hidden = F.gelu(self.position_1(centers))
+        positions = self.position_2(hidden.to(self.position_2.weight.dtype))
         x = self._prepend(self.class_token, tokens)
         positions = self._prepend(self.class_position, positions)
         pairs = (portions(each, x.shape[1]) for each in (x, positions))
