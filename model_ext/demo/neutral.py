@@ -24,9 +24,11 @@ from torch.nn import functional as F
 
 from model_ext.bind import BindNetwork
 from model_ext.demo.evaluate import open_model
+from model_ext.imagebind.dtype import zero_image
+from model_ext.imagebind.subset import load_encoders
 from model_ext.inject import gated_heads
 from model_ext.train.config import TrainConfig
-from model_ext.train.data.embeddings import SINGLE_WEIGHT, embed_pictures, zero_image
+from model_ext.train.data.embeddings import SINGLE_WEIGHT, embed_pictures
 from model_ext.train.data.examples import read_examples
 from model_ext.train.export import read_settings
 from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE
@@ -47,7 +49,7 @@ def main() -> None:
     settings = read_settings(options.run)
     config = TrainConfig.of(settings["config"], settings["phase"])
     model = open_model(options.run).model
-    zero = zero_image(config.encoders, CPU) * SINGLE_WEIGHT
+    zero = zero_image(load_encoders(config.encoders, ["vision"])) * SINGLE_WEIGHT
     before = strength(model, zero)
     movement = teach(model.bind, pictures(config), zero, neutral_vector(model))
     print(f"norm of the zero image's injected terms: {before:.3g} -> {strength(model, zero):.3g}")

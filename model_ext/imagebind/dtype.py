@@ -24,7 +24,7 @@ def torch_dtype(name: Dtype) -> torch.dtype:
     return dtype
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def zero_image(model: ImageBind) -> Tensor:
     """The embedding (D,) of a request without attachments: that of an image of zeros, on the CPU.
 

@@ -17,10 +17,12 @@ from model_ext.config import BindConfig
 from model_ext.convert.llama import Llama
 from model_ext.convert.tokenizer import find_tokenizer
 from model_ext.imagebind.config import ImageBindConfig
+from model_ext.imagebind.dtype import zero_image
+from model_ext.imagebind.subset import load_encoders
 from model_ext.train import checkpoints, distributed, engine
 from model_ext.train.config import TrainConfig
 from model_ext.train.data.dataset import Batch, ConditionedText
-from model_ext.train.data.embeddings import embed_pictures, zero_image
+from model_ext.train.data.embeddings import embed_pictures
 from model_ext.train.data.examples import read_examples
 from model_ext.train.data.order import epoch_indices
 from model_ext.train.errors import TrainError
@@ -229,7 +231,7 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
         examples,
         open_tokenizer(config.tokenizer or find_tokenizer(config.base)),
         vectors,
-        zero_image(config.encoders, device),
+        zero_image(load_encoders(config.encoders, ["vision"], str(device))),
         config.max_tokens,
         config.instruction_form,
     )

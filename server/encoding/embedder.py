@@ -23,13 +23,13 @@ from server.media.blob import Blob
 class Decode(Protocol):
     """The part of `server.encoding.decode.pool.DecodePool` that the embedder uses."""
 
-    async def decode(self, modality: str, blob: Blob) -> Tensor: ...
+    async def decode(self, modality: str, blob: Blob, /) -> Tensor: ...
 
 
 class Encode(Protocol):
     """The part of `server.encoding.batcher.Batcher` that the embedder uses."""
 
-    async def encode(self, encoder: str, tensor: Tensor) -> Vector: ...
+    async def encode(self, encoder: str, tensor: Tensor, /) -> Vector: ...
 
 
 @dataclass(slots=True)

@@ -106,13 +106,5 @@ def _encode(views: PictureViews, model: ImageBind, workers: int) -> NDArray[np.f
     return np.concatenate(parts) if parts else np.zeros((0, 1, model.config.embed_dim), np.float32)
 
 
-@torch.no_grad()
-def zero_image(encoders: Path, device: torch.device) -> Tensor:
-    """Return the embedding (D,) of text-only samples: that of a picture of the mean colour."""
-    model = ImageBind.from_folder(encoders, device)
-    side = _sizes(model).image_size
-    return model.unit("vision", torch.zeros(1, 3, side, side, device=device))[0].cpu()
-
-
 def _sizes(model: ImageBind) -> PreprocessConfig:
     return PreprocessConfig.of(model.config)

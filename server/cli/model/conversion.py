@@ -9,11 +9,12 @@ import torch
 
 from cache_index.build import import_index
 from cache_index.errors import CacheError
-from model_ext.config import BindServeConfig, Provenance
+from model_ext.config import BindServeConfig
 from model_ext.convert.model import Options as Options
 from model_ext.convert.model import write_folder
 from model_ext.convert.sources import Sources as Sources
 from model_ext.weights.folder import new_folder
+from server.conditioning.open_cache import encoder_of
 
 CACHE = "cache"
 
@@ -41,9 +42,3 @@ def check_width(index: Path, width: int, expected: int) -> None:
         raise CacheError(
             f"{index}: vectors of {width} numbers, but the encoders' embeddings have {expected}"
         )
-
-
-def encoder_of(provenance: Provenance) -> dict[str, str]:
-    """Return the encoders' hash for the manifest. A server rejects a cache of other encoders."""
-    weights = next(source for source in provenance.sources if source.role == "imagebind")
-    return {"sha256": weights.sha256}

@@ -15,8 +15,10 @@ from model_ext.convert.adapter import (
     LORA_ROWS,
     NORM_ROWS,
 )
+from model_ext.imagebind.dtype import zero_image
+from model_ext.imagebind.subset import load_encoders
 from model_ext.train.data.dataset import Batch, ConditionedText
-from model_ext.train.data.embeddings import embed_pictures, zero_image
+from model_ext.train.data.embeddings import embed_pictures
 from model_ext.train.data.examples import Example, read_examples
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import BETAS, EPS, Phase, groups
@@ -48,7 +50,7 @@ def dataset(phase: Phase, encoders: Path, cache: Path) -> ConditionedText:
         examples,
         open_tokenizer(FIXTURES / "tiny" / "llama" / "tokenizer.model"),
         embed_pictures(pictures, encoders, cache, 1, 0, 0, CPU),
-        zero_image(encoders, CPU),
+        zero_image(load_encoders(encoders, ["vision"])),
         INDEX[phase]["max_words"],
         "released",
     )

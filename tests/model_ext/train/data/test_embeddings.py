@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
+from model_ext.imagebind.dtype import zero_image
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.registry import preprocess
+from model_ext.imagebind.subset import load_encoders
 from model_ext.train.data import embeddings
 from model_ext.train.data.crop import random_crop
-from model_ext.train.data.embeddings import embed_pictures, zero_image
+from model_ext.train.data.embeddings import embed_pictures
 from model_ext.train.data.examples import Picture
 from model_ext.train.errors import TrainError
 from tests.model_ext.train.conftest import FIXTURES
@@ -83,7 +85,7 @@ def test_crops_keep_most_of_the_picture() -> None:
 def test_text_only_sees_a_picture_of_the_mean_color(encoders_folder: Path) -> None:
     model = ImageBind.from_folder(encoders_folder)
     expected = model.unit("vision", torch.zeros(1, 3, 224, 224))[0]
-    torch.testing.assert_close(zero_image(encoders_folder, CPU), expected)
+    torch.testing.assert_close(zero_image(load_encoders(encoders_folder, ["vision"])), expected)
 
 
 def test_a_damaged_picture_is_named(encoders_folder: Path, tmp_path: Path) -> None:
