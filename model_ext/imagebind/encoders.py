@@ -42,7 +42,7 @@ class Head(nn.Module):
         self.proj = nn.Linear(width, embed_dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.proj(self.norm(x))
+        out: Tensor = self.proj(self.norm(x).to(self.proj.weight.dtype))
         return out
 
 
@@ -97,7 +97,17 @@ class Encoder(nn.Module):
 
 
 class TextEncoder(Encoder):
-    """Pools the token at the end mark, which has the highest id."""
+    """Pools the token at the end mark, which has the highest id.
+
+    Tokens, norms and sums stay float32 in `ImageBind.cast`; only the matrix products change. The
+    directions of short texts differ too little for sums in bfloat16.
+    """
+
+    def __init__(self, stem: nn.Module, trunk: Transformer, head: Head, post: Postprocessor):
+        super().__init__(stem, trunk, head, post)
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm | nn.Embedding | TextStem):
+                module.keep_float32 = True
 
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
         return (inputs,)
