@@ -24,7 +24,8 @@ class EncoderReplica:
 
     async def hello(self) -> bytes:
         """Return a packet with the modalities and the embedding of an image of zeros."""
-        return Packet(Hello(list(self._parts.modalities)), self._parts.zero_image).encode()
+        hello = Hello(list(self._parts.modalities), self._parts.dtype)
+        return Packet(hello, self._parts.zero_image).encode()
 
     async def embed(self, modality: str, data: bytes) -> bytes:
         """Embed one file. Returns a packet with the embedding, or with the error for the client."""

@@ -5,6 +5,7 @@ Opened before the application, and closed after it. Knows neither HTTP nor the e
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from model_ext.config import BindServeConfig, Provenance
 from server.api.multipart import FormLimits, Uploads
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.mix import mix
-from server.conditioning.open_cache import open_cache
+from server.conditioning.open_cache import dtype_difference, open_cache
 from server.conditioning.retrieve import Retriever
 from server.encoding.messages import Hello
 from server.media.attachments import AttachmentLimits
@@ -24,6 +25,8 @@ from server.media.blob import Blob
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.files import FileLimits, FileStore, sweep_regularly
 from server.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class Encoders(Protocol):
@@ -58,9 +61,12 @@ class Components:
         `scratch`: the folder of clients' files. Raises CacheError, Unavailable.
         """
         dim = config.imagebind.embedding_dim
-        retriever = Retriever(open_cache(settings, config), policy=settings.cache_policy)
+        cache = open_cache(settings, config)
+        retriever = Retriever(cache, policy=settings.cache_policy)
         await retriever.start()
         hello, zero_image = await encoders.hello()
+        if cache and (difference := dtype_difference(cache.manifests, hello.dtype)):
+            logger.warning(difference)
         files = FileStore(scratch, file_limits(settings))
         policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)
         conditioner = Conditioner(

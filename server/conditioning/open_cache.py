@@ -3,6 +3,7 @@
 Opens what `--cache` names. What becomes of it while it serves is `retrieve.py`'s.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from cache_index.device import AUTO, Placement
@@ -10,7 +11,7 @@ from cache_index.enhancer import Enhancer
 from cache_index.errors import CacheError
 from cache_index.fit import Fit
 from cache_index.index import CacheIndex
-from cache_index.manifest import Encoder, read_manifest
+from cache_index.manifest import Encoder, Manifest, read_manifest
 from cache_index.owner import IndexOwner
 from cache_index.remote import RemoteCache
 from cache_index.token import read_token
@@ -64,3 +65,18 @@ def encoder_of(provenance: Provenance) -> Encoder:
     """The weights that a cache's features must come from."""
     weights = [source.sha256 for source in provenance.sources if source.role == "imagebind"]
     return {"sha256": weights[0]} if weights else {}
+
+
+def dtype_difference(manifests: Iterable[Manifest], dtype: str | None) -> str | None:
+    """Describe a cache whose features come from weights of another dtype than the server's.
+
+    Old manifests and imported indexes have no dtype, and are not reported.
+    """
+    for manifest in manifests:
+        built = manifest.encoder.get("dtype")
+        if built and dtype and built != dtype:
+            return (
+                f"the cache was built with encoders in {built}, the server's are in {dtype}: "
+                "similarities differ slightly; build the cache again or set encode_dtype"
+            )
+    return None

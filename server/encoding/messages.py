@@ -76,6 +76,7 @@ class Hello:
     """The first answer to Watch. Payload: the embedding of an image of zeros."""
 
     encoders: list[str]
+    dtype: str | None = None  # of the encoders' weights
 
 
 @dataclass(frozen=True, slots=True)

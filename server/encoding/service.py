@@ -114,7 +114,7 @@ class EncodingService:
 
     async def _tell(self, client: socket.socket) -> None:
         zero: Vector = self._parts.zero_image
-        await send(client, Packet(Hello(list(self._parts.modalities)), zero))
+        await send(client, Packet(Hello(list(self._parts.modalities), self._parts.dtype), zero))
         while True:
             batches = [self._batches.popleft() for _ in range(len(self._batches))]
             await send(client, Packet(State(self._parts.missing(), batches)))

@@ -20,11 +20,13 @@ from cache_index.kinds import Target
 from cache_index.manifest import Encoder, Manifest
 from model_ext.config import BindServeConfig
 from model_ext.errors import ConfigError
+from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.model import TensorError
 from server.cli.cache.media_features import encode_media
 from server.cli.cache.media_list import FEATURES, LIST, MediaList, read_media_list
 from server.cli.serve import load_settings
 from server.conditioning.open_cache import encoder_of
+from server.encoding.components import choose_device
 from server.errors import RequestError
 
 ERRORS = (
@@ -103,7 +105,9 @@ def from_media(request: Request) -> Manifest:
             settings = load_settings(model=request.model)
             rows = asyncio.run(encode_media(media, request.modality, settings, features, bar))
         report(media, rows)
-        manifest = from_features(request, features, {**provenance, "modality": request.modality})
+        dtype = choose_dtype(settings.encode_dtype, choose_device(settings.encode_device))
+        origin = {**provenance, "modality": request.modality, "dtype": dtype}
+        manifest = from_features(request, features, origin)
     if not request.keep_features:
         shutil.rmtree(features)
     return manifest

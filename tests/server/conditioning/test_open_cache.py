@@ -9,11 +9,18 @@ import pytest
 
 from cache_index.errors import CacheError
 from cache_index.fit import Fit
+from cache_index.manifest import read_manifest
 from cache_index.owner import IndexOwner
 from cache_index.remote import RemoteCache
 from cache_index.token import read_token
 from model_ext.config import BindServeConfig
-from server.conditioning.open_cache import cache_source, fit_of, open_cache, open_folder
+from server.conditioning.open_cache import (
+    cache_source,
+    dtype_difference,
+    fit_of,
+    open_cache,
+    open_folder,
+)
 from server.settings import Settings
 
 DIM = 40
@@ -98,3 +105,22 @@ async def test_a_cache_of_other_encoders(
     with pytest.raises(CacheError, match="built with another encoder"):
         open_folder(folder, Fit(DIM, {"sha256": "ours"}))
     await open_folder(folder, Fit(DIM, {"sha256": "other"})).aclose()
+
+
+@pytest.mark.parametrize(
+    ("built", "served", "differs"),
+    [
+        ("float32", "bfloat16", True),
+        ("bfloat16", "bfloat16", False),
+        (None, "bfloat16", False),  # an old manifest
+        ("float32", None, False),
+    ],
+)
+def test_a_cache_of_another_dtype_is_reported(
+    tiny_models: dict[str, Path], built: str | None, served: str | None, differs: bool
+) -> None:
+    manifest = read_manifest(tiny_models["knn.index"])
+    manifest = manifest.model_copy(update={"encoder": {"dtype": built} if built else {}})
+    message = dtype_difference([manifest], served)
+    assert (message is not None) == differs
+    assert message is None or ("float32" in message and "bfloat16" in message)
