@@ -6,22 +6,36 @@ Shapes: S clips of a sample, N points of a cloud.
 from collections.abc import Sequence
 from math import prod
 
-from model_ext.imagebind.config import ImageBindConfig
+from model_ext.imagebind.config import (
+    AudioConfig,
+    ImageBindConfig,
+    ImuConfig,
+    MapConfig,
+    PointConfig,
+    TextConfig,
+    VisionConfig,
+)
+
+VIDEO_CLIPS = 15  # 5 clips x 3 crops
+AUDIO_CLIPS = 3
+USUAL_POINTS = 8192
 
 
 def clip_tokens(config: ImageBindConfig, modality: str) -> int:
     """Tokens of one clip (or of a sample without clips) of an encoder, the class token included."""
     section = getattr(config, modality)
-    match modality:
-        case "text":
-            return int(section.context_length)
-        case "audio":
+    match section:
+        case TextConfig():
+            return section.context_length
+        case AudioConfig():
             return prod(section.grid) + 1
-        case "imu":
+        case ImuConfig():
             return section.steps // section.kernel_size + 1
-        case "point":
-            return int(section.groups) + 1
-    return section.grid**2 + 1
+        case PointConfig():
+            return section.groups + 1
+        case VisionConfig() | MapConfig():
+            return section.grid**2 + 1
+    raise ValueError(f"no {modality!r} encoder; this model has {', '.join(config.modalities)}")
 
 
 def sample_tokens(config: ImageBindConfig, modality: str, shape: Sequence[int]) -> int:
@@ -57,8 +71,3 @@ def sample_shapes(config: ImageBindConfig) -> list[tuple[str, tuple[int, ...]]]:
     if point := config.point:
         shapes.append(("point", (point.points or USUAL_POINTS, 3)))
     return shapes
-
-
-VIDEO_CLIPS = 15  # 5 clips x 3 crops
-AUDIO_CLIPS = 3
-USUAL_POINTS = 8192
