@@ -87,16 +87,18 @@ def test_zero_image_is_computed_in_float32_only(tiny: ImageBind, tiny_folder: Pa
         zero_image(model)
 
 
-def test_cast_keeps_scales_and_coordinates_in_float32(tiny_folder: Path) -> None:
+def test_cast_keeps_scales_coordinates_and_sums_of_texts_in_float32(tiny_folder: Path) -> None:
     model = ImageBind.from_folder(tiny_folder, dtype=torch.bfloat16)
     kept = {name for name, t in model.state_dict().items() if t.dtype == torch.float32}
-    assert {name for name in kept if not name.startswith("point.")} == {
-        f"{modality}.post.log_logit_scale"
-        for modality in ("text", "audio", "depth", "thermal", "imu")
+    assert {name for name in kept if not name.startswith(("point.", "text."))} == {
+        f"{modality}.post.log_logit_scale" for modality in ("audio", "depth", "thermal", "imu")
     }
     assert "point.trunk.position_1.weight" in kept
     assert "point.trunk.groups.norm_3.running_var" in kept
     assert "point.trunk.groups.conv_2.weight" not in kept
+    assert "text.post.log_logit_scale" in kept
+    assert "text.stem.positions" in kept
+    assert not any("attention" in name or "mlp" in name for name in kept)
 
 
 @pytest.mark.parametrize(
