@@ -17,6 +17,9 @@ MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu", "point")
 Dtype = Literal["float32", "bfloat16", "float16"]  # of the encoders' weights
 DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
 
+# Cloud sizes that the GPU kernels are compiled for; a larger cloud does not fit into registers.
+KERNEL_POINTS = (2_048, 8_192, 16_384)
+
 # Modality of an attachment -> its encoder.
 ENCODER_OF = {
     "image": "vision",

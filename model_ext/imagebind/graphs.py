@@ -17,8 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model_ext.imagebind.config import ImageBindConfig
-from model_ext.imagebind.grouping import KERNEL_POINTS
+from model_ext.imagebind.config import KERNEL_POINTS, ImageBindConfig
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.work import max_samples, sample_shapes
 

@@ -8,9 +8,9 @@ Shapes: B clouds, N points, G groups, K points in a group.
 import torch
 from torch import Tensor
 
+from model_ext.imagebind.config import KERNEL_POINTS
+
 MAX_DISTANCES = 2**22  # computed at a time, of the (B, G, N) distances: 16 MB, near a CPU's cache
-# Cloud sizes that the kernels are compiled for; a larger cloud does not fit into registers.
-KERNEL_POINTS = (2_048, 8_192, 16_384)
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model_ext.imagebind.grouping import KERNEL_POINTS
+from model_ext.imagebind.config import KERNEL_POINTS
 
 
 @triton.jit(do_not_specialize=["points_count", "count"])
