@@ -4,7 +4,8 @@ from pathlib import Path
 
 import torch
 
-from model_ext.imagebind.config import ConfigError, ImageBindConfig
+from model_ext.errors import ConfigError
+from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import CONFIG_FILE, ImageBind
 
 

@@ -154,6 +154,7 @@ def test_an_unknown_step_is_a_usage_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.timeout(1500)
 def test_goldens_and_isolation_on_model_runner_v2(tmp_path: Path) -> None:
     """One checkpoint kind and 50 isolation requests, on a CPU in Triton's interpreter."""
     command = [sys.executable, "deploy/gpu_check.py", "--out", str(tmp_path), "--tiny"]

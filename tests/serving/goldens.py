@@ -32,11 +32,11 @@ def main() -> None:
 def check(kind: str, models: dict[str, Path], arguments: Arguments) -> None:
     spec = Spec(kind, INDEX if kind == "finetune" else "none", "v2")
     checks: dict[str, Callable[[Server], None]] = {
-        "greedy ids": partial(test_parity.test_greedy_ids, spec),
+        "greedy ids": lambda server: test_parity.test_greedy_ids(spec, server),
         "prefix cache: equal embeddings share, others do not": share,
-        "log-probabilities of the prompt": partial(log_probabilities, spec),
-        "model state of Model Runner V2": partial(
-            test_parity.test_the_runner_is_the_one_meant, spec
+        "log-probabilities of the prompt": lambda server: log_probabilities(spec, server),
+        "model state of Model Runner V2": lambda server: (
+            test_parity.test_the_server_uses_the_runner_of_its_spec(spec, server)
         ),
     }
     cache = models.get(spec.cache, spec.cache)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model_ext.bench.serving_folder import TINY_ENCODERS
-from model_ext.imagebind.config import ConfigError
+from model_ext.errors import ConfigError
 from model_ext.imagebind.dummy import from_config
 
 
