@@ -59,7 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests by the server that they share, across files, and start with the engines.
 
     Engine tests take longest. When they run first, two workers finish at about the same time.
+    Raises UsageError when a test of this folder lacks the mark `engine`, because `make check`
+    would then start an engine.
     """
+    for item in items:
+        here = item.path.is_relative_to(Path(__file__).parent)
+        if here and not item.get_closest_marker("engine"):
+            raise pytest.UsageError(f"{item.nodeid} starts an engine: mark it pytest.mark.engine")
 
     def order(item: pytest.Item) -> int:
         spec = getattr(item, "callspec", None) and item.callspec.params.get("spec")

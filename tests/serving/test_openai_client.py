@@ -77,9 +77,9 @@ def test_errors_are_typed(client: openai.OpenAI, servers: Pool) -> None:
         client.chat.completions.create(model="any", messages=messages(IMAGE, broken))
     assert bad.value.param == "messages[0].content[1]"
     with pytest.raises(openai.NotFoundError):
-        client.chat.completions.create(model="unknown", messages=messages())
+        client.chat.completions.create(model="no-such-model", messages=messages())
     with pytest.raises(openai.NotFoundError):
-        client.models.retrieve("unknown")
+        client.models.retrieve("no-such-model")
     with (
         openai.OpenAI(base_url=f"{servers.get(LOCKED).url}/v1", api_key="wrong") as unauthorized,
         pytest.raises(openai.AuthenticationError),
@@ -89,14 +89,14 @@ def test_errors_are_typed(client: openai.OpenAI, servers: Pool) -> None:
 
 def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
     """vLLM's own endpoints use other forms."""
-    other = {"model": "unknown", "max_tokens": 1}
-    messages_ = [{"role": "user", "content": "Hello"}]
+    other = {"model": "no-such-model", "max_tokens": 1}
+    user_messages = [{"role": "user", "content": "Hello"}]
     for path, document in {
-        "/v1/chat/completions": {"messages": messages_},
+        "/v1/chat/completions": {"messages": user_messages},
         "/v1/completions": {"prompt": "Hello"},
         "/v1/responses": {"input": "Hello"},
-        "/v1/messages": {"messages": messages_},
-        "/v1/messages/count_tokens": {"messages": messages_},
+        "/v1/messages": {"messages": user_messages},
+        "/v1/messages/count_tokens": {"messages": user_messages},
         "/tokenize": {"prompt": "Hello"},
         "/detokenize": {"tokens": [1]},
     }.items():
@@ -105,7 +105,7 @@ def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
         assert response.status_code == 404, (path, response.text)
         error = response.json()["error"]
         assert error.keys() == {"message", "type", "param", "code"}, path
-        assert "unknown" in error["message"]
+        assert "no-such-model" in error["message"]
         assert error["type"] == "not_found_error"
 
 
