@@ -137,7 +137,7 @@ def cache(patient: Patient) -> str:
         raise Skip("the model has no cache, and --cache names none")
     asyncio.run(ask(opened, embedding(patient.folder, 0).numpy()))
     fit, count = fit_of(patient.config), sum(manifest.count for manifest in opened.manifests)
-    told = all(map(fit.told_by, opened.manifests))
+    told = all(map(fit.can_verify, opened.manifests))
     origin = "of the model's encoders" if told else "that do not say of which encoders"
     kind = opened.manifests[0].kind
     return f"{count} features {origin}, {kind}; an embedding was enhanced"
