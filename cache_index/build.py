@@ -1,8 +1,8 @@
 """Build a cache folder: from features, or from a FAISS index that exists already.
 
 The vectors are streamed to disk first; the index is then trained on and filled from that file, so
-that it ranks exactly the vectors that will be gathered. A killed build goes on where it was. Knows
-no encoder: media become features elsewhere.
+that it ranks exactly the vectors that will be gathered. The same command resumes a killed build.
+Does not depend on encoders: other modules turn media into features.
 """
 
 import io
@@ -34,7 +34,7 @@ from cache_index.manifest import (
     INDEX,
     OFFSETS,
     VECTORS,
-    Encoder,
+    EncoderIdentity,
     FileName,
     Manifest,
     Recall,
@@ -51,7 +51,7 @@ from cache_index.vectors import Vectors
 Dtype = Literal["float32", "float16"]
 
 TRAINED = "trained.faiss"
-TRAIN_ROWS_PER_CELL = 64  # FAISS asks for 39 to 256
+TRAIN_ROWS_PER_CELL = 64  # FAISS recommends 39 to 256
 PQ_CODES = 256  # cells of each part of a product quantizer
 TUNING_QUERIES = 1000  # and as many more to report on
 SEED = 1
@@ -71,12 +71,12 @@ def build_from_features(
     normalized: bool = True,
     queries: Path | None = None,
     recall: float = 0.98,
-    encoder: Encoder | None = None,
+    encoder: EncoderIdentity | None = None,
     defaults: CacheParams | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Manifest:
-    """From an .npy or .safetensors file (N, D), or a folder of them, or rows from elsewhere.
+    """Build from an .npy or .safetensors file (N, D), a folder of them, or other `Features`.
 
     captions: a text file (one a line) or .jsonl; default: the .jsonl beside each feature file.
     kind: FAISS's factory string, or "auto": chosen for the `target` (and its `memory`, in bytes).
@@ -127,14 +127,15 @@ def import_index(
     *,
     captions: Path | None = None,
     dtype: Dtype = "float32",
-    encoder: Encoder | None = None,
+    encoder: EncoderIdentity | None = None,
     defaults: CacheParams | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Manifest:
-    """From a FAISS index with inner product (a released knn.index), which is kept as it is.
+    """Build from a FAISS index with inner product (a released knn.index), which is copied
+    unchanged.
 
-    Its vectors are reconstructed once, here; its nprobe becomes the cache's.
+    Its vectors are reconstructed once, here. Its nprobe becomes the cache's.
     """
     check_free(out, overwrite=overwrite)
     held = read_index(index)
@@ -168,7 +169,7 @@ def import_index(
 
 
 def finish(folder: Path, draft: Manifest, progress: bool) -> Manifest:
-    """The manifest with every file's size and sha256, once all are written."""
+    """Write the manifest with every file's size and sha256; the files must be complete."""
     every: tuple[FileName, ...] = (INDEX, VECTORS, CAPTIONS, OFFSETS)
     names = [name for name in every if (folder / name).exists()]
     size = sum((folder / name).stat().st_size for name in names)
@@ -180,15 +181,15 @@ def finish(folder: Path, draft: Manifest, progress: bool) -> Manifest:
 
 
 def write_trained(path: Path, rows: Array, kind: str) -> None:
-    """An empty index that knows its cells and codes; trained on a random sample of the rows."""
+    """Write an empty index whose cells and codes are trained on a random sample of the rows."""
     index: Any = faiss.index_factory(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         if hasattr(index, "do_polysemous_training"):
-            index.do_polysemous_training = False  # slow, and for a filter that we do not use
+            index.do_polysemous_training = False  # slow, and only for a filter that is not used
         sample = np.random.default_rng(SEED).permutation(len(rows))
         number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
-        wanted = np.sort(sample[:number])  # the file is read forwards
-        index.train(rows[wanted].astype(np.float32))
+        chosen = np.sort(sample[:number])  # the file is read forwards
+        index.train(rows[chosen].astype(np.float32))
     faiss.write_index(index, str(path))
 
 
@@ -210,25 +211,26 @@ def add_blocks(index: Any, rows: Array, done: "tqdm[Any]") -> None:
 def tune_index(
     path: Path, rows: Array, queries: Path | None, target: float
 ) -> tuple[SearchSettings, Recall | None]:
-    """Settings chosen on one set of queries and their recall on another; exact search needs none.
+    """Choose settings on half of the queries and measure their recall on the other half.
 
-    Without `queries`, rows of the cache serve, and do not count among their own neighbors.
+    Without `queries`, rows of the cache are used, which are no neighbors of themselves. An exact
+    search has no settings.
     """
     index = read_index(path, mapped=True)
     if not isinstance(index, faiss.IndexIVF):
         return SearchSettings(), None
     top_k = min(TOP_K, len(rows) - 1)
-    own, asked = None, None
+    own, sample_queries = None, None
     if queries is None:
         own = np.random.default_rng(SEED).permutation(len(rows))[: 2 * TUNING_QUERIES]
-        asked = rows[own].astype(np.float32)
+        sample_queries = rows[own].astype(np.float32)
     else:
-        asked = normalize(draw(open_features(queries), 2 * TUNING_QUERIES, SEED))
-    if len(asked) < 2 or asked.shape[1] != rows.shape[1]:
+        sample_queries = normalize(draw(open_features(queries), 2 * TUNING_QUERIES, SEED))
+    if len(sample_queries) < 2 or sample_queries.shape[1] != rows.shape[1]:
         raise CacheError(f"{queries}: needs at least 2 rows of {rows.shape[1]} numbers")
-    half = len(asked) // 2
+    half = len(sample_queries) // 2
     seen, unseen = (
-        make_trial(rows, asked[part], None if own is None else own[part], top_k)
+        make_trial(rows, sample_queries[part], None if own is None else own[part], top_k)
         for part in (slice(half), slice(half, None))
     )
     searcher = Searcher(index, Vectors(rows))
@@ -246,7 +248,9 @@ def write_lines(folder: Path, captions: Iterator[Caption] | None, count: int, so
 def write_vectors(
     path: Path, source: Features, dtype: Dtype, normalized: bool, done: "tqdm[Any]"
 ) -> None:
-    """As one .npy file, written through (not mapped: dirty pages would count as our memory)."""
+    """As one .npy file, written through (not mapped: dirty pages would count as memory of this
+    process).
+    """
     with path.open("wb") as file:
         file.write(npy_header((source.count, source.dimension), np.dtype(dtype)))
         for block in checked(source):
@@ -258,7 +262,7 @@ def write_vectors(
 
 
 def npy_header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
-    """A page long: rows of 1024 float16 then lie in one page each and are faster to get."""
+    """A header of one page, so that each row of 1024 float16 is in one page and faster to read."""
     header = io.BytesIO()
     fields = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, fields)  # type: ignore[no-untyped-call]
@@ -268,7 +272,7 @@ def npy_header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
 
 
 def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, normalized: bool) -> str:
-    """What an interrupted build must have in common with the one that goes on."""
+    """A text that must be equal for a build to resume an interrupted one."""
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     shape = (source.count, source.dimension)
@@ -276,7 +280,7 @@ def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, norma
 
 
 def kind_of(index: Any) -> str:
-    """The factory string of an index that somebody else built."""
+    """The factory string of an imported index."""
     if isinstance(index, faiss.IndexIVFPQ):
         return f"IVF{index.nlist},PQ{index.pq.M}"
     if isinstance(index, faiss.IndexIVFPQFastScan):

@@ -1,4 +1,4 @@
-"""captions.jsonl: what each feature was made from, kept on disk and read line by line.
+"""captions.jsonl: the caption of each feature, read from disk line by line.
 
 Three million captions cost no memory: an array of offsets (itself memory-mapped) says where the
 line of each row begins. A line is a JSON object {"caption": ..., "id": ...}, both optional.
@@ -99,8 +99,8 @@ def write_captions(folder: Path, captions: Iterable[Caption], count: int, source
 
 def as_line(caption: Caption) -> bytes:
     fields = {"caption": caption.caption, "id": caption.id}
-    given = {key: value for key, value in fields.items() if value is not None}
-    return json.dumps(given, ensure_ascii=False).encode(errors="replace") + b"\n"
+    present = {key: value for key, value in fields.items() if value is not None}
+    return json.dumps(present, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def parse(line: bytes, path: Path, number: int) -> Caption:

@@ -1,9 +1,9 @@
-"""CacheClient: a cache that runs elsewhere, behind the same interface as one in this process.
+"""CacheClient: a cache in a retrieval service, with the same interface as one in this process.
 
-Each request has a deadline, within which it is sent again when the service is busy or its
-connection breaks (it may just have been restarted). After that it is CacheUnavailable; what to do
-then (answer without the cache, or refuse) is the server's policy, not ours. One that did not answer
-in time is not waited for again for a moment; `check`, called regularly, prolongs that or ends it.
+Each request has a timeout. Within it, the client retries when the service is busy or the connection
+breaks (the service may be restarting), and raises CacheUnavailable afterwards. The server's policy
+decides whether a request is then answered without the cache. After a timeout, requests fail at once
+for COOL_DOWN seconds; `check`, which the server calls regularly, extends or ends that time.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from cache_index.errors import CacheBusy, CacheError, CacheUnavailable, QueryErr
 from cache_index.fit import Fit
 from cache_index.manifest import MAX_MANIFEST_BYTES, Manifest
 from cache_index.searcher import check_queries
-from cache_index.wire import CACHE, NEIGHBORS, Asked, pack_query, unpack_row
+from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_query, unpack_row
 
 TRIES = 3
 FIRST_PAUSE = 0.02  # seconds before the second try; doubled before the third
-COOL_DOWN = 1.0  # seconds in which nobody waits again for a service that did not answer in time
+COOL_DOWN = 1.0  # seconds after a timeout in which requests fail without being sent
 MAX_ERROR_BYTES = 4096
 
 BROKEN = (aiohttp.ClientError, OSError)
@@ -57,10 +57,12 @@ class CacheClient:
         timeout: float = 2.0,
         connections: int = 64,
     ) -> Self:
-        """CacheUnavailable if nobody answers, CacheError if it is a cache of another encoder.
+        """Connect to the service and check its manifest.
 
-        `fit`: what the model asks for. Default: nothing, but a cache that takes the place of this
-        one must be of the same width and encoder.
+        `fit`: the model's requirements. By default any cache is accepted, and a cache that replaces
+        it later must have the same width and encoder.
+        Raises CacheUnavailable: when no service answers.
+        Raises CacheError: when the features come from another encoder.
         """
         url = url.rstrip("/")
         session = aiohttp.ClientSession(
@@ -96,23 +98,26 @@ class CacheClient:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> EnhancedRow:
-        """One query (D,), as `Enhancer` says."""
+        """One query (D,), as in `Enhancer`."""
         check_queries(query[None], self.dimension)
-        asked = Asked(params, explain, prototypes)
+        request = EnhanceRequest(params, explain, prototypes)
         if time.monotonic() < self._down_until:
-            raise CacheUnavailable(f"{self._url}: did not answer a moment ago")
+            raise CacheUnavailable(f"{self._url}: did not answer within the last {COOL_DOWN:g} s")
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._ask(pack_query(query), asked)
+                return await self._send(pack_query(query), request)
         except TimeoutError:
-            raise self._silent() from None
+            raise self._timed_out() from None
         except BROKEN as error:
             reason = type(error).__name__
             raise CacheUnavailable(f"{self._url}: cannot be reached ({reason})") from None
 
     async def check(self) -> None:
-        """Does it answer queries now? CacheUnavailable if not, CacheError if it went over to a
-        cache that does not fit."""
+        """Check that the service answers queries, and read its manifest again.
+
+        Raises CacheUnavailable: when it does not answer.
+        Raises CacheError: when it serves another cache now, which does not fit the model.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 async with self._session.get(
@@ -120,9 +125,9 @@ class CacheClient:
                 ) as response:
                     if response.status != 200:
                         raise CacheUnavailable(f"{self._url}: is not ready ({response.status})")
-                await self._look_again()
+                await self._read_manifest()
         except TimeoutError:
-            raise self._silent() from None
+            raise self._timed_out() from None
         except BROKEN as error:
             reason = type(error).__name__
             raise CacheUnavailable(f"{self._url}: cannot be reached ({reason})") from None
@@ -133,37 +138,37 @@ class CacheClient:
     async def aclose(self) -> None:
         await self._session.close()
 
-    async def _ask(self, body: bytes, asked: Asked) -> EnhancedRow:
+    async def _send(self, body: bytes, request: EnhanceRequest) -> EnhancedRow:
         for attempt in range(TRIES - 1):
             try:
-                return await self._ask_once(body, asked)
+                return await self._send_once(body, request)
             except (*BROKEN, CacheBusy):
                 await asyncio.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5))
-        return await self._ask_once(body, asked)
+        return await self._send_once(body, request)
 
-    async def _ask_once(self, body: bytes, asked: Asked) -> EnhancedRow:
+    async def _send_once(self, body: bytes, request: EnhanceRequest) -> EnhancedRow:
         url = f"{self._url}/v1/enhance"
         async with self._session.post(
-            url, params=asked.pack(), data=body, allow_redirects=False
+            url, params=request.pack(), data=body, allow_redirects=False
         ) as response:
             if response.status != 200:
                 raise await error_of(response)
             if response.headers.get(CACHE, "") != self.manifest.name:
-                await self._look_again()
+                await self._read_manifest()
             neighbors = response.headers.get(NEIGHBORS, "")
             if not neighbors.isdecimal() or len(neighbors) > 6:
                 raise CacheUnavailable(f"{self._url}: is no retrieval service")
-            answer = await read_at_most(response, asked.limit(self.dimension))
-            return unpack_row(answer, int(neighbors), self.dimension, asked)
+            answer = await read_at_most(response, request.limit(self.dimension))
+            return unpack_row(answer, int(neighbors), self.dimension, request)
 
-    async def _look_again(self) -> None:
-        """The service may have gone over to another cache: is it still one for our model?"""
+    async def _read_manifest(self) -> None:
+        """Check a cache that the service may have opened since the last answer."""
         manifest = await fetch_manifest(self._session, self._url)
         if manifest.name != self.manifest.name:
             self._fit.check(self._url, manifest)
             self.manifest = manifest
 
-    def _silent(self) -> CacheUnavailable:
+    def _timed_out(self) -> CacheUnavailable:
         self._down_until = time.monotonic() + COOL_DOWN
         return CacheUnavailable(f"{self._url}: no answer within {self._timeout} s")
 
@@ -184,16 +189,16 @@ async def fetch_manifest(session: aiohttp.ClientSession, url: str) -> Manifest:
 
 
 async def error_of(response: aiohttp.ClientResponse) -> Exception:
-    """The class by the status; the service's words in the message, bounded."""
+    """The exception for a status, with at most MAX_ERROR_BYTES of the service's message."""
     text = (await response.content.read(MAX_ERROR_BYTES)).decode(errors="replace")
-    told = f"{response.url.origin()}: {response.status} {text}"
+    message = f"{response.url.origin()}: {response.status} {text}"
     if response.status == 503:
-        return CacheBusy(told)
+        return CacheBusy(message)
     if response.status == 400:
-        return QueryError(told)
+        return QueryError(message)
     if response.status in (401, 403):
-        return CacheError(f"{told}; check the token")
-    return CacheUnavailable(told)
+        return CacheError(f"{message}; check the token")
+    return CacheUnavailable(message)
 
 
 async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
@@ -201,5 +206,7 @@ async def read_at_most(response: aiohttp.ClientResponse, limit: int) -> bytes:
     async for chunk in response.content.iter_any():
         body += chunk
         if len(body) > limit:
-            raise CacheUnavailable(f"{response.url.origin()}: answers more than was asked for")
+            raise CacheUnavailable(
+                f"{response.url.origin()}: the answer has more than {limit} bytes"
+            )
     return body

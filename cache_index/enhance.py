@@ -1,8 +1,8 @@
-"""The cache model of ImageBind-LLM: pull an embedding towards the training images nearest to it.
+"""The cache model of ImageBind-LLM: move an embedding towards the training images nearest to it.
 
 The bind network was trained on image embeddings only. Embeddings of other modalities land in
-another region of ImageBind's joint space; blending each one with the images it resembles narrows
-that gap, with no training. This file is the formula: it knows neither FAISS nor files.
+another region of ImageBind's joint space. Mixing each one with the images that resemble it narrows
+that gap without training. This file has the formula; it does not depend on FAISS or on files.
 
 Shapes: B queries, K neighbors each, D embedding dimensions (1024 for ImageBind-huge).
 """
@@ -19,13 +19,13 @@ from cache_index.errors import QueryError
 Array = NDArray[np.float32]
 Form = Literal["released", "paper"]
 
-MAX_INVERSE_TEMPERATURE = 1e6  # one neighbor decides long before
+MAX_INVERSE_TEMPERATURE = 1e6  # one neighbor has all the weight far below it
 MAX_TOP_K = 1024  # one request gathers top_k * D floats; a GPU index answers 2048 at most
 
 
 @dataclass(frozen=True, slots=True)
 class CacheParams:
-    """How far to trust the cache. The defaults are those of the reference implementation."""
+    """Parameters of the enhancement. The defaults are those of the reference implementation."""
 
     top_k: int = 10
     inverse_temperature: float = 20.0  # higher: fewer neighbors count; unused by the paper's form
@@ -57,11 +57,11 @@ def enhance(
 ) -> Array:
     """Blend each query (B, D) with its own neighbors, each row with its own parameters.
 
-    similarity (B, K) and prototype (B, K, D) come best first; what `hit` (B, K) says is absent,
-    or lies past the row's top_k, does not count. A row without any hit stays its query.
+    similarity (B, K) and prototype (B, K, D) are ordered best first. Entries that are no `hit`
+    (B, K), and entries beyond the row's top_k, are ignored. A row without any hit is unchanged.
 
     The released form weighs by softmax and returns unit length; the paper's (eq. 3-4) weighs by
-    the raw similarity and normalizes nothing. A query is used as it is: a mix of modalities is
+    the raw similarity and normalizes nothing. A query is not normalized: a mix of modalities is
     shorter than 1.
     """
     top_k = column([p.top_k for p in params])

@@ -1,4 +1,4 @@
-"""What the server needs of a cache, wherever it runs: in this process, as a service, in shards."""
+"""Enhancer: the server's interface of a cache in this process, in a service, or in shards."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,8 +16,8 @@ class EnhancedRow:
     vector: Array  # (D,)
     ids: NDArray[np.int64]  # (K,) hits only, best first, at most top_k
     similarity: Array  # (K,)
-    captions: tuple[Caption, ...] = ()  # (K,) if they were asked for (explain)
-    prototypes: Array | None = None  # (K, D) the neighbors' vectors, if they were asked for
+    captions: tuple[Caption, ...] = ()  # (K,) with `explain`, else empty
+    prototypes: Array | None = None  # (K, D) the neighbors' vectors, on request
 
 
 class Enhancer(Protocol):
@@ -26,22 +26,27 @@ class Enhancer(Protocol):
 
     @property
     def defaults(self) -> CacheParams:
-        """What the cache's builder recommends."""
+        """The parameters that the cache's builder recommends."""
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
-        """What is known about it; of each shard, in order."""
+        """The manifest of each shard, in order; empty before a service first answers."""
 
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False
     ) -> EnhancedRow:
         """One query (D,); `explain` also returns the neighbors' captions.
 
-        QueryError (the request's fault), CacheBusy (try again later), CacheError (cannot be used).
+        Raises QueryError: when the request is wrong.
+        Raises CacheBusy: when the queue is full.
+        Raises CacheError: when the cache cannot be used.
         """
 
     async def check(self) -> None:
-        """CacheError unless it could answer now. For who asks from time to time, not each time."""
+        """Check that the cache can answer now. Call it at intervals, not for each request.
+
+        Raises CacheError: when it cannot.
+        """
 
     async def aclose(self) -> None:
-        """Answer those who wait, then give everything back."""
+        """Answer the waiting requests, then release all resources."""

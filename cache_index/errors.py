@@ -1,6 +1,6 @@
-"""What can go wrong with a cache, by whose fault: the files, the request, or the load.
+"""The package's exceptions, by cause: the files, the request, or the load.
 
-Knows no HTTP: the server and the retrieval service give each class its status.
+They have no HTTP status: the server and the retrieval service map each class to one.
 """
 
 
@@ -9,15 +9,15 @@ class CacheError(Exception):
 
 
 class QueryError(ValueError):
-    """The request itself is wrong: a vector of another width, NaN, a parameter out of range."""
+    """The request is wrong: a vector of another width, NaN, a parameter out of range."""
 
 
 class CacheBusy(Exception):
-    """The queue is full: the request was refused at once and may be sent again later."""
+    """The queue is full: the request was rejected at once and may be retried later."""
 
 
 class CacheUnavailable(CacheError):
-    """The retrieval service does not answer, or not in time."""
+    """The retrieval service does not answer before the timeout."""
 
 
 class CacheClosed(CacheError):

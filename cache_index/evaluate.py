@@ -1,4 +1,4 @@
-"""How well and how fast a cache finds neighbors, over its settings: a table and a plot.
+"""Recall and speed of a cache over its settings: a table and a plot.
 
 Shapes: B queries, D embedding dimensions.
 """
@@ -43,10 +43,10 @@ def evaluate(
     verify: bool = True,
     placement: Placement = AUTO,
 ) -> list[Measured]:
-    """From one cell up to the settings in use, and beyond.
+    """Measure settings from one cell to four times the cells in use.
 
-    Without `queries` (features (M, D)), rows of the cache serve, and do not count among their own
-    neighbors.
+    Without `queries` (features (M, D)), rows of the cache are used, which are no neighbors of
+    themselves.
     """
     index = CacheIndex.open(folder, verify=verify, placement=placement)
     if not 1 <= top_k < len(index):
@@ -66,10 +66,10 @@ def choose_trial(index: CacheIndex, queries: Path | None, count: int, top_k: int
     if queries is None:
         own = np.sort(np.random.default_rng(SEED + 1).permutation(len(rows))[:count])
         return make_trial(rows, rows[own].astype(np.float32), own, top_k)
-    asked = draw(open_features(queries), count, SEED + 1)
-    if asked.shape[1] != index.dimension:
-        raise CacheError(f"{queries}: rows of {asked.shape[1]} numbers, not {index.dimension}")
-    return make_trial(rows, asked, None, top_k)
+    sample = draw(open_features(queries), count, SEED + 1)
+    if sample.shape[1] != index.dimension:
+        raise CacheError(f"{queries}: rows of {sample.shape[1]} numbers, not {index.dimension}")
+    return make_trial(rows, sample, None, top_k)
 
 
 def settings_around(tuned: SearchSettings, cells: int) -> list[SearchSettings]:
@@ -85,7 +85,7 @@ def settings_around(tuned: SearchSettings, cells: int) -> list[SearchSettings]:
 
 def measure(index: CacheIndex, trial: Trial, settings: SearchSettings) -> Measured:
     params = CacheParams(top_k=trial.truth.shape[1])
-    recall = float(trial.recall(index.searcher).mean())  # and warms up
+    recall = float(trial.recall(index.searcher).mean())  # also warms up
     singles = [seconds(index, trial.queries[i : i + 1], params) for i in range(len(trial.queries))]
     batches = [
         seconds(index, trial.queries[start : start + BATCH], params)
@@ -126,7 +126,7 @@ def as_table(measured: Sequence[Measured]) -> str:
 def plot(measured: Sequence[Measured], path: Path, *, title: str = "") -> None:
     """Recall against throughput and against latency, as the file's suffix says (.png, .svg)."""
     try:
-        from matplotlib.figure import Figure  # heavy, and nobody serves plots
+        from matplotlib.figure import Figure  # heavy, and only plots need it
     except ImportError:
         raise CacheError("a plot needs matplotlib: pip install 'bindserve[plot]'") from None
     figure = Figure(figsize=(9, 3.6), layout="constrained")

@@ -1,6 +1,6 @@
 """Features to build a cache from, read in blocks so that no build holds them all in memory.
 
-Knows the files (.npy, .safetensors, folders of either, FAISS indexes), not what is done with rows.
+Reads .npy and .safetensors files, folders of either, and FAISS indexes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ FLOATS = {"F16", "F32", "F64"}  # safetensors' names of what NumPy can hold
 
 
 class Features(Protocol):
-    """N rows of D numbers from somewhere; `path` is what error messages name."""
+    """N rows of D numbers; `path` is named in error messages."""
 
     path: Path
     count: int
@@ -29,7 +29,7 @@ class Features(Protocol):
         """All rows in order, as float32 blocks of at most BLOCK_ROWS rows."""
 
     def captions(self) -> Iterator[Caption] | None:
-        """What the rows were made from, where it lies beside them."""
+        """The captions beside the rows, or None."""
 
 
 def open_features(path: Path) -> Features:
@@ -50,7 +50,7 @@ def checked(source: Features) -> Iterator[Array]:
 
 
 def draw(features: Features, count: int, seed: int) -> Array:
-    """At most `count` rows (B, D), from anywhere among all of them, in random order."""
+    """At most `count` rows (B, D), drawn from all rows, in random order."""
     order = np.random.default_rng(seed).permutation(features.count)[:count]
     rows: Array = np.empty((len(order), features.dimension), np.float32)
     start = 0
@@ -87,7 +87,7 @@ class FeatureFile:
 
 
 class ShardedFeatures:
-    """A folder of such files, in the order of their names."""
+    """A folder of feature files, in the order of their names."""
 
     def __init__(self, path: Path, shards: Sequence[FeatureFile]) -> None:
         self.path = path
@@ -134,7 +134,7 @@ def exactly(shard: FeatureFile) -> Iterator[Caption]:
 
 
 class IndexFeatures:
-    """What an existing FAISS index holds (for a released knn.index that is all there is)."""
+    """The vectors of an existing FAISS index, such as a released knn.index."""
 
     def __init__(self, path: Path, index: Any) -> None:
         self.path = path
@@ -142,7 +142,7 @@ class IndexFeatures:
         self._index = index
         if hasattr(index, "make_direct_map"):
             try:
-                index.make_direct_map()  # an IVF index cannot tell where a row is without it
+                index.make_direct_map()  # an IVF index needs it to look up a row
             except RuntimeError:
                 raise CacheError(f"{path}: its ids are not the row numbers 0 to N-1") from None
 
@@ -181,7 +181,7 @@ def map_tensor(path: Path) -> Any:
 
 
 class TensorRows:
-    """A safetensors slice with the shape where NumPy has it."""
+    """A safetensors slice with NumPy's `shape`."""
 
     def __init__(self, rows: Any) -> None:
         self.shape = tuple(rows.get_shape())

@@ -1,4 +1,4 @@
-"""A cache folder appears whole or not at all: written beside its place, then renamed into it."""
+"""Writes a cache folder beside its place and renames it when it is complete."""
 
 import fcntl
 import os
@@ -18,15 +18,16 @@ INPUTS = "inputs.json"
 def new_folder(out: Path, *, inputs: str, overwrite: bool = False) -> Iterator[Path]:
     """The folder to write into; it becomes `out` when the block ends without an error.
 
-    A build that is killed leaves its unfinished folder; the next one with the same `inputs` (any
-    text that describes them) finds in it what was done, one with others is refused: what was done
-    may have taken hours. An error of ours leaves nothing.
+    After a killed build, the unfinished folder stays, because its files may have taken hours. The
+    next build with the same `inputs` (a text that describes them) resumes from it.
+    Raises CacheError: when the unfinished folder has other inputs. A CacheError in the block
+    deletes the unfinished folder.
     """
     check_free(out, overwrite=overwrite)
     partial = out.parent / f".{out.name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     with locked(partial):
-        begin_or_go_on(partial, inputs)
+        begin_or_resume(partial, inputs)
         try:
             yield partial
         except CacheError:
@@ -46,7 +47,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
 
 
 def replace(out: Path, new: Path) -> None:
-    """`new` takes the name `out`. Who has the old files open keeps them."""
+    """Rename `new` to `out`. A process that has the old files open can still read them."""
     if not out.exists():
         new.rename(out)
         return
@@ -57,13 +58,15 @@ def replace(out: Path, new: Path) -> None:
 
 
 def write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """Unless an earlier run did."""
+    """Write the file unless an earlier run wrote it."""
     if not path.exists():
         write_whole(path, write)
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Never half a file under this name, whenever the process dies."""
+    """Write the file under another name, then rename it: a killed process leaves no partial
+    file.
+    """
     partial = path.with_name(path.name + ".partial")
     write(partial)
     with partial.open("rb") as file:
@@ -83,16 +86,19 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def begin_or_go_on(partial: Path, inputs: str) -> None:
-    """CacheError if what was begun there is something else."""
+def begin_or_resume(partial: Path, inputs: str) -> None:
+    """Begin a build in the folder, or resume it.
+
+    Raises CacheError: when the folder has files from other inputs.
+    """
     begun = partial / INPUTS
     if not begun.exists():
-        empty(partial)  # killed before it could say what it is: it did nothing either
+        empty(partial)  # the build was killed before it wrote anything else
         write_whole(begun, lambda path: path.write_text(inputs))
     elif begun.read_text() != inputs:
         raise CacheError(
-            f"{partial}: holds what was made from other inputs or options; give the same again to "
-            "go on, or delete that folder to start over"
+            f"{partial}: holds an unfinished build from other inputs or options; repeat the same "
+            "command to resume it, or delete that folder to start over"
         )
 
 

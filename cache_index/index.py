@@ -1,6 +1,6 @@
 """CacheIndex: an opened cache folder. Search, gather and enhance for a batch of queries.
 
-Not safe to call from two threads (a GPU index is not); `owner.py` gives it one thread of its own
+Not safe to call from two threads, because a GPU index is not; `owner.py` has one thread per index
 and batches concurrent requests.
 
 Shapes: B queries, K neighbors each, N rows in the cache, D embedding dimensions.
@@ -19,7 +19,7 @@ from cache_index.errors import CacheError
 from cache_index.manifest import (
     INDEX,
     REBUILD,
-    Encoder,
+    EncoderIdentity,
     Manifest,
     check_encoder,
     check_files,
@@ -56,25 +56,26 @@ class CacheIndex:
         cls,
         folder: Path,
         *,
-        expect_encoder: Encoder | None = None,
+        expect_encoder: EncoderIdentity | None = None,
         verify: bool = True,
         mapped: bool = True,
         placement: Placement = AUTO,
     ) -> "CacheIndex":
-        """Check everything, then read. `verify=False` skips the sha256 of the files, not sizes.
+        """Check all files, then read them. `verify=False` skips their sha256, not their sizes.
 
         `mapped` leaves the index on disk for the kernel to page in; False loads a copy.
+        Raises CacheError: when a file is damaged or does not fit the manifest.
         """
         manifest = read_manifest(folder)
         if expect_encoder is not None:
             check_encoder(folder, manifest, expect_encoder)
         check_files(folder, manifest, verify=verify)
         index = read_index(folder / INDEX, mapped=mapped)
-        held, promised = (index.ntotal, index.d), (manifest.count, manifest.dimension)
-        if held != promised:
+        actual, expected = (index.ntotal, index.d), (manifest.count, manifest.dimension)
+        if actual != expected:
             raise CacheError(
-                f"{folder / INDEX}: holds (count, dimension) {held}, "
-                f"its manifest says {promised}; {REBUILD}"
+                f"{folder / INDEX}: holds (count, dimension) {actual}, "
+                f"its manifest says {expected}; {REBUILD}"
             )
         has_cells = isinstance(index, faiss.IndexIVF)
         if has_cells != (manifest.search.nprobe is not None):
@@ -100,7 +101,7 @@ class CacheIndex:
         return self.searcher.vectors.gather(ids)
 
     def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:
-        """Pull each query (B, D) towards its neighbors, each with its own parameters."""
+        """Move each query (B, D) towards its neighbors, with that query's parameters."""
         neighbors = self.search(queries, [p.top_k for p in params])
         return Enhanced(
             enhance(queries, neighbors.similarity, neighbors.hit, neighbors.vectors, params),

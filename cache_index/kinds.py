@@ -18,7 +18,7 @@ Target = Literal["cpu", "gpu"]
 EXACT_BELOW = 20_000  # rows that an exact search scans in a few milliseconds on one core
 CODES = re.compile(r"Flat|IVF\d+,(Flat|SQfp16|SQ8|PQ(?P<parts>\d+)(?P<fast>x4fs)?)")
 
-# What faiss-gpu can do: parts of a product quantizer, and dimensions of one part.
+# Product quantizers that faiss-gpu supports: their parts, and the dimensions of one part.
 PQ_PARTS = (96, 64, 56, 48, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
 PQ_WIDTHS = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 
@@ -26,17 +26,21 @@ PQ_WIDTHS = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 def choose_kind(
     count: int, dimension: int, *, target: Target = "cpu", memory: int | None = None
 ) -> str:
-    """A CPU scans few rows exactly and many as codes of a bit or two a dimension. A GPU, whose
-    `memory` (bytes for the index) has to be told, scans exactly, in float16, what it can hold, and
-    codes beyond."""
+    """Flat for few rows, or for a GPU whose `memory` (bytes) holds the rows in float16; else codes.
+
+    On a CPU, codes have one or two bits a dimension. On a GPU: SQ8 if it fits, else PQ.
+    Raises CacheError: when the target is a GPU and `memory` is missing.
+    """
     if count < EXACT_BELOW:
         return "Flat"
     if target == "cpu":
-        few = dimension <= 256 and dimension % 2 == 0  # an odd number has no halves
+        few = (
+            dimension <= 256 and dimension % 2 == 0
+        )  # 4-bit codes of 2 dimensions need an even width
         codes = dimension // 2 if few else -(-dimension // 4)  # of 4 bits
         return f"IVF{cells(count) // 4},PQ{codes}x4fs"
     if memory is None:
-        raise CacheError("say how much memory the GPU has for the index")
+        raise CacheError("the size of the GPU memory for the index is missing: give its bytes")
     if 2 * count * dimension <= memory:
         return "Flat"
     inverted = f"IVF{cells(count)}"
@@ -44,7 +48,10 @@ def choose_kind(
 
 
 def check_kind(kind: str, dimension: int, *, target: Target = "cpu") -> str:
-    """`kind` if the target's FAISS can search it, else CacheError."""
+    """Return `kind`.
+
+    Raises CacheError: when the FAISS of the target cannot search it.
+    """
     match = CODES.fullmatch(kind)
     if match is None:
         raise CacheError(
@@ -58,11 +65,11 @@ def check_kind(kind: str, dimension: int, *, target: Target = "cpu") -> str:
     return kind
 
 
-def check_parts(kind: str, wanted: int, dimension: int, *, fast: bool) -> None:
-    if not wanted or dimension % wanted:
-        raise CacheError(f"{kind!r}: {dimension} dimensions do not divide into {wanted} parts")
-    if not fast and wanted not in PQ_PARTS:
-        raise CacheError(f"{kind!r}: no GPU has {wanted} parts; try PQ{parts(dimension)}")
+def check_parts(kind: str, number: int, dimension: int, *, fast: bool) -> None:
+    if not number or dimension % number:
+        raise CacheError(f"{kind!r}: {dimension} dimensions do not divide into {number} parts")
+    if not fast and number not in PQ_PARTS:
+        raise CacheError(f"{kind!r}: no GPU index has {number} parts; try PQ{parts(dimension)}")
 
 
 def cells(count: int) -> int:

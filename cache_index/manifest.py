@@ -1,7 +1,7 @@
 """manifest.json: what a cache folder holds and how to search it, with the sha256 of every file.
 
-A cache is data from somewhere else. Nothing in it is parsed (least of all by FAISS, whose reader
-trusts its input) before its bytes are the ones that the manifest promises. Knows no FAISS.
+A cache may come from another machine, and FAISS's reader trusts its input. So no file is parsed
+before its bytes are compared with the manifest. Does not depend on FAISS.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 REBUILD = "build the cache again or fetch an intact copy"
 
 FileName = Literal["index.faiss", "vectors.npy", "captions.jsonl", "captions.offsets.npy"]
-Encoder = Mapping[str, Any]
+EncoderIdentity = Mapping[str, Any]
 
 
 class FileEntry(BaseModel):
@@ -37,12 +37,12 @@ class FileEntry(BaseModel):
 
 
 class SearchSettings(BaseModel):
-    """How hard to look, as tuned."""
+    """The tuned settings of the search."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     nprobe: Annotated[int, Field(ge=1)] | None = None  # cells visited, of an IVF index
-    refine: Annotated[int, Field(ge=1, le=64)] = 1  # candidates scored again, per neighbor asked
+    refine: Annotated[int, Field(ge=1, le=64)] = 1  # candidates scored again, per neighbor
 
 
 class Recall(BaseModel):
@@ -72,7 +72,7 @@ class Manifest(BaseModel):
 
     @cached_property
     def name(self) -> str:
-        """Short and unlike that of any other cache's content."""
+        """A short hash of the content."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
@@ -106,7 +106,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
-    """Every listed file is there in its size; `verify` also reads it all for its sha256."""
+    """Check that every listed file has its size, and with `verify` its sha256.
+
+    Raises CacheError: naming the file.
+    """
     for name, entry in manifest.files.items():
         path = folder / name
         try:
@@ -120,8 +123,11 @@ def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
             raise CacheError(f"{folder / name}: its sha256 is not the one in {MANIFEST}; {REBUILD}")
 
 
-def check_encoder(where: Path | str, manifest: Manifest, expected: Encoder) -> None:
-    """Refuse features of another encoder: their space has nothing to do with the model's."""
+def check_encoder(where: Path | str, manifest: Manifest, expected: EncoderIdentity) -> None:
+    """Check the encoder of the features: vectors of two encoders cannot be compared.
+
+    Raises CacheError: when the manifest has another encoder or none.
+    """
     for key, value in expected.items():
         if key not in manifest.encoder:
             raise CacheError(
@@ -141,7 +147,7 @@ def describe_file(path: Path, advance: Callable[[int], object] | None = None) ->
 
 
 def sha256(path: Path, advance: Callable[[int], object] | None = None) -> str:
-    """Streamed; `advance` is told the bytes of each step."""
+    """Hash a file in blocks; calls `advance` with the bytes of each."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)

@@ -1,4 +1,4 @@
-"""What the retrieval service counts, for Prometheus."""
+"""The retrieval service's Prometheus metrics."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -9,7 +9,7 @@ SIZES = [2.0**i for i in range(9)]
 
 
 class CacheMetrics:
-    """One registry of its own: several services in a process (as in tests) do not mix."""
+    """A separate registry, so that several services in one process (as in tests) do not mix."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -20,11 +20,11 @@ class CacheMetrics:
             "bindserve_cache_answers", "Answers by status", ["status"], registry=self._registry
         )
 
-    def _histogram(self, name: str, told: str, buckets: list[float]) -> Histogram:
-        return Histogram(f"bindserve_cache_{name}", told, buckets=buckets, registry=self._registry)
+    def _histogram(self, name: str, help: str, buckets: list[float]) -> Histogram:
+        return Histogram(f"bindserve_cache_{name}", help, buckets=buckets, registry=self._registry)
 
     def watch(self, owner: IndexOwner) -> None:
-        """Read the queue and the index of this owner whenever somebody asks."""
+        """Read the owner's queue and index at each scrape."""
         waiting = Gauge("bindserve_cache_waiting", "Queries in line", registry=self._registry)
         waiting.set_function(lambda: owner.waiting)
         vectors = Gauge("bindserve_cache_vectors", "Rows of the index", registry=self._registry)

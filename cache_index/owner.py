@@ -1,8 +1,9 @@
-"""IndexOwner: the one thread that touches an index, answering whoever waits in batches.
+"""IndexOwner: the one thread that uses an index. It answers waiting requests in batches.
 
-FAISS answers 16 queries in far less than 16 times the time of one. So while a batch is searched,
-arrivals wait; the next batch is all of them. Nobody waits for a batch to fill up, but for a moment
-(2% of the last search) for those who were just answered and may ask again. Knows no HTTP.
+A search of 16 queries takes far less than 16 times as long as one of 1. Requests that arrive during
+a search wait, and all of them are the next batch. The owner does not wait until a batch is full; it
+waits at most 2% of the last search for the next requests of the clients that it just answered.
+Does not depend on HTTP.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from cache_index.searcher import Neighbors, check_queries
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.02
-GATHERED_ROWS = 4096  # neighbors of one search: a request with a large top_k must not slow others
+GATHERED_ROWS = 4096  # neighbors of one search: bounds how long a large top_k delays others
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,8 @@ class IndexOwner:
         threads: int = 1,
         observe: Callable[[int, float], None] = ignore,
     ) -> None:
-        """`threads`: FAISS's own (OpenMP), for one batch. `observe` is told each batch's size and
-        seconds, by the owner's thread."""
+        """`threads`: FAISS's OpenMP threads for one batch. The owner's thread calls `observe` with
+        each batch's size and seconds."""
         self.index = index
         self._max_batch = max_batch
         self._max_waiting = max_waiting
@@ -85,39 +86,43 @@ class IndexOwner:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> EnhancedRow:
-        """One query (D,). Cancelling the caller takes it out of the queue."""
+        """One query (D,). Cancelling the caller removes the request from the queue."""
         future = self.submit(query, params, explain=explain, prototypes=prototypes)
         return await asyncio.wrap_future(future)
 
     def submit(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> Future[EnhancedRow]:
-        """Any thread may call. QueryError, CacheBusy (queue full) and CacheClosed come at once."""
-        check_queries(query[None], self.dimension)  # here: one bad query fails no batch
+        """Queue a query (D,); any thread may call.
+
+        Raises QueryError, CacheBusy (the queue is full) or CacheClosed: before queuing.
+        """
+        check_queries(query[None], self.dimension)  # here, so that it cannot fail a batch
         request = Waiting(query, params, explain, prototypes)
         with self._changed:
             if self._closed:
                 raise CacheClosed("the cache is closed")
             if len(self._waiting) >= self._max_waiting:
-                raise CacheBusy(f"{self._max_waiting} requests are waiting for the cache already")
+                raise CacheBusy(f"{self._max_waiting} requests already wait for the cache")
             self._waiting.append(request)
             self._changed.notify()
         return request.future
 
     def swap(self, index: CacheIndex) -> None:
-        """Answer from another index from the next batch on; no request is lost.
+        """Search another index from the next batch on; no request is lost.
 
-        The old one ends with its last batch. CacheError if its vectors are of another width.
+        The last batch of the old index is the last reference to it.
+        Raises CacheError: when the vectors have another width.
         """
         if index.dimension != self.dimension:
             raise CacheError(
-                f"{index.folder}: holds vectors of {index.dimension} numbers, the one in use "
-                f"{self.dimension}; only a cache of the same encoder can take its place"
+                f"{index.folder}: holds vectors of {index.dimension} numbers, the cache in use "
+                f"{self.dimension}; only a cache of the same encoder can replace it"
             )
         self.index = index
 
     def close(self) -> None:
-        """Answer those who wait, refuse new ones, end the thread. The index stays open."""
+        """Answer the waiting requests, refuse new ones, end the thread. The index stays open."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -128,7 +133,7 @@ class IndexOwner:
             raise CacheClosed("the cache is closed")
 
     async def aclose(self) -> None:
-        """As close, off the event loop, and the index with it."""
+        """Close the owner outside of the event loop, then the index."""
         await asyncio.to_thread(self.close)
         self.index.close()
 
@@ -136,16 +141,16 @@ class IndexOwner:
         faiss.omp_set_num_threads(self._threads)  # OpenMP keeps this per calling thread
         before, seconds = 0, 0.0
         while batch := self._next_batch(before, seconds):
-            wanted = [r for r in batch if r.future.set_running_or_notify_cancel()]
-            for group in alike(wanted):
+            live = [r for r in batch if r.future.set_running_or_notify_cancel()]
+            for group in groups(live):
                 seconds = self._answer(group)
-            before = len(wanted)
+            before = len(live)
 
     def _next_batch(self, before: int, seconds: float) -> list[Waiting]:
-        """Whoever waits, at most max_batch; empty only when closed and everyone is answered.
+        """The waiting requests, at most max_batch; empty only when closed and all are answered.
 
-        `before`: how many the last batch were, and its `seconds`. Without the moment's pause, 16
-        clients that ask again at once would be split into the first one and the other 15.
+        `before` and `seconds`: the size and duration of the last batch. Without the pause, 16
+        clients that send again at once would be split into a batch of 1 and a batch of 15.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -157,13 +162,13 @@ class IndexOwner:
             ]
 
     def _answer(self, batch: list[Waiting]) -> float:
-        """The seconds that the search took."""
+        """Answer all requests of the batch. Returns the seconds of the search."""
         start = time.perf_counter()
         try:
             rows = enhance_rows(self.index, batch)
             seconds = time.perf_counter() - start
             self._observe(len(batch), seconds)
-        except Exception as error:  # a batch may fail, the thread must live
+        except Exception as error:  # a failed batch must not end the thread
             logger.exception("a batch of %d failed", len(batch))
             failure = CacheError(f"the cache failed to search: {type(error).__name__}")
             for request in batch:
@@ -198,8 +203,8 @@ def take_row(
     )
 
 
-def alike(batch: list[Waiting]) -> Iterator[list[Waiting]]:
-    """Groups that gather at most GATHERED_ROWS neighbors each; usually the whole batch is one."""
+def groups(batch: list[Waiting]) -> Iterator[list[Waiting]]:
+    """Split a batch so that a search gathers at most GATHERED_ROWS; usually it is one group."""
     group: list[Waiting] = []
     for request in sorted(batch, key=lambda r: r.params.top_k):
         if group and (len(group) + 1) * request.params.top_k > GATHERED_ROWS:

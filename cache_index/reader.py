@@ -1,7 +1,7 @@
-"""Reading a FAISS index file with as little trust as FAISS allows.
+"""Reads a FAISS index file from an untrusted source.
 
-FAISS's reader takes sizes from the file and has had memory-corrupting bugs, so the kind is checked
-against the few that we know, sizes are limited by the file's own, and whatever it raises becomes a
+FAISS's reader takes sizes from the file and has had memory-corrupting bugs. So the kind must be one
+of KINDS, FAISS's allocations are limited by the size of the file, and its exceptions become a
 CacheError that names the file.
 """
 
@@ -14,7 +14,7 @@ import faiss
 from cache_index.errors import CacheError
 from cache_index.manifest import REBUILD
 
-# The first four bytes of a file -> what they stand for; every other kind is refused unread.
+# The first four bytes of a file -> its kind; files of other kinds are not read.
 KINDS = {
     b"IxFI": "Flat",
     b"IwFl": "IVF,Flat",
@@ -27,11 +27,14 @@ FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ
 # No part of a file is larger than the file, but FAISS also counts a table that it could compute.
 TABLE_BYTES = 1 << 30
 
-_limit = threading.Lock()  # the limit is one variable of the whole process
+_limit = threading.Lock()  # guards the limit, a variable of the whole process
 
 
 def read_index(path: Path, *, mapped: bool = False) -> Any:
-    """Any of KINDS with inner product, else CacheError. A mapped one cannot be added to."""
+    """Read an index of one of KINDS with inner product. A mapped index accepts no new rows.
+
+    Raises CacheError: for any other file.
+    """
     try:
         size = path.stat().st_size
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""Ground truth and recall: what exact search finds, and how much of it an index finds.
+"""Recall: the share of the exact nearest neighbors that an index returns.
 
 Shapes: B queries, K neighbors each, N rows, D embedding dimensions.
 """
@@ -15,7 +15,7 @@ from cache_index.searcher import Searcher
 from cache_index.vectors import Ids
 
 BATCH = 16  # queries searched at a time, as a busy service would
-TOP_K = 10  # neighbors asked for where nothing else is said, as in the released code
+TOP_K = 10  # the default number of neighbors, as in the released code
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,22 +23,24 @@ class Trial:
     """Queries with their true neighbors."""
 
     queries: Array  # (B, D)
-    own: Ids | None  # (B,) rows that the queries are, and which do not count as neighbors
+    own: (
+        Ids | None
+    )  # (B,) rows of the cache that serve as queries, which are no neighbors of themselves
     truth: Ids  # (B, K)
 
     def recall(self, searcher: Searcher) -> NDArray[np.float64]:
-        """Of each query (B,): the share of its true neighbors that are found."""
+        """For each query (B,): the share of its true neighbors that the search returns."""
         top_k = self.truth.shape[1]
-        asked = top_k if self.own is None else top_k + 1
-        found = np.concatenate(
+        number = top_k if self.own is None else top_k + 1
+        neighbors = np.concatenate(
             [
-                searcher.search(self.queries[start : start + BATCH], asked).ids
+                searcher.search(self.queries[start : start + BATCH], number).ids
                 for start in range(0, len(self.queries), BATCH)
             ]
         )
         if self.own is not None:
-            found = without(found, self.own)
-        hit = (found[:, :, None] == self.truth[:, None, :]).any(axis=1)
+            neighbors = without(neighbors, self.own)
+        hit = (neighbors[:, :, None] == self.truth[:, None, :]).any(axis=1)
         share: NDArray[np.float64] = hit.mean(axis=1)
         return share
 
@@ -59,12 +61,12 @@ def exact_neighbors(rows: NDArray[np.floating], queries: Array, top_k: int) -> I
         )
         heap.add_result(similarity, ids + start)
     heap.finalize()
-    found: Ids = heap.I
-    return found
+    neighbors: Ids = heap.I
+    return neighbors
 
 
 def without(ids: Ids, own: Ids) -> Ids:
-    """(B, K + 1) -> (B, K): each query's own row taken out, or the last where it is not there."""
+    """(B, K + 1) -> (B, K): removes each query's own row, or the last if its own is absent."""
     is_own = ids == own[:, None]
     is_own[:, -1] |= ~is_own.any(axis=1)
     others: Ids = ids[~is_own].reshape(len(ids), -1)

@@ -1,7 +1,7 @@
-"""RemoteCache: a retrieval service, or several shards, that may come up late or go and return.
+"""RemoteCache: a retrieval service, or several shards, that may start late or restart.
 
-`check`, called regularly, connects as soon as everybody answers. Until then a request is
-CacheUnavailable at once.
+`check`, which the server calls regularly, connects when all of them answer. Until then, requests
+raise CacheUnavailable at once.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
-"""Searcher: FAISS proposes rows, the vectors themselves decide.
+"""Searcher: the index proposes candidates, the stored vectors decide.
 
-A compressed index (scalar or product quantizer, or a GPU's float16) ranks roughly and returns
-rough similarities, which the enhancement's softmax would magnify. So candidates are always scored
-again with the stored vectors, which have to be gathered anyway; `refine` asks for that many times
-more of them.
+A compressed index (scalar or product quantizer, or float16 on a GPU) ranks roughly and returns
+rough similarities, whose errors the enhancement's softmax would magnify. So candidates are always
+scored again with the stored vectors, which the enhancement needs anyway. `refine` is the number of
+candidates per neighbor.
 
 Shapes: B queries, K neighbors each, D embedding dimensions.
 """
@@ -23,15 +23,15 @@ from cache_index.exact import SPARE_RESULTS, ExactIndex
 from cache_index.manifest import SearchSettings
 from cache_index.vectors import Ids, Vectors
 
-# From how many numbers of queries on (B * D, here 3 queries of 1024) FAISS multiplies matrices
-# instead of looping over rows. Its default, 128000, makes an exact search of 16 queries five times
-# slower than it could be. The variable is the whole process's, but changes nothing but speed.
+# The size of queries (B * D, here 3 of 1024) above which FAISS multiplies matrices instead of
+# looping over rows. With its default, 128000, an exact search of 16 queries takes five times as
+# long. The variable applies to the whole process and affects speed only.
 faiss.cvar.distance_compute_blas_threshold = 3 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """Best first. Where FAISS found fewer than K, the id is -1 and the similarity 0."""
+    """Best first. Where a search has fewer than K results, the id is -1 and the similarity 0."""
 
     ids: Ids  # (B, K) row numbers
     similarity: Array  # (B, K) inner products
@@ -51,7 +51,7 @@ class Searcher:
 
     @property
     def cells(self) -> int:
-        """Of an IVF index; 0 of one that searches exactly."""
+        """Cells of an IVF index; 0 for an exact search."""
         return getattr(self.index, "nlist", 0)
 
     def apply(self, settings: SearchSettings) -> None:
@@ -63,8 +63,8 @@ class Searcher:
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
         """The rows with the largest inner product with each query (B, D).
 
-        With a top_k of its own for each query, K is the largest; a query's answer does not depend
-        on the others that happen to be in its batch.
+        `top_k` may have one number per query; K is the largest. A query's result does not depend
+        on the rest of the batch.
         """
         queries = check_queries(queries, self.dimension)
         limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
@@ -80,21 +80,25 @@ class Searcher:
         similarity = np.where(ids < 0, np.float32(0), np.take_along_axis(similarity, best, axis=1))
         return Neighbors(ids, similarity, np.take_along_axis(vectors, best[:, :, None], axis=1))
 
-    def _candidates(self, queries: Array, wanted: Ids) -> Ids:
-        """FAISS's best rows (B, K) of each query, -1 past its own number wanted (B, 1)."""
-        asked = np.full(len(queries), wanted.max())
+    def _candidates(self, queries: Array, limits: Ids) -> Ids:
+        """The index's best rows (B, K) of each query, -1 beyond the query's limit (B, 1)."""
+        numbers = np.full(len(queries), limits.max())
         if isinstance(self.index, faiss.IndexIVFPQFastScan):
-            # Its 8-bit scores tie, and which of the tied are kept depends on how many are asked
-            # for: that must not be decided by the other queries of the batch.
-            asked = 2 ** np.ceil(np.log2(wanted[:, 0])).astype(np.int64)
-        ids: Ids = np.full((len(queries), asked.max()), -1, dtype=np.int64)
-        for number in np.unique(asked).tolist():
-            _, ids[asked == number, :number] = self.index.search(queries[asked == number], number)
-        return np.where(np.arange(ids.shape[1]) < wanted, ids, -1)
+            # Its 8-bit scores tie, and the number of candidates decides which of the tied are kept.
+            # So that number must not depend on the other queries of the batch.
+            numbers = 2 ** np.ceil(np.log2(limits[:, 0])).astype(np.int64)
+        ids: Ids = np.full((len(queries), numbers.max()), -1, dtype=np.int64)
+        for number in np.unique(numbers).tolist():
+            same = numbers == number
+            _, ids[same, :number] = self.index.search(queries[same], number)
+        return np.where(np.arange(ids.shape[1]) < limits, ids, -1)
 
 
 def check_queries(queries: Array, dimension: int) -> Array:
-    """As float32 (B, D), or QueryError."""
+    """Return the queries as float32 (B, D).
+
+    Raises QueryError: for another shape, NaN or infinity.
+    """
     if queries.ndim != 2 or queries.shape[1] != dimension:
         raise QueryError(
             f"expected queries of shape (B, {dimension}) for this cache, got {queries.shape}"

@@ -1,7 +1,7 @@
-"""The retrieval service: one index behind a small Starlette app, batched over all who ask.
+"""The retrieval service: one index in a Starlette app, which batches concurrent requests.
 
 POST /v1/enhance (bodies: `wire.py`), GET /v1/info, POST /v1/reload, /health, /ready, /metrics.
-Knows nothing of models.
+Does not depend on models.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from cache_index.index import CacheIndex
 from cache_index.metrics import CacheMetrics
 from cache_index.owner import IndexOwner
 from cache_index.token import TokenRequired
-from cache_index.wire import CACHE, NEIGHBORS, Asked, pack_row, unpack_query
+from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_row, unpack_query
 
 OPEN_PATHS = ("/health", "/ready")
 BODY_SECONDS = 10.0  # for a query of 4 kB
@@ -47,14 +47,17 @@ class Service:
     async def enhance(self, request: Request) -> Response:
         start = time.perf_counter()
         index = self._owner.index
-        asked = Asked.unpack(request.query_params, index.manifest.defaults)
+        parameters = EnhanceRequest.unpack(request.query_params, index.manifest.defaults)
         query = unpack_query(await read_body(request, 4 * index.dimension), index.dimension)
         row = await self._owner.enhance(
-            query, asked.params, explain=asked.explain, prototypes=asked.prototypes
+            query,
+            parameters.params,
+            explain=parameters.explain,
+            prototypes=parameters.prototypes,
         )
         self._metrics.answered(time.perf_counter() - start)
         headers = {NEIGHBORS: str(len(row.ids)), CACHE: index.manifest.name}
-        return Response(pack_row(row, asked), 200, headers, "application/octet-stream")
+        return Response(pack_row(row, parameters), 200, headers, "application/octet-stream")
 
     async def info(self, _: Request) -> Response:
         """The manifest, by which a client checks the encoder."""
@@ -62,7 +65,7 @@ class Service:
         return JSONResponse(manifest.model_dump(mode="json"), headers={CACHE: manifest.name})
 
     async def reload(self, _: Request) -> Response:
-        """Open the folder again and go over to what is there now. A request names no folder."""
+        """Open the folder again and answer from its present content. A request names no folder."""
         old = self._owner.index
         new = await asyncio.to_thread(
             CacheIndex.open,
@@ -77,7 +80,7 @@ class Service:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
-        """Whether the owner's thread answers: a process can live on without it."""
+        """Whether the owner's thread answers, which may have ended while the process runs."""
         probe = np.zeros(self._owner.dimension, dtype=np.float32)
         try:
             async with asyncio.timeout(READY_SECONDS):
@@ -111,7 +114,10 @@ def status_of(error: Exception) -> tuple[int, str]:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """At most `limit` bytes, whatever the request announces."""
+    """At most `limit` bytes, whatever the content-length is.
+
+    Raises HTTPException: 413 for a longer body, 408 for a slow one.
+    """
     body = b""
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -125,7 +131,9 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def create_app(owner: IndexOwner, metrics: CacheMetrics, *, token: str | None) -> Starlette:
-    """The app over an open index; it closes the owner (answering who waits) when it ends."""
+    """The app of an open index. At shutdown it answers the waiting requests and closes the
+    owner.
+    """
     service = Service(owner, metrics)
     metrics.watch(owner)
 
@@ -164,10 +172,13 @@ def serve(
     drain_seconds: int = 30,
     placement: Placement = AUTO,
 ) -> None:
-    """Until SIGTERM: then new connections are refused and those under way are answered."""
+    """Serve until SIGTERM; then refuse new connections and answer the requests in progress.
+
+    Raises CacheError: when there is no token and other machines can reach the host.
+    """
     if token is None and not is_loopback(host):
-        raise CacheError(f"a token is needed to serve on {host}, which others can reach")
-    # uvicorn drains at SIGTERM and then raises it again, for whoever handled it before.
+        raise CacheError(f"other machines can reach {host}: give a token file")
+    # After draining, uvicorn raises SIGTERM again for the handler before its own: this one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics = CacheMetrics()
     owner = IndexOwner(

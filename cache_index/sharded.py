@@ -1,8 +1,8 @@
-"""ShardedCache: one cache spread over several retrieval services, searched as if it were one.
+"""ShardedCache: one cache that is split over several retrieval services.
 
 Each shard returns its own best neighbors with their vectors; the best of all of them are exactly
-those of the whole, and the enhancement is computed here. A missing shard would silently make other
-neighbors the best, so it fails the request.
+those of the whole cache, and the enhancement is computed here. Without one of the shards the result
+would silently differ, so the request fails.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from cache_index.manifest import Manifest
 
 class ShardedCache:
     def __init__(self, shards: Sequence[CacheClient]) -> None:
-        """The order counts: a neighbor's id is its row after those of the shards before."""
+        """A neighbor's id is its row plus the rows of the shards before its own."""
         first = shards[0].manifest
         for shard in shards:
             if (shard.dimension, shard.manifest.encoder) != (first.dimension, first.encoder):
@@ -42,18 +42,18 @@ class ShardedCache:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False
     ) -> EnhancedRow:
-        """One query (D,), as `Enhancer` says."""
+        """One query (D,), as in `Enhancer`."""
         rows = await asyncio.gather(
             *(s.enhance(query, params, explain=explain, prototypes=True) for s in self._shards)
         )
         before = accumulate((shard.manifest.count for shard in self._shards), initial=0)
-        found = merge(rows, list(before)[:-1], params.top_k)
-        assert found.prototypes is not None
-        hit = np.ones((1, len(found.ids)), dtype=bool)
+        merged = merge(rows, list(before)[:-1], params.top_k)
+        assert merged.prototypes is not None
+        hit = np.ones((1, len(merged.ids)), dtype=bool)
         vectors = enhance(
-            query[None], found.similarity[None], hit, found.prototypes[None], [params]
+            query[None], merged.similarity[None], hit, merged.prototypes[None], [params]
         )
-        return EnhancedRow(vectors[0], found.ids, found.similarity, found.captions)
+        return EnhancedRow(vectors[0], merged.ids, merged.similarity, merged.captions)
 
     async def check(self) -> None:
         await asyncio.gather(*(shard.check() for shard in self._shards))
@@ -64,7 +64,7 @@ class ShardedCache:
 
 
 def merge(rows: Sequence[EnhancedRow], offsets: Sequence[int], top_k: int) -> EnhancedRow:
-    """The best top_k of all shards' neighbors; the vector is left to be computed from them."""
+    """The best top_k of all shards' neighbors; the caller computes the vector from them."""
     ids = np.concatenate([row.ids + offset for row, offset in zip(rows, offsets, strict=True)])
     similarity = np.concatenate([row.similarity for row in rows])
     best = np.lexsort((ids, -similarity))[:top_k]

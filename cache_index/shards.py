@@ -1,7 +1,7 @@
-"""Features written while they are encoded, shard by shard, so that a killed run goes on.
+"""ShardWriter: writes features in shards while they are encoded, so that a killed run can resume.
 
-A shard is NNNNN.npy with its captions NNNNN.jsonl. progress.json says how many shards are whole
-and how many items of the caller's list they used up; what is newer is written again.
+A shard is NNNNN.npy with its captions NNNNN.jsonl. progress.json has the number of complete shards
+and the number of the caller's items in them; a resumed run writes later files again.
 """
 
 import json
@@ -19,7 +19,7 @@ PROGRESS = "progress.json"
 
 class ShardWriter:
     def __init__(self, folder: Path, shards: int, consumed: int, rows_per_shard: int) -> None:
-        self.consumed = consumed  # items of the caller's list: skip as many when going on
+        self.consumed = consumed  # items of the caller's list; a resumed run skips them
         self._folder = folder
         self._shards = shards
         self._rows_per_shard = rows_per_shard
@@ -28,7 +28,7 @@ class ShardWriter:
 
     @classmethod
     def open(cls, folder: Path, *, rows_per_shard: int = 4096) -> "ShardWriter":
-        """Starts in an empty folder, or goes on where an earlier run was stopped."""
+        """Start in an empty folder, or resume an interrupted run."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / PROGRESS
         if not path.exists():
@@ -54,7 +54,7 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write what was appended; the progress file last, since it makes the shard count."""
+        """Write the appended items, and the progress file last, which makes the shard valid."""
         if self._rows:
             rows = np.asarray(np.stack(self._rows), dtype=np.float32)
             lines = b"".join(as_line(caption) for caption in self._captions)

@@ -1,10 +1,10 @@
-"""Features for measurements: as many as you like, always the same, and hard to search.
+"""Features for measurements: any number of rows, always the same, and hard to search.
 
-Real image embeddings lie in thousands of overlapping groups, and most of their variance in few
-directions. So do these: CENTERS groups, whose centers and whose members' offsets both have a
+Real image embeddings form thousands of overlapping groups, with most of their variance in few
+directions. So do these rows: CENTERS groups, whose centers and whose members' offsets both have a
 spectrum that falls like 1/i, turned by one random rotation so that no coordinate is special.
-FAISS's usual test data (a few distant clusters) would flatter every index. Fixed before any index
-was tuned on it; every part of a stream can be made alone.
+FAISS's usual test data (a few distant clusters) would flatter every index. The generator was fixed
+before any index was tuned on it. Every part of a stream can be made alone.
 
 Shapes: N rows, D dimensions.
 """

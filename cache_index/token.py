@@ -1,6 +1,6 @@
-"""The retrieval service's door: a shared token on every path that is not listed as open.
+"""The retrieval service's shared token: the middleware that checks it and the file that holds it.
 
-And the file that holds it, for the service and its clients alike.
+The service and its clients read the same file.
 """
 
 import hashlib
@@ -17,7 +17,10 @@ MAX_TOKEN_BYTES = 4096
 
 
 class TokenRequired:
-    """ASGI middleware. Compares hashes, so that the time taken tells nothing about the token."""
+    """ASGI middleware. Requires the token on every path except `open_paths`.
+
+    Compares hashes, so that the time of a comparison does not depend on the token.
+    """
 
     def __init__(self, app: ASGIApp, token: str, open_paths: Collection[str]) -> None:
         self._app = app
@@ -26,8 +29,8 @@ class TokenRequired:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in self._open_paths:
-            given = dict(scope["headers"]).get(b"authorization", b"")
-            if not hmac.compare_digest(digest(given), self._digest):
+            header = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(digest(header), self._digest):
                 body = {"error": {"message": "the token is missing or wrong", "code": "token"}}
                 response = JSONResponse(body, 401, {"www-authenticate": "Bearer"})
                 await response(scope, receive, send)
@@ -40,7 +43,10 @@ def digest(value: bytes) -> bytes:
 
 
 def read_token(path: Path) -> str:
-    """The token that the retrieval service was started with: the file's one line."""
+    """Read the token, which is the file's only line.
+
+    Raises CacheError: when it is empty or not printable ASCII.
+    """
     with path.open("rb") as file:
         text = file.read(MAX_TOKEN_BYTES).decode(errors="replace").strip()
     if not text or not text.isascii() or not text.isprintable():

@@ -1,8 +1,8 @@
 """Find the cheapest search settings that reach a recall, with FAISS's own auto-tuning.
 
 FAISS's ParameterSpace knows which numbers of cells are worth trying and its OperatingPoints keep
-the fastest setting for each recall; between the last power of two that fails and the first that
-passes we bisect. Chosen on one set of queries, reported on another.
+the fastest setting for each recall. A bisection follows between the last power of two that fails
+and the first that passes. The settings are chosen on one set of queries and reported on another.
 """
 
 import logging
@@ -20,23 +20,23 @@ from cache_index.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 REFINE = (1, 2, 4, 8, 16, 32)
-LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining would find the same
+LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining would not change the result
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     settings: SearchSettings
     recall: float
-    margin: float  # two standard errors of it
+    margin: float  # two standard errors of the recall
     seconds: float  # per query, in batches of 16
 
     def reaches(self, target: float) -> bool:
-        """With certainty enough that other queries will not fall below."""
+        """Whether the recall less its margin reaches the target."""
         return self.recall - self.margin >= target
 
 
 def tune(searcher: Searcher, trial: Trial, target: float) -> tuple[Point, list[Point]]:
-    """The fastest point that reaches the target (or the best recall there is), and all tried."""
+    """The fastest point that reaches the target (or else the best recall), and all points."""
     points: list[Point] = []
     for refine in (1,) if isinstance(searcher.index, LOSSLESS) else REFINE:
         points += search_cells(searcher, trial, target, refine)
@@ -44,7 +44,9 @@ def tune(searcher: Searcher, trial: Trial, target: float) -> tuple[Point, list[P
     if passing:
         return min(passing, key=lambda point: point.seconds), points
     best = max(points, key=lambda point: point.recall)
-    logger.warning("recall %.3f is the best this index reaches, wanted %.3f", best.recall, target)
+    logger.warning(
+        "recall %.3f is the best that this index reaches; the target is %.3f", best.recall, target
+    )
     return best, points
 
 
@@ -83,7 +85,9 @@ def measure(searcher: Searcher, trial: Trial, settings: SearchSettings) -> Point
 
 
 def frontier(points: list[Point]) -> list[Point]:
-    """Those that no other point beats in both recall and time, by FAISS's own bookkeeping."""
+    """The points that no other point exceeds in both recall and speed, by FAISS's
+    OperatingPoints.
+    """
     kept = faiss.OperatingPoints()
     for number, point in enumerate(points):
         kept.add(point.recall, point.seconds, str(number), number)

@@ -1,8 +1,8 @@
 """Add features to a cache, or remove some, without training it again.
 
-The new folder takes the old one's name when it is whole; who has the old one open keeps it until
-it goes over (a service: POST /v1/reload). The search settings stay, but the recall was measured on
-other rows and is dropped. Many rows of a new sort want a new build: the cells stay where they are.
+The new folder replaces the old one when it is complete. A process that has the old one open uses it
+until it reloads (a service: POST /v1/reload). The search settings stay; the recall, measured on
+other rows, is dropped. The cells do not move, so many rows of a new kind need a new build.
 """
 
 from collections.abc import Collection, Iterator
@@ -50,7 +50,7 @@ def add_features(
             f"{features}: rows of {new.dimension} numbers, the cache's have {old.dimension}"
         )
     everything = np.ones(old.count, dtype=bool)
-    source = Kept(folder, old, everything, then=new, normalized=normalized)
+    source = KeptRows(folder, old, everything, then=new, normalized=normalized)
     lines = read_captions(captions) if captions else new.captions()
     kept = kept_captions(folder, old, everything)
     if lines is not None or kept is not None:
@@ -72,15 +72,15 @@ def add_features(
 
 
 def remove_rows(folder: Path, rows: Collection[int], *, progress: bool = True) -> Manifest:
-    """Take rows out; those after them move up, so a neighbor's row number may change."""
+    """Remove rows. Later rows move up, so the row number of a neighbor may change."""
     old = checked_manifest(folder)
     if outside := [row for row in rows if not 0 <= row < old.count]:
         raise CacheError(f"{folder}: has no row {outside[0]}, only 0 to {old.count - 1}")
     keep = np.ones(old.count, dtype=bool)
     keep[list(rows)] = False
     if not keep.any():
-        raise CacheError(f"{folder}: no row would be left; delete the folder instead")
-    source = Kept(folder, old, keep)
+        raise CacheError(f"{folder}: this would remove all rows; delete the folder instead")
+    source = KeptRows(folder, old, keep)
     inputs = f"remove {sorted(rows)} from {old.name}"
     with new_folder(folder, inputs=inputs, overwrite=True) as out:
         write_stored(out, source, old, progress)
@@ -96,17 +96,20 @@ def remove_rows(folder: Path, rows: Collection[int], *, progress: bool = True) -
 
 
 def find_rows(folder: Path, ids: Collection[str]) -> list[int]:
-    """The rows whose captions carry these ids; CacheError names one that is not there."""
+    """The rows whose captions have these ids.
+
+    Raises CacheError: naming an id that no row has.
+    """
     old = read_manifest(folder)
-    wanted, captions = set(ids), Captions.open(folder, old)
-    rows = [row for row in range(old.count) if captions[row].id in wanted]
-    if missing := wanted - {captions[row].id for row in rows}:
+    names, captions = set(ids), Captions.open(folder, old)
+    rows = [row for row in range(old.count) if captions[row].id in names]
+    if missing := names - {captions[row].id for row in rows}:
         raise CacheError(f"{folder}: no row has the id {min(missing)!r}")
     return rows
 
 
-class Kept:
-    """`Features`: rows of a cache that stay, and then perhaps new ones."""
+class KeptRows:
+    """`Features`: the rows of a cache that are kept, then the new rows if any."""
 
     def __init__(
         self,
@@ -137,11 +140,11 @@ class Kept:
 
 
 def remove_from(index: Any, keep: Mask) -> None:
-    """In place, so that row i of what is kept has the id i."""
+    """Remove rows from the index in place, so that kept row i has the id i."""
     gone: Ids = np.flatnonzero(~keep)
     index.remove_ids(gone)
     if not isinstance(index, faiss.IndexIVF):
-        return  # a flat index moves its rows up by itself
+        return  # a flat index renumbers its rows
     moved = np.cumsum(keep) - 1  # old row -> new row
     lists: Any = index.invlists
     for cell in range(index.nlist):

@@ -1,7 +1,7 @@
 """vectors.npy: the features themselves, memory-mapped, gathered by row number in one call.
 
-FAISS cannot give vectors back by id from a GPU index, and from a CPU index only one by one; a
-plain array can. Knows nothing of search.
+A GPU index of FAISS does not return vectors by id, and a CPU index returns one per call. Does not
+depend on the search.
 """
 
 from pathlib import Path
@@ -16,17 +16,17 @@ from cache_index.manifest import REBUILD, VECTORS, Manifest
 
 Ids = NDArray[np.int64]
 
-LINE = 32  # float16 numbers that memory hands over at a time: 64 bytes
-BLOCK = 16  # rows of 2 KB that fit into a core's nearest cache together
+LINE = 32  # float16 numbers of a cache line: 64 bytes
+BLOCK = 16  # rows of 2 KB that fit into a core's first cache
 
-SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # what the shift copied of the sign: off
+SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # clears the copies of the sign bit
 BIAS = np.float32(2.0**112)  # float32 counts exponents from -127, float16 from -15
 
 
 class Vectors:
     def __init__(self, rows: NDArray[np.floating]) -> None:
         self.rows = rows  # (N, D) float32 or float16
-        self.gather(np.zeros(1, np.int64))  # compiled here, not while somebody waits
+        self.gather(np.zeros(1, np.int64))  # compiles the loop before the first request
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> "Vectors":
@@ -44,10 +44,10 @@ class Vectors:
         return cls(rows.view(np.ndarray))  # still mapped; np.memmap makes every call slower
 
     def gather(self, ids: Ids) -> Array:
-        """Rows of ids (...) as float32 (..., D). An id of -1 (no hit) gives some row: mask it.
+        """Rows of ids (...) as float32 (..., D). An id of -1 (no hit) gives any row: mask it.
 
-        IndexError for an id past the last row. Memory answers late, but much at once: so many rows
-        are touched before the first one is copied.
+        Touches several rows before it copies the first, so that their waits for memory overlap.
+        Raises IndexError: for an id past the last row.
         """
         if self.rows.dtype == np.float32:
             _ = self.rows[ids, 0], self.rows[ids, -1]
@@ -59,10 +59,10 @@ class Vectors:
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def gather_half(rows: NDArray[np.int16], ids: Ids, out: Array) -> int:
-    """Rows (K,) of finite float16 (N, D), which are given by their bits, as float32 (K, D).
+    """Copy rows (K,) of finite float16 (N, D), passed as bits, to `out`, float32 (K, D).
 
-    Touches a line at the same place of each row of a block, then the next. The sum of it all is
-    returned so that the compiler leaves nothing out.
+    Touches a cache line at the same place of each row of a block, then the next line. Returns the
+    sum of the touched numbers, so that the compiler does not remove those reads.
     """
     for row in ids:
         if not -1 <= row < len(rows):
@@ -80,8 +80,10 @@ def gather_half(rows: NDArray[np.int16], ids: Ids, out: Array) -> int:
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def widen(half: NDArray[np.int16], out: Array) -> None:
-    """Exponent and mantissa move to where float32 has them (the sign stays in front, for the
-    shifted value is signed); a multiplication, which is exact, corrects the exponent's bias.
+    """Convert float16 bits (D,) to float32 (D,).
+
+    A shift moves exponent and mantissa to their places in float32 (the shifted value is signed, so
+    the sign stays first). A multiplication, which is exact, corrects the exponent's bias.
     """
     for d in range(len(half)):
         bits = np.int32(np.int32(half[d]) << 13 & SIGN_EXPONENT_MANTISSA)

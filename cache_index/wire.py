@@ -1,7 +1,7 @@
 """The bodies between the retrieval service and its client: little-endian numbers, no pickle.
 
-A request's body is the query, D float32; its parameters are in the URL's query string. An answer's
-body is, for K neighbors (their number is in a header): the enhanced vector, D float32; K float32
+A request's body is the query, D float32; its parameters are in the URL's query string. A response's
+body has, for K neighbors (their number is in a header): the enhanced vector, D float32; K float32
 similarities; K int64 row numbers; with `prototypes=1` the neighbors' vectors, K * D float32; with
 `explain=1` their captions as JSON.
 """
@@ -20,15 +20,15 @@ from cache_index.enhancer import EnhancedRow
 from cache_index.errors import CacheUnavailable, QueryError
 
 NEIGHBORS = "x-bindserve-neighbors"  # K
-CACHE = "x-bindserve-cache"  # which cache answered; another after a swap
+CACHE = "x-bindserve-cache"  # the name of the cache that answered; a reload changes it
 FLOAT, INT = np.dtype("<f4"), np.dtype("<i8")
 
 Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a request wants to know besides the enhanced vector."""
+class EnhanceRequest:
+    """The parameters of POST /v1/enhance, and the parts of its response."""
 
     params: CacheParams
     explain: bool = False
@@ -45,21 +45,24 @@ class Asked:
         }
 
     @classmethod
-    def unpack(cls, given: Mapping[str, str], defaults: CacheParams) -> "Asked":
-        """What is not given is the cache's default. QueryError names a key that is wrong."""
-        known = {"top_k", "temperature", "weight", "form", "explain", "prototypes"}
-        if unknown := given.keys() - known:
+    def unpack(cls, fields: Mapping[str, str], defaults: CacheParams) -> "EnhanceRequest":
+        """Parse a query string; the cache's defaults fill what is missing.
+
+        Raises QueryError: for an unknown key or a bad value, which the message names.
+        """
+        names = {"top_k", "temperature", "weight", "form", "explain", "prototypes"}
+        if unknown := fields.keys() - names:
             raise QueryError(f"unknown parameter {min(unknown)[:50]!r}")
         params = CacheParams(
-            top_k=number(given, "top_k", int, defaults.top_k),
-            inverse_temperature=number(given, "temperature", float, defaults.inverse_temperature),
-            weight=number(given, "weight", float, defaults.weight),
-            form=given.get("form", defaults.form),  # type: ignore[arg-type]  # it checks itself
+            top_k=number(fields, "top_k", int, defaults.top_k),
+            inverse_temperature=number(fields, "temperature", float, defaults.inverse_temperature),
+            weight=number(fields, "weight", float, defaults.weight),
+            form=fields.get("form", defaults.form),  # type: ignore[arg-type]  # checked there
         )
-        return cls(params, flag(given, "explain"), flag(given, "prototypes"))
+        return cls(params, flag(fields, "explain"), flag(fields, "prototypes"))
 
     def limit(self, dimension: int) -> int:
-        """Bytes that the answer may have at most, so that its reader takes in no more."""
+        """The largest size of the response in bytes; the client reads no more."""
         top_k = self.params.top_k
         vectors = 1 + top_k * self.prototypes
         captions = 2 * MAX_LINE_BYTES * top_k * self.explain
@@ -67,16 +70,16 @@ class Asked:
 
 
 def number(
-    given: Mapping[str, str], key: str, kind: Callable[[str], Number], default: Number
+    fields: Mapping[str, str], key: str, kind: Callable[[str], Number], default: Number
 ) -> Number:
     try:
-        return kind(given[key]) if key in given else default
+        return kind(fields[key]) if key in fields else default
     except ValueError:
-        raise QueryError(f"{key} must be a number, got {given[key][:50]!r}") from None
+        raise QueryError(f"{key} must be a number, got {fields[key][:50]!r}") from None
 
 
-def flag(given: Mapping[str, str], key: str) -> bool:
-    value = given.get(key, "0")
+def flag(fields: Mapping[str, str], key: str) -> bool:
+    value = fields.get(key, "0")
     if value not in ("0", "1"):
         raise QueryError(f"{key} must be 0 or 1, got {value[:50]!r}")
     return value == "1"
@@ -95,7 +98,7 @@ def unpack_query(body: bytes, dimension: int) -> Array:
     return np.frombuffer(body, dtype=FLOAT).astype(np.float32)
 
 
-def pack_row(row: EnhancedRow, asked: Asked) -> bytes:
+def pack_row(row: EnhancedRow, request: EnhanceRequest) -> bytes:
     parts = [
         row.vector.astype(FLOAT).tobytes(),
         row.similarity.astype(FLOAT).tobytes(),
@@ -103,31 +106,34 @@ def pack_row(row: EnhancedRow, asked: Asked) -> bytes:
     ]
     if row.prototypes is not None:
         parts.append(row.prototypes.astype(FLOAT).tobytes())
-    if asked.explain:
+    if request.explain:
         captions = [asdict(caption) for caption in row.captions]
         parts.append(json.dumps(captions, ensure_ascii=False).encode())
     return b"".join(parts)
 
 
-def unpack_row(body: bytes, neighbors: int, dimension: int, asked: Asked) -> EnhancedRow:
-    """CacheUnavailable if the body is not what was asked for."""
-    if neighbors > asked.params.top_k:
-        raise CacheUnavailable("the retrieval service answers more neighbors than were asked for")
+def unpack_row(body: bytes, neighbors: int, dimension: int, request: EnhanceRequest) -> EnhancedRow:
+    """Unpack a response.
+
+    Raises CacheUnavailable: when the body does not fit the request.
+    """
+    if neighbors > request.params.top_k:
+        raise CacheUnavailable("the retrieval service returned more neighbors than top_k")
     reader = Reader(body)
     vector = reader.floats(dimension)
     similarity = reader.floats(neighbors)
     ids = reader.integers(neighbors)
     prototypes = None
-    if asked.prototypes:
+    if request.prototypes:
         prototypes = reader.floats(neighbors * dimension).reshape(neighbors, dimension)
-    captions = unpack_captions(reader.rest(), neighbors) if asked.explain else ()
+    captions = unpack_captions(reader.rest(), neighbors) if request.explain else ()
     if reader.rest():
         raise CacheUnavailable("the retrieval service's answer is too long")
     return EnhancedRow(vector, ids, similarity, captions, prototypes)
 
 
 class Reader:
-    """Takes arrays off the front of a body."""
+    """Reads arrays from a body, in order."""
 
     def __init__(self, body: bytes) -> None:
         self._rest = memoryview(body)
@@ -147,8 +153,8 @@ class Reader:
     def _take(self, size: int) -> memoryview:
         if len(self._rest) < size:
             raise CacheUnavailable("the retrieval service's answer is too short")
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return taken
+        part, self._rest = self._rest[:size], self._rest[size:]
+        return part
 
 
 def unpack_captions(text: bytes, neighbors: int) -> tuple[Caption, ...]:

@@ -1,4 +1,4 @@
-"""Exact search: against the matrix product that it must be, and as what the tuned index must beat.
+"""Exact search: compared with a plain matrix product, and with the tuned index.
 
 Shapes: B queries, N rows, D dimensions.
 """
@@ -16,7 +16,7 @@ from cache_index.index import CacheIndex
 from cache_index.recall import BATCH, TOP_K
 from cache_index.searcher import Searcher
 
-FAISS_BLAS_THRESHOLD = 128_000  # FAISS 1.15's own value of what searcher.py sets lower
+FAISS_BLAS_THRESHOLD = 128_000  # the default of FAISS 1.15, which searcher.py lowers
 
 
 def exact_twin(cache: CacheIndex) -> CacheIndex:
@@ -30,14 +30,14 @@ def exact_twin(cache: CacheIndex) -> CacheIndex:
 
 
 def flat_rows(exact: CacheIndex) -> Array:
-    """What its IndexFlatIP holds (N, D), not a copy."""
+    """The rows (N, D) of the IndexFlatIP, not a copy."""
     index: Any = exact.searcher.index
     rows: Array = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     return rows.reshape(-1, index.d)
 
 
 def against_blas(exact: CacheIndex, queries: Array, repeats: int) -> Ratio:
-    """The product of all queries and rows, and the choice of the best of them."""
+    """Exact search against the product of queries and rows with NumPy's selection of the best."""
     rows, few = flat_rows(exact), queries[:BATCH]
 
     def limit() -> None:
@@ -62,17 +62,21 @@ def against_exact(
     repeats: int,
     threshold: int | None = None,
 ) -> Ratio:
-    """Both in batches of 16; `threshold`: IndexFlatIP as FAISS ships it, not as we set it."""
+    """The tuned index against IndexFlatIP, both in batches of 16.
+
+    `threshold`: FAISS's default for the switch to matrix products, in place of this package's
+    value.
+    """
     few = queries[: 2 * BATCH]
 
     def flat() -> None:
-        ours = faiss.cvar.distance_compute_blas_threshold
-        faiss.cvar.distance_compute_blas_threshold = threshold or ours
+        setting = faiss.cvar.distance_compute_blas_threshold
+        faiss.cvar.distance_compute_blas_threshold = threshold or setting
         try:
             for start in range(0, len(few), BATCH):
                 exact.searcher.index.search(few[start : start + BATCH], TOP_K)
         finally:
-            faiss.cvar.distance_compute_blas_threshold = ours
+            faiss.cvar.distance_compute_blas_threshold = setting
 
     def fast() -> None:
         for start in range(0, len(queries), BATCH):
@@ -83,7 +87,7 @@ def against_exact(
         fast,
         flat,
         done=len(queries),
-        done_theirs=len(few),
+        done_baseline=len(few),
         repeats=repeats,
         target=20,
     )

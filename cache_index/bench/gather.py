@@ -1,7 +1,7 @@
 """Neighbors' vectors in one call, against one FAISS call each, as the released code gets them.
 
-Their number is the released setting, 10 for each of a batch of 16, at random among all rows. What
-memory allows is measured beside it: the same number of rows that follow each other, only copied.
+Each of 16 queries gathers 10 random rows, as in the released settings. A copy of as many
+consecutive rows shows the limit of the memory.
 
 Shapes: B queries, K neighbors each, N rows, D dimensions.
 """
@@ -22,7 +22,7 @@ TARGET = 10
 
 
 def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
-    """Of what a cache stores, of what the loop reads too (float32), and of the limit."""
+    """Gathering of the stored rows and of float32 rows, and a plain copy, each against the loop."""
     index: Any = exact.searcher.index
     ids = np.random.default_rng(0).integers(index.ntotal, size=(BATCHES, BATCH, TOP_K))
 

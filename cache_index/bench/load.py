@@ -1,4 +1,4 @@
-"""How long requests wait when they arrive at random, whether or not the last one is answered.
+"""Latency of requests that arrive at random, whether or not the last one is answered.
 
 Shapes: B queries, D dimensions.
 """
@@ -14,7 +14,7 @@ from cache_index.index import CacheIndex
 from cache_index.owner import IndexOwner
 from cache_index.recall import TOP_K
 
-ROUNDS = 4  # times that the queries are asked
+ROUNDS = 4  # times that each query is sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Ratios that survive a noisy machine: the two sides in turn, several times, and the median."""
+"""Ratios on a noisy machine: both sides run in turn, several times; the median counts."""
 
 import statistics
 import time
@@ -10,11 +10,13 @@ WARM_UP = 1
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """How many times better ours is, pair by pair; `target` is what it must reach."""
+    """The ratio of the measured code's rate to the baseline's, for each pair; `target`: its
+    goal.
+    """
 
     name: str
-    ours: float  # median
-    theirs: float
+    measured: float  # median
+    baseline: float
     unit: str
     ratios: tuple[float, ...]
     target: float | None = None
@@ -30,17 +32,17 @@ class Ratio:
 
 def compare_rates(
     name: str,
-    ours: Callable[[], object],
-    theirs: Callable[[], object],
+    measured: Callable[[], object],
+    baseline: Callable[[], object],
     *,
     done: int,
-    done_theirs: int | None = None,
+    done_baseline: int | None = None,
     repeats: int,
     target: float | None = None,
 ) -> Ratio:
-    """Both do something `done` times when called (theirs `done_theirs` times)."""
+    """Each call does `done` operations (the baseline's `done_baseline`, if it differs)."""
     pairs = [
-        (done / seconds(ours), (done_theirs or done) / seconds(theirs))
+        (done / seconds(measured), (done_baseline or done) / seconds(baseline))
         for _ in range(WARM_UP + repeats)
     ][WARM_UP:]
     return Ratio(
@@ -61,7 +63,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 def as_table(ratios: Sequence[Ratio]) -> str:
     lines = [
-        "| measured | ours | theirs | ratio (lowest - highest) | target | |",
+        "| measured | bindserve | baseline | ratio (lowest - highest) | target | |",
         "|---|---:|---:|---:|---:|---|",
     ]
     for r in ratios:
@@ -69,7 +71,7 @@ def as_table(ratios: Sequence[Ratio]) -> str:
         spread = f"{r.median:.2f} ({min(r.ratios):.2f} - {max(r.ratios):.2f})"
         verdict = "" if r.target is None else "reached" if r.reached else "missed"
         lines.append(
-            f"| {r.name} | {r.ours:.4g} {r.unit} | {r.theirs:.4g} {r.unit} "
+            f"| {r.name} | {r.measured:.4g} {r.unit} | {r.baseline:.4g} {r.unit} "
             f"| {spread} | {target} | {verdict} |"
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What one run of `bindserve bench cache` found, as text."""
+"""The results of `bindserve bench cache`, as text."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from cache_index.bench.pairs import Ratio, as_table
 from cache_index.bench.speed import Speed
 from cache_index.recall import TOP_K
 
-LOAD = 0.8  # of what the tuned index answered to its clients
+LOAD = 0.8  # of the rate at which the tuned index answered its clients
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """Zeros: the cache was there already."""
+    """The cost of the build. Zeros: the cache existed already."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0

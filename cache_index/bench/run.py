@@ -1,8 +1,8 @@
-"""`bindserve bench cache`: what this room claims, measured side by side in one run.
+"""`bindserve bench cache`: all measurements of the cache, in one run.
 
-Builds a cache of synthetic features, or takes one that is there, and makes the measurements of the
-files beside this one. Set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS to the same number before the
-start: NumPy's side of a comparison takes its threads from there.
+Builds a cache of synthetic features, or opens an existing one, and runs the measurements of the
+other files in this folder. Set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS to the same number before
+the start: NumPy's side of a comparison takes its threads from there.
 
 Shapes: B queries, N rows, D dimensions.
 """
@@ -38,7 +38,7 @@ from cache_index.recall import TOP_K, Trial, make_trial
 from cache_index.synthetic import TUNING_QUERIES, UNSEEN_QUERIES, SyntheticFeatures
 
 QUERIES = 512
-EXACT_QUERIES = 64  # asked one by one of an exact search, whose answers take long
+EXACT_QUERIES = 64  # of the exact search, one at a time, because it is slow
 
 
 def run(
@@ -55,9 +55,9 @@ def run(
     device: Device = "cpu",
     progress: bool = True,
 ) -> Report:
-    """Build into `folder` (or measure the cache that is there; default: a temporary one).
+    """Build into `folder` (or measure the existing cache; default: a temporary one).
 
-    queries: features (M, D) to ask with, of a cache that is not of the generator.
+    queries: features (M, D), for a cache of other features than the generator's.
     """
     faiss.omp_set_num_threads(threads)
     built = Built()
@@ -94,7 +94,7 @@ def build(
 
 def measure(
     out: Path,
-    asked: Path | None,
+    queries_path: Path | None,
     threads: int,
     clients: int,
     repeats: int,
@@ -103,7 +103,7 @@ def measure(
 ) -> Report:
     tuned = CacheIndex.open(out, placement=placement)
     exact = exact_twin(tuned)
-    queries = read_queries(asked, tuned.dimension)
+    queries = read_queries(queries_path, tuned.dimension)
     trial = make_trial(tuned.searcher.vectors.rows, queries, None, TOP_K)
 
     def batched(name: str, index: CacheIndex, queries: Array, target: float) -> Ratio:
@@ -140,7 +140,7 @@ def measure(
         index_gb=tuned.manifest.files["index.faiss"].bytes / 1e9,
         ratios=ratios,
         speeds=speeds(tuned, queries, repeats),
-        load=under_load(tuned, queries, LOAD * serving.ours, threads),
+        load=under_load(tuned, queries, LOAD * serving.measured, threads),
     )
 
 

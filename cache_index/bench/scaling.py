@@ -1,6 +1,6 @@
 """How the cost of a query and the memory of an open cache grow with the number of features.
 
-Each cache is opened and searched in a process of its own, so that its memory is its own.
+Each cache is opened and searched in a separate process, to measure its memory.
 """
 
 import json
@@ -35,7 +35,7 @@ class Cost:
     cpu_ms: float  # of that, computing: a busy machine disturbs it less
     open_gb: float  # resident right after opening
     searched_gb: float  # and after the queries, with pages of the mapped files that they touched
-    own_gb: float  # of that, what is the process's own; the kernel takes mapped pages back
+    own_gb: float  # of that, private memory; the kernel can drop mapped pages
 
 
 def scaling(
@@ -48,7 +48,7 @@ def scaling(
     threads: int = 1,
     progress: bool = True,
 ) -> list[Cost]:
-    """One cache a count in `folder`, built unless it is there."""
+    """One cache for each count in `folder`, built unless it exists."""
     costs = []
     for count in counts:
         out = folder / f"{count}x{dimension}"
@@ -100,8 +100,8 @@ def measure(out: Path, threads: int) -> Cost:
 def resident_gb(kind: str = "VmRSS") -> float:
     """Of this process; "RssAnon": without the pages of files that it maps."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    (found,) = (line for line in lines if line.startswith(f"{kind}:"))
-    return int(found.split()[1]) * 1024 / 1e9
+    (entry,) = (line for line in lines if line.startswith(f"{kind}:"))
+    return int(entry.split()[1]) * 1024 / 1e9
 
 
 def as_table(costs: Sequence[Cost]) -> str:

@@ -11,7 +11,7 @@ from cache_index.enhancer import Enhancer
 from cache_index.errors import CacheError
 from cache_index.fit import Fit
 from cache_index.index import CacheIndex
-from cache_index.manifest import Encoder, Manifest, read_manifest
+from cache_index.manifest import EncoderIdentity, Manifest, read_manifest
 from cache_index.owner import IndexOwner
 from cache_index.remote import RemoteCache
 from cache_index.token import read_token
@@ -61,7 +61,7 @@ def fit_of(config: BindServeConfig) -> Fit:
     return Fit(config.imagebind.embedding_dim, encoder_of(config.provenance))
 
 
-def encoder_of(provenance: Provenance) -> Encoder:
+def encoder_of(provenance: Provenance) -> EncoderIdentity:
     """The weights that a cache's features must come from."""
     weights = [source.sha256 for source in provenance.sources if source.role == "imagebind"]
     return {"sha256": weights[0]} if weights else {}

@@ -1,4 +1,4 @@
-"""A small cache of one's own, and the fixtures' two indexes imported as caches."""
+"""A small cache, and the fixtures' two indexes imported as caches."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,7 +44,7 @@ def sources(features: Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(sources: Path, tmp_path: Path) -> Path:
-    """A cache folder of one's own to damage."""
+    """A cache folder that the test may damage."""
     build_from_features(
         sources / "features.npy",
         tmp_path / "cache",

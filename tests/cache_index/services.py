@@ -1,4 +1,4 @@
-"""Real retrieval services in processes of their own, that can be killed."""
+"""Real retrieval services in separate processes, which tests can kill."""
 
 import signal
 import socket
@@ -11,7 +11,7 @@ TOKEN = "secret"
 
 
 class Process:
-    """`bindserve cache serve`, up and ready."""
+    """`bindserve cache serve`, which listens when the constructor returns."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder
@@ -29,11 +29,11 @@ class Process:
         while not listening(self.port):
             if self.child.poll() is not None or time.monotonic() > deadline:
                 self.end()
-                raise AssertionError("the service did not come up")
+                raise AssertionError("the service did not start")
             time.sleep(0.05)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
-        self.child.send_signal(number)  # does nothing if it ended already
+        self.child.send_signal(number)  # no effect on a process that has ended
         return self.child.wait(30)
 
 

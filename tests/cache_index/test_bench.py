@@ -1,4 +1,4 @@
-"""The benchmark itself: it runs, compares what it says, and does not flatter."""
+"""The cache benchmark: it runs, compares what its names say, and measures fairly."""
 
 import asyncio
 import time
@@ -106,18 +106,18 @@ def test_the_twin_searches_all_rows_exactly(cache: Path) -> None:
 def test_pairs_are_interleaved_and_warmed_up() -> None:
     calls: list[str] = []
 
-    def ours() -> None:
-        calls.append("ours")
+    def measured() -> None:
+        calls.append("measured")
 
-    def theirs() -> None:
-        calls.append("theirs")
+    def baseline() -> None:
+        calls.append("baseline")
         time.sleep(0.002)
 
-    ratio = compare_rates("n", ours, theirs, done=10, done_theirs=5, repeats=3, target=2)
-    assert calls == ["ours", "theirs"] * 4
+    ratio = compare_rates("n", measured, baseline, done=10, done_baseline=5, repeats=3, target=2)
+    assert calls == ["measured", "baseline"] * 4
     assert len(ratio.ratios) == 3
     assert ratio.reached
-    assert ratio.theirs < 5 / 0.002
+    assert ratio.baseline < 5 / 0.002
 
 
 def test_the_table_says_what_was_missed() -> None:

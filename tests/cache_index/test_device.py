@@ -1,4 +1,4 @@
-"""Around the lines that need a GPU: stand-ins with the limits that FAISS's documentation tells."""
+"""The choice of a device, with stand-ins that have the limits of FAISS's documentation."""
 
 import logging
 from pathlib import Path
@@ -48,16 +48,16 @@ class GpuIndexIVFScalarQuantizer:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What FAISS's GPU build adds, writing down what it is asked for."""
-    asked = SimpleNamespace(options=None, fail=False)
+    """Stand-ins for FAISS's GPU functions, which record their arguments."""
+    calls = SimpleNamespace(options=None, fail=False)
 
     def to_gpu(resources: object, device: int, index: Any, options: Any) -> Any:
-        if asked.fail:
+        if calls.fail:
             raise RuntimeError("out of memory")
         if index.nprobe > 2048:
             raise RuntimeError("nprobe must be <= 2048")
-        asked.options = (device, options.useFloat16, options.use_cuvs)
-        asked.resources = resources
+        calls.options = (device, options.useFloat16, options.use_cuvs)
+        calls.resources = resources
         return GpuIndexIVFScalarQuantizer(index)
 
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
@@ -67,7 +67,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ("index_cpu_to_gpu", to_gpu),
     ):
         monkeypatch.setattr(faiss, name, value, raising=False)
-    return asked
+    return calls
 
 
 def built(kind: str) -> Any:

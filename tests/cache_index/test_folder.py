@@ -1,4 +1,4 @@
-"""A build that is killed goes on; a build of something else does not throw its work away."""
+"""A killed build can resume; a build from other inputs does not delete its files."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Opening a cache folder, searching it, and refusing one that is damaged or not ours."""
+"""Opening a cache folder, searching it, and refusing a damaged or foreign one."""
 
 import json
 import subprocess

@@ -16,7 +16,7 @@ from cache_index.metrics import CacheMetrics
 from cache_index.owner import IndexOwner
 from cache_index.searcher import Searcher
 from cache_index.service import create_app, is_loopback, serve
-from cache_index.wire import NEIGHBORS, Asked, pack_query, unpack_row
+from cache_index.wire import NEIGHBORS, EnhanceRequest, pack_query, unpack_row
 
 TOKEN = "secret"
 
@@ -41,7 +41,7 @@ async def client(index: CacheIndex) -> AsyncIterator[httpx.AsyncClient]:
 async def test_the_same_as_in_process(
     client: httpx.AsyncClient, index: CacheIndex, queries: Array, explain: bool
 ) -> None:
-    asked = Asked(CacheParams(top_k=7, weight=0.3), explain=explain, prototypes=explain)
+    asked = EnhanceRequest(CacheParams(top_k=7, weight=0.3), explain=explain, prototypes=explain)
     for query in queries:
         response = await client.post("/v1/enhance", params=asked.pack(), content=pack_query(query))
         assert response.status_code == 200
@@ -148,7 +148,7 @@ async def test_reload_goes_over_to_what_is_in_the_folder_now(
         overwrite=True,
         progress=False,
     )
-    asked = Asked(CacheParams(top_k=1))
+    asked = EnhanceRequest(CacheParams(top_k=1))
     ask = {"params": asked.pack(), "content": pack_query(features[300])}
     old = await client.post("/v1/enhance", **ask)  # type: ignore[arg-type]
     assert (await client.post("/v1/reload")).json() == {"vectors": 100}

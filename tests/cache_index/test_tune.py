@@ -18,7 +18,7 @@ ROWS, DIMENSION = 3000, 32
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows without clusters: neighbors lie in many cells."""
+    """Rows without clusters: neighbors are spread over many cells."""
     path = tmp_path_factory.mktemp("hard") / "f.npy"
     rows = np.random.default_rng(5).standard_normal((ROWS, DIMENSION)).astype(np.float32)
     np.save(path, rows)

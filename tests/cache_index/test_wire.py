@@ -1,4 +1,4 @@
-"""Bodies there and back; and none that is malformed gets through, whatever its bytes."""
+"""Bodies survive packing and unpacking; malformed bodies are rejected, whatever their bytes."""
 
 import json
 
@@ -11,7 +11,7 @@ from cache_index.captions import Caption
 from cache_index.enhance import CacheParams
 from cache_index.enhancer import EnhancedRow
 from cache_index.errors import CacheUnavailable, QueryError
-from cache_index.wire import Asked, pack_query, pack_row, unpack_query, unpack_row
+from cache_index.wire import EnhanceRequest, pack_query, pack_row, unpack_query, unpack_row
 
 D, K = 6, 3
 RNG = np.random.default_rng(1)
@@ -23,7 +23,7 @@ ROW = EnhancedRow(
     RNG.standard_normal((K, D)).astype(np.float32),
 )
 PLAIN = EnhancedRow(ROW.vector, ROW.ids, ROW.similarity)
-FULL = Asked(CacheParams(top_k=K), explain=True, prototypes=True)
+FULL = EnhanceRequest(CacheParams(top_k=K), explain=True, prototypes=True)
 
 
 def same(first: EnhancedRow, second: EnhancedRow) -> bool:
@@ -35,15 +35,17 @@ def same(first: EnhancedRow, second: EnhancedRow) -> bool:
 
 def test_rows_there_and_back() -> None:
     assert same(unpack_row(pack_row(ROW, FULL), K, D, FULL), ROW)
-    asked = Asked(CacheParams(top_k=K))
-    body = pack_row(PLAIN, asked)
+    parameters = EnhanceRequest(CacheParams(top_k=K))
+    body = pack_row(PLAIN, parameters)
     assert len(body) == 4 * D + 12 * K
-    assert same(unpack_row(body, K, D, asked), PLAIN)
+    assert same(unpack_row(body, K, D, parameters), PLAIN)
 
 
 def test_the_limit_holds_the_largest_answer() -> None:
     assert len(pack_row(ROW, FULL)) <= FULL.limit(D)
-    assert len(pack_row(PLAIN, Asked(CacheParams(top_k=K)))) == Asked(CacheParams(top_k=K)).limit(D)
+    assert len(pack_row(PLAIN, EnhanceRequest(CacheParams(top_k=K)))) == EnhanceRequest(
+        CacheParams(top_k=K)
+    ).limit(D)
 
 
 def test_queries_there_and_back() -> None:
@@ -55,20 +57,20 @@ def test_queries_there_and_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "parameters",
     [
         FULL,
-        Asked(CacheParams(7, 0.1 + 0.2, 1 / 3, "paper")),
-        Asked(CacheParams(), explain=True),
+        EnhanceRequest(CacheParams(7, 0.1 + 0.2, 1 / 3, "paper")),
+        EnhanceRequest(CacheParams(), explain=True),
     ],
 )
-def test_parameters_there_and_back(asked: Asked) -> None:
-    assert Asked.unpack(asked.pack(), CacheParams(top_k=99)) == asked
+def test_parameters_there_and_back(parameters: EnhanceRequest) -> None:
+    assert EnhanceRequest.unpack(parameters.pack(), CacheParams(top_k=99)) == parameters
 
 
 def test_defaults_are_the_caches() -> None:
     defaults = CacheParams(top_k=3, weight=0.1, form="paper")
-    assert Asked.unpack({}, defaults) == Asked(defaults)
+    assert EnhanceRequest.unpack({}, defaults) == EnhanceRequest(defaults)
 
 
 @pytest.mark.parametrize(
@@ -85,16 +87,16 @@ def test_defaults_are_the_caches() -> None:
 )
 def test_wrong_parameters(given_: dict[str, str], named: str) -> None:
     with pytest.raises(QueryError, match=named):
-        Asked.unpack(given_, CacheParams())
+        EnhanceRequest.unpack(given_, CacheParams())
 
 
 @given(st.binary(max_size=400), st.integers(0, 10), st.booleans(), st.booleans())
 def test_any_bytes_are_an_answer_or_refused(
     body: bytes, neighbors: int, explain: bool, prototypes: bool
 ) -> None:
-    asked = Asked(CacheParams(top_k=K), explain, prototypes)
+    parameters = EnhanceRequest(CacheParams(top_k=K), explain, prototypes)
     try:
-        row = unpack_row(body, neighbors, D, asked)
+        row = unpack_row(body, neighbors, D, parameters)
     except CacheUnavailable:
         return
     assert row.vector.shape == (D,)
@@ -106,6 +108,6 @@ def test_any_bytes_are_an_answer_or_refused(
     "captions", ["{}", "[1, 2, 3]", '[{"caption": 1}]', "[" * 5000, "[]", json.dumps([{}] * 3)]
 )
 def test_wrong_captions(captions: str) -> None:
-    body = pack_row(ROW, Asked(CacheParams(top_k=K), prototypes=True)) + captions.encode()
+    body = pack_row(ROW, EnhanceRequest(CacheParams(top_k=K), prototypes=True)) + captions.encode()
     with pytest.raises(CacheUnavailable, match="captions"):
         unpack_row(body, K, D, FULL)

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from cache_index.build import Dtype, build_from_features, import_index
 from cache_index.enhance import CacheParams, Form
 from cache_index.errors import CacheError, QueryError
-from cache_index.folder import INPUTS, begin_or_go_on, check_free, locked
+from cache_index.folder import INPUTS, begin_or_resume, check_free, locked
 from cache_index.kinds import Target
-from cache_index.manifest import Encoder, Manifest
+from cache_index.manifest import EncoderIdentity, Manifest
 from model_ext.config import BindServeConfig
 from model_ext.errors import ConfigError
 from model_ext.imagebind.dtype import choose_dtype
@@ -100,7 +100,7 @@ def from_media(request: Request) -> Manifest:
     with locked(features):
         if request.keep_features and is_foreign(features):
             raise CacheError(f"{features}: not an unfinished build; choose another --keep-features")
-        begin_or_go_on(features, json.dumps(inputs))
+        begin_or_resume(features, json.dumps(inputs))
         with tqdm(total=media.count, desc="encode", unit="file") as bar:
             settings = load_settings(model=request.model)
             rows = asyncio.run(encode_media(media, request.modality, settings, features, bar))
@@ -125,7 +125,7 @@ def report(media: MediaList, rows: int) -> None:
         tqdm.write(f"skipped {skipped} of {media.count} files")
 
 
-def from_features(request: Request, features: Path, provenance: Encoder) -> Manifest:
+def from_features(request: Request, features: Path, provenance: EncoderIdentity) -> Manifest:
     return build_from_features(
         features,
         request.out,

@@ -142,7 +142,7 @@ def cache(checkup: Checkup) -> str:
         raise Skip("the model has no cache, and --cache names none")
     asyncio.run(check_cache(opened, embedding(checkup.folder, 0).numpy()))
     fit, count = fit_of(checkup.config), sum(manifest.count for manifest in opened.manifests)
-    recorded = all(map(fit.told_by, opened.manifests))
+    recorded = all(map(fit.can_verify, opened.manifests))
     origin = "of the model's encoders" if recorded else "of unrecorded encoders"
     kind = opened.manifests[0].kind
     return f"{count} features {origin}, {kind}; an embedding was enhanced"
