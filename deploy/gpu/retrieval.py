@@ -1,15 +1,12 @@
 """Step `retrieval`: queries/s and results of the cache's exact search."""
 
 import statistics
-from importlib import import_module
-from typing import Any
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache_index.device import place
+from cache_index.exact import ExactIndex
 from cache_index.searcher import Searcher
 from cache_index.vectors import Vectors
 from deploy.gpu.arguments import Arguments
@@ -31,7 +28,7 @@ def main() -> None:
     if arguments.full:
         count, dimension = FULL_ROWS, FULL_DIMENSION
     rows, queries = random_rows(count, dimension, device), random_rows(256, dimension, device)
-    searcher = Searcher(open_index(rows, device), Vectors(rows))
+    searcher = Searcher(ExactIndex.load(rows, device), Vectors(rows))
     wide = queries.astype(np.float32)
     arguments.wait_until_quiet()
     for batch in BATCHES:
@@ -62,17 +59,6 @@ def random_rows(count: int, dimension: int, device: str) -> NDArray[np.float16]:
         unit = torch.nn.functional.normalize(block).half()
         rows[start : start + size] = unit.cpu().numpy()
     return rows
-
-
-def open_index(rows: NDArray[np.float16], device: str) -> Any:
-    """The exact search in torch, or FAISS's where this version has no other."""
-    try:
-        return import_module("cache_index.exact").ExactIndex.load(rows, device)
-    except ModuleNotFoundError:
-        flat = faiss.IndexFlatIP(rows.shape[1])
-        for start in range(0, len(rows), BLOCK_ROWS):
-            flat.add(rows[start : start + BLOCK_ROWS].astype(np.float32))
-        return place(flat)
 
 
 def median_s(search: object) -> float:

@@ -35,7 +35,7 @@ def zero_image(model: ImageBind) -> Tensor:
     """
     if model.config.vision is None:
         raise ConfigError("text_only is zero_image, but the model has no vision encoder")
-    weight = model.vision.head.proj.weight
+    weight = model.get_parameter("vision.head.proj.weight")
     if weight.dtype != torch.float32:
         raise ValueError(f"zero_image needs float32 weights, got {weight.dtype}")
     side = model.config.vision.image_size

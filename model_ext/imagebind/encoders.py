@@ -107,7 +107,7 @@ class TextEncoder(Encoder):
         super().__init__(stem, trunk, head, post)
         for module in self.modules():
             if isinstance(module, nn.LayerNorm | nn.Embedding | TextStem):
-                module.keep_float32 = True
+                setattr(module, "keep_float32", True)  # noqa: B010
 
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
         return (inputs,)
