@@ -177,7 +177,7 @@ def serve(
     Raises CacheError: when there is no token and other machines can reach the host.
     """
     if token is None and not is_loopback(host):
-        raise CacheError(f"other machines can reach {host}: give a token file")
+        raise CacheError(f"a token is needed, because other machines can reach {host}")
     # After draining, uvicorn raises SIGTERM again for the handler before its own: this one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics = CacheMetrics()

@@ -317,7 +317,7 @@ GOOD = bytes(4 * 24 + 12 * 2)
     [
         (GOOD[:-1], {}, "too short"),
         (GOOD + b"x", {"neighbors": "1"}, "too long"),
-        (bytes(10_000_000), {}, "more than was asked"),
+        (bytes(10_000_000), {}, "the answer has more than"),
         (b"\xff" * len(GOOD), {}, "NaN"),
         (bytes(4 * 24 + 12 * 10), {"neighbors": "10"}, "more"),
         (GOOD, {"neighbors": "-1"}, "no retrieval service"),
@@ -360,7 +360,7 @@ async def test_no_answer_costs_one_deadline_then_nothing_for_a_while(
         with pytest.raises(CacheUnavailable, match="no answer within"):
             await client.enhance(queries[0], PARAMS)
         assert 0.3 < time.monotonic() - start < 10
-        with pytest.raises(CacheUnavailable, match="a moment ago"):
+        with pytest.raises(CacheUnavailable, match="did not answer within the last"):
             await client.enhance(queries[0], PARAMS)
         silent = False
         await asyncio.sleep(3.1)

@@ -89,7 +89,7 @@ def test_a_full_queue_refuses_at_once(owner: IndexOwner, gated: Gated, queries: 
     futures = [owner.submit(queries[0], CacheParams())]
     gated.entered.acquire()
     futures += [owner.submit(queries[0], CacheParams()) for _ in range(6)]
-    with pytest.raises(CacheBusy, match="6 requests are waiting"):
+    with pytest.raises(CacheBusy, match="6 requests already wait"):
         owner.submit(queries[0], CacheParams())
     gated.gate.set()
     assert all(future.result(20) for future in futures)
@@ -202,7 +202,7 @@ def test_swap_refuses_another_width(index: CacheIndex, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((4, 7), np.float32))
     build_from_features(tmp_path / "f.npy", tmp_path / "c", progress=False)
     owner = IndexOwner(index)
-    with pytest.raises(CacheError, match="of 7 numbers, the one in use 24"):
+    with pytest.raises(CacheError, match="of 7 numbers, the cache in use 24"):
         owner.swap(CacheIndex.open(tmp_path / "c"))
     owner.close()
 

@@ -97,7 +97,7 @@ def test_a_target_out_of_reach_is_said(
     manifest = build_from_features(hard, tmp_path / "c", kind="IVF4,PQ4", progress=False)
     assert manifest.recall is not None
     assert manifest.recall.value < 0.9
-    assert "is the best this index reaches" in caplog.text
+    assert "is the best that this index reaches" in caplog.text
 
 
 def test_tuning_on_queries_of_ones_own(sources: Path, features: Array, tmp_path: Path) -> None:

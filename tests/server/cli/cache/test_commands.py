@@ -205,7 +205,7 @@ def test_a_list_of_media_whose_features_are_kept(
     assert np.array_equal(rows_of(tmp_path / "again"), rows_of(tmp_path / "c"))
     assert captions_of(tmp_path / "again") == expected
     other = error_of("build", photos, "--out", tmp_path / "d", *options)
-    assert "features: holds what was made from other inputs" in other
+    assert "features: holds an unfinished build from other inputs" in other
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "mine.npy").touch()
