@@ -19,6 +19,7 @@ from model_ext.imagebind.config import (
 from model_ext.imagebind.model import ImageBind, TensorError
 from tests.model_ext.imagebind.conftest import ENCODER_ERROR
 from tests.model_ext.imagebind.formulas import formula_input
+from tests.rounding import between
 
 SMALL = ImageBindConfig(
     embed_dim=16,
@@ -33,7 +34,7 @@ TEXTS = [f"text{number}" for number in range(6)]
 FORMULAS = {"depth": "depth", "thermal": "thermal", "imu": "imu", "vision252": "vision"}
 
 
-def check_prenorm(prenorm: Tensor, expected: Tensor) -> None:
+def check_rounding(prenorm: Tensor, expected: Tensor) -> None:
     bound = ENCODER_ERROR * expected.abs().max().item()
     torch.testing.assert_close(prenorm, expected, rtol=0, atol=bound)
 
@@ -47,7 +48,7 @@ def check_post(post: Tensor, golden: Tensor) -> None:
 def test_closed_formulas(name: str, tiny: ImageBind, golden_embeddings: dict[str, Tensor]) -> None:
     inputs = formula_input(name)[None]
     prenorm = tiny.prenorm(FORMULAS[name], inputs)
-    check_prenorm(prenorm, golden_embeddings[f"{name}/prenorm"])
+    check_rounding(prenorm, golden_embeddings[f"{name}/prenorm"])
     check_post(tiny.embed(FORMULAS[name], inputs), golden_embeddings[f"{name}/post"])
 
 
@@ -57,7 +58,7 @@ def test_texts_in_one_batch(
     prenorm = tiny.prenorm("text", golden_inputs["text/tokens"])
     post = tiny.embed("text", golden_inputs["text/tokens"])
     expected = torch.cat([golden_embeddings[f"{name}/prenorm"] for name in TEXTS])
-    check_prenorm(prenorm, expected)
+    check_rounding(prenorm, expected)
     check_post(post, torch.cat([golden_embeddings[f"{name}/post"] for name in TEXTS]))
 
 
@@ -91,7 +92,7 @@ def test_a_batch_equals_its_samples(
 ) -> None:
     batch = example(modality, 3, tiny_config)
     single = torch.cat([tiny.prenorm(modality, sample[None]) for sample in batch])
-    check_prenorm(tiny.prenorm(modality, batch), single)
+    check_rounding(tiny.prenorm(modality, batch), single)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)
@@ -107,16 +108,16 @@ def test_unit_has_length_one_and_the_direction_of_embed(
 def test_clips_are_averaged_after_normalisation(tiny: ImageBind) -> None:
     clips = torch.randn(2, 3, 1, 128, 204)
     each = torch.stack([tiny.embed("audio", sample) for sample in clips])  # (B, S, D)
-    torch.testing.assert_close(tiny.embed("audio", clips), each.mean(1), rtol=0, atol=1e-5)
+    check_rounding(tiny.embed("audio", clips), each.mean(1))
     assert (tiny.embed("audio", clips).norm(dim=-1) < 20).all(), "a mean of directions is shorter"
     prenorms = torch.stack([tiny.prenorm("audio", sample) for sample in clips])
-    torch.testing.assert_close(tiny.prenorm("audio", clips), prenorms.mean(1), rtol=0, atol=1e-5)
+    check_rounding(tiny.prenorm("audio", clips), prenorms.mean(1))
 
 
 def test_video_clips_are_samples_of_two_frames(tiny: ImageBind) -> None:
     video = torch.randn(1, 2, 3, 2, 224, 224)
     clips = torch.cat([tiny.embed("vision", clip[None, None]) for clip in video[0]])
-    torch.testing.assert_close(tiny.embed("vision", video)[0], clips.mean(0), rtol=0, atol=1e-5)
+    check_rounding(tiny.embed("vision", video)[0], clips.mean(0))
 
 
 def test_logit_scale_is_clipped_at_100(tiny: ImageBind, golden_inputs: dict[str, Tensor]) -> None:
@@ -124,7 +125,9 @@ def test_logit_scale_is_clipped_at_100(tiny: ImageBind, golden_inputs: dict[str,
     assert log_scale is not None
     assert log_scale.exp() > 100, "the fixture stores a larger one, or this test shows nothing"
     post = tiny.embed("text", golden_inputs["text/tokens"])
-    torch.testing.assert_close(post.norm(dim=-1), torch.full((6,), 100.0))
+    torch.testing.assert_close(
+        post.norm(dim=-1), torch.full((6,), 100.0), rtol=between([40]), atol=0
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -61,6 +61,7 @@ def test_each_clip(
     clips = preprocess("audio", (media / name).read_bytes(), config)
     prenorm, post = tiny.prenorm("audio", clips), tiny.embed("audio", clips)
     expected = golden_embeddings[f"{name}/clips_prenorm"]
-    torch.testing.assert_close(prenorm, expected, rtol=0, atol=1e-5)
+    bound = ENCODER_ERROR * expected.abs().max().item()
+    torch.testing.assert_close(prenorm, expected, rtol=0, atol=bound)
     expected = golden_embeddings[f"{name}/clips_post"]
     torch.testing.assert_close(post, expected, rtol=0, atol=1e-4 * 20)
