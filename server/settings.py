@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     decode_workers: Count = min(4, os.cpu_count() or 1)  # processes
     decode_timeout_s: float = Field(30, gt=0)  # for one file, of CPU time; 4 times by the clock
     decode_memory_bytes: Count = 2048 * MiB  # of one process
-    decode_waiting: Count = 64  # files that may wait for a process
+    decode_waiting: Count = 256  # files that may wait for a process
 
     encode_device: str = "auto"  # "auto": the GPU if there is one
     encode_load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, to measure speed

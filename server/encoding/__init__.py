@@ -1,1 +1,1 @@
-"""The encoding service: from a file's bytes to its embedding, in processes of its own."""
+"""The encoding service: from a file's bytes to its embedding, in separate processes."""

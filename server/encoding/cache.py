@@ -1,7 +1,7 @@
-"""ResultCache: results kept by the hash of what they were computed from, bounded in bytes.
+"""The result cache: embeddings by the hash of their file's content, bounded in bytes.
 
-Equal content in flight is computed once, however many requests wait for it. It does not know what
-is computed. One event loop only; a computation goes on as long as somebody waits for it.
+Requests with equal content share one computation. It is cancelled when the last of them is
+cancelled. For one event loop only.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class ResultCache:
         return len(self._kept)
 
     async def get(self, key: Hashable, compute: Callable[[], Awaitable[Vector]]) -> Vector:
-        """The kept result, or that of `compute`. A failure is raised to all waiters, not kept."""
+        """The cached result, or the result of `compute`. All waiting callers get its exception."""
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -45,25 +45,25 @@ class ResultCache:
             running.waiting -= 1
             if running.waiting == 0 and not running.task.done():
                 self._forget(key, running.task)
-                running.task.cancel()  # everybody left
+                running.task.cancel()  # no caller waits for it any more
 
     async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[Vector]]) -> Vector:
         try:
             result = await compute()
-        finally:  # no name for the task: its traceback would keep it, and what it computes from
+        finally:  # a variable for the task would keep its traceback, and so its input, in memory
             self._forget(key, asyncio.current_task())
         self._keep(key, result)
         return result
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any] | None) -> None:
         running = self._in_flight.get(key)
-        if running is not None and running.task is task:  # else a newer one took its place
+        if running is not None and running.task is task:  # else a newer task replaced it
             del self._in_flight[key]
 
     def _keep(self, key: Hashable, result: Vector) -> None:
         if result.nbytes > self._max_bytes:
             return
-        result.setflags(write=False)  # handed to many requests
+        result.setflags(write=False)  # many requests share it
         self._kept[key] = result
         self.bytes += result.nbytes
         while self.bytes > self._max_bytes:

@@ -1,7 +1,7 @@
-"""EncodingClient: how an API process asks the encoding service for embeddings.
+"""The client of the encoding service, one in each API process.
 
-One connection a job: who hangs up has cancelled. A service that is gone means 503 for those who
-need it, and for readiness, until it is back.
+Each job has its own connection; closing it cancels the job. While the service is down, requests with
+attachments and /ready get 503.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from server.metrics import CONTENT_HITS, ENCODE_BATCH
 
 logger = logging.getLogger(__name__)
 
-AGAIN_S = 0.1  # between attempts to reach a service that is gone
+AGAIN_S = 0.1  # between two attempts to connect
 GONE = "the encoders are being started"
 
 
@@ -44,7 +44,7 @@ class EncodingClient:
         self._watching = asyncio.ensure_future(self._watch())
 
     async def hello(self) -> tuple[Hello, Vector]:
-        """What the model has, and the unit embedding (D,) of an image of zeros. Waits for it."""
+        """Wait for the service. Returns its encoders, and the embedding (D,) of an image of zeros."""
         return await self._hello
 
     def missing(self) -> str | None:
@@ -56,8 +56,10 @@ class EncodingClient:
         os.close(self._folder)
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        """Unit embedding (D,). MediaError, BadRequest; Unavailable if the service is full or
-        gone."""
+        """Unit embedding (D,).
+
+        Raises MediaError or BadRequest for the file, Unavailable when the service is full or down.
+        """
         packet = await self._ask(modality, content)
         try:
             embedding, cached = unpack(packet, modality)
@@ -72,7 +74,7 @@ class EncodingClient:
         try:
             async with self._connected() as service:
                 descriptor = await content.descriptor()
-                try:  # a packet of a few hundred bytes: an empty socket takes it at once
+                try:  # a few hundred bytes: an empty socket's buffer holds them
                     socket.send_fds(service, [Packet(job).encode()], [descriptor])
                 finally:
                     os.close(descriptor)
@@ -81,13 +83,13 @@ class EncodingClient:
             raise gone() from None
 
     async def _watch(self) -> None:
-        """For ever: whether the service is there, and what it ran."""
+        """Follow the state of the service, and connect again whenever it is down."""
         while True:
             with contextlib.suppress(OSError, MessageError):
                 async with self._connected() as service:
                     await self._follow(service)
             if self._missing is None:
-                logger.warning("the encoding service is gone")
+                logger.warning("the encoding service is down")
             self._missing = GONE
             await asyncio.sleep(AGAIN_S)
 
@@ -113,7 +115,7 @@ class EncodingClient:
 
 
 async def receive(service: socket.socket) -> Packet:
-    """OSError when the other side is gone, MessageError"""
+    """Read one packet. Raises OSError when the service closes the connection, and MessageError."""
     data = await asyncio.get_running_loop().sock_recv(service, MAX_PACKET)
     if not data:
         raise ConnectionResetError

@@ -1,8 +1,8 @@
-"""What API processes and the encoding service say to each other, on a Unix socket.
+"""The messages between API processes and the encoding service, on a Unix socket.
 
-One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline, raw float32 numbers. A job's
-bytes travel as a file descriptor beside its packet, so no process reads another's memory and none
-copies a film. No pickle; the socket lies in the server's private folder.
+One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline, raw float32 numbers. The packet
+of a job carries the file's descriptor, so no process copies a large file. No pickle. The socket is
+in the server's private folder.
 """
 
 import json
@@ -27,19 +27,21 @@ ERRORS: Mapping[str, type[RequestError]] = {
 
 
 def open_folder(path: Path) -> tuple[int, str]:
-    """A descriptor of the folder that `path` is in, and a short name for `path` through it: the
-    kernel allows 107 bytes for a socket's path, and an operator's folder may lie deep."""
+    """Open the folder of `path`. Returns its descriptor, and a short path of `path` through it.
+
+    The kernel limits the path of a socket to 107 bytes.
+    """
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return folder, f"/proc/self/fd/{folder}/{path.name}"
 
 
 class MessageError(Exception):
-    """The other side does not keep to the format."""
+    """A packet breaks the format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Embed the file whose descriptor comes along."""
+    """Embed the file whose descriptor the packet carries."""
 
     modality: str
     size: int
@@ -48,16 +50,16 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Tell what the service is, then how it is, as long as it lives."""
+    """Subscribe: `Hello` once, then `State` every quarter of a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To a job: an embedding in the payload, or an error; and what was done for it."""
+    """The answer to a job: an embedding in the payload, or an error; and its timings."""
 
     known: bool
     seconds: dict[str, float]
-    failed: str | None = None  # the stage that did
+    failed: str | None = None  # the stage that failed
     error: dict[str, str | None] | None = None  # kind, message, code
 
     @staticmethod
@@ -73,7 +75,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first answer to Watch. Payload: the embedding of an image of zeros."""
+    """The first answer to `Watch`. Payload: the embedding of an image of zeros."""
 
     encoders: list[str]
     dtype: str | None = None  # of the encoders' weights
@@ -81,7 +83,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What follows, to one of those who watch: what is missing, what has run since the last."""
+    """The later answers to `Watch`: what is missing, and the batches since the last answer."""
 
     missing: str | None = None
     batches: list[tuple[str, int]] = field(default_factory=list)  # encoder, samples
@@ -104,7 +106,7 @@ class Packet:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """MessageError"""
+        """Raises MessageError."""
         head, _, payload = data.partition(b"\n")
         try:
             fields = json.loads(head)

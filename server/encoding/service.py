@@ -1,7 +1,7 @@
 """The encoding service: one process that decodes and encodes for all API processes.
 
-`python -m server.encoding.service`, started by `serve` (supervisor.py), which starts it again when
-it ends. It outlives the engine. What a client sends it gets as descriptors; who hangs up leaves.
+`serve` starts it and restarts it when it ends (process/supervisor.py). It keeps running when the
+engine restarts. Clients pass file descriptors; closing the connection cancels the job.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ from server.process.control import receive as receive_packet
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
-STATE_S = 0.25  # how often those who watch are told
-MAX_JOBS = 1024  # at a time, those that wait included
+STATE_S = 0.25  # between two State messages
+MAX_JOBS = 1024  # at a time, including waiting jobs
 
 
 class EncodingService:
     def __init__(self, parts: EncodingComponents, path: Path) -> None:
-        """`path` of the socket."""
+        """`path`: of the socket."""
         self._parts = parts
         self._embedder = Embedder(parts.decoder, parts.batcher, parts.contents)
         self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
@@ -66,7 +66,7 @@ class EncodingService:
         self._socket.listen(BACKLOG)
 
     async def run(self) -> None:
-        """Until it is cancelled."""
+        """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -81,7 +81,7 @@ class EncodingService:
             await asyncio.gather(*self._clients, return_exceptions=True)
 
     async def _serve(self, client: socket.socket) -> None:
-        """One connection is one job, or one who watches."""
+        """Serve one connection: one job, or one subscriber."""
         client.setblocking(False)
         with client, contextlib.suppress(OSError, MessageError):
             message, descriptor = await receive(client)
@@ -90,9 +90,9 @@ class EncodingService:
                     content = DiskBlob(descriptor, message.size, bytes.fromhex(message.sha256))
                     await self._answer(client, message.modality, content)
                 case Watch():
-                    await self._tell(client)
+                    await self._send_states(client)
                 case _:
-                    raise MessageError(f"unexpected: {type(message).__name__}")
+                    raise MessageError(f"unexpected message {type(message).__name__}")
 
     async def _answer(self, client: socket.socket, modality: str, content: DiskBlob) -> None:
         work = asyncio.ensure_future(self._embed(modality, content))
@@ -112,7 +112,7 @@ class EncodingService:
             return Packet(Answer(False, {}, error=Answer.describe(full)))
         return await answer(self._embedder, modality, content)
 
-    async def _tell(self, client: socket.socket) -> None:
+    async def _send_states(self, client: socket.socket) -> None:
         zero: Vector = self._parts.zero_image
         await send(client, Packet(Hello(list(self._parts.modalities), self._parts.dtype), zero))
         while True:
@@ -126,8 +126,11 @@ async def send(client: socket.socket, packet: Packet) -> None:
 
 
 async def receive(client: socket.socket) -> tuple[Message, int | None]:
-    """One packet, and the descriptor that came with it, which the caller owns. No decoding process
-    inherits it: it is another client's file. MessageError, OSError"""
+    """Read one packet, and the descriptor that it carries, which the caller closes.
+
+    Decoding processes do not inherit the descriptor, because it is a client's file.
+    Raises MessageError, OSError.
+    """
     await readable(client)
     data, descriptors = receive_packet(client)
     try:
@@ -147,7 +150,7 @@ def main() -> None:
 
 
 async def serve(parent: Parent) -> None:
-    """Until SIGTERM comes."""
+    """Run until SIGTERM arrives."""
     work = asyncio.ensure_future(open_and_run(parent))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     with contextlib.suppress(asyncio.CancelledError):

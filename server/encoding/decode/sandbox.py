@@ -1,7 +1,7 @@
-"""What a decoding worker gives up before it looks at a client's bytes. Linux; no dependencies.
+"""The sandbox of a decoding process: network, privileges and resources. Linux; no dependencies.
 
-Called in the worker, before anything heavy is imported: leaving the network needs a process
-with one thread.
+The process calls these functions before it imports large packages, because the kernel lets only a
+process with one thread leave the network.
 """
 
 import ctypes
@@ -20,29 +20,30 @@ def never_gain_privileges() -> None:
 
 
 def leave_network() -> bool:
-    """Move to a network of its own, with no way out; False where the kernel does not allow it."""
+    """Move to an empty network namespace. Returns False where the kernel does not allow it."""
     libc = _libc()
     return libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
 
 
 def limit_resources(memory_bytes: int, file_bytes: int) -> None:
-    """So much address space more than now; small files, no core dumps, few descriptors.
+    """Limit address space (`memory_bytes` beyond its current use), files and descriptors.
 
-    `file_bytes`: a decoder that reads files only gets one in memory, which counts as a file.
+    `file_bytes`: the largest file that the process can write. Some decoders need the input as a
+    file in memory, which counts.
     """
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
-    for what, most in (
+    for resource_kind, limit in (
         (resource.RLIMIT_AS, used + memory_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 64),
     ):
-        resource.setrlimit(what, (most, most))
+        resource.setrlimit(resource_kind, (limit, limit))
 
 
 def allow_cpu(seconds: float) -> None:
-    """From now on; SIGXCPU ends the process when they are used up. Called for each job."""
+    """Allow this many more seconds of CPU time, for one job. SIGXCPU ends the process after them."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     until = int(usage.ru_utime + usage.ru_stime + seconds) + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -87,7 +87,7 @@ async def test_errors_come_as_they_were_raised(client: EncodingClient) -> None:
 async def test_who_leaves_takes_the_work_along(
     client: EncodingClient, parts: EncodingComponents
 ) -> None:
-    parts.decoder._waiting += parts.decoder._settings.workers  # nobody is free
+    parts.decoder._waiting += parts.decoder._settings.workers  # no process is free
     descriptors = len(os.listdir("/proc/self/fd"))
     task = asyncio.ensure_future(client.embed("video", MemoryBlob(media("video_a.mp4"))))
     await until(lambda: bool(parts.contents._in_flight))

@@ -1,4 +1,4 @@
-"""Each promise of the sandbox, in a process of its own."""
+"""Each rule of the sandbox, tried in a separate process."""
 
 import os
 import subprocess
