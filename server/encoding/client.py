@@ -1,7 +1,7 @@
 """The client of the encoding service, one in each API process.
 
-Each job has its own connection; closing it cancels the job. While the service is down, requests with
-attachments and /ready get 503.
+Each job has its own connection; closing it cancels the job. While the service is down, requests
+with attachments and /ready get 503.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class EncodingClient:
         self._watching = asyncio.ensure_future(self._watch())
 
     async def hello(self) -> tuple[Hello, Vector]:
-        """Wait for the service. Returns its encoders, and the embedding (D,) of an image of zeros."""
+        """Wait for the service. Returns its encoders, and the embedding (D,) of a zero image."""
         return await self._hello
 
     def missing(self) -> str | None:

@@ -1,8 +1,8 @@
 """The messages between API processes and the encoding service, on a Unix socket.
 
-One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline, raw float32 numbers. The packet
-of a job carries the file's descriptor, so no process copies a large file. No pickle. The socket is
-in the server's private folder.
+One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline, raw float32 numbers. The
+packet of a job carries the file's descriptor, so no process copies a large file. No pickle. The
+socket is in the server's private folder.
 """
 
 import json

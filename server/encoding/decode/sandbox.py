@@ -43,7 +43,7 @@ def limit_resources(memory_bytes: int, file_bytes: int) -> None:
 
 
 def allow_cpu(seconds: float) -> None:
-    """Allow this many more seconds of CPU time, for one job. SIGXCPU ends the process after them."""
+    """Allow so many more seconds of CPU time for one job. SIGXCPU ends the process after them."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     until = int(usage.ru_utime + usage.ru_stime + seconds) + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
