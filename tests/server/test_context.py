@@ -8,7 +8,7 @@ import pytest
 
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 from server.api.middleware.context import ContextMiddleware
-from server.context import NoConditioning, condition, current
+from server.context import NoConditioning, current, engine_inputs
 
 TEXT_ONLY = pack(np.array([1, 0, 0], np.float32))
 OTHER = np.array([0, 1, 0], np.float32)
@@ -27,12 +27,12 @@ async def inside(function: Any) -> Any:
 
 
 async def conditioned(extra_args: dict[str, Any] | None = None, **prompt: Any) -> Any:
-    return condition({**PROMPT, **prompt}, extra_args, 3)
+    return engine_inputs({**PROMPT, **prompt}, extra_args, 3)
 
 
 async def test_without_a_request_nothing_is_generated() -> None:
     with pytest.raises(NoConditioning, match="no request context"):
-        condition(PROMPT, None, 3)
+        engine_inputs(PROMPT, None, 3)
 
 
 async def test_the_default_is_text_only() -> None:

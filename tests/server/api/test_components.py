@@ -59,7 +59,7 @@ async def test_description_and_readiness(components: Components, parts: Encoding
 async def test_a_cache_that_cannot_be_asked_is_not_ready(components: Components) -> None:
     await until(lambda: components.missing() is None)
     components.retriever.trouble = CacheError("gone")
-    assert components.missing() == "the cache cannot be asked"
+    assert components.missing() == "the cache does not answer"
     components.retriever._policy = "off"
     assert components.missing() is None
 

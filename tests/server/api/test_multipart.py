@@ -52,7 +52,7 @@ async def read(
 
 
 def contents(form: Form) -> list[tuple[str, str, bytes]]:
-    return [(f.field, f.filename, f.spool.content().head(1 << 20)) for f in form.files]
+    return [(f.field, f.filename, f.spool.blob().head(1 << 20)) for f in form.files]
 
 
 async def test_a_form_as_httpx_writes_it(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
     request.stream = body  # type: ignore[method-assign,assignment]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with read_form(request, tmp_path, limits) as form:
-        content = form.files[0].spool.content()
+        content = form.files[0].spool.blob()
         assert content.size == size
         read = sum([len(piece) async for piece in content.pieces()])
     assert read == size

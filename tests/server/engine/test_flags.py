@@ -15,7 +15,7 @@ def settings(*flags: str, **others: object) -> Settings:
     return Settings(model=Path("folder/seven"), vllm_args=flags, **others)  # type: ignore[arg-type]
 
 
-def test_our_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_args, "free_memory", lambda: 8 * GiB)
     args = parse(settings(port=9000))
     assert (args.model, args.served_model_name) == ("folder/seven", ["seven"])

@@ -10,7 +10,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
-from server.engine.special_tokens import apart, guard, pattern, special_tokens
+from server.engine.special_tokens import guard, pattern, special_tokens, split
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|role|>{{ m['role'] }}: "
@@ -82,15 +82,15 @@ def test_a_template_of_the_operators_is_not_changed(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("tokens", [[], ["a"]])
 def test_without_tokens_to_take_apart(tokens: list[str]) -> None:
-    assert apart({"a": ["aa", 1, None]}, pattern(tokens)) == {"a": ["aa", 1, None]}
+    assert split({"a": ["aa", 1, None]}, pattern(tokens)) == {"a": ["aa", 1, None]}
 
 
 def test_keys_are_texts_too() -> None:
     schema = {"properties": {"</s>": [{"enum": ["</s>", 1]}]}}
     told = {"properties": {"< /s>": [{"enum": ["< /s>", 1]}]}}
-    assert apart(schema, pattern(["</s>"])) == told
+    assert split(schema, pattern(["</s>"])) == told
 
 
 def test_tokens_are_no_patterns() -> None:
-    assert apart("a.b axb", pattern(["a.b"])) == "a .b axb"
+    assert split("a.b axb", pattern(["a.b"])) == "a .b axb"
     assert re.compile(pattern(["[x](y"]).pattern)

@@ -19,7 +19,7 @@ class House:
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
-        self.door = AdmissionMiddleware(self.app, most=2)
+        self.door = AdmissionMiddleware(self.app, max_requests=2)
 
     async def app(self, _scope: Any, _receive: Any, send: Any) -> None:
         await self.go.wait()

@@ -14,7 +14,7 @@ def test_keys_are_read_line_by_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n"])
 def test_a_file_without_keys_does_not_open_the_server(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
-    with pytest.raises(KeyFileError, match="holds no API key"):
+    with pytest.raises(KeyFileError, match="contains no API key"):
         read_keys(tmp_path / "keys")
 
 

@@ -4,22 +4,22 @@ from typing import Any
 import pytest
 
 from server.api.middleware.context import ContextMiddleware
-from server.api.middleware.rate_limit import Counter, RateLimitMiddleware
+from server.api.middleware.rate_limit import KeyUsage, RateLimitMiddleware
 from server.context import current
 
 
 def test_a_bucket_fills_steadily(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("server.api.middleware.rate_limit.time.monotonic", lambda: now[0])
-    counter = Counter(6, filled=0)
-    assert [counter.wait_s(6) for _ in range(6)] == [0] * 6
-    assert counter.wait_s(6) == pytest.approx(10)  # seconds for one of six a minute
+    usage = KeyUsage(6, filled=0)
+    assert [usage.wait_s(6) for _ in range(6)] == [0] * 6
+    assert usage.wait_s(6) == pytest.approx(10)  # seconds for one of six a minute
     now[0] = 5
-    assert counter.wait_s(6) == pytest.approx(5)
+    assert usage.wait_s(6) == pytest.approx(5)
     now[0] = 10
-    assert counter.wait_s(6) == 0
+    assert usage.wait_s(6) == 0
     now[0] = 1000  # it does not fill beyond one minute's
-    assert [bool(counter.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
+    assert [bool(usage.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
 
 
 async def test_so_many_of_one_key_at_a_time() -> None:
@@ -56,4 +56,4 @@ async def test_so_many_of_one_key_at_a_time() -> None:
     go.set()
     assert await asyncio.gather(*first, other) == [200] * 3
     assert await status("a") == 200
-    assert [counter.running for counter in limit.counters.values()] == [0, 0]
+    assert [usage.running for usage in limit.usage.values()] == [0, 0]
