@@ -62,13 +62,7 @@ def install(app: FastAPI) -> None:
     """
     from vllm.exceptions import VLLMError
 
-    named_errors = (
-        RequestError,
-        ClientDisconnect,
-        HTTPException,
-        RequestValidationError,
-        VLLMError,
-    )
+    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
     # vLLM's handlers raise these for errors in a client's request.
     builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
     for error_class in (RequestError, *framework_errors, *builtin_errors, Exception):

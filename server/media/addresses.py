@@ -8,10 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 UNICAST = IPv6Network("2000::/3")  # the addresses that are routed on the Internet
 TEREDO = IPv6Network("2001::/32")
 NAT64 = IPv6Network("64:ff9b::/96")
-SPECIAL = (
-    IPv4Network("192.0.0.0/24"),
-    IPv4Network("192.88.99.0/24"),
-)  # some Pythons call these global
+SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))  # global in some Pythons
 DOCUMENTATION = IPv6Network("3fff::/20")
 ISATAP = (0x00005EFE, 0x02005EFE)  # the third quarter of the address, before an IPv4 address
 

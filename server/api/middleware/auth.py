@@ -54,9 +54,8 @@ class Keys:
         """
         self._read_again()
         digest = key_digest(key)
-        matches = [
-            secrets.compare_digest(digest, each) for each in (*self._fixed, *self._from_file)
-        ]
+        valid = (*self._fixed, *self._from_file)
+        matches = [secrets.compare_digest(digest, each) for each in valid]
         return digest if any(matches) else None
 
     def _read_again(self) -> None:
@@ -81,9 +80,8 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and self.keys.required:
-            return await send(
-                {"type": "websocket.close", "code": 1008}
-            )  # there are no websocket routes
+            # There are no websocket routes.
+            return await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http" or not self.keys.required or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
         digest = self.keys.find(bearer(Headers(scope=scope)))
