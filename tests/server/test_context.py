@@ -1,4 +1,4 @@
-"""The choke point: the request's own embedding reaches the engine, whatever a client wrote."""
+"""The engine receives the request's embedding, and no embedding that a client wrote."""
 
 import asyncio
 from typing import Any
@@ -63,7 +63,7 @@ async def test_a_route_replaces_the_embedding_for_all_tasks_of_its_request() -> 
     assert extra_args[EXTRA_ARG] == TEXT_ONLY
 
 
-async def test_requests_at_the_same_time_do_not_meet() -> None:
+async def test_concurrent_requests_keep_their_embeddings() -> None:
     async def request(number: int) -> bytes:
         async def route() -> bytes:
             current().condition_on(np.full(3, number, np.float32))
@@ -73,8 +73,8 @@ async def test_requests_at_the_same_time_do_not_meet() -> None:
         return await inside(route)
 
     numbers = range(1, 20)
-    found = await asyncio.gather(*(asyncio.create_task(request(n)) for n in numbers))
-    assert found == [pack(np.full(3, n, np.float32)) for n in numbers]
+    embeddings = await asyncio.gather(*(asyncio.create_task(request(n)) for n in numbers))
+    assert embeddings == [pack(np.full(3, n, np.float32)) for n in numbers]
 
 
 async def test_the_salt_depends_on_embedding_client_and_key() -> None:

@@ -1,4 +1,4 @@
-"""What is too much, what is just enough, and what is left to others."""
+"""Values at the maximum, above it, and values that only the protocol classes check."""
 
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,29 @@ SETTINGS = Settings.load(model=Path("m"), max_n=4, max_tokens=100, max_cache_top
 
 
 @pytest.mark.parametrize(
-    ("field", "most"),
+    ("field", "maximum"),
     [
         *(("n", 4), ("best_of", 4), ("max_tokens", 100), ("max_completion_tokens", 100)),
         *(("max_output_tokens", 100), ("min_tokens", 100)),
     ],
 )
-def test_numbers(field: str, most: int) -> None:
-    check_maxima({field: most}, SETTINGS)
-    for value in (most + 1, 10**400, float("inf")):
-        with pytest.raises(BadRequest, match=f"{field} must be at most {most}") as caught:
+def test_numbers(field: str, maximum: int) -> None:
+    check_maxima({field: maximum}, SETTINGS)
+    for value in (maximum + 1, 10**400, float("inf")):
+        with pytest.raises(BadRequest, match=f"{field} must be at most {maximum}") as caught:
             check_maxima({field: value}, SETTINGS)
         assert caught.value.param == field
 
 
-@pytest.mark.parametrize(("field", "most"), MAX_ITEMS.items())
+@pytest.mark.parametrize(("field", "maximum"), MAX_ITEMS.items())
 @pytest.mark.parametrize("kind", [list, dict])
-def test_lists(field: str, most: int, kind: type) -> None:
+def test_lists(field: str, maximum: int, kind: type) -> None:
     def items(count: int) -> Any:
         return kind((str(i), i) for i in range(count))
 
-    check_maxima({field: items(most)}, SETTINGS)
-    with pytest.raises(BadRequest, match=f"more than {most} items"):
-        check_maxima({field: items(most + 1)}, SETTINGS)
+    check_maxima({field: items(maximum)}, SETTINGS)
+    with pytest.raises(BadRequest, match=f"more than {maximum} items"):
+        check_maxima({field: items(maximum + 1)}, SETTINGS)
 
 
 @pytest.mark.parametrize("field", ["stop", "bad_words", "stop_sequences"])

@@ -1,4 +1,4 @@
-"""Forms as clients write them, hostile ones, and how much memory a large one needs."""
+"""Forms of common clients, hostile forms, and the memory that a large form needs."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ KIND = "multipart/form-data; boundary=B"
 
 
 def a_request(chunks: Iterable[bytes], kind: str = KIND, *, leaves: bool = False) -> Request:
-    """`leaves`: the client goes before the end."""
+    """`leaves`: the client disconnects before the end of the body."""
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     last = {"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b""}
     source = iter([*messages, last])
@@ -142,7 +142,7 @@ async def test_names_lose_what_could_end_a_line(tmp_path: Path) -> None:
 
 
 async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
-    """100 MB; the most that this process ever held, before and after."""
+    """Compares the process's peak memory before and after an upload of 100 MB."""
     size, piece = 100 << 20, os.urandom(1 << 16)
     limits = FormLimits(parts=4, field_bytes=1000, file_bytes=size)
 

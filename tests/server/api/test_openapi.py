@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the routes do."""
+"""The OpenAPI document describes the routes."""
 
 import json
 import re
@@ -12,8 +12,8 @@ from tests.server.application import serve
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    found: dict[str, Any] = serve().app.openapi()
-    return found
+    document: dict[str, Any] = serve().app.openapi()
+    return document
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ def test_errors_have_one_shape_everywhere_and_422_is_none(document: dict[str, An
             assert error == {"$ref": "#/components/schemas/Error"}
 
 
-async def test_a_refusal_is_as_described() -> None:
+async def test_an_error_has_the_documented_schema() -> None:
     served = serve()
     schema = served.app.openapi()["components"]["schemas"]["Error"]["properties"]["error"]
     response = await served.client.post("/v1/chat/completions", json={})

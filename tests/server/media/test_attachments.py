@@ -1,4 +1,4 @@
-"""Blob parts of every kind, and what is left of the messages."""
+"""Content parts of every type, and the messages without them."""
 
 import base64
 import copy
@@ -48,13 +48,13 @@ def test_attachments_leave_the_messages_and_the_text_stays() -> None:
         {"role": "assistant", "content": "A dog."},
         {"role": "user", "content": [AUDIO]},
     ]
-    taken = from_messages(messages)
-    assert [(a.modality, a.param) for a in taken] == [
+    attachments = from_messages(messages)
+    assert [(a.modality, a.param) for a in attachments] == [
         ("image", "messages[1].content[0]"),
         ("audio", "messages[1].content[2]"),
         ("audio", "messages[3].content[0]"),
     ]
-    assert taken[0].source == MemoryBlob(media("img_a.jpg"))
+    assert attachments[0].source == MemoryBlob(media("img_a.jpg"))
     assert [m["content"] for m in messages] == ["Be brief.", "What is this?", "A dog.", ""]
 
 
@@ -193,13 +193,13 @@ def test_a_bad_part_is_named(part: Any, message: str) -> None:
     assert caught.value.param.startswith("messages[0].content[1]")
 
 
-def test_an_unknown_kind_of_file_is_refused() -> None:
+def test_a_file_of_unknown_modality_is_rejected() -> None:
     part = {"type": "file", "file": {"file_data": base64.b64encode(b"what is this").decode()}}
     with pytest.raises(UnsupportedMediaType, match="not recognised"):
         take(part)
 
 
-def test_there_may_be_so_many_attachments() -> None:
+def test_the_number_of_attachments_is_limited() -> None:
     assert len(take(*[IMAGE] * LIMITS.count)) == LIMITS.count
     with pytest.raises(BadRequest, match="more than 4"):
         take(*[IMAGE] * (LIMITS.count + 1))

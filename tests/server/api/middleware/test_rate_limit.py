@@ -8,7 +8,7 @@ from server.api.middleware.rate_limit import KeyUsage, RateLimitMiddleware
 from server.context import current
 
 
-def test_a_bucket_fills_steadily(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_bucket_fills_at_a_constant_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("server.api.middleware.rate_limit.time.monotonic", lambda: now[0])
     usage = KeyUsage(6, filled=0)
@@ -18,11 +18,11 @@ def test_a_bucket_fills_steadily(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usage.wait_s(6) == pytest.approx(5)
     now[0] = 10
     assert usage.wait_s(6) == 0
-    now[0] = 1000  # it does not fill beyond one minute's
+    now[0] = 1000  # at most one minute's tokens
     assert [bool(usage.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
 
 
-async def test_so_many_of_one_key_at_a_time() -> None:
+async def test_concurrent_requests_of_one_key_are_limited() -> None:
     go = asyncio.Event()
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -49,9 +49,9 @@ async def test_so_many_of_one_key_at_a_time() -> None:
     await asyncio.sleep(0)
     assert await status("a") == 429
     other = asyncio.ensure_future(status("b"))
-    leaving = asyncio.ensure_future(status("b"))
+    cancelled = asyncio.ensure_future(status("b"))
     await asyncio.sleep(0)
-    leaving.cancel()
+    cancelled.cancel()
     await asyncio.sleep(0)
     go.set()
     assert await asyncio.gather(*first, other) == [200] * 3
