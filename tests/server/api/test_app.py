@@ -316,7 +316,7 @@ async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> 
         await served.app(scope, receive, send)  # type: ignore[arg-type]
     await asyncio.sleep(0.01)
     assert served.components.components.decoded == [b"1"]
-    assert not served.components.conditioner._embedder.embedder._contents._in_flight  # type: ignore[attr-defined]
+    assert not served.components.conditioner._embedder.embedder._results._in_flight  # type: ignore[attr-defined]
     assert not served.handler.seen
 
 

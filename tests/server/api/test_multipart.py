@@ -20,10 +20,10 @@ LIMITS = FormLimits(parts=4, field_bytes=1000, file_bytes=100_000)
 KIND = "multipart/form-data; boundary=B"
 
 
-def a_request(chunks: Iterable[bytes], kind: str = KIND, *, leaves: bool = False) -> Request:
-    """`leaves`: the client disconnects before the end of the body."""
+def a_request(chunks: Iterable[bytes], kind: str = KIND, *, disconnects: bool = False) -> Request:
+    """`disconnects`: the client closes the connection before the end of the body."""
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    last = {"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b""}
+    last = {"type": "http.disconnect"} if disconnects else {"type": "http.request", "body": b""}
     source = iter([*messages, last])
 
     async def receive() -> Any:
@@ -129,9 +129,9 @@ async def test_what_is_no_form(tmp_path: Path, kind: str, error: type[RequestErr
         await read(tmp_path, part("a", b"1") + END, kind=kind)
 
 
-async def test_a_client_that_leaves_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_client_that_disconnects_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ClientDisconnect):
-        await read(tmp_path, part("a", b"1" * 1000, "f")[:-50], leaves=True)
+        await read(tmp_path, part("a", b"1" * 1000, "f")[:-50], disconnects=True)
     assert not list(tmp_path.iterdir())
 
 

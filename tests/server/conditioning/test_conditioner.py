@@ -220,4 +220,4 @@ async def test_who_leaves_stops_the_work() -> None:
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
-    assert not stage._embedder.embedder._contents._in_flight  # type: ignore[attr-defined]
+    assert not stage._embedder.embedder._results._in_flight  # type: ignore[attr-defined]

@@ -113,7 +113,7 @@ async def fetch(folder: Path, policy: FetchPolicy, url: str, max_bytes: int = 1 
     return b"".join([piece async for piece in content.pieces()])
 
 
-# URLs of an attacker. PORT stands for the server's port; without it, the scheme's port is used.
+# URLs of an attacker. PORT is replaced by the server's port; without it, the scheme's port is used.
 HOSTILE = [
     "http://127.0.0.1:PORT/file",
     "http://127.0.0.1/file",

@@ -298,7 +298,7 @@ def save(path: Path, rows: np.ndarray) -> Path:
 def test_serve_rejects_wrong_options(features: Path, tmp_path: Path) -> None:
     build(features, "--out", tmp_path / "c")
     (tmp_path / "empty").write_text("")
-    assert "a token is needed" in error_of("serve", tmp_path / "c", "--host", "0.0.0.0")
+    assert "give a token file" in error_of("serve", tmp_path / "c", "--host", "0.0.0.0")
     assert "expected a token" in error_of(
         "serve", tmp_path / "c", "--token-file", tmp_path / "empty"
     )
