@@ -199,8 +199,11 @@ def serve(
     )
 
 
-def is_loopback(host: str) -> bool:
+def is_loopback(host: str | None) -> bool:
+    """Whether only this machine can reach a server on `host`. None: all interfaces."""
+    if host == "localhost":
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
+    except ValueError:  # another name
+        return False

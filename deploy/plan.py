@@ -65,7 +65,7 @@ class Host:
 class Traffic:
     rate: float  # requests/s
     shares: dict[str, float]  # attachments of a modality in a request, on average
-    known: float = 0.0  # share of attachments whose result is cached: they need no encoder
+    cached: float = 0.0  # share of attachments whose embedding is in the result cache
     prompt: int = 60  # tokens
     answer: int = 128
     events: float = 1.0  # of a token; --stream-interval 4 makes it 0.25
@@ -108,7 +108,7 @@ def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host 
     step_s = max(read / gpu.bandwidth, computed / gpu.flops) / gpu.efficiency
     prefill = 2 * model.parameters * traffic.prompt + model.conditioning
     per_request_s = traffic.answer * step_s / batch + prefill / (gpu.flops * gpu.efficiency)
-    new = {name: share * (1 - traffic.known) for name, share in traffic.shares.items()}
+    new = {name: share * (1 - traffic.cached) for name, share in traffic.shares.items()}
     encode_s = sum(share * seconds_of(name, traffic, gpu, model) for name, share in new.items())
     scan_s = traffic.cache_rows * 1024 * 2 / (gpu.bandwidth * gpu.efficiency) / 64  # batches of 64
     return Plan(
@@ -185,7 +185,7 @@ def main() -> None:
         Traffic(
             rate=rate,
             shares=options.share,
-            known=options.known,
+            cached=options.known,
             answer=options.answer,
             encode_dtype=options.encode_dtype,
         )

@@ -2,7 +2,8 @@
 
 `api/middleware/context.py` enters a `RequestContext` for each HTTP request, and every task that the
 request starts shares it by reference. A route with attachments replaces the embedding. Only
-`ConditionedLLM` (engine/llm.py) calls `condition`, which hands the embedding to the engine.
+`ConditionedLLM` (engine/llm.py) calls `engine_inputs`, which adds the embedding to the engine's
+inputs.
 """
 
 import time
@@ -29,10 +30,10 @@ class Span:
 class Timeline:
     spans: list[Span] = field(default_factory=list)
     attachments: Counter[str] = field(default_factory=Counter)  # by modality
-    generating: float | None = None  # since when, by time.perf_counter
+    generating: float | None = None  # time.perf_counter at the first call to the engine
 
     def begin_generating(self) -> None:
-        """Several prompts, choices and beams of one request begin once."""
+        """Record the start of generation; only a request's first prompt, choice or beam counts."""
         if self.generating is None:
             self.generating = time.perf_counter()
 
@@ -52,14 +53,14 @@ _current: ContextVar[RequestContext] = ContextVar("bindserve_request")
 
 
 class NoConditioning(RuntimeError):
-    """Something tried to generate outside of a request: the server's defect, no client's."""
+    """A defect of the server: code generates outside of a request, or without an embedding."""
 
 
 def current() -> RequestContext:
     try:
         return _current.get()
     except LookupError:
-        raise NoConditioning("no request context: nothing says what to condition on") from None
+        raise NoConditioning("no request context, so no embedding to condition on") from None
 
 
 @contextmanager
@@ -73,23 +74,25 @@ def entered(request: RequestContext) -> Iterator[None]:
 
 
 def timeline() -> Timeline:
-    """The request's; outside of one, what is noted is forgotten."""
+    """The current request's timeline. Outside of a request, a new one that is discarded."""
     request = _current.get(None)
     return Timeline() if request is None else request.timeline
 
 
-def condition(
+def engine_inputs(
     prompt: Mapping[str, Any], extra_args: Mapping[str, Any] | None, embedding_dim: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A rendered prompt and its extra_args, with the request's embedding and cache salt.
+    """Add the request's cache salt to a rendered prompt, and its embedding to the extra_args.
 
-    Whatever a client wrote under our key is overwritten. Returns copies: beam search builds its
-    next prompts from the first one, and would salt the salt.
+    Overwrites a client's value under EXTRA_ARG. Returns copies: beam search builds its next prompts
+    from the first prompt, and would otherwise compute the salt of a salt. Raises NoConditioning
+    outside of a request, and when the embedding's length is not `embedding_dim`.
     """
     request = current()
     if len(request.embedding) != 4 * embedding_dim:
         raise NoConditioning(
-            f"the embedding has {len(request.embedding) // 4} numbers, the model {embedding_dim}"
+            f"the embedding has {len(request.embedding) // 4} numbers; "
+            f"the model expects {embedding_dim}"
         )
     salt = cache_salt(request.embedding, prompt.get("cache_salt") or "", request.key_salt)
     return (

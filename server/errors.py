@@ -1,7 +1,7 @@
-"""What can go wrong with a request: classes that carry their HTTP status and OpenAI's error type.
+"""The errors of a request: classes that carry their HTTP status and OpenAI's error type.
 
-Raised where the fact is known. They know neither the web framework nor vLLM; `error_handlers.py`
-turns these, and everybody else's exceptions, into responses.
+Independent of the web framework and of vLLM. `api/error_handlers.py` turns these and all other
+exceptions into responses.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ RETRY_AFTER_S = 1  # a full queue drains in about this time
 
 
 class RequestError(Exception):
-    """The message is shown to the client: it says what to do, and holds no path and no stack."""
+    """The client receives the message, so it contains no path and no stack trace."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -21,7 +21,7 @@ class RequestError(Exception):
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.param = param  # the offending part, e.g. "messages[0].content[1]"
+        self.param = param  # the wrong field or part, e.g. "messages[0].content[1]"
         self.code = code or self.default_code
 
 
@@ -65,7 +65,7 @@ class TooManyRequests(RequestError):
 
 
 class Unavailable(RequestError):
-    """A part that the request needs is full, draining or gone; the request may be sent again."""
+    """A component is full, draining or stopped. The client may send the request again."""
 
     status = 503
     type = "service_unavailable_error"
@@ -77,7 +77,7 @@ class InternalError(RequestError):
 
 
 def body(error: RequestError) -> dict[str, Any]:
-    """OpenAI's error object; the same four keys for every error of every route."""
+    """OpenAI's error object, with the same four keys for every error of every route."""
     return {
         "error": {
             "message": error.message,

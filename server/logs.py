@@ -1,6 +1,6 @@
-"""Log lines of the processes that do not import vLLM: `serve` itself and the encoding service.
+"""Logging of the processes that do not import vLLM: the supervisor and the encoding service.
 
-In vLLM's format, at its level (VLLM_LOGGING_LEVEL).
+Uses vLLM's format and level (VLLM_LOGGING_LEVEL).
 """
 
 import logging
@@ -19,6 +19,6 @@ def configure() -> None:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """The end of a process that cannot start: one line, no stack."""
+    """Print one line and exit with status `code`; for errors at start-up."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(code)

@@ -1,7 +1,7 @@
-"""What Prometheus sees of the stages before the engine; vLLM's own metrics are on the same page.
+"""Prometheus metrics of the stages before the engine. /metrics also contains vLLM's metrics.
 
-Each stage is noted in its request's timeline, too (timeline.py). Every label takes few values,
-none of them a client's.
+Each stage is also recorded in its request's timeline (context.py). No label takes a value that a
+client sends.
 """
 
 import time
@@ -16,8 +16,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 
 STAGE_SECONDS = Histogram(
     "bindserve_stage_seconds",
-    "Time that one attachment (fetch, embed, decode, encode) or one request (the others) spent in "
-    "a stage, with the time in its queue. embed is decode and encode, or waiting for another's.",
+    "Time that one attachment (fetch, embed, decode, encode) or one request (other stages) spent "
+    "in a stage and its queue. embed contains decode and encode, or the wait for an equal file.",
     ["stage", "modality"],
     buckets=SECONDS,
 )
@@ -26,48 +26,49 @@ STAGE_ERRORS = Counter(
 )
 IN_STAGE = Gauge(
     "bindserve_in_stage",
-    "Attachments or requests in a stage now, those that wait for it included.",
+    "Attachments or requests that are in a stage or wait for it.",
     ["stage", "modality"],
     multiprocess_mode="livesum",
 )
 REFUSED = Counter(
-    "bindserve_refused_total", "Requests refused before their body was read: the server is full."
+    "bindserve_refused_total",
+    "Requests rejected before their body was read, because the server was full.",
 )
-ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments that arrived.", ["modality"])
+ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
     "bindserve_content_cache_hits_total",
-    "Attachments whose embedding was known, or in flight, by the hash of their content.",
+    "Attachments whose embedding was in the result cache or being computed, by content hash.",
     ["modality"],
 )
 ENCODE_BATCH = Histogram(
     "bindserve_encode_batch_size",
-    "Samples that one run of an encoder took.",
+    "Samples in one batch of an encoder.",
     ["encoder"],
     buckets=(1, 2, 4, 8, 16, 32, 64),
 )
 RETRIEVALS = Counter(
     "bindserve_retrievals_total",
-    "Requests by what the cache did: on, off (not wanted), unavailable (answered without it), "
-    "refused.",
+    "Requests by use of the retrieval cache: on, off (disabled for the request), unavailable "
+    "(answered without it), refused.",
     ["state"],
 )
 CACHE_UP = Gauge(
     "bindserve_cache_up",
-    "1 if the retrieval cache can be asked.",
+    "1 if the retrieval cache answers queries.",
     multiprocess_mode="livemin",
 )
 
 RESTARTS = Gauge(
     "bindserve_engine_restarts",
-    "How often engine and API were started again since the server was started.",
+    "Restarts of the engine and API processes since the server started.",
     multiprocess_mode="livemax",
 )
 
 
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[None]:
-    """Time what happens inside; an exception counts as an error of the stage, a client that
-    leaves does not."""
+    """Time the block as a stage. An exception counts as the stage's error, a cancellation does
+    not."""
     started, failed = time.perf_counter(), False
     inside = IN_STAGE.labels(name, modality)
     inside.inc()
@@ -84,7 +85,7 @@ def stage(name: str, modality: str = "") -> Iterator[None]:
 def observe_stage(
     name: str, modality: str, seconds: float, *, failed: bool, ago: float = 0
 ) -> None:
-    """A stage that ended `ago` seconds ago."""
+    """Record a stage that took `seconds` and ended `ago` seconds before now."""
     STAGE_SECONDS.labels(name, modality).observe(seconds)
     if failed:
         STAGE_ERRORS.labels(name, modality).inc()

@@ -1,7 +1,7 @@
-"""Settings: everything an operator can decide, read once at the door and never changed.
+"""Settings: the operator's choices, read once at start-up and frozen.
 
-Flag > BINDSERVE_* environment > --config YAML > default. Unknown keys and bad values stop the
-program and are named. vLLM's own flags are not repeated here: `vllm_args` passes them on.
+Precedence: flag, BINDSERVE_* environment variable, --config YAML, default. On an unknown key or a
+bad value, the program exits with an error that names the key. `vllm_args` passes vLLM's flags on.
 """
 
 import os
@@ -25,7 +25,7 @@ from model_ext.imagebind.preprocess.limits import Limits
 Count = Annotated[int, Field(gt=0)]
 MiB = 1 << 20
 
-# Fields of vLLM's protocol that reach into the engine or run a client's template.
+# Fields of vLLM's protocol that change the engine's behaviour or run a client's template.
 EngineField = Literal[
     "vllm_xargs",
     "kv_transfer_params",
@@ -48,46 +48,46 @@ class Settings(BaseSettings):
     served_model_name: str | None = None  # default: the folder's name
     vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # flags of `vllm serve`
 
-    request_log: bool = False  # a line of JSON a request on standard output, not uvicorn's line
+    request_log: bool = False  # print one line of JSON per request instead of uvicorn's line
 
     cache: str | None = None  # a folder, URLs of services, or "none"; default: the model's own
-    cache_policy: Literal["off", "refuse"] = "refuse"  # without it when it fails, or 503
-    cache_token_file: Path | None = None  # what the retrieval services were given
+    cache_policy: Literal["off", "refuse"] = "refuse"  # if it fails: answer without it, or 503
+    cache_token_file: Path | None = None  # the bearer token of the retrieval services
     cache_device: Literal["auto", "cpu", "cuda"] = "auto"  # of a folder; "auto": a GPU if present
-    cache_gpu_bytes: Count | None = None  # for its vectors; default: half of what is free
-    cache_timeout_s: float = Field(2, gt=0)  # for one request to a service, retries included
+    cache_gpu_bytes: Count | None = None  # for its vectors; default: half of the free GPU memory
+    cache_timeout_s: float = Field(2, gt=0)  # for one request to a service, with its retries
 
-    api_key_file: Path | None = None  # one key a line; every path but the health checks needs one
-    no_auth: bool = False  # let everybody in who reaches a host that is not this machine's own
+    api_key_file: Path | None = None  # one key a line; all paths but the health checks need a key
+    no_auth: bool = False  # allow a host that other machines can reach without API keys
     key_requests_per_minute: int = Field(0, ge=0)  # of one API key, in each process; 0: no limit
-    key_concurrent: int = Field(0, ge=0)  # requests of one API key at a time
-    allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()  # what clients may write
+    key_concurrent: int = Field(0, ge=0)  # concurrent requests of one API key; 0: no limit
+    allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()  # fields that clients may set
 
-    allow_media_urls: bool = False  # fetch http(s) URLs that clients name, from public addresses
-    fetch_timeout_s: float = Field(10, gt=0)  # for one URL, redirects included
-    fetch_waiting: Count = 64  # URLs that are fetched at a time; 503 beyond
+    allow_media_urls: bool = False  # fetch http(s) URLs that clients send, from public addresses
+    fetch_timeout_s: float = Field(10, gt=0)  # for one URL, with its redirects
+    fetch_waiting: Count = 64  # concurrent fetches; 503 beyond
 
-    # In one process at a time, 503 beyond; 0: no bound. Four times vLLM's default of sequences that
-    # run at a time, so that its queue, not this, is what fills up first.
+    # Concurrent requests in one process, 503 beyond; 0: no bound. The default is four times vLLM's
+    # default number of running sequences, so that vLLM's queue fills up before this limit.
     max_requests: int = Field(1024, ge=0)
-    max_body_bytes: Count = 64 * MiB  # of a request that is held in memory
-    max_held_bytes: Count = 1024 * MiB  # of all of them at a time; 503 beyond
+    max_body_bytes: Count = 64 * MiB  # of one request body in memory
+    max_held_bytes: Count = 1024 * MiB  # of all request bodies in memory; 503 beyond
     max_upload_bytes: Count = 512 * MiB  # of a multipart request, which is written to disk
-    max_uploads: Count = 32  # multipart requests at a time; 503 beyond
-    upload_folder: Path | None = None  # where they are written; default: the system's, often /tmp
-    owner_files: Count = 1000  # stored by one API key, through /v1/files
-    owner_bytes: Count = 2048 * MiB
-    stored_bytes: Count = 16384 * MiB  # by all of them
-    file_age_s: Count = 30 * 24 * 3600  # the longest that a file is kept, and the default
+    max_uploads: Count = 32  # concurrent multipart requests; 503 beyond
+    upload_folder: Path | None = None  # holds uploads; default: the system's temporary folder
+    owner_files: Count = 1000  # files of one API key in /v1/files
+    owner_bytes: Count = 2048 * MiB  # of these files
+    stored_bytes: Count = 16384 * MiB  # of the files of all API keys
+    file_age_s: Count = 30 * 24 * 3600  # upper bound and default of a file's lifetime
     max_attachments: Count = 16  # in one request
     max_n: Count = 16  # choices of one request
     max_tokens: Count = 8192  # of one choice
-    max_cache_top_k: Count = 1000  # neighbours that one request may blend in
+    max_cache_top_k: Count = 1000  # neighbors that one request may use
     max_embedding_inputs: Count = 256  # in one request
-    limits: Limits = Limits()  # how much of each kind of media is let in
+    limits: Limits = Limits()  # sizes of each modality's files
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # processes
-    decode_timeout_s: float = Field(30, gt=0)  # for one file, of CPU time; 4 times by the clock
+    decode_timeout_s: float = Field(30, gt=0)  # CPU time of one file; elapsed time: 4 times that
     decode_memory_bytes: Count = 2048 * MiB  # of one process
     decode_waiting: Count = 256  # files that may wait for a process
 
@@ -104,12 +104,12 @@ class Settings(BaseSettings):
     @field_validator("vllm_args", "allow_fields", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """The environment gives one string, written as for a shell."""
+        """Split the environment's string as a shell does."""
         return shlex.split(value) if isinstance(value, str) else value
 
     @field_validator("limits", mode="before")
     @classmethod
-    def _known_limits(cls, value: Any) -> Any:
+    def _check_limit_names(cls, value: Any) -> Any:
         if isinstance(value, dict):
             unknown = value.keys() - {field.name for field in fields(Limits)}
             if unknown:
@@ -134,15 +134,18 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
-        """Flags that were not given (None) leave the choice to the other sources."""
+        """Load all sources. A flag that is None has no effect.
+
+        Raises ValidationError for a bad value, FileNotFoundError for a missing --config file.
+        """
         return cls(**{name: value for name, value in flags.items() if value is not None})
 
     @property
     def max_file_bytes(self) -> int:
-        """No attachment may be larger."""
+        """The largest attachment of any modality."""
         return max(self.limits.bytes_of(modality) for modality in ENCODER_OF)
 
     @property
     def name(self) -> str:
-        """What clients write as `model`."""
+        """The model's name in requests."""
         return self.served_model_name or self.model.resolve().name

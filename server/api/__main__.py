@@ -1,6 +1,6 @@
-"""The child process of `serve` that holds the API, or starts several, and the engine's processes.
+"""The child process of `serve` that runs the API, or starts several API processes.
 
-`python -m server.api`. What keeps it from starting is told in one line.
+`python -m server.api`. On a start-up error, prints one line and exits with status 1 or 2.
 """
 
 import os
@@ -21,7 +21,7 @@ def main() -> None:
     parent = Parent.connect()
     die_with_parent(os.getppid(), by=signal.SIGTERM)
     try:
-        launch.run(parent)
+        launch.run_api(parent)
     except KeyboardInterrupt:
         pass
     except UsageError as error:

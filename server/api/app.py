@@ -1,6 +1,6 @@
-"""The application: which routes exist, and what every request passes on its way to them.
+"""The application: its routes and middleware.
 
-`open_application` assembles it, for `serve`, for Ray and for the benchmarks alike.
+`open_application` assembles it for `serve`, Ray and the benchmarks.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from server.api import error_handlers, openapi
-from server.api.body import refuse_fields
+from server.api.body import check_body
 from server.api.components import Components, Encoders, open_components
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.auth import AuthMiddleware, Keys
@@ -36,24 +36,21 @@ from server.api.middleware.request_log import RequestLogMiddleware, to_standard_
 from server.api.middleware.traces import TraceMiddleware
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
-from server.api.routes import generate as routes
-from server.api.routes import health, models
-from server.api.routes import responses_and_messages as shapes
-from server.api.routes import tokenize as vllm_routes
+from server.api.routes import generate, health, models, responses_and_messages, tokenize
 from server.api.state import state_of
 from server.engine import flags
 from server.settings import Settings
 
 Engine = TypeVar("Engine", bound=EngineClient)
 
-UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")  # they stream what they receive to disk
+UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")  # multipart bodies are streamed to disk
 
 
 @dataclass(frozen=True, slots=True)
 class Application(Generic[Engine]):
     app: FastAPI
     engine: Engine
-    close_engine: Callable[[], Awaitable[None]]  # before the end; the components stay open
+    close_engine: Callable[[], Awaitable[None]]  # the components stay open
 
 
 @asynccontextmanager
@@ -91,7 +88,7 @@ def import_parsers(args: Namespace) -> None:
 
 
 def create_app(settings: Settings, args: Namespace, components: Components, keys: Keys) -> FastAPI:
-    """`args`: vLLM's parsed flags; its front-end ones apply here too. `keys`: who may come in."""
+    """`args`: vLLM's parsed flags, of which the front end's apply here. `keys`: the valid keys."""
     hidden = args.disable_fastapi_docs
     app = FastAPI(
         title="bindserve",
@@ -111,21 +108,22 @@ def create_app(settings: Settings, args: Namespace, components: Components, keys
 def add_routes(app: FastAPI) -> None:
     app.include_router(health.router)
     app.include_router(models.router)
-    app.include_router(routes.router)
-    app.include_router(shapes.router)
+    app.include_router(generate.router)
+    app.include_router(responses_and_messages.router)
     app.include_router(embedding_routes.router)
     app.include_router(file_routes.router)
-    app.include_router(vllm_routes.router, dependencies=[Depends(refuse_fields)])
+    app.include_router(tokenize.router, dependencies=[Depends(check_body)])
     attach_metrics(app)
-    # /metrics is a route by now; vLLM's mount beside it answers every method, and /metrics-x too.
+    # vLLM adds /metrics as a route and as a mount. The mount also answers other methods and
+    # paths such as /metrics-x.
     app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount)]
 
 
 def add_middleware(
     app: FastAPI, settings: Settings, args: Namespace, components: Components, keys: Keys
 ) -> None:
-    """From the innermost to the outermost."""
-    add_operators_own(app, args.middleware)
+    """Add the middleware, from the innermost to the outermost."""
+    add_operator_middleware(app, args.middleware)
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
@@ -134,7 +132,7 @@ def add_middleware(
         max_upload_bytes=settings.max_upload_bytes,
     )
     if settings.max_requests:
-        app.add_middleware(AdmissionMiddleware, most=settings.max_requests)
+        app.add_middleware(AdmissionMiddleware, max_requests=settings.max_requests)
     if settings.key_requests_per_minute or settings.key_concurrent:
         app.add_middleware(
             RateLimitMiddleware,
@@ -144,11 +142,11 @@ def add_middleware(
     app.add_middleware(AuthMiddleware, keys=keys)
     if settings.request_log:
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
-    if args.otlp_traces_endpoint:  # vLLM has told OpenTelemetry where spans go
+    if args.otlp_traces_endpoint:  # vLLM has configured OpenTelemetry's exporter
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
     app.add_middleware(ContextMiddleware, text_only=components.text_only)
     if args.allowed_origins:
-        app.add_middleware(  # outside of the keys: browsers send none when they ask beforehand
+        app.add_middleware(  # outside of AuthMiddleware: browsers' preflight requests have no key
             CORSMiddleware,
             allow_origins=args.allowed_origins,
             allow_credentials=args.allow_credentials,
@@ -158,8 +156,8 @@ def add_middleware(
     app.add_middleware(RequestIdMiddleware)
 
 
-def add_operators_own(app: FastAPI, names: Sequence[str]) -> None:
-    """vLLM's --middleware: import paths of classes or coroutine functions."""
+def add_operator_middleware(app: FastAPI, names: Sequence[str]) -> None:
+    """Add vLLM's --middleware: import paths of classes or coroutine functions."""
     for name in names:
         module, _, attribute = name.rpartition(".")
         imported = getattr(importlib.import_module(module), attribute)

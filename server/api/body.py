@@ -1,7 +1,7 @@
-"""Incoming: a request's JSON object and the files that came with it, read and checked.
+"""Incoming: a request's JSON object and uploads, read and checked.
 
-Dependencies of every route that takes a request for the model: what the operator does not allow is
-refused before anything looks at the rest. Large documents are parsed in a thread.
+Every route of the model uses these functions, so that fields which the operator does not allow are
+rejected before other code reads the request. Large documents are parsed in a thread.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import Request
 
-from server.api.field_limits import check_caps, check_engine_fields
+from server.api.field_limits import check_engine_fields, check_maxima
 from server.api.state import state_of
 from server.errors import BadRequest, UnsupportedMediaType
 from server.media.sources import Upload
@@ -19,7 +19,7 @@ from server.media.sources import Upload
 Json = dict[str, Any]
 
 LARGE = 1 << 18  # bytes: a millisecond of parsing
-REQUEST = "request"  # the form's field that holds the JSON
+REQUEST = "request"  # the form's field with the JSON
 NOT_JSON = "the request is not JSON"
 
 
@@ -27,32 +27,37 @@ NOT_JSON = "the request is not JSON"
 class Incoming:
     document: Json
     uploads: tuple[Upload, ...] = ()
-    large: bool = False  # its attachments are better read in a thread
+    large: bool = False  # read its attachments in a thread
 
     def take_uploads(self) -> tuple[Upload, ...]:
-        """Handed over: they are gone when they are encoded, not when the answer is written."""
-        taken, self.uploads = self.uploads, ()
-        return taken
+        """Remove and return the uploads, so that their files are deleted once they are encoded
+        and not at the end of the response."""
+        uploads, self.uploads = self.uploads, ()
+        return uploads
 
 
-async def refuse_fields(request: Request) -> None:
-    """For vLLM's routes: FastAPI has parsed the body and keeps the JSON."""
+async def check_body(request: Request) -> None:
+    """Check the body of one of vLLM's routes. FastAPI has parsed the JSON and keeps it."""
     require_json(request)
     try:
         document = await request.json()
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    check_document(an_object(document), request)
+    check_document(json_object(document), request)
 
 
 async def read_json(request: Request) -> Incoming:
+    """Raises BadRequest, UnsupportedMediaType."""
     require_json(request)
     body = b"".join([chunk async for chunk in request.stream()])  # request.body() would keep it
     return await read_document(body, request)
 
 
 async def read_json_or_form(request: Request) -> Incoming:
-    """multipart/form-data: a field `request`, and files."""
+    """Read JSON, or multipart/form-data with a field `request` and files.
+
+    Raises BadRequest, UnsupportedMediaType, TooLarge, Unavailable.
+    """
     if media_type(request) != "multipart/form-data":
         return await read_json(request)
     uploads = state_of(request).components.uploads
@@ -62,16 +67,17 @@ async def read_json_or_form(request: Request) -> Incoming:
             raise BadRequest(f"the form has no field `{REQUEST}` with the JSON", param=REQUEST)
         if form.fields:
             name = next(iter(form.fields))
-            raise BadRequest("this field of the form is neither `request` nor a file", param=name)
+            raise BadRequest("the form's field is neither `request` nor a file", param=name)
         incoming = await read_document(document, request)
-        taken = tuple(Upload(f.field, f.filename, f.spool.content()) for f in form.files)
-        return Incoming(incoming.document, taken, incoming.large)
+        incoming.uploads = tuple(Upload(f.field, f.filename, f.spool.blob()) for f in form.files)
+        return incoming
 
 
 async def read_document(body: bytes, request: Request) -> Incoming:
+    """Parse and check the JSON. Raises BadRequest."""
     large = len(body) > LARGE
     try:
-        document = an_object(
+        document = json_object(
             await asyncio.to_thread(json.loads, body) if large else json.loads(body)
         )
     except (ValueError, RecursionError):
@@ -83,10 +89,10 @@ async def read_document(body: bytes, request: Request) -> Incoming:
 def check_document(document: Json, request: Request) -> None:
     settings = state_of(request).settings
     check_engine_fields(document, settings.allow_fields)
-    check_caps(document, settings)
+    check_maxima(document, settings)
 
 
-def an_object(document: Any) -> Json:
+def json_object(document: Any) -> Json:
     if not isinstance(document, dict):
         raise BadRequest("the request must be a JSON object")
     return document

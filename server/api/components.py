@@ -1,6 +1,6 @@
-"""Components: the finished parts that one API process answers requests with.
+"""Components: the parts that one API process uses to condition requests.
 
-Opened before the application, and closed after it. Knows neither HTTP nor the engine.
+They are opened before the application and closed after it. Independent of the engine.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class Components:
     files: FileStore
     uploads: Uploads
     attachment_limits: AttachmentLimits
-    description: dict[str, Any]  # what /v1/models says
+    description: dict[str, Any]  # in /v1/models
 
     @classmethod
     async def open(
@@ -91,11 +91,11 @@ class Components:
         return pack(self.conditioner.text_only)
 
     def missing(self) -> str | None:
-        """What keeps the server from answering requests with attachments, if anything."""
+        """The reason why the server cannot answer requests with attachments, or None."""
         if (missing := self.encoders.missing()) is not None:
             return missing
         if self.retriever.refuses:
-            return "the cache cannot be asked"
+            return "the cache does not answer"
         return None
 
     async def close(self) -> None:
@@ -124,9 +124,8 @@ async def open_components(
 
 
 def text_only(zero_image: Vector) -> Vector:
-    """What a request without attachments is conditioned on: an image of zeros, after the
-    normalisation of pixels, mixed with weight 1. The weights were trained so, without the cache.
-    """
+    """The embedding (D,) of requests without attachments: an image of zeros, after the
+    normalisation of pixels, mixed with weight 1 and without the cache. Training uses the same."""
     return mix(zero_image[None], [1.0])
 
 
@@ -141,7 +140,7 @@ def file_limits(settings: Settings) -> FileLimits:
 
 def form_limits(settings: Settings) -> FormLimits:
     return FormLimits(
-        parts=settings.max_attachments + 8,  # the fields beside the files
+        parts=settings.max_attachments + 8,  # 8 fields that are not files
         field_bytes=settings.max_body_bytes,
         file_bytes=settings.max_file_bytes,
     )

@@ -1,7 +1,7 @@
-"""The one place that turns exceptions into responses, whoever raised them.
+"""Turns all exceptions into responses.
 
-Ours, FastAPI's, Starlette's and vLLM's end in the same JSON (OpenAI's error object). What the
-server did wrong is logged and told in fixed words: no path, no stack, no object's text.
+Exceptions of this server, FastAPI, Starlette and vLLM become the same JSON (OpenAI's error object).
+An unexpected exception is logged, and the client receives a fixed text without paths or stacks.
 """
 
 import json
@@ -35,7 +35,7 @@ from server.errors import (
 
 logger = logging.getLogger(__name__)
 
-# Pydantic puts the branch of a union into the path of an error: type names are not fields.
+# Pydantic puts the branch of a union into the path of an error. These are not field names.
 FIELD = re.compile("[a-z][a-z0-9_]*")
 BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
 
@@ -55,40 +55,43 @@ BY_STATUS: Mapping[int, type[RequestError]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Handlers for named classes run inside the metrics middleware; `Exception` is the net, and
-    raises again after its answer, so that uvicorn logs it."""
+    """Install `handle` for all exceptions.
+
+    Handlers of named classes run inside the metrics middleware. The handler of `Exception` runs
+    outside; Starlette raises the exception again after the response, and uvicorn logs it.
+    """
     from vllm.exceptions import VLLMError
 
-    ours = (RequestError, ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
-    # vLLM's handlers raise these for what a client did wrong.
-    raw = (ValueError, TypeError, OverflowError, NotImplementedError)
-    for kind in (*ours, *raw, Exception):
-        app.add_exception_handler(kind, handle)
+    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
+    # vLLM's handlers raise these for errors in a client's request.
+    builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
+    for error_class in (RequestError, *framework_errors, *builtin_errors, Exception):
+        app.add_exception_handler(error_class, handle)
 
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
-    found = to_request_error(error)
-    # The error holds its frames, and one of vLLM's holds the task that holds the error: the
-    # request's files would stay open until the garbage collector comes by.
+    request_error = to_request_error(error)
+    # The error references its frames, and a frame of vLLM's references the task that references
+    # the error. This cycle would keep the request's files open until a garbage collection.
     traceback.clear_frames(error.__traceback__)
-    if found.status >= 500 and not isinstance(error, RequestError):
-        log = logger.debug if isinstance(found, Unavailable) else logger.error
+    if request_error.status >= 500 and not isinstance(error, RequestError):
+        log = logger.debug if isinstance(request_error, Unavailable) else logger.error
         log("%s %s: %s", request.method, request.scope["path"], type(error).__name__)
     headers = error.headers if isinstance(error, HTTPException) else None
-    if isinstance(found, MethodNotAllowed):
+    if isinstance(request_error, MethodNotAllowed):
         headers = {"Allow": ", ".join(sorted(methods(request)))}
-    return respond(found, headers)
+    return error_response(request_error, headers)
 
 
 def methods(request: Request) -> set[str]:
-    """All that the path knows: Starlette's own answer tells those of its first route only."""
+    """All methods of the request's path. Starlette's `Allow` has those of the first route only."""
     routes = [
         route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
     ]
     return {method for route in routes for method in getattr(route, "methods", None) or ()}
 
 
-def respond(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+def error_response(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse(body(error), error.status, headers={**error.headers, **(headers or {})})
 
 
@@ -96,8 +99,8 @@ def to_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
-        return BadRequest("the request ended early")  # for nobody: the client is gone
-    if isinstance(error.__cause__, RequestError):  # FastAPI wraps what reading the body raises
+        return BadRequest("the request ended early")  # not sent: the client has disconnected
+    if isinstance(error.__cause__, RequestError):  # FastAPI wraps errors of reading the body
         return error.__cause__
     if isinstance(error, HTTPException):
         return from_status(error.status_code, _phrase(error))
@@ -107,30 +110,32 @@ def to_request_error(error: Exception) -> RequestError:
 
 
 def from_status(status: int, message: str, param: str | None = None) -> RequestError:
-    """422 does not exist here: what cannot be processed is a bad request."""
-    kind = BY_STATUS.get(status, InternalError if status >= 500 else BadRequest)
-    return kind(message, param=param)
+    """The error for an HTTP status. 422 becomes 400, as in OpenAI's API."""
+    error_class = BY_STATUS.get(status, InternalError if status >= 500 else BadRequest)
+    return error_class(message, param=param)
 
 
 def from_vllm_response(error: Any) -> RequestError:
-    """vLLM's `ErrorResponse`, which its handlers return instead of raising."""
-    return _from_told(int(error.error.code), error.error.message, error.error.param)
+    """Convert vLLM's `ErrorResponse`, which its handlers return instead of raising."""
+    return _from_vllm_fields(int(error.error.code), error.error.message, error.error.param)
 
 
-def in_openai_form(answer: Response) -> Response:
-    """An answer of one of vLLM's endpoints; errors have three forms there, here one."""
-    if answer.status_code < 400:
-        return answer
-    told = json.loads(bytes(answer.body))["error"]
-    return respond(_from_told(answer.status_code, told["message"], told.get("param")))
+def in_openai_form(response: Response) -> Response:
+    """Convert a response of one of vLLM's endpoints, whose errors have three forms."""
+    if response.status_code < 400:
+        return response
+    fields = json.loads(bytes(response.body))["error"]
+    return error_response(
+        _from_vllm_fields(response.status_code, fields["message"], fields.get("param"))
+    )
 
 
-def _from_told(status: int, message: str, param: str | None) -> RequestError:
-    message = message.partition(" (parameter=")[0]  # and the client's own value
-    found = from_status(status, message, param)
-    if isinstance(found, NotFound) and param == "model":
-        found.code = "model_not_found"
-    return found
+def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
+    message = message.partition(" (parameter=")[0]  # the rest contains the client's value
+    error = from_status(status, message, param)
+    if isinstance(error, NotFound) and param == "model":
+        error.code = "model_not_found"
+    return error
 
 
 def _from_vllm(error: Exception) -> RequestError:
@@ -139,28 +144,28 @@ def _from_vllm(error: Exception) -> RequestError:
 
     if isinstance(error, EngineDeadError):
         return Unavailable("the engine is down", code="engine_down")
-    found = from_vllm_response(create_error_response(error))
-    if found.status == 500:  # its text may be anything
+    request_error = from_vllm_response(create_error_response(error))
+    if request_error.status == 500:  # its message may contain internals
         return InternalError("the server failed to answer this request")
-    return found
+    return request_error
 
 
 def _from_validation(error: RequestValidationError) -> RequestError:
-    """Pydantic's first complaint, without the client's own value."""
+    """Pydantic's first error, without the client's value."""
     errors = error.errors()
     if not errors or not isinstance(errors[0], dict):
         return BadRequest("the request is not valid")
     first = errors[0]
     if first["type"] == "json_invalid":
         return BadRequest("the request is not JSON")
-    cause = first.get("ctx", {}).get("error")  # what a validator of vLLM's raised
+    cause = first.get("ctx", {}).get("error")  # raised by a validator of vLLM's
     param = getattr(cause, "parameter", None) or _param(first["loc"])
     message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
     return BadRequest(f"{param}: {message}" if param else str(message), param=param)
 
 
 def _param(loc: tuple[Any, ...]) -> str | None:
-    """("body", "messages", 0, "content") -> "messages[0].content"; a union's branches left out."""
+    """("body", "messages", 0, "content") -> "messages[0].content", without branches of unions."""
     path = ""
     for key in loc[1:] if loc[:1] in (("body",), ("query",)) else loc:
         if isinstance(key, int):

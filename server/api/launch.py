@@ -1,7 +1,7 @@
-"""Launch: from settings to a server that answers, and down again.
+"""Start and stop the API: from settings to a server that answers requests.
 
-The engine client is ours (`ConditionedLLM`); process management, sockets, TLS and drain are
-vLLM's. `run_api_process` is what one API process runs.
+vLLM manages processes, sockets, TLS and draining. This module replaces its engine client by
+`ConditionedLLM`, and its application by that of `open_application`.
 """
 
 import asyncio
@@ -31,10 +31,10 @@ from vllm.utils.system_utils import decorate_logs, set_process_title, set_ulimit
 
 from model_ext.engine.adapter import adapt
 from server.api.app import open_application
-from server.api.launch_many import run_many
+from server.api.launch_many import run_api_processes
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
-from server.engine import flags as vllm_args
+from server.engine import flags
 from server.engine.llm import ConditionedLLM
 from server.metrics import RESTARTS
 from server.process.control import Address, Parent, serving
@@ -44,27 +44,27 @@ logger = logging.getLogger(__name__)
 
 ENGINE_DIED = 3  # exit code
 WATCH_S = 0.1
-LAST_WORDS_S = 2  # for requests that do not need the engine
+FINISH_S = 2  # for requests that do not need the engine
 
 
-def run(parent: Parent) -> None:
-    """Serve until a signal comes."""
+def run_api(parent: Parent) -> None:
+    """Serve until the process receives a signal."""
     cli_env_setup()
     settings = parent.settings
-    args = vllm_args.parse(settings)
+    args = flags.parse(settings)
     configure_logging_from_args(args)
-    # These travel with vLLM's own to every API process.
+    # vLLM passes `args` to every API process, and these values with them.
     args.bindserve, args.bindserve_scratch = settings, parent.scratch
     args.bindserve_control, args.bindserve_restarts = parent.control, parent.restarts
     listen_address, sock = listen(parent, args)
     if args.api_server_count > 1:
-        return run_many(args, listen_address, sock, run_child)
-    signal.signal(signal.SIGTERM, interrupt)  # until the server has its own handlers
+        return run_api_processes(args, listen_address, sock, run_api_child)
+    signal.signal(signal.SIGTERM, interrupt)  # until uvicorn installs its handlers
     uvloop.run(run_api_process(listen_address, sock, args))
 
 
 def listen(parent: Parent, args: Namespace) -> tuple[str, socket.socket]:
-    """The address and its socket: the one that requests wait at already, or a new one."""
+    """The address and its socket. After a restart, the parent's socket, where requests wait."""
     if parent.socket is not None and parent.address is not None:
         validate_api_server_args(args)
         set_ulimit()
@@ -75,10 +75,10 @@ def listen(parent: Parent, args: Namespace) -> tuple[str, socket.socket]:
     return url, sock
 
 
-def run_child(
+def run_api_child(
     listen_address: str, sock: socket.socket, args: Namespace, client_config: dict[str, Any]
 ) -> None:
-    """One of several API processes; vLLM starts it."""
+    """The target of one of several API processes, which vLLM starts."""
     set_process_title("APIServer", str(client_config["client_index"]))
     configure_logging_from_args(args)
     signal.signal(signal.SIGTERM, interrupt)
@@ -126,16 +126,16 @@ async def run_api_process(
 
 
 async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) -> None:
-    """Tell when requests are answered; end the server when its engine has died, which is final."""
+    """Report to the supervisor that the server answers; stop the server when its engine dies."""
     while not (hasattr(app.state, "server") and app.state.server.started):
         await asyncio.sleep(WATCH_S)
     serving(control)
     while not engine.died:
         await asyncio.sleep(WATCH_S)
     logger.error("the engine died")
-    await asyncio.sleep(WATCH_S)  # its requests are answered: 503
+    await asyncio.sleep(WATCH_S)  # its requests receive a 503
     app.state.server.should_exit = True
-    await asyncio.sleep(LAST_WORDS_S)
+    await asyncio.sleep(FINISH_S)
     app.state.server.force_exit = True
 
 
@@ -143,7 +143,7 @@ async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) ->
 async def open_engine(
     args: Namespace, client_config: dict[str, Any] | None
 ) -> AsyncIterator[ConditionedLLM]:
-    """As vLLM opens its engine client, with ours in its place and the runner's adapter chosen."""
+    """Open the engine client as vLLM does, with ConditionedLLM and the model runner's adapter."""
     engine_args = AsyncEngineArgs.from_cli_args(args)
     addresses = dict(client_config or {})
     count, index = addresses.pop("client_count", 1), addresses.pop("client_index", 0)
@@ -163,19 +163,19 @@ async def open_engine(
     )
     engine.max_tokens = args.bindserve.max_tokens
     try:
-        await engine.reset_mm_cache()  # joins what vLLM warms up in the background
+        await engine.reset_mm_cache()  # waits for vLLM's warm-up in the background
         yield engine
     finally:
         engine.shutdown(timeout=vllm_config.shutdown_timeout)
 
 
 def log_like_vllm() -> None:
-    """Our lines among vLLM's, in its format and at its level."""
-    theirs = logging.getLogger("vllm")
-    for room in ("server", "model_ext", "cache_index"):
-        ours = logging.getLogger(room)
-        ours.handlers, ours.propagate = list(theirs.handlers), False
-        ours.setLevel(theirs.level)
+    """Give this project's loggers the handlers and the level of vLLM's logger."""
+    vllm_logger = logging.getLogger("vllm")
+    for package in ("server", "model_ext", "cache_index"):
+        package_logger = logging.getLogger(package)
+        package_logger.handlers, package_logger.propagate = list(vllm_logger.handlers), False
+        package_logger.setLevel(vllm_logger.level)
 
 
 def uvicorn_options(args: Namespace) -> dict[str, Any]:

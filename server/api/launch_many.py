@@ -1,6 +1,6 @@
-"""Several API processes before one engine: vLLM's own process management, our application in each.
+"""Several API processes with one engine, under vLLM's process management.
 
-They share the encoding service, and through the folder the files that clients upload.
+The processes share the encoding service, and the scratch folder with the clients' files.
 """
 
 import signal
@@ -19,16 +19,18 @@ from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failur
 
 from model_ext.engine.adapter import adapt
 
-# What one API process runs: (listen_address, socket, args, client_config)
+# The main function of one API process: (listen_address, socket, args, client_config).
 Target = Callable[[str, Any, Namespace, dict[str, Any]], None]
 
 
-def run_many(args: Namespace, listen_address: str, sock: socket.socket, target: Target) -> None:
-    """Until a signal comes, or one of the processes ends."""
+def run_api_processes(
+    args: Namespace, listen_address: str, sock: socket.socket, target: Target
+) -> None:
+    """Serve until the process receives a signal, or one of the processes ends."""
     count: int = args.api_server_count
     setup_multiprocess_prometheus()  # before the processes import the client library
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
+        signal.signal(number, exit_on_signal)
     engine_args = AsyncEngineArgs.from_cli_args(args)
     engine_args._api_process_count, engine_args._api_process_rank = count, -1
     config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
@@ -59,14 +61,14 @@ def run_many(args: Namespace, listen_address: str, sock: socket.socket, target: 
             engine_manager=launched.engine_manager,
             coordinator=coordinator,
         )
-    finally:  # first those that answer, who finish what they began; then the engine
+    finally:  # first the API processes, which finish their requests; then the engine
         until = time.monotonic() + config.shutdown_timeout
         for part in (manager, launched.engine_manager, coordinator):
             if part is not None:
                 part.shutdown(timeout=max(until - time.monotonic(), 1))
 
 
-def leave(*_: object) -> NoReturn:
+def exit_on_signal(*_: object) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # once is enough
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the shutdown
     raise SystemExit(0)

@@ -1,7 +1,7 @@
-"""multipart/form-data, read as it arrives: files to disk, the few other fields to memory.
+"""Reads multipart/form-data while it arrives: files to disk, other fields to memory.
 
-python-multipart finds the parts; the bounds are ours. It knows nothing of what the fields mean.
-Blocking work (parsing, hashing, writing) runs in threads, a batch of chunks at a time.
+python-multipart parses; this module enforces the limits. Independent of the fields' meaning.
+Blocking work (parsing, hashing, writing) runs in threads, one batch of chunks at a time.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ NOT_A_FORM = "the request is not well-formed multipart/form-data"
 @dataclass(frozen=True, slots=True)
 class FormLimits:
     parts: int  # fields and files
-    field_bytes: int  # of all fields together that are no files
+    field_bytes: int  # of all fields together, without files
     file_bytes: int  # of one file
 
 
@@ -47,8 +47,12 @@ class Form:
 async def read_form(
     request: Request, folder: Path, limits: FormLimits, *, inline: frozenset[str] = frozenset()
 ) -> AsyncIterator[Form]:
-    """Files lie in `folder` until the context ends, unless somebody takes them over. `inline`:
-    names of fields that are kept in memory even if they come as files. BadRequest, TooLarge."""
+    """Read a form. Its files are in `folder` until the context ends or `Spool.blob` or
+    `Spool.save` takes them.
+
+    `inline`: names of fields that stay in memory even if the client sends them as files. Raises
+    BadRequest, TooLarge, UnsupportedMediaType, Unavailable.
+    """
     with ExitStack() as spools:
         reader = FormReader(boundary_of(request), folder, limits, inline, spools)
         batch: list[bytes] = []
@@ -64,7 +68,7 @@ async def read_form(
 
 
 async def uninterrupted(reader: "FormReader", data: bytes) -> None:
-    """A client that leaves must not take away the spools from under the thread."""
+    """Feed the reader in a thread. On cancellation, wait for the thread, which uses the spools."""
     work = asyncio.ensure_future(asyncio.to_thread(reader.feed, data))
     try:
         await asyncio.shield(work)
@@ -83,7 +87,7 @@ def boundary_of(request: Request) -> bytes:
 
 
 class FormReader:
-    """python-multipart's callbacks, and what they have collected so far."""
+    """python-multipart's callbacks, and the fields and files read so far."""
 
     def __init__(
         self,
@@ -97,7 +101,7 @@ class FormReader:
         self._form = Form()
         self._parts = self._inline_bytes = 0
         self._ended = False
-        self._name = self._value = b""  # of the header that is being read
+        self._name = self._value = b""  # of the current header
         self._headers: dict[bytes, bytes] = {}
         self._sink: bytearray | Spool = bytearray()
         self._field = ""
@@ -149,7 +153,7 @@ class FormReader:
         self._name = self._value = b""
 
     def _open(self) -> None:
-        """All headers of a part are there: is it a file?"""
+        """Open the part's sink after its headers: a spool for a file, else a buffer."""
         kind, options = parse_options_header(self._headers.get(b"content-disposition"))
         name = options.get(b"name")
         if kind != b"form-data" or name is None:
@@ -177,8 +181,10 @@ class FormReader:
                 raise TooLarge(error.message, param=self._field) from None
         self._inline_bytes += len(piece)
         if self._inline_bytes > self._limits.field_bytes:
-            most = self._limits.field_bytes
-            raise TooLarge(f"the form's fields are larger than {most} bytes", param=self._field)
+            max_bytes = self._limits.field_bytes
+            raise TooLarge(
+                f"the form's fields are larger than {max_bytes} bytes", param=self._field
+            )
         self._sink += piece
 
     def _close(self) -> None:
@@ -190,14 +196,14 @@ class FormReader:
 
 
 def text(value: bytes) -> str:
-    """A name that a client gave, without what could end a line."""
+    """A client's name, without characters that could end a line."""
     decoded = value.decode("utf-8", "replace")
     return "".join(character for character in decoded if character.isprintable())
 
 
 class Uploads:
     def __init__(self, folder: Path, limits: FormLimits, concurrent: int) -> None:
-        """One more than `concurrent` at a time is refused: it bounds what they need on disk."""
+        """`concurrent` bounds the uploads at a time, and thereby the disk space that they need."""
         self._folder = folder
         self._limits = limits
         self._concurrent = concurrent
@@ -207,6 +213,7 @@ class Uploads:
     async def receive(
         self, request: Request, *, inline: frozenset[str] = frozenset()
     ) -> AsyncIterator[Form]:
+        """Read a form. Raises Unavailable at the limit, and the errors of `read_form`."""
         if self.running >= self._concurrent:
             raise Unavailable("too many uploads at the moment", code="too_many_uploads")
         self.running += 1

@@ -1,7 +1,7 @@
-"""The OpenAPI document: what FastAPI finds out by itself, and what only we know.
+"""The OpenAPI document: FastAPI's, extended.
 
-Routes that read their bodies themselves are described here, attachments and all; every route lists
-the errors that it may answer with, in the one shape that they have.
+Adds the bodies of the routes that read their bodies themselves, with attachments, and the errors of
+every route.
 """
 
 from typing import Any
@@ -25,17 +25,17 @@ Json = dict[str, Any]
 
 REFERENCE = "#/components/schemas/{model}"
 ERRORS = {
-    "400": "The request is not valid; `param` names the part at fault.",
+    "400": "The request is not valid; `param` names the wrong field or part.",
     "401": "A valid API key is needed.",
     "403": "Not allowed.",
     "404": "There is no such model, file or path.",
-    "405": "The path does not know this method.",
+    "405": "The path does not support this method.",
     "413": "The request, or a file in it, is too large.",
-    "415": "The body, or a file in it, is of a kind that is not taken.",
-    "429": "More than this API key may ask for; Retry-After says when to come back.",
+    "415": "The type of the body, or of a file in it, is not supported.",
+    "429": "Over the limit of this API key; Retry-After says when to try again.",
     "500": "The server failed.",
     "501": "Not implemented.",
-    "503": "Full, draining, or a part of the server is being restarted; see Retry-After.",
+    "503": "The server is full, draining or restarting; Retry-After says when to try again.",
 }
 NULLABLE = {"type": ["string", "null"]}
 ERROR: Json = {
@@ -56,7 +56,7 @@ ERROR: Json = {
     },
 }
 WEIGHT = {"type": "number", "minimum": -1e6, "maximum": 1e6, "default": 1}
-MODALITY = {"enum": list(MODALITIES), "description": "What the file is, if its kind misleads."}
+MODALITY = {"enum": list(MODALITIES), "description": "Overrides the file's detected modality."}
 UPLOAD: Json = {
     "type": "object",
     "required": ["file", "purpose"],
@@ -70,7 +70,7 @@ UPLOAD: Json = {
 
 
 def install(app: FastAPI) -> None:
-    """In place of FastAPI's own document."""
+    """Replace FastAPI's document."""
 
     def openapi() -> Json:
         if app.openapi_schema is None:
@@ -93,19 +93,19 @@ def describe(document: Json) -> Json:
         ("AnthropicCountTokensRequest", AnthropicCountTokensRequest),
         ("ImageBindOptions", ImageBindOptions),
     ):
-        add(schemas, title, model)
+        add_schema(schemas, title, model)
     extend_chat(schemas["ChatCompletionRequest"])
     extend_completion(schemas["CompletionRequest"])
     schemas["EmbeddingRequest"] = embedding_request()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = responses(path, method, operation["responses"])
-    bodies(document["paths"])
+    add_bodies(document["paths"])
     return document
 
 
-def add(schemas: Json, title: str, model: type[BaseModel]) -> None:
-    """A model of pydantic's, with those that it refers to."""
+def add_schema(schemas: Json, title: str, model: type[BaseModel]) -> None:
+    """Add a pydantic model, and the models that it refers to."""
     schema = model.model_json_schema(ref_template=REFERENCE)
     for name, definition in schema.pop("$defs", {}).items():
         schemas.setdefault(name, definition)
@@ -113,11 +113,11 @@ def add(schemas: Json, title: str, model: type[BaseModel]) -> None:
 
 
 def parts() -> list[Json]:
-    """The content parts that condition the answer."""
+    """The schemas of the content parts that are attachments."""
 
-    def part(kind: str, value: Json) -> Json:
-        properties = {"type": {"const": kind}, kind: value, "weight": WEIGHT, "modality": MODALITY}
-        return {"type": "object", "required": ["type", kind], "properties": properties}
+    def part(name: str, value: Json) -> Json:
+        properties = {"type": {"const": name}, name: value, "weight": WEIGHT, "modality": MODALITY}
+        return {"type": "object", "required": ["type", name], "properties": properties}
 
     def with_keys(*required: str, **properties: Json) -> Json:
         return {"type": "object", "required": list(required), "properties": properties}
@@ -127,7 +127,7 @@ def parts() -> list[Json]:
     numbers = {"oneOf": [{"type": "array", "items": {"type": "number"}}, text]}
     file = {"anyOf": [with_keys("file_id", file_id=text), with_keys("file_data", file_data=text)]}
     return [
-        *(part(kind, with_keys("url", url=url)) for kind in URL_PARTS),
+        *(part(name, with_keys("url", url=url)) for name in URL_PARTS),
         part("input_audio", with_keys("data", data=text, format=text)),
         part("file", file),
         part("imagebind_text", with_keys("text", text=text)),
@@ -163,13 +163,13 @@ def extend_completion(schema: Json) -> None:
 
 
 def embedding_request() -> Json:
-    one = {"anyOf": [{"type": "string"}, ref("Attachment")]}
-    mixed = {"type": "array", "items": one, "minItems": 1}
+    item = {"anyOf": [{"type": "string"}, ref("Attachment")]}
+    mixed = {"type": "array", "items": item, "minItems": 1}
     return {
         "type": "object",
         "required": ["input"],
         "properties": {
-            "input": {"anyOf": [one, {"type": "array", "items": {"anyOf": [one, mixed]}}]},
+            "input": {"anyOf": [item, {"type": "array", "items": {"anyOf": [item, mixed]}}]},
             "model": {"type": ["string", "null"]},
             "encoding_format": {"enum": ["float", "base64"]},
             "dimensions": {"type": ["integer", "null"]},
@@ -178,8 +178,8 @@ def embedding_request() -> Json:
     }
 
 
-def bodies(paths: Json) -> None:
-    """Of the routes that read them themselves."""
+def add_bodies(paths: Json) -> None:
+    """Add the bodies of the routes that read their bodies themselves."""
     chat = {
         "application/json": {"schema": ref("ChatCompletionRequest")},
         "multipart/form-data": {
@@ -206,9 +206,9 @@ def bodies(paths: Json) -> None:
         paths[path]["post"]["requestBody"] = {"required": True, "content": content}
 
 
-def responses(path: str, method: str, found: Json) -> Json:
-    """What the route found, without 422, which does not exist here; and the errors."""
-    kept = {status: answer for status, answer in found.items() if status == "200"}
+def responses(path: str, method: str, documented: Json) -> Json:
+    """The route's 200 response from FastAPI's document, and this server's errors."""
+    kept = {status: answer for status, answer in documented.items() if status == "200"}
     streams = path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
     if method == "post" and streams:
         kept["200"]["content"] = {

@@ -122,11 +122,11 @@ def growth(server: ServerArm) -> int:
 def overload(slow: ServerArm, model: Path, echo: Echo) -> None:
     name = model.resolve().name
     best = max(asyncio.run(closed_loop(slow, name, 200, SEATS, TOKENS)) for _ in range(3))
-    found = asyncio.run(open_loop(slow, name, 3 * best, OVERLOAD_S, TOKENS))
+    overload = asyncio.run(open_loop(slow, name, 3 * best, OVERLOAD_S, TOKENS))
     after = asyncio.run(closed_loop(slow, name, 200, SEATS, TOKENS))
     echo(f"an engine of {SEATS} seats, {TOKEN_S * 1000:g} ms a token: peak {best:.1f} requests/s")
     echo(
-        f"  offered three times that: {found.goodput:.1f} answered a second "
-        f"({found.goodput / best:.2f} of the peak), {found.refused} refused within "
-        f"{found.refusal_s * 1000:.0f} ms (p99); afterwards {after:.1f}"
+        f"  offered three times that: {overload.goodput:.1f} answered a second "
+        f"({overload.goodput / best:.2f} of the peak), {overload.refused} refused within "
+        f"{overload.refusal_s * 1000:.0f} ms (p99); afterwards {after:.1f}"
     )

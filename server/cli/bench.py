@@ -38,14 +38,14 @@ class LoadName(StrEnum):
     churn = "churn"
 
 
-class Modality(StrEnum):
+class BenchModality(StrEnum):
     vision = "vision"
     audio = "audio"
     point = "point"
     video = "video"
 
 
-class Dtype(StrEnum):
+class BenchDtype(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
@@ -151,12 +151,12 @@ def encoders(
         ),
     ] = None,
     modality: Annotated[
-        list[Modality] | None,
+        list[BenchModality] | None,
         typer.Option(help="A modality to measure; repeatable. Default: all, on a CPU no video."),
     ] = None,
     device: Device = DeviceName.cpu,
     dtype: Annotated[
-        Dtype | None, typer.Option(help="Default: float32; on a GPU bfloat16.")
+        BenchDtype | None, typer.Option(help="Default: float32; on a GPU bfloat16.")
     ] = None,
 ) -> None:
     """The encoders' batch over one file after the other, and the gain of matrix products alone."""
@@ -166,11 +166,11 @@ def encoders(
 
     chosen = device_of(device)
     if chosen == "cpu":
-        dtype, blocks = dtype or Dtype.float32, blocks or 2
-        modality = modality or [each for each in Modality if each is not Modality.video]
+        dtype, blocks = dtype or BenchDtype.float32, blocks or 2
+        modality = modality or [each for each in BenchModality if each is not BenchModality.video]
         typer.echo(f"{torch.get_num_threads()} threads, {dtype}, random weights")
     else:
-        dtype, modality = dtype or Dtype.bfloat16, modality or list(Modality)
+        dtype, modality = dtype or BenchDtype.bfloat16, modality or list(BenchModality)
         typer.echo(f"{torch.cuda.get_device_name()}, {dtype}, random weights")
     for each in modality:
         try:

@@ -1,8 +1,7 @@
-"""vLLM's flags: parsed by vLLM's own parser, with our defaults where the operator said nothing."""
+"""vLLM's flags: vLLM's own parser reads them, with defaults of this server."""
 
 import os
 from argparse import Namespace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from cache_index.service import is_loopback
 from server.settings import Settings
 
 GiB = 1 << 30
@@ -18,26 +18,26 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 class UsageError(ValueError):
-    """The operator asked for something that does not exist or does not go together."""
+    """A flag is unsupported, has a bad value or contradicts another flag."""
 
 
 def parse(settings: Settings) -> Namespace:
-    """UsageError names the flag; argparse itself ends the program with status 2 for some."""
+    """Parse `settings.vllm_args`. Raises UsageError, or SystemExit(2) from argparse."""
     parser = make_arg_parser(FlexibleArgumentParser(prog="bindserve serve MODEL --"))
-    parser.set_defaults(**our_defaults(settings))
+    parser.set_defaults(**server_defaults(settings))
     args = parser.parse_args(list(settings.vllm_args))
     if args.model_tag is not None:
-        raise UsageError(f"unexpected argument {args.model_tag!r}: MODEL was given already")
+        raise UsageError(f"unexpected argument {args.model_tag!r}: give MODEL once, before --")
     args.model = str(settings.model)
     for flag in ("headless", "grpc", "tokens_only", "enable_scale_out"):
         if getattr(args, flag, False):
             raise UsageError(f"--{flag.replace('_', '-')} is not supported by bindserve")
     if args.api_server_count is None:
-        args.api_server_count = 1  # more cost one set of encoders each: only on demand
+        args.api_server_count = 1  # vLLM's default depends on data parallelism
     if args.api_server_count < 1:
         raise UsageError("--api-server-count must be at least 1")
     if args.enable_lora and current_platform.is_cpu():
-        keep_an_empty_lora_slot(args)
+        add_empty_lora_slot(args)
     try:
         validate_parsed_serve_args(args)
     except (TypeError, ValueError) as error:
@@ -47,62 +47,55 @@ def parse(settings: Settings) -> Namespace:
 
 
 def check_exposure(args: Namespace, settings: Settings) -> None:
-    """Open to a network without keys: only if the operator says so."""
-    locked = settings.api_key_file is not None or bool(api_keys(args))
-    if not (locked or settings.no_auth or args.uds or is_loopback(args.host)):
+    """Raises UsageError when other machines can reach the server, it has no API key, and the
+    operator has not set `no_auth`."""
+    has_keys = settings.api_key_file is not None or bool(api_keys(args))
+    if not (has_keys or settings.no_auth or args.uds or is_loopback(args.host)):
         raise UsageError(
-            f"--host {args.host or '(all)'} lets other machines in, and there is no API key: "
-            "give --api-key-file FILE, or say --no-auth if everybody may use this server"
+            f"--host {args.host or '(all)'} is reachable from other machines, and there is no "
+            "API key: give --api-key-file FILE, or --no-auth to allow requests without a key"
         )
 
 
-def is_loopback(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:  # another name, or none: all interfaces
-        return False
+def add_empty_lora_slot(args: Namespace) -> None:
+    """Reserve one LoRA slot that no adapter uses.
 
-
-def keep_an_empty_lora_slot(args: Namespace) -> None:
-    """vLLM 0.32 on a CPU gives requests without an adapter the one in the last slot: keep it empty.
-
-    Adapters come from --lora-modules only (no route of ours loads another), so there is room.
+    On a CPU, vLLM 0.32 applies the adapter in the last slot to requests without an adapter. The
+    slot stays empty, because only --lora-modules loads adapters.
     """
     args.max_loras = max(args.max_loras or 1, len(args.lora_modules or []) + 1)
 
 
-def our_defaults(settings: Settings) -> dict[str, Any]:
+def server_defaults(settings: Settings) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "host": settings.host,
         "port": settings.port,
         "served_model_name": [settings.name],
-        "shutdown_timeout": 30,  # seconds that running requests get to finish
+        "shutdown_timeout": 30,  # seconds for running requests to finish
         "enable_prefix_caching": True,
     }
     if current_platform.is_cpu():
-        # vLLM would reserve a share of all memory, and end if that is not free.
+        # vLLM would reserve a share of all memory, and exit if that much is not free.
         defaults["kv_cache_memory_bytes"] = min(free_memory() // 4, 4 * GiB)
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            # vLLM would choose bfloat16, whose products such a CPU computes 8 to 31 times slower.
+            # vLLM would choose bfloat16, in which this CPU multiplies 8 to 31 times slower.
             defaults["dtype"] = "float32"
     return defaults
 
 
 def free_memory() -> int:
-    """Bytes that this process could still get: of the machine, and of its control group."""
+    """Free bytes of the machine or of the process's control group, whichever is less."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     try:
-        most = (CGROUP / "memory.max").read_text().strip()
+        limit = (CGROUP / "memory.max").read_text().strip()
         used = int((CGROUP / "memory.current").read_text())
     except (OSError, ValueError):
         return free
-    return free if most == "max" else max(0, min(free, int(most) - used))
+    return free if limit == "max" else max(0, min(free, int(limit) - used))
 
 
 def api_keys(args: Namespace) -> list[str]:
-    """vLLM's ways to set keys, so that nobody who uses them is left without a lock."""
+    """The keys of vLLM's --api-key or VLLM_API_KEY, which protect this server, too."""
     keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
     return [key for key in keys if key]

@@ -1,7 +1,8 @@
-"""ConditionedLLM: vLLM's engine client, which generates nothing without a conditioning embedding.
+"""ConditionedLLM: vLLM's engine client, with the request's embedding added to every prompt.
 
-The one choke point. Every route, beam search and n > 1 come through `generate`; none of them can
-run unconditioned, or with an embedding that a client wrote. It does not know where it comes from.
+Every route, beam search and n > 1 call `generate`, so no request can generate without an embedding,
+or with an embedding that a client wrote into vLLM's fields. Independent of where the embedding
+comes from.
 """
 
 from collections.abc import AsyncGenerator
@@ -13,7 +14,7 @@ from vllm.sampling_params import SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
-from server.context import condition, timeline
+from server.context import engine_inputs, timeline
 from server.engine import special_tokens
 from server.errors import BadRequest, Unavailable
 
@@ -26,21 +27,21 @@ class ConditionedLLM(AsyncLLM):
         if self.renderer.tokenizer is not None:
             special_tokens.guard(self.renderer.tokenizer)
         self.draining = False
-        self.max_tokens: int | None = None  # of one choice, whatever a request says or leaves out
+        self.max_tokens: int | None = None  # upper bound for one choice
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        """A plain function: the context is read now, in the caller's task, not when it streams."""
+        """Not a coroutine: it must read the context in the caller's task, before streaming."""
         if not isinstance(prompt, dict) or "prompt_token_ids" not in prompt:
             raise TypeError(f"expected a rendered prompt, got {type(prompt).__name__}")
         self._reject_fatal(sampling_params)
-        prompt, extra_args = condition(prompt, sampling_params.extra_args, self.embedding_dim)
+        prompt, extra_args = engine_inputs(prompt, sampling_params.extra_args, self.embedding_dim)
         sampling_params.extra_args = extra_args
         timeline().begin_generating()
         if self.max_tokens is not None:
-            asked = sampling_params.max_tokens
-            sampling_params.max_tokens = min(asked or self.max_tokens, self.max_tokens)
+            requested = sampling_params.max_tokens or self.max_tokens
+            sampling_params.max_tokens = min(requested, self.max_tokens)
         outputs: AsyncGenerator[RequestOutput, None] = super().generate(
             prompt, sampling_params, request_id, **options
         )
@@ -67,16 +68,16 @@ class ConditionedLLM(AsyncLLM):
             )
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """vLLM's handlers ask this before they render; a server that drains takes nothing new."""
+        """Reject new requests of a draining server. vLLM's handlers call this before rendering."""
         if self.draining:
             raise Unavailable("the server is shutting down", code="draining")
         super().check_admission(n, request_id)
 
     @property
     def died(self) -> bool:
-        """It ended, and nobody told it to: vLLM calls an engine that was shut down errored too."""
+        """Whether the engine ended without a shutdown; `errored` is also true after a shutdown."""
         return self.errored and not self.draining
 
     def shutdown(self, timeout: float | None = None) -> None:
-        self.draining = True  # readiness says so while requests that run still finish
+        self.draining = True  # /ready reports it while running requests finish
         super().shutdown(timeout)

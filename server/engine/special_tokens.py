@@ -1,8 +1,8 @@
-"""Special tokens in clients' texts: taken apart, so that a text stays a text.
+"""Special tokens in clients' texts: split into characters, so that they stay plain text.
 
-A tokenizer reads `</s>` or `<|im_start|>` as its own token, wherever it stands. In a chat only the
-template may write those: a text that could would end its turn and speak in another role. Prompts of
-/v1/completions are raw, as its clients expect, and are left alone.
+A tokenizer reads `</s>` or `<|im_start|>` anywhere in a text as a special token. In a chat, only
+the template may write these tokens: a client's text could otherwise end its turn and start a
+message in another role. Prompts of /v1/completions are raw and stay unchanged.
 """
 
 import re
@@ -11,36 +11,44 @@ from typing import Any
 
 
 def guard(tokenizer: Any) -> None:
-    """All that vLLM renders as a chat, for whatever route, comes through `apply_chat_template`."""
+    """Split special tokens in all texts of chats, before the template adds its own.
+
+    Replaces the tokenizer's `apply_chat_template`, which vLLM calls for every route.
+    """
     apply, special = tokenizer.apply_chat_template, pattern(special_tokens(tokenizer))
 
     def apply_chat_template(conversation: Any, **options: Any) -> Any:
         texts = {name: value for name, value in options.items() if name != "chat_template"}
-        return apply(apart(conversation, special), **{**options, **apart(texts, special)})
+        return apply(split(conversation, special), **{**options, **split(texts, special)})
 
     tokenizer.apply_chat_template = apply_chat_template
 
 
 def special_tokens(tokenizer: Any) -> set[str]:
-    """Also those without a name of their own, like Llama 3's <|start_header_id|>."""
+    """All special tokens, including unnamed ones such as Llama 3's <|start_header_id|>."""
     added = tokenizer.added_tokens_decoder.values()
     return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
 
 
 def pattern(tokens: Collection[str]) -> re.Pattern[str]:
-    """Every place after the first character of a token. One of a single character has none."""
+    """A pattern for the position after the first character of each token.
+
+    Omits tokens of a single character, which cannot be split.
+    """
     inside = [f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1]
     return re.compile("|".join(inside) or "(?!)")
 
 
-def apart(value: Any, special: re.Pattern[str]) -> Any:
-    """A copy in which every text, at any depth, has a space after a special token's first
-    character: `< /s>`. Keys too: templates print the schemas of tools."""
+def split(value: Any, special: re.Pattern[str]) -> Any:
+    """Copy `value`, with a space after the first character of every special token: `< /s>`.
+
+    Covers texts at any depth, and keys, because templates print the schemas of tools.
+    """
     match value:
         case str():
             return special.sub(" ", value)
         case dict():
-            return {apart(key, special): apart(each, special) for key, each in value.items()}
+            return {split(key, special): split(each, special) for key, each in value.items()}
         case list() | tuple():
-            return [apart(each, special) for each in value]
+            return [split(each, special) for each in value]
     return value

@@ -1,10 +1,12 @@
-"""Attachments: the content parts that condition the model, taken out of the request's JSON.
+"""Attachments: the content parts that condition the model, read from a request's JSON.
 
-Reads part types and weights; where the bytes come from is `sources.py`'s business, what they hold
-`decode.py`'s. Messages are left with text only, which is all that the language model sees of them.
+Data flows in one direction: JSON -> `Part` -> `Attachment` (modality, and a blob or link). The
+`..._parts` functions split a field of the request into parts and into the text that stays;
+`read_attachments` reads the parts. `sources.py` finds the bytes, `encoding/decode` decodes them.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +16,12 @@ from model_ext.imagebind.preprocess.sniff import sniff
 from server.errors import BadRequest, TooLarge, UnsupportedMediaType
 from server.media.base64 import read_embedding
 from server.media.blob import Blob, MemoryBlob
-from server.media.sources import Link, Source, Sources, Upload, bounded
+from server.media.sources import Link, Source, Sources, check_size
 
 EMBEDDING = "embedding"  # the modality of a vector that the client computed itself
 MODALITIES = tuple(ENCODER_OF)
 
-# The part types that carry a file as {"url": ...}, and the modality they stand for.
+# The part types that carry a file as {"url": ...}, and the modality of each.
 URL_PARTS = {
     "image_url": "image",
     "audio_url": "audio",
@@ -28,9 +30,17 @@ URL_PARTS = {
 }
 TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking"})
 OTHER_PARTS = ("input_audio", "file", "imagebind_text", "imagebind_embedding")
-KNOWN = (*sorted(TEXT_PARTS), *URL_PARTS, *OTHER_PARTS)
+PART_TYPES = (*sorted(TEXT_PARTS), *URL_PARTS, *OTHER_PARTS)
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A content part that is an attachment."""
+
+    json: Json
+    param: str  # its place in the request; errors name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +48,7 @@ class Attachment:
     modality: str  # one of MODALITIES, or EMBEDDING
     source: Source  # the file, the UTF-8 text, or little-endian float32 numbers (EMBEDDING)
     weight: float
-    param: str  # where it is in the request; errors name it
+    param: str  # its place in the request; errors name it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,208 +58,223 @@ class AttachmentLimits:
     embedding_dim: int  # D
 
 
-def take_from_messages(
-    messages: Any,
-    limits: AttachmentLimits,
-    sources: Sources,
-    *,
-    where: str = "messages",
-    pass_on: frozenset[str] = frozenset(),
-) -> list[Attachment]:
-    """Remove the attachments from chat messages, in place; their order is kept. Uploads that no
-    part refers to come last, as if they stood in the last message of the user. `where` the messages
-    stand in the request; `pass_on`: other types of parts that stay, beside texts."""
+def message_parts(
+    messages: Any, *, where: str = "messages", pass_on: frozenset[str] = frozenset()
+) -> list[Part]:
+    """Remove the attachments from chat messages, in place, and return them in order.
+
+    `where`: the request's field that holds the messages. `pass_on`: types of parts that stay in the
+    messages, beside texts.
+    """
     if not isinstance(messages, list):
         raise BadRequest(f"{where} must be a list", param=where)
-    reader = _Reader(limits, sources, TEXT_PARTS | pass_on)
+    removed: list[Part] = []
     for index, message in enumerate(messages):
         if isinstance(message, dict) and isinstance(message.get("content"), list):
-            kept = reader.take(message["content"], f"{where}[{index}].content")
-            message["content"] = _as_text(kept)
-    for upload in sources.unused():
-        reader.add_upload(upload)
-    return reader.taken
+            texts, parts = _split(
+                message["content"], f"{where}[{index}].content", TEXT_PARTS | pass_on
+            )
+            message["content"] = _as_text(texts)
+            removed += parts
+    return removed
 
 
-def take_from_list(parts: Any, limits: AttachmentLimits, sources: Sources) -> list[Attachment]:
-    """The top-level `attachments` list of /v1/completions."""
-    if not isinstance(parts, list):
+def list_parts(items: Any) -> list[Part]:
+    """The parts of the top-level `attachments` list of /v1/completions."""
+    if not isinstance(items, list):
         raise BadRequest("attachments must be a list of content parts", param="attachments")
-    reader = _Reader(limits, sources)
-    if reader.take(parts, "attachments"):
+    texts, parts = _split(items, "attachments", TEXT_PARTS)
+    if texts:
         raise BadRequest(
             "attachments holds a text part; the text belongs into prompt", param="attachments"
         )
-    return reader.taken
+    return parts
 
 
-def take_from_input(
-    item: Any, param: str, limits: AttachmentLimits, sources: Sources
-) -> list[Attachment]:
-    """One input of /v1/embeddings: a string, a part, or a list of them. Texts condition, too."""
-    parts = item if isinstance(item, list) else [item]
-    if not parts or not all(isinstance(part, str | dict) for part in parts):
+def input_parts(item: Any, param: str) -> list[Part]:
+    """The parts of one input of /v1/embeddings: a string, a part, or a list of them.
+
+    Texts are attachments here.
+    """
+    items = item if isinstance(item, list) else [item]
+    if not items or not all(isinstance(each, str | dict) for each in items):
         raise BadRequest(
             "an input is a string, a content part, or a list of them; not token ids", param=param
         )
-    reader = _Reader(limits, sources)
-    for index, part in enumerate(parts):
-        reader.add(_as_condition(part), f"{param}[{index}]" if item is parts else param)
-    return reader.taken
+    return [
+        Part(_text_as_attachment(each), f"{param}[{index}]" if item is items else param)
+        for index, each in enumerate(items)
+    ]
 
 
-def _as_condition(part: str | Json) -> Json:
-    if isinstance(part, str):
-        return {"type": "imagebind_text", "text": part}
-    return {**part, "type": "imagebind_text"} if _kind(part) in ("text", "input_text") else part
+def read_attachments(
+    parts: Sequence[Part], limits: AttachmentLimits, sources: Sources
+) -> list[Attachment]:
+    """Read the parts, and then the uploads that no part refers to.
+
+    Raises BadRequest, TooLarge, UnsupportedMediaType or NotFound: the error names the part.
+    """
+    attachments: list[Attachment] = []
+    for part in parts:
+        _check_count(len(attachments), limits, part.param)
+        attachments.append(read_attachment(part, limits, sources))
+    for upload in sources.unused():
+        _check_count(len(attachments), limits, upload.field)
+        modality = _modality_of(upload.content, upload.filename, None, limits.media, upload.field)
+        attachments.append(Attachment(modality, upload.content, 1.0, upload.field))
+    return attachments
+
+
+def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> Attachment:
+    modality, source = _read_source(part, limits, sources)
+    return Attachment(modality, source, _weight(part), part.param)
+
+
+def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
+    """Split a list of content parts into those whose type is in `stay` and the attachments."""
+    kept: list[Json] = []
+    parts: list[Part] = []
+    for index, item in enumerate(items):
+        param = f"{where}[{index}]"
+        if isinstance(item, str):
+            kept.append({"type": "text", "text": item})
+        elif not isinstance(item, dict):
+            raise BadRequest("a content part must be an object with a type", param=param)
+        elif _type(item) in stay:
+            kept.append(item)
+        else:
+            parts.append(Part(item, param))
+    return kept, parts
 
 
 def _as_text(parts: list[Json]) -> str | list[Json]:
-    """One string, joined as vLLM joins text parts; other parts that stay keep their list."""
+    """Join text parts into one string, as vLLM does. With other parts among them, return the
+    list."""
     if all(part["type"] == "text" and isinstance(part.get("text"), str) for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
 
 
-class _Reader:
-    """Collects the attachments of one request."""
-
-    def __init__(
-        self, limits: AttachmentLimits, sources: Sources, stay: frozenset[str] = TEXT_PARTS
-    ) -> None:
-        """`stay`: the types of parts that are no attachments."""
-        self.taken: list[Attachment] = []
-        self._stay = stay
-        self._limits = limits
-        self._sources = sources
-
-    def take(self, parts: list[Any], where: str) -> list[Any]:
-        """Collect the attachments among `parts`; return the parts that stay."""
-        kept = []
-        for index, part in enumerate(parts):
-            param = f"{where}[{index}]"
-            if isinstance(part, str):
-                kept.append({"type": "text", "text": part})
-            elif not isinstance(part, dict):
-                raise BadRequest("a content part must be an object with a type", param=param)
-            elif _kind(part) in self._stay:
-                kept.append(part)
-            else:
-                self.add(part, param)
-        return kept
-
-    def add(self, part: Json, param: str) -> None:
-        self._check_count(param)
-        modality, source = self._read(part, param)
-        self.taken.append(Attachment(modality, source, _weight(part, param), param))
-
-    def add_upload(self, upload: Upload) -> None:
-        self._check_count(upload.field)
-        modality, source = self._sniffed(upload.content, upload.filename, None, upload.field)
-        self.taken.append(Attachment(modality, source, 1.0, upload.field))
-
-    def _check_count(self, param: str) -> None:
-        if len(self.taken) >= self._limits.count:
-            raise BadRequest(f"more than {self._limits.count} attachments", param=param)
-
-    def _read(self, part: Json, param: str) -> tuple[str, Source]:
-        """A part's modality, and where its bytes are."""
-        kind, override, media = _kind(part), _modality(part, param), self._limits.media
-        if kind in URL_PARTS:
-            modality = override or URL_PARTS[kind]
-            url = _field(part, kind, "url", param)
-            most = media.bytes_of(modality)
-            return modality, self._sources.read(url, max_bytes=most, param=param)
-        if kind == "input_audio":
-            modality = override or "audio"
-            data = _field(part, kind, "data", param)
-            most = media.bytes_of(modality)
-            return modality, self._sources.read(data, max_bytes=most, param=param, bare=True)
-        if kind == "file":
-            return self._read_file(part, override, param)
-        if kind == "imagebind_text":
-            return "text", MemoryBlob(_read_text(part, param, media.text_bytes))
-        if kind == "imagebind_embedding":
-            dim = self._limits.embedding_dim
-            return EMBEDDING, MemoryBlob(read_embedding(part.get(kind), dim, param))
-        raise BadRequest(
-            f"unknown content part type {_shown(part.get('type'))}; known: {', '.join(KNOWN)}",
-            param=param,
-        )
-
-    def _read_file(self, part: Json, modality: str | None, param: str) -> tuple[str, Source]:
-        """A file of any kind: what it is, the part says, else its first bytes, else its name."""
-        file = part.get("file")
-        if isinstance(file, dict) and file.get("file_id") is not None:
-            stored = self._sources.stored(file["file_id"], param=f"{param}.file.file_id")
-            return self._sniffed(stored.content, stored.filename, modality, param)
-        data = _field(part, "file", "file_data", param)
-        name = file.get("filename") if isinstance(file, dict) else None
-        media = self._limits.media
-        largest = max(media.bytes_of(each) for each in ([modality] if modality else MODALITIES))
-        source = self._sources.read(data, max_bytes=largest, param=param, bare=True)
-        if isinstance(source, Link):
-            raise BadRequest("file_data holds the file, not a URL", param=param)
-        return self._sniffed(source, name if isinstance(name, str) else None, modality, param)
-
-    def _sniffed(
-        self, content: Blob, name: str | None, modality: str | None, param: str
-    ) -> tuple[str, Source]:
-        modality = modality or sniff(content.head(), name)
-        if modality is None:
-            raise UnsupportedMediaType(
-                "the kind of this file is not recognised; the part may say it: modality",
-                param=param,
-            )
-        return modality, bounded(content, self._limits.media.bytes_of(modality), param)
+def _text_as_attachment(part: str | Json) -> Json:
+    if isinstance(part, str):
+        return {"type": "imagebind_text", "text": part}
+    return {**part, "type": "imagebind_text"} if _type(part) in ("text", "input_text") else part
 
 
-def _kind(part: Json) -> str:
-    kind = part.get("type")
-    return kind if isinstance(kind, str) else ""
+def _check_count(count: int, limits: AttachmentLimits, param: str) -> None:
+    if count >= limits.count:
+        raise BadRequest(f"more than {limits.count} attachments", param=param)
 
 
-def _modality(part: Json, param: str) -> str | None:
-    modality = part.get("modality")
-    if modality is None or modality in MODALITIES:
-        return modality
+def _read_source(part: Part, limits: AttachmentLimits, sources: Sources) -> tuple[str, Source]:
+    """A part's modality and its bytes."""
+    part_type, override, media = _type(part.json), _modality(part), limits.media
+    if part_type in URL_PARTS:
+        modality = override or URL_PARTS[part_type]
+        url = _field(part, part_type, "url")
+        max_bytes = media.bytes_of(modality)
+        return modality, sources.read(url, max_bytes=max_bytes, param=part.param)
+    if part_type == "input_audio":
+        modality = override or "audio"
+        data = _field(part, part_type, "data")
+        max_bytes = media.bytes_of(modality)
+        return modality, sources.read(data, max_bytes=max_bytes, param=part.param, bare=True)
+    if part_type == "file":
+        return _read_file(part, override, media, sources)
+    if part_type == "imagebind_text":
+        return "text", MemoryBlob(_read_text(part, media.text_bytes))
+    if part_type == "imagebind_embedding":
+        numbers = part.json.get(part_type)
+        return EMBEDDING, MemoryBlob(read_embedding(numbers, limits.embedding_dim, part.param))
     raise BadRequest(
-        f"unknown modality {_shown(modality)}; known: {', '.join(MODALITIES)}",
-        param=f"{param}.modality",
+        f"unknown content part type {_shown(part.json.get('type'))}; "
+        f"expected one of {', '.join(PART_TYPES)}",
+        param=part.param,
     )
 
 
-def _weight(part: Json, param: str) -> float:
-    weight = part.get("weight", 1.0)
+def _read_file(
+    part: Part, modality: str | None, media: Limits, sources: Sources
+) -> tuple[str, Source]:
+    """A file of any modality, stored or in the JSON."""
+    file = part.json.get("file")
+    if isinstance(file, dict) and file.get("file_id") is not None:
+        stored = sources.stored(file["file_id"], param=f"{part.param}.file.file_id")
+        blob: Blob = stored.content
+        return _modality_of(blob, stored.filename, modality, media, part.param), blob
+    data = _field(part, "file", "file_data")
+    name = file.get("filename") if isinstance(file, dict) else None
+    max_bytes = max(media.bytes_of(each) for each in ([modality] if modality else MODALITIES))
+    source = sources.read(data, max_bytes=max_bytes, param=part.param, bare=True)
+    if isinstance(source, Link):
+        raise BadRequest("file_data holds the file, not a URL", param=part.param)
+    filename = name if isinstance(name, str) else None
+    return _modality_of(source, filename, modality, media, part.param), source
+
+
+def _modality_of(
+    blob: Blob, filename: str | None, modality: str | None, media: Limits, param: str
+) -> str:
+    """The modality that the part states, or else that of the blob's first bytes or file name.
+
+    Raises UnsupportedMediaType when there is none, TooLarge or BadRequest for the blob's size.
+    """
+    modality = modality or sniff(blob.head(), filename)
+    if modality is None:
+        raise UnsupportedMediaType(
+            "the modality of this file is not recognised; state it in the part's `modality`",
+            param=param,
+        )
+    check_size(blob, media.bytes_of(modality), param)
+    return modality
+
+
+def _type(part: Json) -> str:
+    part_type = part.get("type")
+    return part_type if isinstance(part_type, str) else ""
+
+
+def _modality(part: Part) -> str | None:
+    modality = part.json.get("modality")
+    if modality is None or modality in MODALITIES:
+        return modality
+    raise BadRequest(
+        f"unknown modality {_shown(modality)}; expected one of {', '.join(MODALITIES)}",
+        param=f"{part.param}.modality",
+    )
+
+
+def _weight(part: Part) -> float:
+    weight = part.json.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise BadRequest("weight must be a number", param=f"{param}.weight")
-    if not abs(weight) <= 1e6:  # NaN neither
-        raise BadRequest("weight must lie between -1e6 and 1e6", param=f"{param}.weight")
+        raise BadRequest("weight must be a number", param=f"{part.param}.weight")
+    if not abs(weight) <= 1e6:  # also rejects NaN
+        raise BadRequest("weight must lie between -1e6 and 1e6", param=f"{part.param}.weight")
     return float(weight)
 
 
-def _field(part: Json, kind: str, key: str, param: str) -> str:
-    """part[kind][key], or part[kind] where a client sends the value itself."""
-    value = part.get(kind)
+def _field(part: Part, name: str, key: str) -> str:
+    """part[name][key], or part[name] if a client sends the value without an object around it."""
+    value = part.json.get(name)
     if isinstance(value, dict):
         value = value.get(key)
     if not isinstance(value, str):
-        raise BadRequest(f"{kind} must hold a string {key}", param=f"{param}.{kind}.{key}")
+        raise BadRequest(f"{name} must hold a string {key}", param=f"{part.param}.{name}.{key}")
     return value
 
 
-def _read_text(part: Json, param: str, max_bytes: int) -> bytes:
-    text = part["text"] if isinstance(part.get("text"), str) else None
-    text = _field(part, "imagebind_text", "text", param) if text is None else text
+def _read_text(part: Part, max_bytes: int) -> bytes:
+    text = part.json["text"] if isinstance(part.json.get("text"), str) else None
+    text = _field(part, "imagebind_text", "text") if text is None else text
     try:
         data = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate, which JSON can spell
-        raise BadRequest("the text is not valid Unicode", param=param) from None
+    except UnicodeEncodeError:  # a lone surrogate: JSON can contain one
+        raise BadRequest("the text is not valid Unicode", param=part.param) from None
     if len(data) > max_bytes:
-        raise TooLarge(f"the text is larger than {max_bytes} bytes", param=param)
+        raise TooLarge(f"the text is larger than {max_bytes} bytes", param=part.param)
     return data
 
 
 def _shown(value: object) -> str:
-    """A client's own value in an error message, short whatever it is."""
+    """The start of a client's value, for an error message."""
     return json.dumps(value[:40]) if isinstance(value, str) else f"of type {type(value).__name__}"

@@ -1,7 +1,7 @@
 """Base64 in requests: `data:` URLs and bare base64 to bytes, and embeddings to float32.
 
-Sizes are checked before anything is decoded. The media type of a `data:` URL is ignored, because
-the bytes decide.
+Checks sizes before decoding. Ignores the media type of a `data:` URL: the bytes or the content part
+determine the modality.
 """
 
 import binascii
@@ -12,11 +12,11 @@ import numpy as np
 
 from server.errors import BadRequest, TooLarge
 
-SLICE = 1 << 20  # characters; other threads get their turn between two slices
+SLICE = 1 << 20  # characters; other threads can run between two slices
 
 
 def read_data_url(url: str, *, max_bytes: int, param: str) -> bytes:
-    """The bytes of a base64 `data:` URL."""
+    """The bytes of a base64 `data:` URL. Raises BadRequest, TooLarge."""
     scheme, colon, rest = url.partition(":")
     scheme = scheme.strip().lower()
     if not colon or scheme != "data":
@@ -28,7 +28,7 @@ def read_data_url(url: str, *, max_bytes: int, param: str) -> bytes:
 
 
 def read_base64(data: str, *, max_bytes: int, param: str) -> bytes:
-    """Standard base64 with padding; line breaks are allowed."""
+    """Decode standard base64 with padding; line breaks are allowed. Raises BadRequest, TooLarge."""
     if len(data) > 4 * (max_bytes // 3 + 1) * 1.03:  # 1.03: line breaks, one in 76 characters
         raise TooLarge(f"the file is larger than {max_bytes} bytes", param=param)
     if not data.isascii():
@@ -52,7 +52,10 @@ def read_base64(data: str, *, max_bytes: int, param: str) -> bytes:
 
 
 def read_embedding(value: Any, dim: int, param: str) -> bytes:
-    """Little-endian float32: `dim` finite numbers, not all zero. BadRequest, TooLarge."""
+    """An embedding as little-endian float32: `dim` finite numbers that are not all zero.
+
+    Raises BadRequest, TooLarge.
+    """
     numbers = value.get("data") if isinstance(value, dict) else value
     if isinstance(numbers, str):
         packed = read_base64(numbers, max_bytes=4 * dim, param=param)
@@ -62,7 +65,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
             raise BadRequest("an embedding holds numbers only", param=param)
         try:
             embedding = np.asarray(numbers, np.float64)
-        except OverflowError:  # an integer that no float can hold
+        except OverflowError:  # an integer beyond the range of floats
             raise BadRequest("a number of the embedding is too large", param=param) from None
     else:
         embedding = np.zeros(0)
@@ -71,7 +74,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
             f"an embedding is {dim} numbers: a list, or base64 of little-endian float32",
             param=param,
         )
-    with np.errstate(over="ignore"):  # to infinity, which is refused next
+    with np.errstate(over="ignore"):  # to infinity, which the check below rejects
         embedding = embedding.astype("<f4")
     length = float(np.linalg.norm(embedding.astype(np.float64)))
     if not math.isfinite(length) or length < 1e-6:

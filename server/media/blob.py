@@ -1,7 +1,7 @@
-"""Blob: an attachment's bytes, in memory or on disk, behind one small interface.
+"""Blob: an attachment's bytes, in memory or on disk, behind one interface.
 
-Who holds an attachment need not know where its bytes are. Those on disk are read in pieces, by the
-stage that decodes; so a server's memory does not grow with what its clients upload.
+The decoder reads bytes on disk in pieces, so that the server's memory does not grow with the sizes
+of uploads.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Protocol
 from server.errors import Unavailable
 
 PIECE = 1 << 18
-HEAD_BYTES = 8192  # enough for every signature that `sniff` knows
+HEAD_BYTES = 8192  # covers every signature that `sniff` checks
 
 
 class Blob(Protocol):
@@ -33,7 +33,7 @@ class Blob(Protocol):
     def pieces(self) -> AsyncIterator[bytes]: ...
 
     async def descriptor(self) -> int:
-        """An open file with these bytes, to hand to another process; the caller closes it."""
+        """An open file with these bytes, for another process. The caller closes it."""
         ...
 
 
@@ -65,20 +65,21 @@ class MemoryBlob:
 
 
 class DiskBlob:
-    """An open file, which nobody changes; closed when the last who holds this lets go.
+    """An open file whose content does not change. Closed when the object is garbage-collected.
 
-    Its name may be gone: a job that runs goes on while the client deletes the file.
+    The file may have no name any more: a running job keeps its bytes when the client deletes the
+    file.
     """
 
     def __init__(self, descriptor: int, size: int, digest: bytes) -> None:
-        """Owns the descriptor."""
+        """Takes ownership of the descriptor."""
         self.size = size
         self._descriptor = descriptor
         self._digest = digest
         weakref.finalize(self, os.close, descriptor)
 
     def head(self, count: int = HEAD_BYTES) -> bytes:
-        """Unavailable if the disk fails; `pieces` alike."""
+        """Raises Unavailable on a disk error (so does `pieces`)."""
         try:
             return os.pread(self._descriptor, count, 0)
         except OSError:
@@ -94,7 +95,7 @@ class DiskBlob:
                 piece = await asyncio.to_thread(os.pread, self._descriptor, count, offset)
             except OSError:
                 raise unreadable() from None
-            if len(piece) != count:  # it is shorter than it was
+            if len(piece) != count:  # the file was truncated
                 raise unreadable()
             yield piece
 
@@ -115,4 +116,4 @@ def memory_file(data: bytes) -> int:
 
 
 def unreadable() -> Unavailable:
-    return Unavailable("a file that the server keeps cannot be read", code="file_unreadable")
+    return Unavailable("a stored file cannot be read; try again", code="file_unreadable")

@@ -1,7 +1,7 @@
-"""Fetch: the bytes behind an http(s) URL that a client names, without being led anywhere else.
+"""Fetch: download the file at an http(s) URL that a client sends, from public addresses only.
 
-Off unless the operator allows it. Every hop is checked by itself: what the URL may look like, which
-addresses its name may have, and the connection goes to exactly those. Bytes are spooled to disk.
+Off unless the operator allows it. For every redirect, checks the URL's form and every address that
+its host name resolves to, then connects to exactly these addresses. Writes the bytes to disk.
 """
 
 import asyncio
@@ -30,22 +30,22 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class FetchError(BadRequest):
-    """The URL cannot be fetched; the message does not tell what the server's network looks like."""
+    """The URL cannot be fetched. The message reveals nothing about the server's network."""
 
     default_code = "url_not_fetched"
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
-    """The addresses of a name, as the system knows them. OSError, UnicodeError."""
+    """Resolve a host name with the system's resolver. Raises OSError, UnicodeError."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return [str(address[0]) for *_, address in found]
+    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in entries]
 
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    timeout_s: float = 10  # for all hops together, names and bodies included
-    waiting: int = 64  # fetches at a time; one more is refused
+    timeout_s: float = 10  # for all hops together, including name resolution and the body
+    waiting: int = 64  # concurrent fetches; further fetches are rejected
     ports: frozenset[int] = frozenset({80, 443})
     resolve: Resolve = resolve
     allowed: Callable[[str], bool] = is_public
@@ -59,13 +59,16 @@ class Hop:
 
 class Fetcher:
     def __init__(self, folder: Path, policy: FetchPolicy | None = None) -> None:
-        """`folder`: where bytes are spooled."""
+        """`folder`: receives the downloaded bytes."""
         self._folder = folder
         self._policy = policy or FetchPolicy()
         self.running = 0
 
     async def fetch(self, link: Link) -> Blob:
-        """FetchError, TooLarge, or Unavailable if too many are fetched already."""
+        """Download one file.
+
+        Raises FetchError, TooLarge, and Unavailable when too many fetches are running.
+        """
         if self.running >= self._policy.waiting:
             raise Unavailable("too many URLs are being fetched", code="fetch_queue_full")
         self.running += 1
@@ -76,7 +79,7 @@ class Fetcher:
             raise FetchError(
                 f"fetching the URL took more than {self._policy.timeout_s:g} seconds"
             ) from None
-        except (aiohttp.ClientError, OSError, ValueError):  # their texts name addresses
+        except (aiohttp.ClientError, OSError, ValueError):  # their messages contain addresses
             raise FetchError("the URL cannot be fetched") from None
         finally:
             self.running -= 1
@@ -97,14 +100,14 @@ class Fetcher:
         raise FetchError(f"the URL redirects more than {MAX_REDIRECTS} times")
 
     async def _check(self, url: URL) -> Hop:
-        """The addresses of this hop, every one of which may be contacted."""
+        """Resolve the URL's host. Raises FetchError unless every address is allowed."""
         if url.scheme not in ("http", "https") or url.user is not None or url.password is not None:
             raise FetchError("expected an http or https URL without user name and password")
         host, port = url.raw_host, url.port
         if not host or port not in self._policy.ports:
             raise FetchError("the URL names no host, or a port that is not allowed")
         if ends_in_number(host):
-            addresses: Sequence[str] = [host]  # or something that only looks like an address
+            addresses: Sequence[str] = [host]  # `allowed` rejects it if it is not an address
         else:
             addresses = await self._policy.resolve(host.rstrip("."), port)
         if not addresses or not all(map(self._policy.allowed, addresses)):
@@ -115,7 +118,7 @@ class Fetcher:
         if response.status != 200:
             raise FetchError(f"the URL answers with status {response.status}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise FetchError("the URL answers with compressed bytes, which were not asked for")
+            raise FetchError("the URL's server sent compressed bytes without a request for them")
         if (response.content_length or 0) > max_bytes:
             raise TooLarge(f"the file is larger than {max_bytes} bytes")
         with Spool(self._folder, max_bytes) as spool:
@@ -123,11 +126,11 @@ class Fetcher:
                 spool.write(piece)  # a small piece, into the page cache
             if not spool.size:
                 raise FetchError("the URL answers with an empty file")
-            return spool.content()
+            return spool.blob()
 
 
 def pinned_session(hop: Hop) -> aiohttp.ClientSession:
-    """For one hop: no cookies, no proxy of the environment, no decompression, no other address."""
+    """A session for one hop: no cookies, no proxy, no decompression, only the checked addresses."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             resolver=Pinned(hop.addresses), use_dns_cache=False, force_close=True
@@ -139,7 +142,7 @@ def pinned_session(hop: Hop) -> aiohttp.ClientSession:
 
 
 class Pinned(AbstractResolver):
-    """Answers with the addresses that were checked: a name may have others a moment later."""
+    """A resolver that returns the checked addresses: the name may resolve differently later."""
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -147,7 +150,7 @@ class Pinned(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        del family  # whatever the addresses are
+        del family  # the checked addresses may be of both families
         return [
             ResolveResult(
                 hostname=host,
@@ -165,11 +168,11 @@ class Pinned(AbstractResolver):
 
 
 def read_url(text: str, base: URL | None = None) -> URL:
-    """One reading of the URL, for the checks and for the connection alike."""
+    """Parse a URL. The checks and the connection use the same result. Raises FetchError."""
     if not text or len(text) > MAX_URL:
         raise FetchError(f"expected a URL of at most {MAX_URL} characters")
     if any(character <= " " or character in "\\\x7f" for character in text):
-        raise FetchError("the URL holds a character that no URL may hold")
+        raise FetchError("the URL contains a character that is not allowed in URLs")
     try:
         url = URL(text)
         joined = url if base is None else base.join(url)
@@ -179,7 +182,7 @@ def read_url(text: str, base: URL | None = None) -> URL:
 
 
 def ends_in_number(host: str) -> bool:
-    """What a resolver may take for an address: 127.1, 0x7f000001, 2130706433, 017700000001."""
+    """Whether a resolver may read `host` as an address: 127.1, 0x7f000001, 2130706433, or IPv6."""
     if ":" in host:
         return True
     last = host.rstrip(".").rpartition(".")[2].lower()

@@ -1,8 +1,8 @@
-"""Files that clients upload once and refer to by id: bytes and a small record, in one folder.
+"""Files that clients upload once and refer to by id: bytes and a record, in one folder.
 
-Every owner (an API key) has a sub-folder and sees nothing else. All state is in the folder, so
-several processes may share it. Blocking: not for the event loop, but for `get`, which reads a few
-hundred bytes.
+Every owner (an API key) has its own sub-folder and can access no other. All state is in the folder,
+so several processes can share it. The functions block: call them in a thread, except `get`, which
+reads a few hundred bytes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Any
 from server.errors import BadRequest, NotFound, TooLarge, Unavailable
 from server.media.blob import DiskBlob, unreadable
 from server.media.sources import Upload
-from server.media.spool import Spool, no_room
+from server.media.spool import Spool, disk_full
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +36,12 @@ class FileLimits:
     owner_files: int
     owner_bytes: int
     total_bytes: int
-    max_age_s: int  # the longest that a file is kept, and the default
+    max_age_s: int  # upper bound and default of a file's lifetime
 
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """What OpenAI's file object says, and the hash of the content."""
+    """The fields of OpenAI's file object, and the hash of the content."""
 
     id: str
     bytes: int
@@ -59,7 +59,7 @@ class FileRecord:
 
 class FileStore:
     def __init__(self, folder: Path, limits: FileLimits) -> None:
-        """`folder` exists and is nobody else's."""
+        """`folder` exists, and only the server can access it."""
         self.folder = folder
         self.limits = limits
         self.incoming = folder / "incoming"
@@ -68,20 +68,21 @@ class FileStore:
             each.mkdir(mode=0o700, exist_ok=True)
 
     def of(self, owner: str) -> "OwnedFiles":
-        """`owner`: hexadecimal digits, or "" for everybody where no keys are asked for."""
+        """The files of `owner`: hexadecimal digits, or "" for all clients of a server without
+        keys."""
         return OwnedFiles(self, self._owners / (owner or "anonymous"))
 
     def sweep(self) -> None:
-        """Delete what has expired, whoever owns it."""
+        """Delete the expired files of every owner."""
         for folder in self._owners.iterdir():
-            OwnedFiles(self, folder).all()
+            OwnedFiles(self, folder).all()  # deletes expired files
 
     def used_bytes(self) -> int:
         return sum(OwnedFiles(self, folder).used_bytes() for folder in self._owners.iterdir())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Two uploads at once must not both fit into the same rest of a quota."""
+        """Hold the quota's lock, so that two concurrent uploads cannot use the same free bytes."""
         with (self.folder / "quota").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -106,7 +107,10 @@ class OwnedFiles:
     def add(
         self, spool: Spool, *, filename: str, purpose: str, lifetime_s: int | None = None
     ) -> FileRecord:
-        """TooLarge if it does not fit into a quota, Unavailable if it does not fit on the disk."""
+        """Store an upload.
+
+        Raises TooLarge or BadRequest when it exceeds a quota, Unavailable when the disk is full.
+        """
         now = int(time.time())
         record = FileRecord(
             id=f"file-{secrets.token_hex(16)}",
@@ -125,11 +129,11 @@ class OwnedFiles:
                 self._write(record)
             except OSError:
                 self._remove(record.id)
-                raise no_room() from None
+                raise disk_full() from None
         return record
 
     def record(self, file_id: str) -> FileRecord:
-        """NotFound, also for another owner's; Unavailable if the disk fails."""
+        """Raises NotFound (also for another owner's file), Unavailable on a disk error."""
         record = self._read(file_id) if FILE_ID.fullmatch(file_id) else None
         if record is None:
             raise no_such_file()
@@ -139,7 +143,7 @@ class OwnedFiles:
         record = self.record(file_id)
         try:
             descriptor = os.open(self._folder / record.id, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # deleted in between
+        except FileNotFoundError:  # deleted after its record was read
             raise no_such_file() from None
         except OSError:
             raise unreadable() from None
@@ -147,19 +151,19 @@ class OwnedFiles:
         return Upload(record.id, record.filename, content)
 
     def all(self) -> list[FileRecord]:
-        """Newest first. One that cannot be read is left out: the others can."""
+        """All records, newest first, without those that cannot be read."""
         records = []
         with contextlib.suppress(FileNotFoundError):
             for name in [
                 name[: -len(RECORD)] for name in os.listdir(self._folder) if RECORD in name
             ]:
                 with contextlib.suppress(Unavailable):
-                    records.append(self._read(name))
-        found = [record for record in records if record is not None]
-        return sorted(found, key=lambda each: (each.created_at, each.id), reverse=True)
+                    if (record := self._read(name)) is not None:
+                        records.append(record)
+        return sorted(records, key=lambda each: (each.created_at, each.id), reverse=True)
 
     def delete(self, file_id: str) -> None:
-        """NotFound. Requests that already read the file go on."""
+        """Delete a file; requests that have opened it can still read it. Raises NotFound."""
         self._remove(self.record(file_id).id)
 
     def used_bytes(self) -> int:
@@ -177,17 +181,20 @@ class OwnedFiles:
                 code="quota_exceeded",
             )
         if self._store.used_bytes() + size > limits.total_bytes:
-            raise no_room()
+            raise disk_full()
 
     def _write(self, record: FileRecord) -> None:
-        """Last: a file without a record does not exist."""
+        """Write the record, after the bytes: a file without a record does not exist."""
         path = self._folder / f"{record.id}{RECORD}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(record), file)
 
     def _read(self, name: str) -> FileRecord | None:
-        """None if there is none, or no longer. Unavailable if the disk fails."""
+        """The record, or None when it is missing or expired. Deletes expired files.
+
+        Raises Unavailable on a disk error.
+        """
         try:
             record = FileRecord(**json.loads((self._folder / f"{name}{RECORD}").read_bytes()))
         except (FileNotFoundError, ValueError, TypeError):

@@ -1,7 +1,7 @@
-"""Sources: where the bytes of an attachment come from, and how a content part refers to them.
+"""Sources: the bytes that a content part refers to.
 
-Base64 in the request itself, a part of a multipart request, a stored file, or a URL. Knows nothing
-of modalities; every size is checked against the bound that it is given.
+These are base64 in the request, a file of a multipart request, a stored file, or a URL. Independent
+of modalities; the caller passes the largest allowed size.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ UPLOAD = "attachment://"
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """Bytes that are yet to be fetched."""
+    """A URL that the server will fetch."""
 
     url: str
     max_bytes: int
@@ -36,10 +36,10 @@ class Upload:
 
 
 class StoredFiles(Protocol):
-    """What we need of one owner's files."""
+    """One owner's files (`media.files.OwnedFiles`)."""
 
     def get(self, file_id: str) -> Upload:
-        """NotFound"""
+        """Raises NotFound."""
         ...
 
 
@@ -50,7 +50,7 @@ class NoFiles:
 
 @dataclass(slots=True)
 class Sources:
-    """What the parts of one request may refer to."""
+    """The files and URLs that the parts of one request may refer to."""
 
     uploads: Sequence[Upload] = ()
     files: StoredFiles = field(default_factory=NoFiles)
@@ -58,10 +58,15 @@ class Sources:
     _used: set[str] = field(default_factory=set)
 
     def read(self, text: str, *, max_bytes: int, param: str, bare: bool = False) -> Source:
-        """What a part says in place of bytes. `bare`: base64 without `data:` is meant."""
+        """The bytes or link for a part's URL or base64 text.
+
+        `bare`: text without a scheme is base64. Raises BadRequest, TooLarge.
+        """
         scheme = text[:16].lower().lstrip()
         if scheme.startswith(UPLOAD):
-            return bounded(self._upload(text[len(UPLOAD) :], param).content, max_bytes, param)
+            blob = self._upload(text[len(UPLOAD) :], param).content
+            check_size(blob, max_bytes, param)
+            return blob
         if scheme.startswith(("http:", "https:")):
             if not self.urls:
                 raise BadRequest(
@@ -75,6 +80,7 @@ class Sources:
         return MemoryBlob(read_data_url(text, max_bytes=max_bytes, param=param))
 
     def stored(self, file_id: object, *, param: str) -> Upload:
+        """A stored file. Raises BadRequest, NotFound."""
         if not isinstance(file_id, str):
             raise BadRequest("file_id must be a string", param=param)
         try:
@@ -83,23 +89,20 @@ class Sources:
             raise NotFound(error.message, param=param, code=error.code) from None
 
     def unused(self) -> list[Upload]:
-        """Uploads that no part referred to."""
+        """The uploads that no part refers to."""
         return [upload for upload in self.uploads if upload.field not in self._used]
 
     def _upload(self, name: str, param: str) -> Upload:
-        found = [upload for upload in self.uploads if upload.field == name]
-        if len(found) != 1:
-            raise BadRequest(
-                f"{UPLOAD} names {'more than one file' if found else 'no file'} of this request",
-                param=param,
-            )
+        uploads = [upload for upload in self.uploads if upload.field == name]
+        if len(uploads) != 1:
+            count = "more than one file" if uploads else "no file"
+            raise BadRequest(f"{UPLOAD} names {count} of this request", param=param)
         self._used.add(name)
-        return found[0]
+        return uploads[0]
 
 
-def bounded(content: Blob, max_bytes: int, param: str) -> Blob:
-    if content.size > max_bytes:
+def check_size(blob: Blob, max_bytes: int, param: str) -> None:
+    if blob.size > max_bytes:
         raise TooLarge(f"the file is larger than {max_bytes} bytes", param=param)
-    if content.size == 0:
+    if blob.size == 0:
         raise BadRequest("the file is empty", param=param)
-    return content

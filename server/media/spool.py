@@ -1,6 +1,7 @@
-"""Spool: bytes that arrive piece by piece, to a private file; counted and hashed on the way.
+"""Spool: write arriving bytes to a private file, and count and hash them.
 
-Knows no protocol. A spool ends as content without a name, as a named file, or as nothing.
+Independent of protocols. A spool ends as an unnamed file (`blob`), as a named file (`save`), or is
+deleted (`discard`).
 """
 
 import hashlib
@@ -15,22 +16,22 @@ from server.media.blob import DiskBlob
 
 
 class Spool:
-    """Not for the event loop: it writes to disk. As a context, it leaves no file behind."""
+    """Blocks on the disk, so call it in a thread. As a context manager, deletes its file."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Unavailable if the disk is full."""
+        """Raises Unavailable when the disk is full."""
         self.size = 0
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         try:
             descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)  # mode 0600
         except OSError:
-            raise no_room() from None
+            raise disk_full() from None
         self._path: Path | None = Path(path)
         self._descriptor: int | None = descriptor
 
     def write(self, data: bytes | memoryview) -> None:
-        """TooLarge beyond the bound, Unavailable if the disk is full."""
+        """Raises TooLarge beyond `max_bytes`, Unavailable when the disk is full."""
         assert self._descriptor is not None
         self.size += len(data)
         if self.size > self._max_bytes:
@@ -41,29 +42,29 @@ class Spool:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except OSError:
-                raise no_room() from None
+                raise disk_full() from None
 
     @property
     def sha256(self) -> bytes:
         return self._hash.digest()
 
-    def content(self) -> DiskBlob:
-        """The bytes, without a name: nothing is left when they are not held any more."""
+    def blob(self) -> DiskBlob:
+        """The bytes as an unnamed file, which the kernel deletes when it is closed."""
         assert self._descriptor is not None
-        content = DiskBlob(self._descriptor, self.size, self.sha256)
+        blob = DiskBlob(self._descriptor, self.size, self.sha256)
         self._descriptor = None
         self.discard()
-        return content
+        return blob
 
     def save(self, path: Path) -> None:
-        """Under this name, in the same file system, from one moment to the next."""
+        """Rename the file to `path` atomically; `path` must be on the same file system."""
         assert self._path is not None
         os.rename(self._path, path)
         self._path = None
         self.discard()
 
     def discard(self) -> None:
-        """What is left of it."""
+        """Close the descriptor and delete the file, if the spool still owns them."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         if self._path is not None:
@@ -82,5 +83,5 @@ class Spool:
         self.discard()
 
 
-def no_room() -> Unavailable:
-    return Unavailable("the server has no room for files left", code="disk_full")
+def disk_full() -> Unavailable:
+    return Unavailable("the server's disk space for files is full", code="disk_full")

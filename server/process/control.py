@@ -30,7 +30,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the child has to run. The packet carries the listening socket if there is an address."""
+    """The child's inputs. The packet carries the listening socket if there is an address."""
 
     settings: Settings
     scratch: Path  # the server's private folder

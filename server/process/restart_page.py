@@ -1,7 +1,7 @@
-"""RestartPage: answers HTTP while engine and API are being started again: 503, come back later.
+"""RestartPage: answers HTTP requests with 503 while the engine and the API restart.
 
-Reads no more of a request than its head. Alive (/health) it is, ready it is not. Plain HTTP only:
-under TLS, connections wait until the server is back.
+Reads only the head of a request. Answers /health with 200 and everything else with 503. Plain HTTP
+only: under TLS, connections wait until the API has restarted.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from server.errors import Unavailable, body
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT_S = 5
-LINGER_S = 1  # for what the client still sends: it reads our answer only then
+LINGER_S = 1  # for the rest of the request: some clients read the response only after sending it
 RETRY_S = 5
-MOST = 256  # connections at a time; more wait
+MAX_CONNECTIONS = 256  # at a time; further connections wait
 
-# What clients do to us: leave, dawdle, send a head without an end.
-CLIENTS = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
+# The client disconnects, is too slow, or sends an endless head.
+CLIENT_ERRORS = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 ALIVE = json.dumps({"status": "alive"}).encode()
 RESTARTING = json.dumps(body(Unavailable("the server is being started", code="starting"))).encode()
@@ -28,17 +28,18 @@ RESTARTING = json.dumps(body(Unavailable("the server is being started", code="st
 class RestartPage:
     def __init__(self) -> None:
         self._accepting: asyncio.Task[None] | None = None
-        self._free = asyncio.Semaphore(MOST)
+        self._free = asyncio.Semaphore(MAX_CONNECTIONS)
         self._answering: set[asyncio.Task[None]] = set()
 
     def resume(self, listener: socket.socket) -> None:
+        """Start to accept connections."""
         if self._accepting is None:
             listener.listen(1024)
             listener.setblocking(False)
             self._accepting = asyncio.ensure_future(self._accept(listener))
 
     def pause(self) -> None:
-        """Somebody else answers; what was accepted is still answered here."""
+        """Stop accepting connections; accepted connections still get their response."""
         if self._accepting is not None:
             self._accepting.cancel()
             self._accepting = None
@@ -48,7 +49,7 @@ class RestartPage:
             await self._free.acquire()
             try:
                 client, _ = await asyncio.get_running_loop().sock_accept(listener)
-            except OSError:  # it left, or there are no descriptors left
+            except OSError:  # the client disconnected, or the process has no free descriptor
                 self._free.release()
                 await asyncio.sleep(0.1)
                 continue
@@ -61,7 +62,7 @@ class RestartPage:
 
     async def _answer(self, client: socket.socket) -> None:
         try:
-            with contextlib.suppress(*CLIENTS):
+            with contextlib.suppress(*CLIENT_ERRORS):
                 reader, writer = await asyncio.open_connection(sock=client, limit=MAX_HEAD)
                 with contextlib.closing(writer):
                     await answer(reader, writer)
@@ -70,6 +71,7 @@ class RestartPage:
 
 
 async def answer(reader: StreamReader, writer: StreamWriter) -> None:
+    """Answer one request and close the connection. Raises CLIENT_ERRORS."""
     async with asyncio.timeout(HEAD_TIMEOUT_S):
         head = await reader.readuntil(b"\r\n\r\n")
     alive = head.split(b" ", 2)[1:2] == [b"/health"]

@@ -1,6 +1,6 @@
-"""The server's folder for what clients send: private, and gone when the server is.
+"""The server's private folder for clients' files, which exists as long as the server runs.
 
-A server that ends deletes its own; what a killed one left, the next one deletes.
+A server deletes its folder when it ends. The next server deletes the folder of a killed server.
 """
 
 import fcntl
@@ -12,28 +12,33 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "bindserve-files-"
-LOCK = "lock"  # held, shared, as long as a process of the server lives
+LOCK = "lock"  # the server's processes hold a shared lock on this file
 
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Mode 0700, in `parent` or the system's folder for such files. OSError."""
+    """Create a folder of mode 0700 in `parent` or the system's temporary folder, and delete it.
+
+    Raises OSError.
+    """
     parent = parent or Path(tempfile.gettempdir())
     delete_left_over(parent)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
     try:
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            print(os.getpid(), file=lock, flush=True)  # only now may others try the lock
+            # Another server ignores the folder while the lock file is empty.
+            print(os.getpid(), file=lock, flush=True)
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def delete_left_over(parent: Path) -> None:
-    """Folders of ours that nobody holds: the kernel releases the lock of a killed process.
+    """Delete the user's scratch folders that no server has locked.
 
-    One whose lock is missing or empty belongs to a server that starts at this moment.
+    The kernel releases the lock of a killed process. A folder whose lock is missing or empty
+    belongs to a server that is starting.
     """
     for folder in parent.glob(f"{PREFIX}*"):
         try:

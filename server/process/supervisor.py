@@ -149,7 +149,7 @@ class Child:
             self._send_start(control)
             reader = asyncio.ensure_future(self._read_messages(control))
             code = await self._process.wait()
-            self.kill()  # processes that it left behind
+            self.kill()  # its child processes that still run
             reader.cancel()
             await asyncio.wait([reader])
             return code

@@ -183,7 +183,7 @@ async def test_a_reload_that_fails_changes_nothing(
 
 
 def test_no_token_beyond_this_machine(folder: Path) -> None:
-    with pytest.raises(CacheError, match="token is needed"):
+    with pytest.raises(CacheError, match="give a token file"):
         serve(folder, host="0.0.0.0")
     assert [is_loopback(h) for h in ("127.0.0.1", "::1", "localhost", "::", "cache")] == [
         True, True, True, False, False,

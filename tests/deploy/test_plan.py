@@ -32,8 +32,8 @@ def test_attachments_cost_decoding_and_encoding() -> None:
     assert made.encoder_gpus == pytest.approx(
         100 * (0.5 * 0.33e12 + 0.1 * 4.95e12) / (0.44 * 989e12)
     )
-    known = plan(Traffic(rate=100, shares={"image": 0.5, "video": 0.1}, known=0.5))
-    assert known.encoder_gpus == pytest.approx(made.encoder_gpus / 2)
+    cached = plan(Traffic(rate=100, shares={"image": 0.5, "video": 0.1}, cached=0.5))
+    assert cached.encoder_gpus == pytest.approx(made.encoder_gpus / 2)
 
 
 def test_encoders_in_float32_and_clouds() -> None:

@@ -1,4 +1,4 @@
-"""The application with fakes behind it: no engine, no processes, real routes and middleware."""
+"""The application with real routes and middleware, and fakes of the engine and the encoders."""
 
 import tempfile
 import weakref
@@ -78,7 +78,7 @@ class Components:
 
 @dataclass
 class Handler:
-    """vLLM's handler: notes what it was asked, and on which embedding it would generate."""
+    """Fake of vLLM's handler. Records the requests, and the embedding and key of each."""
 
     answer: Any = None
     seen: list[Any] = field(default_factory=list)
@@ -140,7 +140,7 @@ def serve(
 
 
 class Stamp:
-    """An operator's own middleware."""
+    """Middleware that an operator adds."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

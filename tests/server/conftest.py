@@ -18,7 +18,7 @@ from server.settings import Settings
 
 
 def pytest_asyncio_loop_factories() -> dict[str, object]:
-    """As the server: uvloop's pipes are not asyncio's when their other end is gone."""
+    """The server's event loop: pipes of uvloop and asyncio differ when the other end closes."""
     return {"uvloop": uvloop.new_event_loop}
 
 
@@ -34,7 +34,7 @@ def settings(tiny_models: dict[str, Path]) -> Settings:
 
 @pytest.fixture
 async def parts(settings: Settings, tmp_path: Path) -> AsyncIterator[EncodingComponents]:
-    """With the service running at tmp_path, in this very process."""
+    """The components of an encoding service that runs in this process, at tmp_path."""
     parts = await EncodingComponents.open(settings)
     running = asyncio.ensure_future(EncodingService(parts, tmp_path / SOCKET).run())
     yield parts

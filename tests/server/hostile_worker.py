@@ -1,4 +1,4 @@
-"""Stands for a decoding worker that its input took over, or killed: the modality says how."""
+"""A decoding worker that misbehaves as after hostile input. The job's modality selects how."""
 
 import os
 import sys
@@ -28,11 +28,11 @@ def behave(how: str, answers) -> None:  # type: ignore[no-untyped-def]
             sys.exit()
         case "hang":
             time.sleep(60)
-        case "burn":  # until the limit, here of a second
+        case "burn":  # CPU time until the limit
             sandbox.allow_cpu(0)
             while True:
                 pass
-        case "wait":  # for its turn on a core
+        case "wait":  # without using CPU time
             time.sleep(0.6)
             write_frame_blocking(answers, {}, save({"tensor": np.array([0])}))
         case "nonsense":

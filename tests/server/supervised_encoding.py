@@ -1,4 +1,4 @@
-"""In place of `server.encoding.service`: does nothing, for ever."""
+"""Replaces `server.encoding.service`: reports that it serves, and sleeps."""
 
 import os
 import time

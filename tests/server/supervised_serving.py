@@ -1,4 +1,4 @@
-"""In place of `server.api`: answers "200 ok" to everything, as its `behaviour` says."""
+"""Replaces `server.api`: answers every request with 200. The file `behaviour` selects errors."""
 
 import json
 import os
@@ -26,14 +26,14 @@ def main() -> None:
         (folder / "port").write_text(str(listener.getsockname()[1]))
     while behaviour.get("slow_restart") and parent.restarts and not (folder / "go").exists():
         time.sleep(0.01)
-    given = [parent.control, listener]
-    (folder / "inherited").write_text(str([each for each in given if each.get_inheritable()]))
+    sockets = [parent.control, listener]
+    (folder / "inherited").write_text(str([each for each in sockets if each.get_inheritable()]))
     serving(parent.control)
     while True:
-        select.select([listener], [], [])  # the parent's is the same open file: it does not block
+        select.select([listener], [], [])  # `listener` is non-blocking if the parent opened it
         try:
             client, _ = listener.accept()
-        except BlockingIOError:  # the stand-in was faster
+        except BlockingIOError:  # the restart page accepted the connection
             continue
         with client:
             client.recv(1 << 16)

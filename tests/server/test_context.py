@@ -1,4 +1,4 @@
-"""The choke point: the request's own embedding reaches the engine, whatever a client wrote."""
+"""The engine receives the request's embedding, and no embedding that a client wrote."""
 
 import asyncio
 from typing import Any
@@ -8,7 +8,7 @@ import pytest
 
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 from server.api.middleware.context import ContextMiddleware
-from server.context import NoConditioning, condition, current
+from server.context import NoConditioning, current, engine_inputs
 
 TEXT_ONLY = pack(np.array([1, 0, 0], np.float32))
 OTHER = np.array([0, 1, 0], np.float32)
@@ -27,12 +27,12 @@ async def inside(function: Any) -> Any:
 
 
 async def conditioned(extra_args: dict[str, Any] | None = None, **prompt: Any) -> Any:
-    return condition({**PROMPT, **prompt}, extra_args, 3)
+    return engine_inputs({**PROMPT, **prompt}, extra_args, 3)
 
 
 async def test_without_a_request_nothing_is_generated() -> None:
     with pytest.raises(NoConditioning, match="no request context"):
-        condition(PROMPT, None, 3)
+        engine_inputs(PROMPT, None, 3)
 
 
 async def test_the_default_is_text_only() -> None:
@@ -63,7 +63,7 @@ async def test_a_route_replaces_the_embedding_for_all_tasks_of_its_request() -> 
     assert extra_args[EXTRA_ARG] == TEXT_ONLY
 
 
-async def test_requests_at_the_same_time_do_not_meet() -> None:
+async def test_concurrent_requests_keep_their_embeddings() -> None:
     async def request(number: int) -> bytes:
         async def route() -> bytes:
             current().condition_on(np.full(3, number, np.float32))
@@ -73,8 +73,8 @@ async def test_requests_at_the_same_time_do_not_meet() -> None:
         return await inside(route)
 
     numbers = range(1, 20)
-    found = await asyncio.gather(*(asyncio.create_task(request(n)) for n in numbers))
-    assert found == [pack(np.full(3, n, np.float32)) for n in numbers]
+    embeddings = await asyncio.gather(*(asyncio.create_task(request(n)) for n in numbers))
+    assert embeddings == [pack(np.full(3, n, np.float32)) for n in numbers]
 
 
 async def test_the_salt_depends_on_embedding_client_and_key() -> None:
@@ -123,7 +123,7 @@ async def test_a_bad_embedding_does_not_get_in(bad: list[float]) -> None:
 async def test_an_embedding_of_another_model_is_refused() -> None:
     async def route() -> None:
         current().condition_on(np.ones(4, np.float32))
-        with pytest.raises(NoConditioning, match="4 numbers, the model 3"):
+        with pytest.raises(NoConditioning, match="4 numbers; the model expects 3"):
             await conditioned()
 
     await inside(route)

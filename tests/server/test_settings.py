@@ -1,4 +1,4 @@
-"""Flag > environment > file > default, and wrong keys stop the program."""
+"""The precedence of flag, environment, file and default, and the errors of wrong keys."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_lists_from_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("limits: {image_bites: 1}", "limits"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, key: str) -> None:
+def test_an_error_names_the_key(tmp_path: Path, text: str, key: str) -> None:
     with pytest.raises(ValidationError) as caught:
         Settings.load(config=write(tmp_path, f"model: m\n{text}"))
     assert caught.value.errors()[0]["loc"][0] == key

@@ -1,1 +1,1 @@
-"""Middleware: what every request passes on its way to a route."""
+"""ASGI middleware, which every request passes through before it reaches a route."""

@@ -1,16 +1,16 @@
-"""A bound on the requests in the house: what is too much is refused before its body is read.
+"""Limits concurrent requests. Rejects excess requests before reading their bodies.
 
-Pure ASGI. Refusing must cost next to nothing, or a server that is asked for three times what it can
-do is busy with refusing. Counts those that wait or run anywhere: decoding, encoding, generating.
+Pure ASGI, so that a rejection is cheap even under three times the load that the server can handle.
+A request counts from its start to the end of its response, in every stage.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.api.error_handlers import respond
+from server.api.error_handlers import error_response
 from server.errors import Unavailable
 from server.metrics import REFUSED
 
-# What makes work for encoders or the engine.
+# The paths that use the encoders or the engine.
 PATHS = frozenset(
     f"/v1/{name}"
     for name in ("chat/completions", "completions", "responses", "messages", "embeddings")
@@ -18,18 +18,19 @@ PATHS = frozenset(
 
 
 class AdmissionMiddleware:
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, max_requests: int) -> None:
         self.app = app
-        self.most = most
+        self.max_requests = max_requests
         self.running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in PATHS:
             return await self.app(scope, receive, send)
-        if self.running >= self.most:
+        if self.running >= self.max_requests:
             REFUSED.inc()
-            error = Unavailable(f"more than {self.most} requests at a time", code="server_full")
-            return await respond(error)(scope, receive, send)
+            message = f"more than {self.max_requests} requests at a time"
+            error = Unavailable(message, code="server_full")
+            return await error_response(error)(scope, receive, send)
         self.running += 1
         try:
             await self.app(scope, receive, send)

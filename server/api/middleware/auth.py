@@ -1,6 +1,6 @@
-"""API keys: every path needs one, except the health checks. Deny by default.
+"""API keys: every path except the health checks needs a key, once the operator sets keys.
 
-Pure ASGI, in front of everything that reads a body. Keeps digests, not keys.
+Pure ASGI, before all code that reads a body. Keeps digests of the keys, not the keys.
 """
 
 import hashlib
@@ -13,26 +13,29 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.api.error_handlers import respond
+from server.api.error_handlers import error_response
 from server.context import current
 from server.errors import Unauthorized
 
 logger = logging.getLogger(__name__)
 
-RELOAD_S = 1  # how long a key that was taken out of the file may still be used
+RELOAD_S = 1  # interval of reading a changed file; a removed key stays valid this long
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
 class KeyFileError(ValueError):
-    """The file of keys would leave the server open."""
+    """The key file contains no key."""
 
 
 class Keys:
-    """All keys that are valid now. The file's are read again when it changes, so that keys come
-    and go without a restart; a file that cannot be read, or holds none, changes nothing."""
+    """The valid keys: fixed keys, and those of a file.
+
+    Reads the file again when it changes, so that keys can be added and removed without a restart.
+    Keeps the previous keys when the file is unreadable or empty.
+    """
 
     def __init__(self, keys: Iterable[str] = (), file: Path | None = None) -> None:
-        """OSError, KeyFileError"""
+        """Raises OSError, KeyFileError."""
         self._fixed = tuple(key_digest(key) for key in keys)
         self._file = file
         self._version = None if file is None else version_of(file)
@@ -41,15 +44,19 @@ class Keys:
 
     @property
     def required(self) -> bool:
-        """Without any key, everybody is let in."""
+        """Whether requests need a key."""
         return self._file is not None or bool(self._fixed)
 
     def find(self, key: str) -> bytes | None:
-        """The key's digest, if it is valid. Compares with all: the time tells nothing."""
+        """The key's digest if it is valid, else None.
+
+        Compares with every key, so that the duration does not depend on the key.
+        """
         self._read_again()
         digest = key_digest(key)
-        known = [secrets.compare_digest(digest, each) for each in (*self._fixed, *self._from_file)]
-        return digest if any(known) else None
+        valid = (*self._fixed, *self._from_file)
+        matches = [secrets.compare_digest(digest, each) for each in valid]
+        return digest if any(matches) else None
 
     def _read_again(self) -> None:
         now = time.monotonic()
@@ -63,7 +70,7 @@ class Keys:
                 self._from_file = read_digests(self._file)
                 logger.info("%s changed: %d keys", self._file, len(self._from_file))
         except (OSError, ValueError) as error:
-            logger.error("the keys stay as they were: %s", error)
+            logger.error("the previous API keys stay valid: %s", error)
 
 
 class AuthMiddleware:
@@ -73,13 +80,14 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and self.keys.required:
-            return await send({"type": "websocket.close", "code": 1008})  # no route takes one
+            # There are no websocket routes.
+            return await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http" or not self.keys.required or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
         digest = self.keys.find(bearer(Headers(scope=scope)))
         if digest is None:
             error = Unauthorized("a valid API key is needed: Authorization: Bearer KEY")
-            return await respond(error)(scope, receive, send)
+            return await error_response(error)(scope, receive, send)
         current().key_salt = digest.hex()
         await self.app(scope, receive, send)
 
@@ -94,12 +102,14 @@ def key_digest(key: str) -> bytes:
 
 
 def read_keys(path: Path) -> list[str]:
-    """One key a line; empty lines and lines that begin with # do not count. OSError,
-    KeyFileError."""
+    """Read one key per line, without empty lines and lines that begin with #.
+
+    Raises OSError, KeyFileError.
+    """
     lines = [line.strip() for line in path.read_text().splitlines()]
     keys = [line for line in lines if line and not line.startswith("#")]
     if not keys:
-        raise KeyFileError(f"{path}: holds no API key")
+        raise KeyFileError(f"{path}: contains no API key; write one key per line")
     return keys
 
 
@@ -108,6 +118,6 @@ def read_digests(path: Path) -> tuple[bytes, ...]:
 
 
 def version_of(path: Path) -> tuple[int, int, int]:
-    """Differs when the file was written to, or replaced."""
-    found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    """A value that changes when the file is written or replaced."""
+    stat = path.stat()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

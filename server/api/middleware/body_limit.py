@@ -1,7 +1,7 @@
-"""Bounds on request bodies, of each and of all together, before anything parses them.
+"""Limits the size of each request body, and of all bodies in memory, before they are parsed.
 
-Pure ASGI. A declared length is refused at once; what comes without one, or lies, is counted. Paths
-that write what they receive to disk have a bound of their own, and hold nothing in memory.
+Pure ASGI. Rejects a Content-Length above the limit at once, and counts the received bytes as well.
+Multipart uploads, which are written to disk, have a separate limit and do not count as memory.
 """
 
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from collections.abc import Collection
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.error_handlers import respond
+from server.api.error_handlers import error_response
 from server.errors import BadRequest, RequestError, TooLarge, Unavailable
 
 
@@ -22,11 +22,11 @@ class BodyLimitMiddleware:
         upload_paths: Collection[str],
         max_upload_bytes: int,
     ) -> None:
-        """`upload_paths` may get `max_upload_bytes`, as multipart/form-data."""
+        """`upload_paths` accept `max_upload_bytes` of multipart/form-data."""
         self.app = app
         self.max_bytes = max_bytes
         self.max_held_bytes = max_held_bytes
-        self.held = 0  # bytes of the bodies of all requests that are not answered yet
+        self.held = 0  # bytes of the bodies of all running requests
         self.upload_paths = frozenset(upload_paths)
         self.max_upload_bytes = max_upload_bytes
 
@@ -36,26 +36,27 @@ class BodyLimitMiddleware:
         headers = Headers(scope=scope)
         is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
         upload = is_form and scope["path"] in self.upload_paths
-        most = self.max_upload_bytes if upload else self.max_bytes
+        max_bytes = self.max_upload_bytes if upload else self.max_bytes
         declared = headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit() and len(declared) < 20):
-            return await respond(BadRequest("Content-Length is not a number"))(scope, receive, send)
-        if int(declared) > most:
-            return await respond(too_large(most))(scope, receive, send)
+            error = BadRequest("Content-Length is not a number")
+            return await error_response(error)(scope, receive, send)
+        if int(declared) > max_bytes:
+            return await error_response(too_large(max_bytes))(scope, receive, send)
         received = held = 0
 
         async def counted() -> Message:
             nonlocal received, held
             message = await receive()
-            came = len(message.get("body", b""))
-            received += came
-            if received > most:
-                raise too_large(most)  # inside the route: `error_handlers.py` answers
+            size = len(message.get("body", b""))
+            received += size
+            if received > max_bytes:
+                raise too_large(max_bytes)  # in the route, so `error_handlers.py` responds
             if not upload:
-                if self.held + came > self.max_held_bytes:
+                if self.held + size > self.max_held_bytes:
                     raise Unavailable("too many bytes of requests at a time", code="server_full")
-                self.held += came
-                held += came
+                self.held += size
+                held += size
             return message
 
         try:
@@ -64,5 +65,5 @@ class BodyLimitMiddleware:
             self.held -= held
 
 
-def too_large(most: int) -> RequestError:
-    return TooLarge(f"the request is larger than {most} bytes")
+def too_large(max_bytes: int) -> RequestError:
+    return TooLarge(f"the request is larger than {max_bytes} bytes")

@@ -6,7 +6,7 @@ from server.context import RequestContext, entered
 
 
 class ContextMiddleware:
-    """Starts every HTTP request with the text-only embedding (packed)."""
+    """Starts every HTTP request with the packed text-only embedding."""
 
     def __init__(self, app: ASGIApp, text_only: bytes) -> None:
         self.app = app

@@ -1,6 +1,7 @@
-"""Limits for each API key: requests a minute, and requests at a time. 429 says when to come back.
+"""Limits for each API key: requests per minute and concurrent requests. 429 beyond.
 
-Pure ASGI, behind the keys, which bound how many counters there are. One process counts for itself.
+Pure ASGI, after AuthMiddleware, so that only valid keys create counters. Every API process counts
+separately. The Retry-After header states when the next request is allowed.
 """
 
 import math
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from server.api.error_handlers import respond
+from server.api.error_handlers import error_response
 from server.api.middleware.auth import OPEN_PATHS
 from server.context import current
 from server.errors import RETRY_AFTER_S, TooManyRequests
@@ -19,15 +20,15 @@ UNLIMITED = OPEN_PATHS | {"/metrics"}
 
 
 @dataclass(slots=True)
-class Counter:
-    """A bucket of requests, filled steadily up to one minute's."""
+class KeyUsage:
+    """The requests of one key: a token bucket that holds at most one minute's requests."""
 
     tokens: float
     filled: float = field(default_factory=time.monotonic)
     running: int = 0
 
     def wait_s(self, per_minute: int) -> float:
-        """Take a token and return 0, or the seconds until there is one."""
+        """Take a token and return 0, or return the seconds until a token is available."""
         now = time.monotonic()
         self.tokens = min(per_minute, self.tokens + (now - self.filled) * per_minute / 60)
         self.filled = now
@@ -39,29 +40,29 @@ class Counter:
 
 class RateLimitMiddleware:
     def __init__(self, app: ASGIApp, per_minute: int, concurrent: int) -> None:
-        """0: no limit."""
+        """`per_minute`, `concurrent`: 0 means no limit."""
         self.app = app
         self.per_minute = per_minute
         self.concurrent = concurrent
-        self.counters: dict[str, Counter] = defaultdict(lambda: Counter(per_minute))
+        self.usage: dict[str, KeyUsage] = defaultdict(lambda: KeyUsage(per_minute))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in UNLIMITED:
             return await self.app(scope, receive, send)
-        counter = self.counters[current().key_salt]
-        if self.concurrent and counter.running >= self.concurrent:
+        usage = self.usage[current().key_salt]
+        if self.concurrent and usage.running >= self.concurrent:
             message = f"more than {self.concurrent} requests at a time"
-            return await refuse(message, RETRY_AFTER_S)(scope, receive, send)
-        if self.per_minute and (wait := counter.wait_s(self.per_minute)):
+            return await rejection(message, RETRY_AFTER_S)(scope, receive, send)
+        if self.per_minute and (wait := usage.wait_s(self.per_minute)):
             message = f"more than {self.per_minute} requests a minute"
-            return await refuse(message, math.ceil(wait))(scope, receive, send)
-        counter.running += 1
+            return await rejection(message, math.ceil(wait))(scope, receive, send)
+        usage.running += 1
         try:
             await self.app(scope, receive, send)
         finally:
-            counter.running -= 1
+            usage.running -= 1
 
 
-def refuse(message: str, seconds: int) -> ASGIApp:
+def rejection(message: str, seconds: int) -> ASGIApp:
     error = TooManyRequests(f"{message} with this API key", code="rate_limit_exceeded")
-    return respond(error, {"Retry-After": str(seconds)})
+    return error_response(error, {"Retry-After": str(seconds)})

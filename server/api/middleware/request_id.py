@@ -1,6 +1,7 @@
-"""X-Request-Id: every answer has one, errors too, and vLLM's log lines have the same.
+"""X-Request-Id: a header of every response, including errors. vLLM's log lines have the same id.
 
-A client's own is kept if it is short and plain, else replaced: it ends up in logs.
+Keeps a client's id if it has at most 64 letters, digits, `_`, `.` or `-`, and replaces it
+otherwise, because it is written to logs.
 """
 
 import re
@@ -14,12 +15,12 @@ PLAIN = re.compile("[0-9A-Za-z_.-]{1,64}")
 
 
 def request_id(scope: Scope) -> str:
-    """Inside of the middleware: what the answer will have."""
+    """The request's id, inside of the middleware."""
     return Headers(scope=scope).get(HEADER, "")
 
 
 class RequestIdMiddleware:
-    """Outermost."""
+    """The outermost middleware, so that every response has the header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -28,14 +29,13 @@ class RequestIdMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = MutableHeaders(raw=list(scope["headers"]))
-        given = headers.get(HEADER, "")
-        name = given if PLAIN.fullmatch(given) else secrets.token_hex(16)
-        headers[HEADER] = name
+        client_id = headers.get(HEADER, "")
+        headers[HEADER] = client_id if PLAIN.fullmatch(client_id) else secrets.token_hex(16)
 
-        async def named(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = list(message.get("headers", ()))
-                MutableHeaders(raw=message["headers"])[HEADER] = name
+                MutableHeaders(raw=message["headers"])[HEADER] = headers[HEADER]
             await send(message)
 
-        await self.app({**scope, "headers": headers.raw}, receive, named)
+        await self.app({**scope, "headers": headers.raw}, receive, send_with_id)

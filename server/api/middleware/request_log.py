@@ -1,7 +1,7 @@
-"""The request log: one line of JSON for every request. Numbers, and names of ours, only.
+"""The request log: one line of JSON for every request except health checks and /metrics.
 
-No text, file or key of a client is in it: a route stands as its pattern, a client's own request id
-is plain (request_id.py). Health checks and scrapes of metrics are left out.
+Contains no text, file or key of a client: the route is its pattern, and `request_id.py` has checked
+the request id.
 """
 
 import json
@@ -18,25 +18,28 @@ from server.api.middleware.rate_limit import UNLIMITED
 from server.api.middleware.request_id import request_id
 from server.context import Timeline, current
 
-CLIENT_LEFT = 499  # before there was a status
+CLIENT_DISCONNECTED = 499  # before the response had a status
 
 
 def to_standard_output() -> Callable[[str], object]:
-    """Past vLLM, which puts the process's name before every line of sys.stdout."""
+    """A function that writes to standard output.
+
+    Bypasses sys.stdout, where vLLM adds the process's name to every line.
+    """
     return open(1, "w", buffering=1, closefd=False).write
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What becomes of an answer."""
+    """A response's status, and whether it was sent completely."""
 
-    status: int = CLIENT_LEFT
-    whole: bool = False  # it was sent to its end
+    status: int = CLIENT_DISCONNECTED
+    whole: bool = False
 
-    async def of(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let `app` answer, and look on."""
+    async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Call `app`, and record the outcome of its response."""
 
-        async def seen(message: Message) -> None:
+        async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.status = message["status"]
             await send(message)
@@ -44,14 +47,14 @@ class Outcome:
                 self.whole = True
 
         try:
-            await app(scope, receive, seen)
-        except Exception:  # answered further out, see error_handlers.py
+            await app(scope, receive, observed)
+        except Exception:  # an outer handler responds, see error_handlers.py
             self.status = 500
             raise
 
 
 class RequestLogMiddleware:
-    """Inside of the context, outside of whatever may refuse."""
+    """Inside of ContextMiddleware, outside of the middleware that can reject a request."""
 
     def __init__(self, app: ASGIApp, write: Callable[[str], object]) -> None:
         self.app = app
@@ -62,7 +65,7 @@ class RequestLogMiddleware:
             return await self.app(scope, receive, send)
         at, started, outcome = datetime.now(UTC), time.perf_counter(), Outcome()
         try:
-            await outcome.of(self.app, scope, receive, send)
+            await outcome.observe(self.app, scope, receive, send)
         finally:
             line = {
                 "time": at.isoformat(timespec="milliseconds"),
@@ -79,12 +82,12 @@ class RequestLogMiddleware:
 
 
 def route(scope: Scope) -> str | None:
-    """The pattern, e.g. /v1/files/{file_id}; None where no route was reached."""
+    """The route's pattern, e.g. /v1/files/{file_id}, or None when no route matched."""
     return getattr(scope.get("route"), "path", None)
 
 
 def tokens(scope: Scope) -> dict[str, int]:
-    """As vLLM's handlers count them, streams too; nothing where nothing was generated."""
+    """The token counts of vLLM's handlers, including streams. Empty without generation."""
     metadata = scope.get("state", {}).get("request_metadata")
     usage: Any = getattr(metadata, "final_usage_info", None)
     if usage is None:
@@ -93,7 +96,8 @@ def tokens(scope: Scope) -> dict[str, int]:
 
 
 def milliseconds(timeline: Timeline, started: float, ended: float) -> dict[str, float]:
-    """Of each stage, summed over attachments: they run side by side, so it may exceed `total`."""
+    """The duration of each stage, summed over attachments, which run concurrently: a sum may
+    exceed `total`."""
     seconds: dict[str, float] = defaultdict(float)
     for span in timeline.spans:
         seconds[span.stage] += span.seconds

@@ -1,7 +1,7 @@
-"""Traces: one span for a request, one for each stage before the engine, and vLLM's own below them.
+"""Traces: one OpenTelemetry span for a request, with children for the stages before the engine.
 
-OpenTelemetry comes with vLLM, whose --otlp-traces-endpoint says where spans go. The request goes on
-with our span as its `traceparent`, which is how vLLM's `llm_request` becomes its child.
+vLLM's --otlp-traces-endpoint configures the exporter. This middleware sets the request's
+`traceparent` header to its span, so that vLLM's span `llm_request` becomes a child, too.
 """
 
 from opentelemetry import trace
@@ -17,11 +17,11 @@ from server.api.middleware.request_id import request_id
 from server.api.middleware.request_log import Outcome, route, tokens
 from server.context import Span, current
 
-MOST_SPANS = 256  # of one request: one to /v1/embeddings may have thousands of attachments
+MAX_SPANS = 256  # of one request; a request to /v1/embeddings may have thousands of attachments
 
 
 class TraceMiddleware:
-    """Inside of the context, outside of whatever may refuse."""
+    """Inside of ContextMiddleware, outside of the middleware that can reject a request."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self.app = app
@@ -39,15 +39,15 @@ class TraceMiddleware:
         scope["headers"] = headers.raw
         outcome = Outcome()
         try:
-            await outcome.of(self.app, scope, receive, send)
+            await outcome.observe(self.app, scope, receive, send)
         finally:
-            for stage in current().timeline.spans[:MOST_SPANS]:
+            for stage in current().timeline.spans[:MAX_SPANS]:
                 self._add(stage, context)
             describe(span, scope, outcome)
             span.end()
 
     def _add(self, stage: Span, context: Context) -> None:
-        """A stage that has ended."""
+        """Add the span of a finished stage."""
         span = self.tracer.start_span(stage.stage, context, start_time=nanoseconds(stage.start))
         if stage.modality:
             span.set_attribute("bindserve.modality", stage.modality)
@@ -57,15 +57,15 @@ class TraceMiddleware:
 
 
 def describe(span: trace.Span, scope: Scope, outcome: Outcome) -> None:
-    """By OpenTelemetry's names."""
+    """Set the span's attributes, by OpenTelemetry's names."""
     span.set_attribute("http.request.method", scope["method"])
     span.set_attribute("http.response.status_code", outcome.status)
     span.set_attribute("bindserve.request_id", request_id(scope))
     if (pattern := route(scope)) is not None:
         span.update_name(f"{scope['method']} {pattern}")
         span.set_attribute("http.route", pattern)
-    for kind, count in tokens(scope).items():
-        span.set_attribute(f"gen_ai.usage.{kind}_tokens", count)
+    for name, count in tokens(scope).items():
+        span.set_attribute(f"gen_ai.usage.{name}_tokens", count)
     if outcome.status >= 500:
         span.set_status(StatusCode.ERROR)
 

@@ -1,7 +1,7 @@
-"""/v1/embeddings, in OpenAI's shape, for every modality: ImageBind's own space, no language model.
+"""/v1/embeddings in OpenAI's format, for every modality: ImageBind's embeddings, without the LLM.
 
-Each item of `input` gives one embedding of unit length: a string, a content part, or a list of
-parts, which are mixed. The cache is used only if `imagebind.cache` asks for it.
+Each item of `input` (a string, a content part, or a list of parts, which are mixed) results in one
+embedding of length 1. The cache is used only if the request sets `imagebind.cache`.
 """
 
 import asyncio
@@ -16,20 +16,19 @@ from pydantic import BaseModel
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json
-from server.api.routes.generate import CACHE_HEADER, CLIENT_LEFT, parse
+from server.api.routes.generate import CACHE_HEADER, CLIENT_DISCONNECTED, parse, sources_of
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned, without_default_cache
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions, take_options
-from server.context import current
 from server.errors import BadRequest, NotFound, Unavailable
-from server.media.attachments import Attachment, AttachmentLimits, take_from_input
+from server.media.attachments import Attachment, AttachmentLimits, input_parts, read_attachments
 from server.media.sources import Sources
 from server.metrics import stage
 
 router = APIRouter()
 
-AT_ONCE = 16  # inputs of one request that are worked on at a time; others get their turn
+MAX_CONCURRENT = 16  # inputs of one request at a time, so that other requests can proceed
 
 
 class EmbeddingRequest(BaseModel):
@@ -41,30 +40,29 @@ class EmbeddingRequest(BaseModel):
 @router.post("/v1/embeddings")
 async def create_embeddings(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    return await embed(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
+    response = await respond_with_embeddings(incoming, raw_request)
+    return response or Response(status_code=CLIENT_DISCONNECTED)
 
 
 @with_cancellation
-async def embed(incoming: Incoming, raw_request: Request) -> Response:
+async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> Response:
     state = state_of(raw_request)
     if state.engine_client.draining:
         raise Unavailable("the server is shutting down", code="draining")
     options = without_default_cache(take_options(incoming.document))
     request = parse(EmbeddingRequest, incoming.document)
     check(request, raw_request)
-    sources = Sources(
-        files=state.components.files.of(current().key_salt), urls=state.settings.allow_media_urls
-    )
     arguments = (
         *(incoming.document.get("input"), state.settings.max_embedding_inputs),
-        *(state.components.attachment_limits, sources),
+        *(state.components.attachment_limits, sources_of(incoming, raw_request)),
     )
     with stage("attachments"):
         inputs = await asyncio.to_thread(read_inputs, *arguments)
-    found = await embed_all(inputs, options, raw_request)
-    body = answer(request, found, options, state.settings.name)
-    headers = {CACHE_HEADER: found[0].explanation.cache}
-    return await asyncio.to_thread(JSONResponse, body, headers=headers)  # many numbers to write
+    conditioned = await condition_all(inputs, options, raw_request)
+    body = embedding_list(request, conditioned, options, state.settings.name)
+    headers = {CACHE_HEADER: conditioned[0].explanation.cache}
+    # In a thread, because writing many numbers as JSON takes long.
+    return await asyncio.to_thread(JSONResponse, body, headers=headers)
 
 
 def check(request: EmbeddingRequest, raw_request: Request) -> None:
@@ -77,45 +75,49 @@ def check(request: EmbeddingRequest, raw_request: Request) -> None:
 
 
 def read_inputs(
-    value: Any, most: int, limits: AttachmentLimits, sources: Sources
+    value: Any, max_inputs: int, limits: AttachmentLimits, sources: Sources
 ) -> list[list[Attachment]]:
-    """The attachments of each input. BadRequest names the item."""
+    """The attachments of each input. Raises BadRequest; its param names the item."""
     items = value if isinstance(value, list) else [value]
-    if not 1 <= len(items) <= most:
-        raise BadRequest(f"input holds 1 to {most} items", param="input")
+    if not 1 <= len(items) <= max_inputs:
+        raise BadRequest(f"input must hold 1 to {max_inputs} items", param="input")
     inputs = []
     for index, item in enumerate(items):
         param = f"input[{index}]" if isinstance(value, list) else "input"
-        inputs.append(take_from_input(item, param, limits, sources))
+        inputs.append(read_attachments(input_parts(item, param), limits, sources))
     return inputs
 
 
-async def embed_all(
+async def condition_all(
     inputs: Sequence[list[Attachment]], options: ImageBindOptions, raw_request: Request
 ) -> list[Conditioned]:
-    """The first failure stops the others."""
-    conditioner, turn = state_of(raw_request).components.conditioner, asyncio.Semaphore(AT_ONCE)
+    """Compute the embedding of each input. The first error cancels the other inputs."""
+    conditioner = state_of(raw_request).components.conditioner
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT)
 
-    async def one(attachments: list[Attachment]) -> Conditioned:
-        async with turn:
-            found: Conditioned = await conditioner.condition(attachments, options)
-            return found
+    async def limited(attachments: list[Attachment]) -> Conditioned:
+        async with semaphore:
+            return await conditioner.condition(attachments, options)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(each)) for each in inputs]
+            tasks = [group.create_task(limited(attachments)) for attachments in inputs]
     except ExceptionGroup as failures:
-        del group, tasks  # they hold the error, whose traceback holds the files
+        del group, tasks  # they reference the error, whose traceback references the files
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
-def answer(
-    request: EmbeddingRequest, found: Sequence[Conditioned], options: ImageBindOptions, name: str
+def embedding_list(
+    request: EmbeddingRequest,
+    conditioned: Sequence[Conditioned],
+    options: ImageBindOptions,
+    name: str,
 ) -> Json:
+    """OpenAI's list of embeddings."""
     data = []
-    for index, conditioned in enumerate(found):
-        numbers = normalize(conditioned.embedding).astype("<f4")
+    for index, item_conditioned in enumerate(conditioned):
+        numbers = normalize(item_conditioned.embedding).astype("<f4")
         embedding = (
             base64.b64encode(numbers.tobytes()).decode()
             if request.encoding_format == "base64"
@@ -123,7 +125,7 @@ def answer(
         )
         item = {"object": "embedding", "index": index, "embedding": embedding}
         if options.explain:
-            item["imagebind"] = conditioned.explanation.model_dump()
+            item["imagebind"] = item_conditioned.explanation.model_dump()
         data.append(item)
     usage = {"prompt_tokens": 0, "total_tokens": 0}  # no token of the language model
     return {"object": "list", "data": data, "model": request.model or name, "usage": usage}

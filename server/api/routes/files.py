@@ -1,6 +1,7 @@
-"""/v1/files, in OpenAI's shapes: upload once, refer to it by id, delete it.
+"""/v1/files in OpenAI's format: upload a file, list files, read, delete.
 
-HTTP only; `files.py` keeps the files. An owner is an API key; without keys, everybody is one.
+HTTP only; `media/files.py` stores the files. Each API key owns its files; on a server without keys,
+all clients share one owner.
 """
 
 import asyncio
@@ -83,7 +84,7 @@ async def file_content(request: Request, file_id: str) -> Response:
     content = owned(request).get(file_id).content
     headers = {
         "Content-Length": str(content.size),
-        "Content-Disposition": "attachment",  # a browser must not run what somebody uploaded
+        "Content-Disposition": "attachment",  # a browser must not run an uploaded file
         "X-Content-Type-Options": "nosniff",
     }
     return StreamingResponse(
@@ -104,19 +105,17 @@ def purpose_of(form: Form) -> str:
     return purpose
 
 
-def lifetime_of(form: Form, longest: int) -> int | None:
-    """OpenAI's `expires_after`: {anchor: "created_at", seconds}, as the form's field names."""
+def lifetime_of(form: Form, max_age_s: int) -> int | None:
+    """The seconds of OpenAI's `expires_after`, whose form fields are `expires_after[anchor]` and
+    `expires_after[seconds]`. None: the default. Raises BadRequest."""
     anchor, seconds = (form.fields.get(f"expires_after[{key}]") for key in ("anchor", "seconds"))
     if anchor is None and seconds is None:
         return None
     if anchor != b"created_at":
         raise BadRequest("the anchor must be created_at", param="expires_after[anchor]")
-    given = (seconds or b"").decode("utf-8", "replace")
-    return whole_number(given, 1, longest, "expires_after[seconds]")
-
-
-def whole_number(text: str, least: int, most: int, param: str) -> int:
+    text = (seconds or b"").decode("utf-8", "replace")
     digits = text.isascii() and text.isdigit() and len(text) < 12
-    if not digits or not least <= int(text) <= most:
-        raise BadRequest(f"expected a whole number between {least} and {most}", param=param)
+    if not digits or not 1 <= int(text) <= max_age_s:
+        message = f"expected a whole number between 1 and {max_age_s}"
+        raise BadRequest(message, param="expires_after[seconds]")
     return int(text)

@@ -1,7 +1,7 @@
-"""The routes that take attachments: chat and completions. vLLM's handlers speak the protocol.
+"""The routes of chat and completions. vLLM's handlers implement OpenAI's protocol.
 
-Takes our extensions out of the JSON, conditions the request, and hands the rest to vLLM, whose
-answer (JSON or a stream) goes back with the state of the cache in a header.
+Removes the attachments and the `imagebind` object from the JSON, conditions the request, and passes
+the rest to vLLM. Adds the state of the cache to the response (JSON or a stream) as a header.
 """
 
 import asyncio
@@ -20,9 +20,8 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
-from server.api import error_handlers
 from server.api.body import Incoming, Json, read_json, read_json_or_form
-from server.api.error_handlers import from_vllm_response
+from server.api.error_handlers import error_response, from_vllm_response
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
@@ -30,9 +29,10 @@ from server.context import current
 from server.errors import BadRequest
 from server.media.attachments import (
     Attachment,
-    AttachmentLimits,
-    take_from_list,
-    take_from_messages,
+    Part,
+    list_parts,
+    message_parts,
+    read_attachments,
 )
 from server.media.sources import Sources
 from server.metrics import stage
@@ -42,27 +42,28 @@ Model = TypeVar("Model", bound=BaseModel)
 router = APIRouter()
 
 CACHE_HEADER = "x-bindserve-cache"
-CLIENT_LEFT = 499  # nobody reads it; the access log does
+CLIENT_DISCONNECTED = 499  # for the access log only
 
 
 @router.post("/v1/chat/completions")
 async def create_chat_completion(raw_request: Request) -> Response:
     incoming = await read_json_or_form(raw_request)
-    return await chat(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
+    return await chat(incoming, raw_request) or Response(status_code=CLIENT_DISCONNECTED)
 
 
 @router.post("/v1/completions")
 async def create_completion(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    return await complete(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
+    return await complete(incoming, raw_request) or Response(status_code=CLIENT_DISCONNECTED)
 
 
-@with_cancellation  # a client that leaves cancels every stage
+@with_cancellation  # when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
-    attachments = await take(incoming, raw_request, take_from_messages, "messages")
+    messages = incoming.document.get("messages")
+    attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     request = parse(ChatCompletionRequest, incoming.document)
-    conditioned = await condition(request.n, raw_request, attachments, options)
+    conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
@@ -71,55 +72,67 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
 @with_cancellation
 async def complete(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
-    parts = {"attachments": incoming.document.pop("attachments", [])}
-    attachments = await take(
-        Incoming(parts, large=incoming.large), raw_request, take_from_list, "attachments"
+    attachments = await attachments_of(
+        incoming.document.pop("attachments", []), list_parts, incoming, raw_request
     )
     request = parse(CompletionRequest, incoming.document)
-    conditioned = await condition(request.n, raw_request, attachments, options)
+    conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
 
 
-Take = Callable[[Any, AttachmentLimits, Sources], list[Attachment]]
+async def attachments_of(
+    value: Any,
+    parts_of: Callable[[Any], list[Part]],
+    incoming: Incoming,
+    raw_request: Request,
+) -> list[Attachment]:
+    """The attachments in `value`, a field of the request; `parts_of` finds its parts."""
+    sources = sources_of(incoming, raw_request)
+    limits = state_of(raw_request).components.attachment_limits
+
+    def read() -> list[Attachment]:
+        return read_attachments(parts_of(value), limits, sources)
+
+    with stage("attachments"):
+        return await asyncio.to_thread(read) if incoming.large else read()
 
 
-async def take(incoming: Incoming, raw_request: Request, read: Take, key: str) -> list[Attachment]:
-    """The attachments of the document's `key`, which may refer to files and uploads."""
+def sources_of(incoming: Incoming, raw_request: Request) -> Sources:
+    """The uploads, stored files and URLs that the request's parts may refer to."""
     state = state_of(raw_request)
-    sources = Sources(
+    return Sources(
         incoming.take_uploads(),
         state.components.files.of(current().key_salt),
         urls=state.settings.allow_media_urls,
     )
-    arguments = (incoming.document.get(key), state.components.attachment_limits, sources)
-    with stage("attachments"):
-        if incoming.large:  # much base64
-            return await asyncio.to_thread(read, *arguments)
-        return read(*arguments)
 
 
 def parse(model: type[Model], document: Json) -> Model:
+    """Validate the request. Raises RequestValidationError, BadRequest."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
-    except (AttributeError, TypeError, LookupError):  # vLLM's validators look into what they get
+    except (AttributeError, TypeError, LookupError):  # from vLLM's validators
         raise BadRequest("a field of the request is of the wrong type") from None
 
 
-async def condition(
+async def apply_attachments(
     n: int | None,
     raw_request: Request,
     attachments: list[Attachment],
     options: ImageBindOptions,
 ) -> Conditioned:
-    """From here on, whatever this request generates is conditioned on its attachments."""
+    """Condition everything that this request generates on its attachments.
+
+    `n`: the request's choices. Raises vLLM's error when its queue is full.
+    """
     state = state_of(raw_request)
-    state.engine_client.check_admission(n or 1)  # full means no before the work, too
-    conditioned: Conditioned = await state.components.conditioner.condition(attachments, options)
-    attachments.clear()  # their files are not needed while the answer is written
+    state.engine_client.check_admission(n or 1)  # before decoding and encoding
+    conditioned = await state.components.conditioner.condition(attachments, options)
+    attachments.clear()  # closes their files before the response is generated
     current().condition_on(conditioned.embedding)
     return conditioned
 
@@ -127,9 +140,10 @@ async def condition(
 def respond(
     answer: Any, raw_request: Request, conditioned: Conditioned, options: ImageBindOptions
 ) -> Response:
-    """vLLM's answer as it is; `explain` adds one key, `imagebind`, to the JSON or first event."""
-    if isinstance(answer, ErrorResponse):  # not raised: nobody may be waiting any more
-        return error_handlers.respond(from_vllm_response(answer))
+    """The HTTP response for vLLM's answer. With `explain`, its JSON or first event has the
+    additional key `imagebind`."""
+    if isinstance(answer, ErrorResponse):
+        return error_response(from_vllm_response(answer))
     headers = {CACHE_HEADER: conditioned.explanation.cache}
     extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
     if isinstance(answer, BaseModel):
@@ -140,7 +154,10 @@ def respond(
 
 
 async def with_first(events: AsyncGenerator[str], extra: Json) -> AsyncGenerator[str]:
-    """Add `extra` to the JSON of the first event. Closing this closes `events`: it aborts."""
+    """Add `extra` to the JSON of the first event.
+
+    Closing this generator closes `events`, which aborts the request in the engine.
+    """
     async with aclosing(events):
         async for event in events:
             if extra and event.startswith("data: {"):

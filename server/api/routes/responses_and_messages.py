@@ -1,9 +1,10 @@
-"""The Responses and the Messages shape: their content parts become ours, vLLM does the rest.
+"""OpenAI's /v1/responses and Anthropic's /v1/messages, which vLLM's handlers implement.
 
-OpenAI's /v1/responses and Anthropic's /v1/messages name attachments differently. Both are read here
-into the same attachments, and condition the answer in the same way.
+Both name attachments differently. This module translates their content parts into those of chat
+completions, and conditions the request as `generate.py` does.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -20,15 +21,20 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json
 from server.api.error_handlers import in_openai_form
-from server.api.routes.generate import CACHE_HEADER, CLIENT_LEFT, condition, parse, take
+from server.api.routes.generate import (
+    CACHE_HEADER,
+    CLIENT_DISCONNECTED,
+    apply_attachments,
+    attachments_of,
+    parse,
+)
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
-from server.media.attachments import Attachment, AttachmentLimits, take_from_messages
-from server.media.sources import Sources
+from server.media.attachments import Attachment, Part, message_parts
 
 router = APIRouter()
 
-# Blocks of Anthropic's that are neither text nor attachments: vLLM's business.
+# Blocks of Anthropic's that are neither text nor attachments. vLLM reads them.
 BLOCKS = frozenset(
     {
         *("tool_use", "tool_result", "tool_reference", "tool_addition", "tool_removal"),
@@ -40,83 +46,93 @@ BLOCKS = frozenset(
 @router.post("/v1/responses")
 async def responses(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    return await respond(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
+    response = await create_response(incoming, raw_request)
+    return response or Response(status_code=CLIENT_DISCONNECTED)
 
 
 @router.post("/v1/messages")
 async def messages(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    return await message(incoming, raw_request) or Response(status_code=CLIENT_LEFT)
+    response = await create_message(incoming, raw_request)
+    return response or Response(status_code=CLIENT_DISCONNECTED)
 
 
 @router.post("/v1/messages/count_tokens")
 async def message_tokens(raw_request: Request) -> Response:
-    """An attachment is no token: only the text counts."""
+    """Count the text's tokens. Attachments have none."""
     incoming = await read_json(raw_request)
     take_options(incoming.document)
-    await take(incoming, raw_request, take_blocks, "messages")
+    await message_attachments(incoming, raw_request)
     request = parse(AnthropicCountTokensRequest, incoming.document)
     return in_openai_form(await count_tokens(request, raw_request))
 
 
 @with_cancellation
-async def respond(incoming: Incoming, raw_request: Request) -> Response:
+async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
     attachments = []
-    if isinstance(incoming.document.get("input"), list):
-        attachments = await take(incoming, raw_request, take_items, "input")
+    if isinstance(items := incoming.document.get("input"), list):
+        attachments = await attachments_of(items, item_parts, incoming, raw_request)
     request = parse(ResponsesRequest, incoming.document)
-    return await conditioned(request, create_responses, raw_request, attachments, options)
+    return await call_handler(create_responses, request, raw_request, attachments, options)
 
 
 @with_cancellation
-async def message(incoming: Incoming, raw_request: Request) -> Response:
+async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
-    attachments = await take(incoming, raw_request, take_blocks, "messages")
+    attachments = await message_attachments(incoming, raw_request)
     request = parse(AnthropicMessagesRequest, incoming.document)
-    return await conditioned(request, create_messages, raw_request, attachments, options)
+    return await call_handler(create_messages, request, raw_request, attachments, options)
 
 
-async def conditioned(
+async def message_attachments(incoming: Incoming, raw_request: Request) -> list[Attachment]:
+    messages = incoming.document.get("messages")
+    return await attachments_of(messages, block_parts, incoming, raw_request)
+
+
+async def call_handler(
+    handler: Any,
     request: BaseModel,
-    create: Any,
     raw_request: Request,
     attachments: list[Attachment],
     options: ImageBindOptions,
 ) -> Response:
-    found = await condition(1, raw_request, attachments, options)
-    answer = in_openai_form(await create(request, raw_request))
-    answer.headers[CACHE_HEADER] = found.explanation.cache
-    return answer
+    """Condition the request, and call vLLM's handler."""
+    conditioned = await apply_attachments(1, raw_request, attachments, options)
+    response = in_openai_form(await handler(request, raw_request))
+    response.headers[CACHE_HEADER] = conditioned.explanation.cache
+    return response
 
 
 def options_of(incoming: Incoming) -> ImageBindOptions:
     options = take_options(incoming.document)
     if options.explain:
         raise BadRequest(
-            "explain is told by /v1/chat/completions, /v1/completions and /v1/embeddings",
+            "explain is available in /v1/chat/completions, /v1/completions and /v1/embeddings only",
             param="imagebind.explain",
         )
     return options
 
 
-def take_items(items: Any, limits: AttachmentLimits, sources: Sources) -> list[Attachment]:
-    """The attachments of a Responses request's `input`, which keeps its texts."""
+def item_parts(items: Any) -> list[Part]:
+    """Remove the attachments from a Responses request's `input`, which keeps its texts."""
     translate(items, response_part)
-    return take_from_messages(items, limits, sources, where="input")
+    return message_parts(items, where="input")
 
 
-def take_blocks(found: Any, limits: AttachmentLimits, sources: Sources) -> list[Attachment]:
-    """The attachments of a Messages request's `messages`, which keep their texts and tools."""
-    translate(found, block_part)
-    return take_from_messages(found, limits, sources, pass_on=BLOCKS)
+def block_parts(messages: Any) -> list[Part]:
+    """Remove the attachments from a Messages request's `messages`, which keep their texts and
+    tools."""
+    translate(messages, block_part)
+    return message_parts(messages, pass_on=BLOCKS)
 
 
-def translate(items: Any, into: Any) -> None:
+def translate(items: Any, translate_part: Callable[[Json], Json]) -> None:
+    """Replace each content part by its translation, in place."""
     for item in items if isinstance(items, list) else []:
         if isinstance(item, dict) and isinstance(item.get("content"), list):
             item["content"] = [
-                into(part) if isinstance(part, dict) else part for part in item["content"]
+                translate_part(part) if isinstance(part, dict) else part for part in item["content"]
             ]
 
 

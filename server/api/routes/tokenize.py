@@ -1,6 +1,6 @@
-"""vLLM's own routes, served as they are but for the form of errors: this is the whole list.
+"""/tokenize and /detokenize: vLLM's endpoints, with errors in OpenAI's format.
 
-They generate nothing. What is not here, or in another file of ours, does not exist.
+The application has no other routes of vLLM's.
 """
 
 from fastapi import APIRouter, Request
@@ -9,18 +9,18 @@ from vllm.entrypoints.serve.tokenize.api_router import detokenize, tokenize
 from vllm.entrypoints.serve.tokenize.protocol import DetokenizeRequest, TokenizeRequest
 
 from server.api.error_handlers import in_openai_form
-from server.api.routes.generate import CLIENT_LEFT
+from server.api.routes.generate import CLIENT_DISCONNECTED
 
 router = APIRouter()
 
 
 @router.post("/tokenize")
 async def to_tokens(request: TokenizeRequest, raw_request: Request) -> Response:
-    answer = await tokenize(request, raw_request)
-    return in_openai_form(answer) if answer else Response(status_code=CLIENT_LEFT)
+    response = await tokenize(request, raw_request)
+    return in_openai_form(response) if response else Response(status_code=CLIENT_DISCONNECTED)
 
 
 @router.post("/detokenize")
 async def to_text(request: DetokenizeRequest, raw_request: Request) -> Response:
-    answer = await detokenize(request, raw_request)
-    return in_openai_form(answer) if answer else Response(status_code=CLIENT_LEFT)
+    response = await detokenize(request, raw_request)
+    return in_openai_form(response) if response else Response(status_code=CLIENT_DISCONNECTED)

@@ -19,12 +19,12 @@ class Target(StrEnum):
     gpu = "gpu"
 
 
-class Dtype(StrEnum):
+class RowDtype(StrEnum):
     float16 = "float16"
     float32 = "float32"
 
 
-class Form(StrEnum):
+class CacheForm(StrEnum):
     released = "released"
     paper = "paper"
 
@@ -106,7 +106,7 @@ def build(
         ),
     ] = None,
     dtype: Annotated[
-        Dtype | None,
+        RowDtype | None,
         typer.Option(
             help="Precision of the stored vectors. Default: float16; for a FAISS index float32."
         ),
@@ -131,11 +131,11 @@ def build(
         ),
     ] = 0.5,
     form: Annotated[
-        Form,
+        CacheForm,
         typer.Option(
             help="Default of requests: the released softmax, or the paper's equations 3 and 4."
         ),
-    ] = Form.released,
+    ] = CacheForm.released,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the cache in --out.")
     ] = False,

@@ -55,7 +55,7 @@ async def encode_media(
 
 
 async def stream(
-    items: Iterator[MediaItem], embedder: "Embedder", writer: ShardWriter, bar: "tqdm[Any]"
+    items: Iterator[MediaItem], embedder: "MediaEmbedder", writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
     """Embed the items in order, `embedder.window` of them concurrently."""
     pending = deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]]()
@@ -95,7 +95,7 @@ def write(
 
 
 @dataclass(frozen=True, slots=True)
-class Embedder:
+class MediaEmbedder:
     modality: str
     decoder: DecodePool
     batcher: Batcher
@@ -141,7 +141,7 @@ def read_at_most(path: Path, limit: int) -> bytes:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, modality: str) -> AsyncIterator[Embedder]:
+async def opened(settings: Settings, modality: str) -> AsyncIterator[MediaEmbedder]:
     """Open the encoder of a modality, decoding processes and a fetcher."""
     folder = settings.model / ENCODERS
     device = choose_device(settings.encode_device)
@@ -154,7 +154,7 @@ async def opened(settings: Settings, modality: str) -> AsyncIterator[Embedder]:
         batcher = open_batcher(model, settings, device, choose_dtype(settings.encode_dtype, device))
         stack.callback(batcher.close)
         policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)
-        yield Embedder(
+        yield MediaEmbedder(
             modality,
             decoder,
             batcher,

@@ -174,10 +174,10 @@ def golden_plain(checkup: Checkup) -> str:
 def golden_engine(checkup: Checkup) -> str:
     """Answer by vLLM, which needs the memory of serving."""
     from model_ext.checks.engine_golden import answer
-    from server.engine.flags import our_defaults
+    from server.engine.flags import server_defaults
 
     golden = checkup.golden  # before the engine: raises Skip if no answers are recorded
-    defaults = our_defaults(checkup.settings)
+    defaults = server_defaults(checkup.settings)
     options = {key: defaults[key] for key in ENGINE_OPTIONS if key in defaults}
     result = answer(checkup.folder, options)
     return compare(golden, result.answers, result.dtype, f"vLLM in {result.dtype}")

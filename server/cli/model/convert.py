@@ -20,7 +20,7 @@ from server.logs import fail
 DEFAULTS = Licences()
 
 
-class Dtype(StrEnum):
+class WeightDtype(StrEnum):
     bfloat16 = "bfloat16"
     float16 = "float16"
     float32 = "float32"
@@ -59,7 +59,9 @@ def convert_command(
         Path | None,
         typer.Option(help="Folder of a weight patch in Meta's layout, which is added to LLaMA."),
     ] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Precision of the LLM's weights.")] = Dtype.bfloat16,
+    dtype: Annotated[
+        WeightDtype, typer.Option(help="Precision of the LLM's weights.")
+    ] = WeightDtype.bfloat16,
     max_shard_size: Annotated[
         int,
         typer.Option(

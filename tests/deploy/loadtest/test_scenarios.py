@@ -15,7 +15,7 @@ from deploy.loadtest.scenarios import (
     conversation,
 )
 from model_ext.imagebind.preprocess.limits import Limits
-from server.media.attachments import AttachmentLimits, take_from_messages
+from server.media.attachments import AttachmentLimits, message_parts, read_attachments
 from server.media.sources import Sources
 
 
@@ -41,7 +41,7 @@ def test_the_server_finds_the_attachments(
 ) -> None:
     document = json.loads(SCENARIOS[name](factory).body)
     limits = AttachmentLimits(16, Limits(), 1024)
-    attachments = take_from_messages(document["messages"], limits, Sources())
+    attachments = read_attachments(message_parts(document["messages"]), limits, Sources())
     assert [attachment.modality for attachment in attachments] == modalities
 
 

@@ -28,7 +28,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def image(number: int, **extra: Any) -> dict[str, Any]:
-    """A part that the fakes embed as the direction of `number` degrees."""
+    """A content part that the fakes embed as the direction of `number` degrees."""
     text = {"text": str(number)}
     return {"type": "imagebind_text", "imagebind_text": text, "modality": "image", **extra}
 
@@ -40,7 +40,7 @@ def answer() -> ChatCompletionResponse:
 
 
 def check_error(response: httpx.Response, status: int, **expected: Any) -> str:
-    """OpenAI's shape, whatever went wrong; returns the message."""
+    """Check that the response has OpenAI's error object, and return its message."""
     assert response.status_code == status, response.text
     assert response.json().keys() == {"error"}
     error = response.json()["error"]
@@ -71,7 +71,7 @@ async def test_without_attachments_a_chat_is_text_only(served: Served) -> None:
     assert served.handler.embeddings == [pack(TEXT_ONLY)]
 
 
-async def test_attachments_condition_and_the_text_goes_on(served: Served) -> None:
+async def test_attachments_condition_and_vllm_receives_the_text(served: Served) -> None:
     content = [image(0), {"type": "text", "text": "What?"}, image(90, weight=3)]
     body = {"messages": [{"role": "user", "content": content}], "imagebind": {"explain": True}}
     response = await served.client.post(CHAT, json=body)
@@ -104,8 +104,8 @@ async def test_requests_at_the_same_time_keep_their_own_embedding(served: Served
     await asyncio.gather(*(served.client.post(CHAT, json=body(n)) for n in range(30)))
     for request, packed in zip(served.handler.seen, served.handler.embeddings, strict=True):
         angle = int(request.messages[0]["content"]) * np.pi / 180
-        found = np.frombuffer(packed, "<f4")
-        np.testing.assert_allclose(found, [np.cos(angle), np.sin(angle)], atol=1e-5)
+        embedding = np.frombuffer(packed, "<f4")
+        np.testing.assert_allclose(embedding, [np.cos(angle), np.sin(angle)], atol=1e-5)
 
 
 async def test_a_stream_is_passed_on_and_explained_in_its_first_event(served: Served) -> None:
@@ -122,9 +122,9 @@ async def test_a_stream_is_passed_on_and_explained_in_its_first_event(served: Se
         assert response.headers["content-type"].startswith("text/event-stream")
         first, *rest = response.text.split("\n\n")
         assert rest == ['data: {"n":2}', "data: [DONE]", ""]
-        found = json.loads(first.removeprefix("data: "))
-        assert found["n"] == 1
-        assert ("imagebind" in found) == explain
+        event = json.loads(first.removeprefix("data: "))
+        assert event["n"] == 1
+        assert ("imagebind" in event) == explain
 
 
 async def test_urls_are_fetched_only_where_the_operator_allows_it() -> None:
@@ -141,7 +141,7 @@ async def test_urls_are_fetched_only_where_the_operator_allows_it() -> None:
             check_error(response, 400, code="url_not_enabled", param="messages[0].content[0]")
 
 
-# Refusals
+# Rejections
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/v1/messages"])
@@ -211,7 +211,7 @@ async def test_what_is_no_json_object(served: Served, path: str) -> None:
 @pytest.mark.parametrize("wrong", [[None, None], ["x"], 3, "x", {"json": {}, "regex": 3}])
 @pytest.mark.parametrize("field", ["structured_outputs", "response_format", "tools", "stop"])
 async def test_a_field_of_another_type(served: Served, field: str, wrong: Any) -> None:
-    """vLLM's validators look into a field before anything has checked what it is."""
+    """vLLM's validators read a field before its type is checked."""
     response = await served.client.post(CHAT, json={"messages": HELLO, field: wrong})
     if response.status_code != 200:  # "stop" may be a text
         check_error(response, 400)
@@ -230,7 +230,7 @@ async def test_unknown_paths_and_methods(served: Served) -> None:
         assert response.headers["allow"] == allowed
     check_error(await served.client.get("/metrics-x"), 404)
     for path in ("/inference/v1/generate", "/invocations", "/v1/load_lora_adapter", "/pause"):
-        check_error(await served.client.post(path, json={}), 404)  # vLLM's; not ours
+        check_error(await served.client.post(path, json={}), 404)  # vLLM's routes
 
 
 async def test_a_large_body_is_refused_declared_or_not() -> None:
@@ -279,7 +279,7 @@ async def test_errors_that_vllm_returns_get_our_shape(served: Served) -> None:
     check_error(response, 404, code="model_not_found", param="model", type="not_found_error")
 
 
-async def test_a_full_engine_says_no_before_the_work(served: Served) -> None:
+async def test_a_full_engine_rejects_before_decoding(served: Served) -> None:
     served.engine.full = QueueOverflowError()
     content = [image(1)]
     response = await served.client.post(
@@ -290,8 +290,8 @@ async def test_a_full_engine_says_no_before_the_work(served: Served) -> None:
     assert not served.components.components.decoded
 
 
-async def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
-    """Over ASGI by hand: the client sends its body and goes."""
+async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> None:
+    """Calls the application over ASGI as a client that sends its body and disconnects."""
     served.components.components.go.clear()
     body = {"messages": [{"role": "user", "content": [image(1)]}]}
     messages = [
@@ -306,7 +306,7 @@ async def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
 
     async def receive() -> Any:
         if len(messages) == 1:
-            await asyncio.sleep(0.05)  # while the work goes on
+            await asyncio.sleep(0.05)  # while the embedding is computed
         return messages.pop(0)
 
     async def send(message: Any) -> None:
@@ -327,7 +327,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def matrix(served: Served) -> list[tuple[str, str]]:
-    """Every path of the application with every method, its own or not: none can be forgotten."""
+    """Every path of the application with every method, including those it does not support."""
     paths = set()
     for route in served.app.routes:
         path = getattr(route, "path", None)
@@ -351,7 +351,7 @@ async def test_no_route_but_the_health_checks_opens_without_a_key(
         response = await served.client.request(method, path, headers=headers)
         if response.status_code != 401:
             opened.add(path)
-        elif method != "HEAD":  # it has no body
+        elif method != "HEAD":  # no body
             check_error(response, 401, code="invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
     assert opened == OPEN_PATHS == {"/health", "/ready"}
@@ -380,7 +380,7 @@ async def test_the_key_is_part_of_the_salt() -> None:
     assert served.handler.salts == [key_digest(key).hex() for key in ("one", "two")]
 
 
-async def test_browsers_may_ask_beforehand_where_the_operator_allows_their_origin() -> None:
+async def test_preflight_requests_of_allowed_origins_need_no_key() -> None:
     asking = {"origin": "https://page", "access-control-request-method": "POST"}
     closed = serve("right")
     check_error(await closed.client.options(CHAT, headers=asking), 401)
@@ -406,8 +406,8 @@ async def test_each_key_has_its_limits() -> None:
     assert await status("wrong") == 401
 
 
-async def test_openais_client_has_a_class_for_what_passes() -> None:
-    """What a client tries again by itself; others are in tests/serving/test_openai_client.py."""
+async def test_openais_client_has_a_class_for_temporary_errors() -> None:
+    """Errors that the client retries. Other errors: tests/serving/test_openai_client.py."""
     served = serve(key_requests_per_minute=1)
     client = openai.AsyncOpenAI(
         base_url="http://test/v1",
@@ -433,10 +433,15 @@ async def test_every_answer_has_an_id(served: Served) -> None:
     for path in ("/v1/models", "/v1/nope", "/health"):
         response = await served.client.get(path)
         assert len(response.headers["x-request-id"]) == 32
-    for given, kept in [("mine-1.2", True), ("x" * 65, False), ("a b", False), ("\u00e9", False)]:
-        headers = {"x-request-id": given.encode("latin-1")}
+    for client_id, kept in [
+        ("mine-1.2", True),
+        ("x" * 65, False),
+        ("a b", False),
+        ("\u00e9", False),
+    ]:
+        headers = {"x-request-id": client_id.encode("latin-1")}
         response = await served.client.get("/health", headers=headers)  # type: ignore[arg-type]
-        assert (response.headers.get_list("x-request-id") == [given]) == kept
+        assert (response.headers.get_list("x-request-id") == [client_id]) == kept
     locked = serve("right")
     assert (await locked.client.get("/v1/models")).headers["x-request-id"]
 
@@ -444,7 +449,7 @@ async def test_every_answer_has_an_id(served: Served) -> None:
 # The other routes
 
 
-async def test_models_say_where_they_come_from_but_not_where_they_lie(served: Served) -> None:
+async def test_models_have_their_provenance_but_not_their_path(served: Served) -> None:
     response = await served.client.get("/v1/models")
     assert "secret" not in response.text
     (card,) = response.json()["data"]

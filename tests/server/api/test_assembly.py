@@ -60,7 +60,7 @@ async def test_parsers_routes_and_engine_are_assembled_and_closed(
 
 
 def test_only_one_module_assembles_an_application() -> None:
-    """serve, Ray and the benchmarks had a copy each, and the copies differed."""
+    """serve, Ray and the benchmarks each had their own assembly, and these differed."""
     callers = {
         str(path.relative_to(ROOT))
         for folder in ("server", "deploy")

@@ -1,4 +1,4 @@
-"""What is opened for which settings; the opened components are tested in test_conditioner.py."""
+"""Opening the components from settings. test_conditioner.py tests the opened components."""
 
 import json
 from pathlib import Path
@@ -40,8 +40,8 @@ class FakeEncoders:
 @pytest.fixture
 def document(tiny_models: dict[str, Path]) -> dict[str, object]:
     text = (tiny_models["finetune"] / "config.json").read_text()
-    found: dict[str, object] = json.loads(text)
-    return found
+    config: dict[str, object] = json.loads(text)
+    return config
 
 
 async def test_description_and_readiness(components: Components, parts: EncodingComponents) -> None:
@@ -56,10 +56,12 @@ async def test_description_and_readiness(components: Components, parts: Encoding
     await until(lambda: components.missing() == "the encoders stopped")
 
 
-async def test_a_cache_that_cannot_be_asked_is_not_ready(components: Components) -> None:
+async def test_without_an_answer_of_the_cache_the_server_is_not_ready(
+    components: Components,
+) -> None:
     await until(lambda: components.missing() is None)
     components.retriever.trouble = CacheError("gone")
-    assert components.missing() == "the cache cannot be asked"
+    assert components.missing() == "the cache does not answer"
     components.retriever._policy = "off"
     assert components.missing() is None
 
@@ -75,7 +77,7 @@ async def test_a_missing_cache_stops_the_start(
 async def test_expired_files_are_deleted_while_the_components_are_open(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also under Ray, where nobody else deletes the files of an owner who does not return."""
+    """Also under Ray. Without it, files stay until their owner uploads again."""
     monkeypatch.setattr(files, "SWEEP_S", 0.01)
     settings, swept = settings.model_copy(update={"cache": "none"}), []
     monkeypatch.setattr(files.FileStore, "sweep", lambda store: swept.append(store))

@@ -26,7 +26,7 @@ def _loggers() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_loggers")
-def test_our_lines_are_printed_as_vllms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_log_lines_have_vllms_format(monkeypatch: pytest.MonkeyPatch) -> None:
     theirs = logging.getLogger("vllm")
     monkeypatch.setattr(theirs, "handlers", [logging.NullHandler()])
     monkeypatch.setattr(theirs, "level", logging.INFO)
@@ -37,10 +37,10 @@ def test_our_lines_are_printed_as_vllms(monkeypatch: pytest.MonkeyPatch) -> None
         assert logging.getLogger(room).handlers == theirs.handlers
 
 
-def test_every_option_that_vllm_gives_its_server_is_given_to_ours() -> None:
-    """TLS, header limits, timeouts: an upgrade of vLLM that adds one must not pass unseen."""
+def test_uvicorn_gets_every_option_that_vllm_sets() -> None:
+    """TLS, header limits, timeouts. Fails when a new version of vLLM adds an option."""
     args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     args.bindserve = SimpleNamespace(request_log=False)
     source = inspect.getsource(build_and_serve).partition("serve_http(")[2]
-    given = {line.partition("=")[0].strip() for line in source.splitlines() if "=" in line}
-    assert given - {"sock", "enable_ssl_refresh", "peer_loads"} == uvicorn_options(args).keys()
+    options = {line.partition("=")[0].strip() for line in source.splitlines() if "=" in line}
+    assert options - {"sock", "enable_ssl_refresh", "peer_loads"} == uvicorn_options(args).keys()

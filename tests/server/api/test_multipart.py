@@ -1,4 +1,4 @@
-"""Forms as clients write them, hostile ones, and how much memory a large one needs."""
+"""Forms of common clients, hostile forms, and the memory that a large form needs."""
 
 import asyncio
 import os
@@ -20,10 +20,10 @@ LIMITS = FormLimits(parts=4, field_bytes=1000, file_bytes=100_000)
 KIND = "multipart/form-data; boundary=B"
 
 
-def a_request(chunks: Iterable[bytes], kind: str = KIND, *, leaves: bool = False) -> Request:
-    """`leaves`: the client goes before the end."""
+def a_request(chunks: Iterable[bytes], kind: str = KIND, *, disconnects: bool = False) -> Request:
+    """`disconnects`: the client closes the connection before the end of the body."""
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
-    last = {"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b""}
+    last = {"type": "http.disconnect"} if disconnects else {"type": "http.request", "body": b""}
     source = iter([*messages, last])
 
     async def receive() -> Any:
@@ -52,7 +52,7 @@ async def read(
 
 
 def contents(form: Form) -> list[tuple[str, str, bytes]]:
-    return [(f.field, f.filename, f.spool.content().head(1 << 20)) for f in form.files]
+    return [(f.field, f.filename, f.spool.blob().head(1 << 20)) for f in form.files]
 
 
 async def test_a_form_as_httpx_writes_it(tmp_path: Path) -> None:
@@ -129,9 +129,9 @@ async def test_what_is_no_form(tmp_path: Path, kind: str, error: type[RequestErr
         await read(tmp_path, part("a", b"1") + END, kind=kind)
 
 
-async def test_a_client_that_leaves_leaves_nothing(tmp_path: Path) -> None:
+async def test_a_client_that_disconnects_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ClientDisconnect):
-        await read(tmp_path, part("a", b"1" * 1000, "f")[:-50], leaves=True)
+        await read(tmp_path, part("a", b"1" * 1000, "f")[:-50], disconnects=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -142,7 +142,7 @@ async def test_names_lose_what_could_end_a_line(tmp_path: Path) -> None:
 
 
 async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
-    """100 MB; the most that this process ever held, before and after."""
+    """Compares the process's peak memory before and after an upload of 100 MB."""
     size, piece = 100 << 20, os.urandom(1 << 16)
     limits = FormLimits(parts=4, field_bytes=1000, file_bytes=size)
 
@@ -156,7 +156,7 @@ async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
     request.stream = body  # type: ignore[method-assign,assignment]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     async with read_form(request, tmp_path, limits) as form:
-        content = form.files[0].spool.content()
+        content = form.files[0].spool.blob()
         assert content.size == size
         read = sum([len(piece) async for piece in content.pieces()])
     assert read == size

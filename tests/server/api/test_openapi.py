@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the routes do."""
+"""The OpenAPI document describes the routes."""
 
 import json
 import re
@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from server.media.attachments import KNOWN, TEXT_PARTS
+from server.media.attachments import PART_TYPES, TEXT_PARTS
 from tests.server.application import serve
 
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    found: dict[str, Any] = serve().app.openapi()
-    return found
+    document: dict[str, Any] = serve().app.openapi()
+    return document
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
@@ -24,7 +24,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 def test_every_attachment_that_is_read_is_described(document: dict[str, Any]) -> None:
     described = document["components"]["schemas"]["Attachment"]["oneOf"]
     kinds = {part["properties"]["type"]["const"] for part in described}
-    assert kinds == set(KNOWN) - TEXT_PARTS
+    assert kinds == set(PART_TYPES) - TEXT_PARTS
 
 
 def test_errors_have_one_shape_everywhere_and_422_is_none(document: dict[str, Any]) -> None:
@@ -35,7 +35,7 @@ def test_errors_have_one_shape_everywhere_and_422_is_none(document: dict[str, An
             assert error == {"$ref": "#/components/schemas/Error"}
 
 
-async def test_a_refusal_is_as_described() -> None:
+async def test_an_error_has_the_documented_schema() -> None:
     served = serve()
     schema = served.app.openapi()["components"]["schemas"]["Error"]["properties"]["error"]
     response = await served.client.post("/v1/chat/completions", json={})

@@ -1,4 +1,4 @@
-"""vLLM's own parser with our defaults."""
+"""vLLM's parser with the server's defaults."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def settings(*flags: str, **others: object) -> Settings:
     return Settings(model=Path("folder/seven"), vllm_args=flags, **others)  # type: ignore[arg-type]
 
 
-def test_our_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_server_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_args, "free_memory", lambda: 8 * GiB)
     args = parse(settings(port=9000))
     assert (args.model, args.served_model_name) == ("folder/seven", ["seven"])
@@ -50,7 +50,7 @@ def test_the_operators_flags_win() -> None:
         ("--enable-auto-tool-choice",),
     ],
 )
-def test_what_does_not_fit_is_named(flags: tuple[str, ...]) -> None:
+def test_an_error_names_the_flag(flags: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
         parse(settings(*flags))
     assert flags[0].partition("=")[0] in str(caught.value)
@@ -85,8 +85,8 @@ def test_free_memory_knows_the_control_group(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.2", "server.lan", "128.0.0.1"])
-def test_other_machines_are_let_in_only_with_keys_or_on_purpose(host: str) -> None:
-    for flags in ((), ("--host", host)):  # vLLM's flag as well as ours
+def test_other_machines_need_keys_or_no_auth(host: str) -> None:
+    for flags in ((), ("--host", host)):  # the setting and vLLM's flag
         chosen = "127.0.0.1" if flags else host
         with pytest.raises(UsageError, match="--no-auth"):
             parse(settings(*flags, host=chosen))

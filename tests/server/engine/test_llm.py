@@ -1,4 +1,4 @@
-"""ConditionedLLM without an engine behind it: what it hands to vLLM's `generate`."""
+"""ConditionedLLM without an engine: the arguments that it passes to vLLM's `generate`."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ PROMPT = {"type": "token", "prompt_token_ids": [1, 2, 3]}
 
 @pytest.fixture
 def llm(monkeypatch: pytest.MonkeyPatch) -> ConditionedLLM:
-    """Its `generate` returns the arguments that vLLM's gets."""
+    """A ConditionedLLM whose `generate` returns the arguments for vLLM's `generate`."""
     monkeypatch.setattr(AsyncLLM, "generate", lambda _, *args, **options: (*args, options))
     monkeypatch.setattr(AsyncLLM, "check_admission", lambda *_: None)
     monkeypatch.setattr(AsyncLLM, "shutdown", lambda *_: None)
@@ -51,19 +51,19 @@ def test_it_conditions_at_once_and_passes_the_rest_on(llm: ConditionedLLM) -> No
 
 @pytest.mark.usefixtures("request_context")
 def test_the_embedding_survives_what_vllm_does_to_parameters(llm: ConditionedLLM) -> None:
-    """It clones them, and n > 1 makes one copy for each child."""
+    """vLLM clones the parameters, and copies them for each of n > 1 choices."""
     _, passed, *_ = llm.generate(PROMPT, SamplingParams(n=2), "id")  # type: ignore[misc]
     assert passed.clone().extra_args == {EXTRA_ARG: EMBEDDING}
 
 
 @pytest.mark.usefixtures("request_context")
-@pytest.mark.parametrize(("asked", "given"), [(None, 50), (20, 20), (50, 50), (51, 50)])
-def test_an_answer_has_an_end_even_if_nobody_asked_for_one(
-    llm: ConditionedLLM, asked: int | None, given: int
+@pytest.mark.parametrize(("requested", "effective"), [(None, 50), (20, 20), (50, 50), (51, 50)])
+def test_max_tokens_has_an_upper_bound(
+    llm: ConditionedLLM, requested: int | None, effective: int
 ) -> None:
     llm.max_tokens = 50
-    _, passed, *_ = llm.generate(PROMPT, SamplingParams(max_tokens=asked), "id")  # type: ignore[misc]
-    assert passed.max_tokens == given
+    _, passed, *_ = llm.generate(PROMPT, SamplingParams(max_tokens=requested), "id")  # type: ignore[misc]
+    assert passed.max_tokens == effective
 
 
 def test_outside_of_a_request_it_refuses(llm: ConditionedLLM) -> None:
@@ -119,7 +119,7 @@ def test_a_server_that_drains_takes_nothing_new(llm: ConditionedLLM) -> None:
 def test_an_engine_that_was_told_to_end_has_not_died(
     llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """vLLM calls both errored; every Ctrl-C was reported as a death, with a traceback."""
+    """`errored` is true in both cases; every Ctrl-C was logged as an engine's death."""
     monkeypatch.setattr(AsyncLLM, "errored", True)
     assert llm.died
     llm.shutdown(30)

@@ -1,4 +1,4 @@
-"""With a real tokenizer: what a client writes in a chat never becomes a special token."""
+"""With a real tokenizer: a client's text in a chat never becomes a special token."""
 
 import re
 from typing import Any
@@ -10,7 +10,7 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
-from server.engine.special_tokens import apart, guard, pattern, special_tokens
+from server.engine.special_tokens import guard, pattern, special_tokens, split
 
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|role|>{{ m['role'] }}: "
@@ -26,22 +26,22 @@ TEXTS = [
 
 @pytest.fixture
 def tokenizer() -> Any:
-    """Of bytes, with two tokens that have names, and two more."""
+    """A byte tokenizer with two named and two unnamed special tokens."""
     alphabet = {character: n for n, character in enumerate(sorted(ByteLevel.alphabet()))}
     bytewise = Tokenizer(BPE(alphabet, []))
     bytewise.pre_tokenizer = ByteLevel(add_prefix_space=False)
     bytewise.decoder = Decoder()
     bytewise.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     bytewise.add_tokens([AddedToken("<think>")])
-    found = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=bytewise, bos_token="<s>", eos_token="</s>", chat_template=TEMPLATE
     )
-    guard(found)
-    return found
+    guard(tokenizer)
+    return tokenizer
 
 
 def counts(tokenizer: Any, *contents: Any, role: str = "user", **options: Any) -> list[int]:
-    """How many of each special token the prompt of a chat has."""
+    """The count of each special token in a chat's prompt."""
     messages = [{"role": role, "content": content} for content in contents]
     ids = tokenizer.apply_chat_template(
         conversation=messages, tokenize=True, return_dict=False, **options
@@ -82,15 +82,15 @@ def test_a_template_of_the_operators_is_not_changed(tokenizer: Any) -> None:
 
 @pytest.mark.parametrize("tokens", [[], ["a"]])
 def test_without_tokens_to_take_apart(tokens: list[str]) -> None:
-    assert apart({"a": ["aa", 1, None]}, pattern(tokens)) == {"a": ["aa", 1, None]}
+    assert split({"a": ["aa", 1, None]}, pattern(tokens)) == {"a": ["aa", 1, None]}
 
 
 def test_keys_are_texts_too() -> None:
     schema = {"properties": {"</s>": [{"enum": ["</s>", 1]}]}}
-    told = {"properties": {"< /s>": [{"enum": ["< /s>", 1]}]}}
-    assert apart(schema, pattern(["</s>"])) == told
+    expected = {"properties": {"< /s>": [{"enum": ["< /s>", 1]}]}}
+    assert split(schema, pattern(["</s>"])) == expected
 
 
 def test_tokens_are_no_patterns() -> None:
-    assert apart("a.b axb", pattern(["a.b"])) == "a .b axb"
+    assert split("a.b axb", pattern(["a.b"])) == "a .b axb"
     assert re.compile(pattern(["[x](y"]).pattern)

@@ -1,4 +1,4 @@
-"""Blob parts of every kind, and what is left of the messages."""
+"""Content parts of every type, and the messages without them."""
 
 import base64
 import copy
@@ -14,8 +14,9 @@ from server.errors import BadRequest, RequestError, TooLarge, UnsupportedMediaTy
 from server.media.attachments import (
     Attachment,
     AttachmentLimits,
-    take_from_list,
-    take_from_messages,
+    list_parts,
+    message_parts,
+    read_attachments,
 )
 from server.media.blob import MemoryBlob
 from server.media.sources import Sources
@@ -29,7 +30,11 @@ TEXT = {"type": "text", "text": "What is this?"}
 
 
 def take(*parts: Any, limits: AttachmentLimits = LIMITS) -> list[Attachment]:
-    return take_from_list(list(parts), limits, Sources())
+    return read_attachments(list_parts(list(parts)), limits, Sources())
+
+
+def from_messages(messages: Any) -> list[Attachment]:
+    return read_attachments(message_parts(messages), LIMITS, Sources())
 
 
 def file_part(name: str, filename: str | None = None, **extra: Any) -> dict[str, Any]:
@@ -43,26 +48,26 @@ def test_attachments_leave_the_messages_and_the_text_stays() -> None:
         {"role": "assistant", "content": "A dog."},
         {"role": "user", "content": [AUDIO]},
     ]
-    taken = take_from_messages(messages, LIMITS, Sources())
-    assert [(a.modality, a.param) for a in taken] == [
+    attachments = from_messages(messages)
+    assert [(a.modality, a.param) for a in attachments] == [
         ("image", "messages[1].content[0]"),
         ("audio", "messages[1].content[2]"),
         ("audio", "messages[3].content[0]"),
     ]
-    assert taken[0].source == MemoryBlob(media("img_a.jpg"))
+    assert attachments[0].source == MemoryBlob(media("img_a.jpg"))
     assert [m["content"] for m in messages] == ["Be brief.", "What is this?", "A dog.", ""]
 
 
 def test_several_texts_are_joined_as_vllm_joins_them() -> None:
     messages = [{"role": "user", "content": [TEXT, IMAGE, "and", {"type": "text", "text": "that"}]}]
-    take_from_messages(messages, LIMITS, Sources())
+    from_messages(messages)
     assert messages[0]["content"] == "What is this?\nand\nthat"
 
 
 def test_other_text_parts_are_left_to_vllm() -> None:
     parts = [{"type": "refusal", "refusal": "no"}, TEXT]
     messages = [{"role": "assistant", "content": copy.deepcopy(parts)}]
-    assert take_from_messages(messages, LIMITS, Sources()) == []
+    assert from_messages(messages) == []
     assert messages[0]["content"] == parts
 
 
@@ -181,18 +186,20 @@ def test_a_bad_weight_names_its_part(weight: Any) -> None:
 )
 def test_a_bad_part_is_named(part: Any, message: str) -> None:
     with pytest.raises(BadRequest, match=message) as caught:
-        take_from_messages([{"role": "user", "content": [TEXT, part]}], LIMITS, Sources())
+        read_attachments(
+            message_parts([{"role": "user", "content": [TEXT, part]}]), LIMITS, Sources()
+        )
     assert caught.value.param is not None
     assert caught.value.param.startswith("messages[0].content[1]")
 
 
-def test_an_unknown_kind_of_file_is_refused() -> None:
+def test_a_file_of_unknown_modality_is_rejected() -> None:
     part = {"type": "file", "file": {"file_data": base64.b64encode(b"what is this").decode()}}
     with pytest.raises(UnsupportedMediaType, match="not recognised"):
         take(part)
 
 
-def test_there_may_be_so_many_attachments() -> None:
+def test_the_number_of_attachments_is_limited() -> None:
     assert len(take(*[IMAGE] * LIMITS.count)) == LIMITS.count
     with pytest.raises(BadRequest, match="more than 4"):
         take(*[IMAGE] * (LIMITS.count + 1))
@@ -214,7 +221,7 @@ def test_a_text_part_is_not_an_attachment_of_a_completion() -> None:
 @pytest.mark.parametrize("messages", [None, {}, "x", 3])
 def test_messages_must_be_a_list(messages: Any) -> None:
     with pytest.raises(BadRequest, match="messages must be a list"):
-        take_from_messages(messages, LIMITS, Sources())
+        from_messages(messages)
 
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
@@ -236,7 +243,7 @@ def test_no_json_does_anything_but_succeed_or_be_refused(parts: list[Any]) -> No
 
 def refusal(messages: list[Any]) -> RequestError | None:
     try:
-        take_from_messages(messages, LIMITS, Sources())
+        from_messages(messages)
     except RequestError as error:
         return error
     return None

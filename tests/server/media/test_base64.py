@@ -29,7 +29,7 @@ def test_the_scheme_is_not_case_sensitive() -> None:
         "data:image/png,plain",
         "data:image/png;base64",
         "gopher://x",
-        "http://x/y.png",  # others fetch
+        "http://x/y.png",  # fetch.py reads these
         "data;base64,AAAA",
     ],
 )
@@ -66,12 +66,12 @@ def test_line_breaks_are_allowed() -> None:
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 299, 300])
 def test_the_bound_is_exact(size: int) -> None:
     encoded = base64.b64encode(bytes(size)).decode()
-    for most in (size, size - 1):
-        if most < size:
+    for max_bytes in (size, size - 1):
+        if max_bytes < size:
             with pytest.raises(TooLarge if size > 1 else RequestError):
-                read_base64(encoded, max_bytes=most, param="p")
+                read_base64(encoded, max_bytes=max_bytes, param="p")
         elif size:
-            assert len(read_base64(encoded, max_bytes=most, param="p")) == size
+            assert len(read_base64(encoded, max_bytes=max_bytes, param="p")) == size
 
 
 def test_an_empty_file_is_refused() -> None:

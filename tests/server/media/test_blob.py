@@ -17,7 +17,7 @@ def on_disk(folder: Path, data: bytes = DATA, size: int | None = None) -> DiskBl
 
 
 @pytest.mark.parametrize("kind", ["memory", "disk"])
-async def test_both_say_the_same(kind: str, tmp_path: Path) -> None:
+async def test_both_blobs_have_the_same_bytes(kind: str, tmp_path: Path) -> None:
     content: Blob = MemoryBlob(DATA) if kind == "memory" else on_disk(tmp_path)
     assert content.size == len(DATA)
     assert content.head(10) == DATA[:10]
@@ -33,7 +33,7 @@ async def test_a_file_is_read_to_its_end_though_its_name_is_gone(tmp_path: Path)
     assert b"".join([piece async for piece in content.pieces()]) == DATA
 
 
-async def test_a_file_closes_when_nobody_holds_it(tmp_path: Path) -> None:
+async def test_a_file_closes_with_its_last_reference(tmp_path: Path) -> None:
     content = on_disk(tmp_path)
     before = len(os.listdir("/proc/self/fd"))
     del content

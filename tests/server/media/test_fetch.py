@@ -1,4 +1,4 @@
-"""Fetching through a real server on the loopback: hostile URLs never reach it, allowed ones do."""
+"""Fetching from a real server on the loopback: hostile URLs do not reach it, allowed URLs do."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from server.media.fetch import Fetcher, FetchError, FetchPolicy, read_url
 from server.media.sources import Link
 
 DATA = bytes(range(256)) * 1000
-NAMES = {  # what the attacker's name server says
+NAMES = {  # the answers of an attacker's name server
     "media.test": ["127.0.0.1"],
     "localhost": ["127.0.0.1"],
     "localhost.localdomain": ["127.0.0.1"],
@@ -49,7 +49,7 @@ class Site:
     hits: list[str] = field(default_factory=list)
 
     def policy(self, **changes: Any) -> FetchPolicy:
-        """As served, but that this port may be used, too."""
+        """The server's policy, with this port allowed."""
         ports = frozenset({80, 443, self.port})
         return FetchPolicy(**{"ports": ports, "resolve": names, "timeout_s": 5, **changes})
 
@@ -89,11 +89,11 @@ async def answer(request: web.Request) -> web.StreamResponse:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    found = Site(0)
+    site = Site(0)
 
     @web.middleware
     async def count(request: web.Request, handler: Any) -> web.StreamResponse:
-        found.hits.append(request.path)
+        site.hits.append(request.path)
         response: web.StreamResponse = await handler(request)
         return response
 
@@ -103,8 +103,8 @@ async def site() -> AsyncIterator[Site]:
     await runner.setup()
     listener = web.TCPSite(runner, "127.0.0.1", 0)
     await listener.start()
-    found.port = runner.addresses[0][1]
-    yield found
+    site.port = runner.addresses[0][1]
+    yield site
     await runner.cleanup()
 
 
@@ -113,7 +113,7 @@ async def fetch(folder: Path, policy: FetchPolicy, url: str, max_bytes: int = 1 
     return b"".join([piece async for piece in content.pieces()])
 
 
-# What a stranger may try. PORT is the server's; where none is said, http's own is meant.
+# URLs of an attacker. PORT is replaced by the server's port; without it, the scheme's port is used.
 HOSTILE = [
     "http://127.0.0.1:PORT/file",
     "http://127.0.0.1/file",
@@ -212,7 +212,7 @@ async def test_no_hostile_form_is_fetched(site: Site, tmp_path: Path, form: str)
 
 
 async def test_the_suite_would_notice(site: Site, tmp_path: Path) -> None:
-    """With the check of addresses taken out, many of these forms do arrive."""
+    """Without the check of addresses, many of these URLs reach the server."""
     assert len(set(HOSTILE)) == len(HOSTILE) >= 80
     policy = site.policy(allowed=lambda _: True, timeout_s=0.5)
     for form in HOSTILE:
@@ -229,7 +229,7 @@ async def test_an_allowed_url(site: Site, tmp_path: Path) -> None:
     policy = site.policy(allowed=loopback)
     assert await fetch(tmp_path, policy, site.url()) == DATA
     assert await fetch(tmp_path, policy, site.url("/hop/3")) == DATA
-    assert not list(tmp_path.iterdir())  # content has no name
+    assert not list(tmp_path.iterdir())  # the blob has no file name
     for url in (site.url("/hop/4"), site.url("/status/404"), site.url("/status/500")):
         with pytest.raises(FetchError):
             await fetch(tmp_path, policy, url)
@@ -261,7 +261,7 @@ async def test_every_redirect_is_checked(site: Site, tmp_path: Path, target: str
 
 
 async def test_the_connection_goes_where_the_check_looked(site: Site, tmp_path: Path) -> None:
-    """A name server that answers differently the second time finds nobody who asks again."""
+    """A name is resolved once, so a name server that changes its answer has no effect."""
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
 
     async def rebinding(host: str, port: int) -> Sequence[str]:
@@ -304,7 +304,7 @@ async def test_time_is_bounded(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["/compressed", "/empty", "/long-header"])
-async def test_what_is_not_taken(site: Site, tmp_path: Path, path: str) -> None:
+async def test_bad_responses_are_rejected(site: Site, tmp_path: Path, path: str) -> None:
     with pytest.raises(FetchError):
         await fetch(tmp_path, site.policy(allowed=loopback), site.url(path))
 
@@ -319,7 +319,7 @@ async def test_no_proxy_of_the_environment(
     assert b'"Accept-Encoding": "identity"' in headers
 
 
-async def test_so_many_at_a_time(site: Site, tmp_path: Path) -> None:
+async def test_concurrent_fetches_are_limited(site: Site, tmp_path: Path) -> None:
     fetcher = Fetcher(tmp_path, site.policy(allowed=loopback, waiting=1, timeout_s=1))
     first = asyncio.ensure_future(fetcher.fetch(Link(site.url("/endless/slow"), 100)))
     await asyncio.sleep(0.05)

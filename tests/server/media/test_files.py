@@ -1,4 +1,4 @@
-"""Stored files: owners, quotas, expiry, and what lies on the disk."""
+"""Stored files: owners, quotas, expiry, and the files on disk."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -41,7 +41,7 @@ async def test_kept_until_deleted(store: FileStore) -> None:
     assert {path.stat().st_mode & 0o777 for path in on_disk(store)} == {0o600}
     assert store.folder.joinpath("owners", "aa").stat().st_mode & 0o777 == 0o700
     store.of("aa").delete(record.id)
-    assert upload.content.head() == b"data"  # who reads it goes on
+    assert upload.content.head() == b"data"  # an open blob stays readable
     assert not on_disk(store)
     with pytest.raises(NotFound):
         store.of("aa").get(record.id)
@@ -79,14 +79,14 @@ def test_quotas(store: FileStore) -> None:
         add(store, bytes(41))
     assert caught.value.code == "quota_exceeded"
     add(store, bytes(60), "bb")
-    with pytest.raises(Unavailable):  # the server's own bound
+    with pytest.raises(Unavailable):  # the bound of all owners together
         add(store, bytes(40))
     add(store, b"")
     add(store, b"")
     with pytest.raises(BadRequest, match="more than 3 files"):
         add(store, b"")
     assert store.used_bytes() == 120
-    assert len(on_disk(store)) == 2 * 4  # nothing is left of those that were refused
+    assert len(on_disk(store)) == 2 * 4  # rejected uploads leave no files
 
 
 def test_uploads_at_once_do_not_share_the_rest_of_a_quota(store: FileStore) -> None:

@@ -15,7 +15,7 @@ def test_content_has_no_name(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
         spool.write(b"abc")
         spool.write(b"def")
-        content = spool.content()
+        content = spool.blob()
     assert not list(tmp_path.iterdir())
     assert (content.size, content.head()) == (6, b"abcdef")
     assert spool.sha256 == hashlib.sha256(b"abcdef").digest()
@@ -39,7 +39,7 @@ def test_nothing_is_left_of_a_failure(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 

@@ -1,4 +1,4 @@
-"""What is too much is refused at the door: nobody reads its body, and others are not disturbed."""
+"""Excess requests are rejected before their bodies are read, and do not disturb other requests."""
 
 import asyncio
 from typing import Any
@@ -14,12 +14,12 @@ async def never_read() -> Any:
     raise AssertionError("the body was read")
 
 
-class House:
-    """Two at a time; they stay until they may go."""
+class LimitedApp:
+    """An application that allows two requests at a time and holds them until `go` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
-        self.door = AdmissionMiddleware(self.app, most=2)
+        self.middleware = AdmissionMiddleware(self.app, max_requests=2)
 
     async def app(self, _scope: Any, _receive: Any, send: Any) -> None:
         await self.go.wait()
@@ -35,40 +35,40 @@ class House:
             sent.append(message)
 
         scope = {"type": "http", "path": path, "method": "POST", "headers": []}
-        await self.door(scope, never_read, send)
+        await self.middleware(scope, never_read, send)
         return sent[0]
 
 
-async def test_so_many_at_a_time() -> None:
-    house, before = House(), REGISTRY.get_sample_value("bindserve_refused_total") or 0
-    inside = [asyncio.ensure_future(house.status()) for _ in range(2)]
+async def test_a_request_above_the_limit_is_rejected() -> None:
+    limited, before = LimitedApp(), REGISTRY.get_sample_value("bindserve_refused_total") or 0
+    inside = [asyncio.ensure_future(limited.status()) for _ in range(2)]
     await asyncio.sleep(0)
-    refusal = await house.ask(CHAT)
+    refusal = await limited.ask(CHAT)
     assert refusal["status"] == 503
     assert b"retry-after" in dict(refusal["headers"])
     assert REGISTRY.get_sample_value("bindserve_refused_total") == before + 1
-    house.go.set()
+    limited.go.set()
     assert await asyncio.gather(*inside) == [200, 200]
-    assert await house.status() == 200
+    assert await limited.status() == 200
 
 
-async def test_who_leaves_makes_room() -> None:
-    house = House()
-    inside = [asyncio.ensure_future(house.status()) for _ in range(2)]
+async def test_a_cancelled_request_does_not_count() -> None:
+    limited = LimitedApp()
+    inside = [asyncio.ensure_future(limited.status()) for _ in range(2)]
     await asyncio.sleep(0)
     inside[0].cancel()
     await asyncio.gather(*inside[:1], return_exceptions=True)
-    assert house.door.running == 1
-    house.go.set()
-    assert await house.status() == 200
+    assert limited.middleware.running == 1
+    limited.go.set()
+    assert await limited.status() == 200
     await inside[1]
-    assert house.door.running == 0
+    assert limited.middleware.running == 0
 
 
-async def test_what_makes_no_work_is_let_in() -> None:
-    house = House()
-    inside = [asyncio.ensure_future(house.status()) for _ in range(2)]
-    others = [asyncio.ensure_future(house.status(path)) for path in ("/v1/models", "/metrics")]
+async def test_other_paths_are_not_limited() -> None:
+    limited = LimitedApp()
+    inside = [asyncio.ensure_future(limited.status()) for _ in range(2)]
+    others = [asyncio.ensure_future(limited.status(path)) for path in ("/v1/models", "/metrics")]
     await asyncio.sleep(0)
-    house.go.set()
+    limited.go.set()
     assert await asyncio.gather(*inside, *others) == [200] * 4

@@ -14,7 +14,7 @@ def test_keys_are_read_line_by_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n"])
 def test_a_file_without_keys_does_not_open_the_server(tmp_path: Path, text: str) -> None:
     (tmp_path / "keys").write_text(text)
-    with pytest.raises(KeyFileError, match="holds no API key"):
+    with pytest.raises(KeyFileError, match="contains no API key"):
         read_keys(tmp_path / "keys")
 
 
@@ -25,16 +25,16 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "keys"
 
 
-def test_keys_come_and_go_without_a_restart(file: Path) -> None:
+def test_keys_are_added_and_removed_without_a_restart(file: Path) -> None:
     keys = Keys(["fixed"], file)
     assert keys.find("first") == key_digest("first")
     file.write_text("second\nthird\n")
-    found = [key for key in ("first", "second", "third", "fixed", "") if keys.find(key)]
-    assert found == ["second", "third", "fixed"]
+    valid = [key for key in ("first", "second", "third", "fixed", "") if keys.find(key)]
+    assert valid == ["second", "third", "fixed"]
 
 
 @pytest.mark.parametrize("how", ["emptied", "deleted", "binary"])
-def test_a_file_that_is_damaged_does_not_open_the_server(file: Path, how: str) -> None:
+def test_the_previous_keys_stay_valid_when_the_file_is_damaged(file: Path, how: str) -> None:
     keys = Keys((), file)
     match how:
         case "emptied":
@@ -60,6 +60,6 @@ def test_the_file_is_not_read_for_every_request(
     assert keys.find("first")
 
 
-def test_without_keys_nobody_is_asked() -> None:
+def test_without_keys_requests_need_none() -> None:
     assert not Keys().required
     assert Keys(["a"]).required

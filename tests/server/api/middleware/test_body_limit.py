@@ -1,4 +1,4 @@
-"""What all requests together may hold in memory: beyond it, the next one is refused, not killed."""
+"""The memory of all request bodies together: a request beyond the limit is rejected."""
 
 import asyncio
 from typing import Any
@@ -12,12 +12,13 @@ CHAT, UPLOAD = "/v1/chat/completions", "/v1/files"
 FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
 
 
-class House:
-    """Reads a body of 400 bytes, in two parts, and keeps it until it may go; 1,000 fit in."""
+class LimitedApp:
+    """An application that reads bodies of 400 bytes, in two messages, and holds them until `go` is
+    set. The limit is 1,000 bytes."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
-        self.door = BodyLimitMiddleware(
+        self.middleware = BodyLimitMiddleware(
             self.app,
             max_bytes=500,
             max_held_bytes=1000,
@@ -35,22 +36,22 @@ class House:
             return {"type": "http.request", "body": bytes(200), "more_body": True}
 
         scope = {"type": "http", "path": path, "method": "POST", "headers": list(headers)}
-        await self.door(scope, receive, receive)
+        await self.middleware(scope, receive, receive)
 
 
 async def test_bodies_of_all_requests_are_bounded_together() -> None:
-    house = House()
-    inside = [asyncio.ensure_future(house.ask()) for _ in range(2)]
+    limited = LimitedApp()
+    inside = [asyncio.ensure_future(limited.ask()) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="too many bytes"):
-        await house.ask()
-    assert house.door.held == 800  # what the refused one held is free again
-    uploads = [asyncio.ensure_future(house.ask(UPLOAD, FORM)) for _ in range(9)]  # are on disk
+        await limited.ask()
+    assert limited.middleware.held == 800  # without the bytes of the rejected request
+    uploads = [asyncio.ensure_future(limited.ask(UPLOAD, FORM)) for _ in range(9)]  # on disk
     await asyncio.sleep(0)
-    assert house.door.held == 800
+    assert limited.middleware.held == 800
     inside[0].cancel()
     await asyncio.gather(*inside[:1], return_exceptions=True)
-    again = asyncio.ensure_future(house.ask())
-    house.go.set()
+    again = asyncio.ensure_future(limited.ask())
+    limited.go.set()
     await asyncio.gather(inside[1], again, *uploads)
-    assert house.door.held == 0
+    assert limited.middleware.held == 0

@@ -4,25 +4,25 @@ from typing import Any
 import pytest
 
 from server.api.middleware.context import ContextMiddleware
-from server.api.middleware.rate_limit import Counter, RateLimitMiddleware
+from server.api.middleware.rate_limit import KeyUsage, RateLimitMiddleware
 from server.context import current
 
 
-def test_a_bucket_fills_steadily(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_bucket_fills_at_a_constant_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr("server.api.middleware.rate_limit.time.monotonic", lambda: now[0])
-    counter = Counter(6, filled=0)
-    assert [counter.wait_s(6) for _ in range(6)] == [0] * 6
-    assert counter.wait_s(6) == pytest.approx(10)  # seconds for one of six a minute
+    usage = KeyUsage(6, filled=0)
+    assert [usage.wait_s(6) for _ in range(6)] == [0] * 6
+    assert usage.wait_s(6) == pytest.approx(10)  # seconds for one of six a minute
     now[0] = 5
-    assert counter.wait_s(6) == pytest.approx(5)
+    assert usage.wait_s(6) == pytest.approx(5)
     now[0] = 10
-    assert counter.wait_s(6) == 0
-    now[0] = 1000  # it does not fill beyond one minute's
-    assert [bool(counter.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
+    assert usage.wait_s(6) == 0
+    now[0] = 1000  # at most one minute's tokens
+    assert [bool(usage.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
 
 
-async def test_so_many_of_one_key_at_a_time() -> None:
+async def test_concurrent_requests_of_one_key_are_limited() -> None:
     go = asyncio.Event()
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -49,11 +49,11 @@ async def test_so_many_of_one_key_at_a_time() -> None:
     await asyncio.sleep(0)
     assert await status("a") == 429
     other = asyncio.ensure_future(status("b"))
-    leaving = asyncio.ensure_future(status("b"))
+    cancelled = asyncio.ensure_future(status("b"))
     await asyncio.sleep(0)
-    leaving.cancel()
+    cancelled.cancel()
     await asyncio.sleep(0)
     go.set()
     assert await asyncio.gather(*first, other) == [200] * 3
     assert await status("a") == 200
-    assert [counter.running for counter in limit.counters.values()] == [0, 0]
+    assert [usage.running for usage in limit.usage.values()] == [0, 0]

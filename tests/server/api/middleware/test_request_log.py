@@ -1,4 +1,4 @@
-"""One line for each request: numbers and our own names, nothing of a client's."""
+"""One line for each request, without text that a client wrote."""
 
 import json
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ SECRET = "of-a-client"
 
 
 class CountingHandler(Handler):
-    """Tells the usage as vLLM's handlers do."""
+    """Stores token counts as vLLM's handlers do."""
 
     async def create(self, request: Any, raw_request: Any) -> Any:
         metadata = RequestResponseMetadata(request_id="r")
@@ -49,11 +49,13 @@ def only(lines: list[str]) -> dict[str, Any]:
     (line,) = lines
     assert line.endswith("\n")
     assert line.count("\n") == 1
-    found: dict[str, Any] = json.loads(line)
-    return found
+    document: dict[str, Any] = json.loads(line)
+    return document
 
 
-async def test_a_line_tells_what_a_request_cost(served: Served, lines: list[str]) -> None:
+async def test_a_line_has_the_stages_and_tokens_of_a_request(
+    served: Served, lines: list[str]
+) -> None:
     text = {"type": "text", "text": SECRET}
     content = [image(0), image(10), text]
     response = await served.client.post(
@@ -74,7 +76,7 @@ async def test_a_line_tells_what_a_request_cost(served: Served, lines: list[str]
     assert "key" not in lines[0]
 
 
-async def test_generation_counts_from_the_first_time_that_the_engine_is_asked() -> None:
+async def test_generation_counts_from_the_first_call_to_the_engine() -> None:
     timeline = Timeline()
     timeline.begin_generating()
     first = timeline.generating
@@ -90,7 +92,7 @@ async def test_generation_counts_from_the_first_time_that_the_engine_is_asked() 
         ("/v1/files", SECRET, 401, None),
     ],
 )
-async def test_refusals_are_told_without_what_the_client_wrote(
+async def test_rejections_are_logged_without_the_clients_text(
     served: Served, lines: list[str], path: str, key: str, status: int, route: str | None
 ) -> None:
     headers = {"Authorization": f"Bearer {key}", "x-request-id": f"{SECRET}\n{SECRET}"}
@@ -100,7 +102,7 @@ async def test_refusals_are_told_without_what_the_client_wrote(
     assert SECRET not in lines[0]
 
 
-async def test_what_fails_inside_is_told(served: Served, lines: list[str]) -> None:
+async def test_an_exception_is_logged_as_500(served: Served, lines: list[str]) -> None:
     served.app.state.openai_serving_chat = Handler(KeyError(SECRET))
     await served.client.post(CHAT, json={"messages": HELLO})
     assert only(lines)["status"] == 500
@@ -108,7 +110,7 @@ async def test_what_fails_inside_is_told(served: Served, lines: list[str]) -> No
 
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
-async def test_probes_are_not_told(served: Served, lines: list[str], path: str) -> None:
+async def test_probes_are_not_logged(served: Served, lines: list[str], path: str) -> None:
     await served.client.get(path)
     assert lines == []
 

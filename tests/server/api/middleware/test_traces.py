@@ -1,4 +1,4 @@
-"""A request is one trace: its stages and vLLM's span are below it, and it is below its caller's."""
+"""The span of a request has its stages and vLLM's span as children, and its caller's as parent."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +18,7 @@ CALLER = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
 class TracedHandler(Handler):
-    """Notes what vLLM's handlers would hand on to the engine."""
+    """Records the headers that vLLM's handlers would pass to the engine."""
 
     headers: dict[str, str]
 
@@ -31,7 +31,7 @@ class TracedHandler(Handler):
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """In place of the provider of the whole process, which vLLM sets, once."""
+    """Replaces the process's tracer provider, which vLLM sets once."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(application, "get_tracer", provider.get_tracer)
@@ -56,31 +56,33 @@ async def test_stages_and_the_engine_are_below_the_request(
 ) -> None:
     body = {"messages": [{"role": "user", "content": [image(0)]}]}
     await served.client.post(CHAT, json=body, headers={"traceparent": CALLER})
-    found = spans(exporter)
-    whole = found.pop(f"POST {CHAT}")
-    assert found.keys() == {"attachments", "embed", "retrieve"}
+    children = spans(exporter)
+    whole = children.pop(f"POST {CHAT}")
+    assert children.keys() == {"attachments", "embed", "retrieve"}
     assert whole.parent is not None
     assert whole.parent.span_id == 0x0123456789ABCDEF
     assert whole.attributes is not None
     assert whole.attributes["http.response.status_code"] == 200
-    for span in found.values():
+    for span in children.values():
         assert span.parent == whole.context
-        # Components are timed by two clocks: a millisecond for their difference.
+        # Stages and requests use different clocks, which may differ by a millisecond.
         assert (whole.start_time or 0) - 1e6 <= (span.start_time or 0) <= (span.end_time or 0)
         assert (span.end_time or 0) <= (whole.end_time or 0) + 1e6
-    assert found["embed"].attributes == {"bindserve.modality": "text"}
+    assert children["embed"].attributes == {"bindserve.modality": "text"}
     engine = served.app.state.openai_serving_chat.headers["traceparent"]
     assert whole.context is not None
     assert engine == f"00-{whole.context.trace_id:032x}-{whole.context.span_id:016x}-01"
 
 
-async def test_what_fails_is_marked(served: Served, exporter: InMemorySpanExporter) -> None:
+async def test_a_failed_request_has_an_error_status(
+    served: Served, exporter: InMemorySpanExporter
+) -> None:
     bad = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
     await served.client.post(CHAT, json={"messages": [{"role": "user", "content": [bad]}]})
     served.app.state.openai_serving_chat = Handler(KeyError("x"))
     await served.client.post(CHAT, json={"messages": HELLO})
-    refused, failed = (s for s in exporter.get_finished_spans() if s.name == f"POST {CHAT}")
-    assert refused.status.status_code is StatusCode.UNSET  # the client's fault
+    rejected, failed = (s for s in exporter.get_finished_spans() if s.name == f"POST {CHAT}")
+    assert rejected.status.status_code is StatusCode.UNSET  # an error of the client
     assert failed.status.status_code is StatusCode.ERROR
 
 

@@ -1,4 +1,4 @@
-"""/v1/embeddings with fakes that embed a number as the direction of so many degrees."""
+"""/v1/embeddings with fakes that embed a number as the direction of that angle in degrees."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -37,8 +37,8 @@ async def embeddings(served: Served, value: Any, **more: Any) -> Any:
     return np.array([item["embedding"] for item in response.json()["data"]])
 
 
-def close(found: Any, *degrees: float) -> None:
-    np.testing.assert_allclose(found, [direction(each) for each in degrees], atol=1e-6)
+def close(embeddings: Any, *degrees: float) -> None:
+    np.testing.assert_allclose(embeddings, [direction(each) for each in degrees], atol=1e-6)
 
 
 async def test_openais_client_in_both_formats(served: Served) -> None:
@@ -50,10 +50,10 @@ async def test_openais_client_in_both_formats(served: Served) -> None:
     for form in ("float", "base64", None):  # None: the client asks for base64 and decodes it
         chosen: Any = {"encoding_format": form} if form else {}
         answer = await client.embeddings.create(model="tiny", input=["10", "20"], **chosen)
-        found = [item.embedding for item in answer.data]
+        vectors = [item.embedding for item in answer.data]
         if form == "base64":
-            found = [np.frombuffer(base64.b64decode(each), "<f4") for each in found]  # type: ignore[misc,arg-type]
-        close(found, 10, 20)
+            vectors = [np.frombuffer(base64.b64decode(each), "<f4") for each in vectors]  # type: ignore[misc,arg-type]
+        close(vectors, 10, 20)
         assert [item.index for item in answer.data] == [0, 1]
         assert answer.model == "tiny"
 
@@ -116,7 +116,7 @@ async def test_no_new_work_while_the_server_drains(served: Served) -> None:
 
 
 async def test_real_encoders_give_the_golden_embeddings(components: Components) -> None:
-    """Of unit length, as `bindserve embed` gives them; with the cache only where asked for."""
+    """Of length 1, equal to those of `bindserve embed`; with the cache only if requested."""
     served = serve()
     served.app.state.components = components
     data = base64.b64encode(attachment("img_a.jpg", 1).source.head(1 << 20)).decode()  # type: ignore[union-attr]

@@ -138,7 +138,7 @@ async def test_what_is_no_upload(served: Served) -> None:
     check_error(await served.client.get(f"{FILES}/../../etc/passwd"), 404)
 
 
-async def test_a_quota_is_told() -> None:
+async def test_an_upload_beyond_the_quota_is_rejected() -> None:
     served = serve(owner_files=1, max_uploads=1)
     assert (await upload(served, b"1")).status_code == 200
     check_error(await upload(served, b"1"), 400, code="quota_exceeded")
@@ -158,7 +158,7 @@ async def test_uploads_have_their_own_bound() -> None:
     )
     assert (await served.client.post(CHAT, files=files)).status_code == 200
     response = await served.client.post("/v1/responses", files={"f": ("f", bytes(2000))})
-    check_error(response, 413)  # this path holds what it receives in memory
+    check_error(response, 413)  # this path keeps bodies in memory
 
 
 # Forms
@@ -228,7 +228,7 @@ async def test_files_that_no_part_names_are_added(served: Served) -> None:
         ),
     ],
 )
-async def test_a_bad_form_is_told(
+async def test_a_bad_form_is_rejected(
     served: Served, files: Any, status: int, param: str | None
 ) -> None:
     check_error(await served.client.post(CHAT, files=files), status, param=param)
@@ -250,8 +250,8 @@ async def test_a_form_is_for_chats_only(served: Served) -> None:
         check_error(await served.client.post(path, files=form({"prompt": "x"})), 415)
 
 
-class Embedder:
-    """In place of the encoding service: refuses, or takes longer than a client waits."""
+class SlowEmbedder:
+    """Replaces the encoding service: raises an error, or takes longer than the client waits."""
 
     def __init__(self, fails: bool) -> None:
         self.fails = fails
@@ -267,8 +267,8 @@ class Embedder:
 async def test_files_do_not_stay_until_the_garbage_collector_comes(
     served: Served, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """A deleted upload takes disk and a descriptor as long as anybody holds it; tracebacks did."""
-    monkeypatch.setattr(served.components.conditioner, "_embedder", Embedder(fails))
+    """A deleted upload uses disk and a descriptor while an object references it. Tracebacks did."""
+    monkeypatch.setattr(served.components.conditioner, "_embedder", SlowEmbedder(fails))
     opened: list[weakref.ref[DiskBlob]] = []
     create = DiskBlob.__init__
 
@@ -288,7 +288,7 @@ async def test_files_do_not_stay_until_the_garbage_collector_comes(
 
 
 async def send_form_and_leave(app: ASGIApp, request: str) -> None:
-    """Over ASGI by hand: the client goes when it has sent everything."""
+    """Call the application over ASGI as a client that disconnects after sending the form."""
     named = 'Content-Disposition: form-data; name="{}"{}'
     parts = [(named.format("request", ""), request), (named.format("a", '; filename="a.png"'), PNG)]
     body = "".join(f"--b\r\n{head}\r\n\r\n{text}\r\n" for head, text in parts) + "--b--\r\n"

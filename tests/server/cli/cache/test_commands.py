@@ -231,15 +231,15 @@ def test_an_interrupted_build_is_resumed(
 ) -> None:
     """With two files at a time, interrupted at the fourth file, it does not repeat the first."""
     monkeypatch.setenv("BINDSERVE_ENCODE_BATCH", "1")
-    original, seen = media_features.Embedder.embed, list[str]()
+    original, seen = media_features.MediaEmbedder.embed, list[str]()
 
-    async def embed(self: media_features.Embedder, item: media_features.MediaItem) -> object:
+    async def embed(self: media_features.MediaEmbedder, item: media_features.MediaItem) -> object:
         seen.append(Path(item.place).name)
         if len(seen) == 4:
             raise KeyboardInterrupt
         return await original(self, item)
 
-    monkeypatch.setattr(media_features.Embedder, "embed", embed)
+    monkeypatch.setattr(media_features.MediaEmbedder, "embed", embed)
     model, out = tiny_models["finetune"], tmp_path / "c"
     command = ("build", photos, "--model", model, "--out", out, "--dtype", "float32")
     assert "run the same command again" in error_of(*command)
@@ -298,7 +298,7 @@ def save(path: Path, rows: np.ndarray) -> Path:
 def test_serve_rejects_wrong_options(features: Path, tmp_path: Path) -> None:
     build(features, "--out", tmp_path / "c")
     (tmp_path / "empty").write_text("")
-    assert "a token is needed" in error_of("serve", tmp_path / "c", "--host", "0.0.0.0")
+    assert "give a token file" in error_of("serve", tmp_path / "c", "--host", "0.0.0.0")
     assert "expected a token" in error_of(
         "serve", tmp_path / "c", "--token-file", tmp_path / "empty"
     )
