@@ -13,10 +13,6 @@ PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 # Variables are nouns: these words say nothing about the value.
 VAGUE = {"found", "known", "asked", "told"}
 
-# Remove a file from these lists once it is fixed; add none.
-VAGUE_EXCEPTIONS = {"server/encoding/embedder.py", "server/encoding/messages.py"}
-ONLY_IN_EXCEPTIONS = {"server/encoding/batcher.py"}  # becomes Batcher
-
 # Classes and functions whose name may be used below these paths only.
 ONLY_IN: dict[str, tuple[str, ...]] = {"Encoder": ("model_ext/imagebind/",), "Stages": ()}
 
@@ -75,7 +71,7 @@ def test_these_names_have_one_place(modules: dict[str, ast.Module], name: str) -
         for path, tree in modules.items()
         if name in definitions(tree) and not path.startswith(ONLY_IN[name])
     }
-    assert elsewhere <= ONLY_IN_EXCEPTIONS
+    assert elsewhere == set()
 
 
 def test_each_package_has_at_most_one_config_error(modules: dict[str, ast.Module]) -> None:
@@ -92,7 +88,7 @@ def test_media_errors_are_the_servers(modules: dict[str, ast.Module]) -> None:
 
 def test_variables_are_nouns(modules: dict[str, ast.Module]) -> None:
     paths = {path for path, tree in modules.items() if VAGUE & set(assigned(tree))}
-    assert paths <= VAGUE_EXCEPTIONS
+    assert paths == set()
 
 
 def test_upper_bounds_are_named_max(modules: dict[str, ast.Module]) -> None:

@@ -1,6 +1,6 @@
 """Which cache a server uses: a folder, the model's own, retrieval services, or none.
 
-Opens what `--cache` names. What becomes of it while it serves is `retrieve.py`'s.
+Opens the cache that `--cache` names; `retrieve.py` uses it afterwards.
 """
 
 from collections.abc import Iterable

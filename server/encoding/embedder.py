@@ -36,7 +36,7 @@ class Encode(Protocol):
 class Report:
     """The stages that ran for one caller: none if the result was cached or another caller's."""
 
-    known: bool = True
+    cached: bool = True
     seconds: dict[str, float] = field(default_factory=dict)  # by stage, its queue included
     failed: str | None = None  # the stage that raised
 
@@ -62,7 +62,7 @@ class Embedder:
         """Unit embedding (D,). Cancels the work when the last waiting caller is cancelled."""
 
         async def decode_and_encode() -> Vector:
-            report.known = False
+            report.cached = False
             with report.stage("decode"):
                 tensor = await self._decoder.decode(modality, blob)
             with report.stage("encode"):

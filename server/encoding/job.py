@@ -27,7 +27,7 @@ async def answer(embedder: Embedder, modality: str, blob: Blob) -> Packet:
     except Exception:
         logger.exception("a file of modality %s could not be embedded", modality)
         error = Answer.describe(InternalError("the server failed to embed the file"))
-    return Packet(Answer(report.known, report.seconds, report.failed, error), embedding)
+    return Packet(Answer(report.cached, report.seconds, report.failed, error), embedding)
 
 
 def unpack(packet: Packet, modality: str) -> tuple[Vector, bool]:
@@ -46,4 +46,4 @@ def unpack(packet: Packet, modality: str) -> tuple[Vector, bool]:
         failed = stage == message.failed
         observe_stage(stage, modality, seconds, failed=failed, ago=remaining)
     message.raise_error()
-    return packet.numbers, message.known
+    return packet.numbers, message.cached

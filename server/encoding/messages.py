@@ -57,7 +57,7 @@ class Watch:
 class Answer:
     """The answer to a job: an embedding in the payload, or an error; and its timings."""
 
-    known: bool
+    cached: bool
     seconds: dict[str, float]
     failed: str | None = None  # the stage that failed
     error: dict[str, str | None] | None = None  # kind, message, code

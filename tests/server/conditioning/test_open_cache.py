@@ -1,4 +1,4 @@
-"""What `--cache` names, and what of it is refused before anything is served."""
+"""`--cache`: which values open a cache, and which are rejected before the server starts."""
 
 import json
 import logging
@@ -97,7 +97,7 @@ async def test_a_cache_of_other_encoders(
 ) -> None:
     folder = tmp_path / "cache"
     shutil.copytree(tiny_models["knn.index"], folder)
-    with caplog.at_level(logging.WARNING):  # it does not say: that is told, not refused
+    with caplog.at_level(logging.WARNING):  # an unknown encoder is logged, not rejected
         await open_folder(folder, Fit(DIM, {"sha256": "ours"})).aclose()
     assert "does not say which encoder" in caplog.text
     manifest = json.loads((folder / "manifest.json").read_text())
