@@ -47,9 +47,9 @@ class Step:
 # start their engines, and wait until the others have finished.
 GROUPS = (
     (
-        Step("engine", "deploy.gpu.engine", 300),
-        Step("goldens", "tests.serving.goldens", 150),
-        Step("isolation", "tests.serving.isolation", 170),
+        Step("engine", "deploy.gpu.engine", 360),
+        Step("goldens", "tests.serving.goldens", 180),
+        Step("isolation", "tests.serving.isolation", 220),
     ),
     (Step("encoders", "deploy.gpu.encoders", 90),),
     (Step("retrieval", "deploy.gpu.retrieval", 60),),
