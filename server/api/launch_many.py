@@ -3,6 +3,7 @@
 They share the encoding service, and through the folder the files that clients upload.
 """
 
+import asyncio
 import signal
 import socket
 import time
@@ -18,6 +19,7 @@ from vllm.v1.metrics.prometheus import setup_multiprocess_prometheus
 from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failure
 
 from model_ext.engine.adapter import adapt
+from server.api import memory
 
 # What one API process runs: (listen_address, socket, args, client_config)
 Target = Callable[[str, Any, Namespace, dict[str, Any]], None]
@@ -29,6 +31,7 @@ def run_many(args: Namespace, listen_address: str, sock: socket.socket, target: 
     setup_multiprocess_prometheus()  # before the processes import the client library
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, leave)
+    asyncio.run(memory.fit_many(args))
     engine_args = AsyncEngineArgs.from_cli_args(args)
     engine_args._api_process_count, engine_args._api_process_rank = count, -1
     config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)
