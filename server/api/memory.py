@@ -93,11 +93,11 @@ def budget(card: Card, args: Namespace, encoder_bytes: int, *, loaded: bool) -> 
     present = encoders.size + (cache.size if loaded else 0)
     others = Share("other processes", max(0, card.total - card.free - present))
     try:
-        needs = engine_needs(settings.model, args)
+        needs = engine_needs(settings.model, args, card.total)
         return plan(card, needs, (encoders, cache, others), args.bindserve_utilization)
     except DoesNotFit as error:
         raise UsageError(str(error)) from None
-    except ValueError as error:
+    except (ValueError, KeyError) as error:
         raise UsageError(f"{settings.model}: {error}") from None
 
 

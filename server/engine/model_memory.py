@@ -11,32 +11,37 @@ from pathlib import Path
 from typing import Any
 
 from model_ext.engine.settings import ArrivalSettings
-from server.engine.memory_budget import EngineNeeds
+from server.engine.memory_budget import EngineNeeds, GiB
 
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # others: 1
 FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts these to its dtype
 MAX_HEADER_BYTES = 100 << 20  # the limit of the format
-DEFAULT_BATCHED_TOKENS = 8192  # vLLM's default for a server on a large card
-DEFAULT_SEQUENCES = 256
+LARGE_CARD = 70 * GiB  # vLLM's defaults of a server are larger from here
 
 
-def engine_needs(folder: Path, args: Namespace) -> EngineNeeds:
-    """The needs per card. `args`: vLLM's parsed flags.
+def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
+    """The needs per card of this size. `args`: vLLM's parsed flags.
 
-    Raises OSError, ValueError: when config.json or a safetensors file cannot be read.
+    Raises OSError, ValueError, KeyError: when config.json or a safetensors file is damaged.
     """
     config = json.loads((folder / "config.json").read_bytes())
     cards = args.tensor_parallel_size * args.pipeline_parallel_size
     width = dtype_bytes(args.dtype)
     weights = weight_bytes(folder, width) or llama_parameters(config) * width
     max_model_len = args.max_model_len or int(config.get("max_position_embeddings", 2048))
+    large = card_bytes >= LARGE_CARD
     return EngineNeeds(
         weights=weights // cards,
         maps=map_bytes(config, args, width),
         draft=draft_bytes(args.speculative_config, width) // cards,
-        activations=activation_bytes(config, args, width),
+        activations=activation_bytes(
+            config,
+            args.max_num_batched_tokens or (8192 if large else 2048),
+            args.max_num_seqs or (1024 if large else 256),
+            width,
+        ),
         kv_per_token=max(1, kv_bytes(config, args, width) // cards),
-        max_model_len=max_model_len,
+        max_model_len=max(1, max_model_len),  # -1: the longest that fits
         kv_cache=args.kv_cache_memory_bytes,
     )
 
@@ -106,10 +111,8 @@ def draft_bytes(speculative: Any, width: int) -> int:
     return weight_bytes(folder, width) if options.get("model") and folder.is_dir() else 0
 
 
-def activation_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
+def activation_bytes(config: Mapping[str, Any], tokens: int, sequences: int, width: int) -> int:
     """About the peak of vLLM's profiling run: one layer of the largest step, and the logits."""
-    tokens = args.max_num_batched_tokens or DEFAULT_BATCHED_TOKENS
-    sequences = min(tokens, args.max_num_seqs or DEFAULT_SEQUENCES)
     layer = tokens * (6 * config["hidden_size"] + 3 * config["intermediate_size"]) * width
     logits = 2 * 4 * sequences * config["vocab_size"]  # in float32, with one copy
     return int(layer + logits)

@@ -1,4 +1,4 @@
-"""The engine's needs, from safetensors headers and configurations of known models."""
+"""The engine's needs, from safetensors headers and configurations of sizes models."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cache_index.exact import resident_bytes
 from server.engine.flags import parse
+from server.engine.memory_budget import CUDA_CONTEXT, Card, Share, plan
 from server.engine.model_memory import engine_needs, weight_bytes
 from server.settings import Settings
 
 GiB = 1 << 30
+CARD = 80 * GiB
+OPERATION = Path(__file__).parents[3] / "docs" / "operation.md"
 SEVEN = {
     "hidden_size": 4096,
     "intermediate_size": 11008,
@@ -38,7 +42,7 @@ def needs(folder: Path, config: dict[str, object], *flags: str):  # type: ignore
         args.kv_cache_memory_bytes = None  # the default of a CPU
     if not any(flag.startswith("--dtype") for flag in flags):
         args.dtype = "auto"
-    return engine_needs(folder, args)
+    return engine_needs(folder, args, CARD)
 
 
 @pytest.mark.parametrize(
@@ -48,11 +52,11 @@ def needs(folder: Path, config: dict[str, object], *flags: str):  # type: ignore
 def test_known_models(
     config: dict[str, object], weights: float, kv_per_token: int, tmp_path: Path
 ) -> None:
-    found = needs(tmp_path, config)
-    assert found.weights / GiB == pytest.approx(weights, abs=0.02)
-    assert (found.kv_per_token, found.max_model_len) == (kv_per_token, 2048)
-    assert found.maps == found.maps // 2 * 2 > 0.9 * GiB
-    assert 0.5 * GiB < found.activations < 2 * GiB
+    sizes = needs(tmp_path, config)
+    assert sizes.weights / GiB == pytest.approx(weights, abs=0.02)
+    assert (sizes.kv_per_token, sizes.max_model_len) == (kv_per_token, 2048)
+    assert 0.9 * GiB < sizes.maps < 2 * GiB
+    assert 0.5 * GiB < sizes.activations < 2 * GiB
 
 
 def test_weights_are_read_from_the_headers(tmp_path: Path) -> None:
@@ -73,6 +77,9 @@ def test_flags_change_the_needs(tmp_path: Path) -> None:
     plain = needs(tmp_path, SEVEN)
     assert needs(tmp_path, SEVEN, "--max-model-len=512").min_kv_cache == plain.min_kv_cache // 4
     assert needs(tmp_path, SEVEN, "--kv-cache-dtype=fp8").kv_per_token == plain.kv_per_token // 2
+    assert needs(tmp_path, SEVEN, "--max-model-len=-1").max_model_len == 1
+    small = needs(tmp_path, SEVEN, "--max-num-batched-tokens=2048", "--max-num-seqs=256")
+    assert 3 * small.activations < plain.activations
     two = needs(tmp_path, SEVEN, "--tensor-parallel-size=2")
     assert (two.weights, two.maps) == (plain.weights // 2, 0)
     layers = json.dumps({"bindserve": {"arrival": "layers"}})
@@ -96,3 +103,18 @@ def test_a_draft_models_weights_count(tmp_path: Path) -> None:
     assert needs(tmp_path, SEVEN, flag).draft == 200
     ngram = json.dumps({"method": "ngram", "num_speculative_tokens": 2})
     assert needs(tmp_path, SEVEN, f"--speculative-config={ngram}").draft == 0
+
+
+def test_the_table_in_the_documentation_is_printed_by_the_code(tmp_path: Path) -> None:
+    model = {**SEVEN, "injection": {"form": "value", "first_layer": 0, "layers": 32}}
+    total = int(79.1 * GiB)
+    (tmp_path / "config.json").write_text(json.dumps(model))
+    args = parse(Settings(model=tmp_path, vllm_args=("--dtype=bfloat16",)))
+    args.kv_cache_memory_bytes = None  # the default of a CPU
+    shares = (
+        Share("encoders", int(3.4 * GiB)),
+        Share("retrieval cache", resident_bytes(1_000_000, 1024) + CUDA_CONTEXT),
+    )
+    card = Card("a card of 80 GB", total, total)
+    table = str(plan(card, engine_needs(tmp_path, args, total), shares))
+    assert table in OPERATION.read_text(), table
