@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from cache_index.errors import CacheError
 from cache_index.exact import ExactIndex, free_gpu_bytes, resident_bytes
+from cache_index.manifest import INDEX, Manifest
 
 logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 
+FAISS_SCRATCH_BYTES = 1536 << 20  # what StandardGpuResources allocates on a card above 8 GiB
 NVIDIA_DRIVER = "/dev/nvidiactl"  # checked before torch is imported, which takes seconds
 SHARE = 0.5  # of the free GPU memory, where the caller sets no limit
 
@@ -54,15 +56,30 @@ def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
     free = free_gpu_bytes() if required or os.path.exists(NVIDIA_DRIVER) else 0
     if required and not free:
         raise CacheError("device cuda: torch finds no GPU; use cpu, or auto to search on either")
-    limit = int(SHARE * free)
-    if placement.max_gpu_bytes is not None:
-        limit = min(placement.max_gpu_bytes, free)
-    if resident_bytes(*rows.shape) <= limit:
+    count, dimension = rows.shape
+    if exact_fits(count, dimension, placement, free):
         try:
             return ExactIndex.load(rows, "cuda")
         except (ValueError, RuntimeError) as error:  # norms, or out of device memory
             logger.warning("no exact search on the GPU: %s", error)
     return place_faiss(index)
+
+
+def exact_fits(count: int, dimension: int, placement: Placement, free: int) -> bool:
+    """Whether `place` chooses the exact search when `free` bytes of the GPU are free."""
+    limit = int(SHARE * free)
+    if placement.max_gpu_bytes is not None:
+        limit = min(placement.max_gpu_bytes, free)
+    return resident_bytes(count, dimension) <= limit
+
+
+def planned_gpu_bytes(manifest: Manifest, placement: Placement, free: int) -> int:
+    """The GPU memory that `place` takes for this cache; for FAISS's index, an upper bound."""
+    if placement.device == "cpu":
+        return 0
+    if exact_fits(manifest.count, manifest.dimension, placement, free):
+        return resident_bytes(manifest.count, manifest.dimension)
+    return manifest.files[INDEX].bytes + FAISS_SCRATCH_BYTES if faiss.get_num_gpus() else 0
 
 
 def place_faiss(index: Any) -> Any:

@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     cache_policy: Literal["off", "refuse"] = "refuse"  # if it fails: answer without it, or 503
     cache_token_file: Path | None = None  # the bearer token of the retrieval services
     cache_device: Literal["auto", "cpu", "cuda"] = "auto"  # of a folder; "auto": a GPU if present
-    cache_gpu_bytes: Count | None = None  # for its vectors; default: half of the free GPU memory
+    # GPU memory of its vectors, in each API process. Default: half of the free memory. The engine
+    # gets what the caches and the encoders leave, if --gpu-memory-utilization is not given.
+    cache_gpu_bytes: Count | None = None
     cache_timeout_s: float = Field(2, gt=0)  # for one request to a service, with its retries
 
     api_key_file: Path | None = None  # one key a line; all paths but the health checks need a key
@@ -97,7 +99,9 @@ class Settings(BaseSettings):
     # Of the weights and activations. auto: bfloat16 on a GPU that supports it, float32 on a CPU.
     encode_dtype: DtypeSetting = "auto"
     encode_graphs: bool = True  # on a GPU: batches run as CUDA graphs
-    encode_batch: Count = 32  # images in a batch; other files count by their tokens (257 an image)
+    # Images in a batch; other files count by their tokens (257 an image). Larger batches need more
+    # GPU memory, which the engine does not get.
+    encode_batch: Count = 32
     encode_waiting: Count = 256  # tensors that may wait for the encoders
     embedding_cache_bytes: int = Field(256 * MiB, ge=0)  # embeddings kept by content
 

@@ -11,7 +11,7 @@ from ray import serve
 from server.encoding.components import EncodingComponents
 from server.encoding.embedder import Embedder
 from server.encoding.job import answer
-from server.encoding.messages import Hello, Packet
+from server.encoding.messages import Packet
 from server.media.blob import MemoryBlob
 from server.settings import Settings
 
@@ -24,8 +24,7 @@ class EncoderReplica:
 
     async def hello(self) -> bytes:
         """Return a packet with the modalities and the embedding of an image of zeros."""
-        hello = Hello(list(self._parts.modalities), self._parts.dtype)
-        return Packet(hello, self._parts.zero_image).encode()
+        return Packet(self._parts.hello(), self._parts.zero_image).encode()
 
     async def embed(self, modality: str, data: bytes) -> bytes:
         """Embed one file. Returns a packet with the embedding, or with the error for the client."""

@@ -98,16 +98,18 @@ class ImageBind(nn.Module):
             vectors = encoder.post(vectors)
         return vectors.view(*clips, -1).mean(1) if clips else vectors
 
-    def cast(self, dtype: torch.dtype) -> Self:
-        """Cast the weights in place. Logit scales, and modules of the point trunk that have
-        `keep_float32`, become float32: half precision changes their results too much."""
+    def cast(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
+        """Cast the weights in place, each after its move to the device. Logit scales, and modules
+        of the point trunk that have `keep_float32`, become float32: half precision changes their
+        results too much."""
         for module in self.modules():
             own = torch.float32 if getattr(module, "keep_float32", False) else dtype
             for name, tensor in (
                 *module.named_parameters(recurse=False),
                 *module.named_buffers(recurse=False),
             ):
-                tensor.data = tensor.data.to(torch.float32 if name == "log_logit_scale" else own)
+                moved = tensor.data if device is None else tensor.data.to(device)
+                tensor.data = moved.to(torch.float32 if name == "log_logit_scale" else own)
         return self
 
     @classmethod

@@ -111,7 +111,16 @@ def open_runner(
     if torch.device(device).type != "cuda":
         return CpuRunner(model)
     with torch.cuda.device(device):
+        torch.cuda.empty_cache()  # the float32 weights that a cast has replaced
         graphed = Graphs(model, capture_on_gpu(device))
         graphed.warm_up(max_tokens, max_graph_tokens=None if graphs else 0)
         torch.cuda.synchronize()
     return GpuRunner(graphed, device)
+
+
+def max_gpu_bytes(device: torch.device | str, staged_bytes: int) -> int:
+    """The most GPU memory that torch has reserved in this process, and `staged_bytes` for waiting
+    samples; 0 on a CPU. To be read after the warm-up, which runs the largest batches."""
+    if torch.device(device).type != "cuda":
+        return 0
+    return torch.cuda.max_memory_reserved(device) + staged_bytes

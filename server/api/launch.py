@@ -30,7 +30,9 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.utils.system_utils import decorate_logs, set_process_title, set_ulimit
 
 from model_ext.engine.adapter import adapt
+from server.api import memory
 from server.api.app import open_application
+from server.api.components import Encoders
 from server.api.launch_many import run_api_processes
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
@@ -56,6 +58,7 @@ def run_api(parent: Parent) -> None:
     # vLLM passes `args` to every API process, and these values with them.
     args.bindserve, args.bindserve_scratch = settings, parent.scratch
     args.bindserve_control, args.bindserve_restarts = parent.control, parent.restarts
+    memory.check_early(args)
     listen_address, sock = listen(parent, args)
     if args.api_server_count > 1:
         return run_api_processes(args, listen_address, sock, run_api_child)
@@ -103,8 +106,8 @@ async def run_api_process(
     client_config = dict(client_config or {})
     loads = client_config.pop("api_server_loads", None)
     peers = None if loads is None else (loads, client_config["client_index"])
-    engine = open_engine(args, client_config)
     encoders = EncodingClient(args.bindserve_scratch / SOCKET)
+    engine = open_engine(args, client_config, encoders)
     try:
         async with open_application(
             settings, args, engine, encoders, args.bindserve_scratch
@@ -141,9 +144,11 @@ async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) ->
 
 @asynccontextmanager
 async def open_engine(
-    args: Namespace, client_config: dict[str, Any] | None
+    args: Namespace, client_config: dict[str, Any] | None, encoders: Encoders | None = None
 ) -> AsyncIterator[ConditionedLLM]:
     """Open the engine client as vLLM does, with ConditionedLLM and the model runner's adapter."""
+    if not client_config:  # otherwise `run_api_processes` has done it
+        await memory.fit_to_card(args, encoders)
     engine_args = AsyncEngineArgs.from_cli_args(args)
     addresses = dict(client_config or {})
     count, index = addresses.pop("client_count", 1), addresses.pop("client_index", 0)

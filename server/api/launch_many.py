@@ -3,6 +3,7 @@
 The processes share the encoding service, and the scratch folder with the clients' files.
 """
 
+import asyncio
 import signal
 import socket
 import time
@@ -18,6 +19,7 @@ from vllm.v1.metrics.prometheus import setup_multiprocess_prometheus
 from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failure
 
 from model_ext.engine.adapter import adapt
+from server.api import memory
 
 # The main function of one API process: (listen_address, socket, args, client_config).
 Target = Callable[[str, Any, Namespace, dict[str, Any]], None]
@@ -31,6 +33,7 @@ def run_api_processes(
     setup_multiprocess_prometheus()  # before the processes import the client library
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, exit_on_signal)
+    asyncio.run(memory.fit_many(args))
     engine_args = AsyncEngineArgs.from_cli_args(args)
     engine_args._api_process_count, engine_args._api_process_rank = count, -1
     config = engine_args.create_engine_config(UsageContext.OPENAI_API_SERVER)

@@ -56,9 +56,10 @@ def start_server(folder: Path, log: Path, flags: Sequence[str]) -> AbstractConte
 def start_plain_vllm(
     folder: Path, log: Path, flags: Sequence[str]
 ) -> AbstractContextManager[Service]:
-    """`vllm serve`."""
+    """`vllm serve`, through its module: the command reads the version of a distribution `vllm`,
+    which the CPU build does not have."""
     port = free_port()
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(folder)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={folder}"]
     command += [f"--port={port}", "--host=127.0.0.1", *flags]
     return started(command, log, port, "/health", {})
 

@@ -102,6 +102,7 @@ def serve(
     Each setting can also be given in the environment (BINDSERVE_PORT=9000) or in the --config file;
     an option takes precedence over both. Flags of `vllm serve` follow after `--`:
     bindserve serve MODEL -- --max-model-len 2048
+    Without --gpu-memory-utilization, the engine gets the GPU memory that the other processes leave.
     """
     settings = load_settings(
         model=model,

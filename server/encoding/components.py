@@ -7,6 +7,7 @@ import asyncio
 import logging
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -16,11 +17,12 @@ from model_ext.imagebind import dummy
 from model_ext.imagebind.config import Dtype
 from model_ext.imagebind.dtype import choose_dtype, torch_dtype, zero_image
 from model_ext.imagebind.model import ImageBind
-from model_ext.imagebind.runner import open_runner
+from model_ext.imagebind.runner import max_gpu_bytes, open_runner
 from model_ext.imagebind.work import sample_tokens
-from server.encoding.batcher import Batcher
+from server.encoding.batcher import MAX_STAGED_BYTES, Batcher
 from server.encoding.cache import ResultCache
 from server.encoding.decode.pool import DecodePool, DecodeSettings
+from server.encoding.messages import Hello
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,7 @@ class EncodingComponents:
     device: str
     dtype: Dtype
     zero_image: Vector  # (D,) the embedding of a request without attachments
+    gpu_bytes: int = 0  # the most GPU memory that the encoders and their batches take
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -48,12 +51,8 @@ class EncodingComponents:
         """
         folder = settings.model / ENCODERS
         device = choose_device(settings.encode_device)
-        load = (
-            dummy.from_config if settings.encode_load_format == "dummy" else ImageBind.from_folder
-        )
         dtype = choose_dtype(settings.encode_dtype, device)
-        # In float32 until zero_image is computed.
-        model = load(folder, device)
+        model = open_encoders(folder, settings, device)
         zero = await asyncio.to_thread(zero_image, model)
         batcher = open_batcher(model, settings, device, dtype)
         decoder = DecodePool(decode_settings(settings), (folder / "config.json").read_bytes())
@@ -66,7 +65,12 @@ class EncodingComponents:
             device,
             dtype,
             zero.numpy(),
+            max_gpu_bytes(device, MAX_STAGED_BYTES),
         )
+
+    def hello(self) -> Hello:
+        """The description that API processes get."""
+        return Hello(list(self.modalities), self.dtype, self.gpu_bytes)
 
     def missing(self) -> str | None:
         """The reason why the service cannot work, or None."""
@@ -81,9 +85,22 @@ class EncodingComponents:
         self.batcher.close()
 
 
+def open_encoders(folder: Path, settings: Settings, device: str) -> ImageBind:
+    """Read the encoders in float32: that of images on the device for `zero_image`, the others on
+    the CPU, so that the device holds at most one of them in float32. `open_batcher` casts them.
+    """
+    if settings.encode_load_format == "dummy":
+        return dummy.from_config(folder, device)
+    model = ImageBind.from_folder(folder)
+    if model.config.vision is not None:
+        model.encoder("vision").to(device)
+    return model
+
+
 def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype) -> Batcher:
-    """Cast the model in place, and start a batcher on it. On a GPU, warms up (seconds)."""
-    model.cast(torch_dtype(dtype))
+    """Cast the model in place, move it to the device, and start a batcher on it. On a GPU, warms
+    up (seconds)."""
+    model.cast(torch_dtype(dtype), device)
     logger.info("encoders: %s on %s, weights in %s", ", ".join(model.modalities), device, dtype)
     max_tokens = settings.encode_batch * IMAGE_TOKENS
     return Batcher(

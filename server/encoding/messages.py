@@ -79,6 +79,7 @@ class Hello:
 
     encoders: list[str]
     dtype: str | None = None  # of the encoders' weights
+    gpu_bytes: int = 0  # the most GPU memory that they and their batches take
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,6 @@ from server.encoding.job import answer
 from server.encoding.messages import (
     SOCKET,
     Answer,
-    Hello,
     Job,
     Message,
     MessageError,
@@ -114,7 +113,7 @@ class EncodingService:
 
     async def _send_states(self, client: socket.socket) -> None:
         zero: Vector = self._parts.zero_image
-        await send(client, Packet(Hello(list(self._parts.modalities), self._parts.dtype), zero))
+        await send(client, Packet(self._parts.hello(), zero))
         while True:
             batches = [self._batches.popleft() for _ in range(len(self._batches))]
             await send(client, Packet(State(self._parts.missing(), batches)))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from vllm.config import CacheConfig
 from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
@@ -36,6 +37,9 @@ def parse(settings: Settings) -> Namespace:
         args.api_server_count = 1  # vLLM's default depends on data parallelism
     if args.api_server_count < 1:
         raise UsageError("--api-server-count must be at least 1")
+    args.bindserve_utilization = args.gpu_memory_utilization  # None: server/api/memory.py chooses
+    if args.gpu_memory_utilization is None:
+        args.gpu_memory_utilization = CacheConfig.gpu_memory_utilization
     if args.enable_lora and current_platform.is_cpu():
         add_empty_lora_slot(args)
     try:
@@ -73,6 +77,7 @@ def server_defaults(settings: Settings) -> dict[str, Any]:
         "served_model_name": [settings.name],
         "shutdown_timeout": 30,  # seconds for running requests to finish
         "enable_prefix_caching": True,
+        "gpu_memory_utilization": None,
     }
     if current_platform.is_cpu():
         # vLLM would reserve a share of all memory, and exit if that much is not free.

@@ -18,12 +18,13 @@ from cache_index.device import (
     name_of,
     place,
     place_faiss,
+    planned_gpu_bytes,
 )
 from cache_index.enhance import Array, CacheParams, enhance
 from cache_index.errors import CacheError
 from cache_index.exact import ExactIndex, resident_bytes
 from cache_index.index import CacheIndex
-from cache_index.manifest import SearchSettings
+from cache_index.manifest import SearchSettings, read_manifest
 from cache_index.searcher import Searcher
 from cache_index.vectors import Ids, Vectors
 
@@ -196,3 +197,20 @@ def test_limits() -> None:
     index = built("IVF8,SQ8")
     assert (max_candidates(index), max_cells(index)) == (2048, 8)
     assert max_candidates(GpuIndexIVFScalarQuantizer(index)) == 512
+
+
+@pytest.mark.parametrize(
+    ("free", "limit", "exact"),
+    [(1 << 40, None, True), (1 << 20, None, False), (1 << 40, 1 << 20, False)],
+)
+def test_the_planned_memory_is_that_of_the_search_that_would_be_chosen(
+    free: int, limit: int | None, exact: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = read_manifest(folder)
+    rows = resident_bytes(manifest.count, manifest.dimension)
+    placement = Placement("auto", limit)
+    assert planned_gpu_bytes(manifest, Placement("cpu", limit), free) == 0
+    assert planned_gpu_bytes(manifest, placement, free) == (rows if exact else 0), "no FAISS GPU"
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    planned = planned_gpu_bytes(manifest, placement, free)
+    assert planned == rows if exact else planned > manifest.files["index.faiss"].bytes

@@ -166,3 +166,14 @@ def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(rule["spec"]))
     done = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_compiled_kernels_survive_a_pod_if_there_is_a_claim() -> None:
+    def mounts(manifests: list[Manifest]) -> list[str]:
+        pod = pick(manifests, "Deployment")["spec"]["template"]["spec"]
+        volumes = {volume["name"] for volume in pod["volumes"]}
+        assert {mount["name"] for mount in pod["containers"][0]["volumeMounts"]} <= volumes
+        return [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]]
+
+    assert "/cache/compiled" not in mounts(rendered("one-gpu"))
+    assert "/cache/compiled" in mounts(render({"server": {"compiledClaim": "kernels"}}))

@@ -32,3 +32,11 @@ def test_scripts_are_executable_and_have_valid_syntax(script: Path) -> None:
     assert script.stat().st_mode & 0o111
     shell = script.read_text().splitlines()[0].split("/")[-1].split()[-1]
     subprocess.run([shell, "-n", script], check=True)
+
+
+def test_compile_caches_are_in_the_volume() -> None:
+    text = DOCKERFILE.read_text()
+    for variable in ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "HOME", "TMPDIR"):
+        (folder,) = re.findall(rf"^(?:ENV)? +{variable}=(\S+)", text, re.MULTILINE)
+        assert Path(folder).is_relative_to("/cache")
+    assert "VOLUME /cache\n" in text

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from model_ext.errors import ConfigError
 from model_ext.imagebind.config import (
@@ -148,6 +149,27 @@ def test_half_precision_stays_near_and_returns_float32(
     assert (unit * tiny.unit(modality, inputs)).sum(-1).min() > 0.999
     scale = half.encoder(modality).post.log_logit_scale
     assert scale is None or scale.dtype == torch.float32
+
+
+def test_a_cast_moves_each_weight_to_the_device(
+    tiny: ImageBind, tiny_config: ImageBindConfig
+) -> None:
+    tensors = {name: tensor.clone() for name, tensor in tiny.state_dict().items()}
+    plain = ImageBind.from_tensors(dict(tensors), tiny_config).cast(torch.bfloat16)
+    moves: list[tuple[torch.dtype, torch.device]] = []
+
+    class Recorder(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if func is Tensor.to and isinstance(args[1], str):
+                moves.append((args[0].dtype, torch.device(args[1])))
+            return func(*args, **(kwargs or {}))
+
+    with Recorder():
+        moved = ImageBind.from_tensors(tensors, tiny_config).cast(torch.bfloat16, "cpu")
+    assert len(moves) == len(plain.state_dict())
+    for name, tensor in plain.state_dict().items():
+        assert moved.state_dict()[name].dtype == tensor.dtype
+        assert torch.equal(moved.state_dict()[name], tensor)
 
 
 @pytest.mark.parametrize("modality", ["vision", "depth", "imu", "point"])

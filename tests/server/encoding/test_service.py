@@ -146,7 +146,7 @@ def test_messages_come_back_as_they_were() -> None:
         Job("image", 3, "00"),
         Watch(),
         Answer(True, {"decode": 0.5}, "decode", Answer.describe(Unavailable("no", code="c"))),
-        Hello(["vision"]),
+        Hello(["vision"], "bfloat16", 3 << 30),
         State("gone"),
     ):
         packet = Packet.decode(Packet(message, numbers).encode())

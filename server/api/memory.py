@@ -1,0 +1,168 @@
+"""Set vLLM's share of the GPU to what encoders, retrieval caches and other processes leave.
+
+vLLM measures free memory when its engine starts. This module runs before: it collects the needs,
+plans with `server/engine/memory_budget.py`, logs the table and sets `gpu_memory_utilization`. On a
+machine without a GPU it does nothing.
+"""
+
+import hashlib
+import json
+import logging
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cache_index.device import Placement, planned_gpu_bytes
+from cache_index.manifest import read_manifest
+from model_ext.config import BindServeConfig
+from server.api.components import Encoders
+from server.conditioning.open_cache import cache_source
+from server.encoding.client import EncodingClient
+from server.encoding.messages import SOCKET
+from server.engine.card import read_card
+from server.engine.flags import UsageError
+from server.engine.memory_budget import CUDA_CONTEXT, Budget, Card, DoesNotFit, Share, plan
+from server.engine.model_memory import engine_needs
+from server.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+MEASURED = Path(".cache/bindserve/encoder-memory.json")  # in the user's home folder
+
+
+def check_early(args: Namespace) -> None:
+    """Reject a configuration that cannot fit before the encoders are loaded, if their memory was
+    measured by an earlier start with the same model, card and settings.
+
+    Raises UsageError: when the configuration cannot fit.
+    """
+    card = read_card()
+    if card is not None:
+        encoders = Measurements.read().get(measurement_key(args.bindserve, card), 0)
+        budget(replace(card, free=card.total), args, encoders, loaded=True)
+
+
+async def fit_to_card(args: Namespace, encoders: Encoders | None) -> None:
+    """Set `args.gpu_memory_utilization` in a server with one API process, whose retrieval cache is
+    open. `encoders`: those on the same machine; None if they run elsewhere.
+
+    Raises UsageError: when the configuration cannot fit.
+    """
+    if read_card() is None:
+        return
+    hello = (await encoders.hello())[0] if encoders is not None else None
+    set_utilization(args, hello.gpu_bytes if hello is not None else 0, loaded=True)
+
+
+async def fit_many(args: Namespace) -> None:
+    """The same as `fit_to_card`, for several API processes that open their caches later."""
+    if read_card() is None:
+        return
+    client = EncodingClient(args.bindserve_scratch / SOCKET)
+    try:
+        hello, _ = await client.hello()
+    finally:
+        await client.close()
+    size = set_utilization(args, hello.gpu_bytes, loaded=False)
+    if size:  # by then, half of what is free is less than one index needs
+        args.bindserve = args.bindserve.model_copy(update={"cache_gpu_bytes": size})
+
+
+def set_utilization(args: Namespace, encoder_bytes: int, *, loaded: bool) -> int:
+    """Plan, log the table, store the measurement. Returns the bytes of one retrieval cache."""
+    card = read_card()
+    assert card is not None
+    if encoder_bytes:
+        Measurements.read().store(measurement_key(args.bindserve, card), encoder_bytes)
+    planned = budget(card, args, encoder_bytes, loaded=loaded)
+    logger.info("%s", planned)
+    args.gpu_memory_utilization = planned.utilization
+    return cache_bytes(args.bindserve, card.total)
+
+
+def budget(card: Card, args: Namespace, encoder_bytes: int, *, loaded: bool) -> Budget:
+    """Plan the card. `loaded`: whether the retrieval cache is part of the memory in use.
+
+    Raises UsageError: when the configuration cannot fit.
+    """
+    settings: Settings = args.bindserve
+    encoders = encoder_share(settings, args, encoder_bytes)
+    cache = cache_share(cache_bytes(settings, card.total), args.api_server_count)
+    present = encoders.size + (cache.size if loaded else 0)
+    others = Share("other processes", max(0, card.total - card.free - present))
+    try:
+        needs = engine_needs(settings.model, args, card.total)
+        return plan(card, needs, (encoders, cache, others), args.bindserve_utilization)
+    except DoesNotFit as error:
+        raise UsageError(str(error)) from None
+    except (ValueError, KeyError) as error:
+        raise UsageError(f"{settings.model}: {error}") from None
+
+
+def encoder_share(settings: Settings, args: Namespace, size: int) -> Share:
+    """Zero if the encoders are on a card that the engine does not use."""
+    device = torch.device("cuda" if settings.encode_device == "auto" else settings.encode_device)
+    cards = args.tensor_parallel_size * args.pipeline_parallel_size
+    if size == 0 or device.type != "cuda" or (device.index or 0) >= cards:
+        return Share("encoders", 0)
+    return Share("encoders", size + CUDA_CONTEXT, "set encode_device to cpu (slower)")
+
+
+def cache_share(size: int, processes: int) -> Share:
+    """Each API process has its own copy of the retrieval cache's index."""
+    if size == 0:
+        return Share("retrieval cache", 0)
+    name = "retrieval cache" if processes == 1 else f"retrieval caches of {processes} API processes"
+    remedy = "set cache_device to cpu, or run `bindserve cache serve` elsewhere"
+    return Share(name, processes * (size + CUDA_CONTEXT), remedy)
+
+
+def cache_bytes(settings: Settings, free: int) -> int:
+    """GPU memory of one API process's index; 0 for a retrieval service or a search on the CPU."""
+    if settings.cache_device == "cpu":
+        return 0
+    document = json.loads((settings.model / "config.json").read_bytes())
+    source = cache_source(settings, BindServeConfig.from_hf(document))
+    if not isinstance(source, Path):
+        return 0
+    placement = Placement(settings.cache_device, settings.cache_gpu_bytes)
+    return planned_gpu_bytes(read_manifest(source), placement, free)
+
+
+def measurement_key(settings: Settings, card: Card) -> str:
+    """A hash of everything that determines the encoders' memory."""
+    parts = (
+        *(card.name, card.total, torch.__version__, settings.encode_device),
+        *(settings.encode_dtype, settings.encode_batch, settings.encode_graphs),
+        (settings.model / "encoders" / "config.json").read_text(),
+    )
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+class Measurements(dict[str, int]):
+    """GPU memory of encoders by `measurement_key`, in a file of the user's cache folder."""
+
+    @classmethod
+    def read(cls) -> "Measurements":
+        """Empty if the file is missing or damaged."""
+        try:
+            document = json.loads((Path.home() / MEASURED).read_bytes())
+            return cls({str(key): int(size) for key, size in document.items()})
+        except (OSError, ValueError, TypeError, AttributeError, RuntimeError):
+            return cls()
+
+    def store(self, key: str, size: int) -> None:
+        """Only the early check needs the file, so a folder that cannot be written is no error."""
+        if self.get(key) == size:
+            return
+        self[key] = size
+        try:
+            path = Path.home() / MEASURED
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_suffix(".new")
+            draft.write_text(json.dumps(self, indent=2))
+            draft.replace(path)
+        except (OSError, RuntimeError) as error:
+            logger.warning("cannot store the encoders' memory: %s", error)

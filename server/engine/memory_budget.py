@@ -1,0 +1,177 @@
+"""Divide a GPU's memory between vLLM's engine and the other processes on the same card.
+
+vLLM reserves `--gpu-memory-utilization` of the whole card and does not count other processes. This
+module computes the share that leaves room for them, and rejects what cannot fit. Arithmetic only:
+independent of vLLM, of the card and of files. All sizes are bytes of one card.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MiB = 1 << 20
+GiB = 1 << 30
+
+MAX_UTILIZATION = 0.92  # vLLM's default; it leaves room for memory that vLLM does not measure
+RESERVE = 0.02  # of the card: fragmentation, and driver memory that no process reports
+CUDA_CONTEXT = 600 * MiB  # of each process that uses the card: context, kernels, library workspaces
+
+
+class DoesNotFit(ValueError):
+    """The configuration needs more memory than the card has."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineNeeds:
+    """Memory that vLLM's engine needs. vLLM measures it at start-up; these are estimates."""
+
+    weights: int  # of the LLM, with the bind network
+    maps: int  # copy of the layers' maps for new requests
+    draft: int  # weights of a speculative draft model
+    activations: int  # of the largest step
+    kv_per_token: int
+    max_model_len: int
+    kv_cache: int | None = None  # the operator's --kv-cache-memory-bytes
+
+    @property
+    def fixed(self) -> int:
+        """All of it except the KV cache."""
+        return self.weights + self.maps + self.draft + self.activations + CUDA_CONTEXT
+
+    @property
+    def min_kv_cache(self) -> int:
+        """vLLM starts only if one request of the maximum length fits."""
+        if self.kv_cache is not None:
+            return self.kv_cache
+        return self.kv_per_token * self.max_model_len
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Memory of processes other than the engine."""
+
+    name: str
+    size: int
+    remedy: str = ""  # the setting that moves it off the card or makes it smaller
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A GPU as the driver reports it."""
+
+    name: str
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    card: Card
+    needs: EngineNeeds
+    shares: tuple[Share, ...]
+    utilization: float  # for --gpu-memory-utilization
+
+    @property
+    def engine(self) -> int:
+        return int(self.card.total * self.utilization)
+
+    @property
+    def kv_cache(self) -> int:
+        """The size that vLLM's KV cache will have, about."""
+        return self.needs.kv_cache or self.engine - self.needs.fixed
+
+    @property
+    def rest(self) -> int:
+        return self.card.total - self.engine - sum(share.size for share in self.shares)
+
+    def __str__(self) -> str:
+        """The table that the server logs at start-up."""
+        tokens = self.kv_cache // self.needs.kv_per_token
+        rows = [
+            *engine_rows(self.needs),
+            (f"KV cache ({tokens:,} tokens)", self.kv_cache),
+            (f"engine (--gpu-memory-utilization {self.utilization:.3f})", self.engine),
+            *((share.name, share.size) for share in self.shares if share.size),
+            ("not assigned", self.rest),
+            ("card", self.card.total),
+        ]
+        width = max(len(name) for name, _ in rows)
+        lines = [f"GPU memory of {self.card.name}, GiB"]
+        for name, size in rows:
+            indent = "" if name.startswith("engine") else "  "
+            lines.append(f"  {indent + name:<{width + 2}}  {size / GiB:6.2f}")
+        return "\n".join(lines)
+
+
+def engine_rows(needs: EngineNeeds) -> list[tuple[str, int]]:
+    rows = [
+        ("LLM weights", needs.weights),
+        ("maps of new requests", needs.maps),
+        ("speculative draft", needs.draft),
+        ("activations and CUDA context", needs.activations + CUDA_CONTEXT),
+    ]
+    return [(name, size) for name, size in rows if size]
+
+
+def plan(
+    card: Card, needs: EngineNeeds, shares: Sequence[Share], utilization: float | None = None
+) -> Budget:
+    """Compute the engine's share of the card.
+
+    `utilization`: the operator's --gpu-memory-utilization, which is checked and kept.
+    Raises DoesNotFit: when the engine or the other processes lack memory. The message has the
+    sizes and names a flag to change.
+    """
+    others = sum(share.size for share in shares)
+    if utilization is None:
+        available = card.total - others - int(RESERVE * card.total)
+        share = min(MAX_UTILIZATION, available / card.total)
+        utilization = max(0.0, math.floor(share * 1000) / 1000)
+    elif (limit := 1 - others / card.total) < utilization:
+        raise DoesNotFit(
+            f"--gpu-memory-utilization {utilization:g} leaves "
+            f"{gib((1 - utilization) * card.total)} of the {gib(card.total)} GiB of {card.name}, "
+            f"but {listed(shares)} need {gib(others)} GiB: omit the flag, or give "
+            f"{max(0.0, math.floor(limit * 100) / 100):g} or less"
+        )
+    budget = Budget(card, needs, tuple(shares), utilization)
+    missing = needs.fixed + needs.min_kv_cache - budget.engine
+    if missing > 0:
+        raise DoesNotFit(
+            f"the model does not fit on {card.name}: the engine needs "
+            f"{gib(needs.fixed + needs.min_kv_cache)} GiB "
+            f"({listed_sizes(engine_rows(needs))}, KV cache {gib(needs.min_kv_cache)}) and gets "
+            f"{gib(budget.engine)} of {gib(card.total)} GiB; {remedy(budget, missing)}"
+        )
+    return budget
+
+
+def remedy(budget: Budget, missing: int) -> str:
+    """The smallest change that makes the configuration fit."""
+    needs, card = budget.needs, budget.card
+    tokens = (budget.engine - needs.fixed) // needs.kv_per_token
+    if needs.kv_cache is not None and tokens > 0:
+        return f"lower --kv-cache-memory-bytes to at most {budget.engine - needs.fixed}"
+    if tokens >= 256:
+        return f"lower --max-model-len to at most {tokens}"
+    if missing <= int(MAX_UTILIZATION * card.total) - budget.engine:
+        needed = math.ceil((budget.engine + missing) / card.total * 100) / 100
+        if needed <= 1 - sum(share.size for share in budget.shares) / card.total:
+            return f"raise --gpu-memory-utilization to {needed:g}"
+    movable = sorted((share for share in budget.shares if share.remedy), key=lambda s: s.size)
+    for share in movable:
+        if share.size >= missing:
+            return f"{share.name} take {gib(share.size)} GiB: {share.remedy}"
+    return "use --tensor-parallel-size with more cards, a quantized model, or a larger card"
+
+
+def gib(size: float) -> str:
+    return f"{size / GiB:.1f}"
+
+
+def listed(shares: Sequence[Share]) -> str:
+    return listed_sizes([(share.name, share.size) for share in shares if share.size])
+
+
+def listed_sizes(rows: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {gib(size)}" for name, size in rows)

@@ -1,0 +1,118 @@
+"""Estimate the memory that vLLM's engine needs, from a model's folder and vLLM's flags.
+
+Weights are estimated from the headers of the safetensors files. Does not depend on vLLM or torch.
+"""
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from model_ext.engine.settings import ArrivalSettings
+from server.engine.memory_budget import EngineNeeds, GiB
+
+BYTES = {"I64": 8, "I32": 4, "I16": 2}  # others: 1
+FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts these to its dtype
+MAX_HEADER_BYTES = 100 << 20  # the limit of the format
+LARGE_CARD = 70 * GiB  # vLLM's defaults of a server are larger from here
+
+
+def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
+    """The needs per card of this size. `args`: vLLM's parsed flags.
+
+    Raises OSError, ValueError, KeyError: when config.json or a safetensors file is damaged.
+    """
+    config = json.loads((folder / "config.json").read_bytes())
+    cards = args.tensor_parallel_size * args.pipeline_parallel_size
+    width = dtype_bytes(args.dtype)
+    weights = weight_bytes(folder, width) or llama_parameters(config) * width
+    max_model_len = args.max_model_len or int(config.get("max_position_embeddings", 2048))
+    large = card_bytes >= LARGE_CARD
+    return EngineNeeds(
+        weights=weights // cards,
+        maps=map_bytes(config, args, width),
+        draft=draft_bytes(args.speculative_config, width) // cards,
+        activations=activation_bytes(
+            config,
+            args.max_num_batched_tokens or (8192 if large else 2048),
+            args.max_num_seqs or (1024 if large else 256),
+            width,
+        ),
+        kv_per_token=max(1, kv_bytes(config, args, width) // cards),
+        max_model_len=max(1, max_model_len),  # -1: the longest that fits
+        kv_cache=args.kv_cache_memory_bytes,
+    )
+
+
+def dtype_bytes(flag: str) -> int:
+    """Bytes of a number of the LLM. vLLM's `auto` serves float32 weights in half precision."""
+    return 4 if flag in ("float", "float32") else 2
+
+
+def weight_bytes(folder: Path, width: int) -> int:
+    """Memory of the folder's safetensors files when floats have `width` bytes; 0 without files."""
+    return sum(file_bytes(path, width) for path in sorted(folder.glob("*.safetensors")))
+
+
+def file_bytes(path: Path, width: int) -> int:
+    """Raises ValueError: when the header is damaged."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            raise ValueError(f"{path}: not a safetensors file")
+        header = json.loads(file.read(length))
+    size = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            number = tensor["dtype"]
+            size += prod(tensor["shape"]) * (width if number in FLOATS else BYTES.get(number, 1))
+    return size
+
+
+def llama_parameters(config: Mapping[str, Any]) -> int:
+    """Numbers of a LLaMA's weights, for a folder without files (--load-format dummy)."""
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    layer = 2 * hidden**2 + 2 * hidden * kv_width(config) + 3 * hidden * inner
+    return int(config["num_hidden_layers"] * layer + 2 * config["vocab_size"] * hidden)
+
+
+def kv_width(config: Mapping[str, Any]) -> int:
+    """Numbers of one layer's keys (or values) for one token."""
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or config["hidden_size"] // heads
+    return int((config.get("num_key_value_heads") or heads) * size)
+
+
+def kv_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
+    """The KV cache of one token in all layers."""
+    number = 1 if str(args.kv_cache_dtype).startswith("fp8") else width
+    return int(2 * config["num_hidden_layers"] * kv_width(config) * number)
+
+
+def map_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
+    """The copy of the injected layers' maps (`model_ext/engine/fold.py`)."""
+    injection = config.get("injection", {})
+    shares_layers = ArrivalSettings.of(args.additional_config).arrival == "layers"
+    if injection.get("form") != "value" or shares_layers:
+        return 0
+    if args.tensor_parallel_size > 1 or args.quantization:
+        return 0  # the layers' weights cannot be folded
+    hidden = config["hidden_size"]
+    numbers = injection["layers"] * hidden * min(hidden, 2 * kv_width(config))
+    return int(numbers * width // args.pipeline_parallel_size)
+
+
+def draft_bytes(speculative: Any, width: int) -> int:
+    """The weights of the draft model of vLLM's --speculative-config; 0 for n-grams."""
+    options = json.loads(speculative) if isinstance(speculative, str) else speculative or {}
+    folder = Path(str(options.get("model") or ""))
+    return weight_bytes(folder, width) if options.get("model") and folder.is_dir() else 0
+
+
+def activation_bytes(config: Mapping[str, Any], tokens: int, sequences: int, width: int) -> int:
+    """About the peak of vLLM's profiling run: one layer of the largest step, and the logits."""
+    layer = tokens * (6 * config["hidden_size"] + 3 * config["intermediate_size"]) * width
+    logits = 2 * 4 * sequences * config["vocab_size"]  # in float32, with one copy
+    return int(layer + logits)
