@@ -64,7 +64,7 @@ def item(
     if choices:
         answers = [choices.get(answer, answer) for answer in answers]
         question = CHOICE.format(question=question, choices=" ".join(choices.values()))
-    return Item(
+    result = Item(
         id=row["index"],
         task=task,
         question=question + SHORT_ANSWER * short_answer,
@@ -73,8 +73,9 @@ def item(
         choices=list(choices.values()) or None,
         category=category,
         pair=row.get("image_path") or None,
-        **{name: row[name] for name in ("hint", "l2-category", "split") if row.get(name)},
     )
+    extra = {name: row[name] for name in ("hint", "l2-category", "split") if row.get(name)}
+    return result.model_copy(update=extra)
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:

@@ -60,9 +60,9 @@ def cider(
         return Caption(weights, norms, sum(n for gram, n in counts.items() if len(gram) == 2))
 
     scores = []
-    for answer, texts in zip(answers, grams, strict=True):
+    for answer, counters in zip(answers, grams, strict=True):
         caption = weigh(ngrams(tokenise(answer)))
-        similarities = [similarity(caption, weigh(counts)) for counts in texts]
+        similarities = [similarity(caption, weigh(counts)) for counts in counters]
         scores.append(SCALE * sum(similarities) / len(similarities))
     return scores
 
