@@ -30,7 +30,7 @@ FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("
 # A folder may import only from those before it. "." is the package's own modules.
 ORDER = {
     "server": ". media process engine conditioning encoding api bench cli",
-    "model_ext": ". weights imagebind engine checks convert train bench demo",
+    "model_ext": ". weights imagebind engine checks convert train eval bench demo",
     "cache_index": ". bench",
     "deploy": "grafana loadtest gpu ray .",
 }
@@ -109,6 +109,15 @@ def test_cache_index_imports_torch_in_one_file_and_only_when_an_index_needs_it()
     assert "torch" in set(imports(Path("cache_index/exact.py")))
     code = "import sys, cache_index.exact, cache_index.service; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_evaluation_imports_only_the_standard_library_numpy_and_pydantic() -> None:
+    """Scores can be computed where neither torch nor vLLM is installed."""
+    allowed = {*sys.stdlib_module_names, "numpy", "pydantic"}
+    for path in FILES:
+        if path.is_relative_to("model_ext/eval"):
+            own = {name for name in imports(path) if name.startswith("model_ext.eval")}
+            assert {name.split(".")[0] for name in set(imports(path)) - own} <= allowed, path
 
 
 def test_there_are_files_to_look_at() -> None:

@@ -1,0 +1,48 @@
+"""One question of a data set: what is sent to the server, and the truths of its answer."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+MODALITIES = ("image", "audio", "video", "point", "depth", "thermal", "imu")
+Modality = Literal["image", "audio", "video", "point", "depth", "thermal", "imu"]
+Media = str | list[str] | None  # absolute path or data: URI
+
+
+class Item(BaseModel):
+    """A row of our JSONL. Unknown keys are kept, and are written with the results.
+
+    question: the prompt as it is sent. pair: the picture that MME's two questions share.
+    truth_index: the index of the right candidate in `candidates` (Visdial).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    id: str = Field(min_length=1, max_length=1024)
+    task: str = Field(min_length=1, max_length=256)
+    question: str
+    answers: list[str]
+    image: Media = None
+    audio: Media = None
+    video: Media = None
+    point: Media = None
+    depth: Media = None
+    thermal: Media = None
+    imu: Media = None
+    input: str | None = None
+    choices: list[str] | None = None
+    candidates: list[str] | None = None
+    truth_index: int | None = Field(default=None, ge=0)
+    pair: str | None = None
+    category: str | None = None
+    metric: str | None = None
+    strict: str | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=65536)
+
+    def media(self) -> Iterator[tuple[str, str]]:
+        """(modality, absolute path or data: URI) of every attached file."""
+        for modality in MODALITIES:
+            value: Media = getattr(self, modality)
+            for source in [value] if isinstance(value, str) else value or []:
+                yield modality, source

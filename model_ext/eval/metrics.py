@@ -1,0 +1,149 @@
+"""Metrics by name: what each item contributes, and how the means become the printed figure.
+
+A metric's rows have a fixed number of columns, so one bootstrap serves all of them. The unit of
+a row is an item; for MME it is a picture with its two questions.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from model_ext.eval.bootstrap import Estimate, Floats, Statistic, bootstrap
+from model_ext.eval.item import Item
+from model_ext.eval.scorers.anls import anls
+from model_ext.eval.scorers.cider import cider_ptb, cider_raw
+from model_ext.eval.scorers.kie import kie_entities, kie_words
+from model_ext.eval.scorers.mme import Label, mme_label, mme_label_strict
+from model_ext.eval.scorers.ocr import ocr_containment, ocr_letters
+from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
+from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_exact
+from model_ext.eval.tasks.task import Metric
+
+ANNOTATORS = 10  # of every data set that the consensus score is defined for
+Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Sequence[float]]]
+
+
+class MetricRule(NamedTuple):
+    rows: Rows
+    statistic: Statistic
+
+
+def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name: str) -> Estimate:
+    """The figure that the paper's tables print: in per cent, or MME's score up to 200.
+
+    Raises ValueError: when an item does not fit the metric, or no item can be scored.
+    """
+    rule = METRICS[metric]
+    rows = np.array(rule.rows(items, answers), dtype=np.float64)
+    return bootstrap(rows, rule.statistic, f"{name}/{metric}")
+
+
+def per_item(score: Callable[[Item, str], float | None]) -> Rows:
+    """Rows of one column. Items whose score is None are left out."""
+
+    def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+        scores = [score(item, answer) for item, answer in zip(items, answers, strict=True)]
+        return [[value] for value in scores if value is not None]
+
+    return rows
+
+
+def first_truth(item: Item) -> str:
+    if not item.answers:
+        raise ValueError(f"item {item.id!r} has no answer to compare with")
+    return item.answers[0]
+
+
+def consensus(item: Item, answer: str) -> float | None:
+    if len(item.answers) != ANNOTATORS:
+        count = len(item.answers)
+        raise ValueError(f"item {item.id!r}: the consensus needs {ANNOTATORS} answers, not {count}")
+    return vqa_consensus(answer, item.answers)
+
+
+def visdial_exact(item: Item, answer: str) -> float:
+    candidates, index = item.candidates or [], item.truth_index
+    if index is None or index >= len(candidates):
+        raise ValueError(f"item {item.id!r} needs candidates and truth_index")
+    return vqa_exact(answer, [candidates[index]])
+
+
+def kie_word_rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+    pairs = zip(answers, map(first_truth, items), strict=True)
+    return [[float(count) for count in kie_words([pair])] for pair in pairs]
+
+
+def kie_entity_rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+    pairs = zip(answers, map(first_truth, items), strict=True)
+    return [[float(count) for count in kie_entities([pair])] for pair in pairs]
+
+
+def caption_rows(
+    score: Callable[[Sequence[str], Sequence[Sequence[str]]], list[float]],
+) -> Rows:
+    def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+        return [[value] for value in score(answers, [item.answers for item in items])]
+
+    return rows
+
+
+def mme_rows(read: Callable[[str], Label]) -> Rows:
+    """A row per picture: the share of its right answers, and whether both are right."""
+
+    def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+        pictures: dict[str, list[bool]] = {}
+        for item, answer in zip(items, answers, strict=True):
+            if item.pair is None:
+                raise ValueError(f"item {item.id!r} needs `pair`, the picture of the question")
+            right = read(answer) == first_truth(item).lower()
+            pictures.setdefault(item.pair, []).append(right)
+        for pair, right_answers in pictures.items():
+            if len(right_answers) != 2:
+                raise ValueError(f"picture {pair!r} has {len(right_answers)} questions, not 2")
+        return [[sum(right) / 2, float(all(right))] for right in pictures.values()]
+
+    return rows
+
+
+def percent(means: Floats) -> Floats:
+    return 100 * means[..., 0]
+
+
+def f1(means: Floats) -> Floats:
+    """Columns: matched, answered, expected. 0 where nothing was answered or expected."""
+    total = means[..., 1] + means[..., 2]
+    return np.divide(200 * means[..., 0], total, out=np.zeros_like(total), where=total > 0)
+
+
+def acc_and_acc_plus(means: Floats) -> Floats:
+    return np.asarray(100 * means.sum(axis=-1))
+
+
+METRICS: dict[Metric, MetricRule] = {
+    "ocr_containment": MetricRule(
+        per_item(lambda item, answer: ocr_containment(answer, first_truth(item))), percent
+    ),
+    "ocr_letters": MetricRule(
+        per_item(lambda item, answer: ocr_letters(answer, first_truth(item))), percent
+    ),
+    "kie_words": MetricRule(kie_word_rows, f1),
+    "kie_entities": MetricRule(kie_entity_rows, f1),
+    "vqa_containment": MetricRule(
+        per_item(lambda item, answer: vqa_containment(answer, item.answers)), percent
+    ),
+    "vqa_exact": MetricRule(
+        per_item(lambda item, answer: vqa_exact(answer, item.answers)), percent
+    ),
+    "vqa_consensus": MetricRule(per_item(consensus), percent),
+    "anls": MetricRule(per_item(lambda item, answer: anls(answer, item.answers)), percent),
+    "visdial_rank": MetricRule(
+        per_item(lambda item, answer: visdial_reciprocal_rank(answer, item.candidates or [])),
+        percent,
+    ),
+    "visdial_exact": MetricRule(per_item(visdial_exact), percent),
+    "cider_raw": MetricRule(caption_rows(cider_raw), percent),
+    "cider_ptb": MetricRule(caption_rows(cider_ptb), percent),
+    "mme": MetricRule(mme_rows(mme_label), acc_and_acc_plus),
+    "mme_strict": MetricRule(mme_rows(mme_label_strict), acc_and_acc_plus),
+}

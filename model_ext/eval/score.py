@@ -1,0 +1,65 @@
+"""The scores of a task's answers, and of the baselines that every containment score needs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from model_ext.eval.bootstrap import Estimate
+from model_ext.eval.item import Item
+from model_ext.eval.metrics import estimate
+from model_ext.eval.tasks.task import Task
+
+ALWAYS_YES = "Yes"
+LISTED = 5  # ids that an error names
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """ehub: LVLM-eHub's (or MME's) rule. text_only: None if no such run was given."""
+
+    task: Task
+    ehub: Estimate
+    strict: Estimate | None
+    always_yes: Estimate
+    text_only: Estimate | None
+
+
+def score_task(
+    task: Task,
+    items: Sequence[Item],
+    answers: Mapping[str, str],
+    text_only: Mapping[str, str] | None = None,
+) -> TaskScore:
+    """Score answers by item id. `text_only`: answers to the same questions without media.
+
+    `strict` is None where no item can be scored strictly: OCR truths without letters.
+    Raises ValueError: when an answer is missing or belongs to no item.
+    """
+    texts = in_order(task.name, items, answers)
+    strict = None
+    if task.strict != "ocr_letters" or any(has_letters(item) for item in items):
+        strict = estimate(task.strict, items, texts, task.name)
+    blind = (
+        in_order(f"{task.name} (text only)", items, text_only) if text_only is not None else None
+    )
+    return TaskScore(
+        task=task,
+        ehub=estimate(task.metric, items, texts, task.name),
+        strict=strict,
+        always_yes=estimate(task.metric, items, [ALWAYS_YES] * len(items), task.name),
+        text_only=None if blind is None else estimate(task.metric, items, blind, task.name),
+    )
+
+
+def in_order(name: str, items: Sequence[Item], answers: Mapping[str, str]) -> list[str]:
+    ids = [item.id for item in items]
+    missing = [key for key in ids if key not in answers]
+    foreign = sorted(answers.keys() - set(ids))
+    for keys, problem in ((missing, "have no answer"), (foreign, "are not questions of the task")):
+        if keys:
+            listed = ", ".join(keys[:LISTED])
+            raise ValueError(f"{name}: {len(keys)} ids {problem}: {listed}")
+    return [answers[key] for key in ids]
+
+
+def has_letters(item: Item) -> bool:
+    return any(c.isascii() and c.isalnum() for truth in item.answers[:1] for c in truth)

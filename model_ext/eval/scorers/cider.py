@@ -1,0 +1,87 @@
+"""CIDEr-D of generated captions, as pycocoevalcap's `Cider` computes it from the words.
+
+LVLM-eHub splits captions at white space and keeps the case. The strict column tokenises them
+first (`ptb.py`). Document frequencies are counted over the items that are scored together.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from model_ext.eval.scorers.ptb import ptb_tokens
+
+ORDERS = range(1, 5)
+SIGMA = 6.0
+SCALE = 10.0
+Ngram = tuple[str, ...]
+
+
+class Caption(NamedTuple):
+    weights: list[dict[Ngram, float]]  # per order
+    norms: list[float]  # per order
+    length: int  # the number of bigrams: pycocoevalcap's measure of length
+
+
+def cider_raw(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """The score of each item, 0 to 10, of words split at white space (LVLM-eHub)."""
+    return cider(answers, references, str.split)
+
+
+def cider_ptb(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
+    """The score of each item, 0 to 10, after PTB-like tokenisation (strict)."""
+    return cider(answers, references, ptb_tokens)
+
+
+def cider(
+    answers: Sequence[str],
+    references: Sequence[Sequence[str]],
+    tokenise: Callable[[str], list[str]],
+) -> list[float]:
+    """The score of each item; their mean is the corpus score. One item alone scores 0 (ln 1).
+
+    Raises ValueError: when the lists differ in length or an item has no references.
+    """
+    if len(answers) != len(references):
+        raise ValueError(f"{len(answers)} answers but {len(references)} lists of references")
+    for index, texts in enumerate(references):
+        if not texts:
+            raise ValueError(f"item {index} has no reference caption")
+    grams = [[ngrams(tokenise(text)) for text in texts] for texts in references]
+    frequencies = Counter(gram for texts in grams for gram in set().union(*texts))
+    log_items = math.log(len(answers)) if answers else 0.0
+
+    def weigh(counts: Counter[Ngram]) -> Caption:
+        weights: list[dict[Ngram, float]] = [{} for _ in ORDERS]
+        for gram, count in counts.items():
+            idf = log_items - math.log(max(1, frequencies[gram]))
+            weights[len(gram) - 1][gram] = count * idf
+        norms = [math.sqrt(sum(w * w for w in order.values())) for order in weights]
+        return Caption(weights, norms, sum(n for gram, n in counts.items() if len(gram) == 2))
+
+    scores = []
+    for answer, counters in zip(answers, grams, strict=True):
+        caption = weigh(ngrams(tokenise(answer)))
+        similarities = [similarity(caption, weigh(counts)) for counts in counters]
+        scores.append(SCALE * sum(similarities) / len(similarities))
+    return scores
+
+
+def ngrams(words: Sequence[str]) -> Counter[Ngram]:
+    return Counter(
+        tuple(words[start : start + n]) for n in ORDERS for start in range(len(words) - n + 1)
+    )
+
+
+def similarity(caption: Caption, reference: Caption) -> float:
+    """The mean over the orders of the clipped cosine, times the penalty of the lengths."""
+    total = 0.0
+    for own, other, norm, other_norm in zip(
+        caption.weights, reference.weights, caption.norms, reference.norms, strict=True
+    ):
+        product = sum(
+            min(w, other.get(gram, 0.0)) * other.get(gram, 0.0) for gram, w in own.items()
+        )
+        total += product / (norm * other_norm) if norm and other_norm else product
+    penalty = math.exp(-((caption.length - reference.length) ** 2) / (2 * SIGMA**2))
+    return total / len(ORDERS) * penalty

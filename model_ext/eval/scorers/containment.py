@@ -1,0 +1,12 @@
+"""Word containment: the test that most of LVLM-eHub's scorers apply."""
+
+import re
+
+
+def contains_word(text: str, word: str) -> bool:
+    r"""Whether `word` occurs in `text` with a word boundary (Python's `\b`) at both ends.
+
+    An empty word is contained in every text that has a word character. A word whose first or
+    last character is not a word character (`$5`) needs a word character as its neighbor there.
+    """
+    return re.search(rf"\b{re.escape(word)}\b", text) is not None

@@ -1,0 +1,53 @@
+"""Scores of key information extraction over a whole data set, in per cent."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class KieCounts(NamedTuple):
+    matched: int
+    answered: int
+    expected: int
+
+    @property
+    def precision(self) -> float:
+        return 100 * self.matched / self.answered if self.answered else 0.0
+
+    @property
+    def recall(self) -> float:
+        return 100 * self.matched / self.expected if self.expected else 0.0
+
+    @property
+    def f1(self) -> float:
+        """0 where LVLM-eHub divides by zero (no answer, no truth, or no match)."""
+        total = self.precision + self.recall
+        return 2 * self.precision * self.recall / total if total else 0.0
+
+
+def kie_words(pairs: Iterable[tuple[str, str]]) -> KieCounts:
+    """Count words of (answer, truth) pairs: split at white space, case kept (LVLM-eHub)."""
+    counts = [word_counts(answer, truth) for answer, truth in pairs]
+    return KieCounts(*(sum(column) for column in zip(*counts, strict=True))) if counts else ZERO
+
+
+def kie_entities(pairs: Iterable[tuple[str, str]]) -> KieCounts:
+    """Count whole entities of (answer, truth) pairs, white space collapsed, case kept (strict).
+
+    F1 = 200 x equal and not empty / (answers not empty + truths not empty).
+    """
+    matched = answered = expected = 0
+    for answer, truth in pairs:
+        text, entity = " ".join(answer.split()), " ".join(truth.split())
+        matched += bool(entity) and text == entity
+        answered += bool(text)
+        expected += bool(entity)
+    return KieCounts(matched, answered, expected)
+
+
+ZERO = KieCounts(0, 0, 0)
+
+
+def word_counts(answer: str, truth: str) -> KieCounts:
+    words, expected = Counter(answer.split()), Counter(truth.split())
+    return KieCounts((words & expected).total(), words.total(), expected.total())

@@ -1,0 +1,49 @@
+"""MME's score: yes/no questions in pairs, two per picture."""
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from model_ext.eval.scorers.normalise import without_punctuation
+
+Label = Literal["yes", "no", "other"]
+PREFIX = 4  # characters of the answer that the official tool reads
+
+
+class MmeScore(NamedTuple):
+    """`acc`: share of right questions. `acc_plus`: share of pictures with both right."""
+
+    acc: float
+    acc_plus: float
+
+    @property
+    def score(self) -> float:
+        return 100 * (self.acc + self.acc_plus)
+
+
+def mme_label(answer: str) -> Label:
+    """The official tool's reading: "yes", else "no", in the first four characters."""
+    prefix = re.sub(r"[\t\r\n]", " ", answer)[:PREFIX].lower()
+    if "yes" in prefix:
+        return "yes"
+    return "no" if "no" in prefix else "other"
+
+
+def mme_label_strict(answer: str) -> Label:
+    """The word yes or the word no, but not both, anywhere in the answer."""
+    words = set(without_punctuation(answer).lower().split()) & {"yes", "no"}
+    if words == {"yes"}:
+        return "yes"
+    return "no" if words == {"no"} else "other"
+
+
+def mme_score(pairs: Sequence[tuple[bool, bool]]) -> MmeScore:
+    """The score of a subtask. pairs: per picture, whether each of its two answers is right.
+
+    Raises ValueError: when there are no pairs.
+    """
+    if not pairs:
+        raise ValueError("MME's score needs at least one picture")
+    right = sum(first + second for first, second in pairs)
+    both = sum(first and second for first, second in pairs)
+    return MmeScore(right / (2 * len(pairs)), both / len(pairs))

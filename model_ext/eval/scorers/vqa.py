@@ -1,0 +1,34 @@
+"""Scores of question answering: containment (LVLM-eHub), and exact match or consensus (strict)."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from model_ext.eval.scorers.containment import contains_word
+from model_ext.eval.scorers.normalise import normalise
+
+AGREEING = 3  # other annotators that must agree for a full score
+
+
+def vqa_containment(answer: str, truths: Sequence[str]) -> float:
+    """1 if the normalised answer contains any normalised truth; 0 without truths."""
+    text = normalise(answer)
+    return float(any(contains_word(text, normalise(truth)) for truth in truths))
+
+
+def vqa_exact(answer: str, truths: Sequence[str]) -> float:
+    """1 if the normalised answer equals any normalised truth; 0 without truths."""
+    text = normalise(answer)
+    return float(any(text == normalise(truth) for truth in truths))
+
+
+def vqa_consensus(answer: str, truths: Sequence[str]) -> float | None:
+    """The official VQA score: the mean over truths i of min(1, equal truths other than i / 3).
+
+    None without truths. The official data sets have 10 truths per question.
+    """
+    if not truths:
+        return None
+    equal = Counter(map(normalise, truths))[normalise(answer)]
+    others_if_equal = min(1.0, (equal - 1) / AGREEING)
+    others = min(1.0, equal / AGREEING)
+    return (equal * others_if_equal + (len(truths) - equal) * others) / len(truths)

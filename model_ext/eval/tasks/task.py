@@ -1,0 +1,57 @@
+"""What a task is: its prompt, decoding limit, scorers, expected files and size."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["OCR", "KIE", "Caption", "VQA", "KGID", "MME"]
+Metric = Literal[
+    "ocr_containment",
+    "ocr_letters",
+    "kie_words",
+    "kie_entities",
+    "vqa_containment",
+    "vqa_exact",
+    "vqa_consensus",
+    "anls",
+    "visdial_rank",
+    "visdial_exact",
+    "cider_raw",
+    "cider_ptb",
+    "mme",
+    "mme_strict",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A row of the table.
+
+    prompt: a format string over the fields of the data set, "{question}" for the question as is.
+    files: the expected files below the data root; alternatives are separated by " | ".
+    size: the questions of the split; None where the source states no count. `exact_size`: all
+    printed percentages are whole counts of that size.
+    draw: the split has `draw` items, of which `size` are drawn (`tasks/draw.py`).
+    """
+
+    name: str
+    kind: Kind
+    metric: Metric
+    strict: Metric
+    files: tuple[str, ...]
+    prompt: str = "{question}"
+    max_tokens: int = 256
+    size: int | None = None
+    exact_size: bool = False
+    draw: int | None = None
+    split: str = "test"
+
+    @property
+    def slug(self) -> str:
+        """The name on the command line: lower case, letters, digits and "/" only."""
+        return slug(self.name)
+
+
+def slug(name: str) -> str:
+    return "".join(
+        character for character in name.lower() if character.isalnum() or character == "/"
+    )
