@@ -26,9 +26,10 @@ class Gpu:
     flops: float = 989e12  # bf16, dense
     memory: float = 80e9
     efficiency: float = 0.6  # assumed of the engine; engines are reported between 0.6 and 0.85
-    encode_efficiency: float = 0.44  # MEASURED, of `flops`: encoders in bf16, in batches
-    encode_float32: float = 1 / 11  # MEASURED: speed of the encoders in float32, over bf16
-    cloud_flops: float = 9e12  # MEASURED, of point clouds in any dtype: sampling is the limit
+    encode_efficiency: float = 0.48  # MEASURED, of `flops`: encoders in bf16, in batches
+    encode_float32: float = 1 / 12  # MEASURED: speed of the encoders in float32, over bf16
+    cloud_flops: float = 123e12  # MEASURED, of point clouds in bf16, in batches
+    cloud_float32: float = 1 / 4  # MEASURED: speed of point clouds in float32, over bf16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,10 +127,10 @@ def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host 
 
 def seconds_of(modality: str, traffic: Traffic, gpu: Gpu, model: Model) -> float:
     """GPU seconds to encode one attachment in a batch."""
+    flops, float32 = gpu.flops * gpu.encode_efficiency, gpu.encode_float32
     if modality == "point":
-        return model.encode[modality] / gpu.cloud_flops
-    slowdown = gpu.encode_float32 if traffic.encode_dtype == "float32" else 1
-    return model.encode[modality] / (gpu.flops * gpu.encode_efficiency * slowdown)
+        flops, float32 = gpu.cloud_flops, gpu.cloud_float32
+    return model.encode[modality] / (flops * (float32 if traffic.encode_dtype == "float32" else 1))
 
 
 def cost_per_thousand(made: Plan, traffic: Traffic, gpu_hour: float, core_hour: float) -> float:
