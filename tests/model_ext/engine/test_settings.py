@@ -5,7 +5,9 @@ import pytest
 from model_ext.engine.settings import ArrivalSettings
 
 
-@pytest.mark.parametrize("config", [{}, {"other": 1}, {"bindserve": {}}, object()], ids=str)
+@pytest.mark.parametrize(
+    "config", [{}, {"other": 1}, {"bindserve": {}}, None], ids=["empty", "other", "unset", "none"]
+)
 def test_defaults(config: Any) -> None:
     assert ArrivalSettings.of(config) == ArrivalSettings(arrival="auto", graphs=True)
 
