@@ -34,9 +34,7 @@ class DecodingName(StrEnum):
 
 app = typer.Typer(cls=UrlGroup, add_completion=False, pretty_exceptions_enable=False)
 
-Data = Annotated[
-    Path, typer.Option(help="Folder in LVLM-eHub's layout, or a .tsv or .jsonl file.", exists=True)
-]
+Data = Annotated[Path, typer.Option(help="Folder in LVLM-eHub's layout, or a .tsv or .jsonl file.")]
 
 
 @app.callback()
@@ -128,11 +126,11 @@ def ask(
 
 @app.command()
 def score(
-    run: Annotated[Path, typer.Argument(help="The folder of a run (--out).", exists=True)],
+    run: Annotated[Path, typer.Argument(help="The folder of a run (--out).")],
     data: Data,
     text_only: Annotated[
         Path | None,
-        typer.Option(help="The folder of a run with --text-only, for its column.", exists=True),
+        typer.Option(help="The folder of a run with --text-only, for its column."),
     ] = None,
 ) -> None:
     """Score stored answers again: no server is needed."""

@@ -228,6 +228,7 @@ def question_with_id(key: str) -> str:
     [
         ({"--tasks": "imagenet"}, 2, "unknown task 'imagenet'"),
         ({"--tasks": "svt"}, 1, "test_label.txt"),
+        ({"--data": "absent"}, 1, "has no texts of questions"),
         ({"url": "ftp://x"}, 2, "does not start with http"),
         ({"url": "http://127.0.0.1:9", "--retries": "0"}, 1, "the list of models"),
     ],
@@ -254,6 +255,12 @@ def test_answers_to_other_questions_are_not_scored(
     assert "answers.jsonl, row 1: has answers to other questions of MME/color" in result.stderr
     assert "another data" in ask(server, data, tmp_path / "run").stderr
     assert len(server.bodies) == 2 * PICTURES
+
+
+def test_a_run_that_does_not_exist(data: Path, tmp_path: Path) -> None:
+    result = evaluate("score", tmp_path / "absent", "--data", data)
+    assert result.exit_code == 1
+    assert "answers.jsonl: cannot be read" in result.stderr
 
 
 def test_help_names_both_forms() -> None:
