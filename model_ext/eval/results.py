@@ -23,7 +23,7 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class Head(BaseModel):
-    """The settings of a run, which determine its answers. data: task -> hash of its questions and truths."""
+    """The settings of a run. data: task -> hash of its questions and truths."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
