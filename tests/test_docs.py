@@ -118,6 +118,8 @@ def test_bindserve_commands_exist(command: Command) -> None:
     words = [word for word in command.words[1:] if word != "..."]
     if not words or words[0].isupper():
         return  # `bindserve`, `bindserve COMMAND --help`
+    if words[0] == "eval" and "://" in "".join(words[1:2]):
+        words.insert(1, "ask")  # `bindserve eval URL` runs it
     names = bindserve_commands()
     name = next((n for n in (" ".join(words[:2]), words[0]) if n in names), None)
     if name is None:  # a group of commands, e.g. `bindserve cache`

@@ -42,6 +42,11 @@ COMMANDS = {
         "doctor",
         "Check a model folder's files, tensors, encoders, cache and recorded answers.",
     ),
+    "eval": (
+        "server.cli.eval.commands",
+        "app",
+        "Evaluate a server on the paper's data sets and MME; score stored answers again.",
+    ),
     "bench": ("server.cli.bench", "app", "Run the measurements that the documentation quotes."),
 }
 

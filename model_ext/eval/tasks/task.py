@@ -1,4 +1,4 @@
-"""What a task is: its prompt, decoding limit, scorers, expected files and size."""
+"""A task: its prompt, decoding limit, scorers, expected files and size."""
 
 from dataclasses import dataclass
 from typing import Literal

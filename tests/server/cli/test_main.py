@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("serve", "demo", "convert", "embed", "cache", "doctor", "bench")
+COMMANDS = ("serve", "demo", "convert", "embed", "cache", "doctor", "eval", "bench")
 
 
 def bindserve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

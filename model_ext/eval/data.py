@@ -1,0 +1,44 @@
+"""The questions of a run, from a data folder, a TSV file or a JSONL file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from model_ext.eval.errors import DataError
+from model_ext.eval.item import Item
+from model_ext.eval.read.jsonl import read_jsonl
+from model_ext.eval.read.load import load_items
+from model_ext.eval.read.tsv import read_tsv
+from model_ext.eval.tasks.task import Task
+
+Questions = dict[str, list[Item]]  # by the name of the task
+
+
+def load_data(data: Path, tasks: Sequence[Task], caption_prompt: str | None = None) -> Questions:
+    """The questions of each task.
+
+    A folder holds LVLM-eHub's and MME's layouts. A .tsv file holds one data set, or all of MME.
+    A .jsonl file names the task in each row.
+
+    Raises DataError: when a task has no questions, or a file does not fit the tasks.
+    """
+    if data.suffix == ".tsv":
+        return select(data, read_items(data, tasks), tasks)
+    if data.suffix == ".jsonl":
+        return select(data, list(read_jsonl(data)), tasks)
+    return {task.name: load_items(data, task, caption_prompt) for task in tasks}
+
+
+def read_items(path: Path, tasks: Sequence[Task]) -> list[Item]:
+    if all(task.kind == "MME" for task in tasks):
+        return list(read_tsv(path, "MME"))
+    if len(tasks) > 1:
+        raise DataError(path, f"holds one data set, but {len(tasks)} tasks were named")
+    return list(read_tsv(path, tasks[0].name))
+
+
+def select(path: Path, items: list[Item], tasks: Sequence[Task]) -> Questions:
+    questions = {task.name: [item for item in items if item.task == task.name] for task in tasks}
+    for name, selected in questions.items():
+        if not selected:
+            raise DataError(path, f"has no question of the task {name}")
+    return questions

@@ -1,0 +1,141 @@
+"""The stored answers of a run: a head line, then one line per answered question.
+
+Lines are appended and flushed, so a killed run loses at most the answers that it had not received.
+"""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from model_ext.eval.errors import DataError
+from model_ext.eval.item import Item
+from model_ext.eval.read.files import MAX_FILE_BYTES, decode, parse_json
+from model_ext.eval.tasks.decoding import Decoding
+
+ANSWERS_FILE = "answers.jsonl"
+Key = tuple[str, str]  # task, id
+AnyModel = TypeVar("AnyModel", bound=BaseModel)
+
+
+class Head(BaseModel):
+    """The settings of a run. data: task -> hash of its questions and truths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str
+    model: str
+    decoding: Decoding
+    caption_prompt: str | None
+    text_only: bool
+    data: dict[str, str]
+
+
+class Result(BaseModel):
+    """answer: the server's text, unchanged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: str
+    id: str
+    answer: str
+    finish_reason: str | None
+
+
+def data_hash(items: Iterable[Item]) -> str:
+    """SHA-256 of ids, questions and truths; the bytes of the media are not part of it."""
+    digest = hashlib.sha256()
+    for item in items:
+        digest.update(json.dumps([item.id, item.question, item.answers]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
+    """The head and the answers of a run. An incomplete last line is ignored.
+
+    Raises DataError: when there is no head, or a complete line is not valid or repeated.
+    """
+    path = folder / ANSWERS_FILE
+    lines = decode(complete_lines(path), path).split("\n")  # not splitlines: answers hold U+2028
+    head = parse(Head, lines[0], path, 1)
+    results: dict[Key, Result] = {}
+    for row, line in enumerate(lines[1:-1], 2):
+        result = parse(Result, line, path, row)
+        key = (result.task, result.id)
+        if key in results:
+            raise DataError(path, f"the answer of {key} is repeated", row)
+        results[key] = result
+    return head, results
+
+
+def complete_lines(path: Path) -> bytes:
+    """The bytes of a file up to the end of its last complete line."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as e:
+        raise DataError(path, f"cannot be read: {e.strerror}") from e
+    if len(data) > MAX_FILE_BYTES:
+        raise DataError(path, f"is larger than {MAX_FILE_BYTES} bytes")
+    return data[: data.rfind(b"\n") + 1]
+
+
+def parse(model: type[AnyModel], line: str, path: Path, row: int) -> AnyModel:
+    try:
+        return model.model_validate(parse_json(line, path, row))
+    except ValidationError as e:
+        error = e.errors()[0]
+        raise DataError(path, f"{'.'.join(map(str, error['loc']))}: {error['msg']}", row) from e
+
+
+class ResultWriter:
+    """Appends answers to a run's file, which it locks against other processes."""
+
+    def __init__(self, file: IO[bytes], results: dict[Key, Result]) -> None:
+        self._file = file
+        self.results = results
+
+    @classmethod
+    def open(cls, folder: Path, head: Head) -> Self:
+        """Start a run, or resume the one in `folder`. An incomplete last line is removed.
+
+        Raises DataError: when the stored run has another head, or another process writes to it.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / ANSWERS_FILE
+        file = path.open("ab")
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as e:
+                raise DataError(path, "another process writes to this file") from e
+            file.truncate(len(complete_lines(path)))
+            if path.stat().st_size == 0:
+                writer = cls(file, {})
+                writer.write_line(head)
+                return writer
+            stored, results = read_results(folder)
+            for name in Head.model_fields:
+                if getattr(stored, name) != getattr(head, name):
+                    raise DataError(
+                        path, f"was written with another {name}; use another folder", row=1
+                    )
+            return cls(file, results)
+        except BaseException:
+            file.close()
+            raise
+
+    def write(self, result: Result) -> None:
+        self.write_line(result)
+        self.results[result.task, result.id] = result
+
+    def write_line(self, record: BaseModel) -> None:
+        self._file.write(record.model_dump_json().encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()

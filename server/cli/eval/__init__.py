@@ -1,0 +1,1 @@
+"""`bindserve eval`: evaluation of an OpenAI-style server over HTTP."""

@@ -1,0 +1,127 @@
+"""Sends the questions of a run to a server, and stores each answer as it arrives."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from model_ext.eval.item import Item
+from model_ext.eval.results import Result, ResultWriter
+from model_ext.eval.tasks.decoding import Decoding
+from model_ext.eval.tasks.task import Task
+from server.cli.eval.parts import request_body
+
+MAX_RESPONSE_BYTES = 1 << 22
+MAX_DELAY_S = 30.0
+RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+
+
+class AskError(RuntimeError):
+    """A server that does not respond as expected. The message names the question."""
+
+
+class RetryError(RuntimeError):
+    """A failure that can pass: the request is repeated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Client:
+    """base: the URL up to and including /v1. delay_s: before the first retry; it doubles."""
+
+    session: aiohttp.ClientSession
+    base: str
+    retries: int = 5
+    delay_s: float = 0.5
+
+    async def model(self) -> str:
+        """The name of the server's first model."""
+        data = await self.retry(lambda: self.exchange("GET", "/models"), "the list of models")
+        try:
+            return str(data["data"][0]["id"])
+        except (KeyError, IndexError, TypeError) as e:
+            raise AskError(f"{self.base}/models lists no model; name one with --model") from e
+
+    async def answer(self, body: dict[str, Any], name: str) -> tuple[str, str | None]:
+        """(text, finish_reason). Raises AskError: when the server rejects the request."""
+        data = await self.retry(lambda: self.exchange("POST", "/chat/completions", body), name)
+        try:
+            choice = data["choices"][0]
+            return str(choice["message"]["content"] or ""), choice.get("finish_reason")
+        except (KeyError, IndexError, TypeError, AttributeError) as e:
+            raise AskError(f"{name}: the response is no chat completion") from e
+
+    async def retry(self, call: Callable[[], Any], name: str) -> Any:
+        delay = self.delay_s
+        for attempt in range(self.retries + 1):
+            try:
+                return await call()
+            except AskError as e:
+                raise AskError(f"{name}: {e}") from e
+            except (RetryError, aiohttp.ClientError, TimeoutError) as e:
+                if attempt == self.retries:
+                    text = str(e) or type(e).__name__
+                    raise AskError(f"{name}: {text} (after {attempt + 1} requests)") from e
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, MAX_DELAY_S)
+
+    async def exchange(self, method: str, path: str, body: object = None) -> Any:
+        async with self.session.request(method, self.base + path, json=body) as response:
+            blob = bytearray()
+            async for chunk in response.content.iter_chunked(1 << 16):
+                blob += chunk
+                if len(blob) > MAX_RESPONSE_BYTES:
+                    raise AskError(f"the response has more than {MAX_RESPONSE_BYTES} bytes")
+            if response.status != 200:
+                text = f"status {response.status}: {blob[:300].decode(errors='replace')}"
+                raise (RetryError if response.status in RETRIED else AskError)(text)
+            try:
+                return json.loads(blob)
+            except (ValueError, RecursionError) as e:
+                raise AskError("the response is not JSON") from e
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    client: Client
+    writer: ResultWriter
+    model: str
+    decoding: Decoding
+    text_only: bool
+    concurrency: int
+
+    async def run(self, questions: list[tuple[Task, Item]], progress: Callable[[], object]) -> None:
+        """Ask the questions that have no stored answer. The first error ends the run.
+
+        Answers that were received before the error are stored.
+        """
+        pending = iter([q for q in questions if (q[0].name, q[1].id) not in self.writer.results])
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.concurrency):
+                    group.create_task(self.work(pending, progress))
+        except* (AskError, ValueError) as errors:
+            raise AskError(str(first(errors))) from errors
+
+    async def work(
+        self, pending: Iterator[tuple[Task, Item]], progress: Callable[[], object]
+    ) -> None:
+        for task, item in pending:
+            # Reading and encoding media blocks, so it runs in a thread.
+            body = await asyncio.to_thread(
+                request_body, item, task, self.model, self.decoding, text_only=self.text_only
+            )
+            answer, reason = await self.client.answer(body, f"{task.name}, question {item.id}")
+            self.writer.write(
+                Result(task=task.name, id=item.id, answer=answer, finish_reason=reason)
+            )
+            progress()
+
+
+def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

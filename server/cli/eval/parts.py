@@ -1,0 +1,54 @@
+"""The request of a question: OpenAI's chat completion, with media as data: URLs."""
+
+import base64
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+from model_ext.eval.errors import DataError
+from model_ext.eval.item import Item
+from model_ext.eval.tasks.decoding import PARAMETERS, Decoding
+from model_ext.eval.tasks.task import Task
+
+MAX_MEDIA_BYTES = 1 << 28
+PARTS = {
+    "image": "image_url",
+    "audio": "audio_url",
+    "video": "video_url",
+    "point": "point_cloud_url",
+}
+
+
+def request_body(
+    item: Item, task: Task, model: str, decoding: Decoding, *, text_only: bool
+) -> dict[str, Any]:
+    """Reads the media, so it blocks. Raises DataError: when a file cannot be read or sent."""
+    parts = [] if text_only else [media_part(*media, item) for media in item.media()]
+    content = [*parts, {"type": "text", "text": item.question}]
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "max_tokens": item.max_tokens or task.max_tokens,
+        **PARAMETERS[decoding],
+    }
+
+
+def media_part(modality: str, source: str, item: Item) -> dict[str, Any]:
+    kind = PARTS.get(modality)
+    if kind is None:
+        raise DataError(source[:80], f"{modality} has no part in a chat request", item.id)
+    return {"type": kind, kind: {"url": data_url(source, item)}}
+
+
+def data_url(source: str, item: Item) -> str:
+    if source.startswith("data:"):
+        return source
+    try:
+        with Path(source).open("rb") as file:
+            blob = file.read(MAX_MEDIA_BYTES + 1)
+    except OSError as e:
+        raise DataError(source, f"cannot be read: {e.strerror}", item.id) from e
+    if len(blob) > MAX_MEDIA_BYTES:
+        raise DataError(source, f"is larger than {MAX_MEDIA_BYTES} bytes", item.id)
+    mime = mimetypes.guess_type(source)[0] or "application/octet-stream"
+    return f"data:{mime};base64,{base64.b64encode(blob).decode()}"
