@@ -1,4 +1,4 @@
-"""`bindserve bench ...`: the measurements that the documents quote."""
+"""`bindserve bench ...`: the measurements whose results the documents quote."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -86,7 +86,9 @@ def shape_of(name: ShapeName | None, device: "BenchDevice") -> "ModelShape":
 
 @app.callback()
 def bench() -> None:
-    """Side-by-side measurements: ratios from interleaved pairs in one run."""
+    """Compare implementations side by side. Prints ratios from interleaved pairs of
+    measurements.
+    """
 
 
 @app.command()
@@ -103,9 +105,9 @@ def engine(
     eager: Annotated[bool, typer.Option("--eager", help="Do not compile, on both sides.")] = False,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Conditioned requests over text-only requests to plain vLLM, of the same language model.
+    """Compare conditioned requests with text-only requests to plain vLLM and the same LLM.
 
-    A ratio of 1 means no cost. One side is stopped while the other runs.
+    A ratio of 1 means that conditioning costs nothing. One side is stopped while the other runs.
     """
     from model_ext.bench.engine import WORKLOADS, run
 
@@ -128,7 +130,10 @@ def throughput(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """32 clients at once through the engine, over the released loop, which answers in turn."""
+    """Compare the engine with the released loop, for 32 concurrent clients.
+
+    The released loop answers one request after the other.
+    """
     from model_ext.bench.throughput import run
 
     chosen = device_of(device)
@@ -159,7 +164,10 @@ def encoders(
         BenchDtype | None, typer.Option(help="Default: float32; on a GPU bfloat16.")
     ] = None,
 ) -> None:
-    """The encoders' batch over one file after the other, and the gain of matrix products alone."""
+    """Compare encoding files in batches with encoding one file after the other.
+
+    Also measures the gain of matrix products alone.
+    """
     import torch
 
     from model_ext.bench.encoders import ENCODER_OF, compare, config, load
@@ -189,8 +197,9 @@ def server(
     pairs: Pairs = 9,
     requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
 ) -> None:
-    """The server alone, with a mock engine, over vLLM's own and over bare FastAPI; uploads and
-    overload."""
+    """Compare the server on a mock engine with vLLM's server on it and with a bare FastAPI
+    application. Also measures uploads and overload.
+    """
     from server.bench.run import run
     from server.cli.demo import default_folder
 
@@ -207,9 +216,10 @@ def start_up(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """The time from command to ready, beside `vllm serve` of the same language model.
+    """Compare the time from the command until the server is ready with that of `vllm serve`.
 
-    Weights are random. On a GPU the encoders have ImageBind-huge's sizes, on a CPU tiny ones.
+    Both serve the same language model with random weights. On a GPU the encoders have the sizes of
+    ImageBind-huge, on a CPU they are tiny.
     """
     from model_ext.bench.serving_folder import TINY_ENCODERS
     from model_ext.imagebind.config import ImageBindConfig
@@ -227,7 +237,9 @@ def start_up(
 def full_size(
     out: Annotated[Path, typer.Option(help="Folder for the files: 21 GB.")],
 ) -> None:
-    """Files of the released names, shapes and types with random weights, to try `convert` on."""
+    """Write files with the released names, shapes and types and with random weights, to test
+    `convert`.
+    """
     from model_ext.bench.full_size import Sizes, write
 
     try:

@@ -1,6 +1,7 @@
 """`bindserve bench cache|cache-scaling`: measure the retrieval cache.
 
-NumPy reads its number of threads when it is imported. The commands set it first.
+NumPy reads its number of threads when it is imported. So the commands set that number before they
+import NumPy.
 """
 
 import os
@@ -50,9 +51,9 @@ def cache(
 ) -> None:
     """Compare batching, exact search, gathering and the tuned index with their baselines.
 
-    A seeded generator makes features that are difficult to search: thousands of overlapping groups.
-    The index is tuned on one set of queries and measured on another. 100,000 rows take minutes;
-    1,000,000 rows take about ten minutes, 8 GB of memory and 3 GB of disk.
+    The features come from a seeded generator and are difficult to search: thousands of overlapping
+    groups. The index is tuned on one set of queries and measured on another. A run with 100,000
+    rows takes minutes; 1,000,000 rows take about ten minutes, 8 GB of memory and 3 GB of disk.
     """
     set_threads(threads)
     from cache_index.bench.run import run
@@ -123,7 +124,7 @@ def cache_scaling(
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of OpenMP and BLAS, before NumPy is imported."""
+    """Set the number of threads of OpenMP and BLAS. Call this before NumPy is imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
 
@@ -131,7 +132,7 @@ def set_threads(threads: int) -> None:
 def draw(
     folder: Path, queries: Path | None, threads: int, out: Path, title: str, device: Device
 ) -> None:
-    """Plot recall over speed, measured with the queries of the report."""
+    """Plot the recall over the speed of the search, measured with the queries of the report."""
     import tempfile
 
     import numpy as np

@@ -1,4 +1,4 @@
-"""`bindserve cache serve`: the retrieval service, one index for many servers."""
+"""`bindserve cache serve`: run a retrieval service, which searches one index for many servers."""
 
 from enum import StrEnum
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""`bindserve doctor MODEL`: check that a model folder is intact and answers as recorded."""
+"""`bindserve doctor MODEL`: check that a model folder is undamaged and gives the
+recorded answers.
+"""
 
 import os
 from enum import StrEnum
@@ -36,8 +38,9 @@ def doctor(
     if the model has none; it is no failure.
     """
     settings = load_settings(model=model, cache=cache)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # only the lines of the checks
-    from server.cli.model.checkup import (  # imports torch and, for some checks, vLLM
+    # Hides vLLM's log lines, so that only the checks print.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from server.cli.model.checkup import (  # this import loads torch and, for some checks, vLLM
         Checkup,
         run_checks,
     )
