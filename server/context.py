@@ -20,8 +20,8 @@ from model_ext.conditioning import EXTRA_ARG, Vector, cache_salt, pack
 @dataclass(frozen=True, slots=True)
 class Span:
     stage: str
-    modality: str  # "" for stages of the whole request
-    start: float  # Unix time in seconds
+    modality: str  # Modality of the attachment; "" for stages of the whole request.
+    start: float  # Unix time of the stage's start, in seconds.
     seconds: float
     failed: bool
 

@@ -51,7 +51,7 @@ UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
 class Application(Generic[Engine]):
     app: FastAPI
     engine: Engine
-    # `close_engine` stops the engine client; the components stay open.
+    # Stops the engine client. The components stay open.
     close_engine: Callable[[], Awaitable[None]]
 
 

@@ -20,7 +20,7 @@ from server.media.sources import Upload
 Json = dict[str, Any]
 
 LARGE = 1 << 18  # JSON documents of more bytes than this take over a millisecond to parse.
-REQUEST = "request"  # name of the form field that contains the JSON
+REQUEST = "request"  # Name of the form field that contains the JSON.
 NOT_JSON = "the request is not JSON"
 
 

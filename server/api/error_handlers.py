@@ -139,7 +139,7 @@ def in_openai_form(response: Response) -> Response:
 
 
 def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
-    # The text from here on contains the client's value.
+    # Cut the message at ` (parameter=`, because the rest contains the client's value.
     message = message.partition(" (parameter=")[0]
     error = from_status(status, message, param)
     if isinstance(error, NotFound) and param == "model":

@@ -91,11 +91,13 @@ class Conditioner:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed(each)) for each in attachments]
         except ExceptionGroup as failures:
-            # These variables reference the error, whose traceback references the files.
+            # Delete these variables, because they reference the error, whose traceback references
+            # the files.
             del group, tasks
             raise failures.exceptions[0] from None
         except asyncio.CancelledError as cancelled:
-            # For the same reason; the TaskGroup's stack frame also references the task.
+            # The traceback references the files, and the TaskGroup's stack frame references the
+            # task.
             traceback.clear_frames(cancelled.__traceback__)
             del group, tasks
             raise
@@ -137,7 +139,8 @@ class Conditioner:
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
     """Disable the retrieval cache unless the request enables it.
 
-    This applies to a request's weights, which were trained and released without the cache.
+    Used for /v1/embeddings and for requests without attachments: the model was trained on text-only
+    embeddings that the cache did not move.
     """
     return options.model_copy(update={"cache": options.cache or False})
 

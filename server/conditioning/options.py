@@ -50,8 +50,8 @@ class MixedPart(BaseModel):
 
     param: str
     modality: str
-    weight: float  # the weight that the client sent
-    share: float  # the weight divided by the sum of all weights
+    weight: float  # The weight that the client sent.
+    share: float  # The weight divided by the sum of all weights.
 
 
 class NeighborPart(BaseModel):

@@ -28,8 +28,8 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ENCODERS = "encoders"  # name of the encoders' folder inside a model folder
-IMAGE_TOKENS = 257  # tokens of one image in ImageBind-huge: the unit of the setting `encode_batch`
+ENCODERS = "encoders"  # Name of the encoders' folder inside a model folder.
+IMAGE_TOKENS = 257  # Tokens of one image in ImageBind-huge: the unit of the setting `encode_batch`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class EncodingComponents:
     modalities: tuple[str, ...]  # the modalities that the model's encoders support
     device: str
     dtype: Dtype
-    zero_image: Vector  # shape (D,): the embedding for requests without attachments
-    gpu_bytes: int = 0  # the maximum GPU memory that the encoders and their batches use
+    zero_image: Vector  # shape (D,): the embedding for requests without attachments.
+    gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:

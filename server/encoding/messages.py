@@ -18,7 +18,7 @@ from model_ext.conditioning import Vector
 from server.encoding.decode.pool import MediaError
 from server.errors import BadRequest, InternalError, RequestError, Unavailable
 
-SOCKET = "encoding.sock"  # name of the socket in the server's private folder
+SOCKET = "encoding.sock"  # Name of the socket in the server's private folder.
 MAX_PACKET = 1 << 17  # Maximum bytes of a packet; an embedding of 1024 numbers needs 4 KiB.
 
 ERRORS: Mapping[str, type[RequestError]] = {
@@ -64,8 +64,8 @@ class Answer:
 
     cached: bool
     seconds: dict[str, float]
-    failed: str | None = None  # name of the stage that failed
-    error: dict[str, str | None] | None = None  # keys: kind, message, code
+    failed: str | None = None  # Name of the stage that failed.
+    error: dict[str, str | None] | None = None  # Keys: kind, message, code.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:

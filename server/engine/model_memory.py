@@ -14,10 +14,10 @@ from typing import Any
 from model_ext.engine.settings import ArrivalSettings
 from server.engine.memory_budget import EngineNeeds, GiB
 
-BYTES = {"I64": 8, "I32": 4, "I16": 2}  # bytes of one number; other integer types have one byte
-FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts numbers of these types to its dtype
-MAX_HEADER_BYTES = 100 << 20  # the limit of the safetensors format
-LARGE_CARD = 70 * GiB  # vLLM has larger defaults for a server on a GPU of at least this size
+BYTES = {"I64": 8, "I32": 4, "I16": 2}  # Bytes of one number; other integer types have one byte.
+FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts numbers of these types to its dtype.
+MAX_HEADER_BYTES = 100 << 20  # The limit of the safetensors format.
+LARGE_CARD = 70 * GiB  # vLLM has larger defaults for a server on a GPU of at least this size.
 
 
 def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:

@@ -46,8 +46,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    modality: str  # one of MODALITIES, or EMBEDDING
-    source: Source  # the file, the text in UTF-8, or an embedding as little-endian float32 numbers
+    modality: str  # One of MODALITIES, or EMBEDDING.
+    source: Source  # The file, the text in UTF-8, or an embedding as little-endian float32 numbers.
     weight: float
     param: str  # position of the part in the request, which errors name
 

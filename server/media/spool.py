@@ -27,7 +27,7 @@ class Spool:
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         try:
-            # The file has mode 0600.
+            # mkstemp creates the file with mode 0600.
             descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)
         except OSError:
             raise disk_full() from None

@@ -105,7 +105,8 @@ async def condition_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(limited(attachments)) for attachments in inputs]
     except ExceptionGroup as failures:
-        # These variables reference the error, whose traceback references the files.
+        # Delete these variables, because they reference the error, whose traceback references the
+        # files.
         del group, tasks
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -181,7 +181,7 @@ def golden_engine(checkup: Checkup) -> str:
     from model_ext.checks.engine_golden import answer
     from server.engine.flags import server_defaults
 
-    # This is read before the engine starts: it raises Skip if no answers are recorded.
+    # Read the recorded answers before the engine starts: this raises Skip if there are none.
     golden = checkup.golden
     defaults = server_defaults(checkup.settings)
     options = {key: defaults[key] for key in ENGINE_OPTIONS if key in defaults}

@@ -26,7 +26,7 @@ class WorkerSettings:
     config.json.
     """
 
-    memory_bytes: int  # address space in addition to the imported packages
+    memory_bytes: int  # Address space in addition to the imported packages.
     cpu_s: float  # Maximum CPU seconds of one job.
     max_bytes: int  # Maximum bytes of one file.
     limits: dict[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.

@@ -44,10 +44,10 @@ WORKER = "server.encoding.decode.worker"
 # core.
 MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
-EXIT_S = 1  # seconds from the closing of a process's socket until the process must have exited
-START_TIMEOUT_S = 120  # seconds; importing torch from a cold disk is slow
-MAX_TENSOR_BYTES = 64 << 20  # the largest expected tensor, 15 video crops, has 18 MB
-MAX_LOGGED_OUTPUT = 2000  # characters that a process printed, if it ended during its start
+EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
+START_TIMEOUT_S = 120  # Seconds; importing torch from a cold disk is slow.
+MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
+MAX_LOGGED_OUTPUT = 2000  # Characters that a process printed, if it ended during its start.
 
 
 class MediaError(BadRequest):
