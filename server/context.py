@@ -29,7 +29,7 @@ class Span:
 @dataclass(slots=True)
 class Timeline:
     spans: list[Span] = field(default_factory=list)
-    attachments: Counter[str] = field(default_factory=Counter)  # number of attachments by modality
+    attachments: Counter[str] = field(default_factory=Counter)  # Number of attachments by modality.
     # The value of time.perf_counter at the first call to the engine.
     generating: float | None = None
 

@@ -57,7 +57,7 @@ async def check_body(request: Request) -> None:
 async def read_json(request: Request) -> Incoming:
     """Read a request's body as a JSON object. Raises BadRequest, UnsupportedMediaType."""
     require_json(request)
-    # request.body() would keep the bytes
+    # Read the stream, because request.body() would keep the bytes in memory.
     body = b"".join([chunk async for chunk in request.stream()])
     return await read_document(body, request)
 

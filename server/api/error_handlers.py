@@ -105,7 +105,7 @@ def to_request_error(error: Exception) -> RequestError:
     if isinstance(error, ClientDisconnect):
         # Not sent, because the client has disconnected.
         return BadRequest("the request ended early")
-    # FastAPI wraps an error that is raised while it reads the body
+    # FastAPI wraps an error that is raised while it reads the body.
     if isinstance(error.__cause__, RequestError):
         return error.__cause__
     if isinstance(error, HTTPException):

@@ -157,7 +157,8 @@ async def open_engine(
     """Open the engine client as vLLM does, but with ConditionedLLM and this project's adapter for
     vLLM's model runner.
     """
-    if not client_config:  # With several API processes, `run_api_processes` has already done it.
+    # With several API processes, `run_api_processes` has already divided the memory.
+    if not client_config:
         await memory.fit_to_card(args, encoders)
     engine_args = AsyncEngineArgs.from_cli_args(args)
     addresses = dict(client_config or {})

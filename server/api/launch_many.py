@@ -30,7 +30,7 @@ def run_api_processes(
 ) -> None:
     """Serve requests until this process receives a signal or one of the API processes ends."""
     count: int = args.api_server_count
-    setup_multiprocess_prometheus()  # required before the API processes import prometheus_client
+    setup_multiprocess_prometheus()  # Call this before the API processes import prometheus_client.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, exit_on_signal)
     asyncio.run(memory.fit_many(args))

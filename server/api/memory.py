@@ -74,7 +74,8 @@ async def fit_many(args: Namespace) -> None:
     finally:
         await client.close()
     size = set_utilization(args, hello.gpu_bytes, loaded=False)
-    # When the last process opens its index, half of the free memory is less than one index needs.
+    # Set the limit of each index explicitly: the default is half of the free memory, which is less
+    # than the index of the last process needs.
     if size:
         args.bindserve = args.bindserve.model_copy(update={"cache_gpu_bytes": size})
 

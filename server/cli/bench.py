@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-Pairs = Annotated[int, typer.Option(min=2, help="Interleaved pairs; 15 or more for a figure.")]
+Pairs = Annotated[
+    int,
+    typer.Option(
+        min=2, help="Number of interleaved pairs of measurements; quote results of 15 or more."
+    ),
+]
 
 
 class ShapeName(StrEnum):
@@ -93,16 +98,20 @@ def bench() -> None:
 
 @app.command()
 def engine(
-    out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the random weights, which later runs use again.")
+    ],
     pairs: Pairs = 15,
     shape: Shape = None,
     load: Annotated[
         list[LoadName] | None,
         typer.Option(
-            help="A load to measure; repeatable. Default: all, on a CPU the three that are short."
+            help="Load to measure. May be repeated. Default: all; on a CPU the three short loads."
         ),
     ] = None,
-    eager: Annotated[bool, typer.Option("--eager", help="Do not compile, on both sides.")] = False,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Run both sides without compilation.")
+    ] = False,
     device: Device = DeviceName.cpu,
 ) -> None:
     """Compare conditioned requests with text-only requests to plain vLLM and the same LLM.
@@ -125,12 +134,14 @@ def engine(
 
 @app.command()
 def throughput(
-    out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the random weights, which later runs use again.")
+    ],
     pairs: Pairs = 15,
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare the engine with the released loop, for 32 concurrent clients.
+    """Compare the engine with the generation loop of the released code, for 32 concurrent clients.
 
     The released loop answers one request after the other.
     """
@@ -147,26 +158,30 @@ def throughput(
 def encoders(
     pairs: Pairs = 15,
     clients: Annotated[
-        int, typer.Option(min=2, help="Files in a batch; a fourth as many videos.")
+        int, typer.Option(min=2, help="Files in one batch; for videos, a fourth of this number.")
     ] = 16,
     blocks: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Depth of each encoder. Default: 2; on a GPU ImageBind-huge's 12 to 32."
+            min=1,
+            help="Blocks of each encoder. Default: 2; on a GPU 12 to 32, as in ImageBind-huge.",
         ),
     ] = None,
     modality: Annotated[
         list[BenchModality] | None,
-        typer.Option(help="A modality to measure; repeatable. Default: all, on a CPU no video."),
+        typer.Option(
+            help="Modality to measure. May be repeated. Default: all; on a CPU all except video."
+        ),
     ] = None,
     device: Device = DeviceName.cpu,
     dtype: Annotated[
-        BenchDtype | None, typer.Option(help="Default: float32; on a GPU bfloat16.")
+        BenchDtype | None,
+        typer.Option(help="Type of the weights. Default: float32; on a GPU bfloat16."),
     ] = None,
 ) -> None:
     """Compare encoding files in batches with encoding one file after the other.
 
-    Also measures the gain of matrix products alone.
+    Also compares the matrix products alone, whose gain is the upper limit.
     """
     import torch
 
@@ -192,7 +207,9 @@ def encoders(
 def server(
     model: Annotated[
         Path | None,
-        typer.Option(help="A model's folder: its tokenizer and template. Default: the demo's."),
+        typer.Option(
+            help="Model folder with a tokenizer and a template. Default: that of the demonstration."
+        ),
     ] = None,
     pairs: Pairs = 9,
     requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,

@@ -17,7 +17,7 @@ Threads = Annotated[
     int, typer.Option(min=1, help="Threads of FAISS and of BLAS, on both sides of each comparison.")
 ]
 Dimension = Annotated[int, typer.Option(min=8, help="Width of a feature.")]
-Kind = Annotated[str, typer.Option(help="Index kind, as for `bindserve cache build`.")]
+Kind = Annotated[str, typer.Option(help="Kind of index, as in `bindserve cache build --kind`.")]
 Target = Annotated[float, typer.Option(min=0, max=1, help="Recall@10 that tuning must reach.")]
 
 SIZES = (100_000, 300_000, 1_000_000, 3_000_000)
@@ -47,9 +47,12 @@ def cache(
         Path | None,
         typer.Option(help="Also plot recall over speed to a .png or .svg file. Needs --folder."),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the tuned index is searched.")] = Device.cpu,
+    device: Annotated[
+        Device, typer.Option(help="Device that searches the tuned index.")
+    ] = Device.cpu,
 ) -> None:
-    """Compare batching, exact search, gathering and the tuned index with their baselines.
+    """Compare batching, exact search, gathering (reading the neighbors' embeddings) and the tuned
+    index with their baselines.
 
     The features come from a seeded generator and are difficult to search: thousands of overlapping
     groups. The index is tuned on one set of queries and measured on another. A run with 100,000

@@ -24,7 +24,7 @@ Config = Annotated[
 Until = Annotated[
     int | None,
     typer.Option(
-        help="Stop after so many updates and write a checkpoint. Default: train to the end."
+        help="Write a checkpoint and stop after this number of updates. Default: train to the end."
     ),
 ]
 

@@ -15,7 +15,7 @@ CacheState = Literal["on", "off", "unavailable"]
 
 class CacheOptions(BaseModel):
     """How strongly the retrieval cache moves an embedding. None means the value in the cache's
-    manifest. The values of the released model are 10, 20 and 0.5.
+    manifest. The released model uses top_k 10, temperature 20 and weight 0.5.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

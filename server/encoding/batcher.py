@@ -43,7 +43,7 @@ class Waiting:
     encoder: str
     tensor: Tensor  # the sample without the batch axis
     future: Future[Vector] = field(default_factory=Future)
-    staged: Tensor | None = None  # copy of `tensor` on the device
+    staged: Tensor | None = None  # Copy of `tensor` on the device.
     # True after its first batch failed, so that it is encoded in a batch of one sample.
     alone: bool = False
 

@@ -133,7 +133,8 @@ class Fetcher:
             raise TooLarge(f"the file is larger than {max_bytes} bytes")
         with Spool(self._folder, max_bytes) as spool:
             async for piece in response.content.iter_chunked(PIECE):
-                spool.write(piece)  # fast, because the page cache takes a small piece
+                # This does not block: a small piece is written to the page cache.
+                spool.write(piece)
             if not spool.size:
                 raise FetchError("the URL answers with an empty file")
             return spool.blob()

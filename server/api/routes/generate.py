@@ -122,7 +122,7 @@ def parse(model: type[Model], document: Json) -> Model:
         return model.model_validate(document)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
-    # vLLM's validators raise these for a field of the wrong type.
+    # vLLM's validators raise these exceptions for a field of the wrong type.
     except (AttributeError, TypeError, LookupError):
         raise BadRequest("a field of the request is of the wrong type") from None
 

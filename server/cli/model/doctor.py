@@ -34,8 +34,8 @@ def doctor(
 ) -> None:
     """Check a model's files, tensors, encoders, cache and recorded answers. Prints a line for each.
 
-    Exits with status 1 if a check fails. `skip` marks a check that is not possible, e.g. of a cache
-    if the model has none; it is no failure.
+    Exits with status 1 if a check fails. `skip` marks a check that is not possible, e.g. the check
+    of the cache for a model without a cache. A skipped check is no failure.
     """
     settings = load_settings(model=model, cache=cache)
     # Hides vLLM's log lines, so that only the checks print.

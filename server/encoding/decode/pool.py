@@ -45,9 +45,9 @@ WORKER = "server.encoding.decode.worker"
 MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
 EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
-START_TIMEOUT_S = 120  # Seconds; importing torch from a cold disk is slow.
+START_TIMEOUT_S = 120  # Seconds for the start: importing torch from a cold disk is slow.
 MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
-MAX_LOGGED_OUTPUT = 2000  # Characters that a process printed, if it ended during its start.
+MAX_LOGGED_OUTPUT = 2000  # Characters of what a failing process printed that are logged.
 
 
 class MediaError(BadRequest):

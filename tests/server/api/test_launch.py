@@ -1,4 +1,4 @@
-"""Small functions of the launch. tests/serving starts whole servers."""
+"""Small functions of server/api/launch.py. tests/serving starts whole servers."""
 
 import inspect
 import logging

@@ -46,7 +46,7 @@ async def test_bodies_of_all_requests_are_bounded_together() -> None:
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="too many bytes"):
         await limited.ask()
-    assert limited.middleware.held == 800  # the bytes of the rejected request do not count
+    assert limited.middleware.held == 800  # The bytes of the rejected request do not count.
     # Multipart uploads do not count, because they are written to disk.
     uploads = [asyncio.ensure_future(limited.ask(UPLOAD, FORM)) for _ in range(9)]
     await asyncio.sleep(0)

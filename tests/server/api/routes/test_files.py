@@ -269,7 +269,7 @@ async def test_files_do_not_stay_until_the_garbage_collector_comes(
     served: Served, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
     """A deleted upload uses disk and a descriptor while an object references it. In an earlier
-    version, tracebacks did.
+    version, tracebacks referenced it until a garbage collection.
     """
     monkeypatch.setattr(served.components.conditioner, "_embedder", SlowEmbedder(fails))
     opened: list[weakref.ref[DiskBlob]] = []
