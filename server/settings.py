@@ -1,8 +1,8 @@
 """Settings: the operator's choices, read once at start-up and then unchangeable.
 
-A flag overrides the environment variable BINDSERVE_*, which overrides the --config YAML file, which
-overrides the default. On an unknown key or a bad value, the program exits with an error that names
-the key. `vllm_args` contains the flags for vLLM.
+Sources, in decreasing precedence: flag, environment variable BINDSERVE_*, --config YAML file,
+default. On an unknown key or a bad value, the program exits with an error that names the key. The
+setting `vllm_args` contains the flags for vLLM.
 """
 
 import os
