@@ -1,7 +1,7 @@
-"""The context of one request: its conditioning embedding, its salts and its timeline.
+"""The context of one request: its conditioning embedding, its cache salt and its timeline.
 
-`api/middleware/context.py` enters a `RequestContext` for each HTTP request, and every task that the
-request starts shares it by reference. A route with attachments replaces the embedding. Only
+`api/middleware/context.py` creates a `RequestContext` for each HTTP request. All tasks that the
+request starts share this object. A route with attachments replaces the embedding. Only
 `ConditionedLLM` (engine/llm.py) calls `engine_inputs`, which adds the embedding to the engine's
 inputs.
 """
@@ -20,8 +20,8 @@ from model_ext.conditioning import EXTRA_ARG, Vector, cache_salt, pack
 @dataclass(frozen=True, slots=True)
 class Span:
     stage: str
-    modality: str  # "" for stages of the whole request
-    start: float  # seconds since the epoch
+    modality: str  # Modality of the attachment; "" for stages of the whole request.
+    start: float  # Unix time of the stage's start, in seconds.
     seconds: float
     failed: bool
 
@@ -29,23 +29,26 @@ class Span:
 @dataclass(slots=True)
 class Timeline:
     spans: list[Span] = field(default_factory=list)
-    attachments: Counter[str] = field(default_factory=Counter)  # by modality
-    generating: float | None = None  # time.perf_counter at the first call to the engine
+    attachments: Counter[str] = field(default_factory=Counter)  # Number of attachments by modality.
+    # The value of time.perf_counter at the first call to the engine.
+    generating: float | None = None
 
     def begin_generating(self) -> None:
-        """Record the start of generation; only a request's first prompt, choice or beam counts."""
+        """Record when generation starts. Only the request's first prompt, choice or beam counts."""
         if self.generating is None:
             self.generating = time.perf_counter()
 
 
 @dataclass(slots=True)
 class RequestContext:
-    embedding: bytes  # packed; the model's text-only embedding until a route replaces it
-    key_salt: str = ""  # from the API key, so that clients do not share prefix-cache blocks
+    # Packed bytes; the model's embedding for text-only requests until a route replaces it.
+    embedding: bytes
+    # Derived from the API key, so that clients do not share blocks of vLLM's prefix cache.
+    key_salt: str = ""
     timeline: Timeline = field(default_factory=Timeline)
 
     def condition_on(self, embedding: Vector) -> None:
-        """Use this embedding (D,) for everything that the request generates."""
+        """Set the embedding (D,) that conditions everything that the request generates."""
         self.embedding = pack(embedding)
 
 
@@ -53,7 +56,9 @@ _current: ContextVar[RequestContext] = ContextVar("bindserve_request")
 
 
 class NoConditioning(RuntimeError):
-    """A defect of the server: code generates outside of a request, or without an embedding."""
+    """Raised when code generates outside of a request or without an embedding: a defect of the
+    server.
+    """
 
 
 def current() -> RequestContext:
@@ -65,7 +70,7 @@ def current() -> RequestContext:
 
 @contextmanager
 def entered(request: RequestContext) -> Iterator[None]:
-    """Make `request` the current context inside the block."""
+    """Make `request` the current context inside the `with` block."""
     token = _current.set(request)
     try:
         yield
@@ -74,7 +79,9 @@ def entered(request: RequestContext) -> Iterator[None]:
 
 
 def timeline() -> Timeline:
-    """The current request's timeline. Outside of a request, a new one that is discarded."""
+    """The current request's timeline. Outside of a request, returns a new timeline that is
+    discarded.
+    """
     request = _current.get(None)
     return Timeline() if request is None else request.timeline
 
@@ -82,11 +89,14 @@ def timeline() -> Timeline:
 def engine_inputs(
     prompt: Mapping[str, Any], extra_args: Mapping[str, Any] | None, embedding_dim: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Add the request's cache salt to a rendered prompt, and its embedding to the extra_args.
+    """Add the request's embedding to `extra_args`, and its cache salt to the rendered prompt.
 
-    Overwrites a client's value under EXTRA_ARG. Returns copies: beam search builds its next prompts
-    from the first prompt, and would otherwise compute the salt of a salt. Raises NoConditioning
-    outside of a request, and when the embedding's length is not `embedding_dim`.
+    Overwrites a value that the client set for the key EXTRA_ARG. Returns copies, because beam
+    search builds its next prompts from the first prompt: a salt in that prompt would be salted
+    again.
+
+    Raises NoConditioning: outside of a request, or when the embedding's length is not
+    `embedding_dim`.
     """
     request = current()
     if len(request.embedding) != 4 * embedding_dim:

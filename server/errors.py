@@ -1,17 +1,21 @@
-"""The errors of a request: classes that carry their HTTP status and OpenAI's error type.
+"""The errors of a request: exception classes with their HTTP status and OpenAI's error type.
 
-Independent of the web framework and of vLLM. `api/error_handlers.py` turns these and all other
-exceptions into responses.
+This module does not depend on the web framework or on vLLM. `api/error_handlers.py` turns these and
+all other exceptions into responses.
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-RETRY_AFTER_S = 1  # a full queue drains in about this time
+# Seconds after which a client should retry; a full queue usually has free places by then.
+RETRY_AFTER_S = 1
 
 
 class RequestError(Exception):
-    """The client receives the message, so it contains no path and no stack trace."""
+    """Base class of the errors that clients receive.
+
+    The message is sent to the client, so it must contain no path and no stack trace.
+    """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -21,7 +25,7 @@ class RequestError(Exception):
     def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.param = param  # the wrong field or part, e.g. "messages[0].content[1]"
+        self.param = param  # name of the wrong field or part, e.g. "messages[0].content[1]"
         self.code = code or self.default_code
 
 
@@ -65,7 +69,9 @@ class TooManyRequests(RequestError):
 
 
 class Unavailable(RequestError):
-    """A component is full, draining or stopped. The client may send the request again."""
+    """Raised when a component is full, draining or stopped. The client may send the
+    request again.
+    """
 
     status = 503
     type = "service_unavailable_error"
@@ -77,7 +83,7 @@ class InternalError(RequestError):
 
 
 def body(error: RequestError) -> dict[str, Any]:
-    """OpenAI's error object, with the same four keys for every error of every route."""
+    """OpenAI's error object. It has the same four keys for every error of every route."""
     return {
         "error": {
             "message": error.message,

@@ -1,6 +1,6 @@
-"""Logging of the processes that do not import vLLM: the supervisor and the encoding service.
+"""Configure logging in the processes that do not import vLLM: supervisor and encoding service.
 
-Uses vLLM's format and level (VLLM_LOGGING_LEVEL).
+The format and the level (VLLM_LOGGING_LEVEL) are those of vLLM.
 """
 
 import logging
@@ -19,6 +19,6 @@ def configure() -> None:
 
 
 def fail(message: str, code: int = 1) -> NoReturn:
-    """Print one line and exit with status `code`; for errors at start-up."""
+    """Print one line and exit with status `code`. Used for errors at start-up."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     raise SystemExit(code)

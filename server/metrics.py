@@ -1,7 +1,7 @@
-"""Prometheus metrics of the stages before the engine. /metrics also contains vLLM's metrics.
+"""Prometheus metrics of the stages before the engine. /metrics also returns vLLM's metrics.
 
-Each stage is also recorded in its request's timeline (context.py). No label takes a value that a
-client sends.
+Each stage (a timed step of a request) is also recorded in the request's timeline (context.py). A
+label never contains a value that a client sends.
 """
 
 import time
@@ -67,8 +67,9 @@ RESTARTS = Gauge(
 
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[None]:
-    """Time the block as a stage. An exception counts as the stage's error, a cancellation does
-    not."""
+    """Measure the block's time as the stage `name`. An exception counts as an error of the stage; a
+    cancellation does not.
+    """
     started, failed = time.perf_counter(), False
     inside = IN_STAGE.labels(name, modality)
     inside.inc()

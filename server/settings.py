@@ -1,7 +1,8 @@
-"""Settings: the operator's choices, read once at start-up and frozen.
+"""Settings: the operator's choices, read once at start-up and then unchangeable.
 
-Precedence: flag, BINDSERVE_* environment variable, --config YAML, default. On an unknown key or a
-bad value, the program exits with an error that names the key. `vllm_args` passes vLLM's flags on.
+Sources, in decreasing precedence: flag, environment variable BINDSERVE_*, --config YAML file,
+default. On an unknown key or a bad value, the program exits with an error that names the key. The
+setting `vllm_args` contains the flags for vLLM.
 """
 
 import os
@@ -25,7 +26,8 @@ from model_ext.imagebind.preprocess.limits import Limits
 Count = Annotated[int, Field(gt=0)]
 MiB = 1 << 20
 
-# Fields of vLLM's protocol that change the engine's behaviour or run a client's template.
+# Fields of vLLM's protocol that change the engine's behaviour or run a template of the client. They
+# are rejected unless the operator allows them.
 EngineField = Literal[
     "vllm_xargs",
     "kv_transfer_params",
@@ -40,75 +42,92 @@ EngineField = Literal[
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BINDSERVE_", frozen=True, extra="forbid")
 
-    model: Path  # a folder that `bindserve convert` or `bindserve train export` wrote
-    config: Path | None = None  # YAML with any of these keys
+    model: Path  # Folder that `bindserve convert` or `bindserve train export` wrote.
+    config: Path | None = None  # YAML file with any of these settings.
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    served_model_name: str | None = None  # default: the folder's name
-    vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # flags of `vllm serve`
+    served_model_name: str | None = None  # Model name in requests. Default: the folder's name.
+    vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # Flags of `vllm serve`.
 
-    request_log: bool = False  # print one line of JSON per request instead of uvicorn's line
+    # Print one line of JSON per request instead of uvicorn's access log line.
+    request_log: bool = False
 
-    cache: str | None = None  # a folder, URLs of services, or "none"; default: the model's own
-    cache_policy: Literal["off", "refuse"] = "refuse"  # if it fails: answer without it, or 503
-    cache_token_file: Path | None = None  # the bearer token of the retrieval services
-    cache_device: Literal["auto", "cpu", "cuda"] = "auto"  # of a folder; "auto": a GPU if present
-    # GPU memory of its vectors, in each API process. Default: half of the free memory. The engine
-    # gets what the caches and the encoders leave, if --gpu-memory-utilization is not given.
+    # Retrieval cache: a folder, URLs of services, or "none". Default: the model's own cache.
+    cache: str | None = None
+    # If the cache fails: "off" answers without it, "refuse" rejects with 503.
+    cache_policy: Literal["off", "refuse"] = "refuse"
+    cache_token_file: Path | None = None  # File with the bearer token of the retrieval services.
+    # Device that searches a cache folder. "auto": a GPU if present.
+    cache_device: Literal["auto", "cpu", "cuda"] = "auto"
+    # GPU memory for the vectors of the cache, in each API process. Default: half of the free
+    # memory. The engine gets the memory that the caches and the encoders leave, unless
+    # --gpu-memory-utilization is given.
     cache_gpu_bytes: Count | None = None
-    cache_timeout_s: float = Field(2, gt=0)  # for one request to a service, with its retries
+    # Seconds for one request to a retrieval service, with its retries.
+    cache_timeout_s: float = Field(2, gt=0)
 
-    api_key_file: Path | None = None  # one key a line; all paths but the health checks need a key
-    no_auth: bool = False  # allow a host that other machines can reach without API keys
-    key_requests_per_minute: int = Field(0, ge=0)  # of one API key, in each process; 0: no limit
-    key_concurrent: int = Field(0, ge=0)  # concurrent requests of one API key; 0: no limit
-    allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()  # fields that clients may set
+    # File with one key per line. All paths except the health checks then need a key.
+    api_key_file: Path | None = None
+    # Allow a server without API keys at an address that other machines can reach.
+    no_auth: bool = False
+    # Requests per minute of one API key, in each process. 0: no limit.
+    key_requests_per_minute: int = Field(0, ge=0)
+    # Concurrent requests of one API key, in each process. 0: no limit.
+    key_concurrent: int = Field(0, ge=0)
+    # vLLM fields that clients may set.
+    allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()
 
-    allow_media_urls: bool = False  # fetch http(s) URLs that clients send, from public addresses
-    fetch_timeout_s: float = Field(10, gt=0)  # for one URL, with its redirects
-    fetch_waiting: Count = 64  # concurrent fetches; 503 beyond
+    allow_media_urls: bool = False  # Fetch http(s) URLs that clients send, from public addresses.
+    fetch_timeout_s: float = Field(10, gt=0)  # Seconds for fetching one URL, with its redirects.
+    fetch_waiting: Count = 64  # Concurrent fetches of URLs; further fetches get 503.
 
-    # Concurrent requests in one process, 503 beyond; 0: no bound. The default is four times vLLM's
-    # default number of running sequences, so that vLLM's queue fills up before this limit.
+    # Concurrent requests in one process; further requests get 503. 0: no limit. The default is four
+    # times vLLM's default number of running sequences, so that vLLM's queue is full before this
+    # limit is reached.
     max_requests: int = Field(1024, ge=0)
-    max_body_bytes: Count = 64 * MiB  # of one request body in memory
-    max_held_bytes: Count = 1024 * MiB  # of all request bodies in memory; 503 beyond
-    max_upload_bytes: Count = 512 * MiB  # of a multipart request, which is written to disk
-    max_uploads: Count = 32  # concurrent multipart requests; 503 beyond
-    upload_folder: Path | None = None  # holds uploads; default: the system's temporary folder
-    owner_files: Count = 1000  # files of one API key in /v1/files
-    owner_bytes: Count = 2048 * MiB  # of these files
-    stored_bytes: Count = 16384 * MiB  # of the files of all API keys
-    file_age_s: Count = 30 * 24 * 3600  # upper bound and default of a file's lifetime
-    max_attachments: Count = 16  # in one request
-    max_n: Count = 16  # choices of one request
-    max_tokens: Count = 8192  # of one choice
-    max_cache_top_k: Count = 1000  # neighbors that one request may use
-    max_embedding_inputs: Count = 256  # in one request
-    limits: Limits = Limits()  # sizes of each modality's files
+    max_body_bytes: Count = 64 * MiB  # Maximum bytes of one request body in memory.
+    max_held_bytes: Count = 1024 * MiB  # Maximum bytes of all request bodies in memory; 503 beyond.
+    # Maximum bytes of one multipart request, which is written to disk.
+    max_upload_bytes: Count = 512 * MiB
+    max_uploads: Count = 32  # Concurrent multipart requests; further requests get 503.
+    upload_folder: Path | None = None  # Folder for uploads. Default: the system's temporary folder.
+    owner_files: Count = 1000  # Maximum number of files of one API key in /v1/files.
+    owner_bytes: Count = 2048 * MiB  # Maximum bytes of the files of one API key.
+    stored_bytes: Count = 16384 * MiB  # Maximum bytes of the files of all API keys.
+    file_age_s: Count = 30 * 24 * 3600  # Maximum and default lifetime of a file, in seconds.
+    max_attachments: Count = 16  # Maximum number of attachments in one request.
+    max_n: Count = 16  # Maximum number of choices in one request.
+    max_tokens: Count = 8192  # Maximum number of generated tokens in one choice.
+    max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
+    max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
+    limits: Limits = Limits()  # Size limits of files, for each modality.
 
-    decode_workers: Count = min(4, os.cpu_count() or 1)  # processes
-    decode_timeout_s: float = Field(30, gt=0)  # CPU time of one file; elapsed time: 4 times that
-    decode_memory_bytes: Count = 2048 * MiB  # of one process
-    decode_waiting: Count = 256  # files that may wait for a process
+    decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
+    # CPU seconds for one file; the limit of elapsed time is 4 times that.
+    decode_timeout_s: float = Field(30, gt=0)
+    decode_memory_bytes: Count = 2048 * MiB  # Maximum memory of one decoding process.
+    decode_waiting: Count = 256  # Number of files that may wait for a decoding process.
 
-    encode_device: str = "auto"  # "auto": the GPU if there is one
-    encode_load_format: Literal["auto", "dummy"] = "auto"  # dummy: random weights, to measure speed
+    encode_device: str = "auto"  # Device of the encoders. "auto": the GPU if there is one.
+    # "dummy": random encoder weights, to measure speed.
+    encode_load_format: Literal["auto", "dummy"] = "auto"
     encode_threads: Count = max(1, (os.cpu_count() or 1) // 2)
-    # Of the weights and activations. auto: bfloat16 on a GPU that supports it, float32 on a CPU.
+    # Type of the encoders' weights and activations. auto: bfloat16 on a GPU that supports it,
+    # float32 on a CPU.
     encode_dtype: DtypeSetting = "auto"
-    encode_graphs: bool = True  # on a GPU: batches run as CUDA graphs
-    # Images in a batch; other files count by their tokens (257 an image). Larger batches need more
-    # GPU memory, which the engine does not get.
+    encode_graphs: bool = True  # Run the encoders' batches as CUDA graphs on a GPU.
+    # Maximum number of images in one batch of an encoder. Other files count by their tokens (257 an
+    # image). Larger batches need more GPU memory, which the engine does not get.
     encode_batch: Count = 32
-    encode_waiting: Count = 256  # tensors that may wait for the encoders
-    embedding_cache_bytes: int = Field(256 * MiB, ge=0)  # embeddings kept by content
+    encode_waiting: Count = 256  # Number of tensors that may wait for the encoders.
+    # Maximum bytes of the result cache, which keeps embeddings by the content of files.
+    embedding_cache_bytes: int = Field(256 * MiB, ge=0)
 
     @field_validator("vllm_args", "allow_fields", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Split the environment's string as a shell does."""
+        """Split an environment variable's string into items as a shell does."""
         return shlex.split(value) if isinstance(value, str) else value
 
     @field_validator("limits", mode="before")
@@ -138,15 +157,16 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **flags: Any) -> Self:
-        """Load all sources. A flag that is None has no effect.
+        """Load the settings from all sources. A flag that is None has no effect.
 
-        Raises ValidationError for a bad value, FileNotFoundError for a missing --config file.
+        Raises ValidationError: for a bad value.
+        Raises FileNotFoundError: for a missing --config file.
         """
         return cls(**{name: value for name, value in flags.items() if value is not None})
 
     @property
     def max_file_bytes(self) -> int:
-        """The largest attachment of any modality."""
+        """The maximum bytes of an attachment of any modality."""
         return max(self.limits.bytes_of(modality) for modality in ENCODER_OF)
 
     @property

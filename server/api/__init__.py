@@ -1,1 +1,1 @@
-"""HTTP: the application, its routes and middleware, and the processes that serve it."""
+"""The HTTP API: the application, its routes and middleware, and the processes that serve it."""

@@ -1,6 +1,7 @@
-"""The child process of `serve` that runs the API, or starts several API processes.
+"""Run the API in a child process of `bindserve serve`: `python -m server.api`.
 
-`python -m server.api`. On a start-up error, prints one line and exits with status 1 or 2.
+With vLLM's --api-server-count above 1, this process starts several API processes. On a start-up
+error, prints one line and exits with status 1 or 2.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""The application: its routes and middleware.
+"""Assemble the FastAPI application from its routes and middleware.
 
-`open_application` assembles it for `serve`, Ray and the benchmarks.
+`bindserve serve`, the Ray deployment and the benchmarks all call `open_application`.
 """
 
 import importlib
@@ -43,14 +43,16 @@ from server.settings import Settings
 
 Engine = TypeVar("Engine", bound=EngineClient)
 
-UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")  # multipart bodies are streamed to disk
+# Multipart bodies to these paths are streamed to disk.
+UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
 
 
 @dataclass(frozen=True, slots=True)
 class Application(Generic[Engine]):
     app: FastAPI
     engine: Engine
-    close_engine: Callable[[], Awaitable[None]]  # the components stay open
+    # Stops the engine client. The components stay open.
+    close_engine: Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -61,10 +63,12 @@ async def open_application(
     encoders: Encoders,
     scratch: Path,
 ) -> AsyncIterator[Application[Engine]]:
-    """Assemble an application from an engine and encoders, and close them in the right order.
+    """Assemble an application, and close the engine and the components in the right order at the
+    end.
 
-    `args`: vLLM's parsed flags. `engine`: opened once the encoders answer, and closed first.
-    `scratch`: the folder of clients' files. Raises ConfigError, CacheError, KeyFileError.
+    `args`: vLLM's parsed flags. `engine`: a context manager, opened after the encoders answer and
+    closed before the other components. `scratch`: the folder for clients' files.
+    Raises ConfigError, CacheError, KeyFileError.
     """
     import_parsers(args)
     keys = Keys(flags.api_keys(args), settings.api_key_file)
@@ -88,7 +92,9 @@ def import_parsers(args: Namespace) -> None:
 
 
 def create_app(settings: Settings, args: Namespace, components: Components, keys: Keys) -> FastAPI:
-    """`args`: vLLM's parsed flags, of which the front end's apply here. `keys`: the valid keys."""
+    """Create the application without opening components. `args`: vLLM's parsed flags. `keys`: the
+    valid API keys.
+    """
     hidden = args.disable_fastapi_docs
     app = FastAPI(
         title="bindserve",
@@ -114,8 +120,8 @@ def add_routes(app: FastAPI) -> None:
     app.include_router(file_routes.router)
     app.include_router(tokenize.router, dependencies=[Depends(check_body)])
     attach_metrics(app)
-    # vLLM adds /metrics as a route and as a mount. The mount also answers other methods and
-    # paths such as /metrics-x.
+    # vLLM adds /metrics both as a route and as a mount. Remove the mount, because it also responds
+    # to other methods and to paths such as /metrics-x.
     app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount)]
 
 
@@ -142,11 +148,13 @@ def add_middleware(
     app.add_middleware(AuthMiddleware, keys=keys)
     if settings.request_log:
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
-    if args.otlp_traces_endpoint:  # vLLM has configured OpenTelemetry's exporter
+    # With this flag, vLLM has already configured OpenTelemetry's exporter.
+    if args.otlp_traces_endpoint:
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
     app.add_middleware(ContextMiddleware, text_only=components.text_only)
     if args.allowed_origins:
-        app.add_middleware(  # outside of AuthMiddleware: browsers' preflight requests have no key
+        # CORS runs before AuthMiddleware, because a browser's preflight request has no API key.
+        app.add_middleware(
             CORSMiddleware,
             allow_origins=args.allowed_origins,
             allow_credentials=args.allow_credentials,
@@ -157,7 +165,9 @@ def add_middleware(
 
 
 def add_operator_middleware(app: FastAPI, names: Sequence[str]) -> None:
-    """Add vLLM's --middleware: import paths of classes or coroutine functions."""
+    """Add the middleware that vLLM's --middleware flag names: import paths of classes or coroutine
+    functions.
+    """
     for name in names:
         module, _, attribute = name.rpartition(".")
         imported = getattr(importlib.import_module(module), attribute)

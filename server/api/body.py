@@ -1,7 +1,8 @@
-"""Incoming: a request's JSON object and uploads, read and checked.
+"""Read and check a request's body: its JSON object and its uploaded files (class `Incoming`).
 
-Every route of the model uses these functions, so that fields which the operator does not allow are
-rejected before other code reads the request. Large documents are parsed in a thread.
+Every route that uses the model calls these functions first. So a request with fields that the
+operator does not allow is rejected before other code reads the request. Large JSON documents are
+parsed in a thread.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ from server.media.sources import Upload
 
 Json = dict[str, Any]
 
-LARGE = 1 << 18  # bytes: a millisecond of parsing
-REQUEST = "request"  # the form's field with the JSON
+LARGE = 1 << 18  # JSON documents of more bytes than this take over a millisecond to parse.
+REQUEST = "request"  # Name of the form field that contains the JSON.
 NOT_JSON = "the request is not JSON"
 
 
@@ -27,17 +28,24 @@ NOT_JSON = "the request is not JSON"
 class Incoming:
     document: Json
     uploads: tuple[Upload, ...] = ()
-    large: bool = False  # read its attachments in a thread
+    # Whether the document is large, so that its attachments are read in a thread.
+    large: bool = False
 
     def take_uploads(self) -> tuple[Upload, ...]:
-        """Remove and return the uploads, so that their files are deleted once they are encoded
-        and not at the end of the response."""
+        """Remove the uploads from this object and return them.
+
+        The uploads' files are then deleted when they are encoded, and not at the end of the
+        response.
+        """
         uploads, self.uploads = self.uploads, ()
         return uploads
 
 
 async def check_body(request: Request) -> None:
-    """Check the body of one of vLLM's routes. FastAPI has parsed the JSON and keeps it."""
+    """Check the body of a request to one of vLLM's routes.
+
+    FastAPI has already parsed and stored the JSON.
+    """
     require_json(request)
     try:
         document = await request.json()
@@ -47,14 +55,15 @@ async def check_body(request: Request) -> None:
 
 
 async def read_json(request: Request) -> Incoming:
-    """Raises BadRequest, UnsupportedMediaType."""
+    """Read a request's body as a JSON object. Raises BadRequest, UnsupportedMediaType."""
     require_json(request)
-    body = b"".join([chunk async for chunk in request.stream()])  # request.body() would keep it
+    # Read the stream, because request.body() would keep the bytes in memory.
+    body = b"".join([chunk async for chunk in request.stream()])
     return await read_document(body, request)
 
 
 async def read_json_or_form(request: Request) -> Incoming:
-    """Read JSON, or multipart/form-data with a field `request` and files.
+    """Read a JSON body, or a multipart/form-data body: a field `request` with the JSON, and files.
 
     Raises BadRequest, UnsupportedMediaType, TooLarge, Unavailable.
     """
@@ -74,7 +83,7 @@ async def read_json_or_form(request: Request) -> Incoming:
 
 
 async def read_document(body: bytes, request: Request) -> Incoming:
-    """Parse and check the JSON. Raises BadRequest."""
+    """Parse a JSON body and check its fields. Raises BadRequest."""
     large = len(body) > LARGE
     try:
         document = json_object(

@@ -1,6 +1,7 @@
-"""Components: the parts that one API process uses to condition requests.
+"""Components: the objects that one API process needs to compute the embeddings of requests.
 
-They are opened before the application and closed after it. Independent of the engine.
+They are opened before the application starts and closed after it ends. They do not depend on the
+LLM engine.
 """
 
 import asyncio
@@ -30,7 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 class Encoders(Protocol):
-    """Encoders in another process: `server.encoding.client.EncodingClient`, or Ray's replicas."""
+    """The encoders, which run in another process.
+
+    Implemented by `server.encoding.client.EncodingClient`, and by the client of Ray's replicas.
+    """
 
     async def hello(self) -> tuple[Hello, Vector]: ...
     async def embed(self, modality: str, content: Blob) -> Vector: ...
@@ -46,7 +50,7 @@ class Components:
     files: FileStore
     uploads: Uploads
     attachment_limits: AttachmentLimits
-    description: dict[str, Any]  # in /v1/models
+    description: dict[str, Any]  # the model's description in /v1/models
 
     @classmethod
     async def open(
@@ -56,9 +60,9 @@ class Components:
         scratch: Path,
         encoders: Encoders,
     ) -> Self:
-        """Open the cache, and wait until the encoders answer.
+        """Open the retrieval cache, and wait until the encoders answer.
 
-        `scratch`: the folder of clients' files. Raises CacheError, Unavailable.
+        `scratch`: the folder for clients' files. Raises CacheError, Unavailable.
         """
         dim = config.imagebind.embedding_dim
         cache = open_cache(settings, config)
@@ -91,7 +95,7 @@ class Components:
         return pack(self.conditioner.text_only)
 
     def missing(self) -> str | None:
-        """The reason why the server cannot answer requests with attachments, or None."""
+        """The reason why the server cannot answer requests with attachments, or None if it can."""
         if (missing := self.encoders.missing()) is not None:
             return missing
         if self.retriever.refuses:
@@ -107,7 +111,7 @@ class Components:
 async def open_components(
     settings: Settings, encoders: Encoders, scratch: Path
 ) -> AsyncIterator[Components]:
-    """Open the components, and delete expired files until they are closed."""
+    """Open the components. Until they are closed, a task deletes expired files."""
     try:
         document = json.loads((settings.model / "config.json").read_bytes())
         config = BindServeConfig.from_hf(document)
@@ -124,8 +128,11 @@ async def open_components(
 
 
 def text_only(zero_image: Vector) -> Vector:
-    """The embedding (D,) of requests without attachments: an image of zeros, after the
-    normalisation of pixels, mixed with weight 1 and without the cache. Training uses the same."""
+    """The embedding (D,) that conditions requests without attachments.
+
+    `zero_image` is the embedding of an image whose pixels are zero after normalisation. It is mixed
+    with weight 1, without the retrieval cache. Training uses the same embedding.
+    """
     return mix(zero_image[None], [1.0])
 
 
@@ -140,7 +147,8 @@ def file_limits(settings: Settings) -> FileLimits:
 
 def form_limits(settings: Settings) -> FormLimits:
     return FormLimits(
-        parts=settings.max_attachments + 8,  # 8 fields that are not files
+        # A form may have 8 fields that are not files, beside the attachments.
+        parts=settings.max_attachments + 8,
         field_bytes=settings.max_body_bytes,
         file_bytes=settings.max_file_bytes,
     )

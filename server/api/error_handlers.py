@@ -1,7 +1,7 @@
-"""Turns all exceptions into responses.
+"""Turn every exception into an HTTP response with OpenAI's error object.
 
-Exceptions of this server, FastAPI, Starlette and vLLM become the same JSON (OpenAI's error object).
-An unexpected exception is logged, and the client receives a fixed text without paths or stacks.
+Handles exceptions of this server, FastAPI, Starlette and vLLM. An unexpected exception is logged,
+and the client receives a fixed text without paths or stack traces.
 """
 
 import json
@@ -35,7 +35,8 @@ from server.errors import (
 
 logger = logging.getLogger(__name__)
 
-# Pydantic puts the branch of a union into the path of an error. These are not field names.
+# A field's name in a pydantic error path. Pydantic also puts the branches of unions into the path;
+# this pattern does not match these branches.
 FIELD = re.compile("[a-z][a-z0-9_]*")
 BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
 
@@ -55,15 +56,15 @@ BY_STATUS: Mapping[int, type[RequestError]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Install `handle` for all exceptions.
+    """Install `handle` as the application's handler for all exceptions.
 
-    Handlers of named classes run inside the metrics middleware. The handler of `Exception` runs
-    outside; Starlette raises the exception again after the response, and uvicorn logs it.
+    The handlers of specific classes run inside the metrics middleware. The handler of `Exception`
+    runs outside; Starlette raises the exception again after the response, and uvicorn logs it.
     """
     from vllm.exceptions import VLLMError
 
     framework_errors = (ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
-    # vLLM's handlers raise these for errors in a client's request.
+    # vLLM's request handlers raise these exceptions for errors in a client's request.
     builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
     for error_class in (RequestError, *framework_errors, *builtin_errors, Exception):
         app.add_exception_handler(error_class, handle)
@@ -71,8 +72,9 @@ def install(app: FastAPI) -> None:
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
     request_error = to_request_error(error)
-    # The error references its frames, and a frame of vLLM's references the task that references
-    # the error. This cycle would keep the request's files open until a garbage collection.
+    # The error references its stack frames. One of vLLM's frames references the task that
+    # references the error. This reference cycle would keep the request's files open until a garbage
+    # collection.
     traceback.clear_frames(error.__traceback__)
     if request_error.status >= 500 and not isinstance(error, RequestError):
         log = logger.debug if isinstance(request_error, Unavailable) else logger.error
@@ -84,7 +86,9 @@ async def handle(request: Request, error: Exception) -> JSONResponse:
 
 
 def methods(request: Request) -> set[str]:
-    """All methods of the request's path. Starlette's `Allow` has those of the first route only."""
+    """All methods that the request's path supports. Starlette's `Allow` header lists only those of
+    the first matching route.
+    """
     routes = [
         route for route in request.app.routes if route.matches(request.scope)[0] != Match.NONE
     ]
@@ -99,8 +103,10 @@ def to_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
-        return BadRequest("the request ended early")  # not sent: the client has disconnected
-    if isinstance(error.__cause__, RequestError):  # FastAPI wraps errors of reading the body
+        # Not sent, because the client has disconnected.
+        return BadRequest("the request ended early")
+    # FastAPI wraps an error that is raised while it reads the body.
+    if isinstance(error.__cause__, RequestError):
         return error.__cause__
     if isinstance(error, HTTPException):
         return from_status(error.status_code, _phrase(error))
@@ -110,18 +116,20 @@ def to_request_error(error: Exception) -> RequestError:
 
 
 def from_status(status: int, message: str, param: str | None = None) -> RequestError:
-    """The error for an HTTP status. 422 becomes 400, as in OpenAI's API."""
+    """Create the error for an HTTP status. Status 422 becomes 400, as in OpenAI's API."""
     error_class = BY_STATUS.get(status, InternalError if status >= 500 else BadRequest)
     return error_class(message, param=param)
 
 
 def from_vllm_response(error: Any) -> RequestError:
-    """Convert vLLM's `ErrorResponse`, which its handlers return instead of raising."""
+    """Convert vLLM's `ErrorResponse`, which vLLM's handlers return instead of raising."""
     return _from_vllm_fields(int(error.error.code), error.error.message, error.error.param)
 
 
 def in_openai_form(response: Response) -> Response:
-    """Convert a response of one of vLLM's endpoints, whose errors have three forms."""
+    """Convert an error response of vLLM's endpoints to OpenAI's format. vLLM has three error
+    formats.
+    """
     if response.status_code < 400:
         return response
     fields = json.loads(bytes(response.body))["error"]
@@ -131,7 +139,8 @@ def in_openai_form(response: Response) -> Response:
 
 
 def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
-    message = message.partition(" (parameter=")[0]  # the rest contains the client's value
+    # Cut the message at ` (parameter=`, because the rest contains the client's value.
+    message = message.partition(" (parameter=")[0]
     error = from_status(status, message, param)
     if isinstance(error, NotFound) and param == "model":
         error.code = "model_not_found"
@@ -145,27 +154,30 @@ def _from_vllm(error: Exception) -> RequestError:
     if isinstance(error, EngineDeadError):
         return Unavailable("the engine is down", code="engine_down")
     request_error = from_vllm_response(create_error_response(error))
-    if request_error.status == 500:  # its message may contain internals
+    if request_error.status == 500:  # the message of a status 500 may contain internals
         return InternalError("the server failed to answer this request")
     return request_error
 
 
 def _from_validation(error: RequestValidationError) -> RequestError:
-    """Pydantic's first error, without the client's value."""
+    """The error for the first fault that pydantic reports, without the client's value."""
     errors = error.errors()
     if not errors or not isinstance(errors[0], dict):
         return BadRequest("the request is not valid")
     first = errors[0]
     if first["type"] == "json_invalid":
         return BadRequest("the request is not JSON")
-    cause = first.get("ctx", {}).get("error")  # raised by a validator of vLLM's
+    cause = first.get("ctx", {}).get("error")  # the exception of one of vLLM's validators
     param = getattr(cause, "parameter", None) or _param(first["loc"])
     message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
     return BadRequest(f"{param}: {message}" if param else str(message), param=param)
 
 
 def _param(loc: tuple[Any, ...]) -> str | None:
-    """("body", "messages", 0, "content") -> "messages[0].content", without branches of unions."""
+    """Format a pydantic error path as a parameter name, without the branches of unions.
+
+    Example: ("body", "messages", 0, "content") -> "messages[0].content".
+    """
     path = ""
     for key in loc[1:] if loc[:1] in (("body",), ("query",)) else loc:
         if isinstance(key, int):

@@ -1,7 +1,8 @@
-"""Limits on a request's fields: the vLLM fields that clients may set, and the largest values.
+"""Limits on the fields of a request: which vLLM fields clients may set, and the maximum values.
 
-`body.py` calls these checks for every request for the model, before other code reads it. vLLM's
-protocol classes reject values of a wrong type; vLLM limits `logprobs` (--max-logprobs).
+`body.py` calls these checks for every request that uses the model, before other code reads the
+request. This module does not check types, because vLLM's protocol classes do, nor `logprobs`, which
+vLLM limits (--max-logprobs).
 """
 
 from collections.abc import Collection, Mapping
@@ -13,7 +14,7 @@ from server.settings import EngineField, Settings
 ENGINE_FIELDS: tuple[EngineField, ...] = get_args(EngineField)
 TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
 CHOICES = ("n", "best_of")
-# Lists and mappings that vLLM iterates over for every token.
+# The maximum number of items in each field that vLLM iterates over for every generated token.
 MAX_ITEMS = {
     "stop": 16,
     "stop_sequences": 16,
@@ -24,12 +25,15 @@ MAX_ITEMS = {
     "tools": 128,
 }
 STRINGS = ("stop", "stop_sequences", "bad_words")
-MAX_CHARACTERS = 256  # of one of these strings
-MAX_PROMPTS = 64  # of one request to /v1/completions
+MAX_CHARACTERS = 256  # The maximum length of one text in the fields above.
+MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completions.
 
 
 def check_engine_fields(document: Mapping[str, Any], allowed: Collection[str]) -> None:
-    """Raises BadRequest for a field that the operator does not allow."""
+    """Check that the operator allows the vLLM fields that the request sets.
+
+    Raises BadRequest: when the operator does not allow a field.
+    """
     for field in ENGINE_FIELDS:
         if field not in allowed and document.get(field) is not None:
             raise not_allowed(field)
@@ -49,7 +53,10 @@ def not_allowed(field: str) -> BadRequest:
 
 
 def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
-    """Raises BadRequest for a value above its maximum."""
+    """Check the values of the request's fields.
+
+    Raises BadRequest: when a value is above its maximum.
+    """
     for names, maximum in ((TOKENS, settings.max_tokens), (CHOICES, settings.max_n)):
         for name in names:
             if number(document.get(name)) > maximum:
@@ -74,7 +81,7 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
 
 
 def is_tokens(prompt: list[Any]) -> bool:
-    """Whether the list is one prompt of token ids, whose length vLLM checks."""
+    """Whether `prompt` is a list of token ids, which is one prompt. vLLM checks its length."""
     return all(isinstance(token, int) for token in prompt)
 
 

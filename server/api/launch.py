@@ -1,7 +1,7 @@
-"""Start and stop the API: from settings to a server that answers requests.
+"""Start and stop one API process: from the settings to a server that answers requests.
 
-vLLM manages processes, sockets, TLS and draining. This module replaces its engine client by
-`ConditionedLLM`, and its application by that of `open_application`.
+vLLM's code manages processes, sockets, TLS and draining. This module replaces vLLM's engine client
+by `ConditionedLLM`, and vLLM's application by that of `open_application`.
 """
 
 import asyncio
@@ -44,30 +44,35 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ENGINE_DIED = 3  # exit code
+ENGINE_DIED = 3  # the exit code after the engine has died
 WATCH_S = 0.1
-FINISH_S = 2  # for requests that do not need the engine
+FINISH_S = 2  # seconds to finish requests that do not need the engine
 
 
 def run_api(parent: Parent) -> None:
-    """Serve until the process receives a signal."""
+    """Serve requests until the process receives a signal."""
     cli_env_setup()
     settings = parent.settings
     args = flags.parse(settings)
     configure_logging_from_args(args)
-    # vLLM passes `args` to every API process, and these values with them.
+    # vLLM copies `args` to every API process, and thereby also these two values.
     args.bindserve, args.bindserve_scratch = settings, parent.scratch
     args.bindserve_control, args.bindserve_restarts = parent.control, parent.restarts
     memory.check_early(args)
     listen_address, sock = listen(parent, args)
     if args.api_server_count > 1:
         return run_api_processes(args, listen_address, sock, run_api_child)
-    signal.signal(signal.SIGTERM, interrupt)  # until uvicorn installs its handlers
+    # This handler is replaced when uvicorn installs its handlers.
+    signal.signal(signal.SIGTERM, interrupt)
     uvloop.run(run_api_process(listen_address, sock, args))
 
 
 def listen(parent: Parent, args: Namespace) -> tuple[str, socket.socket]:
-    """The address and its socket. After a restart, the parent's socket, where requests wait."""
+    """Return the address and the listening socket.
+
+    After a restart, the parent process sends the socket that it kept open, so that requests wait in
+    it.
+    """
     if parent.socket is not None and parent.address is not None:
         validate_api_server_args(args)
         set_ulimit()
@@ -81,7 +86,7 @@ def listen(parent: Parent, args: Namespace) -> tuple[str, socket.socket]:
 def run_api_child(
     listen_address: str, sock: socket.socket, args: Namespace, client_config: dict[str, Any]
 ) -> None:
-    """The target of one of several API processes, which vLLM starts."""
+    """The main function of each API process, if vLLM starts several API processes."""
     set_process_title("APIServer", str(client_config["client_index"]))
     configure_logging_from_args(args)
     signal.signal(signal.SIGTERM, interrupt)
@@ -99,7 +104,9 @@ async def run_api_process(
     args: Namespace,
     client_config: dict[str, Any] | None = None,
 ) -> None:
-    """Run one API process: its components, its engine client, its application."""
+    """Run one API process: open its components, its engine client and its application,
+    and serve.
+    """
     settings: Settings = args.bindserve
     decorate_logs("APIServer", skip_if_decorated=True)
     log_like_vllm()
@@ -122,21 +129,22 @@ async def run_api_process(
             watcher.cancel()
             if client.died:
                 raise SystemExit(ENGINE_DIED)
-            await application.close_engine()  # ends the requests that `shutdown` waits for
+            # Closing the engine ends the requests that `shutdown` waits for.
+            await application.close_engine()
             await shutdown
     finally:
         sock.close()
 
 
 async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) -> None:
-    """Report to the supervisor that the server answers; stop the server when its engine dies."""
+    """Report to the supervisor that the server answers. Stop the server when its engine dies."""
     while not (hasattr(app.state, "server") and app.state.server.started):
         await asyncio.sleep(WATCH_S)
     serving(control)
     while not engine.died:
         await asyncio.sleep(WATCH_S)
     logger.error("the engine died")
-    await asyncio.sleep(WATCH_S)  # its requests receive a 503
+    await asyncio.sleep(WATCH_S)  # During this time, requests receive a 503.
     app.state.server.should_exit = True
     await asyncio.sleep(FINISH_S)
     app.state.server.force_exit = True
@@ -146,8 +154,11 @@ async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) ->
 async def open_engine(
     args: Namespace, client_config: dict[str, Any] | None, encoders: Encoders | None = None
 ) -> AsyncIterator[ConditionedLLM]:
-    """Open the engine client as vLLM does, with ConditionedLLM and the model runner's adapter."""
-    if not client_config:  # otherwise `run_api_processes` has done it
+    """Open the engine client as vLLM does, but with ConditionedLLM and this project's adapter for
+    vLLM's model runner.
+    """
+    # With several API processes, `run_api_processes` has already divided the memory.
+    if not client_config:
         await memory.fit_to_card(args, encoders)
     engine_args = AsyncEngineArgs.from_cli_args(args)
     addresses = dict(client_config or {})
@@ -168,7 +179,7 @@ async def open_engine(
     )
     engine.max_tokens = args.bindserve.max_tokens
     try:
-        await engine.reset_mm_cache()  # waits for vLLM's warm-up in the background
+        await engine.reset_mm_cache()  # This call waits for vLLM's background warm-up.
         yield engine
     finally:
         engine.shutdown(timeout=vllm_config.shutdown_timeout)

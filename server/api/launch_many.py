@@ -1,6 +1,6 @@
-"""Several API processes with one engine, under vLLM's process management.
+"""Run several API processes with one engine, under vLLM's process management.
 
-The processes share the encoding service, and the scratch folder with the clients' files.
+The API processes share the encoding service and the scratch folder with clients' files.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failur
 from model_ext.engine.adapter import adapt
 from server.api import memory
 
-# The main function of one API process: (listen_address, socket, args, client_config).
+# The type of an API process's main function: (listen_address, socket, args, client_config).
 Target = Callable[[str, Any, Namespace, dict[str, Any]], None]
 
 
 def run_api_processes(
     args: Namespace, listen_address: str, sock: socket.socket, target: Target
 ) -> None:
-    """Serve until the process receives a signal, or one of the processes ends."""
+    """Serve requests until this process receives a signal or one of the API processes ends."""
     count: int = args.api_server_count
-    setup_multiprocess_prometheus()  # before the processes import the client library
+    setup_multiprocess_prometheus()  # Call this before the API processes import prometheus_client.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, exit_on_signal)
     asyncio.run(memory.fit_many(args))
@@ -64,7 +64,7 @@ def run_api_processes(
             engine_manager=launched.engine_manager,
             coordinator=coordinator,
         )
-    finally:  # first the API processes, which finish their requests; then the engine
+    finally:  # Stop the API processes first, which finish their requests, and then the engine.
         until = time.monotonic() + config.shutdown_timeout
         for part in (manager, launched.engine_manager, coordinator):
             if part is not None:

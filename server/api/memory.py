@@ -1,8 +1,9 @@
-"""Set vLLM's share of the GPU to what encoders, retrieval caches and other processes leave.
+"""Choose the share of the GPU's memory that vLLM's engine gets.
 
-vLLM measures free memory when its engine starts. This module runs before: it collects the needs,
-plans with `server/engine/memory_budget.py`, logs the table and sets `gpu_memory_utilization`. On a
-machine without a GPU it does nothing.
+Encoders, retrieval caches and other processes may use the same GPU. vLLM measures free memory only
+when its engine starts. This module runs before: it collects the needs of all processes, divides the
+memory (`server/engine/memory_budget.py`), logs a table of the sizes and sets
+`gpu_memory_utilization`. On a machine without a GPU it does nothing.
 """
 
 import hashlib
@@ -29,12 +30,15 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-MEASURED = Path(".cache/bindserve/encoder-memory.json")  # in the user's home folder
+# File with the encoders' measured memory, in the user's home folder.
+MEASURED = Path(".cache/bindserve/encoder-memory.json")
 
 
 def check_early(args: Namespace) -> None:
-    """Reject a configuration that cannot fit before the encoders are loaded, if their memory was
-    measured by an earlier start with the same model, card and settings.
+    """Reject a configuration that cannot fit on the GPU, before the encoders are loaded.
+
+    This check needs the encoders' memory, which an earlier start with the same model, GPU and
+    settings has measured. Without that measurement, it does nothing.
 
     Raises UsageError: when the configuration cannot fit.
     """
@@ -45,8 +49,10 @@ def check_early(args: Namespace) -> None:
 
 
 async def fit_to_card(args: Namespace, encoders: Encoders | None) -> None:
-    """Set `args.gpu_memory_utilization` in a server with one API process, whose retrieval cache is
-    open. `encoders`: those on the same machine; None if they run elsewhere.
+    """Set `args.gpu_memory_utilization` for a server with one API process.
+
+    The retrieval cache must be open. `encoders`: the encoders on the same machine; None if they run
+    elsewhere.
 
     Raises UsageError: when the configuration cannot fit.
     """
@@ -57,7 +63,9 @@ async def fit_to_card(args: Namespace, encoders: Encoders | None) -> None:
 
 
 async def fit_many(args: Namespace) -> None:
-    """The same as `fit_to_card`, for several API processes that open their caches later."""
+    """Do the same as `fit_to_card` for several API processes, which open their retrieval caches
+    later.
+    """
     if read_card() is None:
         return
     client = EncodingClient(args.bindserve_scratch / SOCKET)
@@ -66,12 +74,17 @@ async def fit_many(args: Namespace) -> None:
     finally:
         await client.close()
     size = set_utilization(args, hello.gpu_bytes, loaded=False)
-    if size:  # by then, half of what is free is less than one index needs
+    # Set the limit of each index explicitly: the default is half of the free memory, which is less
+    # than the index of the last process needs.
+    if size:
         args.bindserve = args.bindserve.model_copy(update={"cache_gpu_bytes": size})
 
 
 def set_utilization(args: Namespace, encoder_bytes: int, *, loaded: bool) -> int:
-    """Plan, log the table, store the measurement. Returns the bytes of one retrieval cache."""
+    """Divide the memory, log the sizes, and store the encoders' measured memory.
+
+    Returns the bytes of one retrieval cache.
+    """
     card = read_card()
     assert card is not None
     if encoder_bytes:
@@ -83,7 +96,9 @@ def set_utilization(args: Namespace, encoder_bytes: int, *, loaded: bool) -> int
 
 
 def budget(card: Card, args: Namespace, encoder_bytes: int, *, loaded: bool) -> Budget:
-    """Plan the card. `loaded`: whether the retrieval cache is part of the memory in use.
+    """Divide the memory of the GPU `card`.
+
+    `loaded`: whether the memory in use already includes the retrieval cache.
 
     Raises UsageError: when the configuration cannot fit.
     """
@@ -102,7 +117,7 @@ def budget(card: Card, args: Namespace, encoder_bytes: int, *, loaded: bool) -> 
 
 
 def encoder_share(settings: Settings, args: Namespace, size: int) -> Share:
-    """Zero if the encoders are on a card that the engine does not use."""
+    """The encoders' memory on the engine's GPU; zero if they are on another device."""
     device = torch.device("cuda" if settings.encode_device == "auto" else settings.encode_device)
     cards = args.tensor_parallel_size * args.pipeline_parallel_size
     if size == 0 or device.type != "cuda" or (device.index or 0) >= cards:
@@ -111,7 +126,9 @@ def encoder_share(settings: Settings, args: Namespace, size: int) -> Share:
 
 
 def cache_share(size: int, processes: int) -> Share:
-    """Each API process has its own copy of the retrieval cache's index."""
+    """The memory of the retrieval caches. Each API process has its own copy of the
+    cache's index.
+    """
     if size == 0:
         return Share("retrieval cache", 0)
     name = "retrieval cache" if processes == 1 else f"retrieval caches of {processes} API processes"
@@ -120,7 +137,10 @@ def cache_share(size: int, processes: int) -> Share:
 
 
 def cache_bytes(settings: Settings, free: int) -> int:
-    """GPU memory of one API process's index; 0 for a retrieval service or a search on the CPU."""
+    """The GPU memory of one API process's cache index.
+
+    Zero when a retrieval service or the CPU searches the cache.
+    """
     if settings.cache_device == "cpu":
         return 0
     document = json.loads((settings.model / "config.json").read_bytes())
@@ -132,7 +152,7 @@ def cache_bytes(settings: Settings, free: int) -> int:
 
 
 def measurement_key(settings: Settings, card: Card) -> str:
-    """A hash of everything that determines the encoders' memory."""
+    """A hash of all settings that determine the encoders' memory."""
     parts = (
         *(card.name, card.total, torch.__version__, settings.encode_device),
         *(settings.encode_dtype, settings.encode_batch, settings.encode_graphs),
@@ -142,11 +162,13 @@ def measurement_key(settings: Settings, card: Card) -> str:
 
 
 class Measurements(dict[str, int]):
-    """GPU memory of encoders by `measurement_key`, in a file of the user's cache folder."""
+    """The encoders' measured GPU memory by `measurement_key`, in a file in the user's
+    cache folder.
+    """
 
     @classmethod
     def read(cls) -> "Measurements":
-        """Empty if the file is missing or damaged."""
+        """Read the file. Returns no measurements if it is missing or damaged."""
         try:
             document = json.loads((Path.home() / MEASURED).read_bytes())
             return cls({str(key): int(size) for key, size in document.items()})
@@ -154,7 +176,9 @@ class Measurements(dict[str, int]):
             return cls()
 
     def store(self, key: str, size: int) -> None:
-        """Only the early check needs the file, so a folder that cannot be written is no error."""
+        """Store a measurement. A folder that cannot be written is no error, because only the early
+        check needs the file.
+        """
         if self.get(key) == size:
             return
         self[key] = size

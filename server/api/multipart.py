@@ -1,7 +1,8 @@
-"""Reads multipart/form-data while it arrives: files to disk, other fields to memory.
+"""Read multipart/form-data while it arrives: write files to disk, and keep other fields in memory.
 
-python-multipart parses; this module enforces the limits. Independent of the fields' meaning.
-Blocking work (parsing, hashing, writing) runs in threads, one batch of chunks at a time.
+The library python-multipart parses the body, and this module enforces the limits. It does not
+interpret the fields. Blocking work (parsing, hashing, writing) runs in threads, one batch of chunks
+at a time.
 """
 
 import asyncio
@@ -18,16 +19,17 @@ from server.errors import BadRequest, TooLarge, Unavailable, UnsupportedMediaTyp
 from server.media.spool import Spool
 
 BATCH_BYTES = 1 << 19
-MAX_HEADERS, MAX_HEADER_BYTES = 8, 4096  # of one part
+# Maximum number and total bytes of the headers of one part of a form.
+MAX_HEADERS, MAX_HEADER_BYTES = 8, 4096
 MAX_FILENAME = 255
 NOT_A_FORM = "the request is not well-formed multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
 class FormLimits:
-    parts: int  # fields and files
-    field_bytes: int  # of all fields together, without files
-    file_bytes: int  # of one file
+    parts: int  # Maximum number of fields and files.
+    field_bytes: int  # Maximum bytes of all fields together, without files.
+    file_bytes: int  # Maximum bytes of one file.
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,13 @@ class Form:
 async def read_form(
     request: Request, folder: Path, limits: FormLimits, *, inline: frozenset[str] = frozenset()
 ) -> AsyncIterator[Form]:
-    """Read a form. Its files are in `folder` until the context ends or `Spool.blob` or
-    `Spool.save` takes them.
+    """Read a form.
 
-    `inline`: names of fields that stay in memory even if the client sends them as files. Raises
-    BadRequest, TooLarge, UnsupportedMediaType, Unavailable.
+    The form's files are in `folder` until the context ends, or until `Spool.blob` or `Spool.save`
+    takes them. `inline`: names of fields that stay in memory even if the client sends them as
+    files.
+
+    Raises BadRequest, TooLarge, UnsupportedMediaType, Unavailable.
     """
     with ExitStack() as spools:
         reader = FormReader(boundary_of(request), folder, limits, inline, spools)
@@ -68,7 +72,9 @@ async def read_form(
 
 
 async def uninterrupted(reader: "FormReader", data: bytes) -> None:
-    """Feed the reader in a thread. On cancellation, wait for the thread, which uses the spools."""
+    """Pass data to the reader in a thread. On cancellation, wait until the thread no longer uses
+    the spools.
+    """
     work = asyncio.ensure_future(asyncio.to_thread(reader.feed, data))
     try:
         await asyncio.shield(work)
@@ -87,7 +93,9 @@ def boundary_of(request: Request) -> bytes:
 
 
 class FormReader:
-    """python-multipart's callbacks, and the fields and files read so far."""
+    """The callbacks for python-multipart. Stores the fields and files that have been
+    read so far.
+    """
 
     def __init__(
         self,
@@ -101,7 +109,7 @@ class FormReader:
         self._form = Form()
         self._parts = self._inline_bytes = 0
         self._ended = False
-        self._name = self._value = b""  # of the current header
+        self._name = self._value = b""  # name and value of the header that is being parsed
         self._headers: dict[bytes, bytes] = {}
         self._sink: bytearray | Spool = bytearray()
         self._field = ""
@@ -153,7 +161,9 @@ class FormReader:
         self._name = self._value = b""
 
     def _open(self) -> None:
-        """Open the part's sink after its headers: a spool for a file, else a buffer."""
+        """After a part's headers, open its destination: a spool on disk for a file,
+        else a buffer.
+        """
         kind, options = parse_options_header(self._headers.get(b"content-disposition"))
         name = options.get(b"name")
         if kind != b"form-data" or name is None:
@@ -196,14 +206,14 @@ class FormReader:
 
 
 def text(value: bytes) -> str:
-    """A client's name, without characters that could end a line."""
+    """Decode a name that the client sent, and remove characters that could end a line."""
     decoded = value.decode("utf-8", "replace")
     return "".join(character for character in decoded if character.isprintable())
 
 
 class Uploads:
     def __init__(self, folder: Path, limits: FormLimits, concurrent: int) -> None:
-        """`concurrent` bounds the uploads at a time, and thereby the disk space that they need."""
+        """`concurrent`: the maximum number of concurrent uploads, which bounds the disk space."""
         self._folder = folder
         self._limits = limits
         self._concurrent = concurrent
@@ -213,7 +223,9 @@ class Uploads:
     async def receive(
         self, request: Request, *, inline: frozenset[str] = frozenset()
     ) -> AsyncIterator[Form]:
-        """Read a form. Raises Unavailable at the limit, and the errors of `read_form`."""
+        """Read a form. Raises Unavailable when too many uploads are running, and the errors of
+        `read_form`.
+        """
         if self.running >= self._concurrent:
             raise Unavailable("too many uploads at the moment", code="too_many_uploads")
         self.running += 1

@@ -1,7 +1,7 @@
-"""The OpenAPI document: FastAPI's, extended.
+"""Extend the OpenAPI document that FastAPI generates.
 
-Adds the bodies of the routes that read their bodies themselves, with attachments, and the errors of
-every route.
+FastAPI does not know the bodies of routes that read their bodies themselves. This module adds these
+bodies, the schemas of attachments, and the errors of every route.
 """
 
 from typing import Any
@@ -70,7 +70,7 @@ UPLOAD: Json = {
 
 
 def install(app: FastAPI) -> None:
-    """Replace FastAPI's document."""
+    """Replace the application's OpenAPI document by the extended one."""
 
     def openapi() -> Json:
         if app.openapi_schema is None:
@@ -105,7 +105,7 @@ def describe(document: Json) -> Json:
 
 
 def add_schema(schemas: Json, title: str, model: type[BaseModel]) -> None:
-    """Add a pydantic model, and the models that it refers to."""
+    """Add the schema of a pydantic model, and of the models that it refers to."""
     schema = model.model_json_schema(ref_template=REFERENCE)
     for name, definition in schema.pop("$defs", {}).items():
         schemas.setdefault(name, definition)
@@ -113,7 +113,7 @@ def add_schema(schemas: Json, title: str, model: type[BaseModel]) -> None:
 
 
 def parts() -> list[Json]:
-    """The schemas of the content parts that are attachments."""
+    """The schemas of the content parts that are attachments (images, sounds and so on)."""
 
     def part(name: str, value: Json) -> Json:
         properties = {"type": {"const": name}, name: value, "weight": WEIGHT, "modality": MODALITY}
@@ -207,7 +207,7 @@ def add_bodies(paths: Json) -> None:
 
 
 def responses(path: str, method: str, documented: Json) -> Json:
-    """The route's 200 response from FastAPI's document, and this server's errors."""
+    """The responses of a route: status 200 from FastAPI's document, and this server's errors."""
     kept = {status: answer for status, answer in documented.items() if status == "200"}
     streams = path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
     if method == "post" and streams:

@@ -1,4 +1,4 @@
-"""The typed state of the application: what `create_app` and vLLM's `init_app_state` store."""
+"""The typed state of the application. `create_app` and vLLM's `init_app_state` write the values."""
 
 from argparse import Namespace
 from typing import Any, Protocol, cast
@@ -13,7 +13,7 @@ class AppState(Protocol):
     settings: Settings
     args: Namespace  # vLLM's parsed flags
     components: Components
-    # vLLM's, written by init_app_state:
+    # vLLM's `init_app_state` writes the following values.
     engine_client: Any
     openai_serving_chat: Any
     openai_serving_completion: Any
@@ -23,6 +23,6 @@ class AppState(Protocol):
 
 
 def state_of(source: Request | FastAPI) -> AppState:
-    """The state of a request's application, or of the application itself."""
+    """Return the state of the application. `source`: the application, or one of its requests."""
     app = source if isinstance(source, FastAPI) else source.app
     return cast(AppState, app.state)

@@ -1,8 +1,10 @@
-"""One side of a comparison, as a process: `python -m server.bench.arm KIND MODEL`.
+"""Run one of the servers that `bindserve bench server` compares: `python -m server.bench.arm KIND
+MODEL`.
 
-The kinds `bindserve` and `vllm` are the whole applications over the mock engine. `bare` is a
-FastAPI application that streams as many events. `starlette` only writes uploads to disk.
-Each prints its port when it serves, and reports the lag of its event loop at /bench/lag.
+KIND is `bindserve` or `vllm` (the whole application on a mock engine), `bare` (a FastAPI
+application that streams the same number of events) or `starlette` (an application that only writes
+uploads to disk). Each server prints its port when it is ready, and reports the lag of its event
+loop at /bench/lag.
 """
 
 import asyncio
@@ -54,7 +56,9 @@ EVENT = {
 
 
 class NoEncoders:
-    """Replaces the encoding service: the load attaches nothing that needs encoders."""
+    """Replaces the encoding service: the benchmark's requests have no attachments that need
+    encoders.
+    """
 
     def __init__(self, embedding_dim: int) -> None:
         self._dim = embedding_dim
@@ -73,7 +77,7 @@ class NoEncoders:
 
 
 class Lag:
-    """Measures the lag of the event loop's timers. /bench/lag reports the 99th percentile."""
+    """Measures how late the event loop runs timers. /bench/lag reports the 99th percentile."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -144,7 +148,9 @@ def starlette(scratch: Path) -> ASGIApp:
 
 
 def mock_options() -> tuple[int, float]:
-    """The mock engine's seats and its seconds per token, from the command line."""
+    """Parse the command line: the mock engine's concurrent requests (seats) and seconds
+    per token.
+    """
     return (int(sys.argv[3]), float(sys.argv[4])) if len(sys.argv) > 3 else (0, 0.0)
 
 

@@ -1,4 +1,4 @@
-"""The load of `bench server`: streamed chats in a closed or open loop, and large uploads."""
+"""The requests of `bench server`: streamed chats in a closed or open loop, and large uploads."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ PIECE = os.urandom(1 << 18)
 
 @dataclass(frozen=True, slots=True)
 class ServerArm:
-    """A server that runs."""
+    """A running server that the benchmark measures."""
 
     name: str
     port: int
@@ -28,12 +28,14 @@ class ServerArm:
         return f"http://127.0.0.1:{self.port}"
 
     def memory(self, name: str) -> int:
-        """Bytes of VmRSS, or of VmHWM, the peak since `forget_peak`."""
+        """Memory of the server in bytes. `name`: VmRSS (current) or VmHWM (peak since
+        `forget_peak`).
+        """
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
 
     def cpu_s(self) -> float:
-        """CPU seconds of the process since its start."""
+        """CPU seconds that the server has used since its start."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -41,7 +43,7 @@ class ServerArm:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     async def lag(self) -> float:
-        """The event loop's lag since the last call, 99th percentile, in seconds."""
+        """Lag of the server's event loop since the previous call: 99th percentile, in seconds."""
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{self.url}/bench/lag") as response,
@@ -75,7 +77,9 @@ async def chat(client: aiohttp.ClientSession, arm: ServerArm, body: bytes) -> in
 async def closed_loop(
     arm: ServerArm, model: str, requests: int, clients: int, tokens: int
 ) -> float:
-    """Requests a second."""
+    """Send requests from `clients` clients, each one after the other. Returns requests
+    per second.
+    """
     body, todo = question(model, tokens), iter(range(requests))
     async with session(clients) as client:
 
@@ -91,9 +95,9 @@ async def closed_loop(
 
 @dataclass(frozen=True, slots=True)
 class OpenLoop:
-    goodput: float  # answers a second
+    goodput: float  # completed answers per second
     refused: int
-    refusal_s: float  # 99th percentile of the time until a refusal
+    refusal_s: float  # 99th percentile of the seconds until a request is rejected
 
 
 async def open_loop(
@@ -133,7 +137,7 @@ def form(size: int) -> Iterator[bytes]:
 
 
 async def upload(client: aiohttp.ClientSession, arm: ServerArm, size: int) -> str:
-    """The file's id."""
+    """Upload a file of `size` bytes. Returns the file's id."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for piece in form(size):
@@ -148,12 +152,14 @@ async def upload(client: aiohttp.ClientSession, arm: ServerArm, size: int) -> st
 
 
 async def uploads(arm: ServerArm, count: int, size: int) -> float:
-    """Upload `count` files at once. Return the event loop's lag, 99th percentile, in seconds."""
+    """Upload `count` files concurrently. Returns the 99th percentile of the event loop's lag, in
+    seconds.
+    """
     async with session(count) as client:
         await arm.lag()
         ids = await asyncio.gather(*(upload(client, arm, size) for _ in range(count)))
         late = await arm.lag()
-        for file_id in ids:  # a bare application has no such route
+        for file_id in ids:  # the application `bare` has no route to delete files
             async with client.delete(f"{arm.url}/v1/files/{file_id}"):
                 pass
         return late

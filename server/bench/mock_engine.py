@@ -1,7 +1,7 @@
-"""An engine client that only produces token streams, so that the measured time is the server's.
+"""A mock of vLLM's engine client, which returns token streams without computing anything.
 
-The handlers use vLLM's own class, with its configuration, renderer and input processor, but there
-is no engine.
+The measured time is therefore the time of the server. The class inherits from vLLM's engine client
+and uses vLLM's configuration, renderer and input processor.
 """
 
 import asyncio
@@ -24,7 +24,9 @@ class MockLLM(AsyncLLM):
     """Answers every prompt with `max_tokens` words."""
 
     def __init__(self, vllm_config: Any, seats: int = 0, token_s: float = 0) -> None:
-        """`seats`: requests that generate at a time; as many may wait. 0: no limit."""
+        """`seats`: the number of requests that generate concurrently; the same number may wait. 0
+        means no limit. `token_s`: seconds per token.
+        """
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
         self.observability_config = vllm_config.observability_config

@@ -1,6 +1,6 @@
-"""`bindserve bench server`: starts the arms, measures pairs and prints the ratios.
+"""`bindserve bench server`: start the servers, measure them in pairs, and print the ratios.
 
-load.py has the requests, and arm.py the arms.
+load.py sends the requests, and arm.py runs the servers that are compared.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ from server.bench.load import session as open_session
 from server.process.control import source_path
 
 CLIENTS, TOKENS = 32, 32
-SEATS, TOKEN_S = 8, 0.01  # of the engine that is overloaded
+# Concurrent requests and seconds per token of the engine that is overloaded.
+SEATS, TOKEN_S = 8, 0.01
 UPLOADS, UPLOAD_BYTES = 16, 16 << 20
 LARGE = 100 << 20
 OVERLOAD_S = 10
@@ -46,7 +47,7 @@ def start_arm(kind: str, model: Path, *options: object) -> Iterator[ServerArm]:
         raise RuntimeError(f"the arm {kind} did not start")
     finally:
         process.terminate()
-        process.communicate()  # waits, and closes the pipe
+        process.communicate()  # waits for the exit and closes the pipe
 
 
 def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:
@@ -71,7 +72,10 @@ def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:
 def throughput(
     server: ServerArm, other: ServerArm, model: Path, pairs: int, requests: int
 ) -> tuple[Ratio, Ratio]:
-    """Ratios of wall time, and of the server's CPU time, which other programs disturb less."""
+    """Compare two servers: the ratio of wall time, and the ratio of the servers' CPU time.
+
+    Other programs on the machine disturb CPU time less than wall time.
+    """
     by_cpu: dict[str, list[float]] = {server.name: [], other.name: []}
 
     def speed(side: ServerArm) -> Callable[[], float]:
@@ -86,7 +90,7 @@ def throughput(
         return once
 
     for side in (server, other):
-        speed(side)()  # warm
+        speed(side)()  # one run to warm up
         by_cpu[side.name].clear()
     wall = ratio(measure(speed(server), speed(other), pairs))
     return wall, ratio(list(zip(by_cpu[server.name], by_cpu[other.name], strict=True)))
@@ -106,13 +110,13 @@ def lag(server: ServerArm, other: ServerArm, pairs: int, echo: Echo) -> Ratio:
 
 
 def growth(server: ServerArm) -> int:
-    """Bytes by which one upload raises the peak memory."""
+    """The bytes by which one upload raises the server's peak memory."""
 
     async def once() -> None:
         async with open_session(1) as client:
             await upload(client, server, LARGE)
 
-    asyncio.run(once())  # allocates what stays allocated
+    asyncio.run(once())  # The first upload allocates memory that stays allocated.
     server.forget_peak()
     before = server.memory("VmRSS")
     asyncio.run(once())

@@ -1,4 +1,4 @@
-"""A server as a process: starts it, waits until it answers, and ends it."""
+"""Run a server as a process: start it, wait until it is ready, and end it."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ class Service:
     def wait(self, limit_s: float) -> float:
         """Wait until the server is ready. Returns the seconds since its start.
 
-        Raises RuntimeError: when it ends or is not ready within the limit.
+        Raises RuntimeError: when the server ends, or is not ready within `limit_s` seconds.
         """
         while (elapsed := time.perf_counter() - self.started) < limit_s:
             if self.process.poll() is not None:
@@ -45,7 +45,7 @@ class Service:
 
 
 def start_server(folder: Path, log: Path, flags: Sequence[str]) -> AbstractContextManager[Service]:
-    """`bindserve serve` with random encoders; `flags` are vLLM's."""
+    """Start `bindserve serve` with random encoders. `flags`: flags of vLLM."""
     port = free_port()
     command = [sys.executable, "-m", "server.cli.main", "serve", str(folder), f"--port={port}"]
     command += ["--served-model-name=any", "--cache=none", "--", *flags]
@@ -56,8 +56,11 @@ def start_server(folder: Path, log: Path, flags: Sequence[str]) -> AbstractConte
 def start_plain_vllm(
     folder: Path, log: Path, flags: Sequence[str]
 ) -> AbstractContextManager[Service]:
-    """`vllm serve`, through its module: the command reads the version of a distribution `vllm`,
-    which the CPU build does not have."""
+    """Start `vllm serve` by its module.
+
+    The command `vllm` reads the version of the distribution `vllm`, which the CPU build does not
+    have.
+    """
     port = free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={folder}"]
     command += [f"--port={port}", "--host=127.0.0.1", *flags]

@@ -1,4 +1,8 @@
-"""The time from command to ready: `bindserve serve` beside `vllm serve`, with random weights."""
+"""Measure the time from the command until the server is ready, for `bindserve serve` and `vllm
+serve`.
+
+Both servers have random weights.
+"""
 
 import statistics
 from contextlib import AbstractContextManager
@@ -17,9 +21,9 @@ CPU_FLAGS = ("--enforce-eager", "--dtype=float32", f"--kv-cache-memory-bytes={1 
 
 @dataclass(frozen=True, slots=True)
 class StartUp:
-    bindserve_s: float  # medians
+    bindserve_s: float  # median of the measured seconds
     vllm_s: float
-    ratio: Ratio  # bindserve's seconds over vLLM's
+    ratio: Ratio  # bindserve's seconds divided by vLLM's seconds
 
     def __str__(self) -> str:
         return (
@@ -31,12 +35,12 @@ class StartUp:
 
 
 def flags(device: str) -> list[str]:
-    """vLLM's flags on both sides."""
+    """The vLLM flags that both servers get."""
     return ["--load-format=dummy", *(CPU_FLAGS if device == "cpu" else ())]
 
 
 def run(folder: Path, pairs: int, shape: Shape, encoders: ImageBindConfig, device: str) -> StartUp:
-    """`folder` gets the model folders, without weights, and the logs.
+    """Measure pairs of starts. `folder` receives model folders without weights, and the logs.
 
     Raises RuntimeError: when a server does not start.
     """

@@ -1,4 +1,4 @@
-"""`bindserve bench ...`: the measurements that the documents quote."""
+"""`bindserve bench ...`: the measurements whose results the documents quote."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-Pairs = Annotated[int, typer.Option(min=2, help="Interleaved pairs; 15 or more for a figure.")]
+Pairs = Annotated[
+    int,
+    typer.Option(
+        min=2, help="Number of interleaved pairs of measurements; quote results of 15 or more."
+    ),
+]
 
 
 class ShapeName(StrEnum):
@@ -86,26 +91,32 @@ def shape_of(name: ShapeName | None, device: "BenchDevice") -> "ModelShape":
 
 @app.callback()
 def bench() -> None:
-    """Side-by-side measurements: ratios from interleaved pairs in one run."""
+    """Compare implementations side by side. Prints ratios from interleaved pairs of
+    measurements.
+    """
 
 
 @app.command()
 def engine(
-    out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the random weights, which later runs use again.")
+    ],
     pairs: Pairs = 15,
     shape: Shape = None,
     load: Annotated[
         list[LoadName] | None,
         typer.Option(
-            help="A load to measure; repeatable. Default: all, on a CPU the three that are short."
+            help="Load to measure. May be repeated. Default: all; on a CPU the three short loads."
         ),
     ] = None,
-    eager: Annotated[bool, typer.Option("--eager", help="Do not compile, on both sides.")] = False,
+    eager: Annotated[
+        bool, typer.Option("--eager", help="Run both sides without compilation.")
+    ] = False,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Conditioned requests over text-only requests to plain vLLM, of the same language model.
+    """Compare conditioned requests with text-only requests to plain vLLM and the same LLM.
 
-    A ratio of 1 means no cost. One side is stopped while the other runs.
+    A ratio of 1 means that conditioning costs nothing. One side is stopped while the other runs.
     """
     from model_ext.bench.engine import WORKLOADS, run
 
@@ -123,12 +134,17 @@ def engine(
 
 @app.command()
 def throughput(
-    out: Annotated[Path, typer.Option(help="Folder for the random weights; kept for next time.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the random weights, which later runs use again.")
+    ],
     pairs: Pairs = 15,
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """32 clients at once through the engine, over the released loop, which answers in turn."""
+    """Compare the engine with the generation loop of the released code, for 32 concurrent clients.
+
+    The released loop answers one request after the other.
+    """
     from model_ext.bench.throughput import run
 
     chosen = device_of(device)
@@ -142,24 +158,31 @@ def throughput(
 def encoders(
     pairs: Pairs = 15,
     clients: Annotated[
-        int, typer.Option(min=2, help="Files in a batch; a fourth as many videos.")
+        int, typer.Option(min=2, help="Files in one batch; for videos, a fourth of this number.")
     ] = 16,
     blocks: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Depth of each encoder. Default: 2; on a GPU ImageBind-huge's 12 to 32."
+            min=1,
+            help="Blocks of each encoder. Default: 2; on a GPU 12 to 32, as in ImageBind-huge.",
         ),
     ] = None,
     modality: Annotated[
         list[BenchModality] | None,
-        typer.Option(help="A modality to measure; repeatable. Default: all, on a CPU no video."),
+        typer.Option(
+            help="Modality to measure. May be repeated. Default: all; on a CPU all except video."
+        ),
     ] = None,
     device: Device = DeviceName.cpu,
     dtype: Annotated[
-        BenchDtype | None, typer.Option(help="Default: float32; on a GPU bfloat16.")
+        BenchDtype | None,
+        typer.Option(help="Type of the weights. Default: float32; on a GPU bfloat16."),
     ] = None,
 ) -> None:
-    """The encoders' batch over one file after the other, and the gain of matrix products alone."""
+    """Compare encoding files in batches with encoding one file after the other.
+
+    Also compares the matrix products alone, whose gain is the upper limit.
+    """
     import torch
 
     from model_ext.bench.encoders import ENCODER_OF, compare, config, load
@@ -184,13 +207,16 @@ def encoders(
 def server(
     model: Annotated[
         Path | None,
-        typer.Option(help="A model's folder: its tokenizer and template. Default: the demo's."),
+        typer.Option(
+            help="Model folder with a tokenizer and a template. Default: that of the demonstration."
+        ),
     ] = None,
     pairs: Pairs = 9,
     requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
 ) -> None:
-    """The server alone, with a mock engine, over vLLM's own and over bare FastAPI; uploads and
-    overload."""
+    """Compare the server on a mock engine with vLLM's server on it and with a bare FastAPI
+    application. Also measures uploads and overload.
+    """
     from server.bench.run import run
     from server.cli.demo import default_folder
 
@@ -207,9 +233,10 @@ def start_up(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """The time from command to ready, beside `vllm serve` of the same language model.
+    """Compare the time from the command until the server is ready with that of `vllm serve`.
 
-    Weights are random. On a GPU the encoders have ImageBind-huge's sizes, on a CPU tiny ones.
+    Both serve the same language model with random weights. On a GPU the encoders have the sizes of
+    ImageBind-huge, on a CPU they are tiny.
     """
     from model_ext.bench.serving_folder import TINY_ENCODERS
     from model_ext.imagebind.config import ImageBindConfig
@@ -227,7 +254,9 @@ def start_up(
 def full_size(
     out: Annotated[Path, typer.Option(help="Folder for the files: 21 GB.")],
 ) -> None:
-    """Files of the released names, shapes and types with random weights, to try `convert` on."""
+    """Write files with the released names, shapes and types and with random weights, to test
+    `convert`.
+    """
     from model_ext.bench.full_size import Sizes, write
 
     try:

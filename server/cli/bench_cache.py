@@ -1,6 +1,7 @@
 """`bindserve bench cache|cache-scaling`: measure the retrieval cache.
 
-NumPy reads its number of threads when it is imported. The commands set it first.
+NumPy reads its number of threads when it is imported. So the commands set that number before they
+import NumPy.
 """
 
 import os
@@ -16,7 +17,7 @@ Threads = Annotated[
     int, typer.Option(min=1, help="Threads of FAISS and of BLAS, on both sides of each comparison.")
 ]
 Dimension = Annotated[int, typer.Option(min=8, help="Width of a feature.")]
-Kind = Annotated[str, typer.Option(help="Index kind, as for `bindserve cache build`.")]
+Kind = Annotated[str, typer.Option(help="Kind of index, as in `bindserve cache build --kind`.")]
 Target = Annotated[float, typer.Option(min=0, max=1, help="Recall@10 that tuning must reach.")]
 
 SIZES = (100_000, 300_000, 1_000_000, 3_000_000)
@@ -46,13 +47,16 @@ def cache(
         Path | None,
         typer.Option(help="Also plot recall over speed to a .png or .svg file. Needs --folder."),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the tuned index is searched.")] = Device.cpu,
+    device: Annotated[
+        Device, typer.Option(help="Device that searches the tuned index.")
+    ] = Device.cpu,
 ) -> None:
-    """Compare batching, exact search, gathering and the tuned index with their baselines.
+    """Compare batching, exact search, gathering (reading the neighbors' embeddings) and the tuned
+    index with their baselines.
 
-    A seeded generator makes features that are difficult to search: thousands of overlapping groups.
-    The index is tuned on one set of queries and measured on another. 100,000 rows take minutes;
-    1,000,000 rows take about ten minutes, 8 GB of memory and 3 GB of disk.
+    The features come from a seeded generator and are difficult to search: thousands of overlapping
+    groups. The index is tuned on one set of queries and measured on another. A run with 100,000
+    rows takes minutes; 1,000,000 rows take about ten minutes, 8 GB of memory and 3 GB of disk.
     """
     set_threads(threads)
     from cache_index.bench.run import run
@@ -123,7 +127,7 @@ def cache_scaling(
 
 
 def set_threads(threads: int) -> None:
-    """Set the threads of OpenMP and BLAS, before NumPy is imported."""
+    """Set the number of threads of OpenMP and BLAS. Call this before NumPy is imported."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
 
@@ -131,7 +135,7 @@ def set_threads(threads: int) -> None:
 def draw(
     folder: Path, queries: Path | None, threads: int, out: Path, title: str, device: Device
 ) -> None:
-    """Plot recall over speed, measured with the queries of the report."""
+    """Plot the recall over the speed of the search, measured with the queries of the report."""
     import tempfile
 
     import numpy as np

@@ -30,7 +30,8 @@ from model_ext.demo.questions import (
 from server.cli.serve import load_settings, run
 from server.logs import fail
 
-# Every change of the model changes one of these files: the manifest contains the encoders' hash.
+# These two files identify the version of the model: a change of any part changes one of them,
+# because the manifest contains the hash of the encoders.
 PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]
 CACHES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bindserve"
 FIRST: tuple[Question, ...] = (
@@ -39,7 +40,8 @@ FIRST: tuple[Question, ...] = (
     ((), "Hello! Who are you?"),
 )
 START_TIMEOUT_S = 600
-# No compilation, so that the first answers come soon; no line per request among the answers.
+# Without compilation, the first answers come sooner. The log level hides access log lines, which
+# would be printed between the answers.
 QUICK = ["--enforce-eager", "--uvicorn-log-level=warning"]
 POLL_S = 0.5
 
@@ -94,7 +96,8 @@ def demo(
         no_auth=no_auth,
         vllm_args=ctx.args or QUICK,
     )
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # keep the answers readable
+    # Hides log lines, so that the printed answers are readable.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PYTHONWARNINGS", "ignore")
     if ask:
         url = f"http://{reachable(settings.host)}:{settings.port}"
@@ -106,13 +109,15 @@ demo.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined]
 
 
 def reachable(host: str) -> str:
-    """Return the address by which this machine reaches a server that listens on `host`."""
+    """Return the address at which this machine can reach a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 
 def default_folder() -> Path:
-    """Return a folder in the user's cache, with a different name for each version of the model."""
+    """Return a folder in the user's cache folder. Its name contains the version of the
+    demonstration model.
+    """
     digest = hashlib.sha256(b"".join(part.read_bytes() for part in PARTS))
     return CACHES / f"demo-{digest.hexdigest()[:12]}"
 
@@ -138,13 +143,13 @@ def wait_until_ready(url: str) -> bool:
         try:
             with urllib.request.urlopen(f"{url}/ready", timeout=5):
                 return True
-        except OSError:  # not listening yet, or 503
+        except OSError:  # the server does not listen yet, or responds with 503
             time.sleep(POLL_S)
     return False
 
 
 def stream(url: str, body: dict[str, Any]) -> Iterator[str]:
-    """Yield the pieces of the answer as they arrive."""
+    """Send a request, and yield the pieces of the answer as they arrive."""
     http = urllib.request.Request(
         f"{url}/v1/chat/completions",
         json.dumps(body).encode(),

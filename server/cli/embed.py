@@ -1,7 +1,7 @@
-"""`bindserve embed MODEL FILE...`: one unit vector per file, from the model's encoders.
+"""`bindserve embed MODEL FILE...`: compute one unit vector per file with the model's encoders.
 
-A vector is the embedding on which a request with this file is conditioned, before weights and
-retrieval. Vectors can also be the features of a retrieval cache.
+The vector of a file equals the embedding of a request with this file, before weights and retrieval
+are applied. The vectors can also be the features of a retrieval cache.
 """
 
 import json
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 
-HEAD = 1 << 16  # bytes that determine the modality of a file
+HEAD = 1 << 16  # This many first bytes are enough to determine a file's modality.
 
 
 class Format(StrEnum):
@@ -76,7 +76,7 @@ def embed(
 
 
 def modality_of(path: Path) -> str:
-    """Determine the modality from the content and the name. Exits with status 1 on failure."""
+    """Determine a file's modality from its content and its name. Exits with status 1 on failure."""
     from model_ext.imagebind.preprocess.sniff import sniff
 
     try:
@@ -100,7 +100,7 @@ def read(path: Path, max_bytes: int) -> bytes:
 
 
 def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple[Path, str, Any]]:
-    """Return (path, modality, unit vector (D,) float32) per file."""
+    """Embed the files. Returns (path, modality, unit vector (D,) in float32) for each file."""
     import torch
 
     from model_ext.errors import ConfigError

@@ -1,4 +1,4 @@
-"""`bindserve`: the command line. Lists the commands, and imports a command's module when it runs.
+"""The command line of `bindserve`. Lists the commands, and imports a command's module when it runs.
 
 Importing vLLM and torch takes many seconds, so `--help` must not import them.
 """
@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# name -> (module, function or Typer application in it, text of --help)
+# Each entry: name -> (module, function or Typer application in the module, text of --help).
 COMMANDS = {
     "serve": ("server.cli.serve", "serve", "Serve a model folder over HTTP (OpenAI's API)."),
     "demo": (

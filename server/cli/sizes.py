@@ -1,4 +1,4 @@
-"""Parse sizes of files with a unit: 5GB, 500MB, 1.5GiB."""
+"""Parse file sizes with a unit: 5GB, 500MB, 1.5GiB."""
 
 import re
 
@@ -12,7 +12,9 @@ UNITS = {
 
 
 def parse_size(text: str) -> int:
-    """Return bytes. Typer's `parser`: BadParameter ends the program with status 2."""
+    """Parse a size and return bytes. Typer calls this function; BadParameter ends the program with
+    status 2.
+    """
     match = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) *([KMG]i?B)?", text.strip(), re.IGNORECASE)
     size = float(match[1]) * UNITS[(match[2] or "").upper()] if match else 0
     if size < 1:

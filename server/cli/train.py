@@ -1,6 +1,6 @@
-"""`bindserve train`: the commands of model_ext/train.
+"""`bindserve train`: the command-line interface of model_ext/train.
 
-A command imports model_ext/train when it runs, because DeepSpeed takes many seconds to load.
+A command imports model_ext/train only when it runs, because DeepSpeed takes many seconds to load.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ Config = Annotated[
 Until = Annotated[
     int | None,
     typer.Option(
-        help="Stop after so many updates and write a checkpoint. Default: train to the end."
+        help="Write a checkpoint and stop after this number of updates. Default: train to the end."
     ),
 ]
 
@@ -56,7 +56,10 @@ def finetune(config: Config, until: Until = None) -> None:
 
 @train_app.command()
 def encoders(config: Config, until: Until = None) -> None:
-    """Align encoders of any modality with images, from lists of samples that share a key."""
+    """Train encoders of any modality so that their embeddings are close to those of related images.
+
+    The lists of samples give a key to each sample; samples with the same key belong together.
+    """
     with one_line_errors():
         from model_ext.train.encoders.config import EncodersConfig
         from model_ext.train.encoders.run import train_encoders

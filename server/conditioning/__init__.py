@@ -1,1 +1,3 @@
-"""From a request's attachments to the one embedding that conditions its answer."""
+"""Compute the one embedding that conditions the answer to a request, from the request's
+attachments.
+"""

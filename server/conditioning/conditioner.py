@@ -1,7 +1,7 @@
-"""Conditioner: a request's attachments to the one embedding that conditions its answer.
+"""Conditioner: computes the one embedding that conditions a request's answer, from its attachments.
 
-`condition` lists the stages in order; each has its own file. It knows neither HTTP nor the engine.
-The encoding service decodes and encodes (encoding/embedder.py).
+`condition` calls the stages in order; each stage has its own file. This module does not depend on
+HTTP or on the LLM engine. The encoding service decodes and encodes files (encoding/embedder.py).
 
 Shapes: M attachments, D embedding dimensions.
 """
@@ -27,20 +27,20 @@ from server.metrics import count_attachment, stage
 
 
 class Embed(Protocol):
-    """The part of `server.encoding.client.EncodingClient` that is used here."""
+    """The method of `server.encoding.client.EncodingClient` that this module uses."""
 
     async def embed(self, modality: str, content: Blob) -> Vector: ...
 
 
 class Fetch(Protocol):
-    """The part of `server.media.fetch.Fetcher` that is used here."""
+    """The method of `server.media.fetch.Fetcher` that this module uses."""
 
     async def fetch(self, link: Link) -> Blob: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    embedding: Vector  # (D,)
+    embedding: Vector  # shape (D,)
     explanation: Explanation
 
 
@@ -54,8 +54,9 @@ class Conditioner:
         text_only: Vector,
         fetcher: Fetch | None = None,
     ) -> None:
-        """`encoders`: the encoders of the model. `text_only` (D,): the embedding that the weights
-        were trained with where nothing is attached. Without `fetcher`, links were rejected before.
+        """`encoders`: the names of the model's encoders. `text_only` (D,): the embedding with which
+        the model was trained on samples without attachments. `fetcher`: None if the server fetches
+        no URLs; requests with URLs were then rejected earlier.
         """
         self.text_only = text_only
         self._embedder = embedder
@@ -72,7 +73,7 @@ class Conditioner:
         """
         if not attachments:
             options = without_default_cache(options)
-        params = self._retriever.params(options)  # validate before decoding anything
+        params = self._retriever.params(options)  # Check the parameters before anything is decoded.
         if attachments:
             units = await self._embed_all(attachments)
             mixed = mix(units, [attachment.weight for attachment in attachments])
@@ -83,22 +84,27 @@ class Conditioner:
         return Conditioned(retrieved.embedding, explain(attachments, retrieved))
 
     async def _embed_all(self, attachments: Sequence[Attachment]) -> Vector:
-        """Unit embeddings (M, D). The first failure cancels the others."""
+        """Embed all attachments: unit embeddings (M, D). The first failure cancels the other
+        attachments.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed(each)) for each in attachments]
         except ExceptionGroup as failures:
-            del group, tasks  # they reference the error, whose traceback references the files
+            # Delete these variables, because they reference the error, whose traceback references
+            # the files.
+            del group, tasks
             raise failures.exceptions[0] from None
         except asyncio.CancelledError as cancelled:
-            # Same as above; the TaskGroup's frame also references the task.
+            # The traceback references the files, and the TaskGroup's stack frame references the
+            # task.
             traceback.clear_frames(cancelled.__traceback__)
             del group, tasks
             raise
         return np.stack([task.result() for task in tasks])
 
     async def _embed(self, attachment: Attachment) -> Vector:
-        """The unit embedding (D,) of one attachment. Errors name the attachment."""
+        """Embed one attachment: a unit embedding (D,). Errors name the attachment."""
         count_attachment(attachment.modality)
         try:
             if attachment.modality != EMBEDDING:
@@ -109,7 +115,8 @@ class Conditioner:
                 return normalize(numbers.astype(np.float32))
             with stage("embed", attachment.modality):
                 return await self._embedder.embed(attachment.modality, content)
-        except RequestError as error:  # a copy, because other requests may share the error
+        # Raise a copy, because other requests may share the error object.
+        except RequestError as error:
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
 
@@ -130,7 +137,11 @@ class Conditioner:
 
 
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
-    """Turn the cache off unless the request turns it on: weights are trained and released so."""
+    """Disable the retrieval cache unless the request enables it.
+
+    Used for /v1/embeddings and for requests without attachments: the model was trained on text-only
+    embeddings that the cache did not move.
+    """
     return options.model_copy(update={"cache": options.cache or False})
 
 

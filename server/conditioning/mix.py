@@ -1,6 +1,7 @@
-"""Several embeddings to one: the weighted mean that the bind network was trained on.
+"""Mix several embeddings into one: the weighted mean, for which the bind network was trained.
 
-Shapes: M attachments, D embedding dimensions.
+The bind network maps ImageBind's embeddings into the LLM. Shapes: M attachments, D embedding
+dimensions.
 """
 
 from collections.abc import Sequence
@@ -10,13 +11,17 @@ import numpy as np
 from model_ext.conditioning import WEIGHT_SUM_EPSILON, Vector
 from server.errors import BadRequest
 
-SMALLEST_SUM = 0.05  # of the weights, in absolute value: below it, the division blows up noise
+# Smallest absolute sum of the weights. Dividing by a smaller sum would amplify noise.
+SMALLEST_SUM = 0.05
 
 
 def mix(units: Vector, weights: Sequence[float]) -> Vector:
-    """Unit embeddings (M, D) and their weights -> (D,), which is *not* normalized afterwards.
+    """Mix unit embeddings (M, D) by their weights. Returns (D,), which is *not* normalized
+    afterwards.
 
-    Weights may be negative: "this sound without that image". BadRequest if they cancel out.
+    A weight may be negative, e.g. for "this sound without that image".
+
+    Raises BadRequest: when the weights cancel out.
     """
     total = float(sum(weights))
     if abs(total) < SMALLEST_SUM:
@@ -32,6 +37,6 @@ def mix(units: Vector, weights: Sequence[float]) -> Vector:
 
 
 def normalize(embeddings: Vector) -> Vector:
-    """(..., D) to unit length; a zero vector stays zero."""
+    """Scale embeddings (..., D) to unit length. A zero vector stays zero."""
     length = np.linalg.norm(embeddings, axis=-1, keepdims=True)
     return embeddings / np.maximum(length, np.float32(1e-12))

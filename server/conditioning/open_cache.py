@@ -1,6 +1,7 @@
-"""Which cache a server uses: a folder, the model's own, retrieval services, or none.
+"""Open the retrieval cache that the setting `--cache` names.
 
-Opens the cache that `--cache` names; `retrieve.py` uses it afterwards.
+The cache is a folder, the model's own cache, or retrieval services; `none` disables it.
+`retrieve.py` uses the open cache.
 """
 
 from collections.abc import Iterable
@@ -20,7 +21,10 @@ from server.settings import Settings
 
 
 def open_cache(settings: Settings, config: BindServeConfig) -> Enhancer | None:
-    """CacheError if a folder is damaged or of another model. A service may come up later."""
+    """Open the cache. A retrieval service need not answer yet.
+
+    Raises CacheError: when a folder is damaged, or belongs to another model.
+    """
     source = cache_source(settings, config)
     fit = fit_of(config)
     match source:
@@ -43,7 +47,9 @@ def open_services(urls: tuple[str, ...], fit: Fit, settings: Settings) -> Remote
 
 
 def cache_source(settings: Settings, config: BindServeConfig) -> Path | tuple[str, ...] | None:
-    """--cache DIR, URL[,URL...] or none; default: the model's own."""
+    """Return the cache's source from --cache: DIR, URL[,URL...] or none. Default: the model's
+    cache.
+    """
     if settings.cache == "none":
         return None
     if settings.cache is None:
@@ -62,15 +68,16 @@ def fit_of(config: BindServeConfig) -> Fit:
 
 
 def encoder_of(provenance: Provenance) -> EncoderIdentity:
-    """The weights that a cache's features must come from."""
+    """Describe the encoder weights from which a cache's features must come."""
     weights = [source.sha256 for source in provenance.sources if source.role == "imagebind"]
     return {"sha256": weights[0]} if weights else {}
 
 
 def dtype_difference(manifests: Iterable[Manifest], dtype: str | None) -> str | None:
-    """Describe a cache whose features come from weights of another dtype than the server's.
+    """Describe the difference if the cache's features come from weights of another dtype than the
+    server's weights.
 
-    Old manifests and imported indexes have no dtype, and are not reported.
+    Old manifests and imported indexes record no dtype, so no difference is reported for them.
     """
     for manifest in manifests:
         built = manifest.encoder.get("dtype")

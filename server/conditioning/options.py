@@ -1,7 +1,7 @@
-"""The top-level `imagebind` object that requests and responses have beside OpenAI's fields.
+"""The JSON object `imagebind`, which requests and responses have in addition to OpenAI's fields.
 
-JSON shapes only. `media/attachments.py` reads the attachments inside messages; vLLM's protocol
-classes read the rest of a request.
+This module only defines the JSON. `media/attachments.py` reads the attachments inside messages;
+vLLM's protocol classes read the rest of a request.
 """
 
 from typing import Any, Literal
@@ -14,17 +14,21 @@ CacheState = Literal["on", "off", "unavailable"]
 
 
 class CacheOptions(BaseModel):
-    """How strongly the cache moves an embedding. None: the manifest's value; the released values
-    are 10, 20 and 0.5."""
+    """How strongly the retrieval cache moves an embedding. None means the value in the cache's
+    manifest. The released model uses top_k 10, temperature 20 and weight 0.5.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     top_k: int | None = Field(None, ge=1)
-    temperature: float | None = None  # higher: fewer neighbors count
-    weight: float | None = Field(None, ge=0, le=1)  # 0 ignores the cache, 1 ignores the query
+    temperature: float | None = None  # With a higher temperature, fewer neighbors count.
+    # With weight 0 the neighbors are ignored, with 1 the query is ignored.
+    weight: float | None = Field(None, ge=0, le=1)
 
     def values(self) -> dict[str, Any]:
-        """The values that the request sets, by the names of `cache_index.enhance.CacheParams`."""
+        """The values that the request sets, with the field names of
+        `cache_index.enhance.CacheParams`.
+        """
         values = {
             "top_k": self.top_k,
             "inverse_temperature": self.temperature,
@@ -36,7 +40,8 @@ class CacheOptions(BaseModel):
 class ImageBindOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    cache: bool | CacheOptions | None = None  # None: on if the model has a cache
+    # None means that the cache is used if the model has one.
+    cache: bool | CacheOptions | None = None
     explain: bool = False
 
 
@@ -45,12 +50,12 @@ class MixedPart(BaseModel):
 
     param: str
     modality: str
-    weight: float  # as sent
-    share: float  # of the whole, after division by the sum of the weights
+    weight: float  # The weight that the client sent.
+    share: float  # The weight divided by the sum of all weights.
 
 
 class NeighborPart(BaseModel):
-    """One entry of the cache that moved the embedding."""
+    """One neighbor in the retrieval cache that moved the embedding."""
 
     row: int
     similarity: float
@@ -59,7 +64,7 @@ class NeighborPart(BaseModel):
 
 
 class Explanation(BaseModel):
-    """The response's `imagebind` object, returned for `explain`."""
+    """The response's `imagebind` object, which the request option `explain` enables."""
 
     text_only: bool
     mix: list[MixedPart]
@@ -68,9 +73,9 @@ class Explanation(BaseModel):
 
 
 def take_options(document: dict[str, Any]) -> ImageBindOptions:
-    """Remove `imagebind` from a request's JSON and parse it.
+    """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    Raises BadRequest, which names the key.
+    Raises BadRequest: when a key is wrong; the error names the key.
     """
     value = document.pop("imagebind", None)
     if value is None:
@@ -78,7 +83,8 @@ def take_options(document: dict[str, Any]) -> ImageBindOptions:
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        # `cache` has two types. The error with the longest path belongs to the type that was meant.
+        # The field `cache` accepts two types, and pydantic reports errors for both. The error with
+        # the longest path belongs to the type that the client meant.
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         deepest = max(errors, key=lambda each: len(each["loc"]))
         keys = [str(key) for key in deepest["loc"] if key not in ("bool", "CacheOptions")]

@@ -1,8 +1,9 @@
-"""Retrieve: move a mixed embedding towards the images of the cache that resemble it.
+"""Retrieve: move a mixed embedding towards similar image embeddings in the retrieval cache.
 
-The mathematics and the index belong to `cache_index`. A request can turn the cache off or set its
-parameters, and the response states which happened. When the cache cannot be reached, the operator's
-policy applies; a watcher checks every WATCH_S seconds whether it is back.
+`cache_index` contains the index and the mathematics. A request can disable the cache or set its
+parameters, and the response states whether the cache was used. When the cache cannot be reached,
+the operator's policy decides whether requests are rejected. A task checks every WATCH_S seconds
+whether the cache can be reached again.
 
 Shapes: D embedding dimensions.
 """
@@ -30,24 +31,26 @@ WATCH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    embedding: Vector  # (D,)
+    embedding: Vector  # shape (D,)
     state: CacheState
     neighbors: tuple[NeighborPart, ...] = ()
 
 
 class Retriever:
     def __init__(self, cache: Enhancer | None, *, policy: Policy = "refuse") -> None:
-        """`policy`, when the cache cannot be reached: "off" answers without it and says so in a
-        header, "refuse" answers 503."""
-        self.trouble: CacheError | None = None  # why the cache cannot be reached now
+        """`policy`: what happens when the cache cannot be reached. "off" answers without the cache
+        and says so in a response header. "refuse" rejects the request with status 503.
+        """
+        self.trouble: CacheError | None = None  # why the cache cannot be reached now, or None
         self._cache = cache
         self._policy = policy
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Check the cache, and watch it from now on. Tolerates one that does not answer yet.
+        """Check the cache now and regularly from now on. A cache that does not answer yet is no
+        error.
 
-        Raises CacheError when the cache belongs to another model.
+        Raises CacheError: when the cache belongs to another model.
         """
         if self._cache is None:
             return
@@ -64,18 +67,18 @@ class Retriever:
 
     @property
     def available(self) -> bool:
-        """Whether the model is served with a cache."""
+        """Whether the server has a retrieval cache for the model."""
         return self._cache is not None
 
     @property
     def refuses(self) -> bool:
-        """Whether requests that use the cache are rejected now."""
+        """Whether requests that use the cache are rejected at the moment."""
         return self.trouble is not None and self._policy == "refuse"
 
     def params(self, options: ImageBindOptions) -> CacheParams | None:
-        """The parameters for one request, or None when it does not use the cache.
+        """Return the parameters for one request, or None when the request does not use the cache.
 
-        Raises BadRequest when the model has no cache, or for a bad parameter.
+        Raises BadRequest: when the model has no cache, or a parameter is wrong.
         """
         choice = self.available if options.cache is None else options.cache
         if choice is False:
@@ -91,9 +94,10 @@ class Retriever:
     async def retrieve(
         self, mixed: Vector, params: CacheParams | None, *, explain: bool = False
     ) -> Retrieved:
-        """A mixed embedding (D,) to (D,), of unit length if the cache was used.
+        """Move a mixed embedding (D,). The result (D,) has unit length if the cache was used.
 
-        `params`: from `params`, above. Raises Unavailable as the policy says.
+        `params`: the result of the method `params`.
+        Raises Unavailable: when the cache cannot be reached and the policy is "refuse".
         """
         retrieved = await self._retrieve(mixed, params, explain)
         RETRIEVALS.labels(retrieved.state).inc()
@@ -137,7 +141,9 @@ class Retriever:
         self._note(None)
 
     def _note(self, trouble: CacheError | None) -> None:
-        """Set the gauge. Logs only changes, not every request."""
+        """Set the metric of the cache's state. Logs only changes of the state, not
+        every request.
+        """
         CACHE_UP.set(trouble is None)
         if trouble is not None and type(trouble) is not type(self.trouble):
             effect = {"off": "answered without it", "refuse": "rejected"}[self._policy]

@@ -1,1 +1,1 @@
-"""The encoding service: from a file's bytes to its embedding, in separate processes."""
+"""The encoding service: computes embeddings from the bytes of files, in separate processes."""

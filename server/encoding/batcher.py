@@ -1,9 +1,9 @@
-"""Batcher: encodes tensors of many requests to unit embeddings, in batches of one modality.
+"""Batcher: encodes the tensors of many requests to unit embeddings, in batches of one modality.
 
-One thread forms the batches. While a batch runs, samples wait (on a GPU, their copies to the
-device overlap the batch). The next batch is the oldest sample and all others of the same encoder,
-shape and dtype, up to a limit of work. No batch waits for more samples. Independent of requests,
-weights and files.
+One thread forms the batches. While a batch runs, samples wait; on a GPU, the waiting samples are
+copied to the device meanwhile. The next batch contains the oldest sample and all other samples with
+the same encoder, shape and dtype, up to a limit of work. A batch starts without waiting for more
+samples. This module does not depend on requests, weights or files.
 
 Shapes: B samples, D embedding dimensions.
 """
@@ -26,22 +26,26 @@ from server.errors import BadRequest, RequestError, Unavailable
 
 logger = logging.getLogger(__name__)
 
-MAX_RUNNING = 2  # batches on the device; the second starts early only if it is full
-MAX_STAGED_BYTES = 1 << 28  # of waiting samples, on the device
+# Maximum number of batches on the device. The second starts early only if it is full.
+MAX_RUNNING = 2
+MAX_STAGED_BYTES = 1 << 28  # Maximum bytes of waiting samples that have been copied to the device.
 
-OnBatch = Callable[[str, int], None]  # (encoder, samples), called in the thread for each batch
-Tokens = Callable[[str, Sequence[int]], int]  # (encoder, shape of a sample) -> its work
+# Called in the thread for each batch, with (encoder, number of samples).
+OnBatch = Callable[[str, int], None]
+# Returns the work of one sample, from (encoder, shape of the sample).
+Tokens = Callable[[str, Sequence[int]], int]
 
 
 @dataclass(slots=True, eq=False)
 class Waiting:
-    """A sample whose future has no result yet."""
+    """A sample that waits for its embedding."""
 
     encoder: str
-    tensor: Tensor  # without the batch axis
+    tensor: Tensor  # the sample without the batch axis
     future: Future[Vector] = field(default_factory=Future)
-    staged: Tensor | None = None  # `tensor` on the device
-    alone: bool = False  # its first batch failed, so it is encoded by itself
+    staged: Tensor | None = None  # Copy of `tensor` on the device.
+    # True after its first batch failed, so that it is encoded in a batch of one sample.
+    alone: bool = False
 
     @property
     def key(self) -> tuple[str, torch.Size, torch.dtype]:
@@ -59,7 +63,9 @@ class Batcher:
         max_waiting: int = 256,
         threads: int = 1,
     ) -> None:
-        """`max_tokens`: the work of a batch. `threads`: of torch, for one batch on a CPU."""
+        """`max_tokens`: the maximum work of one batch. `threads`: the number of torch's threads for
+        a batch on a CPU.
+        """
         self.on_batch: OnBatch | None = None
         self._runner = runner
         self._tokens = tokens
@@ -67,7 +73,7 @@ class Batcher:
         self._max_waiting = max_waiting
         self._threads = threads
         self._waiting: deque[Waiting] = deque()
-        self._running = 0  # batches
+        self._running = 0  # number of batches that are running
         self._changed = threading.Condition()
         self._closed = False
         self._broken = False
@@ -80,7 +86,9 @@ class Batcher:
         return self._thread.is_alive() and not self._closed and not self._broken
 
     async def encode(self, encoder: str, tensor: Tensor) -> Vector:
-        """One sample without batch axis -> (D,). Cancelling the caller removes it from the queue.
+        """Encode one sample (without batch axis). Returns the embedding (D,).
+
+        Cancelling the caller removes the sample from the queue.
 
         Raises Unavailable: when the queue is full, memory is short or the device failed.
         Raises BadRequest: when the sample has no embedding.
@@ -101,7 +109,7 @@ class Batcher:
         return request.future
 
     def close(self) -> None:
-        """Encode the waiting samples, reject new ones, end the thread."""
+        """Encode the waiting samples, reject new samples, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -129,7 +137,7 @@ class Batcher:
         return self._closed and not self._waiting and not self._running
 
     def _startable(self) -> list[Waiting]:
-        """The next batch, if it should start now; else empty."""
+        """Return the next batch if it should start now, else an empty list."""
         if not self._waiting or self._running >= MAX_RUNNING:
             return []
         oldest = self._waiting[0]
@@ -140,7 +148,7 @@ class Batcher:
         return batch if not self._running or len(batch) == room else []
 
     def _stageable(self) -> Waiting | None:
-        """The next sample to copy to the device while a batch runs."""
+        """Return the next sample to copy to the device while a batch runs."""
         if not self._runner.asynchronous:
             return None
         staged = sum(r.staged.nbytes for r in self._waiting if r.staged is not None)
@@ -150,7 +158,7 @@ class Batcher:
     def _stage(self, request: Waiting) -> None:
         try:
             request.staged = self._runner.stage(request.tensor)
-        except Exception as error:  # the thread must live
+        except Exception as error:  # an error must not end the thread
             with self._changed:
                 self._waiting.remove(request)
             if _claim(request):
@@ -170,7 +178,7 @@ class Batcher:
                 r.staged if r.staged is not None else self._runner.stage(r.tensor) for r in batch
             ]
             run = self._runner.start(encoder, samples)
-        except Exception as error:  # the thread must live
+        except Exception as error:  # an error must not end the thread
             self._finished(batch, error)
             return
         if self._finisher is None:
@@ -179,10 +187,12 @@ class Batcher:
             self._finisher.submit(self._finish, batch, run)
 
     def _finish(self, batch: list[Waiting], run: Run) -> None:
-        """Wait for the batch and set the results. On a GPU, in a second thread."""
+        """Wait until the batch has run, and set the results. On a GPU, a second thread
+        calls this.
+        """
         try:
             embeddings = run.result()
-        except Exception as error:  # the thread must live
+        except Exception as error:  # an error must not end the thread
             self._finished(batch, error)
             return
         for request, embedding in zip(batch, embeddings, strict=True):
@@ -195,8 +205,11 @@ class Batcher:
         self._finished(batch)
 
     def _finished(self, batch: list[Waiting], error: Exception | None = None) -> None:
-        """Count the batch as done. After an error, encode its samples again, one by one, so that
-        one bad sample fails alone; the thread of the batches does this."""
+        """Record that the batch has ended. After an error, its samples are encoded again, one by
+        one.
+
+        So only the bad sample fails. The batcher's thread encodes the samples again.
+        """
         if error is not None and (len(batch) == 1 or _is_final(error)):
             for request in batch:
                 self._fail(request, error)
@@ -217,12 +230,12 @@ class Batcher:
 
 
 def _claim(request: Waiting) -> bool:
-    """Mark the future as running. False: the caller has cancelled it."""
+    """Mark the future as running. Returns False if the caller has cancelled it."""
     return request.alone or request.future.set_running_or_notify_cancel()
 
 
 def _is_final(error: Exception) -> bool:
-    """After a device error, each later call on the device fails too."""
+    """Whether each later call on the device fails, too. This is so after an error of the device."""
     return isinstance(error, torch.AcceleratorError)
 
 

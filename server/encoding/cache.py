@@ -1,7 +1,7 @@
-"""The result cache: embeddings by the hash of their file's content, bounded in bytes.
+"""The result cache: stores embeddings by the hash of the file's content, up to a number of bytes.
 
-Requests with equal content share one computation. It is cancelled when the last of them is
-cancelled. For one event loop only.
+Concurrent requests with equal content share one computation. The computation is cancelled when the
+last of these requests is cancelled. Use the cache in one event loop only.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ class InFlight:
 class ResultCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._kept: OrderedDict[Hashable, Vector] = OrderedDict()  # least recently used first
+        # Ordered by last use, least recent first.
+        self._kept: OrderedDict[Hashable, Vector] = OrderedDict()
         self._in_flight: dict[Hashable, InFlight] = {}
         self.bytes = 0
 
@@ -30,7 +31,10 @@ class ResultCache:
         return len(self._kept)
 
     async def get(self, key: Hashable, compute: Callable[[], Awaitable[Vector]]) -> Vector:
-        """The cached result, or the result of `compute`. All waiting callers get its exception."""
+        """Return the cached result, or else the result of `compute`.
+
+        If `compute` raises an exception, all waiting callers get it.
+        """
         if key in self._kept:
             self._kept.move_to_end(key)
             return self._kept[key]
@@ -45,25 +49,28 @@ class ResultCache:
             running.waiting -= 1
             if running.waiting == 0 and not running.task.done():
                 self._forget(key, running.task)
-                running.task.cancel()  # no caller waits for it any more
+                running.task.cancel()  # no caller waits for the result any more
 
     async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[Vector]]) -> Vector:
         try:
             result = await compute()
-        finally:  # a variable for the task would keep its traceback, and so its input, in memory
+        # This block uses no variable for the task: a variable would keep the task's traceback, and
+        # so its input, in memory.
+        finally:
             self._forget(key, asyncio.current_task())
         self._keep(key, result)
         return result
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any] | None) -> None:
         running = self._in_flight.get(key)
-        if running is not None and running.task is task:  # else a newer task replaced it
+        # False if a newer task has replaced this task.
+        if running is not None and running.task is task:
             del self._in_flight[key]
 
     def _keep(self, key: Hashable, result: Vector) -> None:
         if result.nbytes > self._max_bytes:
             return
-        result.setflags(write=False)  # many requests share it
+        result.setflags(write=False)  # read-only, because many requests share the result
         self._kept[key] = result
         self.bytes += result.nbytes
         while self.bytes > self._max_bytes:

@@ -1,7 +1,7 @@
-"""The client of the encoding service, one in each API process.
+"""The client of the encoding service. Each API process has one.
 
-Each job has its own connection; closing it cancels the job. While the service is down, requests
-with attachments and /ready get 503.
+Each job (one file to embed) has its own connection; closing the connection cancels the job. While
+the service is down, requests with attachments and requests to /ready get status 503.
 """
 
 import asyncio
@@ -31,20 +31,22 @@ from server.metrics import CONTENT_HITS, ENCODE_BATCH
 
 logger = logging.getLogger(__name__)
 
-AGAIN_S = 0.1  # between two attempts to connect
+AGAIN_S = 0.1  # seconds between two attempts to connect
 GONE = "the encoders are being started"
 
 
 class EncodingClient:
     def __init__(self, path: Path) -> None:
-        """`path` of the service's socket."""
+        """`path`: the path of the service's socket."""
         self._folder, self._path = open_folder(path)
         self._missing: str | None = GONE
         self._hello: asyncio.Future[tuple[Hello, Vector]] = asyncio.Future()
         self._watching = asyncio.ensure_future(self._watch())
 
     async def hello(self) -> tuple[Hello, Vector]:
-        """Wait for the service. Returns its encoders, and the embedding (D,) of a zero image."""
+        """Wait until the service answers. Returns the service's `Hello`, which describes its
+        encoders, and the embedding (D,) of a zero image.
+        """
         return await self._hello
 
     def missing(self) -> str | None:
@@ -56,9 +58,10 @@ class EncodingClient:
         os.close(self._folder)
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        """Unit embedding (D,).
+        """Embed one file. Returns the unit embedding (D,).
 
-        Raises MediaError or BadRequest for the file, Unavailable when the service is full or down.
+        Raises MediaError or BadRequest: when the file is bad.
+        Raises Unavailable: when the service is full or down.
         """
         packet = await self._ask(modality, content)
         try:
@@ -74,7 +77,9 @@ class EncodingClient:
         try:
             async with self._connected() as service:
                 descriptor = await content.descriptor()
-                try:  # a few hundred bytes: an empty socket's buffer holds them
+                # The write does not block: a message has a few hundred bytes, which fit into the
+                # empty socket's buffer.
+                try:
                     socket.send_fds(service, [Packet(job).encode()], [descriptor])
                 finally:
                     os.close(descriptor)
@@ -83,7 +88,7 @@ class EncodingClient:
             raise gone() from None
 
     async def _watch(self) -> None:
-        """Follow the state of the service, and connect again whenever it is down."""
+        """Receive the state of the service, and connect again whenever the service is down."""
         while True:
             with contextlib.suppress(OSError, MessageError):
                 async with self._connected() as service:

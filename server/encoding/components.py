@@ -1,6 +1,7 @@
-"""The components of the encoding service: decoding processes, batcher, and the cache of results.
+"""The components of the encoding service: decoding processes, batcher and result cache.
 
-Opened from a model's folder. A server has one set of them, also with several API processes.
+They are opened from a model's folder. A server has one encoding service, also if it has several API
+processes.
 """
 
 import asyncio
@@ -27,8 +28,8 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ENCODERS = "encoders"  # the folder inside a model's folder
-IMAGE_TOKENS = 257  # of ImageBind-huge: the unit of the setting `encode_batch`
+ENCODERS = "encoders"  # Name of the encoders' folder inside a model folder.
+IMAGE_TOKENS = 257  # Tokens of one image in ImageBind-huge: the unit of the setting `encode_batch`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,15 @@ class EncodingComponents:
     decoder: DecodePool
     batcher: Batcher
     contents: ResultCache
-    modalities: tuple[str, ...]  # of the model's encoders
+    modalities: tuple[str, ...]  # the modalities that the model's encoders support
     device: str
     dtype: Dtype
-    zero_image: Vector  # (D,) the embedding of a request without attachments
-    gpu_bytes: int = 0  # the most GPU memory that the encoders and their batches take
+    zero_image: Vector  # shape (D,): the embedding for requests without attachments.
+    gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
-        """Read the encoders, start the decoding processes.
+        """Load the encoders, and start the decoding processes.
 
         Raises ConfigError, TensorError, OSError: when the model's folder is damaged or incomplete.
         Raises Unavailable: when no decoding process starts.
@@ -69,11 +70,11 @@ class EncodingComponents:
         )
 
     def hello(self) -> Hello:
-        """The description that API processes get."""
+        """The description of the encoders that API processes receive."""
         return Hello(list(self.modalities), self.dtype, self.gpu_bytes)
 
     def missing(self) -> str | None:
-        """The reason why the service cannot work, or None."""
+        """The reason why the service cannot work, or None if it can."""
         if not self.batcher.alive:
             return "the encoders stopped"
         if not self.decoder.alive:
@@ -86,8 +87,11 @@ class EncodingComponents:
 
 
 def open_encoders(folder: Path, settings: Settings, device: str) -> ImageBind:
-    """Read the encoders in float32: that of images on the device for `zero_image`, the others on
-    the CPU, so that the device holds at most one of them in float32. `open_batcher` casts them.
+    """Load the encoders in float32.
+
+    The image encoder is loaded on the device, because it computes `zero_image`. The other encoders
+    are loaded on the CPU, so that the device holds at most one encoder in float32. `open_batcher`
+    casts the encoders to `dtype` later.
     """
     if settings.encode_load_format == "dummy":
         return dummy.from_config(folder, device)
@@ -98,8 +102,10 @@ def open_encoders(folder: Path, settings: Settings, device: str) -> ImageBind:
 
 
 def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype) -> Batcher:
-    """Cast the model in place, move it to the device, and start a batcher on it. On a GPU, warms
-    up (seconds)."""
+    """Cast the model in place, move it to the device, and start a batcher for it.
+
+    On a GPU, also runs warm-up batches, which takes seconds.
+    """
     model.cast(torch_dtype(dtype), device)
     logger.info("encoders: %s on %s, weights in %s", ", ".join(model.modalities), device, dtype)
     max_tokens = settings.encode_batch * IMAGE_TOKENS
@@ -113,7 +119,7 @@ def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype
 
 
 def choose_device(setting: str) -> str:
-    """auto: a GPU if there is one."""
+    """Choose the device of the encoders. `auto`: a GPU if there is one, else the CPU."""
     if setting != "auto":
         return setting
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,7 +1,8 @@
-"""Embedder: a file's bytes to its unit embedding: decode, encode, cache by a hash of the content.
+"""Embedder: turns a file's bytes into a unit embedding. It decodes, encodes and caches the result.
 
-Files with equal content are decoded and encoded once, also for different clients. Handles the order
-of the two stages; independent of requests, weights and clients.
+The result cache finds an embedding by the hash of the file's content. Files with equal content are
+decoded and encoded once, also if different clients send them. This module does not depend on
+requests, weights or clients.
 
 Shapes: D embedding dimensions.
 """
@@ -21,24 +22,28 @@ from server.media.blob import Blob
 
 
 class Decode(Protocol):
-    """The part of `server.encoding.decode.pool.DecodePool` that the embedder uses."""
+    """The method of `server.encoding.decode.pool.DecodePool` that the embedder uses."""
 
     async def decode(self, modality: str, blob: Blob, /) -> Tensor: ...
 
 
 class Encode(Protocol):
-    """The part of `server.encoding.batcher.Batcher` that the embedder uses."""
+    """The method of `server.encoding.batcher.Batcher` that the embedder uses."""
 
     async def encode(self, encoder: str, tensor: Tensor, /) -> Vector: ...
 
 
 @dataclass(slots=True)
 class Report:
-    """The stages that ran for one caller: none if the result was cached or another caller's."""
+    """The stages (decode, encode) that ran for one caller.
+
+    Empty if the result was cached or another caller's computation returned it.
+    """
 
     cached: bool = True
-    seconds: dict[str, float] = field(default_factory=dict)  # by stage, its queue included
-    failed: str | None = None  # the stage that raised
+    # Seconds by stage, including the wait in the stage's queue.
+    seconds: dict[str, float] = field(default_factory=dict)
+    failed: str | None = None  # name of the stage that raised an exception
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -59,7 +64,10 @@ class Embedder:
         self._results = results
 
     async def embed(self, modality: str, blob: Blob, report: Report) -> Vector:
-        """Unit embedding (D,). Cancels the work when the last waiting caller is cancelled."""
+        """Embed a file. Returns the unit embedding (D,).
+
+        The computation is cancelled when the last caller that waits for it is cancelled.
+        """
 
         async def decode_and_encode() -> Vector:
             report.cached = False

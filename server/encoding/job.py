@@ -1,6 +1,7 @@
-"""A job's two ends, the same for a socket and for Ray: `answer` runs it, `unpack` reads the answer.
+"""The two ends of a job (one file to embed): `answer` runs it, `unpack` reads the answer.
 
-Neither side raises what the other side cannot see: every error becomes a part of the answer.
+The encoding service's socket and Ray both use these functions. The side that runs the job raises
+nothing: every error is sent in the answer.
 """
 
 import logging
@@ -18,7 +19,9 @@ logger = logging.getLogger(__name__)
 
 
 async def answer(embedder: Embedder, modality: str, blob: Blob) -> Packet:
-    """Embed the file. Errors become the answer's; unexpected ones are logged here."""
+    """Embed the file. An error is returned in the answer; an unexpected error is also
+    logged here.
+    """
     report, embedding, error = Report(), np.empty(0, np.float32), None
     try:
         embedding = await embedder.embed(modality, blob, report)
@@ -31,11 +34,12 @@ async def answer(embedder: Embedder, modality: str, blob: Blob) -> Packet:
 
 
 def unpack(packet: Packet, modality: str) -> tuple[Vector, bool]:
-    """The unit embedding (D,), and whether it came from the result cache.
+    """Read an answer: the unit embedding (D,), and whether it came from the result cache.
 
-    Notes the stages of the job, which ran one after the other and ended just now. Raises the
-    answer's error (MediaError, BadRequest, Unavailable, InternalError), and MessageError when the
-    packet is no answer.
+    Records the stages of the job, which ran one after the other and ended just now.
+
+    Raises the answer's error: MediaError, BadRequest, Unavailable or InternalError.
+    Raises MessageError: when the packet is not an answer.
     """
     message = packet.message
     if not isinstance(message, Answer):

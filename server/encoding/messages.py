@@ -1,8 +1,8 @@
 """The messages between API processes and the encoding service, on a Unix socket.
 
-One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline, raw float32 numbers. The
-packet of a job carries the file's descriptor, so no process copies a large file. No pickle. The
-socket is in the server's private folder.
+One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline and raw float32 numbers,
+without pickle. The packet of a job carries the descriptor of the file, so that no process copies a
+large file. The socket is in the server's private folder.
 """
 
 import json
@@ -18,8 +18,8 @@ from model_ext.conditioning import Vector
 from server.encoding.decode.pool import MediaError
 from server.errors import BadRequest, InternalError, RequestError, Unavailable
 
-SOCKET = "encoding.sock"  # in the server's private folder
-MAX_PACKET = 1 << 17  # an embedding of 1024 numbers needs 4 KiB
+SOCKET = "encoding.sock"  # Name of the socket in the server's private folder.
+MAX_PACKET = 1 << 17  # Maximum bytes of a packet; an embedding of 1024 numbers needs 4 KiB.
 
 ERRORS: Mapping[str, type[RequestError]] = {
     kind.__name__: kind for kind in (BadRequest, MediaError, Unavailable, InternalError)
@@ -27,21 +27,22 @@ ERRORS: Mapping[str, type[RequestError]] = {
 
 
 def open_folder(path: Path) -> tuple[int, str]:
-    """Open the folder of `path`. Returns its descriptor, and a short path of `path` through it.
+    """Open the folder of `path`. Returns the folder's descriptor, and a short form of `path` that
+    uses it.
 
-    The kernel limits the path of a socket to 107 bytes.
+    The short form is necessary because the kernel limits a socket's path to 107 bytes.
     """
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     return folder, f"/proc/self/fd/{folder}/{path.name}"
 
 
 class MessageError(Exception):
-    """A packet breaks the format."""
+    """Raised when a packet breaks the format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Embed the file whose descriptor the packet carries."""
+    """The request to embed one file. The packet carries the file's descriptor."""
 
     modality: str
     size: int
@@ -50,17 +51,21 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Subscribe: `Hello` once, then `State` every quarter of a second."""
+    """The request to subscribe: the service sends `Hello` once, then `State` every quarter of a
+    second.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a job: an embedding in the payload, or an error; and its timings."""
+    """The answer to a job: an embedding in the payload, or an error; and the durations of the
+    stages.
+    """
 
     cached: bool
     seconds: dict[str, float]
-    failed: str | None = None  # the stage that failed
-    error: dict[str, str | None] | None = None  # kind, message, code
+    failed: str | None = None  # Name of the stage that failed.
+    error: dict[str, str | None] | None = None  # Keys: kind, message, code.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:
@@ -75,19 +80,22 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The first answer to `Watch`. Payload: the embedding of an image of zeros."""
+    """The first answer to `Watch`. Its payload is the embedding of an image of zeros."""
 
     encoders: list[str]
-    dtype: str | None = None  # of the encoders' weights
-    gpu_bytes: int = 0  # the most GPU memory that they and their batches take
+    dtype: str | None = None  # The dtype of the encoders' weights.
+    gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The later answers to `Watch`: what is missing, and the batches since the last answer."""
+    """Each later answer to `Watch`: which component is missing, and the batches since the last
+    answer.
+    """
 
     missing: str | None = None
-    batches: list[tuple[str, int]] = field(default_factory=list)  # encoder, samples
+    # Pairs (encoder, number of samples).
+    batches: list[tuple[str, int]] = field(default_factory=list)
 
 
 Message = Job | Watch | Answer | Hello | State
@@ -107,7 +115,7 @@ class Packet:
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
-        """Raises MessageError."""
+        """Parse a message from its JSON. Raises MessageError."""
         head, _, payload = data.partition(b"\n")
         try:
             fields = json.loads(head)

@@ -1,7 +1,8 @@
-"""The encoding service: one process that decodes and encodes for all API processes.
+"""The encoding service: one process that decodes and encodes files for all API processes.
 
-`serve` starts it and restarts it when it ends (process/supervisor.py). It keeps running when the
-engine restarts. Clients pass file descriptors; closing the connection cancels the job.
+`bindserve serve` starts it and restarts it when it ends (process/supervisor.py). The service keeps
+running when the engine restarts. Clients pass file descriptors; closing the connection cancels the
+job.
 """
 
 import asyncio
@@ -42,13 +43,13 @@ from server.process.control import receive as receive_packet
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
-STATE_S = 0.25  # between two State messages
-MAX_JOBS = 1024  # at a time, including waiting jobs
+STATE_S = 0.25  # Seconds between two State messages.
+MAX_JOBS = 1024  # Maximum number of concurrent jobs, including those that wait.
 
 
 class EncodingService:
     def __init__(self, parts: EncodingComponents, path: Path) -> None:
-        """`path`: of the socket."""
+        """`path`: the path of the service's socket."""
         self._parts = parts
         self._embedder = Embedder(parts.decoder, parts.batcher, parts.contents)
         self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
@@ -80,7 +81,9 @@ class EncodingService:
             await asyncio.gather(*self._clients, return_exceptions=True)
 
     async def _serve(self, client: socket.socket) -> None:
-        """Serve one connection: one job, or one subscriber."""
+        """Serve one connection. It carries one job (a file to embed), or one subscription to the
+        state.
+        """
         client.setblocking(False)
         with client, contextlib.suppress(OSError, MessageError):
             message, descriptor = await receive(client)
@@ -103,7 +106,8 @@ class EncodingService:
         finally:
             for task in (work, gone):
                 task.cancel()
-            await asyncio.wait({work, gone})  # before the socket closes
+            # The cancelled job must end before the socket is closed.
+            await asyncio.wait({work, gone})
 
     async def _embed(self, modality: str, content: DiskBlob) -> Packet:
         if len(self._clients) > MAX_JOBS:
@@ -125,9 +129,10 @@ async def send(client: socket.socket, packet: Packet) -> None:
 
 
 async def receive(client: socket.socket) -> tuple[Message, int | None]:
-    """Read one packet, and the descriptor that it carries, which the caller closes.
+    """Read one packet, and the file descriptor that it carries. The caller closes the descriptor.
 
     Decoding processes do not inherit the descriptor, because it is a client's file.
+
     Raises MessageError, OSError.
     """
     await readable(client)
@@ -149,7 +154,7 @@ def main() -> None:
 
 
 async def serve(parent: Parent) -> None:
-    """Run until SIGTERM arrives."""
+    """Run the service until SIGTERM arrives."""
     work = asyncio.ensure_future(open_and_run(parent))
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
     with contextlib.suppress(asyncio.CancelledError):

@@ -1,1 +1,1 @@
-"""vLLM's engine client, which requires an embedding for every request."""
+"""vLLM's engine client, which passes an embedding to the engine with every request."""

@@ -1,13 +1,13 @@
-"""Read the size of the engine's first GPU, without creating a CUDA context in this process.
+"""Read the memory size of the engine's first GPU without creating a CUDA context in this process.
 
-`read_card` has the only lines that need a GPU. Tests replace it.
+Only the function `read_card` needs a GPU. Tests replace it.
 """
 
 from server.engine.memory_budget import Card
 
 
 def read_card() -> Card | None:
-    """The first visible GPU, or None where vLLM runs on another platform."""
+    """Return the first visible GPU, or None if vLLM runs on another platform."""
     from vllm.platforms import current_platform
 
     if not current_platform.is_cuda():

@@ -1,4 +1,4 @@
-"""vLLM's flags: vLLM's own parser reads them, with defaults of this server."""
+"""Parse vLLM's flags with vLLM's own parser, and with this server's defaults."""
 
 import os
 from argparse import Namespace
@@ -19,11 +19,13 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 class UsageError(ValueError):
-    """A flag is unsupported, has a bad value or contradicts another flag."""
+    """Raised when a flag is unsupported, has a bad value or contradicts another flag."""
 
 
 def parse(settings: Settings) -> Namespace:
-    """Parse `settings.vllm_args`. Raises UsageError, or SystemExit(2) from argparse."""
+    """Parse vLLM's flags in `settings.vllm_args`. Raises UsageError, or SystemExit(2) from
+    argparse.
+    """
     parser = make_arg_parser(FlexibleArgumentParser(prog="bindserve serve MODEL --"))
     parser.set_defaults(**server_defaults(settings))
     args = parser.parse_args(list(settings.vllm_args))
@@ -34,10 +36,12 @@ def parse(settings: Settings) -> Namespace:
         if getattr(args, flag, False):
             raise UsageError(f"--{flag.replace('_', '-')} is not supported by bindserve")
     if args.api_server_count is None:
-        args.api_server_count = 1  # vLLM's default depends on data parallelism
+        # Set explicitly, because vLLM's default depends on data parallelism.
+        args.api_server_count = 1
     if args.api_server_count < 1:
         raise UsageError("--api-server-count must be at least 1")
-    args.bindserve_utilization = args.gpu_memory_utilization  # None: server/api/memory.py chooses
+    # None means that server/api/memory.py chooses the value.
+    args.bindserve_utilization = args.gpu_memory_utilization
     if args.gpu_memory_utilization is None:
         args.gpu_memory_utilization = CacheConfig.gpu_memory_utilization
     if args.enable_lora and current_platform.is_cpu():
@@ -51,8 +55,10 @@ def parse(settings: Settings) -> Namespace:
 
 
 def check_exposure(args: Namespace, settings: Settings) -> None:
-    """Raises UsageError when other machines can reach the server, it has no API key, and the
-    operator has not set `no_auth`."""
+    """Check that a server without API keys is not reachable from other machines.
+
+    Raises UsageError: when it is reachable and the operator has not set `no_auth`.
+    """
     has_keys = settings.api_key_file is not None or bool(api_keys(args))
     if not (has_keys or settings.no_auth or args.uds or is_loopback(args.host)):
         raise UsageError(
@@ -75,15 +81,16 @@ def server_defaults(settings: Settings) -> dict[str, Any]:
         "host": settings.host,
         "port": settings.port,
         "served_model_name": [settings.name],
-        "shutdown_timeout": 30,  # seconds for running requests to finish
+        "shutdown_timeout": 30,  # seconds in which running requests can finish
         "enable_prefix_caching": True,
         "gpu_memory_utilization": None,
     }
     if current_platform.is_cpu():
-        # vLLM would reserve a share of all memory, and exit if that much is not free.
+        # vLLM's default reserves a share of all memory, and vLLM exits if less memory is free.
         defaults["kv_cache_memory_bytes"] = min(free_memory() // 4, 4 * GiB)
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            # vLLM would choose bfloat16, in which this CPU multiplies 8 to 31 times slower.
+            # vLLM's default is bfloat16, in which a CPU of this type multiplies 8 to 31 times
+            # slower.
             defaults["dtype"] = "float32"
     return defaults
 
@@ -101,6 +108,6 @@ def free_memory() -> int:
 
 
 def api_keys(args: Namespace) -> list[str]:
-    """The keys of vLLM's --api-key or VLLM_API_KEY, which protect this server, too."""
+    """The API keys of vLLM's --api-key or VLLM_API_KEY. This server also accepts these keys."""
     keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
     return [key for key in keys if key]

@@ -1,8 +1,8 @@
-"""ConditionedLLM: vLLM's engine client, with the request's embedding added to every prompt.
+"""ConditionedLLM: vLLM's engine client, which adds the request's embedding to every prompt.
 
-Every route, beam search and n > 1 call `generate`, so no request can generate without an embedding,
-or with an embedding that a client wrote into vLLM's fields. Independent of where the embedding
-comes from.
+Every route, beam search and n > 1 call `generate`. So no request can generate without an embedding,
+or with an embedding that a client wrote into vLLM's fields. This module does not compute
+embeddings.
 """
 
 from collections.abc import AsyncGenerator
@@ -27,12 +27,16 @@ class ConditionedLLM(AsyncLLM):
         if self.renderer.tokenizer is not None:
             special_tokens.guard(self.renderer.tokenizer)
         self.draining = False
-        self.max_tokens: int | None = None  # upper bound for one choice
+        self.max_tokens: int | None = None  # maximum number of tokens of one choice
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
     ) -> AsyncGenerator[RequestOutput, None]:
-        """Not a coroutine: it must read the context in the caller's task, before streaming."""
+        """Generate with the request's embedding.
+
+        This is not a coroutine, because it must read the request's context in the caller's task,
+        before streaming starts.
+        """
         if not isinstance(prompt, dict) or "prompt_token_ids" not in prompt:
             raise TypeError(f"expected a rendered prompt, got {type(prompt).__name__}")
         self._reject_fatal(sampling_params)
@@ -48,10 +52,11 @@ class ConditionedLLM(AsyncLLM):
         return outputs
 
     def _reject_fatal(self, params: SamplingParams) -> None:
-        """Reject requests on which vLLM 0.32's engine dies: `prompt_logprobs` on two set-ups.
+        """Reject requests that would end vLLM 0.32's engine: `prompt_logprobs` in two
+        configurations.
 
-        On a CPU, LoRA fails on the logits of a prompt. On a GPU, Model Runner V1 indexes them with
-        a tensor on the CPU.
+        On a CPU, LoRA fails on the logits of a prompt. On a GPU, Model Runner V1 indexes these
+        logits with a tensor on the CPU.
         """
         if params.prompt_logprobs is None:
             return
@@ -68,16 +73,21 @@ class ConditionedLLM(AsyncLLM):
             )
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """Reject new requests of a draining server. vLLM's handlers call this before rendering."""
+        """Reject new requests while the server drains. vLLM's handlers call this before
+        rendering.
+        """
         if self.draining:
             raise Unavailable("the server is shutting down", code="draining")
         super().check_admission(n, request_id)
 
     @property
     def died(self) -> bool:
-        """Whether the engine ended without a shutdown; `errored` is also true after a shutdown."""
+        """Whether the engine ended although the server was not shut down.
+
+        vLLM's `errored` is also true after a shutdown.
+        """
         return self.errored and not self.draining
 
     def shutdown(self, timeout: float | None = None) -> None:
-        self.draining = True  # /ready reports it while running requests finish
+        self.draining = True  # /ready reports this while running requests finish
         super().shutdown(timeout)

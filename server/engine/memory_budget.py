@@ -1,8 +1,9 @@
-"""Divide a GPU's memory between vLLM's engine and the other processes on the same card.
+"""Divide a GPU's memory between vLLM's engine and the other processes that use the same GPU.
 
-vLLM reserves `--gpu-memory-utilization` of the whole card and does not count other processes. This
-module computes the share that leaves room for them, and rejects what cannot fit. Arithmetic only:
-independent of vLLM, of the card and of files. All sizes are bytes of one card.
+vLLM reserves `--gpu-memory-utilization` of the GPU's whole memory and does not count other
+processes. This module computes the share that leaves enough memory for these processes, and rejects
+configurations that cannot fit. It only calculates, and does not depend on vLLM, a GPU or files. All
+sizes are bytes on one GPU.
 """
 
 import math
@@ -12,35 +13,40 @@ from dataclasses import dataclass
 MiB = 1 << 20
 GiB = 1 << 30
 
-MAX_UTILIZATION = 0.92  # vLLM's default; it leaves room for memory that vLLM does not measure
-RESERVE = 0.02  # of the card: fragmentation, and driver memory that no process reports
-CUDA_CONTEXT = 600 * MiB  # of each process that uses the card: context, kernels, library workspaces
+MAX_UTILIZATION = 0.92  # vLLM's default, which leaves memory that vLLM does not measure.
+RESERVE = 0.02  # Share of the GPU for fragmentation and for driver memory that no process reports.
+# Bytes for each process that uses the GPU: CUDA context, kernels, library workspaces.
+CUDA_CONTEXT = 600 * MiB
 
 
 class DoesNotFit(ValueError):
-    """The configuration needs more memory than the card has."""
+    """Raised when the configuration needs more memory than the GPU has."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineNeeds:
-    """Memory that vLLM's engine needs. vLLM measures it at start-up; these are estimates."""
+    """Estimates of the memory that vLLM's engine needs. vLLM measures the true values
+    at start-up.
+    """
 
-    weights: int  # of the LLM, with the bind network
-    maps: int  # copy of the layers' maps for new requests
-    draft: int  # weights of a speculative draft model
-    activations: int  # of the largest step
+    weights: int  # Weights of the LLM and of the bind network.
+    maps: int  # Copy of layer weights that is used for new requests.
+    draft: int  # Weights of a speculative draft model.
+    activations: int  # Activations of the engine's largest step.
     kv_per_token: int
     max_model_len: int
-    kv_cache: int | None = None  # the operator's --kv-cache-memory-bytes
+    kv_cache: int | None = None  # The operator's --kv-cache-memory-bytes, if it is set.
 
     @property
     def fixed(self) -> int:
-        """All of it except the KV cache."""
+        """The memory that the engine needs in addition to the KV cache."""
         return self.weights + self.maps + self.draft + self.activations + CUDA_CONTEXT
 
     @property
     def min_kv_cache(self) -> int:
-        """vLLM starts only if one request of the maximum length fits."""
+        """The smallest possible KV cache: vLLM starts only if one request of maximum
+        length fits.
+        """
         if self.kv_cache is not None:
             return self.kv_cache
         return self.kv_per_token * self.max_model_len
@@ -48,11 +54,11 @@ class EngineNeeds:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Memory of processes other than the engine."""
+    """The memory of processes other than the engine."""
 
     name: str
     size: int
-    remedy: str = ""  # the setting that moves it off the card or makes it smaller
+    remedy: str = ""  # the setting that moves these processes off the GPU or reduces their memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,7 @@ class Budget:
     card: Card
     needs: EngineNeeds
     shares: tuple[Share, ...]
-    utilization: float  # for --gpu-memory-utilization
+    utilization: float  # the value for --gpu-memory-utilization
 
     @property
     def engine(self) -> int:
@@ -77,7 +83,7 @@ class Budget:
 
     @property
     def kv_cache(self) -> int:
-        """The size that vLLM's KV cache will have, about."""
+        """The approximate size of vLLM's KV cache."""
         return self.needs.kv_cache or self.engine - self.needs.fixed
 
     @property
@@ -85,7 +91,7 @@ class Budget:
         return self.card.total - self.engine - sum(share.size for share in self.shares)
 
     def __str__(self) -> str:
-        """The table that the server logs at start-up."""
+        """The table of memory sizes that the server logs at start-up."""
         tokens = self.kv_cache // self.needs.kv_per_token
         rows = [
             *engine_rows(self.needs),
@@ -116,11 +122,12 @@ def engine_rows(needs: EngineNeeds) -> list[tuple[str, int]]:
 def plan(
     card: Card, needs: EngineNeeds, shares: Sequence[Share], utilization: float | None = None
 ) -> Budget:
-    """Compute the engine's share of the card.
+    """Compute the engine's share of the GPU's memory.
 
-    `utilization`: the operator's --gpu-memory-utilization, which is checked and kept.
-    Raises DoesNotFit: when the engine or the other processes lack memory. The message has the
-    sizes and names a flag to change.
+    `utilization`: the operator's --gpu-memory-utilization, which is checked and not changed.
+
+    Raises DoesNotFit: when the memory is too small for the engine or the other processes. The
+    message contains the sizes and names a flag to change.
     """
     others = sum(share.size for share in shares)
     if utilization is None:
@@ -147,7 +154,7 @@ def plan(
 
 
 def remedy(budget: Budget, missing: int) -> str:
-    """The smallest change that makes the configuration fit."""
+    """Describe the smallest change of the settings that makes the configuration fit."""
     needs, card = budget.needs, budget.card
     tokens = (budget.engine - needs.fixed) // needs.kv_per_token
     if needs.kv_cache is not None and tokens > 0:

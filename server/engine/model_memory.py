@@ -1,6 +1,7 @@
 """Estimate the memory that vLLM's engine needs, from a model's folder and vLLM's flags.
 
-Weights are estimated from the headers of the safetensors files. Does not depend on vLLM or torch.
+The headers of the safetensors files give the sizes of the weights. This module does not depend on
+vLLM or torch.
 """
 
 import json
@@ -13,14 +14,15 @@ from typing import Any
 from model_ext.engine.settings import ArrivalSettings
 from server.engine.memory_budget import EngineNeeds, GiB
 
-BYTES = {"I64": 8, "I32": 4, "I16": 2}  # others: 1
-FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts these to its dtype
-MAX_HEADER_BYTES = 100 << 20  # the limit of the format
-LARGE_CARD = 70 * GiB  # vLLM's defaults of a server are larger from here
+BYTES = {"I64": 8, "I32": 4, "I16": 2}  # Bytes of one number; other integer types have one byte.
+FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts numbers of these types to its dtype.
+MAX_HEADER_BYTES = 100 << 20  # The limit of the safetensors format.
+LARGE_CARD = 70 * GiB  # vLLM has larger defaults for a server on a GPU of at least this size.
 
 
 def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
-    """The needs per card of this size. `args`: vLLM's parsed flags.
+    """Estimate the engine's needs on a GPU with `card_bytes` of memory. `args`: vLLM's parsed
+    flags.
 
     Raises OSError, ValueError, KeyError: when config.json or a safetensors file is damaged.
     """
@@ -41,23 +43,28 @@ def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
             width,
         ),
         kv_per_token=max(1, kv_bytes(config, args, width) // cards),
-        max_model_len=max(1, max_model_len),  # -1: the longest that fits
+        max_model_len=max(1, max_model_len),  # -1 means the longest length that fits
         kv_cache=args.kv_cache_memory_bytes,
     )
 
 
 def dtype_bytes(flag: str) -> int:
-    """Bytes of a number of the LLM. vLLM's `auto` serves float32 weights in half precision."""
+    """The bytes of one number in the LLM. vLLM's dtype `auto` serves float32 weights in half
+    precision.
+    """
     return 4 if flag in ("float", "float32") else 2
 
 
 def weight_bytes(folder: Path, width: int) -> int:
-    """Memory of the folder's safetensors files when floats have `width` bytes; 0 without files."""
+    """The memory of the weights in the folder's safetensors files, 0 without such files.
+
+    `width`: the bytes of a floating-point number.
+    """
     return sum(file_bytes(path, width) for path in sorted(folder.glob("*.safetensors")))
 
 
 def file_bytes(path: Path, width: int) -> int:
-    """Raises ValueError: when the header is damaged."""
+    """The memory of the weights in one file. Raises ValueError: when the header is damaged."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -72,47 +79,51 @@ def file_bytes(path: Path, width: int) -> int:
 
 
 def llama_parameters(config: Mapping[str, Any]) -> int:
-    """Numbers of a LLaMA's weights, for a folder without files (--load-format dummy)."""
+    """Count a LLaMA's parameters. Used for a folder without weights (--load-format dummy)."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     layer = 2 * hidden**2 + 2 * hidden * kv_width(config) + 3 * hidden * inner
     return int(config["num_hidden_layers"] * layer + 2 * config["vocab_size"] * hidden)
 
 
 def kv_width(config: Mapping[str, Any]) -> int:
-    """Numbers of one layer's keys (or values) for one token."""
+    """The count of numbers in the keys (or in the values) of one token in one layer."""
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     return int((config.get("num_key_value_heads") or heads) * size)
 
 
 def kv_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
-    """The KV cache of one token in all layers."""
+    """The bytes of the KV cache for one token in all layers."""
     number = 1 if str(args.kv_cache_dtype).startswith("fp8") else width
     return int(2 * config["num_hidden_layers"] * kv_width(config) * number)
 
 
 def map_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
-    """The copy of the injected layers' maps (`model_ext/engine/fold.py`)."""
+    """The bytes of the folded copy of layer weights, which the engine uses for new requests
+    (`model_ext/engine/fold.py`).
+    """
     injection = config.get("injection", {})
     shares_layers = ArrivalSettings.of(args.additional_config).arrival == "layers"
     if injection.get("form") != "value" or shares_layers:
         return 0
     if args.tensor_parallel_size > 1 or args.quantization:
-        return 0  # the layers' weights cannot be folded
+        return 0  # this type of weights cannot be folded, so there is no copy
     hidden = config["hidden_size"]
     numbers = injection["layers"] * hidden * min(hidden, 2 * kv_width(config))
     return int(numbers * width // args.pipeline_parallel_size)
 
 
 def draft_bytes(speculative: Any, width: int) -> int:
-    """The weights of the draft model of vLLM's --speculative-config; 0 for n-grams."""
+    """The bytes of the draft model's weights (vLLM's --speculative-config); 0 for n-grams."""
     options = json.loads(speculative) if isinstance(speculative, str) else speculative or {}
     folder = Path(str(options.get("model") or ""))
     return weight_bytes(folder, width) if options.get("model") and folder.is_dir() else 0
 
 
 def activation_bytes(config: Mapping[str, Any], tokens: int, sequences: int, width: int) -> int:
-    """About the peak of vLLM's profiling run: one layer of the largest step, and the logits."""
+    """Estimate the peak memory of vLLM's profiling run: one layer of the largest step, and the
+    logits.
+    """
     layer = tokens * (6 * config["hidden_size"] + 3 * config["intermediate_size"]) * width
-    logits = 2 * 4 * sequences * config["vocab_size"]  # in float32, with one copy
+    logits = 2 * 4 * sequences * config["vocab_size"]  # logits are float32, and vLLM makes one copy
     return int(layer + logits)

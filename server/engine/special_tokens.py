@@ -1,7 +1,7 @@
-"""Special tokens in clients' texts: split into characters, so that they stay plain text.
+"""Split special tokens in clients' texts into characters, so that they are read as plain text.
 
 A tokenizer reads `</s>` or `<|im_start|>` anywhere in a text as a special token. In a chat, only
-the template may write these tokens: a client's text could otherwise end its turn and start a
+the template may write these tokens: otherwise a client's text could end its turn and start a
 message in another role. Prompts of /v1/completions are raw and stay unchanged.
 """
 
@@ -11,9 +11,10 @@ from typing import Any
 
 
 def guard(tokenizer: Any) -> None:
-    """Split special tokens in all texts of chats, before the template adds its own.
+    """Make the tokenizer split special tokens in all texts of chats, before the template is
+    applied.
 
-    Replaces the tokenizer's `apply_chat_template`, which vLLM calls for every route.
+    Replaces the tokenizer's method `apply_chat_template`, which vLLM calls for every route.
     """
     apply, special = tokenizer.apply_chat_template, pattern(special_tokens(tokenizer))
 
@@ -25,13 +26,15 @@ def guard(tokenizer: Any) -> None:
 
 
 def special_tokens(tokenizer: Any) -> set[str]:
-    """All special tokens, including unnamed ones such as Llama 3's <|start_header_id|>."""
+    """All special tokens, also those that are neither BOS, EOS nor another named token, e.g. Llama
+    3's <|start_header_id|>.
+    """
     added = tokenizer.added_tokens_decoder.values()
     return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
 
 
 def pattern(tokens: Collection[str]) -> re.Pattern[str]:
-    """A pattern for the position after the first character of each token.
+    """A regular expression that matches the position after the first character of each token.
 
     Omits tokens of a single character, which cannot be split.
     """
@@ -40,9 +43,10 @@ def pattern(tokens: Collection[str]) -> re.Pattern[str]:
 
 
 def split(value: Any, special: re.Pattern[str]) -> Any:
-    """Copy `value`, with a space after the first character of every special token: `< /s>`.
+    """Copy `value`, and insert a space after the first character of every special token: `< /s>`.
 
-    Covers texts at any depth, and keys, because templates print the schemas of tools.
+    Also changes texts inside lists and dictionaries, and keys, because templates print the schemas
+    of tools.
     """
     match value:
         case str():

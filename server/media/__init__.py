@@ -1,1 +1,1 @@
-"""Attachments: from a request's parts and files to bytes."""
+"""Read attachments: from the content parts and files of a request to the bytes of media."""

@@ -1,20 +1,22 @@
-"""The network addresses that a server may contact for a client's URL: public addresses only.
+"""Decide which network addresses the server may contact for a client's URL: only public addresses.
 
-IPv6 embeds IPv4 addresses in several forms; the embedded address is checked, too.
+An IPv6 address can embed an IPv4 address in several forms. The embedded address is checked, too.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-UNICAST = IPv6Network("2000::/3")  # the addresses that are routed on the Internet
+UNICAST = IPv6Network("2000::/3")  # IPv6 addresses that are routed on the Internet.
 TEREDO = IPv6Network("2001::/32")
 NAT64 = IPv6Network("64:ff9b::/96")
-SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))  # global in some Pythons
+# Rejected explicitly, because some Python versions report them as public.
+SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
 DOCUMENTATION = IPv6Network("3fff::/20")
-ISATAP = (0x00005EFE, 0x02005EFE)  # the third quarter of the address, before an IPv4 address
+# In an ISATAP address, one of these values precedes the embedded IPv4 address.
+ISATAP = (0x00005EFE, 0x02005EFE)
 
 
 def is_public(text: str) -> bool:
-    """Whether `text` is a public IPv4 or IPv6 address. False when it is not an address."""
+    """Whether `text` is a public IPv4 or IPv6 address. False if it is not an address."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -37,7 +39,7 @@ def _v6_is_public(address: IPv6Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that this IPv6 address embeds, or None."""
+    """Return the IPv4 address that this IPv6 address embeds, or None."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:

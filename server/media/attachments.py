@@ -1,8 +1,9 @@
-"""Attachments: the content parts that condition the model, read from a request's JSON.
+"""Attachments: content parts (images, sounds and so on) that condition the model's answer.
 
-Data flows in one direction: JSON -> `Part` -> `Attachment` (modality, and a blob or link). The
-`..._parts` functions split a field of the request into parts and into the text that stays;
-`read_attachments` reads the parts. `sources.py` finds the bytes, `encoding/decode` decodes them.
+This module reads them from a request's JSON, in the order JSON -> `Part` -> `Attachment` (modality,
+and a blob or link). The `..._parts` functions split a field of the request into attachments and the
+remaining text; `read_attachments` reads these parts. `sources.py` finds the bytes of a part, and
+`encoding/decode` decodes the bytes.
 """
 
 import json
@@ -18,10 +19,10 @@ from server.media.base64 import read_embedding
 from server.media.blob import Blob, MemoryBlob
 from server.media.sources import Link, Source, Sources, check_size
 
-EMBEDDING = "embedding"  # the modality of a vector that the client computed itself
+EMBEDDING = "embedding"  # the "modality" of an embedding that the client computed
 MODALITIES = tuple(ENCODER_OF)
 
-# The part types that carry a file as {"url": ...}, and the modality of each.
+# Types of content parts that contain a file as {"url": ...}, with the modality of each type.
 URL_PARTS = {
     "image_url": "image",
     "audio_url": "audio",
@@ -40,31 +41,31 @@ class Part:
     """A content part that is an attachment."""
 
     json: Json
-    param: str  # its place in the request; errors name it
+    param: str  # position of the part in the request, which errors name
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    modality: str  # one of MODALITIES, or EMBEDDING
-    source: Source  # the file, the UTF-8 text, or little-endian float32 numbers (EMBEDDING)
+    modality: str  # One of MODALITIES, or EMBEDDING.
+    source: Source  # The file, the text in UTF-8, or an embedding as little-endian float32 numbers.
     weight: float
-    param: str  # its place in the request; errors name it
+    param: str  # position of the part in the request, which errors name
 
 
 @dataclass(frozen=True, slots=True)
 class AttachmentLimits:
-    count: int  # attachments in a request
+    count: int  # Maximum number of attachments in one request.
     media: Limits
-    embedding_dim: int  # D
+    embedding_dim: int  # Length D of an embedding.
 
 
 def message_parts(
     messages: Any, *, where: str = "messages", pass_on: frozenset[str] = frozenset()
 ) -> list[Part]:
-    """Remove the attachments from chat messages, in place, and return them in order.
+    """Remove the attachments from chat messages, in place. Returns the attachments in order.
 
-    `where`: the request's field that holds the messages. `pass_on`: types of parts that stay in the
-    messages, beside texts.
+    `where`: the request's field with the messages. `pass_on`: the types of parts that stay in the
+    messages, in addition to texts.
     """
     if not isinstance(messages, list):
         raise BadRequest(f"{where} must be a list", param=where)
@@ -80,7 +81,9 @@ def message_parts(
 
 
 def list_parts(items: Any) -> list[Part]:
-    """The parts of the top-level `attachments` list of /v1/completions."""
+    """Return the content parts in the top-level list `attachments` of a request to
+    /v1/completions.
+    """
     if not isinstance(items, list):
         raise BadRequest("attachments must be a list of content parts", param="attachments")
     texts, parts = _split(items, "attachments", TEXT_PARTS)
@@ -92,9 +95,10 @@ def list_parts(items: Any) -> list[Part]:
 
 
 def input_parts(item: Any, param: str) -> list[Part]:
-    """The parts of one input of /v1/embeddings: a string, a part, or a list of them.
+    """Return the content parts of one input of /v1/embeddings: a string, a part, or a list of
+    parts.
 
-    Texts are attachments here.
+    A text is an attachment here.
     """
     items = item if isinstance(item, list) else [item]
     if not items or not all(isinstance(each, str | dict) for each in items):
@@ -110,7 +114,7 @@ def input_parts(item: Any, param: str) -> list[Part]:
 def read_attachments(
     parts: Sequence[Part], limits: AttachmentLimits, sources: Sources
 ) -> list[Attachment]:
-    """Read the parts, and then the uploads that no part refers to.
+    """Read the content parts, and then the uploaded files that no part refers to.
 
     Raises BadRequest, TooLarge, UnsupportedMediaType or NotFound: the error names the part.
     """
@@ -131,7 +135,7 @@ def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> A
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
-    """Split a list of content parts into those whose type is in `stay` and the attachments."""
+    """Split a list of content parts: parts whose type is in `stay`, and attachments."""
     kept: list[Json] = []
     parts: list[Part] = []
     for index, item in enumerate(items):
@@ -148,8 +152,7 @@ def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Jso
 
 
 def _as_text(parts: list[Json]) -> str | list[Json]:
-    """Join text parts into one string, as vLLM does. With other parts among them, return the
-    list."""
+    """Join text parts into one string, as vLLM does. If there are other parts, return the list."""
     if all(part["type"] == "text" and isinstance(part.get("text"), str) for part in parts):
         return "\n".join(part["text"] for part in parts)
     return parts
@@ -167,7 +170,7 @@ def _check_count(count: int, limits: AttachmentLimits, param: str) -> None:
 
 
 def _read_source(part: Part, limits: AttachmentLimits, sources: Sources) -> tuple[str, Source]:
-    """A part's modality and its bytes."""
+    """Return the modality and the bytes (or link) of a content part."""
     part_type, override, media = _type(part.json), _modality(part), limits.media
     if part_type in URL_PARTS:
         modality = override or URL_PARTS[part_type]
@@ -196,7 +199,7 @@ def _read_source(part: Part, limits: AttachmentLimits, sources: Sources) -> tupl
 def _read_file(
     part: Part, modality: str | None, media: Limits, sources: Sources
 ) -> tuple[str, Source]:
-    """A file of any modality, stored or in the JSON."""
+    """Read a content part that contains a file of any modality, or the id of a stored file."""
     file = part.json.get("file")
     if isinstance(file, dict) and file.get("file_id") is not None:
         stored = sources.stored(file["file_id"], param=f"{part.param}.file.file_id")
@@ -215,9 +218,10 @@ def _read_file(
 def _modality_of(
     blob: Blob, filename: str | None, modality: str | None, media: Limits, param: str
 ) -> str:
-    """The modality that the part states, or else that of the blob's first bytes or file name.
+    """Return the modality that the part states, or that of the blob's first bytes or file name.
 
-    Raises UnsupportedMediaType when there is none, TooLarge or BadRequest for the blob's size.
+    Raises UnsupportedMediaType: when the modality cannot be determined.
+    Raises TooLarge, BadRequest: for the blob's size.
     """
     modality = modality or sniff(blob.head(), filename)
     if modality is None:
@@ -248,13 +252,15 @@ def _weight(part: Part) -> float:
     weight = part.json.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise BadRequest("weight must be a number", param=f"{part.param}.weight")
-    if not abs(weight) <= 1e6:  # also rejects NaN
+    if not abs(weight) <= 1e6:  # this form of the condition also rejects NaN
         raise BadRequest("weight must lie between -1e6 and 1e6", param=f"{part.param}.weight")
     return float(weight)
 
 
 def _field(part: Part, name: str, key: str) -> str:
-    """part[name][key], or part[name] if a client sends the value without an object around it."""
+    """Return part[name][key]. If the client sent the value without an object around it, return
+    part[name].
+    """
     value = part.json.get(name)
     if isinstance(value, dict):
         value = value.get(key)
@@ -268,7 +274,7 @@ def _read_text(part: Part, max_bytes: int) -> bytes:
     text = _field(part, "imagebind_text", "text") if text is None else text
     try:
         data = text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: JSON can contain one
+    except UnicodeEncodeError:  # JSON can contain a lone surrogate, which cannot be encoded
         raise BadRequest("the text is not valid Unicode", param=part.param) from None
     if len(data) > max_bytes:
         raise TooLarge(f"the text is larger than {max_bytes} bytes", param=part.param)
@@ -276,5 +282,5 @@ def _read_text(part: Part, max_bytes: int) -> bytes:
 
 
 def _shown(value: object) -> str:
-    """The start of a client's value, for an error message."""
+    """Return the start of a client's value for an error message."""
     return json.dumps(value[:40]) if isinstance(value, str) else f"of type {type(value).__name__}"

@@ -1,7 +1,7 @@
-"""Base64 in requests: `data:` URLs and bare base64 to bytes, and embeddings to float32.
+"""Decode base64 in requests: `data:` URLs and bare base64 to bytes, embeddings to float32.
 
-Checks sizes before decoding. Ignores the media type of a `data:` URL: the bytes or the content part
-determine the modality.
+The functions check sizes before they decode. They ignore the media type of a `data:` URL, because
+the bytes or the content part determine the modality.
 """
 
 import binascii
@@ -12,11 +12,11 @@ import numpy as np
 
 from server.errors import BadRequest, TooLarge
 
-SLICE = 1 << 20  # characters; other threads can run between two slices
+SLICE = 1 << 20  # characters that are decoded at a time; other threads can run between two slices
 
 
 def read_data_url(url: str, *, max_bytes: int, param: str) -> bytes:
-    """The bytes of a base64 `data:` URL. Raises BadRequest, TooLarge."""
+    """Decode a base64 `data:` URL to bytes. Raises BadRequest, TooLarge."""
     scheme, colon, rest = url.partition(":")
     scheme = scheme.strip().lower()
     if not colon or scheme != "data":
@@ -28,8 +28,9 @@ def read_data_url(url: str, *, max_bytes: int, param: str) -> bytes:
 
 
 def read_base64(data: str, *, max_bytes: int, param: str) -> bytes:
-    """Decode standard base64 with padding; line breaks are allowed. Raises BadRequest, TooLarge."""
-    if len(data) > 4 * (max_bytes // 3 + 1) * 1.03:  # 1.03: line breaks, one in 76 characters
+    """Decode standard base64 with padding. Line breaks are allowed. Raises BadRequest, TooLarge."""
+    # The factor 1.03 allows for one line break in 76 characters.
+    if len(data) > 4 * (max_bytes // 3 + 1) * 1.03:
         raise TooLarge(f"the file is larger than {max_bytes} bytes", param=param)
     if not data.isascii():
         raise BadRequest("the data is not base64", param=param)
@@ -52,7 +53,8 @@ def read_base64(data: str, *, max_bytes: int, param: str) -> bytes:
 
 
 def read_embedding(value: Any, dim: int, param: str) -> bytes:
-    """An embedding as little-endian float32: `dim` finite numbers that are not all zero.
+    """Convert an embedding to little-endian float32. It must have `dim` finite numbers that are not
+    all zero.
 
     Raises BadRequest, TooLarge.
     """
@@ -65,7 +67,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
             raise BadRequest("an embedding holds numbers only", param=param)
         try:
             embedding = np.asarray(numbers, np.float64)
-        except OverflowError:  # an integer beyond the range of floats
+        except OverflowError:  # an integer is larger than any float
             raise BadRequest("a number of the embedding is too large", param=param) from None
     else:
         embedding = np.zeros(0)
@@ -74,7 +76,8 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
             f"an embedding is {dim} numbers: a list, or base64 of little-endian float32",
             param=param,
         )
-    with np.errstate(over="ignore"):  # to infinity, which the check below rejects
+    # Large numbers become infinity, which the check below rejects.
+    with np.errstate(over="ignore"):
         embedding = embedding.astype("<f4")
     length = float(np.linalg.norm(embedding.astype(np.float64)))
     if not math.isfinite(length) or length < 1e-6:

@@ -1,7 +1,7 @@
-"""Blob: an attachment's bytes, in memory or on disk, behind one interface.
+"""Blob: one interface to the bytes of an attachment, which are in memory or on disk.
 
-The decoder reads bytes on disk in pieces, so that the server's memory does not grow with the sizes
-of uploads.
+Bytes on disk are sent to the decoder in pieces, so that the server's memory does not grow with the
+size of uploads.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Protocol
 from server.errors import Unavailable
 
 PIECE = 1 << 18
-HEAD_BYTES = 8192  # covers every signature that `sniff` checks
+HEAD_BYTES = 8192  # enough bytes for every file signature that `sniff` checks
 
 
 class Blob(Protocol):
@@ -23,17 +23,19 @@ class Blob(Protocol):
     def size(self) -> int: ...
 
     def head(self, count: int = HEAD_BYTES) -> bytes:
-        """At most the first `count` bytes."""
+        """Return the first `count` bytes, or all bytes if there are fewer."""
         ...
 
     async def digest(self) -> bytes:
-        """SHA-256."""
+        """Return the SHA-256 hash of the bytes."""
         ...
 
     def pieces(self) -> AsyncIterator[bytes]: ...
 
     async def descriptor(self) -> int:
-        """An open file with these bytes, for another process. The caller closes it."""
+        """Return the descriptor of an open file with these bytes, for another process. The caller
+        closes it.
+        """
         ...
 
 
@@ -49,7 +51,7 @@ class MemoryBlob:
         return self.data[:count]
 
     async def digest(self) -> bytes:
-        if self.size <= PIECE:  # a fraction of a millisecond
+        if self.size <= PIECE:  # hashing so few bytes takes a fraction of a millisecond
             return hashlib.sha256(self.data).digest()
         return await asyncio.to_thread(lambda: hashlib.sha256(self.data).digest())
 
@@ -65,21 +67,21 @@ class MemoryBlob:
 
 
 class DiskBlob:
-    """An open file whose content does not change. Closed when the object is garbage-collected.
+    """An open file whose content does not change. It is closed when the object is
+    garbage-collected.
 
-    The file may have no name any more: a running job keeps its bytes when the client deletes the
-    file.
+    A running job can still read the file after the client has deleted it.
     """
 
     def __init__(self, descriptor: int, size: int, digest: bytes) -> None:
-        """Takes ownership of the descriptor."""
+        """Take ownership of `descriptor`, an open file."""
         self.size = size
         self._descriptor = descriptor
         self._digest = digest
         weakref.finalize(self, os.close, descriptor)
 
     def head(self, count: int = HEAD_BYTES) -> bytes:
-        """Raises Unavailable on a disk error (so does `pieces`)."""
+        """Return the first `count` bytes. Raises Unavailable on a disk error (so does `pieces`)."""
         try:
             return os.pread(self._descriptor, count, 0)
         except OSError:
@@ -95,7 +97,7 @@ class DiskBlob:
                 piece = await asyncio.to_thread(os.pread, self._descriptor, count, offset)
             except OSError:
                 raise unreadable() from None
-            if len(piece) != count:  # the file was truncated
+            if len(piece) != count:  # the file has been truncated
                 raise unreadable()
             yield piece
 

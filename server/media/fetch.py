@@ -1,7 +1,9 @@
-"""Fetch: download the file at an http(s) URL that a client sends, from public addresses only.
+"""Fetch: download the file at an http(s) URL that a client sends. Only public addresses are
+allowed.
 
-Off unless the operator allows it. For every redirect, checks the URL's form and every address that
-its host name resolves to, then connects to exactly these addresses. Writes the bytes to disk.
+The operator must enable this. For the URL and each redirect, checks the URL's form and every
+address that its host name resolves to, then connects to exactly these addresses. Writes the bytes
+to disk.
 """
 
 import asyncio
@@ -30,7 +32,9 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 
 class FetchError(BadRequest):
-    """The URL cannot be fetched. The message reveals nothing about the server's network."""
+    """Raised when the URL cannot be fetched. The message reveals nothing about the server's
+    network.
+    """
 
     default_code = "url_not_fetched"
 
@@ -44,8 +48,9 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class FetchPolicy:
-    timeout_s: float = 10  # for all hops together, including name resolution and the body
-    waiting: int = 64  # concurrent fetches; further fetches are rejected
+    # Seconds for the whole download, including name resolution and redirects.
+    timeout_s: float = 10
+    waiting: int = 64  # Maximum number of concurrent downloads; further downloads are rejected.
     ports: frozenset[int] = frozenset({80, 443})
     resolve: Resolve = resolve
     allowed: Callable[[str], bool] = is_public
@@ -59,7 +64,7 @@ class Hop:
 
 class Fetcher:
     def __init__(self, folder: Path, policy: FetchPolicy | None = None) -> None:
-        """`folder`: receives the downloaded bytes."""
+        """`folder`: the folder for the downloaded bytes."""
         self._folder = folder
         self._policy = policy or FetchPolicy()
         self.running = 0
@@ -67,7 +72,8 @@ class Fetcher:
     async def fetch(self, link: Link) -> Blob:
         """Download one file.
 
-        Raises FetchError, TooLarge, and Unavailable when too many fetches are running.
+        Raises FetchError: when the URL cannot be fetched. Raises TooLarge.
+        Raises Unavailable: when too many downloads are running.
         """
         if self.running >= self._policy.waiting:
             raise Unavailable("too many URLs are being fetched", code="fetch_queue_full")
@@ -79,7 +85,8 @@ class Fetcher:
             raise FetchError(
                 f"fetching the URL took more than {self._policy.timeout_s:g} seconds"
             ) from None
-        except (aiohttp.ClientError, OSError, ValueError):  # their messages contain addresses
+        # The exceptions' messages are not sent, because they contain addresses.
+        except (aiohttp.ClientError, OSError, ValueError):
             raise FetchError("the URL cannot be fetched") from None
         finally:
             self.running -= 1
@@ -100,14 +107,17 @@ class Fetcher:
         raise FetchError(f"the URL redirects more than {MAX_REDIRECTS} times")
 
     async def _check(self, url: URL) -> Hop:
-        """Resolve the URL's host. Raises FetchError unless every address is allowed."""
+        """Resolve the host of the URL. Raises FetchError unless the server may contact every
+        address.
+        """
         if url.scheme not in ("http", "https") or url.user is not None or url.password is not None:
             raise FetchError("expected an http or https URL without user name and password")
         host, port = url.raw_host, url.port
         if not host or port not in self._policy.ports:
             raise FetchError("the URL names no host, or a port that is not allowed")
         if ends_in_number(host):
-            addresses: Sequence[str] = [host]  # `allowed` rejects it if it is not an address
+            # `allowed` rejects the host later if it is not an IP address.
+            addresses: Sequence[str] = [host]
         else:
             addresses = await self._policy.resolve(host.rstrip("."), port)
         if not addresses or not all(map(self._policy.allowed, addresses)):
@@ -123,14 +133,17 @@ class Fetcher:
             raise TooLarge(f"the file is larger than {max_bytes} bytes")
         with Spool(self._folder, max_bytes) as spool:
             async for piece in response.content.iter_chunked(PIECE):
-                spool.write(piece)  # a small piece, into the page cache
+                # This does not block: a small piece is written to the page cache.
+                spool.write(piece)
             if not spool.size:
                 raise FetchError("the URL answers with an empty file")
             return spool.blob()
 
 
 def pinned_session(hop: Hop) -> aiohttp.ClientSession:
-    """A session for one hop: no cookies, no proxy, no decompression, only the checked addresses."""
+    """Create an HTTP session for one request. It has no cookies, proxy or decompression, and
+    connects only to the checked addresses.
+    """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             resolver=Pinned(hop.addresses), use_dns_cache=False, force_close=True
@@ -142,7 +155,9 @@ def pinned_session(hop: Hop) -> aiohttp.ClientSession:
 
 
 class Pinned(AbstractResolver):
-    """A resolver that returns the checked addresses: the name may resolve differently later."""
+    """A resolver that returns only the checked addresses, because the name may resolve differently
+    later.
+    """
 
     def __init__(self, addresses: Sequence[str]) -> None:
         self._addresses = addresses
@@ -150,7 +165,7 @@ class Pinned(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        del family  # the checked addresses may be of both families
+        del family  # unused, because the checked addresses may belong to both families
         return [
             ResolveResult(
                 hostname=host,
@@ -182,7 +197,9 @@ def read_url(text: str, base: URL | None = None) -> URL:
 
 
 def ends_in_number(host: str) -> bool:
-    """Whether a resolver may read `host` as an address: 127.1, 0x7f000001, 2130706433, or IPv6."""
+    """Whether a resolver may interpret `host` as an address: 127.1, 0x7f000001, 2130706433, or
+    IPv6.
+    """
     if ":" in host:
         return True
     last = host.rstrip(".").rpartition(".")[2].lower()

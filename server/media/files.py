@@ -1,8 +1,8 @@
-"""Files that clients upload once and refer to by id: bytes and a record, in one folder.
+"""Files that clients upload once and refer to by id. Each file has its bytes and a record on disk.
 
-Every owner (an API key) has its own sub-folder and can access no other. All state is in the folder,
-so several processes can share it. The functions block: call them in a thread, except `get`, which
-reads a few hundred bytes.
+Every owner (an API key) has a separate sub-folder and cannot access the files of other owners. All
+state is on disk, so several processes can share the folder. The functions block: call them in a
+thread, except `get`, which reads only a few hundred bytes.
 """
 
 import asyncio
@@ -36,12 +36,12 @@ class FileLimits:
     owner_files: int
     owner_bytes: int
     total_bytes: int
-    max_age_s: int  # upper bound and default of a file's lifetime
+    max_age_s: int  # maximum and default lifetime of a file, in seconds
 
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """The fields of OpenAI's file object, and the hash of the content."""
+    """The fields of OpenAI's file object, and the hash of the file's content."""
 
     id: str
     bytes: int
@@ -59,7 +59,7 @@ class FileRecord:
 
 class FileStore:
     def __init__(self, folder: Path, limits: FileLimits) -> None:
-        """`folder` exists, and only the server can access it."""
+        """`folder`: an existing folder that only the server can access."""
         self.folder = folder
         self.limits = limits
         self.incoming = folder / "incoming"
@@ -68,21 +68,26 @@ class FileStore:
             each.mkdir(mode=0o700, exist_ok=True)
 
     def of(self, owner: str) -> "OwnedFiles":
-        """The files of `owner`: hexadecimal digits, or "" for all clients of a server without
-        keys."""
+        """Return the files of one owner.
+
+        `owner`: hexadecimal digits that identify an API key, or "" for all clients of a server
+        without keys.
+        """
         return OwnedFiles(self, self._owners / (owner or "anonymous"))
 
     def sweep(self) -> None:
         """Delete the expired files of every owner."""
         for folder in self._owners.iterdir():
-            OwnedFiles(self, folder).all()  # deletes expired files
+            OwnedFiles(self, folder).all()  # the method `all` deletes expired files
 
     def used_bytes(self) -> int:
         return sum(OwnedFiles(self, folder).used_bytes() for folder in self._owners.iterdir())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the quota's lock, so that two concurrent uploads cannot use the same free bytes."""
+        """Hold the lock of the quota, so that two concurrent uploads cannot use the same free
+        bytes.
+        """
         with (self.folder / "quota").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -98,7 +103,7 @@ async def sweep_regularly(store: FileStore) -> None:
 
 
 class OwnedFiles:
-    """One owner's files."""
+    """The files of one owner."""
 
     def __init__(self, store: FileStore, folder: Path) -> None:
         self._store = store
@@ -109,7 +114,8 @@ class OwnedFiles:
     ) -> FileRecord:
         """Store an upload.
 
-        Raises TooLarge or BadRequest when it exceeds a quota, Unavailable when the disk is full.
+        Raises TooLarge or BadRequest: when the upload exceeds a quota.
+        Raises Unavailable: when the disk is full.
         """
         now = int(time.time())
         record = FileRecord(
@@ -133,7 +139,11 @@ class OwnedFiles:
         return record
 
     def record(self, file_id: str) -> FileRecord:
-        """Raises NotFound (also for another owner's file), Unavailable on a disk error."""
+        """Return the record of a file.
+
+        Raises NotFound: when there is no such file, or it belongs to another owner.
+        Raises Unavailable: on a disk error.
+        """
         record = self._read(file_id) if FILE_ID.fullmatch(file_id) else None
         if record is None:
             raise no_such_file()
@@ -143,7 +153,7 @@ class OwnedFiles:
         record = self.record(file_id)
         try:
             descriptor = os.open(self._folder / record.id, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # deleted after its record was read
+        except FileNotFoundError:  # the file was deleted after its record was read
             raise no_such_file() from None
         except OSError:
             raise unreadable() from None
@@ -151,7 +161,7 @@ class OwnedFiles:
         return Upload(record.id, record.filename, content)
 
     def all(self) -> list[FileRecord]:
-        """All records, newest first, without those that cannot be read."""
+        """Return the readable records of all files, newest first."""
         records = []
         with contextlib.suppress(FileNotFoundError):
             for name in [
@@ -163,7 +173,9 @@ class OwnedFiles:
         return sorted(records, key=lambda each: (each.created_at, each.id), reverse=True)
 
     def delete(self, file_id: str) -> None:
-        """Delete a file; requests that have opened it can still read it. Raises NotFound."""
+        """Delete a file. Requests that have already opened it can still read it. Raises
+        NotFound.
+        """
         self._remove(self.record(file_id).id)
 
     def used_bytes(self) -> int:
@@ -184,16 +196,18 @@ class OwnedFiles:
             raise disk_full()
 
     def _write(self, record: FileRecord) -> None:
-        """Write the record, after the bytes: a file without a record does not exist."""
+        """Write the record of a file. Call this after the bytes are written: a file without a
+        record counts as missing.
+        """
         path = self._folder / f"{record.id}{RECORD}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(record), file)
 
     def _read(self, name: str) -> FileRecord | None:
-        """The record, or None when it is missing or expired. Deletes expired files.
+        """Read a record. Returns None if it is missing or expired. Deletes expired files.
 
-        Raises Unavailable on a disk error.
+        Raises Unavailable: on a disk error.
         """
         try:
             record = FileRecord(**json.loads((self._folder / f"{name}{RECORD}").read_bytes()))

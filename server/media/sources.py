@@ -1,7 +1,7 @@
-"""Sources: the bytes that a content part refers to.
+"""Sources: find the bytes to which a content part refers.
 
-These are base64 in the request, a file of a multipart request, a stored file, or a URL. Independent
-of modalities; the caller passes the largest allowed size.
+The bytes are base64 in the request, an uploaded file of a multipart request, a stored file, or the
+file at a URL. This module does not depend on modalities; the caller passes the maximum size.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Source = Blob | Link
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file of a multipart request."""
+    """An uploaded file of a multipart request, or a stored file."""
 
     field: str
     filename: str
@@ -36,10 +36,10 @@ class Upload:
 
 
 class StoredFiles(Protocol):
-    """One owner's files (`media.files.OwnedFiles`)."""
+    """The stored files of one owner (`media.files.OwnedFiles`)."""
 
     def get(self, file_id: str) -> Upload:
-        """Raises NotFound."""
+        """Return a stored file. Raises NotFound."""
         ...
 
 
@@ -54,13 +54,13 @@ class Sources:
 
     uploads: Sequence[Upload] = ()
     files: StoredFiles = field(default_factory=NoFiles)
-    urls: bool = False  # the operator allows http(s) URLs
+    urls: bool = False  # whether the operator allows http(s) URLs
     _used: set[str] = field(default_factory=set)
 
     def read(self, text: str, *, max_bytes: int, param: str, bare: bool = False) -> Source:
-        """The bytes or link for a part's URL or base64 text.
+        """Return the bytes or the link for a content part's URL or base64 text.
 
-        `bare`: text without a scheme is base64. Raises BadRequest, TooLarge.
+        `bare`: whether text without a URL scheme is base64. Raises BadRequest, TooLarge.
         """
         scheme = text[:16].lower().lstrip()
         if scheme.startswith(UPLOAD):
@@ -80,7 +80,7 @@ class Sources:
         return MemoryBlob(read_data_url(text, max_bytes=max_bytes, param=param))
 
     def stored(self, file_id: object, *, param: str) -> Upload:
-        """A stored file. Raises BadRequest, NotFound."""
+        """Return a stored file. Raises BadRequest, NotFound."""
         if not isinstance(file_id, str):
             raise BadRequest("file_id must be a string", param=param)
         try:
@@ -89,7 +89,7 @@ class Sources:
             raise NotFound(error.message, param=param, code=error.code) from None
 
     def unused(self) -> list[Upload]:
-        """The uploads that no part refers to."""
+        """Return the uploaded files to which no content part refers."""
         return [upload for upload in self.uploads if upload.field not in self._used]
 
     def _upload(self, name: str, param: str) -> Upload:

@@ -1,7 +1,7 @@
-"""Spool: write arriving bytes to a private file, and count and hash them.
+"""Spool: writes arriving bytes to a private file, and counts and hashes them.
 
-Independent of protocols. A spool ends as an unnamed file (`blob`), as a named file (`save`), or is
-deleted (`discard`).
+This module does not depend on protocols. A spool ends in one of three ways: `blob` returns an
+unnamed file, `save` gives the file a name, `discard` deletes it.
 """
 
 import hashlib
@@ -16,22 +16,26 @@ from server.media.blob import DiskBlob
 
 
 class Spool:
-    """Blocks on the disk, so call it in a thread. As a context manager, deletes its file."""
+    """A file that receives bytes. The methods block on the disk, so call them in a thread.
+
+    As a context manager, a spool deletes its file at the end.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Raises Unavailable when the disk is full."""
+        """Create the file. Raises Unavailable when the disk is full."""
         self.size = 0
         self._max_bytes = max_bytes
         self._hash = hashlib.sha256()
         try:
-            descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)  # mode 0600
+            # mkstemp creates the file with mode 0600.
+            descriptor, path = tempfile.mkstemp(prefix="incoming-", dir=folder)
         except OSError:
             raise disk_full() from None
         self._path: Path | None = Path(path)
         self._descriptor: int | None = descriptor
 
     def write(self, data: bytes | memoryview) -> None:
-        """Raises TooLarge beyond `max_bytes`, Unavailable when the disk is full."""
+        """Append bytes. Raises TooLarge beyond `max_bytes`, Unavailable when the disk is full."""
         assert self._descriptor is not None
         self.size += len(data)
         if self.size > self._max_bytes:
@@ -49,7 +53,7 @@ class Spool:
         return self._hash.digest()
 
     def blob(self) -> DiskBlob:
-        """The bytes as an unnamed file, which the kernel deletes when it is closed."""
+        """Return the bytes as an unnamed file, which the kernel deletes when it is closed."""
         assert self._descriptor is not None
         blob = DiskBlob(self._descriptor, self.size, self.sha256)
         self._descriptor = None
@@ -64,7 +68,7 @@ class Spool:
         self.discard()
 
     def discard(self) -> None:
-        """Close the descriptor and delete the file, if the spool still owns them."""
+        """Close the descriptor and delete the file, unless `blob` or `save` has taken them."""
         if self._descriptor is not None:
             os.close(self._descriptor)
         if self._path is not None:

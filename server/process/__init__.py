@@ -1,1 +1,1 @@
-"""The server's processes: start, restart, stop."""
+"""Start, restart and stop the processes of the server."""

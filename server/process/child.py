@@ -1,4 +1,4 @@
-"""Child processes end with their parent. Linux; imports nothing heavy."""
+"""End child processes when their parent ends. Linux only; imports no large packages."""
 
 import ctypes
 import os
@@ -8,9 +8,10 @@ PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent(parent: int, by: signal.Signals = signal.SIGKILL) -> None:
-    """Have the kernel send this process the signal `by` when its parent ends.
+    """Make the kernel send this process the signal `by` when its parent ends.
 
-    `parent`: the expected parent's process id; exits with status 1 if it has already ended.
+    `parent`: the expected process id of the parent. If the parent has already ended, exits with
+    status 1.
     """
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, by)
     if os.getppid() != parent:

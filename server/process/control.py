@@ -1,8 +1,8 @@
-"""The control socket between `serve` and each of its child processes, which inherit it.
+"""The control socket between `bindserve serve` and each of its child processes, which inherit it.
 
-Parent to child: `Start`, with the listening socket if one exists. Child to parent: `Listening`,
-with the socket that the child opened, and `Serving`. One packet is one JSON message with at most
-one descriptor; no pickle.
+The parent sends `Start`, with the listening socket if it exists. The child sends `Listening`, with
+the socket that it opened, and `Serving`. One packet is one JSON message with at most one
+descriptor, without pickle.
 """
 
 import asyncio
@@ -21,20 +21,22 @@ MAX_PACKET = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A listening socket, described for the processes that did not open it."""
+    """The address of a listening socket, for processes that did not open the socket."""
 
-    url: str  # http://HOST:PORT or unix:PATH
+    url: str  # Either http://HOST:PORT or unix:PATH.
     tls: bool
-    drain_s: int  # time that running requests get when the server ends
+    drain_s: int  # Seconds in which running requests can finish when the server ends.
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The child's inputs. The packet carries the listening socket if there is an address."""
+    """The message that starts a child. The packet carries the listening socket if there is an
+    address.
+    """
 
     settings: Settings
-    scratch: Path  # the server's private folder
-    restarts: int  # of this child, so far
+    scratch: Path  # The server's private folder.
+    restarts: int  # Number of restarts of this child.
     address: Address | None
 
     def encode(self) -> bytes:
@@ -60,14 +62,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The child opened the listening socket, which the packet carries."""
+    """The message that the child has opened the listening socket. The packet carries the socket."""
 
     address: Address
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The child answers requests from now on."""
+    """The message that the child answers requests from now on."""
 
 
 def encode(message: Listening | Serving) -> bytes:
@@ -75,7 +77,7 @@ def encode(message: Listening | Serving) -> bytes:
 
 
 def decode(data: bytes) -> Listening | Serving:
-    """Raises OSError when the packet is no message of a child."""
+    """Parse a child's message. Raises OSError when the packet is not such a message."""
     match json.loads(data):
         case {"Listening": {"address": dict(address)}}:
             return Listening(Address(**address))
@@ -85,7 +87,7 @@ def decode(data: bytes) -> Listening | Serving:
 
 
 class Parent:
-    """The child's end of the control socket."""
+    """The child's end of the control socket, through which the child talks to its parent."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -97,15 +99,16 @@ class Parent:
 
     @classmethod
     def connect(cls) -> Self:
-        """Open the socket that the first command-line argument names. Grandchildren do not inherit
-        it."""
+        """Open the socket whose descriptor is the first command-line argument. The child's own
+        child processes do not inherit it.
+        """
         control = socket.socket(fileno=int(sys.argv[1]))
         control.set_inheritable(False)
         return cls(control)
 
     @property
     def control(self) -> socket.socket:
-        """The socket itself, for the child's own processes, which may also call `serving`."""
+        """The socket itself. The child's own processes use it to call `serving`."""
         return self._control
 
     def listening(self, listener: socket.socket, address: Address) -> None:
@@ -113,24 +116,26 @@ class Parent:
 
 
 def serving(control: socket.socket) -> None:
-    """Report to the parent that requests are answered from now on."""
+    """Report to the parent that this process answers requests from now on."""
     control.send(encode(Serving()))
 
 
 class Control:
-    """The parent's end of the control socket."""
+    """The parent's end of the control socket, through which the parent talks to one child."""
 
     def __init__(self) -> None:
         self._parents, self.childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._parents.setblocking(False)
 
     def start(self, message: Start, listener: socket.socket | None) -> None:
-        """Raises OSError when the child has already ended."""
+        """Send the start message. Raises OSError when the child has already ended."""
         descriptors = [listener.fileno()] if listener else []
         socket.send_fds(self._parents, [message.encode()], descriptors)
 
     async def next(self) -> tuple[Listening | Serving, socket.socket | None] | None:
-        """The child's next message, or None when the child and all its processes have ended."""
+        """Return the child's next message, or None when the child and all its processes
+        have ended.
+        """
         await readable(self._parents)
         data, descriptors = receive(self._parents)
         if not data:
@@ -144,10 +149,11 @@ class Control:
 
 
 def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
-    """Read one packet and at most one descriptor, which no child process inherits.
+    """Read one packet and at most one descriptor, which child processes do not inherit.
 
-    Python's recv_fds returns inheritable descriptors, unlike the rest of Python.
-    Raises OSError when the packet is larger than MAX_PACKET.
+    Python's recv_fds would return an inheritable descriptor, unlike other functions of Python.
+
+    Raises OSError: when the packet is larger than MAX_PACKET.
     """
     data, descriptors, flags, _ = socket.recv_fds(sock, MAX_PACKET, 1)
     for descriptor in descriptors:
@@ -160,7 +166,7 @@ def receive(sock: socket.socket) -> tuple[bytes, list[int]]:
 
 
 async def readable(sock: socket.socket) -> None:
-    """Wait until the socket has data: asyncio has no call that receives descriptors."""
+    """Wait until the socket has data. asyncio has no function that receives descriptors."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sock, ready.set)
     try:
@@ -170,7 +176,9 @@ async def readable(sock: socket.socket) -> None:
 
 
 def source_path() -> str:
-    """PYTHONPATH for a child: this source code first, whatever the current folder holds."""
+    """PYTHONPATH for a child process: this source code is imported first, in any
+    working directory.
+    """
     own = str(Path(__file__).parents[2])
     inherited = os.environ.get("PYTHONPATH", "")
     return os.pathsep.join([own, inherited]) if inherited else own

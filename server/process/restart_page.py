@@ -1,7 +1,7 @@
-"""RestartPage: answers HTTP requests with 503 while the engine and the API restart.
+"""RestartPage: responds to HTTP requests with 503 while the engine and the API restart.
 
-Reads only the head of a request. Answers /health with 200 and everything else with 503. Plain HTTP
-only: under TLS, connections wait until the API has restarted.
+Reads only the head of a request. /health gets status 200, all other paths get 503. Only for plain
+HTTP: under TLS, connections wait until the API has restarted.
 """
 
 import asyncio
@@ -14,11 +14,12 @@ from server.errors import Unavailable, body
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT_S = 5
-LINGER_S = 1  # for the rest of the request: some clients read the response only after sending it
+# Seconds to receive the rest of a request: some clients read the response only after they sent it.
+LINGER_S = 1
 RETRY_S = 5
-MAX_CONNECTIONS = 256  # at a time; further connections wait
+MAX_CONNECTIONS = 256  # Maximum number of concurrent connections; further connections wait.
 
-# The client disconnects, is too slow, or sends an endless head.
+# These exceptions mean that the client disconnects, is too slow, or sends an endless head.
 CLIENT_ERRORS = (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 ALIVE = json.dumps({"status": "alive"}).encode()
@@ -39,7 +40,9 @@ class RestartPage:
             self._accepting = asyncio.ensure_future(self._accept(listener))
 
     def pause(self) -> None:
-        """Stop accepting connections; accepted connections still get their response."""
+        """Stop accepting connections. Connections that were already accepted still get
+        a response.
+        """
         if self._accepting is not None:
             self._accepting.cancel()
             self._accepting = None
@@ -49,7 +52,7 @@ class RestartPage:
             await self._free.acquire()
             try:
                 client, _ = await asyncio.get_running_loop().sock_accept(listener)
-            except OSError:  # the client disconnected, or the process has no free descriptor
+            except OSError:  # the client has disconnected, or the process has no free descriptor
                 self._free.release()
                 await asyncio.sleep(0.1)
                 continue

@@ -1,6 +1,7 @@
-"""The server's private folder for clients' files, which exists as long as the server runs.
+"""The server's private folder for clients' files (scratch folder). It exists while the server runs.
 
-A server deletes its folder when it ends. The next server deletes the folder of a killed server.
+A server deletes its folder when it ends. If a server is killed, the next server deletes that
+folder.
 """
 
 import fcntl
@@ -17,7 +18,8 @@ LOCK = "lock"  # the server's processes hold a shared lock on this file
 
 @contextmanager
 def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
-    """Create a folder of mode 0700 in `parent` or the system's temporary folder, and delete it.
+    """Create a folder with mode 0700 in `parent` (default: the system's temporary folder). Delete
+    it at the end.
 
     Raises OSError.
     """
@@ -27,7 +29,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            # Another server ignores the folder while the lock file is empty.
+            # Other servers do not delete the folder while the lock file is empty.
             print(os.getpid(), file=lock, flush=True)
             yield folder
     finally:
@@ -35,10 +37,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 
 def delete_left_over(parent: Path) -> None:
-    """Delete the user's scratch folders that no server has locked.
+    """Delete the user's scratch folders that no running server has locked.
 
-    The kernel releases the lock of a killed process. A folder whose lock is missing or empty
-    belongs to a server that is starting.
+    The kernel releases the lock of a killed process. A folder without a lock file, or with an empty
+    one, belongs to a server that is starting.
     """
     for folder in parent.glob(f"{PREFIX}*"):
         try:

@@ -1,7 +1,8 @@
-"""The supervisor: starts the server's child processes and restarts each one that ends.
+"""The supervisor: starts the server's child processes, and restarts a process that ends.
 
-vLLM cannot revive an engine that died, so the API and its engine are restarted together; encoders
-and stored files survive. Imports neither vLLM nor torch, so that little can go wrong in it.
+vLLM cannot revive a dead engine, so the API and its engine are restarted together. The encoders and
+the stored files are not affected. This process does not import vLLM or torch, so that their faults
+cannot end it.
 """
 
 import asyncio
@@ -22,24 +23,27 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-MAX_FAILURES = 5  # starts in a row that never answered a request; then the server ends
-MAX_WAIT_S = 30  # between two starts
-GRACE_S = 20  # for a child to end, after the time that its requests get
+# Number of consecutive starts without an answered request after which the server ends.
+MAX_FAILURES = 5
+MAX_WAIT_S = 30  # Maximum seconds between two starts.
+GRACE_S = 20  # Seconds in which a child must end, after the time that its requests get.
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A child process: `python -m module`."""
+    """A child process that runs `python -m module`."""
 
-    name: str  # in log lines
+    name: str  # name of the program in log lines
     module: str
-    answers_http: bool = False  # the restart page answers while it is down
+    # Whether the restart page answers requests while the program is down.
+    answers_http: bool = False
 
 
 def run(settings: Settings, programs: tuple[Program, ...]) -> int:
-    """Run until a signal arrives or a program cannot be started. Returns the exit code.
+    """Run all programs until a signal arrives or one program cannot be started. Returns the exit
+    code.
 
-    `programs` are stopped in their order.
+    At the end, the programs are stopped in the order of `programs`.
     """
     with scratch_folder(settings.upload_folder) as scratch:
         return asyncio.run(Supervisor(settings, scratch, programs).run())
@@ -60,7 +64,10 @@ class Supervisor:
         self._children = [Child(self, program) for program in programs]
 
     async def run(self) -> int:
-        """When one child ends for good, stop the others: the API first, so that requests finish."""
+        """Run all children. When one child ends for good, stop the others.
+
+        The API is stopped first, so that its requests can finish.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,13 +88,13 @@ class Supervisor:
             stopped.cancel()
 
     def _stop(self, stop: asyncio.Event) -> None:
-        if stop.is_set():  # the second signal does not wait for running requests
+        if stop.is_set():  # on a second signal, do not wait for running requests
             self._children[0].kill()
         stop.set()
 
 
 class Child:
-    """One program with all processes that it starts: a process group."""
+    """A running program: a process group that contains all processes that the program starts."""
 
     def __init__(self, supervisor: Supervisor, program: Program) -> None:
         self._supervisor = supervisor
@@ -95,12 +102,12 @@ class Child:
         self._process: Process | None = None
         self._stopping = False
         self._restarts = 0
-        self._ready = False  # has answered requests since this start
+        self._ready = False  # whether the program has answered requests since this start
 
     async def keep(self) -> int:
         """Start the program, and restart it whenever it ends. Returns its last exit code.
 
-        A first start that fails is not repeated: the program cannot work at all.
+        If the first start fails, there is no restart, because the program cannot work at all.
         """
         failures = 0
         while True:
@@ -116,7 +123,7 @@ class Child:
             await asyncio.sleep(wait)
 
     async def stop(self) -> None:
-        """Ask the program to end, and kill it after the drain time and GRACE_S."""
+        """Ask the program to end. Kill it after the drain time and GRACE_S."""
         self._stopping = True
         process, listener = self._process, self._supervisor.listener
         if process is None:
@@ -143,13 +150,14 @@ class Child:
                 *(sys.executable, "-P", "-m", self._program.module, str(control.childs.fileno())),
                 pass_fds=[control.childs.fileno()],
                 env={**os.environ, "PYTHONPATH": source_path()},
-                start_new_session=True,  # a terminal's Ctrl-C reaches only the supervisor
+                # In a new session, because a terminal's Ctrl-C must reach only the supervisor.
+                start_new_session=True,
             )
             control.childs.close()
             self._send_start(control)
             reader = asyncio.ensure_future(self._read_messages(control))
             code = await self._process.wait()
-            self.kill()  # its child processes that still run
+            self.kill()  # ends child processes of the program that still run
             reader.cancel()
             await asyncio.wait([reader])
             return code
@@ -167,7 +175,7 @@ class Child:
             self._restarts,
             listener.address if listener else None,
         )
-        with contextlib.suppress(OSError):  # the child has already ended
+        with contextlib.suppress(OSError):  # the child may have already ended
             control.start(message, listener.socket if listener else None)
 
     async def _read_messages(self, control: Control) -> None:

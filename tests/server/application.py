@@ -1,4 +1,6 @@
-"""The application with real routes and middleware, and fakes of the engine and the encoders."""
+"""The application for tests: real routes and middleware, with fakes of the engine and
+the encoders.
+"""
 
 import tempfile
 import weakref
@@ -78,7 +80,9 @@ class Components:
 
 @dataclass
 class Handler:
-    """Fake of vLLM's handler. Records the requests, and the embedding and key of each."""
+    """Replaces vLLM's handler. Records the requests, and the embedding and the cache salt of each
+    request.
+    """
 
     answer: Any = None
     seen: list[Any] = field(default_factory=list)
@@ -140,7 +144,7 @@ def serve(
 
 
 class Stamp:
-    """Middleware that an operator adds."""
+    """Middleware as an operator may add it."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

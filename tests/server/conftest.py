@@ -1,4 +1,4 @@
-"""The components of a server and its encoding service, opened on a converted model."""
+"""Fixtures: the components of a server and of its encoding service, opened on a converted model."""
 
 import asyncio
 import json
@@ -18,7 +18,10 @@ from server.settings import Settings
 
 
 def pytest_asyncio_loop_factories() -> dict[str, object]:
-    """The server's event loop: pipes of uvloop and asyncio differ when the other end closes."""
+    """Run async tests on uvloop, as the server does.
+
+    uvloop and asyncio behave differently when the other end of a pipe closes.
+    """
     return {"uvloop": uvloop.new_event_loop}
 
 
@@ -34,7 +37,9 @@ def settings(tiny_models: dict[str, Path]) -> Settings:
 
 @pytest.fixture
 async def parts(settings: Settings, tmp_path: Path) -> AsyncIterator[EncodingComponents]:
-    """The components of an encoding service that runs in this process, at tmp_path."""
+    """The components of an encoding service that runs in this process. Its socket is in
+    tmp_path.
+    """
     parts = await EncodingComponents.open(settings)
     running = asyncio.ensure_future(EncodingService(parts, tmp_path / SOCKET).run())
     yield parts

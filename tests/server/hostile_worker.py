@@ -1,4 +1,6 @@
-"""A decoding worker that misbehaves as after hostile input. The job's modality selects how."""
+"""A decoding process that misbehaves as if hostile media had taken control of it. The job's
+modality selects the fault.
+"""
 
 import os
 import sys
@@ -28,11 +30,11 @@ def behave(how: str, answers) -> None:  # type: ignore[no-untyped-def]
             sys.exit()
         case "hang":
             time.sleep(60)
-        case "burn":  # CPU time until the limit
+        case "burn":  # uses CPU time until the limit
             sandbox.allow_cpu(0)
             while True:
                 pass
-        case "wait":  # without using CPU time
+        case "wait":  # waits without using CPU time
             time.sleep(0.6)
             write_frame_blocking(answers, {}, save({"tensor": np.array([0])}))
         case "nonsense":

@@ -1,4 +1,4 @@
-"""The media of the fixtures, as bytes and as base64."""
+"""The media files of the test fixtures, as bytes and as base64."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,6 @@
-"""Replaces `server.encoding.service`: reports that it serves, and sleeps."""
+"""A program that replaces `server.encoding.service` in tests: it reports that it is ready, and
+sleeps.
+"""
 
 import os
 import time

@@ -1,4 +1,6 @@
-"""Replaces `server.api`: answers every request with 200. The file `behaviour` selects errors."""
+"""A program that replaces `server.api` in tests: it answers every request with 200. The file
+`behaviour` selects faults.
+"""
 
 import json
 import os
@@ -33,7 +35,7 @@ def main() -> None:
         select.select([listener], [], [])  # `listener` is non-blocking if the parent opened it
         try:
             client, _ = listener.accept()
-        except BlockingIOError:  # the restart page accepted the connection
+        except BlockingIOError:  # the restart page has accepted the connection first
             continue
         with client:
             client.recv(1 << 16)

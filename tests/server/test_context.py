@@ -1,4 +1,4 @@
-"""The engine receives the request's embedding, and no embedding that a client wrote."""
+"""The engine receives the embedding of the request, and never an embedding that a client wrote."""
 
 import asyncio
 from typing import Any
@@ -16,7 +16,7 @@ PROMPT = {"type": "token", "prompt_token_ids": [1, 2]}
 
 
 async def inside(function: Any) -> Any:
-    """Run `function` as a route of an application would."""
+    """Run `function` inside a request's context, as the application runs a route."""
     result = []
 
     async def app(*_: object) -> None:
@@ -48,13 +48,16 @@ async def test_a_client_cannot_write_the_embedding(written: Any) -> None:
 
 
 async def test_a_route_replaces_the_embedding_for_all_tasks_of_its_request() -> None:
-    """`with_cancellation`, streams and beam search generate in child tasks."""
+    """`with_cancellation`, streams and beam search generate in child tasks, which must use the
+    replaced embedding.
+    """
 
     async def route() -> Any:
         current().condition_on(OTHER)
 
     async def request() -> Any:
-        await asyncio.create_task(route())  # a child changes it, the parent and a sibling see it
+        # A child task sets the embedding; the parent and a sibling read it.
+        await asyncio.create_task(route())
         return await asyncio.create_task(conditioned())
 
     _, extra_args = await inside(request)
@@ -103,7 +106,9 @@ async def test_the_salt_depends_on_embedding_client_and_key() -> None:
 
 
 async def test_what_came_in_is_not_changed() -> None:
-    """Beam search makes its next prompts from the first one: its salt must not be salted again."""
+    """Beam search makes its next prompts from the first prompt, so that prompt must not contain a
+    salt already.
+    """
     extra_args: dict[str, Any] = {"other": 1}
     first, _ = await inside(lambda: conditioned(extra_args))
     again, _ = await inside(lambda: conditioned(extra_args))

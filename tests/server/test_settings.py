@@ -1,4 +1,6 @@
-"""The precedence of flag, environment, file and default, and the errors of wrong keys."""
+"""Settings: the precedence of flag, environment, file and default, and the errors for
+wrong keys.
+"""
 
 from pathlib import Path
 

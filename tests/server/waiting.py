@@ -1,4 +1,4 @@
-"""Waiting for what will happen, instead of for a while."""
+"""Helpers that wait until a condition is true, instead of for a fixed time."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,7 +1,7 @@
-"""Limits concurrent requests. Rejects excess requests before reading their bodies.
+"""Limit concurrent requests: reject excess requests before reading their bodies.
 
-Pure ASGI, so that a rejection is cheap even under three times the load that the server can handle.
-A request counts from its start to the end of its response, in every stage.
+A rejection must be cheap even under three times the load that the server can handle, so this is
+plain ASGI. A request counts from its start to the end of its response.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send

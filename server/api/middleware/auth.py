@@ -1,6 +1,7 @@
-"""API keys: every path except the health checks needs a key, once the operator sets keys.
+"""Check API keys. If the operator sets keys, every path except the health checks needs a key.
 
-Pure ASGI, before all code that reads a body. Keeps digests of the keys, not the keys.
+This middleware is plain ASGI and runs before all code that reads a body. It keeps digests of the
+keys, not the keys.
 """
 
 import hashlib
@@ -19,23 +20,24 @@ from server.errors import Unauthorized
 
 logger = logging.getLogger(__name__)
 
-RELOAD_S = 1  # interval of reading a changed file; a removed key stays valid this long
+# Seconds between two checks of the key file. A removed key stays valid for up to this time.
+RELOAD_S = 1
 OPEN_PATHS = frozenset({"/health", "/ready"})
 
 
 class KeyFileError(ValueError):
-    """The key file contains no key."""
+    """Raised when the key file contains no key."""
 
 
 class Keys:
-    """The valid keys: fixed keys, and those of a file.
+    """The valid keys: keys from the command line, and keys from a file.
 
     Reads the file again when it changes, so that keys can be added and removed without a restart.
     Keeps the previous keys when the file is unreadable or empty.
     """
 
     def __init__(self, keys: Iterable[str] = (), file: Path | None = None) -> None:
-        """Raises OSError, KeyFileError."""
+        """Read the key file. Raises OSError, KeyFileError."""
         self._fixed = tuple(key_digest(key) for key in keys)
         self._file = file
         self._version = None if file is None else version_of(file)
@@ -48,9 +50,10 @@ class Keys:
         return self._file is not None or bool(self._fixed)
 
     def find(self, key: str) -> bytes | None:
-        """The key's digest if it is valid, else None.
+        """Return the key's digest if the key is valid, else None.
 
-        Compares with every key, so that the duration does not depend on the key.
+        Compares the key with every valid key, so that the duration reveals nothing about the valid
+        keys.
         """
         self._read_again()
         digest = key_digest(key)
@@ -80,7 +83,7 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and self.keys.required:
-            # There are no websocket routes.
+            # The server has no websocket routes.
             return await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http" or not self.keys.required or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
@@ -102,7 +105,7 @@ def key_digest(key: str) -> bytes:
 
 
 def read_keys(path: Path) -> list[str]:
-    """Read one key per line, without empty lines and lines that begin with #.
+    """Read the key file: one key per line. Ignores empty lines and lines that begin with #.
 
     Raises OSError, KeyFileError.
     """
@@ -118,6 +121,6 @@ def read_digests(path: Path) -> tuple[bytes, ...]:
 
 
 def version_of(path: Path) -> tuple[int, int, int]:
-    """A value that changes when the file is written or replaced."""
+    """A value that changes when the file at `path` is written or replaced."""
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

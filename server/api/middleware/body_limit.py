@@ -1,7 +1,8 @@
-"""Limits the size of each request body, and of all bodies in memory, before they are parsed.
+"""Limit the size of each request body, and the total size of all bodies in memory.
 
-Pure ASGI. Rejects a Content-Length above the limit at once, and counts the received bytes as well.
-Multipart uploads, which are written to disk, have a separate limit and do not count as memory.
+This is plain ASGI. It rejects a Content-Length above the limit at once, and also counts the
+received bytes. Multipart uploads are written to disk; they have a separate limit and do not count
+as memory.
 """
 
 from collections.abc import Collection
@@ -22,11 +23,13 @@ class BodyLimitMiddleware:
         upload_paths: Collection[str],
         max_upload_bytes: int,
     ) -> None:
-        """`upload_paths` accept `max_upload_bytes` of multipart/form-data."""
+        """Requests of type multipart/form-data to `upload_paths` may have up to
+        `max_upload_bytes`.
+        """
         self.app = app
         self.max_bytes = max_bytes
         self.max_held_bytes = max_held_bytes
-        self.held = 0  # bytes of the bodies of all running requests
+        self.held = 0  # total bytes of the bodies of all running requests
         self.upload_paths = frozenset(upload_paths)
         self.max_upload_bytes = max_upload_bytes
 
@@ -51,7 +54,8 @@ class BodyLimitMiddleware:
             size = len(message.get("body", b""))
             received += size
             if received > max_bytes:
-                raise too_large(max_bytes)  # in the route, so `error_handlers.py` responds
+                # The exception is raised inside the route, so that `error_handlers.py` responds.
+                raise too_large(max_bytes)
             if not upload:
                 if self.held + size > self.max_held_bytes:
                     raise Unavailable("too many bytes of requests at a time", code="server_full")

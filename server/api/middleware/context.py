@@ -1,4 +1,4 @@
-"""Enters a `RequestContext` for each HTTP request (server/context.py)."""
+"""Create a `RequestContext` (server/context.py) for each HTTP request."""
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -6,7 +6,7 @@ from server.context import RequestContext, entered
 
 
 class ContextMiddleware:
-    """Starts every HTTP request with the packed text-only embedding."""
+    """Start every HTTP request with the model's embedding for requests without attachments."""
 
     def __init__(self, app: ASGIApp, text_only: bytes) -> None:
         self.app = app

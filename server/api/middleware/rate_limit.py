@@ -1,7 +1,8 @@
-"""Limits for each API key: requests per minute and concurrent requests. 429 beyond.
+"""Limit the requests per minute and the concurrent requests of each API key.
 
-Pure ASGI, after AuthMiddleware, so that only valid keys create counters. Every API process counts
-separately. The Retry-After header states when the next request is allowed.
+A request above a limit gets status 429; its Retry-After header states when the next request is
+allowed. This is plain ASGI and runs after AuthMiddleware, so that only valid keys create counters.
+Every API process counts separately.
 """
 
 import math
@@ -21,7 +22,7 @@ UNLIMITED = OPEN_PATHS | {"/metrics"}
 
 @dataclass(slots=True)
 class KeyUsage:
-    """The requests of one key: a token bucket that holds at most one minute's requests."""
+    """The requests of one API key: a token bucket that holds at most one minute's requests."""
 
     tokens: float
     filled: float = field(default_factory=time.monotonic)
@@ -40,7 +41,7 @@ class KeyUsage:
 
 class RateLimitMiddleware:
     def __init__(self, app: ASGIApp, per_minute: int, concurrent: int) -> None:
-        """`per_minute`, `concurrent`: 0 means no limit."""
+        """`per_minute`, `concurrent`: the limits for one key; 0 means no limit."""
         self.app = app
         self.per_minute = per_minute
         self.concurrent = concurrent

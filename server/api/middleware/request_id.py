@@ -1,7 +1,7 @@
-"""X-Request-Id: a header of every response, including errors. vLLM's log lines have the same id.
+"""Add the header X-Request-Id to every response, including errors.
 
-Keeps a client's id if it has at most 64 letters, digits, `_`, `.` or `-`, and replaces it
-otherwise, because it is written to logs.
+vLLM's log lines contain the same id. If the client sends an id of at most 64 letters, digits, `_`,
+`.` or `-`, the response repeats it. Any other id is replaced, because the id is written to logs.
 """
 
 import re
@@ -15,12 +15,12 @@ PLAIN = re.compile("[0-9A-Za-z_.-]{1,64}")
 
 
 def request_id(scope: Scope) -> str:
-    """The request's id, inside of the middleware."""
+    """Return the id of the request. Only code that runs inside this middleware can call this."""
     return Headers(scope=scope).get(HEADER, "")
 
 
 class RequestIdMiddleware:
-    """The outermost middleware, so that every response has the header."""
+    """Adds the header. This is the outermost middleware, so that every response has the header."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,7 +1,7 @@
-"""The request log: one line of JSON for every request except health checks and /metrics.
+"""Write the request log: one line of JSON for every request except health checks and /metrics.
 
-Contains no text, file or key of a client: the route is its pattern, and `request_id.py` has checked
-the request id.
+A line contains no text, file or key of a client: it has the route's pattern instead of the path,
+and `request_id.py` has checked the request id.
 """
 
 import json
@@ -18,26 +18,27 @@ from server.api.middleware.rate_limit import UNLIMITED
 from server.api.middleware.request_id import request_id
 from server.context import Timeline, current
 
-CLIENT_DISCONNECTED = 499  # before the response had a status
+# The logged status if the client disconnects before the response has a status.
+CLIENT_DISCONNECTED = 499
 
 
 def to_standard_output() -> Callable[[str], object]:
-    """A function that writes to standard output.
+    """Return a function that writes to standard output.
 
-    Bypasses sys.stdout, where vLLM adds the process's name to every line.
+    The function bypasses sys.stdout, because vLLM adds the process's name to every line there.
     """
     return open(1, "w", buffering=1, closefd=False).write
 
 
 @dataclass(slots=True)
 class Outcome:
-    """A response's status, and whether it was sent completely."""
+    """The status of a response, and whether the response was sent completely."""
 
     status: int = CLIENT_DISCONNECTED
     whole: bool = False
 
     async def observe(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call `app`, and record the outcome of its response."""
+        """Call `app`, and record the status and the end of its response."""
 
         async def observed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -48,13 +49,15 @@ class Outcome:
 
         try:
             await app(scope, receive, observed)
-        except Exception:  # an outer handler responds, see error_handlers.py
+        except Exception:  # An outer handler sends the response; see error_handlers.py.
             self.status = 500
             raise
 
 
 class RequestLogMiddleware:
-    """Inside of ContextMiddleware, outside of the middleware that can reject a request."""
+    """Log each request. Runs inside ContextMiddleware, and outside the middleware that can reject a
+    request.
+    """
 
     def __init__(self, app: ASGIApp, write: Callable[[str], object]) -> None:
         self.app = app
@@ -87,7 +90,9 @@ def route(scope: Scope) -> str | None:
 
 
 def tokens(scope: Scope) -> dict[str, int]:
-    """The token counts of vLLM's handlers, including streams. Empty without generation."""
+    """The token counts that vLLM's handlers recorded, also for streams. Empty if nothing was
+    generated.
+    """
     metadata = scope.get("state", {}).get("request_metadata")
     usage: Any = getattr(metadata, "final_usage_info", None)
     if usage is None:
@@ -96,8 +101,11 @@ def tokens(scope: Scope) -> dict[str, int]:
 
 
 def milliseconds(timeline: Timeline, started: float, ended: float) -> dict[str, float]:
-    """The duration of each stage, summed over attachments, which run concurrently: a sum may
-    exceed `total`."""
+    """The total time and the time of each stage, in milliseconds.
+
+    A stage's time is the sum over the attachments, which run concurrently. So a sum may exceed
+    `total`.
+    """
     seconds: dict[str, float] = defaultdict(float)
     for span in timeline.spans:
         seconds[span.stage] += span.seconds

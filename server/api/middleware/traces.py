@@ -1,7 +1,7 @@
-"""Traces: one OpenTelemetry span for a request, with children for the stages before the engine.
+"""Record traces: one OpenTelemetry span per request, with a child span per stage before the engine.
 
-vLLM's --otlp-traces-endpoint configures the exporter. This middleware sets the request's
-`traceparent` header to its span, so that vLLM's span `llm_request` becomes a child, too.
+vLLM's flag --otlp-traces-endpoint configures the exporter. This middleware puts the span's id into
+the request's `traceparent` header, so that vLLM's span `llm_request` becomes a child, too.
 """
 
 from opentelemetry import trace
@@ -17,11 +17,15 @@ from server.api.middleware.request_id import request_id
 from server.api.middleware.request_log import Outcome, route, tokens
 from server.context import Span, current
 
-MAX_SPANS = 256  # of one request; a request to /v1/embeddings may have thousands of attachments
+# Maximum number of child spans of one request, because a request to /v1/embeddings may have
+# thousands of attachments.
+MAX_SPANS = 256
 
 
 class TraceMiddleware:
-    """Inside of ContextMiddleware, outside of the middleware that can reject a request."""
+    """Trace each request. Runs inside ContextMiddleware, and outside the middleware that can reject
+    a request.
+    """
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self.app = app
@@ -57,7 +61,7 @@ class TraceMiddleware:
 
 
 def describe(span: trace.Span, scope: Scope, outcome: Outcome) -> None:
-    """Set the span's attributes, by OpenTelemetry's names."""
+    """Set the span's attributes, with the names that OpenTelemetry defines."""
     span.set_attribute("http.request.method", scope["method"])
     span.set_attribute("http.response.status_code", outcome.status)
     span.set_attribute("bindserve.request_id", request_id(scope))

@@ -1,7 +1,8 @@
-"""/v1/embeddings in OpenAI's format, for every modality: ImageBind's embeddings, without the LLM.
+"""/v1/embeddings in OpenAI's format: returns ImageBind's embeddings without using the LLM.
 
-Each item of `input` (a string, a content part, or a list of parts, which are mixed) results in one
-embedding of length 1. The cache is used only if the request sets `imagebind.cache`.
+Each item of `input` is a string, a content part, or a list of parts, which are mixed. Each item
+results in one embedding of length 1. The retrieval cache is used only if the request sets
+`imagebind.cache`.
 """
 
 import asyncio
@@ -28,7 +29,8 @@ from server.metrics import stage
 
 router = APIRouter()
 
-MAX_CONCURRENT = 16  # inputs of one request at a time, so that other requests can proceed
+# One request may embed this many inputs at a time, so that other requests can proceed.
+MAX_CONCURRENT = 16
 
 
 class EmbeddingRequest(BaseModel):
@@ -61,7 +63,7 @@ async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> R
     conditioned = await condition_all(inputs, options, raw_request)
     body = embedding_list(request, conditioned, options, state.settings.name)
     headers = {CACHE_HEADER: conditioned[0].explanation.cache}
-    # In a thread, because writing many numbers as JSON takes long.
+    # A thread writes the JSON, because the response may have many numbers.
     return await asyncio.to_thread(JSONResponse, body, headers=headers)
 
 
@@ -77,7 +79,7 @@ def check(request: EmbeddingRequest, raw_request: Request) -> None:
 def read_inputs(
     value: Any, max_inputs: int, limits: AttachmentLimits, sources: Sources
 ) -> list[list[Attachment]]:
-    """The attachments of each input. Raises BadRequest; its param names the item."""
+    """Return the attachments of each input. Raises BadRequest, which names the wrong input."""
     items = value if isinstance(value, list) else [value]
     if not 1 <= len(items) <= max_inputs:
         raise BadRequest(f"input must hold 1 to {max_inputs} items", param="input")
@@ -103,7 +105,9 @@ async def condition_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(limited(attachments)) for attachments in inputs]
     except ExceptionGroup as failures:
-        del group, tasks  # they reference the error, whose traceback references the files
+        # Delete these variables, because they reference the error, whose traceback references the
+        # files.
+        del group, tasks
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
@@ -127,5 +131,5 @@ def embedding_list(
         if options.explain:
             item["imagebind"] = item_conditioned.explanation.model_dump()
         data.append(item)
-    usage = {"prompt_tokens": 0, "total_tokens": 0}  # no token of the language model
+    usage = {"prompt_tokens": 0, "total_tokens": 0}  # the LLM processes no tokens
     return {"object": "list", "data": data, "model": request.model or name, "usage": usage}

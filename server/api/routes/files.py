@@ -1,7 +1,7 @@
-"""/v1/files in OpenAI's format: upload a file, list files, read, delete.
+"""/v1/files in OpenAI's format: upload, list, read and delete files.
 
-HTTP only; `media/files.py` stores the files. Each API key owns its files; on a server without keys,
-all clients share one owner.
+This module handles HTTP only; `media/files.py` stores the files. Each API key owns the files that
+it uploads. On a server without keys, all clients share all files.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ async def file_content(request: Request, file_id: str) -> Response:
     content = owned(request).get(file_id).content
     headers = {
         "Content-Length": str(content.size),
-        "Content-Disposition": "attachment",  # a browser must not run an uploaded file
+        "Content-Disposition": "attachment",  # a browser must save the file and not run it
         "X-Content-Type-Options": "nosniff",
     }
     return StreamingResponse(
@@ -106,8 +106,11 @@ def purpose_of(form: Form) -> str:
 
 
 def lifetime_of(form: Form, max_age_s: int) -> int | None:
-    """The seconds of OpenAI's `expires_after`, whose form fields are `expires_after[anchor]` and
-    `expires_after[seconds]`. None: the default. Raises BadRequest."""
+    """The lifetime in seconds that the form's `expires_after` sets, or None for the default.
+
+    The form fields are `expires_after[anchor]` and `expires_after[seconds]`, as in OpenAI's API.
+    Raises BadRequest.
+    """
     anchor, seconds = (form.fields.get(f"expires_after[{key}]") for key in ("anchor", "seconds"))
     if anchor is None and seconds is None:
         return None

@@ -1,7 +1,8 @@
-"""The routes of chat and completions. vLLM's handlers implement OpenAI's protocol.
+"""/v1/chat/completions and /v1/completions. vLLM's handlers implement OpenAI's protocol.
 
-Removes the attachments and the `imagebind` object from the JSON, conditions the request, and passes
-the rest to vLLM. Adds the state of the cache to the response (JSON or a stream) as a header.
+These routes remove the attachments and the `imagebind` object from the JSON, compute the
+conditioning embedding, and pass the rest to vLLM. A response header states whether the retrieval
+cache was used.
 """
 
 import asyncio
@@ -42,7 +43,7 @@ Model = TypeVar("Model", bound=BaseModel)
 router = APIRouter()
 
 CACHE_HEADER = "x-bindserve-cache"
-CLIENT_DISCONNECTED = 499  # for the access log only
+CLIENT_DISCONNECTED = 499  # a status that only the access log shows
 
 
 @router.post("/v1/chat/completions")
@@ -57,7 +58,7 @@ async def create_completion(raw_request: Request) -> Response:
     return await complete(incoming, raw_request) or Response(status_code=CLIENT_DISCONNECTED)
 
 
-@with_cancellation  # when the client disconnects
+@with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
     messages = incoming.document.get("messages")
@@ -88,7 +89,9 @@ async def attachments_of(
     incoming: Incoming,
     raw_request: Request,
 ) -> list[Attachment]:
-    """The attachments in `value`, a field of the request; `parts_of` finds its parts."""
+    """Return the attachments in `value`, one field of the request. `parts_of` finds its content
+    parts.
+    """
     sources = sources_of(incoming, raw_request)
     limits = state_of(raw_request).components.attachment_limits
 
@@ -100,7 +103,9 @@ async def attachments_of(
 
 
 def sources_of(incoming: Incoming, raw_request: Request) -> Sources:
-    """The uploads, stored files and URLs that the request's parts may refer to."""
+    """The files and URLs that the request's content parts may refer to: uploads, stored files,
+    links.
+    """
     state = state_of(raw_request)
     return Sources(
         incoming.take_uploads(),
@@ -110,12 +115,15 @@ def sources_of(incoming: Incoming, raw_request: Request) -> Sources:
 
 
 def parse(model: type[Model], document: Json) -> Model:
-    """Validate the request. Raises RequestValidationError, BadRequest."""
+    """Parse the JSON with vLLM's protocol class `model`. Raises RequestValidationError,
+    BadRequest.
+    """
     try:
         return model.model_validate(document)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
-    except (AttributeError, TypeError, LookupError):  # from vLLM's validators
+    # vLLM's validators raise these exceptions for a field of the wrong type.
+    except (AttributeError, TypeError, LookupError):
         raise BadRequest("a field of the request is of the wrong type") from None
 
 
@@ -125,14 +133,16 @@ async def apply_attachments(
     attachments: list[Attachment],
     options: ImageBindOptions,
 ) -> Conditioned:
-    """Condition everything that this request generates on its attachments.
+    """Compute the attachments' embedding, which conditions everything that this request generates.
 
-    `n`: the request's choices. Raises vLLM's error when its queue is full.
+    `n`: the number of choices that the request asks for.
+    Raises vLLM's error: when its queue is full.
     """
     state = state_of(raw_request)
-    state.engine_client.check_admission(n or 1)  # before decoding and encoding
+    # Check vLLM's queue before the attachments are decoded and encoded.
+    state.engine_client.check_admission(n or 1)
     conditioned = await state.components.conditioner.condition(attachments, options)
-    attachments.clear()  # closes their files before the response is generated
+    attachments.clear()  # This closes the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
 
@@ -140,8 +150,9 @@ async def apply_attachments(
 def respond(
     answer: Any, raw_request: Request, conditioned: Conditioned, options: ImageBindOptions
 ) -> Response:
-    """The HTTP response for vLLM's answer. With `explain`, its JSON or first event has the
-    additional key `imagebind`."""
+    """Convert vLLM's answer to an HTTP response. With the option `explain`, the JSON or the first
+    event of the stream has the additional key `imagebind`.
+    """
     if isinstance(answer, ErrorResponse):
         return error_response(from_vllm_response(answer))
     headers = {CACHE_HEADER: conditioned.explanation.cache}
@@ -154,7 +165,7 @@ def respond(
 
 
 async def with_first(events: AsyncGenerator[str], extra: Json) -> AsyncGenerator[str]:
-    """Add `extra` to the JSON of the first event.
+    """Yield the stream's events, with `extra` added to the JSON of the first event.
 
     Closing this generator closes `events`, which aborts the request in the engine.
     """

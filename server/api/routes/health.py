@@ -12,7 +12,7 @@ router = APIRouter()
 
 @router.get("/health")
 async def health(request: Request) -> JSONResponse:
-    """503 after the engine has died, which requires a restart of the process."""
+    """Respond with 503 after the engine has died; the process must then be restarted."""
     if state_of(request).engine_client.errored:
         return error_response(Unavailable("the engine is down", code="engine_down"))
     return JSONResponse({"status": "alive"})
@@ -20,7 +20,9 @@ async def health(request: Request) -> JSONResponse:
 
 @router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
-    """503 while a component is missing or the server drains. Running requests continue."""
+    """Respond with 503 while a component is missing or the server drains. Running requests
+    continue.
+    """
     state = state_of(request)
     engine, components = state.engine_client, state.components
     if engine.errored:

@@ -1,4 +1,4 @@
-"""/v1/models: OpenAI's list, with each model's modalities and the provenance of its weights."""
+"""/v1/models in OpenAI's format, with each model's modalities and the origin of its weights."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ async def cards(request: Request) -> list[dict[str, Any]]:
     listed = await state.openai_serving_models.show_available_models()
     described = [card.model_dump(mode="json") for card in listed.data]
     for card in described:
-        card["root"] = card["id"]  # vLLM's value is the folder's path
+        card["root"] = card["id"]  # vLLM would put the path of the model folder here
         card["owned_by"] = "bindserve"
         card["imagebind"] = state.components.description
     return described

@@ -1,7 +1,7 @@
-"""OpenAI's /v1/responses and Anthropic's /v1/messages, which vLLM's handlers implement.
+"""OpenAI's /v1/responses and Anthropic's /v1/messages. vLLM's handlers implement both protocols.
 
-Both name attachments differently. This module translates their content parts into those of chat
-completions, and conditions the request as `generate.py` does.
+The two protocols have different content parts for attachments. This module translates them to the
+content parts of chat completions, and conditions the request as `generate.py` does.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from server.media.attachments import Attachment, Part, message_parts
 
 router = APIRouter()
 
-# Blocks of Anthropic's that are neither text nor attachments. vLLM reads them.
+# Types of Anthropic's content blocks that are neither text nor attachments. vLLM reads them.
 BLOCKS = frozenset(
     {
         *("tool_use", "tool_result", "tool_reference", "tool_addition", "tool_removal"),
@@ -59,7 +59,7 @@ async def messages(raw_request: Request) -> Response:
 
 @router.post("/v1/messages/count_tokens")
 async def message_tokens(raw_request: Request) -> Response:
-    """Count the text's tokens. Attachments have none."""
+    """Count the tokens of the request's text. Attachments add no tokens."""
     incoming = await read_json(raw_request)
     take_options(incoming.document)
     await message_attachments(incoming, raw_request)
@@ -115,14 +115,17 @@ def options_of(incoming: Incoming) -> ImageBindOptions:
 
 
 def item_parts(items: Any) -> list[Part]:
-    """Remove the attachments from a Responses request's `input`, which keeps its texts."""
+    """Remove and return the attachments in the `input` of a Responses request. Texts stay in
+    `input`.
+    """
     translate(items, response_part)
     return message_parts(items, where="input")
 
 
 def block_parts(messages: Any) -> list[Part]:
-    """Remove the attachments from a Messages request's `messages`, which keep their texts and
-    tools."""
+    """Remove and return the attachments in the `messages` of a Messages request. Texts and tools
+    stay in `messages`.
+    """
     translate(messages, block_part)
     return message_parts(messages, pass_on=BLOCKS)
 

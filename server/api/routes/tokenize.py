@@ -1,6 +1,6 @@
 """/tokenize and /detokenize: vLLM's endpoints, with errors in OpenAI's format.
 
-The application has no other routes of vLLM's.
+These are the only endpoints of vLLM that the application includes unchanged.
 """
 
 from fastapi import APIRouter, Request

@@ -1,6 +1,6 @@
-"""`bindserve cache build`: its options, its report and its error messages.
+"""The options, the report and the error messages of `bindserve cache build`.
 
-Does not import NumPy or torch. `builder.py` builds the cache.
+`builder.py` builds the cache. This module does not import NumPy or torch.
 """
 
 from enum import StrEnum

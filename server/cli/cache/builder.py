@@ -1,6 +1,7 @@
-"""Build a cache from the options of `bindserve cache build`, with `cache_index` and the encoders.
+"""Build a retrieval cache from the options of `bindserve cache build`.
 
-The name and the content of the source determine whether it is features, an index or media.
+Uses `cache_index` and, for media, the encoders. The name and the content of the source determine
+whether it contains features, a FAISS index or media.
 """
 
 import asyncio
@@ -114,7 +115,7 @@ def from_media(request: Request) -> Manifest:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether the folder has files but was not written by an earlier build."""
+    """Whether the folder has files that no earlier build wrote."""
     return not (folder / INPUTS).exists() and any(folder.iterdir())
 
 
@@ -162,7 +163,7 @@ def defaults(request: Request) -> CacheParams:
 
 
 def encoder(request: Request) -> dict[str, str]:
-    """Return the provenance of the features for the manifest, {} if it is not known."""
+    """Return the origin of the features for the cache's manifest, or {} if it is unknown."""
     if request.encoder_sha256:
         if request.model:
             raise CacheError("--encoder-sha256: --model already names the encoder; leave out one")

@@ -1,4 +1,6 @@
-"""`bindserve cache info|eval`: show a cache's manifest; measure recall and speed of its search."""
+"""`bindserve cache info|eval`: show a cache's manifest, and measure the recall and speed of its
+search.
+"""
 
 import json
 from pathlib import Path
@@ -43,11 +45,13 @@ def evaluate(
         Path | None, typer.Option(help="Also plot the curves to a .png or .svg file.")
     ] = None,
 ) -> None:
-    """Measure recall, latency and throughput for several search settings, from one cell upwards.
+    """Measure recall, latency and throughput of the search for several settings.
 
-    `*` marks the tuned settings. Recall is the share of the true nearest neighbors that the search
-    finds. p50 and p99 are latencies of single queries; queries/s is measured in batches of 16. All
-    times include search, gather and blend.
+    The first setting searches one cell of the index; each further setting searches more cells. `*`
+    marks the settings that tuning chose. Recall is the share of the true nearest neighbors that the
+    search finds. p50 and p99 are latencies of single queries. queries/s is the throughput of
+    batches of 16 queries. All times include search, gather (reading the neighbors' embeddings) and
+    blend (mixing them).
     """
     from cache_index import evaluate as evaluation
     from cache_index.errors import CacheError

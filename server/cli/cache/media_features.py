@@ -1,7 +1,7 @@
-"""Embed media files into shards of features, resumably.
+"""Embed media files, and write the embeddings to files (shards). An interrupted run can be resumed.
 
-Uses the server's decoding processes and its batcher. So a file that crashes its decoder is skipped
-like any damaged file, and the vectors equal those of requests.
+This module uses the server's decoding processes and its batcher. So a file that crashes its decoder
+is skipped like any damaged file, and the embeddings equal those of requests.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ from server.media.fetch import Fetcher, FetchPolicy
 from server.media.sources import Link
 from server.settings import Settings
 
-ROWS_PER_SHARD = 1024  # a killed process loses at most this work
+ROWS_PER_SHARD = 1024  # A killed process loses at most the work for this many rows.
 
 
 async def encode_media(
     media: MediaList, modality: str, settings: Settings, folder: Path, bar: "tqdm[Any]"
 ) -> int:
-    """Write features and captions as shards into `folder`, and resume an interrupted run.
+    """Embed media, and write the features and captions to `folder`. Resumes an interrupted run.
 
     Skips files that cannot be read or decoded, and prints their names. Returns the number of rows.
     """
@@ -57,7 +57,7 @@ async def encode_media(
 async def stream(
     items: Iterator[MediaItem], embedder: "MediaEmbedder", writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
-    """Embed the items in order, `embedder.window` of them concurrently."""
+    """Embed the items in order; `embedder.window` items run concurrently."""
     pending = deque[tuple[MediaItem, asyncio.Task[Vector | str | None]]]()
     try:
         for item in items:
@@ -84,7 +84,9 @@ async def next_result(
 def write(
     item: MediaItem, result: Vector | str | None, writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
-    """Append a row. `result` is the embedding (D,), an error, or None for another modality."""
+    """Append the row of one item. `result`: the embedding (D,), an error message, or None for a
+    file of another modality, which is skipped.
+    """
     if result is None or isinstance(result, str):
         writer.skip()
         if result is not None:
@@ -101,12 +103,12 @@ class MediaEmbedder:
     batcher: Batcher
     fetcher: Fetcher
     max_bytes: int
-    window: int  # files that are embedded concurrently
+    window: int  # maximum number of files that are embedded concurrently
 
     async def embed(self, item: MediaItem) -> Vector | str | None:
         """Return the embedding (D,), an error message, or None for a file of another modality.
 
-        Raises Unavailable: when the decoder or the encoder fails, which is not the file's fault.
+        Raises Unavailable: when the decoder or the encoder fails for a reason other than the file.
         """
         try:
             content = await self._read(item)
@@ -127,7 +129,11 @@ class MediaEmbedder:
         return MemoryBlob(await asyncio.to_thread(read_at_most, item.place, self.max_bytes))
 
     def _has_modality(self, content: Blob, name: str) -> bool:
-        """Check the modality. Contents cannot show depth, thermal and imu: trusts the option."""
+        """Whether the file has the chosen modality.
+
+        A file's content does not identify the modalities depth, thermal and imu. For these, the
+        result is always true.
+        """
         modality = sniff(content.head(), name)
         return modality == self.modality or self.modality in ("depth", "thermal", "imu")
 

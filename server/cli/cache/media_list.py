@@ -1,6 +1,7 @@
-"""List the media of a cache: the files of a folder, or the rows of a tab-separated list.
+"""List the media from which a cache is built: a folder's files, or the rows of a tab-separated
+list.
 
-Reads names and captions. Does not open media files.
+Reads names and captions, but does not open media files.
 """
 
 import csv
@@ -16,13 +17,13 @@ from cache_index.errors import CacheError
 
 FEATURES = (".npy", ".safetensors")
 LIST = (".tsv", ".csv")
-CAPTION = ".txt"  # beside a file of a folder
+CAPTION = ".txt"  # suffix of the caption file beside each media file of a folder
 WEB = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)
 class MediaItem:
-    place: Path | str  # a file, or an http(s) URL
+    place: Path | str  # path of a file, or an http(s) URL
     caption: Caption
 
 
@@ -30,7 +31,7 @@ class MediaItem:
 class MediaList:
     source: Path
     count: int
-    fingerprint: str  # hash of the names and captions in their order
+    fingerprint: str  # hash of all names and captions, in order
 
     def items(self, start: int = 0) -> Iterator[MediaItem]:
         items = folder_items(self.source) if self.source.is_dir() else list_items(self.source)
@@ -53,7 +54,9 @@ def read_media_list(source: Path, *, urls: bool) -> MediaList:
 
 
 def folder_items(folder: Path) -> Iterator[MediaItem]:
-    """Yield all files in sorted order, with their path in the folder as id. Skips hidden files."""
+    """Yield the media files of a folder in sorted order. An item's id is its path in the folder.
+    Skips hidden files.
+    """
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
@@ -63,7 +66,7 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
 
 
 def is_caption(path: Path) -> bool:
-    """Whether a .txt is the caption of a file: a file with another suffix has the same name."""
+    """Whether a .txt file is a caption: another file has the same name with another suffix."""
     return path.suffix == CAPTION and any(
         other.suffix != CAPTION for other in path.parent.glob(f"{escaped(path.stem)}.*")
     )
@@ -82,7 +85,7 @@ def caption_beside(path: Path) -> str | None:
 
 
 def list_items(path: Path) -> Iterator[MediaItem]:
-    """Yield the rows. Columns: url, optionally caption and id (default: the url)."""
+    """Yield the rows of a list. Columns: url, optionally caption and id (default: the url)."""
     with opened(path) as rows:
         columns = set(rows.fieldnames or ())
         if "url" not in columns:

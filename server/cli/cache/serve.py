@@ -1,4 +1,4 @@
-"""`bindserve cache serve`: the retrieval service, one index for many servers."""
+"""`bindserve cache serve`: run a retrieval service, which searches one index for many servers."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -33,7 +33,9 @@ def serve(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="FAISS threads per batch.")] = 1,
     max_batch: Annotated[int, typer.Option(min=1, help="Queries searched together.")] = 64,
-    max_waiting: Annotated[int, typer.Option(min=1, help="Queries in line; 503 beyond.")] = 1024,
+    max_waiting: Annotated[
+        int, typer.Option(min=1, help="Number of queries that may wait; further queries get 503.")
+    ] = 1024,
     drain_seconds: Annotated[
         int, typer.Option(min=0, help="Seconds to finish running requests after SIGTERM.")
     ] = 30,
@@ -45,7 +47,7 @@ def serve(
     ] = Device.auto,
     gpu_bytes: Annotated[
         int | None,
-        typer.Option(min=1, help="GPU memory for the vectors. Default: half of what is free."),
+        typer.Option(min=1, help="GPU memory for the vectors. Default: half of the free memory."),
     ] = None,
 ) -> None:
     """Serve a cache to any number of servers (`bindserve serve MODEL --cache URL`).

@@ -1,6 +1,6 @@
-"""The checks of `bindserve doctor`: each returns a line that describes success, or raises.
+"""The checks of `bindserve doctor`. Each check returns a line that describes success, or raises.
 
-Checks read the model folder and its cache. Only `golden_engine` starts an engine.
+The checks read the model folder and its retrieval cache. Only `golden_engine` starts an engine.
 """
 
 import asyncio
@@ -36,20 +36,23 @@ from server.conditioning.open_cache import fit_of, open_cache
 from server.encoding.components import ENCODERS
 from server.settings import Settings
 
-ENGINE_OPTIONS = ("dtype", "kv_cache_memory_bytes")  # taken from the defaults of `serve`
-ROLES = ("llama", "adapter", "imagebind")  # roles of the sources of a conversion
+# vLLM options that are copied from the defaults of `bindserve serve`
+ENGINE_OPTIONS = ("dtype", "kv_cache_memory_bytes")
+ROLES = ("llama", "adapter", "imagebind")  # roles of the source files of a conversion
 
 
 class Skip(Exception):
-    """The check is not possible. The text gives the reason."""
+    """Raised when a check is not possible. The text gives the reason."""
 
 
 class CheckFailed(Exception):
-    """The check failed. The text describes the fault."""
+    """Raised when a check fails. The text describes the fault."""
 
 
 class Checkup:
-    """A model folder with its settings. Reads config.json and golden.json once."""
+    """A model folder with its settings, for which the checks run. Reads config.json and golden.json
+    once.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -166,17 +169,20 @@ def tokenizer(checkup: Checkup) -> str:
 
 
 def golden_plain(checkup: Checkup) -> str:
-    """Answer by the slow reference, with one layer in memory at a time."""
+    """Compare the recorded answers with those of the slow reference, which holds one layer at a
+    time in memory.
+    """
     answers = again(checkup.folder, checkup.golden)
     return compare(checkup.golden, answers, "float32", "the reference")
 
 
 def golden_engine(checkup: Checkup) -> str:
-    """Answer by vLLM, which needs the memory of serving."""
+    """Compare the recorded answers with those of vLLM, which needs as much memory as serving."""
     from model_ext.checks.engine_golden import answer
     from server.engine.flags import server_defaults
 
-    golden = checkup.golden  # before the engine: raises Skip if no answers are recorded
+    # Read the recorded answers before the engine starts: this raises Skip if there are none.
+    golden = checkup.golden
     defaults = server_defaults(checkup.settings)
     options = {key: defaults[key] for key in ENGINE_OPTIONS if key in defaults}
     result = answer(checkup.folder, options)
@@ -184,7 +190,7 @@ def golden_engine(checkup: Checkup) -> str:
 
 
 def compare(golden: Golden, answers: list[tuple[Step, ...]], dtype: str, subject: str) -> str:
-    """Compare answers with the recorded ones, within the tolerance of `dtype`."""
+    """Compare answers with the recorded answers, within the tolerance of `dtype`."""
     tolerance = TOLERANCES[dtype]
     for number, (answer, steps) in enumerate(zip(golden.answers, answers, strict=True), start=1):
         if reason := difference(answer, steps, tolerance):
@@ -206,7 +212,9 @@ class Finding:
 
 
 def run_checks(checkup: Checkup, through: Through) -> Iterator[Finding]:
-    """Yield the finding of each check. Stops after `config` if config.json is not readable."""
+    """Run the checks and yield the result of each. Stops after `config` if config.json is not
+    readable.
+    """
     checks: dict[str, Check] = {
         "config": config,
         "files": files,

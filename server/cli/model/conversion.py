@@ -1,4 +1,5 @@
-"""Convert released files to a model folder, and a released FAISS index to its default cache.
+"""Convert released files to a model folder, and a released FAISS index to the model's retrieval
+cache.
 
 Combines the converter of `model_ext` and the cache builder of `cache_index`.
 """
@@ -27,7 +28,7 @@ def dtype_of(name: str) -> torch.dtype:
 def run(
     sources: Sources, out: Path, options: Options, knn_index: Path | None = None
 ) -> BindServeConfig:
-    """Write the folder `out`, which exists only when model and cache are complete."""
+    """Write the folder `out`. It appears only when the model and its cache are complete."""
     with new_folder(out) as folder:
         config = write_folder(sources, folder, options, cache=CACHE if knn_index else None)
         if knn_index:

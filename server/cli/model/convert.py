@@ -1,6 +1,6 @@
-"""`bindserve convert`: its options, its report and its error messages.
+"""The options, the report and the error messages of `bindserve convert`.
 
-Does not import torch, so that `--help` is fast. `conversion.py` does the conversion.
+`conversion.py` does the conversion. This module does not import torch, so that `--help` is fast.
 """
 
 from enum import StrEnum
@@ -67,7 +67,7 @@ def convert_command(
         typer.Option(
             parser=parse_size, metavar="SIZE", help="Maximum size of one file, e.g. 500MB."
         ),
-    ] = "5GB",  # type: ignore[assignment]  # typer parses the default too
+    ] = "5GB",  # type: ignore[assignment]  # typer also parses the default, a string
     golden: Annotated[
         bool | None,
         typer.Option(
@@ -114,7 +114,7 @@ def convert_command(
 
 
 def resume_hint(out: Path) -> str:
-    """Return how to resume, or "" if the conversion wrote no files."""
+    """Return text that tells how to resume, or "" if the conversion wrote no files."""
     unfinished = partial_folder(out)
     if not unfinished.exists():
         return ""

@@ -1,4 +1,6 @@
-"""`bindserve doctor MODEL`: check that a model folder is intact and answers as recorded."""
+"""`bindserve doctor MODEL`: check that a model folder is undamaged and gives the
+recorded answers.
+"""
 
 import os
 from enum import StrEnum
@@ -32,12 +34,13 @@ def doctor(
 ) -> None:
     """Check a model's files, tensors, encoders, cache and recorded answers. Prints a line for each.
 
-    Exits with status 1 if a check fails. `skip` marks a check that is not possible, e.g. of a cache
-    if the model has none; it is no failure.
+    Exits with status 1 if a check fails. `skip` marks a check that is not possible, e.g. the check
+    of the cache for a model without a cache. A skipped check is no failure.
     """
     settings = load_settings(model=model, cache=cache)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # only the lines of the checks
-    from server.cli.model.checkup import (  # imports torch and, for some checks, vLLM
+    # Hides vLLM's log lines, so that only the checks print.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    from server.cli.model.checkup import (  # this import loads torch and, for some checks, vLLM
         Checkup,
         run_checks,
     )

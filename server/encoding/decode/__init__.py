@@ -1,1 +1,1 @@
-"""Decoding processes: from a file's bytes to a tensor, one file at a time, in a sandbox."""
+"""Decoding processes: turn the bytes of a file into a tensor, one file at a time, in a sandbox."""

@@ -1,7 +1,7 @@
-"""Frames: the messages between the encoding service and a decoding process, on a socket.
+"""Frames: the messages on the socket between the encoding service and a decoding process.
 
-A frame is two lengths, a JSON object and raw bytes. No pickle: a decoder that hostile media took
-over must not be able to run code in the process that reads its answer.
+A frame consists of two lengths, a JSON object and raw bytes. The format is not pickle: a hostile
+file can take control of a decoder, which must then not be able to run code in the service.
 """
 
 import json
@@ -10,48 +10,55 @@ from asyncio import StreamReader
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-LENGTHS = struct.Struct(">II")  # of the JSON header and of the payload
+LENGTHS = struct.Struct(">II")  # lengths of the JSON header and of the payload
 MAX_HEADER_BYTES = 1 << 16
 
 Frame = tuple[dict[str, Any], bytes]
 
 
 class FrameError(Exception):
-    """The other side breaks the format, or announces more bytes than are allowed."""
+    """Raised when a frame breaks the format or announces more bytes than are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """The header of the first frame. Its payload is the encoders' config.json."""
+    """The header of the first frame, sent to a decoding process. Its payload is the encoders'
+    config.json.
+    """
 
-    memory_bytes: int  # beyond the imports
-    cpu_s: float  # of one job
-    max_bytes: int  # of one file
-    limits: dict[str, Any]  # fields of model_ext.imagebind.preprocess.Limits
+    memory_bytes: int  # Address space in addition to the imported packages.
+    cpu_s: float  # Maximum CPU seconds of one job.
+    max_bytes: int  # Maximum bytes of one file.
+    limits: dict[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeJob:
-    """The header of every other frame. Its payload is the file."""
+    """The header of each later frame that is sent to a decoding process. Its payload is
+    the file.
+    """
 
     modality: str
 
 
 def encode_head(header: dict[str, Any], payload_size: int) -> bytes:
-    """The bytes of a frame up to its payload."""
+    """The bytes of a frame before its payload."""
     text = json.dumps(header).encode()
     return LENGTHS.pack(len(text), payload_size) + text
 
 
 async def read_frame(stream: StreamReader, max_payload: int) -> Frame:
-    """Read a frame. Raises IncompleteReadError at the end of the stream, and FrameError."""
+    """Read a frame.
+
+    Raises IncompleteReadError: at the end of the stream. Raises FrameError.
+    """
     sizes = _check(LENGTHS.unpack(await stream.readexactly(LENGTHS.size)), max_payload)
     header = _parse(await stream.readexactly(sizes[0]))
     return header, await stream.readexactly(sizes[1])
 
 
 def read_frame_blocking(stream: BinaryIO, max_payload: int) -> Frame | None:
-    """Read a frame, or None at the end of the stream. Raises FrameError."""
+    """Read a frame. Returns None at the end of the stream. Raises FrameError."""
     lengths = stream.read(LENGTHS.size)
     if len(lengths) < LENGTHS.size:
         return None

@@ -1,8 +1,8 @@
-"""The pool of decoding processes: a file's bytes to a tensor, in processes that can be killed.
+"""The pool of decoding processes, which turn files into tensors and can be killed.
 
 Media decoders are large and parse hostile input. Each process decodes one file at a time under a
 limit of CPU time (not of elapsed time, so that a busy machine rejects no good file). A process that
-crashes, hangs or sends nonsense is replaced, and only the request that sent the bytes fails.
+crashes, hangs or sends an invalid answer is replaced, and only the request with that file fails.
 """
 
 import asyncio
@@ -40,40 +40,42 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.encoding.decode.worker"
-MAX_TIME_PER_CPU_TIME = 4  # of a job: other processes may use the core meanwhile
+# Limit of a job's elapsed time, as a multiple of its CPU time: other processes may use the same
+# core.
+MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
-EXIT_S = 1  # between the end of a process's socket and its exit
-START_TIMEOUT_S = 120  # importing torch from a cold disk
-MAX_TENSOR_BYTES = 64 << 20  # 15 video crops are 18 MB
-MAX_LOGGED_OUTPUT = 2000  # characters of a process that ended while it started
+EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
+START_TIMEOUT_S = 120  # Seconds for the start: importing torch from a cold disk is slow.
+MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
+MAX_LOGGED_OUTPUT = 2000  # Characters of what a failing process printed that are logged.
 
 
 class MediaError(BadRequest):
-    """The bytes cannot be decoded; the message gives the reason."""
+    """Raised when a file cannot be decoded. The message gives the reason."""
 
     default_code = "invalid_media"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
-    workers: int  # processes
-    waiting: int  # jobs that may wait for a process; further jobs are rejected
-    timeout_s: float  # CPU time of one job, and the longest wait for a free process
-    memory_bytes: int  # of one process, beyond its imports
-    max_bytes: int  # of one file
-    limits: Mapping[str, Any]  # fields of model_ext.imagebind.preprocess.Limits
+    workers: int  # Number of decoding processes.
+    waiting: int  # Number of jobs that may wait for a process; further jobs are rejected.
+    timeout_s: float  # Maximum CPU seconds of one job, and maximum wait for a free process.
+    memory_bytes: int  # Maximum memory of one process in addition to its imported packages.
+    max_bytes: int  # Maximum bytes of one file.
+    limits: Mapping[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.
 
 
 class DecodePool:
     def __init__(self, settings: DecodeSettings, encoder_config: bytes) -> None:
-        """`encoder_config`: the encoders' config.json, which states the sizes of tensors."""
+        """`encoder_config`: the encoders' config.json, which contains the sizes of tensors."""
         self._settings = settings
         self._encoder_config = encoder_config
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
         self._workers: set[Worker] = set()
         self._waiting = 0
         self._running: set[asyncio.Task[Any]] = set()
-        # The processes' working directory. It stays empty.
+        # The working directory of the decoding processes. It stays empty.
         self._folder = tempfile.TemporaryDirectory(prefix="bindserve-decode-")
 
     async def start(self) -> None:
@@ -99,11 +101,13 @@ class DecodePool:
         return len(self._workers)
 
     async def decode(self, modality: str, content: Blob) -> Tensor:
-        """Decode one file.
+        """Decode one file to a tensor.
 
-        Cancelling the caller does not stop a busy process: a new process costs more than most
-        jobs, and the time limit holds anyway. Raises MediaError when the bytes are bad, and
-        Unavailable when the queue is full or no process becomes free in time.
+        Cancelling the caller does not stop a busy process: starting a new process costs more than
+        most jobs, and the time limit ends a long job.
+
+        Raises MediaError: when the file is bad.
+        Raises Unavailable: when the queue is full, or no process becomes free in time.
         """
         if self._waiting >= self._settings.waiting:
             raise Unavailable("too many files are waiting to be decoded", code="decode_queue_full")
@@ -121,7 +125,7 @@ class DecodePool:
 
     async def _next_idle(self) -> "Worker":
         while (worker := await self._idle.get()) not in self._workers:
-            pass  # it ended while it was idle
+            pass  # the process ended while it was idle
         return worker
 
     async def _run(self, worker: "Worker", modality: str, content: Blob) -> Tensor:
@@ -135,7 +139,9 @@ class DecodePool:
         except TimeoutError:
             await worker.kill()
             raise self._too_slow() from None
-        except Unavailable:  # the file cannot be read: the process waits for the rest of it
+        # The file could not be read completely. The process cannot be reused, because it waits for
+        # the missing bytes.
+        except Unavailable:
             await worker.kill()
             raise
         except WorkerLost as error:
@@ -144,7 +150,8 @@ class DecodePool:
             logger.warning("a decoding process was lost on a file (%s): %s", modality, error)
             if ended_by == signal.SIGXCPU:
                 raise self._too_slow() from None
-            # An operator or the kernel, for lack of memory, killed it: the file is not the cause.
+            # SIGKILL comes from an operator, or from the kernel when memory is short, so the file
+            # is not the cause.
             if ended_by == signal.SIGKILL:
                 raise Unavailable("the decoding process was killed", code="decoder_lost") from None
             raise MediaError("the file cannot be decoded") from None
@@ -179,11 +186,11 @@ class DecodePool:
 
 
 class WorkerLost(Exception):
-    """The process has ended, or its answer breaks the protocol."""
+    """Raised when a decoding process has ended or its answer breaks the protocol."""
 
 
 class Worker:
-    """One decoding process and the socket to it."""
+    """One decoding process, and the service's end of the socket to it."""
 
     def __init__(self, process: Process, answers: StreamReader, jobs: StreamWriter) -> None:
         self._process = process
@@ -191,7 +198,9 @@ class Worker:
 
     @classmethod
     async def start(cls, settings: DecodeSettings, config: bytes, folder: str) -> "Worker":
-        """Raises WorkerLost. The log then holds what the process printed."""
+        """Start a process. Raises WorkerLost: when it does not start; the log then shows what it
+        printed.
+        """
         near, far = socket.socketpair()
         with open(os.memfd_create("output"), "w+b") as output:
             with far:
@@ -221,8 +230,10 @@ class Worker:
         return worker
 
     async def ask(self, header: dict[str, Any], content: Blob) -> Frame:
-        """Send one job and read its answer, without holding the whole content in memory."""
-        if self._jobs.is_closing():  # uvloop raises RuntimeError on the write
+        """Send one job and read the answer. The file is sent in pieces, so that it is never in
+        memory as a whole.
+        """
+        if self._jobs.is_closing():  # without this check, uvloop's write raises RuntimeError
             raise WorkerLost("it ended before the job")
         try:
             self._jobs.write(encode_head(header, content.size))
@@ -238,13 +249,14 @@ class Worker:
         self._jobs.close()
 
     async def ended_by(self) -> int | None:
-        """The signal that ended the process, or None while it runs.
+        """The signal that ended the process, or None while the process runs.
 
-        SIGKILL comes from outside, SIGXCPU from the CPU limit, any other from a crash on the input.
+        SIGKILL comes from outside, SIGXCPU from the limit of CPU time, and any other signal from a
+        crash on the input.
         """
         try:
             return -await asyncio.wait_for(self._process.wait(), EXIT_S)
-        except TimeoutError:  # it runs, and its answer broke the protocol
+        except TimeoutError:  # the process still runs, and its answer broke the protocol
             return None
 
     async def kill(self) -> None:
@@ -254,7 +266,7 @@ class Worker:
 
 
 def last_output(file: BinaryIO) -> str:
-    """The last MAX_LOGGED_OUTPUT characters that were written to `file`."""
+    """Return the last MAX_LOGGED_OUTPUT characters of what a process wrote to `file`."""
     end = file.seek(0, os.SEEK_END)
     file.seek(max(0, end - MAX_LOGGED_OUTPUT))
     return file.read().decode(errors="replace").strip() or "nothing"
@@ -270,10 +282,10 @@ def worker_settings(settings: DecodeSettings) -> WorkerSettings:
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment of a decoding process: no secret of the server, one thread per library.
+    """The environment variables of a decoding process: no secrets, and one thread per library.
 
-    The process finds the packages that this process finds. Empty and relative entries are left
-    out, because they would name the process's own working directory.
+    The process can import the packages that this process can import. Empty and relative paths are
+    omitted, because they would refer to the new process's own working directory.
     """
     names = ("PATH", "LANG", "LC_ALL")
     kept = {name: os.environ[name] for name in names if name in os.environ}
@@ -289,9 +301,12 @@ def worker_environment() -> dict[str, str]:
 
 
 def read_answer(answer: Frame) -> Tensor:
-    """The tensor of an answer. The process that wrote it has parsed hostile bytes: trust nothing.
+    """Read the tensor from a process's answer.
 
-    Raises MediaError with the process's message, WorkerLost when the payload is no tensor.
+    The process has parsed hostile bytes, so the answer is checked completely.
+
+    Raises MediaError: when the process reports an error; it has the process's message.
+    Raises WorkerLost: when the payload is not a tensor.
     """
     header, payload = answer
     error = header.get("error")

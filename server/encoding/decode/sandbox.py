@@ -1,7 +1,7 @@
-"""The sandbox of a decoding process: network, privileges and resources. Linux; no dependencies.
+"""The sandbox of a decoding process: limits on network, privileges and resources. Linux only.
 
 The process calls these functions before it imports large packages, because the kernel lets only a
-process with one thread leave the network.
+process with one thread leave the network. This module has no dependencies.
 """
 
 import ctypes
@@ -20,16 +20,19 @@ def never_gain_privileges() -> None:
 
 
 def leave_network() -> bool:
-    """Move to an empty network namespace. Returns False where the kernel does not allow it."""
+    """Move the process to an empty network namespace. Returns False if the kernel does not allow
+    it.
+    """
     libc = _libc()
     return libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
 
 
 def limit_resources(memory_bytes: int, file_bytes: int) -> None:
-    """Limit address space (`memory_bytes` beyond its current use), files and descriptors.
+    """Limit the process's address space, file sizes and number of descriptors.
 
-    `file_bytes`: the largest file that the process can write. Some decoders need the input as a
-    file in memory, which counts.
+    `memory_bytes`: address space in addition to its current use. `file_bytes`: the maximum size of
+    a file that the process writes. Some decoders need their input as a file in memory; the limit
+    applies to it, too.
     """
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
@@ -43,7 +46,7 @@ def limit_resources(memory_bytes: int, file_bytes: int) -> None:
 
 
 def allow_cpu(seconds: float) -> None:
-    """Allow so many more seconds of CPU time for one job. SIGXCPU ends the process after them."""
+    """Allow `seconds` more seconds of CPU time for one job. Then SIGXCPU ends the process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     until = int(usage.ru_utime + usage.ru_stime + seconds) + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -1,7 +1,8 @@
-"""A decoding process: turns a client's bytes into a tensor.
+"""A decoding process: turns a client's file into a tensor.
 
-Reads jobs as frames from standard input and writes answers to standard output. It holds no secret,
-and it gives up its network access where the kernel allows. Any failure in it fails one request.
+The process reads jobs as frames from standard input and writes answers to standard output. It has
+no secrets, and it gives up its network access if the kernel allows this. A failure of the process
+fails only one request.
 """
 
 import os
@@ -29,7 +30,8 @@ def main() -> None:
     if first is None:
         return
     settings, config = first
-    decoder = Decoder(WorkerSettings(**settings), config)  # imports torch: takes seconds
+    # This imports torch, which takes seconds.
+    decoder = Decoder(WorkerSettings(**settings), config)
     write_frame_blocking(answers, {"ready": True, "isolated": isolated}, b"")
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
     silence()
@@ -40,7 +42,7 @@ def main() -> None:
 
 
 def take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """The ends of the pipes. Afterwards, prints of libraries go to standard error."""
+    """Take standard input and output for frames. Afterwards, libraries print to standard error."""
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -49,7 +51,7 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def silence() -> None:
-    """Discard standard error: decoders print much about clients' bytes."""
+    """Discard standard error, because decoders print a lot about clients' files."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
@@ -57,7 +59,7 @@ def silence() -> None:
 
 class Decoder:
     def __init__(self, settings: WorkerSettings, config: bytes) -> None:
-        """`config`: the encoders' config.json, which states the sizes of tensors."""
+        """`config`: the encoders' config.json, which contains the sizes of tensors."""
         import torch
 
         from model_ext.imagebind.config import ImageBindConfig
@@ -73,7 +75,9 @@ class Decoder:
         self._preprocess, self._decode_error = preprocess, DecodeError
 
     def answer(self, job: DecodeJob, data: bytes) -> tuple[dict[str, Any], bytes]:
-        """The header and payload of the answer: an error, or the tensor as safetensors."""
+        """Run a job. Returns the header and payload of the answer: an error, or a tensor in
+        safetensors format.
+        """
         from safetensors.torch import save
 
         try:
@@ -82,7 +86,8 @@ class Decoder:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""
-        except Exception as error:  # its message may quote memory or paths, so it is not sent
+        # The exception's message is not sent, because it may contain memory or paths.
+        except Exception as error:
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
         return {}, save({"tensor": tensor.contiguous()})
 

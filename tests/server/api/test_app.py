@@ -1,4 +1,6 @@
-"""Routes, middleware and errors of the whole application, with fakes in place of the engine."""
+"""Routes, middleware and errors of the whole application, with fakes of the engine and the
+encoders.
+"""
 
 import asyncio
 import json
@@ -28,7 +30,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def image(number: int, **extra: Any) -> dict[str, Any]:
-    """A content part that the fakes embed as the direction of `number` degrees."""
+    """A content part that the fake encoders embed as the direction of `number` degrees."""
     text = {"text": str(number)}
     return {"type": "imagebind_text", "imagebind_text": text, "modality": "image", **extra}
 
@@ -40,7 +42,7 @@ def answer() -> ChatCompletionResponse:
 
 
 def check_error(response: httpx.Response, status: int, **expected: Any) -> str:
-    """Check that the response has OpenAI's error object, and return its message."""
+    """Check that the response contains OpenAI's error object. Returns its message."""
     assert response.status_code == status, response.text
     assert response.json().keys() == {"error"}
     error = response.json()["error"]
@@ -59,7 +61,7 @@ async def served() -> AsyncIterator[Served]:
         yield served
 
 
-# Conditioning
+# Tests of conditioning
 
 
 async def test_without_attachments_a_chat_is_text_only(served: Served) -> None:
@@ -141,7 +143,7 @@ async def test_urls_are_fetched_only_where_the_operator_allows_it() -> None:
             check_error(response, 400, code="url_not_enabled", param="messages[0].content[0]")
 
 
-# Rejections
+# Tests of rejected requests
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/v1/messages"])
@@ -211,9 +213,11 @@ async def test_what_is_no_json_object(served: Served, path: str) -> None:
 @pytest.mark.parametrize("wrong", [[None, None], ["x"], 3, "x", {"json": {}, "regex": 3}])
 @pytest.mark.parametrize("field", ["structured_outputs", "response_format", "tools", "stop"])
 async def test_a_field_of_another_type(served: Served, field: str, wrong: Any) -> None:
-    """vLLM's validators read a field before its type is checked."""
+    """vLLM's validators read a field before they check its type, so a wrong type must not cause
+    status 500.
+    """
     response = await served.client.post(CHAT, json={"messages": HELLO, field: wrong})
-    if response.status_code != 200:  # "stop" may be a text
+    if response.status_code != 200:  # the field "stop" may be a text
         check_error(response, 400)
 
 
@@ -230,7 +234,8 @@ async def test_unknown_paths_and_methods(served: Served) -> None:
         assert response.headers["allow"] == allowed
     check_error(await served.client.get("/metrics-x"), 404)
     for path in ("/inference/v1/generate", "/invocations", "/v1/load_lora_adapter", "/pause"):
-        check_error(await served.client.post(path, json={}), 404)  # vLLM's routes
+        # The application does not include these routes of vLLM.
+        check_error(await served.client.post(path, json={}), 404)
 
 
 async def test_a_large_body_is_refused_declared_or_not() -> None:
@@ -291,7 +296,7 @@ async def test_a_full_engine_rejects_before_decoding(served: Served) -> None:
 
 
 async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> None:
-    """Calls the application over ASGI as a client that sends its body and disconnects."""
+    """Calls the application over ASGI as a client that sends its body and then disconnects."""
     served.components.components.go.clear()
     body = {"messages": [{"role": "user", "content": [image(1)]}]}
     messages = [
@@ -306,7 +311,7 @@ async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> 
 
     async def receive() -> Any:
         if len(messages) == 1:
-            await asyncio.sleep(0.05)  # while the embedding is computed
+            await asyncio.sleep(0.05)  # the client disconnects while the embedding is computed
         return messages.pop(0)
 
     async def send(message: Any) -> None:
@@ -320,14 +325,16 @@ async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> 
     assert not served.handler.seen
 
 
-# Keys
+# Tests of API keys
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def matrix(served: Served) -> list[tuple[str, str]]:
-    """Every path of the application with every method, including those it does not support."""
+    """Every path of the application, with every method, including methods that the path does not
+    support.
+    """
     paths = set()
     for route in served.app.routes:
         path = getattr(route, "path", None)
@@ -351,7 +358,7 @@ async def test_no_route_but_the_health_checks_opens_without_a_key(
         response = await served.client.request(method, path, headers=headers)
         if response.status_code != 401:
             opened.add(path)
-        elif method != "HEAD":  # no body
+        elif method != "HEAD":  # a response to HEAD has no body
             check_error(response, 401, code="invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
     assert opened == OPEN_PATHS == {"/health", "/ready"}
@@ -407,12 +414,15 @@ async def test_each_key_has_its_limits() -> None:
 
 
 async def test_openais_client_has_a_class_for_temporary_errors() -> None:
-    """Errors that the client retries. Other errors: tests/serving/test_openai_client.py."""
+    """Tests errors that OpenAI's client retries. tests/serving/test_openai_client.py tests other
+    errors.
+    """
     served = serve(key_requests_per_minute=1)
     client = openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key="-",
-        http_client=served.client,  # type: ignore[arg-type]  # says httpx2, takes both
+        # The type says httpx2, but the library accepts both.
+        http_client=served.client,  # type: ignore[arg-type]
         max_retries=0,
     )
     served.engine.full = QueueOverflowError()
@@ -426,7 +436,7 @@ async def test_openais_client_has_a_class_for_temporary_errors() -> None:
         assert int(error.response.headers["retry-after"]) > 0
 
 
-# Request ids
+# Tests of request ids
 
 
 async def test_every_answer_has_an_id(served: Served) -> None:
@@ -446,7 +456,7 @@ async def test_every_answer_has_an_id(served: Served) -> None:
     assert (await locked.client.get("/v1/models")).headers["x-request-id"]
 
 
-# The other routes
+# Tests of the other routes
 
 
 async def test_models_have_their_provenance_but_not_their_path(served: Served) -> None:

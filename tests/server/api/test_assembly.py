@@ -1,4 +1,6 @@
-"""The assembly that `serve`, Ray and the benchmarks share, on the benchmark's mock engine."""
+"""`open_application`, which assembles the application for `serve`, Ray and the benchmarks. These
+tests use the benchmark's mock engine.
+"""
 
 import json
 import re
@@ -60,7 +62,9 @@ async def test_parsers_routes_and_engine_are_assembled_and_closed(
 
 
 def test_only_one_module_assembles_an_application() -> None:
-    """serve, Ray and the benchmarks each had their own assembly, and these differed."""
+    """Earlier, serve, Ray and the benchmarks had three different functions that assembled the
+    application.
+    """
     callers = {
         str(path.relative_to(ROOT))
         for folder in ("server", "deploy")

@@ -1,4 +1,4 @@
-"""Opening the components from settings. test_conditioner.py tests the opened components."""
+"""Opening the components from the settings. test_conditioner.py tests the opened components."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.server.waiting import until
 
 
 class FakeEncoders:
-    """Encoders that answer at once."""
+    """Fake encoders that answer at once."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -77,7 +77,9 @@ async def test_a_missing_cache_stops_the_start(
 async def test_expired_files_are_deleted_while_the_components_are_open(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also under Ray. Without it, files stay until their owner uploads again."""
+    """Expired files must be deleted also under Ray. Otherwise, they would stay until their owner
+    uploads again.
+    """
     monkeypatch.setattr(files, "SWEEP_S", 0.01)
     settings, swept = settings.model_copy(update={"cache": "none"}), []
     monkeypatch.setattr(files.FileStore, "sweep", lambda store: swept.append(store))

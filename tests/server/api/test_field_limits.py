@@ -1,4 +1,6 @@
-"""Values at the maximum, above it, and values that only the protocol classes check."""
+"""Limits on request fields: values at the maximum, values above it, and values that only the
+protocol classes check.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def test_long_texts(field: str) -> None:
 
 
 def test_prompts() -> None:
-    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # one, as token ids
+    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # a list of token ids is one prompt
     check_maxima({"prompt": ["x"] * MAX_PROMPTS}, SETTINGS)
     for prompt in ("x", [1, 2]):
         with pytest.raises(BadRequest, match="more than 64 prompts"):

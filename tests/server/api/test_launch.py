@@ -1,4 +1,4 @@
-"""The small parts of the launch; whole servers are started in tests/serving."""
+"""Small functions of server/api/launch.py. tests/serving starts whole servers."""
 
 import inspect
 import logging
@@ -38,7 +38,9 @@ def test_log_lines_have_vllms_format(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_uvicorn_gets_every_option_that_vllm_sets() -> None:
-    """TLS, header limits, timeouts. Fails when a new version of vLLM adds an option."""
+    """Tests TLS, header limits and timeouts. The test fails when a new version of vLLM adds an
+    option.
+    """
     args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     args.bindserve = SimpleNamespace(request_log=False)
     source = inspect.getsource(build_and_serve).partition("serve_http(")[2]

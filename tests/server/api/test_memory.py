@@ -1,4 +1,6 @@
-"""The plan of a server on a fake card: what it collects, sets, stores and rejects."""
+"""The division of a fake GPU's memory at start-up: needs, settings, stored measurements, rejected
+configurations.
+"""
 
 import logging
 from argparse import Namespace
@@ -22,7 +24,7 @@ Parse = Callable[..., Namespace]
 
 
 class FakeEncoders:
-    """Stands for the encoding service. Answers only `hello`."""
+    """Replaces the encoding service. Answers only `hello`."""
 
     def __init__(self, gpu_bytes: int = ENCODER_BYTES) -> None:
         self.answer = Hello(["vision"], "bfloat16", gpu_bytes)
@@ -54,7 +56,7 @@ def arguments(settings: Settings, tmp_path: Path) -> Parse:
         changed = settings.model_copy(update={"vllm_args": flags, **changes})
         args = parse(changed)
         args.bindserve, args.bindserve_scratch = changed, tmp_path
-        args.kv_cache_memory_bytes = None  # the default of a CPU
+        args.kv_cache_memory_bytes = None  # Remove the default for a CPU.
         return args
 
     return arguments
@@ -134,14 +136,14 @@ async def test_a_measurement_rejects_the_next_start_before_the_encoders_load(
 ) -> None:
     card(24)
     greedy = arguments("--gpu-memory-utilization=0.9", cache_device="cpu")
-    check_early(greedy)  # nothing is measured yet
+    check_early(greedy)  # accepted, because the encoders' memory is not measured yet
     await fit_to_card(arguments(cache_device="cpu"), encoders())
     assert (tmp_path / MEASURED).exists()
     with pytest.raises(UsageError, match="encoders"):
         check_early(greedy)
     check_early(arguments("--gpu-memory-utilization=0.9", cache_device="cpu", encode_batch=1))
     card(80)
-    check_early(greedy)  # another card
+    check_early(greedy)  # accepted, because the measurement is for another GPU
 
 
 async def test_a_damaged_or_unwritable_store_is_no_error(

@@ -1,4 +1,6 @@
-"""Forms of common clients, hostile forms, and the memory that a large form needs."""
+"""Multipart forms as common clients send them, hostile forms, and the memory that a large form
+needs.
+"""
 
 import asyncio
 import os
@@ -21,7 +23,9 @@ KIND = "multipart/form-data; boundary=B"
 
 
 def a_request(chunks: Iterable[bytes], kind: str = KIND, *, disconnects: bool = False) -> Request:
-    """`disconnects`: the client closes the connection before the end of the body."""
+    """Create a request with a body. `disconnects`: the client closes the connection before the body
+    ends.
+    """
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     last = {"type": "http.disconnect"} if disconnects else {"type": "http.request", "body": b""}
     source = iter([*messages, last])
@@ -86,7 +90,7 @@ def test_how_it_is_cut_does_not_matter(tmp_path: Path, data: st.DataObject) -> N
     [
         (b"", BadRequest),
         (b"nonsense", BadRequest),
-        (part("a", b"1"), BadRequest),  # no end
+        (part("a", b"1"), BadRequest),  # the form has no end
         (part("a", b"1", "f")[:-20], BadRequest),
         (part("a", b"1") * 2 + END, BadRequest),
         (b"".join(part(str(i), b"1") for i in range(5)) + END, BadRequest),
@@ -160,4 +164,5 @@ async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
         assert content.size == size
         read = sum([len(piece) async for piece in content.pieces()])
     assert read == size
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10  # KiB
+    # The limit is 20 MiB (ru_maxrss is in KiB).
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10

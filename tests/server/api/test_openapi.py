@@ -1,4 +1,4 @@
-"""The OpenAPI document describes the routes."""
+"""Tests that the OpenAPI document describes the routes."""
 
 import json
 import re

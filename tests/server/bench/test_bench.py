@@ -1,4 +1,6 @@
-"""The arms of `bench server` answer as the real thing does; how fast, the bench measures."""
+"""The servers that `bench server` compares: they answer like real servers. The tests measure no
+speed.
+"""
 
 import json
 from pathlib import Path
@@ -23,7 +25,7 @@ async def test_both_stream_the_same_words(kind: str, tiny_models: dict[str, Path
         assert "".join(filter(None, words)) == " word" * 5
         assert await closed_loop(server, "finetune", 4, 2, 5) > 0
         found = await open_loop(server, "finetune", 100, 1, 20)
-        assert 1 < found.goodput < 6  # one seat: five a second
+        assert 1 < found.goodput < 6  # one concurrent request, so five requests a second
         assert found.refused > 50
 
 

@@ -1,4 +1,4 @@
-"""Starting servers as processes: when they are ready, and when they are not."""
+"""Starting servers as processes: servers that become ready, and servers that do not."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""The command `bindserve bench`. The tests of model_ext/bench test the measurements."""
+"""The commands `bindserve bench`. The tests of model_ext/bench test the measurements themselves."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The first questions of the demonstration, sent to a small fake server."""
+"""The first questions of `bindserve demo`, which the tests send to a small fake server."""
 
 import json
 import threading
@@ -17,7 +17,7 @@ ANSWER = ["A dog", " that", " barks."]
 
 class Handler(BaseHTTPRequestHandler):
     questions: list[Any] = []  # noqa: RUF012
-    unready = 2  # number of polls that get 503
+    unready = 2  # Number of requests to /ready that get status 503.
 
     def do_GET(self) -> None:
         Handler.unready -= 1

@@ -1,4 +1,4 @@
-"""`bindserve embed`: the released embeddings, and one line for each error."""
+"""`bindserve embed` prints the released embeddings, or one line for an error."""
 
 import io
 import json
@@ -31,7 +31,7 @@ def run(model: Path, *arguments: object) -> Result:
 
 
 def unit(name: str) -> np.ndarray:
-    """The released embedding of a file, brought to unit length."""
+    """The released embedding of a file, scaled to unit length."""
     vector: np.ndarray = GOLDEN[f"{name}/post"][0]
     return vector / np.linalg.norm(vector)
 

@@ -1,4 +1,4 @@
-"""The command line, each command in a new process."""
+"""The command line `bindserve`. Each command runs in a new process."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def test_help_lists_every_command_and_is_fast() -> None:
     assert result.returncode == 0
     for command in COMMANDS:
         assert command in result.stdout
-    assert time.monotonic() - started < 5  # importing vLLM takes longer
+    assert time.monotonic() - started < 5  # importing vLLM would take longer than this
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["convert"]])

@@ -1,4 +1,4 @@
-"""Sizes with units."""
+"""Parsing of file sizes with units."""
 
 import pytest
 import typer

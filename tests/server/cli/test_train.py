@@ -1,4 +1,4 @@
-"""`bindserve train`: its arguments and its errors."""
+"""The arguments and the errors of `bindserve train`."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def test_export_of_nothing_is_named(tmp_path: Path) -> None:
 
 
 def test_encoders_are_trained_from_a_file(tmp_path: Path) -> None:
-    """Two keys, each with an image and a text."""
+    """The list of samples has two keys; each key has an image and a text."""
     from PIL import Image
 
     rows = []

@@ -1,4 +1,6 @@
-"""The application before a real retrieval service: kill -9 under load, both policies, recovery."""
+"""The application with a real retrieval service: the service is killed under load, with both
+policies, and started again.
+"""
 
 import asyncio
 from collections import Counter
@@ -27,7 +29,7 @@ CLIENTS = 8
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight directions of the plane, as many degrees apart."""
+    """A cache with eight unit vectors of the plane, 45 degrees apart."""
     folder = tmp_path_factory.mktemp("plane")
     angles = np.arange(8) * np.pi / 4
     np.save(folder / "f.npy", np.stack([np.cos(angles), np.sin(angles)], axis=1))

@@ -1,4 +1,6 @@
-"""From bytes to the conditioning embedding: real processes, encoders and cache, against goldens."""
+"""From files to the conditioning embedding, with real processes, encoders and cache, compared with
+recorded values.
+"""
 
 import asyncio
 import io
@@ -36,7 +38,7 @@ def attachment(name: str, weight: float, param: str = "p") -> Attachment:
     modality = MODALITY.get(name[:3], name)
     if modality == "text":
         return Attachment("text", MemoryBlob(TEXT0), weight, param)
-    if modality == name:  # depth, thermal, imu: an array
+    if modality == name:  # for depth, thermal and imu, the file is an array
         file = io.BytesIO()
         np.save(file, formula_input(name).numpy())
         return Attachment(modality, MemoryBlob(file.getvalue()), weight, param)
@@ -44,11 +46,14 @@ def attachment(name: str, weight: float, param: str = "p") -> Attachment:
 
 
 async def test_every_golden_mix_and_its_enhancement(components: Components) -> None:
-    """One test, because starting the components takes longer than all of it."""
+    """One test for all mixes, because starting the components takes longer than computing the
+    mixes.
+    """
     for combo, parts in COMBOS.items():
         attachments = [attachment(name, weight) for name, weight in parts]
         mixed = await components.conditioner.condition(attachments, OFF)
-        close(mixed.embedding, MIXED[f"{combo}/mixed"][0], 1e-5)  # the encoders' rounding
+        # The tolerance allows for rounding in the encoders.
+        close(mixed.embedding, MIXED[f"{combo}/mixed"][0], 1e-5)
         assert mixed.explanation.cache == "off"
         enhanced = await components.conditioner.condition(attachments, ImageBindOptions())
         close(enhanced.embedding, MIXED[f"{combo}/knn.index/size10_t20_w0.5/enhanced"][0], 1e-5)
@@ -74,7 +79,9 @@ async def test_text_only_is_the_zero_image_without_cache(components: Components)
 
 
 class Fake:
-    """Decodes to the number that the bytes spell and encodes it as a direction; counts."""
+    """Fake decoder and encoder: a file contains a number, which is embedded as the direction of
+    that angle in degrees. Records the decoded files.
+    """
 
     def __init__(self) -> None:
         self.decoded: list[bytes] = []
@@ -94,13 +101,13 @@ class Fake:
         return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
     async def fetch(self, link: Link) -> Blob:
-        """The last part of the path is the file."""
+        """The last part of the URL's path is the content of the file."""
         return MemoryBlob(link.url.rpartition("/")[2].encode())
 
 
 @dataclass
 class InProcess:
-    """In place of the encoding service."""
+    """Replaces the encoding service."""
 
     embedder: Embedder
 
@@ -141,7 +148,7 @@ async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
     assert fake.decoded == [b"7"]
     await stage.condition(
         [Attachment("audio", MemoryBlob(b"7"), 1.0, "p")], OFF
-    )  # the same bytes, heard
+    )  # an audio file with the same bytes as the image is decoded separately
     assert fake.decoded == [b"7", b"7"]
 
 
@@ -153,7 +160,7 @@ async def test_a_link_is_fetched_and_its_content_known() -> None:
         close(answer.embedding, np.array([0, 1], np.float32), 1e-5)
     stage = conditioner(fake)
     await stage.condition([link, link, *images(90)], OFF)
-    assert fake.decoded == [b"90"] * 3  # one for each conditioner
+    assert fake.decoded == [b"90"] * 3  # each of the three conditioners decodes the content once
 
 
 async def test_an_error_names_the_part_of_each_request() -> None:

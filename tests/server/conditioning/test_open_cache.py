@@ -1,4 +1,6 @@
-"""`--cache`: which values open a cache, and which are rejected before the server starts."""
+"""The setting `--cache`: values that open a cache, and values that are rejected before the server
+starts.
+"""
 
 import json
 import logging
@@ -97,7 +99,8 @@ async def test_a_cache_of_other_encoders(
 ) -> None:
     folder = tmp_path / "cache"
     shutil.copytree(tiny_models["knn.index"], folder)
-    with caplog.at_level(logging.WARNING):  # an unknown encoder is logged, not rejected
+    # A cache whose encoder is unknown is logged and not rejected.
+    with caplog.at_level(logging.WARNING):
         await open_folder(folder, Fit(DIM, {"sha256": "ours"})).aclose()
     assert "does not say which encoder" in caplog.text
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -112,7 +115,7 @@ async def test_a_cache_of_other_encoders(
     [
         ("float32", "bfloat16", True),
         ("bfloat16", "bfloat16", False),
-        (None, "bfloat16", False),  # an old manifest
+        (None, "bfloat16", False),  # an old manifest has no dtype
         ("float32", None, False),
     ],
 )

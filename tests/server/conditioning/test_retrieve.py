@@ -1,4 +1,6 @@
-"""The cache's states, parameters and policies; the mathematics is tested with `cache_index`."""
+"""Use of the retrieval cache: its states, parameters and policies. The tests of `cache_index` test
+the mathematics.
+"""
 
 import asyncio
 import logging
@@ -53,7 +55,7 @@ async def retrieve_mixed(retriever: Retriever, options: ImageBindOptions) -> Ret
 @pytest.mark.parametrize(
     ("asked", "parameters"),
     [
-        ({}, "size10_t20_w0.5"),  # on, because there is a cache
+        ({}, "size10_t20_w0.5"),  # the default is on, because the model has a cache
         ({"cache": True}, "size10_t20_w0.5"),
         ({"cache": {}}, "size10_t20_w0.5"),
         ({"cache": {"weight": 0}}, "size10_t20_w0"),
@@ -140,7 +142,7 @@ async def test_a_cache_that_fails_and_comes_back(
     assert np.subtract(after, before).tolist() == [1, *told]
     lines = [r.message for r in caplog.records if r.name == retrieve.__name__]
     assert [line.split(",")[0] for line in lines] == [
-        "the cache cannot be reached",  # once, not three times
+        "the cache cannot be reached",  # logged once for three failed requests
         "the cache answers again",
     ]
     await retriever.close()
@@ -167,7 +169,7 @@ async def test_a_busy_cache(
         with pytest.raises(Unavailable, match="busy") as caught:
             await retrieve_mixed(retriever, options())
         assert caught.value.code == "cache_queue_full"
-    assert retriever.trouble is None  # it is there
+    assert retriever.trouble is None  # a busy cache can still be reached
     await retriever.close()
 
 

@@ -1,4 +1,6 @@
-"""The batcher with fake runners: batches by work, a bad sample in a batch, a bounded queue."""
+"""The batcher with fake encoders: limits of work, a bad sample in a batch, a queue of limited
+length.
+"""
 
 import asyncio
 import threading
@@ -17,7 +19,9 @@ from server.errors import BadRequest, Unavailable
 
 
 class Model:
-    """Doubles its inputs (B, N), records its batches, can be paused, raises for an input of -1."""
+    """Fake encoder: doubles its inputs (B, N) and records its batches. It can be paused, and raises
+    for an input of -1.
+    """
 
     def __init__(self) -> None:
         self.batches: list[tuple[str, int]] = []
@@ -43,7 +47,9 @@ def model() -> Model:
 
 
 def tokens(encoder: str, shape: Sequence[int]) -> int:
-    """Work of a sample: as many tokens as clips, if it has clips; audio counts double."""
+    """The work of a sample in tokens: the number of its clips, or 1 without clips; twice that for
+    audio.
+    """
     return (shape[0] if len(shape) > 1 else 1) * (2 if encoder == "audio" else 1)
 
 
@@ -56,7 +62,7 @@ async def batcher(model: Model) -> AsyncIterator[Batcher]:
 
 
 async def hold(batcher: Batcher, model: Model) -> "asyncio.Future[np.ndarray]":
-    """Keep the thread busy with one sample, so that the next samples wait."""
+    """Keep the batcher's thread busy with one sample, so that the next samples wait."""
     model.go.clear()
     first = asyncio.ensure_future(batcher.encode("vision", sample(9)))
     await asyncio.to_thread(model.busy.wait, 10)
@@ -66,7 +72,7 @@ async def hold(batcher: Batcher, model: Model) -> "asyncio.Future[np.ndarray]":
 async def test_one_sample(batcher: Batcher) -> None:
     embedding = await batcher.encode("vision", sample(3))
     assert embedding.tolist() == [6, 6]
-    assert embedding.base is None  # a view would keep its whole batch in memory
+    assert embedding.base is None  # a view would keep the whole batch in memory
 
 
 async def test_waiting_samples_share_batches_in_order(batcher: Batcher, model: Model) -> None:
@@ -80,7 +86,7 @@ async def test_waiting_samples_share_batches_in_order(batcher: Batcher, model: M
 
 
 async def test_samples_of_other_shapes_do_not_share_a_batch(batcher: Batcher, model: Model) -> None:
-    """Another modality, another number of points and another dtype: separate batches."""
+    """Samples of another modality, number of points or dtype get separate batches."""
     first = await hold(batcher, model)
     others = [
         batcher.submit("vision", sample(1)),
@@ -164,7 +170,9 @@ def test_closing_encodes_waiting_samples_and_rejects_new_ones(model: Model) -> N
 
 
 async def test_a_batch_is_bounded_by_work(batcher: Batcher, model: Model) -> None:
-    """4 tokens: 2 sounds of 2 tokens, or 1 sample of 3 clips; a larger sample runs alone."""
+    """The limit is 4 tokens, so a batch has 2 sounds of 2 tokens each or 1 sample of 3 clips. A
+    sample above the limit runs alone.
+    """
     first = await hold(batcher, model)
     sounds = [batcher.submit("audio", sample(i + 1)) for i in range(3)]
     clips = [batcher.submit("vision", torch.ones(3, 2)) for _ in range(2)]
@@ -176,7 +184,7 @@ async def test_a_batch_is_bounded_by_work(batcher: Batcher, model: Model) -> Non
 
 @dataclass
 class Asynchronous:
-    """A runner like that of a GPU: a batch ends when the test says so."""
+    """A fake of the runner for GPUs: a batch ends when the test releases it."""
 
     asynchronous: bool = True
     staged: list[float] = field(default_factory=list)

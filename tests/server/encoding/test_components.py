@@ -1,4 +1,4 @@
-"""The encoders are loaded in an order that keeps their memory on the device small."""
+"""Tests that the encoders are loaded in an order that keeps their memory on the device small."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The two ends of a job, without a socket between them."""
+"""The functions `answer` and `unpack` of a job, without a socket between them."""
 
 import logging
 
@@ -18,7 +18,7 @@ VECTOR = np.array([0.6, 0.8], np.float32)
 
 
 class Stage:
-    """Decodes and encodes; raises `error` instead, if there is one."""
+    """Fake decoder and encoder. Raises `error` if it is set."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error

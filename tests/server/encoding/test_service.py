@@ -1,4 +1,6 @@
-"""The encoding service and its client: a real socket, real encoders, real decoding processes."""
+"""The encoding service and its client, with a real socket, real encoders and real decoding
+processes.
+"""
 
 import asyncio
 import hashlib
@@ -87,7 +89,8 @@ async def test_errors_come_as_they_were_raised(client: EncodingClient) -> None:
 async def test_who_leaves_takes_the_work_along(
     client: EncodingClient, parts: EncodingComponents
 ) -> None:
-    parts.decoder._waiting += parts.decoder._settings.workers  # no process is free
+    # This makes all decoding processes busy.
+    parts.decoder._waiting += parts.decoder._settings.workers
     descriptors = len(os.listdir("/proc/self/fd"))
     task = asyncio.ensure_future(client.embed("video", MemoryBlob(media("video_a.mp4"))))
     await until(lambda: bool(parts.contents._in_flight))
@@ -99,7 +102,8 @@ async def test_who_leaves_takes_the_work_along(
 async def test_a_service_that_is_gone_is_503_until_it_is_back(
     tmp_path: Path, parts: EncodingComponents
 ) -> None:
-    folder = tmp_path / ("deep" * 20) / ("er" * 20)  # longer than a socket's path may be
+    # This path is longer than the kernel allows for a socket.
+    folder = tmp_path / ("deep" * 20) / ("er" * 20)
     folder.mkdir(parents=True)
     client = EncodingClient(folder / SOCKET)
     with pytest.raises(Unavailable, match="restarted"):

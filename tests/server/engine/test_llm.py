@@ -1,4 +1,6 @@
-"""ConditionedLLM without an engine: the arguments that it passes to vLLM's `generate`."""
+"""ConditionedLLM without an engine: the tests check the arguments that it passes to vLLM's
+`generate`.
+"""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -21,7 +23,7 @@ PROMPT = {"type": "token", "prompt_token_ids": [1, 2, 3]}
 
 @pytest.fixture
 def llm(monkeypatch: pytest.MonkeyPatch) -> ConditionedLLM:
-    """A ConditionedLLM whose `generate` returns the arguments for vLLM's `generate`."""
+    """A ConditionedLLM whose inherited `generate` returns its arguments."""
     monkeypatch.setattr(AsyncLLM, "generate", lambda _, *args, **options: (*args, options))
     monkeypatch.setattr(AsyncLLM, "check_admission", lambda *_: None)
     monkeypatch.setattr(AsyncLLM, "shutdown", lambda *_: None)
@@ -51,7 +53,9 @@ def test_it_conditions_at_once_and_passes_the_rest_on(llm: ConditionedLLM) -> No
 
 @pytest.mark.usefixtures("request_context")
 def test_the_embedding_survives_what_vllm_does_to_parameters(llm: ConditionedLLM) -> None:
-    """vLLM clones the parameters, and copies them for each of n > 1 choices."""
+    """vLLM clones a request's parameters, and copies them for each of n > 1 choices. The embedding
+    must be in the copies.
+    """
     _, passed, *_ = llm.generate(PROMPT, SamplingParams(n=2), "id")  # type: ignore[misc]
     assert passed.clone().extra_args == {EXTRA_ARG: EMBEDDING}
 
@@ -119,7 +123,9 @@ def test_a_server_that_drains_takes_nothing_new(llm: ConditionedLLM) -> None:
 def test_an_engine_that_was_told_to_end_has_not_died(
     llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`errored` is true in both cases; every Ctrl-C was logged as an engine's death."""
+    """vLLM's `errored` is also true after a shutdown. In an earlier version, every Ctrl-C was
+    logged as the engine's death.
+    """
     monkeypatch.setattr(AsyncLLM, "errored", True)
     assert llm.died
     llm.shutdown(30)

@@ -1,4 +1,4 @@
-"""The division of a GPU, for cards of 16 to 141 GB with LLaMA-7B and 13B. Only arithmetic."""
+"""The division of a GPU's memory, for GPUs of 16 to 141 GB with LLaMA-7B and 13B. Needs no GPU."""
 
 import re
 

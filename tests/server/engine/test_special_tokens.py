@@ -1,4 +1,4 @@
-"""With a real tokenizer: a client's text in a chat never becomes a special token."""
+"""Tests with a real tokenizer that a client's text in a chat never becomes a special token."""
 
 import re
 from typing import Any
@@ -41,7 +41,7 @@ def tokenizer() -> Any:
 
 
 def counts(tokenizer: Any, *contents: Any, role: str = "user", **options: Any) -> list[int]:
-    """The count of each special token in a chat's prompt."""
+    """Count each special token in the prompt of a chat."""
     messages = [{"role": role, "content": content} for content in contents]
     ids = tokenizer.apply_chat_template(
         conversation=messages, tokenize=True, return_dict=False, **options

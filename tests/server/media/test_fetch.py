@@ -1,4 +1,6 @@
-"""Fetching from a real server on the loopback: hostile URLs do not reach it, allowed URLs do."""
+"""Fetching files from a real server on the loopback address: hostile URLs do not reach the server,
+allowed URLs do.
+"""
 
 import asyncio
 import contextlib
@@ -17,7 +19,7 @@ from server.media.fetch import Fetcher, FetchError, FetchPolicy, read_url
 from server.media.sources import Link
 
 DATA = bytes(range(256)) * 1000
-NAMES = {  # the answers of an attacker's name server
+NAMES = {  # the addresses that an attacker's name server returns
     "media.test": ["127.0.0.1"],
     "localhost": ["127.0.0.1"],
     "localhost.localdomain": ["127.0.0.1"],
@@ -49,7 +51,7 @@ class Site:
     hits: list[str] = field(default_factory=list)
 
     def policy(self, **changes: Any) -> FetchPolicy:
-        """The server's policy, with this port allowed."""
+        """The server's policy, but also with this server's port allowed."""
         ports = frozenset({80, 443, self.port})
         return FetchPolicy(**{"ports": ports, "resolve": names, "timeout_s": 5, **changes})
 
@@ -113,7 +115,8 @@ async def fetch(folder: Path, policy: FetchPolicy, url: str, max_bytes: int = 1 
     return b"".join([piece async for piece in content.pieces()])
 
 
-# URLs of an attacker. PORT is replaced by the server's port; without it, the scheme's port is used.
+# URLs that an attacker may send. PORT is replaced by the port of the test's server; a URL without
+# PORT uses the default port of its scheme.
 HOSTILE = [
     "http://127.0.0.1:PORT/file",
     "http://127.0.0.1/file",
@@ -212,7 +215,9 @@ async def test_no_hostile_form_is_fetched(site: Site, tmp_path: Path, form: str)
 
 
 async def test_the_suite_would_notice(site: Site, tmp_path: Path) -> None:
-    """Without the check of addresses, many of these URLs reach the server."""
+    """Shows that the test of hostile URLs works: without the check of addresses, many of these URLs
+    reach the server.
+    """
     assert len(set(HOSTILE)) == len(HOSTILE) >= 80
     policy = site.policy(allowed=lambda _: True, timeout_s=0.5)
     for form in HOSTILE:
@@ -229,7 +234,7 @@ async def test_an_allowed_url(site: Site, tmp_path: Path) -> None:
     policy = site.policy(allowed=loopback)
     assert await fetch(tmp_path, policy, site.url()) == DATA
     assert await fetch(tmp_path, policy, site.url("/hop/3")) == DATA
-    assert not list(tmp_path.iterdir())  # the blob has no file name
+    assert not list(tmp_path.iterdir())  # the downloaded file is unnamed
     for url in (site.url("/hop/4"), site.url("/status/404"), site.url("/status/500")):
         with pytest.raises(FetchError):
             await fetch(tmp_path, policy, url)
@@ -261,7 +266,7 @@ async def test_every_redirect_is_checked(site: Site, tmp_path: Path, target: str
 
 
 async def test_the_connection_goes_where_the_check_looked(site: Site, tmp_path: Path) -> None:
-    """A name is resolved once, so a name server that changes its answer has no effect."""
+    """A host name is resolved only once, so a name server that changes its answer has no effect."""
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
 
     async def rebinding(host: str, port: int) -> Sequence[str]:

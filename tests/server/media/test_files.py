@@ -41,7 +41,7 @@ async def test_kept_until_deleted(store: FileStore) -> None:
     assert {path.stat().st_mode & 0o777 for path in on_disk(store)} == {0o600}
     assert store.folder.joinpath("owners", "aa").stat().st_mode & 0o777 == 0o700
     store.of("aa").delete(record.id)
-    assert upload.content.head() == b"data"  # an open blob stays readable
+    assert upload.content.head() == b"data"  # an open blob stays readable after the file is deleted
     assert not on_disk(store)
     with pytest.raises(NotFound):
         store.of("aa").get(record.id)
@@ -79,7 +79,7 @@ def test_quotas(store: FileStore) -> None:
         add(store, bytes(41))
     assert caught.value.code == "quota_exceeded"
     add(store, bytes(60), "bb")
-    with pytest.raises(Unavailable):  # the bound of all owners together
+    with pytest.raises(Unavailable):  # the quota of all owners together is exceeded
         add(store, bytes(40))
     add(store, b"")
     add(store, b"")

@@ -1,4 +1,4 @@
-"""The supervisor with small processes in place of the real ones: what dies is started again."""
+"""The supervisor with small programs in place of the real ones: it restarts programs that end."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,8 @@ async def test_what_is_killed_is_started_again(start: Callable[..., Running]) ->
     running = start()
     url = await running.url()
     await until_served(url)
-    await until(lambda: bool(running.pids("encoding")))  # it may start later than the other
+    # This program may start later than the other program.
+    await until(lambda: bool(running.pids("encoding")))
     for round_ in range(1, 3):
         os.kill(running.pids("encoding")[-1], signal.SIGKILL)
         await until(lambda: len(running.pids("encoding")) == round_ + 1)  # noqa: B023
@@ -114,7 +115,8 @@ async def test_what_a_child_was_given_its_own_children_do_not_get(
 ) -> None:
     running = start()
     await until_served(await running.url())
-    os.kill(running.pids("serving")[-1], signal.SIGKILL)  # the next one gets the socket, too
+    # The restarted program gets the socket, too.
+    os.kill(running.pids("serving")[-1], signal.SIGKILL)
     await until(lambda: len(running.pids("serving")) == 2)
     await until_served(await running.url())
     assert (running.folder / "inherited").read_text() == "[]"

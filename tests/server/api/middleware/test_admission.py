@@ -1,4 +1,6 @@
-"""Excess requests are rejected before their bodies are read, and do not disturb other requests."""
+"""Tests that excess requests are rejected before their bodies are read, without disturbing other
+requests.
+"""
 
 import asyncio
 from typing import Any

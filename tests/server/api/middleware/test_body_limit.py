@@ -1,4 +1,4 @@
-"""The memory of all request bodies together: a request beyond the limit is rejected."""
+"""Tests of the limit on the total size of all request bodies in memory."""
 
 import asyncio
 from typing import Any
@@ -13,8 +13,9 @@ FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
 
 
 class LimitedApp:
-    """An application that reads bodies of 400 bytes, in two messages, and holds them until `go` is
-    set. The limit is 1,000 bytes."""
+    """An application that reads request bodies of 400 bytes, in two messages, and keeps them in
+    memory until `go` is set. The limit of all bodies is 1,000 bytes.
+    """
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
@@ -45,8 +46,9 @@ async def test_bodies_of_all_requests_are_bounded_together() -> None:
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="too many bytes"):
         await limited.ask()
-    assert limited.middleware.held == 800  # without the bytes of the rejected request
-    uploads = [asyncio.ensure_future(limited.ask(UPLOAD, FORM)) for _ in range(9)]  # on disk
+    assert limited.middleware.held == 800  # The bytes of the rejected request do not count.
+    # Multipart uploads do not count, because they are written to disk.
+    uploads = [asyncio.ensure_future(limited.ask(UPLOAD, FORM)) for _ in range(9)]
     await asyncio.sleep(0)
     assert limited.middleware.held == 800
     inside[0].cancel()

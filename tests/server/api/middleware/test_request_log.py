@@ -1,4 +1,4 @@
-"""One line for each request, without text that a client wrote."""
+"""The request log has one line for each request, without text that a client wrote."""
 
 import json
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ SECRET = "of-a-client"
 
 
 class CountingHandler(Handler):
-    """Stores token counts as vLLM's handlers do."""
+    """Replaces vLLM's handler: stores token counts in the same place."""
 
     async def create(self, request: Any, raw_request: Any) -> Any:
         metadata = RequestResponseMetadata(request_id="r")

@@ -1,4 +1,6 @@
-"""The span of a request has its stages and vLLM's span as children, and its caller's as parent."""
+"""Traces: a request's span has its stages and vLLM's span as children, and the caller's span as
+parent.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,7 +20,7 @@ CALLER = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
 class TracedHandler(Handler):
-    """Records the headers that vLLM's handlers would pass to the engine."""
+    """Replaces vLLM's handler: records the headers that vLLM would pass to the engine."""
 
     headers: dict[str, str]
 
@@ -31,7 +33,7 @@ class TracedHandler(Handler):
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Replaces the process's tracer provider, which vLLM sets once."""
+    """Replaces the process's tracer provider, because vLLM sets the provider only once."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(application, "get_tracer", provider.get_tracer)
@@ -82,7 +84,8 @@ async def test_a_failed_request_has_an_error_status(
     served.app.state.openai_serving_chat = Handler(KeyError("x"))
     await served.client.post(CHAT, json={"messages": HELLO})
     rejected, failed = (s for s in exporter.get_finished_spans() if s.name == f"POST {CHAT}")
-    assert rejected.status.status_code is StatusCode.UNSET  # an error of the client
+    # The status is not set, because the error is the client's.
+    assert rejected.status.status_code is StatusCode.UNSET
     assert failed.status.status_code is StatusCode.ERROR
 
 

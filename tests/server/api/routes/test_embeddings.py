@@ -1,4 +1,6 @@
-"""/v1/embeddings with fakes that embed a number as the direction of that angle in degrees."""
+"""/v1/embeddings with fake encoders, which embed a number as the direction of that angle in
+degrees.
+"""
 
 import base64
 from collections.abc import AsyncIterator
@@ -45,9 +47,10 @@ async def test_openais_client_in_both_formats(served: Served) -> None:
     client = openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key="-",
-        http_client=served.client,  # type: ignore[arg-type]  # says httpx2, takes both
+        # The type says httpx2, but the library accepts both.
+        http_client=served.client,  # type: ignore[arg-type]
     )
-    for form in ("float", "base64", None):  # None: the client asks for base64 and decodes it
+    for form in ("float", "base64", None):  # With None, the client requests base64 and decodes it.
         chosen: Any = {"encoding_format": form} if form else {}
         answer = await client.embeddings.create(model="tiny", input=["10", "20"], **chosen)
         vectors = [item.embedding for item in answer.data]
@@ -116,7 +119,9 @@ async def test_no_new_work_while_the_server_drains(served: Served) -> None:
 
 
 async def test_real_encoders_give_the_golden_embeddings(components: Components) -> None:
-    """Of length 1, equal to those of `bindserve embed`; with the cache only if requested."""
+    """The embeddings have length 1 and equal those of `bindserve embed`. The retrieval cache is
+    used only on request.
+    """
     served = serve()
     served.app.state.components = components
     data = base64.b64encode(attachment("img_a.jpg", 1).source.head(1 << 20)).decode()  # type: ignore[union-attr]

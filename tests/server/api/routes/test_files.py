@@ -1,4 +1,4 @@
-"""/v1/files as OpenAI's own client uses it, and files, uploads and forms in a chat."""
+"""/v1/files with OpenAI's client; and chats with stored files, uploads and forms."""
 
 import asyncio
 import gc
@@ -35,7 +35,8 @@ def client_of(served: Served, key: str = "first") -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key=key,
-        http_client=served.client,  # type: ignore[arg-type]  # says httpx2, takes both
+        # The type says httpx2, but the library accepts both.
+        http_client=served.client,  # type: ignore[arg-type]
         max_retries=0,
     )
 
@@ -158,10 +159,10 @@ async def test_uploads_have_their_own_bound() -> None:
     )
     assert (await served.client.post(CHAT, files=files)).status_code == 200
     response = await served.client.post("/v1/responses", files={"f": ("f", bytes(2000))})
-    check_error(response, 413)  # this path keeps bodies in memory
+    check_error(response, 413)  # on this path, bodies are kept in memory and have a small limit
 
 
-# Forms
+# Tests of multipart forms
 
 
 def form(request: Any, *files: tuple[str, Any]) -> Any:
@@ -190,7 +191,7 @@ async def test_files_that_no_part_names_are_added(served: Served) -> None:
     response = await served.client.post(
         CHAT, files=form(request, ("photo", ("x", png)), ("photo", ("y", png)))
     )
-    check_error(response, 400, param="photo")  # the fakes cannot decode a picture
+    check_error(response, 400, param="photo")  # the fake encoders cannot decode a picture
     assert served.components.components.decoded == [png]
     unknown = form(request, ("blob", ("x", b"what")))
     check_error(await served.client.post(CHAT, files=unknown), 415, param="blob")
@@ -267,7 +268,9 @@ class SlowEmbedder:
 async def test_files_do_not_stay_until_the_garbage_collector_comes(
     served: Served, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """A deleted upload uses disk and a descriptor while an object references it. Tracebacks did."""
+    """A deleted upload uses disk and a descriptor while an object references it. In an earlier
+    version, tracebacks referenced it until a garbage collection.
+    """
     monkeypatch.setattr(served.components.conditioner, "_embedder", SlowEmbedder(fails))
     opened: list[weakref.ref[DiskBlob]] = []
     create = DiskBlob.__init__
@@ -288,7 +291,7 @@ async def test_files_do_not_stay_until_the_garbage_collector_comes(
 
 
 async def send_form_and_leave(app: ASGIApp, request: str) -> None:
-    """Call the application over ASGI as a client that disconnects after sending the form."""
+    """Call the application over ASGI as a client that disconnects after it has sent the form."""
     named = 'Content-Disposition: form-data; name="{}"{}'
     parts = [(named.format("request", ""), request), (named.format("a", '; filename="a.png"'), PNG)]
     body = "".join(f"--b\r\n{head}\r\n\r\n{text}\r\n" for head, text in parts) + "--b--\r\n"

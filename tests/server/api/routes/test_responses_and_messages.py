@@ -1,4 +1,6 @@
-"""/v1/responses and /v1/messages: attachments condition the request, vLLM receives the texts."""
+"""/v1/responses and /v1/messages: attachments condition the request, and vLLM receives only the
+texts.
+"""
 
 import base64
 from collections.abc import AsyncIterator
@@ -11,7 +13,8 @@ from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 from tests.server.api.test_app import check_error
 from tests.server.application import Served, serve
 
-NINETY = base64.b64encode(b"90").decode()  # the fakes embed it as the direction of 90 degrees
+# The fake encoders embed these bytes as the direction of 90 degrees.
+NINETY = base64.b64encode(b"90").decode()
 URL = f"data:image/png;base64,{NINETY}"
 UP = [0.0, 1.0]
 

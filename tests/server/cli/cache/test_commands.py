@@ -1,6 +1,7 @@
-"""`bindserve cache`: caches from each kind of source, and the errors of each command.
+"""The commands `bindserve cache`: caches from each kind of source, and the errors of each command.
 
-The fixtures' encoders embed media. The results are compared with the released embeddings.
+The encoders of the test fixtures embed media. The tests compare the results with the released
+embeddings.
 """
 
 import shutil
@@ -62,7 +63,8 @@ def unit(name: str) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BINDSERVE_DECODE_WORKERS", "1")  # each imports torch
+    # One process, because each process imports torch.
+    monkeypatch.setenv("BINDSERVE_DECODE_WORKERS", "1")
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two pictures, one with a caption and one in a subfolder, among other files."""
+    """A folder with two pictures, one with a caption and one in a subfolder, and other files."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     shutil.copy(MEDIA / "img_a.jpg", folder / "a.jpg")
@@ -86,7 +88,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-# Features
+# Tests with features as the source
 
 
 @pytest.mark.parametrize("form", ["npy", "safetensors", "shards"])
@@ -132,7 +134,7 @@ def test_an_index_is_kept(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "c")
     assert (manifest.kind, manifest.vector_dtype) == ("IVF32,Flat", "float32")
     assert (tmp_path / "c" / "index.faiss").read_bytes() == knn.read_bytes()
-    assert len(manifest.encoder["sha256"]) == 64  # from the model's provenance
+    assert len(manifest.encoder["sha256"]) == 64  # the hash is taken from the model's provenance
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_wrong_sources(features: Path, tmp_path: Path, photos: Path) -> None:
     assert "contains no files" in error_of("build", tmp_path / "empty", *out, *model)
 
 
-# Media
+# Tests with media as the source
 
 
 def test_a_folder_of_media(tiny_models: dict[str, Path], photos: Path, tmp_path: Path) -> None:
@@ -183,7 +185,7 @@ def test_a_folder_of_media(tiny_models: dict[str, Path], photos: Path, tmp_path:
     assert captions_of(out) == [Caption("the first ☔", "a.jpg"), Caption(None, "more/b.png")]
     manifest = read_manifest(out)
     assert manifest.encoder["modality"] == "image"
-    assert not list(tmp_path.glob(".*"))  # the features and unfinished files are deleted
+    assert not list(tmp_path.glob(".*"))  # the features and the unfinished files are deleted
     spoken = tmp_path / "s"
     build(photos, "--model", model, "--out", spoken, "--modality", "audio", "--dtype", "float32")
     np.testing.assert_allclose(rows_of(spoken), [unit("audio_a.wav")], rtol=0, atol=1e-5)
@@ -201,7 +203,8 @@ def test_a_list_of_media_whose_features_are_kept(
     assert "no.jpg: No such file" in result.stderr + result.stdout
     expected = [Caption('quote "this', "B"), Caption("", "a.jpg")]
     assert captions_of(tmp_path / "c") == expected
-    build(kept, "--out", tmp_path / "again", "--dtype", "float32")  # shards with their captions
+    # Builds from the kept shards, which have captions.
+    build(kept, "--out", tmp_path / "again", "--dtype", "float32")
     assert np.array_equal(rows_of(tmp_path / "again"), rows_of(tmp_path / "c"))
     assert captions_of(tmp_path / "again") == expected
     other = error_of("build", photos, "--out", tmp_path / "d", *options)
@@ -223,13 +226,15 @@ def test_urls_are_fetched_only_if_allowed(tiny_models: dict[str, Path], tmp_path
     output = error_of(*build, *model, "--allow-media-urls")
     assert (
         "none of 1 files could be embedded" in output
-    )  # the server's rules: public addresses only
+    )  # as in the server, only public addresses are allowed
 
 
 def test_an_interrupted_build_is_resumed(
     tiny_models: dict[str, Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With two files at a time, interrupted at the fourth file, it does not repeat the first."""
+    """Two files are embedded at a time, and the build is interrupted at the fourth file. The
+    resumed build must not embed the first file again.
+    """
     monkeypatch.setenv("BINDSERVE_ENCODE_BATCH", "1")
     original, seen = media_features.MediaEmbedder.embed, list[str]()
 
@@ -262,7 +267,7 @@ def test_names_with_glob_characters(tmp_path: Path) -> None:
     assert read_media_list(tmp_path, urls=False).fingerprint != media.fingerprint
 
 
-# Inspect and change
+# Tests of the commands that inspect and change a cache
 
 
 def test_eval_draws_its_curves(features: Path, tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""Each check detects its fault in a damaged model, and passes on an intact one."""
+"""The checks of `bindserve doctor`: each check detects its fault in a damaged model, and passes on
+an undamaged model.
+"""
 
 import json
 import shutil
@@ -78,7 +80,7 @@ def test_a_flipped_bit(copy: Copy) -> None:
 
 
 def test_a_file_that_is_not_in_the_manifest(copy: Copy) -> None:
-    """Otherwise vLLM loads its tensors."""
+    """Such a file must be an error, because vLLM would load its tensors."""
     folder = copy()
     save_file({"x": torch.zeros(1)}, folder / "more.safetensors")
     verdict, text = run(checkup.files, folder)
@@ -170,7 +172,7 @@ def test_caches(tiny_models: dict[str, Path], tmp_path: Path) -> None:
 def invoke(*arguments: object) -> tuple[int, list[str]]:
     app = typer.Typer()
     app.command()(doctor)
-    # CliRunner restores the variable that the command sets, so that other tests do not see it.
+    # The command sets this variable. CliRunner restores it, so that other tests are not affected.
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR"}
     result = CliRunner(env=quiet).invoke(app, [*map(str, arguments)])
     return result.exit_code, result.stdout.splitlines()
@@ -178,7 +180,7 @@ def invoke(*arguments: object) -> tuple[int, list[str]]:
 
 @pytest.mark.engine
 def test_the_command(tiny_models: dict[str, Path], copy: Copy) -> None:
-    """It prints one line per check in order, and the exit code shows a failure."""
+    """The command prints one line per check, in order. The exit code is 1 if a check fails."""
     code, lines = invoke(tiny_models["finetune"], "--through", "plain")
     assert [line.split()[:2] for line in lines] == [
         *(["ok", name] for name in ("config", "files", "tensors", "provenance")),
@@ -205,7 +207,7 @@ def test_the_checks_stop_without_a_configuration(copy: Copy) -> None:
 
 @pytest.mark.engine
 def test_recorded_answers_through_vllm(tiny_models: dict[str, Path]) -> None:
-    """By default, the engine answers in the precision of serving on this processor."""
+    """By default, the engine answers in the dtype that serving uses on this processor."""
     verdict, text = run(checkup.golden_engine, tiny_models["finetune"])
     assert verdict == "ok", text
     fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()

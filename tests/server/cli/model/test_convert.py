@@ -1,4 +1,4 @@
-"""`bindserve convert`: a model folder, or one line that describes the error."""
+"""`bindserve convert` writes a model folder, or prints one line that describes the error."""
 
 import json
 from pathlib import Path

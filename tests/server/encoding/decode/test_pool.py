@@ -1,4 +1,6 @@
-"""Real worker processes on real media, and a hostile one in their place."""
+"""The pool of decoding processes, with real media, and with a hostile program in place of the
+decoder.
+"""
 
 import asyncio
 import io
@@ -133,7 +135,9 @@ async def test_a_worker_that_hangs_is_killed_in_time() -> None:
 
 @pytest.mark.usefixtures("hostile")
 async def test_a_busy_machine_refuses_no_good_file() -> None:
-    """The limit was by the clock: good files got a 400 where cores were shared."""
+    """Earlier, the limit was elapsed time, so good files got status 400 when other processes used
+    the same cores.
+    """
     async with running(timeout_s=0.3) as pool:
         before = await pid(pool)
         assert await pool.decode("wait", MemoryBlob(b"")) is not None
@@ -216,7 +220,7 @@ async def test_so_many_may_wait() -> None:
 @pytest.mark.usefixtures("hostile")
 async def test_nobody_waits_for_ever() -> None:
     async with running(timeout_s=0.3) as pool:
-        pool._idle.get_nowait()  # as if no process could be started any more
+        pool._idle.get_nowait()  # the pool then behaves as if no process could be started any more
         with pytest.raises(Unavailable, match="in time"):
             await pool.decode("pid", MemoryBlob(b""))
 
@@ -229,7 +233,7 @@ async def test_a_caller_that_leaves_frees_the_worker_when_it_is_done() -> None:
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        await until(lambda: pool.alive == 0)  # its time was up
+        await until(lambda: pool.alive == 0)  # the process was killed at the time limit
         await until(lambda: pool.alive == 1)
         assert await pid(pool)
 
@@ -248,7 +252,9 @@ async def test_the_log_holds_what_a_process_printed_before_it_ended(
 def test_workers_find_the_packages_that_the_server_finds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Module systems and containers install packages outside the environment's folder."""
+    """Module systems and containers install packages outside the environment's folder, so decoding
+    processes must get the server's import paths.
+    """
     (tmp_path / "only_here.py").write_text("print('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("LD_LIBRARY_PATH", f":relative:{tmp_path}")

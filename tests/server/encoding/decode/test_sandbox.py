@@ -1,4 +1,4 @@
-"""Each rule of the sandbox, tried in a separate process."""
+"""Each rule of the decoding sandbox, tested in a separate process."""
 
 import os
 import subprocess
