@@ -37,7 +37,7 @@ class Encoders:
         return size_of(self.tensors)
 
     def write(self, ledger: Ledger, folder: str, progress: Progress) -> None:
-        """Write the encoders in the source's precision, because retrieval depends on embeddings."""
+        """Write the encoders in the checkpoint's dtype: rounding would change embeddings."""
         ledger.rewrite(f"{folder}/{CONFIG_FILE}", self.config.to_json().encode())
         ledger.write(f"{folder}/{TENSORS_FILE}", content(self.tensors), progress)
 

@@ -47,7 +47,7 @@ class Llama:
         return {name: lazy for name, lazy in self.tensors.items() if "norm" in name}
 
     def fingerprint(self) -> str:
-        """A sha256 that differs between bases of equal shapes and does not depend on the layout."""
+        """A sha256 that identifies the base by values; equal for both folder layouts."""
         digest = hashlib.sha256()
         names = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]
         for name in names:

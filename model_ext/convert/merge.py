@@ -42,7 +42,10 @@ def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterat
 
 
 def add_lora(weight: torch.Tensor, lora_a: LazyTensor, lora_b: LazyTensor) -> torch.Tensor:
-    """Add the factors' product in float32; half precision would lose most of a small update."""
+    """Add the product of the LoRA factors in float32.
+
+    Half precision would lose most of a small update.
+    """
     return torch.addmm(weight.float(), lora_b.read().float(), lora_a.read().float())
 
 
