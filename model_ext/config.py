@@ -28,7 +28,7 @@ class EncoderSummary:
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
     embedding_dim: Count  # D
-    # encoder input for a request without attachments
+    # Encoder input for a request without attachments
     text_only: Literal["zero_image"] = "zero_image"
 
 
@@ -41,9 +41,9 @@ class BindConfig:
     intermediate_size: Count
     blocks: Count = 3
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    # of the bind network's norms; may differ from the language model's rms_norm_eps
+    # Epsilon of the bind network's norms; may differ from the language model's rms_norm_eps
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
-    # whether the blocks' linear maps have biases; the projection always has a bias
+    # Whether the blocks' linear maps have biases; the projection always has a bias
     bias: bool = False
 
 

@@ -29,7 +29,7 @@ from model_ext.weights.errors import ConvertError
 from model_ext.weights.safetensors_file import open_shards
 
 SMALLEST: dict[str, Any] = {
-    # dtype of the weights; vLLM's loading converts other dtypes without a warning
+    # Dtype of the weights; vLLM's loading converts other dtypes without a warning
     "dtype": "float32",
     "max_model_len": 64,  # this and the next settings only determine the engine's buffers
     "max_num_seqs": 1,

@@ -97,7 +97,7 @@ class Adapter:
     legacy: bool
     sizes: dict[str, int]  # letter of the shapes -> size; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
-    # form of all released adapters; training can also make "residual"
+    # Form of all released adapters; training can also make "residual"
     form: InjectionForm = "value"
 
 

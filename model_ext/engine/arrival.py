@@ -80,7 +80,7 @@ class Arrival:
         self._inputs = Inputs(
             torch.zeros(size, dtype=torch.uint8, device=device.torch), embedding_dim
         )
-        # number of batches in two steps that consist of new requests only
+        # Number of batches in two steps that consist of new requests only
         pending = 2 * -(-table.rows // MAX_BATCH)
         buffers = [
             HostInputs(device.host_buffer(size, dtype=torch.uint8), embedding_dim)

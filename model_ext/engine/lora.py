@@ -37,7 +37,10 @@ class RuntimeLoRA:
         )
 
     def add(self, output: torch.Tensor, linear: Any, x: torch.Tensor) -> None:
-        """Add each request's B A x to its row of output (n, O), in place. x: (n, I)."""
+        """Add the LoRA product B A x of each request to its row of output, in place.
+
+        x (n, I), output (n, O).
+        """
         if not hasattr(linear, "lora_a_stacked"):  # vLLM did not wrap this layer for LoRA
             return
         # An adapter without factors for this layer has zeros here.

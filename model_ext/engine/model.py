@@ -204,7 +204,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return plain_layers(layers, self.injection, self._device.torch) if layers else None
 
     def _may_capture(self) -> bool:
-        """Whether arrivals can be captured: on one GPU, from weights that do not move."""
+        """Whether `arrival` can capture graphs: on one GPU, if the weights keep their addresses."""
         config = self.vllm_config
         return (
             self._device.captures

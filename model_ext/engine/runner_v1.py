@@ -1,8 +1,10 @@
-"""The adapter for vLLM's Model Runner V1, which is used on CPUs (and on GPUs with some drafts).
+"""The adapter for vLLM's Model Runner V1, which vLLM uses on CPUs.
 
-The runner reorders the requests of its batch and removes preempted requests from it. A request
-owns a slot from the step in which it enters the batch to the step in which it leaves. A preempted
-request may get another slot when it enters again.
+vLLM also uses it on GPUs with some methods of speculative decoding.
+
+The runner reorders the requests of its batch and removes preempted requests from it. A request has
+a slot (the index of its row) from the step in which it enters the batch to the step in which it
+leaves. A preempted request may get another slot when it enters again.
 """
 
 from collections.abc import Callable

@@ -33,7 +33,7 @@ class SlotTable:
         self.deltas = torch.zeros(layers, rows + 1, hidden, dtype=dtype, device=device.torch)
         self.layers = list(self.deltas.unbind())  # views of `deltas`, (R + 1, C) per layer
         self.rows = self.spare_row = rows
-        # shape (N,)
+        # Shape (N,)
         self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device.torch)
         buffers = [device.host_buffer(tokens, dtype=torch.int64) for _ in range(MAX_PENDING_STEPS)]
         self._staging = Staging([(buffer, buffer.numpy()) for buffer in buffers], device)

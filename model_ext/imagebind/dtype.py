@@ -26,9 +26,9 @@ def torch_dtype(name: Dtype) -> torch.dtype:
 
 @torch.no_grad()
 def zero_image(model: ImageBind) -> Tensor:
-    """The embedding (D,) of a request without attachments: that of an image of zeros, on the CPU.
+    """Compute the embedding (D,) of a request without attachments: that of an image of zeros.
 
-    An image of zeros, after pixels are normalised, has the mean color of the training images.
+    Computed on the CPU. After normalisation, zeros mean the average color of the training images.
     Raises ConfigError: when the model has no vision encoder.
     Raises ValueError: when its weights are not float32. Models were trained with the float32
     vector, and every text request uses it.

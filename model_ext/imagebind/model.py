@@ -1,7 +1,7 @@
 """ImageBind: tensors of any of its modalities -> embeddings in one space.
 
-Combines the encoders, the averaging over clips and the folder format. Independent of how files are
-decoded, and of the LLM.
+This module combines the encoders, averages over clips, and reads and writes the model's folder. It
+does not decode files, and does not depend on the LLM.
 Shapes: B samples, S clips of a sample, D embedding.
 """
 
@@ -24,7 +24,7 @@ TENSORS_FILE = "model.safetensors"
 
 
 class TensorError(ValueError):
-    """Tensors are missing, unexpected or of another shape; the message names them."""
+    """Tensors are missing, unexpected or have a wrong shape; the message names them."""
 
     def __init__(self, problem: str, names: list[str]) -> None:
         shown = ", ".join(sorted(names)[:8])
@@ -67,7 +67,7 @@ class ImageBind(nn.Module):
         return encoder
 
     def prenorm(self, modality: str, inputs: Tensor) -> Tensor:
-        """The head's output (B, D), averaged over clips. For image generation (unCLIP)."""
+        """Compute the head's output (B, D), averaged over clips, for image generation (unCLIP)."""
         return self._clip_mean(modality, self.prepare(modality, inputs), post=False)
 
     def embed(self, modality: str, inputs: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class ImageBind(nn.Module):
         return self._clip_mean(modality, self.prepare(modality, inputs), post=True)
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
-        """`embed`, normalised again to unit length (B, D): the vector that conditions the LLM."""
+        """Compute `embed`, normalised to unit length (B, D): the vector that conditions the LLM."""
         return self.unit_of(modality, self.prepare(modality, inputs))
 
     def prepare(self, modality: str, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -92,7 +92,7 @@ class ImageBind(nn.Module):
 
     def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
         encoder = self.encoder(modality)
-        clips = _clips(modality, prepared[0])  # (B, S), or None
+        clips = _clips(modality, prepared[0])  # (B, S), or None without clips
         vectors: Tensor = encoder(*(t.flatten(0, 1) if clips else t for t in prepared)).float()
         if post:
             vectors = encoder.post(vectors)
@@ -120,7 +120,7 @@ class ImageBind(nn.Module):
         *,
         spell: Callable[[str], str] = str,
     ) -> Self:
-        """Build a model that uses `tensors` (named as in our modules) without a copy.
+        """Build a model that uses `tensors`, named as in this package, without a copy.
 
         `spell` formats a name for error messages.
         Raises TensorError: when a tensor is missing, unexpected or of another shape.
@@ -150,7 +150,7 @@ class ImageBind(nn.Module):
     ) -> Self:
         """Read a folder that `save` wrote.
 
-        Raises FileNotFoundError, ConfigError, TensorError: with the file or tensor at fault.
+        Raises FileNotFoundError, ConfigError, TensorError: the message names the file or tensor.
         """
         try:
             config = ImageBindConfig.from_json((folder / CONFIG_FILE).read_bytes())
@@ -170,6 +170,6 @@ class ImageBind(nn.Module):
 
 
 def _clips(modality: str, inputs: Tensor) -> tuple[int, int] | None:
-    """(B, S) of inputs with a clip axis, which are those of 5 or more axes (B, S, ...)."""
+    """Return (B, S) if the inputs have a clip axis, i.e. at least 5 axes (B, S, ...), else None."""
     has_clips = inputs.ndim >= 5 and modality != "point"
     return (inputs.shape[0], inputs.shape[1]) if has_clips else None
