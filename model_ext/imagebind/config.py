@@ -176,7 +176,7 @@ class ImageBindConfig:
 
     @classmethod
     def released(cls) -> Self:
-        """The sizes of `imagebind_w3D.pth`: ImageBind-huge and the Point-Bind trunk."""
+        """The sizes of `imagebind_w3D.pth`, i.e. ImageBind-huge and the Point-Bind trunk."""
         return cls(
             vision=VisionConfig(width=1280, blocks=32, heads=16),
             text=TextConfig(width=1024, blocks=24, heads=16),

@@ -58,7 +58,7 @@ class Graphs:
         return self._model.config
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
-        """As `ImageBind.unit`: inputs with a batch axis -> unit embeddings (B, D) in float32."""
+        """Same as `ImageBind.unit`: inputs with batch axis -> unit embeddings (B, D), float32."""
         prepared = self._model.prepare(modality, inputs)
         for graph in self._graphs.get(_key(modality, prepared), ()):
             if len(inputs) <= len(graph.result):
@@ -93,7 +93,7 @@ class Graphs:
         )
 
     def _capture_sizes(self, modality: str, prepared: tuple[Tensor, ...]) -> None:
-        """Capture every size up to that of `prepared`, whose memory the graphs share as input."""
+        """Capture batch sizes up to that of `prepared`. All graphs read this memory."""
         count = len(prepared[0])
         buffers = tuple(torch.zeros_like(tensor) for tensor in prepared)
         graphs = []

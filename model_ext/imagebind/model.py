@@ -71,9 +71,9 @@ class ImageBind(nn.Module):
         return self._clip_mean(modality, self.prepare(modality, inputs), post=False)
 
     def embed(self, modality: str, inputs: Tensor) -> Tensor:
-        """ImageBind's embedding (B, D): unit length times the logit scale, averaged over clips.
+        """Compute the embedding (B, D): unit length times logit scale, averaged over clips.
 
-        The mean of several clips is therefore shorter.
+        The vectors of clips have different directions, so their mean is shorter than the scale.
         """
         return self._clip_mean(modality, self.prepare(modality, inputs), post=True)
 
@@ -86,7 +86,7 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """The second half of `unit`, a fixed sequence of operations for given shapes: (B, D)."""
+        """Compute `unit` (B, D) from prepared inputs, by the same operations for equal shapes."""
         embedding = self._clip_mean(modality, prepared, post=True)
         return F.normalize(embedding, dim=-1, eps=1e-12)
 
@@ -99,9 +99,12 @@ class ImageBind(nn.Module):
         return vectors.view(*clips, -1).mean(1) if clips else vectors
 
     def cast(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
-        """Cast the weights in place, each after its move to the device. Logit scales, and modules
+        """Move each weight to the device and cast it in place.
+
+        Logit scales, and modules
         of the point trunk that have `keep_float32`, become float32: half precision changes their
-        results too much."""
+        results too much.
+        """
         for module in self.modules():
             own = torch.float32 if getattr(module, "keep_float32", False) else dtype
             for name, tensor in (
