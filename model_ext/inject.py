@@ -55,12 +55,12 @@ def base_value(
 class ValueLayer:
     """The weights of one injected layer, as the model's folder stores them."""
 
-    query: torch.Tensor  # (C,);
-    gate: torch.Tensor  # (H,), before tanh;
-    v_proj: torch.Tensor  # (KV*d, C), with LoRA merged;
-    o_proj: torch.Tensor  # (C, H*d), with LoRA merged;
-    v_lora_a: torch.Tensor | None = None  # (r, C);
-    v_lora_b: torch.Tensor | None = None  # (KV*d, r)
+    query: torch.Tensor  # shape (C,);
+    gate: torch.Tensor  # shape (H,), before tanh;
+    v_proj: torch.Tensor  # shape (KV*d, C), with LoRA merged;
+    o_proj: torch.Tensor  # shape (C, H*d), with LoRA merged;
+    v_lora_a: torch.Tensor | None = None  # shape (r, C);
+    v_lora_b: torch.Tensor | None = None  # shape (KV*d, r)
 
     @property
     def head_dim(self) -> int:
@@ -79,7 +79,7 @@ class ValueLayer:
         return F.linear(gated_heads(value, self.gate, self.head_dim), self.o_proj)
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The value map (KV*d, C) without LoRA, and the gated output map (C, KV*d), in float32."""
+        """Return value map (KV*d, C) without LoRA, gated output map (C, KV*d), in float32."""
         value = self.v_proj.float()
         if self.v_lora_a is not None and self.v_lora_b is not None:
             value = value - self.v_lora_b.float() @ self.v_lora_a.float()
@@ -88,7 +88,7 @@ class ValueLayer:
 
 
 def value_deltas(bound: torch.Tensor, layers: Sequence[ValueLayer]) -> torch.Tensor:
-    """All layers' terms (B, q, C) of the released form, from bound vectors (B, C)."""
+    """Compute the terms (B, q, C) of all layers, released form, from bound vectors (B, C)."""
     return torch.stack([layer.delta(bound) for layer in layers], dim=1)
 
 

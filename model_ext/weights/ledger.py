@@ -24,7 +24,7 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path, inputs: str, progress: Progress) -> Self:
-        """Keep the undamaged files of an earlier run with the same `inputs`; remove all others.
+        """Keep the undamaged files of an earlier run. If its `inputs` differ, empty the folder.
 
         Calls `progress` with the number of bytes that were read to check the files.
         """

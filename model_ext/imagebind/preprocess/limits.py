@@ -18,7 +18,7 @@ class Limits:
 
     video_bytes: int = 100 * MIB
     video_seconds: int = 600
-    video_frames: int = 72_000  # number of frames: 600 s at 120 frames per second;
+    video_frames: int = 72_000  # frames of a video: 600 s at 120 frames per second;
     video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB

@@ -33,10 +33,11 @@ class Resampler:
         return -(-samples * self.new // self.old)
 
     def stretch(self, waveform: Tensor, start: int, stop: int) -> Tensor:
-        """Output samples start..stop of a waveform (C, N), which is silent before and after.
+        """Compute output samples start..stop of a waveform (C, N).
 
-        Sums tap after tap and rounds to float32 after each, as a convolution with fused
-        multiply-add does. Another order of summation changes quiet mel cells by up to 1e-4.
+        Outside of its N samples the waveform is zero. Adds one tap after the other and rounds to
+        float32 after each tap, as a convolution with fused multiply-add does. Another order of
+        summation changes quiet mel cells by up to 1e-4.
         """
         index = torch.arange(start, stop)
         phase = index % self.new

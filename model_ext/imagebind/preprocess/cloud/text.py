@@ -31,7 +31,7 @@ def read_xyz(data: bytes, max_points: int) -> Cloud:
 
 
 def text_format(data: bytes) -> str | None:
-    """The format by the first line that is not blank or a comment: obj, pts, xyz or None."""
+    """Recognize obj, pts or xyz by the first line with data, or return None."""
     if b"\x00" in data[:1024]:
         return None
     words = next(significant_lines(data), b"").split()
