@@ -1,9 +1,8 @@
 """The sections that bindserve adds to a model's config.json.
 
-They describe encoders, bind network, injection, cache and provenance.
-
-They are frozen, and checked when they are read. `transformers` reads the language model's fields.
-This module does not depend on vLLM or on the weights' files.
+They describe encoders, bind network, injection, cache and provenance. The sections are immutable,
+and are validated when they are read. `transformers` reads the language model's fields. This module
+does not depend on vLLM or on the files of the weights.
 """
 
 import json
@@ -27,7 +26,7 @@ class EncoderSummary:
     """Section `imagebind`: the modalities and the embedding size of the encoders."""
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
-    embedding_dim: Count  # D
+    embedding_dim: Count  # length D of an embedding
     # Encoder input for a request without attachments
     text_only: Literal["zero_image"] = "zero_image"
 
@@ -36,7 +35,7 @@ class EncoderSummary:
 class BindConfig:
     """Section `bind`: the network that maps an embedding (D) to the language model's width (C)."""
 
-    in_features: Count  # D
+    in_features: Count  # length D of an embedding;
     hidden_size: Count  # hidden size C of the language model
     intermediate_size: Count
     blocks: Count = 3
@@ -56,7 +55,7 @@ class InjectionConfig:
 
     form: InjectionForm
     first_layer: Annotated[int, Field(ge=0)]
-    layers: Count  # number q of injected layers
+    layers: Count  # number q of injected layers;
     v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA merged into v_proj
 
     def __post_init__(self) -> None:
@@ -82,8 +81,8 @@ class CacheConfig:
 class Source:
     """A file that the weights were converted from."""
 
-    role: str  # "llama", "adapter", "imagebind", "tokenizer", ...
-    file: str  # name of the source file, without its folder
+    role: str  # "llama", "adapter", "imagebind", "tokenizer", ...;
+    file: str  # file name without the folder
     sha256: Sha256
     licence: str
 

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 
 def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Multiply values by the gates: values (..., KV*d) -> the term of a layer's heads (..., H*d).
+    """Multiply a layer's values (..., KV*d) by its gates: the term (..., H*d) of its heads.
 
     This function applies tanh to the gate (..., H). Leading axes broadcast, so that one call can
     compute all layers. Under tensor parallelism both tensors hold the rank's heads.
     """
-    value = value.reshape(*value.shape[:-1], -1, head_dim)  # (..., KV, d)
+    value = value.reshape(*value.shape[:-1], -1, head_dim)  # shape (..., KV, d)
     groups = gate.shape[-1] // value.shape[-2]
     value = value.repeat_interleave(groups, dim=-2)  # head h reads value head h // (H / KV)
     opened = torch.tanh(gate.float()).to(value.dtype)

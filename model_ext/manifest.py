@@ -85,7 +85,7 @@ class Manifest:
         partial.replace(folder / MANIFEST)
 
     def damaged(self, folder: Path, progress: Progress = nothing) -> Iterator[tuple[str, str]]:
-        """Read all files, and yield those that differ from the manifest, each with the reason."""
+        """Read all files; yield (name, reason) of each file that differs from the manifest."""
         for name, entry in self.files.items():
             path = folder / name
             if not path.is_file():

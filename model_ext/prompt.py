@@ -20,6 +20,9 @@ WITH_INPUT = (
 
 
 def alpaca_prompt(instruction: str, input: str = "") -> str:
-    """Format the prompt of an instruction. The answer follows without a space."""
+    """Format the prompt of an instruction.
+
+    The answer directly follows the prompt, without a space.
+    """
     template = WITH_INPUT if input else WITHOUT_INPUT
     return template.format(instruction=instruction, input=input)

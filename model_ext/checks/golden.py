@@ -172,7 +172,7 @@ def difference(answer: Answer, steps: Sequence[Step], tolerance: float) -> str |
     for number, (expected, step) in enumerate(zip(answer.steps, steps, strict=False), start=1):
         logprobs = dict(step.top)
         for token, logprob in expected.top:
-            # `not <=` is true for NaN too
+            # A NaN is also a difference: `not nan <= tolerance` is true.
             if token in logprobs and not abs(logprobs[token] - logprob) <= tolerance:
                 return (
                     f"step {number}: log-probability of token {token} is {logprobs[token]:.4f}, "
@@ -195,6 +195,6 @@ def encoder_difference(
         return f"{', '.join(sorted(vectors))}, recorded {', '.join(sorted(expected))}"
     for modality, numbers in expected.items():
         errors = [abs(a - b) for a, b in zip(numbers, vectors[modality], strict=True)]
-        if not all(error <= ENCODER_TOLERANCE for error in errors):  # `not all` is true for NaN too
+        if not all(error <= ENCODER_TOLERANCE for error in errors):  # a NaN is a difference too
             return f"{modality}: differs by {max(errors):.2g} from the recorded vector"
     return None

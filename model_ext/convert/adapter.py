@@ -97,7 +97,7 @@ class Adapter:
     legacy: bool
     sizes: dict[str, int]  # letter of the shapes -> size; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
-    # Form of all released adapters; training can also make "residual"
+    # Released adapters all have the form "value"; training can also create "residual" adapters.
     form: InjectionForm = "value"
 
 
@@ -146,8 +146,8 @@ def _filter(path: Path) -> dict[str, LazyTensor]:
         name = name.replace("llma", "llama")
         trained = any(word in name for word in ("bias", "gate", "lora", "norm"))
         if (
-            name.startswith("image_bind.")  # the image encoder
-            or (name.startswith("llama.") and not trained)  # the base LLaMA's matrices
+            name.startswith("image_bind.")  # the image encoder,
+            or (name.startswith("llama.") and not trained)  # the base LLaMA's matrices,
             or name.startswith("prefix_projector_norm.")  # a norm of an older model
         ):
             continue

@@ -35,7 +35,7 @@ LLAMA_ROWS = (
 @dataclass(frozen=True, slots=True)
 class Llama:
     sizes: LlamaSizes
-    # Name in the model's folder -> tensor, in the order of the table
+    # Tensors by their names in the model's folder, in the order of the table.
     tensors: dict[str, LazyTensor]
     files: tuple[Path, ...]  # all files that were read
 

@@ -39,7 +39,7 @@ SMALL = 2 * 10**9  # bytes of weights up to which the reference takes only secon
 class Options:
     dtype: torch.dtype = torch.bfloat16
     max_shard_size: int = MAX_SHARD_SIZE  # maximum size of a weights file in bytes;
-    # Whether to record golden.json; None: only if the weights are SMALL;
+    # Whether to record golden.json. None: only if the weights are SMALL.
     golden: bool | None = None
     progress: bool = True  # whether to show progress bars
 

@@ -13,8 +13,8 @@ from model_ext.weights.errors import ConvertError
 
 ROPE_PARAMS = ("rope_theta", "use_scaled_rope", "rope_scaling_factor")
 BASE = 10000.0
-LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length without scaling
-CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # has a larger base? -> default context length
+LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length without scaling;
+CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # default context; the key is "base > BASE"
 STRETCHED_CONTEXT = 131072
 SCALE = 8.0  # scaling factor of the rotations in LLaMA 3.1;
 SCALE_MIN_HIDDEN = 4096  # LLaMA 3.2's smaller models have another factor

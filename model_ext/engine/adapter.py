@@ -1,6 +1,6 @@
 """Choose the adapter that passes embeddings from one of vLLM's model runners to the model.
 
-Runner V2 gets the adapter's class from the model. Runner V1 is created by our worker class. With
+Runner V2 gets the adapter's class from the model. bindserve's worker class creates runner V1. With
 any other runner the model would ignore embeddings, so `check_adapter` raises. Classes are named by
 strings, so that importing the model does not import the adapters.
 """
@@ -21,7 +21,9 @@ _OUR_WORKERS = {
 
 
 def adapt(vllm_config: VllmConfig) -> None:
-    """Set our worker class if the V1 runner will be used. Call this before the engine starts.
+    """Set bindserve's worker class if the V1 runner will be used.
+
+    Call this before the engine starts.
 
     Raises ValueError: when `additional_config` has bad settings, or `check_adapter` raises.
     """

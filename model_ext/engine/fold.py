@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model_ext.inject import ValueLayer
 
-# Makes a module that applies a matrix (out, in) and a bias (out,).
+# A function that makes a module from a matrix (out, in) and a bias (out,).
 Linear = Callable[[Tensor, Tensor], nn.Module]
 
 
@@ -26,8 +26,8 @@ class Fold(nn.Module):
     def __init__(self, layers: int, values: nn.Module, outputs: Tensor | None) -> None:
         super().__init__()
         self.layers = layers
-        self.values = values  # map (n, C) -> (n, q*C), or (n, q*KV*d) if `outputs` is set;
-        self.outputs = outputs  # (q, KV*d, C)
+        self.values = values  # maps (n, C) to (n, q*C), or to (n, q*KV*d) if `outputs` is set;
+        self.outputs = outputs  # maps values to rows, (q, KV*d, C)
 
     def forward(self, bound: Tensor) -> Tensor:
         rows: Tensor = self.values(bound).unflatten(1, (self.layers, -1)).transpose(0, 1)
@@ -42,7 +42,7 @@ def fold(layers: Sequence[ValueLayer], linear: Linear) -> Fold:
     rows = width if narrow else hidden
     like = layers[0].o_proj
     values = like.new_empty(len(layers), rows, hidden)
-    constants = like.new_empty(len(layers), rows)  # the part of the rows from queries
+    constants = like.new_empty(len(layers), rows)  # terms of the layers' queries
     outputs = like.new_empty(len(layers), width, hidden) if narrow else None
     for j, layer in enumerate(layers):
         value, output = layer.folded()

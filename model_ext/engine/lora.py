@@ -1,8 +1,8 @@
 """Run-time LoRA adapters (PEFT, through vLLM) and the injected term.
 
-The injected term is the output of the value map and then of the output map. The request's adapter
-changes the output map, but not the value map of this term, because the released model also applies
-the value map without LoRA.
+The injected term is the output of the value map and then of the output map. A request's adapter is
+applied in the output map, but not in the value map of this term, because the adapter belongs to the
+value map of the tokens.
 
 Shapes: n new requests, m of them with an adapter, I inputs, O outputs, r rank.
 """
@@ -43,7 +43,7 @@ class RuntimeLoRA:
         """
         if not hasattr(linear, "lora_a_stacked"):  # vLLM did not wrap this layer for LoRA
             return
-        # An adapter without factors for this layer has zeros here.
+        # If an adapter has no factors for this layer, its factors here are zeros.
         a = linear.lora_a_stacked[0][self.places, 0]  # (m, r, I);
         b = linear.lora_b_stacked[0][self.places, 0]  # (m, O, r), already scaled
         reduced = torch.einsum("mri,mi->mr", a, x[self.rows].to(a.dtype))

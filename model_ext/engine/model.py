@@ -164,7 +164,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return self.bindserve.bind.in_features
 
     def injected_layers(self) -> list[InjectedDecoderLayer]:
-        """The injected layers of this pipeline rank, first to last."""
+        """The injected layers that this pipeline rank has, in order."""
         layers = self.model.layers[self.model.start_layer : self.model.end_layer]
         return [layer for layer in layers if layer.row is not None]
 

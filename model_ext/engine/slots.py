@@ -29,11 +29,12 @@ class SlotTable:
         dtype: torch.dtype,
         device: Device,
     ) -> None:
-        # Shape (q, R + 1, C). The last row is unused: padded batches write their padding to it.
+        # All rows, shape (q, R + 1, C). The last row is unused: padded batches write their padding
+        # to it.
         self.deltas = torch.zeros(layers, rows + 1, hidden, dtype=dtype, device=device.torch)
-        self.layers = list(self.deltas.unbind())  # views of `deltas`, (R + 1, C) per layer
+        self.layers = list(self.deltas.unbind())  # one view of `deltas` per layer, (R + 1, C)
         self.rows = self.spare_row = rows
-        # Shape (N,)
+        # The slot of each token, shape (N,).
         self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device.torch)
         buffers = [device.host_buffer(tokens, dtype=torch.int64) for _ in range(MAX_PENDING_STEPS)]
         self._staging = Staging([(buffer, buffer.numpy()) for buffer in buffers], device)

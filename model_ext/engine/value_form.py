@@ -99,7 +99,7 @@ def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> t
 
 
 def _value_rows(attention: Any) -> slice:
-    """The rows of the whole value matrix on this rank. Ranks share heads if there are few heads."""
+    """Return which rows of the whole value matrix this rank has. Ranks can share value heads."""
     ranks = get_tensor_model_parallel_world_size()
     copies = max(1, ranks // attention.total_num_kv_heads)
     first = get_tensor_model_parallel_rank() // copies * attention.kv_size

@@ -132,7 +132,7 @@ class ImuConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class PointConfig(TrunkConfig):
     groups: int = 512
-    group_size: int = 32  # points in a group; minimum number of points in a cloud
+    group_size: int = 32  # points in a group; minimum number of points in a cloud;
     points: int | None = None  # clouds are resampled to this number; None (released model): never
     first_hidden: int = 128
     first_width: int = 256

@@ -23,7 +23,7 @@ Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards cache 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    modality: str  # modality of the encoder
+    modality: str  # modality of the encoder;
     tensor: Tensor  # input of the encoder, (B, ...)
     weight: float = 1.0
 

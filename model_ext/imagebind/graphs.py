@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # padding adds at most half of a batch
 
 Compute = Callable[[], Tensor]
-# Returns (replay, result of each replay)
+# A function that captures `Compute` and returns (replay, tensor with the result of each replay).
 Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
 
 

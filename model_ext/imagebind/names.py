@@ -1,9 +1,9 @@
 """The table of tensor names: released ImageBind / Point-Bind checkpoint -> this package's modules.
 
-A row with `{a,b}` on the left stands for one row per word. Each `{}` on the right is replaced by
-the word that was chosen on the left, in order. `{i}` is the number of a block. None: the tensor is
-dropped, because it can be computed or is not used. The reverse map is computed from the table. The
-table contains no shapes.
+A row with `{a,b}` on the left represents several rows, one per word. Each `{}` on the right is
+replaced by the word that was chosen on the left, in order. `{i}` is the number of a block. None:
+the tensor is dropped, because it can be computed or is not used. The reverse map is computed from
+the table. The table contains no shapes.
 """
 
 import re
@@ -37,7 +37,7 @@ NAMES: dict[str, str | None] = {
     _BLOCK + "mlp.{fc1,fc2}.{weight,bias}": "{}.trunk.blocks.{i}.mlp.{}.{}",
     _HEAD + "{vision,audio,depth,thermal,imu,point}.0.{weight,bias}": "{}.head.norm.{}",
     _HEAD + "{vision,audio,depth,thermal,point}.2.weight": "{}.head.proj.weight",
-    _HEAD + "imu.3.weight": "imu.head.proj.weight",  # number 3: the release has a dropout before
+    _HEAD + "imu.3.weight": "imu.head.proj.weight",  # 3, because a dropout is before it
     _HEAD + "text.proj.0.{weight,bias}": "text.head.norm.{}",
     _HEAD + "text.proj.1.weight": "text.head.proj.weight",
     "modality_postprocessors.{text,audio,depth,thermal,imu,point}.1.log_logit_scale": (

@@ -63,7 +63,10 @@ class BatchNorm(nn.Module):
 
 
 class GroupEncoder(nn.Module):
-    """One feature per group, independent of the order of its points: (B, G, K, 3) -> (B, G, C)."""
+    """Compute one feature per group: (B, G, K, 3) -> (B, G, C).
+
+    The order of points has no effect.
+    """
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()

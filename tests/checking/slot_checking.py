@@ -45,7 +45,7 @@ def register() -> None:
 
     def prepare_inputs(self: Any, batch: Any, states: Any) -> Any:
         inputs = original_prepare_inputs(self, batch, states)
-        # VLLM's dummy runs have unknown ids
+        # The ids of vLLM's dummy runs are not in `packed`.
         if hasattr(self, "packed") and set(batch.req_ids) <= self.packed.keys():
             self.checker = getattr(self, "checker", None) or Checker(self.model, log)
             counts = batch.query_start_loc_np[1:] - batch.query_start_loc_np[:-1]

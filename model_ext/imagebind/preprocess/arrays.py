@@ -22,18 +22,18 @@ WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}
 
 
 def read_depth(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (1, S, S) float32"""
+    """Decode a depth map to (1, S, S) float32."""
     return _read_map(data, config.depth_size, limits)
 
 
 def read_thermal(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (1, S, S) float32"""
+    """Decode a thermal picture to (1, S, S) float32."""
     return _read_map(data, config.thermal_size, limits)
 
 
 def read_imu(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (6, steps) float32"""
-    del limits  # unused: the shape is fixed
+    """Decode accelerometer and gyroscope values to (6, steps) float32."""
+    del limits  # not needed: the shape is fixed
     return _read_array(data, (config.imu_channels, config.imu_steps))
 
 

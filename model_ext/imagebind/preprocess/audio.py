@@ -31,7 +31,7 @@ DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
 
 def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (3, 1, mel bins, target length) float32"""
+    """Decode audio to spectrograms (3, 1, mel bins, target length), float32."""
     waveform, rate = decode(data, limits)
     clips = cut_clips(waveform, rate)
     features = log_mel(clips, config.mel_bins).transpose(1, 2)

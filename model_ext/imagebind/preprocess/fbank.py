@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RATE = 16_000
-WINDOW = 400  # samples in 25 ms;
-SHIFT = 160  # samples in 10 ms
+WINDOW = 400  # 25 ms at 16 kHz;
+SHIFT = 160  # 10 ms at 16 kHz
 FFT = 512
 PREEMPHASIS = 0.97
 LOWEST, HIGHEST = 20.0, 8000.0  # band limits in Hz;

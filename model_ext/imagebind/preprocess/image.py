@@ -16,7 +16,7 @@ from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 
-# Only these of the 40 formats that Pillow supports are accepted
+# The accepted formats. Pillow supports about 40.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
@@ -25,12 +25,12 @@ DAMAGED = "the image is damaged or not JPEG, PNG, WebP, GIF, BMP or TIFF"
 
 
 def read_image(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (3, S, S) float32"""
+    """Decode a picture to normalised pixels (3, S, S), float32."""
     return normalize(pixels(data, config.image_size, limits))
 
 
 def normalize(rgb: Tensor) -> Tensor:
-    """8-bit pixels (3, S, S) -> float32"""
+    """Normalise 8-bit pixels (3, S, S) to float32."""
     return (rgb.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
 
 
@@ -76,7 +76,7 @@ def middle_square(image: Image.Image, size: int, limits: Limits) -> Image.Image:
         raise DecodeError("the image is too long and narrow")
     width, height = (size, longer) if image.width <= image.height else (longer, size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    # .5 rounds to the even number
+    # Python's `round` rounds .5 to the even number.
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 

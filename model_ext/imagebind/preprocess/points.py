@@ -35,7 +35,7 @@ BY_FORMAT: dict[str, Reader] = {"obj": read_obj, "pts": read_pts, "xyz": read_xy
 
 
 def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (N, 3) float32"""
+    """Decode a point cloud to (N, 3) float32."""
     cloud = reader(data, limits)(data, limits.cloud_points)
     if len(cloud) < config.min_points:
         raise DecodeError(f"the point cloud has fewer than {config.min_points} points")

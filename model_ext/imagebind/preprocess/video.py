@@ -31,7 +31,7 @@ DAMAGED = "the video is damaged or not mp4, mov, matroska, webm, avi or mpegts"
 
 
 def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (15, 3, T, S, S) float32: clip after clip, three crops of each"""
+    """Decode a video to (15, 3, T, S, S) float32: clip after clip, three crops of each clip."""
     if not is_video(data):
         raise DecodeError(DAMAGED)
     video, times, fps = _open(data, limits)

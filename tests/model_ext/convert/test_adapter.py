@@ -69,7 +69,10 @@ def test_generations_are_recognised(file: str, stage: str, legacy: bool, rank: i
 
 
 def test_a_finetuned_adapter_may_have_the_legacy_bind_network(adapter_file: Make) -> None:
-    """An adapter of the 7B-beta generation after the finetune phase. No fixture file is both."""
+    """An adapter of the 7B-beta generation after the finetune phase.
+
+    No fixture file has this combination.
+    """
     legacy = load(TINY / "adapter-legacy-bridge.pth")
     biases = {name: value for name, value in legacy.items() if name.startswith("image_bind_")}
     adapter = open_adapter(adapter_file(lambda tensors: tensors.update(biases)), LLAMA)

@@ -80,7 +80,7 @@ def test_written_text_reads_back(words: list[str]) -> None:
 
 
 def test_a_character_that_is_a_byte_survives_a_broken_neighbour() -> None:
-    """Only as bytes: LLaMA's vocabulary has the line feed, the test's vocabulary has digits."""
+    """LLaMA's vocabulary has the line feed only as a byte; the test's vocabulary, all digits."""
     cut = PIECES.piece_to_id("<0xE4>")  # the first byte of a 3-byte character
     four = PIECES.encode("4")[1]
     assert PIECES.id_to_piece(four) == "<0x34>"

@@ -18,7 +18,7 @@ FIXTURES = Path(__file__).parents[2] / "fixtures"
 # have 3 x 2 x 14 x 14 values. Each of 3 blocks of width 32 sums for two norms, q, scores, 257
 # values, output and MLP. Norm and head follow.
 _BLOCK = [32, 32, 8, 257, 32, 32, 32, 128]
-# Error relative to the largest value
+# A bound of the error relative to the largest value.
 ENCODER_ERROR = between([3 * 2 * 14 * 14, *_BLOCK * 3, 32, 32])
 
 

@@ -26,7 +26,7 @@ def read_torch_file(data: bytes, max_points: int) -> Cloud:
         tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except DecodeError:
         raise
-    except Exception:  # they raise many types of exceptions
+    except Exception:  # torch raises many types of exceptions
         raise DecodeError(DAMAGED) from None
     if type(tensor) is not torch.Tensor or tensor.layout != torch.strided:
         raise DecodeError(DAMAGED)
