@@ -1,4 +1,4 @@
-"""A vLLM plugin for tests: checks that each token adds the row of deltas of its own request.
+"""A vLLM plugin for tests: checks that each token adds the deltas of its request.
 
 vLLM loads the plugin if this folder is on PYTHONPATH. Before each forward pass, the worker compares
 the row in each request's slot with the row that it computes from the request's embedding. A
