@@ -1,6 +1,6 @@
 """The bind network: from one ImageBind embedding to one vector in the language model's space.
 
-Plain torch. This file does not know how the embedding is made or how the result is injected.
+Plain torch. This file depends neither on the encoders nor on the injection.
 
 Shapes: B requests, D embedding dimensions, C hidden dimensions of the language model.
 """
@@ -13,9 +13,10 @@ from model_ext.config import BindConfig
 
 
 class BindNetwork(nn.Module):
-    """A projection, then gated feed-forward blocks, each on a residual path (paper eq. 1).
+    """A projection, then gated feed-forward blocks with residual connections (paper eq. 1).
 
-    `linear` makes the maps, with nn.Linear's arguments. The engine passes its own class.
+    `linear` is the class of the linear maps; it takes nn.Linear's arguments. The engine passes a
+    class that vLLM can pack.
     """
 
     def __init__(self, config: BindConfig, linear: type[nn.Linear] = nn.Linear) -> None:
@@ -24,11 +25,11 @@ class BindNetwork(nn.Module):
         self.blocks = nn.ModuleList(BindBlock(config, linear) for _ in range(config.blocks))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Embeddings (B, D) to bound vectors (B, C)."""
+        """Map embeddings (B, D) to bound vectors (B, C)."""
         x: torch.Tensor = self.proj(embedding)
         for block in self.blocks:
             x = block(x)
-        return x  # without a final norm
+        return x  # the network has no final norm
 
 
 class BindBlock(nn.Module):

@@ -1,7 +1,7 @@
-"""How a request's embedding travels into the engine: as bytes in `SamplingParams.extra_args`.
+"""Pass a request's embedding to the engine, as bytes in `SamplingParams.extra_args`.
 
-This file has the wire format and the salt of the prefix cache. It does not know how the embedding
-is made or used. The embedding is not a multimodal item, because vLLM drops an item's data when the
+This file defines the byte format, and the salt of vLLM's prefix cache. It neither computes nor uses
+embeddings. The embedding is not a multimodal item, because vLLM drops an item's data when the
 prefix cache covers its placeholder.
 """
 
@@ -10,19 +10,19 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
-EXTRA_ARG = "bindserve"  # the key in SamplingParams.extra_args
+EXTRA_ARG = "bindserve"  # the embedding's key in SamplingParams.extra_args
 
-# Added to the sum of the weights in the released formula of a mix: one input alone is scaled by
-# 1/1.000001.
+# The released code divides a mix of embeddings by the sum of their weights plus this number. So the
+# embedding of a single input is scaled by 1/1.000001.
 WEIGHT_SUM_EPSILON = 1e-6
 
 Vector = NDArray[np.float32]
 
 
 def pack(vector: Vector) -> bytes:
-    """The embedding (D,) as little-endian float32.
+    """Convert an embedding (D,) to bytes, as little-endian float32.
 
-    Raises ValueError: if it has several axes or values that are not finite.
+    Raises ValueError: if the embedding does not have one axis, or has values that are not finite.
     """
     if vector.ndim != 1:
         raise ValueError(f"an embedding must have one axis, but its shape is {vector.shape}")
@@ -32,9 +32,10 @@ def pack(vector: Vector) -> bytes:
 
 
 def unpack(packed: object, dim: int) -> Vector | None:
-    """The embedding (dim,), or None if `packed` is not one.
+    """Convert bytes to an embedding (dim,).
 
-    It never raises, because an exception would stop the engine.
+    Returns None if `packed` is not a valid embedding. Never raises, because an exception here would
+    stop the engine.
     """
     if not isinstance(packed, bytes) or len(packed) != 4 * dim:
         return None
@@ -43,12 +44,12 @@ def unpack(packed: object, dim: int) -> Vector | None:
 
 
 def cache_salt(packed: bytes, *salts: str) -> str:
-    """The key that every prefix-cache block of the request depends on.
+    """Compute the salt that vLLM adds to the key of each prefix-cache block of the request.
 
     From the first injected layer on, each token's keys and values depend on the embedding, so two
-    requests may share blocks only if their embeddings are equal to the bit. `salts` (the client's
+    requests may share blocks only if their embeddings are equal in every bit. `salts` (the client's
     and the API key's) restrict sharing further. Each field is hashed with its length, so that
-    different fields cannot have the same concatenation.
+    different lists of fields never give the same hash input.
     """
     digest = hashlib.sha256()
     for field in (packed, *(salt.encode() for salt in salts)):

@@ -1,8 +1,8 @@
-"""The sections that bindserve adds to a model's config.json: encoders, bind network, injection,
-cache and provenance.
+"""The sections that bindserve adds to a model's config.json.
 
-They are frozen, and checked when they are read. `transformers` reads the language model's fields.
-This module does not depend on vLLM or on the weights' files.
+They describe encoders, bind network, injection, cache and provenance. The sections are immutable,
+and are validated when they are read. `transformers` reads the language model's fields. This module
+does not depend on vLLM or on the files of the weights.
 """
 
 import json
@@ -23,36 +23,39 @@ _STRICT = ConfigDict(extra="forbid", strict=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class EncoderSummary:
-    """Section `imagebind`: the encoders' modalities and embeddings."""
+    """Section `imagebind`: the modalities and the embedding size of the encoders."""
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
-    embedding_dim: Count  # D
-    text_only: Literal["zero_image"] = "zero_image"  # input of a request without attachments
+    embedding_dim: Count  # length D of an embedding
+    # Encoder input for a request without attachments
+    text_only: Literal["zero_image"] = "zero_image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class BindConfig:
     """Section `bind`: the network that maps an embedding (D) to the language model's width (C)."""
 
-    in_features: Count  # D
-    hidden_size: Count  # C
+    in_features: Count  # length D of an embedding;
+    hidden_size: Count  # hidden size C of the language model
     intermediate_size: Count
     blocks: Count = 3
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    norm_eps: Annotated[float, Field(gt=0)] = 1e-6  # not the language model's rms_norm_eps
-    bias: bool = False  # of the blocks' linear maps; the projection always has a bias
+    # Epsilon of the bind network's norms; may differ from the language model's rms_norm_eps
+    norm_eps: Annotated[float, Field(gt=0)] = 1e-6
+    # Whether the blocks' linear maps have biases; the projection always has a bias
+    bias: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class InjectionConfig:
-    """Section `injection`: the gated term of the last `layers` layers.
+    """Section `injection`: the gated term that conditions the last `layers` layers.
 
     `value` is the form of the released weights, `residual` that of the paper (eq. 2).
     """
 
     form: InjectionForm
     first_layer: Annotated[int, Field(ge=0)]
-    layers: Count  # q
+    layers: Count  # number q of injected layers;
     v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA merged into v_proj
 
     def __post_init__(self) -> None:
@@ -76,10 +79,10 @@ class CacheConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Source:
-    """A source file of the weights."""
+    """A file that the weights were converted from."""
 
-    role: str  # "llama", "adapter", "imagebind", "tokenizer", ...
-    file: str  # its name, without the folder
+    role: str  # "llama", "adapter", "imagebind", "tokenizer", ...;
+    file: str  # file name without the folder
     sha256: Sha256
     licence: str
 
@@ -89,7 +92,7 @@ class Provenance:
     """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
     stage: Literal["pretrain", "finetune"]
-    legacy: bool = False  # the older bind network, with LayerNorm and biases
+    legacy: bool = False  # whether the bind network is the older one, with LayerNorm and biases
     base_fingerprint: Sha256 | None = None
     sources: tuple[Source, ...] = ()
 
@@ -119,7 +122,7 @@ class BindServeConfig:
         return own
 
     def to_hf(self) -> dict[str, Any]:
-        """The sections in the form that config.json has."""
+        """Return the sections as the JSON object that config.json contains."""
         sections: dict[str, Any] = TypeAdapter(BindServeConfig).dump_python(self, mode="json")
         return sections
 

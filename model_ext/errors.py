@@ -1,4 +1,7 @@
-"""The error of a model's configuration. Imports nothing, so every process can use it."""
+"""The error of a model's configuration.
+
+This module imports nothing, so every process can import it cheaply.
+"""
 
 
 class ConfigError(ValueError):

@@ -1,8 +1,10 @@
-"""The term that a request adds to each layer's attention output or input, at all its tokens.
+"""Compute the term that a request adds to the attention output or the input of each layer.
+
+The term is added at all tokens of the request.
 
 The injected term depends on the embedding and on the layer, not on the token or its position, so it
-is computed when the request arrives and afterwards only added. Plain torch: this file does not know
-how the engine shards and quantises layers.
+is computed when the request arrives and afterwards only added. Plain torch, without the engine's
+sharding and quantisation.
 
 Shapes: B requests, C hidden, H heads, KV value heads, d head size, q injected layers, r rank.
 """
@@ -15,12 +17,12 @@ from torch.nn import functional as F
 
 
 def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """The gated term of a layer's heads: values (..., KV*d) to (..., H*d).
+    """Multiply a layer's values (..., KV*d) by its gates: the term (..., H*d) of its heads.
 
-    gate (..., H) is raw: this function applies tanh. Leading axes broadcast, so that one call can
+    This function applies tanh to the gate (..., H). Leading axes broadcast, so that one call can
     compute all layers. Under tensor parallelism both tensors hold the rank's heads.
     """
-    value = value.reshape(*value.shape[:-1], -1, head_dim)  # (..., KV, d)
+    value = value.reshape(*value.shape[:-1], -1, head_dim)  # shape (..., KV, d)
     groups = gate.shape[-1] // value.shape[-2]
     value = value.repeat_interleave(groups, dim=-2)  # head h reads value head h // (H / KV)
     opened = torch.tanh(gate.float()).to(value.dtype)
@@ -28,10 +30,10 @@ def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch
 
 
 def gated_output(output: torch.Tensor, gate: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """An output map (C, H*d) with its gates (H,) inside: (C, KV*d), to be applied to values.
+    """Multiply the gates (H,) into an output map (C, H*d): a map (C, KV*d) of values.
 
-    The columns of heads that share a value head are summed. Equal to the output map after
-    `gated_heads`.
+    The columns of heads that share a value head are summed. The result equals `gated_heads`
+    followed by the output map.
     """
     heads = output.reshape(len(output), kv_heads, len(gate) // kv_heads, -1)  # (C, KV, H / KV, d)
     opened = torch.tanh(gate.float()).to(output.dtype).view(kv_heads, -1, 1)
@@ -41,10 +43,10 @@ def gated_output(output: torch.Tensor, gate: torch.Tensor, kv_heads: int) -> tor
 def base_value(
     source: torch.Tensor, merged: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor
 ) -> torch.Tensor:
-    """Values of source (..., B, C) without LoRA, from values `merged` (..., B, KV*d) with LoRA.
+    """Subtract the part of LoRA from the values `merged` (..., B, KV*d) of source (..., B, C).
 
-    The released model applies only the base matrix to the injected source. The factors (..., r, C)
-    and (..., KV*d, r) belong to one layer or, like source, to several.
+    The released model applies the value map without LoRA to the injected source. The factors (...,
+    r, C) and (..., KV*d, r) belong to one layer or, like source, to several.
     """
     return merged - source @ lora_a.mT @ lora_b.mT
 
@@ -53,22 +55,22 @@ def base_value(
 class ValueLayer:
     """The weights of one injected layer, as the model's folder stores them."""
 
-    query: torch.Tensor  # (C,)
-    gate: torch.Tensor  # (H,), before tanh
-    v_proj: torch.Tensor  # (KV*d, C), LoRA merged
-    o_proj: torch.Tensor  # (C, H*d), LoRA merged
-    v_lora_a: torch.Tensor | None = None  # (r, C)
-    v_lora_b: torch.Tensor | None = None  # (KV*d, r)
+    query: torch.Tensor  # shape (C,);
+    gate: torch.Tensor  # shape (H,), before tanh;
+    v_proj: torch.Tensor  # shape (KV*d, C), with LoRA merged;
+    o_proj: torch.Tensor  # shape (C, H*d), with LoRA merged;
+    v_lora_a: torch.Tensor | None = None  # shape (r, C);
+    v_lora_b: torch.Tensor | None = None  # shape (KV*d, r)
 
     @property
     def head_dim(self) -> int:
         return self.o_proj.shape[1] // len(self.gate)
 
     def delta(self, bound: torch.Tensor) -> torch.Tensor:
-        """The term (B, C) that this layer's attention output gains at every position.
+        """Compute the term (B, C) to add to this layer's attention output at every position.
 
         The value map is applied without LoRA and bias. The output map is applied **with** LoRA and
-        **without** bias, which the layer's own path already adds.
+        **without** bias, because the layer already adds its bias.
         """
         source = bound + self.query
         value = F.linear(source, self.v_proj)
@@ -77,7 +79,7 @@ class ValueLayer:
         return F.linear(gated_heads(value, self.gate, self.head_dim), self.o_proj)
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The value map (KV*d, C) without LoRA, and the gated output map (C, KV*d), in float32."""
+        """Return value map (KV*d, C) without LoRA, gated output map (C, KV*d), in float32."""
         value = self.v_proj.float()
         if self.v_lora_a is not None and self.v_lora_b is not None:
             value = value - self.v_lora_b.float() @ self.v_lora_a.float()
@@ -86,13 +88,13 @@ class ValueLayer:
 
 
 def value_deltas(bound: torch.Tensor, layers: Sequence[ValueLayer]) -> torch.Tensor:
-    """All layers' terms (B, q, C) of the released form, from bound vectors (B, C)."""
+    """Compute the terms (B, q, C) of all layers, released form, from bound vectors (B, C)."""
     return torch.stack([layer.delta(bound) for layer in layers], dim=1)
 
 
 def residual_deltas(bound: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
-    """All layers' terms (B, q, C) of the paper's form (eq. 2): one linear factor a layer.
+    """Compute the terms (B, q, C) of all layers in the paper's form (eq. 2): one factor per layer.
 
-    bound (B, C), gate (q, 1). They are added to the layer's **input**, before its first norm.
+    bound (B, C), gate (q, 1). A term is added to the layer's **input**, before its first norm.
     """
     return bound[:, None, :] * gate.to(bound.dtype)

@@ -1,7 +1,7 @@
 """manifest.json: the files of a model's folder, each with its size and sha256.
 
-A conversion adds each finished file, so that the same command can resume it. `doctor` checks the
-files. The cache index inside a folder has a separate manifest.
+A conversion adds each finished file, so that the same command can resume an interrupted conversion.
+The command `doctor` checks the files. A cache index inside the folder has a separate manifest.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ from pydantic.dataclasses import dataclass as checked
 from model_ext.config import Sha256
 
 MANIFEST = "manifest.json"
-MAX_BYTES = 1 << 24  # of the manifest
+MAX_BYTES = 1 << 24  # maximum size of the manifest
 BLOCK = 1 << 20
 
 Progress = Callable[
     [int], object
-]  # called with the number of bytes (or steps) done since the last call
+]  # a callback: the argument is the number of bytes (or steps) done since the last call
 
 
 def nothing(_: int) -> None:
-    """A Progress that shows nothing."""
+    """A Progress callback that does nothing."""
 
 
 class ManifestError(ValueError):
-    """A manifest that cannot be read; the message names the file."""
+    """A manifest is not valid; the message names the file."""
 
 
 def _inside(name: str) -> str:
@@ -51,7 +51,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    inputs: str  # sha256 of everything that determines the files' content
+    inputs: str  # sha256 of all inputs that determine the files' content
     files: Mapping[str, FileEntry] = field(default_factory=dict)
 
     @classmethod
@@ -85,7 +85,7 @@ class Manifest:
         partial.replace(folder / MANIFEST)
 
     def damaged(self, folder: Path, progress: Progress = nothing) -> Iterator[tuple[str, str]]:
-        """Read all files, and yield those that differ from the manifest, each with the reason."""
+        """Read all files; yield (name, reason) of each file that differs from the manifest."""
         for name, entry in self.files.items():
             path = folder / name
             if not path.is_file():
@@ -115,5 +115,5 @@ def sha256(path: Path, progress: Progress = nothing) -> str:
 
 
 def sha256_of(parts: Iterable[str]) -> str:
-    """A hash of several texts. No other list of texts has the same input to the hash."""
+    """Return the sha256 of a list of texts. Different lists never give the same hash input."""
     return hashlib.sha256(json.dumps(list(parts)).encode()).hexdigest()

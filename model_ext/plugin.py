@@ -1,6 +1,6 @@
-"""vLLM's entry point into bindserve (`vllm.general_plugins`), run in every process of vLLM.
+"""The plugin that vLLM runs in each of its processes (entry point `vllm.general_plugins`).
 
-The model is registered by name, so that its module is imported only when vLLM builds the model.
+The plugin registers the model by name, so that vLLM imports its module only to build the model.
 """
 
 import sys

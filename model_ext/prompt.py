@@ -1,4 +1,4 @@
-"""The prompt that the released weights were trained with: the public Alpaca template, unchanged.
+"""The prompt template of the released weights' training: the public Alpaca template, unchanged.
 
 Training calls `alpaca_prompt`. Serving uses `chat_template.jinja`, which returns the same text.
 """
@@ -20,6 +20,9 @@ WITH_INPUT = (
 
 
 def alpaca_prompt(instruction: str, input: str = "") -> str:
-    """The prompt of an instruction. The answer follows it directly, without a space."""
+    """Format the prompt of an instruction.
+
+    The answer directly follows the prompt, without a space.
+    """
     template = WITH_INPUT if input else WITHOUT_INPUT
     return template.format(instruction=instruction, input=input)

@@ -1,7 +1,7 @@
 """Small random base models of every supported family, in Hugging Face's layout, with adapters.
 
-The head size is 32 or 64, the smallest that vLLM's CPU attention supports. The vocabulary is the
-fixtures'.
+The head size is 32 or 64, the smallest that vLLM's CPU attention supports. The vocabulary is that
+of the test fixtures.
 """
 
 from pathlib import Path
@@ -22,7 +22,8 @@ COMMON: dict[str, Any] = {
 }
 LLAMA3_ROPE = {
     **{"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0},
-    # Short enough for all three kinds of rotation: unchanged, interpolated, scaled.
+    # With this context length, LLaMA 3.1's scaling leaves some rotations unchanged, scales some and
+    # interpolates some.
     **{"high_freq_factor": 4.0, "original_max_position_embeddings": 64},
 }
 FAMILIES: dict[str, tuple[type[Any], dict[str, Any]]] = {
@@ -52,7 +53,8 @@ def write_base(folder: Path, family: str) -> Path:
 def write_adapter(path: Path, base: Path, stage: str) -> Path:
     """Write an adapter in the released layout for the base's sizes.
 
-    With grouped heads, wk and wv are smaller. A pretrain adapter contains its base's norms.
+    With grouped heads, wk and wv have fewer rows. A pretrain adapter contains the norms of its
+    base.
     """
     llama = open_hf(base)
     letters = {**llama.sizes.letters, "D": 40, "J": 3, "W": 256, "q": 2, "r": 8}

@@ -20,14 +20,14 @@ INDEXES = ("knn.index", "knn-ivf.index")
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The fixtures' checkpoints as model folders, and their two indexes as cache folders."""
+    """The test checkpoints as model folders, and the two test indexes as cache folders."""
     folder = tmp_path_factory.mktemp("tiny")
     return convert_fixtures(folder, ADAPTERS, INDEXES)
 
 
 def convert_fixtures(folder: Path, kinds: Iterable[str], indexes: Iterable[str]) -> dict[str, Path]:
     """Convert the checkpoints and indexes into `folder`. Return their folders by name."""
-    # Imported here, so that the tests of one folder do not depend on the code of all the others.
+    # The imports are here, so that tests of one folder need not import the code of all folders.
     import torch
 
     from cache_index.build import import_index
@@ -48,7 +48,7 @@ def convert_fixtures(folder: Path, kinds: Iterable[str], indexes: Iterable[str])
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileScheduling | None":
-    """With `--dist loadfile`, one worker runs all tests of a shared server, so it starts once."""
+    """Group the tests that share a server: one worker (`--dist loadfile`) then starts it once."""
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -61,13 +61,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileSch
 
 
 def shared_server(nodeid: str) -> str | None:
-    """The group of a test that is parametrized with a `spec` of tests/serving/launch.py."""
+    """Return the server (a spec of tests/serving/launch.py) with which a test is parametrized."""
     if not nodeid.startswith("tests/serving/") or "[" not in nodeid:
         return None
     from tests.serving.launch import LOCKED, PLAIN, SPECS
 
     for spec in SPECS:
         if str(spec) in nodeid.split("[", 1)[1]:
-            # Some tests of PLAIN also send requests to LOCKED.
+            # PLAIN and LOCKED are servers. Some tests of PLAIN also send requests to LOCKED.
             return str(PLAIN if spec == LOCKED else spec)
     return None

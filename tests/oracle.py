@@ -1,7 +1,8 @@
 """A slow, simple ImageBind-LLM that recomputes every position for every token.
 
-Reads a converted model's folder, in float32. As the model is defined, it adds the injected term to
-the heads of every position, before the output projection. The code under test adds it elsewhere.
+Reads a converted model's folder, in float32. By the definition of the model, the oracle adds the
+injected term to the heads of every position, before the output projection. The tested code adds a
+precomputed term after that projection.
 
 Shapes: T tokens, C hidden, H heads, KV value heads, d head size, D embedding, q injected layers.
 """
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Oracle:
-    config: dict[str, Any]  # the whole config.json
+    config: dict[str, Any]  # content of config.json
     weights: dict[str, Tensor]
 
     @classmethod
@@ -31,11 +32,11 @@ class Oracle:
         return cls(json.loads((folder / "config.json").read_text()), weights)
 
     def in_float64(self) -> "Oracle":
-        """The same model with float64 weights, whose rounding errors are negligible."""
+        """Return the same model with float64 weights, whose rounding errors are negligible."""
         return Oracle(self.config, {name: tensor.double() for name, tensor in self.weights.items()})
 
     def greedy(self, ids: list[int], embedding: Tensor, steps: int) -> tuple[list[int], Tensor]:
-        """The next ids, up to EOS (not included), and the logits (V,) that chose the last one."""
+        """Generate greedily: return the ids before EOS, and the logits (V,) of the last step."""
         written: list[int] = []
         last = torch.empty(0)
         for _ in range(steps):
@@ -50,8 +51,11 @@ class Oracle:
     def logits(
         self, ids: list[int], embedding: Tensor | None = None, deltas: Tensor | None = None
     ) -> Tensor:
-        """Logits (T, V) with a conditioning embedding (D,), without one, or with precomputed terms
-        (q, C), which are only added, as in the fast path."""
+        """Compute logits (T, V) of T tokens.
+
+        The condition is an embedding (D,), nothing, or precomputed terms (q, C), which are only
+        added, as in the engine.
+        """
         first = self.config["injection"]["first_layer"]
         residual = self.config["injection"]["form"] == "residual"
         bound = None if embedding is None else self.bind(embedding)
@@ -97,9 +101,9 @@ class Oracle:
         value = self.split(self.linear(f"{prefix}.v_proj", x), kv_heads)
         added = None if bound is None else self.injected_heads(layer, bound)
         hidden = torch.full((len(x), len(x)), -math.inf, dtype=x.dtype)
-        unseen = hidden.triu(1)  # later positions
+        unseen = hidden.triu(1)  # -inf at later positions
         if window := self.config.get("sliding_window"):
-            unseen = unseen + hidden.tril(-window)  # and positions before the window
+            unseen = unseen + hidden.tril(-window)  # and at positions before the window
         outputs = []
         for head in range(heads):
             shared = head // (heads // kv_heads)
@@ -109,7 +113,7 @@ class Oracle:
         return self.linear(f"{prefix}.o_proj", torch.cat(outputs, dim=-1))
 
     def injected_heads(self, layer: int, bound: Tensor) -> Tensor:
-        """The term (H, d) that is added to the heads of every position."""
+        """Compute the term (H, d) that is added to the heads of every position."""
         j = layer - self.config["injection"]["first_layer"]
         weight = self.weights[f"model.layers.{layer}.self_attn.v_proj.weight"]
         if self.config["injection"]["v_correction_rank"]:
@@ -128,7 +132,7 @@ class Oracle:
         return torch.stack(terms)
 
     def residual(self, layer: int, bound: Tensor | None, deltas: Tensor | None) -> Tensor:
-        """The term (C,) that the paper's form adds to the input of a layer."""
+        """Compute the term (C,) that the paper's form adds to the input of a layer."""
         j = layer - self.config["injection"]["first_layer"]
         if bound is not None:
             return bound * self.weights["injection.gate"][j]
@@ -144,7 +148,7 @@ class Oracle:
         return x.view(len(x), heads, self.config["head_dim"])
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Rotary embedding of (T, heads, d), pairing the two halves of a head."""
+        """Apply rotary embeddings to (T, heads, d). The two halves of a head form the pairs."""
         half = x.shape[-1] // 2
         positions = torch.arange(len(x), dtype=x.dtype)
         frequencies = torch.tensor(self.frequencies(half), dtype=x.dtype)
@@ -172,10 +176,11 @@ class Oracle:
 
 
 def stretched(turn: float, rope: dict[str, Any]) -> float:
-    """LLaMA 3.1's scaling of an angle: fast rotations stay, slow ones are divided by the factor,
-    and those between are interpolated.
+    """Scale an angle as LLaMA 3.1 does.
 
-    Fast and slow are defined by the number of turns over the original context length.
+    Fast rotations are unchanged, slow rotations are divided by the factor, and rotations between
+    them are interpolated. The number of turns over the original context length decides which
+    rotations are fast or slow.
     """
     turns = turn * rope["original_max_position_embeddings"] / (2 * math.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]

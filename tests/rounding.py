@@ -28,15 +28,18 @@ def between(terms: Iterable[int]) -> float:
 
 
 def bind_terms(config: dict[str, Any]) -> list[int]:
-    """The sums of the bind network, from the section `bind` of a model's config.json."""
+    """Return the number of terms of each sum in a bind network (section `bind` of config.json)."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    return [config["in_features"], *[hidden, hidden, inner] * config["blocks"]]  # norm, gate, down
+    # The projection, then per block: norm, gate, down.
+    return [config["in_features"], *[hidden, hidden, inner] * config["blocks"]]
 
 
 def logits_terms(config: dict[str, Any], tokens: int) -> list[int]:
-    """The sums between the embedding and the log-probabilities, from a model's config.json."""
+    """Return the number of terms of each sum from the embedding to the log-probabilities."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    attention = [hidden, hidden, config["head_dim"], tokens, hidden]  # norm, q, scores, v, o
-    layer = [*attention, hidden, hidden, inner]  # norm, gate, down
-    head = [hidden, hidden, config["vocab_size"]]  # norm, logits, softmax
+    # Attention: norm, q, scores, v, o. Each layer also has: norm, gate, down. Head: norm, logits,
+    # softmax.
+    attention = [hidden, hidden, config["head_dim"], tokens, hidden]
+    layer = [*attention, hidden, hidden, inner]
+    head = [hidden, hidden, config["vocab_size"]]
     return [*bind_terms(config["bind"]), *layer * config["num_hidden_layers"], *head]

@@ -1,7 +1,7 @@
-"""Commands, files and settings that the documents name exist, with their options.
+"""The commands, options, files and settings that the documents mention do exist.
 
-Reads the console blocks and the `inline code` of the documents. Starts no command: `bindserve`
-commands are parsed by their own parsers, and other options are looked up in the sources.
+Reads the console blocks and the `inline code` of the documents. The tests run no commands: the
+parsers of `bindserve` parse its commands, and other options are searched in the source code.
 """
 
 import ast
@@ -31,15 +31,15 @@ INLINE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
 SETTING = re.compile(r"\bBINDSERVE_[A-Z0-9_]+\b")
 SEPARATORS = {"&&", "||", "|", ";", "&"}
-# Paths that start with one of these must exist.
+# Paths in the documents that start with one of these folders must exist.
 TREES = ("server/", "model_ext/", "cache_index/", "deploy/", "docs/", "tests/")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    place: str  # document and line
+    place: str  # name of the document, and line;
     words: tuple[str, ...]
-    complete: bool  # from a console block; inline code may leave out arguments
+    complete: bool  # False for inline code, which may omit arguments
 
     def __str__(self) -> str:
         return f"{self.place} {' '.join(self.words)[:60]}"
@@ -73,14 +73,14 @@ def commands() -> Iterator[Command]:
 
 
 def split(text: str) -> list[str] | None:
-    """Split as a shell does. None if the command continues on the next line."""
+    """Split a line as a shell does. Return None if the command continues on the next line."""
     if text.endswith("\\"):
         return None
     try:
         lexer = shlex.shlex(text, posix=True, punctuation_chars="&|;")
         lexer.whitespace_split = True
         return list(lexer)
-    except ValueError:  # a quote is open
+    except ValueError:  # the line ends inside a quotation
         return None
 
 
@@ -117,9 +117,9 @@ def bindserve_commands() -> dict[str, Any]:
 def test_bindserve_commands_exist(command: Command) -> None:
     words = [word for word in command.words[1:] if word != "..."]
     if not words or words[0].isupper():
-        return  # `bindserve`, `bindserve COMMAND --help`
+        return  # only `bindserve`, or `bindserve COMMAND --help`
     if words[0] == "eval" and "://" in "".join(words[1:2]):
-        words.insert(1, "ask")  # `bindserve eval URL` runs it
+        words.insert(1, "ask")  # `bindserve eval URL` means `bindserve eval ask URL`
     names = bindserve_commands()
     name = next((n for n in (" ".join(words[:2]), words[0]) if n in names), None)
     if name is None:  # a group of commands, e.g. `bindserve cache`
@@ -132,7 +132,7 @@ def test_bindserve_commands_exist(command: Command) -> None:
         position = arguments.index("--")
         own, vllm = arguments[:position], arguments[position + 1 :]
     if command.complete and "--help" not in own:
-        names[name].make_context(name, own)  # raises an error of usage
+        names[name].make_context(name, own)  # raises click's UsageError
     options = {
         option for item in names[name].params for option in (*item.opts, *item.secondary_opts)
     }
@@ -165,7 +165,7 @@ def test_python_modules_exist(command: Command) -> None:
     assert find_spec(module) is not None
     name = module.replace(".", "/")
     sources = [ROOT / f"{name}.py", ROOT / name / "__main__.py"]
-    sources += [ROOT / name / "locustfile.py"]  # `run` passes options on to locust
+    sources += [ROOT / name / "locustfile.py"]  # `run` passes its options to locust
     assert any(path.is_file() for path in sources[:2])
     options = {option for path in sources if path.is_file() for option in argparse_options(path)}
     assert options_of(arguments) <= options | {"--help"}
@@ -197,7 +197,7 @@ def test_extras_exist(command: Command) -> None:
 
 
 def test_bindserve_is_not_installed_from_an_index() -> None:
-    """No index has the package."""
+    """No package index has the package `bindserve`."""
     installs = [c for c in COMMANDS if c.words[:2] == ("pip", "install")]
     assert not [c for c in installs if any(w.startswith("bindserve") for w in c.words[2:])]
 
@@ -218,7 +218,7 @@ def in_document(command: Command, path: Path) -> bool:
 
 
 def exists(word: str) -> bool:
-    """`word`: a path or a pattern, e.g. tests/**/test_*.py; a placeholder is upper case."""
+    """Whether a path or pattern exists, e.g. tests/**/test_*.py. Upper case is a placeholder."""
     name = re.sub(r"[A-Z][A-Z_]+", "*", word).rstrip(",.:")
     return any(ROOT.glob(name.rstrip("/")))
 

@@ -1,4 +1,4 @@
-"""Imports point one way: between the packages, and between the folders of each package."""
+"""Imports between packages, and between the folders of a package, go in one direction only."""
 
 import ast
 import subprocess
@@ -10,24 +10,26 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BANNED = {  # path prefix -> packages that no file under it may import; every match applies
+BANNED = {  # path prefix -> packages that these files must not import; all matches apply
     "cache_index": {"server", "model_ext", "torch", "vllm", "fastapi"},
     "model_ext": {"server", "cache_index", "fastapi", "faiss"},
-    "model_ext/imagebind": {"vllm", "deepspeed"},  # shared by serving and training:
-    "model_ext/bind.py": {"vllm", "deepspeed"},  # plain torch
+    "model_ext/imagebind": {"vllm", "deepspeed"},  # serving and training
+    "model_ext/bind.py": {"vllm", "deepspeed"},  # share these two
     "model_ext/inject.py": {"vllm", "deepspeed"},
     "model_ext/train": {"vllm"},
     "server": {"faiss", "deepspeed"},
-    "deploy/loadtest": {"server", "model_ext", "cache_index", "torch"},  # runs anywhere
+    # The load test runs where the other packages are not installed.
+    "deploy/loadtest": {"server", "model_ext", "cache_index", "torch"},
     ".": {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"},
 }
 EXEMPT = {
-    "model_ext/convert/pickles.py": {"pickle"},  # for the name of torch's error only
-    "cache_index/exact.py": {"torch"},  # inside functions: see the test below
+    "model_ext/convert/pickles.py": {"pickle"},  # only to name an exception of torch
+    "cache_index/exact.py": {"torch"},  # imports inside functions only
 }
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("*.py"))
-# A folder may import only from those before it. "." is the package's own modules.
+# A folder may import only from the folders before it in this list. "." means the modules directly
+# in the package.
 ORDER = {
     "server": ". media process engine conditioning encoding api bench cli",
     "model_ext": ". weights imagebind engine checks convert train eval bench demo",
@@ -37,9 +39,9 @@ ORDER = {
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules that a file names, also inside functions and under TYPE_CHECKING.
+    """Yield the modules that a file imports, also in functions and under TYPE_CHECKING.
 
-    `from a import b` may mean the module a.b: yields both.
+    `from a import b` can import the module a.b, so both names are yielded.
     """
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
@@ -59,7 +61,7 @@ MODULES = {module(path) for path in FILES}
 
 
 def folder(name: str) -> str:
-    """The folder of a module below its package, "." for the package's own modules."""
+    """Return a module's folder inside its package; "." for modules directly in the package."""
     parts = name.split(".")
     below = parts[1:] if (ROOT / Path(*parts)).is_dir() else parts[1:-1]
     return below[0] if below else "."
@@ -95,7 +97,8 @@ def test_every_folder_has_its_place_in_the_order() -> None:
 def test_no_import_cycle_between_modules() -> None:
     graph = {module(path): MODULES & set(imports(path)) - {module(path)} for path in FILES}
     packages = {name for name in MODULES if (ROOT / Path(*name.split("."))).is_dir()}
-    graph = {name: needed - packages for name, needed in graph.items()}  # they import nothing
+    # The __init__.py files import no modules, so cycles through packages do not count.
+    graph = {name: needed - packages for name, needed in graph.items()}
     assert list(TopologicalSorter(graph).static_order())  # raises CycleError
 
 
@@ -105,14 +108,14 @@ def test_the_server_has_the_files_that_its_documentation_names() -> None:
 
 
 def test_cache_index_imports_torch_in_one_file_and_only_when_an_index_needs_it() -> None:
-    """A process that searches on a CPU never imports torch, which takes seconds and memory."""
+    """Searching the cache on a CPU does not import torch, which needs seconds and memory."""
     assert "torch" in set(imports(Path("cache_index/exact.py")))
     code = "import sys, cache_index.exact, cache_index.service; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def test_evaluation_imports_only_the_standard_library_numpy_and_pydantic() -> None:
-    """Scores can be computed where neither torch nor vLLM is installed."""
+    """The scorers of the evaluation run where neither torch nor vLLM is installed."""
     allowed = {*sys.stdlib_module_names, "numpy", "pydantic"}
     for path in FILES:
         if path.is_relative_to("model_ext/eval"):

@@ -1,6 +1,6 @@
-"""The slow oracle reproduces all released logits and greedy ids on converted models.
+"""On converted models, the oracle reproduces all released logits and greedy ids.
 
-This tests the conversion of the weights, and the oracle that other tests compare with.
+This tests the conversion of the weights, and the oracle (tests/oracle.py) that other tests use.
 """
 
 import json
@@ -73,7 +73,7 @@ def test_greedy_ids(key: str, oracles: dict[str, Oracle]) -> None:
 
 
 def test_every_golden_is_used() -> None:
-    """The tests above use 36 prompts at all positions, 12 greedy runs, and 2 with a cache."""
+    """The recorded cases: 36 prompts at all positions, 12 greedy runs, 2 runs with a cache."""
     kinds = [key.rsplit("/", 1)[1] for key in LOGITS if not key.startswith("top_p/")]
     counts = {kind: kinds.count(kind) for kind in set(kinds)}
     assert counts == {
@@ -86,7 +86,7 @@ def test_every_golden_is_used() -> None:
 def test_precomputed_terms_give_the_same_logits(
     checkpoint: str, oracles: dict[str, Oracle]
 ) -> None:
-    """Adding one vector per layer equals injecting into the heads, which the server relies on."""
+    """Adding one vector per layer equals injecting into the heads. The server depends on this."""
     oracle = oracles[checkpoint]
     embedding = VISUAL["image_audio/mixed"][0]
     deltas = value_deltas(bind_network(oracle)(embedding[None]), value_layers(oracle))[0]

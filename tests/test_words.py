@@ -1,4 +1,4 @@
-"""One meaning per word: names that the packages may not use, or may use in one place only."""
+"""Names that the packages must not use, or may use in one place only: each word has one meaning."""
 
 import ast
 from collections import defaultdict
@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 
-# Variables are nouns: these words say nothing about the value.
+# Variable names are nouns. These words do not describe a value.
 VAGUE = {"found", "known", "asked", "told"}
 
-# Classes and functions whose name may be used below these paths only.
+# Name of a class or function -> the paths below which it may be defined.
 ONLY_IN: dict[str, tuple[str, ...]] = {"Encoder": ("model_ext/imagebind/",), "Stages": ()}
 
 
@@ -38,7 +38,7 @@ def definitions(tree: ast.Module) -> list[str]:
 
 
 def assigned(tree: ast.Module) -> list[str]:
-    """The names of variables and attributes that the module assigns, and of its parameters."""
+    """Return the names of the variables, attributes and parameters of a module."""
     names = []
     for node in ast.walk(tree):
         match node:
@@ -50,7 +50,7 @@ def assigned(tree: ast.Module) -> list[str]:
 
 
 def is_bound(name: str) -> bool:
-    """Whether a constant's name says "upper bound" with another word than MAX."""
+    """Whether a constant's name expresses an upper bound by a word other than MAX."""
     words = name.split("_")
     return name.isupper() and ("LARGEST" in words or "MOST" in (words[0], words[-1]))
 

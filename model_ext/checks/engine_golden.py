@@ -1,7 +1,7 @@
-"""Compute the recorded answers with vLLM's engine.
+"""Compute the answers of a model's golden.json with vLLM's engine.
 
-`answer` starts a separate process, because an engine leaves threads and memory behind, and reads
-one line of JSON from it. That process runs this file as a module.
+`answer` runs this file as a module in a separate process, because an engine does not release all of
+its threads and memory. The process prints its answers as one line of JSON.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import Any
 from model_ext.checks.golden import TOP, Answer, Golden, Step, embedding
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 
-EXTRA_TOKENS = 64  # of the context, beyond the longest prompt
+EXTRA_TOKENS = 64  # the engine's context is longer than the longest prompt by this
 
 
 class EngineError(RuntimeError):
@@ -25,14 +25,15 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    dtype: str  # in which the engine computed
+    dtype: str  # dtype in which the engine computed
     answers: list[tuple[Step, ...]]
 
 
 def answer(folder: Path, options: dict[str, Any]) -> Answered:
     """Compute the answers to all prompts of the folder's golden.json.
 
-    `options` are vLLM's, such as its dtype. Raises EngineError: when the engine fails.
+    `options` are arguments of vLLM's engine, e.g. `dtype`.
+    Raises EngineError: when the engine fails.
     """
     command = [sys.executable, "-m", __name__, str(folder), json.dumps(options)]
     process = subprocess.run(command, capture_output=True, text=True)
@@ -100,7 +101,7 @@ def request(folder: Path, number: int, answer: Answer) -> tuple[dict[str, Any], 
 
 
 def steps(completion: Any) -> list[dict[str, Any]]:
-    """The fields of each `Step` of a vLLM CompletionOutput."""
+    """Convert a vLLM CompletionOutput to the fields of one `Step` per generated token."""
     return [
         {"top": step(token, {other: entry.logprob for other, entry in candidates.items()})}
         for token, candidates in zip(completion.token_ids, completion.logprobs, strict=True)
@@ -108,7 +109,7 @@ def steps(completion: Any) -> list[dict[str, Any]]:
 
 
 def step(token: int, logprobs: dict[int, float]) -> list[tuple[int, float]]:
-    """Sort candidates by log-probability, but the generated token first, also in a tie."""
+    """Return the generated token, then the other candidates in order of log-probability."""
     rest: Sequence[int] = sorted(logprobs.keys() - {token}, key=lambda other: -logprobs[other])
     return [(each, logprobs[each]) for each in (token, *rest)]
 

@@ -1,8 +1,8 @@
-"""golden.json: a model's answers to fixed prompts and embeddings, and its encoders' vectors of
-fixed inputs. A conversion records them, and `doctor` compares later answers with them.
+"""Record golden.json, a model's answers to fixed inputs, and compare later answers with it.
 
-The reference computes the answers in float32. The answers to compare may come from any other
-implementation.
+The answers are the most probable tokens for fixed prompts and embeddings, and the vectors that the
+encoders compute from fixed inputs. A conversion records the file with the float32 model of
+`reference.py`. The command `doctor` compares the file with the answers of any implementation.
 """
 
 import json
@@ -25,27 +25,28 @@ from model_ext.manifest import Progress, nothing
 from model_ext.prompt import alpaca_prompt
 
 GOLDEN = "golden.json"
-MAX_BYTES = 1 << 22  # of golden.json
+MAX_BYTES = 1 << 22  # maximum size of golden.json
 INSTRUCTIONS = ("Describe the scene in detail.", "What do you hear?")
 STEPS = 4
-TOP = 5  # candidates recorded at each step
-NUMBERS = 16  # recorded of each encoder's vector
+TOP = 5  # number of candidate tokens recorded at each step;
+NUMBERS = 16  # number of values recorded of each encoder's vector
 ENCODER_TOLERANCE = 1e-5
 
 # Tolerances of log-probabilities, by the dtype of the compared implementation. Rounding to 8 bits
-# of mantissa in each of some 30 layers changes logits by tenths; a missing bias by far more.
+# of mantissa in each of some 30 layers changes logits by tenths; a missing bias changes them by far
+# more.
 TOLERANCES = {"float32": 2e-3, "float16": 0.05, "bfloat16": 0.3}
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 class GoldenError(ValueError):
-    """A golden.json that is not valid, or a model whose answers are not finite."""
+    """golden.json is not valid, or the model's answers are not finite."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Step:
-    """A generated token: the likeliest candidates with their log-probabilities, best first."""
+    """One generated token: the most probable tokens and their log-probabilities, best first."""
 
     top: Annotated[tuple[tuple[int, float], ...], Field(min_length=2)]
 
@@ -72,7 +73,7 @@ class Answer:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Golden:
     answers: tuple[Answer, ...]
-    encoders: dict[str, tuple[float, ...]]  # by modality, evenly spaced values of the unit vector
+    encoders: dict[str, tuple[float, ...]]  # modality -> evenly spaced values of its unit vector
 
     @classmethod
     def read(cls, folder: Path) -> "Golden":
@@ -91,9 +92,10 @@ class Golden:
 
 
 def record(folder: Path, progress: Progress = nothing) -> Golden:
-    """Compute the answers of a complete model's folder.
+    """Compute the answers of the model in a folder.
 
-    Needs the memory of one layer, and reads the weights STEPS times. Calls `progress` after each.
+    Holds one layer in memory at a time, and reads all weights STEPS times. Calls `progress` after
+    each time.
 
     Raises GoldenError: when the weights contain infinities or NaN.
     """
@@ -116,7 +118,7 @@ def record(folder: Path, progress: Progress = nothing) -> Golden:
 
 
 def again(folder: Path, golden: Golden) -> list[tuple[Step, ...]]:
-    """Compute the steps of the recorded answers again, with one pass over the weights."""
+    """Compute all steps of the recorded answers again, reading the weights once."""
     prompts = [
         Prompt(answer.ids + answer.tokens[:-1], embedding(folder, number))
         for number, answer in enumerate(golden.answers)
@@ -129,7 +131,10 @@ def again(folder: Path, golden: Golden) -> list[tuple[Step, ...]]:
 
 
 def best(logprobs: Tensor) -> Step:
-    """The step of log-probabilities (V,). Raises GoldenError: when one is not finite."""
+    """Make the `Step` of the next token from log-probabilities (V,) of the vocabulary.
+
+    Raises GoldenError: when one is not finite.
+    """
     if not logprobs.isfinite().all():
         raise GoldenError("the model's answer is not a number: its weights hold infinities or NaN")
     values, ids = logprobs.topk(TOP)
@@ -141,7 +146,7 @@ def tokenize(folder: Path, text: str) -> tuple[int, ...]:
 
 
 def embedding(folder: Path, number: int) -> Tensor:
-    """A fixed unit vector (D,) for a prompt, computed by a formula instead of an encoder."""
+    """Compute the conditioning vector (D,) of a prompt: a formula replaces the encoder."""
     size = read_config(folder / "encoders").embed_dim
     return F.normalize(wave(number + 1, size)[number], dim=0)
 
@@ -159,14 +164,16 @@ def record_encoders(folder: Path) -> dict[str, tuple[float, ...]]:
 
 
 def difference(answer: Answer, steps: Sequence[Step], tolerance: float) -> str | None:
-    """Describe the first difference between steps and a recorded answer, or return None.
+    """Describe the first difference between computed steps and a recorded answer, or return None.
 
-    At a near-tie either token is accepted; after another token than recorded, the rest is ignored.
+    If the two best tokens are nearly equal, either is accepted. Once the tokens differ, the later
+    steps are not compared.
     """
     for number, (expected, step) in enumerate(zip(answer.steps, steps, strict=False), start=1):
         logprobs = dict(step.top)
         for token, logprob in expected.top:
-            if token in logprobs and not abs(logprobs[token] - logprob) <= tolerance:  # or NaN
+            # A NaN is also a difference: `not nan <= tolerance` is true.
+            if token in logprobs and not abs(logprobs[token] - logprob) <= tolerance:
                 return (
                     f"step {number}: log-probability of token {token} is {logprobs[token]:.4f}, "
                     f"recorded {logprob:.4f} (tolerance {tolerance:g})"
@@ -183,11 +190,11 @@ def difference(answer: Answer, steps: Sequence[Step], tolerance: float) -> str |
 def encoder_difference(
     expected: Mapping[str, Sequence[float]], vectors: Mapping[str, Sequence[float]]
 ) -> str | None:
-    """Describe the first difference between vectors and the recorded ones, or return None."""
+    """Describe the first difference between computed and recorded vectors, or return None."""
     if expected.keys() != vectors.keys():
         return f"{', '.join(sorted(vectors))}, recorded {', '.join(sorted(expected))}"
     for modality, numbers in expected.items():
         errors = [abs(a - b) for a, b in zip(numbers, vectors[modality], strict=True)]
-        if not all(error <= ENCODER_TOLERANCE for error in errors):  # true for NaN as well
+        if not all(error <= ENCODER_TOLERANCE for error in errors):  # a NaN is a difference too
             return f"{modality}: differs by {max(errors):.2g} from the recorded vector"
     return None

@@ -7,13 +7,13 @@ from model_ext.imagebind.config import ImageBindConfig
 
 
 def probe(modality: str, config: ImageBindConfig) -> Tensor:
-    """A sample with a batch axis, in the shape that `ImageBind` expects."""
+    """Make an input of one modality, with the shape that `ImageBind` expects (batch axis: 1)."""
     section = getattr(config, modality)
     match modality:
         case "vision":
             return wave(1, section.channels, section.image_size, section.image_size)
         case "text":
-            # Rising ids. The encoder pools at the largest one, which is in the middle.
+            # The ids rise to the middle. The text encoder pools the token with the largest id.
             length: int = section.context_length
             return (torch.arange(length) % (length // 2 + 1) + 1)[None]
         case "audio":
@@ -28,14 +28,14 @@ def probe(modality: str, config: ImageBindConfig) -> Tensor:
 
 
 def wave(*shape: int) -> Tensor:
-    """Numbers in [-1, 1] without a period: multiples of the golden ratio, modulo 1."""
+    """Compute numbers in [-1, 1] that never repeat: multiples of the golden ratio, modulo 1."""
     count = torch.Size(shape).numel()
     steps = torch.arange(1, count + 1, dtype=torch.float64) * 0.6180339887498949
     return (2 * (steps % 1) - 1).float().reshape(shape)
 
 
 def cloud(points: int) -> Tensor:
-    """Points spread evenly over a sphere (1, N, 3)."""
+    """Compute points (1, N, 3) that are spread evenly over a sphere."""
     count = torch.arange(points, dtype=torch.float64)
     height = 1 - (2 * count + 1) / points
     angle = count * 2.399963229728653

@@ -1,7 +1,7 @@
 """ImageBind-LLM in plain torch, from a model's folder: slow, without KV cache, in float32.
 
-One layer is in memory at a time, so that the memory need not hold the model. `doctor` compares the
-answers of vLLM's model with this one's.
+Only one layer is in memory at a time, so the model may be larger than the memory. The command
+`doctor` compares the answers of vLLM's model with those of this reference.
 
 Shapes: P prompts, T tokens of a prompt, C hidden, H heads, d head size, V vocabulary, D embedding.
 """
@@ -28,7 +28,7 @@ from model_ext.weights.tensors import LazyTensor
 @dataclass(frozen=True, slots=True)
 class Prompt:
     ids: tuple[int, ...]
-    embedding: Tensor  # (D,)
+    embedding: Tensor  # shape (D,)
 
 
 class Reference:
@@ -39,13 +39,13 @@ class Reference:
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Open the files. `logprobs` reads each layer's tensors when it computes that layer."""
+        """Open the files. `logprobs` later reads the tensors of one layer at a time."""
         config = json.loads((folder / "config.json").read_bytes())
         return cls(config, open_shards(sorted(folder.glob("*.safetensors"))))
 
     @torch.inference_mode()
     def logprobs(self, prompts: Sequence[Prompt]) -> list[Tensor]:
-        """The log-probabilities of the next token at each position of each prompt: P of (T, V)."""
+        """For each of P prompts: log-probabilities (T, V) of the next token at each position."""
         bound = self._bind(torch.stack([prompt.embedding for prompt in prompts]))
         token_table = self._tensors["model.embed_tokens.weight"].read()
         states = [token_table[list(prompt.ids)].float() for prompt in prompts]
@@ -74,7 +74,7 @@ class Reference:
         return bound
 
     def _layer(self, layer: int) -> dict[str, Tensor]:
-        """The layer's weights, without the prefix `model.layers.N.` of their names."""
+        """Read the layer's weights. Their keys lack the prefix `model.layers.N.`."""
         prefix = f"model.layers.{layer}."
         return {
             name.removeprefix(prefix): self._read(name)
@@ -85,7 +85,7 @@ class Reference:
     def _deltas(
         self, layer: int, bound: Tensor, weights: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """The deltas (P, C) of the layer's input and of its attention's output."""
+        """Compute the terms (P, C) to add to the layer's input and to its attention's output."""
         nothing = torch.zeros_like(bound)
         row = layer - self._sections.injection.first_layer
         if not 0 <= row < self._sections.injection.layers:

@@ -1,8 +1,8 @@
-"""Check that a folder has exactly the tensors of vLLM's model, by name and shape.
+"""Check that a model's folder has exactly the tensors that vLLM's model loads, by name and shape.
 
 The model is built without memory (on torch's meta device), and its loader receives the folder's
-tensors. The check therefore finds the errors that loading would find, in seconds for models of any
-size. It does not read values.
+tensors. The check reports the errors that loading would report. It takes seconds for a model of any
+size, because it reads no values.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,8 +29,9 @@ from model_ext.weights.errors import ConvertError
 from model_ext.weights.safetensors_file import open_shards
 
 SMALLEST: dict[str, Any] = {
-    "dtype": "float32",  # of the weights; loading converts other types without a warning
-    "max_model_len": 64,  # this and the rest only determine the engine's buffers
+    # Dtype of the weights; vLLM's loading converts other dtypes without a warning
+    "dtype": "float32",
+    "max_model_len": 64,  # this and the next settings only determine the engine's buffers
     "max_num_seqs": 1,
     "kv_cache_memory_bytes": 1 << 24,
     "enforce_eager": True,
@@ -43,7 +44,7 @@ class WeightsError(ValueError):
 
 
 def check_weights(folder: Path) -> int:
-    """Return the number of tensors.
+    """Check the folder, and return its number of tensors.
 
     Raises WeightsError: when vLLM's model cannot load a tensor of the folder, or lacks one.
     """
@@ -64,7 +65,7 @@ def check_weights(folder: Path) -> int:
 
 
 def shapes(folder: Path) -> dict[str, Tensor]:
-    """The folder's tensors without their values."""
+    """Yield the name, and a tensor without values, of each tensor in the folder."""
     try:
         tensors = open_shards(sorted(folder.glob("*.safetensors")))
     except ConvertError as error:
@@ -76,7 +77,7 @@ def shapes(folder: Path) -> dict[str, Tensor]:
 
 
 def expected_names(model: nn.Module) -> set[str]:
-    """The names that the folder must have. vLLM joins some of its matrices into one."""
+    """The tensor names that the folder must have. vLLM joins some of its matrices."""
     packed: Mapping[str, list[str]] = cast(Any, model).packed_modules_mapping
     names: set[str] = set()
     for name, _ in model.named_parameters():
@@ -115,6 +116,6 @@ def one_rank() -> Iterator[None]:
 
 @contextmanager
 def on_meta(config: VllmConfig) -> Iterator[None]:
-    """Create tensors in the model's dtype and without memory."""
+    """Within the block, torch creates tensors in the model's dtype and without memory."""
     with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
         yield

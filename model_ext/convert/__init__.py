@@ -1,1 +1,1 @@
-"""Convert released checkpoints (torch files) into a model's folder (safetensors)."""
+"""Convert released checkpoints (torch files) to a model's folder (safetensors files)."""

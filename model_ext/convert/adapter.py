@@ -1,7 +1,10 @@
-"""Read an ImageBind-LLM adapter: bind network, gates, queries, and in the finetune phase LoRA,
-biases and norms. Of the base LLaMA, this module needs the sizes only.
+"""Read an ImageBind-LLM adapter, the weights that training adds to a base LLaMA.
 
-Letters, beside those of `llama.py`: D embedding, W bind network's inner width, q injected layers,
+An adapter contains bind network, gates and queries. After the finetune phase it also contains LoRA,
+biases and norms. This module needs only the sizes of the base LLaMA.
+
+Letters, in addition to those of `llama.py`: D embedding, W bind network's inner width, q injected
+layers,
 r LoRA rank.
 """
 
@@ -18,7 +21,7 @@ from model_ext.weights.rotary import rotate_half_rows
 from model_ext.weights.table import Row, check, expand
 from model_ext.weights.tensors import LazyTensor
 
-BLOCKS = 3  # of the bind network, in every release
+BLOCKS = 3  # number of blocks of the bind network, in every release
 
 BIND_ROWS = (
     Row("image_bind_proj.weight", "C D", "bind.proj.weight"),
@@ -80,23 +83,26 @@ LORA_ROWS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """An opened adapter. Query and key rows are in rotate-half order.
+    """An opened adapter.
 
-    The names of `tensors` are those of the model's folder, except that each layer has its own gate
-    (`injection.gate.{i}`) and that LoRA's factors (`<map>.lora_a`, `<map>.lora_b`) are separate.
-    `merge.py` stacks the gates and adds the factors to `<map>.weight`.
+    The rows of its query and key maps are in rotate-half order (`rotary.py`).
+
+    The names of `tensors` are those of the model's folder, except that each layer has a separate
+    gate (`injection.gate.{i}`), and each LoRA factor is a separate tensor (`<map>.lora_a`,
+    `<map>.lora_b`). `merge.py` stacks the gates and adds the factors to `<map>.weight`.
     """
 
     path: Path
     stage: Literal["pretrain", "finetune"]
     legacy: bool
-    sizes: dict[str, int]  # letters; r is 0 without LoRA
+    sizes: dict[str, int]  # letter of the shapes -> size; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
-    form: InjectionForm = "value"  # of every released adapter; training also makes "residual"
+    # Released adapters all have the form "value"; training can also create "residual" adapters.
+    form: InjectionForm = "value"
 
 
 def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
-    """Open a finetune, pretrain or legacy adapter, as released or as a training run saved it.
+    """Open an adapter of any phase or generation, from a release or from a training checkpoint.
 
     Raises ConvertError: when a tensor is missing, unknown, or of the wrong shape.
     """
@@ -131,7 +137,7 @@ def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
 
 
 def _filter(path: Path) -> dict[str, LazyTensor]:
-    """Open the file, correct the old spelling of names, and keep the adapter's tensors only.
+    """Open the file, correct old tensor names ("llma"), and keep only the adapter's tensors.
 
     A training checkpoint also holds the image encoder and the base LLaMA.
     """
@@ -140,9 +146,9 @@ def _filter(path: Path) -> dict[str, LazyTensor]:
         name = name.replace("llma", "llama")
         trained = any(word in name for word in ("bias", "gate", "lora", "norm"))
         if (
-            name.startswith("image_bind.")  # the image encoder
-            or (name.startswith("llama.") and not trained)  # the base's matrices
-            or name.startswith("prefix_projector_norm.")  # of an older model
+            name.startswith("image_bind.")  # the image encoder,
+            or (name.startswith("llama.") and not trained)  # the base LLaMA's matrices,
+            or name.startswith("prefix_projector_norm.")  # a norm of an older model
         ):
             continue
         if name in kept:

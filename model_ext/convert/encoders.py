@@ -28,16 +28,16 @@ SIZES_FILE = "imagebind_config.json"
 @dataclass(frozen=True, slots=True)
 class Encoders:
     config: ImageBindConfig
-    tensors: list[LazyTensor]  # with the imagebind package's names
+    tensors: list[LazyTensor]  # tensors with the names of the imagebind package
     files: tuple[Path, ...]
 
     @property
     def size(self) -> int:
-        """Size of the tensors' file, in bytes."""
+        """Size in bytes of the file that `write` writes."""
         return size_of(self.tensors)
 
     def write(self, ledger: Ledger, folder: str, progress: Progress) -> None:
-        """Write the encoders in the source's precision, because retrieval depends on embeddings."""
+        """Write the encoders in the checkpoint's dtype: rounding would change embeddings."""
         ledger.rewrite(f"{folder}/{CONFIG_FILE}", self.config.to_json().encode())
         ledger.write(f"{folder}/{TENSORS_FILE}", content(self.tensors), progress)
 
@@ -45,8 +45,8 @@ class Encoders:
 def open_encoders(path: Path, sizes: Path | None = None) -> Encoders:
     """Open the encoders of a checkpoint.
 
-    No tensor's shape contains the head counts. They come from the file `sizes`, or else from
-    SIZES_FILE in the checkpoint's folder, or else they are those of the released model.
+    The numbers of attention heads cannot be derived from tensor shapes. They come from the file
+    `sizes`, or else from SIZES_FILE in the checkpoint's folder, or else from the released model.
 
     Raises ConvertError: when the sizes are invalid or do not fit the tensors.
     """

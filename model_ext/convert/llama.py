@@ -1,6 +1,7 @@
-"""A base LLaMA of either folder layout: its sizes, and its tensors with the model folder's names.
+"""A base LLaMA, read from Meta's or Hugging Face's layout: its sizes and its tensors.
 
-Query and key rows are in rotate-half order. This module does not depend on the adapter.
+Tensors have the names that the model's folder uses. The rows of the query and key maps are in
+rotate-half order (`rotary.py`). This module does not depend on the adapter.
 
 Letters: C hidden, F feed-forward, V vocabulary, Q query width (H*d), K key and value width (KV*d).
 """
@@ -34,7 +35,8 @@ LLAMA_ROWS = (
 @dataclass(frozen=True, slots=True)
 class Llama:
     sizes: LlamaSizes
-    tensors: dict[str, LazyTensor]  # by the model folder's names, in the order of the table
+    # Tensors by their names in the model's folder, in the order of the table.
+    tensors: dict[str, LazyTensor]
     files: tuple[Path, ...]  # all files that were read
 
     @property
@@ -45,7 +47,7 @@ class Llama:
         return {name: lazy for name, lazy in self.tensors.items() if "norm" in name}
 
     def fingerprint(self) -> str:
-        """A sha256 that differs between bases of equal shapes and does not depend on the layout."""
+        """A sha256 that identifies the base by values; equal for both folder layouts."""
         digest = hashlib.sha256()
         names = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]
         for name in names:

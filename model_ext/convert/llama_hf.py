@@ -1,6 +1,6 @@
 """Read a LLaMA in Hugging Face's layout: config.json and safetensors (or .bin) files.
 
-Llama 2 and 3, SmolLM2 and Mistral differ from LLaMA in sizes only, so they are read as well.
+Llama 2 and 3, SmolLM2 and Mistral differ from LLaMA only in sizes, so this module reads them too.
 """
 
 from pathlib import Path
@@ -26,7 +26,7 @@ def open_hf(folder: Path) -> Llama:
     stored, files = _open_files(folder)
     rows = tuple(row for row in ROWS if not (sizes.tie_word_embeddings and "lm_head" in row.target))
     if sizes.tie_word_embeddings:
-        stored.pop("lm_head.weight", None)  # equal to the embedding
+        stored.pop("lm_head.weight", None)  # with tied embeddings, this tensor equals the embedding
     check(expand(rows, sizes.letters), stored, folder)
     tensors = {name: stored[name] for name in expand(rows, sizes.letters)}
     return Llama(sizes, tensors, (folder / "config.json", *files))

@@ -23,14 +23,16 @@ from model_ext.weights.tensors import LazyTensor
 PARAMS = "params.json"
 KNOWN_PARAMS = {
     *("dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"),
-    *("multiple_of", "ffn_dim_multiplier"),  # the width is in the tensors
+    *("multiple_of", "ffn_dim_multiplier"),  # the tensors' shapes give the width
     *("max_seq_len", "max_batch_size"),
     *ROPE_PARAMS,
 }
 
 
 def open_meta(folder: Path, delta: Path | None = None) -> Llama:
-    """Open the folder. `delta` is a folder of the same layout whose values are added to the base's.
+    """Open the folder.
+
+    `delta` is a folder of the same layout whose values are added to those of the base.
 
     Raises ConvertError: when a file, key or tensor is wrong.
     """
@@ -56,7 +58,7 @@ def open_meta(folder: Path, delta: Path | None = None) -> Llama:
 
 
 def _check_same(params: dict[str, Any], folder: Path, delta: Path) -> None:
-    """Check that the patch's params.json, if it has one, equals the base's."""
+    """Check that the params.json of the patch, if it exists, equals that of the base."""
     if (delta / PARAMS).exists() and (other := _read_params(delta / PARAMS)) != params:
         key = next(key for key in sorted({*params, *other}) if params.get(key) != other.get(key))
         raise ConvertError(
@@ -82,15 +84,16 @@ def _open_shards(shards: list[Path], params: dict[str, Any], folder: Path) -> di
 
 
 def _without_rope(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
-    """Drop rotary frequencies, which some releases store. They are computed from the sizes."""
+    """Drop the rotary frequencies that some releases store: they are computed from the sizes."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("rope.freqs")}
 
 
 def _join(parts: list[LazyTensor], hidden: int | None, folder: Path) -> LazyTensor:
     """Join the shards of one tensor.
 
-    Shards split a matrix by its output (rows), but wo and w2 by their input. They split embeddings
-    by hidden dimensions, and from LLaMA 3 on by words; the shape shows which.
+    Each shard has some output dimensions (rows) of a matrix, but some input dimensions (columns) of
+    wo and w2. A shard of an embedding has some hidden dimensions of all words, or, since LLaMA 3,
+    some of the words; the shape shows which.
     """
     first = parts[0]
     name = first.name
@@ -98,7 +101,7 @@ def _join(parts: list[LazyTensor], hidden: int | None, folder: Path) -> LazyTens
         return first
     if any(part.shape != first.shape for part in parts):
         raise ConvertError(f"{folder}: {name} has different shapes in the shards")
-    if len(first.shape) != 2:  # norms are in every shard
+    if len(first.shape) != 2:  # every shard has a whole copy of each norm
         if any(not torch.equal(part.read(), first.read()) for part in parts):
             raise ConvertError(
                 f"{folder}: {name} differs between shards; use the shards of one model"

@@ -1,7 +1,7 @@
 """Merge a base LLaMA and an adapter into the tensors of the model's folder.
 
-Each tensor is computed when it is written. This module does not read or write files;
-`model_ext/config.py` has the sections of config.json that describe the tensors.
+Each tensor is computed when it is written. This module does not read or write files. The sections
+of config.json that describe the tensors are defined in `model_ext/config.py`.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from model_ext.weights.tensors import LazyTensor
 
 
 def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor]:
-    """All tensors, in `dtype` except the gates, which stay float32."""
+    """Yield all tensors of the model: in `dtype`, but the gates in float32."""
     return [
         *language_model(llama, adapter, dtype),
         *(cast(lazy, dtype) for name, lazy in adapter.tensors.items() if name.startswith("bind.")),
@@ -26,9 +26,9 @@ def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor
 
 
 def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
-    """The LLaMA's tensors with LoRA merged and, in the finetune phase, trained norms and biases."""
+    """Yield the LLaMA's tensors. A finetune adapter replaces norms, adds biases and merges LoRA."""
     for name, lazy in llama.tensors.items():
-        trained = adapter.tensors.get(name)  # a norm
+        trained = adapter.tensors.get(name)  # only norms have trained tensors of the same name
         if trained is not None and adapter.stage == "finetune":
             lazy = trained
         prefix = name.removesuffix("weight")
@@ -42,12 +42,15 @@ def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterat
 
 
 def add_lora(weight: torch.Tensor, lora_a: LazyTensor, lora_b: LazyTensor) -> torch.Tensor:
-    """Add the factors' product in float32; half precision would lose most of a small update."""
+    """Add the product of the LoRA factors in float32.
+
+    Half precision would lose most of a small update.
+    """
     return torch.addmm(weight.float(), lora_b.read().float(), lora_a.read().float())
 
 
 def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTensor:
-    """The adapter's bias, or zeros, because config.json declares biases for all maps or none."""
+    """The bias of a map, or zeros: config.json can declare biases only for all maps or for none."""
     if name in adapter.tensors:
         return cast(adapter.tensors[name], dtype)
     assert name.removesuffix(".bias").endswith(WITHOUT_BIAS), name
@@ -55,7 +58,7 @@ def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTen
 
 
 def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
-    """Gates, queries and the LoRA factors of v_proj, each stacked over the q injected layers.
+    """Yield gates, queries and the LoRA factors of v_proj, each stacked over the q injected layers.
 
     The residual form has one gate per layer, and neither queries nor a value map.
     """
@@ -69,7 +72,8 @@ def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
     if adapter.form == "residual":
         yield stack("injection.gate.{i}", "injection.gate", (1,), torch.float32)
         return
-    # The file also has gates of the layers before the injected ones, which training did not change.
+    # The file also has gates of the layers that are not injected. Training did not change those
+    # gates.
     yield stack("injection.gate.{i}", "injection.gate", (sizes["H"],), torch.float32)
     yield cast(tensors["injection.query"], dtype)
     if rank := sizes["r"]:
@@ -111,8 +115,8 @@ def injection_config(adapter: Adapter) -> InjectionConfig:
 def check_pairing(llama: Llama, adapter: Adapter) -> None:
     """Check that a pretrain adapter was trained on this base.
 
-    The adapter contains the base's norms unchanged. Shapes do not suffice: those of 7B and
-    7B_chinese are equal. A finetune adapter has trained norms, so it cannot be checked.
+    The adapter contains the base's norms unchanged. Comparing shapes is not enough: the models 7B
+    and 7B_chinese have equal shapes. A finetune adapter has trained norms, so it cannot be checked.
 
     Raises ConvertError: when a norm differs.
     """

@@ -2,7 +2,7 @@
 
 All files are opened and checked before the first byte is written. The ledger records each finished
 file, so that the same command resumes a conversion that was killed. This module does not build the
-cache index; the command line adds it to the folder.
+cache index; the command `convert` adds the index to the folder.
 """
 
 import json
@@ -32,19 +32,20 @@ from model_ext.weights.writer import MAX_SHARD_SIZE, size_of, split, write_model
 
 ENCODERS = "encoders"
 CONFIG = "config.json"
-SMALL = 2 * 10**9  # bytes of weights for which the reference takes seconds
+SMALL = 2 * 10**9  # bytes of weights up to which the reference takes only seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     dtype: torch.dtype = torch.bfloat16
-    max_shard_size: int = MAX_SHARD_SIZE  # bytes
-    golden: bool | None = None  # record answers for `doctor`; None: if the weights are SMALL
-    progress: bool = True  # show progress bars
+    max_shard_size: int = MAX_SHARD_SIZE  # maximum size of a weights file in bytes;
+    # Whether to record golden.json. None: only if the weights are SMALL.
+    golden: bool | None = None
+    progress: bool = True  # whether to show progress bars
 
 
 def convert(sources: Sources, out: Path, options: Options | None = None) -> BindServeConfig:
-    """Write the folder `out`, which appears when it is complete. Raises ConvertError."""
+    """Write the folder `out`, which appears only when it is complete. Raises ConvertError."""
     with new_folder(out) as folder:
         return write_folder(sources, folder, options or Options())
 
@@ -52,7 +53,10 @@ def convert(sources: Sources, out: Path, options: Options | None = None) -> Bind
 def write_folder(
     sources: Sources, folder: Path, options: Options, *, cache: str | None = None
 ) -> BindServeConfig:
-    """Write into an existing folder. `cache` names the sub-folder that the caller fills."""
+    """Write into an existing folder.
+
+    `cache` names the sub-folder in which the caller puts the index.
+    """
     return write_opened(Opened.of(sources), folder, options, cache=cache)
 
 
@@ -98,7 +102,7 @@ def write_opened(
 def language_model_config(
     sizes: LlamaSizes, biases: bool, dtype: torch.dtype, bos: int, eos: int
 ) -> dict[str, Any]:
-    """The fields that `transformers` reads as a LLaMA and vLLM as bindserve's architecture."""
+    """The fields of config.json: `transformers` loads them as LLaMA, vLLM as bindserve's model."""
     return {
         "architectures": ["ImageBindLLMForCausalLM"],
         "model_type": "llama",
@@ -121,7 +125,7 @@ def _golden(folder: Path, options: Options) -> Iterator[bytes]:
 
 
 def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
-    """A sha256 of everything that decides the files' names and the large files' content."""
+    """A sha256 of all inputs that determine the files' names and the content of the large files."""
     sources = [f"{source.role} {source.sha256}" for source in provenance.sources]
     choices = [version("bindserve"), options.dtype, options.max_shard_size, cache]
     return sha256_of([*sources, *map(str, choices)])

@@ -1,6 +1,6 @@
 """Open a torch checkpoint (.pth) without running code that it contains.
 
-`serve` does not use this module: the weights that it reads are not pickles.
+The server does not use this module, because it reads safetensors files, which are not pickles.
 """
 
 import argparse
@@ -22,11 +22,12 @@ HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.
 
 
 def open_pickle(path: Path) -> dict[str, LazyTensor]:
-    """Open the tensors of a flat checkpoint, or of one wrapped as {"model": ...}.
+    """Open the tensors of a checkpoint of the form {name: tensor} or {"model": {name: tensor}}.
 
     Raises ConvertError: when the file is damaged or contains anything but dense tensors.
     """
-    # Checkpoints from before torch 1.6 are not zip files. They cannot be mapped, only read whole.
+    # Checkpoints from before torch 1.6 are not zip files. Such files cannot be memory-mapped, so
+    # they are read into memory.
     mapped = zipfile.is_zipfile(path)
     content = _load(path, mapped)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):
@@ -57,7 +58,7 @@ def _load(path: Path, mapped: bool) -> object:
             f"{path}: rejected, because it contains objects that could run code when opened; "
             f"no code was run. ({_first_line(error)})"
         ) from None
-    except Exception as error:  # a damaged archive fails in many ways
+    except Exception as error:  # a damaged archive raises many types of exceptions
         raise ConvertError(f"{path}: not a torch checkpoint ({_first_line(error)})") from None
 
 

@@ -10,7 +10,10 @@ from model_ext.manifest import Progress, sha256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licences:
-    """The licences of the released files. Options of `convert` replace them."""
+    """The licences of the released files.
+
+    Options of the command `convert` override these licences.
+    """
 
     llama: str = "LLaMA licence (non-commercial research)"
     adapter: str = "GPL-3.0 (as the release's code)"

@@ -1,6 +1,8 @@
-"""Translate the position keys of Meta's params.json into those of `transformers`.
+"""Translate the rotary-embedding keys of Meta's params.json into those of `transformers`.
 
-LLaMA 1 and 2 have a base only, LLaMA 3 a larger base. LLaMA 3.1 stretches slow rotations eightfold.
+Rotary embeddings rotate pairs of dimensions by angles that grow with the position. The base sets
+the slowest rotation. LLaMA 1 and 2 use 10,000, LLaMA 3 a larger base. LLaMA 3.1 also slows the slow
+rotations by a factor of 8.
 """
 
 from collections.abc import Mapping
@@ -11,15 +13,15 @@ from model_ext.weights.errors import ConvertError
 
 ROPE_PARAMS = ("rope_theta", "use_scaled_rope", "rope_scaling_factor")
 BASE = 10000.0
-LLAMA_3_CONTEXT = 8192  # before stretching
-CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # by "has a larger base", without max_seq_len
+LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length without scaling;
+CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # default context; the key is "base > BASE"
 STRETCHED_CONTEXT = 131072
-SCALE = 8.0  # of LLaMA 3.1's sizes
-SCALE_MIN_HIDDEN = 4096  # the smallest hidden size with SCALE; LLaMA 3.2's models have another
+SCALE = 8.0  # scaling factor of the rotations in LLaMA 3.1;
+SCALE_MIN_HIDDEN = 4096  # LLaMA 3.2's smaller models have another factor
 
 
 def positions(params: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], int]:
-    """(rope_parameters, max_position_embeddings).
+    """Return (rope_parameters, max_position_embeddings) of `transformers`.
 
     Raises ConvertError: when a key is missing or invalid.
     """

@@ -1,4 +1,4 @@
-"""The source files of a conversion: opened, and checked against each other."""
+"""Open the source files of a conversion, and check that they belong together."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from model_ext.weights.errors import ConvertError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    llama: Path  # folder, in Meta's or Hugging Face's layout
+    llama: Path  # folder of the base, in Meta's or Hugging Face's layout
     adapter: Path
     imagebind: Path
     imagebind_config: Path | None = None
@@ -30,7 +30,7 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Opened source files: names, shapes and types of tensors. Values are read later."""
+    """Opened source files, with the names, shapes and dtypes of tensors. Values are read later."""
 
     llama: Llama
     adapter: Adapter
@@ -58,7 +58,7 @@ class Opened:
 
     @property
     def files(self) -> tuple[tuple[str, tuple[Path, ...], str], ...]:
-        """Role, paths and licence of all files that were opened."""
+        """The role, paths and licence of each opened source."""
         return (
             ("llama", self.llama.files, self.licences.llama),
             ("adapter", (self.adapter.path,), self.licences.adapter),
@@ -71,7 +71,7 @@ class Opened:
         return sum(path.stat().st_size for _, paths, _ in self.files for path in paths)
 
     def provenance(self, progress: Progress) -> Provenance:
-        """Read every file once, for its sha256."""
+        """Read every file once to compute its sha256."""
         described = [describe(role, paths, lic, progress) for role, paths, lic in self.files]
         return Provenance(
             stage=self.adapter.stage,

@@ -1,7 +1,8 @@
-"""Write the tokenizer files of a model's folder, from Meta's file or Hugging Face's.
+"""Write the tokenizer files of a model's folder, from Meta's file or Hugging Face's files.
 
-For a SentencePiece file, the fast tokenizer returns SentencePiece's ids after BOS (the tests
-compare them). `tokenizer_tiktoken.py` builds LLaMA 3's. This module does not depend on weights.
+A SentencePiece file is converted to a fast tokenizer that returns BOS and SentencePiece's ids; the
+tests compare the ids. `tokenizer_tiktoken.py` converts LLaMA 3's tokenizer. This module does not
+depend on weights.
 """
 
 import json
@@ -21,13 +22,14 @@ from model_ext.weights.json_file import read_json
 
 SENTENCEPIECE = "tokenizer.model"
 HF_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-MAX_BYTES = 64 << 20  # of a tokenizer file; LLaMA's has half a megabyte
+MAX_BYTES = 64 << 20  # maximum size of a tokenizer file; LLaMA's has half a megabyte
 SPACE = "\u2581"
-DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.1, "top_p": 0.75}  # of the release
+# Sampling defaults of the released model
+DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.1, "top_p": 0.75}
 
 
 def find_tokenizer(llama: Path) -> Path:
-    """Look beside the weights and, because of Meta's layout, in the folder above.
+    """Find the tokenizer in the folder of the weights or, as in Meta's layout, in the folder above.
 
     Raises ConvertError: when there is none.
     """
@@ -88,7 +90,7 @@ def _save_fast(tokenizer: Tokenizer, bos: str, eos: str, folder: Path) -> tuple[
 
 
 def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
-    """Build a tokenizer that segments as a SentencePiece BPE model with byte fallback does.
+    """Build a fast tokenizer equal to a SentencePiece BPE model with byte fallback.
 
     The SentencePiece model must not normalise its input.
     """
@@ -97,8 +99,8 @@ def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
     tokenizer = Tokenizer(
         BPE(vocab, _merges(pieces, vocab), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
-    # A normaliser, because a pre-tokenizer would not add the space after a BOS that a chat template
-    # wrote. The post-processor's BOS is also followed by a space.
+    # A normaliser adds the leading space: a pre-tokenizer would not add it after a BOS that a chat
+    # template wrote. A BOS that the post-processor adds is followed by a space too.
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
     )
@@ -120,10 +122,11 @@ def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
 
 
 def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
-    """Rules that decode ASCII characters which the vocabulary has as bytes only (LLaMA: line feed).
+    """Decoding rules for ASCII characters that are only in the vocabulary as bytes.
 
-    ByteFallback replaces a whole run of bytes if one character in it is broken; these rules keep
-    the run's ASCII characters. Characters with a piece get no rule, because each rule costs time.
+    In LLaMA's vocabulary, the line feed is such a character. The decoder ByteFallback replaces a
+    whole run of byte tokens if one character in the run is broken; these rules keep the run's ASCII
+    characters. Characters that are vocabulary pieces get no rule, because each rule costs time.
     """
     return [
         decoders.Replace(f"<0x{ord(char):02X}>", char)
@@ -133,9 +136,10 @@ def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
 
 
 def _merges(pieces: SentencePieceProcessor, vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """All pairs of pieces whose union is a piece, best score of the union first.
+    """All pairs of pieces whose concatenation is a piece, in order of its score, best first.
 
-    SentencePiece stores no merges: it joins the two neighbours whose union has the best score.
+    SentencePiece stores no merges: it joins the two neighbours whose concatenation has the best
+    score.
     """
     merges = []
     for piece, number in vocab.items():

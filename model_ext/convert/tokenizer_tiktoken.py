@@ -1,7 +1,8 @@
 """Build a fast tokenizer from LLaMA 3's tiktoken file, with the same ids.
 
-Each line of the file has the bytes of a token in base64, and its rank, which is its id. The file
-does not contain the special tokens, whose ids follow. This module writes no files.
+Each line of the file has the bytes of a token in base64, and the token's rank, which is its id. The
+file does not contain the special tokens; their ids follow the last rank. This module writes no
+files.
 """
 
 import base64
@@ -13,18 +14,19 @@ from tokenizers.models import BPE
 
 from model_ext.weights.errors import ConvertError
 
-# The pattern that splits a text before bytes are merged, published with the model.
+# The pattern that splits a text into words before bytes are merged, as published with the model.
 PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 NAMED = {0: BOS, 1: EOS, 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
-PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))  # bytes that are their own letter
+# Bytes represented by the character of the same number
+PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))
 
 
 def is_tiktoken(path: Path) -> bool:
-    """Whether the first line is a token and a rank. A SentencePiece file begins differently."""
+    """Whether the first line is a token and a rank; otherwise the file is SentencePiece's."""
     with path.open("rb") as file:
         words = file.readline(200).split()
     return len(words) == 2 and words[1].isdigit()
@@ -51,7 +53,7 @@ def fast_tokenizer(path: Path, vocab_size: int) -> Tokenizer:
 
     vocab = {text(token): rank for token, rank in ranks.items()}
     merges = [(text(left), text(right)) for left, right in _merges(ranks)]
-    # As in tiktoken, a piece that is a token is not split into merges.
+    # As in tiktoken, a word that is itself a token becomes this token without merging.
     tokenizer = Tokenizer(BPE(vocab, merges, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -80,7 +82,7 @@ def _read(path: Path) -> dict[bytes, int]:
 
 
 def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """All pairs of tokens whose union is a token, lowest rank of the union first."""
+    """All pairs of tokens whose concatenation is a token, in order of its rank, lowest first."""
     merges = []
     for token, rank in ranks.items():
         for cut in range(1, len(token)):
@@ -91,7 +93,7 @@ def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 
 def _letters() -> list[str]:
-    """The letter of each byte, as byte-level tokenizers write it."""
+    """Byte -> the character that represents it in byte-level tokenizers."""
     printable = {byte for part in PRINTABLE for byte in part}
     others = iter(range(256, 512))
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]

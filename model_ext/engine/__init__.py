@@ -1,5 +1,5 @@
 """ImageBind-LLM as a vLLM model, and the adapters for vLLM's two model runners.
 
-When a request arrives, its embedding becomes one row of deltas per layer. Each later step only adds
-gathered rows. This package does not know how the embedding was made.
+When a request arrives, the engine computes one vector (row of deltas) per layer from its embedding.
+Each step then only looks up these rows and adds them. This package does not compute embeddings.
 """

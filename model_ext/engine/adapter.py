@@ -1,8 +1,8 @@
-"""Which adapter is used with which model runner, decided in one place.
+"""Choose the adapter that passes embeddings from one of vLLM's model runners to the model.
 
-V2 asks the model for its state class. V1 is reached through our worker class. With any other runner
-the model would ignore its attachments, so `check_adapter` rejects it. Classes are named by strings:
-the model is imported without its adapters.
+Runner V2 gets the adapter's class from the model. bindserve's worker class creates runner V1. With
+any other runner the model would ignore embeddings, so `check_adapter` raises. Classes are named by
+strings, so that importing the model does not import the adapters.
 """
 
 from vllm.config import VllmConfig
@@ -21,9 +21,11 @@ _OUR_WORKERS = {
 
 
 def adapt(vllm_config: VllmConfig) -> None:
-    """Choose our worker class if the V1 runner will be used. To be called before the engine starts.
+    """Set bindserve's worker class if the V1 runner will be used.
 
-    Raises ValueError: for bad settings in `additional_config`, and see `check_adapter`.
+    Call this before the engine starts.
+
+    Raises ValueError: when `additional_config` has bad settings, or `check_adapter` raises.
     """
     ArrivalSettings.of(vllm_config.additional_config)
     parallel = vllm_config.parallel_config
@@ -33,7 +35,7 @@ def adapt(vllm_config: VllmConfig) -> None:
 
 
 def check_adapter(vllm_config: VllmConfig) -> None:
-    """Raises ValueError: if the runner of this configuration would not condition requests."""
+    """Raise ValueError if the runner of this configuration has no adapter."""
     worker = vllm_config.parallel_config.worker_cls
     conditioned = {*_OUR_WORKERS.values()}
     if vllm_config.use_v2_model_runner:
@@ -48,6 +50,6 @@ def check_adapter(vllm_config: VllmConfig) -> None:
 
 
 def model_state_class() -> type:
-    """The model state that is the adapter for Model Runner V2."""
+    """Return the model state class, which is the adapter for Model Runner V2."""
     state: type = resolve_obj_by_qualname(MODEL_STATE)
     return state

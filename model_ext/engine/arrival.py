@@ -1,11 +1,10 @@
-"""The arrival of requests: from their embeddings to their rows in the slot table.
+"""When requests arrive, compute their rows of the slot table from their embeddings.
 
-A step's new requests are computed in batches of at most 64. A batch is one copy to the device and
-the computation that writes the rows. On a GPU the computation is a CUDA graph, captured for a few
-batch sizes. Smaller batches are padded to the next size; the rows of the padding go to the table's
-spare row. Nothing is read back, so the host never waits for the device.
-
-This file does not know how deltas are computed.
+The rows of a step's new requests are computed in batches of at most 64 requests. For each batch,
+the host enqueues one copy to the device and the computation that writes the rows. On a GPU the
+computation is a CUDA graph, captured for a few batch sizes. Smaller batches are padded to the next
+size; the results of the padding are written to an unused row of the table. The host reads no
+results, so it never waits for the device. The caller provides the function that computes the rows.
 
 Shapes: n new requests, D embedding dimensions, q injected layers, C hidden dimensions.
 """
@@ -30,38 +29,41 @@ MAX_BATCH = CAPTURED_SIZES[-1]
 
 class NewRequest(NamedTuple):
     slot: int
-    embedding: Vector | None  # (D,); None injects nothing
+    embedding: Vector | None  # shape (D,); None: the request is not conditioned;
     adapter: int  # vLLM's id of the request's run-time LoRA, 0 for none
 
 
 class Inputs:
-    """A batch's slots and embeddings in one block of memory, so that one copy moves both."""
+    """A batch's slots and embeddings in one block of memory, so that one copy transfers both."""
 
     def __init__(self, memory: torch.Tensor, embedding_dim: int) -> None:
         self._memory, self._row_size = memory, 4 * embedding_dim
-        self.slots = memory[: 8 * MAX_BATCH].view(torch.int64)  # (MAX_BATCH,)
+        self.slots = memory[: 8 * MAX_BATCH].view(torch.int64)  # shape (MAX_BATCH,)
         rows = memory[8 * MAX_BATCH :].view(torch.float32)
         self.embeddings = rows.view(MAX_BATCH, embedding_dim)
 
     @staticmethod
     def size(embedding_dim: int) -> int:
-        """Bytes of the memory that one block needs."""
+        """Size of one block in bytes."""
         return MAX_BATCH * (8 + 4 * embedding_dim)
 
     def head(self, n: int) -> torch.Tensor:
-        """The memory of all slots and of the first n embeddings."""
+        """The part of the block that holds all slots and the first n embeddings."""
         return self._memory[: 8 * MAX_BATCH + n * self._row_size]
 
 
 class HostInputs(Inputs):
-    """Inputs in host memory, with NumPy's view of the same memory."""
+    """Inputs in host memory, and NumPy views of the same memory."""
 
     def __init__(self, memory: torch.Tensor, embedding_dim: int) -> None:
         super().__init__(memory, embedding_dim)
         self._slots, self._embeddings = self.slots.numpy(), self.embeddings.numpy()
 
     def fill(self, batch: Sequence[NewRequest], padded: int, spare_row: int) -> None:
-        """Write the batch, and the spare row as the slot of the padding."""
+        """Write slots and embeddings of the batch.
+
+        The padding gets the table's unused row as its slot.
+        """
         for i, new in enumerate(batch):
             self._slots[i] = new.slot
             if new.embedding is not None:
@@ -78,7 +80,8 @@ class Arrival:
         self._inputs = Inputs(
             torch.zeros(size, dtype=torch.uint8, device=device.torch), embedding_dim
         )
-        pending = 2 * -(-table.rows // MAX_BATCH)  # batches of two steps in which all are new
+        # Number of batches in two steps that consist of new requests only
+        pending = 2 * -(-table.rows // MAX_BATCH)
         buffers = [
             HostInputs(device.host_buffer(size, dtype=torch.uint8), embedding_dim)
             for _ in range(pending)
@@ -89,24 +92,28 @@ class Arrival:
 
     @torch.inference_mode()
     def capture(self) -> None:
-        """Capture the computation for each batch size, the largest first: all share its memory.
+        """Capture the computation as a CUDA graph for each batch size.
 
-        Until `capture` is called, batches are computed without graphs and without padding. Weights
-        must be final and must not move afterwards.
+        The largest size is first, because the other graphs reuse its memory. Before `capture` is
+        called, batches are computed without graphs and without padding. The weights must be loaded,
+        and must keep their addresses afterwards.
         """
         self._inputs.slots.fill_(self._table.spare_row)
         for size in reversed(CAPTURED_SIZES):
             self._replays[size] = self._device.capture(partial(self._compute, size, [0] * size))
 
     def stage(self, slot: int, embedding: Vector | None, adapter: int = 0) -> None:
-        """Make `flush` fill the slot's row. None (no valid embedding) injects nothing."""
+        """Make the next `flush` compute the slot's row.
+
+        Without an embedding (None), the row is zero.
+        """
         self._staged[slot] = NewRequest(slot, embedding, adapter)
 
     @torch.inference_mode()
     def flush(self) -> None:
-        """Compute the rows of all requests that are new in this step.
+        """Compute the rows of all staged requests.
 
-        To be called when the step's LoRA adapters are in place.
+        Call this after vLLM has activated the LoRA adapters.
         """
         if not self._staged:
             return
@@ -138,13 +145,13 @@ class Arrival:
         self._compute(len(batch), [new.adapter for new in batch])
 
     def _upload(self, batch: Sequence[NewRequest], size: int) -> None:
-        """Copy the batch's slots and `size` embeddings, padding included, to the device."""
+        """Copy the slots and the first `size` embeddings of a padded batch to the device."""
         with self._staging.buffer() as host:
             host.fill(batch, size, self._table.spare_row)
             self._inputs.head(size).copy_(host.head(size), non_blocking=True)
 
     def _compute(self, size: int, adapters: list[int]) -> None:
-        """Fill the rows of the first `size` inputs. Reads and writes only static memory."""
+        """Compute the rows of the first `size` inputs. Reads and writes only static memory."""
         rows = self._deltas(self._inputs.embeddings[:size], adapters)
         self._table.deltas.index_copy_(
             1, self._inputs.slots[:size], rows.to(self._table.deltas.dtype)

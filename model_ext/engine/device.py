@@ -1,6 +1,6 @@
-"""The parts of a device that the arrival of requests uses: host buffers, events and graphs.
+"""The operations of a device that `arrival.py` uses: host buffers, events and graphs.
 
-All lines that only a GPU can run are in this file. It does not know what is copied or computed.
+All code of the engine that runs only on a GPU is in this file.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ class Event(Protocol):
 
 
 class Device:
-    """A CPU: a copy has finished when the call returns, and nothing is captured."""
+    """A CPU: copies finish before the call returns, and there are no graphs."""
 
-    captures = False  # whether `capture` makes graphs
+    captures = False  # whether `capture` creates graphs
 
     def __init__(self, device: torch.device) -> None:
         self.torch = device
@@ -28,18 +28,21 @@ class Device:
         return CudaDevice(device) if device.type == "cuda" else Device(device)
 
     def host_buffer(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
-        """Zeros in host memory from which copies to the device can be asynchronous."""
+        """Allocate zeros in host memory from which the device can copy asynchronously."""
         return torch.zeros(shape, dtype=dtype, device="cpu")
 
     def event(self) -> Event:
         return _Completed()
 
     def indices(self, values: list[int]) -> torch.Tensor:
-        """The values as an int64 tensor on the device. The host does not wait for the copy."""
+        """Copy the values to an int64 tensor on the device. The host does not wait for the copy."""
         return torch.tensor(values, dtype=torch.int64, device=self.torch)
 
     def capture(self, compute: Callable[[], None]) -> Callable[[], None]:
-        """Record what `compute` launches. Returns a function that launches it again."""
+        """Record the kernels that `compute` launches.
+
+        Returns a function that launches them again.
+        """
         return compute
 
 
@@ -50,7 +53,7 @@ class CudaDevice(Device):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device)
-        self._stream: torch.cuda.Stream | None = None  # the stream of all captures
+        self._stream: torch.cuda.Stream | None = None  # the stream on which all captures run
 
     def host_buffer(self, *shape: int, dtype: torch.dtype) -> torch.Tensor:
         return torch.zeros(shape, dtype=dtype, device="cpu", pin_memory=True)
@@ -67,8 +70,8 @@ class CudaDevice(Device):
         if self._stream is None:
             self._stream = torch.cuda.Stream(self.torch)  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
-        # Run it outside of the graph first: kernels are loaded, and cuBLAS allocates the stream's
-        # workspace in ordinary memory, where later captures find it.
+        # The first run is outside of the graph: it loads kernels, and cuBLAS allocates the stream's
+        # workspace in ordinary memory, which later captures reuse.
         self._stream.wait_stream(torch.cuda.current_stream(self.torch))
         with torch.cuda.stream(self._stream):
             compute()
@@ -85,7 +88,7 @@ class CudaDevice(Device):
 
 
 class _Completed:
-    """The event of a copy that has already finished."""
+    """The event of a CPU's copy, which has already finished."""
 
     def record(self) -> None:
         pass

@@ -1,4 +1,4 @@
-"""The injection's own weights inside vLLM, named as in the model's folder."""
+"""The weights that only the injection uses, inside vLLM, named as in the model's folder."""
 
 import torch
 from torch import nn
@@ -7,16 +7,18 @@ from model_ext.config import InjectionConfig
 
 
 class Injection(nn.Module):
-    """Gates, queries and the value map's LoRA. Replicated on every rank.
+    """Gates, queries and the value map's LoRA.
 
-    Members that the form or the checkpoint does not have are None.
+    Every tensor-parallel rank has all of them. Members that the injection's form or the checkpoint
+    lacks are None.
 
     Shapes: q injected layers, H heads, C hidden, KV*d the width of all value heads, r rank.
     """
 
-    gate: nn.Parameter  # float32; value form (q, H), before tanh; residual form (q, 1)
-    query: nn.Parameter | None  # (q, C), value form
-    v_lora_a: nn.Parameter | None  # (q, r, C)
+    # float32: (q, H) before tanh in the value form, (q, 1) in the residual form;
+    gate: nn.Parameter
+    query: nn.Parameter | None  # (q, C), value form only;
+    v_lora_a: nn.Parameter | None  # (q, r, C);
     v_lora_b: nn.Parameter | None  # (q, KV*d, r)
 
     def __init__(self, config: InjectionConfig, heads: int, hidden: int, value_width: int) -> None:

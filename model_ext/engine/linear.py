@@ -1,7 +1,7 @@
-"""Linear maps inside vLLM: access to vLLM's layers, and our maps packed for the same kernels.
+"""Linear maps inside vLLM: apply vLLM's layers, and pack our maps for the same kernels.
 
-A layer's matrix may be quantised, packed or removed: then only its quantisation method can apply
-it. This file does not know what is mapped.
+If vLLM has quantised, packed or removed a layer's matrix, only the layer's quantisation method can
+apply the map.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMetho
 
 
 class PackedLinear(nn.Linear):
-    """A linear map that vLLM packs after loading, as it packs the language model's.
+    """A linear map that vLLM packs after loading, like the maps of the language model.
 
     It is not one of vLLM's layers, because vLLM would wrap those for run-time LoRA.
     """
@@ -35,13 +35,13 @@ class PackedLinear(nn.Linear):
 
 
 def without_bias(linear: LinearBase, x: torch.Tensor) -> torch.Tensor:
-    """Apply a layer without its bias, also if its matrix is quantised or packed."""
+    """Apply a layer without its bias, even if its matrix is quantised or packed."""
     linear = _base_layer(linear)
     return linear.quant_method.apply(linear, x.contiguous(), None)
 
 
 def plain_weight(linear: LinearBase) -> torch.Tensor | None:
-    """A layer's matrix (out, in), or None if it is quantised or packed."""
+    """Return a layer's matrix (out, in), or None if it is quantised or packed."""
     linear = _base_layer(linear)
     if not isinstance(linear.quant_method, UnquantizedLinearMethod) or not linear.weight.numel():
         return None
@@ -50,4 +50,4 @@ def plain_weight(linear: LinearBase) -> torch.Tensor | None:
 
 
 def _base_layer(linear: Any) -> Any:
-    return getattr(linear, "base_layer", linear)  # inside vLLM's wrapper for run-time LoRA
+    return getattr(linear, "base_layer", linear)  # vLLM wraps layers for run-time LoRA

@@ -1,8 +1,8 @@
 """Run-time LoRA adapters (PEFT, through vLLM) and the injected term.
 
-A request's term passes through the output map with the request's own adapter, but through the value
-map without it: the adapter belongs to the path of the tokens. This file does not know what the term
-is.
+The injected term is the output of the value map and then of the output map. A request's adapter is
+applied in the output map, but not in the value map of this term, because the adapter belongs to the
+value map of the tokens.
 
 Shapes: n new requests, m of them with an adapter, I inputs, O outputs, r rank.
 """
@@ -17,28 +17,34 @@ from model_ext.engine.device import Device
 
 @dataclass(frozen=True, slots=True)
 class RuntimeLoRA:
-    """Which of a batch's requests have an adapter, and where vLLM keeps its factors."""
+    """The requests of a batch that have an adapter, and the places of its factors in vLLM."""
 
-    rows: torch.Tensor  # (m,), of the n requests
-    places: torch.Tensor  # (m,), in vLLM's stacked factors
+    rows: torch.Tensor  # (m,), indices of these requests in the batch;
+    places: torch.Tensor  # (m,), indices of their adapters in vLLM's stacked factors
 
     @classmethod
     def of(cls, model: Any, adapters: list[int], device: Device) -> Self | None:
-        """None if no request has an adapter. `adapters` are vLLM's ids, 0 for none."""
+        """Return None if no request has an adapter.
+
+        `adapters`: vLLM's id per request, 0 for none.
+        """
         rows = [row for row, adapter in enumerate(adapters) if adapter]
         if not rows:
             return None
-        places = model.lora_manager.lora_index_to_id  # vLLM sets it on every model with LoRA
+        places = model.lora_manager.lora_index_to_id  # vLLM sets this attribute if LoRA is on
         return cls(
             device.indices(rows), device.indices([places.index(adapters[row]) for row in rows])
         )
 
     def add(self, output: torch.Tensor, linear: Any, x: torch.Tensor) -> None:
-        """Add each request's B A x to its row of output (n, O), in place. x: (n, I)."""
-        if not hasattr(linear, "lora_a_stacked"):  # vLLM did not wrap this layer
+        """Add the LoRA product B A x of each request to its row of output, in place.
+
+        x (n, I), output (n, O).
+        """
+        if not hasattr(linear, "lora_a_stacked"):  # vLLM did not wrap this layer for LoRA
             return
-        # An adapter without factors for this layer has zeros here.
-        a = linear.lora_a_stacked[0][self.places, 0]  # (m, r, I)
+        # If an adapter has no factors for this layer, its factors here are zeros.
+        a = linear.lora_a_stacked[0][self.places, 0]  # (m, r, I);
         b = linear.lora_b_stacked[0][self.places, 0]  # (m, O, r), already scaled
         reduced = torch.einsum("mri,mi->mr", a, x[self.rows].to(a.dtype))
         added = torch.einsum("mor,mr->mo", b, reduced)

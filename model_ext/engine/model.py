@@ -1,7 +1,8 @@
-"""ImageBind-LLM for vLLM: LLaMA whose layers add one row of deltas per request.
+"""ImageBind-LLM for vLLM: LLaMA whose layers add one vector (row of deltas) per request.
 
-`forward` is LLaMA's plus a gathered add per layer; `deltas` turns embeddings into rows when
-requests arrive. The slot table and the runner adapters decide which request owns which row.
+`forward` is that of LLaMA, plus a look-up and an addition per layer. `deltas` computes the rows
+from embeddings when requests arrive. The slot table and the runner adapters assign rows to
+requests.
 
 Shapes: n new requests, N tokens, C hidden, D embedding, R slots, q injected layers.
 """
@@ -36,7 +37,7 @@ logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its o
 
 
 class InjectedDecoderLayer(LlamaDecoderLayer):
-    """A LLaMA layer that adds its row of deltas: after attention ("value") or to its input."""
+    """A LLaMA layer that adds rows of deltas: after attention ("value") or to its input."""
 
     def __init__(self, vllm_config: VllmConfig, prefix: str = "") -> None:
         super().__init__(vllm_config=vllm_config, prefix=prefix)
@@ -77,10 +78,13 @@ class InjectedDecoderLayer(LlamaDecoderLayer):
     }
 )
 class InjectedLlamaModel(LlamaModel):
-    """The compiled part. The table is an argument, because inductor may freeze a buffer's values.
+    """The part of the model that torch.compile compiles.
 
-    It is one tensor (R + 1, C) per layer. With one tensor for all layers, each layer's offset would
-    be a constant of its kernel, and inductor would compile three times as many kernels.
+    The slot table is an argument, because inductor may freeze the values of a buffer.
+
+    The table is one tensor (R + 1, C) per layer. With one tensor for all layers, each layer's
+    offset would be a constant of its kernel, and inductor would compile three times as many
+    kernels.
     """
 
     def forward(
@@ -107,7 +111,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         injection = self.bindserve.injection
         self.bind = BindNetwork(self.bindserve.bind, linear=PackedLinear)
         self._device = Device.of(vllm_config.device_config.device)
-        self.folded: Fold | None = None  # all injected layers' maps in one
+        self.folded: Fold | None = None  # the folded maps of all injected layers
         if layers := self.injected_layers():
             attention = layers[0].self_attn
             value_width = attention.total_num_kv_heads * attention.head_dim
@@ -151,7 +155,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
 
     @staticmethod
     def get_model_state_cls() -> type:
-        """vLLM's hook of Model Runner V2."""
+        """vLLM's Model Runner V2 calls this to get its adapter."""
         return model_state_class()
 
     @property
@@ -160,21 +164,21 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return self.bindserve.bind.in_features
 
     def injected_layers(self) -> list[InjectedDecoderLayer]:
-        """The injected layers of this pipeline rank, first to last."""
+        """The injected layers that this pipeline rank has, in order."""
         layers = self.model.layers[self.model.start_layer : self.model.end_layer]
         return [layer for layer in layers if layer.row is not None]
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         loaded: set[str] = super().load_weights(weights)
-        if self._device.torch.type == "cpu":  # now: vLLM packs the layers' matrices afterwards
+        if self._device.torch.type == "cpu":  # fold now: vLLM packs matrices later
             self._fold()
         return loaded
 
     def process_weights_after_loading(self) -> None:
-        """vLLM's hook when all weights are final, before it measures the memory that is left.
+        """Fold maps and capture graphs. vLLM calls this when all weights are final.
 
-        So the folded maps and the graphs' memory are counted. Models with dummy weights, for which
-        vLLM does not call `load_weights`, are folded here, too.
+        vLLM measures the free memory afterwards, so it counts the memory of folded maps and graphs.
+        vLLM does not call `load_weights` for models with dummy weights; they are folded here.
         """
         if self._device.torch.type != "cpu":
             self._fold()
@@ -200,21 +204,21 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return plain_layers(layers, self.injection, self._device.torch) if layers else None
 
     def _may_capture(self) -> bool:
-        """Whether arrivals can be captured: on one GPU, from weights that do not move."""
+        """Whether `arrival` can capture graphs: on one GPU, if the weights keep their addresses."""
         config = self.vllm_config
         return (
             self._device.captures
             and self.settings.graphs
             and config.compilation_config.cudagraph_mode != CUDAGraphMode.NONE
             and config.parallel_config.world_size == 1
-            # This allocator (of sleep mode) would give a graph's memory to other tensors.
+            # The allocator of vLLM's sleep mode would give a graph's memory to other tensors.
             and not config.model_config.enable_cumem_allocator
             and (self.bindserve.injection.form == "residual" or self._plain_layers() is not None)
         )
 
     @torch.inference_mode()
     def deltas(self, embeddings: torch.Tensor, adapters: list[int]) -> torch.Tensor:
-        """Embeddings (n, D) to the rows that their requests add (q, n, C).
+        """Compute the rows (q, n, C) that requests add from their embeddings (n, D).
 
         Rows of layers on other pipeline ranks are 0. `adapters`: vLLM's id of each request's
         run-time LoRA, 0 for none.
@@ -236,7 +240,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
     def _value_rows(
         self, layers: list[InjectedDecoderLayer], bound: torch.Tensor, adapters: list[int]
     ) -> torch.Tensor:
-        """The value form's rows (layers, n, C) of this pipeline rank's layers."""
+        """Compute the rows (layers, n, C) of this pipeline rank's layers, in the value form."""
         lora = RuntimeLoRA.of(self, adapters, self._device)
         if self.folded is not None and lora is None:
             rows: torch.Tensor = self.folded(bound)

@@ -1,8 +1,10 @@
-"""The adapter for vLLM's Model Runner V1, which is used on CPUs (and on GPUs with some drafts).
+"""The adapter for vLLM's Model Runner V1, which vLLM uses on CPUs.
 
-The runner reorders the requests of its batch and removes preempted requests from it. A request
-owns a slot from the step in which it enters the batch to the step in which it leaves. A preempted
-request may get another slot when it enters again.
+vLLM also uses it on GPUs with some methods of speculative decoding.
+
+The runner reorders the requests of its batch and removes preempted requests from it. A request has
+a slot (the index of its row) from the step in which it enters the batch to the step in which it
+leaves. A preempted request may get another slot when it enters again.
 """
 
 from collections.abc import Callable
@@ -28,11 +30,12 @@ class ConditionedRunner(GPUModelRunner):
         self._free_slots = list(range(self.max_num_reqs))
         self._batch_ids: list[str] = []
         self._ordered_ids: list[str] = []
-        self._slots = np.array([], dtype=np.int64)  # of _ordered_ids
+        self._slots = np.array([], dtype=np.int64)  # slots of the requests in _ordered_ids
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
-        # Before the update: this step may add a new request with the id of an aborted one.
+        # Release slots before the update: this step may add a request with the id of an aborted
+        # request.
         for req_id in scheduler_output.finished_req_ids:
             self._release(req_id)
         correction = super()._update_states(scheduler_output)
@@ -43,7 +46,7 @@ class ConditionedRunner(GPUModelRunner):
     def _rebatch(self) -> None:
         """Assign slots after the batch has changed, and stage the rows of new requests."""
         self._batch_ids = list(self.input_batch.req_ids)
-        self._ordered_ids = []  # equal ids may have other slots now
+        self._ordered_ids = []  # equal ids may have got other slots
         for req_id in self._slot_of.keys() - set(self._batch_ids):
             self._release(req_id)
         model = self.get_model()
@@ -65,8 +68,8 @@ class ConditionedRunner(GPUModelRunner):
     def _preprocess(
         self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
     ) -> tuple[Any, ...]:
-        # Not in _update_states: attention backends may reorder the batch after it, and vLLM
-        # activates the step's LoRA adapters after it.
+        # This is too early in _update_states: after it, attention backends may reorder the batch,
+        # and vLLM activates the step's LoRA adapters.
         model = self.get_model()
         model.arrival.flush()
         req_ids = self.input_batch.req_ids
@@ -79,4 +82,4 @@ class ConditionedRunner(GPUModelRunner):
 
 
 class ConditionedCPURunner(ConditionedRunner, CPUModelRunner):
-    """ConditionedRunner's methods come first: CPUModelRunner is a GPUModelRunner, too."""
+    """The CPU's runner. The base order matters: CPUModelRunner also derives from GPUModelRunner."""

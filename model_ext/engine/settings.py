@@ -1,17 +1,18 @@
-"""How the engine computes arrivals, from vLLM's `--additional-config '{"bindserve": {...}}'`."""
+"""Settings of `arrival.py`, from vLLM's `--additional-config '{"bindserve": {...}}'`."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 Maps = Literal["auto", "folded", "layers"]
-KEY = "bindserve"  # in vLLM's additional_config
+KEY = "bindserve"  # key in vLLM's additional_config
 
 
 @dataclass(frozen=True, slots=True)
 class ArrivalSettings:
     """`arrival`: which maps compute the rows of new requests, in the value form.
 
-    - folded: one matrix product for all layers, from a copy of their maps (8% of a 7B's memory);
+    - folded: one matrix product for all layers, with a copy of their maps (8% of the memory of a 7B
+    model);
     - layers: the layers' own maps, one layer after the other, without the copy;
     - auto: folded where the layers' weights can be read, else layers.
 
@@ -30,7 +31,10 @@ class ArrivalSettings:
 
     @classmethod
     def of(cls, additional_config: Any) -> Self:
-        """Raises ValueError for unknown keys and bad values; the message names the key."""
+        """Read the settings.
+
+        Raises ValueError: for an unknown key or a bad value; names the key.
+        """
         section = additional_config.get(KEY, {}) if isinstance(additional_config, dict) else {}
         if not isinstance(section, dict):
             raise ValueError(f"additional_config.{KEY} must be an object")

@@ -1,8 +1,8 @@
 """The slot table: a row of deltas per request, and the slot of each token of the step.
 
-The runner adapters write the slots, arrivals write the rows, the model's forward reads both. The
-buffers are allocated once and never move, so that captured CUDA graphs stay valid. This file knows
-neither vLLM nor what a delta means.
+A slot is the index of a request's row. The runner adapters write the slots, `arrival.py` writes the
+rows, and the model's forward pass reads both. The buffers are allocated once and never move, so
+that captured CUDA graphs stay valid. This file does not use vLLM.
 
 Shapes: q injected layers, R slots (requests that may run at once), C hidden dimensions, N tokens
 of a step.
@@ -16,7 +16,7 @@ from model_ext.engine.device import Device
 from model_ext.engine.staging import Staging
 
 Ints = NDArray[np.integer]
-MAX_PENDING_STEPS = 4  # steps whose copies may be pending before the host waits; vLLM has 2
+MAX_PENDING_STEPS = 4  # the host waits if more steps have unfinished copies; vLLM has 2
 
 
 class SlotTable:
@@ -29,19 +29,21 @@ class SlotTable:
         dtype: torch.dtype,
         device: Device,
     ) -> None:
-        # (q, R + 1, C). No request owns the last row: padding of arrivals is written there.
+        # All rows, shape (q, R + 1, C). The last row is unused: padded batches write their padding
+        # to it.
         self.deltas = torch.zeros(layers, rows + 1, hidden, dtype=dtype, device=device.torch)
-        self.layers = list(self.deltas.unbind())  # the same memory, a tensor (R + 1, C) a layer
+        self.layers = list(self.deltas.unbind())  # one view of `deltas` per layer, (R + 1, C)
         self.rows = self.spare_row = rows
-        self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device.torch)  # (N,)
+        # The slot of each token, shape (N,).
+        self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device.torch)
         buffers = [device.host_buffer(tokens, dtype=torch.int64) for _ in range(MAX_PENDING_STEPS)]
         self._staging = Staging([(buffer, buffer.numpy()) for buffer in buffers], device)
         self._batch: tuple[bytes, bytes] = (b"", b"")
 
     def point(self, slots: Ints, counts: Ints) -> None:
-        """Point the step's tokens at their requests' slots: counts[i] tokens at slots[i], in order.
+        """Assign a slot to each token of the step: slots[i] to the next counts[i] tokens.
 
-        Writes nothing if the batch is that of the last step, as in most decoding steps.
+        Writes nothing if the batch equals that of the last step, as in most decoding steps.
         """
         batch = (slots.tobytes(), counts.tobytes())
         if batch == self._batch:

@@ -1,8 +1,8 @@
 """A ring of host buffers for asynchronous copies to the device.
 
 A host buffer must not be rewritten before the device has read it. Each buffer has an event that is
-recorded behind its copy. The ring is as long as the copies that are usually pending, so that the
-host does not wait.
+recorded after its copy. The ring has at least as many buffers as copies are usually pending, so
+that the host rarely waits.
 """
 
 from collections import deque
@@ -21,9 +21,9 @@ class Staging(Generic[Buffer]):
 
     @contextmanager
     def buffer(self) -> Iterator[Buffer]:
-        """A buffer to fill. The caller enqueues the copy inside of the `with` block.
+        """Yield a buffer to fill. The caller enqueues its copy inside of the `with` block.
 
-        Waits if the buffer's last copy, as many copies ago as the ring has buffers, is pending.
+        Waits until the previous copy of the same buffer has finished.
         """
         buffer, event = self._ring[0]
         self._ring.rotate(-1)

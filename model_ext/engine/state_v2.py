@@ -1,8 +1,8 @@
 """The adapter for vLLM's Model Runner V2, the default on GPUs: a model state.
 
-A request's state index is its slot. vLLM adds a preempted request again with `add_request`, so its
-row is computed again and nothing has to be kept for it. No method waits for the device, because
-vLLM prepares a step while the device runs the one before.
+The state index that vLLM gives a request is its slot. vLLM calls `add_request` again when a
+preempted request continues, so its row is computed again. No method waits for the device, because
+vLLM prepares a step while the device runs the previous step.
 """
 
 from typing import Any
@@ -43,9 +43,10 @@ class ConditionedModelState(DefaultModelState):
         self.model.arrival.stage(req_index, embedding, lora.lora_int_id if lora else 0)
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
-        # Not in apply_staged_writes: vLLM activates the step's LoRA adapters after it.
+        # This is too early in apply_staged_writes: vLLM activates the step's LoRA adapters after
+        # it.
         self.model.arrival.flush()
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)
-        # The model reads the persistent buffer itself, also while CUDA graphs are captured.
+        # No inputs to add: the model reads the slots from a persistent buffer, in CUDA graphs too.
         return super().prepare_inputs(input_batch, req_states)

@@ -1,6 +1,6 @@
-"""The value form's rows through vLLM's layers: plain, packed, quantised or tensor parallel.
+"""Compute the rows of the value form with vLLM's layers (plain, packed, quantised or sharded).
 
-The weights of plain layers can also be taken out, to be folded (`fold.py`).
+The weights of plain layers can also be read out and folded (`fold.py`).
 
 Shapes: n new requests, C hidden, H heads, KV value heads, d head size, q injected layers of this
 pipeline rank.
@@ -29,7 +29,7 @@ Layers = Sequence[Any]
 def layer_rows(
     layers: Layers, injection: Injection, bound: torch.Tensor, lora: RuntimeLoRA | None
 ) -> torch.Tensor:
-    """Rows (q, n, C) of bound vectors (n, C), one layer after the other."""
+    """Compute rows (q, n, C) from bound vectors (n, C), one layer after the other."""
     heads = _gated_heads(layers, injection, bound)
     rows = []
     for layer, x in zip(layers, heads, strict=True):
@@ -47,10 +47,10 @@ def layer_rows(
 def plain_layers(
     layers: Layers, injection: Injection, device: torch.device
 ) -> list[ValueLayer] | None:
-    """The layers' weights on `device`, or None if they cannot be read there.
+    """Return the layers' weights, or None if they cannot be read on `device`.
 
-    Quantised, packed and offloaded layers cannot be read. With several tensor-parallel ranks, each
-    rank has a part of the maps only.
+    Quantised, packed and offloaded layers cannot be read. With tensor parallelism they cannot be
+    read either, because each rank has only a part.
     """
     if get_tensor_model_parallel_world_size() > 1 or not layers or injection.query is None:
         return None
@@ -74,7 +74,7 @@ def plain_layers(
 
 
 def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
-    """This rank's value heads (n, KV*d) of source (n, C), without bias."""
+    """Compute this rank's value heads (n, KV*d) of source (n, C), without bias."""
     attention = layer.self_attn
     plain = plain_weight(attention.qkv_proj)
     first = attention.q_size + attention.kv_size  # queries and keys come before values
@@ -84,11 +84,11 @@ def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
 
 
 def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
-    """The gated term of this rank's heads (q, n, H*d), from bound vectors (n, C)."""
-    assert injection.query is not None  # of every model in the value form
+    """Compute the gated term (q, n, H*d) of this rank's heads from bound vectors (n, C)."""
+    assert injection.query is not None  # all models in the value form have it
     attention = layers[0].self_attn
     here = slice(layers[0].row, layers[-1].row + 1)
-    source = bound + injection.query[here, None]  # (q, n, C)
+    source = bound + injection.query[here, None]  # shape (q, n, C)
     values = torch.stack([value(layer, x) for layer, x in zip(layers, source, strict=True)])
     if injection.v_lora_a is not None and injection.v_lora_b is not None:
         lora_b = injection.v_lora_b[here, _value_rows(attention)]
@@ -99,7 +99,7 @@ def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> t
 
 
 def _value_rows(attention: Any) -> slice:
-    """The rows of the whole value matrix that this rank holds. Ranks share heads if few exist."""
+    """Return which rows of the whole value matrix this rank has. Ranks can share value heads."""
     ranks = get_tensor_model_parallel_world_size()
     copies = max(1, ranks // attention.total_num_kv_heads)
     first = get_tensor_model_parallel_rank() // copies * attention.kv_size

@@ -1,4 +1,4 @@
-"""Workers that build our V1 runners. Only engines of this model use them."""
+"""vLLM workers that create our V1 runners. Only engines of this model use these workers."""
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -9,7 +9,8 @@ from model_ext.engine.runner_v1 import ConditionedCPURunner, ConditionedRunner
 
 class ConditionedCPUWorker(CPUWorker):
     def init_device(self) -> None:
-        super().init_device()  # builds vLLM's runner, with no hook for another class
+        # Creates vLLM's runner; vLLM cannot be configured to use another class
+        super().init_device()
         self.model_runner = ConditionedCPURunner(self.vllm_config, self.device)
 
 

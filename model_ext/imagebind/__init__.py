@@ -1,4 +1,4 @@
-"""ImageBind and Point-Bind encoders in plain torch: bytes -> tensors -> one embedding space.
+"""ImageBind and Point-Bind encoders in plain torch: bytes -> tensors -> embeddings in one space.
 
-Serving and training share it. It imports neither vLLM, nor DeepSpeed, nor the server.
+Serving and training share this package. It imports neither vLLM, nor DeepSpeed, nor the server.
 """

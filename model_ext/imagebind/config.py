@@ -1,7 +1,7 @@
-"""Sizes of the encoders, one frozen section per modality; None: the model lacks the modality.
+"""Sizes of the encoders, in one section per modality; None: the model lacks the modality.
 
-Reads and writes `encoders/config.json`, and reads the sizes file of a released checkpoint. Imports
-no torch.
+This module reads and writes `encoders/config.json`, and reads the sizes file of a released
+checkpoint. It does not import torch.
 """
 
 import json
@@ -14,13 +14,13 @@ from model_ext.imagebind.sizes_file import translate
 
 MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu", "point")
 
-Dtype = Literal["float32", "bfloat16", "float16"]  # of the encoders' weights
+Dtype = Literal["float32", "bfloat16", "float16"]  # dtypes of the encoders' weights
 DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
 
-# Cloud sizes that the GPU kernels are compiled for; a larger cloud does not fit into registers.
+# Numbers of points for which the GPU kernels are compiled; larger clouds do not fit into registers.
 KERNEL_POINTS = (2_048, 8_192, 16_384)
 
-# Modality of an attachment -> its encoder.
+# Modality of an attachment -> modality whose encoder encodes it.
 ENCODER_OF = {
     "image": "vision",
     "video": "vision",
@@ -35,7 +35,7 @@ ENCODER_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class TrunkConfig:
-    """The sizes that all transformers have."""
+    """The sizes that the transformers of all modalities have."""
 
     width: int
     blocks: int
@@ -63,7 +63,7 @@ def _divides(config: TrunkConfig, part: str, whole: str) -> None:
 class VisionConfig(TrunkConfig):
     image_size: int = 224
     patch_size: int = 14
-    frames: int = 2  # a still image is repeated to this many frames; one time step in all
+    frames: int = 2  # frames of a clip; a still image is repeated to this number
     channels: int = 3
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class TextConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class AudioConfig(TrunkConfig):
     mel_bins: int = 128
-    target_length: int = 204  # spectrogram frames
+    target_length: int = 204  # number of spectrogram frames
     kernel_size: int = 16
     stride: int = 10
 
@@ -96,14 +96,14 @@ class AudioConfig(TrunkConfig):
 
     @property
     def grid(self) -> tuple[int, int]:
-        """Patches along (mel bins, frames); they overlap."""
+        """The numbers of (overlapping) patches along mel bins and frames."""
         rows, columns = self.mel_bins - self.kernel_size, self.target_length - self.kernel_size
         return rows // self.stride + 1, columns // self.stride + 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapConfig(TrunkConfig):
-    """Depth and thermal: images with one channel."""
+    """The sizes for depth and thermal inputs: images with one channel."""
 
     image_size: int = 224
     patch_size: int = 16
@@ -120,9 +120,9 @@ class MapConfig(TrunkConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ImuConfig(TrunkConfig):
-    channels: int = 6  # accelerometer x, y, z and gyroscope x, y, z
+    channels: int = 6  # x, y, z of accelerometer and gyroscope
     steps: int = 2000
-    kernel_size: int = 8  # time steps in a piece
+    kernel_size: int = 8  # number of time steps in one token
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,14 +132,14 @@ class ImuConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class PointConfig(TrunkConfig):
     groups: int = 512
-    group_size: int = 32  # points in a group; a cloud needs at least as many
-    points: int | None = None  # number after resampling; None: no resampling, as released
+    group_size: int = 32  # points in a group; minimum number of points in a cloud;
+    points: int | None = None  # clouds are resampled to this number; None (released model): never
     first_hidden: int = 128
     first_width: int = 256
     second_hidden: int = 512
-    group_width: int = 256  # width of a group's feature
+    group_width: int = 256  # width of the feature of one group
     position_hidden: int = 128
-    projection: int = 512  # width between trunk and head
+    projection: int = 512  # width of the trunk's output
 
 
 SECTIONS: dict[str, type[TrunkConfig]] = {
@@ -176,7 +176,7 @@ class ImageBindConfig:
 
     @classmethod
     def released(cls) -> Self:
-        """The sizes of `imagebind_w3D.pth`: ImageBind-huge and the Point-Bind trunk."""
+        """The sizes of `imagebind_w3D.pth`, i.e. ImageBind-huge and the Point-Bind trunk."""
         return cls(
             vision=VisionConfig(width=1280, blocks=32, heads=16),
             text=TextConfig(width=1024, blocks=24, heads=16),
@@ -191,7 +191,7 @@ class ImageBindConfig:
     def from_imagebind_config(cls, document: Mapping[str, Any]) -> Self:
         """Read the sizes file of a released checkpoint (or only its "imagebind" section).
 
-        The file is needed because no tensor's shape contains the head counts and group sizes.
+        The file is needed because head counts and group sizes cannot be derived from tensor shapes.
         """
         return cls._from_dict(translate(document))
 

@@ -9,7 +9,7 @@ from model_ext.imagebind.model import ImageBind
 
 
 def choose_dtype(setting: DtypeSetting, device: torch.device | str) -> Dtype:
-    """auto: bfloat16 on a GPU that computes in it, else float32."""
+    """Choose the dtype. For "auto": bfloat16 on a GPU that computes in it, else float32."""
     if setting != "auto":
         return setting
     if torch.device(device).type != "cuda":
@@ -26,9 +26,9 @@ def torch_dtype(name: Dtype) -> torch.dtype:
 
 @torch.no_grad()
 def zero_image(model: ImageBind) -> Tensor:
-    """The embedding (D,) of a request without attachments: that of an image of zeros, on the CPU.
+    """Compute the embedding (D,) of a request without attachments: that of an image of zeros.
 
-    An image of zeros, after pixels are normalised, has the mean color of the training images.
+    Computed on the CPU. After normalisation, zeros mean the average color of the training images.
     Raises ConfigError: when the model has no vision encoder.
     Raises ValueError: when its weights are not float32. Models were trained with the float32
     vector, and every text request uses it.

@@ -1,4 +1,4 @@
-"""Encoders with random weights in place of a file's, for measurements of speed."""
+"""Encoders with random weights instead of those of a file, to measure speed."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from model_ext.imagebind.model import CONFIG_FILE, ImageBind
 def from_config(
     folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> ImageBind:
-    """Create the encoders of the folder's config.json on the device. The folder has no weights.
+    """Create encoders with the sizes of the folder's config.json. The folder needs no weights.
 
     Raises FileNotFoundError, ConfigError: when config.json is missing or wrong.
     """

@@ -1,6 +1,7 @@
-"""One encoder per modality: stem, trunk, head, and the postprocessor's logit scale.
+"""One encoder per modality: stem, trunk, pooling, head and the postprocessor's logit scale.
 
-Each encoder pools its modality's tokens. Does not handle clips, devices or files.
+The stem makes tokens from the input, the trunk is a transformer, pooling reduces the tokens to one,
+and the head projects it to the embedding space. Clips, devices and files are handled elsewhere.
 Shapes: B samples, E width, D embedding, G groups of a cloud, K points in a group.
 """
 
@@ -22,7 +23,8 @@ from model_ext.imagebind.point import PointTrunk
 from model_ext.imagebind.stems import ImuStem, PictureStem, TextStem, VisionStem
 from model_ext.imagebind.transformer import NORM_EPS, Transformer, init_weights
 
-# Initial values of a new model; a released file has its own. Vision has no scale.
+# Initial logit scales of a new model; a released checkpoint contains trained values. Vision has no
+# scale.
 LOGIT_SCALES = {
     "text": 1 / 0.07,
     "audio": 20.0,
@@ -34,7 +36,7 @@ LOGIT_SCALES = {
 
 
 class Head(nn.Module):
-    """One pooled token (B, E) -> prenorm (B, D)."""
+    """The head: one pooled token (B, E) -> embedding before normalisation, "prenorm" (B, D)."""
 
     def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
@@ -47,7 +49,7 @@ class Head(nn.Module):
 
 
 class Postprocessor(nn.Module):
-    """prenorm (B, D) -> post (B, D): unit length times min(exp(log_logit_scale), 100)."""
+    """The postprocessor: prenorm (B, D) -> length min(exp(log_logit_scale), 100), "post" (B, D)."""
 
     log_logit_scale: Tensor | None
 
@@ -57,7 +59,7 @@ class Postprocessor(nn.Module):
             self.log_logit_scale = None
             return
         log_scale = torch.tensor(LOGIT_SCALES[modality]).log()
-        if modality == "text":  # the only scale that is trained
+        if modality == "text":  # only the scale of text is trained
             self.log_logit_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("log_logit_scale", log_scale)
@@ -70,7 +72,7 @@ class Postprocessor(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The encoder of vision, audio, depth, thermal and imu: pools the class token."""
+    """The encoder of vision, audio, depth, thermal and imu. It pools by taking the class token."""
 
     def __init__(self, stem: nn.Module, trunk: Transformer, head: Head, post: Postprocessor):
         super().__init__()
@@ -84,7 +86,9 @@ class Encoder(nn.Module):
         return self.head.proj.weight.dtype
 
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Convert the inputs to the arguments of `forward`: here, cast them to the weights' dtype.
+        """Convert the inputs to the arguments of `forward`.
+
+        This default casts them to the weights' dtype.
 
         This step may depend on the values of the inputs, so no CUDA graph contains it.
         """
@@ -97,10 +101,12 @@ class Encoder(nn.Module):
 
 
 class TextEncoder(Encoder):
-    """Pools the token at the end mark, which has the highest id.
+    """The encoder of text.
 
-    Tokens, norms and sums stay float32 in `ImageBind.cast`; only the matrix products change. The
-    directions of short texts differ too little for sums in bfloat16.
+    It pools by taking the token of the end mark, which has the highest id.
+
+    `ImageBind.cast` changes only the dtype of the matrix products; tokens, norms and sums stay
+    float32. The embeddings of short texts differ too little for sums in bfloat16.
     """
 
     def __init__(self, stem: nn.Module, trunk: Transformer, head: Head, post: Postprocessor):
@@ -120,7 +126,7 @@ class TextEncoder(Encoder):
 
 
 class PointEncoder(nn.Module):
-    """Groups a cloud's points in `prepare`, and encodes the groups."""
+    """The encoder of point clouds. `prepare` groups the points, `forward` encodes the groups."""
 
     def __init__(self, trunk: PointTrunk, head: Head, post: Postprocessor) -> None:
         super().__init__()
@@ -139,7 +145,7 @@ class PointEncoder(nn.Module):
 
 
 def build(modality: str, config: TrunkConfig, embed_dim: int) -> Encoder | PointEncoder:
-    """Create an encoder with initial weights for training."""
+    """Create an encoder with initial values of its weights, for training."""
     post = Postprocessor(modality)
     encoder: Encoder | PointEncoder
     if isinstance(config, PointConfig):

@@ -1,7 +1,8 @@
 """The embedding that conditions an unCLIP image generator (Stable unCLIP).
 
-Computed from the outputs of the heads, whose length matters, not from unit vectors. Independent of
-the generator, and of the cache, which callers pass as a function.
+It is computed from the outputs of the encoders' heads and not from unit vectors, because the length
+of the outputs matters. This module does not import the generator or the retrieval cache; callers
+pass the cache as a function.
 
 Shapes: B samples, D embedding.
 """
@@ -15,15 +16,15 @@ from torch import Tensor
 from model_ext.conditioning import WEIGHT_SUM_EPSILON
 from model_ext.imagebind.model import ImageBind
 
-POINT_DIVISOR = 5  # Point-Bind's outputs are longer than image outputs by this factor
+POINT_DIVISOR = 5  # Point-Bind's outputs are 5 times as long as image outputs
 
-Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards a cache's
+Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards cache entries
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    modality: str  # of the encoder
-    tensor: Tensor  # (B, ...), as the encoder takes it
+    modality: str  # modality of the encoder;
+    tensor: Tensor  # input of the encoder, (B, ...)
     weight: float = 1.0
 
 
@@ -31,9 +32,10 @@ class Input:
 def image_embedding(
     model: ImageBind, inputs: Sequence[Input], enhance: Enhance | None = None
 ) -> Tensor:
-    """The weighted mean (B, D) of the heads' outputs. `enhance` changes only its direction.
+    """The weighted mean (B, D) of the heads' outputs.
 
-    The released code uses the cache by default here.
+    `enhance` changes only the direction of the mean. The released code uses the cache here by
+    default.
     """
     total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]

@@ -1,11 +1,9 @@
-"""CUDA graphs for batches of encoders that are bound by kernel launches.
+"""CUDA graphs for encoder batches whose time is mostly kernel launches.
 
-An encoder launches 10 kernels per block. For one image their launches take 9 ms and the kernels
-2 ms. A graph replays all of them with one launch. Each graph has a fixed batch size, so a batch is
-padded to the next captured size; larger batches run without a graph. Nothing else changes: same
-kernels, same results.
-
-`capture_on_gpu` has the only CUDA-specific lines; tests replace it.
+An encoder launches 10 kernels per block. For one image, launching the kernels takes 9 ms and
+running them takes 2 ms. A graph replays all of them with one launch. Each graph has a fixed batch
+size, so a batch is padded to the next captured size; larger batches run without a graph. Kernels
+and results are the same as without graphs. Only `capture_on_gpu` depends on CUDA; tests replace it.
 Shapes: B samples, D embedding.
 """
 
@@ -23,22 +21,23 @@ from model_ext.imagebind.work import max_samples, sample_shapes
 
 logger = logging.getLogger(__name__)
 
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # a padded batch is at most half larger
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # padding adds at most half of a batch
 
 Compute = Callable[[], Tensor]
-Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]  # -> replay, and its result
+# A function that captures `Compute` and returns (replay, tensor with the result of each replay).
+Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """The captured encoder for one batch size."""
+    """An encoder that is captured for one batch size."""
 
-    inputs: tuple[Tensor, ...]  # the graph reads these; their first axis is the batch size
+    inputs: tuple[Tensor, ...]  # memory that the graph reads; the first axis is the batch
     replay: Callable[[], None]
-    result: Tensor  # (size, D), overwritten by each replay, also by that of another graph
+    result: Tensor  # (size, D); the replay of any graph overwrites it
 
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
-        """At most `size` samples -> (B, D). Rows beyond B compute on data of earlier batches."""
+        """Encode B <= `size` samples: (B, D). The unused rows contain data of earlier batches."""
         count = len(prepared[0])
         for target, source in zip(self.inputs, prepared, strict=True):
             target[:count].copy_(source)
@@ -47,19 +46,19 @@ class Graph:
 
 
 class Graphs:
-    """An `ImageBind` that runs batches of captured shapes as graphs, and all others directly."""
+    """An `ImageBind` that runs batches of captured shapes as graphs, and other batches directly."""
 
     def __init__(self, model: ImageBind, capture: Capture) -> None:
         self._model = model
         self._capture = capture
-        self._graphs: dict[Key, list[Graph]] = {}  # by shape of a sample; sizes in ascending order
+        self._graphs: dict[Key, list[Graph]] = {}  # sample shape -> graphs by ascending size
 
     @property
     def config(self) -> ImageBindConfig:
         return self._model.config
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
-        """As `ImageBind.unit`: inputs with a batch axis -> unit embeddings (B, D) in float32."""
+        """Same as `ImageBind.unit`: inputs with batch axis -> unit embeddings (B, D), float32."""
         prepared = self._model.prepare(modality, inputs)
         for graph in self._graphs.get(_key(modality, prepared), ()):
             if len(inputs) <= len(graph.result):
@@ -70,13 +69,13 @@ class Graphs:
     def warm_up(self, max_tokens: int, *, max_graph_tokens: int | None = None) -> None:
         """Run the largest batch (`max_tokens`) of each modality, then capture the graphs.
 
-        Afterwards no batch needs more memory or compiles a kernel. `max_graph_tokens`: the largest
-        batch with a graph, 0 for none; default: all batches.
+        Afterwards no batch allocates more memory or compiles a kernel. `max_graph_tokens` limits
+        the batches that have a graph; 0: no graphs; None: all batches have graphs.
         """
         start = time.perf_counter()
         device = next(self._model.parameters()).device
         if self.config.point:
-            for points in KERNEL_POINTS:  # each size compiles its own kernels
+            for points in KERNEL_POINTS:  # each number of points compiles separate kernels
                 self._model.prepare("point", torch.ones(1, points, 3, device=device))
         for modality, shape in sample_shapes(self.config):
             count = max_samples(self.config, modality, shape, max_tokens)
@@ -94,7 +93,7 @@ class Graphs:
         )
 
     def _capture_sizes(self, modality: str, prepared: tuple[Tensor, ...]) -> None:
-        """Capture every size up to that of `prepared`, whose memory the graphs share as input."""
+        """Capture batch sizes up to that of `prepared`. All graphs read this memory."""
         count = len(prepared[0])
         buffers = tuple(torch.zeros_like(tensor) for tensor in prepared)
         graphs = []
@@ -118,8 +117,8 @@ def _key(modality: str, prepared: tuple[Tensor, ...]) -> Key:
 def capture_on_gpu(device: torch.device | str) -> Capture:
     """Capture into CUDA graphs that share one memory pool.
 
-    They may share it because replays run one after the other in one stream, and `Graph.run` copies
-    each result before the next replay.
+    Sharing is safe because all replays run in one stream, and `Graph.run` copies each result before
+    the next replay.
     """
     pool = torch.cuda.graph_pool_handle()
     stream = torch.cuda.Stream(device)
@@ -127,7 +126,7 @@ def capture_on_gpu(device: torch.device | str) -> Capture:
     def capture(compute: Compute) -> tuple[Callable[[], None], Tensor]:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            compute()  # creates library handles and workspaces, which a capture must not do
+            compute()  # this run creates library handles and workspaces: a capture must not
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):

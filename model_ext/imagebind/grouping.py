@@ -1,7 +1,7 @@
 """Cut point clouds into local groups: farthest point sampling, then nearest neighbors.
 
 Plain torch on a CPU. On a GPU, clouds that fit into one thread block use `grouping_kernels`, which
-choose the same points. Handles coordinates only.
+choose the same points.
 Shapes: B clouds, N points, G groups, K points in a group.
 """
 
@@ -10,23 +10,24 @@ from torch import Tensor
 
 from model_ext.imagebind.config import KERNEL_POINTS
 
-MAX_DISTANCES = 2**22  # computed at a time, of the (B, G, N) distances: 16 MB, near a CPU's cache
+MAX_DISTANCES = 2**22  # number of distances computed at a time: 16 MB, about a CPU's cache
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Indices (B, count) of points that are far from one another, out of (B, N, 3).
+    """Choose `count` points of each cloud (B, N, 3) that are far apart: indices (B, count).
 
-    Starts at index 0, so that a cloud always has the same embedding; the released code draws the
-    first index at random. Each step takes the point that is farthest from all chosen points, the
-    lowest index among equal distances. If count > N, indices repeat.
+    The first point is always index 0, so that a cloud always has the same embedding; the released
+    code chooses it at random. Each step chooses the point that is farthest from the chosen points;
+    among equal distances, the point with the lowest index. If count > N, indices repeat.
     """
     chosen = torch.zeros(len(points), count, dtype=torch.int64, device=points.device)
-    axes = points.permute(2, 0, 1).contiguous()  # (3, B, N): half the time of (B, N, 3)
-    nearest = torch.full_like(axes[0], 1e10)  # squared distance to the nearest chosen point
+    axes = points.permute(2, 0, 1).contiguous()  # (3, B, N) is twice as fast as (B, N, 3);
+    nearest = torch.full_like(axes[0], 1e10)  # squared distances to the nearest chosen point
     for step in range(1, count):
         newest = chosen[:, step - 1 : step].expand(3, -1, -1)
         offsets = axes - axes.gather(2, newest)
-        # Each operation rounds: a fused multiply-add would choose other points than the kernel.
+        # Separate operations round separately, as in the kernel. A fused multiply-add could choose
+        # other points.
         x, y, z = offsets.mul_(offsets)
         torch.minimum(nearest, x.add_(y).add_(z), out=nearest)
         chosen[:, step] = nearest.argmax(-1)
@@ -34,7 +35,7 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
-    """Indices (B, G, count), in no order, of the points nearest to each center (B, G, 3)."""
+    """Indices (B, G, count), unordered, of the `count` points nearest to each center (B, G, 3)."""
     step = max(1, MAX_DISTANCES // points[..., 0].numel())
     neighbors = []
     for start in range(0, centers.shape[1], step):
@@ -44,10 +45,12 @@ def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
 
 
 def squared_distances(centers: Tensor, points: Tensor) -> Tensor:
-    """(B, G, 3), (B, N, 3) -> (B, G, N), as -2 c.x + |c|^2 + |x|^2 like the released model.
+    """Squared distances (B, G, N) of centers (B, G, 3) and points (B, N, 3).
 
-    The product is written out: a matrix product may run in TF32 or, under autocast, in bfloat16,
-    which selects other neighbors.
+    Computed as -2 c.x + |c|^2 + |x|^2, like the released model.
+
+    The product c.x is a sum of three terms, because a matrix product may run in TF32 or, under
+    autocast, in bfloat16, which would select other neighbors.
     """
     left, right = -2 * centers[:, :, None], points[:, None]
     distances = left[..., 0] * right[..., 0]
@@ -59,7 +62,7 @@ def squared_distances(centers: Tensor, points: Tensor) -> Tensor:
 
 @torch.no_grad()
 def group(points: Tensor, groups: int, group_size: int) -> tuple[Tensor, Tensor]:
-    """(B, N, 3) -> neighborhoods (B, G, K, 3) relative to their centers, and centers (B, G, 3).
+    """Points (B, N, 3) -> neighborhoods (B, G, K, 3) relative to centers, centers (B, G, 3).
 
     Computes in float32 whatever the dtype of the points: half precision would move them.
     Raises ValueError: when the shape is not (B, N, 3), or a cloud has fewer than K points.
@@ -71,7 +74,7 @@ def group(points: Tensor, groups: int, group_size: int) -> tuple[Tensor, Tensor]
     points = points.float().contiguous()
     clouds = torch.arange(len(points), device=points.device)
     if points.is_cuda and points.shape[1] <= KERNEL_POINTS[-1]:
-        # Imported here: a CPU installation has no Triton.
+        # The import is here because a CPU installation has no Triton.
         from model_ext.imagebind import grouping_kernels as kernels
 
         centers = points[clouds[:, None], kernels.farthest_points(points, groups)]

@@ -1,8 +1,8 @@
-"""Triton kernels for `grouping`: one thread block per cloud (sampling) or per center (neighbors).
+"""Triton kernels for `grouping.py`: one thread block per cloud (sampling) or center (neighbors).
 
-They replace loops of small torch operations, whose launches take 60 ms for 512 groups. Products
-and sums round separately (no fused multiply-add), in the order of the torch version, so that
-`farthest_points` returns identical indices.
+They replace loops of small torch operations, because launching these takes 60 ms for 512 groups.
+Products and sums round separately (no fused multiply-add) and in the same order as in the torch
+version, so that `farthest_points` returns the same indices as the torch version.
 Shapes: B clouds, N points, G groups, K points in a group.
 """
 
@@ -25,7 +25,7 @@ def _farthest_points(points, chosen, points_count, count, BLOCK: tl.constexpr):
     x = tl.load(points + 3 * index, mask=inside, other=0.0)
     y = tl.load(points + 3 * index + 1, mask=inside, other=0.0)
     z = tl.load(points + 3 * index + 2, mask=inside, other=0.0)
-    # Squared distances to the nearest chosen point; below zero where the cloud has no point.
+    # Squared distances to the nearest chosen point; negative at indices beyond the cloud's points.
     nearest = tl.where(inside, 1e10, -1.0)
     newest = tl.program_id(0) * 0
     tl.store(chosen, newest)
@@ -63,7 +63,10 @@ def _nearest_points(
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Indices (B, count) int64 of float32 points (B, N, 3), contiguous, N <= KERNEL_POINTS[-1]."""
+    """Choose points that are far apart: indices (B, count) int64 of points (B, N, 3).
+
+    The points are contiguous float32, and N <= KERNEL_POINTS[-1].
+    """
     chosen = torch.empty(len(points), count, dtype=torch.int64, device=points.device)
     block = _block(points)
     with torch.cuda.device_of(points):
@@ -79,8 +82,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
     """Indices (B, G, count) int64 of the points (B, N, 3) nearest to each center (B, G, 3).
 
-    In ascending order of distance, the lowest index first among equal distances. Both inputs are
-    contiguous float32.
+    The indices are in ascending order of distance; among equal distances, in ascending order. Both
+    inputs are contiguous float32.
     """
     shape = (*centers.shape[:2], count)
     neighbors = torch.empty(shape, dtype=torch.int64, device=points.device)

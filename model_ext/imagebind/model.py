@@ -1,7 +1,7 @@
 """ImageBind: tensors of any of its modalities -> embeddings in one space.
 
-Combines the encoders, the averaging over clips and the folder format. Independent of how files are
-decoded, and of the LLM.
+This module combines the encoders, averages over clips, and reads and writes the model's folder. It
+does not decode files, and does not depend on the LLM.
 Shapes: B samples, S clips of a sample, D embedding.
 """
 
@@ -24,7 +24,7 @@ TENSORS_FILE = "model.safetensors"
 
 
 class TensorError(ValueError):
-    """Tensors are missing, unexpected or of another shape; the message names them."""
+    """Tensors are missing, unexpected or have a wrong shape; the message names them."""
 
     def __init__(self, problem: str, names: list[str]) -> None:
         shown = ", ".join(sorted(names)[:8])
@@ -67,18 +67,18 @@ class ImageBind(nn.Module):
         return encoder
 
     def prenorm(self, modality: str, inputs: Tensor) -> Tensor:
-        """The head's output (B, D), averaged over clips. For image generation (unCLIP)."""
+        """Compute the head's output (B, D), averaged over clips, for image generation (unCLIP)."""
         return self._clip_mean(modality, self.prepare(modality, inputs), post=False)
 
     def embed(self, modality: str, inputs: Tensor) -> Tensor:
-        """ImageBind's embedding (B, D): unit length times the logit scale, averaged over clips.
+        """Compute the embedding (B, D): unit length times logit scale, averaged over clips.
 
-        The mean of several clips is therefore shorter.
+        The vectors of clips have different directions, so their mean is shorter than the scale.
         """
         return self._clip_mean(modality, self.prepare(modality, inputs), post=True)
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
-        """`embed`, normalised again to unit length (B, D): the vector that conditions the LLM."""
+        """Compute `embed`, normalised to unit length (B, D): the vector that conditions the LLM."""
         return self.unit_of(modality, self.prepare(modality, inputs))
 
     def prepare(self, modality: str, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -86,22 +86,25 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """The second half of `unit`, a fixed sequence of operations for given shapes: (B, D)."""
+        """Compute `unit` (B, D) from prepared inputs, by the same operations for equal shapes."""
         embedding = self._clip_mean(modality, prepared, post=True)
         return F.normalize(embedding, dim=-1, eps=1e-12)
 
     def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
         encoder = self.encoder(modality)
-        clips = _clips(modality, prepared[0])  # (B, S), or None
+        clips = _clips(modality, prepared[0])  # (B, S), or None without clips
         vectors: Tensor = encoder(*(t.flatten(0, 1) if clips else t for t in prepared)).float()
         if post:
             vectors = encoder.post(vectors)
         return vectors.view(*clips, -1).mean(1) if clips else vectors
 
     def cast(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
-        """Cast the weights in place, each after its move to the device. Logit scales, and modules
+        """Move each weight to the device and cast it in place.
+
+        Logit scales, and modules
         of the point trunk that have `keep_float32`, become float32: half precision changes their
-        results too much."""
+        results too much.
+        """
         for module in self.modules():
             own = torch.float32 if getattr(module, "keep_float32", False) else dtype
             for name, tensor in (
@@ -120,7 +123,7 @@ class ImageBind(nn.Module):
         *,
         spell: Callable[[str], str] = str,
     ) -> Self:
-        """Build a model that uses `tensors` (named as in our modules) without a copy.
+        """Build a model that uses `tensors`, named as in this package, without a copy.
 
         `spell` formats a name for error messages.
         Raises TensorError: when a tensor is missing, unexpected or of another shape.
@@ -150,7 +153,7 @@ class ImageBind(nn.Module):
     ) -> Self:
         """Read a folder that `save` wrote.
 
-        Raises FileNotFoundError, ConfigError, TensorError: with the file or tensor at fault.
+        Raises FileNotFoundError, ConfigError, TensorError: the message names the file or tensor.
         """
         try:
             config = ImageBindConfig.from_json((folder / CONFIG_FILE).read_bytes())
@@ -170,6 +173,6 @@ class ImageBind(nn.Module):
 
 
 def _clips(modality: str, inputs: Tensor) -> tuple[int, int] | None:
-    """(B, S) of inputs with a clip axis, which are those of 5 or more axes (B, S, ...)."""
+    """Return (B, S) if the inputs have a clip axis, i.e. at least 5 axes (B, S, ...), else None."""
     has_clips = inputs.ndim >= 5 and modality != "point"
     return (inputs.shape[0], inputs.shape[1]) if has_clips else None

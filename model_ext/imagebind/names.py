@@ -1,8 +1,9 @@
-"""The one table of tensor names: released ImageBind / Point-Bind checkpoint -> our modules.
+"""The table of tensor names: released ImageBind / Point-Bind checkpoint -> this package's modules.
 
-`{a,b}` expands to a row for each word, and each `{}` on the right is the word of the left side, in
-order; `{i}` is the number of a block. None: the tensor is dropped, because it can be computed or
-has no use. The reverse map is computed from the table. Has names, no shapes.
+A row with `{a,b}` on the left represents several rows, one per word. Each `{}` on the right is
+replaced by the word that was chosen on the left, in order. `{i}` is the number of a block. None:
+the tensor is dropped, because it can be computed or is not used. The reverse map is computed from
+the table. The table contains no shapes.
 """
 
 import re
@@ -26,7 +27,7 @@ NAMES: dict[str, str | None] = {
     _STEM + "imu.imu_stem.proj.weight": "imu.stem.proj.weight",
     _STEM + "imu.imu_stem.norm_layer.{weight,bias}": "imu.stem.norm.{}",
     _STEM + "text.token_embedding.weight": "text.stem.token_embedding.weight",
-    _STEM + "text.mask": None,  # causal
+    _STEM + "text.mask": None,  # the causal mask, which is computed
     "modality_trunks.vision.pre_transformer_layer.0.{weight,bias}": "vision.trunk.pre_norm.{}",
     _BLOCK + "norm_1.{weight,bias}": "{}.trunk.blocks.{i}.norm_1.{}",
     _BLOCK + "attn.in_proj_{weight,bias}": "{}.trunk.blocks.{i}.attention.qkv_proj.{}",
@@ -36,7 +37,7 @@ NAMES: dict[str, str | None] = {
     _BLOCK + "mlp.{fc1,fc2}.{weight,bias}": "{}.trunk.blocks.{i}.mlp.{}.{}",
     _HEAD + "{vision,audio,depth,thermal,imu,point}.0.{weight,bias}": "{}.head.norm.{}",
     _HEAD + "{vision,audio,depth,thermal,point}.2.weight": "{}.head.proj.weight",
-    _HEAD + "imu.3.weight": "imu.head.proj.weight",  # a dropout comes before it
+    _HEAD + "imu.3.weight": "imu.head.proj.weight",  # 3, because a dropout is before it
     _HEAD + "text.proj.0.{weight,bias}": "text.head.norm.{}",
     _HEAD + "text.proj.1.weight": "text.head.proj.weight",
     "modality_postprocessors.{text,audio,depth,thermal,imu,point}.1.log_logit_scale": (
@@ -74,7 +75,7 @@ _BLOCK_NUMBER = re.compile(r"(?<=\bblocks\.)\d+(?=\.)")
 
 
 def _written_out() -> dict[str, str | None]:
-    """The table with all choices expanded; only `{i}` remains."""
+    """Return the table with one row per word; only `{i}` is not replaced."""
     rows: dict[str, str | None] = {}
     for released, ours in NAMES.items():
         choices = [group.split(",") for group in _CHOICE.findall(released)]
@@ -93,12 +94,18 @@ TO_RELEASED = {ours: released for released, ours in TO_OURS.items() if ours is n
 
 
 def to_ours(released: str) -> str | None:
-    """Our name, or None for a tensor to drop. Raises KeyError: when the table lacks the name."""
+    """Return this package's name of a released tensor, or None if the tensor is dropped.
+
+    Raises KeyError: when the table lacks the name.
+    """
     return _look_up(TO_OURS, released)
 
 
 def to_released(ours: str) -> str:
-    """The released name of one of our names, for messages. Raises KeyError: when there is none."""
+    """Return the released name of a tensor of this package, for messages.
+
+    Raises KeyError: when there is none.
+    """
     name = _look_up(TO_RELEASED, ours)
     assert name is not None
     return name

@@ -1,7 +1,7 @@
 """The point trunk of Point-Bind: encodes each local group of a cloud's points as one token.
 
-`ImageBind.cast` leaves modules with `keep_float32` in float32: coordinates and batch statistics
-lose too much in bfloat16, and their work is small.
+`ImageBind.cast` leaves modules with `keep_float32` in float32: bfloat16 is too inexact for
+coordinates and batch statistics, and these modules need little time.
 
 Shapes: B clouds, G groups, K points in a group, E width.
 """
@@ -14,11 +14,11 @@ from model_ext.imagebind.config import PointConfig
 from model_ext.imagebind.portions import portions
 from model_ext.imagebind.transformer import Block
 
-NORM_EPS = 1e-5  # of every norm in this trunk
+NORM_EPS = 1e-5  # epsilon of all norms in this trunk
 
 
 class Pointwise(nn.Conv1d):
-    """A convolution with kernel size 1, computed as a linear map: (..., in) -> (..., out)."""
+    """A convolution with kernel size 1, computed as a linear map (..., in) -> (..., out)."""
 
     def __init__(self, inputs: int, outputs: int, *, keep_float32: bool = False) -> None:
         super().__init__(inputs, outputs, 1)
@@ -29,13 +29,13 @@ class Pointwise(nn.Conv1d):
 
 
 class PositionMap(nn.Linear):
-    """Coordinates (..., 3) float32 -> hidden features of a position."""
+    """The first layer of the position embedding: coordinates (..., 3) float32 -> features."""
 
     keep_float32 = True
 
 
 class BatchNorm(nn.Module):
-    """BatchNorm over (rows, C) without the batch counter, which inference does not need."""
+    """BatchNorm over (rows, C) without the counter of training batches, which is not needed."""
 
     keep_float32 = True
 
@@ -63,7 +63,10 @@ class BatchNorm(nn.Module):
 
 
 class GroupEncoder(nn.Module):
-    """One feature per group, independent of the order of its points: (B, G, K, 3) -> (B, G, C)."""
+    """Compute one feature per group: (B, G, K, 3) -> (B, G, C).
+
+    The order of points has no effect.
+    """
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Read the tensors of a released `imagebind_w3D.pth` or `imagebind_huge.pth` into our modules.
+"""Build an `ImageBind` from the tensors of `imagebind_w3D.pth` or `imagebind_huge.pth`.
 
-A missing, unknown or wrongly shaped tensor is an error that names it. Takes tensors in memory; the
-converter opens the pickled file.
+Raises an error that names the tensor if a tensor is missing, unknown or wrongly shaped. The caller
+(the converter) opens the pickled file and passes the tensors.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from model_ext.imagebind.names import to_ours, to_released
 
 
 def from_released(tensors: Mapping[str, Tensor], config: ImageBindConfig) -> ImageBind:
-    """Build a model. Without point tensors (`imagebind_huge.pth`) it has no point modality.
+    """Build a model. Without point tensors, the model has no point modality.
 
     Raises TensorError: when a tensor is missing, unknown or of another shape.
     """
@@ -28,7 +28,7 @@ def from_released(tensors: Mapping[str, Tensor], config: ImageBindConfig) -> Ima
 
 
 def rename(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors by our names, and the released names that are not in the table."""
+    """Return this package's names -> tensors, and the released names that the table lacks."""
     ours: dict[str, Tensor] = {}
     unknown: list[str] = []
     for released, tensor in tensors.items():

@@ -1,7 +1,8 @@
 """Run batches on the device of the encoders: directly on a CPU, asynchronously on a GPU.
 
-On a GPU, `stage` copies a sample from pinned memory while an earlier batch runs, `start` queues a
-batch behind it, and the result returns to pinned memory. Only `Run.result` waits.
+On a GPU, `stage` copies a sample from pinned memory while an earlier batch runs. `start` enqueues a
+batch after the running batch, and its result is copied to pinned memory. Only `Run.result` waits
+for the GPU.
 
 Shapes: B samples, D embedding.
 """
@@ -31,7 +32,7 @@ class Run(Protocol):
     """A batch that has been started."""
 
     def result(self) -> Vectors:
-        """Wait for the batch. Unit embeddings (B, D)."""
+        """Wait for the batch. Returns unit embeddings (B, D)."""
 
 
 class Runner(Protocol):
@@ -68,7 +69,8 @@ class CpuRunner:
 
 @dataclass(frozen=True, slots=True)
 class GpuRun:
-    samples: Sequence[Tensor]  # kept until the batch has read them: another stream owns the memory
+    # Kept alive until the batch has read them: another stream owns the memory
+    samples: Sequence[Tensor]
     vectors: Tensor
     done: torch.cuda.Event
 
@@ -107,11 +109,11 @@ class GpuRunner:
 def open_runner(
     model: ImageBind, device: torch.device | str, max_tokens: int, *, graphs: bool = True
 ) -> Runner:
-    """A runner for batches of at most `max_tokens`. On a GPU it warms up (seconds)."""
+    """Create a runner for batches of at most `max_tokens`. On a GPU, warms up for some seconds."""
     if torch.device(device).type != "cuda":
         return CpuRunner(model)
     with torch.cuda.device(device):
-        torch.cuda.empty_cache()  # the float32 weights that a cast has replaced
+        torch.cuda.empty_cache()  # frees the float32 weights after a cast
         graphed = Graphs(model, capture_on_gpu(device))
         graphed.warm_up(max_tokens, max_graph_tokens=None if graphs else 0)
         torch.cuda.synchronize()
@@ -119,8 +121,11 @@ def open_runner(
 
 
 def max_gpu_bytes(device: torch.device | str, staged_bytes: int) -> int:
-    """The most GPU memory that torch has reserved in this process, and `staged_bytes` for waiting
-    samples; 0 on a CPU. To be read after the warm-up, which runs the largest batches."""
+    """The GPU memory in bytes that this process needs at most; 0 on a CPU.
+
+    It is torch's largest reserved memory plus `staged_bytes` for samples that wait. Call this after
+    the warm-up, which runs the largest batches.
+    """
     if torch.device(device).type != "cuda":
         return 0
     return torch.cuda.max_memory_reserved(device) + staged_bytes

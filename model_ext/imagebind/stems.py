@@ -1,6 +1,6 @@
-"""Convert a modality's tensor to tokens: patches, class token, learned positions.
+"""Convert the input tensor of a modality to tokens: patches, class token, learned positions.
 
-Token order: class token first, then patches row by row. Text has no class token.
+The class token is first, then the patches row by row. Text has no class token.
 Shapes: B samples, L tokens, E width.
 """
 
@@ -16,11 +16,11 @@ from model_ext.imagebind.config import (
     VisionConfig,
 )
 
-PATCH_NORM_EPS = 1e-5  # not the 1e-6 of the trunk
+PATCH_NORM_EPS = 1e-5  # the trunk's norms have 1e-6
 
 
 class ClassTokenStem(nn.Module):
-    """The common part of vision, audio, depth, thermal and imu."""
+    """The common part of the stems of vision, audio, depth, thermal and imu."""
 
     def __init__(self, width: int, patches: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ClassTokenStem(nn.Module):
 
 
 class VisionStem(ClassTokenStem):
-    """A still image (B, 3, S, S) or clips of frames (B, 3, F, S, S) -> (B, L, E).
+    """Still images (B, 3, S, S) or clips of F frames (B, 3, F, S, S) -> (B, L, E).
 
     Patches do not overlap, so the convolution over (frames, patch, patch) is one matrix product.
     """
@@ -68,7 +68,10 @@ class VisionStem(ClassTokenStem):
         return self.with_class_token(F.linear(x, self.weight.flatten(1)), self._positions(grid))
 
     def _positions(self, grid: int) -> Tensor:
-        """The table, interpolated for images of another size; the class position is unchanged."""
+        """The table of positions.
+
+        For other image sizes, all but the class position are interpolated.
+        """
         if grid == self.config.grid:
             return self.positions
         side = self.config.grid
@@ -80,7 +83,7 @@ class VisionStem(ClassTokenStem):
 
 
 class PictureStem(ClassTokenStem):
-    """An image with one channel (B, 1, R, C) -> (B, L, E): audio spectrogram, depth, thermal."""
+    """Spectrograms, depth or thermal images of R rows, C columns: (B, 1, R, C) -> (B, L, E)."""
 
     def __init__(
         self, width: int, size: tuple[int, int], kernel_size: int, stride: int, patches: int
@@ -128,7 +131,7 @@ class ImuStem(ClassTokenStem):
         pieces = x.reshape(
             *x.shape[:2], -1, self.config.kernel_size
         )  # (B, channels, pieces, steps)
-        pieces = pieces.transpose(1, 2).flatten(2)  # the values of a piece are ordered by channel
+        pieces = pieces.transpose(1, 2).flatten(2)  # a piece's values: channel after channel
         return self.with_class_token(self.norm(self.proj(pieces)), self.positions)
 
 

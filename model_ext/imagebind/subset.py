@@ -1,4 +1,4 @@
-"""Read some of a folder's encoders without the others: the largest one is half of the file."""
+"""Read only some encoders of a folder: the largest encoder is half of the weights file."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -13,7 +13,10 @@ from model_ext.imagebind.model import CONFIG_FILE, TENSORS_FILE, ImageBind, Tens
 
 
 def read_config(folder: Path) -> ImageBindConfig:
-    """Raises FileNotFoundError, ConfigError: with the name of the file."""
+    """Read the encoders' config.json.
+
+    Raises FileNotFoundError, ConfigError: names the file.
+    """
     try:
         return ImageBindConfig.from_json((folder / CONFIG_FILE).read_bytes())
     except ValueError as error:
@@ -21,7 +24,7 @@ def read_config(folder: Path) -> ImageBindConfig:
 
 
 def load_encoders(folder: Path, modalities: Iterable[str], device: str = "cpu") -> ImageBind:
-    """A model with the encoders of these modalities, in float32.
+    """Read a model that has only the encoders of these modalities, in float32.
 
     Raises ConfigError: when the folder has no encoder of a modality.
     """

@@ -1,6 +1,6 @@
 """The pre-norm transformer of all encoders; the point trunk uses its blocks.
 
-Independent of the modality of the tokens and of pooling.
+It does not depend on the modality of the tokens or on pooling.
 Shapes: B samples, L tokens, E width, H heads.
 """
 
@@ -57,7 +57,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))  # the exact (erf) GELU
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))  # default: the exact (erf) GELU
         return out
 
 
@@ -80,7 +80,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, mlp_ratio * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, E) -> (B, L, E), both in the dtype of the norms."""
+        """(B, L, E) -> (B, L, E). Input and output have the dtype of the norms."""
         dtype = self.mlp.fc1.weight.dtype
         x = x + self.attention(self.norm_1(x).to(dtype))
         out: Tensor = x + self.mlp(self.norm_2(x).to(dtype))
@@ -88,7 +88,7 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A sequence of blocks. The final norm is in the head."""
+    """A sequence of blocks. The final norm is part of the encoder's head."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class Transformer(nn.Module):
 
 
 def init_weights(module: nn.Module) -> None:
-    """Initial values for training from scratch; pass it to `Module.apply`."""
+    """Initialise a module for training from scratch; pass this function to `Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:

@@ -1,4 +1,6 @@
-"""The work of a sample, in tokens, by which batches are bounded: a video has 15 times an image's.
+"""The work of encoding a sample, in tokens, which limits the size of batches.
+
+A video has 15 times the tokens of an image.
 
 Shapes: S clips of a sample, N points of a cloud.
 """
@@ -22,7 +24,7 @@ USUAL_POINTS = 8192
 
 
 def clip_tokens(config: ImageBindConfig, modality: str) -> int:
-    """Tokens of one clip (or of a sample without clips) of an encoder, the class token included."""
+    """Number of tokens of one clip, or of a sample without clips, including the class token."""
     section = getattr(config, modality)
     match section:
         case TextConfig():
@@ -39,20 +41,20 @@ def clip_tokens(config: ImageBindConfig, modality: str) -> int:
 
 
 def sample_tokens(config: ImageBindConfig, modality: str, shape: Sequence[int]) -> int:
-    """Tokens of a sample of this shape, which has no batch axis: clips x tokens of a clip."""
+    """Number of tokens of a sample: clips x tokens of a clip. The shape has no batch axis."""
     clips = shape[0] if len(shape) >= 4 else 1
     return clips * clip_tokens(config, modality)
 
 
 def max_samples(config: ImageBindConfig, modality: str, shape: Sequence[int], tokens: int) -> int:
-    """How many such samples a batch of at most `tokens` holds; at least one."""
+    """The number of samples of a shape in a batch of at most `tokens` tokens; at least one."""
     return max(1, tokens // sample_tokens(config, modality, shape))
 
 
 def sample_shapes(config: ImageBindConfig) -> list[tuple[str, tuple[int, ...]]]:
-    """(encoder, shape) of the samples that preprocessing makes of files, for warm-up runs.
+    """Yield (encoder, shape) of the samples that preprocessing makes from files, for warm-up.
 
-    Clouds of a model that does not resample have any number of points; 8,192 is usual.
+    If a model does not resample clouds, they can have any number of points; 8,192 is assumed.
     """
     shapes: list[tuple[str, tuple[int, ...]]] = []
     if vision := config.vision:

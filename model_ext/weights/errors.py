@@ -2,4 +2,4 @@
 
 
 class ConvertError(ValueError):
-    """A source that cannot be converted; the message names the file, and the tensor or key."""
+    """A source file cannot be converted; the message names the file, and the tensor or key."""

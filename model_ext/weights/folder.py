@@ -16,7 +16,8 @@ def new_folder(out: Path) -> Iterator[Path]:
     """Yield a hidden folder next to `out`, and rename it to `out` when the block ends.
 
     If the block raises or the process is killed, the hidden folder remains, so that the same
-    command can resume. If the block raises before the ledger records a file, it is removed.
+    command can resume. If the block raises before the ledger (`ledger.py`) records a file, the
+    hidden folder is removed.
 
     Raises ConvertError: when `out` is not empty, or another conversion writes into it.
     """
@@ -37,7 +38,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def partial_folder(out: Path) -> Path:
-    """The hidden folder of an unfinished `out`."""
+    """The path of the hidden folder in which `out` is written."""
     return out.parent / f".{out.name}.partial"
 
 

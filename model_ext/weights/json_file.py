@@ -1,4 +1,4 @@
-"""Read a JSON configuration file of the user's."""
+"""Read a JSON configuration file that the user provides."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,14 @@ from typing import Any
 
 from model_ext.weights.errors import ConvertError
 
-MAX_BYTES = 1 << 20  # of a file; configuration files have a few thousand
+MAX_BYTES = 1 << 20  # maximum file size; configuration files have a few thousand bytes
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Raises ConvertError: when the file is missing or holds none."""
+    """Read a JSON object.
+
+    Raises ConvertError: when the file is missing or is not a JSON object.
+    """
     if not path.is_file():
         raise ConvertError(f"{path}: no such file")
     if path.stat().st_size > MAX_BYTES:

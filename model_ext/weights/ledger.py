@@ -1,7 +1,7 @@
-"""Records which files of an unfinished folder are finished, so that a conversion can resume.
+"""Record which files of an unfinished folder are finished, so that a conversion can resume.
 
-The record is the folder's manifest. It is valid for one set of inputs: a conversion of other inputs
-starts with an empty folder.
+The record is the folder's manifest. It is valid only for the same inputs: a conversion of other
+inputs starts with an empty folder.
 """
 
 import hashlib
@@ -24,9 +24,9 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path, inputs: str, progress: Progress) -> Self:
-        """Keep the intact files of an earlier run with the same `inputs`, or empty the folder.
+        """Keep the undamaged files of an earlier run. If its `inputs` differ, empty the folder.
 
-        Calls `progress` with the numbers of bytes that are read to check the files.
+        Calls `progress` with the number of bytes that were read to check the files.
         """
         manifest = _read(folder)
         if manifest is None or manifest.inputs != inputs:
@@ -39,7 +39,8 @@ class Ledger:
     def write(self, name: str, chunks: Chunks, progress: Progress = nothing) -> None:
         """Write `chunks` to the file `name`. If an earlier run finished it, `chunks` is not read.
 
-        Calls `progress` with the numbers of bytes that are written, or that the finished file has.
+        Calls `progress` with the number of bytes that were written, or with the size of the
+        finished file.
         """
         if name in self._manifest.files:
             progress(self._manifest.files[name].bytes)

@@ -18,7 +18,7 @@ class LlamaSizes:
     max_position_embeddings: int
     tie_word_embeddings: bool = False
     head_dim: int
-    sliding_window: int | None = None  # tokens that attention reaches back; None: all
+    sliding_window: int | None = None  # attention window in tokens; None: unlimited
 
     @property
     def letters(self) -> dict[str, int]:

@@ -1,6 +1,8 @@
-"""Reorder rows for rotary embeddings.
+"""Reorder the rows of query and key maps for rotary embeddings.
 
-Released weights rotate neighbouring rows of a head; the model's folder pairs its two halves.
+Rotary embeddings rotate pairs of a head's dimensions. In released weights, neighbouring rows form a
+pair. In the model's folder ("rotate-half order"), a row of the head's first half and a row of its
+second half form a pair.
 """
 
 import torch

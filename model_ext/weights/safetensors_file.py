@@ -1,4 +1,4 @@
-"""Open safetensors files: read names, shapes and types now, and each tensor when it is needed."""
+"""Open safetensors files: read names, shapes and dtypes first, and tensors when they are needed."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -14,7 +14,10 @@ DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:
-    """Open a file. Raises ConvertError: when it is damaged or holds another type of numbers."""
+    """Open a file.
+
+    Raises ConvertError: when it is damaged or a dtype is not supported.
+    """
     tensors = {}
     try:
         with safe_open(path, "pt") as file:
@@ -43,7 +46,7 @@ def open_shards(paths: Iterable[Path]) -> dict[str, LazyTensor]:
 
 
 def _read(path: Path, name: str) -> torch.Tensor:
-    """Open the file for each tensor, because an open file keeps all that was read in memory."""
+    """Open the file again for each tensor: an open file keeps the tensors it has read in memory."""
     with safe_open(path, "pt") as file:
         tensor: torch.Tensor = file.get_tensor(name)
         return tensor.clone()

@@ -1,6 +1,6 @@
-"""A table of checkpoint names, and a strict comparison of a file with it.
+"""Tables of the tensors in a checkpoint, and a strict comparison of a file with a table.
 
-A row describes a tensor of each layer or block: the released name, the shape in letters, and the
+A row describes one tensor of each layer or block: its released name, its shape in letters, and its
 name in the model's folder. `{i}` is the layer's number, `{j}` the number of a block of the bind
 network, from 1 (`{k}` from 0).
 """
@@ -15,7 +15,7 @@ from model_ext.weights.tensors import LazyTensor
 
 class Row(NamedTuple):
     source: str
-    shape: str  # letters of the reader's legend or numbers, space-separated
+    shape: str  # space-separated sizes: numbers, or letters of the module's legend
     target: str
 
 
@@ -25,7 +25,7 @@ class Expected(NamedTuple):
 
 
 def expand(rows: tuple[Row, ...], sizes: Mapping[str, int]) -> dict[str, Expected]:
-    """All names that a file must hold. `sizes` maps letters to sizes; L layers, J bind blocks."""
+    """All tensors that a file must have. `sizes`: letter -> size; L layers, J bind blocks."""
     return {
         row.source.format(**numbers): Expected(
             row.target.format(**numbers),
@@ -48,7 +48,7 @@ def _numbers(pattern: str, sizes: Mapping[str, int]) -> Iterator[dict[str, int]]
 def check(expected: Mapping[str, Expected], tensors: Mapping[str, LazyTensor], file: Path) -> None:
     """Compare a file's tensors with the table.
 
-    Raises ConvertError: when a tensor is missing, unknown, of the wrong shape or not real numbers.
+    Raises ConvertError: when a tensor is missing or unknown, has a wrong shape, or is not real.
     """
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ConvertError(f"{file}: missing {_names(missing)}")

@@ -1,6 +1,7 @@
 """A tensor whose name, shape and type are known before it is read or computed.
 
-A conversion holds one tensor in memory at a time. A LazyTensor holds the function that reads it.
+A LazyTensor contains the function that reads the tensor, so a conversion needs memory for only one
+tensor at a time.
 """
 
 from collections.abc import Callable
@@ -21,11 +22,11 @@ class LazyTensor:
         return torch.Size(self.shape).numel() * self.dtype.itemsize
 
     def load(self) -> torch.Tensor:
-        """Read the tensor: contiguous, of this shape and type."""
+        """Read the tensor. It is contiguous and has this shape and dtype."""
         tensor = self.read().to(self.dtype).contiguous()
         assert tensor.shape == self.shape, f"{self.name}: {tuple(tensor.shape)} is not {self.shape}"
         return tensor
 
     def then(self, change: Callable[[torch.Tensor], torch.Tensor]) -> "LazyTensor":
-        """The same tensor with `change` applied after reading. `change` must keep the shape."""
+        """Return a tensor that applies `change` after reading. `change` must keep the shape."""
         return replace(self, read=lambda: change(self.read()))

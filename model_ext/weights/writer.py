@@ -1,7 +1,8 @@
 """Write tensors to safetensors files, with one tensor in memory at a time.
 
-The library's `save_file` needs all tensors in memory. The format: eight bytes with the header's
-length, a JSON header with each tensor's type, shape and byte range, then the tensors' bytes.
+The function `save_file` of the safetensors library needs all tensors in memory. A safetensors file
+has eight bytes with the header's length, a JSON header with each tensor's type, shape and byte
+range, then the tensors' bytes.
 """
 
 import json
@@ -20,11 +21,11 @@ DTYPES = {
     torch.int64: "I64",
 }
 INDEX = "model.safetensors.index.json"
-MAX_SHARD_SIZE = 5 * 10**9  # bytes; the default of `save_pretrained`
+MAX_SHARD_SIZE = 5 * 10**9  # bytes, the default in `save_pretrained` of `transformers`
 
 
 def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[LazyTensor]]:
-    """Shards by file name. A tensor larger than `max_shard_size` is alone in its shard."""
+    """Assign tensors to shards: file name -> tensors. A tensor above `max_shard_size` is alone."""
     shards: list[list[LazyTensor]] = [[]]
     size = 0
     for lazy in tensors:
@@ -38,7 +39,7 @@ def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[
 
 
 def write_model(ledger: Ledger, shards: dict[str, list[LazyTensor]], progress: Progress) -> None:
-    """Write the shards, and the index of the tensors' shards."""
+    """Write the shards, and the index that maps each tensor to its shard."""
     for name, shard in shards.items():
         ledger.write(name, content(shard), progress)
     index = {
@@ -49,7 +50,7 @@ def write_model(ledger: Ledger, shards: dict[str, list[LazyTensor]], progress: P
 
 
 def content(tensors: Sequence[LazyTensor]) -> Iterator[bytes | memoryview]:
-    """The bytes of one file. Each tensor is read when its bytes are needed."""
+    """Yield the bytes of one file. Each tensor is read when its bytes are needed."""
     tensors = _aligned(tensors)
     yield header(tensors)
     for lazy in tensors:
@@ -57,12 +58,12 @@ def content(tensors: Sequence[LazyTensor]) -> Iterator[bytes | memoryview]:
 
 
 def size_of(tensors: Sequence[LazyTensor]) -> int:
-    """The file's size in bytes."""
+    """The size in bytes of a file with these tensors."""
     return len(header(_aligned(tensors))) + sum(lazy.nbytes for lazy in tensors)
 
 
 def _aligned(tensors: Sequence[LazyTensor]) -> list[LazyTensor]:
-    """Sort wide types first, so that every tensor is aligned to its type."""
+    """Sort tensors by the width of their dtype, widest first, so that every tensor is aligned."""
     return sorted(tensors, key=lambda lazy: -lazy.dtype.itemsize)
 
 

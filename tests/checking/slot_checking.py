@@ -1,9 +1,9 @@
-"""A vLLM plugin for tests: in every step, every token must add its request's row.
+"""A vLLM plugin for tests: checks that each token adds the deltas of its request.
 
-With this folder on PYTHONPATH the worker checks, before each forward pass, that the slots of the
-batch hold the rows of the embeddings that the requests came with. A mismatch stops the engine.
-Requests without a valid embedding, such as those of vLLM's warm-up, must have rows of zeros. On a
-CPU, batches of new requests are padded as for a GPU's CUDA graphs.
+vLLM loads the plugin if this folder is on PYTHONPATH. Before each forward pass, the worker compares
+the row in each request's slot with the row that it computes from the request's embedding. A
+difference stops the engine. Requests without a valid embedding, such as those of vLLM's warm-up,
+must have rows of zeros. On a CPU, batches of new requests are padded as for a GPU's CUDA graphs.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ import torch
 
 
 def register() -> None:
-    """Wrap both runner adapters. vLLM's other processes never call the wrapped methods."""
+    """Wrap the methods of both runner adapters; only vLLM's worker processes call them."""
     from vllm.logger import init_logger
 
     from model_ext.conditioning import EXTRA_ARG
@@ -45,7 +45,8 @@ def register() -> None:
 
     def prepare_inputs(self: Any, batch: Any, states: Any) -> Any:
         inputs = original_prepare_inputs(self, batch, states)
-        if hasattr(self, "packed") and set(batch.req_ids) <= self.packed.keys():  # no dummy run
+        # The ids of vLLM's dummy runs are not in `packed`.
+        if hasattr(self, "packed") and set(batch.req_ids) <= self.packed.keys():
             self.checker = getattr(self, "checker", None) or Checker(self.model, log)
             counts = batch.query_start_loc_np[1:] - batch.query_start_loc_np[:-1]
             self.checker.check(
@@ -57,7 +58,7 @@ def register() -> None:
     def build_arrival(self: Any, table: Any, deltas: Any, embedding_dim: int, device: Any) -> None:
         original_arrival(self, table, deltas, embedding_dim, device)
         if not device.captures:
-            self.capture()  # on a CPU, it captures nothing, but batches are padded from now on
+            self.capture()  # captures no graphs on a CPU, but makes arrivals pad their batches
 
     original_arrival, Arrival.__init__ = Arrival.__init__, build_arrival
     original_preprocess = ConditionedRunner._preprocess
@@ -72,14 +73,14 @@ def register() -> None:
 class Checker:
     def __init__(self, model: Any, log: Callable[..., None]) -> None:
         self.model, self.log = model, log
-        self.rows: dict[Any, torch.Tensor] = {}  # by packed embedding
+        self.rows: dict[Any, torch.Tensor] = {}  # packed embedding -> its expected rows
         self.checked = 0
         # In half precision, the products of a padded batch are rounded differently.
         exact = model.slots.deltas.dtype == torch.float32 and not model.slots.deltas.is_cuda
         self.tolerance = 1e-4 if exact else 2e-2
 
     def check(self, batch: Iterable[tuple[Any, int]]) -> None:
-        """The requests of a step in order: their packed embeddings and numbers of tokens."""
+        """Return packed embedding and number of tokens of each request in the step."""
         table, start = self.model.slots, 0
         for packed, count in batch:
             slots = table.slot_of_token[start : start + count].unique().tolist()
@@ -92,7 +93,7 @@ class Checker:
             if self.model_embedding(packed) is None:
                 continue
             self.checked += 1
-            if self.checked & (self.checked - 1) == 0:  # 1, 2, 4, ...
+            if self.checked & (self.checked - 1) == 0:  # log only at powers of 2
                 self.log("slots checked: %d", self.checked)
 
     def expected(self, packed: Any) -> torch.Tensor:
@@ -113,5 +114,5 @@ class Checker:
 
     @staticmethod
     def scale(expected: torch.Tensor) -> float:
-        """1, or the largest value of rows that are larger."""
+        """Return the largest absolute value of the rows, but at least 1."""
         return max(1.0, float(expected.abs().max()))

@@ -1,4 +1,4 @@
-"""The bind network: the released values for all three kinds of adapter, for every golden input."""
+"""The bind network equals the released values for all three kinds of adapter and all inputs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -33,7 +33,7 @@ PARTS = {"f1": "gate_proj", "f2": "down_proj", "f3": "up_proj", "norm": "norm"}
 
 
 def released_network(checkpoint: str) -> BindNetwork:
-    """From the adapter file, with a table of names that is independent of the converter's."""
+    """Load the bind network from the adapter file, without the converter's table of names."""
     file, config = CHECKPOINTS[checkpoint]
     state = {}
     released = torch.load(FIXTURES / "tiny" / file, weights_only=True)["model"]
@@ -77,7 +77,10 @@ def test_requests_of_a_batch_do_not_mix() -> None:
 
 @pytest.mark.parametrize("config", [CONFIG, LEGACY], ids=["rmsnorm", "layernorm"])
 def test_block_follows_the_formula(config: BindConfig) -> None:
-    """x + f2(silu(f1(norm x)) * f3(norm x)), on values so small that the epsilon matters."""
+    """A block computes x + f2(silu(f1(norm x)) * f3(norm x)).
+
+    The inputs are so small that the norm's epsilon matters.
+    """
     torch.manual_seed(0)
     block = BindBlock(config).requires_grad_(False)
     block.norm.weight.uniform_(0.5, 1.5)

@@ -1,7 +1,7 @@
-"""The terms computed in advance equal an injection into the heads, at every position.
+"""The precomputed terms equal an injection into the heads, at every position.
 
-`tests/oracle.py` implements the model's definition. These tests run it on random models of shapes
-that no released model has (grouped value heads, the paper's residual form).
+`tests/oracle.py` implements the definition of the model. These tests run the oracle on random
+models with shapes that no released model has (grouped value heads, the paper's residual form).
 """
 
 from typing import Any
@@ -107,7 +107,7 @@ def layer_weights(model: Oracle, j: int) -> ValueLayer:
 def test_value_form_equals_injection_into_heads(
     heads: int, kv_heads: int, rank: int, bias: bool
 ) -> None:
-    """Also with biases on every map, which the released injection must not count twice."""
+    """The terms are also right if maps have biases, which must not be added twice."""
     model = random_model("value", heads, kv_heads, rank, bias)
     embedding = torch.randn(D)
     layers = [layer_weights(model, j) for j in range(INJECTED)]
@@ -135,7 +135,7 @@ def test_requests_of_a_batch_do_not_mix() -> None:
     bound = torch.randn(4, C)
     together = value_deltas(bound, layers)
     apart = torch.cat([value_deltas(one[None], layers) for one in bound])
-    bound = between([C, C]) * apart.abs().max().item()  # value projection, output projection
+    bound = between([C, C]) * apart.abs().max().item()  # sums of value and output projection
     torch.testing.assert_close(together, apart, atol=bound, rtol=0)
 
 
@@ -160,7 +160,7 @@ def test_each_gate_opens_its_own_head_through_tanh() -> None:
 
 
 def test_base_value_removes_the_lora() -> None:
-    """For one layer, and for several at once."""
+    """The computation for several layers at once equals that of each layer."""
     torch.manual_seed(0)
     base, lora_a, lora_b = torch.randn(2, 6, C), torch.randn(2, 3, C), torch.randn(2, 6, 3)
     source = torch.randn(2, 5, C)
@@ -183,7 +183,7 @@ def test_each_layer_has_its_own_gate_when_all_are_computed_together() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_gates_stay_exact_in_half_precision(dtype: torch.dtype) -> None:
-    """Gates are stored in float32: a small one must not vanish before its tanh."""
+    """Gates are stored in float32, because a small gate must not round to zero before tanh."""
     gate = torch.tensor([1e-6, 1.0])
     source = torch.full((1, 4), 1024.0, dtype=dtype)
     heads = gated_heads(source, gate, 2)

@@ -1,4 +1,4 @@
-"""manifest.json: written whole, read strictly, and compared with the folder."""
+"""manifest.json is replaced atomically, read strictly, and compared with the folder."""
 
 import hashlib
 import json

@@ -49,13 +49,13 @@ def test_the_instruction_is_taken_as_it_is(text: str) -> None:
 
 
 def test_text_parts_are_lines_of_one_instruction() -> None:
-    """vLLM joins parts for templates of strings in the same way."""
+    """For templates that expect strings, vLLM joins the text parts of a message in the same way."""
     parts = [{"type": "text", "text": "What is this?"}, {"type": "text", "text": "Be brief."}]
     assert chat(user(parts)) == "<s>" + alpaca_prompt("What is this?\nBe brief.")
 
 
 def test_earlier_turns_keep_the_training_form() -> None:
-    """An answer follows "### Response:" directly: there is no space in the training samples."""
+    """As in the training samples, the answer follows "### Response:" without a space."""
     text = chat(user("One?"), assistant("Yes."), user("Two?"))
     first = alpaca_prompt("One?")
     assert text == f"<s>{first}Yes.\n\n### Instruction:\nTwo?\n\n### Response:"
@@ -82,6 +82,6 @@ def test_other_roles_are_refused() -> None:
 
 
 def test_vllm_gives_the_template_plain_strings() -> None:
-    """vLLM reads the template to decide; otherwise the template would get a list of parts."""
+    """vLLM detects from the template that it expects strings, and passes no list of parts."""
     hf = pytest.importorskip("vllm.renderers.hf")
     assert hf._detect_content_format(CHAT_TEMPLATE, default="openai") == "string"

@@ -1,7 +1,8 @@
-"""Decode depth, thermal and IMU: an .npy of the encoder's input shape, or a one-channel picture.
+"""Decode depth, thermal and IMU data, from .npy files or, except IMU, one-channel pictures.
 
-The released model has no loaders for these and publishes no value scaling. The values of an .npy
-are used unchanged. Pictures of depth or temperature are scaled to 0..1.
+An .npy file has the shape of the encoder's input. The released model has no loaders for these
+modalities and does not document the range of values. The values of an .npy are used unchanged.
+Pictures of depth or temperature are scaled to 0..1.
 """
 
 import numpy as np
@@ -16,22 +17,23 @@ from model_ext.imagebind.preprocess.image import decode, middle_square, open_ima
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
 
-WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}  # mode -> the value that becomes 1
+# Pillow mode -> pixel value that becomes 1.0
+WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}
 
 
 def read_depth(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (1, S, S) float32"""
+    """Decode a depth map to (1, S, S) float32."""
     return _read_map(data, config.depth_size, limits)
 
 
 def read_thermal(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (1, S, S) float32"""
+    """Decode a thermal picture to (1, S, S) float32."""
     return _read_map(data, config.thermal_size, limits)
 
 
 def read_imu(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (6, steps) float32"""
-    del limits  # the shape is fixed, and so is the length
+    """Decode accelerometer and gyroscope values to (6, steps) float32."""
+    del limits  # not needed: the shape is fixed
     return _read_array(data, (config.imu_channels, config.imu_steps))
 
 

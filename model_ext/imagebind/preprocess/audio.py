@@ -1,6 +1,7 @@
 """Decode sound files into three normalised log mel spectrograms (3, 1, 128, 204).
 
-libsndfile reads wav, flac, ogg and mp3 from memory, at any rate and with any number of channels.
+The library libsndfile reads wav, flac, ogg and mp3 from memory. This module accepts any number of
+channels, and all rates that the limits allow.
 """
 
 import io
@@ -23,18 +24,18 @@ from model_ext.imagebind.preprocess.sniff import is_audio
 CLIPS = 3
 CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
-BLOCK = 65_536  # frames read at a time
+BLOCK = 65_536  # number of frames read at a time;
 UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length
 
 DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
 
 def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (3, 1, mel bins, target length) float32"""
+    """Decode audio to spectrograms (3, 1, mel bins, target length), float32."""
     waveform, rate = decode(data, limits)
     clips = cut_clips(waveform, rate)
     features = log_mel(clips, config.mel_bins).transpose(1, 2)
-    # Pad before normalising, as the released model does: a padded cell has an energy of 1.
+    # As in the released model, padding comes before normalisation, so padded cells are log(1) = 0.
     features = F.pad(features, (0, max(0, config.target_length - features.shape[2])))
     features = (features[:, None, :, : config.target_length] - MEAN) / STD
     if not features.isfinite().all():
@@ -43,7 +44,10 @@ def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
 
 
 def decode(data: bytes, limits: Limits) -> tuple[Tensor, int]:
-    """Return samples (channels, N) in [-1, 1), and their rate. Raises DecodeError."""
+    """Decode the file: samples (channels, N) in [-1, 1), and the sampling rate.
+
+    Raises DecodeError.
+    """
     if not is_audio(data):
         raise DecodeError(DAMAGED)
     try:
@@ -59,7 +63,9 @@ def decode(data: bytes, limits: Limits) -> tuple[Tensor, int]:
 
 
 def cut_clips(waveform: Tensor, rate: int) -> Tensor:
-    """Resample to 16 kHz and cut: (channels, N) -> first channel of three clips (3, n), zero mean.
+    """Resample to 16 kHz and cut clips: (channels, N) -> first channel of three clips (3, n).
+
+    Each clip has zero mean.
 
     The released code subtracts each clip's mean (over samples and channels) in the waveform that
     the clips share, so a later clip that overlaps contains shifted samples. This function does the
@@ -83,10 +89,12 @@ def cut_clips(waveform: Tensor, rate: int) -> Tensor:
 
 
 def clip_bounds(samples: int) -> list[tuple[int, int]]:
-    """Sample bounds of the clips: evenly spaced, the last ends with the file.
+    """The first and last sample of each clip.
 
-    In a file of less than 2 s, each clip is the whole file. The computation uses rationals, because
-    floats are off by one sample.
+    Clips are evenly spaced; the last clip ends with the file.
+
+    In a file of less than 2 s, each clip is the whole file. Computed in rational numbers, because
+    rounding errors of floats move a bound by one sample.
     """
     duration = Fraction(samples / RATE)
     starts = [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]
@@ -111,7 +119,7 @@ def _max_frames(rate: int, channels: int, limits: Limits) -> int:
 
 
 def _read(file: soundfile.SoundFile, limits: Limits) -> NDArray[np.float32]:
-    """Read all frames (N, channels). Counts the frames, because the header may declare fewer."""
+    """Read all frames (N, channels), and count them, because the header may declare fewer."""
     max_frames = _max_frames(file.samplerate, file.channels, limits)
     blocks = [np.empty((0, file.channels), np.float32)]
     frames = 0

@@ -1,7 +1,7 @@
 """CLIP's byte-pair tokenizer: text -> token ids, without start and end marks.
 
 The `tokenizers` library merges the bytes of a word. This module cleans the text, splits it into
-words, and reads the vocabulary, which is in the folder `clip` with its licence.
+words, and reads the vocabulary. The folder `clip` contains the vocabulary and its licence.
 """
 
 import gzip
@@ -15,12 +15,13 @@ import regex
 from tokenizers.models import BPE
 
 VOCABULARY = Path(__file__).with_name("clip") / "bpe_simple_vocab_16e6.txt.gz"
-MERGES = 48_894  # of the file's 262,144; the rest is unused
+MERGES = 48_894  # CLIP uses these merges of the file's 262,144
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
-# English clitics, runs of letters, single digits, runs of anything else but space. The `tokenizers`
-# library could split as well, but its tables are of an older Unicode version than `regex` has.
+# A word is an English clitic ('s), a run of letters, one digit, or a run of other characters except
+# white space. The library `regex` splits the words, because the `tokenizers` library has tables of
+# an older Unicode version.
 WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
 
 Pair = tuple[str, str]
@@ -54,7 +55,7 @@ class Tokenizer:
 
 
 def vocabulary(merges: list[Pair]) -> dict[str, int]:
-    """Ids by symbol: bytes, bytes at the end of a word, the result of each merge, two marks."""
+    """Symbol -> id, in this order: bytes, bytes at a word's end, results of merges, two marks."""
     letters = list(byte_letters().values())
     symbols = letters + [letter + END_OF_WORD for letter in letters]
     symbols += ["".join(pair) for pair in merges] + [START, END]
@@ -62,7 +63,7 @@ def vocabulary(merges: list[Pair]) -> dict[str, int]:
 
 
 def read_merges() -> list[Pair]:
-    """Read the pairs to merge, best rank first."""
+    """Read the pairs of symbols to merge, in order of rank (first merged first)."""
     pairs: list[Pair] = []
     with gzip.open(VOCABULARY, "rt", encoding="utf-8") as file:
         for line in islice(file, 1, 1 + MERGES):  # the first line is a title
@@ -72,13 +73,13 @@ def read_merges() -> list[Pair]:
 
 
 def clean(text: str) -> str:
-    """Repair wrongly decoded characters, resolve HTML entities, join white space, lower case."""
+    """Repair wrongly decoded characters and HTML entities, join white space, make lower case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 
 def byte_letters() -> dict[int, str]:
-    """A printable character for every byte, in the order of the vocabulary's first 256 ids."""
+    """Byte -> printable character, in the order of the vocabulary's first 256 ids."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     letters = {byte: chr(byte) for byte in printable}

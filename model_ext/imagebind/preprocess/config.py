@@ -9,20 +9,20 @@ from model_ext.imagebind.config import ImageBindConfig
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreprocessConfig:
     image_size: int = 224
-    frames: int = 2  # of a video clip
+    frames: int = 2  # frames of a video clip
     mel_bins: int = 128
-    target_length: int = 204  # spectrogram frames
+    target_length: int = 204  # number of spectrogram frames
     context_length: int = 77
     depth_size: int = 224
     thermal_size: int = 224
     imu_channels: int = 6
     imu_steps: int = 2000
     min_points: int = 32
-    points: int | None = None  # of every cloud, by resampling; None: no resampling
+    points: int | None = None  # clouds are resampled to this number; None: never
 
     @classmethod
     def of(cls, model: ImageBindConfig) -> Self:
-        """The sizes of a model; a modality that it lacks keeps the default."""
+        """Take the sizes from a model. Modalities that the model lacks keep the defaults."""
         sizes: dict[str, Any] = {}
         if model.vision:
             sizes |= {"image_size": model.vision.image_size, "frames": model.vision.frames}

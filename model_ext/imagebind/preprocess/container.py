@@ -1,9 +1,9 @@
 """Recognize the video containers that FFmpeg may open, by signature.
 
-FFmpeg chooses a format by the bytes. Playlists (HLS, ffconcat) make it open other files and
-addresses, and it recognizes session descriptions (SDP) by a line in the middle of a file. So a file
-must start with a signature that FFmpeg prefers to any other format, and must not contain a session
-description.
+FFmpeg recognizes a file's format by its bytes. Some formats are dangerous: playlists (HLS,
+ffconcat) make FFmpeg open other files and addresses, and so do session descriptions (SDP), which
+FFmpeg recognizes even in the middle of a file. Therefore a file must start with a signature that
+FFmpeg prefers to any other format, and must not contain a session description.
 """
 
 import re
@@ -12,12 +12,12 @@ MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")
 EBML = b"\x1a\x45\xdf\xa3"
 MATROSKA = re.compile(rb"\x42\x82.{1,8}?(matroska|webm)", re.DOTALL)
 TS_PACKET, TS_SYNC = 188, 0x47
-PROBED = 2**20  # bytes that FFmpeg reads to choose the format
+PROBED = 2**20  # number of bytes that FFmpeg reads to recognize the format
 SESSION = b"c=IN IP"
 
 
 def is_video(data: bytes) -> bool:
-    """Whether FFmpeg may open these bytes."""
+    """Whether it is safe to open these bytes with FFmpeg."""
     return _has_signature(data) and SESSION not in data[:PROBED]
 
 

@@ -2,8 +2,8 @@
 
 
 class DecodeError(Exception):
-    """The bytes are damaged, of an unsupported format, or beyond a limit.
+    """The file is damaged, has an unsupported format, or exceeds a limit.
 
-    The message is a fixed text of this package, possibly with numbers. It never contains a
-    decoder's message, because those have leaked paths and memory addresses in other projects.
+    The message is a fixed text of this package, possibly with numbers. It never contains the
+    message of a decoder library, because such messages can contain paths and memory addresses.
     """

@@ -1,4 +1,4 @@
-"""A log mel filter bank as in Kaldi, at 16 kHz, batched, in plain torch.
+"""Log mel spectrograms as in Kaldi, of batches of 16 kHz waveforms, in plain torch.
 
 Shapes: B waveforms, N samples, F frames, M mel bins.
 """
@@ -11,16 +11,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RATE = 16_000
-WINDOW = 400  # 25 ms
-SHIFT = 160  # 10 ms
+WINDOW = 400  # 25 ms at 16 kHz;
+SHIFT = 160  # 10 ms at 16 kHz
 FFT = 512
 PREEMPHASIS = 0.97
-LOWEST, HIGHEST = 20.0, 8000.0  # Hz
-FLOOR = torch.finfo(torch.float32).eps  # of an energy, before the logarithm
+LOWEST, HIGHEST = 20.0, 8000.0  # band limits in Hz;
+FLOOR = torch.finfo(torch.float32).eps  # smallest energy whose logarithm is taken
 
 
 def log_mel(waveforms: Tensor, mel_bins: int) -> Tensor:
-    """Compute features: (B, N) -> (B, F, M). N is at least WINDOW. Drops a partial frame."""
+    """Compute log mel features: (B, N) -> (B, F, M).
+
+    N >= WINDOW. A partial last frame is dropped.
+    """
     frames = waveforms.unfold(1, WINDOW, SHIFT)
     frames = frames - frames.mean(-1, keepdim=True)
     previous = F.pad(frames, (1, 0), mode="replicate")[..., :-1]
@@ -33,7 +36,7 @@ def log_mel(waveforms: Tensor, mel_bins: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def mel_filters(mel_bins: int) -> Tensor:
-    """Triangles (M, FFT / 2), evenly spaced and triangular on the mel scale."""
+    """Weights (M, FFT / 2) of triangular filters, which are evenly spaced on the mel scale."""
     lowest, highest = mel(LOWEST), mel(HIGHEST)
     step = (highest - lowest) / (mel_bins + 1)
     corner = torch.arange(mel_bins, dtype=torch.float32)[:, None]

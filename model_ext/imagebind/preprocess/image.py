@@ -1,4 +1,4 @@
-"""Decode pictures into normalised pixels (3, 224, 224), with Pillow's arithmetic.
+"""Decode pictures with Pillow into normalised pixels (3, 224, 224).
 
 As in the released model's preprocessing, EXIF rotation and alpha are ignored, and only the first
 frame of an animation is used.
@@ -16,7 +16,8 @@ from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")  # of the 40 that Pillow supports
+# The accepted formats. Pillow supports about 40.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))
 
@@ -24,17 +25,17 @@ DAMAGED = "the image is damaged or not JPEG, PNG, WebP, GIF, BMP or TIFF"
 
 
 def read_image(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (3, S, S) float32"""
+    """Decode a picture to normalised pixels (3, S, S), float32."""
     return normalize(pixels(data, config.image_size, limits))
 
 
 def normalize(rgb: Tensor) -> Tensor:
-    """8-bit pixels (3, S, S) -> float32"""
+    """Normalise 8-bit pixels (3, S, S) to float32."""
     return (rgb.float() / 255 - MEAN[:, None, None]) / STD[:, None, None]
 
 
 def pixels(data: bytes, size: int, limits: Limits) -> Tensor:
-    """The middle square of the picture, (3, size, size) uint8."""
+    """Read the middle square of the picture, resized to (3, size, size) uint8."""
     image = open_image(data, limits)
     square = middle_square(decode(image, "RGB"), size, limits)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
@@ -44,7 +45,7 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
     """Read the header, and check the declared size. Raises DecodeError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata
+            warnings.simplefilter("ignore")  # Pillow warns about unusual metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -60,7 +61,7 @@ def decode(image: Image.Image, mode: str) -> Image.Image:
     """Read the pixels and convert them to a mode. Raises DecodeError."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a palette's transparency is dropped, as intended
+            warnings.simplefilter("ignore")  # Pillow warns that transparency is dropped
             image.load()
             return image.convert(mode)
     except Exception:  # Pillow's decoders raise many types, among them SyntaxError
@@ -68,14 +69,15 @@ def decode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def middle_square(image: Image.Image, size: int, limits: Limits) -> Image.Image:
-    """Resize the shorter side to `size` (bicubic, antialiased); cut the middle of the longer."""
+    """Resize the shorter side to `size` (bicubic, antialiased), then cut out the middle square."""
     short, long = sorted(image.size)
     longer = int(size * long / short)
-    if size * longer > limits.image_pixels:  # a line of pixels would become a huge picture
+    if size * longer > limits.image_pixels:  # resizing a thin line would make a huge picture
         raise DecodeError("the image is too long and narrow")
     width, height = (size, longer) if image.width <= image.height else (longer, size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    left, top = round((width - size) / 2), round((height - size) / 2)  # half to even
+    # Python's `round` rounds .5 to the even number.
+    left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 
 

@@ -1,4 +1,4 @@
-"""Limits of each modality's files. Declared sizes are checked before decoding."""
+"""Limits for the files of each modality. Sizes that a file declares are checked before decoding."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ class Limits:
 
     audio_bytes: int = 25 * MIB
     audio_seconds: int = 600
-    audio_rate: int = 192_000  # samples a second of one channel
+    audio_rate: int = 192_000  # maximum sampling rate in Hz
     audio_channels: int = 8
-    audio_samples: int = 64_000_000  # of all channels together; 256 MB decoded
+    audio_samples: int = 64_000_000  # samples of all channels together, 256 MB when decoded
 
     video_bytes: int = 100 * MIB
     video_seconds: int = 600
-    video_frames: int = 72_000  # 600 s at 120 frames a second
-    video_pixels: int = 4096 * 2304  # of one frame
+    video_frames: int = 72_000  # frames of a video: 600 s at 120 frames per second;
+    video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB
-    cloud_points: int = 250_000  # grouping takes 1 s of CPU time, and grows with the points
-    torch_clouds: bool = False  # accept .pt files, which are (restricted) pickles
+    cloud_points: int = 250_000  # grouping this many points takes 1 s of CPU time;
+    torch_clouds: bool = False  # whether to accept .pt files, which are pickles
 
-    array_bytes: int = 20 * MIB  # depth, thermal and IMU as .npy
+    array_bytes: int = 20 * MIB  # size of .npy files of depth, thermal and IMU
     text_bytes: int = 64 * 1024
 
     def bytes_of(self, modality: str) -> int:
-        """The maximum size of an attachment of this modality."""
+        """The maximum size of a file of this modality, in bytes."""
         return {
             "image": self.image_bytes,
             "video": self.video_bytes,

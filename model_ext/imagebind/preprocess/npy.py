@@ -1,4 +1,4 @@
-"""Read .npy bytes: checks the header against the length of the data, and rejects pickles.
+"""Read .npy files from bytes: check the header against the length of the data; reject pickles.
 
 This module does not depend on the modality.
 """
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAGIC = b"\x93NUMPY"
-MAX_HEADER = 4096  # bytes
-REAL = re.compile(r"[<>|=]?(f[248]|[iu][1248])")  # no objects, no structures, no strings
+MAX_HEADER = 4096  # maximum number of bytes of the header
+# the dtypes of real numbers; no objects and structures
+REAL = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]
 
@@ -22,7 +23,7 @@ DAMAGED = "the .npy file is damaged"
 
 
 def npy_shape(data: bytes) -> tuple[int, ...] | None:
-    """The declared shape, or None if `read_npy` would reject the header."""
+    """Return the shape that the header declares, or None if `read_npy` would reject the header."""
     try:
         return _header(data)[0]
     except DecodeError:
@@ -37,19 +38,19 @@ def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
     shape, fortran, dtype, offset = _header(data)
     count = 1
     for size in shape:
-        count *= size  # Python's integers do not wrap around
+        count *= size  # Python's integers cannot overflow
     if count > max_elements:
         raise DecodeError(f"the .npy file has more than {max_elements} elements")
     if count * dtype.itemsize != len(data) - offset:
         raise DecodeError("the .npy file's header does not agree with its length")
     flat = np.frombuffer(data, dtype, count, offset)
-    # A value that overflows becomes infinite; the caller rejects it.
+    # A number too large for float32 becomes infinite; the caller rejects infinite values.
     with np.errstate(over="ignore", invalid="ignore"):
         return flat.reshape(shape, order="F" if fortran else "C").astype(np.float32, order="C")
 
 
 def _header(data: bytes) -> Header:
-    """Parse magic, version, the header's length, and the header, a Python dict in ASCII."""
+    """Parse the magic bytes, version, header length and header (a Python dict in ASCII)."""
     if not data.startswith(MAGIC):
         raise DecodeError("this is not a .npy file")
     wide = data[6:7] != b"\x01"  # from version 2 on, the length has four bytes

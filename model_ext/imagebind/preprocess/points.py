@@ -1,8 +1,10 @@
-"""Decode point clouds into (N, 3) float32: .npy, .ply, .pcd, .obj, .pts, .xyz, chosen by content.
+"""Decode point clouds into (N, 3) float32. The content determines the format.
+
+Formats are .npy, .ply, .pcd, .obj, .pts, .xyz and, if enabled, .pt.
 
 As in the released model, coordinates are neither centered nor scaled, and clouds are not resampled.
-A model that was trained on a fixed number of points does resample, because its groups depend on the
-density. Shapes: N points.
+An exception: for a model that was trained on a fixed number of points, clouds are resampled to it,
+because the groups of points depend on the density. Shapes: N points.
 """
 
 from collections.abc import Callable
@@ -22,8 +24,9 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
 
-# Squared distances of such coordinates are below the start value of farthest point sampling (1e10),
-# and coordinates fit float16. The released model's example clouds are in the unit sphere.
+# Maximum absolute coordinate. With it, squared distances stay below the initial distance of
+# farthest point sampling (1e10), and coordinates fit into float16. The released example clouds are
+# in the unit sphere.
 MAX_COORDINATE = 10_000.0
 
 Reader = Callable[[bytes, int], Cloud]
@@ -32,7 +35,7 @@ BY_FORMAT: dict[str, Reader] = {"obj": read_obj, "pts": read_pts, "xyz": read_xy
 
 
 def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (N, 3) float32"""
+    """Decode a point cloud to (N, 3) float32."""
     cloud = reader(data, limits)(data, limits.cloud_points)
     if len(cloud) < config.min_points:
         raise DecodeError(f"the point cloud has fewer than {config.min_points} points")
@@ -49,16 +52,19 @@ def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor
 
 
 def resampled(available: int, points: int) -> NDArray[np.int64]:
-    """Indices (points,) of randomly chosen points, the same for equal arguments.
+    """Choose points at random, but always the same for equal arguments: indices (points,).
 
-    If there are fewer than `points`, some are repeated.
+    If the cloud has fewer than `points` points, some points are repeated.
     """
     order = np.random.default_rng(0).permutation(available)
     return np.resize(order, points)
 
 
 def reader(data: bytes, limits: Limits) -> Reader:
-    """The reader of the bytes' format. Raises DecodeError: when there is none."""
+    """Return the reader for the format of the bytes.
+
+    Raises DecodeError: when the format is not supported.
+    """
     if data.startswith(MAGIC):
         return _read_npy
     if data.startswith(b"ply"):

@@ -1,7 +1,7 @@
-"""Windowed-sinc resampling of any part of a waveform, for any pair of rates.
+"""Windowed-sinc resampling of any part of a waveform, for any two sampling rates.
 
-Each output sample is a dot product with a few input samples, so the cost does not depend on the
-rates' common divisor (44101 -> 16000 costs as much as 44100 -> 16000).
+Each output sample is a weighted sum of a few input samples. The cost does not depend on the common
+divisor of the rates: 44101 -> 16000 Hz costs as much as 44100 -> 16000 Hz.
 Shapes: C channels, N input samples, R output samples, P phases, T taps.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-LOWPASS_WIDTH = 6  # zero crossings of the sinc on either side
+LOWPASS_WIDTH = 6  # zero crossings on each side of the sinc kernel
 ROLLOFF = 0.99
 
 
@@ -23,23 +23,26 @@ class Resampler:
         base = ROLLOFF * min(self.old, self.new)
         self.width = math.ceil(LOWPASS_WIDTH * self.old / base)
         phases = torch.arange(self.new)
-        self.first = phases * self.old // self.new - self.width  # first tap of a phase
+        # Input offset of a phase's first tap
+        self.first = phases * self.old // self.new - self.width
         taps = self.first[:, None] + torch.arange(2 * self.width + 2)
-        self.kernel = _kernel(phases[:, None], taps, self.old, self.new, base)  # (P, T)
+        self.kernel = _kernel(phases[:, None], taps, self.old, self.new, base)  # shape (P, T)
 
     def length(self, samples: int) -> int:
         """The number of output samples of a waveform of `samples`."""
         return -(-samples * self.new // self.old)
 
     def stretch(self, waveform: Tensor, start: int, stop: int) -> Tensor:
-        """Output samples start..stop of a waveform (C, N), which is silent before and after.
+        """Compute output samples start..stop of a waveform (C, N).
 
-        Sums tap after tap and rounds to float32 after each, as a convolution with fused
-        multiply-add does. Another order of summation changes quiet mel cells by up to 1e-4.
+        Outside of its N samples the waveform is zero. Adds one tap after the other and rounds to
+        float32 after each tap, as a convolution with fused multiply-add does. Another order of
+        summation changes quiet mel cells by up to 1e-4.
         """
         index = torch.arange(start, stop)
         phase = index % self.new
-        first = index // self.new * self.old + self.first[phase]  # first input sample of each
+        # First input sample of each output
+        first = index // self.new * self.old + self.first[phase]
         begin, end = int(first.min()), int(first.max()) + self.kernel.shape[1]
         samples = waveform.shape[1]
         inside = waveform[:, max(begin, 0) : min(end, samples)]
@@ -52,7 +55,7 @@ class Resampler:
 
 
 def _kernel(phases: Tensor, taps: Tensor, old: int, new: int, base: float) -> Tensor:
-    """Compute the kernel in float32, in this order of operations, as the released model does.
+    """Compute the kernel (P, T) in float32, with the released model's order of operations.
 
     A more exact kernel changes quiet mel cells by up to 1e-3.
     """

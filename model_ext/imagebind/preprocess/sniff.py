@@ -1,16 +1,16 @@
 """Recognize the modality of bytes by the signatures of the supported formats.
 
-For bytes without such a signature the result is None, not a guess.
+For bytes without a signature, the result is None instead of a guess.
 """
 
 from model_ext.imagebind.preprocess.container import is_video
 from model_ext.imagebind.preprocess.npy import npy_shape
 
-TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # may have no signature, so the name decides
+TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # recognized by name if they have no signature
 
 
 def sniff(data: bytes, filename: str | None = None) -> str | None:
-    """The attachment modality by bytes or file name, or None."""
+    """Recognize the modality of an attachment by its bytes or file name, or return None."""
     name = (filename or "").lower()
     if is_image(data):
         return "image"
@@ -21,7 +21,7 @@ def sniff(data: bytes, filename: str | None = None) -> str | None:
     if is_cloud(data) or name.endswith(TEXT_CLOUDS):
         return "point"
     if data.startswith(b"PK\x03\x04") and name.endswith((".pt", ".pth")):
-        return "point"  # if the reader does not accept it, its error says so
+        return "point"  # the reader raises if .pt files are disabled
     if name.endswith(".txt"):
         return "text"
     return None
@@ -62,7 +62,7 @@ def _riff(data: bytes, form: bytes) -> bool:
 
 
 def _mp3_frame(data: bytes) -> bool:
-    """Whether the bytes start with an MPEG layer III frame, without an ID3 tag before it."""
+    """Whether the bytes start with an MPEG layer III frame (an mp3 file without an ID3 tag)."""
     if len(data) < 4 or data[0] != 0xFF or data[1] & 0xE6 != 0xE2:
         return False
     bitrate, rate = data[2] >> 4, data[2] >> 2 & 3

@@ -1,4 +1,4 @@
-"""Encode text as CLIP token ids (77,): start mark, tokens, end mark, zeros."""
+"""Convert text to CLIP token ids (77,): start mark, tokens, end mark, zeros."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from model_ext.imagebind.preprocess.limits import Limits
 
 def read_text(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     """-> (context length,) int64"""
-    del limits  # `preprocess` has checked the length in bytes, the only limit
+    del limits  # unused: `preprocess` has checked the size in bytes
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -20,10 +20,10 @@ def read_text(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
 
 
 def tokens(text: str, config: PreprocessConfig) -> Tensor:
-    """Encode a text, and shorten it to the context length, with the end mark as the last id.
+    """Convert a text to ids. A text that is too long is cut, and its last id is the end mark.
 
-    The encoder's output is that of the end mark. The released code cuts this mark off, so that all
-    long texts have the same embedding; this function differs from it on purpose.
+    The output of the text encoder is that of the end mark's position. The released code cuts this
+    mark off, so that all long texts get the same embedding; this function does not copy that error.
     """
     tokenizer = Tokenizer.load()
     context = config.context_length

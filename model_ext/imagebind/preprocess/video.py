@@ -1,7 +1,7 @@
 """Decode video files into 5 clips x 3 crops of normalised frames (15, 3, 2, 224, 224).
 
-decord (FFmpeg) reads mp4/mov, matroska/webm, avi and mpegts from memory, after a check of the
-signature.
+The library decord (FFmpeg) reads mp4/mov, matroska/webm, avi and mpegts from memory, after
+`container.py` has checked the signature.
 Shapes: T frames of a clip, S size of a crop.
 """
 
@@ -31,7 +31,7 @@ DAMAGED = "the video is damaged or not mp4, mov, matroska, webm, avi or mpegts"
 
 
 def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """-> (15, 3, T, S, S) float32: clip after clip, three crops of each"""
+    """Decode a video to (15, 3, T, S, S) float32: clip after clip, three crops of each clip."""
     if not is_video(data):
         raise DecodeError(DAMAGED)
     video, times, fps = _open(data, limits)
@@ -45,11 +45,14 @@ def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
 
 
 def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
-    """The frames of each 2 s clip. `times` (frames, 2) has starts and ends in seconds, from 0.
+    """Return the indices of the frames of each 2 s clip.
+
+    `times` (frames, 2) has the start and end of each frame in seconds, from 0.
 
     Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
     which it starts. decord's times are float32, so an exact comparison would choose wrong frames
-    near a clip's bounds. Constant rates are computed in rationals, others with a tolerance.
+    near a clip's bounds. For a constant frame rate this function computes in rational numbers, else
+    with a tolerance.
     """
     count, duration = len(times), Fraction(float(times[-1, 1]))
     tolerance = 2e-7 * float(duration) + 1e-6
@@ -75,9 +78,9 @@ def clip_starts(duration: Fraction) -> list[Fraction]:
 
 
 def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
-    """8-bit frames (T, H, W, 3) -> (T, 3, h, w) in 0..1, whose shorter side is `size`.
+    """Resize the shorter side to `size`: 8-bit frames (T, H, W, 3) -> (T, 3, h, w) in 0..1.
 
-    Bilinear without antialiasing, unlike the resizing of images.
+    Bilinear without antialiasing, unlike the resizing in `image.py`.
     """
     height, width = frames.shape[1:3]
     if height <= width:
@@ -91,7 +94,7 @@ def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
 
 
 def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
-    """(T, 3, h, w) -> squares (T, 3, S, S) at start, middle and end of the longer side."""
+    """Cut (T, 3, h, w) into three squares (T, 3, S, S): start, middle, end of the longer side."""
     height, width = pictures.shape[2:]
     left, top = math.ceil((width - size) / 2), math.ceil((height - size) / 2)
     if height > width:
@@ -102,7 +105,7 @@ def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
 
 
 def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.float64], float]:
-    """Open the video: the reader, the frames' (start, end) from 0 on, and the mean rate.
+    """Open the video: decord's reader, (start, end) of each frame from 0, and the mean rate.
 
     Decodes no frame. Raises DecodeError.
     """
@@ -130,7 +133,7 @@ def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.f
 def _in_memory(data: bytes) -> Iterator[str]:
     """Yield the path of an unnamed file in memory.
 
-    decord can open bytes objects, but then a video file can make it read beyond their end.
+    decord can also open bytes objects, but a damaged video can make it read beyond their end.
     """
     file = os.memfd_create("video")
     try:
@@ -142,7 +145,7 @@ def _in_memory(data: bytes) -> Iterator[str]:
 
 
 def _decode(video: decord.VideoReader, frames: list[int], limits: Limits) -> Tensor:
-    """Decode frames (T, H, W, 3) uint8, and check their size, which is not known before."""
+    """Decode frames (T, H, W, 3) uint8, and check their size, which only decoding shows."""
     try:
         try:
             pictures = video.get_batch(frames).asnumpy()
@@ -164,11 +167,11 @@ def _padded(video: decord.VideoReader, frames: list[int]) -> NDArray[np.uint8]:
     """
     rows = np.stack([video[frame].asnumpy() for frame in frames])
     count, height, width, pixel_bytes = rows.shape
-    if pixel_bytes == 3:  # not padded, so the batch failed for another reason
+    if pixel_bytes == 3:  # no padding: the batch failed for another reason
         raise DecodeError(DAMAGED)
     return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)
 
 
 def _at_least_one(first: int, stop: int) -> range:
-    """The clip's frames or, if none starts within it (at low rates), the frame before them."""
+    """Return the clip's frames or, if no frame starts in the clip (low rates), the frame before."""
     return range(first, stop) if first < stop else range(max(first - 1, 0), max(first, 1))

@@ -1,6 +1,6 @@
-"""Recorded answers through vLLM: the requests, the parsed answers, and the report of a failure.
+"""`engine_golden` sends requests to vLLM, parses the answers and reports failures.
 
-The tests of `doctor` compare the answers themselves.
+The tests of `doctor` check the content of the answers.
 """
 
 from pathlib import Path

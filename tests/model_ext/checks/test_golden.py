@@ -1,4 +1,4 @@
-"""Recorded answers: the reference repeats them, and a changed model does not."""
+"""The reference reproduces the recorded answers, and a changed model does not."""
 
 import json
 import shutil

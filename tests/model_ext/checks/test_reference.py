@@ -1,4 +1,4 @@
-"""The reference, which streams layers, computes the logits of the released model and the oracle."""
+"""The reference computes the logits of the released model and of the oracle."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def bound(folder: Path, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("checkpoint", ["finetune", "pretrain", "legacy"])
 def test_released_logits(tiny_models: dict[str, Path], checkpoint: str) -> None:
-    """All prompts at once, under different conditions."""
+    """One call computes all prompts, each with a different conditioning embedding."""
     keys = [key for key in LOGITS if key.endswith("/lse") and key.startswith(f"{checkpoint}/")]
     assert len(keys) == 12
     prompts = []
@@ -57,7 +57,7 @@ def test_every_family_of_bases(family: str, tiny_models: dict[str, Path], tmp_pa
 
 
 def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """The residual form: a delta of each layer's input, with one factor per layer."""
+    """The residual form adds a term with one factor per layer to each layer's input."""
     source = tiny_models["pretrain"]
     config = json.loads((source / "config.json").read_text())
     config["injection"]["form"] = "residual"

@@ -1,4 +1,4 @@
-"""The check reports the errors of names and shapes that vLLM's loader would report."""
+"""`check_weights` reports the same wrong names and shapes as vLLM's loader."""
 
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ WEIGHTS = "model-00001-of-00001.safetensors"
 
 @pytest.fixture
 def changed(tiny_models: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
-    """A copy of a model with its tensors changed."""
+    """Copy a model's folder and change its tensors."""
 
     def make(change: Callable[[dict[str, Tensor]], object]) -> Path:
         folder = tmp_path / "model"
@@ -40,7 +40,7 @@ def test_converted_models_fit(tiny_models: dict[str, Path], name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "model.layers.2.self_attn.k_proj.weight",  # vLLM keeps it in one matrix with q and v
+        "model.layers.2.self_attn.k_proj.weight",  # vLLM stores q, k and v as one matrix
         "model.layers.0.mlp.up_proj.bias",
         "injection.gate",
         "bind.blocks.1.norm.weight",

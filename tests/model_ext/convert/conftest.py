@@ -1,4 +1,4 @@
-"""Small files in the released formats, which tests change."""
+"""Small files in the released formats. Tests change copies of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def sources() -> Sources:
 
 @pytest.fixture
 def llama_folder(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of the base with its tensors changed, in a new folder."""
+    """Copy the base LLaMA to a new folder and change its tensors."""
 
     def make(change: Change, name: str = "base") -> Path:
         folder = tmp_path / name
@@ -41,7 +41,7 @@ def llama_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def adapter_file(tmp_path: Path) -> Callable[..., Path]:
-    """A copy of an adapter with its tensors changed."""
+    """Copy an adapter and change its tensors."""
 
     def make(change: Change, source: str = "adapter-finetune.pth") -> Path:
         tensors = load(TINY / source)

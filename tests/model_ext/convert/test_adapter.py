@@ -1,4 +1,4 @@
-"""Reading adapters: all three generations, raw training checkpoints, and invalid files."""
+"""Adapters of all three generations and training checkpoints are read; invalid files are not."""
 
 import json
 from collections.abc import Callable
@@ -69,7 +69,10 @@ def test_generations_are_recognised(file: str, stage: str, legacy: bool, rank: i
 
 
 def test_a_finetuned_adapter_may_have_the_legacy_bind_network(adapter_file: Make) -> None:
-    """The 7B-beta generation after its second phase; no fixture has both."""
+    """An adapter of the 7B-beta generation after the finetune phase.
+
+    No fixture file has this combination.
+    """
     legacy = load(TINY / "adapter-legacy-bridge.pth")
     biases = {name: value for name, value in legacy.items() if name.startswith("image_bind_")}
     adapter = open_adapter(adapter_file(lambda tensors: tensors.update(biases)), LLAMA)
@@ -105,7 +108,7 @@ def test_rotary_rows_are_reordered_and_no_others() -> None:
 
 @pytest.mark.parametrize("file", ["adapter-finetune.pth", "adapter-legacy-bridge.pth"])
 def test_raw_training_checkpoint_gives_the_same(adapter_file: Make, file: str) -> None:
-    """It has the old spelling, an encoder, base matrices and tensors of an older model."""
+    """The checkpoint has old names, an encoder, base matrices and an older model's tensors."""
 
     def raw(tensors: Tensors) -> None:
         for name in list(tensors):
@@ -126,7 +129,7 @@ def test_raw_training_checkpoint_gives_the_same(adapter_file: Make, file: str) -
 
 @pytest.mark.parametrize("name", sorted(load(TINY / "adapter-finetune.pth"))[::9])
 def test_missing_tensor_is_named(adapter_file: Make, name: str) -> None:
-    """The released code would silently use the initial value of a missing LoRA or bias."""
+    """If a LoRA factor or bias is missing, the released code silently uses its initial value."""
     path = adapter_file(lambda tensors: tensors.pop(name))
     with pytest.raises(ConvertError, match=rf"adapter\.pth: missing {name}"):
         open_adapter(path, LLAMA)

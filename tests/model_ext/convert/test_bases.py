@@ -1,4 +1,4 @@
-"""A converted base of each family computes what it computes in `transformers`, plus the adapter."""
+"""Converted bases of each family compute the same logits as `transformers`, plus the adapter."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def sources(folder: Path, family: str, stage: str, tiny_models: dict[str, Path])
 def test_without_its_adapter_it_is_the_base(
     family: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Grouped heads, tied embeddings, stretched rotations and a window are preserved."""
+    """Grouped heads, tied embeddings, scaled rotations and an attention window are converted."""
     convert(sources(tmp_path, family, "pretrain", tiny_models), tmp_path / "out", FLOAT32)
     oracle = Oracle.from_folder(tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager")
@@ -48,7 +48,7 @@ def test_without_its_adapter_it_is_the_base(
 def test_low_rank_changes_fit_grouped_heads(
     family: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """As in all releases, the adapter pairs neighbouring rows; the base pairs a head's halves."""
+    """Rotations pair neighbouring rows in released adapters, but a head's halves in the base."""
     made = sources(tmp_path, family, "finetune", tiny_models)
     convert(made, tmp_path / "out", FLOAT32)
     (file,) = (tmp_path / "out").glob("*.safetensors")
@@ -93,7 +93,7 @@ def test_what_config_json_says(
 
 
 def test_an_older_config_json_says_the_same(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """Published configs have `rope_theta` and `rope_scaling` as two keys, and no head size."""
+    """Published configs have separate keys `rope_theta`, `rope_scaling`, and no head size."""
     made = sources(tmp_path, "llama3", "pretrain", tiny_models)
     path = tmp_path / "base" / "config.json"
     config = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Reading a base LLaMA: Meta's shards, Hugging Face's files, a delta; strict checks of each."""
+"""Base LLaMAs are read from Meta's shards or Hugging Face's files, and checked strictly."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_sizes_come_from_params_and_shapes() -> None:
 def test_model_parallel_shards_are_joined(
     tmp_path: Path, shards: int, by_input: tuple[str, ...]
 ) -> None:
-    """Larger LLaMAs have several files. Most maps are split by rows, two or three by columns."""
+    """Larger LLaMAs have several shards. Most maps are split by rows, two or three by columns."""
     whole = load(BASE / "consolidated.00.pth")
     for number in range(shards):
         part = {}
@@ -77,7 +77,7 @@ def test_shards_of_two_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_both_layouts_give_the_same_base(tmp_path: Path) -> None:
-    """Both layouts have rows in rotate-half order, and transformers computes the same logits."""
+    """From both layouts, the rows become rotate-half order, and transformers gives equal logits."""
     meta = open_meta(BASE)
     tensors = {name: lazy.read().contiguous() for name, lazy in meta.tensors.items()}
     save_hf(tmp_path, tensors)
@@ -137,7 +137,7 @@ def test_other_architectures_are_refused(
 
 
 def test_a_second_copy_in_another_layout_is_left_alone(tmp_path: Path) -> None:
-    """Mistral publishes folders like this."""
+    """Mistral publishes folders with a second copy of the weights in another layout."""
     tensors = {name: lazy.read().contiguous() for name, lazy in open_meta(BASE).tensors.items()}
     save_hf(tmp_path, tensors)
     save_file({"layers.0.wq": torch.zeros(1)}, tmp_path / "consolidated.safetensors")
@@ -181,7 +181,7 @@ def test_delta_is_added_in_float32_and_rounded_to_half(llama_folder: Make) -> No
 
 
 def test_a_patched_base_is_float16(llama_folder: Make) -> None:
-    """A base in float32 is rounded too, because the patch was made for float16."""
+    """The sum is also rounded to float16 for a float32 base: the patch was made for float16."""
 
     def wide(tensors: Tensors) -> None:
         for name, tensor in tensors.items():
@@ -193,7 +193,7 @@ def test_a_patched_base_is_float16(llama_folder: Make) -> None:
 
 
 def test_rotary_frequencies_need_no_patch(llama_folder: Make) -> None:
-    """The patch has every key of the base except `rope`, which the fixtures' base has."""
+    """The patch has the same keys as the base, except `rope`, which only the fixture's base has."""
     assert "rope.freqs" in load(BASE / "consolidated.00.pth")
     delta = llama_folder(lambda tensors: tensors.pop("rope.freqs"), "delta")
     assert "model.norm.weight" in open_meta(BASE, delta).tensors

@@ -58,7 +58,7 @@ def test_lora_is_merged_in_float32(finetune: dict[str, Tensor], released: str, t
 
 
 def test_every_map_of_a_finetuned_model_has_a_bias(finetune: dict[str, Tensor]) -> None:
-    """transformers and vLLM have one switch for all attention maps and one for all MLP maps."""
+    """In transformers and vLLM, either all attention maps have biases or none; so do MLP maps."""
     for i in range(5):
         for name in ("self_attn.k_proj", "self_attn.v_proj"):
             assert not finetune[f"model.layers.{i}.{name}.bias"].any()
@@ -109,7 +109,7 @@ def test_legacy_bind_network_is_described() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_precision_is_lost_only_at_the_end(dtype: torch.dtype, finetune: dict[str, Tensor]) -> None:
-    """Gates stay float32; the rest is the float32 result, rounded once."""
+    """Gates stay float32. All other tensors are computed in float32 and rounded once."""
     for name, tensor in merged("adapter-finetune.pth", dtype).items():
         if name == "injection.gate":
             assert tensor.dtype == torch.float32
@@ -119,7 +119,7 @@ def test_precision_is_lost_only_at_the_end(dtype: torch.dtype, finetune: dict[st
 
 @pytest.mark.parametrize("file", ["adapter-pretrain.pth", "adapter-legacy-bridge.pth"])
 def test_another_base_is_refused(llama_folder: Make, file: str) -> None:
-    """7B and 7B_chinese have the same shapes; the released loader accepts any pair."""
+    """7B and 7B_chinese have equal shapes, so the released loader accepts a wrong combination."""
 
     def other(tensors: Tensors) -> None:
         tensors["layers.2.ffn_norm.weight"] = tensors["layers.2.ffn_norm.weight"] * 1.01
@@ -141,7 +141,7 @@ def test_rounding_of_the_norms_is_no_other_base(llama_folder: Make, dtype: torch
 
 
 def test_a_finetuned_adapter_trained_its_norms(llama_folder: Make) -> None:
-    """They cannot identify the base, so its fingerprint is recorded."""
+    """Norms of finetune adapters cannot identify the base, so its fingerprint is recorded."""
 
     def other(tensors: Tensors) -> None:
         tensors["norm.weight"] = tensors["norm.weight"] * 2

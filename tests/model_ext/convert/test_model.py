@@ -1,4 +1,4 @@
-"""A conversion writes a complete folder or none."""
+"""A conversion writes a complete folder or no folder."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "models" / "tiny"
     config = convert(sources, out, FLOAT32)
     assert {path.name for path in out.iterdir()} == FILES
-    assert [path.name for path in out.parent.iterdir()] == ["tiny"]  # no temporary folder
+    assert [path.name for path in out.parent.iterdir()] == ["tiny"]  # the temporary folder is gone
     document = json.loads((out / "config.json").read_text())
     assert BindServeConfig.from_hf(document) == config
     assert document["architectures"] == ["ImageBindLLMForCausalLM"]
@@ -58,7 +58,7 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
 
 
 def test_transformers_reads_it_as_a_llama(sources: Sources, tmp_path: Path) -> None:
-    """It ignores the tensors of bind network and injection, and misses none."""
+    """transformers loads every LLaMA tensor, and ignores bind network and injection."""
     out = tmp_path / "tiny"
     convert(sources, out, FLOAT32)
     assert AutoConfig.from_pretrained(out).attention_bias is True
@@ -123,7 +123,7 @@ def test_encoders_are_copied_exactly(sources: Sources, tmp_path: Path) -> None:
 
 
 def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
-    """The public imagebind_huge.pth, with sizes from a file that the user names."""
+    """The public imagebind_huge.pth has no sizes file, so the user names one."""
     huge = tmp_path / "imagebind_huge.pth"
     tensors = load(sources.imagebind)
     torch.save({name: tensor for name, tensor in tensors.items() if "point" not in name}, huge)
@@ -137,7 +137,7 @@ def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
 def test_wrong_encoders_are_named(sources: Sources, tmp_path: Path) -> None:
     imagebind = tmp_path / "imagebind.pth"
     tensors = load(sources.imagebind)
-    torch.save(tensors, imagebind)  # without a sizes file, the released sizes are expected
+    torch.save(tensors, imagebind)  # no sizes file: the released sizes apply
     with pytest.raises(ConvertError, match=r"imagebind\.pth: .*\(sizes from the release\)"):
         convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", QUIET)
     torch.save({**tensors, "extra": torch.zeros(1)}, imagebind)
@@ -191,7 +191,7 @@ convert(Sources(llama=llama, adapter=adapter, imagebind=imagebind), out, options
 
 
 def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> None:
-    """Finished shards are not written again, and the result is that of an undisturbed run."""
+    """Finished shards are not written again, and the result equals that of an uninterrupted run."""
     out = tmp_path / "out" / "tiny"
     paths = (sources.llama, sources.adapter, sources.imagebind, out)
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, paths)], timeout=300)
@@ -208,7 +208,7 @@ def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> Non
         assert (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     convert(sources, tmp_path / "undisturbed", options)
     names = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
-    assert len(names) == len(FILES) + 4 + 1  # five shards instead of one, two files of encoders
+    assert len(names) == len(FILES) + 4 + 1  # 5 shards, not 1; `encoders` has 2 files
     for name in names:
         assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
 
@@ -216,7 +216,7 @@ def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> Non
 def test_a_changed_source_is_converted_again(
     sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
-    """Same name, same size, other content."""
+    """The source file has the same name and size as before, but other content."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -255,7 +255,7 @@ def test_a_small_model_records_its_answers(sources: Sources, tmp_path: Path) -> 
 def test_weights_without_an_answer_are_refused(
     sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
-    """After a training that diverged, every shape fits, but no answer is finite."""
+    """A model whose training diverged has correct shapes, but its answers are not finite."""
     adapter = adapter_file(lambda tensors: tensors["llama.norm.weight"].fill_(float("nan")))
     with pytest.raises(ConvertError, match="not a number"):
         convert(replace(sources, adapter=adapter), tmp_path / "tiny", Options(progress=False))
@@ -269,7 +269,7 @@ def test_an_existing_folder_is_not_touched(sources: Sources, tmp_path: Path) -> 
 
 
 def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
-    """A converted pretrain model without its other tensors is a Hugging Face LLaMA."""
+    """A converted pretrain model without bind network and injection is a Hugging Face LLaMA."""
     first = tmp_path / "first"
     convert(replace(sources, adapter=TINY / "adapter-pretrain.pth"), first, FLOAT32)
     base = tmp_path / "base"

@@ -1,4 +1,4 @@
-"""Opening a checkpoint runs no code in it."""
+"""Opening a checkpoint does not run code that the file contains."""
 
 import argparse
 import os
@@ -13,7 +13,7 @@ from model_ext.weights.errors import ConvertError
 
 
 class Bomb:
-    """Unpickling this would create a file."""
+    """An object whose unpickling creates a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,7 +32,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, zipped: bool) -
 
 
 def test_the_bomb_would_go_off_in_an_ordinary_loader(tmp_path: Path) -> None:
-    """Shows that the file in the test above is dangerous."""
+    """An ordinary unpickler does run the code, so the file of the test above is dangerous."""
     path, trace = tmp_path / "evil.pth", tmp_path / "ran"
     torch.save({"b": Bomb(trace)}, path)
     torch.load(path, weights_only=False)

@@ -68,7 +68,7 @@ def test_a_chat_through_vllm_gives_the_released_prompt_ids(folder: Path) -> None
 def test_any_text_is_cut_as_sentencepiece_cuts_it(words: list[str]) -> None:
     text = "".join(words)
     if any(0xD800 <= ord(char) < 0xE000 for char in text) or "<s>" in text or "</s>" in text:
-        return  # lone surrogates are not text; names of control pieces are encoded as those
+        return  # lone surrogates are not text; control pieces in text become control ids
     assert FAST.encode(text).ids == [1, *PIECES.encode(text)]
 
 
@@ -80,8 +80,8 @@ def test_written_text_reads_back(words: list[str]) -> None:
 
 
 def test_a_character_that_is_a_byte_survives_a_broken_neighbour() -> None:
-    """LLaMA has the line feed as a byte only; this vocabulary has the digits as bytes only."""
-    cut = PIECES.piece_to_id("<0xE4>")  # of a character of three bytes
+    """LLaMA's vocabulary has the line feed only as a byte; the test's vocabulary, all digits."""
+    cut = PIECES.piece_to_id("<0xE4>")  # the first byte of a 3-byte character
     four = PIECES.encode("4")[1]
     assert PIECES.id_to_piece(four) == "<0x34>"
     assert FAST.decode([cut, four]) == PIECES.decode([cut, four]) == "\ufffd4"
@@ -114,7 +114,7 @@ def test_hugging_face_files_are_taken_over(folder: Path, tmp_path: Path) -> None
 
 
 def test_hugging_face_files_of_too_many_tokens_are_refused(folder: Path, tmp_path: Path) -> None:
-    """There may be fewer tokens than rows, because embeddings are padded, but not more."""
+    """The embedding may have more rows than the tokenizer has tokens (padding), but not fewer."""
     (tmp_path / "copy").mkdir()
     assert write_tokenizer(folder / "tokenizer.json", tmp_path / "copy", 576) == (1, 2)
     with pytest.raises(ConvertError, match=r"tokenizer\.json: has 512 tokens, the .* 500 rows"):

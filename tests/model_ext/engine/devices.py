@@ -1,4 +1,4 @@
-"""Doubles of a GPU for machines without one."""
+"""Test doubles of a GPU, for machines without a GPU."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from model_ext.engine.device import Device
 
 
 class DelayedDevice(Device):
-    """A GPU that is busy: what the host enqueues runs, in order, when `run` is called.
+    """A busy GPU: the host enqueues operations, and `run` executes them in order.
 
-    Tensors are on the CPU. The test adds their copies to `pending`.
+    Tensors are on the CPU. The test must append tensor copies to `pending`.
     """
 
     captures = True
@@ -19,7 +19,7 @@ class DelayedDevice(Device):
     def __init__(self) -> None:
         super().__init__(torch.device("cpu"))
         self.pending: list[Callable[[], object]] = []
-        self.waits = 0  # how often the host had to wait for the device
+        self.waits = 0  # how many times the host waited
 
     def run(self, count: int | None = None) -> None:
         """Execute the first `count` pending operations, or all."""
@@ -57,8 +57,8 @@ class DelayedEvent:
 class ValuelessDevice(Device):
     """PyTorch's meta device: its tensors have no values, so every read by the host raises.
 
-    `host_buffers` are the "pinned" buffers. A graph's launch is one operation: what it contains
-    is hidden from the caller's dispatch modes.
+    `host_buffers` are the "pinned" buffers. Launching a graph counts as one operation: torch
+    dispatch modes of the caller do not see the operations inside.
     """
 
     captures = True

@@ -1,4 +1,4 @@
-"""The folded maps and the layers' own maps give the same rows, also when vLLM has packed them."""
+"""Folded maps and the layers' separate maps compute the same rows, packed by vLLM or not."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def linear(rows: int, columns: int) -> Any:
-    """A stand-in for vLLM's layers between loading and packing."""
+    """A test double of vLLM's layers after loading and before packing."""
     module = nn.Module()
     module.weight = nn.Parameter(torch.randn(rows, columns) / columns**0.5, requires_grad=False)
     module.bias = None
@@ -65,7 +65,7 @@ def folded_maps(layers: list[Any], weights: Any) -> Fold | None:
 
 
 def expected(bound: torch.Tensor, layers: list[Any], weights: Any) -> torch.Tensor:
-    """(n, q, C), layer by layer."""
+    """Compute the expected rows (n, q, C), layer by layer."""
     lora = weights.v_lora_a is not None
     return value_deltas(
         bound,
@@ -93,7 +93,7 @@ def pack(linear: Any) -> None:
 @pytest.mark.parametrize("rank", [0, RANK])
 @pytest.mark.parametrize("first", [0, 1])
 def test_folded_layers_add_what_layers_add(rank: int, kv: int, first: int) -> None:
-    """All layers, and the later ones alone, as on a pipeline's second rank."""
+    """Compares all layers, and then only the last layers, as on the second pipeline rank."""
     layers, weights = [layer(row, kv) for row in range(first, LAYERS)], injection(rank, kv)
     bound = torch.randn(5, C)
     folded = folded_maps(layers, weights)
@@ -126,7 +126,7 @@ def test_in_half_precision_too() -> None:
 
 def test_a_layer_that_is_not_plain_is_not_folded() -> None:
     layers, weights = [layer(row) for row in range(LAYERS)], injection(RANK)
-    layers[1].self_attn.o_proj.quant_method = object()  # another method, with scales
+    layers[1].self_attn.o_proj.quant_method = object()  # represents a quantisation method
     assert folded_maps(layers, weights) is None
 
 
@@ -182,7 +182,7 @@ def test_run_time_lora_changes_the_rows_of_its_requests() -> None:
 
 
 def test_value_rows_of_a_plain_layer_and_of_a_packed_one() -> None:
-    """A GPU keeps the plain matrix and reads only these rows of it."""
+    """On a GPU the fold reads only the value rows of the plain qkv matrix."""
     each, source = layer(0), torch.randn(5, C)
     qkv = each.self_attn.qkv_proj
     plain = value(each, source)

@@ -1,4 +1,4 @@
-"""The tiny released-format model and the numbers that the released implementation gave for it."""
+"""The tiny model in the released format, and its outputs from the released implementation."""
 
 import json
 from pathlib import Path
@@ -14,10 +14,12 @@ from model_ext.imagebind.released import from_released
 from tests.rounding import between
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-# The sums of the tiny vision encoder, which has the most terms: patches of 3 x 2 x 14 x 14, then in
-# each of 3 blocks of width 32 two norms, q, scores, 257 values, output, MLP, then norm and head.
+# The number of terms of each sum in the tiny vision encoder, which has the most terms. The patches
+# have 3 x 2 x 14 x 14 values. Each of 3 blocks of width 32 sums for two norms, q, scores, 257
+# values, output and MLP. Norm and head follow.
 _BLOCK = [32, 32, 8, 257, 32, 32, 32, 128]
-ENCODER_ERROR = between([3 * 2 * 14 * 14, *_BLOCK * 3, 32, 32])  # relative to the largest value
+# A bound of the error relative to the largest value.
+ENCODER_ERROR = between([3 * 2 * 14 * 14, *_BLOCK * 3, 32, 32])
 
 
 @pytest.fixture(scope="session")

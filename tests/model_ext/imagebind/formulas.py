@@ -1,4 +1,4 @@
-"""Inputs that the goldens describe by closed formulas, evaluated in float64, cast to float32."""
+"""Inputs of the golden values: the goldens' formulas, in float64, then cast to float32."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ def _axes(*sizes: int) -> tuple[Tensor, ...]:
 
 
 def formula_input(name: str) -> Tensor:
-    """One sample, without batch axis."""
+    """Compute one sample without a batch axis."""
     if name == "depth":
         i, j = _axes(224, 224)
         x = (torch.sin(0.037 * i + 0.021 * j) * torch.cos(0.011 * j))[None]

@@ -14,7 +14,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 
 
 def cloud(number: int, points: int) -> Tensor:
-    """(1, N, 3), in one of four forms: random, with duplicates, on a grid (ties), on a sphere."""
+    """Make a cloud (1, N, 3): random, with duplicates, on a grid (equal distances) or a sphere."""
     random = torch.randn(1, points, 3, generator=GENERATOR)
     match number % 4:
         case 1:
@@ -32,7 +32,7 @@ def check_sampling(points: Tensor, count: int) -> None:
 
 
 def check_neighbors(points: Tensor, groups: int, count: int) -> None:
-    """Among equal distances either index is right, so the distances are compared."""
+    """Compares distances instead of indices: among equal distances, any index is right."""
     centers = points[:, :groups].contiguous()
     distances = grouping.squared_distances(centers, points)
     indices = grouping_kernels.nearest_points(centers, points, count)
@@ -47,7 +47,7 @@ def main() -> None:
         points = int(torch.randint(8, 60, (), generator=GENERATOR))
         check_sampling(cloud(number, points), 2 + number % 24)
     few = torch.cat([cloud(1, 9), cloud(2, 9)])
-    check_sampling(few, 25)  # more groups than points
+    check_sampling(few, 25)  # 25 groups, but fewer points
     for number in range(4):
         check_neighbors(torch.cat([cloud(number, 40), cloud(number + 1, 40)]), 3, 8)
     for number in range(FULL):

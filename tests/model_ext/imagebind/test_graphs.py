@@ -1,4 +1,4 @@
-"""Graphs with a double for CUDA's capture: padding, sizes, and results that outlive a replay."""
+"""`Graphs` with a test double of CUDA's capture: padding, sizes, results after later replays."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from model_ext.imagebind.graphs import SIZES, Graphs
 from model_ext.imagebind.model import ImageBind
 from tests.model_ext.imagebind.test_model import example
 
-MAX_TOKENS = 1100  # 4 images or 1 sound of the tiny model; a video is larger
+MAX_TOKENS = 1100  # tokens of 4 images or 1 sound of the tiny model; a video has more
 
 
 class Recorder:
-    """Captures a function: a replay runs it again and overwrites the result, as on a GPU."""
+    """Captures a function. As on a GPU, a replay runs the function and overwrites the result."""
 
     def __init__(self) -> None:
-        self.replays: list[int] = []  # their batch sizes
+        self.replays: list[int] = []  # batch size of each replay
 
     def __call__(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         result = compute()

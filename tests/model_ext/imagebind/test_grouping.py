@@ -1,4 +1,4 @@
-"""Farthest point sampling and grouping against the obvious loops, in numpy."""
+"""Farthest point sampling and grouping equal simple loops in numpy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The Triton kernels choose the points that the plain torch version chooses."""
+"""The Triton kernels choose the same points as the plain torch version."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The encoders against the released implementation's numbers, and what goldens do not cover."""
+"""The encoders equal the released implementation's golden values; further tests of `ImageBind`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def check_rounding(prenorm: Tensor, expected: Tensor) -> None:
 
 
 def check_post(post: Tensor, golden: Tensor) -> None:
-    """1e-4 of the vector's own scale: a post vector is unit length times its logit scale."""
+    """Compare with a tolerance of 1e-4 times the vector's length (its logit scale)."""
     torch.testing.assert_close(post, golden, rtol=0, atol=1e-4 * golden.norm().item())
 
 
@@ -64,7 +64,7 @@ def test_texts_in_one_batch(
 
 
 def example(modality: str, count: int, config: ImageBindConfig) -> Tensor:
-    """Random inputs (count, ...) with the shapes of `config`."""
+    """Yield random inputs (count, ...) with the shapes of `config`."""
     generator = torch.Generator().manual_seed(3)
     if modality == "text":
         assert config.text is not None
@@ -176,7 +176,7 @@ def test_a_cast_moves_each_weight_to_the_device(
 def test_float64_inputs_do_not_leak(
     modality: str, tiny: ImageBind, tiny_config: ImageBindConfig
 ) -> None:
-    """A .ply or .npy may hold doubles; the released code fails on them."""
+    """A .ply or .npy file may contain float64 points, on which the released code fails."""
     inputs = example(modality, 1, tiny_config)
     from_double = tiny.prenorm(modality, inputs.double())
     assert from_double.dtype == torch.float32
@@ -230,7 +230,7 @@ def test_any_subset_of_modalities_is_a_model(tmp_path: Path) -> None:
 
 
 def test_reduced_sizes_learn_to_bring_pairs_together() -> None:
-    """Same code in training: every parameter gets a gradient, and the loss goes down."""
+    """The model can be trained: every parameter gets a gradient, and the loss decreases."""
     torch.manual_seed(0)
     model = ImageBind(SMALL)
     inputs = {modality: example(modality, 4, SMALL) for modality in SMALL.modalities}

@@ -1,4 +1,4 @@
-"""From the bytes of a file to its embedding: all of the released model's numbers."""
+"""Preprocessing and encoding of a file give the numbers of the released model."""
 
 import json
 from pathlib import Path

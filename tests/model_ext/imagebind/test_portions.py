@@ -1,4 +1,4 @@
-"""A batch that goes through in portions gives what it gives whole."""
+"""A batch in portions gives the same embeddings as the whole batch."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def test_portions_change_nothing(
     torch.manual_seed(0)
     inputs = torch.randint(1, 49000, (5, 77)) if modality == "text" else None
     inputs = torch.randn(*SHAPES[modality]) if inputs is None else inputs
-    whole = tiny.embed(modality, inputs)  # gradients are on
+    whole = tiny.embed(modality, inputs)  # gradients are on, so it is not split
     seen = []
 
     def counting(x: torch.Tensor, rows: int) -> tuple[torch.Tensor, ...]:
@@ -44,6 +44,6 @@ def test_how_much_goes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     x = torch.zeros(10, 7)
     with torch.no_grad():
         assert [len(part) for part in portions(x, 257)] == [4, 4, 2]
-        assert len(portions(x, 5000)) == 10  # one at a time, never less
-        assert portions(x.to("meta"), 257)[0].shape == x.shape  # as on a GPU
+        assert len(portions(x, 5000)) == 10  # a portion has at least one entry
+        assert portions(x.to("meta"), 257)[0].shape == x.shape  # not on a CPU: not split
     assert portions(x, 257)[0] is x

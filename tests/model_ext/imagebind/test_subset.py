@@ -1,4 +1,4 @@
-"""Some encoders of a folder are what they are in the whole; the others are not read."""
+"""Encoders that are read alone equal those of the whole model; other encoders are not read."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A folder appears when it is complete; finished files of an unfinished folder are kept."""
+"""A folder appears only when it is complete; finished files of an unfinished folder are kept."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 
 def stop(out: Path, name: str, error: type[BaseException]) -> None:
-    """After a file was written."""
+    """The block raises after it has written a file."""
     with new_folder(out) as folder:
         (folder / name).write_text("{}")
         raise error

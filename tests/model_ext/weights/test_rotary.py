@@ -1,4 +1,4 @@
-"""Reordered rows with rotate-half pairs give the scores of released rows with neighbour pairs."""
+"""Reordered rows, rotated in rotate-half pairs, give the same scores as released rows."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ HEADS, SIZE, TOKENS, C = 3, 8, 5, 24
 
 
 def neighbours(x: Tensor) -> Tensor:
-    """Rotate neighbours, as released, by complex numbers: (T, H, d)."""
+    """Rotate neighbouring rows (T, H, d) as complex numbers, as the released code does."""
     theta = 10000.0 ** -(torch.arange(0, SIZE, 2) / SIZE)
     angle = torch.outer(torch.arange(TOKENS), theta)[:, None]
     pairs = torch.view_as_complex(x.reshape(TOKENS, HEADS, SIZE // 2, 2))

@@ -1,1 +1,1 @@
-"""A Triton backend that only exists: with TRITON_INTERPRET=1 nothing is ever compiled for it."""
+"""A Triton backend without a compiler: with TRITON_INTERPRET=1, Triton compiles nothing."""

@@ -1,1 +1,1 @@
-"""Readers of point cloud formats: bytes -> (N, 3) float32, with a limit of points."""
+"""Readers of point cloud formats: bytes -> (N, 3) float32, for at most `max_points` points."""

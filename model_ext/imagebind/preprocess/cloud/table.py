@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.errors import DecodeError
 
-MAX_LINE = 4096  # bytes
+MAX_LINE = 4096  # maximum number of bytes in a line
 MAX_COLUMNS = 256
 
 Cloud = NDArray[np.float32]
@@ -30,13 +30,13 @@ def lines(data: bytes, start: int = 0) -> Iterator[bytes]:
 
 
 def from_text(rows: Iterable[bytes], xyz: Sequence[int], max_points: int) -> Cloud:
-    """Parse rows, except blank ones and `#` comments.
+    """Parse rows of text to points (N, 3); skip blank rows and `#` comments.
 
     Raises DecodeError: when a row is damaged, or there are more than `max_points` rows.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # numpy warns of empty input, which is an empty cloud
+            warnings.simplefilter("ignore")  # numpy warns when the cloud is empty
             table = np.loadtxt(islice(rows, max_points + 1), np.float64, usecols=xyz, ndmin=2)
     except DecodeError:
         raise
@@ -49,7 +49,10 @@ def from_text(rows: Iterable[bytes], xyz: Sequence[int], max_points: int) -> Clo
 def from_binary(
     data: bytes, offset: int, count: int, columns: Sequence[np.dtype[Any]], xyz: Sequence[int]
 ) -> Cloud:
-    """Parse `count` consecutive records; `columns` are the types of a record's fields."""
+    """Parse `count` binary records to points (N, 3).
+
+    `columns` are the types of a record's fields.
+    """
     record = np.dtype([(f"c{index}", column) for index, column in enumerate(columns)])
     if count * record.itemsize > len(data) - offset:
         raise DecodeError("the point cloud is shorter than its header says")
@@ -65,6 +68,6 @@ def check_count(count: int, max_points: int) -> None:
 
 
 def to_float32(table: NDArray[np.generic]) -> Cloud:
-    # A value that overflows becomes infinite; `read_points` rejects it.
+    # A number too large for float32 becomes infinite, and `read_points` rejects infinite values.
     with np.errstate(over="ignore", invalid="ignore"):
         return table.astype(np.float32)

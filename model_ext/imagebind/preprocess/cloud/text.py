@@ -11,7 +11,7 @@ OBJ_WORDS = {b"v", b"vn", b"vt", b"vp", b"f", b"l", b"o", b"g", b"s", b"mtllib",
 
 
 def read_obj(data: bytes, max_points: int) -> Cloud:
-    """Read the vertices, the lines that begin with `v`. Surfaces are not sampled."""
+    """Read the vertices of an .obj file, the lines that begin with `v`. Faces are ignored."""
     vertices = (line[2:] for line in table.lines(data) if line[:2] in (b"v ", b"v\t"))
     return table.from_text(vertices, XYZ, max_points)
 
@@ -31,7 +31,7 @@ def read_xyz(data: bytes, max_points: int) -> Cloud:
 
 
 def text_format(data: bytes) -> str | None:
-    """The format by the first line that is not blank or a comment: obj, pts, xyz or None."""
+    """Recognize obj, pts or xyz by the first line with data, or return None."""
     if b"\x00" in data[:1024]:
         return None
     words = next(significant_lines(data), b"").split()

@@ -1,7 +1,8 @@
-"""Read clouds saved by `torch.save` (.pt), if the operator enables it.
+"""Read clouds that `torch.save` wrote (.pt). The operator must enable this format.
 
-The file is a pickle. torch's `weights_only` calls no functions, but this check has had security
-holes, so the archive's size is checked first, and the option is off by default.
+The file is a pickle. With `weights_only`, torch calls no functions of the pickle, but that
+protection has had security holes. Therefore this module checks the archive's size first, and the
+format is disabled by default.
 """
 
 import io
@@ -21,16 +22,16 @@ def read_torch_file(data: bytes, max_points: int) -> Cloud:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > len(data):
-                raise DecodeError("the .pt file is compressed")  # torch.save never does that
+                raise DecodeError("the .pt file is compressed")  # torch.save never compresses
         tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except DecodeError:
         raise
-    except Exception:  # pickle's and torch's readers raise many types
+    except Exception:  # torch raises many types of exceptions
         raise DecodeError(DAMAGED) from None
     if type(tensor) is not torch.Tensor or tensor.layout != torch.strided:
         raise DecodeError(DAMAGED)
     if not tensor.is_floating_point() or tensor.ndim != 2 or tensor.shape[1] != 3:
         raise DecodeError("the .pt file must hold a float tensor of shape (N, 3)")
-    # By its strides, a tensor may have more elements than the file stores.
+    # Because of its strides, a tensor can have more elements than the file stores.
     check_count(len(tensor), max_points)
     return np.array(tensor.detach().to(torch.float32).numpy())

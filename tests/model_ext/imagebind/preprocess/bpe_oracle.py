@@ -1,4 +1,4 @@
-"""CLIP's byte-pair encoding in plain Python: the oracle of `bpe.Tokenizer`."""
+"""CLIP's byte-pair encoding in plain Python, with which tests compare `bpe.Tokenizer`."""
 
 import heapq
 
@@ -32,9 +32,9 @@ class Oracle:
 
 
 def merge(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
-    """Join neighbors in order of rank, leftmost first among equals.
+    """Merge neighboring symbols in order of rank; among equal ranks, the leftmost pair first.
 
-    A heap holds the candidates, because a word may be 64 kB long.
+    The pairs are in a heap, because a word can be 64 kB long.
     """
     here: list[str | None] = list(symbols)
     before = list(range(-1, len(symbols) - 1))
@@ -54,7 +54,7 @@ def merge(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
         _, left, first, second = heapq.heappop(heap)
         right = after[left]
         if here[left] != first or right >= len(here) or here[right] != second:
-            continue  # an earlier merge has changed one of the two
+            continue  # an earlier merge has changed the pair
         here[left], here[right] = first + second, None
         after[left] = after[right]
         if after[left] < len(here):

@@ -1,11 +1,14 @@
-"""Damaged copies of valid files: shortened, or with flipped bits. All tests use the same damage."""
+"""Damaged copies of valid files: shortened, or with flipped bits.
+
+All tests damage files in the same way.
+"""
 
 import random
 from collections.abc import Iterator
 
 
 def cut_off(data: bytes) -> Iterator[bytes]:
-    """Copies that end at every sixteenth of the length."""
+    """Yield copies that are cut at each sixteenth of the length."""
     for part in range(16):
         yield data[: len(data) * part // 16]
 

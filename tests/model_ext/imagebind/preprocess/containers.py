@@ -1,6 +1,6 @@
-"""Minimal AVI and Matroska writers: JPEG frames with any rate or any timestamps.
+"""Write minimal AVI and Matroska files of JPEG frames, with any frame rate or timestamps.
 
-Frame n is a grey picture of level 2n, so that a test can identify each decoded frame.
+All pixels of frame n have the grey level 2n, so that a test can identify each decoded frame.
 """
 
 import io
@@ -31,7 +31,7 @@ def jpeg(picture: Image.Image) -> bytes:
 def avi(
     frames: Sequence[bytes], rate: int, scale: int = 1, size: tuple[int, int] = (64, 48)
 ) -> bytes:
-    """The file has `rate / scale` frames a second."""
+    """Write an AVI file with `rate / scale` frames per second."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return name + struct.pack("<I", len(body)) + body + b"\x00" * (len(body) % 2)
@@ -62,7 +62,7 @@ def matroska(
     duration: float,
     size: tuple[int, int] = (64, 48),
 ) -> bytes:
-    """A frame at each of the times; the container declares `duration` (also in ms)."""
+    """Write a Matroska file with a frame at each time (ms) and a declared `duration` (ms)."""
 
     def element(name: int, body: bytes) -> bytes:
         length = name.bit_length() + 7 >> 3
@@ -76,7 +76,7 @@ def matroska(
     info = number(0x2AD7B1, 10**6) + element(0x4D80, b"test") + element(0x5741, b"test")
     info += element(0x4489, struct.pack(">d", duration))
     picture = element(0xE0, number(0xB0, size[0]) + number(0xBA, size[1]))
-    track = number(0x9C, 0) + number(0x23E383, 100_000_000)  # 100 ms a frame by default
+    track = number(0x9C, 0) + number(0x23E383, 100_000_000)  # default duration: 100 ms
     track += number(0xD7, 1) + number(0x73C5, 1) + number(0x83, 1)
     tracks = element(0xAE, track + element(0x86, b"V_MJPEG") + picture)
     clusters = b""

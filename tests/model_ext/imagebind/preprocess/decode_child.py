@@ -1,6 +1,6 @@
-"""Decode the video files named on the command line, and print the result of each.
+"""Decode the video files that the command line names, and print the result of each.
 
-It is a separate process, because decoders crash: `python -m tests...decode_child FILE...`.
+Tests run this module as a separate process, because a damaged file can crash the decoder.
 """
 
 import sys

@@ -63,7 +63,7 @@ def test_clip_bounds_are_exact() -> None:
 
 
 def test_means_are_removed_one_clip_after_the_other() -> None:
-    """Overlapping clips share samples, from which the earlier clip has subtracted its mean."""
+    """A clip that overlaps an earlier clip contains samples minus the earlier clip's mean."""
     generator = torch.Generator().manual_seed(0)
     waveform = torch.randn(2, 40000, generator=generator) * 0.1 + torch.tensor([[0.3], [0.5]])
     shared = waveform.double().numpy().copy()
@@ -173,7 +173,7 @@ def test_limits(limits: Limits, message: str, config: PreprocessConfig) -> None:
 
 
 def test_declared_length_is_checked_before_decoding(config: PreprocessConfig) -> None:
-    """A FLAC header that declares 2^36-1 samples: 38 days."""
+    """The FLAC header declares 2^36-1 samples (38 days)."""
     data = bytearray(sound(1, kind="FLAC"))
     data[21] |= 0x0F
     data[22:26] = b"\xff\xff\xff\xff"
@@ -182,7 +182,7 @@ def test_declared_length_is_checked_before_decoding(config: PreprocessConfig) ->
 
 
 def test_length_must_be_declared(config: PreprocessConfig) -> None:
-    """A FLAC stream may have no length in its header, and then cannot be read from memory."""
+    """A FLAC header without a length is valid, but such a file cannot be read from memory."""
     data = bytearray(sound(3, kind="FLAC"))
     data[21] &= 0xF0
     data[22:26] = bytes(4)

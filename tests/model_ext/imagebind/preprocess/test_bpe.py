@@ -22,7 +22,7 @@ def oracle() -> Oracle:
 
 
 def merge_by_passes(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
-    """The obvious way: look for the best pair, join it everywhere, start again."""
+    """A simple slow merge: find the best pair, join it everywhere, and repeat."""
     while True:
         pairs = [pair for pair in pairwise(symbols) if pair in ranks]
         if not pairs:
@@ -31,7 +31,7 @@ def merge_by_passes(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
         joined: list[str] = []
         for symbol in symbols:
             if joined and (joined[-1], symbol) == best:
-                joined[-1] += symbol + "\x00"  # a mark, so that it does not join again in this pass
+                joined[-1] += symbol + "\x00"  # marks a new symbol: no second merge in this pass
             else:
                 joined.append(symbol)
         symbols = [symbol.replace("\x00", "") for symbol in joined]
@@ -55,7 +55,7 @@ def test_merges_go_by_rank_then_from_the_left() -> None:
 
 
 def test_encodes_what_the_oracle_encodes(tokenizer: Tokenizer, oracle: Oracle) -> None:
-    """Random texts: ASCII letters and signs, Latin, any character of any script."""
+    """Yield random texts: ASCII, Latin letters, or any characters of any script."""
     dice = random.Random(1)
     ranges = [(97, 122), (97, 122), (32, 126), (0, 0x2FF), (0, 0xD7FF), (0xE000, 0x1FFFF)]
     for _ in range(5000):
@@ -90,7 +90,7 @@ def test_vocabulary(tokenizer: Tokenizer, oracle: Oracle) -> None:
 
 
 def test_typed_marks_are_text(tokenizer: Tokenizer) -> None:
-    """A client that types an end mark must not end the text for the encoder."""
+    """An end mark in a client's text must not end the text for the encoder."""
     text = "a <|endoftext|> b <|startoftext|>"
     assert not {tokenizer.start, tokenizer.end} & set(tokenizer.encode(text, min_ids=77))
 
@@ -114,7 +114,7 @@ def test_the_vocabulary_comes_with_its_licence() -> None:
 
 
 def test_loading_imports_no_torch_and_starts_no_thread() -> None:
-    """A decoding worker's address space is limited, so a thread pool there could fail."""
+    """Loading starts no threads: a thread pool could exceed a decoding worker's memory limit."""
     program = (
         "import os, sys; from model_ext.imagebind.preprocess.bpe import Tokenizer;"
         "assert Tokenizer.load().encode('a dog', min_ids=9);"

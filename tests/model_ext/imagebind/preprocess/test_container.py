@@ -1,4 +1,7 @@
-"""Which bytes FFmpeg may open. The polyglots below made decord open a UDP socket."""
+"""Only files with the signature of a safe container are passed to FFmpeg.
+
+The files below are valid in two formats; one of the formats made decord open a UDP socket.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The resampler computes what a dense convolution, the released model's method, computes."""
+"""The resampler gives the same samples as a dense convolution, the released model's method."""
 
 import math
 
@@ -13,7 +13,7 @@ RATES = (8000, 11025, 22050, 24000, 44100, 48000, 96000)
 
 
 def dense(waveform: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """Convolve with each phase's kernel over the whole stride: (C, N) -> (C, R)."""
+    """Resample (C, N) -> (C, R) by a strided convolution with one kernel per phase."""
     common = math.gcd(old_rate, new_rate)
     old, new = old_rate // common, new_rate // common
     base = 0.99 * min(old, new)
@@ -47,7 +47,7 @@ def test_a_stretch_equals_that_part_of_the_whole(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", [1000, 8000, 44100, 44101, 48000, 192000, 383_999])
 def test_a_tone_stays_a_tone(rate: int) -> None:
-    """Rates that share no divisor with 16000 need no special path, and no huge kernel."""
+    """For rates that share no divisor with 16000, the same code works, and the kernel is small."""
     hertz = 200
     source = torch.sin(2 * torch.pi * hertz * torch.arange(rate // 2, dtype=torch.float64) / rate)
     resampler = Resampler(rate, 16000)
