@@ -9,7 +9,9 @@ class CacheError(Exception):
 
 
 class QueryError(ValueError):
-    """The request is wrong: a vector of another width, NaN, a parameter out of range."""
+    """The request is invalid: it has a vector of another width, NaN, or a parameter out of
+    range.
+    """
 
 
 class CacheBusy(Exception):

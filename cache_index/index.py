@@ -32,8 +32,8 @@ from cache_index.vectors import Ids, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
-    vectors: Array  # (B, D)
-    neighbors: Neighbors  # K is the largest top_k of the batch; the others end earlier
+    vectors: Array  # Enhanced queries (B, D).
+    neighbors: Neighbors  # K is the batch's largest top_k; other rows have fewer hits.
 
 
 class CacheIndex:
@@ -47,7 +47,7 @@ class CacheIndex:
     ) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.captions = captions  # captions[row]
+        self.captions = captions  # captions[i] belongs to row i
         self.searcher = searcher
         self.placement = placement
 
@@ -63,7 +63,8 @@ class CacheIndex:
     ) -> "CacheIndex":
         """Check all files, then read them. `verify=False` skips their sha256, not their sizes.
 
-        `mapped` leaves the index on disk for the kernel to page in; False loads a copy.
+        `mapped=True` maps the index file, so that the kernel reads pages on use; False loads a
+        copy.
         Raises CacheError: when a file is damaged or does not fit the manifest.
         """
         manifest = read_manifest(folder)

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from cache_index.owner import IndexOwner
 
-SECONDS = [0.0001 * 2**i for i in range(16)]  # 0.1 ms to 3.3 s
+SECONDS = [0.0001 * 2**i for i in range(16)]  # histogram buckets from 0.1 ms to 3.3 s
 SIZES = [2.0**i for i in range(9)]
 
 

@@ -1,6 +1,5 @@
-"""Interleaved pairs of measurements (A B, B A, A B, ...) in one run, and the ratio of A to B.
-
-It does not know what is measured.
+"""Measure A and B in interleaved pairs (A B, B A, A B, ...) in one run, and compute their ratio.
+Does not depend on what is measured.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +26,9 @@ class Ratio:
 
 
 def measure(a: Callable[[], A], b: Callable[[], B], pairs: int) -> list[tuple[A, B]]:
-    """Call both `pairs` times. The order alternates, so that a drift favours neither side."""
+    """Call both functions `pairs` times. The order alternates, so that a drift affects both
+    equally.
+    """
     measured = []
     for i in range(pairs):
         if i % 2:

@@ -1,7 +1,7 @@
 """A LLaMA of given sizes with random weights, with and without injection, to measure speed.
 
-Both variants hold the same language model, so that two arms differ in the injection only. Weights
-are written to a folder, created on a device, or left to vLLM (`--load-format dummy`).
+Both variants contain the same language model and differ in the injection only. Weights are written
+to a folder, created on a device, or left to vLLM (`--load-format dummy`).
 """
 
 import json
@@ -18,9 +18,9 @@ from transformers import LlamaConfig
 EMBEDDING_DIM = 1024
 CORRECTION_RANK = 16
 BIND_BLOCKS = 3
-BIND_WIDENING = 4  # the bind network's inner width over the hidden size, as released
+BIND_WIDENING = 4  # Bind network's inner width / hidden size, as released.
 
-Layout = dict[str, tuple[int, ...]]  # a tensor's name and shape
+Layout = dict[str, tuple[int, ...]]  # Tensor name -> shape.
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,4 +2,4 @@
 
 
 class TrainError(Exception):
-    """The message names the file or the key, and the correction."""
+    """A file or a setting is invalid. The message names it and the correction."""

@@ -1,9 +1,10 @@
-"""Measure a training step against a plain PyTorch loop, and the encoder's share of a step.
+"""Compare a training step under DeepSpeed with a plain PyTorch step, and measure the encoder's
+share of a step.
 
     python -m model_ext.train.measure pretrain CONFIG.yaml [--steps 20]
 
-The two loops alternate with the same batches and equal modules, so that other load slows both.
-Prints one JSON object of medians in seconds; "ours" is the step under DeepSpeed.
+The two steps alternate with the same batches and equal modules, so that other load slows both.
+Prints one JSON object of medians in seconds; its key `ours` is the step under DeepSpeed.
 """
 
 import argparse

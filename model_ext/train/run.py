@@ -90,7 +90,7 @@ def step(ds_engine: Any, batches: Iterator[Batch], device: torch.device) -> floa
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """The number of updates, and the learning rate and batches of each."""
+    """The number of updates, and the learning rate and the batches of each update."""
 
     examples: int
     batch: int
@@ -149,7 +149,7 @@ class TrainingPlan:
         return within == 0 and epoch % save_epochs == 0
 
     def announce(self, config: TrainConfig, phase: Phase, model: ConditionedLlama) -> None:
-        """Print the batch size, the learning rate and the number of updates once."""
+        """Print the batch size, the learning rate and the number of updates."""
         if distributed.rank() != 0:
             return
         trained = [parameter for _, parameter in model.trainable()]
@@ -206,7 +206,9 @@ def bind_config(config: TrainConfig, hidden: int) -> BindConfig:
 
 
 def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
-    """Read the examples and embed their pictures. The first process of a host encodes for all."""
+    """Read the examples and embed their pictures. The first process of a host encodes the pictures
+    for all its processes.
+    """
     examples = [
         example
         for source in config.data
@@ -238,7 +240,7 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
 
 
 def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
-    """The settings that export needs and that the tensors' shapes do not contain."""
+    """Return the settings that export needs in addition to the tensors."""
     return {
         "phase": phase,
         "base": str(config.base),

@@ -1,4 +1,4 @@
-"""The released training transform of pictures: a random crop, resized. No flip.
+"""The released training transform of pictures: a random crop, resized, without mirroring.
 
 Resizes with Pillow, as inference does. Shapes: S the side of the encoder's input.
 """

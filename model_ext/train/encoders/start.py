@@ -27,7 +27,8 @@ def start_small(model: ImageBind) -> None:
     for modality in model.modalities:
         _set_positions(model, modality)
     if model.config.audio is not None:
-        # Most cells of a spectrogram have one of two constant levels. Remove the response to them.
+        # Most values of a spectrogram equal one of two constants. Make the weights ignore these
+        # constants.
         weight = model.encoder("audio").get_parameter("stem.proj.weight")
         weight.sub_(weight.mean(dim=(1, 2, 3), keepdim=True))
 
