@@ -122,5 +122,5 @@ def parse(line: bytes, path: Path, number: int) -> Caption:
 
 
 def clean(text: str | int) -> str:
-    """Half a surrogate pair (JSON can say "\\ud800") could not be encoded in a response."""
+    """Replace halves of surrogate pairs (JSON "\\ud800"), which a response cannot encode."""
     return str(text).encode(errors="replace").decode()

@@ -88,7 +88,7 @@ def measure(searcher: Searcher, trial: Trial, settings: SearchSettings) -> Point
 
 
 def frontier(points: list[Point]) -> list[Point]:
-    """Return the points that no other point exceeds in both recall and speed (FAISS selects them)."""
+    """Return the points that no other point exceeds in both recall and speed, selected by FAISS."""
     kept = faiss.OperatingPoints()
     for number, point in enumerate(points):
         kept.add(point.recall, point.seconds, str(number), number)

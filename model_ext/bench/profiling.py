@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 Function = tuple[str, int, str]  # file, line, name
-Edges = dict[Function, tuple[int, int, float, float]]  # by caller: calls, calls, own, cumulative
+Edges = dict[Function, tuple[int, int, float, float]]  # caller -> calls (two counts), own, total s
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
 PACKAGE = Path(__file__).parents[1]

@@ -1,4 +1,5 @@
-"""A base model in 8-bit integers: the injected term passes through the quantised projections.
+"""The answers of a base model in 8-bit integers equal those of a reference implementation. The
+injected term passes through the quantised projections.
 
 The format is compressed-tensors W8A8, which vLLM's CPU build can load.
 """

@@ -15,7 +15,7 @@ def tokenizer() -> TextTokenizer:
 
 
 def learned(tokenizer: TextTokenizer, *turns: Turn) -> str:
-    """The text of all targets."""
+    """Return the text of all target tokens."""
     sample = tokenize(turns, tokenizer, 512)
     return tokenizer.decode([i for i in sample.labels.tolist() if i != tokenizer.eos and i])
 
