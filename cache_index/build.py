@@ -185,7 +185,7 @@ def write_trained(path: Path, rows: Array, kind: str) -> None:
     index: Any = faiss.index_factory(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         if hasattr(index, "do_polysemous_training"):
-            index.do_polysemous_training = False  # slow, and only helps an unused filter
+            index.do_polysemous_training = False  # slow training for an unused filter
         sample = np.random.default_rng(SEED).permutation(len(rows))
         number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
         chosen = np.sort(sample[:number])  # in ascending order, to read the file sequentially

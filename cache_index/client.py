@@ -24,7 +24,7 @@ from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_query, unpac
 
 TRIES = 3
 FIRST_PAUSE = 0.02  # Pause in seconds before the second try; doubled before the third.
-COOL_DOWN = 1.0  # Seconds after a timeout in which all requests fail unsent.
+COOL_DOWN = 1.0  # After a timeout, requests fail unsent for so many seconds.
 MAX_ERROR_BYTES = 4096
 
 BROKEN = (aiohttp.ClientError, OSError)

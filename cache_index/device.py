@@ -1,7 +1,8 @@
 """The device that searches an index: the first GPU, if one exists and has enough memory, or else
 the CPU. Only this file and `free_gpu_bytes` in `exact.py` contain code that needs a GPU. A GPU
 index does not return vectors by id (`vectors.py` stores them) and allows calls from one thread
-only (`owner.py` has one thread per index). The tests use stand-ins; docs/decisions/0003 lists
+only (`owner.py` has one thread per index). The tests replace FAISS's GPU functions;
+docs/decisions/0003 lists
 the FAISS source that each line was checked against.
 """
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 
 FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more than 8 GiB.
-NVIDIA_DRIVER = "/dev/nvidiactl"  # If missing, torch (a slow import) is not imported.
+NVIDIA_DRIVER = "/dev/nvidiactl"  # If this file is missing, torch is not imported.
 SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
 MAX_CANDIDATES = 2048  # Candidates, and visited cells, above which a GPU index raises.
@@ -88,7 +89,7 @@ def place_faiss(index: Any) -> Any:
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # Halves Flat's memory; makes PQ's larger tables fit.
+    options.useFloat16 = True  # Halves the memory of Flat indexes and of PQ's tables.
     options.use_cuvs = False  # cuVS (default in its builds) cannot clone SQ indexes.
     if isinstance(index, faiss.IndexIVF):
         index.nprobe = 1  # cloning raises for a large nprobe; `Searcher.apply` sets it later

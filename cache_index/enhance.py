@@ -74,7 +74,7 @@ def enhance(
     weight = np.where(counted.any(axis=1, keepdims=True), weight, 0)
     similarity = np.where(counted, similarity, 0)
     attention = np.where(paper, similarity, softmax(sharpness * similarity, counted))  # (B, K)
-    recalled = np.einsum("bk,bkd->bd", attention, prototype)  # (B, D)
+    recalled = np.einsum("bk,bkd->bd", attention, prototype)  # weighted sum of the neighbors (B, D)
     recalled = np.where(paper, recalled, normalize(recalled))
     blended = (1 - weight) * query + weight * recalled
     return np.where(paper, blended, normalize(blended))
@@ -90,10 +90,10 @@ def softmax(x: Array, counted: NDArray[np.bool_]) -> Array:
     x = np.where(counted, x, -np.inf)
     peak = x.max(
         axis=-1, keepdims=True, initial=-np.inf
-    )  # the row's maximum, subtracted so that exp cannot overflow
+    )  # The row's maximum is subtracted so that exp cannot overflow.
     exp: Array = np.exp(x - np.where(np.isfinite(peak), peak, 0))
     total = np.maximum(exp.sum(axis=-1, keepdims=True), np.float32(1))
-    share: Array = exp / total  # total is >= 1 except in rows without entries
+    share: Array = exp / total  # the sum is at least 1 except in rows without entries
     return share
 
 

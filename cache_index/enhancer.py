@@ -32,7 +32,7 @@ class Enhancer(Protocol):
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
-        """The manifest of each shard, in order; empty before a service first answers."""
+        """The manifests of all shards, in order; empty until the services have answered once."""
 
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False

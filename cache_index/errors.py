@@ -1,6 +1,6 @@
 """The package's exceptions, by cause: the files, the request, or the load.
 
-They have no HTTP status: the server and the retrieval service map each class to one.
+They have no HTTP status: the server and the retrieval service map each class to a status.
 """
 
 

@@ -82,7 +82,7 @@ class ExactIndex:
         return pad(*result, k)
 
     def _candidates(self, queries: "Tensor", number: int) -> "Tensor":
-        """The best `number` rows (B, C) by float16 scores, in any order."""
+        """Return the ids (B, C) of the best `number` rows by float16 scores, in any order."""
         import torch
 
         step = max(1, MAX_SCORE_BYTES // (2 * GROUP * len(queries))) * GROUP
@@ -99,11 +99,12 @@ class ExactIndex:
 def best_of_chunk(
     queries: "Tensor", rows: "Tensor", start: int, count: int, number: int
 ) -> tuple["Tensor", "Tensor"]:
-    """Scores and ids (B, C) of the best rows of a chunk, whose first row has the id `start`.
+    """Return scores and ids (B, C) of the best rows of a chunk, whose first row has the id `start`.
 
-    The rows are selected in two steps, because top-k over all scores takes as long as the product.
-    The best C groups by their largest score contain the best C rows: a row that is better than
-    C - 1 others makes its group better than all but C - 1 others.
+    The rows are selected in two steps, because top-k over all scores takes as long as the matrix
+    product. The first step selects the C groups with the largest maximum score. These groups
+    contain the best C rows: if a group has one of these rows, fewer than C groups have a larger
+    maximum.
     """
     scores = queries @ rows.T  # (B, rows of the chunk).
     scores[:, max(0, count - start) :] = float("-inf")  # Excludes the padding of the last group.

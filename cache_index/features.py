@@ -78,7 +78,7 @@ class FeatureFile:
 
     def blocks(self) -> Iterator[Array]:
         for start in range(0, self.count, BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, self.count)  # safetensors rejects a longer slice
+            stop = min(start + BLOCK_ROWS, self.count)  # safetensors rejects a slice past the end
             yield np.asarray(self._rows[start:stop], dtype=np.float32)
 
     def captions(self) -> Iterator[Caption] | None:

@@ -17,7 +17,7 @@ class Fit:
     """The width and the encoder that a model requires of a cache."""
 
     dimension: int
-    encoder: EncoderIdentity = field(default_factory=dict)  # empty if the model does not name it
+    encoder: EncoderIdentity = field(default_factory=dict)  # empty if the model names no encoder
 
     def check(self, where: object, manifest: Manifest) -> None:
         """Check a manifest. `where` is the cache's path or URL, for messages. A manifest without an
@@ -35,5 +35,5 @@ class Fit:
             logger.warning("%s does not say which encoder its features come from", where)
 
     def can_verify(self, manifest: Manifest) -> bool:
-        """Whether both the manifest and the model name their encoder."""
+        """Whether both the manifest and the model state their encoder."""
         return bool(self.encoder) and self.encoder.keys() <= manifest.encoder.keys()

@@ -58,7 +58,7 @@ def replace(out: Path, new: Path) -> None:
 
 
 def write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """Write the file unless an earlier run wrote it."""
+    """Write the file unless an earlier, interrupted run has written it."""
     if not path.exists():
         write_whole(path, write)
 

@@ -1,7 +1,7 @@
-"""CacheIndex: an opened cache folder. Search, gather and enhance for a batch of queries.
+"""CacheIndex: an opened cache folder, which searches, gathers and enhances for a batch of queries.
 
-Not safe to call from two threads, because a GPU index is not; `owner.py` has one thread per index
-and batches concurrent requests.
+Call it from one thread only, because FAISS's GPU indexes allow one thread. `owner.py` has one
+thread per index and batches concurrent requests.
 
 Shapes: B queries, K neighbors each, N rows in the cache, D embedding dimensions.
 """
@@ -94,11 +94,11 @@ class CacheIndex:
         return self.manifest.count
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
-        """The top_k rows with the largest inner product with each query (B, D)."""
+        """Find the top_k rows with the largest inner product with each query (B, D)."""
         return self.searcher.search(queries, top_k)
 
     def gather(self, ids: Ids) -> Array:
-        """The vectors (..., D) of row numbers (...)."""
+        """Return the stored vectors (..., D) of row numbers (...)."""
         return self.searcher.vectors.gather(ids)
 
     def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:

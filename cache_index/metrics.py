@@ -9,7 +9,9 @@ SIZES = [2.0**i for i in range(9)]
 
 
 class CacheMetrics:
-    """A separate registry, so that several services in one process (as in tests) do not mix."""
+    """The metrics of one service. Each service has a separate registry, so that several services in
+    one process (as in tests) do not share metrics.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

@@ -206,7 +206,9 @@ def take_row(
 
 
 def groups(batch: list[Waiting]) -> Iterator[list[Waiting]]:
-    """Split a batch so that a search gathers at most GATHERED_ROWS; usually it is one group."""
+    """Split a batch so that a search gathers at most GATHERED_ROWS rows. Usually, one group
+    results.
+    """
     group: list[Waiting] = []
     for request in sorted(batch, key=lambda r: r.params.top_k):
         if group and (len(group) + 1) * request.params.top_k > GATHERED_ROWS:

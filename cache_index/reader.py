@@ -24,7 +24,8 @@ KINDS = {
 }
 FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ or PQx4fs)"
 
-# No part of a file is larger than the file, but FAISS also counts a table that it could compute.
+# FAISS's allocation limit is at least this large, because FAISS also counts a table that is not in
+# the file.
 TABLE_BYTES = 1 << 30
 
 _limit = threading.Lock()  # guards FAISS's allocation limit, which is global to the process

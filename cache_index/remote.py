@@ -1,6 +1,6 @@
 """RemoteCache: one or several retrieval services, which may start after the server or restart. The
-server calls `check` regularly. It connects when all services answer. Until then, requests raise
-CacheUnavailable at once.
+server calls `check` regularly, and `check` connects when all services answer. Until then, requests
+raise CacheUnavailable at once.
 """
 
 import asyncio

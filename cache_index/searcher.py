@@ -46,7 +46,7 @@ class Neighbors:
 
 class Searcher:
     def __init__(self, index: Any, vectors: Vectors) -> None:
-        self.index = index  # faiss.Index
+        self.index = index  # a FAISS index or an ExactIndex
         self.vectors = vectors
         self.refine = 1
         self.dimension: int = index.d
@@ -65,7 +65,7 @@ class Searcher:
         self.refine = 1 if isinstance(self.index, ExactIndex) else settings.refine
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
-        """The rows with the largest inner product with each query (B, D).
+        """Find the rows with the largest inner product with each query (B, D).
 
         `top_k` may have one number per query; K is the largest. A query's result does not depend
         on the rest of the batch.

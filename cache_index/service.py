@@ -203,7 +203,7 @@ def serve(
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether only this machine can reach a server on `host`. None: all interfaces."""
+    """Whether only this machine can reach a server on `host`. None means all interfaces."""
     if host == "localhost":
         return True
     try:

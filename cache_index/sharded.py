@@ -1,8 +1,9 @@
 """ShardedCache: one cache that is split over several retrieval services.
 
-Each shard returns its own best neighbors with their vectors; the best of these are exactly the best
-neighbors of the whole cache. This module computes the enhancement from them. A request fails when a
-shard does not answer, because the result would differ.
+Each shard (the part of the cache in one service) returns its best neighbors with their vectors; the
+best of these are exactly the best neighbors of the whole cache. This module computes the
+enhancement from them. A request fails when a shard does not answer, because the result would
+differ.
 """
 
 import asyncio

@@ -17,9 +17,8 @@ MAX_TOKEN_BYTES = 4096
 
 
 class TokenRequired:
-    """ASGI middleware. Requires the token on every path except `open_paths`.
-
-    Compares hashes, so that the time of a comparison does not depend on the token.
+    """ASGI middleware. Requires the token on every path except `open_paths`. Compares hashes of
+    tokens, so that the time of a comparison does not reveal the token.
     """
 
     def __init__(self, app: ASGIApp, token: str, open_paths: Collection[str]) -> None:

@@ -73,7 +73,7 @@ def add_features(
 
 
 def remove_rows(folder: Path, rows: Collection[int], *, progress: bool = True) -> Manifest:
-    """Remove rows. Later rows move up, so the row number of a neighbor may change."""
+    """Remove rows. The rows after a removed row get smaller row numbers."""
     old = checked_manifest(folder)
     if outside := [row for row in rows if not 0 <= row < old.count]:
         raise CacheError(f"{folder}: has no row {outside[0]}, only 0 to {old.count - 1}")
@@ -109,7 +109,9 @@ def find_rows(folder: Path, ids: Collection[str]) -> list[int]:
 
 
 class KeptRows:
-    """`Features`: the rows of a cache that are kept, then the new rows if any."""
+    """The features of the updated cache: the kept rows of the old cache, then the new rows if
+    any.
+    """
 
     def __init__(
         self,
@@ -144,8 +146,8 @@ def remove_from(index: Any, keep: Mask) -> None:
     gone: Ids = np.flatnonzero(~keep)
     index.remove_ids(gone)
     if not isinstance(index, faiss.IndexIVF):
-        return  # FAISS renumbers the rows of a flat index
-    moved = np.cumsum(keep) - 1  # maps old row numbers to new row numbers
+        return  # FAISS renumbers the rows of a flat index.
+    moved = np.cumsum(keep) - 1  # Maps old row numbers to new row numbers.
     lists: Any = index.invlists
     for cell in range(index.nlist):
         ids = faiss.rev_swig_ptr(lists.get_ids(cell), lists.list_size(cell))

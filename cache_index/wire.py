@@ -19,7 +19,7 @@ from cache_index.enhance import Array, CacheParams
 from cache_index.enhancer import EnhancedRow
 from cache_index.errors import CacheUnavailable, QueryError
 
-NEIGHBORS = "x-bindserve-neighbors"  # K
+NEIGHBORS = "x-bindserve-neighbors"  # Header: number of neighbors, K.
 CACHE = "x-bindserve-cache"  # Header: id of the cache that answered; a reload changes it.
 FLOAT, INT = np.dtype("<f4"), np.dtype("<i8")
 
@@ -28,7 +28,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class EnhanceRequest:
-    """The parameters of POST /v1/enhance, and the parts of its response."""
+    """The parameters of POST /v1/enhance, and which parts the response has."""
 
     params: CacheParams
     explain: bool = False

@@ -16,7 +16,7 @@ from cache_index.index import CacheIndex
 from cache_index.recall import BATCH, TOP_K
 from cache_index.searcher import Searcher
 
-FAISS_BLAS_THRESHOLD = 128_000  # FAISS 1.15's default value; searcher.py sets a lower one
+FAISS_BLAS_THRESHOLD = 128_000  # FAISS 1.15's default threshold; searcher.py sets a lower value
 
 
 def exact_twin(cache: CacheIndex) -> CacheIndex:
@@ -37,7 +37,7 @@ def flat_rows(exact: CacheIndex) -> Array:
 
 
 def against_blas(exact: CacheIndex, queries: Array, repeats: int) -> Ratio:
-    """Compare the exact search with a matrix product in NumPy that selects the best rows."""
+    """Compare the exact search with NumPy's matrix product and selection of the best rows."""
     rows, few = flat_rows(exact), queries[:BATCH]
 
     def limit() -> None:

@@ -23,8 +23,8 @@ TARGET = 10
 
 
 def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
-    """Compare gathering stored rows, gathering float32 rows and a plain copy with the FAISS
-    loop.
+    """Compare gathering stored rows, gathering float32 rows and a plain copy with the loop of FAISS
+    calls.
     """
     index: Any = exact.searcher.index
     ids = np.random.default_rng(0).integers(index.ntotal, size=(BATCHES, BATCH, TOP_K))

@@ -17,7 +17,7 @@ class Ratio:
     """
 
     name: str
-    measured: float  # median of the rates of all runs
+    measured: float  # median rate of the measured code
     baseline: float
     unit: str
     ratios: tuple[float, ...]
@@ -42,8 +42,8 @@ def compare_rates(
     repeats: int,
     target: float | None = None,
 ) -> Ratio:
-    """Compare rates. A call does `done` operations; one of `baseline` does `done_baseline` if
-    set.
+    """Compare rates. A call of `measured` does `done` operations; a call of `baseline` does
+    `done_baseline` operations, by default as many.
     """
     pairs = [
         (done / seconds(measured), (done_baseline or done) / seconds(baseline))

@@ -62,7 +62,7 @@ class Report:
         )
 
     def speed_table(self) -> str:
-        lines = ["| batch | queries/s | of the index alone |", "|---:|---:|---:|"]
+        lines = ["| batch | queries/s | queries/s of the index alone |", "|---:|---:|---:|"]
         lines += [
             f"| {s.batch} | {s.queries_per_s:.0f} | {s.candidates_per_s:.0f} |" for s in self.speeds
         ]
@@ -70,4 +70,4 @@ class Report:
 
     def hardness(self) -> str:
         cell = self.recall_one_cell
-        return "" if cell is None else f" (of one cell only: {cell:.4f})"
+        return "" if cell is None else f" (with one visited cell: {cell:.4f})"

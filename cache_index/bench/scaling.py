@@ -35,7 +35,7 @@ class Cost:
     cpu_ms: float  # CPU time per query, which other programs disturb less.
     open_gb: float  # Resident memory right after opening.
     searched_gb: float  # Resident memory after the queries, with touched file pages.
-    own_gb: float  # Private part of it; the kernel can drop the file pages.
+    own_gb: float  # Private part of that memory; the kernel can drop file pages.
 
 
 def scaling(
@@ -109,8 +109,8 @@ def resident_gb(kind: str = "VmRSS") -> float:
 def as_table(costs: Sequence[Cost]) -> str:
     """Markdown."""
     lines = [
-        "| features | index | recall@10 | ms a query | of CPU | GB resident, open "
-        "| after 512 queries | of that its own |",
+        "| features | index | recall@10 | ms a query | CPU ms | GB resident, open "
+        "| GB after 512 queries | GB private |",
         "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for c in costs:

@@ -119,8 +119,8 @@ class EngineResult:
             f"  conditioned               {self.conditioned_s * 1000:.1f} ms\n"
             f"  plain vLLM                {self.plain_s * 1000:.1f} ms\n"
             f"  {quantity} over plain vLLM's  {self.ratio}\n"
-            f"  the same by CPU time      {self.cpu}\n"
-            + ("" if self.share is None else f"  our code, of the worker   {self.share:.2%}\n")
+            f"  ratio of CPU times        {self.cpu}\n"
+            + ("" if self.share is None else f"  plugin's share of worker  {self.share:.2%}\n")
         ).rstrip()
 
 
@@ -264,7 +264,7 @@ class EngineArm:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("an engine of the benchmark died; its messages are above")
+            raise RuntimeError("an engine of the benchmark ended; see its messages above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

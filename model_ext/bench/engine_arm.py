@@ -1,4 +1,4 @@
-"""One arm of the engine benchmark: a vLLM engine in a process, controlled by lines of JSON.
+"""An arm (one side) of the engine benchmark: a vLLM engine in a process, controlled by JSON lines.
 
 `{"requests": 32, "prompt": 64, "tokens": 32, "min_tokens": null, "seed": 1}` on standard input
 generates, with new embeddings if the model is conditioned, and prints the answer `{"seconds":

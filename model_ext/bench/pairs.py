@@ -14,7 +14,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median of the pairs' ratios A/B, with a bootstrap interval (95%) of the median."""
+    """The median of the pairs' ratios A/B, with its 95% bootstrap interval."""
 
     median: float
     low: float

@@ -1,4 +1,4 @@
-"""A LLaMA of given sizes with random weights, with and without injection, to measure speed.
+"""Create a LLaMA with random weights, with and without the injection, to measure speed.
 
 Both variants contain the same language model and differ in the injection only. Weights are written
 to a folder, created on a device, or left to vLLM (`--load-format dummy`).

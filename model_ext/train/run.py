@@ -131,7 +131,7 @@ class TrainingPlan:
         return self.updates_per_epoch * self.epochs
 
     def learning_rate(self, update: int) -> float:
-        """The learning rate of all batches of an update."""
+        """Return the learning rate of an update."""
         epochs = update / self.updates_per_epoch
         return learning_rate(epochs, self.warmup, self.epochs, self.peak, self.minimum)
 

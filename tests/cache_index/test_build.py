@@ -1,4 +1,4 @@
-"""Builds write the right files, reject invalid inputs, and leave no files after an error."""
+"""A build writes the right files, rejects invalid inputs, and leaves no files after an error."""
 
 import json
 from pathlib import Path

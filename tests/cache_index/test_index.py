@@ -1,4 +1,4 @@
-"""Opening a cache folder, searching it, and refusing a damaged or foreign one."""
+"""Open and search a cache folder; reject damaged folders and folders of other programs."""
 
 import json
 import subprocess

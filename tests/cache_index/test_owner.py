@@ -21,7 +21,7 @@ from cache_index.searcher import Searcher
 from tests.cache_index.conftest import DIMENSION
 from tests.rounding import between
 
-BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # rounding bound
+BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # rounding bounds of the formula's sums
 
 
 class Gated:

@@ -97,7 +97,7 @@ def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
         for content in (text, [{"type": "text", "text": text}]):
             messages = [{"role": role, "content": content}, {"role": "user", "content": "Rain"}]
             assert ends(messages=messages) == 0
-    assert ends(prompt="a</s>") == 1  # an untemplated prompt may end
+    assert ends(prompt="a</s>") == 1  # special in raw prompts
 
 
 @rejecting_and_allowing

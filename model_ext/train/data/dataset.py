@@ -21,9 +21,9 @@ from model_ext.train.tokenizer import TextTokenizer
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    ids: Tensor  # (B, L)
-    labels: Tensor  # (B, L)
-    embedding: Tensor  # (B, D)
+    ids: Tensor  # Token ids (B, L).
+    labels: Tensor  # Labels (B, L).
+    embedding: Tensor  # Embeddings (B, D).
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.ids.to(device), self.labels.to(device), self.embedding.to(device))

@@ -71,7 +71,7 @@ def _camera(count: int, g: Generator) -> Tensor:
     mirror = torch.where(chance((count,), 0.5, g), -1.0, 1.0)
     cos, sin = tilt.cos() * zoom, tilt.sin() * zoom
     linear = torch.stack([cos * aspect * mirror, -sin, sin * mirror, cos / aspect], dim=1)
-    # The side crops of a clip show an object far from the centre.
+    # Shifts are large, because serving also encodes side crops, where an object is off the centre.
     shift = uniform((count, 2, 1), -1, 1, g) * torch.tensor([[0.45], [0.25]])
     shift = shift * uniform((count, 1, 1), 0, 1, g)
     return torch.cat([linear.view(-1, 2, 2), shift], dim=2)

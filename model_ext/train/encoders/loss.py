@@ -1,4 +1,4 @@
-"""The contrastive loss, which moves each sample towards the picture of the same key.
+"""The contrastive loss, which moves each sample's embedding towards its key's picture.
 
 Plain torch. Shapes: B keys in the batch, D embedding.
 """
