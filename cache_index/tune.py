@@ -21,7 +21,7 @@ from cache_index.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 REFINE = (1, 2, 4, 8, 16, 32)
-LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining does not change their results
+LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining leaves these indexes' results unchanged
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ Ids = NDArray[np.int64]
 LINE = 32  # Number of float16 values in a CPU cache line of 64 bytes.
 BLOCK = 16  # Rows copied together; their 2 KB each fit into the L1 cache.
 
-SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # Clears copies of the sign bit.
+SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # Mask without copies of the sign bit.
 BIAS = np.float32(2.0**112)  # Difference of the exponent biases: 127 - 15 = 112.
 
 

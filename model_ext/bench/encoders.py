@@ -24,15 +24,15 @@ from model_ext.imagebind.model import ImageBind
 # The largest allowed difference between the embeddings from a batch and from single files, for each
 # dtype of the weights.
 MAX_DIFFERENCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-MAX_TF32_DIFFERENCE = 1e-3  # the same for float32 on a GPU, which computes convolutions in tf32
-SHAPES = {  # shape of one preprocessed file
+MAX_TF32_DIFFERENCE = 1e-3  # For float32 on a GPU, which computes convolutions in tf32.
+SHAPES = {  # Shape of one preprocessed file.
     "vision": (3, 224, 224),
     "audio": (3, 1, 128, 204),
     "point": (8192, 3),
     "video": (15, 3, 2, 224, 224),
 }
 ENCODER_OF = {"vision": "vision", "audio": "audio", "point": "point", "video": "vision"}
-VIDEO_SHARE = 4  # for each 4 images of an image batch, a video batch has 1 video
+VIDEO_SHARE = 4  # An image batch has 4 times as many files as a video batch.
 
 Unit = Callable[[str, Tensor], Tensor]  # (encoder name, inputs (B, ...)) -> unit embeddings (B, D)
 
@@ -198,8 +198,8 @@ def flops_of(model: ImageBind, encoder: str, file: Tensor) -> int:
 
 
 def multiply(products: list[Product], *, batch: int, times: int) -> None:
-    """Compute the products in the encoder's order, so that the processor's cache has equally few of
-    the weights.
+    """Compute the products in the encoder's order, so that equally few of the weights are in the
+    processor's cache.
     """
     for _ in range(times):
         for product in products:

@@ -35,7 +35,7 @@ CPU_FLAGS: dict[str, Any] = {
     "max_model_len": 256,
     "max_num_seqs": 32,
     "enable_prefix_caching": False,
-    "kv_cache_memory_bytes": 1 << 29,  # for SmolLM2: 32 requests of 256 tokens and a reserve
+    "kv_cache_memory_bytes": 1 << 29,  # with SmolLM2: 32 requests of 256 tokens, and a reserve
 }
 CUDA_FLAGS: dict[str, Any] = {
     "dtype": "bfloat16",
@@ -48,7 +48,7 @@ CUDA_FLAGS: dict[str, Any] = {
 KV_TOKENS = 256 * 224  # tokens of the KV cache on a GPU: 256 requests of 64 + 160 tokens
 WORKSPACE_BYTES = (
     6 << 30
-)  # of an arm on a GPU: activations, CUDA graphs, bind network and its maps.
+)  # Memory of an arm on a GPU for activations, CUDA graphs, bind network and its maps.
 GPU_SHARE = 0.88  # Share of the GPU's memory for both arms together.
 WARM_UP_RUNS = 2
 
@@ -154,7 +154,7 @@ def open_arms(
     plain_model, conditioned_model = write(folder, shape)
     flags = {**engine_flags(device, shape), "enforce_eager": eager}
     with start_arm(plain_model, flags) as plain:
-        if device == "cpu":  # start one after the other on few cores
+        if device == "cpu":  # with few cores, start one arm after the other
             plain.wait_until_ready()
         with start_arm(conditioned_model, flags) as conditioned:
             plain.wait_until_ready()
@@ -221,7 +221,7 @@ def runs(arm: "EngineArm", workload: Workload) -> Callable[[], Timing]:
 
 
 class EngineArm:
-    """An engine process that is stopped (SIGSTOP). `run` continues it while it works."""
+    """An engine process that is stopped (SIGSTOP). `run` continues the process for one workload."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -239,7 +239,9 @@ class EngineArm:
         return Timing(answer["seconds"], cpu_seconds(self.process.pid) - before)
 
     def profile(self, workload: Workload, seed: int) -> float:
-        """The share of this project's code in the worker's time. The slowed run is not timed."""
+        """Return the share of this project's code in the worker's time, measured in a separate
+        run.
+        """
         answer = self._request(workload, seed, profile=True)
         return answer["plugin"] / answer["steps"] if answer["steps"] else float("nan")
 

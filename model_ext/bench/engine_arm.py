@@ -1,9 +1,9 @@
 """An arm (one side) of the engine benchmark: a vLLM engine in a process, controlled by JSON lines.
 
 `{"requests": 32, "prompt": 64, "tokens": 32, "min_tokens": null, "seed": 1}` on standard input
-generates, with new embeddings if the model is conditioned, and prints the answer `{"seconds":
-...}`. With `"profile": true` the answer also has the worker's CPU times. `engine.py` runs it as a
-module.
+starts a run, with new embeddings if the model is conditioned. The arm then prints `{"seconds":
+...}`. With `"profile": true`, the printed object also has the worker's CPU times. `engine.py` runs
+this module.
 """
 
 import json

@@ -40,7 +40,9 @@ GATE = 0.5  # gate value before tanh; tanh(0.5) = 0.46
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The sizes of all models. Letters as in `convert/llama.py` and `convert/adapter.py`."""
+    """The sizes of all models. The letters of sizes are those of `convert/llama.py` and
+    `convert/adapter.py`.
+    """
 
     llama: Mapping[str, int]
     adapter: Mapping[str, int]
@@ -52,7 +54,7 @@ class Sizes:
 
 
 def write(out: Path, sizes: Sizes, *, progress: bool = True) -> None:
-    """Write out/llama/7B/, out/7B.pth and out/imagebind_w3D.pth, the layout of the released
+    """Write out/llama/7B/, out/7B.pth and out/imagebind_w3D.pth, in the layout of the released
     files.
     """
     llama = out / "llama" / "7B"
@@ -102,7 +104,7 @@ def imagebind_layout(config: ImageBindConfig) -> Layout:
     tensors = model.state_dict().items()
     layout: Layout = {to_released(name): (tuple(t.shape), torch.float32) for name, t in tensors}
     if config.text is None:
-        raise ValueError("the released file has a text encoder")
+        raise ValueError("the released ImageBind file contains a text encoder")
     side = config.text.context_length
     for name in (released for released, name in TO_OURS.items() if name is None):
         if name.endswith("num_batches_tracked"):

@@ -1,5 +1,5 @@
 """Measure A and B in interleaved pairs (A B, B A, A B, ...) in one run, and compute their ratio.
-Does not depend on what is measured.
+Does not depend on the measured functions.
 """
 
 from collections.abc import Callable, Sequence

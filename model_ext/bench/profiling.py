@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-Function = tuple[str, int, str]  # file, line, name
+Function = tuple[str, int, str]  # file, line, name;
 Edges = dict[Function, tuple[int, int, float, float]]  # caller -> calls (two counts), own, total s
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 

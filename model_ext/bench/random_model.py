@@ -79,7 +79,9 @@ def random_weights(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
-    """Weights that keep activations at about their size: norms 1, biases 0, the rest random."""
+    """Create weights that keep the size of activations about constant: norms 1, biases 0, others
+    random.
+    """
     generator = torch.Generator(device).manual_seed(seed)
     return {name: _random(name, shape, generator, dtype) for name, shape in layout.items()}
 

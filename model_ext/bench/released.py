@@ -1,9 +1,9 @@
 """The released generation loop in plain torch: one request at a time, and every layer computes the
-injected heads again in every step. throughput.py compares the engine with it. It computes the same
-as the released code. It is faster where this is simple: a key-value cache of the needed size, no
-autograd, torch's fused attention, LoRA merged.
+injected heads again in every step. throughput.py compares the engine with this loop. The loop
+computes the same as the released code, and is faster where this is simple: a key-value cache of the
+needed size, no autograd, torch's fused attention, LoRA merged.
 
-Shapes: T tokens of a step, P of the past, C hidden, H heads, KV value heads, d head size, D
+Shapes: T tokens of a step, P tokens of the past, C hidden, H heads, KV value heads, d head size, D
 embedding, q injected layers.
 """
 
@@ -28,7 +28,7 @@ Cache = list[tuple[Tensor, Tensor]]  # keys and values of each layer, each (1, K
 
 @dataclass(frozen=True, slots=True)
 class ReleasedLayer:
-    """The weights of one layer and, if it is injected, of its injection."""
+    """The weights of one layer and, if the layer is injected, of its injection."""
 
     input_norm: Tensor
     query: Tensor
@@ -44,9 +44,9 @@ class ReleasedLayer:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedInjection:
-    query: Tensor  # (C,).
-    gate: Tensor  # (H, 1, 1), after tanh.
-    value: Tensor  # (KV*d, C), the value matrix without LoRA.
+    query: Tensor  # Layer query (C,).
+    gate: Tensor  # Gates (H, 1, 1), after tanh.
+    value: Tensor  # Value matrix (KV*d, C) without LoRA.
 
 
 class ReleasedLoop:

@@ -29,7 +29,7 @@ WORKLOAD = Workload("clients", CLIENTS, prompt=16, tokens=64)
 @dataclass(frozen=True, slots=True)
 class ThroughputResult:
     device: str
-    fair: Ratio | None  # Loop's speed / that of transformers' generate, without images.
+    fair: Ratio | None  # Loop's speed / speed of transformers' generate, text only.
     loop: float  # Median tokens/s of the released loop.
     engine: float
     speedup: Ratio  # Engine's tokens/s / loop's tokens/s.
@@ -147,7 +147,7 @@ def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) 
         written: list[int] = output[0, len(ids) :].tolist()
         return written
 
-    if write() != write_with_transformers():  # also warms up both
+    if write() != write_with_transformers():  # also warms up both loops
         raise RuntimeError("the loop does not write the tokens that transformers writes")
     times = measure(lambda: seconds(write_with_transformers), lambda: seconds(write), pairs)
     return ratio(times)

@@ -28,7 +28,8 @@ def shuffled(keys: Tensor, seed: int) -> Tensor:
     """Permute the keys. Used as `values`, they are a control: each neighbor gives another image's
     value.
 
-    If the control improved answers as much, the content of the cache would not be the cause.
+    If the control improved answers as much as the cache, the cache's content would not be the
+    cause.
     """
     order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
     return keys[order]

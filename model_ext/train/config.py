@@ -46,12 +46,12 @@ class TrainConfig(BaseModel):
     split: Count  # Number of sub-epochs in one pass over the data.
     base_learning_rate: Positive  # Learning rate for 256 samples per update.
     min_learning_rate: NotNegative = 0.0
-    gate_factor: Positive = 1.0  # multiplies the gates' learning rate
+    gate_factor: Positive = 1.0  # factor of the gates' learning rate
     weight_decay: NotNegative
     batch: Count = 4  # Samples per process in a batch.
     accumulate: Count = 1  # Batches per update.
     save_epochs: Count
-    save_seconds: Positive | None = None  # additional checkpoint each time after so many seconds
+    save_seconds: Positive | None = None  # also save a checkpoint after so many seconds
     keep_checkpoints: Count = 2
 
     injection: InjectionForm = "value"  # `value`: the released form; `residual`: the paper's.
@@ -66,7 +66,9 @@ class TrainConfig(BaseModel):
 
     @classmethod
     def from_file(cls, path: Path, phase: Phase) -> Self:
-        """Raises TrainError: when the file is missing, is not YAML, or has an invalid key."""
+        """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
+        invalid key.
+        """
         try:
             document = yaml.safe_load(path.read_text())
         except FileNotFoundError:
@@ -77,7 +79,8 @@ class TrainConfig(BaseModel):
 
     @classmethod
     def of(cls, document: Any, phase: Phase, where: str = "config") -> Self:
-        """Add the phase's recipe to the keys. `META` (the released name) is accepted for `data`.
+        """Add the phase's recipe to the keys. The key `META` (its released name) is accepted
+        instead of `data`.
 
         Raises TrainError: when a key or a value is invalid; the message starts with `where`.
         """

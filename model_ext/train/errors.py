@@ -1,4 +1,4 @@
-"""The error of invalid files and settings in training."""
+"""The error that training raises for invalid files and settings."""
 
 
 class TrainError(Exception):

@@ -81,7 +81,7 @@ def plain_step(
 
 @torch.no_grad()
 def encoding_seconds(encoders: ImageBind, count: int) -> float:
-    """Seconds that the frozen encoder would add to a step if embeddings were not stored."""
+    """Measure the seconds that encoding would add to a step if embeddings were not stored."""
     vision = encoders.config.vision
     assert vision is not None
     device = next(encoders.parameters()).device

@@ -252,7 +252,7 @@ def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
 
 
 def _agreed(is_late: bool) -> bool:
-    """Return the first process's value in all processes, because all must save together."""
+    """Return the first process's value in all processes, because all must save at the same step."""
     flag = torch.tensor(float(is_late))
     if dist.get_backend() == "nccl":
         flag = flag.cuda()

@@ -92,7 +92,9 @@ def question(*parts: Any) -> dict[str, Any]:
 
 
 def another_picture() -> bytes:
-    """The same picture with other trailing bytes, which JPEG allows, and so with another hash."""
+    """Return the same picture with other trailing bytes, which JPEG allows, and so with another
+    hash.
+    """
     return PICTURE + str(next(number)).encode()
 
 

@@ -16,7 +16,7 @@ from tests.serving import test_parity, test_sharing
 from tests.serving.launch import ON_GPU, Server, Spec, serve
 
 INDEX = "knn.index"
-SHARED = 64 if ON_GPU else 16  # requests; few without a GPU, because Triton's interpreter is slow
+SHARED = 64 if ON_GPU else 16  # number of requests; Triton's interpreter on CPUs is slow
 
 
 def main() -> None:

@@ -32,8 +32,9 @@ PROMPTS = [
     " ".join(f"Look at number {i} of scene {j} and describe it." for i in range(6 + 2 * j))
     for j in range(6)
 ]
-BUDGET = 128  # Max. tokens of a step; longer prompts are computed in chunks.
-# 8 MiB hold about 1,600 tokens of the fixtures' model, a fraction of what 48 clients need.
+BUDGET = 128  # Max. tokens of an engine step; longer prompts are computed in chunks.
+# The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model. 48 clients need many times
+# as much.
 SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", f"--max-num-batched-tokens={BUDGET}"]
 
 

@@ -23,8 +23,8 @@ Runner = Literal["v1", "v2"]
 
 ON_GPU = Path("/dev/nvidiactl").exists()
 # Tests read log-probabilities of the whole vocabulary (512), and need prompts of several blocks.
-# On a GPU, servers use CUDA graphs, and a part of the memory, which leaves memory for other
-# servers.
+# On a GPU, servers use CUDA graphs and only a part of the memory, because several servers share the
+# GPU.
 FLAGS = [
     "--gpu-memory-utilization=0.03" if ON_GPU else "--enforce-eager",
     *("--dtype=float32", "--block-size=32", "--max-model-len=512"),
@@ -36,7 +36,9 @@ FLAGS = [
 
 @dataclass(frozen=True)
 class Spec:
-    """A server on one of the fixtures' models. Tests with equal specs share the server."""
+    """The specification of a server on one of the fixtures' models. Tests with equal specifications
+    share a server.
+    """
 
     model: str
     cache: str = "none"  # name of a fixture's index, or none
@@ -52,7 +54,8 @@ PLAIN = Spec("finetune", "knn.index")
 LOCKED = Spec("pretrain", locked=True)
 INTERPRETED = Spec("finetune", "knn.index", "v2")
 # The tests run in this order of servers. The IVF index needs no server on V2: the engine receives
-# the same vector from every index. The kind "pretrain" on V2 is in tests/deploy/test_gpu_check.py.
+# the same vector from every index. tests/deploy/test_gpu_check.py tests the checkpoint kind
+# "pretrain" on V2.
 SPECS = [
     *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
     *(INTERPRETED, Spec("legacy", runner="v2")),

@@ -28,7 +28,7 @@ from tests.serving.seeds import bombs, seeds
 CLIENTS = 8
 EVERY = 1000
 GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}  # Formats that allow trailing bytes.
-NOT_SNIFFED = {"imu": "imu"}  # The content part of such a file must name the modality.
+NOT_SNIFFED = {"imu": "imu"}  # The request must name the modality of these files.
 NUMBERS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 number = count()

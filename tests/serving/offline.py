@@ -22,7 +22,7 @@ VOCABULARY = 512
 @dataclass(frozen=True)
 class Prompt:
     ids: list[int]
-    embedding: list[float]  # (D,) Passed to the engine unchanged.
+    embedding: list[float]  # Embedding (D,), passed to the engine unchanged.
     steps: int = 1  # Number of tokens to generate greedily.
     prompt_logprobs: bool = False  # Whether to return log-probabilities of the prompt.
 
@@ -31,7 +31,7 @@ class Prompt:
 class Answer:
     ids: list[int]
     logprobs: list[float]  # Log-probabilities of the generated tokens.
-    prompt_logprobs: np.ndarray | None  # Those of the prompt (prompt tokens - 1, V).
+    prompt_logprobs: np.ndarray | None  # Log-probabilities of the prompt (prompt tokens - 1, V).
 
 
 def generate(jobs: dict[Path, list[Prompt]], timeout_s: float = 500) -> dict[Path, list[Answer]]:

@@ -55,7 +55,7 @@ def quantise(source: Path, folder: Path) -> "QuantisedOracle":
 
 
 class QuantisedOracle(Oracle):
-    """Rounds the inputs of the quantised projections, token by token."""
+    """An oracle that rounds the inputs of the quantised projections, token by token."""
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         if quantised(f"{name}.weight"):

@@ -59,7 +59,7 @@ class State:
 class Report:
     answers: Counter[str] = field(default_factory=Counter)
     left: Counter[float] = field(default_factory=Counter)
-    states: list[tuple[float, State]] = field(default_factory=list)  # (minute of the run, state)
+    states: list[tuple[float, State]] = field(default_factory=list)  # (minute, state)
 
     def slope(self) -> float:
         """Memory growth in MiB per minute, by least squares over the states after the warm-up."""
@@ -68,7 +68,7 @@ class Report:
         return float(np.polyfit(minutes, memory, 1)[0])
 
     def assert_well(self, growth: int = 48 << 20) -> None:
-        """Compare the first state, after the warm-up, with the last."""
+        """Compare the first state after the warm-up with the last state."""
         (_, first), (_, last) = self.states[0], self.states[-1]
         assert self.answers.keys() <= {"200", "left"}, self.answers
         assert last.gauges == last.kv_usage == 0

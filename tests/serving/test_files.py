@@ -1,4 +1,4 @@
-"""Files by id and in forms, sent to a real server with OpenAI's client, and their memory use."""
+"""OpenAI's client sends files by id and in forms to a real server, whose memory use stays small."""
 
 import base64
 import json

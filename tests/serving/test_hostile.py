@@ -1,6 +1,4 @@
-"""A client cannot set engine parameters that select the conditioning of its own or other
-requests.
-"""
+"""A client cannot set the engine parameters that select the conditioning of any request."""
 
 from typing import Any
 
@@ -97,7 +95,7 @@ def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
         for content in (text, [{"type": "text", "text": text}]):
             messages = [{"role": role, "content": content}, {"role": "user", "content": "Rain"}]
             assert ends(messages=messages) == 0
-    assert ends(prompt="a</s>") == 1  # special in raw prompts
+    assert ends(prompt="a</s>") == 1  # special in a raw prompt
 
 
 @rejecting_and_allowing

@@ -27,7 +27,7 @@ ARRAYS = ("depth", "thermal", "imu")
 FILES = sorted(
     path.name for path in MEDIA.iterdir() if path.suffix != ".pt"
 )  # Pickled arrays are rejected.
-# A text that is too long keeps its end token here; the released code drops it.
+# The server keeps the end token of a text that is too long; the released code drops this token.
 SHORT_TEXTS = [f"text{i}" for i in range(len(TEXTS)) if i != 4]
 
 

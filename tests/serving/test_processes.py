@@ -1,4 +1,4 @@
-"""Two API processes share one engine, files and metrics; each answers any request."""
+"""Two API processes share one engine, files and metrics; each process can answer any request."""
 
 import base64
 import json
@@ -84,7 +84,7 @@ def test_both_processes_stop_and_leave_no_file(pair: Server, scratch: Path) -> N
     assert len(children) >= 8  # all processes of the server
     pair.process.terminate()
     assert pair.process.wait(60) == 0
-    deadline = time.monotonic() + 20  # Python's resource tracker ends last
+    deadline = time.monotonic() + 20  # waits for Python's resource tracker, which ends last
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < deadline
         time.sleep(0.1)

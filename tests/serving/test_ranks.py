@@ -25,7 +25,7 @@ pytestmark = pytest.mark.engine
         [
             "--pipeline-parallel-size=2",
             "--no-enforce-eager",
-        ],  # in eager mode, vLLM fails early
+        ],  # vLLM fails early in eager mode
     ],
     ids=["tensor", "pipeline"],
 )

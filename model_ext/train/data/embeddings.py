@@ -1,7 +1,7 @@
 """Frozen embeddings of all pictures, encoded once and stored on disk.
 
-Worker processes read and decode the pictures. Later epochs and runs read the stored embeddings
-and load no encoder for them. Does not depend on texts.
+Worker processes read and decode the pictures. Later epochs and runs read the stored embeddings and
+load no encoder. Does not depend on texts.
 
 Shapes: M pictures, A views of each, S the side of the encoder's input, D embedding.
 """

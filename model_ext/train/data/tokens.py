@@ -41,10 +41,10 @@ def tokenize(
     """Join BOS, prompt, answer and EOS without spaces, and truncate to max_tokens.
 
     Truncation can remove EOS. The number of masked labels is the token count of the prompt alone;
-    if a token spans prompt and answer, one target too many or too few is masked, as in the released
-    code. Later turns use the chat template. The answers of all turns are targets.
+    if a token spans prompt and answer, the number of masked labels is off by one, as in the
+    released code. Later turns use the chat template. The answers of all turns are targets.
     """
-    text, borders = "", []  # borders: (text before the answer, text including the answer)
+    text, borders = "", []  # borders: texts up to the start and the end of an answer
     for number, turn in enumerate(turns):
         text += _prompt(turn, form) if number == 0 else _next_prompt(turn)
         with_answer = text + turn.answer

@@ -40,7 +40,7 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
     bent = _bends(len(stored), size, g)
     colors = _color_maps(len(stored), g)
     ground = _grounds(len(stored), g)
-    # Premultiply, so that interpolation does not mix in the colours of transparent pixels.
+    # Multiply by alpha first, so that interpolation does not mix in transparent pixels' colours.
     rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
     views = []
     for frame in range(frames):
@@ -93,7 +93,7 @@ def _color_maps(count: int, g: Generator) -> Tensor:
     saturation = uniform((count, 1, 1), 0.3, 1.5, g)
     saturation[chance((count,), 0.15, g)] = 0
     mixed = torch.eye(3) + uniform((count, 3, 3), -0.25, 0.25, g) * chance((count, 1, 1), 0.5, g)
-    mixed = mixed / mixed.sum(2, keepdim=True)  # white stays white
+    mixed = mixed / mixed.sum(2, keepdim=True)  # this normalisation keeps white
     colors = mixed @ (saturation * torch.eye(3) + (1 - saturation) * grey)
     contrast = uniform((count, 1, 1), 0.6, 1.3, g)
     offset = (1 - contrast) * 0.7 + uniform((count, 1, 1), -0.12, 0.12, g)
@@ -123,7 +123,7 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     """
     mel = stored.float()
     count, bins, length = mel.shape
-    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T) no padding; float16 rounds PAD by up to 2e-4
+    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); float16 rounds PAD by up to 2e-4
     frames = spoken.sum(1)
     filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
     # Stretch the spectrogram: along mel for pitch and vocal tract, along time for pace.
@@ -176,7 +176,7 @@ def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
 def _bend(cloud: Tensor, g: Generator) -> Tensor:
     """Shift each point by waves about as long as the cloud is wide."""
     count = len(cloud)
-    waves = torch.randn((count, 3, 3), generator=g) * 2.0  # in radians per cloud radius
+    waves = torch.randn((count, 3, 3), generator=g) * 2.0  # radians per cloud radius
     phases = uniform((count, 1, 3), 0, 2 * math.pi, g)
     shifts = torch.randn((count, 3, 3), generator=g) * uniform((count, 1, 1), 0, MAX_BEND, g)
     return cloud + (cloud @ waves + phases).sin() @ shifts

@@ -19,7 +19,7 @@ def generator(seed: int, step: int) -> Generator:
 
 
 class Batches:
-    """Draws keys, and one sample of each key for each modality."""
+    """Draws keys and, for each modality, one sample of each key."""
 
     def __init__(
         self,
@@ -43,7 +43,9 @@ class Batches:
         self.seed = seed
 
     def draw(self, step: int) -> tuple[list[str], Generator]:
-        """Draw the distinct keys of a step. Returns them and the generator for its other draws."""
+        """Draw the distinct keys of a step. Returns the keys and the generator for the step's other
+        draws.
+        """
         g = generator(self.seed, step)
         numbers = torch.multinomial(self.weights, self.batch, generator=g)
         return [self.keys[i] for i in numbers.tolist()], g

@@ -73,7 +73,9 @@ class EncodersConfig(BaseModel):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Raises TrainError: when the file is missing, is not YAML, or has an invalid key."""
+        """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
+        invalid key.
+        """
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except FileNotFoundError:

@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Move all singular values of (n, m) near 1 by a Newton-Schulz iteration."""
+    """Move all singular values of a matrix (n, m) near 1 by a Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / (wide.norm() + 1e-7)

@@ -200,7 +200,7 @@ def _model(config: EncodersConfig) -> ImageBind:
 def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of blocks, AdamW for the other parameters.
 
-    With Muon these matrices need about half the steps. Its updates are as large as AdamW's, so both
+    With Muon, training needs about half the steps. Muon's updates are as large as AdamW's, so both
     use one learning rate. Positions, class tokens, word embeddings and vectors have no weight
     decay.
     """

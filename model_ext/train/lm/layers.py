@@ -84,7 +84,7 @@ class Rotary:
 
 
 class KeyValues:
-    """Keys and values of earlier tokens, for generation. One object per layer."""
+    """A layer's keys and values of earlier tokens, for generation."""
 
     def __init__(self) -> None:
         self.k: Tensor | None = None

@@ -24,8 +24,8 @@ STATS = {
     WORKER_SAMPLES: entry(2.0, {}),
     RUNNER: entry(9.5, {WORKER: 9.5}),
     ADAPTER: entry(1.0, {RUNNER: 1.0}),
-    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # vLLM's method, which the plugin extends
-    TABLE: entry(0.3, {ADAPTER: 0.3}),  # called within the plugin, so already counted
+    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # vLLM's method, which the plugin extends.
+    TABLE: entry(0.3, {ADAPTER: 0.3}),  # Called within the plugin, so already counted.
     DECORATED: entry(9.7, {TABLE: 0.25, WORKER: 9.45}),
     DELTAS: entry(0.25, {DECORATED: 0.25}),  # called within the plugin, so already counted
     TORCH: entry(2.0, {TABLE: 0.2, FORWARD: 1.8}),

@@ -1,4 +1,4 @@
-"""Building the data: an interrupted writer leaves no incomplete file."""
+"""An interrupted build of the data leaves no incomplete file."""
 
 from pathlib import Path
 

@@ -94,7 +94,7 @@ def test_loss_gradients_and_one_step(
         if key.startswith(f"{phase}/grad/"):
             released = key.removeprefix(f"{phase}/grad/")
             golden = GOLDEN[key]
-            if released.endswith("lora_wq_l2.weight"):  # its rows are in rotate-half order
+            if released.endswith("lora_wq_l2.weight"):  # module: rotate-half order
                 golden = rotate_half_rows(golden, head_dim=32)
             gradient = _grad(gradients, released)
             assert (gradient - golden).abs().max() <= 5e-6 * golden.abs().max(), released
@@ -119,7 +119,7 @@ def test_weight_decay_groups(phase: Phase, make_model: MakeModel) -> None:
 
 
 def test_layers_before_the_injected_ones_have_no_gate(make_model: MakeModel) -> None:
-    """The released code has such a gate, which gets no gradient."""
+    """The released code also has a gate below the injected layers, which gets no gradient."""
     without = {NAMES[name] for name in INDEX["pretrain"]["trainable_without_gradient"]}
     assert without == {"injection.gate.0"}
     assert not without & dict(make_model("pretrain").named_parameters()).keys()

@@ -1,4 +1,4 @@
-"""Token ids and labels: which tokens are targets."""
+"""Texts become token ids and labels; the right tokens are targets."""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""The contrastive loss against a slow loop, and Muon against the singular value decomposition."""
+"""The contrastive loss equals that of a slow loop; Muon agrees with the singular value
+decomposition.
+"""
 
 import math
 
