@@ -1,7 +1,7 @@
-"""Build a cache folder: from features, or from a FAISS index that exists already.
+"""Build a cache folder from features, or from an existing FAISS index.
 
-The vectors are streamed to disk first; the index is then trained on and filled from that file, so
-that it ranks exactly the vectors that will be gathered. The same command resumes a killed build.
+A build first streams the vectors to disk. It then trains and fills the index from that file, so the
+index ranks exactly the vectors that a search will read. The same command resumes a killed build.
 Does not depend on encoders: other modules turn media into features.
 """
 
@@ -51,9 +51,9 @@ from cache_index.vectors import Vectors
 Dtype = Literal["float32", "float16"]
 
 TRAINED = "trained.faiss"
-TRAIN_ROWS_PER_CELL = 64  # FAISS recommends 39 to 256
-PQ_CODES = 256  # cells of each part of a product quantizer
-TUNING_QUERIES = 1000  # and as many more to report on
+TRAIN_ROWS_PER_CELL = 64  # Number of training rows per cell; FAISS recommends 39 to 256.
+PQ_CODES = 256  # Number of codes of each part of a product quantizer.
+TUNING_QUERIES = 1000  # Number of queries to tune on; equally many measure the recall.
 SEED = 1
 
 PAGE = 4096
@@ -78,13 +78,14 @@ def build_from_features(
 ) -> Manifest:
     """Build from an .npy or .safetensors file (N, D), a folder of them, or other `Features`.
 
-    captions: a text file (one a line) or .jsonl; default: the .jsonl beside each feature file.
-    kind: FAISS's factory string, or "auto": chosen for the `target` (and its `memory`, in bytes).
-    normalized: bring each row to unit length, so that inner product is cosine similarity.
-    queries: features (M, D) to tune and report the recall@10 on, half each; better than the
-        default, rows of the cache itself, if requests come from another modality.
-    recall: what the tuned settings must reach on queries.
-    encoder: where the features come from; a server refuses a cache of another encoder.
+    captions: a text file with one caption per line, or a .jsonl file; default: the .jsonl file
+    beside each feature file. kind: FAISS's factory string, or "auto": chosen for the `target` (and
+    its `memory`, in bytes). normalized: bring each row to unit length, so that inner product is
+    cosine similarity.
+    queries: features (M, D); one half tunes the search, the other half measures recall@10. Set them
+    if requests come from another modality, because the default queries are rows of the cache.
+    recall: the recall that the tuned settings must reach. encoder: identifies the encoder of the
+    features; a server rejects a cache from another encoder.
     """
     check_free(out, overwrite=overwrite)
     source = open_features(features) if isinstance(features, Path) else features
@@ -133,9 +134,8 @@ def import_index(
     progress: bool = True,
 ) -> Manifest:
     """Build from a FAISS index with inner product (a released knn.index), which is copied
-    unchanged.
-
-    Its vectors are reconstructed once, here. Its nprobe becomes the cache's.
+    unchanged. The build reads the vectors from the index once and stores them. The cache keeps the
+    index's nprobe (the number of cells that a search visits).
     """
     check_free(out, overwrite=overwrite)
     held = read_index(index)
@@ -185,10 +185,10 @@ def write_trained(path: Path, rows: Array, kind: str) -> None:
     index: Any = faiss.index_factory(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         if hasattr(index, "do_polysemous_training"):
-            index.do_polysemous_training = False  # slow, and only for a filter that is not used
+            index.do_polysemous_training = False  # slow training for an unused filter
         sample = np.random.default_rng(SEED).permutation(len(rows))
         number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
-        chosen = np.sort(sample[:number])  # the file is read forwards
+        chosen = np.sort(sample[:number])  # in ascending order, to read the file sequentially
         index.train(rows[chosen].astype(np.float32))
     faiss.write_index(index, str(path))
 
@@ -211,10 +211,9 @@ def add_blocks(index: Any, rows: Array, done: "tqdm[Any]") -> None:
 def tune_index(
     path: Path, rows: Array, queries: Path | None, target: float
 ) -> tuple[SearchSettings, Recall | None]:
-    """Choose settings on half of the queries and measure their recall on the other half.
-
-    Without `queries`, rows of the cache are used, which are no neighbors of themselves. An exact
-    search has no settings.
+    """Choose search settings on half of the queries and measure their recall on the other half.
+    Without `queries`, rows of the cache are the queries; a row does not count as its own neighbor.
+    An exact search has no settings.
     """
     index = read_index(path, mapped=True)
     if not isinstance(index, faiss.IndexIVF):
@@ -248,8 +247,8 @@ def write_lines(folder: Path, captions: Iterator[Caption] | None, count: int, so
 def write_vectors(
     path: Path, source: Features, dtype: Dtype, normalized: bool, done: "tqdm[Any]"
 ) -> None:
-    """As one .npy file, written through (not mapped: dirty pages would count as memory of this
-    process).
+    """Write the vectors as one .npy file. Does not map the file, because its dirty pages would
+    count as memory of this process.
     """
     with path.open("wb") as file:
         file.write(npy_header((source.count, source.dimension), np.dtype(dtype)))
@@ -262,7 +261,9 @@ def write_vectors(
 
 
 def npy_header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
-    """A header of one page, so that each row of 1024 float16 is in one page and faster to read."""
+    """Write a header of one page (4 KiB), so that no row of 1024 float16 numbers crosses a page
+    border.
+    """
     header = io.BytesIO()
     fields = {"descr": dtype.str, "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(header, fields)  # type: ignore[no-untyped-call]
@@ -272,7 +273,9 @@ def npy_header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
 
 
 def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, normalized: bool) -> str:
-    """A text that must be equal for a build to resume an interrupted one."""
+    """Describe the inputs in a text. A build resumes an interrupted one only if this text is
+    equal.
+    """
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     shape = (source.count, source.dimension)
@@ -280,7 +283,7 @@ def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, norma
 
 
 def kind_of(index: Any) -> str:
-    """The factory string of an imported index."""
+    """Return FAISS's factory string that describes an imported index."""
     if isinstance(index, faiss.IndexIVFPQ):
         return f"IVF{index.nlist},PQ{index.pq.M}"
     if isinstance(index, faiss.IndexIVFPQFastScan):

@@ -1,7 +1,7 @@
 """captions.jsonl: the caption of each feature, read from disk line by line.
 
-Three million captions cost no memory: an array of offsets (itself memory-mapped) says where the
-line of each row begins. A line is a JSON object {"caption": ..., "id": ...}, both optional.
+A memory-mapped array of offsets gives the position of each row's line, so millions of captions need
+almost no memory. A line is a JSON object {"caption": ..., "id": ...}, both optional.
 """
 
 import json
@@ -27,12 +27,12 @@ class Caption:
 
 
 class Captions:
-    """Read access; a missing caption file gives empty captions."""
+    """Open caption files for reading. If the caption file is missing, all captions are empty."""
 
     def __init__(self, file: int | None, offsets: NDArray[np.int64], path: Path) -> None:
-        self._file = file  # a descriptor: pread needs no lock
+        self._file = file  # file descriptor for pread, which needs no lock
         self.close = weakref.finalize(self, os.close, file) if file is not None else lambda: None
-        self._offsets = offsets  # (N + 1,)
+        self._offsets = offsets  # start of each row's line and the end of the file (N + 1,)
         self._path = path
 
     @classmethod
@@ -63,7 +63,9 @@ class Captions:
 
 
 def read_captions(path: Path) -> Iterator[Caption]:
-    """From a text file (one caption a line) or .jsonl (strings or {"caption", "id"} objects)."""
+    """Read captions from a text file (one a line) or .jsonl (strings or {"caption", "id"}
+    objects).
+    """
     try:
         with path.open("rb") as file:
             number = 0
@@ -80,7 +82,9 @@ def read_captions(path: Path) -> Iterator[Caption]:
 
 
 def write_captions(folder: Path, captions: Iterable[Caption], count: int, source: Path) -> None:
-    """Both files, one line a row; a number of captions other than `count` is an error."""
+    """Write the caption file and its offsets. Raises CacheError: when there are not `count`
+    captions.
+    """
     offsets = np.zeros(count + 1, dtype=np.int64)
     row = 0
     with (folder / CAPTIONS).open("wb") as file:
@@ -118,5 +122,5 @@ def parse(line: bytes, path: Path, number: int) -> Caption:
 
 
 def clean(text: str | int) -> str:
-    """Half a surrogate pair (JSON can say "\\ud800") could not be encoded in a response."""
+    """Replace halves of surrogate pairs (JSON "\\ud800"), which a response cannot encode."""
     return str(text).encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""CacheClient: a cache in a retrieval service, with the same interface as one in this process.
+"""CacheClient: query a cache in a retrieval service, through the same interface as a local cache.
 
 Each request has a timeout. Within it, the client retries when the service is busy or the connection
 breaks (the service may be restarting), and raises CacheUnavailable afterwards. The server's policy
@@ -23,8 +23,8 @@ from cache_index.searcher import check_queries
 from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_query, unpack_row
 
 TRIES = 3
-FIRST_PAUSE = 0.02  # seconds before the second try; doubled before the third
-COOL_DOWN = 1.0  # seconds after a timeout in which requests fail without being sent
+FIRST_PAUSE = 0.02  # Pause in seconds before the second try; doubled before the third.
+COOL_DOWN = 1.0  # After a timeout, requests fail unsent for so many seconds.
 MAX_ERROR_BYTES = 4096
 
 BROKEN = (aiohttp.ClientError, OSError)
@@ -98,7 +98,7 @@ class CacheClient:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> EnhancedRow:
-        """One query (D,), as in `Enhancer`."""
+        """Enhance one query (D,); see `Enhancer`."""
         check_queries(query[None], self.dimension)
         request = EnhanceRequest(params, explain, prototypes)
         if time.monotonic() < self._down_until:
@@ -115,8 +115,8 @@ class CacheClient:
     async def check(self) -> None:
         """Check that the service answers queries, and read its manifest again.
 
-        Raises CacheUnavailable: when it does not answer.
-        Raises CacheError: when it serves another cache now, which does not fit the model.
+        Raises CacheUnavailable: when the service does not answer.
+        Raises CacheError: when the service has changed to a cache that does not fit the model.
         """
         try:
             async with asyncio.timeout(self._timeout):
@@ -162,7 +162,7 @@ class CacheClient:
             return unpack_row(answer, int(neighbors), self.dimension, request)
 
     async def _read_manifest(self) -> None:
-        """Check a cache that the service may have opened since the last answer."""
+        """Check the manifest if the service has opened another cache since its last answer."""
         manifest = await fetch_manifest(self._session, self._url)
         if manifest.name != self.manifest.name:
             self._fit.check(self._url, manifest)
@@ -189,7 +189,9 @@ async def fetch_manifest(session: aiohttp.ClientSession, url: str) -> Manifest:
 
 
 async def error_of(response: aiohttp.ClientResponse) -> Exception:
-    """The exception for a status, with at most MAX_ERROR_BYTES of the service's message."""
+    """Return the exception for an HTTP status, with at most MAX_ERROR_BYTES of the service's
+    message.
+    """
     text = (await response.content.read(MAX_ERROR_BYTES)).decode(errors="replace")
     message = f"{response.url.origin()}: {response.status} {text}"
     if response.status == 503:

@@ -1,9 +1,9 @@
-"""The device that searches an index: the first GPU, if there is one and it has room, or the CPU.
-
-These lines are the only ones that need a GPU, with `free_gpu_bytes` in `exact.py`. A GPU index
-does not return vectors by id (`vectors.py` stores them) and allows calls from one thread only
-(`owner.py` has one thread per index). The tests use stand-ins; docs/decisions/0003 lists the FAISS
-source that each line was checked against.
+"""The device that searches an index: the first GPU, if one exists and has enough memory, or else
+the CPU. Only this file and `free_gpu_bytes` in `exact.py` contain code that needs a GPU. A GPU
+index does not return vectors by id (`vectors.py` stores them) and allows calls from one thread
+only (`owner.py` has one thread per index). The tests replace FAISS's GPU functions;
+docs/decisions/0003 lists
+the FAISS source that each line was checked against.
 """
 
 import logging
@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 
-FAISS_SCRATCH_BYTES = 1536 << 20  # what StandardGpuResources allocates on a card above 8 GiB
-NVIDIA_DRIVER = "/dev/nvidiactl"  # checked before torch is imported, which takes seconds
-SHARE = 0.5  # of the free GPU memory, where the caller sets no limit
+FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more than 8 GiB.
+NVIDIA_DRIVER = "/dev/nvidiactl"  # If this file is missing, torch is not imported.
+SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
-MAX_CANDIDATES = 2048  # of a query, and cells visited for it: a GPU index raises beyond
-MAX_SCALAR_CANDIDATES = 512  # of GpuIndexIVFScalarQuantizer at our widths; it aborts beyond
+MAX_CANDIDATES = 2048  # Candidates, and visited cells, above which a GPU index raises.
+MAX_SCALAR_CANDIDATES = 512  # Candidates above which an SQ index on the GPU aborts.
 
 ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
 
@@ -38,16 +38,15 @@ class Placement:
     """The operator's choice of a device. "auto": a GPU if there is one."""
 
     device: Device = "auto"
-    max_gpu_bytes: int | None = None  # default: half of what is free when the cache is opened
+    max_gpu_bytes: int | None = None  # default: half of the GPU memory that is free at opening
 
 
 AUTO = Placement()
 
 
 def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
-    """The index that searches the stored rows (N, D) in place of `index`, or `index` itself.
-
-    On a GPU, an exact search in torch if the rows fit, and otherwise FAISS's GPU index.
+    """Return the index that searches the stored rows (N, D): on a CPU, `index` itself. On a GPU, an
+    exact search in torch if the rows fit, and otherwise FAISS's GPU index.
     Raises CacheError: when the device is "cuda" and there is no GPU.
     """
     if placement.device == "cpu":
@@ -60,7 +59,7 @@ def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
     if exact_fits(count, dimension, placement, free):
         try:
             return ExactIndex.load(rows, "cuda")
-        except (ValueError, RuntimeError) as error:  # norms, or out of device memory
+        except (ValueError, RuntimeError) as error:  # unsuitable norms or lack of memory
             logger.warning("no exact search on the GPU: %s", error)
     return place_faiss(index)
 
@@ -74,7 +73,7 @@ def exact_fits(count: int, dimension: int, placement: Placement, free: int) -> b
 
 
 def planned_gpu_bytes(manifest: Manifest, placement: Placement, free: int) -> int:
-    """The GPU memory that `place` takes for this cache; for FAISS's index, an upper bound."""
+    """Return the GPU memory that `place` uses for this cache; an upper bound for FAISS's index."""
     if placement.device == "cpu":
         return 0
     if exact_fits(manifest.count, manifest.dimension, placement, free):
@@ -83,29 +82,29 @@ def planned_gpu_bytes(manifest: Manifest, placement: Placement, free: int) -> in
 
 
 def place_faiss(index: Any) -> Any:
-    """FAISS's copy of the index on the first GPU, or `index` where FAISS cannot copy it."""
+    """Copy the index to the first GPU with FAISS. Return `index` if FAISS cannot copy it."""
     if faiss.get_num_gpus() == 0:
         return index
     if not isinstance(index, ON_GPU):
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # Flat: half the memory; PQ: tables that fit, of 56 parts and more
-    options.use_cuvs = False  # the default of a cuVS build, which clones no scalar quantizer
+    options.useFloat16 = True  # Halves the memory of Flat indexes and of PQ's tables.
+    options.use_cuvs = False  # cuVS (default in its builds) cannot clone SQ indexes.
     if isinstance(index, faiss.IndexIVF):
-        index.nprobe = 1  # cloning raises beyond MAX_CANDIDATES; `Searcher.apply` sets it later
+        index.nprobe = 1  # cloning raises for a large nprobe; `Searcher.apply` sets it later
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)
-    except RuntimeError as error:  # out of device memory, or a kind that this build lacks
+    except RuntimeError as error:  # lack of memory, or an unsupported index kind
         logger.warning("the index does not fit on the GPU, searching on the CPU: %s", error)
         return index
-    placed.referenced_objects = [resources]  # must outlive the index; FAISS holds no reference
+    placed.referenced_objects = [resources]  # FAISS holds no reference to its resources
     return placed
 
 
 def max_candidates(index: Any) -> int:
-    """The largest number of neighbors of one search."""
+    """The largest number of candidates that one search of this index can return."""
     scalar = type(index).__name__ == "GpuIndexIVFScalarQuantizer"
     return MAX_SCALAR_CANDIDATES if scalar else MAX_CANDIDATES
 
@@ -117,7 +116,7 @@ def max_cells(index: Any) -> int:
 
 
 def name_of(index: Any) -> str:
-    """The search and its device, for logs and reports."""
+    """Name the search algorithm and its device, for logs and reports."""
     if isinstance(index, ExactIndex):
         return f"exact in float16 on {index.device}"
     return f"{type(index).__name__} of FAISS"

@@ -1,8 +1,9 @@
 """The cache model of ImageBind-LLM: move an embedding towards the training images nearest to it.
 
 The bind network was trained on image embeddings only. Embeddings of other modalities land in
-another region of ImageBind's joint space. Mixing each one with the images that resemble it narrows
-that gap without training. This file has the formula; it does not depend on FAISS or on files.
+another region of ImageBind's joint space. Mixing each embedding with the image embeddings nearest
+to it narrows that gap without training. This file computes the formula. It does not depend on FAISS
+or on files.
 
 Shapes: B queries, K neighbors each, D embedding dimensions (1024 for ImageBind-huge).
 """
@@ -19,8 +20,8 @@ from cache_index.errors import QueryError
 Array = NDArray[np.float32]
 Form = Literal["released", "paper"]
 
-MAX_INVERSE_TEMPERATURE = 1e6  # one neighbor has all the weight far below it
-MAX_TOP_K = 1024  # one request gathers top_k * D floats; a GPU index answers 2048 at most
+MAX_INVERSE_TEMPERATURE = 1e6  # At this value one neighbor has all the weight.
+MAX_TOP_K = 1024  # Bounds a request's memory: top_k * D floats. A GPU index allows 2048.
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class CacheParams:
     """Parameters of the enhancement. The defaults are those of the reference implementation."""
 
     top_k: int = 10
-    inverse_temperature: float = 20.0  # higher: fewer neighbors count; unused by the paper's form
-    weight: float = 0.5  # 0 ignores the cache, 1 ignores the query
+    inverse_temperature: float = 20.0  # Higher: fewer neighbors count; unused in the paper's form.
+    weight: float = 0.5  # Share of the neighbors: 0 ignores the cache, 1 the query.
     form: Form = "released"
 
     def __post_init__(self) -> None:
@@ -55,14 +56,14 @@ def enhance(
     prototype: Array,
     params: Sequence[CacheParams],
 ) -> Array:
-    """Blend each query (B, D) with its own neighbors, each row with its own parameters.
+    """Blend each query (B, D) with its neighbors; each query has its own parameters.
 
-    similarity (B, K) and prototype (B, K, D) are ordered best first. Entries that are no `hit`
-    (B, K), and entries beyond the row's top_k, are ignored. A row without any hit is unchanged.
+    similarity (B, K) and prototype (B, K, D) are ordered best first. Entries where `hit` (B, K) is
+    false, and entries beyond the row's top_k, are ignored. A query without a hit is unchanged.
 
-    The released form weighs by softmax and returns unit length; the paper's (eq. 3-4) weighs by
-    the raw similarity and normalizes nothing. A query is not normalized: a mix of modalities is
-    shorter than 1.
+    The released form weights neighbors by a softmax and returns unit vectors. The paper's form (eq.
+    3-4) weights them by the raw similarity and normalizes nothing. Queries are not normalized,
+    because a mix of modalities is shorter than 1.
     """
     top_k = column([p.top_k for p in params])
     weight = column([p.weight for p in params])
@@ -73,31 +74,31 @@ def enhance(
     weight = np.where(counted.any(axis=1, keepdims=True), weight, 0)
     similarity = np.where(counted, similarity, 0)
     attention = np.where(paper, similarity, softmax(sharpness * similarity, counted))  # (B, K)
-    recalled = np.einsum("bk,bkd->bd", attention, prototype)  # (B, D)
+    recalled = np.einsum("bk,bkd->bd", attention, prototype)  # weighted sum of the neighbors (B, D)
     recalled = np.where(paper, recalled, normalize(recalled))
     blended = (1 - weight) * query + weight * recalled
     return np.where(paper, blended, normalize(blended))
 
 
 def column(values: Sequence[float]) -> Array:
-    """One number per row (B,) as (B, 1), so that it broadcasts over a row."""
+    """Reshape one number per row (B,) to (B, 1), so that it broadcasts over the row."""
     return np.asarray(values, dtype=np.float32)[:, None]
 
 
 def softmax(x: Array, counted: NDArray[np.bool_]) -> Array:
-    """Over the counted entries of each row; the others, and a row without any, get 0."""
+    """Compute the softmax over the counted entries of each row. All other entries are 0."""
     x = np.where(counted, x, -np.inf)
     peak = x.max(
         axis=-1, keepdims=True, initial=-np.inf
-    )  # shifted by it, so that exp never overflows
+    )  # The row's maximum is subtracted so that exp cannot overflow.
     exp: Array = np.exp(x - np.where(np.isfinite(peak), peak, 0))
     total = np.maximum(exp.sum(axis=-1, keepdims=True), np.float32(1))
-    share: Array = exp / total  # the peak alone sums to 1: only a row without any has less
+    share: Array = exp / total  # the sum is at least 1 except in rows without entries
     return share
 
 
 def normalize(x: Array) -> Array:
-    """To unit length; a zero row has no direction and stays zero."""
+    """Scale rows to unit length; a zero row stays zero."""
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
     unit: Array = x / np.maximum(norm, np.finfo(np.float32).tiny)
     return unit

@@ -1,4 +1,6 @@
-"""Enhancer: the server's interface of a cache in this process, in a service, or in shards."""
+"""Enhancer: the interface through which the server uses a cache: local, in a service, or
+sharded.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,11 +15,11 @@ from cache_index.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class EnhancedRow:
-    vector: Array  # (D,)
-    ids: NDArray[np.int64]  # (K,) hits only, best first, at most top_k
-    similarity: Array  # (K,)
-    captions: tuple[Caption, ...] = ()  # (K,) with `explain`, else empty
-    prototypes: Array | None = None  # (K, D) the neighbors' vectors, on request
+    vector: Array  # The enhanced query (D,).
+    ids: NDArray[np.int64]  # Row numbers (K,) of the neighbors, best first, at most top_k.
+    similarity: Array  # Their similarities (K,) to the query.
+    captions: tuple[Caption, ...] = ()  # The neighbors' captions (K,), only with `explain`.
+    prototypes: Array | None = None  # The neighbors' vectors (K, D), if requested.
 
 
 class Enhancer(Protocol):
@@ -30,12 +32,12 @@ class Enhancer(Protocol):
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
-        """The manifest of each shard, in order; empty before a service first answers."""
+        """The manifests of all shards, in order; empty until the services have answered once."""
 
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False
     ) -> EnhancedRow:
-        """One query (D,); `explain` also returns the neighbors' captions.
+        """Enhance one query (D,). `explain` also returns the neighbors' captions.
 
         Raises QueryError: when the request is wrong.
         Raises CacheBusy: when the queue is full.
@@ -45,7 +47,7 @@ class Enhancer(Protocol):
     async def check(self) -> None:
         """Check that the cache can answer now. Call it at intervals, not for each request.
 
-        Raises CacheError: when it cannot.
+        Raises CacheError: when the cache cannot answer.
         """
 
     async def aclose(self) -> None:

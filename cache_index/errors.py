@@ -1,6 +1,6 @@
 """The package's exceptions, by cause: the files, the request, or the load.
 
-They have no HTTP status: the server and the retrieval service map each class to one.
+They have no HTTP status: the server and the retrieval service map each class to a status.
 """
 
 
@@ -9,7 +9,9 @@ class CacheError(Exception):
 
 
 class QueryError(ValueError):
-    """The request is wrong: a vector of another width, NaN, a parameter out of range."""
+    """The request is invalid: it has a vector of another width, NaN, or a parameter out of
+    range.
+    """
 
 
 class CacheBusy(Exception):

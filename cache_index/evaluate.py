@@ -1,4 +1,4 @@
-"""Recall and speed of a cache over its settings: a table and a plot.
+"""Measure recall and speed of a cache for several search settings; write a table and a plot.
 
 Shapes: B queries, D embedding dimensions.
 """
@@ -26,11 +26,11 @@ REPEATS = 3
 @dataclass(frozen=True, slots=True)
 class Measured:
     settings: SearchSettings
-    tuned: bool  # whether the cache is served with these
-    recall: float  # @top_k
-    p50_ms: float  # one query at a time: search, gather, enhance
+    tuned: bool  # Whether the cache's manifest has these settings.
+    recall: float  # Recall@top_k.
+    p50_ms: float  # Latency of single queries: search, gather, enhance.
     p99_ms: float
-    queries_per_second: float  # in batches of 16
+    queries_per_second: float  # rate in batches of 16
 
 
 def evaluate(
@@ -43,10 +43,8 @@ def evaluate(
     verify: bool = True,
     placement: Placement = AUTO,
 ) -> list[Measured]:
-    """Measure settings from one cell to four times the cells in use.
-
-    Without `queries` (features (M, D)), rows of the cache are used, which are no neighbors of
-    themselves.
+    """Measure settings from one visited cell to four times the tuned number. `queries`: features
+    (M, D). By default, rows of the cache are the queries; a row does not count as its own neighbor.
     """
     index = CacheIndex.open(folder, verify=verify, placement=placement)
     if not 1 <= top_k < len(index):
@@ -73,7 +71,7 @@ def choose_trial(index: CacheIndex, queries: Path | None, count: int, top_k: int
 
 
 def settings_around(tuned: SearchSettings, cells: int) -> list[SearchSettings]:
-    """Powers of two of cells up to four times the tuned number, with the tuned refinement."""
+    """Settings with 1, 2, 4, ... visited cells, up to four times the tuned number."""
     if tuned.nprobe is None:
         return [tuned]
     powers = {1 << i for i in range(cells.bit_length()) if 1 << i <= min(4 * tuned.nprobe, cells)}
@@ -85,7 +83,7 @@ def settings_around(tuned: SearchSettings, cells: int) -> list[SearchSettings]:
 
 def measure(index: CacheIndex, trial: Trial, settings: SearchSettings) -> Measured:
     params = CacheParams(top_k=trial.truth.shape[1])
-    recall = float(trial.recall(index.searcher).mean())  # also warms up
+    recall = float(trial.recall(index.searcher).mean())  # the first search also warms up the index
     singles = [seconds(index, trial.queries[i : i + 1], params) for i in range(len(trial.queries))]
     batches = [
         seconds(index, trial.queries[start : start + BATCH], params)
@@ -109,7 +107,7 @@ def seconds(index: CacheIndex, queries: Array, params: CacheParams) -> float:
 
 
 def as_table(measured: Sequence[Measured]) -> str:
-    """Markdown; the settings in use are marked."""
+    """Format a Markdown table; it marks the settings in use."""
     lines = [
         "| cells | refine | recall | p50 ms | p99 ms | queries/s |",
         "|---:|---:|---:|---:|---:|---:|",
@@ -124,9 +122,9 @@ def as_table(measured: Sequence[Measured]) -> str:
 
 
 def plot(measured: Sequence[Measured], path: Path, *, title: str = "") -> None:
-    """Recall against throughput and against latency, as the file's suffix says (.png, .svg)."""
+    """Plot recall against throughput and against latency. The file's suffix sets the format."""
     try:
-        from matplotlib.figure import Figure  # heavy, and only plots need it
+        from matplotlib.figure import Figure  # a slow import that only plots need
     except ImportError:
         raise CacheError("a plot needs matplotlib: pip install 'bindserve[plot]'") from None
     figure = Figure(figsize=(9, 3.6), layout="constrained")

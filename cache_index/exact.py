@@ -1,7 +1,7 @@
 """ExactIndex: an exact search in torch, over rows that stay in the device's memory as float16.
 
-The only file of this package that imports torch, when an index is loaded and not before. It does
-not depend on FAISS, but has the interface of a FAISS index as far as `searcher.py` uses it.
+Only this file of the package imports torch, at the time when an index is loaded. It does not depend
+on FAISS, but has the interface of a FAISS index as far as `searcher.py` uses it.
 
 Shapes: B queries, N rows, D dimensions, C candidates, G rows of a group.
 """
@@ -16,18 +16,20 @@ from cache_index.enhance import Array, normalize
 if TYPE_CHECKING:
     from torch import Tensor
 
-GROUP = 32  # G: rows of which only the largest score takes part in the first selection
-SPARE = 64  # candidates beyond k, selected by float16 scores and scored again in float32
-SPARE_RESULTS = 6  # results beyond K that a caller with float32 vectors should score again
-MAX_SCORE_BYTES = 256 << 20  # float16 scores that exist at a time; more rows take several chunks
-BLOCK_ROWS = 1 << 14  # rows that are copied to the device at a time
+GROUP = 32  # Rows per group (G). The first selection compares groups.
+SPARE = 64  # Extra candidates to score again in float32.
+SPARE_RESULTS = 6  # Extra results for callers with float32 vectors.
+MAX_SCORE_BYTES = 256 << 20  # Memory for scores; sets the rows per chunk.
+BLOCK_ROWS = 1 << 14  # Rows copied to the device at a time.
 
-MIN_NORM, MAX_NORM = 0.1, 1000.0  # of the longest row: float16 scores neither vanish nor overflow
+MIN_NORM, MAX_NORM = 0.1, 1000.0  # Allowed norm of the longest row, for float16 scores.
 
 
 class ExactIndex:
     def __init__(self, rows: "Tensor", count: int) -> None:
-        """`rows`: float16 (N rounded up to a multiple of G, D), of which `count` are N."""
+        """`rows`: float16 (N rounded up to a multiple of G, D); the first `count` = N are the
+        cache's.
+        """
         self._rows = rows
         self.ntotal = count
         self.d: int = rows.shape[1]
@@ -45,7 +47,7 @@ class ExactIndex:
         resident = torch.zeros(padded(count), dimension, dtype=torch.float16, device=device)
         longest = 0.0
         for start in range(0, count, BLOCK_ROWS):
-            block = torch.from_numpy(np.array(rows[start : start + BLOCK_ROWS]))  # from the file
+            block = torch.from_numpy(np.array(rows[start : start + BLOCK_ROWS]))  # reads the file
             half = resident[start : start + len(block)].copy_(block)
             longest = max(longest, float(half.float().norm(dim=1).max()))
         if not MIN_NORM <= longest <= MAX_NORM:
@@ -62,23 +64,25 @@ class ExactIndex:
     def search(self, queries: Array, k: int) -> tuple[Array, NDArray[np.int64]]:
         """The best k rows of each query (B, D), best first: similarities (B, k) and ids (B, k).
 
-        The similarities are those of the rows in float16. Where there are fewer rows, the id is -1.
+        The similarities use the rows' float16 values. If there are fewer than k rows, the missing
+        ids are -1.
         """
         import torch
 
         with torch.inference_mode():
             exact = torch.tensor(queries, device=self._rows.device)
-            # The length of a query does not change the order; with 1, no score overflows.
+            # The length of a query does not change the order of rows. At length 1, no score
+            # overflows.
             half = torch.from_numpy(normalize(queries)).to(self._rows.device, torch.float16)
             ids = self._candidates(half, min(k + SPARE, self.ntotal))
-            # A sum of products, not a matrix product, which a GPU may compute in tf32.
+            # Sum the products in float32; a GPU might compute a matrix product in tf32.
             similarity = (self._rows[ids].float() * exact[:, None]).sum(2)  # (B, C)
             similarity, order = similarity.topk(min(k, ids.shape[1]))
             result = similarity.cpu().numpy(), ids.gather(1, order).cpu().numpy()
         return pad(*result, k)
 
     def _candidates(self, queries: "Tensor", number: int) -> "Tensor":
-        """The best `number` rows (B, C) by float16 scores, in any order."""
+        """Return the ids (B, C) of the best `number` rows by float16 scores, in any order."""
         import torch
 
         step = max(1, MAX_SCORE_BYTES // (2 * GROUP * len(queries))) * GROUP
@@ -95,14 +99,15 @@ class ExactIndex:
 def best_of_chunk(
     queries: "Tensor", rows: "Tensor", start: int, count: int, number: int
 ) -> tuple["Tensor", "Tensor"]:
-    """Scores and ids (B, C) of the best rows of a chunk, whose first row has the id `start`.
+    """Return scores and ids (B, C) of the best rows of a chunk, whose first row has the id `start`.
 
-    The rows are selected in two steps, because top-k over all scores takes as long as the product.
-    The best C groups by their largest score contain the best C rows: a row that is better than
-    C - 1 others makes its group better than all but C - 1 others.
+    The rows are selected in two steps, because top-k over all scores takes as long as the matrix
+    product. The first step selects the C groups with the largest maximum score. These groups
+    contain the best C rows: if a group has one of these rows, fewer than C groups have a larger
+    maximum.
     """
-    scores = queries @ rows.T  # (B, rows)
-    scores[:, max(0, count - start) :] = float("-inf")  # the rows that fill up the last group
+    scores = queries @ rows.T  # (B, rows of the chunk).
+    scores[:, max(0, count - start) :] = float("-inf")  # Excludes the padding of the last group.
     groups = scores.view(len(scores), -1, GROUP)
     leading = groups.amax(2).topk(min(number, groups.shape[1]), sorted=False).indices
     members = groups.gather(1, leading[:, :, None].expand(-1, -1, GROUP)).flatten(1)
@@ -127,7 +132,7 @@ def resident_bytes(count: int, dimension: int) -> int:
 
 
 def free_gpu_bytes() -> int:
-    """The memory that is free on the first GPU; 0 without one. This line needs a GPU."""
+    """Return the free bytes of the first GPU, or 0 without a GPU. Only this line needs a GPU."""
     import torch
 
     free: Any = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0

@@ -14,8 +14,8 @@ from cache_index.captions import Caption, read_captions
 from cache_index.enhance import Array
 from cache_index.errors import CacheError
 
-BLOCK_ROWS = 16384  # 64 MiB of float32 at 1024 dimensions
-FLOATS = {"F16", "F32", "F64"}  # safetensors' names of what NumPy can hold
+BLOCK_ROWS = 16384  # Rows read at a time: 64 MiB of float32 at 1024 dimensions.
+FLOATS = {"F16", "F32", "F64"}  # safetensors' names of the float types that NumPy supports.
 
 
 class Features(Protocol):
@@ -29,7 +29,7 @@ class Features(Protocol):
         """All rows in order, as float32 blocks of at most BLOCK_ROWS rows."""
 
     def captions(self) -> Iterator[Caption] | None:
-        """The captions beside the rows, or None."""
+        """The captions of the rows, or None without captions."""
 
 
 def open_features(path: Path) -> Features:
@@ -50,7 +50,7 @@ def checked(source: Features) -> Iterator[Array]:
 
 
 def draw(features: Features, count: int, seed: int) -> Array:
-    """At most `count` rows (B, D), drawn from all rows, in random order."""
+    """Draw at most `count` random rows (B, D), in random order."""
     order = np.random.default_rng(seed).permutation(features.count)[:count]
     rows: Array = np.empty((len(order), features.dimension), np.float32)
     start = 0
@@ -67,7 +67,7 @@ class FeatureFile:
     def __init__(self, path: Path, rows: Any) -> None:
         self.path = path
         self.count, self.dimension = rows.shape
-        self._rows = rows  # sliced by rows, it reads only those
+        self._rows = rows  # slicing reads only the sliced rows from disk
 
     @classmethod
     def open(cls, path: Path) -> "FeatureFile":
@@ -78,7 +78,7 @@ class FeatureFile:
 
     def blocks(self) -> Iterator[Array]:
         for start in range(0, self.count, BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, self.count)  # safetensors refuses to slice beyond
+            stop = min(start + BLOCK_ROWS, self.count)  # safetensors rejects a slice past the end
             yield np.asarray(self._rows[start:stop], dtype=np.float32)
 
     def captions(self) -> Iterator[Caption] | None:
@@ -114,7 +114,9 @@ class ShardedFeatures:
             yield from shard.blocks()
 
     def captions(self) -> Iterator[Caption] | None:
-        """All shards have captions or none has: a gap would shift every caption after it."""
+        """Return all shards' captions. A shard without captions among others with captions is an
+        error.
+        """
         without = [s.path for s in self._shards if not s.path.with_suffix(".jsonl").is_file()]
         if len(without) == len(self._shards):
             return None
@@ -124,7 +126,7 @@ class ShardedFeatures:
 
 
 def exactly(shard: FeatureFile) -> Iterator[Caption]:
-    """A shard's captions, one a row, so that a wrong count cannot shift those of the next shard."""
+    """Read a shard's captions and check that their number equals the number of its rows."""
     captions = list(shard.captions() or ())
     if len(captions) != shard.count:
         raise CacheError(
@@ -142,7 +144,7 @@ class IndexFeatures:
         self._index = index
         if hasattr(index, "make_direct_map"):
             try:
-                index.make_direct_map()  # an IVF index needs it to look up a row
+                index.make_direct_map()  # IVF indexes find a row by this map
             except RuntimeError:
                 raise CacheError(f"{path}: its ids are not the row numbers 0 to N-1") from None
 
@@ -168,7 +170,7 @@ def map_npy(path: Path) -> Any:
 
 def map_tensor(path: Path) -> Any:
     try:
-        file: Any = safe_open(path, framework="numpy")  # stays open as long as its slice is used
+        file: Any = safe_open(path, framework="numpy")  # the slice keeps the file open
         names = list(file.keys())
         if len(names) != 1:
             raise CacheError(f"{path}: holds {len(names)} tensors; give a file with one")
@@ -181,7 +183,7 @@ def map_tensor(path: Path) -> Any:
 
 
 class TensorRows:
-    """A safetensors slice with NumPy's `shape`."""
+    """A safetensors slice with a `shape` attribute like NumPy's."""
 
     def __init__(self, rows: Any) -> None:
         self.shape = tuple(rows.get_shape())

@@ -1,6 +1,6 @@
 """Fit: whether a cache belongs to a model, by the width of its vectors and their encoder.
 
-Both are in the manifest, wherever the cache is. Does not depend on the model's code.
+The cache's manifest contains both. Does not depend on the model's code.
 """
 
 import logging
@@ -14,16 +14,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A model's requirements of a cache."""
+    """The width and the encoder that a model requires of a cache."""
 
     dimension: int
-    encoder: EncoderIdentity = field(default_factory=dict)  # empty: the model does not know its own
+    encoder: EncoderIdentity = field(default_factory=dict)  # empty if the model names no encoder
 
     def check(self, where: object, manifest: Manifest) -> None:
-        """Check a manifest. `where` is the cache's place, for messages.
-
-        A cache without the encoder in its manifest passes with a warning: imported indexes have
-        none.
+        """Check a manifest. `where` is the cache's path or URL, for messages. A manifest without an
+        encoder, such as that of an imported index, only causes a warning.
         Raises CacheError: when the width or the encoder differs.
         """
         if manifest.dimension != self.dimension:
@@ -37,5 +35,5 @@ class Fit:
             logger.warning("%s does not say which encoder its features come from", where)
 
     def can_verify(self, manifest: Manifest) -> bool:
-        """Whether both the manifest and the model name their encoder."""
+        """Whether both the manifest and the model state their encoder."""
         return bool(self.encoder) and self.encoder.keys() <= manifest.encoder.keys()

@@ -1,4 +1,4 @@
-"""Writes a cache folder beside its place and renames it when it is complete."""
+"""Write a cache folder under a temporary name and rename it when it is complete."""
 
 import fcntl
 import os
@@ -16,7 +16,7 @@ INPUTS = "inputs.json"
 
 @contextmanager
 def new_folder(out: Path, *, inputs: str, overwrite: bool = False) -> Iterator[Path]:
-    """The folder to write into; it becomes `out` when the block ends without an error.
+    """Yield a temporary folder; rename it to `out` when the `with` block ends without an error.
 
     After a killed build, the unfinished folder stays, because its files may have taken hours. The
     next build with the same `inputs` (a text that describes them) resumes from it.
@@ -58,7 +58,7 @@ def replace(out: Path, new: Path) -> None:
 
 
 def write_once(path: Path, write: Callable[[Path], object]) -> None:
-    """Write the file unless an earlier run wrote it."""
+    """Write the file unless an earlier, interrupted run has written it."""
     if not path.exists():
         write_whole(path, write)
 
@@ -93,7 +93,7 @@ def begin_or_resume(partial: Path, inputs: str) -> None:
     """
     begun = partial / INPUTS
     if not begun.exists():
-        empty(partial)  # the build was killed before it wrote anything else
+        empty(partial)  # the build was killed before it wrote its inputs
         write_whole(begun, lambda path: path.write_text(inputs))
     elif begun.read_text() != inputs:
         raise CacheError(

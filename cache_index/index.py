@@ -1,7 +1,7 @@
-"""CacheIndex: an opened cache folder. Search, gather and enhance for a batch of queries.
+"""CacheIndex: an opened cache folder, which searches, gathers and enhances for a batch of queries.
 
-Not safe to call from two threads, because a GPU index is not; `owner.py` has one thread per index
-and batches concurrent requests.
+Call it from one thread only, because FAISS's GPU indexes allow one thread. `owner.py` has one
+thread per index and batches concurrent requests.
 
 Shapes: B queries, K neighbors each, N rows in the cache, D embedding dimensions.
 """
@@ -32,8 +32,8 @@ from cache_index.vectors import Ids, Vectors
 
 @dataclass(frozen=True, slots=True)
 class Enhanced:
-    vectors: Array  # (B, D)
-    neighbors: Neighbors  # K is the largest top_k of the batch; the others end earlier
+    vectors: Array  # Enhanced queries (B, D).
+    neighbors: Neighbors  # K is the batch's largest top_k; other rows have fewer hits.
 
 
 class CacheIndex:
@@ -47,7 +47,7 @@ class CacheIndex:
     ) -> None:
         self.folder = folder
         self.manifest = manifest
-        self.captions = captions  # captions[row]
+        self.captions = captions  # captions[i] belongs to row i
         self.searcher = searcher
         self.placement = placement
 
@@ -63,7 +63,8 @@ class CacheIndex:
     ) -> "CacheIndex":
         """Check all files, then read them. `verify=False` skips their sha256, not their sizes.
 
-        `mapped` leaves the index on disk for the kernel to page in; False loads a copy.
+        `mapped=True` maps the index file, so that the kernel reads pages on use; False loads a
+        copy.
         Raises CacheError: when a file is damaged or does not fit the manifest.
         """
         manifest = read_manifest(folder)
@@ -93,11 +94,11 @@ class CacheIndex:
         return self.manifest.count
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
-        """The top_k rows with the largest inner product with each query (B, D)."""
+        """Find the top_k rows with the largest inner product with each query (B, D)."""
         return self.searcher.search(queries, top_k)
 
     def gather(self, ids: Ids) -> Array:
-        """The vectors (..., D) of row numbers (...)."""
+        """Return the stored vectors (..., D) of row numbers (...)."""
         return self.searcher.vectors.gather(ids)
 
     def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:

@@ -1,10 +1,11 @@
-"""Which kind of index suits how many features and how much memory, in FAISS's factory notation.
+"""Choose a kind of index by the number of features and the memory, in FAISS's factory notation.
 
-A CPU with many features gets product codes for its vector registers ("fast scan": one bit a
-dimension, and the right answers are among the first 20 to 80 candidates; two bits where there are
-few dimensions, for with one, no setting finds more than 97% of the neighbors of 375,000 pictures of
-256). To scan a row of 1024 dimensions takes 6 ns; one-bit RaBitQ takes 11 and 5 us a cell, ordinary
-product codes of half the size 40, SQ8 180, float32 300. GPUs have no such index (nor HNSW).
+For many features on a CPU, the choice is product quantizer codes that the CPU scans in vector
+registers (FAISS's "fast scan"). With one bit per dimension, the true neighbors are among the first
+20 to 80 candidates. Up to 256 dimensions the codes have two bits, because one bit found at most 97%
+of the neighbors of 375,000 pictures. Measured times to scan a row of 1024 dimensions: fast scan 6
+ns, RaBitQ 11 ns (and 5 us per cell), other product codes of half the size 40 ns, SQ8 180 ns,
+float32 300 ns. FAISS's GPU indexes do not include fast scan or HNSW.
 """
 
 import math
@@ -15,10 +16,10 @@ from cache_index.errors import CacheError
 
 Target = Literal["cpu", "gpu"]
 
-EXACT_BELOW = 20_000  # rows that an exact search scans in a few milliseconds on one core
+EXACT_BELOW = 20_000  # below this number of rows, exact search takes a few milliseconds
 CODES = re.compile(r"Flat|IVF\d+,(Flat|SQfp16|SQ8|PQ(?P<parts>\d+)(?P<fast>x4fs)?)")
 
-# Product quantizers that faiss-gpu supports: their parts, and the dimensions of one part.
+# Product quantizers that faiss-gpu supports: numbers of parts, and numbers of dimensions per part.
 PQ_PARTS = (96, 64, 56, 48, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
 PQ_WIDTHS = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 
@@ -26,7 +27,7 @@ PQ_WIDTHS = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 def choose_kind(
     count: int, dimension: int, *, target: Target = "cpu", memory: int | None = None
 ) -> str:
-    """Flat for few rows, or for a GPU whose `memory` (bytes) holds the rows in float16; else codes.
+    """Return Flat for few rows, or if a GPU's `memory` (bytes) holds all in float16; else codes.
 
     On a CPU, codes have one or two bits a dimension. On a GPU: SQ8 if it fits, else PQ.
     Raises CacheError: when the target is a GPU and `memory` is missing.
@@ -36,8 +37,8 @@ def choose_kind(
     if target == "cpu":
         few = (
             dimension <= 256 and dimension % 2 == 0
-        )  # 4-bit codes of 2 dimensions need an even width
-        codes = dimension // 2 if few else -(-dimension // 4)  # of 4 bits
+        )  # Each 4-bit code covers 2 dimensions, so the width must be even.
+        codes = dimension // 2 if few else -(-dimension // 4)  # Number of 4-bit codes.
         return f"IVF{cells(count) // 4},PQ{codes}x4fs"
     if memory is None:
         raise CacheError("the size of the GPU memory for the index is missing: give its bytes")
@@ -73,12 +74,12 @@ def check_parts(kind: str, number: int, dimension: int, *, fast: bool) -> None:
 
 
 def cells(count: int) -> int:
-    """The power of two next to 4 * sqrt(count): FAISS's own guideline for IVF."""
+    """Return the power of two nearest to 4 * sqrt(count), FAISS's guideline for IVF."""
     return 1 << round(math.log2(4 * math.sqrt(count)))
 
 
 def parts(dimension: int) -> int:
-    """The finest product quantizer that a GPU takes: 64 bytes a row at 1024 dimensions."""
+    """The finest product quantizer that a GPU supports: 64 bytes a row at 1024 dimensions."""
     for number in PQ_PARTS:
         if dimension % number == 0 and dimension // number in PQ_WIDTHS:
             return number

@@ -1,7 +1,7 @@
-"""manifest.json: what a cache folder holds and how to search it, with the sha256 of every file.
+"""manifest.json: the content and search settings of a cache folder, and the sha256 of every file.
 
-A cache may come from another machine, and FAISS's reader trusts its input. So no file is parsed
-before its bytes are compared with the manifest. Does not depend on FAISS.
+A cache may come from another machine, and FAISS's reader does not validate its input. So each
+file's hash is checked before the file is parsed. Does not depend on FAISS.
 """
 
 import hashlib
@@ -41,12 +41,14 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    nprobe: Annotated[int, Field(ge=1)] | None = None  # cells visited, of an IVF index
-    refine: Annotated[int, Field(ge=1, le=64)] = 1  # candidates scored again, per neighbor
+    nprobe: Annotated[int, Field(ge=1)] | None = None  # Visited cells of an IVF index.
+    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates to score again per neighbor.
 
 
 class Recall(BaseModel):
-    """Share of the exact top `at` that this index finds, on queries that tuning did not see."""
+    """The share of the exact `at` nearest rows that a search returns, for queries not used in
+    tuning.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,7 +74,7 @@ class Manifest(BaseModel):
 
     @cached_property
     def name(self) -> str:
-        """A short hash of the content."""
+        """A short hash of the manifest's content, which identifies the cache."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
@@ -106,9 +108,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
-    """Check that every listed file has its size, and with `verify` its sha256.
-
-    Raises CacheError: naming the file.
+    """Check the size of every listed file, and with `verify` its sha256. Raises CacheError: when a
+    file differs; the message names it.
     """
     for name, entry in manifest.files.items():
         path = folder / name
@@ -147,7 +148,7 @@ def describe_file(path: Path, advance: Callable[[int], object] | None = None) ->
 
 
 def sha256(path: Path, advance: Callable[[int], object] | None = None) -> str:
-    """Hash a file in blocks; calls `advance` with the bytes of each."""
+    """Hash a file in blocks. Calls `advance` with the size of each block."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)

@@ -4,12 +4,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from cache_index.owner import IndexOwner
 
-SECONDS = [0.0001 * 2**i for i in range(16)]  # 0.1 ms to 3.3 s
+SECONDS = [0.0001 * 2**i for i in range(16)]  # histogram buckets from 0.1 ms to 3.3 s
 SIZES = [2.0**i for i in range(9)]
 
 
 class CacheMetrics:
-    """A separate registry, so that several services in one process (as in tests) do not mix."""
+    """The metrics of one service. Each service has a separate registry, so that several services in
+    one process (as in tests) do not share metrics.
+    """
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()

@@ -1,8 +1,9 @@
 """IndexOwner: the one thread that uses an index. It answers waiting requests in batches.
 
-A search of 16 queries takes far less than 16 times as long as one of 1. Requests that arrive during
-a search wait, and all of them are the next batch. The owner does not wait until a batch is full; it
-waits at most 2% of the last search for the next requests of the clients that it just answered.
+A search of 16 queries takes far less than 16 times as long as a search of 1 query. Requests that
+arrive during a search wait, and together form the next batch. The owner does not wait until a batch
+is full. It waits at most 2% of the last search's duration, for the next requests of clients that
+just got an answer.
 Does not depend on HTTP.
 """
 
@@ -28,12 +29,12 @@ from cache_index.searcher import Neighbors, check_queries
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.02
-GATHERED_ROWS = 4096  # neighbors of one search: bounds how long a large top_k delays others
+GATHERED_ROWS = 4096  # max. neighbors of one search, so a large top_k delays others little
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    query: Array  # (D,)
+    query: Array  # shape (D,)
     params: CacheParams
     explain: bool
     prototypes: bool
@@ -86,18 +87,17 @@ class IndexOwner:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> EnhancedRow:
-        """One query (D,). Cancelling the caller removes the request from the queue."""
+        """Enhance one query (D,). Cancelling the caller removes the request from the queue."""
         future = self.submit(query, params, explain=explain, prototypes=prototypes)
         return await asyncio.wrap_future(future)
 
     def submit(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> Future[EnhancedRow]:
-        """Queue a query (D,); any thread may call.
-
-        Raises QueryError, CacheBusy (the queue is full) or CacheClosed: before queuing.
+        """Queue a query (D,). Any thread may call this. Raises, before queuing: QueryError for an
+        invalid query, CacheBusy when the queue is full, CacheClosed after `close`.
         """
-        check_queries(query[None], self.dimension)  # here, so that it cannot fail a batch
+        check_queries(query[None], self.dimension)  # an invalid query would fail its whole batch
         request = Waiting(query, params, explain, prototypes)
         with self._changed:
             if self._closed:
@@ -111,7 +111,7 @@ class IndexOwner:
     def swap(self, index: CacheIndex) -> None:
         """Search another index from the next batch on; no request is lost.
 
-        The last batch of the old index is the last reference to it.
+        The old index is freed after its last batch.
         Raises CacheError: when the vectors have another width.
         """
         if index.dimension != self.dimension:
@@ -122,7 +122,9 @@ class IndexOwner:
         self.index = index
 
     def close(self) -> None:
-        """Answer the waiting requests, refuse new ones, end the thread. The index stays open."""
+        """Answer the waiting requests, reject new requests and end the thread. Does not close the
+        index.
+        """
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -133,12 +135,12 @@ class IndexOwner:
             raise CacheClosed("the cache is closed")
 
     async def aclose(self) -> None:
-        """Close the owner outside of the event loop, then the index."""
+        """Close the owner in a worker thread, because it blocks, and then the index."""
         await asyncio.to_thread(self.close)
         self.index.close()
 
     def _run(self) -> None:
-        faiss.omp_set_num_threads(self._threads)  # OpenMP keeps this per calling thread
+        faiss.omp_set_num_threads(self._threads)  # OpenMP's setting is per calling thread
         before, seconds = 0, 0.0
         while batch := self._next_batch(before, seconds):
             live = [r for r in batch if r.future.set_running_or_notify_cancel()]
@@ -147,10 +149,10 @@ class IndexOwner:
             before = len(live)
 
     def _next_batch(self, before: int, seconds: float) -> list[Waiting]:
-        """The waiting requests, at most max_batch; empty only when closed and all are answered.
-
-        `before` and `seconds`: the size and duration of the last batch. Without the pause, 16
-        clients that send again at once would be split into a batch of 1 and a batch of 15.
+        """Wait for requests and return at most max_batch of them; an empty list after `close`.
+        `before` and `seconds`: the size and duration of the last batch. The method pauses briefly
+        to collect as many requests as the last batch had. Without the pause, 16 clients that send
+        their next requests at once would be split into a batch of 1 and a batch of 15.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -162,13 +164,13 @@ class IndexOwner:
             ]
 
     def _answer(self, batch: list[Waiting]) -> float:
-        """Answer all requests of the batch. Returns the seconds of the search."""
+        """Answer all requests of the batch. Returns the duration of the search in seconds."""
         start = time.perf_counter()
         try:
             rows = enhance_rows(self.index, batch)
             seconds = time.perf_counter() - start
             self._observe(len(batch), seconds)
-        except Exception as error:  # a failed batch must not end the thread
+        except Exception as error:  # a failed batch does not end the thread
             logger.exception("a batch of %d failed", len(batch))
             failure = CacheError(f"the cache failed to search: {type(error).__name__}")
             for request in batch:
@@ -192,7 +194,7 @@ def enhance_rows(index: CacheIndex, batch: list[Waiting]) -> list[EnhancedRow]:
 def take_row(
     index: CacheIndex, vector: Array, neighbors: Neighbors, row: int, request: Waiting
 ) -> EnhancedRow:
-    hits = int(neighbors.hit[row].sum())  # hits come first, gaps after them
+    hits = int(neighbors.hit[row].sum())  # a row has its hits first, then misses
     ids = neighbors.ids[row, :hits]
     return EnhancedRow(
         vector,
@@ -204,7 +206,9 @@ def take_row(
 
 
 def groups(batch: list[Waiting]) -> Iterator[list[Waiting]]:
-    """Split a batch so that a search gathers at most GATHERED_ROWS; usually it is one group."""
+    """Split a batch so that a search gathers at most GATHERED_ROWS rows. Usually, one group
+    results.
+    """
     group: list[Waiting] = []
     for request in sorted(batch, key=lambda r: r.params.top_k):
         if group and (len(group) + 1) * request.params.top_k > GATHERED_ROWS:

@@ -1,8 +1,8 @@
 """Reads a FAISS index file from an untrusted source.
 
-FAISS's reader takes sizes from the file and has had memory-corrupting bugs. So the kind must be one
-of KINDS, FAISS's allocations are limited by the size of the file, and its exceptions become a
-CacheError that names the file.
+FAISS's reader takes sizes from the file and has had memory-corrupting bugs. So this module accepts
+only the index kinds in KINDS, limits FAISS's allocations by the file's size, and turns its
+exceptions into a CacheError that names the file.
 """
 
 import threading
@@ -14,7 +14,7 @@ import faiss
 from cache_index.errors import CacheError
 from cache_index.manifest import REBUILD
 
-# The first four bytes of a file -> its kind; files of other kinds are not read.
+# The first four bytes of an index file -> its kind. Files of other kinds are rejected.
 KINDS = {
     b"IxFI": "Flat",
     b"IwFl": "IVF,Flat",
@@ -24,16 +24,16 @@ KINDS = {
 }
 FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ or PQx4fs)"
 
-# No part of a file is larger than the file, but FAISS also counts a table that it could compute.
+# FAISS's allocation limit is at least this large, because FAISS also counts a table that is not in
+# the file.
 TABLE_BYTES = 1 << 30
 
-_limit = threading.Lock()  # guards the limit, a variable of the whole process
+_limit = threading.Lock()  # guards FAISS's allocation limit, which is global to the process
 
 
 def read_index(path: Path, *, mapped: bool = False) -> Any:
-    """Read an index of one of KINDS with inner product. A mapped index accepts no new rows.
-
-    Raises CacheError: for any other file.
+    """Read an index of one of KINDS with inner product. Rows cannot be added to a mapped index.
+    Raises CacheError: when the file is anything else.
     """
     try:
         size = path.stat().st_size
@@ -43,7 +43,7 @@ def read_index(path: Path, *, mapped: bool = False) -> Any:
         raise CacheError(f"{path}: {error.strerror}; {REBUILD}") from None
     if kind not in KINDS:
         raise CacheError(f"{path}: {FOREIGN}; {REBUILD}")
-    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # only L2 uses that table of a product quantizer
+    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # the table serves L2 distances only
     with _limit:
         before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(max(size, TABLE_BYTES))

@@ -14,22 +14,22 @@ from cache_index.features import BLOCK_ROWS
 from cache_index.searcher import Searcher
 from cache_index.vectors import Ids
 
-BATCH = 16  # queries searched at a time, as a busy service would
-TOP_K = 10  # the default number of neighbors, as in the released code
+BATCH = 16  # Queries searched at a time, as in a busy service.
+TOP_K = 10  # Default number of neighbors, as in the released code.
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Queries with their true neighbors."""
+    """Test queries with their exact nearest neighbors."""
 
     queries: Array  # (B, D)
     own: (
         Ids | None
-    )  # (B,) rows of the cache that serve as queries, which are no neighbors of themselves
-    truth: Ids  # (B, K)
+    )  # (B,) row numbers if the queries are rows of the cache; a row is not its own neighbor.
+    truth: Ids  # (B, K) row numbers of the exact nearest neighbors
 
     def recall(self, searcher: Searcher) -> NDArray[np.float64]:
-        """For each query (B,): the share of its true neighbors that the search returns."""
+        """Return, for each query (B,), the share of its true neighbors that the search returns."""
         top_k = self.truth.shape[1]
         number = top_k if self.own is None else top_k + 1
         neighbors = np.concatenate(
@@ -52,7 +52,7 @@ def make_trial(rows: Array, queries: Array, own: Ids | None, top_k: int) -> Tria
 
 
 def exact_neighbors(rows: NDArray[np.floating], queries: Array, top_k: int) -> Ids:
-    """The top_k rows (N, D) of each query (B, D) by inner product; the rows are read in blocks."""
+    """Return ids (B, K) of the rows (N, D) with the largest inner products with queries (B, D)."""
     heap = faiss.ResultHeap(len(queries), top_k, keep_max=True)
     for start in range(0, len(rows), BLOCK_ROWS):
         block = rows[start : start + BLOCK_ROWS].astype(np.float32)
@@ -66,7 +66,9 @@ def exact_neighbors(rows: NDArray[np.floating], queries: Array, top_k: int) -> I
 
 
 def without(ids: Ids, own: Ids) -> Ids:
-    """(B, K + 1) -> (B, K): removes each query's own row, or the last if its own is absent."""
+    """(B, K + 1) -> (B, K): remove each query's own row, or the last id if the own row is
+    absent.
+    """
     is_own = ids == own[:, None]
     is_own[:, -1] |= ~is_own.any(axis=1)
     others: Ids = ids[~is_own].reshape(len(ids), -1)

@@ -1,6 +1,5 @@
-"""RemoteCache: a retrieval service, or several shards, that may start late or restart.
-
-`check`, which the server calls regularly, connects when all of them answer. Until then, requests
+"""RemoteCache: one or several retrieval services, which may start after the server or restart. The
+server calls `check` regularly, and `check` connects when all services answer. Until then, requests
 raise CacheUnavailable at once.
 """
 
@@ -20,7 +19,7 @@ class RemoteCache:
     def __init__(
         self, urls: Sequence[str], fit: Fit, *, token: str | None = None, timeout: float = 2.0
     ) -> None:
-        """Several urls: shards of one cache, in the order of their rows."""
+        """Several `urls` are the shards of one cache, in the order of their rows."""
         self._urls = urls
         self._fit = fit
         self._token = token

@@ -1,9 +1,9 @@
-"""Searcher: the index proposes candidates, the stored vectors decide.
+"""Searcher: find candidates with the index, and score them with the stored vectors.
 
-A compressed index (scalar or product quantizer, or float16 on a GPU) ranks roughly and returns
-rough similarities, whose errors the enhancement's softmax would magnify. So candidates are always
-scored again with the stored vectors, which the enhancement needs anyway. `refine` is the number of
-candidates per neighbor.
+A compressed index (scalar or product quantizer, or float16 on a GPU) returns approximate
+similarities, and the enhancement's softmax would magnify their errors. So the searcher computes the
+similarities again with the stored vectors, which the enhancement reads anyway. `refine` is the
+number of candidates per returned neighbor.
 
 Shapes: B queries, K neighbors each, D embedding dimensions.
 """
@@ -23,19 +23,21 @@ from cache_index.exact import SPARE_RESULTS, ExactIndex
 from cache_index.manifest import SearchSettings
 from cache_index.vectors import Ids, Vectors
 
-# The size of queries (B * D, here 3 of 1024) above which FAISS multiplies matrices instead of
-# looping over rows. With its default, 128000, an exact search of 16 queries takes five times as
-# long. The variable applies to the whole process and affects speed only.
+# The size of queries (B * D; here 3 queries of width 1024) above which FAISS multiplies matrices
+# instead of looping over rows. With FAISS's default, 128000, an exact search of 16 queries takes
+# five times as long. The variable applies to the whole process and affects speed only.
 faiss.cvar.distance_compute_blas_threshold = 3 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """Best first. Where a search has fewer than K results, the id is -1 and the similarity 0."""
+    """The nearest rows of each query, best first. Missing results have the id -1 and similarity
+    0.
+    """
 
-    ids: Ids  # (B, K) row numbers
-    similarity: Array  # (B, K) inner products
-    vectors: Array  # (B, K, D)
+    ids: Ids  # Row numbers (B, K).
+    similarity: Array  # Inner products (B, K).
+    vectors: Array  # Stored vectors (B, K, D).
 
     @property
     def hit(self) -> NDArray[np.bool_]:
@@ -44,24 +46,26 @@ class Neighbors:
 
 class Searcher:
     def __init__(self, index: Any, vectors: Vectors) -> None:
-        self.index = index  # faiss.Index
+        self.index = index  # a FAISS index or an ExactIndex
         self.vectors = vectors
         self.refine = 1
         self.dimension: int = index.d
 
     @property
     def cells(self) -> int:
-        """Cells of an IVF index; 0 for an exact search."""
+        """The number of cells of an IVF index; 0 for an exact search."""
         return getattr(self.index, "nlist", 0)
 
     def apply(self, settings: SearchSettings) -> None:
-        """An index without cells ignores `nprobe`; one that searches exactly needs no `refine`."""
+        """Use these settings. An index without cells ignores `nprobe`; an exact one ignores
+        `refine`.
+        """
         if settings.nprobe is not None and self.cells:
             self.index.nprobe = min(settings.nprobe, max_cells(self.index))
         self.refine = 1 if isinstance(self.index, ExactIndex) else settings.refine
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
-        """The rows with the largest inner product with each query (B, D).
+        """Find the rows with the largest inner product with each query (B, D).
 
         `top_k` may have one number per query; K is the largest. A query's result does not depend
         on the rest of the batch.
@@ -81,11 +85,13 @@ class Searcher:
         return Neighbors(ids, similarity, np.take_along_axis(vectors, best[:, :, None], axis=1))
 
     def _candidates(self, queries: Array, limits: Ids) -> Ids:
-        """The index's best rows (B, K) of each query, -1 beyond the query's limit (B, 1)."""
+        """Return the index's best rows (B, K) of each query; ids beyond the query's limit (B, 1)
+        are -1.
+        """
         numbers = np.full(len(queries), limits.max())
         if isinstance(self.index, faiss.IndexIVFPQFastScan):
-            # Its 8-bit scores tie, and the number of candidates decides which of the tied are kept.
-            # So that number must not depend on the other queries of the batch.
+            # FAISS's 8-bit scores can be equal, and the number of candidates determines which of
+            # these rows it keeps. So this number must not depend on the other queries of the batch.
             numbers = 2 ** np.ceil(np.log2(limits[:, 0])).astype(np.int64)
         ids: Ids = np.full((len(queries), numbers.max()), -1, dtype=np.int64)
         for number in np.unique(numbers).tolist():

@@ -1,4 +1,4 @@
-"""The retrieval service: one index in a Starlette app, which batches concurrent requests.
+"""The retrieval service: a Starlette app that serves one index and batches concurrent requests.
 
 POST /v1/enhance (bodies: `wire.py`), GET /v1/info, POST /v1/reload, /health, /ready, /metrics.
 Does not depend on models.
@@ -33,7 +33,7 @@ from cache_index.token import TokenRequired
 from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_row, unpack_query
 
 OPEN_PATHS = ("/health", "/ready")
-BODY_SECONDS = 10.0  # for a query of 4 kB
+BODY_SECONDS = 10.0  # timeout to read a request's body, which is about 4 kB
 READY_SECONDS = 2.0
 
 
@@ -60,12 +60,14 @@ class Service:
         return Response(pack_row(row, parameters), 200, headers, "application/octet-stream")
 
     async def info(self, _: Request) -> Response:
-        """The manifest, by which a client checks the encoder."""
+        """Return the manifest. A client uses it to check the encoder."""
         manifest = self._owner.index.manifest
         return JSONResponse(manifest.model_dump(mode="json"), headers={CACHE: manifest.name})
 
     async def reload(self, _: Request) -> Response:
-        """Open the folder again and answer from its present content. A request names no folder."""
+        """Open the cache folder again and use its present content. A request cannot select a
+        folder.
+        """
         old = self._owner.index
         new = await asyncio.to_thread(
             CacheIndex.open,
@@ -80,7 +82,7 @@ class Service:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
-        """Whether the owner's thread answers, which may have ended while the process runs."""
+        """Whether the owner's thread runs; it can end while the process still runs."""
         probe = np.zeros(self._owner.dimension, dtype=np.float32)
         try:
             async with asyncio.timeout(READY_SECONDS):
@@ -114,7 +116,7 @@ def status_of(error: Exception) -> tuple[int, str]:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """At most `limit` bytes, whatever the content-length is.
+    """Read a body of at most `limit` bytes. Does not trust the content-length header.
 
     Raises HTTPException: 413 for a longer body, 408 for a slow one.
     """
@@ -131,7 +133,7 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def create_app(owner: IndexOwner, metrics: CacheMetrics, *, token: str | None) -> Starlette:
-    """The app of an open index. At shutdown it answers the waiting requests and closes the
+    """Create the app for an open index. At shutdown it answers the waiting requests and closes the
     owner.
     """
     service = Service(owner, metrics)
@@ -178,7 +180,8 @@ def serve(
     """
     if token is None and not is_loopback(host):
         raise CacheError(f"a token is needed, because other machines can reach {host}")
-    # After draining, uvicorn raises SIGTERM again for the handler before its own: this one.
+    # When uvicorn has answered all requests, it raises SIGTERM again for the previous handler,
+    # which is this one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics = CacheMetrics()
     owner = IndexOwner(
@@ -200,10 +203,10 @@ def serve(
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether only this machine can reach a server on `host`. None: all interfaces."""
+    """Whether only this machine can reach a server on `host`. None means all interfaces."""
     if host == "localhost":
         return True
     try:
         return ipaddress.ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:  # another name
+    except ValueError:  # the host is a name, not an address
         return False

@@ -1,8 +1,9 @@
 """ShardedCache: one cache that is split over several retrieval services.
 
-Each shard returns its own best neighbors with their vectors; the best of all of them are exactly
-those of the whole cache, and the enhancement is computed here. Without one of the shards the result
-would silently differ, so the request fails.
+Each shard (the part of the cache in one service) returns its best neighbors with their vectors; the
+best of these are exactly the best neighbors of the whole cache. This module computes the
+enhancement from them. A request fails when a shard does not answer, because the result would
+differ.
 """
 
 import asyncio
@@ -20,7 +21,9 @@ from cache_index.manifest import Manifest
 
 class ShardedCache:
     def __init__(self, shards: Sequence[CacheClient]) -> None:
-        """A neighbor's id is its row plus the rows of the shards before its own."""
+        """A neighbor's id is its row in the shard plus the number of rows of all previous
+        shards.
+        """
         first = shards[0].manifest
         for shard in shards:
             if (shard.dimension, shard.manifest.encoder) != (first.dimension, first.encoder):
@@ -42,7 +45,7 @@ class ShardedCache:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False
     ) -> EnhancedRow:
-        """One query (D,), as in `Enhancer`."""
+        """Enhance one query (D,); see `Enhancer`."""
         rows = await asyncio.gather(
             *(s.enhance(query, params, explain=explain, prototypes=True) for s in self._shards)
         )
@@ -64,7 +67,7 @@ class ShardedCache:
 
 
 def merge(rows: Sequence[EnhancedRow], offsets: Sequence[int], top_k: int) -> EnhancedRow:
-    """The best top_k of all shards' neighbors; the caller computes the vector from them."""
+    """Select the best top_k of all shards' neighbors."""
     ids = np.concatenate([row.ids + offset for row, offset in zip(rows, offsets, strict=True)])
     similarity = np.concatenate([row.similarity for row in rows])
     best = np.lexsort((ids, -similarity))[:top_k]

@@ -1,7 +1,7 @@
 """ShardWriter: writes features in shards while they are encoded, so that a killed run can resume.
 
 A shard is NNNNN.npy with its captions NNNNN.jsonl. progress.json has the number of complete shards
-and the number of the caller's items in them; a resumed run writes later files again.
+and the number of the caller's items in them. A resumed run overwrites the files of later shards.
 """
 
 import json
@@ -19,7 +19,7 @@ PROGRESS = "progress.json"
 
 class ShardWriter:
     def __init__(self, folder: Path, shards: int, consumed: int, rows_per_shard: int) -> None:
-        self.consumed = consumed  # items of the caller's list; a resumed run skips them
+        self.consumed = consumed  # number of the caller's items; a resumed run skips these
         self._folder = folder
         self._shards = shards
         self._rows_per_shard = rows_per_shard
@@ -42,13 +42,13 @@ class ShardWriter:
             raise CacheError(f"{path}: unreadable; remove {folder} and start again") from None
 
     def append(self, vector: Array, caption: Caption) -> None:
-        """The next item's feature (D,)."""
+        """Append the next item's feature (D,)."""
         self._rows.append(vector)
         self._captions.append(caption)
         self.skip()
 
     def skip(self) -> None:
-        """The next item has no feature (it could not be decoded)."""
+        """Count the next item as done without a feature (it could not be decoded)."""
         self.consumed += 1
         if len(self._rows) >= self._rows_per_shard:
             self.flush()

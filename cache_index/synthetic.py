@@ -1,10 +1,10 @@
-"""Features for measurements: any number of rows, always the same, and hard to search.
+"""Generate features for measurements: any number of reproducible rows that are hard to search.
 
 Real image embeddings form thousands of overlapping groups, with most of their variance in few
-directions. So do these rows: CENTERS groups, whose centers and whose members' offsets both have a
-spectrum that falls like 1/i, turned by one random rotation so that no coordinate is special.
-FAISS's usual test data (a few distant clusters) would flatter every index. The generator was fixed
-before any index was tuned on it. Every part of a stream can be made alone.
+directions. The generated rows have the same properties: they form CENTERS groups; the variances of
+the centers and of the members' offsets fall like 1/i, and one random rotation is applied to all.
+FAISS's usual test data (a few distant clusters) would make every index look better. The generator
+was fixed before any index was tuned on it. Every part of a stream can be generated separately.
 
 Shapes: N rows, D dimensions.
 """
@@ -19,10 +19,10 @@ from cache_index.captions import Caption
 from cache_index.enhance import Array, normalize
 
 CENTERS = 3000
-SPREAD = 0.7  # length of a member's offset from its center, whose length is about 1
-BLOCK = 8192  # rows made at a time: part of the definition
+SPREAD = 0.7  # Length of a member's offset; centers have a length of about 1.
+BLOCK = 8192  # Rows generated at a time. Another value gives other rows.
 
-ROWS, TUNING_QUERIES, UNSEEN_QUERIES = 0, 1, 2  # streams that share the groups and nothing else
+ROWS, TUNING_QUERIES, UNSEEN_QUERIES = 0, 1, 2  # streams with equal groups, other rows
 
 
 class SyntheticFeatures:
@@ -59,7 +59,7 @@ def groups(dimension: int, seed: int) -> tuple[Array, Array]:
     rng = np.random.default_rng((seed, 0))
     centers = rng.standard_normal((CENTERS, dimension), dtype=np.float32) * falling(dimension)
     rotation, upper = np.linalg.qr(rng.standard_normal((dimension, dimension)))
-    rotation *= np.sign(np.diag(upper))  # LAPACKs differ in the signs that they choose
+    rotation *= np.sign(np.diag(upper))  # LAPACK versions differ in the signs
     return centers, rotation.astype(np.float32)
 
 

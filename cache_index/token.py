@@ -1,4 +1,4 @@
-"""The retrieval service's shared token: the middleware that checks it and the file that holds it.
+"""The retrieval service's shared token: read it from its file, and check it in each request.
 
 The service and its clients read the same file.
 """
@@ -17,9 +17,8 @@ MAX_TOKEN_BYTES = 4096
 
 
 class TokenRequired:
-    """ASGI middleware. Requires the token on every path except `open_paths`.
-
-    Compares hashes, so that the time of a comparison does not depend on the token.
+    """ASGI middleware. Requires the token on every path except `open_paths`. Compares hashes of
+    tokens, so that the time of a comparison does not reveal the token.
     """
 
     def __init__(self, app: ASGIApp, token: str, open_paths: Collection[str]) -> None:
@@ -43,9 +42,8 @@ def digest(value: bytes) -> bytes:
 
 
 def read_token(path: Path) -> str:
-    """Read the token, which is the file's only line.
-
-    Raises CacheError: when it is empty or not printable ASCII.
+    """Read the token, which is the file's only line. Raises CacheError: when the token is empty or
+    not printable ASCII.
     """
     with path.open("rb") as file:
         text = file.read(MAX_TOKEN_BYTES).decode(errors="replace").strip()

@@ -1,8 +1,9 @@
 """Find the cheapest search settings that reach a recall, with FAISS's own auto-tuning.
 
-FAISS's ParameterSpace knows which numbers of cells are worth trying and its OperatingPoints keep
-the fastest setting for each recall. A bisection follows between the last power of two that fails
-and the first that passes. The settings are chosen on one set of queries and reported on another.
+FAISS's ParameterSpace lists the numbers of visited cells to try (powers of two), and its
+OperatingPoints keep the fastest setting for each recall. A bisection then searches between the last
+number of cells that misses the recall and the first that reaches it. The settings are chosen on one
+set of queries and reported on another.
 """
 
 import logging
@@ -20,23 +21,23 @@ from cache_index.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 REFINE = (1, 2, 4, 8, 16, 32)
-LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining would not change the result
+LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining leaves these indexes' results unchanged
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
     settings: SearchSettings
     recall: float
-    margin: float  # two standard errors of the recall
-    seconds: float  # per query, in batches of 16
+    margin: float  # Two standard errors of the recall.
+    seconds: float  # Seconds per query, in batches of 16.
 
     def reaches(self, target: float) -> bool:
-        """Whether the recall less its margin reaches the target."""
+        """Whether the recall minus its margin is at least the target."""
         return self.recall - self.margin >= target
 
 
 def tune(searcher: Searcher, trial: Trial, target: float) -> tuple[Point, list[Point]]:
-    """The fastest point that reaches the target (or else the best recall), and all points."""
+    """Return the fastest point that reaches the target, or else the best recall, and all points."""
     points: list[Point] = []
     for refine in (1,) if isinstance(searcher.index, LOSSLESS) else REFINE:
         points += search_cells(searcher, trial, target, refine)
@@ -51,7 +52,9 @@ def tune(searcher: Searcher, trial: Trial, target: float) -> tuple[Point, list[P
 
 
 def search_cells(searcher: Searcher, trial: Trial, target: float, refine: int) -> Iterator[Point]:
-    """Powers of two until the target is reached, then the smallest number that still does."""
+    """Measure 1, 2, 4, ... cells until the target is reached, then bisect to the smallest
+    number.
+    """
     failing, passing = 0, 0
     for nprobe in cell_range(searcher):
         point = measure(searcher, trial, SearchSettings(nprobe=nprobe, refine=refine))
@@ -85,9 +88,7 @@ def measure(searcher: Searcher, trial: Trial, settings: SearchSettings) -> Point
 
 
 def frontier(points: list[Point]) -> list[Point]:
-    """The points that no other point exceeds in both recall and speed, by FAISS's
-    OperatingPoints.
-    """
+    """Return the points that no other point exceeds in both recall and speed, selected by FAISS."""
     kept = faiss.OperatingPoints()
     for number, point in enumerate(points):
         kept.add(point.recall, point.seconds, str(number), number)

@@ -1,8 +1,9 @@
 """Add features to a cache, or remove some, without training it again.
 
-The new folder replaces the old one when it is complete. A process that has the old one open uses it
-until it reloads (a service: POST /v1/reload). The search settings stay; the recall, measured on
-other rows, is dropped. The cells do not move, so many rows of a new kind need a new build.
+The new folder replaces the old folder when it is complete. A process that has opened the old folder
+uses it until it reloads (a service: POST /v1/reload). The new manifest keeps the search settings
+and omits the recall, which was measured on other rows. The index's cells stay the same, so after
+adding many rows unlike the old ones, build the cache again.
 """
 
 from collections.abc import Collection, Iterator
@@ -42,7 +43,7 @@ def add_features(
     normalized: bool = True,
     progress: bool = True,
 ) -> Manifest:
-    """Append rows; the arguments are those of `build_from_features`."""
+    """Append rows. The arguments have the meaning of those of `build_from_features`."""
     old = checked_manifest(folder)
     new = open_features(features)
     if new.dimension != old.dimension:
@@ -72,7 +73,7 @@ def add_features(
 
 
 def remove_rows(folder: Path, rows: Collection[int], *, progress: bool = True) -> Manifest:
-    """Remove rows. Later rows move up, so the row number of a neighbor may change."""
+    """Remove rows. The rows after a removed row get smaller row numbers."""
     old = checked_manifest(folder)
     if outside := [row for row in rows if not 0 <= row < old.count]:
         raise CacheError(f"{folder}: has no row {outside[0]}, only 0 to {old.count - 1}")
@@ -96,9 +97,8 @@ def remove_rows(folder: Path, rows: Collection[int], *, progress: bool = True) -
 
 
 def find_rows(folder: Path, ids: Collection[str]) -> list[int]:
-    """The rows whose captions have these ids.
-
-    Raises CacheError: naming an id that no row has.
+    """Return the rows whose captions have these ids. Raises CacheError: when no row has one of the
+    ids; the message names the id.
     """
     old = read_manifest(folder)
     names, captions = set(ids), Captions.open(folder, old)
@@ -109,7 +109,9 @@ def find_rows(folder: Path, ids: Collection[str]) -> list[int]:
 
 
 class KeptRows:
-    """`Features`: the rows of a cache that are kept, then the new rows if any."""
+    """The features of the updated cache: the kept rows of the old cache, then the new rows if
+    any.
+    """
 
     def __init__(
         self,
@@ -144,8 +146,8 @@ def remove_from(index: Any, keep: Mask) -> None:
     gone: Ids = np.flatnonzero(~keep)
     index.remove_ids(gone)
     if not isinstance(index, faiss.IndexIVF):
-        return  # a flat index renumbers its rows
-    moved = np.cumsum(keep) - 1  # old row -> new row
+        return  # FAISS renumbers the rows of a flat index.
+    moved = np.cumsum(keep) - 1  # Maps old row numbers to new row numbers.
     lists: Any = index.invlists
     for cell in range(index.nlist):
         ids = faiss.rev_swig_ptr(lists.get_ids(cell), lists.list_size(cell))

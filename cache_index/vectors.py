@@ -1,4 +1,4 @@
-"""vectors.npy: the features themselves, memory-mapped, gathered by row number in one call.
+"""vectors.npy: the cache's features, memory-mapped; one call copies the rows of many row numbers.
 
 A GPU index of FAISS does not return vectors by id, and a CPU index returns one per call. Does not
 depend on the search.
@@ -16,17 +16,17 @@ from cache_index.manifest import REBUILD, VECTORS, Manifest
 
 Ids = NDArray[np.int64]
 
-LINE = 32  # float16 numbers of a cache line: 64 bytes
-BLOCK = 16  # rows of 2 KB that fit into a core's first cache
+LINE = 32  # Number of float16 values in a CPU cache line of 64 bytes.
+BLOCK = 16  # Rows copied together; their 2 KB each fit into the L1 cache.
 
-SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # clears the copies of the sign bit
-BIAS = np.float32(2.0**112)  # float32 counts exponents from -127, float16 from -15
+SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # Mask without copies of the sign bit.
+BIAS = np.float32(2.0**112)  # Difference of the exponent biases: 127 - 15 = 112.
 
 
 class Vectors:
     def __init__(self, rows: NDArray[np.floating]) -> None:
-        self.rows = rows  # (N, D) float32 or float16
-        self.gather(np.zeros(1, np.int64))  # compiles the loop before the first request
+        self.rows = rows  # Shape (N, D), float32 or float16.
+        self.gather(np.zeros(1, np.int64))  # Compiles the loop before the first request.
 
     @classmethod
     def open(cls, folder: Path, manifest: Manifest) -> "Vectors":
@@ -41,13 +41,13 @@ class Vectors:
                 f"{path}: holds {rows.dtype} {rows.shape}, its manifest says {dtype} {shape}; "
                 f"{REBUILD}"
             )
-        return cls(rows.view(np.ndarray))  # still mapped; np.memmap makes every call slower
+        return cls(rows.view(np.ndarray))  # a view of the map, faster than np.memmap
 
     def gather(self, ids: Ids) -> Array:
-        """Rows of ids (...) as float32 (..., D). An id of -1 (no hit) gives any row: mask it.
-
-        Touches several rows before it copies the first, so that their waits for memory overlap.
-        Raises IndexError: for an id past the last row.
+        """Return the rows of `ids` (...) as float32 (..., D). For an id of -1 (no hit), the
+        returned row is arbitrary, and the caller masks it. Reads a part of several rows before it
+        copies the first row, so that the memory accesses overlap. Raises IndexError: for an id past
+        the last row.
         """
         if self.rows.dtype == np.float32:
             _ = self.rows[ids, 0], self.rows[ids, -1]
@@ -59,10 +59,9 @@ class Vectors:
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def gather_half(rows: NDArray[np.int16], ids: Ids, out: Array) -> int:
-    """Copy rows (K,) of finite float16 (N, D), passed as bits, to `out`, float32 (K, D).
-
-    Touches a cache line at the same place of each row of a block, then the next line. Returns the
-    sum of the touched numbers, so that the compiler does not remove those reads.
+    """Copy rows (K,) of finite float16 (N, D), passed as bits, to `out`, float32 (K, D). First
+    reads one number of each cache line, line by line over all rows of a block, which loads the
+    rows. Returns the sum of these numbers, so that the compiler does not remove the reads.
     """
     for row in ids:
         if not -1 <= row < len(rows):

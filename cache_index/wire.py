@@ -19,8 +19,8 @@ from cache_index.enhance import Array, CacheParams
 from cache_index.enhancer import EnhancedRow
 from cache_index.errors import CacheUnavailable, QueryError
 
-NEIGHBORS = "x-bindserve-neighbors"  # K
-CACHE = "x-bindserve-cache"  # the name of the cache that answered; a reload changes it
+NEIGHBORS = "x-bindserve-neighbors"  # Header: number of neighbors, K.
+CACHE = "x-bindserve-cache"  # Header: id of the cache that answered; a reload changes it.
 FLOAT, INT = np.dtype("<f4"), np.dtype("<i8")
 
 Number = TypeVar("Number", int, float)
@@ -28,7 +28,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class EnhanceRequest:
-    """The parameters of POST /v1/enhance, and the parts of its response."""
+    """The parameters of POST /v1/enhance, and which parts the response has."""
 
     params: CacheParams
     explain: bool = False
@@ -46,7 +46,7 @@ class EnhanceRequest:
 
     @classmethod
     def unpack(cls, fields: Mapping[str, str], defaults: CacheParams) -> "EnhanceRequest":
-        """Parse a query string; the cache's defaults fill what is missing.
+        """Parse a query string. Missing parameters have the cache's defaults.
 
         Raises QueryError: for an unknown key or a bad value, which the message names.
         """
@@ -57,12 +57,14 @@ class EnhanceRequest:
             top_k=number(fields, "top_k", int, defaults.top_k),
             inverse_temperature=number(fields, "temperature", float, defaults.inverse_temperature),
             weight=number(fields, "weight", float, defaults.weight),
-            form=fields.get("form", defaults.form),  # type: ignore[arg-type]  # checked there
+            form=fields.get("form", defaults.form),  # type: ignore[arg-type]  # CacheParams checks
         )
         return cls(params, flag(fields, "explain"), flag(fields, "prototypes"))
 
     def limit(self, dimension: int) -> int:
-        """The largest size of the response in bytes; the client reads no more."""
+        """Return the largest valid size of the response in bytes. The client stops reading beyond
+        it.
+        """
         top_k = self.params.top_k
         vectors = 1 + top_k * self.prototypes
         captions = 2 * MAX_LINE_BYTES * top_k * self.explain
@@ -113,9 +115,8 @@ def pack_row(row: EnhancedRow, request: EnhanceRequest) -> bytes:
 
 
 def unpack_row(body: bytes, neighbors: int, dimension: int, request: EnhanceRequest) -> EnhancedRow:
-    """Unpack a response.
-
-    Raises CacheUnavailable: when the body does not fit the request.
+    """Unpack a response. Raises CacheUnavailable: when the body is invalid or does not fit the
+    request.
     """
     if neighbors > request.params.top_k:
         raise CacheUnavailable("the retrieval service returned more neighbors than top_k")
@@ -133,7 +134,7 @@ def unpack_row(body: bytes, neighbors: int, dimension: int, request: EnhanceRequ
 
 
 class Reader:
-    """Reads arrays from a body, in order."""
+    """Reads the arrays of a body one after the other."""
 
     def __init__(self, body: bytes) -> None:
         self._rest = memoryview(body)

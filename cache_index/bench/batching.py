@@ -1,4 +1,4 @@
-"""Many clients at once: answered in batches, against one by one.
+"""Compare the request rate of many concurrent clients with batching and without it.
 
 Shapes: B queries, D dimensions.
 """
@@ -25,7 +25,7 @@ def batching(
     repeats: int,
     target: float,
 ) -> Ratio:
-    """`clients` that each send their next query (D,) when the last one is answered."""
+    """Run `clients` clients. Each sends its next query (D,) after the answer to its last query."""
 
     def serve(max_batch: int) -> Callable[[], None]:
         def action() -> None:

@@ -1,4 +1,4 @@
-"""Exact search: compared with a plain matrix product, and with the tuned index.
+"""Compare the exact search with a plain matrix product, and the tuned index with exact search.
 
 Shapes: B queries, N rows, D dimensions.
 """
@@ -16,11 +16,11 @@ from cache_index.index import CacheIndex
 from cache_index.recall import BATCH, TOP_K
 from cache_index.searcher import Searcher
 
-FAISS_BLAS_THRESHOLD = 128_000  # the default of FAISS 1.15, which searcher.py lowers
+FAISS_BLAS_THRESHOLD = 128_000  # FAISS 1.15's default threshold; searcher.py sets a lower value
 
 
 def exact_twin(cache: CacheIndex) -> CacheIndex:
-    """The same rows in an IndexFlatIP."""
+    """Return a cache with the same rows, searched by FAISS's exact index, IndexFlatIP."""
     vectors = cache.searcher.vectors
     flat = faiss.IndexFlatIP(cache.dimension)
     for start in range(0, len(vectors.rows), BLOCK_ROWS):
@@ -30,14 +30,14 @@ def exact_twin(cache: CacheIndex) -> CacheIndex:
 
 
 def flat_rows(exact: CacheIndex) -> Array:
-    """The rows (N, D) of the IndexFlatIP, not a copy."""
+    """Return the rows (N, D) of the IndexFlatIP without copying them."""
     index: Any = exact.searcher.index
     rows: Array = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
     return rows.reshape(-1, index.d)
 
 
 def against_blas(exact: CacheIndex, queries: Array, repeats: int) -> Ratio:
-    """Exact search against the product of queries and rows with NumPy's selection of the best."""
+    """Compare the exact search with NumPy's matrix product and selection of the best rows."""
     rows, few = flat_rows(exact), queries[:BATCH]
 
     def limit() -> None:
@@ -62,10 +62,10 @@ def against_exact(
     repeats: int,
     threshold: int | None = None,
 ) -> Ratio:
-    """The tuned index against IndexFlatIP, both in batches of 16.
+    """Compare the tuned index with IndexFlatIP. Both search 16 queries at a time.
 
-    `threshold`: FAISS's default for the switch to matrix products, in place of this package's
-    value.
+    `threshold`: the size of queries above which FAISS multiplies matrices instead of looping over
+    rows; default: this package's value.
     """
     few = queries[: 2 * BATCH]
 

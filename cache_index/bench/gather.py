@@ -1,7 +1,8 @@
-"""Neighbors' vectors in one call, against one FAISS call each, as the released code gets them.
+"""Compare two ways to read the neighbors' vectors: one call for all, and one FAISS call for each
+vector, as in the released code.
 
-Each of 16 queries gathers 10 random rows, as in the released settings. A copy of as many
-consecutive rows shows the limit of the memory.
+Each of 16 queries gathers 10 random rows, as in the released settings. A copy of equally many
+consecutive rows shows the limit that memory speed sets.
 
 Shapes: B queries, K neighbors each, N rows, D dimensions.
 """
@@ -22,7 +23,9 @@ TARGET = 10
 
 
 def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
-    """Gathering of the stored rows and of float32 rows, and a plain copy, each against the loop."""
+    """Compare gathering stored rows, gathering float32 rows and a plain copy with the loop of FAISS
+    calls.
+    """
     index: Any = exact.searcher.index
     ids = np.random.default_rng(0).integers(index.ntotal, size=(BATCHES, BATCH, TOP_K))
 

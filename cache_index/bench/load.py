@@ -1,4 +1,4 @@
-"""Latency of requests that arrive at random, whether or not the last one is answered.
+"""Measure the latency of requests that arrive at random times, independent of earlier answers.
 
 Shapes: B queries, D dimensions.
 """
@@ -14,7 +14,7 @@ from cache_index.index import CacheIndex
 from cache_index.owner import IndexOwner
 from cache_index.recall import TOP_K
 
-ROUNDS = 4  # times that each query is sent
+ROUNDS = 4  # number of times that each query is sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ def under_load(index: CacheIndex, queries: Array, rate: float, threads: int) -> 
 
 
 async def open_loop(owner: IndexOwner, queries: Array, rate: float) -> list[float]:
-    """Seconds (B,) from when each request was due, so that a stall shows in all that it delays."""
+    """Return seconds (B,) from each request's scheduled time to its answer. A stall of the server
+    thus appears in every request that it delays.
+    """
 
     async def request(query: Array, due: float) -> float:
         await owner.enhance(query, CacheParams(top_k=TOP_K))

@@ -1,4 +1,6 @@
-"""Ratios on a noisy machine: both sides run in turn, several times; the median counts."""
+"""Compare two rates on a noisy machine: run both in turn several times, and take the median
+ratio.
+"""
 
 import statistics
 import time
@@ -10,12 +12,12 @@ WARM_UP = 1
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """The ratio of the measured code's rate to the baseline's, for each pair; `target`: its
-    goal.
+    """The measured code's rate divided by the baseline's, for each pair of runs.
+    `target`: the ratio that the median should reach.
     """
 
     name: str
-    measured: float  # median
+    measured: float  # median rate of the measured code
     baseline: float
     unit: str
     ratios: tuple[float, ...]
@@ -40,7 +42,9 @@ def compare_rates(
     repeats: int,
     target: float | None = None,
 ) -> Ratio:
-    """Each call does `done` operations (the baseline's `done_baseline`, if it differs)."""
+    """Compare rates. A call of `measured` does `done` operations; a call of `baseline` does
+    `done_baseline` operations, by default as many.
+    """
     pairs = [
         (done / seconds(measured), (done_baseline or done) / seconds(baseline))
         for _ in range(WARM_UP + repeats)

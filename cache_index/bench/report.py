@@ -7,16 +7,16 @@ from cache_index.bench.pairs import Ratio, as_table
 from cache_index.bench.speed import Speed
 from cache_index.recall import TOP_K
 
-LOAD = 0.8  # of the rate at which the tuned index answered its clients
+LOAD = 0.8  # load of the latency test, relative to the rate with concurrent clients
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """The cost of the build. Zeros: the cache existed already."""
+    """The cost of building the cache. All values are 0 if the cache existed already."""
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    peak_gb: float = 0.0  # of this process, from its start to the end of the build
+    peak_gb: float = 0.0  # peak memory of this process until the end of the build
 
     def text(self) -> str:
         if not self.seconds:
@@ -34,10 +34,10 @@ class Report:
     threads: int
     clients: int
     kind: str
-    search: str  # what searches on the device
+    search: str  # Name of the search algorithm and its device.
     settings: str
-    recall: float  # @10, on queries that tuning did not see
-    recall_one_cell: float | None  # the same queries, one cell visited: how hard the data are
+    recall: float  # Recall@10 on queries that tuning did not use.
+    recall_one_cell: float | None  # Recall with one visited cell: shows how hard the data are.
     built: Built
     index_gb: float
     ratios: tuple[Ratio, ...]
@@ -62,7 +62,7 @@ class Report:
         )
 
     def speed_table(self) -> str:
-        lines = ["| batch | queries/s | of the index alone |", "|---:|---:|---:|"]
+        lines = ["| batch | queries/s | queries/s of the index alone |", "|---:|---:|---:|"]
         lines += [
             f"| {s.batch} | {s.queries_per_s:.0f} | {s.candidates_per_s:.0f} |" for s in self.speeds
         ]
@@ -70,4 +70,4 @@ class Report:
 
     def hardness(self) -> str:
         cell = self.recall_one_cell
-        return "" if cell is None else f" (of one cell only: {cell:.4f})"
+        return "" if cell is None else f" (with one visited cell: {cell:.4f})"

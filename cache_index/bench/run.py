@@ -2,7 +2,7 @@
 
 Builds a cache of synthetic features, or opens an existing one, and runs the measurements of the
 other files in this folder. Set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS to the same number before
-the start: NumPy's side of a comparison takes its threads from there.
+the start: NumPy's part of a comparison reads its number of threads from these variables.
 
 Shapes: B queries, N rows, D dimensions.
 """
@@ -38,7 +38,7 @@ from cache_index.recall import TOP_K, Trial, make_trial
 from cache_index.synthetic import TUNING_QUERIES, UNSEEN_QUERIES, SyntheticFeatures
 
 QUERIES = 512
-EXACT_QUERIES = 64  # of the exact search, one at a time, because it is slow
+EXACT_QUERIES = 64  # number of queries of the exact search; few, because it is slow
 
 
 def run(
@@ -55,9 +55,9 @@ def run(
     device: Device = "cpu",
     progress: bool = True,
 ) -> Report:
-    """Build into `folder` (or measure the existing cache; default: a temporary one).
-
-    queries: features (M, D), for a cache of other features than the generator's.
+    """Measure the cache in `folder`, and build it first if it does not exist (default: a temporary
+    folder). queries: features (M, D) as test queries; needed if the cache holds other features than
+    those that synthetic.py generates.
     """
     faiss.omp_set_num_threads(threads)
     built = Built()
@@ -66,7 +66,7 @@ def run(
         if not out.exists():
             start, cpu = time.perf_counter(), time.process_time()
             if kind == "auto" and device == "cuda":
-                kind = "Flat"  # the exact search on the GPU needs no other index
+                kind = "Flat"  # exact search on the GPU needs no index
             build(out, rows, dimension, kind, recall, Path(temporary), progress)
             built = Built(
                 time.perf_counter() - start,
@@ -145,7 +145,7 @@ def measure(
 
 
 def recall_one_cell(tuned: CacheIndex, trial: Trial) -> float | None:
-    """None: the index has no cells."""
+    """Recall when one cell is visited. Returns None if the index has no cells."""
     settings = tuned.manifest.search
     if settings.nprobe is None or not tuned.searcher.cells:
         return None
@@ -161,7 +161,9 @@ def stream(count: int, dimension: int, number: int) -> Array:
 
 
 def read_queries(path: Path | None, dimension: int) -> Array:
-    """(B, D), at most QUERIES that no build tunes on: of the file, or of the generator."""
+    """Return at most QUERIES queries (B, D) that tuning did not use, read from the file or
+    generated.
+    """
     if path is None:
         return stream(QUERIES, dimension, UNSEEN_QUERIES)
     features = open_features(path)

@@ -30,12 +30,12 @@ class Cost:
     kind: str
     nprobe: int | None
     refine: int
-    recall: float  # on queries that tuning did not see, as the manifest says
-    milliseconds: float  # per query, in batches of 16
-    cpu_ms: float  # of that, computing: a busy machine disturbs it less
-    open_gb: float  # resident right after opening
-    searched_gb: float  # and after the queries, with pages of the mapped files that they touched
-    own_gb: float  # of that, private memory; the kernel can drop mapped pages
+    recall: float  # Recall on queries that tuning did not use, from the manifest.
+    milliseconds: float  # Wall time per query, in batches of 16.
+    cpu_ms: float  # CPU time per query, which other programs disturb less.
+    open_gb: float  # Resident memory right after opening.
+    searched_gb: float  # Resident memory after the queries, with touched file pages.
+    own_gb: float  # Private part of that memory; the kernel can drop file pages.
 
 
 def scaling(
@@ -48,7 +48,9 @@ def scaling(
     threads: int = 1,
     progress: bool = True,
 ) -> list[Cost]:
-    """One cache for each count in `folder`, built unless it exists."""
+    """Measure one cache for each number of features in `counts`. Build missing caches in
+    `folder`.
+    """
     costs = []
     for count in counts:
         out = folder / f"{count}x{dimension}"
@@ -98,7 +100,7 @@ def measure(out: Path, threads: int) -> Cost:
 
 
 def resident_gb(kind: str = "VmRSS") -> float:
-    """Of this process; "RssAnon": without the pages of files that it maps."""
+    """Resident memory of this process in GB. "RssAnon" excludes pages of mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (entry,) = (line for line in lines if line.startswith(f"{kind}:"))
     return int(entry.split()[1]) * 1024 / 1e9
@@ -107,8 +109,8 @@ def resident_gb(kind: str = "VmRSS") -> float:
 def as_table(costs: Sequence[Cost]) -> str:
     """Markdown."""
     lines = [
-        "| features | index | recall@10 | ms a query | of CPU | GB resident, open "
-        "| after 512 queries | of that its own |",
+        "| features | index | recall@10 | ms a query | CPU ms | GB resident, open "
+        "| GB after 512 queries | GB private |",
         "|---:|---|---:|---:|---:|---:|---:|---:|",
     ]
     for c in costs:
@@ -121,7 +123,9 @@ def as_table(costs: Sequence[Cost]) -> str:
 
 
 def plot(costs: Sequence[Cost], path: Path) -> None:
-    """Milliseconds of CPU a query over rows, beside the line of an exact search's growth."""
+    """Plot CPU time per query against the number of rows, with linear growth as a reference
+    line.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

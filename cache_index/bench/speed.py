@@ -1,4 +1,4 @@
-"""Queries per second of a search, alone and in batches.
+"""Measure the queries per second of a search, one query at a time and in batches.
 
 Shapes: B queries, D dimensions.
 """
@@ -14,24 +14,24 @@ from cache_index.enhance import Array
 from cache_index.index import CacheIndex
 from cache_index.recall import TOP_K
 
-BATCHES = (1, 16, 256)  # queries searched at a time
+BATCHES = (1, 16, 256)  # batch sizes: queries searched at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
     batch: int
-    candidates_per_s: float  # queries, of the index alone
-    queries_per_s: float  # with gathering and scoring in float32
+    candidates_per_s: float  # Queries per second of the index search alone.
+    queries_per_s: float  # Queries per second with gathering and float32 scoring.
 
 
 def speeds(cache: CacheIndex, queries: Array, repeats: int) -> tuple[Speed, ...]:
-    """The median of `repeats` for each batch size."""
+    """Measure each batch size; report the median of `repeats` runs."""
     return tuple(speed(cache, np.resize(queries, (b, cache.dimension)), repeats) for b in BATCHES)
 
 
 def speed(cache: CacheIndex, batch: Array, repeats: int) -> Speed:
     def rate(search: Callable[[Array, int], object]) -> float:
-        search(batch, TOP_K)  # warms up
+        search(batch, TOP_K)  # warms up the index
         return len(batch) / statistics.median(
             seconds(lambda: search(batch, TOP_K)) for _ in range(repeats)
         )

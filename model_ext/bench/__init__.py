@@ -1,5 +1,4 @@
-"""Side-by-side measurements: `bindserve bench engine|throughput|encoders|full-size`.
-
-They report ratios from interleaved pairs in one run, because absolute times vary on a shared
-machine. Nothing here runs while the server serves.
+"""Benchmarks that compare two programs: `bindserve bench engine|throughput|encoders|full-size`.
+They run both programs in turn and report ratios, because absolute times vary on a shared machine.
+The server does not use these modules.
 """

@@ -1,8 +1,7 @@
-"""The speed of the encoders: files of many clients in one batch, against one file after the other.
-
-Beside it the limit: the same matrix products, with the same weights, and nothing else. Tokens and
-widths are ImageBind-huge's. All blocks have the same cost, so the depth may be cut to fit a small
-machine.
+"""Measure how much faster the encoders are with the files of many clients in one batch than with
+one file after the other. Also measure the limit: the speedup of the same matrix products alone,
+with the same weights. Tokens and widths are ImageBind-huge's. All blocks have the same cost, so the
+depth may be cut to fit a small machine.
 
 Shapes: B files, S clips of a file, R rows of a matrix product for one file.
 """
@@ -22,35 +21,36 @@ from model_ext.bench.timing import seconds
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import ImageBind
 
-# The largest difference between the vectors of both ways, by the weights' dtype.
+# The largest allowed difference between the embeddings from a batch and from single files, for each
+# dtype of the weights.
 MAX_DIFFERENCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-MAX_TF32_DIFFERENCE = 1e-3  # of float32 on a GPU, whose convolutions compute in tf32
-SHAPES = {  # of one file, after preprocessing
+MAX_TF32_DIFFERENCE = 1e-3  # For float32 on a GPU, which computes convolutions in tf32.
+SHAPES = {  # Shape of one preprocessed file.
     "vision": (3, 224, 224),
     "audio": (3, 1, 128, 204),
     "point": (8192, 3),
     "video": (15, 3, 2, 224, 224),
 }
 ENCODER_OF = {"vision": "vision", "audio": "audio", "point": "point", "video": "vision"}
-VIDEO_SHARE = 4  # a batch has a fourth as many videos as images: each is 15 crops
+VIDEO_SHARE = 4  # An image batch has 4 times as many files as a video batch.
 
-Unit = Callable[[str, Tensor], Tensor]  # encoder and inputs (B, ...) -> unit embeddings (B, D)
+Unit = Callable[[str, Tensor], Tensor]  # (encoder name, inputs (B, ...)) -> unit embeddings (B, D)
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderResult:
     modality: str
-    tokens: int  # of one clip
+    tokens: int  # Tokens of one clip.
     width: int
     blocks: int
-    files: int  # in a batch
-    speedup: Ratio  # of the batch over one file at a time
-    limit: Ratio  # the same of the matrix products alone
-    share: Ratio  # speedup over limit
-    difference: float  # largest difference of the vectors
-    one_s: float  # median seconds of one file alone
-    batch_s: float  # median seconds of the batch
-    flops: int  # of one file
+    files: int  # Files in a batch.
+    speedup: Ratio  # Files/s in a batch divided by files/s one at a time.
+    limit: Ratio  # Speedup of the matrix products alone.
+    share: Ratio  # Speedup divided by limit.
+    difference: float  # Largest difference of the embeddings.
+    one_s: float  # Median seconds of one file alone.
+    batch_s: float  # Median seconds of the batch.
+    flops: int  # Floating-point operations of one file.
 
     @property
     def files_per_s(self) -> float:
@@ -77,7 +77,7 @@ class EncoderResult:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One matrix product of the encoder: R rows through a map, for each file."""
+    """One matrix product of the encoder: for each file, R rows times the weight of a linear map."""
 
     rows: int
     weight: Tensor
@@ -85,7 +85,9 @@ class Product:
 
 
 def config(blocks: int | None = None, encoder: str | None = None) -> ImageBindConfig:
-    """ImageBind-huge's sizes, of all measured encoders or of one. `blocks` cuts their depth."""
+    """Return ImageBind-huge's sizes for all measured encoders or one. `blocks`: blocks per
+    encoder.
+    """
     released = ImageBindConfig.released()
     sections = {}
     for name in sorted(set(ENCODER_OF.values())) if encoder is None else [encoder]:
@@ -99,7 +101,7 @@ def load(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> ImageBind:
-    """Encoders with random weights, created on the device."""
+    """Create encoders with random weights on the device."""
     torch.manual_seed(0)
     with torch.device(device):
         model = ImageBind(sizes)
@@ -110,11 +112,12 @@ def load(
 def compare(
     model: ImageBind, modality: str, clients: int, pairs: int, unit: Unit | None = None
 ) -> EncoderResult:
-    """`clients` files in a batch against one after the other; of videos, a fourth as many.
+    """Compare encoding `clients` files (a fourth as many videos) in a batch and one after another.
 
-    `unit` encodes a batch, by default the model itself. It may reuse the memory of its result.
+    `unit`: the function that encodes a batch; default: the model's. It may reuse the memory of its
+    result.
 
-    Raises RuntimeError: when the batch gives other vectors than the files alone.
+    Raises RuntimeError: when a batch gives other embeddings than single files.
     """
     unit = unit or model.unit
     encoder = ENCODER_OF[modality]
@@ -123,7 +126,7 @@ def compare(
     count = max(2, clients // VIDEO_SHARE) if modality == "video" else clients
     files = torch.randn(count, *SHAPES[modality], device=device)
     products = trace(model, encoder, files[:1])
-    together = unit(encoder, files).clone()  # which also warms up
+    together = unit(encoder, files).clone()  # also warms up the encoder
     difference = (together - one_by_one(unit, encoder, files)).abs().max().item()
     if not difference <= max_difference(model.encoder(encoder)):
         raise RuntimeError(f"{modality}: the batch's vectors differ by {difference:.1e}")
@@ -138,7 +141,7 @@ def compare(
         single = seconds(lambda: multiply(products, batch=1, times=count), device)
         return single / seconds(lambda: multiply(products, batch=count, times=1), device)
 
-    limit()  # warm
+    limit()  # warms up the matrix products
     measured = measure(speedup, limit, pairs)
     section = getattr(model.config, encoder)
     return EncoderResult(
@@ -169,12 +172,12 @@ def one_by_one(unit: Unit, encoder: str, files: Tensor) -> Tensor:
 
 
 def trace(model: ImageBind, encoder: str, file: Tensor) -> list[Product]:
-    """The products that one file takes: all linear maps and pointwise convolutions, in order."""
+    """List the matrix products of one file in order: all linear maps and pointwise convolutions."""
     products: list[Product] = []
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         assert isinstance(module, nn.Linear | nn.Conv1d)
-        weight = module.weight.flatten(1)  # a pointwise convolution has a last axis of 1
+        weight = module.weight.flatten(1)  # removes the last axis of a pointwise convolution
         products.append(Product(inputs[0].numel() // weight.shape[1], weight, module.bias))
 
     maps = [m for m in model.encoder(encoder).modules() if isinstance(m, nn.Linear | nn.Conv1d)]
@@ -187,14 +190,17 @@ def trace(model: ImageBind, encoder: str, file: Tensor) -> list[Product]:
 
 def flops_of(model: ImageBind, encoder: str, file: Tensor) -> int:
     """Floating-point operations of one file; a multiply-add counts as two."""
-    # The counter knows no fused attention of the CPU, but the products that it consists of.
+    # FlopCounterMode does not count the CPU's fused attention, so the attention runs as separate
+    # products.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model.unit(encoder, file)
     return int(counter.get_total_flops())
 
 
 def multiply(products: list[Product], *, batch: int, times: int) -> None:
-    """In the encoder's order, so that weights are as far from the processor's cache as there."""
+    """Compute the products in the encoder's order, so that equally few of the weights are in the
+    processor's cache.
+    """
     for _ in range(times):
         for product in products:
             rows = product.weight.new_ones(product.rows * batch, product.weight.shape[1])
@@ -202,7 +208,7 @@ def multiply(products: list[Product], *, batch: int, times: int) -> None:
 
 
 def tokens_of(model: ImageBind, modality: str) -> int:
-    """The number of tokens that the blocks get, with the class token."""
+    """The number of input tokens of the encoder's blocks, with the class token."""
     counts: list[int] = []
     encoder = ENCODER_OF[modality]
     block = model.encoder(encoder).get_submodule("trunk.blocks.0")

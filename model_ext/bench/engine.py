@@ -1,8 +1,8 @@
-"""The cost of conditioning: our model against plain vLLM with the same language model.
-
-Each arm is an engine in a separate process, with the same flags. One is stopped (SIGSTOP) while
-the other runs, so both fit on one machine, or on one GPU with a share of its memory each. Every
-request has a new embedding, prefix caching is off, and prompts are the same on both sides.
+"""Measure the cost of conditioning: compare the conditioned model with the same language model in
+plain vLLM. The two models are the arms of the comparison. Each arm is an engine in a separate
+process, with the same flags. One arm is stopped (SIGSTOP) while the other runs, so both fit on one
+machine. On a GPU, each arm gets a share of the memory. Every request has a new embedding, prefix
+caching is off, and both arms get the same prompts.
 """
 
 import itertools
@@ -27,7 +27,7 @@ Device = Literal["cpu", "cuda"]
 
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
-    # An arm may be stopped in the middle of a step's end, for as long as the other one compiles.
+    # An arm can be stopped within a step while the other arm compiles, which may take minutes.
     "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",
 }
 CPU_FLAGS: dict[str, Any] = {
@@ -35,21 +35,21 @@ CPU_FLAGS: dict[str, Any] = {
     "max_model_len": 256,
     "max_num_seqs": 32,
     "enable_prefix_caching": False,
-    "kv_cache_memory_bytes": 1 << 29,  # of SmolLM2: 32 requests of 256 tokens, and some more
+    "kv_cache_memory_bytes": 1 << 29,  # with SmolLM2: 32 requests of 256 tokens, and a reserve
 }
 CUDA_FLAGS: dict[str, Any] = {
     "dtype": "bfloat16",
     "max_model_len": 512,
     "max_num_seqs": 256,
     "enable_prefix_caching": False,
-    "load_format": "dummy",  # weights are created on the device
-    "gpu_memory_utilization": 0.1,  # vLLM checks that this share is free; the next line sizes it
+    "load_format": "dummy",  # vLLM creates random weights on the GPU.
+    "gpu_memory_utilization": 0.1,  # vLLM only checks that this share is free.
 }
-KV_TOKENS = 256 * 224  # of the KV cache on a GPU: 256 requests of 64 + 160 tokens
+KV_TOKENS = 256 * 224  # tokens of the KV cache on a GPU: 256 requests of 64 + 160 tokens
 WORKSPACE_BYTES = (
     6 << 30
-)  # of one arm on a GPU: activations, CUDA graphs, bind network, folded maps
-GPU_SHARE = 0.88  # of a GPU's memory, for both arms together
+)  # Memory of an arm on a GPU for activations, CUDA graphs, bind network and its maps.
+GPU_SHARE = 0.88  # Share of the GPU's memory for both arms together.
 WARM_UP_RUNS = 2
 
 
@@ -59,8 +59,8 @@ class Workload:
 
     name: str
     requests: int
-    prompt: int  # tokens
-    tokens: int  # of each answer; with min_tokens, of the longest
+    prompt: int  # tokens of each prompt;
+    tokens: int  # tokens of each answer, or of the longest one with min_tokens
     min_tokens: int | None = None
 
     def __str__(self) -> str:
@@ -79,14 +79,14 @@ WORKLOADS: dict[Device, dict[str, Workload]] = {
         Workload("decode-1", 1, 16, 32),
         Workload("decode-32", 32, 16, 32),
         Workload("first-token", 1, 64, 1),
-        Workload("churn", 64, 16, 24, min_tokens=4),  # over the 32 seats of max_num_seqs
+        Workload("churn", 64, 16, 24, min_tokens=4),  # twice as many requests as max_num_seqs
     ),
     "cuda": by_name(
         Workload("first-token", 1, 64, 1),
         Workload("decode-1", 1, 64, 128),
         Workload("decode-32", 32, 64, 128),
         Workload("decode-256", 256, 64, 128),
-        Workload("churn", 512, 64, 240, min_tokens=16),  # over 256 seats
+        Workload("churn", 512, 64, 240, min_tokens=16),  # twice as many requests as max_num_seqs
     ),
 }
 
@@ -102,10 +102,10 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class EngineResult:
     workload: Workload
-    ratio: Ratio  # conditioned over plain: of speeds, or, for the first token, of times
-    cpu: Ratio  # the same ratio of CPU times, which other programs disturb less
-    share: float | None  # of the worker's CPU time that is spent in our Python code
-    plain_s: float  # median wall time
+    ratio: Ratio  # Conditioned / plain: speeds, or times of the first token.
+    cpu: Ratio  # The same ratio by CPU time, which other programs disturb less.
+    share: float | None  # Share of this project's Python code in the worker's CPU time.
+    plain_s: float  # Median wall time of the plain arm.
     conditioned_s: float
 
     @property
@@ -119,8 +119,8 @@ class EngineResult:
             f"  conditioned               {self.conditioned_s * 1000:.1f} ms\n"
             f"  plain vLLM                {self.plain_s * 1000:.1f} ms\n"
             f"  {quantity} over plain vLLM's  {self.ratio}\n"
-            f"  the same by CPU time      {self.cpu}\n"
-            + ("" if self.share is None else f"  our code, of the worker   {self.share:.2%}\n")
+            f"  ratio of CPU times        {self.cpu}\n"
+            + ("" if self.share is None else f"  plugin's share of worker  {self.share:.2%}\n")
         ).rstrip()
 
 
@@ -132,10 +132,11 @@ def run(
     eager: bool = False,
     device: Device = "cpu",
 ) -> Iterator[EngineResult]:
-    """Ours over plain, one workload after the other. A speed of 0.97 means a cost of 3%.
+    """Compare the conditioned arm with the plain arm for each workload. A speed ratio of 0.97 means
+    that conditioning costs 3%.
 
-    On the CPU, `folder` keeps the random weights for the next run; on a GPU it gets two
-    config.json files.
+    On the CPU, `folder` keeps the random weights for the next run; on a GPU, only two config.json
+    files are written to it.
     """
     with open_arms(folder, shape, eager, device) as (plain, conditioned):
         for workload in workloads or WORKLOADS[device].values():
@@ -146,12 +147,14 @@ def run(
 def open_arms(
     folder: Path, shape: random_model.Shape, eager: bool, device: Device
 ) -> Iterator[tuple["EngineArm", "EngineArm"]]:
-    """Both arms, ready and stopped. On a GPU machine they start at the same time."""
+    """Start both arms and yield them ready and stopped. On a GPU machine, they start
+    concurrently.
+    """
     write = random_model.write_configs if device == "cuda" else random_model.write
     plain_model, conditioned_model = write(folder, shape)
     flags = {**engine_flags(device, shape), "enforce_eager": eager}
     with start_arm(plain_model, flags) as plain:
-        if device == "cpu":  # few cores: one after the other
+        if device == "cpu":  # with few cores, start one arm after the other
             plain.wait_until_ready()
         with start_arm(conditioned_model, flags) as conditioned:
             plain.wait_until_ready()
@@ -162,7 +165,7 @@ def open_arms(
 def engine_flags(device: Device, shape: random_model.Shape, arms: int = 2) -> dict[str, Any]:
     """vLLM's flags for each of `arms` engines on one machine.
 
-    Raises RuntimeError: when the GPU's memory does not hold them.
+    Raises RuntimeError: when the GPU's memory is too small for these engines.
     """
     if device == "cpu":
         return CPU_FLAGS
@@ -191,7 +194,9 @@ def compare(
     measured = measure(runs(plain, workload), runs(conditioned, workload), pairs)
 
     def ratio_of(quantity: Callable[[Timing], float]) -> Ratio:
-        """Plain seconds over conditioned seconds: a ratio of speeds. First tokens: the inverse."""
+        """Return the ratio of speeds (plain time / conditioned time); for first tokens, of
+        times.
+        """
         times = [(quantity(plain), quantity(conditioned)) for plain, conditioned in measured]
         return ratio(
             [(conditioned, plain) for plain, conditioned in times]
@@ -210,13 +215,13 @@ def compare(
 
 
 def runs(arm: "EngineArm", workload: Workload) -> Callable[[], Timing]:
-    """The workload with new prompts at each call, the same prompts on both sides."""
+    """Return a function that runs the workload. Each call has new prompts, equal for both arms."""
     seeds = itertools.count(1)
     return lambda: arm.run(workload, next(seeds))
 
 
 class EngineArm:
-    """An engine process that is stopped; `run` continues it for as long as the work takes."""
+    """An engine process that is stopped (SIGSTOP). `run` continues the process for one workload."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -234,7 +239,9 @@ class EngineArm:
         return Timing(answer["seconds"], cpu_seconds(self.process.pid) - before)
 
     def profile(self, workload: Workload, seed: int) -> float:
-        """The share of the worker's time in our code. Profiling slows the run: no time is kept."""
+        """Return the share of this project's code in the worker's time, measured in a separate
+        run.
+        """
         answer = self._request(workload, seed, profile=True)
         return answer["plugin"] / answer["steps"] if answer["steps"] else float("nan")
 
@@ -259,12 +266,12 @@ class EngineArm:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError("an engine of the benchmark died; its messages are above")
+            raise RuntimeError("an engine of the benchmark ended; see its messages above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
     def _signal(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)  # the engine core and the worker too
+        os.killpg(self.process.pid, number)  # also signals the engine core and the worker
 
 
 def cpu_seconds(group: int) -> float:

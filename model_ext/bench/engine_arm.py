@@ -1,8 +1,9 @@
-"""One arm of the engine benchmark: a vLLM engine in a process, controlled by lines of JSON.
+"""An arm (one side) of the engine benchmark: a vLLM engine in a process, controlled by JSON lines.
 
 `{"requests": 32, "prompt": 64, "tokens": 32, "min_tokens": null, "seed": 1}` on standard input
-generates, with new embeddings if the model is conditioned, and answers `{"seconds": ...}`. With
-`"profile": true` the answer also has the worker's CPU times. `engine.py` runs it as a module.
+starts a run, with new embeddings if the model is conditioned. The arm then prints `{"seconds":
+...}`. With `"profile": true`, the printed object also has the worker's CPU times. `engine.py` runs
+this module.
 """
 
 import json
@@ -22,7 +23,7 @@ CONDITIONED = "ImageBindLLMForCausalLM"
 
 def main(model: str, options: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # vLLM prints to standard output, which is kept for the answers
+    os.dup2(2, 1)  # vLLM prints to standard output, which is reserved for the answers
     config = json.loads((Path(model) / "config.json").read_text())
     generator = Generator(open_llm(model, config, json.loads(options)), config)
     print(json.dumps({"ready": True}), file=answers)
@@ -40,7 +41,9 @@ def open_llm(model: str, config: dict[str, Any], options: dict[str, Any]) -> Any
 
 
 def worker_class(model: str, flags: dict[str, Any]) -> str:
-    """The worker class of this configuration; some model runners need an adapter."""
+    """Return vLLM's worker class for this configuration. Some model runners need a wrapper
+    class.
+    """
     from vllm.engine.arg_utils import EngineArgs
 
     from model_ext.engine.adapter import adapt
@@ -67,7 +70,7 @@ class Generator:
         min_tokens: int | None = None,
         profile: bool = False,
     ) -> dict[str, float]:
-        """Answer prompts of `prompt` tokens with `min_tokens` to `tokens` tokens each."""
+        """Generate answers of `min_tokens` to `tokens` tokens to prompts of `prompt` tokens."""
         rng = np.random.default_rng(abs(seed))
         ids = rng.integers(3, self.vocabulary, (requests, prompt))
         shortest = tokens if min_tokens is None else min_tokens

@@ -1,7 +1,7 @@
-"""Files with the released names, shapes and types and random weights: 7B, adapter, encoders.
-
-They serve to measure conversion and loading without the real files. The answers of such a model are
-noise. No file is held in memory: each is written empty, mapped, and then filled.
+"""Write checkpoints of the 7B, the adapter and the encoders with random weights, and with the
+released names, shapes and types. With them, conversion and loading can be measured without the
+released files. Such a model's answers are meaningless. No file is held in memory: each file is
+created, memory-mapped and then filled.
 """
 
 import json
@@ -35,12 +35,14 @@ Layout = dict[str, tuple[tuple[int, ...], torch.dtype]]
 LLAMA_7B = {"C": 4096, "F": 11008, "H": 32, "K": 4096, "L": 32, "Q": 4096, "V": 32000}
 ADAPTER_7B = {"D": 1024, "J": BLOCKS, "W": 16384, "q": 32, "r": 16}
 LOG_SCALE = math.log(10)
-GATE = 0.5  # before tanh: half open
+GATE = 0.5  # gate value before tanh; tanh(0.5) = 0.46
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Letters as in `convert/llama.py` and `convert/adapter.py`."""
+    """The sizes of all models. The letters of sizes are those of `convert/llama.py` and
+    `convert/adapter.py`.
+    """
 
     llama: Mapping[str, int]
     adapter: Mapping[str, int]
@@ -52,7 +54,9 @@ class Sizes:
 
 
 def write(out: Path, sizes: Sizes, *, progress: bool = True) -> None:
-    """Write out/llama/7B/, out/7B.pth and out/imagebind_w3D.pth, as a user has them."""
+    """Write out/llama/7B/, out/7B.pth and out/imagebind_w3D.pth, in the layout of the released
+    files.
+    """
     llama = out / "llama" / "7B"
     llama.mkdir(parents=True, exist_ok=True)
     letters = sizes.llama
@@ -100,13 +104,13 @@ def imagebind_layout(config: ImageBindConfig) -> Layout:
     tensors = model.state_dict().items()
     layout: Layout = {to_released(name): (tuple(t.shape), torch.float32) for name, t in tensors}
     if config.text is None:
-        raise ValueError("the released file has a text encoder")
+        raise ValueError("the released ImageBind file contains a text encoder")
     side = config.text.context_length
     for name in (released for released, name in TO_OURS.items() if name is None):
         if name.endswith("num_batches_tracked"):
             layout[name] = (), torch.int64
         else:
-            layout[name] = (side, side), torch.float32  # the causal mask
+            layout[name] = (side, side), torch.float32  # the text encoder's causal mask
     return layout
 
 
@@ -127,7 +131,9 @@ def lay_out(path: Path, layout: Layout, *, wrapped: bool) -> dict[str, Tensor]:
 
 
 def fill(name: str, tensor: Tensor, generator: torch.Generator) -> None:
-    """Values that keep activations at about their size, layer after layer."""
+    """Fill a tensor with values that keep the size of activations about constant over the
+    layers.
+    """
     if tensor.dtype == torch.int64 or name.endswith("text.mask"):
         tensor.zero_()
     elif name.endswith("log_logit_scale"):

@@ -1,6 +1,5 @@
-"""Interleaved pairs of measurements (A B, B A, A B, ...) in one run, and the ratio of A to B.
-
-It does not know what is measured.
+"""Measure A and B in interleaved pairs (A B, B A, A B, ...) in one run, and compute their ratio.
+Does not depend on the measured functions.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +14,7 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Median of the pairs' ratios A/B, with a bootstrap interval (95%) of the median."""
+    """The median of the pairs' ratios A/B, with its 95% bootstrap interval."""
 
     median: float
     low: float
@@ -27,7 +26,9 @@ class Ratio:
 
 
 def measure(a: Callable[[], A], b: Callable[[], B], pairs: int) -> list[tuple[A, B]]:
-    """Call both `pairs` times. The order alternates, so that a drift favours neither side."""
+    """Call both functions `pairs` times. The order alternates, so that a drift affects both
+    equally.
+    """
     measured = []
     for i in range(pairs):
         if i % 2:

@@ -1,9 +1,8 @@
-"""The share of a worker's CPU time that our Python code takes, measured by cProfile in the worker.
-
-The clock is that of the worker's main thread, so that other programs do not count. Profiling makes
-Python slower, so the share is an upper bound. The model's forward pass is LLaMA's and not counted:
-the ratio of the two arms includes the cost of the added rows. vLLM mixes `Profiled` into its worker
-(`worker_extension_cls`).
+"""Measure the share of this project's Python code (the plugin) in the CPU time of a vLLM worker,
+with cProfile. The profiler reads the CPU clock of the worker's main thread, so other programs do
+not count. Profiling makes Python slower, so the share is an upper bound. The model's forward pass
+does not count, because it is mostly LLaMA's; engine.py measures its cost by comparison with plain
+vLLM. vLLM adds `Profiled` to its worker class (`worker_extension_cls`).
 """
 
 import cProfile
@@ -13,16 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-Function = tuple[str, int, str]  # file, line, name
-Edges = dict[Function, tuple[int, int, float, float]]  # by caller: calls, calls, own, cumulative
+Function = tuple[str, int, str]  # file, line, name;
+Edges = dict[Function, tuple[int, int, float, float]]  # caller -> calls (two counts), own, total s
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
 PACKAGE = Path(__file__).parents[1]
 PLUGIN = (str(PACKAGE / "engine"), str(PACKAGE / "inject.py"), str(PACKAGE / "conditioning.py"))
 VLLM = str(Path(str(getattr(find_spec("vllm"), "origin", "vllm/"))).parent)
-# Our adapters override these methods. A function of the same name that they call is vLLM's.
+# The plugin overrides these methods of vLLM, and calls vLLM's methods of the same names.
 HOSTS = {"_update_states", "_preprocess", "add_request", "prepare_inputs"}
-STEPS = {"execute_model", "sample_tokens"}  # of the worker
+STEPS = {"execute_model", "sample_tokens"}  # the worker's methods for one step
 
 
 class Profiled:
@@ -35,17 +34,16 @@ class Profiled:
         self._profile.enable()
 
     def profile_stop(self) -> dict[str, float]:
-        """CPU seconds: `steps`, the worker's whole work, and `plugin`, the part in our code."""
+        """Return CPU seconds: `steps` of the worker's whole work, `plugin` of the plugin's code."""
         self._profile.disable()
         stats: Any = pstats.Stats(self._profile)
         return {"plugin": plugin(stats.stats), "steps": steps(stats.stats)}
 
 
 def plugin(stats: Stats) -> float:
-    """The time from each call of vLLM into our code until it returns, without vLLM's part of it.
-
-    Only calls by vLLM count. A call through another library, such as a decorator of torch, lies
-    within one of them.
+    """Sum the time from each call of vLLM into the plugin until its return, without the vLLM code
+    that the plugin calls. Only calls by vLLM count: a call through another library, such as a
+    decorator of torch, happens during such a call.
     """
     total = 0.0
     for function, (_, _, _, _, callers) in stats.items():

@@ -1,7 +1,7 @@
-"""A LLaMA of given sizes with random weights, with and without injection, to measure speed.
+"""Create a LLaMA with random weights, with and without the injection, to measure speed.
 
-Both variants hold the same language model, so that two arms differ in the injection only. Weights
-are written to a folder, created on a device, or left to vLLM (`--load-format dummy`).
+Both variants contain the same language model and differ in the injection only. Weights are written
+to a folder, created on a device, or left to vLLM (`--load-format dummy`).
 """
 
 import json
@@ -18,9 +18,9 @@ from transformers import LlamaConfig
 EMBEDDING_DIM = 1024
 CORRECTION_RANK = 16
 BIND_BLOCKS = 3
-BIND_WIDENING = 4  # the bind network's inner width over the hidden size, as released
+BIND_WIDENING = 4  # Bind network's inner width / hidden size, as released.
 
-Layout = dict[str, tuple[int, ...]]  # a tensor's name and shape
+Layout = dict[str, tuple[int, ...]]  # Tensor name -> shape.
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,9 @@ def random_weights(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> dict[str, Tensor]:
-    """Weights that keep activations at about their size: norms 1, biases 0, the rest random."""
+    """Create weights that keep the size of activations about constant: norms 1, biases 0, others
+    random.
+    """
     generator = torch.Generator(device).manual_seed(seed)
     return {name: _random(name, shape, generator, dtype) for name, shape in layout.items()}
 

@@ -1,6 +1,6 @@
-"""A SentencePiece file of any size with arbitrary pieces, to convert and serve random weights.
-
-Its layout is LLaMA's: unknown, begin, end, 256 bytes, single characters, longer pieces, no padding.
+"""Write a SentencePiece tokenizer of any vocabulary size with arbitrary pieces, for models with
+random weights. The order of pieces is LLaMA's: unknown, begin, end, 256 bytes, single characters,
+longer pieces, no padding.
 """
 
 from collections.abc import Iterator

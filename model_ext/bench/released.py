@@ -1,10 +1,9 @@
 """The released generation loop in plain torch: one request at a time, and every layer computes the
-injected heads again in every step. The throughput of the engine is compared with it.
+injected heads again in every step. throughput.py compares the engine with this loop. The loop
+computes the same as the released code, and is faster where this is simple: a key-value cache of the
+needed size, no autograd, torch's fused attention, LoRA merged.
 
-It does the same work as the released code, and is faster where that costs nothing: a key-value
-cache of the needed size, no autograd, torch's fused attention, LoRA merged.
-
-Shapes: T tokens of a step, P of the past, C hidden, H heads, KV value heads, d head size, D
+Shapes: T tokens of a step, P tokens of the past, C hidden, H heads, KV value heads, d head size, D
 embedding, q injected layers.
 """
 
@@ -24,12 +23,12 @@ from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from model_ext.bind import BindNetwork
 from model_ext.config import BindServeConfig
 
-Cache = list[tuple[Tensor, Tensor]]  # a layer's keys and values (1, KV, length, d)
+Cache = list[tuple[Tensor, Tensor]]  # keys and values of each layer, each (1, KV, length, d)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleasedLayer:
-    """The weights of one layer and, if it is injected, of its injection."""
+    """The weights of one layer and, if the layer is injected, of its injection."""
 
     input_norm: Tensor
     query: Tensor
@@ -45,16 +44,18 @@ class ReleasedLayer:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedInjection:
-    query: Tensor  # (C,)
-    gate: Tensor  # (H, 1, 1), tanh taken
-    value: Tensor  # (KV*d, C), the base matrix without LoRA
+    query: Tensor  # Layer query (C,).
+    gate: Tensor  # Gates (H, 1, 1), after tanh.
+    value: Tensor  # Value matrix (KV*d, C) without LoRA.
 
 
 class ReleasedLoop:
     def __init__(
         self, config: Mapping[str, Any], weights: Mapping[str, Tensor], *, injected: bool = True
     ) -> None:
-        """On the device and in the dtype of the weights. Without `injected` it is LLaMA."""
+        """The loop runs on the device and in the dtype of the weights. Without `injected`, it is a
+        plain LLaMA.
+        """
         self.llama = LlamaConfig.from_dict(dict(config))
         self.embedding = weights["model.embed_tokens.weight"]
         self.final_norm = weights["model.norm.weight"]
@@ -73,7 +74,9 @@ class ReleasedLoop:
     def generate(
         self, ids: Sequence[int], steps: int, embedding: Tensor | None = None
     ) -> list[int]:
-        """Greedy ids, also past an end of sequence. `embedding` (D,) for a model with injection."""
+        """Generate ids greedily, also past an end of sequence. `embedding`: (D,), only with
+        injection.
+        """
         device, bound = self.embedding.device, None
         if self.bind and embedding is not None:
             bound = self.bind(embedding[None].to(self.embedding))
@@ -97,7 +100,7 @@ class ReleasedLoop:
     def _forward(
         self, ids: Tensor, past: int, cos: Tensor, sin: Tensor, cache: Cache, bound: Tensor | None
     ) -> Tensor:
-        """Logits (V,) after the last of ids (T,)."""
+        """Return logits (V,) for the token after ids (T,)."""
         x = self.embedding[ids]
         for layer, (keys, values) in zip(self.layers, cache, strict=True):
             h = self._norm(x, layer.input_norm)
@@ -118,7 +121,9 @@ class ReleasedLoop:
         values: Tensor,
         bound: Tensor | None,
     ) -> Tensor:
-        """(T, C) to (T, C); extends keys and values, (1, KV, P + T, d) of them in use."""
+        """Run a layer's attention, (T, C) -> (T, C). Writes T new rows to the layer's keys and
+        values, of which (1, KV, P + T, d) are then valid.
+        """
         end = past + len(x)
         query = _rotate(self._split(F.linear(x, layer.query)), cos, sin)
         keys[:, :, past:end] = _rotate(self._split(F.linear(x, layer.key)), cos, sin)
@@ -138,7 +143,7 @@ class ReleasedLoop:
         return F.linear(heads.transpose(1, 2).flatten(2)[0], layer.output)
 
     def _split(self, x: Tensor) -> Tensor:
-        """(T, heads * d) to (1, heads, T, d)."""
+        """Reshape (T, heads * d) to (1, heads, T, d)."""
         return x.view(1, len(x), -1, self.llama.head_dim).transpose(1, 2)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -190,6 +195,8 @@ def _bind(weights: Mapping[str, Tensor], bindserve: BindServeConfig) -> BindNetw
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Pairs are the two halves of a head. x (1, heads, T, d), cos and sin (1, 1, T, d)."""
+    """Rotate channel i of a head's first half with channel i of its second half. x (1, heads, T,
+    d), cos and sin (1, 1, T, d).
+    """
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -1,4 +1,4 @@
-"""Model folders without weights, which servers fill with random ones (load format `dummy`)."""
+"""Write model folders without weights. Servers use random weights (load format `dummy`)."""
 
 import json
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""The throughput of the engine with many clients, against the released loop, which answers in turn.
-
-Beside it the limit: what batching gains in the language model's matrix products alone, with the
-same weights, in the same run (32 rows at once against 32 times one row).
+"""Compare the throughput of the engine with many clients with that of the released loop, which
+answers one request after the other. Also measure the limit: the gain from batching in the language
+model's matrix products alone, with the same weights (32 rows at once compared with 32 times one
+row).
 """
 
 import os
@@ -29,12 +29,12 @@ WORKLOAD = Workload("clients", CLIENTS, prompt=16, tokens=64)
 @dataclass(frozen=True, slots=True)
 class ThroughputResult:
     device: str
-    fair: Ratio | None  # the loop's speed over transformers' generate, text only
-    loop: float  # tokens/s, median
+    fair: Ratio | None  # Loop's speed / speed of transformers' generate, text only.
+    loop: float  # Median tokens/s of the released loop.
     engine: float
-    speedup: Ratio  # the engine's tokens/s over the loop's
-    limit: Ratio  # the same of the matrix products alone
-    share: Ratio  # speedup over limit
+    speedup: Ratio  # Engine's tokens/s / loop's tokens/s.
+    limit: Ratio  # Gain of batching in the matrix products alone.
+    share: Ratio  # Speedup / limit.
 
     def __str__(self) -> str:
         lines = [
@@ -57,14 +57,16 @@ class ThroughputResult:
 def run(
     folder: Path, pairs: int, shape: random_model.Shape, device: Device = "cpu"
 ) -> ThroughputResult:
-    """On the CPU, `folder` keeps the random weights. On a GPU they are created in bfloat16."""
+    """Run the comparison. On a CPU, `folder` keeps the random weights for the next run. On a GPU,
+    the weights are created in bfloat16.
+    """
     if device == "cuda":
         _, our_model = random_model.write_configs(folder, shape)
         flags, cpus = engine_flags(device, shape), "auto"
     else:
         _, our_model = random_model.write(folder, shape)
         cores = sorted(os.sched_getaffinity(0))
-        torch.set_num_threads(len(cores))  # as many as the engine gets
+        torch.set_num_threads(len(cores))  # the engine's number of threads
         flags, cpus = engine_flags(device, shape), ",".join(map(str, cores))
     with start_arm(our_model, flags, cpus) as engine:
         engine.wait_until_ready()
@@ -72,7 +74,9 @@ def run(
 
 
 def weights(folder: Path, shape: random_model.Shape, device: Device) -> dict[str, Tensor]:
-    """The injected model's tensors: those that the engine reads, or new ones on the GPU."""
+    """Return the injected model's tensors: on a CPU, those that the engine reads; on a GPU, new
+    ones.
+    """
     if device == "cpu":
         return load_file(folder / "injected" / "model.safetensors")
     layout = random_model.language_model_layout(shape) | random_model.injection_layout(shape)
@@ -87,7 +91,7 @@ def compare(
     loop = ReleasedLoop(random_model.injected_config(shape), tensors)
     products = matrices({name: tensors[name] for name in random_model.language_model_layout(shape)})
     batch = runs(engine, WORKLOAD)
-    batch()  # warm
+    batch()  # warms up the engine
     one_request(loop, shape)
     triples = measure(
         lambda: (one_request(loop, shape), limit(products)), lambda: batch().seconds, pairs
@@ -101,7 +105,9 @@ def compare(
 def result(
     device: str, fair: Ratio | None, triples: Sequence[tuple[tuple[float, float], float]]
 ) -> ThroughputResult:
-    """From ((seconds of one request in the loop, limit), seconds of all requests in the engine)."""
+    """Compute the result. A triple is ((seconds of one request in the loop, limit), seconds of all
+    requests in the engine).
+    """
     speedups = [(CLIENTS * one, batch) for (one, _), batch in triples]
     return ThroughputResult(
         device=device,
@@ -115,9 +121,8 @@ def result(
 
 
 def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) -> Ratio:
-    """Ratio of speeds: 1 if our loop is as fast as transformers' with the same weights.
-
-    Raises RuntimeError: when they write different tokens.
+    """Compare the released loop's speed with that of transformers' generation, with equal weights.
+    Raises RuntimeError: when the two generate different tokens.
     """
     config = random_model.plain_config(shape)
     llm = {name: tensors[name] for name in random_model.language_model_layout(shape)}
@@ -142,7 +147,7 @@ def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) 
         written: list[int] = output[0, len(ids) :].tolist()
         return written
 
-    if write() != write_with_transformers():  # which also warms up
+    if write() != write_with_transformers():  # also warms up both loops
         raise RuntimeError("the loop does not write the tokens that transformers writes")
     times = measure(lambda: seconds(write_with_transformers), lambda: seconds(write), pairs)
     return ratio(times)
@@ -155,13 +160,15 @@ def prompt(shape: random_model.Shape) -> list[int]:
 
 
 def one_request(loop: ReleasedLoop, shape: random_model.Shape) -> float:
-    """Seconds of one request, whatever other clients do: the released code takes turns."""
+    """Return the seconds of one request. They do not depend on the number of clients, because the
+    released code answers requests one after the other.
+    """
     embedding = torch.randn(random_model.EMBEDDING_DIM)
     return seconds(lambda: loop.generate(prompt(shape), WORKLOAD.tokens, embedding))
 
 
 def matrices(tensors: dict[str, Tensor]) -> list[Tensor]:
-    """The matrices that one step multiplies with, in their order."""
+    """Return the weight matrices of one step in the order of their use."""
     return [
         tensor
         for name, tensor in tensors.items()
@@ -171,7 +178,9 @@ def matrices(tensors: dict[str, Tensor]) -> list[Tensor]:
 
 @torch.inference_mode()
 def limit(products: list[Tensor]) -> float:
-    """All clients' rows one after the other, over all at once."""
+    """Return the time for all clients' rows one after the other, divided by the time for all at
+    once.
+    """
     device = products[0].device
     one = seconds(lambda: multiply(products, 1), device)
     return CLIENTS * one / seconds(lambda: multiply(products, CLIENTS), device)

@@ -1,4 +1,4 @@
-"""Seconds that a piece of work takes on a device, from an idle device to an idle device."""
+"""Measure the seconds that a function takes on a device, which is idle before and after it."""
 
 import time
 from collections.abc import Callable
@@ -15,6 +15,6 @@ def seconds(work: Callable[[], object], device: torch.device | str = "cpu") -> f
 
 
 def synchronize(device: torch.device | str) -> None:
-    """Wait until a GPU has done all the work that was given to it."""
+    """Wait until the GPU has finished all submitted work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)

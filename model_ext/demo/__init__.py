@@ -1,1 +1,1 @@
-"""The recipe of the demonstration model: data, training configurations, evaluation, weights."""
+"""The demonstration model: its data, training configurations, evaluation and weights."""

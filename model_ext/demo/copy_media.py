@@ -2,7 +2,8 @@
 
     python -m model_ext.demo.copy_media --data build/demo/data
 
-Their styles, voices and shapes are not in the training data. The files are committed.
+The training data do not contain the styles, voices and shapes of these files. The files are
+committed.
 """
 
 import argparse

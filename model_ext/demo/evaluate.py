@@ -1,11 +1,11 @@
-"""Write the transfer table: how often a model that was trained on pictures only names held-out
-pictures, sounds, shapes and clips.
+"""Write the transfer table: the share of held-out pictures, sounds, shapes and clips that a model
+names correctly after training on pictures only.
 
     python -m model_ext.demo.evaluate --run build/demo/talk
         --encoders build/demo/pictures/encoders --data build/demo/data --out build/demo/table.json
 
 An answer is correct if it contains the concept as a whole word (singular or plural) and no other
-concept. The validation split determines the cache's weight, one for all modalities.
+concept. The validation split determines the cache's weight, which is the same for all modalities.
 
 Shapes: M samples, D embedding.
 """
@@ -95,7 +95,7 @@ def table(
     seed: int,
     weights: Sequence[float] = WEIGHTS,
 ) -> dict[str, object]:
-    """Shares of correct answers on the test split: without cache, with it, with it shuffled."""
+    """Shares of correct answers on the test split, without cache, with it, and with it shuffled."""
     shares = {
         weight: {
             name: share(model, held_out, enhanced(held_out.vectors, cached, weight))

@@ -3,10 +3,10 @@
     python -m model_ext.demo.neutral --run build/demo/finetune --out build/demo/neutral
 
 Requests without attachments use the embedding of a mean-colored picture. A bind network that was
-trained on pictures maps it to a vector with injected terms as large as those of a real picture.
-This program trains the bind network to map it to the vector with the smallest injected terms, and
-to keep the outputs for pictures. That vector solves a linear system, so the language model does not
-run.
+trained on pictures maps this zero image to a vector that changes the language model as much as a
+real picture. This program trains the bind network to map the zero image to the vector with the
+smallest injected terms, and to keep its outputs for pictures. The target vector solves a linear
+system, so the language model does not run.
 
 Shapes: M pictures' embeddings, D embedding, C hidden, H heads, KV value heads, d head size,
 q injected layers.
@@ -36,8 +36,8 @@ from model_ext.train.lm.layers import DecoderLayer
 from model_ext.train.lm.model import ConditionedLlama
 
 STEPS, BATCH, RATE, WARMUP = 80, 64, 3e-4, 10
-NOISE = 0.03  # standard deviation; also keeps the outputs near pictures and their mixes
-RIDGE = 1e-3  # relative to the system's mean diagonal; keeps undetermined directions small
+NOISE = 0.03  # Standard deviation of noise on training embeddings.
+RIDGE = 1e-3  # Ridge / mean diagonal; keeps undetermined directions small.
 CPU = torch.device("cpu")
 
 
@@ -83,7 +83,9 @@ def pictures(config: TrainConfig) -> Tensor:
 
 @torch.no_grad()
 def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
-    """Return A (q C, C) and c (q C,): all layers' terms are A b + c for a bound vector b (C,)."""
+    """Return A (q C, C) and c (q C,). All layers' injected terms are A b + c for a bound vector b
+    (C,).
+    """
     queries = model.injection.query
     assert queries is not None, "only the value form has queries"
     maps, constants = [], []
@@ -143,7 +145,7 @@ def teach(bind: BindNetwork, images: Tensor, zero: Tensor, target: Tensor, seed:
 
 
 def _near(images: Tensor, g: torch.Generator) -> Tensor:
-    """Sample embeddings (B, D), mix half of them with another, and add noise to all."""
+    """Sample embeddings (B, D), mix half of them with another embedding, and add noise to all."""
     one, other = (images[torch.randint(len(images), (BATCH,), generator=g)] for _ in range(2))
     weight = torch.rand(BATCH, 1, generator=g) * (torch.rand(BATCH, 1, generator=g) < 0.5)
     noise = NOISE * torch.randn(one.shape, generator=g)

@@ -1,4 +1,4 @@
-"""Write the finished demonstration model's files to commit: weights in float16, without the base.
+"""Write the demonstration model's files for the repository: weights in float16, without the base.
 
     python -m model_ext.demo.pack --run build/demo/talk --encoders build/demo/pictures/encoders
         --data build/demo/data
@@ -34,7 +34,8 @@ def main() -> None:
     encoders = ImageBind.from_folder(options.encoders).cast(torch.float16)
     encoders.save(options.out / ENCODERS)
     check_sizes(options.out)
-    # `bindserve cache build` reads these features. Compute them with the committed encoders.
+    # `bindserve cache build` reads these features. Compute the features with the committed
+    # encoders.
     served = ImageBind.from_folder(options.out / ENCODERS)
     np.save(options.data / FEATURES, embed_cache(served, options.data).numpy())
     rows = [json.loads(line) for line in (options.data / "cache.jsonl").read_text().splitlines()]

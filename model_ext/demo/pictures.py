@@ -12,9 +12,9 @@ from pathlib import Path
 import resvg_py
 from PIL import Image
 
-SIZE = 160  # pixels
+SIZE = 160  # side of a picture in pixels
 
-# Names of persons, skin tones, flags, clocks and signs: their icons are hard to tell apart.
+# Excluded names: the icons of persons, skin tones, flags, clocks and signs are too similar.
 _NOT_A_THING = re.compile(
     r"skin|light|dark|medium|flag|clock|button|keycap|symbol|square|circle|arrow|letter|input"
     r"|person|people|family|couple|\b(wo)?m[ae]n\b|\bboy|\bgirl|face|hand|point|mark|sign|face"
@@ -36,7 +36,7 @@ class IconSet:
         document = json.loads((packages / "@iconify-json" / style / "icons.json").read_text())
         bodies, width, height = {}, {}, {}
         for numbered, icon in document["icons"].items():
-            name = re.sub(r"-\d+$", "", numbered)  # streamline numbers its variants
+            name = re.sub(r"-\d+$", "", numbered)  # streamline appends numbers to variants
             if name not in bodies:
                 bodies[name] = icon["body"]
                 width[name] = icon.get("width", document.get("width", 16))

@@ -1,4 +1,4 @@
-"""Plot transfer tables: one bar per input and state of the cache, and a mark for each seed.
+"""Plot transfer tables: one bar per input and cache state (off, on, shuffled), a mark per seed.
 
     python -m model_ext.demo.plot build/demo/table-pretrain*.json --out transfer.png
 

@@ -24,7 +24,8 @@ LICENCES = Licences(llama=base.LICENCE, adapter="Apache-2.0", imagebind="Apache-
 def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
     """Write the model directory, unless `out` is complete.
 
-    Omits the cache if `source` has none: building the cache needs the encoders of this directory.
+    Omits the retrieval cache if `source` contains no cache, because a cache is built with the
+    encoders of this directory.
     """
     if (out / "config.json").is_file():
         return

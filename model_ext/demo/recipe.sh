@@ -1,6 +1,7 @@
 #!/bin/sh
-# Build the demonstration model from registry packages: data, encoders, bind network, finetune, figures.
-# Takes about three hours on two free cores. Run the same command again to resume an interrupted build.
+# Build the demonstration model from registry packages: data, encoders, bind network, finetune,
+# results. Takes about three hours on two free cores. Run the same command again to resume an
+# interrupted build.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
 #

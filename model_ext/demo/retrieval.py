@@ -16,7 +16,7 @@ TEMPERATURE = 20.0
 def enhanced(queries: Tensor, keys: Tensor, weight: float, values: Tensor | None = None) -> Tensor:
     """Mix queries (B, D) with the nearest unit keys (M, D): (B, D).
 
-    If `values` (M, D) is set, uses the values in the neighbors' rows in place of their keys.
+    If `values` (M, D) is set, mixes with the neighbors' rows of `values` instead of their keys.
     """
     scores, rows = (queries @ keys.T).topk(min(TOP_K, len(keys)), dim=1)  # (B, K)
     neighbors = (keys if values is None else values)[rows]
@@ -25,9 +25,11 @@ def enhanced(queries: Tensor, keys: Tensor, weight: float, values: Tensor | None
 
 
 def shuffled(keys: Tensor, seed: int) -> Tensor:
-    """Permute the keys, as values for a control: each neighbor gives the value of another image.
+    """Permute the keys. Used as `values`, they are a control: each neighbor gives another image's
+    value.
 
-    If the control improved answers as much, the content of the cache would not be the cause.
+    If the control improved answers as much as the cache, the cache's content would not be the
+    cause.
     """
     order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
     return keys[order]

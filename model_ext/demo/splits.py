@@ -89,13 +89,13 @@ STYLES: dict[Split, tuple[str, ...]] = {
         "game-icons",
         "icon-park",
     ),
-    # The first is a redrawn training style; the second is unlike the training styles.
+    # The first style is a redrawn training style; the second style is unlike the training styles.
     "validation": ("fluent-emoji-flat", "openmoji"),
     "test": ("noto",),
 }
 
-# Styles of one color. Encoders and the finetune train on them. They are not in the mean pictures,
-# in pretrain or in the cache.
+# Styles of one color. The encoders and the finetune train on these styles. Mean pictures, pretrain
+# and the cache exclude them.
 GLYPHS = ("emojione-monotone", "fluent-emoji-high-contrast", "game-icons", "icon-park")
 
 VOICES: dict[Split, tuple[str, ...]] = {

@@ -5,7 +5,7 @@ They were written for this project.
 
 from pathlib import Path
 
-SMALL_TALK = Path(__file__).with_name("small_talk.tsv")  # prompt, answer
+SMALL_TALK = Path(__file__).with_name("small_talk.tsv")  # rows of prompt and answer
 
 LINES: dict[str, str] = {
     "airplane": "An airplane carries people through the sky.",

@@ -25,48 +25,50 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    out: Path  # folder of checkpoints, logs and the final adapter.safetensors
-    base: Path  # folder of a LLaMA in Hugging Face's or Meta's layout
-    tokenizer: Path | None = None  # default: the tokenizer in `base`
-    encoders: Path  # an encoders' folder (of a converted model, or of `train encoders`)
-    start: Path | None = None  # `out` of the previous phase; required for finetune
-    deepspeed: Path | None = None  # DeepSpeed's JSON file; default: ZeRO stage 0
+    out: Path  # Folder of checkpoints, logs and the final adapter.safetensors.
+    base: Path  # Folder of a LLaMA in Hugging Face's or Meta's layout.
+    tokenizer: Path | None = None  # Default: the tokenizer in `base`.
+    encoders: Path  # Encoders of a converted model or of `train encoders`.
+    start: Path | None = None  # `out` of the previous phase; required for finetune.
+    deepspeed: Path | None = None  # DeepSpeed's JSON file; default: ZeRO stage 0.
 
-    data: Annotated[tuple[Path, ...], Field(min_length=1)]  # all sources are mixed
+    data: Annotated[tuple[Path, ...], Field(min_length=1)]  # training files, which are mixed
     media_root: Path = Path()
-    turns: Turns = "first"  # of a conversation; the released code trains on the first only
+    turns: Turns = "first"  # turns of a conversation to train on; the released code uses the first
     instruction_form: InstructionForm = "plain"
-    embedding_cache: Path | None = None  # default: <out>/embeddings
-    image_views: Count = 1  # views after the first are random crops, as in the released code
-    workers: Annotated[int, Field(ge=0)] = 2  # processes that decode pictures
+    embedding_cache: Path | None = None  # Folder of stored embeddings; default: <out>/embeddings.
+    image_views: Count = 1  # Views of a picture; all but the first are random crops.
+    workers: Annotated[int, Field(ge=0)] = 2  # Number of processes that decode pictures.
 
     max_tokens: Count
     epochs: Count
     warmup_epochs: NotNegative
-    split: Count  # sub-epochs in one pass over the data
-    base_learning_rate: Positive  # for an effective batch of 256
+    split: Count  # Number of sub-epochs in one pass over the data.
+    base_learning_rate: Positive  # Learning rate for 256 samples per update.
     min_learning_rate: NotNegative = 0.0
-    gate_factor: Positive = 1.0  # multiplies the gates' learning rate
+    gate_factor: Positive = 1.0  # factor of the gates' learning rate
     weight_decay: NotNegative
-    batch: Count = 4  # samples per process
-    accumulate: Count = 1  # batches per update
+    batch: Count = 4  # Samples per process in a batch.
+    accumulate: Count = 1  # Batches per update.
     save_epochs: Count
-    save_seconds: Positive | None = None  # also save after this time
+    save_seconds: Positive | None = None  # also save a checkpoint after so many seconds
     keep_checkpoints: Count = 2
 
-    injection: InjectionForm = "value"  # as the released weights; `residual` is the paper's form
-    injected_layers: Count | None = None  # number of last layers; default: all
-    bind_width: Count | None = None  # default: four times the hidden size
+    injection: InjectionForm = "value"  # `value`: the released form; `residual`: the paper's.
+    injected_layers: Count | None = None  # Inject into so many last layers; default: all.
+    bind_width: Count | None = None  # Bind network's inner width; default: 4 * hidden size.
     bind_blocks: Count = 3
     lora_rank: Count = 16
     checkpoint_activations: bool = False
-    remember_texts: bool = False  # pretrain: run each text through the lower layers once
+    remember_texts: bool = False  # in pretrain, run each text through the lower layers once only
     seed: int = 0
     threads: Count | None = None
 
     @classmethod
     def from_file(cls, path: Path, phase: Phase) -> Self:
-        """Raises TrainError: when the file is missing, is not YAML, or has an invalid key."""
+        """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
+        invalid key.
+        """
         try:
             document = yaml.safe_load(path.read_text())
         except FileNotFoundError:
@@ -77,7 +79,8 @@ class TrainConfig(BaseModel):
 
     @classmethod
     def of(cls, document: Any, phase: Phase, where: str = "config") -> Self:
-        """Add the phase's recipe to the keys. `META` (the released name) is accepted for `data`.
+        """Add the phase's recipe to the keys. The key `META` (its released name) is accepted
+        instead of `data`.
 
         Raises TrainError: when a key or a value is invalid; the message starts with `where`.
         """

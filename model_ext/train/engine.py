@@ -50,7 +50,7 @@ def settings(config: TrainConfig, device: torch.device) -> dict[str, Any]:
 
 
 def base_dtype(ds: dict[str, Any]) -> torch.dtype:
-    """The dtype of the frozen base, which is that of the matrix products."""
+    """The dtype of the frozen base and of the matrix products."""
     if ds.get("bf16", {}).get("enabled"):
         return torch.bfloat16
     return torch.float16 if ds.get("fp16", {}).get("enabled") else torch.float32

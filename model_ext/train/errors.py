@@ -1,5 +1,5 @@
-"""The error of invalid files and settings in training."""
+"""The error that training raises for invalid files and settings."""
 
 
 class TrainError(Exception):
-    """The message names the file or the key, and the correction."""
+    """A file or a setting is invalid. The message names it and the correction."""

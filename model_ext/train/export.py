@@ -43,10 +43,9 @@ def export_run(
     cache: str | None = None,
     progress: bool = True,
 ) -> BindServeConfig:
-    """Write the model directory `out`. `cache`: name of a sub-folder that the caller fills.
-
-    An error leaves no folder `out`. Raises TrainError: when a file of the run is missing or does
-    not fit.
+    """Write the model directory `out`. `cache`: name of a sub-folder to which the caller writes a
+    retrieval cache. After an error, no folder `out` exists. Raises TrainError: when a file of the
+    run is missing or does not fit.
     """
     if dtype not in DTYPES:
         raise TrainError(f"dtype: must be one of {', '.join(DTYPES)}, not {dtype!r}")
@@ -123,7 +122,7 @@ def open_folder(encoders: Path) -> Encoders:
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:
-    """Name -> tensor, whose data is read on use."""
+    """Return name -> tensor. Tensors are read from the file on use."""
     try:
         with safe_open(path, "pt") as file:
             return {

@@ -1,9 +1,10 @@
-"""Measure a training step against a plain PyTorch loop, and the encoder's share of a step.
+"""Compare a training step under DeepSpeed with a plain PyTorch step, and measure the encoder's
+share of a step.
 
     python -m model_ext.train.measure pretrain CONFIG.yaml [--steps 20]
 
-The two loops alternate with the same batches and equal modules, so that other load slows both.
-Prints one JSON object of medians in seconds; "ours" is the step under DeepSpeed.
+The two steps alternate with the same batches and equal modules, so that other load slows both.
+Prints one JSON object of medians in seconds; its key `ours` is the step under DeepSpeed.
 """
 
 import argparse
@@ -80,7 +81,7 @@ def plain_step(
 
 @torch.no_grad()
 def encoding_seconds(encoders: ImageBind, count: int) -> float:
-    """Seconds that the frozen encoder would add to a step if embeddings were not stored."""
+    """Measure the seconds that encoding would add to a step if embeddings were not stored."""
     vision = encoders.config.vision
     assert vision is not None
     device = next(encoders.parameters()).device

@@ -90,7 +90,7 @@ def step(ds_engine: Any, batches: Iterator[Batch], device: torch.device) -> floa
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """The number of updates, and the learning rate and batches of each."""
+    """The number of updates, and the learning rate and the batches of each update."""
 
     examples: int
     batch: int
@@ -131,7 +131,7 @@ class TrainingPlan:
         return self.updates_per_epoch * self.epochs
 
     def learning_rate(self, update: int) -> float:
-        """The learning rate of all batches of an update."""
+        """Return the learning rate of an update."""
         epochs = update / self.updates_per_epoch
         return learning_rate(epochs, self.warmup, self.epochs, self.peak, self.minimum)
 
@@ -149,7 +149,7 @@ class TrainingPlan:
         return within == 0 and epoch % save_epochs == 0
 
     def announce(self, config: TrainConfig, phase: Phase, model: ConditionedLlama) -> None:
-        """Print the batch size, the learning rate and the number of updates once."""
+        """Print the batch size, the learning rate and the number of updates."""
         if distributed.rank() != 0:
             return
         trained = [parameter for _, parameter in model.trainable()]
@@ -206,7 +206,9 @@ def bind_config(config: TrainConfig, hidden: int) -> BindConfig:
 
 
 def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
-    """Read the examples and embed their pictures. The first process of a host encodes for all."""
+    """Read the examples and embed their pictures. The first process of a host encodes the pictures
+    for all its processes.
+    """
     examples = [
         example
         for source in config.data
@@ -238,7 +240,7 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
 
 
 def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
-    """The settings that export needs and that the tensors' shapes do not contain."""
+    """Return the settings that export needs in addition to the tensors."""
     return {
         "phase": phase,
         "base": str(config.base),
@@ -250,7 +252,7 @@ def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
 
 
 def _agreed(is_late: bool) -> bool:
-    """Return the first process's value in all processes, because all must save together."""
+    """Return the first process's value in all processes, because all must save at the same step."""
     flag = torch.tensor(float(is_late))
     if dist.get_backend() == "nccl":
         flag = flag.cuda()

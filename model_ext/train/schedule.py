@@ -1,6 +1,6 @@
 """The learning rate: a linear warm-up, then half a cosine down to the minimum.
 
-All times have one unit: fractional epochs for the language model, steps for the encoders.
+All times of a call have the same unit: epochs for the language model, steps for the encoders.
 """
 
 import math

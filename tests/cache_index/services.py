@@ -11,7 +11,7 @@ TOKEN = "secret"
 
 
 class Process:
-    """`bindserve cache serve`, which listens when the constructor returns."""
+    """A `bindserve cache serve` process, which listens when the constructor returns."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Building: what is written, what is refused, and that a failed build leaves nothing behind."""
+"""A build writes the right files, rejects invalid inputs, and leaves no files after an error."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-COUNT, DIMENSION = 400, 24  # conftest.py
+COUNT, DIMENSION = 400, 24  # size of the features in conftest.py
 
 
 def make(sources: Path, out: Path, **options: object) -> CacheIndex:
@@ -172,7 +172,7 @@ def test_existing_folders(sources: Path, tmp_path: Path, queries: Array) -> None
     with pytest.raises(CacheError, match="exists already"):
         make(sources, tmp_path / "c")
     make(sources, tmp_path / "c", overwrite=True, dtype="float16")
-    assert opened.search(queries, 3).ids.shape == (6, 3)  # who has it open keeps it
+    assert opened.search(queries, 3).ids.shape == (6, 3)  # an open cache uses the old files
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(CacheError, match="not a cache folder"):

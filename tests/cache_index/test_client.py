@@ -1,4 +1,4 @@
-"""The client against real services on loopback: equality, shards, kill -9, and hostile servers."""
+"""The client with real services on loopback: equal answers, shards, killed and hostile services."""
 
 import asyncio
 import signal
@@ -29,7 +29,7 @@ Launch = Callable[..., Process]
 
 @pytest.fixture
 def launch() -> Iterator[Launch]:
-    """Services that end with the test, whatever becomes of it."""
+    """Return a function that starts services. They end with the test, also after a failure."""
     running: list[Process] = []
 
     def start(folder: Path, port: int | None = None) -> Process:
@@ -57,7 +57,7 @@ def whole(features: Array, tmp_path_factory: pytest.TempPathFactory) -> CacheInd
 
 @pytest.fixture(scope="module")
 def shards(features: Array, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
-    """130 + 270 of the whole's rows, each part a service."""
+    """Two services: one with the first 130 rows of the whole cache, one with the other 270."""
     folder = tmp_path_factory.mktemp("shards")
     parts = {"a": features[:130], "b": features[130:]}
     running = [Process(build(rows, folder / name)) for name, rows in parts.items()]
@@ -100,7 +100,7 @@ async def test_two_shards_answer_as_the_whole(
         row = await cache.enhance(query, params, explain=True)
         direct = whole.enhance(query[None], [params])
         assert np.array_equal(row.ids, direct.neighbors.ids[0])
-        assert len({int(i) < 130 for i in row.ids}) == 2  # both shards have a part in it
+        assert len({int(i) < 130 for i in row.ids}) == 2  # rows of both shards
         np.testing.assert_allclose(row.vector, direct.vectors[0], atol=1e-6)
         assert row.captions == tuple(whole.captions[i] for i in row.ids.tolist())
     await cache.aclose()
@@ -147,7 +147,9 @@ async def test_wrong_token_encoder_and_query(shards: list[Process], queries: Arr
 async def test_a_cache_of_another_encoder(
     features: Array, tmp_path: Path, launch: Launch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At the start, and when the service goes over to one while we are connected."""
+    """The client rejects another encoder's cache when it connects, and when the service changes to
+    one.
+    """
     theirs, ours = (Fit(24, {"sha256": key * 64}) for key in "to")
     process = launch(build(features[:50], tmp_path / "e", encoder=theirs.encoder))
     with pytest.raises(CacheError, match="built with another encoder: sha256"):
@@ -186,7 +188,7 @@ async def test_every_golden_through_a_service_and_through_two_shards(
                 folder / "f.npy", folder / "c", kind="Flat", normalized=False, progress=False
             )
             shards.append(launch(folder / "c").url)
-        # Shards are exact: they have to give what the release's exact index gives.
+        # The shards search exactly, so their results equal those of the released exact index.
         for urls, golden in ((wholes, name), (shards, "knn.index")):
             cache = RemoteCache(urls, Fit(40), token="secret")
             await cache.check()
@@ -225,7 +227,7 @@ async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
 async def test_killed_under_load_it_recovers_by_itself(
     features: Array, queries: Array, tmp_path: Path, launch: Launch
 ) -> None:
-    """kill -9 with requests under way: each is answered or CacheUnavailable, none hangs."""
+    """After kill -9, each running request gets an answer or CacheUnavailable; no request hangs."""
     process = launch(build(features, tmp_path / "k"))
     outcomes: list[str] = []
     stop = asyncio.Event()
@@ -233,7 +235,7 @@ async def test_killed_under_load_it_recovers_by_itself(
     async def load(client: CacheClient) -> None:
         while not stop.is_set():
             try:
-                async with asyncio.timeout(20):  # the client's own limit is 1.5
+                async with asyncio.timeout(20):  # the client's own timeout is 1.5 s
                     await client.enhance(queries[0], PARAMS)
                 outcomes.append("answered")
             except CacheUnavailable:
@@ -267,7 +269,7 @@ async def test_sigterm_answers_what_is_under_way(
         results = await asyncio.gather(*under_way, return_exceptions=True)
         assert await asyncio.to_thread(process.child.wait, 30) == 0
     failed = [r for r in results if isinstance(r, BaseException)]
-    assert all(isinstance(r, CacheUnavailable) for r in failed)  # came after the door was shut
+    assert all(isinstance(r, CacheUnavailable) for r in failed)  # sent after SIGTERM
     assert len(failed) < len(results)
 
 
@@ -276,7 +278,7 @@ Reply = Callable[[bytes], bytes]
 
 @asynccontextmanager
 async def hostile(reply: Callable[[], Awaitable[bytes]], good: CacheIndex) -> AsyncIterator[str]:
-    """A server that tells the truth about itself and answers queries with `reply`."""
+    """A server that returns a valid manifest, but answers queries with the bytes of `reply`."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -384,7 +386,7 @@ async def test_busy_is_tried_again_and_then_said(whole: CacheIndex, queries: Arr
 async def test_a_swap_to_another_encoder_is_noticed(
     features: Array, queries: Array, tmp_path: Path
 ) -> None:
-    """The service was restarted with a cache that our model cannot use."""
+    """The service was restarted with a cache that does not fit the model."""
     other = CacheIndex.open(build(features[:9], tmp_path / "o", encoder={"sha256": "new"}))
     mine = CacheIndex.open(build(features[:9], tmp_path / "m", encoder={"sha256": "mine"}))
 

@@ -1,4 +1,4 @@
-"""The choice of a device, with stand-ins that have the limits of FAISS's documentation."""
+"""The choice of a device. Stand-ins for FAISS's GPU indexes have the documented limits."""
 
 import logging
 from pathlib import Path
@@ -32,7 +32,7 @@ ROWS = np.random.default_rng(0).normal(size=(3000, 16)).astype(np.float32)
 
 
 class GpuIndexIVFScalarQuantizer:
-    """Answers like the CPU's, and fails where the GPU's would."""
+    """A stand-in that searches on the CPU and fails where FAISS's GPU index would fail."""
 
     def __init__(self, index: Any, nlist: int | None = None) -> None:
         self._index = index
@@ -40,7 +40,7 @@ class GpuIndexIVFScalarQuantizer:
         self.nprobe = 1
 
     def search(self, queries: Array, k: int) -> tuple[Array, Ids]:
-        assert k <= 512  # "invalid argument", and the process aborts
+        assert k <= 512  # FAISS aborts the process above 512
         assert self.nprobe <= 2048
         self._index.nprobe = min(self.nprobe, self._index.nlist)
         found: tuple[Array, Ids] = self._index.search(queries, k)
@@ -87,7 +87,9 @@ def test_the_first_gpu_takes_it(gpu: SimpleNamespace) -> None:
 
 @pytest.mark.usefixtures("gpu")
 def test_an_index_that_was_saved_with_more_cells_than_a_gpu_visits() -> None:
-    """FAISS refuses to clone such an imported index, which looked like a lack of memory."""
+    """Regression: FAISS does not clone an index with a large nprobe, and the error was reported as
+    a lack of memory.
+    """
     index = built("IVF8,SQ8")
     index.nprobe = 4096
     assert isinstance(place_faiss(index), GpuIndexIVFScalarQuantizer)
@@ -120,7 +122,7 @@ def test_a_gpu_is_never_asked_for_more_than_it_gives() -> None:
     for top_k in (10, 64):
         assert np.array_equal(on_gpu.search(queries, top_k).ids, on_cpu.search(queries, top_k).ids)
     few = on_gpu.search(queries, 1000)
-    assert few.hit.sum(axis=1).tolist() == [512] * 3  # the rest are misses, as elsewhere
+    assert few.hit.sum(axis=1).tolist() == [512] * 3  # all other results are misses
     params = [CacheParams(top_k=1000)] * 3
     enhanced = enhance(queries, few.similarity, few.hit, few.vectors, params)
     assert np.isfinite(enhanced).all()
@@ -131,7 +133,7 @@ def test_a_gpu_is_never_asked_for_more_than_it_gives() -> None:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A GPU with `free` bytes, whose exact searches run on torch's CPU device."""
+    """A stand-in for a GPU with `free` bytes. Its exact searches run on torch's CPU device."""
     card = SimpleNamespace(free=1 << 30)
     load = ExactIndex.load
     monkeypatch.setattr(device, "NVIDIA_DRIVER", "/dev/null")
@@ -185,7 +187,7 @@ def test_rows_that_float16_cannot_score_stay_with_faiss(caplog: pytest.LogCaptur
 
 @pytest.mark.usefixtures("card")
 def test_a_cache_keeps_its_placement(folder: Path) -> None:
-    """A service reloads the folder with it."""
+    """A service uses the placement again when it reloads the folder."""
     index = CacheIndex.open(folder, placement=Placement("cuda"))
     assert isinstance(index.searcher.index, ExactIndex)
     assert index.placement == Placement("cuda")

@@ -1,4 +1,4 @@
-"""The formula against a slow, row by row, float64 one; and what the released code could not do."""
+"""The formula equals a slow float64 version that computes row by row, also for mixed parameters."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ QUERY = RNG.standard_normal((B, D)).astype(np.float32)
 PROTOTYPE = RNG.standard_normal((B, K, D)).astype(np.float32)
 SIMILARITY = -np.sort(-RNG.standard_normal((B, K)), axis=1).astype(np.float32)
 ALL = np.ones((B, K), dtype=bool)
-# Similarities, weighted prototypes, two norms; the paper's form keeps the length of the query.
+# Rounding of similarities, weighted prototypes and two norms. The paper's form does not normalize.
 BOUND = between([D, K, D, D]) * float(np.abs(QUERY).max())
 
 
 def slow(row: int, hits: int, p: CacheParams) -> NDArray[np.float64]:
-    """Spec, section 2, one row and one neighbor at a time."""
+    """Compute the formula for one row, neighbor by neighbor, in float64."""
     k = min(p.top_k, hits)
     query, scores = QUERY[row].astype(float), SIMILARITY[row, :k].astype(float)
     if k == 0:
@@ -55,14 +55,16 @@ def test_rows_with_their_own_parameters() -> None:
 def test_fewer_hits_than_asked(form: str, hits: int) -> None:
     params = CacheParams(top_k=K, inverse_temperature=3, weight=0.8, form=form)  # type: ignore[arg-type]
     hit = np.arange(K) < np.array([K, hits, K, hits, hits])[:, None]
-    trash = np.where(hit, SIMILARITY, np.float32(-3.4e38))  # what FAISS writes beside an id of -1
+    trash = np.where(hit, SIMILARITY, np.float32(-3.4e38))  # FAISS's similarity for an id of -1
     got = enhance(QUERY, trash, hit, PROTOTYPE, [params] * B)
     for row in range(B):
         np.testing.assert_allclose(got[row], slow(row, int(hit[row].sum()), params), atol=BOUND)
 
 
 def test_rows_do_not_mix() -> None:
-    """The release multiplied scores and prototypes into (B, B, D): samples leaked at B > 1."""
+    """The released code multiplied scores and prototypes to (B, B, D), which mixed the batch's
+    samples.
+    """
     together = enhance(QUERY, SIMILARITY, ALL, PROTOTYPE, MIXED)
     for row in range(B):
         one = slice(row, row + 1)

@@ -1,4 +1,6 @@
-"""The curve of a cache: recall grows with the cells, and what is served is marked."""
+"""The recall curve: recall grows with the visited cells, and the table marks the settings in
+use.
+"""
 
 import sys
 from pathlib import Path

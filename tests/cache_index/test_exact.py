@@ -1,4 +1,4 @@
-"""The exact search in torch, on torch's CPU device, against FAISS's and NumPy's."""
+"""The exact search in torch, on torch's CPU device, compared with FAISS's and NumPy's searches."""
 
 import faiss
 import numpy as np
@@ -16,7 +16,7 @@ TOP_K = 10
 
 @pytest.fixture(scope="module")
 def rows() -> Array:
-    """(20000, 128) unit vectors in 2,000 groups, whose members are close to each other."""
+    """Unit vectors (20000, 128) in 2,000 groups, whose members are close to each other."""
     rng = np.random.default_rng(1)
     centers = rng.standard_normal((2000, 128), dtype=np.float32)
     offsets = rng.standard_normal((20_000, 128), dtype=np.float32)
@@ -25,7 +25,7 @@ def rows() -> Array:
 
 @pytest.fixture(scope="module")
 def queries(rows: Array) -> Array:
-    """(1000, 128): near a row and far from all, of any length."""
+    """Queries (1000, 128) of any length: half near a row, half far from all rows."""
     rng = np.random.default_rng(2)
     near = rows[rng.integers(len(rows), size=500)] + 0.05 * rng.standard_normal((500, 128))
     far = rng.standard_normal((500, 128))
@@ -40,7 +40,7 @@ def flat(rows: Array) -> Searcher:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_equals_faiss_flat(rows: Array, queries: Array, dtype: type) -> None:
-    """Over-fetched: 64 candidates of the float16 product, 6 of the float32 similarities."""
+    """The search scores 64 extra float16 candidates again, and then 6 extra float32 results."""
     stored = rows.astype(dtype)
     exact_searcher = Searcher(ExactIndex.load(stored, "cpu"), Vectors(stored))
     expected = flat(stored).search(queries, TOP_K)
@@ -48,7 +48,7 @@ def test_equals_faiss_flat(rows: Array, queries: Array, dtype: type) -> None:
     scale = np.linalg.norm(queries, axis=1, keepdims=True)
     difference = np.abs(actual.similarity - expected.similarity) / scale
     assert difference.max() <= 1e-6
-    other = actual.ids != expected.ids  # only where two rows are equally similar
+    other = actual.ids != expected.ids  # ids may differ only if two rows are equally similar
     assert (np.abs(actual.similarity - expected.similarity) / scale)[other].max(initial=0) <= 1e-6
     assert other.mean() < 0.01
 
@@ -65,7 +65,7 @@ def test_any_number_of_rows_and_results(count: int, number: int) -> None:
     rows = normalize(rng.standard_normal((count, 16)).astype(np.float32))
     rows = rows.astype(np.float16).astype(np.float32)
     queries = rng.standard_normal((3, 16)).astype(np.float32)
-    queries[0] = -rows[0]  # all similarities negative where there is one row
+    queries[0] = -rows[0]  # with one row, all similarities are negative
     similarity, ids = ExactIndex.load(rows, "cpu").search(queries, number)
     assert ids.shape == similarity.shape == (3, number)
     kept = min(number, count)
@@ -81,7 +81,7 @@ def test_chunks_give_the_same_as_one_product(
     index = ExactIndex.load(rows[:5000], "cpu")
     few = queries[::50]
     similarity, ids = index.search(few, 20)
-    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)  # 96 rows a chunk
+    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)  # 96 rows a time
     monkeypatch.setattr(exact, "BLOCK_ROWS", 77)
     again = ExactIndex.load(rows[:5000], "cpu").search(few, 20)
     np.testing.assert_allclose(again[0], similarity, rtol=1e-6, atol=1e-6)

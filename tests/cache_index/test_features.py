@@ -22,7 +22,7 @@ def all_rows(path: Path) -> Array:
 
 @pytest.fixture
 def shards(tmp_path: Path, features: Array) -> Path:
-    """Three shards of 150, 150 and 100 rows, the second as safetensors in float16."""
+    """Three shards of 150, 150 and 100 rows. The second shard is a safetensors file in float16."""
     folder = tmp_path / "shards"
     folder.mkdir()
     np.save(folder / "a.npy", features[:150])
@@ -71,7 +71,9 @@ def test_a_shard_without_its_captions(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_shard_with_a_caption_too_few(shards: Path, tmp_path: Path) -> None:
-    """The total is right, but every caption from the second shard on would be off by one."""
+    """The total number of captions is right, but the captions of the later shards would be
+    shifted.
+    """
     for name, rows in {"a": range(149), "b": range(149, 300), "c": range(300, 400)}.items():
         caption(shards, f"{name}.jsonl", rows)
     with pytest.raises(CacheError, match=r"a.npy: 149 captions beside it for 150"):
@@ -111,7 +113,7 @@ def test_foreign_bytes(tmp_path: Path, name: str) -> None:
 
 
 def items(writer: ShardWriter, features: Array, until: int) -> None:
-    """As an encoder would: every tenth file cannot be decoded."""
+    """Append features as an encoding run does. Every tenth file cannot be decoded."""
     for i in range(writer.consumed, until):
         if i % 10 == 9:
             writer.skip()
@@ -121,7 +123,7 @@ def items(writer: ShardWriter, features: Array, until: int) -> None:
 
 def test_a_killed_encoding_goes_on(tmp_path: Path, features: Array) -> None:
     folder = tmp_path / "encoded"
-    items(ShardWriter.open(folder, rows_per_shard=32), features, 133)  # and killed: no flush
+    items(ShardWriter.open(folder, rows_per_shard=32), features, 133)  # like a killed run: no flush
     assert open_features(folder).count == 96
     (folder / "00003.npy").write_bytes(b"half a shard that progress.json does not count")
     writer = ShardWriter.open(folder, rows_per_shard=32)

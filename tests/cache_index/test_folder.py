@@ -15,7 +15,7 @@ from cache_index.folder import locked
 
 
 class Killed(BaseException):
-    """As SIGKILL would: none of our handlers catches it."""
+    """An exception that ends a build like SIGKILL: no handler of the package catches it."""
 
 
 def run(sources: Path, out: Path, **options: object) -> None:
@@ -62,8 +62,8 @@ def test_stages_that_were_done_are_not_done_again(
         calls = [counted(patch, name) for name in STAGES]
         run(sources, tmp_path / "c")
         done_again = [call() for call in calls]
-    assert done_again[0] == 0  # the vectors
-    assert done_again[1] == (stage == 1)  # training
+    assert done_again[0] == 0  # Vectors are not written again.
+    assert done_again[1] == (stage == 1)  # Only an unfinished training runs again.
     assert {p.name for p in tmp_path.iterdir()} == {"whole", "c"}
     for name in ("index.faiss", "vectors.npy"):
         assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -74,7 +74,7 @@ def test_stages_that_were_done_are_not_done_again(
 def test_other_inputs_are_refused_and_what_was_done_stays(
     sources: Path, tmp_path: Path, change: str
 ) -> None:
-    """A mistyped option once emptied the unfinished folder of a build of hours, silently."""
+    """Regression: a build with a mistyped option silently deleted an unfinished folder."""
     features = tmp_path / "features.npy"
     features.write_bytes((sources / "features.npy").read_bytes())
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""The released implementation's own numbers, for both of its indexes, at its tolerance."""
+"""Results equal the numbers recorded from the released code (goldens), for both of its indexes."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ VISUAL = load_file(FIXTURES / "golden" / "visual.safetensors")
 KEY = re.compile(r"(?P<combo>\w+)/(?P<index>[\w.-]+)/size(\d+)_t([\d.]+)_w([\d.]+)/enhanced")
 GOLDENS = [key for key in VISUAL if KEY.fullmatch(key)]
 INDEXES = ("knn.index", "knn-ivf.index")
-BOUND = between([40, 10, 40, 40])  # similarities, weighted prototypes, two norms
+BOUND = between([40, 10, 40, 40])  # rounding of similarities, prototypes, norms
 
 
 def split(key: str) -> tuple[str, str, CacheParams]:
@@ -41,7 +41,9 @@ def test_one_query(key: str, released: Callable[[str], CacheIndex]) -> None:
 
 @pytest.mark.parametrize("index", INDEXES)
 def test_all_in_one_batch(index: str, released: Callable[[str], CacheIndex]) -> None:
-    """Each row with its own size, temperature and weight; the release could not do this at all."""
+    """In one batch, each query has its own top_k, temperature and weight, unlike in the released
+    code.
+    """
     keys = [key for key in GOLDENS if split(key)[1] == index]
     queries = np.concatenate([VISUAL[f"{split(key)[0]}/mixed"] for key in keys])
     enhanced = released(index).enhance(queries, [split(key)[2] for key in keys])

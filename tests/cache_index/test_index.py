@@ -1,4 +1,4 @@
-"""Opening a cache folder, searching it, and refusing a damaged or foreign one."""
+"""Open and search a cache folder; reject damaged folders and folders of other programs."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ from cache_index.index import CacheIndex
 from cache_index.manifest import describe_file
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-COUNT, DIMENSION = 400, 24  # conftest.py
+COUNT, DIMENSION = 400, 24  # size of the features in conftest.py
 FILES = ("index.faiss", "vectors.npy", "captions.jsonl", "captions.offsets.npy")
 
 
@@ -26,7 +26,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def accept(folder: Path, name: str) -> None:
-    """Write the file's new size and sha256 into the manifest, as an attacker would."""
+    """Write the changed file's size and sha256 into the manifest, as an attacker would."""
     files = json.loads((folder / "manifest.json").read_text())["files"]
     edit(folder, files=files | {name: describe_file(folder / name).model_dump()})
 
@@ -64,7 +64,9 @@ def test_more_asked_than_there_is(index: CacheIndex, queries: Array) -> None:
 
 
 def test_ivf_with_fewer_hits_than_k(released: Callable[[str], CacheIndex]) -> None:
-    """6 of 32 cells hold fewer than 1000 of 2000 rows: FAISS fills up with id -1."""
+    """The 6 visited cells of 32 hold fewer than 1000 rows, so FAISS fills the result with the id
+    -1.
+    """
     index = released("knn-ivf.index")
     query = index.gather(np.array([5]))
     enhanced = index.enhance(query, [CacheParams(top_k=1000, inverse_temperature=1)])
@@ -217,7 +219,7 @@ print(refused)
 
 @pytest.mark.parametrize("name", ["knn.index", "knn-ivf.index"])
 def test_damaged_index_without_a_manifest(name: str, tmp_path: Path) -> None:
-    """The reader alone, as when importing: refuse or read, never crash (hence a child)."""
+    """The reader rejects or reads a damaged file, and never crashes. Runs it in a child process."""
     child = subprocess.run(
         [sys.executable, "-c", FLIPS, FIXTURES / "tiny" / name, tmp_path / name],
         capture_output=True,

@@ -1,4 +1,6 @@
-"""The service over its ASGI interface: same answers as in-process, and a no for everything else."""
+"""The service, called through ASGI, answers like the index in this process and rejects all invalid
+requests.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -165,7 +167,7 @@ async def test_a_reload_that_fails_changes_nothing(
     client: httpx.AsyncClient, index: CacheIndex, sources: Path, queries: Array, damage: str
 ) -> None:
     if damage == "truncated":
-        (index.folder / "vectors.npy").rename(index.folder / "away")  # the opened one stays
+        (index.folder / "vectors.npy").rename(index.folder / "away")  # the open file is unchanged
         (index.folder / "vectors.npy").write_bytes(b"\x93NUMPY")
     else:
         build_from_features(

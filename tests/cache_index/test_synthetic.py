@@ -1,4 +1,4 @@
-"""The measured data: the same every time, whatever part of it is made, and hard."""
+"""The generated features are reproducible, also in parts, and hard to search."""
 
 import faiss
 import numpy as np
@@ -30,13 +30,13 @@ def test_streams_and_seeds_differ() -> None:
 
 
 def test_the_numbers_stay() -> None:
-    """A figure in docs/measurements.md means nothing if the data behind it can change unnoticed."""
+    """The data behind docs/measurements.md must not change unnoticed."""
     first = [[0.12622169, 0.18231668, -0.00349389], [0.00314350, -0.00353031, -0.00280556]]
     np.testing.assert_allclose(rows(2)[:, :3], first, atol=1e-6)
 
 
 def test_one_cell_is_not_enough() -> None:
-    """At 1/50 of the size and 1/16 of the width of the data in docs/measurements.md."""
+    """Tests data of 1/50 of the rows and 1/16 of the width of the data in docs/measurements.md."""
     data, queries = rows(20_000), rows(200, UNSEEN_QUERIES)
     index = faiss.index_factory(64, "IVF512,Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(data)

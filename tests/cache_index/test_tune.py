@@ -1,4 +1,4 @@
-"""Recall, its ground truth and the settings chosen by it, for every kind of index."""
+"""Recall, the exact neighbors that it uses, and the tuned settings, for every kind of index."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ ROWS, DIMENSION = 3000, 32
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows without clusters: neighbors are spread over many cells."""
+    """Rows without clusters, whose neighbors are spread over many cells."""
     path = tmp_path_factory.mktemp("hard") / "f.npy"
     rows = np.random.default_rng(5).standard_normal((ROWS, DIMENSION)).astype(np.float32)
     np.save(path, rows)
@@ -71,9 +71,9 @@ def test_every_kind_reaches_its_recall(kind: str, hard: Path, rows: Array, tmp_p
     neighbors = index.search(fresh, 10)
     truth = exact_neighbors(rows, fresh, 10)
     found = (neighbors.ids[:, :, None] == truth[:, None]).any(axis=1).mean()
-    assert found >= 0.85  # others than it was tuned and reported on
+    assert found >= 0.85  # recall of queries that the build did not use
     exact = np.einsum("bd,bkd->bk", fresh, index.gather(neighbors.ids))
-    np.testing.assert_allclose(neighbors.similarity, exact, atol=1e-5)  # not the codes' own
+    np.testing.assert_allclose(neighbors.similarity, exact, atol=1e-5)  # not the codes' scores
     assert (np.diff(neighbors.similarity, axis=1) <= 0).all()
 
 
@@ -101,7 +101,7 @@ def test_a_target_out_of_reach_is_said(
 
 
 def test_tuning_on_queries_of_ones_own(sources: Path, features: Array, tmp_path: Path) -> None:
-    """Two sets that differ: between the clusters, more cells have to be visited than in them."""
+    """Queries between the clusters need more visited cells than queries within the clusters."""
     rng = np.random.default_rng(0)
     nprobe = {}
     for name, queries in {

@@ -1,4 +1,4 @@
-"""Bodies survive packing and unpacking; malformed bodies are rejected, whatever their bytes."""
+"""Unpacking a packed body returns its content; malformed bodies of any bytes are rejected."""
 
 import json
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.serving.launch import KEY, SPECS, Server, Spec, serve
 
-MAX_RUNNING = 2  # servers at a time: each uses 2 to 3 GB
+MAX_RUNNING = 2  # max. servers at a time; a server uses 2 to 3 GB
 
 
 class Pool:
@@ -22,7 +22,7 @@ class Pool:
                 self.stop(next(iter(self.running)))
             opened = self.open(spec)
             self.running[spec] = opened, opened.__enter__()
-        self.running[spec] = self.running.pop(spec)  # moves it to the end: most recently used
+        self.running[spec] = self.running.pop(spec)  # moves the server to the end of the order
         return self.running[spec][1]
 
     def open(self, spec: Spec) -> AbstractContextManager[Server]:

@@ -1,4 +1,5 @@
-"""Measure which errors clients get when parts of the server die, and the time to recovery.
+"""Measure which errors clients get when processes of the server end or the disk is full, and the
+time to recovery.
 
     python -m tests.serving.faults [--model DIR]
 
@@ -28,7 +29,7 @@ import httpx
 from tests.server.media_files import media
 from tests.serving.launch import Server, children, descendants, serve
 
-CALM_S = 3.0  # recovered after so many seconds without a failure
+CALM_S = 3.0  # seconds without a failure that count as recovered
 TIMEOUT_S = 300
 DISK = 64 << 20
 PICTURE = media("img_a.jpg")
@@ -41,7 +42,7 @@ number = count()
 class Event:
     at: float
     kind: str
-    status: str  # HTTP status, or the connection's error
+    status: str  # HTTP status, or name of the connection's error
 
 
 @dataclass
@@ -91,7 +92,9 @@ def question(*parts: Any) -> dict[str, Any]:
 
 
 def another_picture() -> bytes:
-    """The same picture with other trailing bytes, which JPEG allows, and so with another hash."""
+    """Return the same picture with other trailing bytes, which JPEG allows, and so with another
+    hash.
+    """
     return PICTURE + str(next(number)).encode()
 
 
@@ -197,7 +200,7 @@ async def watch(name: str, fault: Fault, clients: Clients, server: Server, scrat
 
 
 async def until_calm(clients: Clients, since: float) -> None:
-    """Wait until every kind of client has had no failure for CALM_S."""
+    """Wait until no kind of client has had a failure for CALM_S seconds."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             await asyncio.sleep(0.2)

@@ -1,5 +1,6 @@
-"""Step `goldens` of deploy/gpu_check.py: the recorded answers of each checkpoint kind on Model
-Runner V2, on a GPU with CUDA graphs, and requests that share the prefix cache.
+"""Step `goldens` of deploy/gpu_check.py: compare the answers of each checkpoint kind with recorded
+answers (goldens), on Model Runner V2 and on a GPU with CUDA graphs. Also check requests that share
+the prefix cache.
 
 The servers of all kinds run at the same time on a GPU, and one after the other on a CPU.
 """
@@ -15,7 +16,7 @@ from tests.serving import test_parity, test_sharing
 from tests.serving.launch import ON_GPU, Server, Spec, serve
 
 INDEX = "knn.index"
-SHARED = 64 if ON_GPU else 16  # requests; the interpreter of Triton is slow
+SHARED = 64 if ON_GPU else 16  # number of requests; Triton's interpreter on CPUs is slow
 
 
 def main() -> None:
@@ -45,13 +46,13 @@ def check(kind: str, models: dict[str, Path], arguments: Arguments) -> None:
         with serve(models[kind], log, f"--cache={cache}", runner="v2") as server:
             for name, run in checks.items():
                 arguments.rows.check(f"{kind}: {name}", *outcome(partial(run, server)))
-    except BaseException as error:  # pytest's own failures are no Exceptions
+    except BaseException as error:  # pytest's failures do not derive from Exception
         arguments.rows.check(f"{kind}: the server starts", False, str(error)[:300])
         print(log.read_text()[-6000:], flush=True)
 
 
 def outcome(run: Callable[[], None]) -> tuple[bool, str]:
-    """Whether the check passes, and otherwise the first line of its message."""
+    """Run a check. Return whether it passes, and otherwise the first line of its message."""
     try:
         run()
     except BaseException as error:

@@ -1,11 +1,11 @@
 """Send thousands of requests with random attachments, prompts, lengths and aborts to a server whose
-KV cache is too small, and compare each answer with the answer that the request gets alone.
+KV cache is too small, and compare each answer with the answer to the same request alone.
 
     python -m tests.serving.isolation --model FOLDER --requests 10000 [--runner v2]
 
-The worker checks its slots in every step (tests/checking). Where the two best tokens of the solo
-run are less than 1e-3 apart, another batch may choose the other one: such near-ties are counted,
-and are no failure. deploy/gpu_check.py runs this file as its step `isolation`.
+The worker checks its slots in every step (tests/checking). If the two best tokens of the request
+alone differ by less than 1e-3, the batch may choose the other token. Such near-ties are counted and
+are no failure. deploy/gpu_check.py runs this file as its step `isolation`.
 """
 
 import argparse
@@ -32,8 +32,9 @@ PROMPTS = [
     " ".join(f"Look at number {i} of scene {j} and describe it." for i in range(6 + 2 * j))
     for j in range(6)
 ]
-BUDGET = 128  # tokens of a step: a longer prompt is computed in chunks
-# 8 MiB hold about 1,600 tokens of the fixtures' model, a fraction of what 48 clients need.
+BUDGET = 128  # Max. tokens of an engine step; longer prompts are computed in chunks.
+# The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model. 48 clients need many times
+# as much.
 SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", f"--max-num-batched-tokens={BUDGET}"]
 
 
@@ -45,7 +46,7 @@ class Report:
     near_ties: int = 0
     wrong: list[str] = field(default_factory=list)
     cached_tokens: int = 0
-    chunked: int = 0  # compared requests whose prompts were too long for one step
+    chunked: int = 0  # number of compared requests with prompts too long for one step
     preemptions: int = 0
     slots_checked: int = 0
     seconds: float = 0
@@ -79,7 +80,7 @@ class Question:
 @dataclass(frozen=True)
 class Solo:
     ids: list[int]
-    margins: list[float]  # between the two best tokens of each step
+    margins: list[float]  # difference between the two best tokens of each step
 
 
 async def solo(client: httpx.AsyncClient, question: Question) -> Solo:
@@ -119,7 +120,7 @@ def compare(question: Question, ids: list[int], expected: Solo, report: Report) 
                 report.wrong.append(f"{question}, step {step}: {token}, alone {expected_token}")
             else:
                 report.near_ties += 1
-            return  # the following tokens have another context
+            return  # the next tokens have another context
 
 
 async def abort(client: httpx.AsyncClient, body: dict[str, Any], after: float) -> None:

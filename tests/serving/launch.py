@@ -1,4 +1,6 @@
-"""Start real servers on the fixtures' models, on either of vLLM's runners, and send requests."""
+"""Start real servers with the fixtures' models on vLLM's model runner V1 or V2, and send
+requests.
+"""
 
 import json
 import os
@@ -21,7 +23,8 @@ Runner = Literal["v1", "v2"]
 
 ON_GPU = Path("/dev/nvidiactl").exists()
 # Tests read log-probabilities of the whole vocabulary (512), and need prompts of several blocks.
-# On a GPU they use CUDA graphs, and a share of its memory that is free beside other servers.
+# On a GPU, servers use CUDA graphs and only a part of the memory, because several servers share the
+# GPU.
 FLAGS = [
     "--gpu-memory-utilization=0.03" if ON_GPU else "--enforce-eager",
     *("--dtype=float32", "--block-size=32", "--max-model-len=512"),
@@ -33,12 +36,14 @@ FLAGS = [
 
 @dataclass(frozen=True)
 class Spec:
-    """A server on one of the fixtures' models. Tests with equal specs share the server."""
+    """The specification of a server on one of the fixtures' models. Tests with equal specifications
+    share a server.
+    """
 
     model: str
-    cache: str = "none"  # or the name of one of the fixtures' indexes
+    cache: str = "none"  # name of a fixture's index, or none
     runner: Runner = "v1"
-    locked: bool = False  # requires an API key, and allows vllm_xargs
+    locked: bool = False  # whether the server requires an API key and allows vllm_xargs
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])
@@ -49,7 +54,8 @@ PLAIN = Spec("finetune", "knn.index")
 LOCKED = Spec("pretrain", locked=True)
 INTERPRETED = Spec("finetune", "knn.index", "v2")
 # The tests run in this order of servers. The IVF index needs no server on V2: the engine receives
-# the same vector from every index. The kind "pretrain" on V2 is in tests/deploy/test_gpu_check.py.
+# the same vector from every index. tests/deploy/test_gpu_check.py tests the checkpoint kind
+# "pretrain" on V2.
 SPECS = [
     *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
     *(INTERPRETED, Spec("legacy", runner="v2")),
@@ -77,7 +83,7 @@ class Server:
         return pid
 
     def post(self, path: str, body: object) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {KEY}"}  # a server without keys ignores it
+        headers = {"Authorization": f"Bearer {KEY}"}  # a server without keys ignores this header
         return httpx.post(f"{self.url}{path}", json=body, timeout=300, headers=headers)
 
     def chat(self, **request: object) -> dict[str, object]:
@@ -107,7 +113,7 @@ def environment(runner: Runner, checking: bool) -> dict[str, str]:
     paths = [TESTS / "triton_cpu"] * interpreted + [TESTS / "checking"] * checking
     paths += [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    variables["VLLM_LOGGING_LEVEL"] = "INFO"  # tests read the log
+    variables["VLLM_LOGGING_LEVEL"] = "INFO"  # tests read the server's log
     if ON_GPU:
         return variables | gpu_environment(runner)
     if runner == "v2":
@@ -116,7 +122,9 @@ def environment(runner: Runner, checking: bool) -> dict[str, str]:
 
 
 def gpu_environment(runner: Runner) -> dict[str, str]:
-    """Float32 without tf32 in all products, to compare with goldens that a CPU recorded."""
+    """Use float32 without tf32 in all products, to compare with goldens that were recorded on a
+    CPU.
+    """
     return {
         "VLLM_USE_V2_MODEL_RUNNER": str(int(runner == "v2")),
         "TRITON_F32_DEFAULT": "ieee",

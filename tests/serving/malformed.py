@@ -27,8 +27,8 @@ from tests.serving.seeds import bombs, seeds
 
 CLIENTS = 8
 EVERY = 1000
-GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}  # formats that allow trailing bytes
-NOT_SNIFFED = {"imu": "imu"}  # the part must name the modality
+GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}  # Formats that allow trailing bytes.
+NOT_SNIFFED = {"imu": "imu"}  # The request must name the modality of these files.
 NUMBERS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 number = count()
@@ -36,14 +36,14 @@ number = count()
 
 @dataclass
 class Report:
-    sent: Counter[str] = field(default_factory=Counter)  # by format
-    decoded: Counter[str] = field(default_factory=Counter)  # reached the decoder
-    embedded: Counter[str] = field(default_factory=Counter)  # answered with an embedding
-    failed: list[str] = field(default_factory=list)  # answers of 500 and above
-    neighbour: Counter[str] = field(default_factory=Counter)  # statuses of the second client
-    changed: list[str] = field(default_factory=list)  # good files with another embedding
-    memory: list[int] = field(default_factory=list)  # MiB of all processes, after each thousand
-    decoders: set[int] = field(default_factory=set)  # process ids that were ever seen
+    sent: Counter[str] = field(default_factory=Counter)  # Sent files by format.
+    decoded: Counter[str] = field(default_factory=Counter)  # Files that reached the decoder.
+    embedded: Counter[str] = field(default_factory=Counter)  # Files answered with an embedding.
+    failed: list[str] = field(default_factory=list)  # Answers with a status of 500 and above.
+    neighbour: Counter[str] = field(default_factory=Counter)  # Statuses of the second client.
+    changed: list[str] = field(default_factory=list)  # Good files with a changed embedding.
+    memory: list[int] = field(default_factory=list)  # MiB of all processes after each 1,000 files.
+    decoders: set[int] = field(default_factory=set)  # Ids of all observed decoder processes.
     seconds: float = 0
 
     def __str__(self) -> str:
@@ -104,7 +104,9 @@ def damage(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
 
 
 def damaged_files(total: int, seed: int) -> list[tuple[str, bytes]]:
-    """`total` files as (format, bytes): first all bombs, empty files and wrong types."""
+    """Yield `total` files as (format, bytes). First come all files that expand to a huge size,
+    empty files and files with a wrong type.
+    """
     dice, good = random.Random(seed), seeds()
     files = list(bombs().values())
     files += [(name, b"") for name in good]
@@ -168,7 +170,9 @@ class Attack:
         return pid
 
     def memory(self) -> int:
-        """MiB of the API, the encoding service and the decoders. Shared pages count once."""
+        """Memory of the API, the encoding service and the decoders in MiB. Shared pages count
+        once.
+        """
         pids = [self.server.api_process(), self.service(), *children(self.service())]
         return sum(map(private_memory, pids)) >> 20
 

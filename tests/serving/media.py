@@ -1,4 +1,4 @@
-"""The goldens' inputs as content parts of a chat request."""
+"""The inputs of the recorded answers (goldens), as content parts of a chat request."""
 
 import base64
 

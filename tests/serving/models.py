@@ -14,13 +14,13 @@ from torch import Tensor
 from tests.oracle import Oracle
 
 LAYERS, HEADS, KV_HEADS, WIDTH, WIDE, VOCABULARY, DIM, RANK = 4, 4, 2, 128, 192, 512, 40, 4
-SIZE = WIDTH // HEADS  # of a head
+SIZE = WIDTH // HEADS  # size of an attention head
 NARROW = KV_HEADS * SIZE
 FIRST = 1  # the first injected layer
 
 
 def random_model(like: Path, folder: Path, form: str, seed: int = 0) -> Path:
-    """A model folder with grouped-query attention and the injection's `form`."""
+    """Write a model folder with grouped-query attention and the injection's `form`."""
     shutil.copytree(like, folder)
     for weights_file in folder.glob("model*"):
         weights_file.unlink()
@@ -96,7 +96,7 @@ def injection(generator: torch.Generator, form: str) -> dict[str, Tensor]:
 
 
 def lora_adapter(folder: Path, seed: int) -> Path:
-    """A PEFT adapter of all attention projections, large enough to change the answers."""
+    """Write a PEFT adapter for all attention projections, large enough to change the answers."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(seed)
     names = [name for name in projections() if name.startswith("self_attn")]
@@ -120,12 +120,14 @@ def lora_adapter(folder: Path, seed: int) -> Path:
 
 
 def with_lora(oracle: Oracle, adapter: Path) -> Oracle:
-    """The oracle with a merged adapter. The injected term uses v_proj without the adapter."""
+    """Return the oracle (slow reference implementation) with a merged adapter. The injected term
+    uses v_proj without the adapter.
+    """
     from safetensors.torch import load_file
 
     weights = dict(oracle.weights)
     factors = load_file(adapter / "adapter_model.safetensors")
-    scale = 2.0  # alpha / r
+    scale = 2.0  # LoRA's alpha / rank
     a_rows, b_rows = [], []
     for i in range(LAYERS):
         for name in projections():

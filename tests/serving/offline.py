@@ -22,20 +22,20 @@ VOCABULARY = 512
 @dataclass(frozen=True)
 class Prompt:
     ids: list[int]
-    embedding: list[float]  # (D,), passed to the engine unchanged
-    steps: int = 1  # tokens to generate, greedily
-    prompt_logprobs: bool = False  # of every token of the vocabulary
+    embedding: list[float]  # Embedding (D,), passed to the engine unchanged.
+    steps: int = 1  # Number of tokens to generate greedily.
+    prompt_logprobs: bool = False  # Whether to return log-probabilities of the prompt.
 
 
 @dataclass(frozen=True)
 class Answer:
     ids: list[int]
-    logprobs: list[float]  # of the generated tokens
-    prompt_logprobs: np.ndarray | None  # (prompt tokens - 1, V)
+    logprobs: list[float]  # Log-probabilities of the generated tokens.
+    prompt_logprobs: np.ndarray | None  # Log-probabilities of the prompt (prompt tokens - 1, V).
 
 
 def generate(jobs: dict[Path, list[Prompt]], timeout_s: float = 500) -> dict[Path, list[Answer]]:
-    """Answer the prompts of each model folder, a folder's prompts in one batch."""
+    """Answer the prompts of each model folder. The prompts of a folder form one batch."""
     request = {str(model): [asdict(each) for each in prompts] for model, prompts in jobs.items()}
     environment = {
         **os.environ,
@@ -125,7 +125,7 @@ def answer(output: Any) -> dict[str, Any]:
     ]
     rows = None
     if output.prompt_logprobs:
-        assert output.prompt_logprobs[0] is None  # nothing predicts the first token
+        assert output.prompt_logprobs[0] is None  # the first token has no prediction
         rows = [
             [candidates[token].logprob for token in range(VOCABULARY)]
             for candidates in output.prompt_logprobs[1:]

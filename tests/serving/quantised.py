@@ -1,7 +1,6 @@
 """Quantise the language model of a model folder to 8-bit integers (compressed-tensors W8A8), and
-an oracle that computes with them.
-
-The injection's weights stay in float32. Its term passes through the quantised base projections.
+build an oracle (slow reference implementation) with the same quantised weights. The injection's
+weights stay in float32. The injected term passes through the quantised base projections.
 """
 
 import json
@@ -17,8 +16,9 @@ from torch.nn import functional as F
 from tests.oracle import Oracle
 
 ACTIVATIONS = 127
-# Seven bits: without VNNI instructions, oneDNN adds pairs of 8-bit products in 16 bits, and
-# products of larger weights overflow (observed: layers wrong by 10%, also without the injection).
+# Weights use seven bits. Without VNNI instructions, oneDNN adds pairs of 8-bit products in 16 bits,
+# and products of larger weights overflow (observed: layers wrong by 10%, also without the
+# injection).
 WEIGHTS = 63
 NUMBERS = {"num_bits": 8, "type": "int", "symmetric": True}
 QUANTIZATION = {
@@ -55,7 +55,7 @@ def quantise(source: Path, folder: Path) -> "QuantisedOracle":
 
 
 class QuantisedOracle(Oracle):
-    """Rounds the inputs of the quantised projections, token by token."""
+    """An oracle that rounds the inputs of the quantised projections, token by token."""
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         if quantised(f"{name}.weight"):
@@ -86,6 +86,6 @@ def quantised(name: str) -> bool:
 
 
 def rounded(x: Tensor, maximum: int) -> tuple[Tensor, Tensor]:
-    """Integers of at most `maximum`, and one scale per row."""
+    """Quantise to integers of at most `maximum`, with one scale per row."""
     scale = x.abs().amax(dim=-1, keepdim=True) / maximum
     return (x / scale).round(), scale

@@ -13,7 +13,7 @@ from tests.server.media_files import media
 
 
 def seeds() -> dict[str, bytes]:
-    """Format -> bytes. The format is also the file's extension."""
+    """Return format -> bytes of a file. The format is also the file's extension."""
     picture = Image.open(io.BytesIO(media("img_a.jpg"))).convert("RGB").resize((96, 72))
     frames = grey_frames(8)
     files = {"jpg": media("img_a.jpg"), "flac": sound("FLAC"), "wav": sound("WAV")}

@@ -2,9 +2,9 @@
 
     python -m tests.serving.soak --model DIR [--minutes 30] [--pause SECONDS]
 
-Every item differs, so that no cache applies. A third of the requests are cancelled while they are
-uploaded, read from disk, decoded, encoded, prefilled or streamed. After each round, while the
-server is idle, the program counts gauges, files, descriptors, threads and memory.
+Every request differs, so that no cache has its result. A third of the requests are cancelled while
+they are uploaded, read from disk, decoded, encoded, prefilled or streamed. After each round, while
+the server is idle, the program counts gauges, files, descriptors, threads and memory.
 """
 
 import argparse
@@ -46,7 +46,7 @@ class State:
     files: int
     descriptors: int
     threads: int
-    memory: int  # bytes of all processes; shared pages count once
+    memory: int  # memory of all processes in bytes; shared pages count once
 
     def __str__(self) -> str:
         return (
@@ -59,16 +59,16 @@ class State:
 class Report:
     answers: Counter[str] = field(default_factory=Counter)
     left: Counter[float] = field(default_factory=Counter)
-    states: list[tuple[float, State]] = field(default_factory=list)  # minutes since the start
+    states: list[tuple[float, State]] = field(default_factory=list)  # (minute, state)
 
     def slope(self) -> float:
-        """MiB per minute, by least squares over the states after the warm-up."""
+        """Memory growth in MiB per minute, by least squares over the states after the warm-up."""
         minutes, states = zip(*self.states, strict=True)
         memory = [state.memory / (1 << 20) for state in states]
         return float(np.polyfit(minutes, memory, 1)[0])
 
     def assert_well(self, growth: int = 48 << 20) -> None:
-        """Compare the first state, after the warm-up, with the last."""
+        """Compare the first state after the warm-up with the last state."""
         (_, first), (_, last) = self.states[0], self.states[-1]
         assert self.answers.keys() <= {"200", "left"}, self.answers
         assert last.gauges == last.kv_usage == 0
@@ -152,7 +152,7 @@ async def ask(server: Server, report: Report, seconds: float, seed: int, pause: 
 
 
 async def delete_all(server: Server) -> None:
-    """Delete the files of clients that disconnected between upload and deletion."""
+    """Delete the uploaded files of clients that disconnected before they deleted their file."""
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         with contextlib.suppress(httpx.TransportError):
             for file in (await client.get("/v1/files")).json()["data"]:
@@ -160,7 +160,9 @@ async def delete_all(server: Server) -> None:
 
 
 def soak(server: Server, folder: Path, minutes: float, rounds: int, pause: float = 0) -> Report:
-    """Record a state after each round. The first round is the warm-up."""
+    """Run rounds of requests, and record the server's state after each. The first is the
+    warm-up.
+    """
     report, started = Report(), time.monotonic()
     for round_ in range(rounds):
         asyncio.run(ask(server, report, minutes * 60 / rounds, round_, pause))

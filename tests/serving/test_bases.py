@@ -44,7 +44,7 @@ def models(tiny_models: dict[str, Path], tmp_path_factory: Any) -> dict[str, Pat
 
 @pytest.fixture(scope="module")
 def answers(models: dict[str, Path]) -> dict[str, Answer]:
-    """One answer per family, all from one process."""
+    """Generate one answer per family of base models. One process computes all."""
     prompt = Prompt(IDS, EMBEDDING.tolist(), STEPS, prompt_logprobs=True)
     generated = generate({folder: [prompt] for folder in models.values()})
     return {family: generated[folder][0] for family, folder in models.items()}
@@ -54,7 +54,7 @@ def answers(models: dict[str, Path]) -> dict[str, Answer]:
 def test_vllm_computes_the_oracles_logits(
     models: dict[str, Path], answers: dict[str, Answer], family: str
 ) -> None:
-    """The prompt is longer than two cache blocks and, for Mistral, than many windows."""
+    """The prompt is longer than two cache blocks, and than many attention windows of Mistral."""
     oracle, answer = Oracle.from_folder(models[family]), answers[family]
     expected = oracle.logits(IDS, EMBEDDING).log_softmax(-1)
     assert answer.prompt_logprobs is not None
@@ -63,8 +63,8 @@ def test_vllm_computes_the_oracles_logits(
     ids = list(IDS)
     for token in answer.ids:
         logits = oracle.logits(ids, EMBEDDING)[-1]
-        assert logits[token] > logits.max() - 1e-3  # the maximum, or equal up to rounding
+        assert logits[token] > logits.max() - 1e-3  # maximal up to rounding
         ids.append(token)
     assert len(ids) == len(IDS) + STEPS
     unconditioned = oracle.logits(IDS).log_softmax(-1)
-    assert (unconditioned - expected).abs().max() > 0.1  # the condition changes the logits
+    assert (unconditioned - expected).abs().max() > 0.1  # the embedding changes the logits

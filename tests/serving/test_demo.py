@@ -28,7 +28,7 @@ from tests.serving.launch import Server, serve
 
 pytestmark = pytest.mark.engine
 
-SHOWN = {  # the demonstration's files: modality and object
+SHOWN = {  # file -> modality and object
     PICTURE: ("image", "cat"),
     WORD: ("audio", "penguin"),
     CLOUD: ("point", "airplane"),
@@ -53,7 +53,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> tuple[ConditionedLlama, TextTokenizer]:
-    """The training module with the committed weights."""
+    """Return the training module with the committed weights."""
     base = folder.parent / "base"
     write_base(base)
     encoders = prepare.HERE / prepare.ENCODERS

@@ -1,4 +1,5 @@
-"""LoRA adapters on a grouped-query base, compared with the slow oracle.
+"""Answers with LoRA adapters on a grouped-query base equal those of the oracle (slow reference
+implementation).
 
 An adapter that a request selects changes the output projection of the injected term, but not its
 value projection. Requests with two adapters and without an adapter share a batch.
@@ -97,7 +98,7 @@ def test_the_adapters_change_the_logits(with_adapters: tuple[Server, dict[str, O
 def test_prompt_logprobs_with_lora_are_rejected(
     with_adapters: tuple[Server, dict[str, Oracle]],
 ) -> None:
-    """On a CPU, vLLM 0.32's engine dies on prompt_logprobs when LoRA is enabled."""
+    """On a CPU, vLLM 0.32's engine ends on prompt_logprobs when LoRA is enabled."""
     server, oracles = with_adapters
     body = {"model": "a", "prompt": "Rain", "prompt_logprobs": 1, "max_tokens": 1}
     response = server.post("/v1/completions", body)

@@ -1,4 +1,4 @@
-"""A client cannot write engine parameters: neither its own conditioning nor that of others."""
+"""A client cannot set the engine parameters that select the conditioning of any request."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tests.serving.media import IMAGE
 
 pytestmark = pytest.mark.engine
 
-END = 2  # </s>
+END = 2  # id of the end token </s>
 VECTOR = np.full(40, 9, dtype="<f4").tobytes().hex()
 XARGS: list[object] = [
     {"bindserve": VECTOR},
@@ -59,7 +59,7 @@ def good_answer(server: Server) -> list[int]:
 def test_vllm_xargs(server: Server, xargs: object) -> None:
     expected = good_answer(server)
     response = server.post("/v1/chat/completions", request(vllm_xargs=xargs))
-    if response.status_code == 200:  # the operator allowed the field, but never the key
+    if response.status_code == 200:  # the server allows the field, but ignores the key
         assert response.json()["choices"][0]["token_ids"] == expected
     else:
         assert response.status_code == 400
@@ -95,7 +95,7 @@ def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
         for content in (text, [{"type": "text", "text": text}]):
             messages = [{"role": role, "content": content}, {"role": "user", "content": "Rain"}]
             assert ends(messages=messages) == 0
-    assert ends(prompt="a</s>") == 1  # a raw prompt
+    assert ends(prompt="a</s>") == 1  # special in a raw prompt
 
 
 @rejecting_and_allowing

@@ -1,4 +1,4 @@
-"""A fixed set of a thousand damaged files of every format harms neither the server nor its clients.
+"""A fixed set of 1,000 damaged files of all formats harms neither the server nor its clients.
 
 `python -m tests.serving.malformed` sends any number of other files.
 """

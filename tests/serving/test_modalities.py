@@ -1,6 +1,5 @@
-"""Every modality over HTTP: embeddings equal the goldens, and answers equal the slow oracle's.
-
-Depth, thermal and IMU inputs are arrays.
+"""For every modality over HTTP, embeddings equal the recorded values (goldens), and answers equal
+those of the oracle (slow reference implementation). Depth, thermal and IMU inputs are arrays.
 """
 
 import base64
@@ -27,8 +26,8 @@ QUESTION = {"type": "text", "text": "Describe the scene in detail."}
 ARRAYS = ("depth", "thermal", "imu")
 FILES = sorted(
     path.name for path in MEDIA.iterdir() if path.suffix != ".pt"
-)  # pickles are rejected
-# A text that is too long keeps its end token here; the released code drops it.
+)  # Pickled arrays are rejected.
+# The server keeps the end token of a text that is too long; the released code drops this token.
 SHORT_TEXTS = [f"text{i}" for i in range(len(TEXTS)) if i != 4]
 
 

@@ -88,7 +88,7 @@ def test_errors_are_typed(client: openai.OpenAI, servers: Pool) -> None:
 
 
 def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
-    """vLLM's own endpoints use other forms."""
+    """vLLM's own endpoints use other forms of errors."""
     other = {"model": "no-such-model", "max_tokens": 1}
     user_messages = [{"role": "user", "content": "Hello"}]
     for path, document in {

@@ -1,6 +1,5 @@
-"""The served model computes the released model's greedy ids and log-probabilities (all goldens).
-
-Over HTTP, on vLLM's V1 runner and on its V2 runner, which is the default on GPUs.
+"""The served model computes the recorded greedy ids and log-probabilities of the released model
+(goldens). The tests use HTTP, vLLM's V1 runner, and its V2 runner, which is the default on GPUs.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,9 @@ INSTRUCTION = "Describe the scene in detail."  # the first prompt is this text i
 
 
 def greedy_goldens(spec: Spec) -> list[tuple[str, str, bool]]:
-    """(golden key, combo, cache on) of all greedy goldens for this server's model and cache."""
+    """List (golden's key, combination of inputs, cache on) of all greedy goldens for this server's
+    model and cache.
+    """
     goldens = []
     for key in golden_index()["logits"]["greedy"]:  # type: ignore[index]
         kind, combo, _, *cache = key.split("/")
@@ -80,13 +81,13 @@ def test_prompt_logprobs(spec: Spec, server: Server, prompt: int) -> None:
         logprobs = distributions(choice["prompt_logprobs"])
         lse = GOLDEN[f"{golden}/lse"].astype(np.float64)
         expected = GOLDEN[f"{golden}/logits_s8"] - lse[:, None]
-        assert logprobs.shape == (len(lse) - 1, 512)  # nothing predicts the first token
+        assert logprobs.shape == (len(lse) - 1, 512)  # the first token has no prediction
         assert np.abs(logprobs[:, ::8] - expected[:-1]).max() <= 1e-3
         assert (logprobs.argmax(-1) == GOLDEN[f"{golden}/argmax"][:-1]).all()
 
 
 def distributions(prompt_logprobs: list[dict[str, Any] | None]) -> np.ndarray:
-    """vLLM's prompt_logprobs as an array (positions, vocabulary)."""
+    """Convert vLLM's prompt_logprobs to an array (positions, vocabulary)."""
     assert prompt_logprobs[0] is None
     rows = np.full((len(prompt_logprobs) - 1, 512), np.nan)
     for row, entry in zip(rows, prompt_logprobs[1:], strict=True):

@@ -1,4 +1,4 @@
-"""Two API processes share one engine, files and metrics; each answers any request."""
+"""Two API processes share one engine, files and metrics; each process can answer any request."""
 
 import base64
 import json
@@ -37,7 +37,7 @@ def pair(tiny_models: dict[str, Path], scratch: Path) -> Iterator[Server]:
 
 
 def count(page: str, name: str) -> float:
-    """The sum of a counter over its labels."""
+    """Return the sum of a metric over all its labels."""
     lines = [line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
     return sum(float(line.rpartition(" ")[2]) for line in lines)
 
@@ -58,7 +58,7 @@ def test_both_processes_have_every_file_and_sum_their_metrics(pair: Server, scra
     assert count(page, "bindserve_attachments_total") == REQUESTS
     assert count(page, "vllm:request_success_total") == REQUESTS
     (folder,) = scratch.iterdir()
-    assert len(list(folder.glob("owners/*/file-*"))) == 2  # the file and its record
+    assert len(list(folder.glob("owners/*/file-*"))) == 2  # the uploaded file and its record
 
 
 def test_equal_files_are_encoded_once_for_both_processes(pair: Server) -> None:
@@ -81,10 +81,10 @@ def text(answer: Any) -> str:
 
 def test_both_processes_stop_and_leave_no_file(pair: Server, scratch: Path) -> None:
     children = descendants(pair.process.pid)
-    assert len(children) >= 8  # API processes, engine, encoding and decoding processes
+    assert len(children) >= 8  # all processes of the server
     pair.process.terminate()
     assert pair.process.wait(60) == 0
-    deadline = time.monotonic() + 20  # Python's resource tracker ends last
+    deadline = time.monotonic() + 20  # waits for Python's resource tracker, which ends last
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < deadline
         time.sleep(0.1)

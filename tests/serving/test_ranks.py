@@ -1,4 +1,4 @@
-"""Tensor parallelism and pipeline parallelism with two processes.
+"""Answers with tensor or pipeline parallelism on two processes equal the reference answers.
 
 The model has grouped heads: with tensor parallelism, each rank has one value head for two query
 heads.
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.engine
         [
             "--pipeline-parallel-size=2",
             "--no-enforce-eager",
-        ],  # with eager mode vLLM fails before it calls the model
+        ],  # vLLM fails early in eager mode
     ],
     ids=["tensor", "pipeline"],
 )

@@ -1,6 +1,7 @@
 """vLLM's sampling features with conditioned requests: n, seeds, beams, structured output, tools.
 
-The tests compare log-probabilities with those of the slow oracle for the same embedding.
+The tests compare log-probabilities with those of the oracle (slow reference implementation) for the
+same embedding.
 """
 
 import json
@@ -39,7 +40,9 @@ def part(condition: int) -> dict[str, Any]:
 
 
 def complete(server: Server, condition: int, **more: Any) -> list[Any]:
-    """The choices of a completion with this embedding, with ids and log-probabilities."""
+    """Request a completion with this embedding. Return its choices with ids and
+    log-probabilities.
+    """
     body = {
         **{"model": "any", "prompt": "What is shown here?", "attachments": [part(condition)]},
         **{"imagebind": {"cache": False}, "max_tokens": STEPS, "logprobs": 3},
@@ -53,7 +56,7 @@ def complete(server: Server, condition: int, **more: Any) -> list[Any]:
 
 
 def logprobs(oracle: Oracle, condition: int, prompt: list[int], written: list[int]) -> torch.Tensor:
-    """The oracle's log-probabilities of the generated steps (steps, V)."""
+    """Return the oracle's log-probabilities of the generated steps (steps, V)."""
     logits = oracle.logits(prompt + written, unit(condition) / (1 + 1e-6))
     return logits[len(prompt) - 1 : -1].log_softmax(-1)
 
@@ -69,7 +72,9 @@ def check(oracle: Oracle, condition: int, choice: Any) -> None:
 
 
 def test_several_answers_with_a_seed(server: Server, oracle: Oracle) -> None:
-    """All n answers are conditioned. Answer i repeats with n = 1 and seed + i, as vLLM defines."""
+    """All n answers are conditioned. A request with n = 1 and seed + i repeats answer i, as vLLM
+    defines.
+    """
     sampled = {"temperature": 1.5, "seed": 5}
     choices = complete(server, 1, n=3, **sampled)
     answers = [choice["token_ids"] for choice in choices]
@@ -80,7 +85,7 @@ def test_several_answers_with_a_seed(server: Server, oracle: Oracle) -> None:
     again = [complete(server, 1, temperature=1.5, seed=5 + i)[0]["token_ids"] for i in range(3)]
     assert again == answers
     other = [choice["token_ids"] for choice in complete(server, 2, n=3, **sampled)]
-    assert other != answers  # another embedding, the same seeds
+    assert other != answers  # another embedding with the same seeds
 
 
 @pytest.mark.parametrize("condition", [1, 2])
@@ -128,7 +133,7 @@ def test_structured_output(server: Server, oracle: Oracle, tiny_models: dict[str
             fitting = [i for i, t in enumerate(texts) if t and any(r.startswith(t) for r in rest)]
             assert expected[step, token] >= expected[step, fitting].max() - 1e-3
             said += texts[token]
-    assert len(chosen) > 1  # the condition changes the choice
+    assert len(chosen) > 1  # the embedding changes the chosen answer
 
 
 def written(piece: str) -> str:
@@ -139,7 +144,7 @@ def written(piece: str) -> str:
 
 
 def test_a_tool_is_called(server: Server, tiny_models: dict[str, Path]) -> None:
-    """Bans white space, because a model with random weights writes endless white space in JSON."""
+    """Ban white space, because a model with random weights writes endless white space in JSON."""
     tokenizer = Tokenizer.from_file(str(tiny_models["finetune"] / "tokenizer.json"))
     blank = [i for i in range(512) if written(tokenizer.id_to_token(i)).isspace()]
     colours = ["red", "green", "blue"]

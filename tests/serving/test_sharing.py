@@ -1,7 +1,7 @@
 """Requests that share a batch and the prefix cache do not share their conditioning.
 
 Requests with equal prompts share cached blocks only if their attachments are equal. Every answer
-equals the answer to the request alone. The tests fail if no block was shared.
+equals the answer to the same request alone. The tests fail if no block was shared.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -14,14 +14,16 @@ from tests.serving.launch import INTERPRETED, PLAIN, Server, Spec
 
 pytestmark = pytest.mark.engine
 
-REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # the interpreter is slow
+REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # number of requests for each server
 ATTACHMENTS = 8
 # The prompt has at least three blocks of 32 tokens.
 LONG = " ".join(f"Look closely, and describe scene number {i} in all detail." for i in range(8))
 
 
 def ask(server: Server, attachment: int) -> tuple[list[int], int, int]:
-    """(generated ids, prompt tokens, prompt tokens from the prefix cache)."""
+    """Send a request. Return (generated ids, prompt tokens, prompt tokens from the prefix
+    cache).
+    """
     vector = np.random.default_rng(attachment).standard_normal(40)
     part = {"type": "imagebind_embedding", "imagebind_embedding": {"data": vector.tolist()}}
     body: Any = server.chat(
@@ -55,8 +57,8 @@ def check_own_answers(server: Server, count: int) -> None:
     assert [ids for ids, _, _ in again] == [alone[a] for a in requests]
     assert (
         len({tuple(ids) for ids in alone.values()}) == ATTACHMENTS
-    )  # the conditions change the answers
-    assert all(cached >= 3 * 32 for _, _, cached in again)  # blocks were shared
+    )  # The attachments change the answers.
+    assert all(cached >= 3 * 32 for _, _, cached in again)  # Cached blocks were shared.
 
 
 @pytest.mark.parametrize("spec", REQUESTS, ids=str)

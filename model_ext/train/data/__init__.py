@@ -1,1 +1,1 @@
-"""Training data: captions, instructions and shards, frozen embeddings, the order of examples."""
+"""Training data: data files, stored embeddings of pictures, and the order of examples."""

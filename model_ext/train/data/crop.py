@@ -1,4 +1,4 @@
-"""The released training transform of pictures: a random crop, resized. No flip.
+"""The released training transform of pictures: a random crop, resized, without mirroring.
 
 Resizes with Pillow, as inference does. Shapes: S the side of the encoder's input.
 """
@@ -16,7 +16,9 @@ MAX_TRIES = 10
 
 
 def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Tensor:
-    """Return (3, S, S) uint8: a crop of 90-100% of the area, or a centre crop if none fits."""
+    """Return (3, S, S) uint8: a crop of 90-100% of the area, or a centre crop if no random crop
+    fits.
+    """
     left, top, width, height = _box(image.width, image.height, rng)
     crop = image.resize(
         (size, size), Image.Resampling.BICUBIC, (left, top, left + width, top + height)

@@ -1,6 +1,6 @@
 """The training set: batches of token ids, labels and embeddings.
 
-Does not depend on epochs' order or on processes.
+Does not depend on the order of examples or on processes.
 
 Shapes: B samples, L tokens, M examples with a picture, A views of each, D embedding.
 """
@@ -21,16 +21,16 @@ from model_ext.train.tokenizer import TextTokenizer
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    ids: Tensor  # (B, L)
-    labels: Tensor  # (B, L)
-    embedding: Tensor  # (B, D)
+    ids: Tensor  # Token ids (B, L).
+    labels: Tensor  # Labels (B, L).
+    embedding: Tensor  # Embeddings (B, D).
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.ids.to(device), self.labels.to(device), self.embedding.to(device))
 
 
 class ConditionedText:
-    """Examples by number. A text-only example has the embedding of the zero image."""
+    """The training examples, by number. A text-only example has the embedding of the zero image."""
 
     def __init__(
         self,
@@ -54,12 +54,14 @@ class ConditionedText:
 
     def tokenized(self, number: int) -> TokenizedSample:
         example = self.examples[number]
-        # The released code wraps only the instructions of text-only samples.
+        # The released code formats the instruction as a Python tuple only in text-only samples.
         form = self.form if example.text_only else "plain"
         return tokenize(example.turns, self.tokenizer, self.max_tokens, form)
 
     def embedding(self, number: int, epoch: int) -> Tensor:
-        """Return (D,), equal to the mix of a single input. Each epoch uses the next view."""
+        """Return the picture's embedding (D,), scaled as serving scales a single attachment. Each
+        epoch uses the next view.
+        """
         if number not in self.row:
             return self.zero * SINGLE_WEIGHT
         views = self.vectors[self.row[number]]

@@ -1,7 +1,7 @@
 """Frozen embeddings of all pictures, encoded once and stored on disk.
 
-Worker processes read and decode the pictures. Later epochs and runs read the stored embeddings
-and load no encoder for them. Does not depend on texts.
+Worker processes read and decode the pictures. Later epochs and runs read the stored embeddings and
+load no encoder. Does not depend on texts.
 
 Shapes: M pictures, A views of each, S the side of the encoder's input, D embedding.
 """
@@ -27,11 +27,11 @@ from model_ext.train.data.examples import Picture
 from model_ext.train.errors import TrainError
 
 BATCH = 32
-SINGLE_WEIGHT = 1 / 1.000001  # the mix divides a single input's weight 1 by 1 + 1e-6
+SINGLE_WEIGHT = 1 / 1.000001  # serving's mix divides a weight of 1 by 1 + 1e-6
 
 
 class PictureViews(Dataset[Tensor]):
-    """Views (A, 3, S, S) of each picture: first the view of inference, then random crops."""
+    """Views (A, 3, S, S) of each picture: first the view that inference uses, then random crops."""
 
     def __init__(
         self, pictures: Sequence[Picture], views: int, config: PreprocessConfig, seed: int
@@ -79,7 +79,8 @@ def embed_pictures(
     workers: int,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Return unit vectors (M, A, D), memory-mapped from `folder`. Encodes them if they are missing.
+    """Return unit vectors (M, A, D), memory-mapped from `folder`. Encodes the pictures if the file
+    is missing.
 
     Raises TrainError: when a picture cannot be read or decoded.
     """

@@ -42,7 +42,7 @@ class Picture:
 @dataclass(frozen=True, slots=True)
 class Example:
     turns: tuple[Turn, ...]
-    picture: Picture | None  # None: text only
+    picture: Picture | None  # None for a text-only example
 
     @property
     def text_only(self) -> bool:
@@ -84,7 +84,9 @@ def captions(path: Path, media_root: Path) -> Iterator[Example]:
 
 
 def instructions(path: Path, media_root: Path, turns: Turns) -> Iterator[Example]:
-    """Read LLaVA's {image, conversations} and Alpaca's {instruction, input, output}, also mixed."""
+    """Read LLaVA's {image, conversations} and Alpaca's {instruction, input, output}, which may be
+    mixed in one file.
+    """
     with _open(path) as file:
         text = file.read()
     try:
@@ -116,7 +118,8 @@ def _turns(row: dict[str, Any], turns: Turns) -> tuple[Turn, ...]:
 
 
 def shard_examples(path: Path, turns: Turns) -> Iterator[Example]:
-    """Read an example from neighbouring members with one stem: picture, .txt (caption), .json.
+    """Read examples from a tar shard. An example's files have one stem: picture, .txt (caption),
+    .json.
 
     Indexes the shard without unpacking it: training reads pictures from the tar file.
     """

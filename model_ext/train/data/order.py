@@ -12,7 +12,8 @@ def epoch_indices(
     """The example numbers of one process in one sub-epoch; `split` sub-epochs make one pass.
 
     Rank r takes every (world * split)-th element of a permutation, starting at
-    r * split + epoch % split. All ranks take equally many; a pass omits the remainder.
+    r * split + epoch % split. All ranks take equally many elements; a pass omits the remainder of
+    the permutation.
     """
     permutation = torch.randperm(
         examples, generator=torch.Generator().manual_seed(seed + epoch // split)

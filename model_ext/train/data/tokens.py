@@ -41,10 +41,10 @@ def tokenize(
     """Join BOS, prompt, answer and EOS without spaces, and truncate to max_tokens.
 
     Truncation can remove EOS. The number of masked labels is the token count of the prompt alone;
-    if a token spans prompt and answer, the border is off by one, as in the released code. Later
-    turns use the chat template. The answer of every turn is a target.
+    if a token spans prompt and answer, the number of masked labels is off by one, as in the
+    released code. Later turns use the chat template. The answers of all turns are targets.
     """
-    text, borders = "", []  # borders: (text before the answer, text including the answer)
+    text, borders = "", []  # borders: texts up to the start and the end of an answer
     for number, turn in enumerate(turns):
         text += _prompt(turn, form) if number == 0 else _next_prompt(turn)
         with_answer = text + turn.answer
@@ -61,7 +61,9 @@ def tokenize(
 
 
 def _prompt(turn: Turn, form: InstructionForm) -> str:
-    """Format the first turn. `released` wraps the instruction in a tuple, as the released code."""
+    """Format the first turn. With `released`, the prompt contains the instruction as a Python
+    tuple, as in the released code.
+    """
     instruction = repr((turn.instruction,)) if form == "released" else turn.instruction
     return alpaca_prompt(instruction, turn.input)
 

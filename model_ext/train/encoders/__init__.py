@@ -1,1 +1,1 @@
-"""Contrastive alignment of ImageBind encoders with pictures (`bindserve train encoders`)."""
+"""Training of encoders (`bindserve train encoders`): align other modalities with pictures."""

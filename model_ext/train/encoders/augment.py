@@ -40,7 +40,7 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
     bent = _bends(len(stored), size, g)
     colors = _color_maps(len(stored), g)
     ground = _grounds(len(stored), g)
-    # Premultiply, so that interpolation does not mix in the colours of transparent pixels.
+    # Multiply by alpha first, so that interpolation does not mix in transparent pixels' colours.
     rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
     views = []
     for frame in range(frames):
@@ -71,14 +71,16 @@ def _camera(count: int, g: Generator) -> Tensor:
     mirror = torch.where(chance((count,), 0.5, g), -1.0, 1.0)
     cos, sin = tilt.cos() * zoom, tilt.sin() * zoom
     linear = torch.stack([cos * aspect * mirror, -sin, sin * mirror, cos / aspect], dim=1)
-    # The side crops of a clip show an object far from the centre.
+    # Shifts are large, because serving also encodes side crops, where an object is off the centre.
     shift = uniform((count, 2, 1), -1, 1, g) * torch.tensor([[0.45], [0.25]])
     shift = shift * uniform((count, 1, 1), 0, 1, g)
     return torch.cat([linear.view(-1, 2, 2), shift], dim=2)
 
 
 def _bends(count: int, size: int, g: Generator) -> Tensor:
-    """Smooth shifts of all pixels (B, size, size, 2), like another drawing of the same object."""
+    """Smooth random shifts of all pixels (B, size, size, 2), as between two drawings of one
+    object.
+    """
     deviation = uniform((count, 1, 1, 1), 0, MAX_BEND, g)
     coarse = torch.randn((count, 2, 4, 4), generator=g) * deviation
     fine = F.interpolate(coarse, (size, size), mode="bicubic", align_corners=True)
@@ -91,7 +93,7 @@ def _color_maps(count: int, g: Generator) -> Tensor:
     saturation = uniform((count, 1, 1), 0.3, 1.5, g)
     saturation[chance((count,), 0.15, g)] = 0
     mixed = torch.eye(3) + uniform((count, 3, 3), -0.25, 0.25, g) * chance((count, 1, 1), 0.5, g)
-    mixed = mixed / mixed.sum(2, keepdim=True)  # white stays white
+    mixed = mixed / mixed.sum(2, keepdim=True)  # this normalisation keeps white
     colors = mixed @ (saturation * torch.eye(3) + (1 - saturation) * grey)
     contrast = uniform((count, 1, 1), 0.6, 1.3, g)
     offset = (1 - contrast) * 0.7 + uniform((count, 1, 1), -0.12, 0.12, g)
@@ -111,7 +113,7 @@ def _grounds(count: int, g: Generator) -> Tensor:
     return ground
 
 
-SILENCE = (math.log(1.1920929e-07) + 4.268) / 9.138  # the floor of the filter bank, normalised
+SILENCE = (math.log(1.1920929e-07) + 4.268) / 9.138  # the filter bank's lowest level, normalised
 
 
 def sounds(stored: Tensor, g: Generator) -> Tensor:
@@ -121,7 +123,7 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     """
     mel = stored.float()
     count, bins, length = mel.shape
-    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); PAD is exact to 2e-4 in half precision
+    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); float16 rounds PAD by up to 2e-4
     frames = spoken.sum(1)
     filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
     # Stretch the spectrogram: along mel for pitch and vocal tract, along time for pace.
@@ -137,7 +139,7 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
         [columns[:, None].expand(-1, bins, -1), rows[:, :, None].expand(-1, -1, length)], dim=-1
     )
     shifted = F.grid_sample((filled - SILENCE)[:, None], grid, align_corners=False)[:, 0] + SILENCE
-    loud = shifted + uniform((count, 1, 1), -0.3, 0.2, g)  # 0.11 is a factor e in power
+    loud = shifted + uniform((count, 1, 1), -0.3, 0.2, g)  # a shift of 0.11 multiplies power by e
     tilt = torch.linspace(-1, 1, bins)[None, :, None] * uniform((count, 1, 1), -0.15, 0.15, g)
     floor = uniform((count, 1, 1), SILENCE, -0.4, g)
     floor[chance((count,), 0.5, g)] = SILENCE
@@ -147,8 +149,8 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
 
 
-MAX_LEAD = 20  # frames of 10 ms before the sound
-STD_NATS = 9.138  # a normalised cell times this is a natural logarithm of power
+MAX_LEAD = 20  # Largest number of 10 ms frames before the sound.
+STD_NATS = 9.138  # Factor from a normalised value to log power (base e).
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
@@ -174,7 +176,7 @@ def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
 def _bend(cloud: Tensor, g: Generator) -> Tensor:
     """Shift each point by waves about as long as the cloud is wide."""
     count = len(cloud)
-    waves = torch.randn((count, 3, 3), generator=g) * 2.0  # radians per radius
+    waves = torch.randn((count, 3, 3), generator=g) * 2.0  # radians per cloud radius
     phases = uniform((count, 1, 3), 0, 2 * math.pi, g)
     shifts = torch.randn((count, 3, 3), generator=g) * uniform((count, 1, 1), 0, MAX_BEND, g)
     return cloud + (cloud @ waves + phases).sin() @ shifts

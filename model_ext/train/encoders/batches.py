@@ -1,6 +1,5 @@
-"""The samples of a step: a function of the seed and the step, so that any step can be repeated.
-
-Shapes: B keys in the batch.
+"""Select the samples of a training step by the seed and the step, so that any step can be repeated.
+A key names a concept; samples with the same key show the same thing. Shapes: B keys in the batch.
 """
 
 from collections.abc import Mapping
@@ -20,7 +19,7 @@ def generator(seed: int, step: int) -> Generator:
 
 
 class Batches:
-    """Draws keys, and one sample of each key for each modality."""
+    """Draws keys and, for each modality, one sample of each key."""
 
     def __init__(
         self,
@@ -31,7 +30,8 @@ class Batches:
     ) -> None:
         self.samples = samples
         self.rows = {modality: stored.rows() for modality, stored in samples.items()}
-        # Every key needs pictures, which are the anchor, and a sample of one other modality.
+        # Every key needs pictures, with which other samples are aligned, and a sample of another
+        # modality.
         others = set().union(*(rows for name, rows in self.rows.items() if name != "vision"))
         self.keys = sorted(self.rows["vision"].keys() & others if others else self.rows["vision"])
         if len(self.keys) < 2:
@@ -43,13 +43,15 @@ class Batches:
         self.seed = seed
 
     def draw(self, step: int) -> tuple[list[str], Generator]:
-        """Draw the distinct keys of a step. Returns them and the generator for its other draws."""
+        """Draw the distinct keys of a step. Returns the keys and the generator for the step's other
+        draws.
+        """
         g = generator(self.seed, step)
         numbers = torch.multinomial(self.weights, self.batch, generator=g)
         return [self.keys[i] for i in numbers.tolist()], g
 
     def pick(self, modality: str, keys: list[str], g: Generator) -> tuple[list[int], list[int]]:
-        """Return the positions in the batch whose key has this modality, and a row for each."""
+        """Return the batch positions whose key has this modality, and a sample's row for each."""
         rows = self.rows[modality]
         draws = torch.rand(len(keys), generator=g).tolist()
         positions = [position for position, key in enumerate(keys) if key in rows]
@@ -78,5 +80,5 @@ def plain(modality: str, data: Tensor, sizes: ImageBindConfig) -> Tensor:
 
 
 def points_of(data: Tensor, sizes: ImageBindConfig) -> int:
-    """The number of points that a step samples of each stored cloud, equal to that of serving."""
+    """The number of points to sample from each stored cloud, as in serving."""
     return (sizes.point and sizes.point.points) or data.shape[1]

@@ -19,28 +19,28 @@ class EncodersConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    out: Path  # folder of checkpoints, logs and the final `encoders`
-    train_list: Path  # JSON lines: key, modality, path or text, optional weight of the key
+    out: Path  # Folder of checkpoints, logs and the final `encoders`.
+    train_list: Path  # JSON lines: key, modality, path or text, optional weight.
     validation_list: Path | None = None
-    encoders: dict[str, Any]  # the keys of encoders/config.json in a model directory
-    start: Path | None = None  # an encoders' folder with initial weights
-    train: tuple[str, ...]  # the encoders to train; the others are frozen
+    encoders: dict[str, Any]  # Sizes, as in encoders/config.json of a model directory.
+    start: Path | None = None  # An encoders' folder with initial weights.
+    train: tuple[str, ...]  # The encoders to train; all others are frozen.
 
     steps: Count
-    batch: Count  # distinct keys in a step
+    batch: Count  # number of distinct keys (concepts) in a step
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    smoothing: Share = 0.1  # of the labels of the contrastive loss
-    pair_pictures: bool = True  # also align vision with another picture of the same key
+    smoothing: Share = 0.1  # Label smoothing of the contrastive loss.
+    pair_pictures: bool = True  # Also align pictures of the same key with each other.
     scales: dict[str, float] = {
         "vision": 14.0,
         "point": 14.0,
-    }  # for encoders without a trained scale
-    image_side: Count = 160  # pixels of a stored picture's side
-    anchor_views: Count = 4  # views of a picture if vision is frozen or mean_anchors is set
-    mean_anchors: bool = False  # align with the mean of a key's pictures under `start`
+    }  # Scale of similarities for encoders without a trained scale.
+    image_side: Count = 160  # Side of a stored picture in pixels.
+    anchor_views: Count = 4  # Views of a picture with frozen vision or mean_anchors.
+    mean_anchors: bool = False  # Align with the mean `start` embedding of a key's pictures.
     seed: int = 0
     threads: Count | None = None
     save_seconds: Annotated[float, Field(gt=0)] = 240
@@ -73,7 +73,9 @@ class EncodersConfig(BaseModel):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Raises TrainError: when the file is missing, is not YAML, or has an invalid key."""
+        """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
+        invalid key.
+        """
         try:
             return cls.model_validate(yaml.safe_load(path.read_text()))
         except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Accuracy of held-out samples: classification by the nearest mean picture of the training list.
+"""Classify held-out samples by the nearest mean picture embedding (prototype) of the training list.
 
 Shapes: M samples, K keys, D embedding.
 """

@@ -1,4 +1,4 @@
-"""The contrastive loss, which moves each sample towards the picture of the same key.
+"""The contrastive loss, which moves each sample's embedding towards its key's picture.
 
 Plain torch. Shapes: B keys in the batch, D embedding.
 """
@@ -9,7 +9,9 @@ from torch.nn import functional as F
 
 
 def contrast(anchors: Tensor, others: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Symmetric InfoNCE of unit anchors (B, D) and scaled others (B, D); row i pairs with row i."""
+    """Symmetric InfoNCE loss of unit anchors (B, D) and scaled embeddings (B, D) with equal keys in
+    equal rows.
+    """
     logits = anchors @ others.T
     targets = torch.arange(len(anchors), device=anchors.device)
     return (

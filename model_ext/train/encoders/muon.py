@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 STEPS = 5
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic iteration
-ADAM_RMS = 0.2  # the usual size of AdamW's update
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Coefficients of the quintic iteration.
+ADAM_RMS = 0.2  # Root mean square of a typical AdamW update.
 
 
 class Muon(torch.optim.Optimizer):
@@ -45,14 +45,14 @@ class Muon(torch.optim.Optimizer):
         gradient, momentum = parameter.grad, state["momentum"]
         assert gradient is not None
         momentum.lerp_(gradient, 1 - group["momentum"])
-        direction = orthogonalized(gradient.lerp(momentum, group["momentum"]))  # Nesterov
+        direction = orthogonalized(gradient.lerp(momentum, group["momentum"]))  # Nesterov momentum
         scale = ADAM_RMS * max(parameter.shape) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(direction, alpha=-group["lr"] * scale)
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Move all singular values of (n, m) near 1 by a Newton-Schulz iteration."""
+    """Move all singular values of a matrix (n, m) near 1 by a Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / (wide.norm() + 1e-7)

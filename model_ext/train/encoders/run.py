@@ -127,7 +127,8 @@ class Aligner:
 
     @torch.no_grad()
     def _anchor_views(self) -> Tensor:
-        """Embed a plain view and varied views of each picture with the weights of `start`.
+        """Embed one unvaried view and several varied views of each picture with the weights of
+        `start`.
 
         Returns unit vectors (M, views, D).
         """
@@ -146,7 +147,9 @@ class Aligner:
         return torch.stack(views, dim=1)
 
     def _train_mode(self) -> None:
-        """Leave frozen encoders in evaluation mode, which keeps their batch statistics."""
+        """Set training mode. Frozen encoders stay in evaluation mode, which keeps their batch
+        statistics.
+        """
         for name in self.model.modalities:
             self.model.encoder(name).train(name in self.trained)
 
@@ -183,7 +186,7 @@ def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samp
 
 
 def _model(config: EncodersConfig) -> ImageBind:
-    """Initialise encoders, with the weights of `start` where it has them."""
+    """Initialise encoders. Encoders that `start` contains have its weights."""
     model = ImageBind(config.sizes)
     start_small(model)
     if config.start is not None:
@@ -197,8 +200,9 @@ def _model(config: EncodersConfig) -> ImageBind:
 def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of blocks, AdamW for the other parameters.
 
-    With Muon these matrices need about half the steps. Its updates are as large as AdamW's, so both
-    use one learning rate. Positions, class tokens, word embeddings and vectors do not decay.
+    With Muon, training needs about half the steps. Muon's updates are as large as AdamW's, so both
+    use one learning rate. Positions, class tokens, word embeddings and vectors have no weight
+    decay.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [

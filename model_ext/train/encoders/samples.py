@@ -1,6 +1,5 @@
-"""The samples of a list, decoded once and stored as small tensors.
-
-Preprocesses files as serving does. Does not depend on the variations.
+"""Decode the samples of a training list once and store them as small tensors. Preprocesses files as
+serving does. A sample belongs to a key (its concept). Does not depend on random variations.
 Shapes: M samples of a modality.
 """
 
@@ -26,8 +25,8 @@ from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.train.errors import TrainError
 
-PAD = -MEAN / STD  # the normalised value of a spectrogram's padding
-ENCODER = {"image": "vision"}  # modality in a list -> encoder, if the names differ
+PAD = -MEAN / STD  # The normalised value of a spectrogram's padding.
+ENCODER = {"image": "vision"}  # Modality in a list -> encoder, if their names differ.
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +65,9 @@ def read_list(path: Path) -> list[dict[str, Any]]:
 
 
 def key_weights(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Return key -> relative frequency of its draws: its largest `weight`; the default is 1."""
+    """Return key -> relative frequency with which it is drawn: its largest `weight`, by default
+    1.
+    """
     weights: dict[str, float] = {}
     for row in rows:
         weights[row["key"]] = max(weights.get(row["key"], 0.0), float(row.get("weight", 1)))
@@ -76,7 +77,8 @@ def key_weights(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
 def load(
     path: Path, modalities: Iterable[str], store: Path, sizes: PreprocessConfig, image_side: int
 ) -> dict[str, Samples]:
-    """Load the samples of each encoder from `store`. Decodes them if they are missing.
+    """Load the samples of each encoder from `store`. Decodes the files if their samples are missing
+    there.
 
     Raises TrainError: when a file cannot be decoded, or shapes of a modality differ.
     """
@@ -120,7 +122,7 @@ def _decode(
     def read(data: bytes) -> Tensor:
         if modality == "vision":
             return read_picture(data, image_side)
-        if modality == "audio":  # the first of three clips
+        if modality == "audio":  # keep the first of three clips
             return read_audio(data, sizes, Limits())[0, 0].half()
         return preprocess(modality, data, sizes)
 

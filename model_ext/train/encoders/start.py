@@ -1,7 +1,8 @@
-"""Initial values with which small encoders learn from few samples.
+"""Initialise small encoders so that they learn from few samples.
 
-ImageBind's initial weights are those of a large model. In a narrow trunk they are so small that all
-samples get nearly the same embedding, and positions are much smaller than patches.
+ImageBind's initial weights are those of a large model. In a narrow trunk, these weights are so
+small that all samples get nearly the same embedding, and position embeddings are much smaller than
+patch embeddings.
 """
 
 import math
@@ -18,7 +19,9 @@ SCALE = 0.5  # amplitude of position waves; patches have about unit size
 
 @torch.no_grad()
 def start_small(model: ImageBind) -> None:
-    """Initialise all encoders: linear maps that preserve the input's norm, and larger positions."""
+    """Initialise all encoders: linear maps that preserve the input's norm, and larger position
+    embeddings.
+    """
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=module.in_features**-0.5)
@@ -27,13 +30,16 @@ def start_small(model: ImageBind) -> None:
     for modality in model.modalities:
         _set_positions(model, modality)
     if model.config.audio is not None:
-        # Most cells of a spectrogram have one of two constant levels. Remove the response to them.
+        # Most values of a spectrogram equal one of two constants. Make the weights ignore these
+        # constants.
         weight = model.encoder("audio").get_parameter("stem.proj.weight")
         weight.sub_(weight.mean(dim=(1, 2, 3), keepdim=True))
 
 
 def _set_positions(model: ImageBind, modality: str) -> None:
-    """Initialise the positions as waves over the grid of patches; training can change them."""
+    """Initialise the position embeddings as waves over the grid of patches. Training can change
+    them.
+    """
     encoder = model.encoder(modality)
     if isinstance(encoder.trunk, PointTrunk):
         for layer in (encoder.trunk.position_1, encoder.trunk.position_2):

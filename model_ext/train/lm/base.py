@@ -16,8 +16,8 @@ from model_ext.convert.llama_meta import open_meta
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.model import ConditionedLlama
 
-ADAPTER_FILE = "adapter.safetensors"  # the trained weights of a finished run
-SETTINGS_FILE = "adapter.json"  # its settings, which the tensors' shapes do not contain
+ADAPTER_FILE = "adapter.safetensors"  # Trained weights of a finished run.
+SETTINGS_FILE = "adapter.json"  # Settings of the run that are not evident from tensor shapes.
 
 
 def open_base(folder: Path) -> Llama:
@@ -51,7 +51,8 @@ def build(
 
 
 def load_adapter(model: ConditionedLlama, path: Path) -> None:
-    """Copy trained tensors by name. A pretrain file has no LoRA: its tensors keep their values.
+    """Copy trained tensors by name. A pretrain file contains no LoRA; the module's LoRA tensors
+    then keep their values.
 
     Raises TrainError: when the file is missing, or a tensor's name or shape does not match.
     """

@@ -1,4 +1,5 @@
-"""LLaMA's layers in plain torch, with LoRA and biases on the maps and the gated term in attention.
+"""LLaMA's layers in plain torch, with LoRA and biases on the linear maps, and the gated injected
+term in attention.
 
 Grouped-query attention and rotate-half rotary embeddings. Parameter names are those of the model
 directory. Does not depend on files, data or losses.
@@ -17,7 +18,9 @@ from model_ext.weights.llama_sizes import LlamaSizes
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """The LoRA and biases that finetune adds to the maps. Rank 0: neither LoRA nor biases."""
+    """The LoRA and biases that finetune adds to the linear maps. Rank 0: neither LoRA nor
+    biases.
+    """
 
     rank: int = 0
 
@@ -27,7 +30,9 @@ class Extras:
 
 
 class Linear(nn.Module):
-    """W x (+ b) + B (A x): no alpha / rank factor, no dropout; B and b start at zero."""
+    """A linear map with LoRA: W x (+ b) + B (A x). No alpha / rank factor, no dropout; B and b
+    start at zero.
+    """
 
     def __init__(self, into: int, out: int, extras: Extras, *, bias: bool = True) -> None:
         super().__init__()
@@ -46,7 +51,7 @@ class Linear(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Computes in float32 for activations of any dtype."""
+    """RMS norm, computed in float32 for activations of any dtype."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -59,7 +64,9 @@ class RMSNorm(nn.Module):
 
 
 class Rotary:
-    """cos and sin of every position. Not a module: a cast to bfloat16 would also cast them."""
+    """Rotary cos and sin of every position. Not a module, because a cast to bfloat16 would also
+    cast cos and sin.
+    """
 
     def __init__(self, head_dim: int, theta: float, positions: int) -> None:
         frequencies = 1.0 / theta ** (torch.arange(0, head_dim, 2).float() / head_dim)
@@ -77,7 +84,7 @@ class Rotary:
 
 
 class KeyValues:
-    """Keys and values of earlier tokens, for generation. One object per layer."""
+    """A layer's keys and values of earlier tokens, for generation."""
 
     def __init__(self) -> None:
         self.k: Tensor | None = None
@@ -129,7 +136,9 @@ class Attention(nn.Module):
         return out
 
     def _gated(self, source: Tensor, gate: Tensor) -> Tensor:
-        """The term that is added to every token (B, H, 1, d); its value matrix has no LoRA."""
+        """Return the injected term (B, H, 1, d), which is added to every token. Uses the value
+        matrix without LoRA.
+        """
         weight = self.v_proj.weight
         value = F.linear(source.to(weight.dtype), weight)
         value = value.view(len(source), self.kv_heads, 1, self.head_dim)

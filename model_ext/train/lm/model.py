@@ -19,7 +19,7 @@ from model_ext.inject import residual_deltas
 from model_ext.train.lm.layers import DecoderLayer, Extras, KeyValues, RMSNorm, Rotary
 from model_ext.weights.llama_sizes import LlamaSizes
 
-IGNORED = 0  # the label of positions without a target; as in the released code, id 0 has no loss
+IGNORED = 0  # label of positions without a target; token id 0 has no loss, as in the released code
 
 
 class Injection(nn.Module):
@@ -81,8 +81,8 @@ class ConditionedLlama(nn.Module):
             self.lm_head = nn.Linear(sizes.hidden_size, sizes.vocab_size, bias=False)
         self.bind = BindNetwork(bind)
         self.injection = Injection(sizes, first_layer, form)
-        self.checkpointing = False  # recompute activations: less memory, a third more time
-        self.remembered: dict[bytes, Tensor] | None = None  # see `remembered_lower`
+        self.checkpointing = False  # True: recompute activations for less memory, in 1/3 more time.
+        self.remembered: dict[bytes, Tensor] | None = None  # Stored rows of `remembered_lower`.
 
     def hidden(
         self,
@@ -113,7 +113,9 @@ class ConditionedLlama(nn.Module):
     def _run(
         self, x: Tensor, bound: Tensor | None, start: int, past: list[KeyValues] | None
     ) -> Tensor:
-        """Run the lower layers if `bound` is None, else the injected layers with `bound` (B, C)."""
+        """Run the layers below the injected ones if `bound` is None, else the injected layers with
+        the bound vector (B, C).
+        """
         first = self.injection.first_layer
         numbers = range(first) if bound is None else range(first, len(self.model.layers))
         for number in numbers:
@@ -130,10 +132,9 @@ class ConditionedLlama(nn.Module):
         return x
 
     def remembered_lower(self, ids: Tensor) -> Tensor:
-        """Compute `lower`, with stored rows for repeated texts if `remembered` is a dict.
-
-        Valid in pretrain, where the lower layers do not change. Rows are stored on the CPU by their
-        ids; the result equals that of `lower`.
+        """Compute `lower`. If `remembered` is a dict, repeated texts use stored outputs, which
+        gives the same result. This is valid in pretrain, where the lower layers do not change.
+        Outputs are stored on the CPU by token ids.
         """
         if self.remembered is None:
             return self.lower(ids)

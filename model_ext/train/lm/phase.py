@@ -14,7 +14,7 @@ Phase = Literal["pretrain", "finetune"]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """The released defaults of a phase. Learning rates are per 256 samples of effective batch."""
+    """The released defaults of a phase. Learning rates are those for 256 samples per update."""
 
     max_tokens: int
     epochs: int
@@ -22,7 +22,7 @@ class Recipe:
     base_learning_rate: float
     weight_decay: float
     save_epochs: int
-    passes_per_epoch: int  # `split`: an epoch covers 1 / split of the data
+    passes_per_epoch: int  # `split`: a sub-epoch covers 1 / split of the data
 
 
 RECIPES: dict[Phase, Recipe] = {

@@ -1,4 +1,4 @@
-"""The direction of the engine benchmarks' ratios, and the requests of a workload.
+"""The engine benchmarks' ratios are not inverted, and a workload has the right requests.
 
 tests/deploy/test_gpu_check.py starts real engines.
 """
@@ -52,7 +52,7 @@ def test_twice_the_time(name: str, ratio: float) -> None:
     assert measured.cpu.median == ratio**2
     assert (measured.plain_s, measured.conditioned_s) == (1, 2)
     assert "0.50%" in str(measured)
-    # Equal prompts on both sides, new ones at each run.
+    # Both arms get equal prompts, and each run has new prompts.
     assert plain.seeds == conditioned.seeds == [-1, -2, 1, 2, 3]
 
 
@@ -81,7 +81,7 @@ def test_the_requests_of_a_workload(dim: int | None) -> None:
     assert min(lengths) >= 4
     assert max(lengths) <= 24
     embeddings = {prompt["cache_salt"] for prompt in [*prompts, *again]}
-    assert len(embeddings) == (1 if dim is None else 100)  # a new one for every request
+    assert len(embeddings) == (1 if dim is None else 100)  # each request has a new embedding
 
 
 def test_the_shape_of_7b_is_the_released_one() -> None:
@@ -128,11 +128,13 @@ def test_cpu_seconds_are_those_of_the_group() -> None:
         time.sleep(0.01)
     assert before < 0.2
     process.communicate(b"\n")
-    assert cpu_seconds(process.pid) == 0  # the group has no process
+    assert cpu_seconds(process.pid) == 0  # no process of the group runs
 
 
 def test_a_share_of_the_limit() -> None:
-    """Clients take turns of 2 s, or 8 s all together; products alone gain a factor of 16."""
+    """The loop takes 2 s per client, the engine 8 s for all; matrix products gain a factor of
+    16.
+    """
     measured = result("2 threads", fair=None, triples=[((2.0, 16.0), 8.0)] * 3)
     assert measured.speedup.median == CLIENTS * 2 / 8
     assert measured.share.median == measured.speedup.median / 16

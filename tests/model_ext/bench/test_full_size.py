@@ -1,4 +1,4 @@
-"""Random files have the released layouts, and small ones of them convert like the real ones."""
+"""Checkpoints with random weights have the released layouts, and small checkpoints convert."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ SMALL = Sizes(
     ],
 )
 def test_layouts_are_the_released_ones(file: str, layout: Layout) -> None:
-    """Every name, shape and type."""
+    """Compare every tensor's name, shape and type with the released files."""
     released = json.loads((FIXTURES / "layout" / f"layout.{file}.json").read_text())["layout"]
     assert released == {
         name: {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")}
@@ -63,7 +63,7 @@ def test_small_files_convert_and_compute(tmp_path: Path) -> None:
     assert config.imagebind.modalities == SMALL.imagebind.modalities
     logits = Oracle.from_folder(out).logits([1, 50, 300], torch.ones(40) / 40**0.5)
     assert logits.isfinite().all()
-    assert 0.2 < logits.std() < 5  # neither vanished nor exploded
+    assert 0.2 < logits.std() < 5  # activations neither vanished nor exploded
 
 
 @pytest.mark.parametrize("pieces", [260, 512, 32000])

@@ -1,4 +1,4 @@
-"""Folders without weights have all that a server reads, except for the weights."""
+"""Folders without weights contain all other files that a server reads."""
 
 import json
 from pathlib import Path

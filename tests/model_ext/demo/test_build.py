@@ -1,4 +1,4 @@
-"""Building the data: an interrupted writer leaves no incomplete file."""
+"""An interrupted build of the data leaves no incomplete file."""
 
 from pathlib import Path
 
@@ -20,4 +20,4 @@ def test_an_interrupted_writer_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "cat.png").exists()
     make((sample, lambda path: path.write_text("whole") and None), tmp_path)
     assert (tmp_path / "cat.png").read_text() == "whole"
-    make((sample, interrupted), tmp_path)  # the file exists, so the writer is not called
+    make((sample, interrupted), tmp_path)  # the file exists, so its writer is not called

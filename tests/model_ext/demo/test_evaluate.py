@@ -1,4 +1,4 @@
-"""Correct answers, and the slow cache of the figures against that of serving."""
+"""Correct answers are recognised, and the slow retrieval of the tables equals that of serving."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_whole_words_count(answer: str, concept: str, correct: bool) -> None:
 
 def test_share_compares_each_answer() -> None:
     class FakeModel:
-        """Answers with the word whose number is in the vector."""
+        """A model that answers with the word whose index is in the vector."""
 
         def answer(self, vectors: torch.Tensor) -> list[str]:
             return [("a cat", "a bus")[int(vector[0])] for vector in vectors]

@@ -13,7 +13,7 @@ DIM = 40
 
 
 def open_model(rank: int = 0) -> ConditionedLlama:
-    """The tiny base with nonzero gates, as after pretrain."""
+    """Return the tiny base model with nonzero gates, as after pretrain."""
     torch.manual_seed(0)
     llama = open_base(BASE)
     width = llama.sizes.hidden_size
@@ -28,7 +28,9 @@ def open_model(rank: int = 0) -> ConditionedLlama:
 
 
 def test_the_linear_form_equals_the_layers_terms() -> None:
-    """Compares with the model: attention with the injection minus attention without it."""
+    """The linear system's terms equal the model's attention with injection minus that without
+    it.
+    """
     model = open_model(rank=4)
     bound = torch.randn(1, model.sizes.hidden_size)
     terms, constant = injected(model)

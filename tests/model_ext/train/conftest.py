@@ -1,4 +1,4 @@
-"""Fixtures: the encoders and the adapters of the tiny released model, for training."""
+"""Fixtures for training: the encoders and the adapters of the tiny released model."""
 
 import json
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def encoders_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_model() -> MakeModel:
-    """Returns a function that builds the module with the fixture adapter's weights for a phase."""
+    """Return a function that builds the training module of a phase with the fixture's weights."""
 
     def make(phase: Phase) -> ConditionedLlama:
         llama = open_base(BASE)
@@ -45,7 +45,7 @@ def make_model() -> MakeModel:
         model = build(llama, bind, first_layer, sizes["r"], 512, torch.float32)
         parameters = dict(model.named_parameters())
         for name, lazy in adapter.tensors.items():
-            if name in parameters:  # the module has no gates below the injected layers
+            if name in parameters:  # the module lacks gates of other layers
                 parameters[name].data = lazy.read().float()
         select(model, phase)
         return model

@@ -18,7 +18,7 @@ from tests.model_ext.train.conftest import BASE, MakeModel
 
 @pytest.fixture
 def finished_run(tmp_path: Path, make_model: MakeModel, encoders_folder: Path) -> object:
-    """Returns a function that writes the files of a run with the fixture adapter's weights."""
+    """Return a function that writes the files of a run with the fixture adapter's weights."""
 
     def make(phase: Phase) -> Path:
         run = tmp_path / phase

@@ -7,7 +7,7 @@ import pytest
 from tests.test_layers import FILES, imports
 
 TRAIN = Path("model_ext/train")
-ALLOWED = {"lm": set[str](), "data": {"lm"}, "encoders": set[str]()}  # besides train's own modules
+ALLOWED = {"lm": set[str](), "data": {"lm"}, "encoders": set[str]()}  # allowed imports
 
 
 @pytest.mark.parametrize("subfolder", ALLOWED)

@@ -1,6 +1,5 @@
-"""Runs under DeepSpeed in separate processes, which must have equal losses.
-
-Varies the ZeRO stage, the number of processes and accumulation, and interrupts runs.
+"""Training runs under DeepSpeed, each in separate processes, must have equal losses. They differ in
+ZeRO stage, number of processes, accumulation and interruptions.
 """
 
 import json
@@ -25,7 +24,7 @@ Curve = list[float]
 
 
 class Runs:
-    """Starts runs whose settings differ from the defaults in a few keys."""
+    """Starts training runs whose settings differ from the defaults in a few keys."""
 
     def __init__(self, folder: Path, encoders: Path) -> None:
         self.folder = folder
@@ -96,7 +95,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, encoders_folder: Path) -> Run
 
 @pytest.fixture(scope="module")
 def reference(runs: Runs) -> Curve:
-    """One process, ZeRO 0, uninterrupted."""
+    """The losses of an uninterrupted run with one process and ZeRO stage 0."""
     curve = runs.run(runs.config("reference"))
     assert len(curve) == UPDATES
     assert curve[-1] < 0.8 * curve[0]  # the loss decreases, so equal curves are a meaningful result
@@ -107,7 +106,7 @@ def reference(runs: Runs) -> Curve:
 def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
     name = f"zero{zero}"
     assert runs.run(runs.config(name, zero)) == pytest.approx(reference, rel=2e-5)
-    within = 2e-4 if zero == 3 else 1e-5  # measured: 4e-5 and 1e-6
+    within = 2e-4 if zero == 3 else 1e-5  # measured differences: 4e-5 and 1e-6
     assert_close_adapters(runs.folder / name, runs.folder / "reference", within)
 
 
@@ -128,13 +127,15 @@ def test_bfloat16_has_nearly_the_same_losses(
     settings = {"zero_optimization": {"stage": zero}, "bf16": {"enabled": True}}
     (config.parent / "deepspeed.json").write_text(json.dumps(settings))
     curve = runs.run(config)
-    assert curve[0] == pytest.approx(reference[0], rel=4 * 2**-9)  # observed: 0.0006
-    assert sum(curve) == pytest.approx(sum(reference), rel=0.1)  # observed: 0.01
+    assert curve[0] == pytest.approx(reference[0], rel=4 * 2**-9)  # Observed difference: 0.0006.
+    assert sum(curve) == pytest.approx(sum(reference), rel=0.1)  # Observed difference: 0.01.
     assert curve[-1] < 0.8 * curve[0]
 
 
 def test_accumulation_is_a_larger_batch(runs: Runs, reference: Curve) -> None:
-    """The losses are nearly equal: the two batches differ in their number of targets."""
+    """The losses are only nearly equal, because the two batches differ in their number of
+    targets.
+    """
     curve = runs.run(runs.config("accumulated", batch=2, accumulate=2))
     assert curve == pytest.approx(reference, rel=0.05)
     assert curve[0] != reference[0]
@@ -142,7 +143,7 @@ def test_accumulation_is_a_larger_batch(runs: Runs, reference: Curve) -> None:
 
 @pytest.mark.parametrize("zero", [0, 3])
 def test_two_processes_agree_with_accumulation(runs: Runs, zero: int) -> None:
-    """Each process gets half of a batch. The average equals that of one accumulating process."""
+    """Each process gets half of a batch. The mean loss equals that of one accumulating process."""
     two = runs.run(runs.config(f"two{zero}", zero, batch=2), "pretrain", 2)
     assert len(two) == UPDATES
     assert two[-1] < 0.8 * two[0]
@@ -163,7 +164,7 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
     assert (config.parent / "checkpoints" / "latest").read_text() < "update-00000016"
     assert len(log.read_text().splitlines()) < UPDATES
     assert runs.run(config) == pytest.approx(reference, rel=1e-6 if zero == 0 else 2e-5)
-    within = 0 if zero == 0 else 2e-4  # exactly equal; ZeRO 3 sums in another order
+    within = 0 if zero == 0 else 2e-4  # ZeRO 0 must be equal; ZeRO 3 sums in another order
     assert_close_adapters(config.parent, runs.folder / "reference", within)
 
 
@@ -190,7 +191,7 @@ def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert any(name.endswith("q_proj.bias") and after[name].any() for name in learned)
     third = settings | {"start": str(runs.folder / "finetune"), "data": [data] * 2}
     third_curve = runs.run(runs.config("third", **third), "finetune")
-    assert third_curve[0] < 0.5 * (curve[0] + curve[-1])  # continues from the second stage
+    assert third_curve[0] < 0.5 * (curve[0] + curve[-1])  # training continued from the second stage
 
 
 def test_checkpoints_contain_no_frozen_tensors(runs: Runs, reference: Curve) -> None:
@@ -198,11 +199,11 @@ def test_checkpoints_contain_no_frozen_tensors(runs: Runs, reference: Curve) -> 
     out = runs.folder / "reference"
     trained = sum(tensor.numel() for tensor in load_file(out / "adapter.safetensors").values())
     saved = max(path.stat().st_size for path in (out / "checkpoints").rglob("*.pt"))
-    assert saved < 4 * trained * 4  # weights and two moments in float32, and metadata
+    assert saved < 4 * trained * 4  # 4 bytes each for weights and two moments, and metadata
 
 
 def assert_close_adapters(one: Path, other: Path, within: float) -> None:
-    """`within`: the largest relative difference of a tensor, by norms."""
+    """Compare adapters. `within`: the largest relative difference of a tensor, by norms."""
     first = load_file(one / "adapter.safetensors")
     second = load_file(other / "adapter.safetensors")
     assert first.keys() == second.keys()

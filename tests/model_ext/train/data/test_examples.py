@@ -1,4 +1,4 @@
-"""Every format of training data, and the errors of broken files."""
+"""Training data in every format are read; broken files give errors that name the row."""
 
 import io
 import json

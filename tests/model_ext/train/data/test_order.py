@@ -31,5 +31,5 @@ def test_processes_get_equally_many() -> None:
 
 def test_a_subepoch_follows_the_released_stride() -> None:
     """Rank r takes every (world * split)-th element from r * split + epoch % split."""
-    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # the whole permutation
+    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # one process gets the whole permutation
     assert epoch_indices(24, 2, 4, 1, 2, seed=5) == whole[1 * 4 + 2 :: 8]

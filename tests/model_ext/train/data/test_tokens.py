@@ -1,4 +1,4 @@
-"""Token ids and labels: which tokens are targets."""
+"""Texts become token ids and labels; the right tokens are targets."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def tokenizer() -> TextTokenizer:
 
 
 def learned(tokenizer: TextTokenizer, *turns: Turn) -> str:
-    """The text of all targets."""
+    """Return the text of all target tokens."""
     sample = tokenize(turns, tokenizer, 512)
     return tokenizer.decode([i for i in sample.labels.tolist() if i != tokenizer.eos and i])
 

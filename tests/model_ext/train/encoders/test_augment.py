@@ -1,4 +1,4 @@
-"""Variations keep shapes, ranges and positions, and a seed reproduces them."""
+"""Random variations keep shapes, ranges and positions, and a seed reproduces the variations."""
 
 import pytest
 import torch
@@ -41,7 +41,7 @@ def test_plain_pictures_are_as_serving_reads_them(stored: torch.Tensor) -> None:
 def test_sounds_keep_their_padding_and_their_place() -> None:
     stored = torch.full((16, 128, 204), PAD)
     stored[:, :, :60] = -1.2
-    stored[:, 40, :60] = 1.0  # a tone
+    stored[:, 40, :60] = 1.0  # adds a tone
     varied = augment.sounds(stored.half(), generator(0, 0))
     assert varied.shape == (16, 1, 1, 128, 204)
     sound = varied[:, 0, 0]

@@ -1,4 +1,6 @@
-"""Runs on a small data set: the loss decreases, resumed runs and frozen encoders are equal."""
+"""Runs on a small data set: the loss decreases, a resumed run gives the weights of an uninterrupted
+run, and frozen encoders stay unchanged.
+"""
 
 import json
 from pathlib import Path
@@ -53,7 +55,7 @@ def test_a_resumed_run_has_the_same_losses(config: EncodersConfig, tmp_path: Pat
 
 
 def test_lines_after_the_checkpoint_are_written_again(config: EncodersConfig) -> None:
-    """The log of a killed run has lines of steps after its last checkpoint; the last can be cut."""
+    """A killed run's log has lines of steps after its last checkpoint; the last line may be cut."""
     train_encoders(config, until=3)
     with (config.out / "log.jsonl").open("a") as file:
         file.write('{"step": 3, "loss": 7}\n{"step": 4, "lo')
@@ -129,11 +131,11 @@ def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     )
     start = ImageBind.from_folder(tmp_path / "start").eval()
     aligner = Aligner(config, ImageBind.from_folder(tmp_path / "start"), samples)
-    vectors = embed(start, "vision", samples["vision"].data)  # (2 * keys, D), own picture first
+    vectors = embed(start, "vision", samples["vision"].data)  # (2 * keys, D), key's picture first
     for row in range(0, len(rows), 2):
         own = vectors[row].expand(2, -1)
         torch.testing.assert_close(aligner.anchors[row : row + 2, 0], own, atol=1e-5, rtol=0)
-        assert (vectors[row] - vectors[row + 1]).norm() > 0.1  # a mean of both would differ
+        assert (vectors[row] - vectors[row + 1]).norm() > 0.1  # the mean of both would differ
     assert set(aligner.batches.rows["vision"]) == set(KEYS)
     assert all(len(pictures) == 2 for pictures in aligner.batches.rows["vision"].values())
 

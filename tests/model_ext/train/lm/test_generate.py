@@ -1,4 +1,4 @@
-"""Greedy generation of the training module gives the same tokens as the released code."""
+"""The training module's greedy generation gives the same tokens as the released code."""
 
 import json
 

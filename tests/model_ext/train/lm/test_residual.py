@@ -1,6 +1,7 @@
 """Training in the paper's injection form (eq. 2), which no released weights use.
 
-The oracle reads the exported folder and recomputes the loss and the gradients in float64.
+The oracle (slow reference implementation) reads the exported folder and computes the loss and the
+gradients in float64.
 """
 
 import json
@@ -27,7 +28,7 @@ DIM = 40
 
 @pytest.fixture
 def model() -> ConditionedLlama:
-    """A pretraining model on the tiny base, with gates that are not zero."""
+    """Return a pretrain model on the tiny base, with nonzero gates."""
     torch.manual_seed(0)
     llama = open_base(BASE)
     width = llama.sizes.hidden_size
@@ -42,7 +43,7 @@ def model() -> ConditionedLlama:
 
 @pytest.fixture
 def served(model: ConditionedLlama, tmp_path: Path, encoders_folder: Path) -> Oracle:
-    """The oracle of the exported model."""
+    """Return the oracle of the exported model."""
     run = tmp_path / "run"
     run.mkdir()
     named = model.named_parameters()
@@ -75,7 +76,7 @@ def test_loss_and_gradients_are_those_of_the_oracle(
         oracle.weights[name].requires_grad_()
     expected_loss = oracle_loss(oracle, ids, labels, embedding.double())
     torch.autograd.backward(expected_loss)
-    forward = [*logits_terms(oracle.config, ids.shape[1]), ids.numel()]  # the mean of the loss
+    forward = [*logits_terms(oracle.config, ids.shape[1]), ids.numel()]  # the loss is a mean
     torch.testing.assert_close(loss.double(), expected_loss, rtol=rounding(forward), atol=0)
 
     gradients = {
