@@ -21,7 +21,7 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 pip install -U 'pip>=25'
 constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT
 if [ "$device" = cpu ]; then
-    # PyTorch's CPU build is in its own index. First try the index that pip is configured with.
+    # PyTorch's CPU build is in PyTorch's index and not on PyPI. First try the index that pip is configured with.
     torch=torch==2.13.0+cpu
     pip install "$torch" 2>/dev/null || pip install "$torch" --index-url https://download.pytorch.org/whl/cpu
     # This constraint prevents that a later command replaces the CPU build by a CUDA build of several gigabytes.

@@ -25,7 +25,7 @@ class Gpu:
     bandwidth: float = 3.35e12  # memory bandwidth in bytes/s.
     flops: float = 989e12  # FLOP/s of dense matrix products in bf16.
     memory: float = 80e9
-    efficiency: float = 0.6  # assumed share of LIMITS that the engine reaches (0.6 to 0.85).
+    efficiency: float = 0.6  # assumed share of LIMITS of the engine (published: 0.6 to 0.85).
     encode_efficiency: float = 0.48  # MEASURED: share of `flops` that encoders reach in bf16.
     encode_float32: float = 1 / 12  # MEASURED: encoders' speed in float32, divided by bf16.
     cloud_flops: float = 123e12  # MEASURED: FLOP/s for batches of point clouds in bf16.
@@ -67,7 +67,7 @@ class Traffic:
     rate: float  # requests/s.
     shares: dict[str, float]  # attachments per request by modality, on average.
     cached: float = 0.0  # share of attachments whose embedding is in the result cache.
-    prompt: int = 60  # tokens of a prompt
+    prompt: int = 60  # tokens of a prompt.
     answer: int = 128  # tokens of an answer.
     events: float = 1.0  # server-sent events per token; 0.25 with --stream-interval 4.
     cache_rows: float = 1e6  # vectors of the retrieval cache: 1024 numbers of 2 bytes.

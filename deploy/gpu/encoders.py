@@ -1,4 +1,4 @@
-"""Step `encoders`: files/s and TFLOP/s of each encoder, alone and in batches."""
+"""Step `encoders`: files/s and TFLOP/s of each encoder, for one file alone and for batches."""
 
 from importlib import import_module
 from importlib.util import find_spec

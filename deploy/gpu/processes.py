@@ -35,7 +35,7 @@ class StepProcess:
         return self.status == "running"
 
     def poll(self) -> None:
-        """Set the status if the process has ended. Kill it if it exceeds its time limit."""
+        """Set the status if the process has ended. Kill the process at its time limit."""
         if not self.running:
             return
         self.seconds = time.monotonic() - self.started

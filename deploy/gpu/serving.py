@@ -184,7 +184,7 @@ class RequestSender:
                 elif line.startswith(b"data: "):
                     count, first = self._event(line[6:], count, first, started)
         if not end or first is None:
-            raise RuntimeError("a stream without an end")
+            raise RuntimeError("the stream stopped before its end")
         return StreamTiming(first, count)
 
     @staticmethod

@@ -52,7 +52,7 @@ class Load:
         rng: Random,
     ) -> None:
         self.outcomes: list[Outcome] = []
-        self.stages: dict[str, float] = {}  # from name to length in seconds, in order
+        self.stages: dict[str, float] = {}  # seconds of each stage, in the order of the stages
         self.objective = objective
         self.started = time.perf_counter()
         self._send = send

@@ -94,7 +94,7 @@ class OpenLoop(FastHttpUser):
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # The requests have no seed: with equal files, an earlier run's embeddings would be cached.
+        # `Random()` has no seed: with equal files, an earlier run's embeddings would be cached.
         self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]
@@ -122,7 +122,7 @@ class OpenLoop(FastHttpUser):
             self.environment.runner.quit()
 
     def send(self, arrival: Arrival) -> Outcome:
-        """Send one request, and record it in locust's statistics and in our outcomes."""
+        """Send one request, and record it in locust's statistics and in `load.outcomes`."""
         request = SCENARIOS[arrival.scenario](self.factory)
         sent = time.perf_counter()
         first = status = tokens = 0.0

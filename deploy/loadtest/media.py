@@ -47,7 +47,7 @@ class Media:
         return rng.choice(self.files[kind])
 
     def distinct(self, kind: str, rng: Random) -> bytes:
-        """Return new bytes at every call. They decode to a file of the pool (a cloud: nearly)."""
+        """Return new bytes that decode like a file of the pool (in a cloud, one number differs)."""
         data, salt = self.same(kind, rng), rng.randbytes(16)
         if kind == "image":  # change a comment after JPEG's start marker
             return data[:2] + b"\xff\xfe" + struct.pack(">H", 18) + salt + data[2:]

@@ -26,7 +26,7 @@ class Outcome:
     scenario: str
     due_s: float  # time since the start of the test at which the request was due.
     status: int  # HTTP status, or 0 if there was no answer.
-    right: bool  # true: the expected status and, if this is 200, a complete body.
+    right: bool  # whether the status is as expected and, if it is 200, the body complete.
     first_s: float  # time to the first token, or to the end of an answer without tokens.
     total_s: float
     tokens: int = 0

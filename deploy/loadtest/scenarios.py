@@ -1,6 +1,6 @@
 """Scenarios: functions that build one request of a client, from media and questions.
 
-This module does not depend on how and how often requests are sent, and how answers are counted.
+This module neither sends requests nor counts answers.
 """
 
 import base64
@@ -92,7 +92,7 @@ def mixed(factory: RequestFactory) -> Request:
 
 
 def repeated(factory: RequestFactory) -> Request:
-    """One of a few pictures, which the server answers from its result cache."""
+    """One of a few pictures, whose embeddings the server has in its result cache."""
     return factory.chat(factory.part("image", repeated=True))
 
 

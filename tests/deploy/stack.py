@@ -28,8 +28,8 @@ Part = subprocess.Popen[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    folder: Path  # secrets/, prometheus/, logs
-    server: str  # URLs
+    folder: Path  # contains secrets/, prometheus/ and logs.
+    server: str  # URL of the server, as the next two fields for their services.
     cache: str
     prometheus: str
 

@@ -49,7 +49,7 @@ class Loaded:
     end: float
 
     def pages(self) -> dict[str, str]:
-        """Return /metrics of both services by the name of their secret."""
+        """Return the text of /metrics of both services, by the name of the service's secret."""
         return {
             name: get(f"{url}/metrics", self.stack.secret(name))
             for name, url in (

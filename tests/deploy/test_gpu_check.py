@@ -143,7 +143,7 @@ def test_groups() -> None:
     assert gpu_check.groups(["server"], side_by_side=True) == [others[2]]
     assert [step.name for (step,) in gpu_check.groups([], side_by_side=False)] == gpu_check.NAMES
     slowest = sum(max(step.limit_s for step in group) for group in gpu_check.GROUPS[:4])
-    assert slowest <= 1.5 * gpu_check.TOTAL_S  # the total limits a run in which all are slow
+    assert slowest <= 1.5 * gpu_check.TOTAL_S  # the limit of a whole run also ends slow steps
 
 
 def test_an_unknown_step_is_a_usage_error(tmp_path: Path) -> None:

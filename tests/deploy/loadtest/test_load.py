@@ -37,7 +37,7 @@ def load(send: Callable[[Arrival], Outcome], objective: Objective, **mix: float)
 def test_slow_answers_do_not_slow_the_requests() -> None:
     subject = load(answer_after(0.3), Objective(0.2, 0.2))
     rates = subject.hold("slow", 100, 1)
-    assert 70 < rates.offered < 130  # a client in a closed loop would send three requests
+    assert 70 < rates.offered < 130  # a client in a closed loop would send three requests.
     assert rates.goodput == 0  # every answer is right but late
 
 
