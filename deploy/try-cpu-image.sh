@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Run the image that build-cpu-image.sh wrote to WORK, with runc and the Dockerfile's settings: not as root, with a
-# read-only root file system and /cache as the only writable folder. Wait until it is healthy and ready, send
-# one chat request, and stop it.
+# read-only root file system and /cache as the only writable folder. Wait until the server is healthy and ready, send
+# one chat request, and stop the server.
 #
-#   deploy/try-cpu-image.sh WORK [ARGUMENT...]        arguments replace the image's CMD
+#   deploy/try-cpu-image.sh WORK [ARGUMENT...]        the ARGUMENTs replace the image's CMD
 set -euo pipefail
 work=$(cd "${1:?usage: deploy/try-cpu-image.sh WORK [ARGUMENT...]}" && pwd); shift
 export CONTAINERS_STORAGE_CONF=$work/storage.conf

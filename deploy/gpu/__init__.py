@@ -1,1 +1,1 @@
-"""The steps of deploy/gpu_check.py, each a module that runs as a process."""
+"""The steps of deploy/gpu_check.py. Each step is a module that runs as a process."""

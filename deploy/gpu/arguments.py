@@ -14,8 +14,8 @@ POLL_S = 0.2
 class Arguments:
     rows: Rows
     size: Size
-    work: Path  # a folder for the step's files
-    quiet: Path  # exists when no other step runs
+    work: Path  # folder for the step's files.
+    quiet: Path  # file that exists when no other step runs.
 
     @classmethod
     def parse(cls, description: str | None) -> "Arguments":
@@ -36,7 +36,7 @@ class Arguments:
 
 
 def step_parser(description: str | None) -> argparse.ArgumentParser:
-    """The options of every step; a step may add its own."""
+    """Return a parser with the options that every step has. A step may add more options."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rows", type=Path, required=True)
     parser.add_argument("--size", choices=["tiny", "full"], default="tiny")

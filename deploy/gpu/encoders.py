@@ -1,4 +1,4 @@
-"""Step `encoders`: files/s and TFLOP/s of each encoder, alone and in batches."""
+"""Step `encoders`: files/s and TFLOP/s of each encoder, for one file alone and for batches."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,10 +12,10 @@ from model_ext.imagebind.model import ImageBind
 
 FULL_FILES, TINY_FILES = 16, 2
 FULL_PAIRS, TINY_PAIRS = 3, 2
-MAX_TOKENS = 4 * 15 * 257  # of a batch: four videos
+MAX_TOKENS = 4 * 15 * 257  # tokens of a batch of four videos: 15 images of 257 tokens each
 FULL_MODALITIES = ("vision", "audio", "point", "video")
 TINY_MODALITIES = ("vision", "audio", "point")
-# The goals of an H200: files/s of a batch, milliseconds of one file.
+# The goals for an H200: files/s in a batch, and milliseconds for one file alone.
 MIN_FILES_PER_S = {"vision": 1300, "audio": 2400}
 MAX_ONE_MS = {"vision": 4, "point": 5}
 
@@ -43,7 +43,7 @@ def measure(arguments: Arguments, modality: str, device: str, dtype: torch.dtype
 
 
 def unit_of(model: ImageBind, device: str) -> Unit:
-    """The server's way to encode: on a GPU with CUDA graphs for small batches."""
+    """Return the function by which the server encodes; on a GPU, it uses CUDA graphs."""
     if device == "cpu" or find_spec("model_ext.imagebind.graphs") is None:
         return model.unit
     graphs = import_module("model_ext.imagebind.graphs")

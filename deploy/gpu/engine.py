@@ -1,4 +1,8 @@
-"""Step `engine`: conditioned requests against plain vLLM, and against the released loop."""
+"""Step `engine`: compares conditioned requests with plain vLLM and with the released code's loop.
+
+Plain vLLM runs the same language model without bindserve. The released code answers one request
+after the other, in a Python loop.
+"""
 
 from dataclasses import replace
 
@@ -17,7 +21,7 @@ from model_ext.bench.engine import (
     open_arms,
 )
 
-# (workload, pairs, whether the worker is profiled), the most important first
+# (workload, pairs of measurements, whether vLLM's worker is profiled); the most important first
 FULL_RUNS = [
     ("first-token", 31, True),
     ("decode-1", 7, True),
@@ -31,9 +35,9 @@ TINY_RUNS = [
     ("decode-32", 2, False),
     ("churn", 2, False),
 ]
-SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens of the tiny runs, except for the first token
+SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens in TINY_RUNS, except in `first-token`
 MIN_SPEED = {"decode-1": 0.99, "decode-32": 0.99, "decode-256": 0.99, "churn": 0.985}
-MAX_FIRST_TOKEN = 1.10  # times plain vLLM's
+MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by plain vLLM's
 LOOP_PAIRS = 3
 
 
@@ -86,7 +90,10 @@ def report(rows: Rows, result: EngineResult, full: bool) -> None:
 def report_loop(
     arguments: Arguments, conditioned: EngineArm, shape: random_model.Shape, device: Device
 ) -> None:
-    """The engine's throughput over the released loop's, in the memory that the arms leave."""
+    """Report the engine's throughput divided by that of the released code's loop.
+
+    The loop uses the GPU memory that the two engines leave.
+    """
     tensors = throughput.weights(arguments.work, shape, device)
     result = throughput.compare(conditioned, tensors, LOOP_PAIRS, shape)
     rows = arguments.rows

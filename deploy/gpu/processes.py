@@ -1,7 +1,8 @@
-"""Steps as processes: each has a time limit, and nothing that it started outlives it.
+"""Run each step as a process with a time limit, and end all processes that a step started.
 
-The engine of a step starts new process groups and sessions, so a step is ended by the tree of its
-processes. `adopt_orphans` keeps processes in this tree whose parent has died.
+The engine of a step starts new process groups and sessions. Therefore this module kills all
+descendants of a step, not its process group. `adopt_orphans` keeps a process among the descendants
+of this process when its parent dies.
 """
 
 import ctypes
@@ -16,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-RELEASE_S = 20  # for the driver to release the memory of processes that were killed
-FREE_MIB = 1500  # memory in use of a card that runs nothing
+RELEASE_S = 20  # time for the driver to release the memory of killed processes.
+FREE_MIB = 1500  # maximum memory in use on a card that runs no program.
 
 
 @dataclass
@@ -34,7 +35,7 @@ class StepProcess:
         return self.status == "running"
 
     def poll(self) -> None:
-        """Set the status when the process has ended. End it when its time is over."""
+        """Set the status if the process has ended. Kill the process at its time limit."""
         if not self.running:
             return
         self.seconds = time.monotonic() - self.started
@@ -75,7 +76,7 @@ def adopt_orphans() -> None:
 
 def kill_descendants() -> None:
     """Kill all processes that this process has started, and their children."""
-    for _ in range(5):  # a process may start another one meanwhile
+    for _ in range(5):  # a process may start another process before it is killed
         pids = descendants(os.getpid())
         if not pids:
             return
@@ -111,12 +112,12 @@ def descendants(pid: int) -> list[int]:
 
 
 def gpu() -> str | None:
-    """The name and memory of the first GPU; None without one."""
+    """Return the name and memory of the first GPU; None if there is no GPU."""
     return query("name,memory.total")
 
 
 def wait_until_free() -> None:
-    """Wait until the driver has released the memory of ended processes, RELEASE_S at most."""
+    """Wait until the driver has released the memory of ended processes, at most RELEASE_S."""
     deadline = time.monotonic() + RELEASE_S
     while time.monotonic() < deadline:
         used = query("memory.used")
@@ -126,7 +127,7 @@ def wait_until_free() -> None:
 
 
 def query(fields: str) -> str | None:
-    """The first GPU's fields from nvidia-smi."""
+    """Return these fields of the first GPU, as nvidia-smi prints them; None on failure."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]

@@ -1,4 +1,7 @@
-"""The results of all steps: a JSON file, merged over runs, and a table in Markdown."""
+"""Write the results of all steps to a JSON file and to a table in Markdown.
+
+A later run with other steps adds its results to both files.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -14,7 +17,7 @@ RESULTS, TABLE = "results.json", "table.md"
 @dataclass(frozen=True, slots=True)
 class StepResult:
     name: str
-    status: str  # "finished", or what went wrong
+    status: str  # "finished", or the reason of the failure
     seconds: float
     machine: str
     commit: str
@@ -33,7 +36,7 @@ class StepResult:
 def save(
     folder: Path, results: Iterable[StepResult], order: Sequence[str] = ()
 ) -> dict[str, StepResult]:
-    """Write both files. Steps of an earlier run stay, unless `results` has newer ones."""
+    """Write both files. Keeps an earlier run's result of a step that `results` lacks."""
     newer = load(folder) | {result.name: result for result in results}
     names = [*(name for name in order if name in newer), *(newer.keys() - set(order))]
     merged = {name: newer[name] for name in names}

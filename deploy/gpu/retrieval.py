@@ -14,7 +14,7 @@ from model_ext.bench.timing import seconds
 
 FULL_ROWS, TINY_ROWS = 1_000_000, 20_000
 FULL_DIMENSION, TINY_DIMENSION = 1024, 64
-BATCHES = (1, 16, 256)  # queries searched at a time
+BATCHES = (1, 16, 256)  # numbers of queries in one search
 REPEATS = 30
 TOP_K = 10
 MIN_QUERIES_PER_S = {16: 15_000}
@@ -33,7 +33,7 @@ def main() -> None:
     arguments.wait_until_quiet()
     for batch in BATCHES:
         part = wide[:batch]
-        searcher.search(part, TOP_K)  # warm
+        searcher.search(part, TOP_K)  # warm up
         index_s = median_s(lambda part=part: searcher.index.search(part, TOP_K))
         whole_s = median_s(lambda part=part: searcher.search(part, TOP_K))
         arguments.rows.number(
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def random_rows(count: int, dimension: int, device: str) -> NDArray[np.float16]:
-    """Unit vectors (count, dimension), created on the device block by block."""
+    """Return unit vectors (count, dimension), created on the device block by block."""
     rows = np.empty((count, dimension), np.float16)
     generator = torch.Generator(device).manual_seed(count)
     for start in range(0, count, BLOCK_ROWS):
@@ -69,7 +69,7 @@ def median_s(search: object) -> float:
 def found_share(
     searcher: Searcher, rows: NDArray[np.float16], queries: NDArray[np.float32]
 ) -> float:
-    """The share of the true best rows that the search returns, over 64 queries."""
+    """Return the share of the exact nearest rows that the search returns, over 64 queries."""
     queries = queries[:64]
     ids = searcher.search(queries, TOP_K).ids
     similarity = np.concatenate(

@@ -1,6 +1,6 @@
-"""The results of a step: one JSON line for each value, written when it is measured.
+"""Write each result of a step as a line of JSON as soon as it is measured.
 
-A step that is killed at its time limit leaves the lines that it has written.
+If a step is killed at its time limit, the file keeps the lines that the step has written.
 """
 
 import json
@@ -17,10 +17,10 @@ Size = Literal["tiny", "full"]
 @dataclass(frozen=True, slots=True)
 class Row:
     name: str
-    value: str  # with its unit
+    value: str  # the measured value with its unit.
     goal: str = ""
-    reached: bool | None = None  # None: no goal
-    number: float | None = None  # the value without its unit
+    reached: bool | None = None  # None if the row has no goal.
+    number: float | None = None  # the value without its unit.
 
     @property
     def verdict(self) -> str:
@@ -42,7 +42,7 @@ class Rows:
 
     @contextmanager
     def checking(self, name: str) -> Iterator[None]:
-        """Add a missed goal, and continue, when the block raises."""
+        """If the block raises, add a check that failed, and continue after the block."""
         try:
             yield
         except Exception as error:
@@ -82,7 +82,7 @@ class Rows:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The complete lines of the file; none if there is no file."""
+    """Return the complete lines of the file; an empty list if there is no file."""
     if not path.exists():
         return []
     complete = path.read_text().rpartition("\n")[0]

@@ -1,7 +1,7 @@
 """Step `server`: the whole server over HTTP, with the 7B language model and ImageBind-huge.
 
-Weights are random: the engine's are created by vLLM's `--load-format dummy`, the encoders' by the
-setting `encode_load_format`. All other flags are those that a user has by default.
+Weights are random: `--load-format dummy` of vLLM creates those of the language model, and the
+setting `encode_load_format` those of the encoders. All other flags have their defaults.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from server.bench import start_up
 from server.bench.service import Service, start_server
 
 READY_S = {"full": 200, "tiny": 1200}
-MAX_NEW_IMAGE_MS = 15  # of the first token, beyond that of a request with text only
+MAX_NEW_IMAGE_MS = 15  # additional time to the first token, compared with a request without image
 TEXT = "Describe what you perceive, in as much detail as you can. " * 3
 
-Kind = str  # "text", "known image", "new image" or "video"
+Kind = str  # "text", "known image" (in the result cache), "new image" or "video"
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    tokens: int  # of each answer
-    alone: int  # requests, one at a time
-    loads: tuple[tuple[int, Kind, int], ...]  # (clients, kind, requests)
+    tokens: int  # tokens in each answer.
+    alone: int  # number of requests that are sent one after the other.
+    loads: tuple[tuple[int, Kind, int], ...]  # concurrent (clients, kind, requests).
 
 
 FULL = Schedule(
@@ -79,7 +79,7 @@ async def measure(service: Service, rows: Rows, schedule: Schedule) -> None:
 
 
 async def measure_with(sender: "RequestSender", rows: Rows, schedule: Schedule) -> None:
-    for kind in ("text", "known image", "new image", "video"):  # warm
+    for kind in ("text", "known image", "new image", "video"):  # warm up
         await asyncio.gather(*(sender.request(kind, schedule.tokens) for _ in range(4)))
     first_tokens: dict[Kind, float] = {}
     for kind in ("text", "known image", "new image", "video"):
@@ -120,7 +120,7 @@ class LoadTiming:
 
 
 class RequestSender:
-    """Sends streamed chat requests; each kind has its own attachment."""
+    """Sends chat requests with streamed answers. A request's kind determines its attachment."""
 
     def __init__(self, client: aiohttp.ClientSession) -> None:
         self._client = client
@@ -135,7 +135,7 @@ class RequestSender:
         )
 
     async def run(self, clients: int, kind: Kind, requests: int, tokens: int) -> LoadTiming:
-        """`clients` at a time, `requests` in all."""
+        """Send `requests` requests by `clients` concurrent clients."""
         remaining = iter(range(requests))
         answers, failed = list[StreamTiming](), 0
 
@@ -160,9 +160,9 @@ class RequestSender:
         )
 
     async def request(self, kind: Kind, tokens: int) -> StreamTiming:
-        """One streamed answer of `tokens` tokens.
+        """Send one request, and read the streamed answer of `tokens` tokens.
 
-        Raises RuntimeError: on a status other than 200, or a stream without an end.
+        Raises RuntimeError: when the status is not 200, or the stream stops before its end.
         """
         body = {
             "model": "any",
@@ -184,7 +184,7 @@ class RequestSender:
                 elif line.startswith(b"data: "):
                     count, first = self._event(line[6:], count, first, started)
         if not end or first is None:
-            raise RuntimeError("a stream without an end")
+            raise RuntimeError("the stream stopped before its end")
         return StreamTiming(first, count)
 
     @staticmethod

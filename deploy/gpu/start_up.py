@@ -1,6 +1,6 @@
-"""Step `start-up`: the time from command to ready of `vllm serve`.
+"""Step `start-up`: the time from the command `vllm serve` until the server is ready.
 
-The step `server` measures the same of `bindserve serve`. Weights are random on both sides.
+The step `server` measures this time for `bindserve serve`. Both use random weights.
 """
 
 import torch

@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from deploy.grafana.panels import Dashboard, Panel, Points, Prometheus, dashboards
 
 COLUMNS = 3
-MAX_SERIES = 10  # in a panel, those with the highest peaks: matplotlib has ten colours
+MAX_SERIES = 10  # series in a panel, those with the highest peaks: matplotlib has ten colours
 UNITS = {"s": "s", "reqps": "1/s", "percentunit": "%", "bytes": "MB", "Bps": "MB/s", "none": ""}
 FACTORS = {"percentunit": 100.0, "bytes": 1e-6, "Bps": 1e-6}
 
@@ -48,7 +48,7 @@ def draw_panel(axes: Axes, panel: Panel, series: dict[str, Points], start: float
     axes.set_title(f"{panel.title} [{UNITS[panel.unit]}]" if UNITS[panel.unit] else panel.title)
     axes.set_xlabel("minutes", fontsize=8)
     highest = factor * max(map(peak, series.values()), default=0.0)
-    axes.set_ylim(0, (highest or 1.0) * (1.3 + 0.1 * (len(largest) // 2)))  # room for the legend
+    axes.set_ylim(0, (highest or 1.0) * (1.3 + 0.1 * (len(largest) // 2)))  # space for the legend
     axes.spines[["top", "right"]].set_visible(False)
     if series:
         axes.legend(fontsize=7, frameon=False, ncols=2, loc="upper left")

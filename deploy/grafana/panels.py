@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "dashboards"
-Points = list[tuple[float, float]]  # seconds since the epoch, value
+Points = list[tuple[float, float]]  # (seconds since the epoch, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,12 @@ def read_panel(panel: dict[str, Any]) -> Panel:
 
 class Prometheus:
     def __init__(self, url: str, *, rate_interval: str = "1m") -> None:
-        """`rate_interval` replaces Grafana's $__rate_interval: at least four scrapes."""
+        """`rate_interval` replaces Grafana's $__rate_interval; it spans at least four scrapes."""
         self._url = url
         self._rate_interval = rate_interval
 
     def series(self, query: Query, start: float, end: float) -> dict[str, Points]:
-        """Run a query over a time range. Returns legend -> points.
+        """Run a query over a time range. Returns a dict from legends to points.
 
         Raises HTTPError: when Prometheus rejects the query.
         """
@@ -70,5 +70,5 @@ class Prometheus:
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
-    """Fill in a legend. A label that the series lacks becomes an empty string, as in Grafana."""
+    """Fill in a legend's labels. A label that the series lacks becomes empty, as in Grafana."""
     return re.sub(r"\{\{(\w+)\}\}", lambda name: labels.get(name[1], ""), template).strip()

@@ -1,4 +1,4 @@
-"""Load a server with requests at a given rate, and report how many answers were good.
+"""Send requests to a server at a given rate, and report how many answers were good.
 
 python -m deploy.loadtest run --url URL | demo | report FOLDER | compare BEFORE AFTER
 """

@@ -9,7 +9,7 @@ from deploy.loadtest.outcome import Outcome
 from deploy.loadtest.report import table
 from deploy.loadtest.results import Run
 
-MAX_NOISE = 0.1  # relative difference of two equal runs on a shared machine
+MAX_NOISE = 0.1  # relative difference that two runs of the same server can have on a shared machine
 
 
 def compare(before: Path, after: Path, out: Path) -> str:

@@ -1,4 +1,4 @@
-"""Start the demo server for a load test, with queues that suit the speed of two CPU cores."""
+"""Start the demo server for a load test, with queue lengths for the speed of two CPU cores."""
 
 import os
 import socket
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 START_S = 600
-# Queues that hold about one second of work for two cores, so that accepted requests are answered in
-# time. The server's defaults are for GPUs.
+# Lengths of queues that contain about one second of work for two cores, so that accepted requests
+# are answered in time. The server's defaults are for GPUs.
 SHORT_QUEUES = {"BINDSERVE_MAX_REQUESTS": "12", "BINDSERVE_DECODE_WAITING": "8"}
 FLAGS = ["--enforce-eager", "--uvicorn-log-level=warning"]
 

@@ -1,7 +1,7 @@
 """Load: sends requests in an open loop, at times that do not depend on the answers.
 
-Arrivals are a Poisson process, as from many independent clients. This module does not know HTTP.
-Its caller passes a function that sends one request, and the means to run functions concurrently.
+Arrivals are a Poisson process, as from many independent clients. This module does not use HTTP.
+Its caller passes a function that sends one request, and a `Concurrency` that runs functions.
 """
 
 import time
@@ -12,9 +12,9 @@ from typing import Protocol
 
 from deploy.loadtest.outcome import Objective, Outcome
 
-# Requests in flight. With more, the test would measure the client and not the server.
+# Limit of unanswered requests. With more of them, the test would measure the client's speed.
 MAX_IN_FLIGHT = 4000
-GRACE_S = 3.0  # how long a stage waits for answers after the objective's time
+GRACE_S = 3.0  # time that a stage waits for answers beyond the objective's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +23,15 @@ class Arrival:
 
     stage: str
     scenario: str
-    at: float  # seconds, by `time.perf_counter`
+    at: float  # time in seconds, by `time.perf_counter`
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
     """Requests per second of a stage, without hostile requests."""
 
-    offered: float  # requests that were due
-    goodput: float  # requests with a good answer
+    offered: float  # requests/s that were due.
+    goodput: float  # requests/s with a good answer.
 
 
 class Concurrency(Protocol):
@@ -52,7 +52,7 @@ class Load:
         rng: Random,
     ) -> None:
         self.outcomes: list[Outcome] = []
-        self.stages: dict[str, float] = {}  # name -> seconds, in order
+        self.stages: dict[str, float] = {}  # seconds of each stage, in the order of the stages
         self.objective = objective
         self.started = time.perf_counter()
         self._send = send

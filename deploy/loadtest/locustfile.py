@@ -1,4 +1,4 @@
-"""The load test as a locust file: one user sends every request at the time when it is arrival.
+"""The load test as a locust file: one locust user sends each request when it is due.
 
     locust -f deploy/loadtest/locustfile.py --headless --host http://127.0.0.1:8000 \\
            --load-profile steady --mix all --rate 5 --seconds 60 --out /tmp/run
@@ -25,8 +25,8 @@ from deploy.loadtest.outcome import Objective, Outcome, write_outcomes
 from deploy.loadtest.profiles import PROFILES
 from deploy.loadtest.scenarios import MIXES, SCENARIOS, RequestFactory
 
-UPLOADS = 4  # files that are uploaded before a test with `by_file_id`
-SAMPLE_S = 5  # between two samples of memory
+UPLOADS = 4  # number of files that are uploaded before a test with `by_file_id`.
+SAMPLE_S = 5  # time between two samples of memory.
 ERROR = b'data: {"error"'
 
 
@@ -94,7 +94,7 @@ class OpenLoop(FastHttpUser):
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # No seed here: the server may still have the files of an earlier run in its result cache.
+        # `Random()` has no seed: with equal files, an earlier run's embeddings would be cached.
         self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]
@@ -122,7 +122,7 @@ class OpenLoop(FastHttpUser):
             self.environment.runner.quit()
 
     def send(self, arrival: Arrival) -> Outcome:
-        """Send one request, and record it in locust's statistics and in our outcomes."""
+        """Send one request, and record it in locust's statistics and in `load.outcomes`."""
         request = SCENARIOS[arrival.scenario](self.factory)
         sent = time.perf_counter()
         first = status = tokens = 0.0
@@ -139,7 +139,7 @@ class OpenLoop(FastHttpUser):
             try:
                 with gevent.Timeout(request.disconnect_after_s, False):
                     for chunk in chunks(response):
-                        if chunk.startswith(ERROR):  # an error after the stream began
+                        if chunk.startswith(ERROR):  # an error event within the stream
                             error, status = (
                                 chunk.decode(errors="replace")[:200],
                                 error_status(chunk),
@@ -150,7 +150,7 @@ class OpenLoop(FastHttpUser):
                     right = status in request.expected and (status != 200 or tokens > 0)
                 if request.disconnect_after_s is not None:
                     right = status == 200
-            except Exception as failure:  # any failure is the outcome of this request
+            except Exception as failure:  # every error is recorded as this request's outcome
                 error = f"{type(failure).__name__}: {failure}"[:200]
             end = time.perf_counter()
             response.request_meta["response_time"] = (end - arrival.at) * 1000
@@ -208,7 +208,7 @@ class OpenLoop(FastHttpUser):
 
 
 def chunks(response: Any) -> Iterator[bytes]:
-    """Yield the lines of a stream that carry text or an error; none if the status is not 200."""
+    """Yield a stream's lines that contain text or an error; no lines if the status is not 200."""
     if not response.status_code:
         raise ConnectionError(f"no answer: {response.error}")
     if response.status_code != 200:

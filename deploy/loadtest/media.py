@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-POOL = 4  # different files of each kind
-RATE = 16_000  # of sounds, samples a second
+POOL = 4  # number of different files of each kind.
+RATE = 16_000  # samples per second of a sound.
 MIME = {
     "image": "image/jpeg",
     "audio": "audio/wav",
@@ -43,18 +43,18 @@ class Media:
         )
 
     def same(self, kind: str, rng: Random) -> bytes:
-        """Return one of POOL files, which the server soon has in its result cache."""
+        """Return one of POOL files. After the first requests, the server has cached all of them."""
         return rng.choice(self.files[kind])
 
     def distinct(self, kind: str, rng: Random) -> bytes:
-        """Return new bytes at every call. They decode like a file of the pool (a cloud: nearly)."""
+        """Return new bytes that decode like a file of the pool (in a cloud, one number differs)."""
         data, salt = self.same(kind, rng), rng.randbytes(16)
-        if kind == "image":  # a comment after the start marker
+        if kind == "image":  # change a comment after JPEG's start marker
             return data[:2] + b"\xff\xfe" + struct.pack(">H", 18) + salt + data[2:]
-        if kind in ("audio", "video"):  # a chunk that RIFF readers skip
+        if kind in ("audio", "video"):  # append a chunk that RIFF readers skip
             body = data[8:] + b"JUNK" + struct.pack("<I", 16) + salt
             return b"RIFF" + struct.pack("<I", len(body)) + body
-        return data[:-4] + struct.pack("<f", rng.random())  # the last coordinate
+        return data[:-4] + struct.pack("<f", rng.random())  # change the last coordinate
 
 
 def picture(rng: np.random.Generator, width: int, height: int) -> Image.Image:

@@ -16,8 +16,8 @@ MB = 1e6
 
 class Sample(TypedDict):
     at_s: float
-    api_mb: float | None  # resident memory of the API process, from its /metrics
-    all_mb: float | None  # memory of all processes: parent, API, engine, encoders, decoders
+    api_mb: float | None  # resident memory of the API process, from its /metrics.
+    all_mb: float | None  # private memory of all processes.
     processes: int | None
     descriptors: int | None  # open files and sockets of all processes
 
@@ -57,7 +57,7 @@ def process_tree(pid: int) -> list[psutil.Process]:
 
 
 def resident(process: psutil.Process) -> int:
-    """Return private bytes. Shared pages would be counted once for each process."""
+    """Return the private bytes of a process. Shared pages would be counted in each process."""
     try:
         usage = process.memory_info()
         return int(usage.rss - usage.shared)

@@ -16,21 +16,21 @@ class Objective:
     that delays in the client count too.
     """
 
-    first_s: float = 1.0  # to the first token
-    total_s: float = 5.0  # to the last token
+    first_s: float = 1.0  # time to the first token.
+    total_s: float = 5.0  # time to the last token.
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    stage: str  # a step of the profile
+    stage: str  # the step of the profile in which the request was sent.
     scenario: str
-    due_s: float  # since the start of the test
-    status: int  # HTTP status; 0: no answer
-    right: bool  # the expected status and, if that is 200, a complete body
-    first_s: float  # to the first token, or to the end of an answer without tokens
+    due_s: float  # time since the start of the test at which the request was due.
+    status: int  # HTTP status, or 0 if there was no answer.
+    right: bool  # whether the status is as expected and, if it is 200, the body complete.
+    first_s: float  # time to the first token, or to the end of an answer without tokens.
     total_s: float
     tokens: int = 0
-    late_s: float = 0.0  # delay of the client; should be close to 0
+    late_s: float = 0.0  # time by which the client sent the request too late; close to 0
     error: str = ""
 
     def good(self, objective: Objective) -> bool:

@@ -1,4 +1,4 @@
-"""Plot one run or two: goodput over the offered rate, latency and memory over time."""
+"""Plot one run or two runs: goodput over the offered rate, latency and memory over time."""
 
 from pathlib import Path
 

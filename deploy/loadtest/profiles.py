@@ -9,37 +9,37 @@ from typing import Protocol
 
 from deploy.loadtest.load import Rates
 
-STEP = 1.4  # ratio of two successive rates of a climb
-MIN_GOOD = 0.75  # share of good answers with which a climb continues
-OVERLOAD = 3  # rate over the best goodput
+STEP = 1.4  # factor by which each stage of a climb raises the rate.
+MIN_GOOD = 0.75  # minimum share of good answers for the climb to continue.
+OVERLOAD = 3  # rate of the overload stage, divided by the best goodput.
 
 
 class Hold(Protocol):
-    """The method of `Load` that profiles use."""
+    """The only method of `Load` that profiles use."""
 
     def hold(self, stage: str, rate: float, seconds: float) -> Rates: ...
 
 
 def steady(load: Hold, rate: float, seconds: float) -> None:
-    """Hold `rate` for `seconds`."""
+    """Send requests at `rate` for `seconds`."""
     load.hold("steady", rate, seconds)
 
 
 def ramp(load: Hold, rate: float, seconds: float) -> None:
-    """Raise the rate from a tenth to all of `rate`, in ten equal steps."""
+    """Raise the rate from a tenth of `rate` to `rate`, in ten equal steps."""
     for tenth in range(1, 11):
         load.hold(f"{rate * tenth / 10:.3g}/s", rate * tenth / 10, seconds / 10)
 
 
 def overload(load: Hold, rate: float, seconds: float) -> None:
-    """Climb from `rate` to the best goodput, hold three times that, then half of it."""
+    """Climb from `rate` to the best goodput, then send three times this rate, then half of it."""
     best = climb(load, rate, max(5.0, seconds / 4))
     load.hold(f"{OVERLOAD}x overload", OVERLOAD * best, seconds)
     load.hold("after it", best / 2, max(5.0, seconds / 4))
 
 
 def soak(load: Hold, rate: float, seconds: float) -> None:
-    """Hold `rate` for long, to detect growing memory. The first tenth is the warm-up."""
+    """Send at `rate` for long, to detect growing memory. The first tenth is the warm-up."""
     load.hold("warm-up", rate, seconds / 10)
     load.hold("soak", rate, seconds * 9 / 10)
 

@@ -1,6 +1,6 @@
 """Scenarios: functions that build one request of a client, from media and questions.
 
-This module does not know how requests are sent, how often, or how answers are counted.
+This module neither sends requests nor counts answers.
 """
 
 import base64
@@ -13,7 +13,7 @@ from typing import Any
 from deploy.loadtest.media import MIME, Media
 
 CHAT = "/v1/chat/completions"
-TOKENS = 16  # of an answer
+TOKENS = 16  # maximum tokens of an answer
 QUESTIONS = (
     "What is this?",
     "Describe what you notice first.",
@@ -30,8 +30,8 @@ class Request:
     body: bytes
     path: str = CHAT
     content_type: str = "application/json"
-    expected: frozenset[int] = frozenset({200})  # statuses of a right answer
-    disconnect_after_s: float | None = None  # when the client closes the connection early
+    expected: frozenset[int] = frozenset({200})  # statuses of a right answer.
+    disconnect_after_s: float | None = None  # time at which the client closes the connection
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class RequestFactory:
     media: Media
     rng: Random
     model: str
-    file_ids: list[str] = field(default_factory=list)  # uploaded before the test
+    file_ids: list[str] = field(default_factory=list)  # ids of files uploaded before the test
 
     def chat(self, *parts: Json, text: str | None = None, **request: Any) -> Request:
         content = [*parts, {"type": "text", "text": text or self.rng.choice(QUESTIONS)}]
@@ -92,7 +92,7 @@ def mixed(factory: RequestFactory) -> Request:
 
 
 def repeated(factory: RequestFactory) -> Request:
-    """One of a few pictures, which the server answers from its result cache."""
+    """One of a few pictures, whose embeddings the server has in its result cache."""
     return factory.chat(factory.part("image", repeated=True))
 
 
@@ -134,7 +134,7 @@ def damaged(factory: RequestFactory) -> Request:
 
 
 def disguised(factory: RequestFactory) -> Request:
-    """A sound that is declared as a picture."""
+    """A sound in a content part for pictures."""
     return rejected(
         factory.chat(url_part("image", factory.media.distinct("audio", factory.rng))), 400, 415
     )
@@ -176,12 +176,12 @@ SCENARIOS: dict[str, Scenario] = {
         *(repeated, by_file_id, conversation, hostile),
     )
 }
-# Mix -> scenario -> share. Each scenario alone is a mix, too.
+# From a mix's name to its scenarios with their shares. Each scenario alone is a mix, too.
 MIXES: dict[str, dict[str, float]] = {
     "all": {
         **{"text": 4, "image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},
         **{"repeated": 3, "by_file_id": 1, "conversation": 2, "hostile": 0.5},
     },
-    "media": {"image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},  # all distinct
+    "media": {"image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},  # only new files
     **{name: {name: 1.0} for name in SCENARIOS},
 }

@@ -10,21 +10,21 @@ from deploy.ray.engine import Server
 
 
 class Arguments(BaseModel):
-    """`serve run deploy.ray.app:build model=DIR gpus=1`, or `args:` in the YAML."""
+    """Arguments of `serve run deploy.ray.app:build model=DIR gpus=1`, or `args:` in the YAML."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str  # path of the model folder, the same on every machine
-    settings: dict[str, Any] = {}  # keys of server/settings.py
-    vllm_args: list[str] = []  # flags of `vllm serve`
-    gpus: int = 0  # for each server replica; more than one: tensor parallel
-    encoder_gpus: float = 0  # for each encoder replica; a fraction shares a GPU
-    servers: tuple[int, int] = (1, 8)  # minimum and maximum of server replicas
-    encoders: tuple[int, int] = (1, 16)  # minimum and maximum of encoder replicas
+    model: str  # path of the model folder, equal on every machine.
+    settings: dict[str, Any] = {}  # settings by their names in server/settings.py.
+    vllm_args: list[str] = []  # flags of `vllm serve`.
+    gpus: int = 0  # GPUs of each server replica; more than one: tensor parallelism.
+    encoder_gpus: float = 0  # GPUs of each encoder replica; a fraction shares a GPU.
+    servers: tuple[int, int] = (1, 8)  # minimum and maximum number of server replicas.
+    encoders: tuple[int, int] = (1, 16)  # minimum and maximum number of encoder replicas.
 
 
 def build(arguments: Arguments) -> Application:
-    """Build the application that `serve run` starts: servers, bound to the encoders."""
+    """Build the application that `serve run` starts: server replicas that use encoder replicas."""
     settings = {"model": arguments.model, **arguments.settings}
     parallel = [f"--tensor-parallel-size={arguments.gpus}"] if arguments.gpus > 1 else []
     encoder = (
@@ -52,7 +52,7 @@ def build(arguments: Arguments) -> Application:
 
 
 def scaling(replicas: tuple[int, int], *, ongoing: int) -> dict[str, Any]:
-    """Add a replica while each has more than `ongoing` concurrent requests on average."""
+    """Configure Ray to add replicas above `ongoing` concurrent requests per replica."""
     min_replicas, max_replicas = replicas
     return {
         "min_replicas": min_replicas,

@@ -1,7 +1,7 @@
 """The encoder replica: decodes and encodes files for any server replica of the cluster.
 
-It is assembled from the components of the encoding service. Ray calls its methods; the encoding
-service gets the same messages through a socket.
+The replica has the components of the encoding service. Ray calls the replica's methods, whereas the
+encoding service gets the same messages through a socket.
 """
 
 from typing import Any

@@ -18,7 +18,7 @@ from server.errors import Unavailable
 from server.media.blob import Blob
 from server.metrics import CONTENT_HITS
 
-TRIES = 3  # replicas that may die while they embed one file; then the request is rejected
+TRIES = 3  # number of replicas that may die while they embed one file, before its request fails
 
 
 class Replicas(Protocol):
@@ -29,7 +29,7 @@ class Replicas(Protocol):
 
 
 class Handle:
-    """`Replicas` that calls a Ray Serve handle."""
+    """An implementation of `Replicas` that calls a Ray Serve handle."""
 
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle = handle
@@ -54,7 +54,7 @@ class RayEncoders:
         return packet.message, packet.numbers
 
     def missing(self) -> str | None:
-        """Always None. Ray restarts replicas; without any, a request gets status 503."""
+        """Return None: Ray restarts replicas. Without replicas, a request gets status 503."""
         return None
 
     async def close(self) -> None:

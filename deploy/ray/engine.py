@@ -1,6 +1,7 @@
 """The server replica: vLLM's engine and the application of `bindserve serve`.
 
-It differs from `bindserve serve` only in the source of embeddings, the encoder replicas.
+It differs from `bindserve serve` only in the source of embeddings: the encoder replicas compute
+them.
 """
 
 import tempfile

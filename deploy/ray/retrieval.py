@@ -1,7 +1,8 @@
 """The retrieval service as Ray replicas, each with the whole index.
 
-It speaks the HTTP of `bindserve cache serve` under the path of its application. Servers reach it
-through the proxy of their node, by the setting `cache: http://127.0.0.1:8000/retrieval`.
+The service has the HTTP interface of `bindserve cache serve` under the path of its application.
+Servers send requests to it through Ray's proxy on their machine, with the setting
+`cache: http://127.0.0.1:8000/retrieval`.
 """
 
 from pathlib import Path
@@ -21,15 +22,15 @@ from cache_index.token import read_token
 
 
 class Arguments(BaseModel):
-    """`args:` in the YAML; the options of `bindserve cache serve`."""
+    """The keys of `args:` in the YAML. They are options of `bindserve cache serve`."""
 
     folder: Path
     token_file: Path
-    threads: int = 1  # that search
-    max_batch: int = 64  # queries in one search
-    max_waiting: int = 1024  # queries in the queue; 503 beyond
+    threads: int = 1  # number of threads that search.
+    max_batch: int = 64  # maximum number of queries in one search.
+    max_waiting: int = 1024  # maximum length of the queue; a full queue rejects with 503.
     device: Device = "auto"
-    gpu_bytes: int | None = None  # for the vectors; default: half of the free memory
+    gpu_bytes: int | None = None  # GPU memory for the vectors; default: half of the free memory
 
 
 @serve.deployment

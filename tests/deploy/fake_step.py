@@ -1,4 +1,4 @@
-"""A step of gpu_check.py for its tests: the name of its folder says what it does."""
+"""A step for the tests of gpu_check.py. The name of its folder determines its behaviour."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Send the load test's requests without locust, by threads and httpx, for tests of some seconds."""
+"""Send the load test's requests with threads and httpx instead of locust, for short tests."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Render the chart with each file of deploy/helm/values, by Helm's library.
+"""Render the Helm chart with each file of deploy/helm/values, with Helm's library.
 
 python -m tests.deploy.render_chart FOLDER      writes FOLDER/<values>/manifests.yaml
 """

@@ -42,7 +42,7 @@ def test_compose_requests_no_gpu_on_a_cpu() -> None:
 
 
 def composed(*files: str) -> dict[str, Any]:
-    """Return Docker Compose's configuration from several files."""
+    """Return the configuration that Docker Compose builds from several files."""
     options = [f"--file={COMPOSE / name}" for name in files]
     command = ["docker-compose", *options, "config", "--format=json"]
     done = subprocess.run(command, capture_output=True, text=True)

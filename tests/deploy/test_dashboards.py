@@ -1,4 +1,4 @@
-"""Every panel of every dashboard, and every alert, with the metrics of a real server.
+"""Test every panel of every dashboard, and every alert, with the metrics of a real server.
 
 The services of compose.yaml run as processes. A real Prometheus scrapes them with its configuration
 while clients load the server for a minute.
@@ -49,7 +49,7 @@ class Loaded:
     end: float
 
     def pages(self) -> dict[str, str]:
-        """Return /metrics of both services by the name of their secret."""
+        """Return the text of /metrics of both services, by the name of the service's secret."""
         return {
             name: get(f"{url}/metrics", self.stack.secret(name))
             for name, url in (
@@ -77,12 +77,12 @@ def loaded(
         start = time.time()
         key = running.client_key()
         outcomes = offer(running.server, RATE, LOAD_S, model="demo", mix=MIX, key=key)
-        time.sleep(6)  # until the next scrape
+        time.sleep(6)  # wait until Prometheus's next scrape
         yield Loaded(running, outcomes, start, time.time())
 
 
 def test_the_load_was_served(loaded: Loaded) -> None:
-    """Otherwise the panels would show a server that rejects everything."""
+    """The server answers most requests; otherwise the panels would show only rejections."""
     assert len(loaded.outcomes) > RATE * LOAD_S / 2
     failed = [outcome for outcome in loaded.outcomes if outcome.failed]
     assert not failed
@@ -126,7 +126,8 @@ def test_metric_names_follow_prometheus_conventions(loaded: Loaded) -> None:
         done = subprocess.run(
             ["promtool", "check", "metrics"], input=page, capture_output=True, text=True
         )
-        assert done.returncode in (0, 3), done.stderr  # 3: complaints; 1: not metrics at all
+        # promtool's exit code is 3 for complaints, and 1 for a text that contains no metrics.
+        assert done.returncode in (0, 3), done.stderr
         complaints = re.findall(r"^(\S+) .+$", done.stderr, re.MULTILINE)
         ours = [each for each in complaints if not each.startswith("vllm:")]
         assert not ours, f"{name}: {done.stderr}"

@@ -1,4 +1,4 @@
-"""The chart, rendered by Helm with three sets of values: valid, locked down, complete."""
+"""Helm renders the chart with three sets of values: its objects are valid, secure and complete."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ kubernetes = pytest.importorskip("kubernetes_validate", reason="see the extra `t
 OF_THE_OPERATOR = {
     "ServiceMonitor",
     "PrometheusRule",
-}  # of the Prometheus operator: Kubernetes has no schema
+}  # kinds of the Prometheus operator, for which Kubernetes has no schema
 
 
 @pytest.fixture(scope="module", params=VALUES, ids=lambda path: path.stem)

@@ -1,4 +1,4 @@
-"""The Dockerfile passes its linter and copies only files of its context."""
+"""The Dockerfile passes hadolint and copies only files that exist in the build context."""
 
 import re
 import shutil

@@ -14,7 +14,7 @@ DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 PROMETHEUS = DEPLOY / "prometheus"
 
 needs_promtool = pytest.mark.skipif(
-    which("promtool") is None, reason="Debian's package prometheus has it"
+    which("promtool") is None, reason="promtool is not installed (Debian's package prometheus)"
 )
 
 

@@ -37,8 +37,8 @@ def load(send: Callable[[Arrival], Outcome], objective: Objective, **mix: float)
 def test_slow_answers_do_not_slow_the_requests() -> None:
     subject = load(answer_after(0.3), Objective(0.2, 0.2))
     rates = subject.hold("slow", 100, 1)
-    assert 70 < rates.offered < 130  # one client in a closed loop would send three
-    assert rates.goodput == 0  # every answer is right and late
+    assert 70 < rates.offered < 130  # a client in a closed loop would send three requests.
+    assert rates.goodput == 0  # every answer is right but late
 
 
 def test_an_answer_within_the_objective_is_good() -> None:
@@ -68,7 +68,7 @@ def test_requests_beyond_the_bound_in_flight_are_not_sent(monkeypatch: pytest.Mo
 
 
 class Server:
-    """Answers at most `capacity` requests a second well."""
+    """A server that gives good answers to at most `capacity` requests a second."""
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
@@ -88,7 +88,7 @@ def test_the_climb_ends_beyond_the_peak() -> None:
 
 
 def test_a_disturbed_stage_does_not_end_the_climb() -> None:
-    """Regression: on a busy machine, a climb took one slow stage of five seconds for the peak."""
+    """Regression: on a busy machine, the climb ended after one slow stage, below the peak."""
 
     class Disturbed(Server):
         def hold(self, stage: str, rate: float, seconds: float) -> Rates:

@@ -16,7 +16,7 @@ REJECTION = Outcome("3x overload", "text", 0, 503, False, 0.01, 0.01)
 
 
 def write_run(folder: Path, *, first_s: float = 0.2) -> Path:
-    """Write ten seconds at 10/s, all good, and ten at 30/s: 8.7/s good, the others rejected.
+    """Write a run: 10 s at 10 requests/s, all good, and 10 s at 30/s, 8.7/s good, others rejected.
 
     Among them are one damaged picture, correctly rejected, and one lost connection.
     """
@@ -57,10 +57,10 @@ def test_the_figures_of_a_report(tmp_path: Path) -> None:
     assert cells[6] == "0.200"
     cells = [cell.strip() for cell in rows["3x overload"].split("|")]
     assert float(cells[2]) == pytest.approx(30, rel=0.01)
-    assert float(cells[3]) == pytest.approx(8.7, rel=0.01)  # 87 of 300 in ten seconds
+    assert float(cells[3]) == pytest.approx(8.7, rel=0.01)  # of 300, 87 are good in ten seconds
     assert cells[4] == "71.0%"
     assert "**0.87** of the peak" in report
-    assert "+1.000" in rows["API process, MB"]  # a twelfth of a megabyte in five seconds
+    assert "+1.000" in rows["API process, MB"]  # grows by 1/12 MB in five seconds
     assert "1 x hostile, status 0: ConnectionResetError: gone" in report
     for image in ("goodput.png", "latency.png", "memory.png"):
         assert (tmp_path / "run" / image).stat().st_size > 1000

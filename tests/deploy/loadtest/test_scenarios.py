@@ -1,4 +1,4 @@
-"""Each scenario is a request that the server accepts, or one that it must reject."""
+"""The server accepts the request of each scenario, except those that it must reject."""
 
 import json
 from random import Random

@@ -22,7 +22,7 @@ import psutil
 
 ROOT = Path(__file__).parents[3]
 PORT = 8191
-# Long timeouts for slow machines. Replicas get the same scheduling priority as this process.
+# The timeouts are long for slow machines. Replicas get this process's scheduling priority.
 os.environ |= {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",

@@ -19,7 +19,7 @@ GOOD = Packet(Answer(False, {"decode": 0.01, "encode": 0.02}), VECTOR).encode()
 
 
 class Replicas:
-    """Returns or raises each of `answers` in turn."""
+    """Fake replicas that return or raise the next item of `answers` at each call."""
 
     def __init__(self, *answers: bytes | Exception) -> None:
         self.answers = list(answers)
