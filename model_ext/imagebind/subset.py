@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 
 from model_ext.errors import ConfigError
@@ -40,4 +41,4 @@ def load_encoders(folder: Path, modalities: Iterable[str], device: str = "cpu") 
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise TensorError(f"{folder / TENSORS_FILE} is damaged", [str(error)]) from None
-    return ImageBind.from_tensors(tensors, replace(config, **others))
+    return ImageBind.from_tensors(tensors, replace(config, **others)).cast(torch.float32)

@@ -1,9 +1,11 @@
 """Encoders that are read alone equal those of the whole model; other encoders are not read."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model_ext.checks.probe import cloud, probe, wave
 from model_ext.errors import ConfigError
@@ -53,3 +55,19 @@ def test_probes_are_spread() -> None:
     assert len(wave(1000).unique()) == 1000
     torch.testing.assert_close(cloud(64).norm(dim=-1), torch.ones(1, 64))
     assert cloud(64).mean(1).norm() < 0.02
+
+
+def test_weights_stored_in_half_precision_are_read_in_float32(folder: Path, tmp_path: Path) -> None:
+    """The point trunk computes its first layers in float32, so float16 weights beside them fail."""
+    whole = ImageBind.from_folder(folder)
+    tensors = {name: tensor.half() for name, tensor in load_file(folder / TENSORS_FILE).items()}
+    save_file(tensors, tmp_path / TENSORS_FILE)
+    shutil.copy(folder / CONFIG_FILE, tmp_path)
+    for modality in whole.modalities:
+        inputs = probe(modality, whole.config)
+        with torch.inference_mode():
+            similarity = (
+                load_encoders(tmp_path, [modality]).unit(modality, inputs)
+                * whole.unit(modality, inputs)
+            ).sum(-1)
+        assert similarity.min() > 0.999
