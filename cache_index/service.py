@@ -179,7 +179,9 @@ def serve(
     Raises CacheError: when there is no token and other machines can reach the host.
     """
     if token is None and not is_loopback(host):
-        raise CacheError(f"a token is needed, because other machines can reach {host}")
+        raise CacheError(
+            f"a token is needed, because other machines can reach {host}; give a token file"
+        )
     # When uvicorn has answered all requests, it raises SIGTERM again for the previous handler,
     # which is this one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
