@@ -176,3 +176,8 @@ async def test_every_route_of_the_model_checks_values(path: str, padding: int) -
 async def test_integers_in_strings(path: str, field: Any, param: str) -> None:
     body = {"messages": HELLO, "prompt": "x", **field}
     check_error(await serve().client.post(path, json=body), 400, param=param)
+
+
+async def test_token_ids_in_strings() -> None:
+    body = {"tokens": [1, "9" * 30]}
+    check_error(await serve().client.post("/detokenize", json=body), 400, param="tokens[1]")
