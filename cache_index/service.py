@@ -5,7 +5,6 @@ Does not depend on models.
 """
 
 import asyncio
-import ipaddress
 import signal
 import sys
 import time
@@ -27,6 +26,7 @@ from cache_index.device import AUTO, Placement
 from cache_index.enhance import CacheParams
 from cache_index.errors import CacheBusy, CacheClosed, CacheError, QueryError
 from cache_index.index import CacheIndex
+from cache_index.loopback import is_loopback
 from cache_index.metrics import CacheMetrics
 from cache_index.owner import IndexOwner
 from cache_index.token import TokenRequired
@@ -179,7 +179,9 @@ def serve(
     Raises CacheError: when there is no token and other machines can reach the host.
     """
     if token is None and not is_loopback(host):
-        raise CacheError(f"a token is needed, because other machines can reach {host}")
+        raise CacheError(
+            f"a token is needed, because other machines can reach {host}; give a token file"
+        )
     # When uvicorn has answered all requests, it raises SIGTERM again for the previous handler,
     # which is this one.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -200,13 +202,3 @@ def serve(
         limit_concurrency=2 * max_waiting,
         timeout_graceful_shutdown=drain_seconds,
     )
-
-
-def is_loopback(host: str | None) -> bool:
-    """Whether only this machine can reach a server on `host`. None means all interfaces."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:  # the host is a name, not an address
-        return False

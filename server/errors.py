@@ -68,6 +68,12 @@ class TooManyRequests(RequestError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": str(RETRY_AFTER_S)}
 
 
+class HeadersTooLarge(RequestError):
+    status = 431
+    type = "invalid_request_error"
+    default_code = "headers_too_large"
+
+
 class Unavailable(RequestError):
     """Raised when a component is full, draining or stopped. The client may send the
     request again.

@@ -86,6 +86,8 @@ class Settings(BaseSettings):
     # times vLLM's default number of running sequences, so that vLLM's queue is full before this
     # limit is reached.
     max_requests: int = Field(1024, ge=0)
+    max_header_bytes: Count = 1 << 16  # Maximum bytes of one request's URL and headers; 431 beyond.
+    max_header_count: Count = 100  # Maximum number of headers of one request; 431 beyond.
     max_body_bytes: Count = 64 * MiB  # Maximum bytes of one request body in memory.
     max_held_bytes: Count = 1024 * MiB  # Maximum bytes of all request bodies in memory; 503 beyond.
     # Maximum bytes of one multipart request, which is written to disk.

@@ -12,7 +12,7 @@ from typing import Any
 
 from fastapi import Request
 
-from server.api.field_limits import check_engine_fields, check_maxima
+from server.api.field_limits import check_engine_fields, check_maxima, check_values
 from server.api.state import state_of
 from server.errors import BadRequest, UnsupportedMediaType
 from server.media.sources import Upload
@@ -51,7 +51,10 @@ async def check_body(request: Request) -> None:
         document = await request.json()
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    check_document(json_object(document), request)
+    document = json_object(document)
+    large = len(await request.body()) > LARGE
+    await asyncio.to_thread(check_values, document) if large else check_values(document)
+    check_document(document, request)
 
 
 async def read_json(request: Request) -> Incoming:
@@ -86,13 +89,18 @@ async def read_document(body: bytes, request: Request) -> Incoming:
     """Parse a JSON body and check its fields. Raises BadRequest."""
     large = len(body) > LARGE
     try:
-        document = json_object(
-            await asyncio.to_thread(json.loads, body) if large else json.loads(body)
-        )
+        document = await asyncio.to_thread(checked_json, body) if large else checked_json(body)
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
     check_document(document, request)
     return Incoming(document, large=large)
+
+
+def checked_json(body: bytes) -> Json:
+    """Raises ValueError, RecursionError, BadRequest."""
+    document = json_object(json.loads(body))
+    check_values(document)
+    return document
 
 
 def check_document(document: Json, request: Request) -> None:

@@ -5,8 +5,13 @@ request. This module does not check types, because vLLM's protocol classes do, n
 vLLM limits (--max-logprobs).
 """
 
-from collections.abc import Collection, Mapping
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Any, get_args
+
+from pydantic import BaseModel
 
 from server.errors import BadRequest
 from server.settings import EngineField, Settings
@@ -27,6 +32,23 @@ MAX_ITEMS = {
 STRINGS = ("stop", "stop_sequences", "bad_words")
 MAX_CHARACTERS = 256  # The maximum length of one text in the fields above.
 MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completions.
+MAX_INTEGER = 2**63 - 1  # of a field, and -MAX_INTEGER the minimum: vLLM sends 64 bits
+# Maxima in the objects of these fields, which are no fields of vLLM's. vLLM sends JSON schemas to
+# the engine as msgpack, and the other objects as text.
+OBJECTS: Mapping[str, float] = {
+    "schema": 2**64 - 1,
+    "json_schema": 2**64 - 1,
+    "json": 2**64 - 1,
+    "parameters": math.inf,
+    "input_schema": math.inf,
+    "input": math.inf,  # of a tool's call
+    "chat_template_kwargs": math.inf,
+}
+LISTS_OF_CONTENT = frozenset({"input", "messages", "prompt", "tools"})
+FIELD = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
+MAX_PATH = 8  # names and indexes in an error's `param`
+
+Path = tuple[Any, str | int] | None  # (the container's path, key or index); None: the document
 
 
 def check_engine_fields(document: Mapping[str, Any], allowed: Collection[str]) -> None:
@@ -80,12 +102,94 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
         raise BadRequest(f"top_k must be at most {maximum}", param="imagebind.cache.top_k")
 
 
+def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
+    """Check all strings and integers of a document, without recursion.
+
+    Raises BadRequest: for a string that is no valid Unicode, or for a too large integer.
+    """
+    containers: list[tuple[Any, Path, float]] = [(document, None, maximum)]
+    while containers:
+        container, path, maximum = containers.pop()
+        for key, value in items_of(container):
+            if isinstance(key, str) and not is_unicode(key):
+                raise not_unicode(path)
+            if isinstance(value, str):
+                if not is_unicode(value):
+                    raise not_unicode((path, key))
+            elif isinstance(value, int):
+                if value > maximum or (value < -MAX_INTEGER and maximum < math.inf):
+                    name = field_name((path, key))
+                    raise BadRequest(f"{name or 'an integer'} is too large a number", param=name)
+            elif isinstance(value, dict | list | BaseModel) or is_dataclass(value):
+                containers.append((value, (path, key), max(maximum, maximum_in(path, key))))
+
+
+def check_parsed(request: BaseModel) -> None:
+    """Check the integers that pydantic read from strings. Raises BadRequest."""
+    fields = {name: value for name, value in request if name not in LISTS_OF_CONTENT}
+    check_values(fields)
+
+
+def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(container, list):
+        return enumerate(container)
+    return container.items() if isinstance(container, dict) else container.__dict__.items()
+
+
+def maximum_in(path: Path, key: str | int) -> float:
+    """The largest integer in the object of a field."""
+    if path is None and key != "chat_template_kwargs":
+        return 0  # `input` of /v1/responses and /v1/embeddings
+    return OBJECTS.get(key, 0) if isinstance(key, str) else 0
+
+
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can encode the text. A JSON string may contain half of a surrogate pair."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def not_unicode(path: Path) -> BadRequest:
+    name = field_name(path)
+    return BadRequest(
+        f"{name or 'a name'} is not valid Unicode (half a surrogate pair)", param=name
+    )
+
+
+def field_name(path: Path) -> str | None:
+    """The field's name, e.g. messages[0].content. Ends before a name that is no identifier."""
+    keys: list[str | int] = []
+    while path is not None:
+        path, key = path
+        keys.append(key)
+    name = ""
+    for key in keys[::-1][:MAX_PATH]:
+        if isinstance(key, int):
+            name += f"[{key}]"
+        elif FIELD.fullmatch(key):
+            name += f".{key}" if name else key
+        else:
+            break
+    return name or None
+
+
 def is_tokens(prompt: list[Any]) -> bool:
     """Whether `prompt` is a list of token ids, which is one prompt. vLLM checks its length."""
     return all(isinstance(token, int) for token in prompt)
 
 
 def number(value: Any) -> float:
+    """The number that pydantic reads, also from a string such as "5"; 0 for other values."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return 0
     return value if isinstance(value, int | float) else 0
 
 

@@ -33,6 +33,7 @@ from model_ext.engine.adapter import adapt
 from server.api import memory
 from server.api.app import open_application
 from server.api.components import Encoders
+from server.api.header_limits import limited_protocol
 from server.api.launch_many import run_api_processes
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
@@ -198,6 +199,7 @@ def uvicorn_options(args: Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {
         "host": args.host,
         "port": args.port,
+        "http": limited_protocol(args.bindserve.max_header_bytes, args.bindserve.max_header_count),
         "log_level": args.uvicorn_log_level,
         "access_log": not (args.disable_uvicorn_access_log or args.bindserve.request_log),
         "timeout_keep_alive": envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,

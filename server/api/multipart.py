@@ -6,10 +6,12 @@ at a time.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -23,6 +25,10 @@ BATCH_BYTES = 1 << 19
 MAX_HEADERS, MAX_HEADER_BYTES = 8, 4096
 MAX_FILENAME = 255
 NOT_A_FORM = "the request is not well-formed multipart/form-data"
+QUOTED = re.compile(rb'"(?:\\.|[^"\\])*"')
+# RFC 5987: filename*=UTF-8'LANGUAGE'PERCENT-ENCODED
+EXTENDED_FILENAME = re.compile(rb";\s*filename\*\s*=\s*([^;]*)", re.IGNORECASE)
+EXTENDED_VALUE = re.compile(rb"utf-8'[^']*'([!#$&+.^_`|~\w-]|%[0-9a-f]{2})*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +170,8 @@ class FormReader:
         """After a part's headers, open its destination: a spool on disk for a file,
         else a buffer.
         """
-        kind, options = parse_options_header(self._headers.get(b"content-disposition"))
+        disposition = self._headers.get(b"content-disposition", b"")
+        kind, options = parse_options_header(disposition)
         name = options.get(b"name")
         if kind != b"form-data" or name is None:
             raise BadRequest("a part of the form has no name")
@@ -172,7 +179,7 @@ class FormReader:
         if encoding not in (b"binary", b"7bit", b"8bit"):
             raise BadRequest("Content-Transfer-Encoding is not supported: send the bytes")
         self._field = text(name)
-        filename = options.get(b"filename")
+        filename = options.get(b"filename", extended_filename(disposition))
         if filename is None or self._field in self._inline:
             if self._field in self._form.fields:
                 raise BadRequest("a field of the form comes twice", param=self._field)
@@ -203,6 +210,20 @@ class FormReader:
 
     def _end(self) -> None:
         self._ended = True
+
+
+def extended_filename(disposition: bytes) -> bytes | None:
+    """The UTF-8 file name of `filename*=`, which python-multipart ignores. None: there is none.
+
+    Raises BadRequest: when it is not RFC 5987's form of UTF-8.
+    """
+    parameter = EXTENDED_FILENAME.search(QUOTED.sub(b'""', disposition))
+    if parameter is None:
+        return None
+    value = parameter[1].strip()
+    if EXTENDED_VALUE.fullmatch(value) is None:
+        raise BadRequest("filename* of a part must be UTF-8'' and a percent-encoded name")
+    return unquote_to_bytes(value.split(b"'", 2)[2])
 
 
 def text(value: bytes) -> str:

@@ -65,6 +65,7 @@ UPLOAD: Json = {
         "purpose": {"type": "string", "enum": list(PURPOSES)},
         "expires_after[anchor]": {"const": "created_at"},
         "expires_after[seconds]": {"type": "integer", "minimum": 1},
+        "expires_after": {"type": "string", "description": "Both as one JSON object."},
     },
 }
 

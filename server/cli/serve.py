@@ -146,11 +146,14 @@ def load_settings(**flags: Any) -> Settings:
 def run(settings: Settings) -> None:
     """Serve until a signal arrives. On a start-up error, print one line and exit with 1."""
     from server import logs
+    from server.cli import preflight
+    from server.engine.exposure import UsageError
     from server.process import supervisor
     from server.process.supervisor import Program
 
     logs.configure()
     try:
+        preflight.check(settings)
         code = supervisor.run(
             settings,
             (
@@ -158,6 +161,8 @@ def run(settings: Settings) -> None:
                 Program("the encoding service", "server.encoding.service"),
             ),
         )
-    except OSError as error:
+    except UsageError as error:
+        fail(str(error), code=2)
+    except (OSError, ValueError) as error:  # ValueError: a key file that contains no key
         fail(str(error), code=1)
     raise typer.Exit(code)

@@ -1,6 +1,5 @@
 """Parse vLLM's flags with vLLM's own parser, and with this server's defaults."""
 
-import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,13 @@ from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from cache_index.service import is_loopback
+from server.engine.exposure import UsageError as UsageError
+from server.engine.exposure import api_keys as api_keys
+from server.engine.exposure import check_exposure
 from server.settings import Settings
 
 GiB = 1 << 30
 CGROUP = Path("/sys/fs/cgroup")
-
-
-class UsageError(ValueError):
-    """Raised when a flag is unsupported, has a bad value or contradicts another flag."""
 
 
 def parse(settings: Settings) -> Namespace:
@@ -52,19 +49,6 @@ def parse(settings: Settings) -> Namespace:
         raise UsageError(str(error)) from None
     check_exposure(args, settings)
     return args
-
-
-def check_exposure(args: Namespace, settings: Settings) -> None:
-    """Check that a server without API keys is not reachable from other machines.
-
-    Raises UsageError: when it is reachable and the operator has not set `no_auth`.
-    """
-    has_keys = settings.api_key_file is not None or bool(api_keys(args))
-    if not (has_keys or settings.no_auth or args.uds or is_loopback(args.host)):
-        raise UsageError(
-            f"--host {args.host or '(all)'} is reachable from other machines, and there is no "
-            "API key: give --api-key-file FILE, or --no-auth to allow requests without a key"
-        )
 
 
 def add_empty_lora_slot(args: Namespace) -> None:
@@ -105,9 +89,3 @@ def free_memory() -> int:
     except (OSError, ValueError):
         return free
     return free if limit == "max" else max(0, min(free, int(limit) - used))
-
-
-def api_keys(args: Namespace) -> list[str]:
-    """The API keys of vLLM's --api-key or VLLM_API_KEY. This server also accepts these keys."""
-    keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
-    return [key for key in keys if key]

@@ -77,11 +77,13 @@ async def answer(reader: StreamReader, writer: StreamWriter) -> None:
     """Answer one request and close the connection. Raises CLIENT_ERRORS."""
     async with asyncio.timeout(HEAD_TIMEOUT_S):
         head = await reader.readuntil(b"\r\n\r\n")
-    alive = head.split(b" ", 2)[1:2] == [b"/health"]
+    method, _, target = head.partition(b" ")
+    alive = target.split(b" ", 1)[0] == b"/health"
     status, text = (b"200 OK", ALIVE) if alive else (b"503 Service Unavailable", RESTARTING)
     writer.write(
         b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
-        b"Retry-After: %d\r\nConnection: close\r\n\r\n%s" % (status, len(text), RETRY_S, text)
+        b"Retry-After: %d\r\nConnection: close\r\n\r\n%s"
+        % (status, len(text), RETRY_S, b"" if method == b"HEAD" else text)
     )
     await writer.drain()
     writer.write_eof()

@@ -14,10 +14,11 @@ from cache_index.build import build_from_features
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
+from cache_index.loopback import is_loopback
 from cache_index.metrics import CacheMetrics
 from cache_index.owner import IndexOwner
 from cache_index.searcher import Searcher
-from cache_index.service import create_app, is_loopback, serve
+from cache_index.service import create_app, serve
 from cache_index.wire import NEIGHBORS, EnhanceRequest, pack_query, unpack_row
 
 TOKEN = "secret"

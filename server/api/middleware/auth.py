@@ -87,16 +87,21 @@ class AuthMiddleware:
             return await send({"type": "websocket.close", "code": 1008})
         if scope["type"] != "http" or not self.keys.required or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
-        digest = self.keys.find(bearer(Headers(scope=scope)))
+        digest = self.keys.find(key_of(Headers(scope=scope)))
         if digest is None:
-            error = Unauthorized("a valid API key is needed: Authorization: Bearer KEY")
+            error = Unauthorized(
+                "a valid API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"
+            )
             return await error_response(error)(scope, receive, send)
         current().key_salt = digest.hex()
         await self.app(scope, receive, send)
 
 
-def bearer(headers: Headers) -> str:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
+def key_of(headers: Headers) -> str:
+    """The request's key: Authorization, or without it Anthropic's header x-api-key."""
+    if "authorization" not in headers:
+        return headers.get("x-api-key", "").strip()
+    scheme, _, key = headers["authorization"].partition(" ")
     return key.strip() if scheme.lower() == "bearer" else ""
 
 

@@ -5,7 +5,8 @@ it uploads. On a server without keys, all clients share all files.
 """
 
 import asyncio
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -108,9 +109,11 @@ def purpose_of(form: Form) -> str:
 def lifetime_of(form: Form, max_age_s: int) -> int | None:
     """The lifetime in seconds that the form's `expires_after` sets, or None for the default.
 
-    The form fields are `expires_after[anchor]` and `expires_after[seconds]`, as in OpenAI's API.
-    Raises BadRequest.
+    The form fields are `expires_after[anchor]` and `expires_after[seconds]`, as in OpenAI's API, or
+    one field `expires_after` with JSON. Raises BadRequest.
     """
+    if (document := form.fields.get("expires_after")) is not None:
+        return lifetime_of_json(document, max_age_s)
     anchor, seconds = (form.fields.get(f"expires_after[{key}]") for key in ("anchor", "seconds"))
     if anchor is None and seconds is None:
         return None
@@ -118,7 +121,23 @@ def lifetime_of(form: Form, max_age_s: int) -> int | None:
         raise BadRequest("the anchor must be created_at", param="expires_after[anchor]")
     text = (seconds or b"").decode("utf-8", "replace")
     digits = text.isascii() and text.isdigit() and len(text) < 12
-    if not digits or not 1 <= int(text) <= max_age_s:
-        message = f"expected a whole number between 1 and {max_age_s}"
-        raise BadRequest(message, param="expires_after[seconds]")
-    return int(text)
+    return checked_seconds(int(text) if digits else None, max_age_s, "expires_after[seconds]")
+
+
+def lifetime_of_json(text: bytes, max_age_s: int) -> int:
+    """The seconds of `{"anchor": "created_at", "seconds": 3600}`. Raises BadRequest."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise BadRequest("expected a JSON object", param="expires_after")
+    if document.get("anchor") != "created_at":
+        raise BadRequest("the anchor must be created_at", param="expires_after.anchor")
+    return checked_seconds(document.get("seconds"), max_age_s, "expires_after.seconds")
+
+
+def checked_seconds(value: Any, max_age_s: int, param: str) -> int:
+    if type(value) is not int or not 1 <= value <= max_age_s:  # a bool is no number of seconds
+        raise BadRequest(f"expected a whole number between 1 and {max_age_s}", param=param)
+    return value

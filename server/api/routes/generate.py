@@ -23,6 +23,7 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from server.api.body import Incoming, Json, read_json, read_json_or_form
 from server.api.error_handlers import error_response, from_vllm_response
+from server.api.field_limits import check_parsed
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
@@ -119,12 +120,14 @@ def parse(model: type[Model], document: Json) -> Model:
     BadRequest.
     """
     try:
-        return model.model_validate(document)
+        request = model.model_validate(document)
     except ValidationError as error:
         raise RequestValidationError(error.errors(include_url=False)) from None
     # vLLM's validators raise these exceptions for a field of the wrong type.
     except (AttributeError, TypeError, LookupError):
         raise BadRequest("a field of the request is of the wrong type") from None
+    check_parsed(request)
+    return request
 
 
 async def apply_attachments(

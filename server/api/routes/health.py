@@ -10,6 +10,7 @@ from server.errors import Unavailable
 router = APIRouter()
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(request: Request) -> JSONResponse:
     """Respond with 503 after the engine has died; the process must then be restarted."""
@@ -18,6 +19,7 @@ async def health(request: Request) -> JSONResponse:
     return JSONResponse({"status": "alive"})
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready")
 async def ready(request: Request) -> JSONResponse:
     """Respond with 503 while a component is missing or the server drains. Running requests

@@ -9,6 +9,7 @@ from vllm.entrypoints.serve.tokenize.api_router import detokenize, tokenize
 from vllm.entrypoints.serve.tokenize.protocol import DetokenizeRequest, TokenizeRequest
 
 from server.api.error_handlers import in_openai_form
+from server.api.field_limits import check_parsed
 from server.api.routes.generate import CLIENT_DISCONNECTED
 
 router = APIRouter()
@@ -22,5 +23,6 @@ async def to_tokens(request: TokenizeRequest, raw_request: Request) -> Response:
 
 @router.post("/detokenize")
 async def to_text(request: DetokenizeRequest, raw_request: Request) -> Response:
+    check_parsed(request)
     response = await detokenize(request, raw_request)
     return in_openai_form(response) if response else Response(status_code=CLIENT_DISCONNECTED)

@@ -468,6 +468,31 @@ async def test_models_have_their_provenance_but_not_their_path(served: Served) -
     check_error(await served.client.get("/v1/models/other"), 404, code="model_not_found")
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"x-api-key": "one"}, 200),
+        ({"x-api-key": "two"}, 401),
+        ({"x-api-key": ""}, 401),
+        ({"x-api-key": "two", "authorization": "Bearer one"}, 200),
+        ({"x-api-key": "one", "authorization": "Bearer two"}, 401),
+    ],
+)
+async def test_the_header_of_anthropics_client(headers: dict[str, str], status: int) -> None:
+    served = serve("one")
+    assert (await served.client.get("/v1/models", headers=headers)).status_code == status
+    body = {"messages": "none"}  # reaches the route, which rejects it
+    response = await served.client.post("/v1/messages", json=body, headers=headers)
+    assert response.status_code == (400 if status == 200 else 401)
+
+
+async def test_head_of_the_health_checks(served: Served) -> None:
+    for path in ("/health", "/ready"):
+        assert (await served.client.head(path)).status_code == 200
+    served.components.lost = "the encoders stopped"
+    assert (await served.client.head("/ready")).status_code == 503
+
+
 async def test_health_and_readiness(served: Served) -> None:
     async def status(path: str) -> int:
         return (await served.client.get(path)).status_code

@@ -166,3 +166,29 @@ async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
     assert read == size
     # The limit is 20 MiB (ru_maxrss is in KiB).
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10
+
+
+@pytest.mark.parametrize(
+    ("parameters", "name"),
+    [
+        ("filename*=UTF-8''na%C3%AFve%20a.png", "naïve a.png"),
+        ("filename*=utf-8'en'a.png", "a.png"),
+        ("FILENAME* = UTF-8''a", "a"),
+        ("filename=\"plain\"; filename*=UTF-8''extended", "plain"),
+    ],
+)
+async def test_an_extended_file_name(tmp_path: Path, parameters: str, name: str) -> None:
+    head = f'--B\r\nContent-Disposition: form-data; name="a"; {parameters}\r\n\r\n'
+    assert await read(tmp_path, head.encode() + b"1\r\n" + END) == ({}, [("a", name, b"1")])
+
+
+async def test_an_extended_file_name_inside_of_a_name_is_text(tmp_path: Path) -> None:
+    fields, files = await read(tmp_path, part("a; filename*=UTF-8''b", b"1") + END)
+    assert (fields, files) == ({"a; filename*=UTF-8''b": b"1"}, [])
+
+
+@pytest.mark.parametrize("value", ["", "a.png", "latin1''a", "UTF-8''%C", "UTF-8''a b", '"x"'])
+async def test_a_bad_extended_file_name(tmp_path: Path, value: str) -> None:
+    head = f'--B\r\nContent-Disposition: form-data; name="a"; filename*={value}\r\n\r\n'
+    with pytest.raises(BadRequest, match="filename"):
+        await read(tmp_path, head.encode() + b"1\r\n" + END)

@@ -162,7 +162,21 @@ async def test_a_head_without_an_end_costs_only_its_own_connection() -> None:
         writer.close()
         async with httpx.AsyncClient() as client:
             assert (await client.get(f"http://127.0.0.1:{port}/health")).status_code == 200
+            assert (await client.head(f"http://127.0.0.1:{port}/health")).status_code == 200
         restart_page.pause()
         await asyncio.sleep(0)
         gc.collect()
         assert not failures
+
+
+async def test_the_restart_page_answers_head_without_a_body() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        restart_page = RestartPage()
+        restart_page.resume(listener)
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(b"HEAD /ready HTTP/1.1\r\n\r\n")
+        response = await reader.read()
+        writer.close()
+        restart_page.pause()
+    assert response.startswith(b"HTTP/1.1 503 ")
+    assert response.endswith(b"\r\n\r\n")

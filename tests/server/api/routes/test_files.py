@@ -124,6 +124,29 @@ async def test_a_bad_upload_names_its_field(served: Served, form: Any, param: st
     assert (await served.client.get(FILES)).json()["data"] == []
 
 
+async def test_expires_after_as_one_field_of_json(served: Served) -> None:
+    text = json.dumps({"anchor": "created_at", "seconds": 3600})
+    made = (await upload(served, b"30", expires_after=text)).json()
+    assert made["expires_at"] == made["created_at"] + 3600
+
+
+@pytest.mark.parametrize(
+    ("text", "param"),
+    [
+        ("", "expires_after"),
+        ("[]", "expires_after"),
+        ("[" * 5000, "expires_after"),
+        ('{"seconds": 5}', "expires_after.anchor"),
+        ('{"anchor": "created_at"}', "expires_after.seconds"),
+        ('{"anchor": "created_at", "seconds": true}', "expires_after.seconds"),
+        ('{"anchor": "created_at", "seconds": 0}', "expires_after.seconds"),
+        ('{"anchor": "created_at", "seconds": 1e3}', "expires_after.seconds"),
+    ],
+)
+async def test_bad_json_of_expires_after(served: Served, text: str, param: str) -> None:
+    check_error(await upload(served, b"30", expires_after=text), 400, param=param)
+
+
 async def test_what_is_no_upload(served: Served) -> None:
     check_error(await upload(served, b""), 400, param="file")
     check_error(await served.client.post(FILES, json={}), 415)

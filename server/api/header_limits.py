@@ -1,0 +1,93 @@
+"""Limits on a request's headers, while uvicorn parses them: 431 beyond, and the connection closes.
+
+ASGI middleware gets the headers when all of them are in memory. httptools, which parses for
+uvicorn, has no limits.
+"""
+
+import json
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.errors import HeadersTooLarge, body
+
+LINGER_S = 1  # for the rest of the headers: some clients read the response only after sending them
+SEPARATORS = len(": \r\n")
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection. A class, because uvicorn makes its instances."""
+
+    max_bytes: int
+    max_count: int
+
+    _bytes = _count = 0  # of the parsed headers of the current request, with its trailers
+    _unparsed = 0  # bytes received since the request began or since the last byte of its body
+    _error: HeadersTooLarge | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._error is not None:
+            return
+        self._unparsed += len(data)
+        super().data_received(data)
+        if self._error is None and self._unparsed > self.max_bytes:
+            self._error = self._too_many_bytes()
+            self._reject()
+
+    def on_message_begin(self) -> None:
+        self._bytes = self._count = self._unparsed = 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self._add(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._count += 1
+        if self._count > self.max_count:
+            self._fail(HeadersTooLarge(f"the request has more than {self.max_count} headers"))
+        self._add(len(name) + len(value) + SEPARATORS)
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        self._unparsed = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Called when the parser fails, also with the exception of `_fail`."""
+        if self._error is None:
+            return super().send_400_response(msg)
+        self._reject()
+
+    def _add(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes > self.max_bytes:
+            self._fail(self._too_many_bytes())
+
+    def _too_many_bytes(self) -> HeadersTooLarge:
+        return HeadersTooLarge(f"the request's headers are larger than {self.max_bytes} bytes")
+
+    def _fail(self, error: HeadersTooLarge) -> None:
+        self._error = error
+        raise error  # stops the parser
+
+    def _reject(self) -> None:
+        """Respond, unless another response has begun, and close the connection."""
+        self._unset_keepalive_if_required()
+        if self.cycle is not None and not self.cycle.response_complete:
+            return self.transport.close()
+        assert self._error is not None
+        content = json.dumps(body(self._error)).encode()
+        self.transport.write(
+            b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(content), content)
+        )
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def limited_protocol(max_bytes: int, max_count: int) -> type[LimitedProtocol]:
+    """The protocol class for uvicorn's option `http`."""
+    return type(
+        "HeaderLimits", (LimitedProtocol,), {"max_bytes": max_bytes, "max_count": max_count}
+    )

@@ -1,0 +1,66 @@
+"""Checks before `serve` starts its child processes, which import vLLM for many seconds.
+
+Reads those of vLLM's flags that say where the server listens and whether it needs keys. The child
+processes check everything again.
+"""
+
+import contextlib
+import ipaddress
+import socket
+from argparse import ArgumentParser, Namespace
+
+from server.engine.exposure import check_exposure
+from server.settings import Settings
+
+
+def check(settings: Settings) -> None:
+    """Check the API keys, and that the port is free.
+
+    Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
+    when the key file has no key. OSError: when the key file or the port cannot be used.
+    """
+    args = listening_flags(settings)
+    if args.config is None:  # otherwise vLLM's file may set the host, the port and keys
+        check_exposure(args, settings)
+    if settings.api_key_file is not None:
+        from server.api.middleware.auth import read_keys
+
+        read_keys(settings.api_key_file)
+    if args.config is None and args.uds is None:
+        check_port(args.host, args.port)
+
+
+def listening_flags(settings: Settings) -> Namespace:
+    """The flags host, port, uds, api_key and config of vLLM, with the settings as defaults."""
+    parser = ArgumentParser(prog="bindserve serve MODEL --", add_help=False)
+    for name, default in (("host", settings.host), ("port", str(settings.port))):
+        parser.add_argument(f"--{name}", default=default)
+    parser.add_argument("--uds")
+    parser.add_argument("--config")
+    parser.add_argument("--api-key", "--api_key", nargs="+")
+    args, _ = parser.parse_known_args(list(settings.vllm_args))
+    return args
+
+
+def check_port(host: str, port: str) -> None:
+    """Listen on the address for a moment, as vLLM does later.
+
+    Raises OSError: when this is impossible; the message names the address.
+    """
+    if not port.isdecimal():
+        return  # vLLM's parser reports it
+    family = socket.AF_INET
+    with contextlib.suppress(ipaddress.AddressValueError):
+        ipaddress.IPv6Address(host)
+        family = socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((host, int(port)))
+            listener.listen(1)
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise OSError(
+            f"cannot listen on port {port} of {host or 'all addresses'}: {reason}; free it, or "
+            "give another --port or --host"
+        ) from None

@@ -1,0 +1,33 @@
+"""Whether a server that other machines can reach has API keys.
+
+Does not import vLLM, so that `serve` can check it before vLLM is imported.
+"""
+
+import os
+from argparse import Namespace
+
+from cache_index.loopback import is_loopback
+from server.settings import Settings
+
+
+class UsageError(ValueError):
+    """Raised when a flag is unsupported, has a bad value or contradicts another flag."""
+
+
+def check_exposure(args: Namespace, settings: Settings) -> None:
+    """Check that a server without API keys is not reachable from other machines.
+
+    Raises UsageError: when it is reachable and the operator has not set `no_auth`.
+    """
+    has_keys = settings.api_key_file is not None or bool(api_keys(args))
+    if not (has_keys or settings.no_auth or args.uds or is_loopback(args.host)):
+        raise UsageError(
+            f"--host {args.host or '(all)'} is reachable from other machines, and there is no "
+            "API key: give --api-key-file FILE, or --no-auth to allow requests without a key"
+        )
+
+
+def api_keys(args: Namespace) -> list[str]:
+    """The API keys of vLLM's --api-key or VLLM_API_KEY. This server also accepts these keys."""
+    keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
+    return [key for key in keys if key]
