@@ -157,7 +157,7 @@ def embed_cache(encoders: ImageBind, data: Path) -> Tensor:
 
 
 def open_model(run: Path) -> QuestionedModel:
-    """Open a finished run with the question of its phase."""
+    """Load a finished training run, and the question that the models of its phase answer."""
     settings = read_settings(run)
     phase = settings["phase"]
     config = TrainConfig.of(settings["config"], phase)
