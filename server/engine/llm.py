@@ -11,6 +11,7 @@ from typing import Any
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
 from vllm.sampling_params import SamplingParams
+from vllm.utils.async_utils import cancel_task_threadsafe
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
@@ -89,5 +90,14 @@ class ConditionedLLM(AsyncLLM):
         return self.errored and not self.draining
 
     def shutdown(self, timeout: float | None = None) -> None:
+        """Close the engine client. May run in another thread than the event loop's.
+
+        vLLM cancels the task that reads the engine's outputs only after it has closed the
+        connection, which the task can log as a dead engine first. Without running requests the task
+        has nothing left to read, so it is cancelled before.
+        """
         self.draining = True  # /ready reports this while running requests finish
+        task = getattr(self, "output_handler", None)
+        if task is not None and not self.get_num_unfinished_requests():
+            cancel_task_threadsafe(task)
         super().shutdown(timeout)

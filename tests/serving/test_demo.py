@@ -74,7 +74,7 @@ def chat(server: Server, name: str, question: str, **more: object) -> dict[str, 
 def test_it_names_what_it_is_shown(server: Server, name: str) -> None:
     answer = chat(server, name, WHAT)
     text = answer["choices"][0]["message"]["content"]  # type: ignore[index]
-    assert evaluate.named(text, SHOWN[name][1]), text
+    assert evaluate.is_correct(text, SHOWN[name][1]), text
 
 
 @pytest.mark.parametrize("question", [WHAT, LINE])

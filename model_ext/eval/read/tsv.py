@@ -80,7 +80,9 @@ def item(
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
     """(number, row): the header is number 1, and cells are joined over line feeds."""
-    csv.field_size_limit(max(MAX_FIELD_CHARACTERS, csv.field_size_limit()))  # a limit of the whole process
+    csv.field_size_limit(
+        max(MAX_FIELD_CHARACTERS, csv.field_size_limit())
+    )  # a limit of the whole process
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t", quotechar='"')

@@ -80,7 +80,7 @@ def test_cache(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*command, "2", *more])
     assert result.exit_code == 0, result.output
     assert "2000 x 16, IVF16,SQ8" in result.stdout
-    assert "(of one cell only: 0." in result.stdout
+    assert "(with one visited cell: 0." in result.stdout
     assert "| exact, batched / one by one |" in result.stdout
     assert "p99" in result.stdout
     assert (tmp_path / "p.png").stat().st_size > 1000

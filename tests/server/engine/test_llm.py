@@ -2,6 +2,7 @@
 `generate`.
 """
 
+import asyncio
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -130,3 +131,16 @@ def test_an_engine_that_was_told_to_end_has_not_died(
     assert llm.died
     llm.shutdown(30)
     assert not llm.died
+
+
+@pytest.mark.parametrize("running", [0, 1])
+async def test_shutdown_cancels_the_reader_of_outputs_only_when_it_is_idle(
+    llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch, running: int
+) -> None:
+    """With running requests, the reader must report the closed connection to them."""
+    llm.output_handler = task = asyncio.ensure_future(asyncio.sleep(60))
+    monkeypatch.setattr(AsyncLLM, "get_num_unfinished_requests", lambda _: running)
+    await asyncio.to_thread(llm.shutdown, 0)
+    await asyncio.sleep(0)
+    assert task.cancelled() == (running == 0)
+    task.cancel()
