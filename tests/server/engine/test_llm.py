@@ -144,3 +144,4 @@ async def test_shutdown_cancels_the_reader_of_outputs_only_when_it_is_idle(
     await asyncio.sleep(0)
     assert task.cancelled() == (running == 0)
     task.cancel()
+    llm.output_handler = None  # the destructor calls shutdown again
