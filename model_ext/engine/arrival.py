@@ -29,7 +29,7 @@ MAX_BATCH = CAPTURED_SIZES[-1]
 
 class NewRequest(NamedTuple):
     slot: int
-    embedding: Vector | None  # shape (D,); None: the request is not conditioned;
+    embedding: Vector | None  # shape (D,); None: the request is not conditioned
     adapter: int  # vLLM's id of the request's run-time LoRA, 0 for none
 
 
