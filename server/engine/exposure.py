@@ -1,4 +1,4 @@
-"""Whether a server that other machines can reach has API keys.
+"""Check that a server has API keys if other machines can reach the server.
 
 Does not import vLLM, so that `serve` can check it before vLLM is imported.
 """

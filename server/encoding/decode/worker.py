@@ -86,7 +86,7 @@ class Decoder:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""
-        # The exception's message is not sent, because it may contain memory or paths.
+        # The exception's message is not sent, because it may contain paths or contents of memory.
         except Exception as error:
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
         return {}, save({"tensor": tensor.contiguous()})
