@@ -29,12 +29,13 @@ from cache_index.searcher import Neighbors, check_queries
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.02
-GATHERED_ROWS = 4096  # max. neighbors of one search, so a large top_k delays others little
+# Maximum neighbors of one search, so that a large top_k delays other requests little.
+GATHERED_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    query: Array  # shape (D,)
+    query: Array  # the embedding (D,) to enhance
     params: CacheParams
     explain: bool
     prototypes: bool

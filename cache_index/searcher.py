@@ -71,7 +71,8 @@ class Searcher:
         on the rest of the batch.
         """
         queries = check_queries(queries, self.dimension)
-        limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
+        # The limit has the shape (B, 1): the number of neighbors of each query.
+        limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]
         spare = SPARE_RESULTS if isinstance(self.index, ExactIndex) else 0
         number = np.minimum(limit * self.refine + spare, max_candidates(self.index))
         ids = self._candidates(queries, number)
