@@ -93,7 +93,8 @@ def place_faiss(index: Any) -> Any:
     options.useFloat16 = True  # float16 halves the memory of Flat indexes and of PQ's tables.
     options.use_cuvs = False  # cuVS, the default in FAISS's cuVS builds, cannot clone SQ indexes.
     if isinstance(index, faiss.IndexIVF):
-        index.nprobe = 1  # cloning raises for a large nprobe; `Searcher.apply` sets it later
+        # An index with a large nprobe cannot be cloned. `Searcher.apply` sets nprobe later.
+        index.nprobe = 1
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)

@@ -52,7 +52,7 @@ def choose_kind(
 def check_kind(kind: str, dimension: int, *, target: Target = "cpu") -> str:
     """Return `kind`.
 
-    Raises CacheError: when the FAISS of the target cannot search it.
+    Raises CacheError: when FAISS cannot search this kind on the target.
     """
     match = CODES.fullmatch(kind)
     if match is None:

@@ -136,7 +136,7 @@ class IndexOwner:
             raise CacheClosed("the cache is closed")
 
     async def aclose(self) -> None:
-        """Close the owner in a worker thread, because it blocks, and then the index."""
+        """Close the owner in a worker thread, because closing blocks. Then close the index."""
         await asyncio.to_thread(self.close)
         self.index.close()
 
@@ -195,7 +195,7 @@ def enhance_rows(index: CacheIndex, batch: list[Waiting]) -> list[EnhancedRow]:
 def take_row(
     index: CacheIndex, vector: Array, neighbors: Neighbors, row: int, request: Waiting
 ) -> EnhancedRow:
-    hits = int(neighbors.hit[row].sum())  # a row has its hits first, then misses
+    hits = int(neighbors.hit[row].sum())  # In each row, the hits precede the misses.
     ids = neighbors.ids[row, :hits]
     return EnhancedRow(
         vector,

@@ -57,9 +57,7 @@ class Searcher:
         return getattr(self.index, "nlist", 0)
 
     def apply(self, settings: SearchSettings) -> None:
-        """Use these settings. An index without cells ignores `nprobe`; an exact one ignores
-        `refine`.
-        """
+        """Use these settings. `nprobe` applies to indexes with cells, `refine` to inexact ones."""
         if settings.nprobe is not None and self.cells:
             self.index.nprobe = min(settings.nprobe, max_cells(self.index))
         self.refine = 1 if isinstance(self.index, ExactIndex) else settings.refine

@@ -95,7 +95,7 @@ class ConditionedLLM(AsyncLLM):
 
         vLLM closes the connection to the engine, and then cancels the task that reads the engine's
         outputs. Between both steps, this task can log that the engine is dead. So this method
-        cancels the task first, if no request is running and the task has nothing left to read.
+        cancels the task first if no request is running, because there is nothing more to read.
         """
         self.draining = True  # /ready has status 503 while running requests finish
         task = getattr(self, "output_handler", None)

@@ -132,7 +132,7 @@ class Fetcher:
             raise TooLarge(f"the file is larger than {max_bytes} bytes")
         with Spool(self._folder, max_bytes) as spool:
             async for piece in response.content.iter_chunked(PIECE):
-                # This does not block: a small piece is written to the page cache.
+                # This write does not block: the kernel copies a small piece to the page cache.
                 spool.write(piece)
             if not spool.size:
                 raise FetchError("the URL answers with an empty file")

@@ -157,7 +157,7 @@ class Child:
             self._send_start(control)
             reader = asyncio.ensure_future(self._read_messages(control))
             code = await self._process.wait()
-            self.kill()  # ends child processes of the program that still run
+            self.kill()  # this signal ends child processes of the program that still run
             reader.cancel()
             await asyncio.wait([reader])
             return code

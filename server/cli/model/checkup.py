@@ -98,7 +98,9 @@ def files(checkup: Checkup) -> str:
 
 def tensors(checkup: Checkup) -> str:
     """Compare names and shapes of the tensors with those of vLLM's model."""
-    from model_ext.checks.shape_check import check_weights  # imports vLLM, which takes seconds
+    from model_ext.checks.shape_check import (
+        check_weights,
+    )  # this import loads vLLM, which takes seconds
 
     return f"{check_weights(checkup.folder)} tensors with the names and shapes of vLLM's model"
 

@@ -30,7 +30,7 @@ def main() -> None:
     if first is None:
         return
     settings, config = first
-    # This imports torch, which takes seconds.
+    # This import also loads torch, which takes seconds.
     decoder = Decoder(WorkerSettings(**settings), config)
     write_frame_blocking(answers, {"ready": True, "isolated": isolated}, b"")
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
