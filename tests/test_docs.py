@@ -37,9 +37,9 @@ TREES = ("server/", "model_ext/", "cache_index/", "deploy/", "docs/", "tests/")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    place: str  # name of the document, and line;
+    place: str  # name of the document, and the line's number;
     words: tuple[str, ...]
-    complete: bool  # False for inline code, which may omit arguments
+    complete: bool  # False for inline code, because it may omit arguments
 
     def __str__(self) -> str:
         return f"{self.place} {' '.join(self.words)[:60]}"
@@ -117,7 +117,7 @@ def bindserve_commands() -> dict[str, Any]:
 def test_bindserve_commands_exist(command: Command) -> None:
     words = [word for word in command.words[1:] if word != "..."]
     if not words or words[0].isupper():
-        return  # only `bindserve`, or `bindserve COMMAND --help`
+        return  # the command is `bindserve` or `bindserve COMMAND --help`
     if words[0] == "eval" and "://" in "".join(words[1:2]):
         words.insert(1, "ask")  # `bindserve eval URL` means `bindserve eval ask URL`
     names = bindserve_commands()
@@ -165,7 +165,8 @@ def test_python_modules_exist(command: Command) -> None:
     assert find_spec(module) is not None
     name = module.replace(".", "/")
     sources = [ROOT / f"{name}.py", ROOT / name / "__main__.py"]
-    sources += [ROOT / name / "locustfile.py"]  # `run` passes its options to locust
+    # `python -m deploy.loadtest.run` also accepts the options of locustfile.py.
+    sources += [ROOT / name / "locustfile.py"]
     assert any(path.is_file() for path in sources[:2])
     options = {option for path in sources if path.is_file() for option in argparse_options(path)}
     assert options_of(arguments) <= options | {"--help"}
@@ -218,7 +219,7 @@ def in_document(command: Command, path: Path) -> bool:
 
 
 def exists(word: str) -> bool:
-    """Whether a path or pattern exists, e.g. tests/**/test_*.py. Upper case is a placeholder."""
+    """Whether a path or pattern matches a file. A part in upper case matches any name."""
     name = re.sub(r"[A-Z][A-Z_]+", "*", word).rstrip(",.:")
     return any(ROOT.glob(name.rstrip("/")))
 

@@ -27,7 +27,7 @@ def make(features: Array, folder: Path, kind: str, *, captions: bool = True) -> 
 
 
 def every_row(index: CacheIndex, queries: Array) -> Array:
-    """Return the nearest vectors of each query among all cells. Row numbers do not matter."""
+    """Search all cells. Return the neighbors' vectors, as an update may change row numbers."""
     index.searcher.apply(index.manifest.search.model_copy(update={"refine": 32}))
     if index.manifest.search.nprobe:
         index.searcher.index.nprobe = 4
