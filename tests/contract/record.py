@@ -5,9 +5,10 @@
 
 The record holds the options, types and defaults of every command, the exit codes of wrong
 invocations, the paths, schemas and status codes of the HTTP API, the names of settings, training
-options, environment variables and metrics, and the values of the deployment files. It
-leaves out texts for people (help, descriptions, titles), so that other words do not change it. Starts no engine and no server. With --compare, prints each difference and exits with
-status 1 if there is any.
+options, environment variables and metrics, and the values of the deployment files. It leaves out
+texts for people (help, descriptions, titles), so that other words do not change it. The program
+starts no engine and no server. With --compare, it prints each difference and exits with status 1
+if there is any.
 """
 
 import argparse
@@ -208,7 +209,7 @@ def parser_options(parser: argparse.ArgumentParser) -> Any:
 
 
 def loadtest_options() -> list[str]:
-    """Options that locustfile.py adds, read from its source because importing locust has effects."""
+    """Options that locustfile.py adds, read from its source: importing locust patches sockets."""
     tree = ast.parse((ROOT / "deploy/loadtest/locustfile.py").read_text())
     options = []
     for call in calls(tree, "add_argument"):
