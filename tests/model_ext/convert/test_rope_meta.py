@@ -1,4 +1,4 @@
-"""Meta's params.json of every LLaMA generation gives the right rotary embeddings and context."""
+"""Rotary embeddings and context length from Meta's params.json of every LLaMA generation."""
 
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,6 @@ def test_stretched_rotations(params: dict[str, Any], factor: float, context: int
     )
     assert max_positions == context
     assert rope["factor"] == factor
-    # `transformers` raises for missing keys and warns about unknown keys.
+    # LlamaConfig raises for missing keys and warns about unknown keys, which is an error here.
     config = LlamaConfig(rope_parameters=rope, max_position_embeddings=max_positions)
     assert config.rope_parameters == rope
