@@ -101,9 +101,10 @@ class Oracle:
         value = self.split(self.linear(f"{prefix}.v_proj", x), kv_heads)
         added = None if bound is None else self.injected_heads(layer, bound)
         hidden = torch.full((len(x), len(x)), -math.inf, dtype=x.dtype)
-        unseen = hidden.triu(1)  # A token does not attend to later positions,
+        unseen = hidden.triu(1)  # A token does not attend to later positions.
         if window := self.config.get("sliding_window"):
-            unseen = unseen + hidden.tril(-window)  # nor to positions before the window.
+            # A token does not attend to positions before the window.
+            unseen = unseen + hidden.tril(-window)
         outputs = []
         for head in range(heads):
             shared = head // (heads // kv_heads)

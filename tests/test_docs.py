@@ -37,7 +37,7 @@ TREES = ("server/", "model_ext/", "cache_index/", "deploy/", "docs/", "tests/")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    place: str  # name of the document, and the line's number;
+    place: str  # the name of the document, and a line number
     words: tuple[str, ...]
     complete: bool  # False for inline code, because it may omit arguments
 

@@ -13,8 +13,9 @@ ROOT = Path(__file__).parents[1]
 BANNED = {  # path prefix -> packages that these files must not import; all matches apply
     "cache_index": {"server", "model_ext", "torch", "vllm", "fastapi"},
     "model_ext": {"server", "cache_index", "fastapi", "faiss"},
-    "model_ext/imagebind": {"vllm", "deepspeed"},  # Serving and training both
-    "model_ext/bind.py": {"vllm", "deepspeed"},  # import the package imagebind and bind.py.
+    # Serving and training both import the following files.
+    "model_ext/imagebind": {"vllm", "deepspeed"},
+    "model_ext/bind.py": {"vllm", "deepspeed"},
     "model_ext/inject.py": {"vllm", "deepspeed"},
     "model_ext/train": {"vllm"},
     "server": {"faiss", "deepspeed"},
@@ -23,7 +24,7 @@ BANNED = {  # path prefix -> packages that these files must not import; all matc
     ".": {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"},
 }
 EXEMPT = {
-    "model_ext/convert/pickles.py": {"pickle"},  # catches an exception of torch
+    "model_ext/convert/pickles.py": {"pickle"},  # catches an exception of torch;
     "cache_index/exact.py": {"torch"},  # imports torch only inside functions
 }
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")

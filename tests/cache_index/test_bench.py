@@ -47,7 +47,7 @@ def test_a_run_on_a_device(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("cache_index.device.free_gpu_bytes", lambda: 1 << 40)
     monkeypatch.setattr(ExactIndex, "load", lambda rows, _: load(rows, "cpu"))
     report = run(folder=cache, repeats=1, clients=4, device="cuda", progress=False)
-    assert report.recall > 0.99  # near-ties may be ordered differently
+    assert report.recall > 0.99  # The order of near-ties may differ.
     assert report.recall_one_cell is None
     assert "searched by: exact in float16 on cpu" in report.text()
     assert [speed.batch for speed in report.speeds] == [1, 16, 256]

@@ -57,7 +57,7 @@ def whole(features: Array, tmp_path_factory: pytest.TempPathFactory) -> CacheInd
 
 @pytest.fixture(scope="module")
 def shards(features: Array, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Process]]:
-    """Two services: one with the first 130 rows of a cache, the other with its other 270 rows."""
+    """Two services: the first has rows 0 to 129 of a cache, and the second has rows 130 to 399."""
     folder = tmp_path_factory.mktemp("shards")
     parts = {"a": features[:130], "b": features[130:]}
     running = [Process(build(rows, folder / name)) for name, rows in parts.items()]

@@ -1,4 +1,7 @@
-"""The choice between CPU and GPU for a search. A fake GPU index has the limits of FAISS's."""
+"""The choice between CPU and GPU for a search.
+
+The tests use a fake of FAISS's GPU index, which has the same limits.
+"""
 
 import logging
 from pathlib import Path

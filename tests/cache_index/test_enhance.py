@@ -55,7 +55,8 @@ def test_rows_with_their_own_parameters() -> None:
 def test_fewer_hits_than_asked(form: str, hits: int) -> None:
     params = CacheParams(top_k=K, inverse_temperature=3, weight=0.8, form=form)  # type: ignore[arg-type]
     hit = np.arange(K) < np.array([K, hits, K, hits, hits])[:, None]
-    trash = np.where(hit, SIMILARITY, np.float32(-3.4e38))  # as FAISS fills missing results
+    # FAISS returns this similarity for a missing result.
+    trash = np.where(hit, SIMILARITY, np.float32(-3.4e38))
     got = enhance(QUERY, trash, hit, PROTOTYPE, [params] * B)
     for row in range(B):
         np.testing.assert_allclose(got[row], slow(row, int(hit[row].sum()), params), atol=BOUND)

@@ -21,7 +21,7 @@ from cache_index.searcher import Searcher
 from tests.cache_index.conftest import DIMENSION
 from tests.rounding import between
 
-BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # rounding errors of the sums
+BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # a bound of the rounding errors
 
 
 class Gated:
@@ -162,7 +162,7 @@ def test_close_answers_who_waits_and_refuses_who_comes(
 def test_a_large_top_k_is_searched_apart(owner: IndexOwner, gated: Gated, queries: Array) -> None:
     first = owner.submit(queries[0], CacheParams())
     gated.entered.acquire()
-    sizes = (1024, 10, 10, 10)  # One search of all would read 1024 rows for each.
+    sizes = (1024, 10, 10, 10)  # A joint search would read 4 x 1024 rows.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache_index.owner.GATHERED_ROWS", 2000)
         futures = [owner.submit(queries[0], CacheParams(top_k=k)) for k in sizes]
@@ -222,8 +222,8 @@ def test_the_observer_hears_of_every_batch(index: CacheIndex, queries: Array) ->
 async def test_who_was_just_answered_is_waited_for_a_moment(
     gated: Gated, queries: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: the owner did not batch the next requests of clients that it had just answered:
-    it searched the first one alone.
+    """Regression: the owner did not batch the next requests of clients that it had just answered,
+    but searched the first of these requests alone.
     """
     monkeypatch.setattr("cache_index.owner.PAUSE", 0.9)
     original = gated.enhance

@@ -1,4 +1,4 @@
-"""The generated features are reproducible, also in ranges, and approximate searches miss some."""
+"""The generated features are reproducible. Approximate searches in them miss some neighbors."""
 
 import faiss
 import numpy as np

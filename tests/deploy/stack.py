@@ -37,7 +37,7 @@ class Stack:
         return (self.folder / "secrets" / name).read_text().strip()
 
     def client_key(self) -> str:
-        """Return the API key for clients, on line 2 of the file. Another key is for Prometheus."""
+        """Return the API key for clients, which is on line 2 of the file `keys`."""
         return self.secret("keys").splitlines()[1]
 
 

@@ -129,7 +129,7 @@ def test_raw_training_checkpoint_gives_the_same(adapter_file: Make, file: str) -
 
 @pytest.mark.parametrize("name", sorted(load(TINY / "adapter-finetune.pth"))[::9])
 def test_missing_tensor_is_named(adapter_file: Make, name: str) -> None:
-    """The converter rejects a file without this tensor. (The released code accepts some.)"""
+    """The converter rejects an adapter that lacks a tensor. The error names the tensor."""
     path = adapter_file(lambda tensors: tensors.pop(name))
     with pytest.raises(ConvertError, match=rf"adapter\.pth: missing {name}"):
         open_adapter(path, LLAMA)

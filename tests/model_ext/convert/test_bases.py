@@ -34,7 +34,7 @@ def sources(folder: Path, family: str, stage: str, tiny_models: dict[str, Path])
 def test_without_its_adapter_it_is_the_base(
     family: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The families have grouped heads, tied embeddings, scaled rotations or attention windows."""
+    """Without an embedding, a converted model computes the logits of its base, for each family."""
     convert(sources(tmp_path, family, "pretrain", tiny_models), tmp_path / "out", FLOAT32)
     oracle = Oracle.from_folder(tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager")

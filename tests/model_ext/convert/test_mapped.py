@@ -31,7 +31,7 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
 
 
 def test_a_reading_in_place_would_keep_them(tmp_path: Path) -> None:
-    """Without the method `read`, pages stay in memory. So the measurement above is valid."""
+    """A tensor that is used without `read` keeps pages in memory, which `resident` measures."""
     path = tmp_path / "x.pth"
     torch.save({"big": torch.ones(MEGABYTES << 18)}, path)
     mapped = torch.load(path, mmap=True, weights_only=True)["big"]

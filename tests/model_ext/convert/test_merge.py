@@ -58,7 +58,7 @@ def test_lora_is_merged_in_float32(finetune: dict[str, Tensor], released: str, t
 
 
 def test_every_map_of_a_finetuned_model_has_a_bias(finetune: dict[str, Tensor]) -> None:
-    """transformers and vLLM require biases for all attention projections, so some are zero."""
+    """The converter adds biases of zero, as transformers and vLLM need them in all projections."""
     for i in range(5):
         for name in ("self_attn.k_proj", "self_attn.v_proj"):
             assert not finetune[f"model.layers.{i}.{name}.bias"].any()

@@ -68,7 +68,7 @@ def test_a_chat_through_vllm_gives_the_released_prompt_ids(folder: Path) -> None
 def test_any_text_is_cut_as_sentencepiece_cuts_it(words: list[str]) -> None:
     text = "".join(words)
     if any(0xD800 <= ord(char) < 0xE000 for char in text) or "<s>" in text or "</s>" in text:
-        return  # SentencePiece differs for unpaired surrogates and for special tokens in a text.
+        return  # SentencePiece has other rules for unpaired surrogates and special tokens.
     assert FAST.encode(text).ids == [1, *PIECES.encode(text)]
 
 

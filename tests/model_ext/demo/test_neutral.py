@@ -13,7 +13,7 @@ DIM = 40
 
 
 def open_model(rank: int = 0) -> ConditionedLlama:
-    """Return the tiny base model with random gates, as after a training."""
+    """Return the tiny base model with random gates, as if it were trained."""
     torch.manual_seed(0)
     llama = open_base(BASE)
     width = llama.sizes.hidden_size

@@ -270,7 +270,7 @@ def test_a_staging_buffer_is_not_rewritten_before_its_copy() -> None:
         table.point(np.array([0, 1]), np.array([1, 2]))
     assert not table.deltas.any()
     assert device.waits == 0
-    device.run(4)  # step 1: copy, event, graph, slots of tokens
+    device.run(4)  # The first step has four operations: copy, event, graph, slots of tokens.
     assert table.deltas[0, :2, 0].tolist() == [1, 0]
     assert table.slot_of_token[:3].tolist() == [0, 0, 0]
     device.run()

@@ -27,7 +27,7 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def linear(rows: int, columns: int) -> Any:
-    """A fake of a vLLM linear layer, as vLLM has it after loading and before packing."""
+    """A fake of a linear layer of vLLM, in its state after loading and before packing."""
     module = nn.Module()
     module.weight = nn.Parameter(torch.randn(rows, columns) / columns**0.5, requires_grad=False)
     module.bias = None
@@ -205,4 +205,4 @@ def test_packing_does_not_change_a_map() -> None:
     before = nn.functional.linear(x, ours.weight, ours.bias)
     pack(ours)
     torch.testing.assert_close(ours(x), before, atol=1e-5, rtol=1e-4)
-    assert set(ours.state_dict()) == {"weight", "bias"}  # as named in the model folder
+    assert set(ours.state_dict()) == {"weight", "bias"}  # the names in a model folder

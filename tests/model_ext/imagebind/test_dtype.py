@@ -75,7 +75,7 @@ def test_bfloat16_embeddings_have_the_direction_and_neighbors_of_float32(
     assert (embeddings * expected).sum(-1).min() >= 0.9998
     neighbors, exact = ((e @ cache.T).topk(TOP).indices.tolist() for e in (embeddings, expected))
     common = [len(set(a) & set(b)) for a, b in zip(neighbors, exact, strict=True)]
-    assert sum(common) >= 0.98 * TOP * len(inputs) - 1  # One may differ, at a near-tie.
+    assert sum(common) >= 0.98 * TOP * len(inputs) - 1  # One neighbor may differ (near-tie).
 
 
 def test_zero_image_is_computed_in_float32_only(tiny: ImageBind, tiny_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A part of the encoders can be read from a folder, with the outputs of the whole model."""
+"""Some encoders can be read alone from a folder. They give the outputs of the whole model."""
 
 import shutil
 from pathlib import Path

@@ -119,7 +119,7 @@ def test_weight_decay_groups(phase: Phase, make_model: MakeModel) -> None:
 
 
 def test_layers_before_the_injected_ones_have_no_gate(make_model: MakeModel) -> None:
-    """The model has no gate below the injected layers. That of the released code gets no gradient."""
+    """Layers without injection have no gate. In the released code, they have a gate without use."""
     without = {NAMES[name] for name in INDEX["pretrain"]["trainable_without_gradient"]}
     assert without == {"injection.gate.0"}
     assert not without & dict(make_model("pretrain").named_parameters()).keys()

@@ -120,8 +120,8 @@ def test_bfloat16_has_nearly_the_same_losses(
 
     The first loss differs by rounding only: each activation by at most 2**-9, with random signs.
     Over the updates, the differences accumulate (up to 3% of single losses), so the test compares
-    the mean of the losses. It fixes the instruction set, because processors with bfloat16
-    instructions round in another order.
+    the mean of the losses. The test also sets the instruction set, because processors with
+    bfloat16 instructions round in another order.
     """
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
@@ -129,8 +129,9 @@ def test_bfloat16_has_nearly_the_same_losses(
     settings = {"zero_optimization": {"stage": zero}, "bf16": {"enabled": True}}
     (config.parent / "deepspeed.json").write_text(json.dumps(settings))
     curve = runs.run(config)
-    assert curve[0] == pytest.approx(reference[0], rel=4 * 2**-9)  # measured: 0.0006;
-    assert sum(curve) == pytest.approx(sum(reference), rel=0.1)  # measured: 0.01
+    # The measured differences are 0.0006 for the first loss, and 0.01 for the sum of the losses.
+    assert curve[0] == pytest.approx(reference[0], rel=4 * 2**-9)
+    assert sum(curve) == pytest.approx(sum(reference), rel=0.1)
     assert curve[-1] < 0.8 * curve[0]
 
 
@@ -174,7 +175,7 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
 def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # as for the base 7B_chinese
+    chinese = runs.folder / "chinese.json"  # Chinese data, as for 7B_chinese
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),

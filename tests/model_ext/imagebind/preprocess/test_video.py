@@ -151,14 +151,14 @@ def test_resize_truncates_the_longer_side(height: int, width: int, shape: tuple[
 def test_resize_interpolates_between_two_pixels_only() -> None:
     """`resize` to a quarter uses only the middle two of four pixels (no antialiasing)."""
     frames = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    frames[:, ::4] = 200  # not among the middle pixels
+    frames[:, ::4] = 200  # These rows are never among the middle pixels.
     assert torch.equal(resize(frames, 16, Limits()), torch.zeros(1, 3, 16, 16))
 
 
 def test_crops_lie_along_the_longer_side() -> None:
     wide = torch.arange(4 * 9.0).reshape(1, 1, 4, 9).expand(2, 3, 4, 9)
     starts = [crop[0, 0, 0, 0].item() for crop in three_crops(wide, 4)]
-    assert starts == [0, 3, 5]  # The middle start, 2.5, is rounded up.
+    assert starts == [0, 3, 5]  # The middle crop starts at 2.5, rounded up.
     tall = [crop[0, 0, 0, 0].item() for crop in three_crops(wide.transpose(2, 3), 4)]
     assert tall == [0, 3, 5]
     square = three_crops(wide[..., :4], 4)

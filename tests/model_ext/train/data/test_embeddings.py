@@ -70,7 +70,7 @@ def test_views_after_the_first_are_crops(encoders_folder: Path, tmp_path: Path) 
 
 
 def test_crops_keep_most_of_the_picture() -> None:
-    """A random crop has 90% to 100% of the area. A gradient in the picture shows its size."""
+    """A random crop has 90% to 100% of the picture's area. A gradient shows the crop's size."""
     ramp = np.tile(np.linspace(0, 255, 200, dtype=np.uint8), (200, 1))
     image = Image.fromarray(np.stack([ramp, ramp.T, ramp], axis=2))
     rng = np.random.default_rng(0)

@@ -90,7 +90,7 @@ def test_frozen_vision_is_an_anchor(config: EncodersConfig, tmp_path: Path) -> N
 def test_refined_encoders_stay_in_the_space_that_they_start_from(
     config: EncodersConfig, tmp_path: Path
 ) -> None:
-    """With `mean_anchors`, only `vision` changes, also after a resume. Its targets are fixed."""
+    """With `mean_anchors`, training changes only the encoder `vision`, also after a resume."""
     first = config.model_copy(update={"steps": 60, "learning_rate": 2e-3})
     train_encoders(first)
     settings = {"start": first.out / "encoders", "train": ("vision",), "mean_anchors": True}
@@ -110,7 +110,7 @@ def test_refined_encoders_stay_in_the_space_that_they_start_from(
 def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     config: EncodersConfig, world: Path, tmp_path: Path
 ) -> None:
-    """The mean embedding of a key excludes pictures with `anchor` false, here of another key."""
+    """Pictures with `anchor` false do not change the mean embedding of their key."""
     rows = [
         {"key": key, "modality": "image", "path": f"{shown}0.png", "anchor": key == shown}
         for key, other in zip(KEYS, KEYS[1:] + KEYS[:1], strict=True)
@@ -138,7 +138,7 @@ def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     for row in range(0, len(rows), 2):
         own = vectors[row].expand(2, -1)
         torch.testing.assert_close(aligner.anchors[row : row + 2, 0], own, atol=1e-5, rtol=0)
-        assert (vectors[row] - vectors[row + 1]).norm() > 0.1  # Their mean would differ.
+        assert (vectors[row] - vectors[row + 1]).norm() > 0.1  # different embeddings
     assert set(aligner.batches.rows["vision"]) == set(KEYS)
     assert all(len(pictures) == 2 for pictures in aligner.batches.rows["vision"].values())
 
