@@ -138,7 +138,7 @@ async def test_open_loop_counts_from_when_a_request_was_due() -> None:
 
     class Stalls:
         async def enhance(self, *_: object) -> None:
-            time.sleep(0.05)  # blocks the event loop, so later requests are late
+            time.sleep(0.05)  # This blocks the event loop, so later requests are late.
 
     queries = np.zeros((4, 2), np.float32)
     waited = await open_loop(Stalls(), queries, rate=1e6)  # type: ignore[arg-type]

@@ -233,7 +233,7 @@ async def test_killed_under_load_it_recovers_by_itself(
     async def load(client: CacheClient) -> None:
         while not stop.is_set():
             try:
-                async with asyncio.timeout(20):  # the client's own timeout is 1.5 s
+                async with asyncio.timeout(20):  # The client's timeout is only 1.5 s.
                     await client.enhance(queries[0], PARAMS)
                 outcomes.append("answered")
             except CacheUnavailable:

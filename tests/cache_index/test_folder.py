@@ -63,7 +63,8 @@ def test_stages_that_were_done_are_not_done_again(
         run(sources, tmp_path / "c")
         done_again = [call() for call in calls]
     assert done_again[0] == 0  # The resumed build does not write the vectors again.
-    assert done_again[1] == (stage == 1)  # It trains again only if it was killed then.
+    # The resumed build trains again only if the first build was killed during the training.
+    assert done_again[1] == (stage == 1)
     assert {p.name for p in tmp_path.iterdir()} == {"whole", "c"}
     for name in ("index.faiss", "vectors.npy"):
         assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -17,7 +17,7 @@ VISUAL = load_file(FIXTURES / "golden" / "visual.safetensors")
 KEY = re.compile(r"(?P<combo>\w+)/(?P<index>[\w.-]+)/size(\d+)_t([\d.]+)_w([\d.]+)/enhanced")
 GOLDENS = [key for key in VISUAL if KEY.fullmatch(key)]
 INDEXES = ("knn.index", "knn-ivf.index")
-BOUND = between([40, 10, 40, 40])  # a bound of the rounding errors
+BOUND = between([40, 10, 40, 40])  # the largest allowed rounding error
 
 
 def split(key: str) -> tuple[str, str, CacheParams]:

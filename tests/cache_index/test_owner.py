@@ -21,7 +21,7 @@ from cache_index.searcher import Searcher
 from tests.cache_index.conftest import DIMENSION
 from tests.rounding import between
 
-BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # a bound of the rounding errors
+BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # the largest allowed rounding error
 
 
 class Gated:
@@ -156,7 +156,7 @@ def test_close_answers_who_waits_and_refuses_who_comes(
     assert all(future.done() and future.result() for future in futures)
     with pytest.raises(CacheClosed):
         owner.submit(queries[0], CacheParams())
-    owner.close()  # a second close does nothing
+    owner.close()  # A second call of `close` does nothing.
 
 
 def test_a_large_top_k_is_searched_apart(owner: IndexOwner, gated: Gated, queries: Array) -> None:

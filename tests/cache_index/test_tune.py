@@ -71,7 +71,7 @@ def test_every_kind_reaches_its_recall(kind: str, hard: Path, rows: Array, tmp_p
     neighbors = index.search(fresh, 10)
     truth = exact_neighbors(rows, fresh, 10)
     found = (neighbors.ids[:, :, None] == truth[:, None]).any(axis=1).mean()
-    assert found >= 0.85  # recall of queries that the build did not use
+    assert found >= 0.85  # This is the recall of queries that the build did not use.
     exact = np.einsum("bd,bkd->bk", fresh, index.gather(neighbors.ids))
     # The similarities are those of the stored vectors, not those of their compressed codes.
     np.testing.assert_allclose(neighbors.similarity, exact, atol=1e-5)

@@ -45,7 +45,7 @@ pytestmark = [
 class Loaded:
     stack: Stack
     outcomes: list[Outcome]
-    start: float  # seconds since the epoch
+    start: float  # `start` and `end` are in seconds since the epoch.
     end: float
 
     def pages(self) -> dict[str, str]:

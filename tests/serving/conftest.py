@@ -22,7 +22,7 @@ class Pool:
                 self.stop(next(iter(self.running)))
             opened = self.open(spec)
             self.running[spec] = opened, opened.__enter__()
-        self.running[spec] = self.running.pop(spec)  # `spec` is now the last in the order.
+        self.running[spec] = self.running.pop(spec)  # Servers are in the order of last use.
         return self.running[spec][1]
 
     def open(self, spec: Spec) -> AbstractContextManager[Server]:

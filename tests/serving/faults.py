@@ -102,7 +102,8 @@ async def upload(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
     return await client.post("/v1/files", files={"file": ("a.jpg", data)}, data=form)
 
 
-Fault = Callable[[Server, Path], Awaitable[float]]  # returns when the fault ended
+# A fault is a function that returns the time at which the fault ended.
+Fault = Callable[[Server, Path], Awaitable[float]]
 
 
 async def kill_one_decoder(server: Server, scratch: Path) -> float:  # noqa: ARG001

@@ -16,7 +16,7 @@ from tests.serving import test_parity, test_sharing
 from tests.serving.launch import ON_GPU, Server, Spec, serve
 
 INDEX = "knn.index"
-SHARED = 64 if ON_GPU else 16  # fewer requests in Triton's slow interpreter
+SHARED = 64 if ON_GPU else 16  # fewer requests on a CPU, where Triton's interpreter is slow
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ class Report:
     near_ties: int = 0
     wrong: list[str] = field(default_factory=list)
     cached_tokens: int = 0
-    chunked: int = 0  # compared requests with a prompt of several steps
+    chunked: int = 0  # number of compared requests whose prompts needed several steps
     preemptions: int = 0
     slots_checked: int = 0
     seconds: float = 0

@@ -126,7 +126,7 @@ def with_lora(oracle: Oracle, adapter: Path) -> Oracle:
 
     weights = dict(oracle.weights)
     factors = load_file(adapter / "adapter_model.safetensors")
-    scale = 2.0  # LoRA's alpha / rank
+    scale = 2.0  # The scale of LoRA is alpha / rank.
     a_rows, b_rows = [], []
     for i in range(LAYERS):
         for name in projections():

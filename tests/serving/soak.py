@@ -46,7 +46,7 @@ class State:
     files: int
     descriptors: int
     threads: int
-    memory: int  # bytes; a page that processes share counts once
+    memory: int  # memory in bytes; a page that processes share counts once
 
     def __str__(self) -> str:
         return (

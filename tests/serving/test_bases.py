@@ -68,4 +68,4 @@ def test_vllm_computes_the_oracles_logits(
         ids.append(token)
     assert len(ids) == len(IDS) + STEPS
     unconditioned = oracle.logits(IDS).log_softmax(-1)
-    assert (unconditioned - expected).abs().max() > 0.1  # the embedding changes the logits
+    assert (unconditioned - expected).abs().max() > 0.1  # The embedding changes the logits.

@@ -82,7 +82,8 @@ def test_a_large_upload_stays_out_of_memory(server: Server) -> None:
         lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
-    Path(f"/proc/{server.api_process()}/clear_refs").write_text("5")  # resets VmHWM, the peak
+    # Writing 5 to clear_refs resets VmHWM, the peak of the process's memory.
+    Path(f"/proc/{server.api_process()}/clear_refs").write_text("5")
     before = memory("VmRSS")
     response = httpx.post(f"{server.url}/v1/chat/completions", files=files, timeout=300)
     assert response.status_code == 400, response.text

@@ -81,7 +81,7 @@ def text(answer: Any) -> str:
 
 def test_both_processes_stop_and_leave_no_file(pair: Server, scratch: Path) -> None:
     children = descendants(pair.process.pid)
-    assert len(children) >= 8  # the processes of the server
+    assert len(children) >= 8  # These are all processes of the server.
     pair.process.terminate()
     assert pair.process.wait(60) == 0
     deadline = time.monotonic() + 20  # Python's resource tracker ends last.

@@ -14,7 +14,7 @@ from tests.serving.launch import INTERPRETED, PLAIN, Server, Spec
 
 pytestmark = pytest.mark.engine
 
-REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # requests of a test, by server
+REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # number of requests that a test sends to each server
 ATTACHMENTS = 8
 # The prompt has at least three blocks of 32 tokens.
 LONG = " ".join(f"Look closely, and describe scene number {i} in all detail." for i in range(8))

@@ -61,7 +61,7 @@ def test_the_figures_of_a_report(tmp_path: Path) -> None:
     assert float(cells[3]) == pytest.approx(8.7, rel=0.01)  # 87 good answers in 10 s
     assert cells[4] == "71.0%"
     assert "**0.87** of the peak" in report
-    assert "+1.000" in rows["API process, MB"]  # grows by 1/12 MB in five seconds
+    assert "+1.000" in rows["API process, MB"]  # The memory grows by 1/12 MB in 5 s.
     assert "1 x hostile, status 0: ConnectionResetError: gone" in report
     for image in ("goodput.png", "latency.png", "memory.png"):
         assert (tmp_path / "run" / image).stat().st_size > 1000

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model_ext.checks.shape_check import WeightsError, check_weights
 
-pytestmark = pytest.mark.engine  # The tests import vLLM.
+pytestmark = pytest.mark.engine  # The tests import vLLM, which takes seconds.
 
 WEIGHTS = "model-00001-of-00001.safetensors"
 

@@ -126,7 +126,7 @@ def test_in_half_precision_too() -> None:
 
 def test_a_layer_that_is_not_plain_is_not_folded() -> None:
     layers, weights = [layer(row) for row in range(LAYERS)], injection(RANK)
-    layers[1].self_attn.o_proj.quant_method = object()  # as if the layer were quantised
+    layers[1].self_attn.o_proj.quant_method = object()  # The layer now seems to be quantised.
     assert folded_maps(layers, weights) is None
 
 

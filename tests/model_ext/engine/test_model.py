@@ -59,7 +59,7 @@ def test_maps_that_must_be_folded_but_cannot_be() -> None:
     settings = ArrivalSettings(arrival="folded")
     with pytest.raises(ValueError, match=r"additional_config\.bindserve\.arrival"):
         ImageBindLLMForCausalLM._fold(model(settings, plain=False))
-    ImageBindLLMForCausalLM._fold(model(plain=False))  # By default, this is no error.
+    ImageBindLLMForCausalLM._fold(model(plain=False))  # By default, `_fold` raises no error.
 
 
 def test_layers_are_not_folded_if_the_setting_says_so() -> None:

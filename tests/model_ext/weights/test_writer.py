@@ -44,7 +44,8 @@ def test_bytes_come_back(tmp_path: Path) -> None:
         assert torch.equal(read[name], tensor)
     assert path.stat().st_size == size_of(lazy)
     with safe_open(path, "pt") as file:
-        assert file.metadata() == {"format": "pt"}  # transformers needs this key.
+        # transformers rejects a safetensors file without this metadata.
+        assert file.metadata() == {"format": "pt"}
 
 
 def test_wide_types_come_first_so_that_all_are_aligned() -> None:

@@ -78,7 +78,7 @@ def test_grey_is_replicated() -> None:
 def test_exif_orientation_is_ignored() -> None:
     image = noise("RGB", 80, 64)
     exif = Image.Exif()
-    exif[0x0112] = 6  # the orientation: a quarter turn
+    exif[0x0112] = 6  # This orientation is a quarter turn.
     turned = pixels(saved(image, "PNG", exif=exif), 64, Limits())
     assert torch.equal(turned, pixels(saved(image, "PNG"), 64, Limits()))
 

@@ -138,7 +138,8 @@ def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     for row in range(0, len(rows), 2):
         own = vectors[row].expand(2, -1)
         torch.testing.assert_close(aligner.anchors[row : row + 2, 0], own, atol=1e-5, rtol=0)
-        assert (vectors[row] - vectors[row + 1]).norm() > 0.1  # different embeddings
+        # The two pictures of a key have different embeddings.
+        assert (vectors[row] - vectors[row + 1]).norm() > 0.1
     assert set(aligner.batches.rows["vision"]) == set(KEYS)
     assert all(len(pictures) == 2 for pictures in aligner.batches.rows["vision"].values())
 
