@@ -1,4 +1,4 @@
-"""One folded matrix per layer computes the same rows as the layer's value and output matrices."""
+"""Folded matrices compute the same rows as the value and output matrices of the layers."""
 
 from types import SimpleNamespace
 from typing import Any

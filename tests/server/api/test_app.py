@@ -413,7 +413,7 @@ async def test_each_key_has_its_limits() -> None:
 
 
 async def test_openais_client_has_a_class_for_temporary_errors() -> None:
-    """OpenAI's client raises the class of each error that it could retry.
+    """OpenAI's client raises an exception class for each kind of temporary error.
 
     tests/serving/test_openai_client.py tests other errors.
     """

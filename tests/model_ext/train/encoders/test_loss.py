@@ -1,5 +1,5 @@
-"""The contrastive loss equals a slow loop, and Muon's updates equal a singular value
-decomposition.
+"""The contrastive loss equals that of a slow loop, and Muon's updates have the singular vectors of
+the gradient.
 """
 
 import math
