@@ -198,7 +198,7 @@ def test_extras_exist(command: Command) -> None:
 
 
 def test_bindserve_is_not_installed_from_an_index() -> None:
-    """No package index has the package `bindserve`."""
+    """Documents do not install `bindserve` from a package index, because no index has it."""
     installs = [c for c in COMMANDS if c.words[:2] == ("pip", "install")]
     assert not [c for c in installs if any(w.startswith("bindserve") for w in c.words[2:])]
 

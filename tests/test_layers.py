@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BANNED = {  # path prefix -> packages that these files must not import; all matches apply
+# Path prefix -> packages that files below it must not import. A file can match several prefixes.
+BANNED = {
     "cache_index": {"server", "model_ext", "torch", "vllm", "fastapi"},
     "model_ext": {"server", "cache_index", "fastapi", "faiss"},
     # Serving and training both import the following files.

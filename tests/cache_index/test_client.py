@@ -186,7 +186,7 @@ async def test_every_golden_through_a_service_and_through_two_shards(
                 folder / "f.npy", folder / "c", kind="Flat", normalized=False, progress=False
             )
             shards.append(launch(folder / "c").url)
-        # The shards search exactly, so their results equal those of the released exact index.
+        # The shards search exactly, so they give the recorded results of the exact index knn.index.
         for urls, golden in ((wholes, name), (shards, "knn.index")):
             cache = RemoteCache(urls, Fit(40), token="secret")
             await cache.check()

@@ -94,7 +94,7 @@ def injection(generator: torch.Generator, form: str) -> dict[str, Tensor]:
 
 
 def lora_adapter(folder: Path, seed: int) -> Path:
-    """Write a PEFT adapter for all attention projections, large enough to change the answers."""
+    """Write a PEFT adapter for all attention projections. The adapter changes the answers."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(seed)
     names = [name for name in projections() if name.startswith("self_attn")]

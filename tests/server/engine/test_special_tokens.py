@@ -26,7 +26,7 @@ TEXTS = [
 
 @pytest.fixture
 def tokenizer() -> Any:
-    """A byte tokenizer with two named and two unnamed special tokens."""
+    """A tokenizer of bytes, with BOS, EOS and two other special tokens."""
     alphabet = {character: n for n, character in enumerate(sorted(ByteLevel.alphabet()))}
     bytewise = Tokenizer(BPE(alphabet, []))
     bytewise.pre_tokenizer = ByteLevel(add_prefix_space=False)
