@@ -80,14 +80,16 @@ WORKLOADS: dict[Device, dict[str, Workload]] = {
         Workload("decode-1", 1, 16, 32),
         Workload("decode-32", 32, 16, 32),
         Workload("first-token", 1, 64, 1),
-        Workload("churn", 64, 16, 24, min_tokens=4),  # twice as many requests as max_num_seqs
+        # "churn" has twice as many requests as max_num_seqs, so that half of them wait.
+        Workload("churn", 64, 16, 24, min_tokens=4),
     ),
     "cuda": by_name(
         Workload("first-token", 1, 64, 1),
         Workload("decode-1", 1, 64, 128),
         Workload("decode-32", 32, 64, 128),
         Workload("decode-256", 256, 64, 128),
-        Workload("churn", 512, 64, 240, min_tokens=16),  # twice as many requests as max_num_seqs
+        # "churn" has twice as many requests as max_num_seqs, so that half of them wait.
+        Workload("churn", 512, 64, 240, min_tokens=16),
     ),
 }
 

@@ -20,7 +20,7 @@ from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
 from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_exact
 from model_ext.eval.tasks.task import Metric
 
-ANNOTATORS = 10  # of every data set that the consensus score is defined for
+ANNOTATORS = 10  # number of annotators in each data set with the consensus score
 Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Sequence[float]]]
 
 

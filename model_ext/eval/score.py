@@ -9,12 +9,16 @@ from model_ext.eval.metrics import estimate
 from model_ext.eval.tasks.task import Task
 
 ALWAYS_YES = "Yes"
-LISTED = 5  # ids that an error names
+LISTED = 5  # maximum number of ids in an error message
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """ehub: LVLM-eHub's (or MME's) rule. text_only: None if no such run was given."""
+    """The scores of one task.
+
+    `ehub`: the score by LVLM-eHub's (or MME's) rule. `text_only`: the score without media, or None
+    if no such run was given.
+    """
 
     task: Task
     ehub: Estimate

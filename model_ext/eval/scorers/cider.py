@@ -18,9 +18,9 @@ Ngram = tuple[str, ...]
 
 
 class Caption(NamedTuple):
-    weights: list[dict[Ngram, float]]  # per order
-    norms: list[float]  # per order
-    length: int  # the number of bigrams: pycocoevalcap's measure of length
+    weights: list[dict[Ngram, float]]  # one dict of n-grams for each n;
+    norms: list[float]  # one norm for each n;
+    length: int  # the number of bigrams, which pycocoevalcap uses as the length
 
 
 def cider_raw(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from model_ext.eval.scorers.containment import contains_word
 from model_ext.eval.scorers.normalise import normalise
 
-AGREEING = 3  # other annotators that must agree for a full score
+AGREEING = 3  # number of other annotators who must agree for a full score
 
 
 def vqa_containment(answer: str, truths: Sequence[str]) -> float:

@@ -149,8 +149,8 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
 
 
-MAX_LEAD = 20  # Largest number of 10 ms frames before the sound.
-STD_NATS = 9.138  # Factor from a normalised value to log power (base e).
+MAX_LEAD = 20  # The largest number of empty 10 ms frames before the sound.
+STD_NATS = 9.138  # Normalised values are multiplied by this to get log power (base e).
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
