@@ -33,9 +33,11 @@ def score_task(
     answers: Mapping[str, str],
     text_only: Mapping[str, str] | None = None,
 ) -> TaskScore:
-    """Score answers by item id. `text_only`: answers to the same questions without media.
+    """Score answers (item id -> text). `text_only`: answers to the same questions without media.
 
-    `strict` is None where no item can be scored strictly: OCR truths without letters.
+    The field `strict` of the result is None if no item has a strict score, because no truth of an
+    OCR task contains letters or digits.
+
     Raises ValueError: when an answer is missing or belongs to no item.
     """
     texts = in_order(task.name, items, answers)

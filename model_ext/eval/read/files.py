@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path, max_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str]]:
-    """(row, line) of the lines of a UTF-8 file that are not blank. Rows count from 1.
+    """Yield (row, line) for each line of a UTF-8 file that is not blank. The first row is 1.
 
     Raises DataError: when the file is missing, a line is too long, or a line is not UTF-8.
     """

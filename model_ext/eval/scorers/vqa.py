@@ -22,9 +22,10 @@ def vqa_exact(answer: str, truths: Sequence[str]) -> float:
 
 
 def vqa_consensus(answer: str, truths: Sequence[str]) -> float | None:
-    """The official VQA score: the mean over truths i of min(1, equal truths other than i / 3).
+    """The official VQA score, a mean over the truths (the answers of annotators).
 
-    None without truths. The official data sets have 10 truths per question.
+    The term of truth i is min(1, n / 3), where n of the truths other than i equal the answer.
+    Returns None without truths. The official data sets have 10 truths per question.
     """
     if not truths:
         return None
