@@ -72,7 +72,7 @@ class EncoderResult:
             f"  one file alone            {self.one_s * 1000:.1f} ms\n"
             f"  batch                     {self.files_per_s:.1f} files/s, "
             f"{self.tflops:.2f} TFLOP/s\n"
-            f"  batch over one at a time  {self.speedup}\n"
+            f"  batch / one at a time     {self.speedup}\n"
             f"  matrix products alone     {self.limit}\n"
             f"  share of that limit       {self.share}\n"
             f"  vectors differ by         {self.difference:.1e}"

@@ -121,7 +121,7 @@ class EngineResult:
             f"{self.workload.name}: {self.workload}\n"
             f"  conditioned               {self.conditioned_s * 1000:.1f} ms\n"
             f"  plain vLLM                {self.plain_s * 1000:.1f} ms\n"
-            f"  {quantity} over plain vLLM's  {self.ratio}\n"
+            f"  {quantity} / plain vLLM's     {self.ratio}\n"
             f"  ratio of CPU times        {self.cpu}\n"
             + ("" if self.share is None else f"  plugin's share of worker  {self.share:.2%}\n")
         ).rstrip()

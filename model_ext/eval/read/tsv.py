@@ -114,7 +114,7 @@ def is_reference(cell: str) -> bool:
 
 
 def pictures(row: Row, shared: dict[str, str], path: Path, number: int) -> list[str]:
-    """The data: URIs or paths of a row's pictures; none if the row has no picture."""
+    """Return the data: URIs or paths of a row's pictures, or an empty list without a picture."""
     cell = row.get("image", "")
     if is_reference(cell):
         if cell not in shared:
@@ -134,7 +134,7 @@ def data_uri(text: str, path: Path, number: int) -> str:
 
 
 def texts(cell: str) -> list[str]:
-    """The texts of a Python list literal, or the cell itself if it is no such literal."""
+    """Return the texts of a Python list literal, or the cell itself if it is no such literal."""
     if cell.startswith("[") and cell.rstrip().endswith("]"):
         try:
             values = ast.literal_eval(cell)

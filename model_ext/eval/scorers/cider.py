@@ -74,7 +74,7 @@ def ngrams(words: Sequence[str]) -> Counter[Ngram]:
 
 
 def similarity(caption: Caption, reference: Caption) -> float:
-    """The mean over the orders of the clipped cosine, times the penalty of the lengths."""
+    """The clipped cosine, averaged over the lengths of n-grams, times the length penalty."""
     total = 0.0
     for own, other, norm, other_norm in zip(
         caption.weights, reference.weights, caption.norms, reference.norms, strict=True
