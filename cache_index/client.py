@@ -1,9 +1,9 @@
 """CacheClient: query a cache in a retrieval service, through the same interface as a local cache.
 
-Each request has a timeout. Within it, the client retries when the service is busy or the connection
-breaks (the service may be restarting), and raises CacheUnavailable afterwards. The server's policy
-decides whether a request is then answered without the cache. After a timeout, requests fail at once
-for COOL_DOWN seconds; `check`, which the server calls regularly, extends or ends that time.
+When the service is busy or the connection breaks (the service may be restarting), the client
+retries until the request's timeout, and then raises CacheUnavailable. The server's policy decides
+whether a request is then answered without the cache. After a timeout, requests fail at once for
+COOL_DOWN seconds; `check`, which the server calls regularly, extends or ends that time.
 """
 
 import asyncio
@@ -59,8 +59,8 @@ class CacheClient:
     ) -> Self:
         """Connect to the service and check its manifest.
 
-        `fit`: the model's requirements. By default any cache is accepted, and a cache that replaces
-        it later must have the same width and encoder.
+        `fit`: the width and the encoder that the model requires. By default, the client accepts any
+        cache. If the service later opens another cache, its width and encoder must be the same.
         Raises CacheUnavailable: when no service answers.
         Raises CacheError: when the features come from another encoder.
         """

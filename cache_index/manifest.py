@@ -1,7 +1,7 @@
 """manifest.json: the content and search settings of a cache folder, and the sha256 of every file.
 
 A cache may come from another machine, and FAISS's reader does not validate its input. So each
-file's hash is checked before the file is parsed. Does not depend on FAISS.
+file's hash is checked before the file is parsed. This module does not depend on FAISS.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     nprobe: Annotated[int, Field(ge=1)] | None = None  # Visited cells of an IVF index.
-    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates to score again per neighbor.
+    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates that are scored again per neighbor.
 
 
 class Recall(BaseModel):

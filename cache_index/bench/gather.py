@@ -23,8 +23,9 @@ TARGET = 10
 
 
 def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
-    """Compare gathering stored rows, gathering float32 rows and a plain copy with the loop of FAISS
-    calls.
+    """Compare three ways to read rows with a loop of FAISS calls, one after the other.
+
+    The three ways are: gather the stored rows, gather float32 rows, copy consecutive rows.
     """
     index: Any = exact.searcher.index
     ids = np.random.default_rng(0).integers(index.ntotal, size=(BATCHES, BATCH, TOP_K))
