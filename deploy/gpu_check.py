@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # Python imports from the repository instead of from this file's folder.
+sys.path[0] = str(ROOT)  # Makes Python import from the repository, not from this folder.
 
 # These imports need the path that the line above sets.
 from deploy.gpu import processes, report  # noqa: E402

@@ -73,7 +73,7 @@ def zoom(image: Image.Image, frames: int) -> list[Image.Image]:
 
 
 def tone(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
-    """Return the mean of four sines in [-1, 1], (seconds * RATE,)."""
+    """Return a sound of four sine waves: samples in [-1, 1], shape (seconds * RATE,)."""
     time = np.arange(int(seconds * RATE)) / RATE
     pitches = rng.uniform(100, 3000, 4)
     waves: NDArray[np.float64] = np.sin(2 * np.pi * pitches[:, None] * time).mean(axis=0)
