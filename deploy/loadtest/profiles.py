@@ -32,7 +32,7 @@ def ramp(load: Hold, rate: float, seconds: float) -> None:
 
 
 def overload(load: Hold, rate: float, seconds: float) -> None:
-    """Find the best goodput with `climb`. Then send OVERLOAD times this goodput, then half of it."""
+    """Find the best goodput with `climb`. Send OVERLOAD times this rate, then half this rate."""
     best = climb(load, rate, max(5.0, seconds / 4))
     load.hold(f"{OVERLOAD}x overload", OVERLOAD * best, seconds)
     load.hold("after it", best / 2, max(5.0, seconds / 4))
@@ -48,8 +48,7 @@ def climb(load: Hold, rate: float, seconds: float) -> float:
     """Raise the rate until too few answers are good in two successive stages.
 
     One bad stage does not end the climb, because another program may have disturbed that stage.
-    Returns the
-    best goodput, which is the number of good answers per second.
+    Returns the best goodput, which is the number of good answers per second.
     """
     best, bad = 0.1, 0
     while bad < 2:

@@ -18,7 +18,7 @@ from server.bench.load import session as open_session
 from server.process.control import source_path
 
 CLIENTS, TOKENS = 32, 32
-# Concurrent requests and seconds per token of the engine that is overloaded.
+# The overloaded engine: its number of concurrent requests, and its seconds per token.
 SEATS, TOKEN_S = 8, 0.01
 UPLOADS, UPLOAD_BYTES = 16, 16 << 20
 LARGE = 100 << 20

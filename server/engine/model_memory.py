@@ -99,15 +99,16 @@ def kv_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
 
 
 def map_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
-    """The bytes of the folded copy of layer weights, which the engine uses for new requests
-    (`model_ext/engine/fold.py`).
+    """The bytes of the products of layer weights that the engine stores for new requests.
+
+    `model_ext/engine/fold.py` computes these products once at the start.
     """
     injection = config.get("injection", {})
     shares_layers = ArrivalSettings.of(args.additional_config).arrival == "layers"
     if injection.get("form") != "value" or shares_layers:
         return 0
     if args.tensor_parallel_size > 1 or args.quantization:
-        return 0  # this type of weights cannot be folded, so there is no copy
+        return 0  # such weights cannot be multiplied in advance
     hidden = config["hidden_size"]
     numbers = injection["layers"] * hidden * min(hidden, 2 * kv_width(config))
     return int(numbers * width // args.pipeline_parallel_size)

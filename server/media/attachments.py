@@ -1,9 +1,9 @@
 """Attachments: content parts (images, sounds and so on) that condition the model's answer.
 
-This module reads them from a request's JSON, in the order JSON -> `Part` -> `Attachment` (modality,
-and a blob or link). The `..._parts` functions split a field of the request into attachments and the
-remaining text; `read_attachments` reads these parts. `sources.py` finds the bytes of a part, and
-`encoding/decode` decodes the bytes.
+This module reads attachments from a request's JSON in two steps. The `..._parts` functions take the
+`Part`s out of a field of the request and leave the remaining text. `read_attachments` turns each
+`Part` into an `Attachment` (its modality, and a blob or link). `sources.py` finds the bytes of a
+part, and `encoding/decode` decodes the bytes.
 """
 
 import json

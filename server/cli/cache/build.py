@@ -45,8 +45,8 @@ def build(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Model folder. Required for media, which its encoders embed. With features, "
-            "records that they come from these encoders: a server rejects caches of other encoders."
+            help="Model folder, whose encoders embed media. If the source is features: the model "
+            "that made them. A server rejects a cache whose features come from other encoders."
         ),
     ] = None,
     modality: Annotated[

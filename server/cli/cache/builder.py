@@ -1,7 +1,7 @@
 """Build a retrieval cache from the options of `bindserve cache build`.
 
-Uses `cache_index` and, for media, the encoders. The name and the content of the source determine
-whether it contains features, a FAISS index or media.
+This module uses `cache_index` and, for media, the encoders. The source's name and content determine
+whether the source contains features, a FAISS index or media.
 """
 
 import asyncio

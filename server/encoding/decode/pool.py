@@ -40,7 +40,8 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.encoding.decode.worker"
-# A job's limit of elapsed time, divided by its limit of CPU time: other processes may use the core.
+# A job's limit of elapsed time, divided by its limit of CPU time. Other processes may use the core,
+# so a job may need more elapsed time than CPU time.
 MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
 EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
