@@ -287,7 +287,7 @@ def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, norma
 
 
 def kind_of(index: Any) -> str:
-    """Return FAISS's factory string that describes an imported index."""
+    """Describe an imported index by FAISS's factory string."""
     if isinstance(index, faiss.IndexIVFPQ):
         return f"IVF{index.nlist},PQ{index.pq.M}"
     if isinstance(index, faiss.IndexIVFPQFastScan):

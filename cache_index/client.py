@@ -116,7 +116,7 @@ class CacheClient:
         """Check that the service answers queries, and read its manifest again.
 
         Raises CacheUnavailable: when the service does not answer.
-        Raises CacheError: when the service has changed to a cache that does not fit the model.
+        Raises CacheError: when the service now serves a cache that does not fit the model.
         """
         try:
             async with asyncio.timeout(self._timeout):

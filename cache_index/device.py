@@ -45,8 +45,10 @@ AUTO = Placement()
 
 
 def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
-    """Return the index that searches the stored rows (N, D): on a CPU, `index` itself. On a GPU, an
-    exact search in torch if the rows fit, and otherwise FAISS's GPU index.
+    """Return the index that searches the stored rows (N, D).
+
+    On a CPU, this is `index`. On a GPU, this is an ExactIndex if the rows fit into the memory, and
+    otherwise a copy of `index` on the GPU.
     Raises CacheError: when the device is "cuda" and there is no GPU.
     """
     if placement.device == "cpu":

@@ -138,6 +138,5 @@ def free_gpu_bytes() -> int:
     """Return the number of free bytes of the first GPU's memory, or 0 if there is no GPU."""
     import torch
 
-    # Only this line of the file needs a GPU to be tested.
     free: Any = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
     return int(free)

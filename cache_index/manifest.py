@@ -46,8 +46,9 @@ class SearchSettings(BaseModel):
 
 
 class Recall(BaseModel):
-    """The share of the exact `at` nearest rows that a search returns, for queries not used in
-    tuning.
+    """The share of the true `at` nearest rows that a search returns, over `queries` test queries.
+
+    Tuning did not use these queries.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -121,7 +122,9 @@ def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
             raise CacheError(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes}; {REBUILD}")
     for name, entry in manifest.files.items() if verify else ():
         if sha256(folder / name) != entry.sha256:
-            raise CacheError(f"{folder / name}: its sha256 is not the one in {MANIFEST}; {REBUILD}")
+            raise CacheError(
+                f"{folder / name}: its sha256 differs from that in {MANIFEST}; {REBUILD}"
+            )
 
 
 def check_encoder(where: Path | str, manifest: Manifest, expected: EncoderIdentity) -> None:

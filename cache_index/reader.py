@@ -58,6 +58,6 @@ def read_index(path: Path, *, mapped: bool = False) -> Any:
             faiss.set_deserialization_vector_byte_limit(before)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise CacheError(
-            f"{path}: its metric is not inner product; build it again with that metric"
+            f"{path}: the index's metric is not inner product; build it with inner product"
         )
     return index

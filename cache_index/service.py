@@ -116,7 +116,7 @@ def status_of(error: Exception) -> tuple[int, str]:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body. Counts its bytes, because the content-length header may be wrong.
+    """Read a body of at most `limit` bytes. Counts the bytes, because content-length may be wrong.
 
     Raises HTTPException: 413 for a longer body, 408 for a slow one.
     """

@@ -1,8 +1,8 @@
 """Compare two ways to read the neighbors' vectors: one call for all, and one FAISS call for each
-vector, as in the released code.
+vector. The released code uses one FAISS call for each vector.
 
-Each of 16 queries gathers 10 random rows, as in the released settings. A copy of equally many
-consecutive rows shows the limit that memory speed sets.
+Each of 16 queries reads 10 random rows, the released number of neighbors. A copy of 160 consecutive
+rows shows the limit that the speed of the memory sets.
 
 Shapes: B queries, K neighbors each, N rows, D dimensions.
 """
@@ -23,7 +23,7 @@ TARGET = 10
 
 
 def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
-    """Compare three ways to read rows with a loop of FAISS calls, one after the other.
+    """Measure three ways to read rows, and divide each speed by the speed of a loop of FAISS calls.
 
     The three ways are: gather the stored rows, gather float32 rows, copy consecutive rows.
     """

@@ -58,7 +58,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Called when the parser fails, also with the exception of `_fail`."""
+        """uvicorn calls this method when the parser fails, also when `_fail` raises."""
         if self._error is None:
             return super().send_400_response(msg)
         self._reject()

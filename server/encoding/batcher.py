@@ -44,7 +44,7 @@ class Waiting:
     tensor: Tensor  # the sample without the batch axis
     future: Future[Vector] = field(default_factory=Future)
     staged: Tensor | None = None  # Copy of `tensor` on the device.
-    # True after a batch with this sample failed. The sample is then encoded without others.
+    # `alone`: encode the sample in a batch of one, because its last batch failed.
     alone: bool = False
 
     @property

@@ -166,7 +166,7 @@ def encoder(request: Request) -> dict[str, str]:
     """Return the origin of the features for the cache's manifest, or {} if it is unknown."""
     if request.encoder_sha256:
         if request.model:
-            raise CacheError("--encoder-sha256: --model already names the encoder; leave out one")
+            raise CacheError("--model already names the encoder: omit --encoder-sha256")
         return {"sha256": request.encoder_sha256}
     if request.model is None:
         return {}

@@ -58,7 +58,7 @@ class Client:
             choice = data["choices"][0]
             return str(choice["message"]["content"] or ""), choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError) as e:
-            raise AskError(f"{name}: the response is no chat completion") from e
+            raise AskError(f"{name}: the response is not a chat completion") from e
 
     async def retry(self, call: Callable[[], Any], name: str) -> Any:
         delay = self.delay_s

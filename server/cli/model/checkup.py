@@ -97,7 +97,7 @@ def files(checkup: Checkup) -> str:
 
 
 def tensors(checkup: Checkup) -> str:
-    """Compare names and shapes of the tensors with those of vLLM's model."""
+    """Compare the names and shapes of the file's tensors with those that vLLM's model expects."""
     from model_ext.checks.shape_check import (
         check_weights,
     )  # this import loads vLLM, which takes seconds

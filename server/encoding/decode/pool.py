@@ -251,8 +251,8 @@ class Worker:
     async def ended_by(self) -> int | None:
         """The signal that ended the process, or None while the process runs.
 
-        SIGKILL comes from outside, SIGXCPU from the limit of CPU time, and any other signal from a
-        crash on the input.
+        SIGKILL comes from the kernel or an operator, SIGXCPU from the limit of CPU time, and any
+        other signal from a crash of the decoder.
         """
         try:
             return -await asyncio.wait_for(self._process.wait(), EXIT_S)
