@@ -98,7 +98,7 @@ def softmax(x: Array, counted: NDArray[np.bool_]) -> Array:
     )  # The row's maximum is subtracted so that exp cannot overflow.
     exp: Array = np.exp(x - np.where(np.isfinite(peak), peak, 0))
     total = np.maximum(exp.sum(axis=-1, keepdims=True), np.float32(1))
-    share: Array = exp / total  # the sum is below 1 only if no entry of the row is counted
+    share: Array = exp / total  # rows without counted entries have the sum 0, and shares of 0
     return share
 
 

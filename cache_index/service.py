@@ -133,8 +133,9 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def create_app(owner: IndexOwner, metrics: CacheMetrics, *, token: str | None) -> Starlette:
-    """Create the app for an open index. At shutdown it answers the waiting requests and closes the
-    owner.
+    """Create the app for an open index.
+
+    At shutdown, the app answers the waiting requests and closes the owner.
     """
     service = Service(owner, metrics)
     metrics.watch(owner)

@@ -119,7 +119,10 @@ class Run:
 
 
 def python_path(work: Path) -> str:
-    """Return the PYTHONPATH of the steps: this checkout and, if not installed, its vLLM plugin."""
+    """Return the PYTHONPATH of the steps: this checkout, and the metadata of its vLLM plugin.
+
+    If bindserve is installed, the metadata are installed already.
+    """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     if not any(each.value == PLUGIN for each in entry_points(group=PLUGIN_GROUP)):
         metadata = work / "plugin" / "bindserve-0.dist-info"

@@ -64,7 +64,7 @@ def picture(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 
 def zoom(image: Image.Image, frames: int) -> list[Image.Image]:
-    """Return frames of a clip that zooms in, one pixel of the border per frame."""
+    """Return frames of a clip that zooms in: each frame omits one more pixel at each border."""
     width, height = image.size
     boxes = [
         (k, k * height // width, width - k, height - k * height // width) for k in range(frames)

@@ -13,10 +13,10 @@ REJECTIONS = frozenset({429, 503})  # HTTP statuses of a full server's rejection
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The maximum times of a good answer.
+    """The maximum seconds until the first and the last token of a good answer.
 
-    Each time starts when the request is due. If the load test sends the request late, the delay
-    counts as a part of the time.
+    The seconds count from the time at which the request is due, also if the load test sends the
+    request later.
     """
 
     first_s: float = 1.0  # Time to the first token.
