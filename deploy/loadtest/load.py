@@ -1,6 +1,6 @@
 """Load: sends requests in an open loop, at times that do not depend on the answers.
 
-Arrivals are a Poisson process, as from many independent clients. This module does not use HTTP.
+The times are a Poisson process, as with many independent clients. This module does not use HTTP.
 Its caller passes a function that sends one request, and a `Concurrency` that runs functions.
 """
 

@@ -72,7 +72,7 @@ def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:
 def throughput(
     server: ServerArm, other: ServerArm, model: Path, pairs: int, requests: int
 ) -> tuple[Ratio, Ratio]:
-    """Compare two servers: the ratio of wall time, and the ratio of the servers' CPU time.
+    """Compare two servers by their requests per second, and by their requests per CPU second.
 
     Other programs on the machine disturb CPU time less than wall time.
     """
