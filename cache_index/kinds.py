@@ -61,7 +61,7 @@ def check_kind(kind: str, dimension: int, *, target: Target = "cpu") -> str:
             "PQm or PQmx4fs"
         )
     if match["fast"] and target == "gpu":
-        raise CacheError(f"{kind!r}: a GPU cannot search this kind; use auto, SQ8 or PQ")
+        raise CacheError(f"{kind!r}: there is no GPU index of this kind; use auto, SQ8 or PQ")
     if match["parts"]:
         check_parts(kind, int(match["parts"]), dimension, fast=bool(match["fast"]))
     return kind

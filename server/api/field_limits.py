@@ -122,9 +122,7 @@ def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
             elif isinstance(value, int):
                 if value > maximum or (value < -MAX_INTEGER and maximum < math.inf):
                     name = field_name((path, key))
-                    raise BadRequest(
-                        f"{name or 'an integer'} is a number that is too large", param=name
-                    )
+                    raise BadRequest(f"{name or 'an integer'} is too large a number", param=name)
             elif isinstance(value, dict | list | BaseModel) or is_dataclass(value):
                 containers.append((value, (path, key), max(maximum, maximum_in(path, key))))
 

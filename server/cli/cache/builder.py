@@ -166,7 +166,9 @@ def encoder(request: Request) -> dict[str, str]:
     """Return the origin of the features for the cache's manifest, or {} if it is unknown."""
     if request.encoder_sha256:
         if request.model:
-            raise CacheError("--model already names the encoder: omit --encoder-sha256")
+            raise CacheError(
+                "--encoder-sha256: --model already names the encoder; omit one of them"
+            )
         return {"sha256": request.encoder_sha256}
     if request.model is None:
         return {}
