@@ -14,7 +14,7 @@ from deploy.loadtest.outcome import Objective, Outcome
 
 # Maximum number of unanswered requests. With more, the test would measure the client's speed.
 MAX_IN_FLIGHT = 4000
-GRACE_S = 3.0  # a stage waits for answers for the objective's time and these seconds
+GRACE_S = 3.0  # seconds that a stage waits for answers after the objective's time
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ class Outcome:
     first_s: float  # Time to the first token, or to the end of an answer without tokens.
     total_s: float
     tokens: int = 0
-    late_s: float = 0.0  # Delay of the request's sending, after `due_s`; close to 0.
+    late_s: float = 0.0  # Seconds after `due_s` when the client sent the request; close to 0.
     error: str = ""
 
     def good(self, objective: Objective) -> bool:

@@ -32,7 +32,10 @@ def ramp(load: Hold, rate: float, seconds: float) -> None:
 
 
 def overload(load: Hold, rate: float, seconds: float) -> None:
-    """Find the best goodput with `climb`. Send OVERLOAD times this rate, then half this rate."""
+    """Find the best goodput with `climb`.
+
+    Then send OVERLOAD times the best goodput, and after that half of the best goodput.
+    """
     best = climb(load, rate, max(5.0, seconds / 4))
     load.hold(f"{OVERLOAD}x overload", OVERLOAD * best, seconds)
     load.hold("after it", best / 2, max(5.0, seconds / 4))

@@ -31,7 +31,7 @@ class Request:
     path: str = CHAT
     content_type: str = "application/json"
     expected: frozenset[int] = frozenset({200})  # HTTP statuses that a right answer may have.
-    disconnect_after_s: float | None = None  # when the client closes the connection
+    disconnect_after_s: float | None = None  # Seconds until the client disconnects.
 
 
 @dataclass(slots=True)

@@ -86,7 +86,7 @@ def llama_parameters(config: Mapping[str, Any]) -> int:
 
 
 def kv_width(config: Mapping[str, Any]) -> int:
-    """How many numbers the keys of one token have in one layer; the values have the same number."""
+    """How many numbers one token's key has in one layer. The token's value has as many numbers."""
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     return int((config.get("num_key_value_heads") or heads) * size)

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # The server ends after this many consecutive starts of a program that answered no request.
 MAX_FAILURES = 5
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
-GRACE_S = 20  # Seconds that a child has to exit after the time for its running requests.
+GRACE_S = 20  # Seconds until a child is killed, after the time for its running requests.
 
 
 @dataclass(frozen=True, slots=True)
