@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 
 FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more than 8 GiB.
-NVIDIA_DRIVER = "/dev/nvidiactl"  # This file exists only if there is an NVIDIA GPU.
+NVIDIA_DRIVER = "/dev/nvidiactl"  # The driver's file. It exists only on machines with a GPU.
 SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
 MAX_CANDIDATES = 2048  # A GPU index raises an error for more candidates or more visited cells.

@@ -27,8 +27,8 @@ def doctor(
     through: Annotated[
         Through,
         typer.Option(
-            help="What answers the recorded prompts again. engine: vLLM, with as much memory as a "
-            "server. plain: a slow reference model, which loads one layer at a time."
+            help="Model that answers the recorded prompts again. engine: vLLM, with as much "
+            "memory as a server. plain: a slow reference model, which loads one layer at a time."
         ),
     ] = Through.engine,
 ) -> None:
