@@ -20,7 +20,7 @@ CORRECTION_RANK = 16
 BIND_BLOCKS = 3
 BIND_WIDENING = 4  # The released bind network's inner width, divided by the hidden size.
 
-Layout = dict[str, tuple[int, ...]]  # Name of a tensor -> its shape.
+Layout = dict[str, tuple[int, ...]]  # The name of a tensor -> the tensor's shape.
 
 
 @dataclass(frozen=True, slots=True)

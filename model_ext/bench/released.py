@@ -1,6 +1,6 @@
 """The released generation loop in plain torch: one request at a time, and every layer computes the
 injected heads again in every step. throughput.py compares the engine with this loop. The loop
-computes the same as the released code, and is faster where this is simple: a key-value cache of the
+computes the same as the released code, with a few simple optimisations: a key-value cache of the
 needed size, no autograd, torch's fused attention, LoRA merged.
 
 Shapes: T tokens of a step, P tokens of the past, C hidden, H heads, KV value heads, d head size, D
