@@ -47,7 +47,8 @@ class WeightsError(ValueError):
 def check_weights(folder: Path) -> int:
     """Check the folder, and return its number of tensors.
 
-    Raises WeightsError: when vLLM's model cannot load a tensor of the folder, or lacks one.
+    Raises WeightsError: when vLLM's model cannot load a tensor of the folder, or when the folder
+    lacks a tensor.
     """
     config = EngineArgs(model=str(folder), **SMALLEST).create_engine_config()
     adapt(config)
