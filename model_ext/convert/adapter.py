@@ -1,11 +1,10 @@
 """Read an ImageBind-LLM adapter, the weights that training adds to a base LLaMA.
 
-An adapter contains bind network, gates and queries. After the finetune phase it also contains LoRA,
-biases and norms. This module needs only the sizes of the base LLaMA.
+An adapter contains a bind network, gates and layer queries. After the finetune phase it also
+contains LoRA factors, biases and norms. This module needs only the sizes of the base LLaMA.
 
 Letters, in addition to those of `llama.py`: D embedding, W bind network's inner width, q injected
-layers,
-r LoRA rank.
+layers, r LoRA rank.
 """
 
 from dataclasses import dataclass, replace

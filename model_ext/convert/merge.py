@@ -26,7 +26,9 @@ def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor
 
 
 def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
-    """Yield the LLaMA's tensors. A finetune adapter replaces norms, adds biases and merges LoRA."""
+    """Yield the LLaMA's tensors. With a finetune adapter, its norms replace the LLaMA's, its biases
+    are added, and its LoRA is merged.
+    """
     for name, lazy in llama.tensors.items():
         trained = adapter.tensors.get(name)  # only norms have trained tensors of the same name
         if trained is not None and adapter.stage == "finetune":

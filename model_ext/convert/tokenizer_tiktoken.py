@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[bytes, int]:
 
 
 def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """All pairs of tokens whose concatenation is a token, in order of its rank, lowest first."""
+    """All pairs of tokens whose concatenation is a token, in order of the concatenation's rank."""
     merges = []
     for token, rank in ranks.items():
         for cut in range(1, len(token)):
