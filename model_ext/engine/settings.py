@@ -33,7 +33,7 @@ class ArrivalSettings:
     def of(cls, additional_config: Any) -> Self:
         """Read the settings.
 
-        Raises ValueError: for an unknown key or a bad value; names the key.
+        Raises ValueError: for an unknown key or a bad value. The message names the key.
         """
         section = additional_config.get(KEY, {}) if isinstance(additional_config, dict) else {}
         if not isinstance(section, dict):
