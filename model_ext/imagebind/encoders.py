@@ -88,7 +88,7 @@ class Encoder(nn.Module):
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Convert the inputs to the arguments of `forward`.
 
-        This default casts them to the weights' dtype.
+        The default implementation casts the inputs to the weights' dtype.
 
         This step may depend on the values of the inputs, so no CUDA graph contains it.
         """

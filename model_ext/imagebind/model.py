@@ -86,7 +86,9 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit` (B, D) from prepared inputs, by the same operations for equal shapes."""
+        """Compute `unit` (B, D) from prepared inputs. The shapes of the inputs alone determine the
+        operations, so that a CUDA graph can contain them.
+        """
         embedding = self._clip_mean(modality, prepared, post=True)
         return F.normalize(embedding, dim=-1, eps=1e-12)
 
