@@ -1,6 +1,6 @@
 """The log of a run: a progress bar, TensorBoard, and one JSON line per step.
 
-Logs numbers under any names. Only the first process of a run has a journal.
+Callers choose the names of the logged numbers. Only the first process of a run has a journal.
 """
 
 import json

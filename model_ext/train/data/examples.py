@@ -1,7 +1,7 @@
 """Read the examples of training data files, in file order.
 
-Reads tab-separated captions, LLaVA and Alpaca JSON, and tar shards in the webdataset layout.
-Locates pictures and does not open them.
+Reads tab-separated captions, LLaVA and Alpaca JSON, and tar shards in the webdataset layout. This
+module only locates pictures; it does not open them.
 """
 
 import csv

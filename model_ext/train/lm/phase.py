@@ -1,6 +1,6 @@
 """The released recipe of each phase: the trained parameters and the hyperparameters.
 
-Depends on parameter names. Does not depend on files or on the optimiser's implementation.
+This module depends on parameter names, but not on files or on the optimiser's implementation.
 """
 
 from collections.abc import Iterable
