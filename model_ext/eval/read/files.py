@@ -1,4 +1,4 @@
-"""Reading files whose content is untrusted: bounded sizes, and paths inside one folder."""
+"""Read files whose content is untrusted: limit their sizes, and keep paths inside one folder."""
 
 import json
 from collections.abc import Iterator
@@ -64,7 +64,7 @@ def decode(data: bytes, path: Path, row: int | None = None) -> str:
 
 
 def below(folder: Path, name: str, source: Path, row: int | str | None = None) -> Path:
-    """The path `name` below `folder`, which need not exist.
+    """The path `name` below `folder`. The path need not exist.
 
     Raises DataError: when the path leaves the folder.
     """
@@ -74,7 +74,8 @@ def below(folder: Path, name: str, source: Path, row: int | str | None = None) -
 
 
 def inside(folder: Path, name: str, source: Path, row: int | str | None = None) -> Path:
-    """The path of an existing file `name` below `folder`. Symbolic links may lead elsewhere.
+    """The path of an existing file `name` below `folder`. Symbolic links may point outside of
+    `folder`.
 
     Raises DataError: when the path leaves the folder or the file does not exist.
     """
