@@ -49,7 +49,7 @@ CUDA_FLAGS: dict[str, Any] = {
 }
 # Size of the KV cache on a GPU in tokens, for 256 requests of 64 + 160 tokens
 KV_TOKENS = 256 * 224
-# Memory of an arm on a GPU for activations, CUDA graphs, the bind network and folded maps
+# Memory of an arm on a GPU for activations, CUDA graphs, the bind network and pre-multiplied maps
 WORKSPACE_BYTES = 6 << 30
 GPU_SHARE = 0.88  # Share of the GPU's memory that both arms use together.
 WARM_UP_RUNS = 2

@@ -23,7 +23,7 @@ CONDITIONED = "ImageBindLLMForCausalLM"
 
 def main(model: str, options: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # vLLM prints to standard output, which is reserved for the answers
+    os.dup2(2, 1)  # vLLM prints to standard output, which is reserved for this module's JSON lines
     config = json.loads((Path(model) / "config.json").read_text())
     generator = Generator(open_llm(model, config, json.loads(options)), config)
     print(json.dumps({"ready": True}), file=answers)

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-Function = tuple[str, int, str]  # a function's file, line and name;
-# cProfile's entry of each caller: two counts of calls, own seconds, total seconds
+Function = tuple[str, int, str]  # `Function`: file, line and name.
+# `Edges`: caller -> cProfile's entry: two counts of calls, own seconds, total seconds.
 Edges = dict[Function, tuple[int, int, float, float]]
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
@@ -22,7 +22,7 @@ PLUGIN = (str(PACKAGE / "engine"), str(PACKAGE / "inject.py"), str(PACKAGE / "co
 VLLM = str(Path(str(getattr(find_spec("vllm"), "origin", "vllm/"))).parent)
 # The plugin overrides these methods of vLLM, and calls vLLM's methods of the same names.
 HOSTS = {"_update_states", "_preprocess", "add_request", "prepare_inputs"}
-STEPS = {"execute_model", "sample_tokens"}  # the worker's methods for one step
+STEPS = {"execute_model", "sample_tokens"}  # the worker's methods that execute a step
 
 
 class Profiled:

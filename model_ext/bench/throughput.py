@@ -121,8 +121,8 @@ def result(
 
 
 def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) -> Ratio:
-    """Compare the released loop's speed with that of transformers' generation, with equal weights.
-    Raises RuntimeError: when the two generate different tokens.
+    """Return the released loop's speed divided by that of `generate` in transformers, with equal
+    weights. Raises RuntimeError: when the loop and transformers generate different tokens.
     """
     config = random_model.plain_config(shape)
     llm = {name: tensors[name] for name in random_model.language_model_layout(shape)}
@@ -178,8 +178,8 @@ def matrices(tensors: dict[str, Tensor]) -> list[Tensor]:
 
 @torch.inference_mode()
 def limit(products: list[Tensor]) -> float:
-    """Return the time for all clients' rows one after the other, divided by the time for all at
-    once.
+    """Return the speedup by batching: the time of one product per client, divided by the time of
+    one product with all clients' rows.
     """
     device = products[0].device
     one = seconds(lambda: multiply(products, 1), device)
