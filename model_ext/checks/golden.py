@@ -133,7 +133,7 @@ def again(folder: Path, golden: Golden) -> list[tuple[Step, ...]]:
 def best(logprobs: Tensor) -> Step:
     """Make the `Step` of the next token from log-probabilities (V,) of the vocabulary.
 
-    Raises GoldenError: when one is not finite.
+    Raises GoldenError: when a log-probability is not finite.
     """
     if not logprobs.isfinite().all():
         raise GoldenError("the model's answer is not a number: its weights hold infinities or NaN")
