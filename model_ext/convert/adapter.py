@@ -88,7 +88,8 @@ class Adapter:
 
     The names of `tensors` are those of the model's folder, except that each layer has a separate
     gate (`injection.gate.{i}`), and each LoRA factor is a separate tensor (`<map>.lora_a`,
-    `<map>.lora_b`). `merge.py` stacks the gates and adds the factors to `<map>.weight`.
+    `<map>.lora_b`). `merge.py` stacks the gates and adds the product of the factors to
+    `<map>.weight`.
     """
 
     path: Path
@@ -101,7 +102,7 @@ class Adapter:
 
 
 def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
-    """Open an adapter of any phase or generation, from a release or from a training checkpoint.
+    """Open an adapter of any training phase, from a release (old or new) or a training checkpoint.
 
     Raises ConvertError: when a tensor is missing, unknown, or of the wrong shape.
     """

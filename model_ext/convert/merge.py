@@ -62,7 +62,7 @@ def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTen
 def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
     """Yield gates, queries and the LoRA factors of v_proj, each stacked over the q injected layers.
 
-    The residual form has one gate per layer, and neither queries nor a value map.
+    An adapter of the form "residual" has one gate per layer, no queries and no value map.
     """
     sizes, tensors = adapter.sizes, adapter.tensors
     layers = range(sizes["L"] - sizes["q"], sizes["L"])

@@ -1,8 +1,8 @@
 """Translate the rotary-embedding keys of Meta's params.json into those of `transformers`.
 
-Rotary embeddings rotate pairs of dimensions by angles that grow with the position. The base sets
-the slowest rotation. LLaMA 1 and 2 use 10,000, LLaMA 3 a larger base. LLaMA 3.1 also slows the slow
-rotations by a factor of 8.
+Rotary embeddings rotate pairs of dimensions by angles that grow with the position. The base
+(`rope_theta`) determines the speed of the slowest rotation. LLaMA 1 and 2 use 10,000, LLaMA 3 a
+larger base. LLaMA 3.1 also slows the slow rotations by a factor of 8.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def positions(params: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], in
     if params["dim"] < SCALE_MIN_HIDDEN and "rope_scaling_factor" not in params:
         raise ConvertError(
             f"{path}: use_scaled_rope without rope_scaling_factor; add the model's factor (32 for "
-            "LLaMA 3.2), or convert the Hugging Face release, which contains it"
+            "LLaMA 3.2), or convert the Hugging Face release, which contains this factor"
         )
     factor = _number(params, "rope_scaling_factor", SCALE, path)
     rope = {

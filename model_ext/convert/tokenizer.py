@@ -31,7 +31,7 @@ DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.1, "top_p": 0.75}
 def find_tokenizer(llama: Path) -> Path:
     """Find the tokenizer in the folder of the weights or, as in Meta's layout, in the folder above.
 
-    Raises ConvertError: when there is none.
+    Raises ConvertError: when neither folder has a tokenizer.
     """
     for folder in (llama, llama.parent):
         for name in (SENTENCEPIECE, "tokenizer.json"):

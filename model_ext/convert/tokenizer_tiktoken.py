@@ -21,7 +21,7 @@ PIECES = (
 )
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 NAMED = {0: BOS, 1: EOS, 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
-# Bytes represented by the character of the same number
+# Bytes that are represented by the character with the same code point
 PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))
 
 
