@@ -66,7 +66,7 @@ class HostInputs(Inputs):
     def fill(self, batch: Sequence[NewRequest], padded: int, spare_row: int) -> None:
         """Write slots and embeddings of the batch.
 
-        The padding gets the table's unused row as its slot.
+        The slot of padding entries is the table's unused row.
         """
         for i, new in enumerate(batch):
             self._slots[i] = new.slot
@@ -84,7 +84,7 @@ class Arrival:
         self._inputs = Inputs(
             torch.zeros(size, dtype=torch.uint8, device=device.torch), embedding_dim
         )
-        # The number of batches in two steps if all requests of both steps are new
+        # The maximum number of batches in two steps, reached if all their requests are new
         pending = 2 * -(-table.rows // MAX_BATCH)
         buffers = [
             HostInputs(device.host_buffer(size, dtype=torch.uint8), embedding_dim)

@@ -9,8 +9,9 @@ from model_ext.config import InjectionConfig
 class Injection(nn.Module):
     """Gates, queries and the value map's LoRA.
 
-    Every tensor-parallel rank has all of them. Members that the injection's form or the checkpoint
-    lacks are None.
+    Every tensor-parallel rank has all these weights. In the value form (the released form), terms
+    are added after attention; in the residual form, to the layer's input. Weights that the form or
+    the checkpoint does not have are None.
 
     Shapes: q injected layers, H heads, C hidden, KV*d the width of all value heads, r rank.
     """
