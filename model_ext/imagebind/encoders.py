@@ -49,7 +49,9 @@ class Head(nn.Module):
 
 
 class Postprocessor(nn.Module):
-    """The postprocessor: prenorm (B, D) -> length min(exp(log_logit_scale), 100), "post" (B, D)."""
+    """The postprocessor: scale "prenorm" vectors (B, D) to the length min(exp(log_logit_scale),
+    100). The results are called "post".
+    """
 
     log_logit_scale: Tensor | None
 

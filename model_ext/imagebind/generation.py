@@ -35,8 +35,8 @@ def image_embedding(
 ) -> Tensor:
     """The weighted mean (B, D) of the heads' outputs.
 
-    `enhance` changes only the direction of the mean. The released code uses the cache here by
-    default.
+    `enhance` changes only the direction of the mean. By default, the released code uses the
+    retrieval cache as `enhance`.
     """
     total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]

@@ -76,7 +76,7 @@ class Graphs:
         start = time.perf_counter()
         device = next(self._model.parameters()).device
         if self.config.point:
-            for points in KERNEL_POINTS:  # each number of points compiles separate kernels
+            for points in KERNEL_POINTS:  # kernels are compiled for each number of points
                 self._model.prepare("point", torch.ones(1, points, 3, device=device))
         for modality, shape in sample_shapes(self.config):
             count = max_samples(self.config, modality, shape, max_tokens)

@@ -125,7 +125,8 @@ class ImageBind(nn.Module):
         *,
         spell: Callable[[str], str] = str,
     ) -> Self:
-        """Build a model that uses `tensors`, named as in this package, without a copy.
+        """Build a model that uses `tensors` without copying them. Their names are those of this
+        package.
 
         `spell` formats a name for error messages.
         Raises TensorError: when a tensor is missing, unexpected or of another shape.
