@@ -74,7 +74,9 @@ def set_learning_rate(engine: Any, rate: float) -> None:
 
 
 def adapter_tensors(engine: Any) -> dict[str, torch.Tensor]:
-    """Gather the tensors of this and earlier phases in float32. All processes must call this."""
+    """Gather the tensors that this phase and earlier phases trained, in float32. All processes must
+    call this.
+    """
     model: ConditionedLlama = engine.module
     return {
         name: _gathered(parameter, engine.zero_optimization_stage()).detach().float().cpu().clone()

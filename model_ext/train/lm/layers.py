@@ -64,8 +64,8 @@ class RMSNorm(nn.Module):
 
 
 class Rotary:
-    """Rotary cos and sin of every position. Not a module, because a cast to bfloat16 would also
-    cast cos and sin.
+    """Rotary cos and sin of every position. This class is not an nn.Module, because a cast to
+    bfloat16 would also cast cos and sin.
     """
 
     def __init__(self, head_dim: int, theta: float, positions: int) -> None:
