@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 
 def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Multiply a layer's values (..., KV*d) by the gates of its heads: the term (..., H*d).
+    """Multiply a layer's values (..., KV*d) by the heads' gates. Returns the term (..., H*d).
 
     This function applies tanh to the gate (..., H). Leading axes broadcast, so that one call can
     compute all layers. Under tensor parallelism both tensors hold only the heads of the rank.
