@@ -275,7 +275,7 @@ class EngineArm:
         return answer
 
     def _signal(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)  # also signals the engine core and the worker
+        os.killpg(self.process.pid, number)  # the engine core and the worker also get the signal
 
 
 def cpu_seconds(group: int) -> float:

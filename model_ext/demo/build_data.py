@@ -157,7 +157,7 @@ def shape(icons: IconSet, name: str, path: Path) -> None:
 
 
 def rng_of(name: str) -> np.random.Generator:
-    """A generator that depends on the seed and the file's name only."""
+    """A random generator whose state depends only on SEED and on the file's name."""
     return np.random.default_rng([SEED, *name.encode()])
 
 

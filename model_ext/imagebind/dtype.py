@@ -11,7 +11,7 @@ from model_ext.imagebind.model import ImageBind
 
 
 def choose_dtype(setting: DtypeSetting, device: torch.device | str) -> Dtype:
-    """Choose the dtype. For "auto": bfloat16 on a GPU that computes in it, else float32."""
+    """Choose the dtype. For "auto": bfloat16 on a GPU that supports bfloat16, else float32."""
     if setting != "auto":
         return setting
     if torch.device(device).type != "cuda":

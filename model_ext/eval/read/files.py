@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path, max_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str]]:
-    """Yield (row, line) for each line of a UTF-8 file that is not blank. The first row is 1.
+    """Yield (row, line) for each non-blank line of a UTF-8 file. The first row is 1.
 
     Raises DataError: when the file is missing, a line is too long, or a line is not UTF-8.
     """
@@ -93,7 +93,7 @@ def exists(path: Path) -> bool:
 
 
 def first_existing(*paths: Path) -> Path:
-    """The first path that exists. Raises DataError: when none of them exists."""
+    """Return the first path that exists. Raises DataError: when none of them exists."""
     for path in paths:
         if path.exists():
             return path

@@ -68,7 +68,7 @@ class EncodersConfig(BaseModel):
             )
         if self.mean_anchors and self.start is None:
             raise ValueError(
-                "start: required for mean_anchors, which are embeddings of its encoders"
+                "start: required for mean_anchors, which the encoders in this folder compute"
             )
         return self
 
