@@ -57,7 +57,7 @@ def base_dtype(ds: dict[str, Any]) -> torch.dtype:
 
 
 def start(model: ConditionedLlama, config: TrainConfig, ds: dict[str, Any]) -> Any:
-    """Start DeepSpeed. The optimiser is AdamW without fused kernels, because it needs no compiler."""
+    """Start DeepSpeed with AdamW. AdamW without fused kernels needs no compiler."""
     optimizer = torch.optim.AdamW(
         groups(model.named_parameters(), config.weight_decay, config.gate_factor),
         lr=0.0,
