@@ -1,4 +1,5 @@
-"""Compute the answers of a model's golden.json with vLLM's engine.
+"""Compute the answers to the prompts of a model's golden.json (recorded answers) with vLLM's
+engine.
 
 `answer` runs this file as a module in a separate process, because an engine does not release all of
 its threads and memory. The process prints its answers as one line of JSON.
