@@ -76,16 +76,26 @@ def report(rows: Rows, result: EngineResult, full: bool) -> None:
     if result.of_times:
         goal = MAX_FIRST_TOKEN if full else None
         rows.number(
-            f"{name}: time over plain vLLM", ratio.median, "", at_most=goal, detail=interval
+            f"{name}: time, divided by plain vLLM's",
+            ratio.median,
+            "",
+            at_most=goal,
+            detail=interval,
         )
     else:
         goal = MIN_SPEED[name] if full else None
         rows.number(
-            f"{name}: speed over plain vLLM", ratio.median, "", at_least=goal, detail=interval
+            f"{name}: speed, divided by plain vLLM's",
+            ratio.median,
+            "",
+            at_least=goal,
+            detail=interval,
         )
     rows.number(f"{name}: {result.workload}", result.conditioned_s * 1000, "ms", detail=plain)
     if result.share is not None:
-        rows.number(f"{name}: our Python code, of the worker", 100 * result.share, "%")
+        rows.number(
+            f"{name}: bindserve's Python code, share of the worker's time", 100 * result.share, "%"
+        )
 
 
 def report_loop(

@@ -90,7 +90,7 @@ async def measure_with(sender: "RequestSender", rows: Rows, schedule: Schedule) 
         rows.number(f"first token, one request, {kind}", first_tokens[kind], "ms")
     full = schedule is FULL
     rows.number(
-        "first token, a new image beyond text",
+        "first token, time of a new image minus time of text",
         first_tokens["new image"] - first_tokens["text"],
         "ms",
         at_most=MAX_NEW_IMAGE_MS if full else None,
