@@ -26,7 +26,7 @@ BANNED = {
 }
 EXEMPT = {
     "model_ext/convert/pickles.py": {"pickle"},  # catches an exception of torch;
-    "cache_index/exact.py": {"torch"},  # imports torch only inside functions
+    "cache_index/exact.py": {"torch"},  # exact.py imports torch only inside functions
 }
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("*.py"))
