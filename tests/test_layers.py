@@ -25,7 +25,7 @@ BANNED = {
     ".": {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"},
 }
 EXEMPT = {
-    "model_ext/convert/pickles.py": {"pickle"},  # catches an exception of torch;
+    "model_ext/convert/pickles.py": {"pickle"},  # pickles.py catches an exception of pickle;
     "cache_index/exact.py": {"torch"},  # exact.py imports torch only inside functions
 }
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")

@@ -87,7 +87,7 @@ def compare(url: str, plain: str) -> None:
     ]
     total += 1
     equal += embeddings[0]["data"] == embeddings[1]["data"]
-    print(f"compared with the plain server: {equal} of {total} answers equal", flush=True)
+    print(f"compared with the server without Ray: {equal} of {total} answers equal", flush=True)
 
 
 def ask(url: str, body: bytes) -> tuple[Any, Any]:

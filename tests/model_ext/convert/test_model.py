@@ -285,7 +285,8 @@ def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
 
 def test_a_delta_needs_metas_layout(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConvertError, match="a delta needs a base in Meta's layout, not in Hugging"):
+    message = "a delta needs a base in Meta's layout, not in Hugging Face's"
+    with pytest.raises(ConvertError, match=message):
         convert(replace(sources, llama=tmp_path, delta=tmp_path), tmp_path / "x", QUIET)
 
 

@@ -74,7 +74,7 @@ def test_image_paths_are_below_the_folder(tmp_path: Path) -> None:
     [
         ("index image question", [], "row 1: the header has no column answer"),
         ("index question answer", [], "the header has no column image or image_path"),
-        ("index image question answer", [["0", PNG, "Q"]], "row 2: has 3 cells"),
+        ("index image question answer", [["0", PNG, "Q"]], "row 2: has 3 cells; the header has 4"),
         ("index image question answer", [["0", PNG, "Q", "a"]] * 2, "row 3: the index '0'"),
         ("index image question answer", [["0", "9", "Q", "a"]], "row 2: the image refers to '9'"),
         (
