@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request
 
 from server.api.field_limits import check_engine_fields, check_maxima, check_values
+from server.api.grammar.limits import check_grammars
 from server.api.state import state_of
 from server.errors import BadRequest, UnsupportedMediaType
 from server.media.sources import Upload
@@ -107,6 +108,7 @@ def check_document(document: Json, request: Request) -> None:
     settings = state_of(request).settings
     check_engine_fields(document, settings.allow_fields)
     check_maxima(document, settings)
+    check_grammars(document, settings.grammar)
 
 
 def json_object(document: Any) -> Json:
