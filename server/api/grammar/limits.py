@@ -33,7 +33,9 @@ class Constraint:
 
 
 def constraints(document: Mapping[str, Any]) -> Iterator[Constraint]:
-    """The constraints in a request to any route. Omits fields of a wrong type, which vLLM rejects."""
+    """The constraints in a request to any route, without fields of a wrong type, which vLLM
+    rejects.
+    """
     outputs = mapping(document.get("structured_outputs"))
     for source in ("json", "regex", "choice", "grammar", "structural_tag"):
         if outputs.get(source) is not None:
