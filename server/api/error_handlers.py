@@ -45,8 +45,8 @@ BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "t
 # Parts of an exception's message that clients must not see: paths, names of classes and functions,
 # addresses, and pydantic's description of a value.
 INTERNALS = re.compile(
-    r"/\w+/\w+|site-packages|\b\w+(Error|Exception|Request|Params|Response)\b|\w\(|__\w|0x[0-9a-f]{4}"
-    r"|\[type=|input_value|Traceback|\bvLLM\b|\bpydantic\b"
+    r"/\w+/\w+|site-packages|\b\w+(Error|Exception|Request|Params|Response)\b|\w\(|'_\w|0x[0-9a-f]{4}"
+    r"|\[type=|input_value|Traceback"
 )
 INSTANCE = re.compile(r" or (an )?instance of \w+| or an object to extract fields from")
 MAX_MESSAGE = 200  # characters of another library's message, which may contain a client's value
@@ -114,7 +114,7 @@ def to_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
-        # Not sent, because the client has disconnected.
+        # The client never gets this response, because the client has disconnected.
         return BadRequest("the request ended early")
     # FastAPI wraps an error that is raised while it reads the body.
     if isinstance(error.__cause__, RequestError):

@@ -31,7 +31,7 @@ MAX_ITEMS = {
     "tools": 128,
 }
 STRINGS = ("stop", "stop_sequences", "bad_words")
-MAX_CHARACTERS = 256  # The maximum length of one text in the fields above.
+MAX_CHARACTERS = 256  # The maximum length of one text in the fields STRINGS.
 MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completions.
 INT32 = 2**31 - 1
 # The smallest and the largest value of the fields that the engine computes with in 32 bits.
@@ -56,23 +56,26 @@ RANGES: Mapping[str, tuple[float, float]] = {
 }
 REPETITION = ("max_pattern_size", "min_pattern_size", "min_count")
 MAX_REPETITION = 1024  # of each field of `repetition_detection`, which is computed for every token
-MAX_INTEGER = 2**63 - 1  # of a field, and -MAX_INTEGER the minimum: vLLM sends 64 bits
-# Maxima in the objects of these fields, which are no fields of vLLM's. vLLM sends JSON schemas to
-# the engine as msgpack, and the other objects as text.
+# The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
+MAX_INTEGER = 2**63 - 1
+
+# Fields that contain an object of the client, with the largest integer in this object. vLLM sends
+# JSON schemas to the engine as msgpack, which has a limit, and the other objects as text.
 OBJECTS: Mapping[str, float] = {
     "schema": 2**64 - 1,
     "json_schema": 2**64 - 1,
     "json": 2**64 - 1,
     "parameters": math.inf,
     "input_schema": math.inf,
-    "input": math.inf,  # of a tool's call
+    "input": math.inf,  # the arguments of a tool call
     "chat_template_kwargs": math.inf,
 }
 LISTS_OF_CONTENT = frozenset({"input", "messages", "prompt", "tools"})
 FIELD = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
-MAX_PATH = 8  # names and indexes in an error's `param`
+MAX_PATH = 8  # maximum number of names and indexes in the `param` of an error
 
-Path = tuple[Any, str | int] | None  # (the container's path, key or index); None: the document
+# The position of a value: (position of its container, key or index). None: the whole document.
+Path = tuple[Any, str | int] | None
 
 
 def check_engine_fields(document: Mapping[str, Any], allowed: Collection[str]) -> None:
@@ -115,7 +118,9 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
         value = document.get(name)
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and len(text) > MAX_CHARACTERS for text in texts):
-            raise too_large(f"{name} holds a text of more than {MAX_CHARACTERS} characters", name)
+            raise too_large(
+                f"{name} contains a text of more than {MAX_CHARACTERS} characters", name
+            )
     prompts = document.get("prompt")
     if isinstance(prompts, list) and not is_tokens(prompts) and len(prompts) > MAX_PROMPTS:
         raise too_large(f"more than {MAX_PROMPTS} prompts", "prompt")
@@ -135,9 +140,11 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
         if value is not None and not low <= number(value, default=low) <= high:
             raise too_large(f"{name} must be between {low} and {high}", name)
     detection = fields.get("repetition_detection")
+    numbers = (
+        dict(items_of(detection)) if isinstance(detection, dict) or is_dataclass(detection) else {}
+    )
     for name in REPETITION:
-        value = detection.get(name) if isinstance(detection, dict) else None
-        if not 0 <= number(value) <= MAX_REPETITION:
+        if not 0 <= number(numbers.get(name)) <= MAX_REPETITION:
             raise too_large(
                 f"{name} must be between 0 and {MAX_REPETITION}", f"repetition_detection.{name}"
             )
@@ -188,9 +195,9 @@ def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def maximum_in(path: Path, key: str | int) -> float:
-    """The largest integer in the object of a field."""
+    """The largest integer that the object in a field may contain; 0 for other fields."""
     if path is None and key != "chat_template_kwargs":
-        return 0  # `input` of /v1/responses and /v1/embeddings
+        return 0  # The top-level `input` of /v1/responses and /v1/embeddings is not a tool call.
     return OBJECTS.get(key, 0) if isinstance(key, str) else 0
 
 
@@ -214,7 +221,10 @@ def not_unicode(path: Path) -> BadRequest:
 
 
 def field_name(path: Path) -> str | None:
-    """The field's name, e.g. messages[0].content. Ends before a name that is no identifier."""
+    """The field's name, e.g. messages[0].content.
+
+    Omits the rest of the name from the first key that is not an identifier.
+    """
     keys: list[str | int] = []
     while path is not None:
         path, key = path
@@ -236,8 +246,9 @@ def is_tokens(prompt: list[Any]) -> bool:
 
 
 def number(value: Any, default: float = 0) -> float:
-    """The number that pydantic reads, also from a string such as "5"; `default` for other
-    values.
+    """Convert a value to a number as pydantic does, which also accepts the string "5".
+
+    Returns `default` if the value is not a number.
     """
     if isinstance(value, str):
         try:
