@@ -47,7 +47,7 @@ class GrammarLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_bytes: Count = 2 * MiB  # Bytes of a JSON schema, with its descriptions.
+    schema_bytes: Count = 2 * MiB  # Bytes of all JSON schemas of a request.
     regex_bytes: Count = 4096
     grammar_bytes: Count = 1 << 16
     characters: Count = 120_000  # Characters of names, enums' values, constants and choices.

@@ -1,5 +1,6 @@
 """The grammars that vLLM's structured outputs and a request's JSON describe."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -71,7 +72,11 @@ async def check_constraints(document: dict[str, Any], checker: GrammarChecker | 
     if document.get("tools"):
         current().grammar_field = "tools"
     for constraint in constraints(document):
-        if constraint.compiled and (grammar := grammar_of_constraint(constraint)):
+        if not constraint.compiled:
+            continue
+        # In a thread, because a schema may have a megabyte.
+        grammar = await asyncio.to_thread(grammar_of_constraint, constraint)
+        if grammar is not None:
             current().grammar_field = constraint.field
             await checker.check(grammar, constraint.field)
 
@@ -106,7 +111,7 @@ async def check_outputs(
     if outputs.json_object is not None:
         grammar = Grammar("json", '{"type": "object"}')
     elif outputs.json is not None:
-        grammar = json_grammar(outputs.json, field)
+        grammar = await asyncio.to_thread(json_grammar, outputs.json, field)
         outputs = replace(outputs, json=grammar.spec)
     elif outputs.choice:
         grammar = Grammar("grammar", choice_as_grammar(outputs.choice))

@@ -70,17 +70,25 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def check_grammars(document: Mapping[str, Any], limits: GrammarLimits) -> None:
-    """Raises BadRequest, which names the field: when a constraint is larger than a limit."""
+    """Check each constraint, and the bytes of all constraints together.
+
+    Raises BadRequest, which names the field: when a constraint is larger than a limit.
+    """
+    size = 0
     for constraint in constraints(document):
-        Bounds(constraint.field, limits).check(constraint.source, constraint.value)
+        bounds = Bounds(constraint.field, limits, size)
+        bounds.check(constraint.source, constraint.value)
+        size = bounds.size
 
 
 class Bounds:
     """The totals of one constraint."""
 
-    def __init__(self, field: str, limits: GrammarLimits) -> None:
+    def __init__(self, field: str, limits: GrammarLimits, size: int) -> None:
+        """`size`: the bytes of the constraints before."""
         self._field, self._limits = field, limits
-        self._properties = self._alternatives = self._characters = self._bytes = 0
+        self._properties = self._alternatives = self._characters = 0
+        self.size = size
 
     def check(self, source: Source, value: Any) -> None:
         match source, value:
@@ -181,7 +189,7 @@ class Bounds:
         self._properties += properties
         self._alternatives += alternatives
         self._characters += characters
-        self._bytes += size
+        self.size += size
         if self._properties > limits.properties:
             self._reject(f"has more than {limits.properties} properties")
         if self._alternatives > limits.alternatives:
@@ -190,8 +198,8 @@ class Bounds:
             self._reject(
                 f"has more than {limits.characters} characters in names, values and choices"
             )
-        if self._bytes > limits.schema_bytes:
-            self._reject(f"has more than {limits.schema_bytes} bytes")
+        if self.size > limits.schema_bytes:
+            self._reject(f"makes the schemas larger than {limits.schema_bytes} bytes in total")
 
     def _reject(self, message: str) -> NoReturn:
         REJECTED.labels("grammar_size").inc()

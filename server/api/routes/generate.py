@@ -5,7 +5,6 @@ conditioning embedding, and pass the rest to vLLM. A response header states whet
 cache was used.
 """
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -21,7 +20,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
-from server.api.body import Incoming, Json, read_json, read_json_or_form
+from server.api.body import Incoming, Json, read_json, read_json_or_form, run
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.field_limits import check_parsed
 from server.api.grammar.constraint import check_constraints
@@ -67,7 +66,7 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
-    request = parse(ChatCompletionRequest, incoming.document)
+    request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
@@ -81,7 +80,7 @@ async def complete(incoming: Incoming, raw_request: Request) -> Response:
     attachments = await attachments_of(
         incoming.document.pop("attachments", []), list_parts, incoming, raw_request
     )
-    request = parse(CompletionRequest, incoming.document)
+    request = await run(incoming.large, parse, CompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
@@ -104,7 +103,7 @@ async def attachments_of(
         return read_attachments(parts_of(value), limits, sources)
 
     with stage("attachments"):
-        return await asyncio.to_thread(read) if incoming.large else read()
+        return await run(incoming.large, read)
 
 
 def sources_of(incoming: Incoming, raw_request: Request) -> Sources:

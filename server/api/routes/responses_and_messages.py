@@ -19,7 +19,7 @@ from vllm.entrypoints.openai.responses.api_router import create_responses
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from server.api.body import Incoming, Json, read_json
+from server.api.body import Incoming, Json, read_json, run
 from server.api.error_handlers import in_openai_form
 from server.api.grammar.constraint import check_constraints
 from server.api.routes.generate import (
@@ -65,7 +65,7 @@ async def message_tokens(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
     take_options(incoming.document)
     await message_attachments(incoming, raw_request)
-    request = parse(AnthropicCountTokensRequest, incoming.document)
+    request = await run(incoming.large, parse, AnthropicCountTokensRequest, incoming.document)
     return in_openai_form(await count_tokens(request, raw_request))
 
 
@@ -76,7 +76,7 @@ async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     attachments = []
     if isinstance(items := incoming.document.get("input"), list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
-    request = parse(ResponsesRequest, incoming.document)
+    request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
     return await call_handler(create_responses, request, raw_request, attachments, options)
 
 
@@ -85,7 +85,7 @@ async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = await message_attachments(incoming, raw_request)
-    request = parse(AnthropicMessagesRequest, incoming.document)
+    request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
     return await call_handler(create_messages, request, raw_request, attachments, options)
 
 

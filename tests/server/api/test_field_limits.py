@@ -89,7 +89,7 @@ def test_ranges(field: str, bounds: tuple[float, float]) -> None:
     low, high = bounds
     for value in (low, high, str(high), None, "many", [], True):
         check_maxima({field: value}, SETTINGS)
-    for value in (low - 0.5, high * 1.5, 1e300, "nan", "inf", "-1e9", 10**400):
+    for value in (low - 0.5, high * 1.5, 1e300, "nan", "inf", "-1e10", 10**400):
         with pytest.raises(BadRequest, match=f"{field} must be between {low} and {high}") as caught:
             check_maxima({field: value}, SETTINGS)
         assert caught.value.param == field
