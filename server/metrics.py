@@ -35,6 +35,12 @@ REFUSED = Counter(
     "bindserve_refused_total",
     "Requests rejected before their body was read, because the server was full.",
 )
+REJECTED = Counter(
+    "bindserve_rejected_total",
+    "Requests rejected with 400 for a value beyond a limit: grammar_size, grammar_check (the "
+    "grammar is not valid or costs too much), number, text.",
+    ["limit"],
+)
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
     "bindserve_content_cache_hits_total",

@@ -259,7 +259,7 @@ async def test_a_large_body_is_refused_declared_or_not() -> None:
     [
         (ValueError("bad /usr/lib/secret.py"), 400, "bad <path>"),
         (VLLMValidationError("too hot", parameter="temperature", value="v" * 99), 400, "too hot"),
-        (NotImplementedError("no beams"), 500, "failed"),
+        (NotImplementedError("no beams"), 400, "no beams"),
         (RuntimeError("at /secret/path"), 500, "failed"),
         (KeyError("/secret/path"), 500, "failed"),
         (EngineDeadError(), 503, "engine is down"),
