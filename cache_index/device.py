@@ -74,7 +74,7 @@ def exact_fits(count: int, dimension: int, placement: Placement, free: int) -> b
 
 def planned_gpu_bytes(manifest: Manifest, placement: Placement, free: int) -> int:
     """Return the GPU memory that `place` uses for this cache; an upper bound for FAISS's index."""
-    if placement.device == "cpu":
+    if placement.device == "cpu" or manifest.shuffled:
         return 0
     if exact_fits(manifest.count, manifest.dimension, placement, free):
         return resident_bytes(manifest.count, manifest.dimension)
