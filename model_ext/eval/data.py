@@ -13,6 +13,7 @@ from model_ext.eval.tasks.free import free_tasks
 from model_ext.eval.tasks.table import select_tasks
 from model_ext.eval.tasks.task import Task
 
+ALL = "all"  # the tasks of a .jsonl file
 Questions = dict[str, list[Item]]  # by the name of the task
 
 
@@ -21,11 +22,15 @@ def load_named(
 ) -> tuple[tuple[Task, ...], Questions]:
     """The named tasks and their questions. A .jsonl file can hold tasks that no table has.
 
+    With the name "all", the tasks are those of the .jsonl file.
+
     Raises UnknownTask: when a name is unknown. Raises DataError: as `load_data`, or when a
     question cannot be scored with its task's metrics.
     """
     if data.suffix == ".jsonl":
         items = list(read_jsonl(data))
+        if names == ALL:
+            names = ",".join(dict.fromkeys(item.task for item in items))
         tasks = select_tasks(names, free_tasks(data, items))
         questions = select(data, items, tasks)
     else:

@@ -42,31 +42,37 @@ class Asker:
         self, pending: Iterator[tuple[Task, Item]], progress: Callable[[], object]
     ) -> None:
         for task, item in pending:
-            # Reading and encoding media blocks, so it runs in a thread.
-            body = await asyncio.to_thread(
-                request_body,
-                item,
-                task,
-                self.model,
-                self.decoding,
-                text_only=self.text_only,
-                imagebind=self.imagebind,
-            )
-            name = f"{task.name}, question {item.id}"
-            answer, reason = await self.client.answer(body, name)
-            logprobs = None
-            if self.rank_candidates and item.candidates:
-                logprobs = await candidate_logprobs(self.client, body, item.candidates, name)
-            self.writer.write(
-                Result(
-                    task=task.name,
-                    id=item.id,
-                    answer=answer,
-                    finish_reason=reason,
-                    candidate_logprobs=logprobs,
-                )
-            )
+            try:
+                self.writer.write(await self.ask(task, item))
+            except AskError as e:
+                paths = [source for _, source in item.media() if not source.startswith("data:")]
+                files = f" (the question's media: {', '.join(paths)})" if paths else ""
+                raise AskError(f"{e}{files}") from e
             progress()
+
+    async def ask(self, task: Task, item: Item) -> Result:
+        # Reading and encoding media blocks, so it runs in a thread.
+        body = await asyncio.to_thread(
+            request_body,
+            item,
+            task,
+            self.model,
+            self.decoding,
+            text_only=self.text_only,
+            imagebind=self.imagebind,
+        )
+        name = f"{task.name}, question {item.id}"
+        answer, reason = await self.client.answer(body, name)
+        logprobs = None
+        if self.rank_candidates and item.candidates:
+            logprobs = await candidate_logprobs(self.client, body, item.candidates, name)
+        return Result(
+            task=task.name,
+            id=item.id,
+            answer=answer,
+            finish_reason=reason,
+            candidate_logprobs=logprobs,
+        )
 
 
 def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -24,7 +24,8 @@ Data = Annotated[Path, typer.Option(help="Folder in LVLM-eHub's layout, or a .ts
 Tasks = Annotated[
     str,
     typer.Option(
-        help="Names with commas between them, such as mme,svt. A .jsonl file can hold others."
+        help="Names with commas between them, such as mme,svt, or those of a .jsonl file's tasks; "
+        "`all` names all tasks of this file."
     ),
 ]
 Model = Annotated[str | None, typer.Option(help="Default: the server's first model.")]

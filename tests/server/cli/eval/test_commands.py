@@ -99,6 +99,7 @@ def test_an_error_names_the_question_and_keeps_the_answers(
     result = ask(server, data, tmp_path / "run", *options)
     assert result.exit_code == 1
     assert f"MME/color, question MME/color/7.jpg/2: status {status}" in result.stderr
+    assert "color/7.jpg)" in result.stderr
     failed = "Is 7 blue?"
     assert server.asked()[failed] == requests
     stored = {key for _, key in read_results(tmp_path / "run")[1]}
