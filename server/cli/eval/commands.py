@@ -101,7 +101,7 @@ def score(
     data: options.Data,
     text_only: Annotated[
         Path | None,
-        typer.Option(help="The folder of a run with --text-only, for its column."),
+        typer.Option(help="The folder of a run with --text-only, to add a column with its scores."),
     ] = None,
 ) -> None:
     """Score stored answers again: no server is needed. Also writes a page of the wrong answers."""

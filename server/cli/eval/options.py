@@ -24,13 +24,15 @@ Data = Annotated[Path, typer.Option(help="Folder in LVLM-eHub's layout, or a .ts
 Tasks = Annotated[
     str,
     typer.Option(
-        help="Names with commas between them, such as mme,svt, or those of a .jsonl file's tasks; "
+        help="Names of tasks, separated by commas: mme,svt, or those of a .jsonl file; "
         "`all` names all tasks of this file."
     ),
 ]
-Model = Annotated[str | None, typer.Option(help="Default: the server's first model.")]
+Model = Annotated[
+    str | None, typer.Option(help="Model name in requests. Default: the server's first model.")
+]
 DecodingOption = Annotated[
-    DecodingName, typer.Option(help="`released`: temperature 0.1, top-p 0.75, seed 0.")
+    DecodingName, typer.Option(help="Sampling. `released`: temperature 0.1, top-p 0.75, seed 0.")
 ]
 Concurrency = Annotated[int, typer.Option(min=1, max=4096, help="Requests at a time.")]
 Retries = Annotated[int, typer.Option(min=0, help="Retries of a failed request.")]

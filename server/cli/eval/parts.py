@@ -29,8 +29,9 @@ def request_body(
     text_only: bool,
     imagebind: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Reads the media, so it blocks. `imagebind`: the request's object of this name.
+    """Build the request of a question. Blocks while it reads the media.
 
+    imagebind: the request's object of this name.
     Raises DataError: when a file cannot be read.
     """
     parts = [] if text_only else [media_part(*media, item) for media in item.media()]
