@@ -10,6 +10,7 @@ from model_ext.eval.render import latex, markdown
 from model_ext.eval.results import ANSWERS_FILE, Head, data_hash, read_results
 from model_ext.eval.score import TaskScore, score_task
 from model_ext.eval.tables import Run, tables
+from model_ext.eval.tasks.table import UnknownTask
 from model_ext.eval.tasks.task import Task
 
 Answers = dict[str, dict[str, str]]  # task -> id -> text
@@ -22,7 +23,10 @@ def load_run(folder: Path, data: Path) -> tuple[Head, tuple[Task, ...], Question
     Raises DataError: when the answers or the questions cannot be read.
     """
     head, _ = read_results(folder)
-    tasks, questions = load_named(data, ",".join(head.data), head.caption_prompt)
+    try:
+        tasks, questions = load_named(data, ",".join(head.data), head.caption_prompt)
+    except UnknownTask as e:
+        raise DataError(folder / ANSWERS_FILE, f"has answers to other tasks than {data}", 1) from e
     return head, tasks, questions
 
 

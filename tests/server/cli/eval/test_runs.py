@@ -87,6 +87,16 @@ def test_tasks_of_a_file_are_scored(server: Server, data: Path, tmp_path: Path) 
     assert evaluate("score", out, "--data", data).stdout == result.stdout
 
 
+def test_answers_of_another_file_are_not_scored(server: Server, data: Path, tmp_path: Path) -> None:
+    assert ask(server, data, tmp_path / "run").exit_code == 0
+    other = tmp_path / "other.jsonl"
+    other.write_text(data.read_text().replace("Demo", "Other"))
+    result = evaluate("score", tmp_path / "run", "--data", other)
+    assert result.exit_code == 1
+    assert "answers.jsonl, row 1: has answers to other tasks than" in result.stderr
+    assert len(read_results(tmp_path / "run")[1]) == 4
+
+
 def test_unknown_tasks_of_a_file(server: Server, data: Path, tmp_path: Path) -> None:
     result = ask(server, data, tmp_path / "run", tasks="demovideo")
     assert result.exit_code == 2
