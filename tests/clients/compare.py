@@ -23,7 +23,7 @@ def main(data: Path, run: Path, samples: Path) -> None:
     ids = [json.loads(line)["id"] for line in data.read_text().splitlines()]
     for line in samples.read_text().splitlines():
         sample = json.loads(line)
-        other[ids[sample["doc_id"]]] = sample["filtered_resps"][0]
+        other[ids[sample["doc_id"]]] = sample["filtered_resps"]
         score += sample["exact"]
     different = [key for key in own if own[key].strip() != other[key].strip()]
     for key in different:
