@@ -34,6 +34,12 @@ REFUSED = Counter(
     "bindserve_refused_total",
     "Requests rejected before their body was read, because the server was full.",
 )
+REJECTIONS = Counter(
+    "bindserve_rejections_total",
+    "Requests that got an error, by the error's code (its type if it has no code), and connections "
+    "that were closed because the client did not read its response (slow_reader).",
+    ["code"],
+)
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
     "bindserve_content_cache_hits_total",
@@ -61,6 +67,15 @@ CACHE_UP = Gauge(
 RESTARTS = Gauge(
     "bindserve_engine_restarts",
     "Restarts of the engine and API processes since the server started.",
+    multiprocess_mode="livemax",
+)
+
+
+STALLED = Gauge(
+    "bindserve_stalled_seconds",
+    "Seconds without progress: engine (no step although requests run), encoding (no message of the "
+    "encoding service).",
+    ["part"],
     multiprocess_mode="livemax",
 )
 

@@ -19,6 +19,7 @@ from vllm.v1.worker.gpu.states import RequestState
 
 from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.model import ImageBindLLMForCausalLM
+from model_ext.engine.step_clock import StepClock
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
@@ -33,6 +34,7 @@ class ConditionedModelState(DefaultModelState):
     ) -> None:
         super().__init__(vllm_config, model, encoder_cache, device)
         self.model: ImageBindLLMForCausalLM = model
+        self._step_clock = StepClock.inherited()
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
@@ -43,6 +45,7 @@ class ConditionedModelState(DefaultModelState):
         self.model.arrival.stage(req_index, embedding, lora.lora_int_id if lora else 0)
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
+        self._step_clock.record()
         # This is too early in apply_staged_writes: vLLM activates the step's LoRA adapters after
         # it.
         self.model.arrival.flush()

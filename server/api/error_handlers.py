@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from server.api.error_text import client_text
 from server.errors import (
     BadRequest,
     InternalError,
@@ -32,6 +33,7 @@ from server.errors import (
     UnsupportedMediaType,
     body,
 )
+from server.metrics import REJECTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +98,7 @@ def methods(request: Request) -> set[str]:
 
 
 def error_response(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    REJECTIONS.labels(error.code or error.type).inc()
     return JSONResponse(body(error), error.status, headers={**error.headers, **(headers or {})})
 
 
@@ -109,7 +112,7 @@ def to_request_error(error: Exception) -> RequestError:
     if isinstance(error.__cause__, RequestError):
         return error.__cause__
     if isinstance(error, HTTPException):
-        return from_status(error.status_code, _phrase(error))
+        return from_status(error.status_code, client_text(_phrase(error)))
     if isinstance(error, RequestValidationError):
         return _from_validation(error)
     return _from_vllm(error)
@@ -139,9 +142,7 @@ def in_openai_form(response: Response) -> Response:
 
 
 def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
-    # Cut the message at ` (parameter=`, because the rest contains the client's value.
-    message = message.partition(" (parameter=")[0]
-    error = from_status(status, message, param)
+    error = from_status(status, client_text(message), param)
     if isinstance(error, NotFound) and param == "model":
         error.code = "model_not_found"
     return error
@@ -170,7 +171,8 @@ def _from_validation(error: RequestValidationError) -> RequestError:
     cause = first.get("ctx", {}).get("error")  # the exception of one of vLLM's validators
     param = getattr(cause, "parameter", None) or _param(first["loc"])
     message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
-    return BadRequest(f"{param}: {message}" if param else str(message), param=param)
+    message = client_text(str(message))
+    return BadRequest(f"{param}: {message}" if param else message, param=param)
 
 
 def _param(loc: tuple[Any, ...]) -> str | None:

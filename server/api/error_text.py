@@ -1,0 +1,36 @@
+"""Make the message of another library's exception fit for a client: without paths, names of classes
+and functions, and long repetitions of the client's values.
+"""
+
+import re
+
+MAX_MESSAGE = 300  # characters
+MAX_VALUE = 60  # characters of a value of the client
+UNKNOWN = "the request is not valid"
+
+# pydantic's text: a heading, the field's path, and the fault with pydantic's own notes in brackets.
+PYDANTIC = re.compile(
+    r"\A\d+ validation errors? for [^\n]*\n(?P<field>[^\n]*)\n +(?P<fault>[^\n]*)"
+)
+PYDANTIC_NOTES = re.compile(r" \[type=.*", re.DOTALL)
+INTERNALS = re.compile(
+    r"/\w+/\w+|site-packages|\b\w+\(\)|\b\w+(Error|Exception|Request|Params)\b|\bobject at 0x|"
+    r"<class |Traceback|\b(vllm|torch|pydantic|xgrammar|server|model_ext)\.\w+"
+)
+LONG_VALUES = (
+    re.compile(rf"[^\s,;:]{{{MAX_VALUE + 1},}}"),
+    re.compile(rf"(?P<quote>['\"`]).{{{MAX_VALUE},}}?(?P=quote)", re.DOTALL),
+)
+
+
+def client_text(message: str) -> str:
+    """Return the message, or UNKNOWN if the message describes the server and not the request."""
+    if dump := PYDANTIC.match(message):
+        message = f"{dump['field']}: {PYDANTIC_NOTES.sub('', dump['fault'])}"
+    # Text after ` (parameter=` is the client's value.
+    message = message.partition(" (parameter=")[0]
+    for pattern in LONG_VALUES:
+        message = pattern.sub(lambda value: value[0][:MAX_VALUE] + "...", message)
+    if INTERNALS.search(message):
+        return UNKNOWN
+    return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "..."
