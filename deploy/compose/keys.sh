@@ -4,7 +4,8 @@
 set -eu
 cd "$(dirname "$0")"
 [ ! -e secrets ] || { echo "secrets/ already exists; delete it first to make new secrets" >&2; exit 1; }
-# Only the folder's owner can enter the folder. Every user may read its files, because containers run as other users.
+# Only the owner of the folder `secrets` can enter this folder.
+# Every user may read the files in the folder `secrets`, because containers run as other users.
 mkdir -m 700 secrets
 secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 secret > secrets/metrics-key

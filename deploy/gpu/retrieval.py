@@ -45,7 +45,10 @@ def main() -> None:
         )
     overlap = found_share(searcher, rows, wide)
     arguments.rows.number(
-        "results that an exact search in float32 has", overlap, "", at_least=0.999
+        "share of the results that equal those of an exact float32 search",
+        overlap,
+        "",
+        at_least=0.999,
     )
 
 

@@ -24,8 +24,11 @@ from model_ext.imagebind.model import ImageBind
 # The largest allowed difference between the embeddings from a batch and from single files, for each
 # dtype of the weights.
 MAX_DIFFERENCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-MAX_TF32_DIFFERENCE = 1e-3  # For float32 on a GPU, which computes convolutions in tf32.
-SHAPES = {  # Shape of one preprocessed file.
+# The same for float32 on a GPU, which computes convolutions in tf32.
+MAX_TF32_DIFFERENCE = 1e-3
+
+# Modality -> shape of one preprocessed file
+SHAPES = {
     "vision": (3, 224, 224),
     "audio": (3, 1, 128, 204),
     "point": (8192, 3),
@@ -34,22 +37,23 @@ SHAPES = {  # Shape of one preprocessed file.
 ENCODER_OF = {"vision": "vision", "audio": "audio", "point": "point", "video": "vision"}
 VIDEO_SHARE = 4  # An image batch has 4 times as many files as a video batch.
 
-Unit = Callable[[str, Tensor], Tensor]  # (encoder name, inputs (B, ...)) -> unit embeddings (B, D)
+# A function: name of an encoder, and its inputs (B, ...) -> unit embeddings (B, D)
+Unit = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderResult:
     modality: str
-    tokens: int  # Tokens of one clip.
+    tokens: int  # Number of tokens of one clip.
     width: int
     blocks: int
-    files: int  # Files in a batch.
-    speedup: Ratio  # Files/s in a batch divided by files/s one at a time.
-    limit: Ratio  # Speedup of the matrix products alone.
-    share: Ratio  # Speedup divided by limit.
-    difference: float  # Largest difference of the embeddings.
-    one_s: float  # Median seconds of one file alone.
-    batch_s: float  # Median seconds of the batch.
+    files: int  # Number of files in a batch.
+    speedup: Ratio  # Files per second in a batch / files per second without batches.
+    limit: Ratio  # The same ratio for the matrix products alone.
+    share: Ratio  # `speedup` divided by `limit`.
+    difference: float  # Largest difference between embeddings with and without batches.
+    one_s: float  # Median seconds to encode one file alone.
+    batch_s: float  # Median seconds to encode the batch.
     flops: int  # Floating-point operations of one file.
 
     @property
@@ -68,7 +72,7 @@ class EncoderResult:
             f"  one file alone            {self.one_s * 1000:.1f} ms\n"
             f"  batch                     {self.files_per_s:.1f} files/s, "
             f"{self.tflops:.2f} TFLOP/s\n"
-            f"  batch over one at a time  {self.speedup}\n"
+            f"  batch / one at a time     {self.speedup}\n"
             f"  matrix products alone     {self.limit}\n"
             f"  share of that limit       {self.share}\n"
             f"  vectors differ by         {self.difference:.1e}"

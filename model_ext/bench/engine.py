@@ -35,7 +35,8 @@ CPU_FLAGS: dict[str, Any] = {
     "max_model_len": 256,
     "max_num_seqs": 32,
     "enable_prefix_caching": False,
-    "kv_cache_memory_bytes": 1 << 29,  # with SmolLM2: 32 requests of 256 tokens, and a reserve
+    # enough for 32 requests of 256 tokens with SmolLM2, and a reserve
+    "kv_cache_memory_bytes": 1 << 29,
 }
 CUDA_FLAGS: dict[str, Any] = {
     "dtype": "bfloat16",
@@ -45,11 +46,11 @@ CUDA_FLAGS: dict[str, Any] = {
     "load_format": "dummy",  # vLLM creates random weights on the GPU.
     "gpu_memory_utilization": 0.1,  # vLLM only checks that this share is free.
 }
-KV_TOKENS = 256 * 224  # tokens of the KV cache on a GPU: 256 requests of 64 + 160 tokens
-WORKSPACE_BYTES = (
-    6 << 30
-)  # Memory of an arm on a GPU for activations, CUDA graphs, bind network and its maps.
-GPU_SHARE = 0.88  # Share of the GPU's memory for both arms together.
+# Size of the KV cache on a GPU in tokens, for 256 requests of 64 + 160 tokens
+KV_TOKENS = 256 * 224
+# Memory of an arm on a GPU for activations, CUDA graphs, the bind network and folded maps
+WORKSPACE_BYTES = 6 << 30
+GPU_SHARE = 0.88  # Share of the GPU's memory that both arms use together.
 WARM_UP_RUNS = 2
 
 
@@ -59,8 +60,8 @@ class Workload:
 
     name: str
     requests: int
-    prompt: int  # tokens of each prompt;
-    tokens: int  # tokens of each answer, or of the longest one with min_tokens
+    prompt: int  # number of tokens of each prompt;
+    tokens: int  # number of tokens of each answer (with min_tokens, of the longest answer)
     min_tokens: int | None = None
 
     def __str__(self) -> str:
@@ -79,14 +80,16 @@ WORKLOADS: dict[Device, dict[str, Workload]] = {
         Workload("decode-1", 1, 16, 32),
         Workload("decode-32", 32, 16, 32),
         Workload("first-token", 1, 64, 1),
-        Workload("churn", 64, 16, 24, min_tokens=4),  # twice as many requests as max_num_seqs
+        # "churn" has twice as many requests as max_num_seqs, so that half of them wait.
+        Workload("churn", 64, 16, 24, min_tokens=4),
     ),
     "cuda": by_name(
         Workload("first-token", 1, 64, 1),
         Workload("decode-1", 1, 64, 128),
         Workload("decode-32", 32, 64, 128),
         Workload("decode-256", 256, 64, 128),
-        Workload("churn", 512, 64, 240, min_tokens=16),  # twice as many requests as max_num_seqs
+        # "churn" has twice as many requests as max_num_seqs, so that half of them wait.
+        Workload("churn", 512, 64, 240, min_tokens=16),
     ),
 }
 
@@ -102,10 +105,10 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class EngineResult:
     workload: Workload
-    ratio: Ratio  # Conditioned / plain: speeds, or times of the first token.
-    cpu: Ratio  # The same ratio by CPU time, which other programs disturb less.
-    share: float | None  # Share of this project's Python code in the worker's CPU time.
-    plain_s: float  # Median wall time of the plain arm.
+    ratio: Ratio  # The conditioned arm's speed (or time to first token) / the plain arm's.
+    cpu: Ratio  # The same ratio, from CPU times, which depend less on other programs.
+    share: float | None  # The share of this project's Python code in the worker's CPU time.
+    plain_s: float  # The median wall time of the plain arm.
     conditioned_s: float
 
     @property
@@ -118,7 +121,7 @@ class EngineResult:
             f"{self.workload.name}: {self.workload}\n"
             f"  conditioned               {self.conditioned_s * 1000:.1f} ms\n"
             f"  plain vLLM                {self.plain_s * 1000:.1f} ms\n"
-            f"  {quantity} over plain vLLM's  {self.ratio}\n"
+            f"  {quantity} / plain vLLM's     {self.ratio}\n"
             f"  ratio of CPU times        {self.cpu}\n"
             + ("" if self.share is None else f"  plugin's share of worker  {self.share:.2%}\n")
         ).rstrip()

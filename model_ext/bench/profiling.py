@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-Function = tuple[str, int, str]  # file, line, name;
-Edges = dict[Function, tuple[int, int, float, float]]  # caller -> calls (two counts), own, total s
+Function = tuple[str, int, str]  # a function's file, line and name;
+# cProfile's entry of each caller: two counts of calls, own seconds, total seconds
+Edges = dict[Function, tuple[int, int, float, float]]
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
 PACKAGE = Path(__file__).parents[1]

@@ -18,9 +18,9 @@ from transformers import LlamaConfig
 EMBEDDING_DIM = 1024
 CORRECTION_RANK = 16
 BIND_BLOCKS = 3
-BIND_WIDENING = 4  # Bind network's inner width / hidden size, as released.
+BIND_WIDENING = 4  # The released bind network's inner width, divided by the hidden size.
 
-Layout = dict[str, tuple[int, ...]]  # Tensor name -> shape.
+Layout = dict[str, tuple[int, ...]]  # Name of a tensor -> its shape.
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,9 +44,9 @@ class ReleasedLayer:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedInjection:
-    query: Tensor  # Layer query (C,).
-    gate: Tensor  # Gates (H, 1, 1), after tanh.
-    value: Tensor  # Value matrix (KV*d, C) without LoRA.
+    query: Tensor  # The layer's query (C,).
+    gate: Tensor  # The layer's gates (H, 1, 1), after tanh.
+    value: Tensor  # The layer's value matrix (KV*d, C), without LoRA.
 
 
 class ReleasedLoop:

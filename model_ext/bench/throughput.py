@@ -29,12 +29,13 @@ WORKLOAD = Workload("clients", CLIENTS, prompt=16, tokens=64)
 @dataclass(frozen=True, slots=True)
 class ThroughputResult:
     device: str
-    fair: Ratio | None  # Loop's speed / speed of transformers' generate, text only.
-    loop: float  # Median tokens/s of the released loop.
+    # The loop's speed divided by that of `generate` in transformers, without attachments
+    fair: Ratio | None
+    loop: float  # The released loop's median tokens per second.
     engine: float
-    speedup: Ratio  # Engine's tokens/s / loop's tokens/s.
-    limit: Ratio  # Gain of batching in the matrix products alone.
-    share: Ratio  # Speedup / limit.
+    speedup: Ratio  # The engine's tokens per second divided by the loop's.
+    limit: Ratio  # The speedup of the matrix products alone, by batching.
+    share: Ratio  # `speedup` divided by `limit`.
 
     def __str__(self) -> str:
         lines = [

@@ -16,7 +16,7 @@ from typing import Any
 from model_ext.checks.golden import TOP, Answer, Golden, Step, embedding
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 
-EXTRA_TOKENS = 64  # the engine's context is longer than the longest prompt by this
+EXTRA_TOKENS = 64  # the engine's maximum length minus the length of the longest prompt
 
 
 class EngineError(RuntimeError):
@@ -25,7 +25,7 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    dtype: str  # dtype in which the engine computed
+    dtype: str  # the dtype in which the engine computed
     answers: list[tuple[Step, ...]]
 
 

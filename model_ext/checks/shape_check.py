@@ -29,9 +29,10 @@ from model_ext.weights.errors import ConvertError
 from model_ext.weights.safetensors_file import open_shards
 
 SMALLEST: dict[str, Any] = {
-    # Dtype of the weights; vLLM's loading converts other dtypes without a warning
+    # vLLM converts other dtypes without a warning, so this dtype is correct for all weights.
     "dtype": "float32",
-    "max_model_len": 64,  # this and the next settings only determine the engine's buffers
+    # The following settings only determine the engine's buffers.
+    "max_model_len": 64,
     "max_num_seqs": 1,
     "kv_cache_memory_bytes": 1 << 24,
     "enforce_eager": True,

@@ -95,7 +95,7 @@ class Adapter:
     path: Path
     stage: Literal["pretrain", "finetune"]
     legacy: bool
-    sizes: dict[str, int]  # letter of the shapes -> size; r is 0 without LoRA
+    sizes: dict[str, int]  # a letter of the shapes -> its size; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
     # Released adapters all have the form "value"; training can also create "residual" adapters.
     form: InjectionForm = "value"
@@ -146,9 +146,9 @@ def _filter(path: Path) -> dict[str, LazyTensor]:
         name = name.replace("llma", "llama")
         trained = any(word in name for word in ("bias", "gate", "lora", "norm"))
         if (
-            name.startswith("image_bind.")  # the image encoder,
+            name.startswith("image_bind.")  # not kept: the image encoder,
             or (name.startswith("llama.") and not trained)  # the base LLaMA's matrices,
-            or name.startswith("prefix_projector_norm.")  # a norm of an older model
+            or name.startswith("prefix_projector_norm.")  # and a norm of an older model
         ):
             continue
         if name in kept:

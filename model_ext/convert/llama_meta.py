@@ -23,7 +23,7 @@ from model_ext.weights.tensors import LazyTensor
 PARAMS = "params.json"
 KNOWN_PARAMS = {
     *("dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"),
-    *("multiple_of", "ffn_dim_multiplier"),  # the tensors' shapes give the width
+    *("multiple_of", "ffn_dim_multiplier"),  # not used: the shapes contain the width
     *("max_seq_len", "max_batch_size"),
     *ROPE_PARAMS,
 }

@@ -17,7 +17,7 @@ from model_ext.convert.mapped import read_mapped
 from model_ext.weights.errors import ConvertError
 from model_ext.weights.tensors import LazyTensor
 
-# Training checkpoints contain their command line, as a Namespace, which only holds values.
+# Training checkpoints contain their command-line options as a Namespace. It cannot run code.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 
 

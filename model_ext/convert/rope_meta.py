@@ -13,11 +13,11 @@ from model_ext.weights.errors import ConvertError
 
 ROPE_PARAMS = ("rope_theta", "use_scaled_rope", "rope_scaling_factor")
 BASE = 10000.0
-LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length without scaling;
-CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # default context; the key is "base > BASE"
+LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length in tokens, without scaling;
+CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # whether base > BASE -> default context length
 STRETCHED_CONTEXT = 131072
 SCALE = 8.0  # scaling factor of the rotations in LLaMA 3.1;
-SCALE_MIN_HIDDEN = 4096  # LLaMA 3.2's smaller models have another factor
+SCALE_MIN_HIDDEN = 4096  # models with a smaller hidden size (LLaMA 3.2) have another factor
 
 
 def positions(params: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], int]:

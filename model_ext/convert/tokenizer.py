@@ -24,7 +24,7 @@ SENTENCEPIECE = "tokenizer.model"
 HF_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 MAX_BYTES = 64 << 20  # maximum size of a tokenizer file; LLaMA's has half a megabyte
 SPACE = "\u2581"
-# Sampling defaults of the released model
+# The released model's default sampling parameters
 DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.1, "top_p": 0.75}
 
 

@@ -17,8 +17,8 @@ from model_ext.train.encoders.samples import read_list
 WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
-CHAT_REPEATS = 4  # Repeats of small talk, for a tenth of the finetune's examples.
-PICTURE_STRIDE = 13  # Small talk data also have every 13th picture instruction.
+CHAT_REPEATS = 4  # Small talk is repeated this often, so it is a tenth of the finetune's examples.
+PICTURE_STRIDE = 13  # The data of small talk also contain every 13th instruction about a picture.
 
 
 def main() -> None:

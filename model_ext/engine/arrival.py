@@ -29,7 +29,7 @@ MAX_BATCH = CAPTURED_SIZES[-1]
 
 class NewRequest(NamedTuple):
     slot: int
-    embedding: Vector | None  # shape (D,); None: the request is not conditioned
+    embedding: Vector | None  # shape (D,), or None if the request is not conditioned;
     adapter: int  # vLLM's id of the request's run-time LoRA, 0 for none
 
 
@@ -80,7 +80,7 @@ class Arrival:
         self._inputs = Inputs(
             torch.zeros(size, dtype=torch.uint8, device=device.torch), embedding_dim
         )
-        # Number of batches in two steps that consist of new requests only
+        # The number of batches in two steps if all requests of both steps are new
         pending = 2 * -(-table.rows // MAX_BATCH)
         buffers = [
             HostInputs(device.host_buffer(size, dtype=torch.uint8), embedding_dim)

@@ -1,10 +1,10 @@
-"""Fold the maps of all injected layers (value form) into one: bound vector -> rows of all layers.
+"""Fold the linear maps of all injected layers into one module: bound vector -> rows of all layers.
 
-A layer adds a row that is linear in the bound vector: value map, then gates and output map. With
-few value heads (KV*d < C/2), each layer keeps its two narrow maps (C -> KV*d -> C). Otherwise they
-become one matrix (C, C). The choice is the form with fewer numbers to read. For a 7B model the
-folded maps need 8% more memory. This file is plain torch, without vLLM. Run-time LoRA changes the
-output map, so this file does not cover it.
+In the value form, a layer computes its row from the bound vector with a value map, gates and an
+output map. The product of the three is linear. With few value heads (KV*d < C/2), a fold keeps two
+narrow maps per layer (C -> KV*d -> C); otherwise it has one matrix (C, C) per layer. The chosen
+form has fewer weights to read. For a 7B model the folded maps need 8% more memory. This file is
+plain torch, without vLLM. A fold cannot contain run-time LoRA, which changes the output map.
 
 Shapes: n bound vectors, C hidden, H heads, KV value heads, d head size, q injected layers.
 """
@@ -42,7 +42,7 @@ def fold(layers: Sequence[ValueLayer], linear: Linear) -> Fold:
     rows = width if narrow else hidden
     like = layers[0].o_proj
     values = like.new_empty(len(layers), rows, hidden)
-    constants = like.new_empty(len(layers), rows)  # terms of the layers' queries
+    constants = like.new_empty(len(layers), rows)  # the layers' queries, multiplied by their maps
     outputs = like.new_empty(len(layers), width, hidden) if narrow else None
     for j, layer in enumerate(layers):
         value, output = layer.folded()

@@ -15,11 +15,11 @@ class Injection(nn.Module):
     Shapes: q injected layers, H heads, C hidden, KV*d the width of all value heads, r rank.
     """
 
-    # float32: (q, H) before tanh in the value form, (q, 1) in the residual form;
+    # float32, shape (q, H) before tanh in the value form, (q, 1) in the residual form;
     gate: nn.Parameter
-    query: nn.Parameter | None  # (q, C), value form only;
-    v_lora_a: nn.Parameter | None  # (q, r, C);
-    v_lora_b: nn.Parameter | None  # (q, KV*d, r)
+    query: nn.Parameter | None  # shape (q, C), only in the value form;
+    v_lora_a: nn.Parameter | None  # shape (q, r, C);
+    v_lora_b: nn.Parameter | None  # shape (q, KV*d, r)
 
     def __init__(self, config: InjectionConfig, heads: int, hidden: int, value_width: int) -> None:
         super().__init__()

@@ -170,7 +170,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         loaded: set[str] = super().load_weights(weights)
-        if self._device.torch.type == "cpu":  # fold now: vLLM packs matrices later
+        if self._device.torch.type == "cpu":  # vLLM packs the matrices later, so fold them now
             self._fold()
         return loaded
 

@@ -49,7 +49,7 @@ class ConditionedRunner(GPUModelRunner):
     def _rebatch(self) -> None:
         """Assign slots after the batch has changed, and stage the rows of new requests."""
         self._batch_ids = list(self.input_batch.req_ids)
-        self._ordered_ids = []  # equal ids may have got other slots
+        self._ordered_ids = []  # requests with the same ids may have other slots now
         for req_id in self._slot_of.keys() - set(self._batch_ids):
             self._release(req_id)
         model = self.get_model()
@@ -71,8 +71,8 @@ class ConditionedRunner(GPUModelRunner):
     def _preprocess(
         self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
     ) -> tuple[Any, ...]:
-        # This is too early in _update_states: after it, attention backends may reorder the batch,
-        # and vLLM activates the step's LoRA adapters.
+        # _update_states would be too early: after that method, attention backends may reorder the
+        # batch, and vLLM activates the step's LoRA adapters.
         model = self.get_model()
         model.arrival.flush()
         req_ids = self.input_batch.req_ids
@@ -85,4 +85,7 @@ class ConditionedRunner(GPUModelRunner):
 
 
 class ConditionedCPURunner(ConditionedRunner, CPUModelRunner):
-    """The CPU's runner. The base order matters: CPUModelRunner also derives from GPUModelRunner."""
+    """The runner on a CPU.
+
+    The bases must be in this order, because CPUModelRunner also derives from GPUModelRunner.
+    """

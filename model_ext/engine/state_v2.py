@@ -46,10 +46,11 @@ class ConditionedModelState(DefaultModelState):
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         self._step_clock.record()
-        # This is too early in apply_staged_writes: vLLM activates the step's LoRA adapters after
-        # it.
+        # apply_staged_writes would be too early, because vLLM activates the step's LoRA adapters
+        # after that method.
         self.model.arrival.flush()
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)
-        # No inputs to add: the model reads the slots from a persistent buffer, in CUDA graphs too.
+        # The model gets no further inputs, because it reads the slots from a persistent buffer (in
+        # CUDA graphs too).
         return super().prepare_inputs(input_batch, req_states)

@@ -9,7 +9,7 @@ from model_ext.engine.runner_v1 import ConditionedCPURunner, ConditionedRunner
 
 class ConditionedCPUWorker(CPUWorker):
     def init_device(self) -> None:
-        # Creates vLLM's runner; vLLM cannot be configured to use another class
+        # This call creates vLLM's runner, because vLLM has no setting for the runner's class.
         super().init_device()
         self.model_runner = ConditionedCPURunner(self.vllm_config, self.device)
 

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Statistic = Callable[[Floats], Floats]  # [..., columns] means -> [...] values
+Statistic = Callable[[Floats], Floats]  # means [..., columns] -> values [...]
 
 SAMPLES = 1000
-CHUNK = 50  # samples drawn at once, which bounds memory at CHUNK x items integers
+CHUNK = 50  # number of samples drawn at once; they need memory for CHUNK x items integers
 LEVELS = (2.5, 97.5)
 
 

@@ -28,7 +28,8 @@ def torch_dtype(name: Dtype) -> torch.dtype:
 def zero_image(model: ImageBind) -> Tensor:
     """Compute the embedding (D,) of a request without attachments: that of an image of zeros.
 
-    Computed on the CPU. After normalisation, zeros mean the average color of the training images.
+    This function computes on the CPU. In normalised images, zeros are the average color of the
+    training images.
     Raises ConfigError: when the model has no vision encoder.
     Raises ValueError: when its weights are not float32. Models were trained with the float32
     vector, and every text request uses it.

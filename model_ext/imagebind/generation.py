@@ -18,7 +18,7 @@ from model_ext.imagebind.model import ImageBind
 
 POINT_DIVISOR = 5  # Point-Bind's outputs are 5 times as long as image outputs
 
-Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards cache entries
+Enhance = Callable[[Tensor], Tensor]  # a function that moves unit vectors (B, D) to cache entries
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from model_ext.imagebind.work import max_samples, sample_shapes
 
 logger = logging.getLogger(__name__)
 
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # padding adds at most half of a batch
+# Captured batch sizes. Padding to the next size adds at most half of a batch.
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 Compute = Callable[[], Tensor]
 # A function that captures `Compute` and returns (replay, tensor with the result of each replay).
@@ -32,9 +33,9 @@ Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
 class Graph:
     """An encoder that is captured for one batch size."""
 
-    inputs: tuple[Tensor, ...]  # memory that the graph reads; the first axis is the batch
+    inputs: tuple[Tensor, ...]  # memory that the graph reads; the first axis is the batch axis
     replay: Callable[[], None]
-    result: Tensor  # (size, D); the replay of any graph overwrites it
+    result: Tensor  # embeddings (size, D); the replay of any graph overwrites this memory
 
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
         """Encode B <= `size` samples: (B, D). The unused rows contain data of earlier batches."""
@@ -51,7 +52,7 @@ class Graphs:
     def __init__(self, model: ImageBind, capture: Capture) -> None:
         self._model = model
         self._capture = capture
-        self._graphs: dict[Key, list[Graph]] = {}  # sample shape -> graphs by ascending size
+        self._graphs: dict[Key, list[Graph]] = {}  # shape of a sample -> graphs, smallest first
 
     @property
     def config(self) -> ImageBindConfig:
@@ -126,7 +127,7 @@ def capture_on_gpu(device: torch.device | str) -> Capture:
     def capture(compute: Compute) -> tuple[Callable[[], None], Tensor]:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            compute()  # this run creates library handles and workspaces: a capture must not
+            compute()  # creates library handles and workspaces, which a capture must not create
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):

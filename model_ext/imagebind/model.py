@@ -92,7 +92,7 @@ class ImageBind(nn.Module):
 
     def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
         encoder = self.encoder(modality)
-        clips = _clips(modality, prepared[0])  # (B, S), or None without clips
+        clips = _clips(modality, prepared[0])  # (B, S), or None if samples have no clips
         vectors: Tensor = encoder(*(t.flatten(0, 1) if clips else t for t in prepared)).float()
         if post:
             vectors = encoder.post(vectors)

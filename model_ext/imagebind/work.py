@@ -18,7 +18,7 @@ from model_ext.imagebind.config import (
     VisionConfig,
 )
 
-VIDEO_CLIPS = 15  # 5 clips x 3 crops
+VIDEO_CLIPS = 15  # five clips, with three crops of each
 AUDIO_CLIPS = 3
 USUAL_POINTS = 8192
 

@@ -27,17 +27,17 @@ class TrainConfig(BaseModel):
 
     out: Path  # Folder of checkpoints, logs and the final adapter.safetensors.
     base: Path  # Folder of a LLaMA in Hugging Face's or Meta's layout.
-    tokenizer: Path | None = None  # Default: the tokenizer in `base`.
-    encoders: Path  # Encoders of a converted model or of `train encoders`.
-    start: Path | None = None  # `out` of the previous phase; required for finetune.
-    deepspeed: Path | None = None  # DeepSpeed's JSON file; default: ZeRO stage 0.
+    tokenizer: Path | None = None  # A tokenizer. Default: the tokenizer in `base`.
+    encoders: Path  # The encoders of a converted model or of `train encoders`.
+    start: Path | None = None  # The folder `out` of the previous phase; required for finetune.
+    deepspeed: Path | None = None  # DeepSpeed's JSON file. Default: ZeRO stage 0.
 
     data: Annotated[tuple[Path, ...], Field(min_length=1)]  # training files, which are mixed
     media_root: Path = Path()
     turns: Turns = "first"  # turns of a conversation to train on; the released code uses the first
     instruction_form: InstructionForm = "plain"
-    embedding_cache: Path | None = None  # Folder of stored embeddings; default: <out>/embeddings.
-    image_views: Count = 1  # Views of a picture; all but the first are random crops.
+    embedding_cache: Path | None = None  # Folder of stored embeddings. Default: <out>/embeddings.
+    image_views: Count = 1  # Number of views of a picture; all but the first are random crops.
     workers: Annotated[int, Field(ge=0)] = 2  # Number of processes that decode pictures.
 
     max_tokens: Count
@@ -46,21 +46,21 @@ class TrainConfig(BaseModel):
     split: Count  # Number of sub-epochs in one pass over the data.
     base_learning_rate: Positive  # Learning rate for 256 samples per update.
     min_learning_rate: NotNegative = 0.0
-    gate_factor: Positive = 1.0  # factor of the gates' learning rate
+    gate_factor: Positive = 1.0  # factor by which the gates' learning rate is multiplied
     weight_decay: NotNegative
-    batch: Count = 4  # Samples per process in a batch.
-    accumulate: Count = 1  # Batches per update.
+    batch: Count = 4  # Number of samples in a batch of one process.
+    accumulate: Count = 1  # Number of batches per update.
     save_epochs: Count
-    save_seconds: Positive | None = None  # also save a checkpoint after so many seconds
+    save_seconds: Positive | None = None  # if set, also save a checkpoint every `save_seconds`
     keep_checkpoints: Count = 2
 
-    injection: InjectionForm = "value"  # `value`: the released form; `residual`: the paper's.
-    injected_layers: Count | None = None  # Inject into so many last layers; default: all.
-    bind_width: Count | None = None  # Bind network's inner width; default: 4 * hidden size.
+    injection: InjectionForm = "value"  # `value`: the released form; `residual`: the paper's form.
+    injected_layers: Count | None = None  # Number of injected layers, the last ones. Default: all.
+    bind_width: Count | None = None  # The bind network's inner width. Default: 4 * hidden size.
     bind_blocks: Count = 3
     lora_rank: Count = 16
     checkpoint_activations: bool = False
-    remember_texts: bool = False  # in pretrain, run each text through the lower layers once only
+    remember_texts: bool = False  # pretrain runs each text through the lower layers only once
     seed: int = 0
     threads: Count | None = None
 

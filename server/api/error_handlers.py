@@ -106,7 +106,7 @@ def to_request_error(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
-        # Not sent, because the client has disconnected.
+        # The client never gets this response, because the client has disconnected.
         return BadRequest("the request ended early")
     # FastAPI wraps an error that is raised while it reads the body.
     if isinstance(error.__cause__, RequestError):
@@ -155,7 +155,7 @@ def _from_vllm(error: Exception) -> RequestError:
     if isinstance(error, EngineDeadError):
         return Unavailable("the engine is down", code="engine_down")
     request_error = from_vllm_response(create_error_response(error))
-    if request_error.status == 500:  # the message of a status 500 may contain internals
+    if request_error.status == 500:  # the error's message may contain details of the server
         return InternalError("the server failed to answer this request")
     return request_error
 

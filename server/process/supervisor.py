@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 MAX_FAILURES = 5
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
 TICK_S = 1  # Seconds between two checks for stalled processes.
-GRACE_S = 20  # Seconds in which a child must end, after the time that its requests get.
+GRACE_S = 20  # Seconds in which a child must end after the time for its running requests.
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Supervisor:
         self._children = [Child(self, program) for program in programs]
 
     async def run(self) -> int:
-        """Run all children. When one child ends for good, stop the others.
+        """Run all children. When a child ends and cannot be restarted, stop the others.
 
         The API is stopped first, so that its requests can finish.
         """
@@ -171,7 +171,7 @@ class Child:
                 *(sys.executable, "-P", "-m", self._program.module, str(control.childs.fileno())),
                 pass_fds=[control.childs.fileno()],
                 env={**os.environ, **self._supervisor.environment, "PYTHONPATH": source_path()},
-                # In a new session, because a terminal's Ctrl-C must reach only the supervisor.
+                # A new session, because a terminal's Ctrl-C must reach only the supervisor.
                 start_new_session=True,
             )
             control.childs.close()
@@ -179,7 +179,7 @@ class Child:
             reader = asyncio.ensure_future(self._read_messages(control))
             watcher = asyncio.ensure_future(self._kill_when_stalled())
             code = await self._process.wait()
-            self.kill()  # ends child processes of the program that still run
+            self.kill()  # this signal ends child processes of the program that still run
             for task in (reader, watcher):
                 task.cancel()
             await asyncio.wait([reader, watcher])

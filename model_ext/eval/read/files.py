@@ -7,8 +7,8 @@ from typing import Any
 
 from model_ext.eval.errors import DataError
 
-MAX_FILE_BYTES = 1 << 30  # of a file that is parsed whole
-MAX_LINE_BYTES = 1 << 26  # of a line, which can hold a data: URI
+MAX_FILE_BYTES = 1 << 30  # maximum size of a file that is read as a whole;
+MAX_LINE_BYTES = 1 << 26  # maximum size of a line, which can contain a data: URI
 
 
 def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path, max_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str]]:
-    """(row, line) of the lines of a UTF-8 file that are not blank. Rows count from 1.
+    """Yield (row, line) for each line of a UTF-8 file that is not blank. The first row is 1.
 
     Raises DataError: when the file is missing, a line is too long, or a line is not UTF-8.
     """

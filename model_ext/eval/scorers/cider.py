@@ -18,9 +18,9 @@ Ngram = tuple[str, ...]
 
 
 class Caption(NamedTuple):
-    weights: list[dict[Ngram, float]]  # per order
-    norms: list[float]  # per order
-    length: int  # the number of bigrams: pycocoevalcap's measure of length
+    weights: list[dict[Ngram, float]]  # one dict of n-grams for each n;
+    norms: list[float]  # one norm for each n;
+    length: int  # the number of bigrams, which pycocoevalcap uses as the length
 
 
 def cider_raw(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
@@ -74,7 +74,7 @@ def ngrams(words: Sequence[str]) -> Counter[Ngram]:
 
 
 def similarity(caption: Caption, reference: Caption) -> float:
-    """The mean over the orders of the clipped cosine, times the penalty of the lengths."""
+    """The clipped cosine, averaged over the lengths of n-grams, times the length penalty."""
     total = 0.0
     for own, other, norm, other_norm in zip(
         caption.weights, reference.weights, caption.norms, reference.norms, strict=True

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from model_ext.eval.scorers.normalise import without_punctuation
 
 Label = Literal["yes", "no", "other"]
-PREFIX = 4  # characters of the answer that the official tool reads
+PREFIX = 4  # number of characters of the answer that the official tool reads
 
 
 class MmeScore(NamedTuple):

@@ -9,7 +9,7 @@ from model_ext.eval.scorers.normalise import normalise
 def visdial_reciprocal_rank(answer: str, candidates: Sequence[str]) -> float:
     """1 / (1 + index) of the first candidate that the answer contains, else 0.
 
-    LVLM-eHub's rule: the index of the right candidate plays no part.
+    This is LVLM-eHub's rule. It does not use the index of the correct candidate.
     """
     text = normalise(answer)
     for index, candidate in enumerate(candidates):

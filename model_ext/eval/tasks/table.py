@@ -232,7 +232,8 @@ DATA_SETS = (
 )
 MME = tuple(mme(name, size) for name, size in (PERCEPTION | COGNITION).items())
 TASKS = {task.name: task for task in DATA_SETS + MME}
-ALIASES = {  # LVLM-eHub's names in files of answers, and a word for all of MME
+# The names of tasks in LVLM-eHub's files of answers, and a name for all tasks of MME
+ALIASES = {
     "flickr": ("Flickr-30k",),
     "scienceqa": ("ScienceQA IMG",),
     "mme": tuple(task.name for task in MME),

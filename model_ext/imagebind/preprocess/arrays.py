@@ -17,7 +17,7 @@ from model_ext.imagebind.preprocess.image import decode, middle_square, open_ima
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
 
-# Pillow mode -> pixel value that becomes 1.0
+# Mode of a Pillow picture -> the pixel value that is scaled to 1.0
 WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}
 
 
@@ -33,7 +33,7 @@ def read_thermal(data: bytes, config: PreprocessConfig, limits: Limits) -> Tenso
 
 def read_imu(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     """Decode accelerometer and gyroscope values to (6, steps) float32."""
-    del limits  # not needed: the shape is fixed
+    del limits  # no limits are needed, because the shape of IMU data is fixed
     return _read_array(data, (config.imu_channels, config.imu_steps))
 
 

@@ -58,7 +58,7 @@ class PictureViews(Dataset[Tensor]):
 
 
 def fingerprint(pictures: Sequence[Picture], encoders: Path, views: int, seed: int) -> str:
-    """A hash of the encoders' weights and of the pictures' paths, sizes and modification times."""
+    """Hash the encoders' weights, and the pictures' paths, sizes and modification times."""
     digest = hashlib.sha256(f"{views} {seed}".encode())
     digest.update((encoders / "config.json").read_bytes())
     with (encoders / "model.safetensors").open("rb") as weights:

@@ -22,8 +22,8 @@ class EncodersConfig(BaseModel):
     out: Path  # Folder of checkpoints, logs and the final `encoders`.
     train_list: Path  # JSON lines: key, modality, path or text, optional weight.
     validation_list: Path | None = None
-    encoders: dict[str, Any]  # Sizes, as in encoders/config.json of a model directory.
-    start: Path | None = None  # An encoders' folder with initial weights.
+    encoders: dict[str, Any]  # The encoders' sizes, as in encoders/config.json of a model.
+    start: Path | None = None  # A folder with the encoders' initial weights.
     train: tuple[str, ...]  # The encoders to train; all others are frozen.
 
     steps: Count
@@ -34,13 +34,11 @@ class EncodersConfig(BaseModel):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     smoothing: Share = 0.1  # Label smoothing of the contrastive loss.
     pair_pictures: bool = True  # Also align pictures of the same key with each other.
-    scales: dict[str, float] = {
-        "vision": 14.0,
-        "point": 14.0,
-    }  # Scale of similarities for encoders without a trained scale.
-    image_side: Count = 160  # Side of a stored picture in pixels.
-    anchor_views: Count = 4  # Views of a picture with frozen vision or mean_anchors.
-    mean_anchors: bool = False  # Align with the mean `start` embedding of a key's pictures.
+    # The factor of similarities, for encoders without a trained factor
+    scales: dict[str, float] = {"vision": 14.0, "point": 14.0}
+    image_side: Count = 160  # The side of a stored picture in pixels.
+    anchor_views: Count = 4  # Views of each picture, if vision is frozen or mean_anchors is set.
+    mean_anchors: bool = False  # Align with the mean of a key's picture embeddings under `start`.
     seed: int = 0
     threads: Count | None = None
     save_seconds: Annotated[float, Field(gt=0)] = 240

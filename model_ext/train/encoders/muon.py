@@ -15,7 +15,7 @@ from torch import Tensor
 
 STEPS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Coefficients of the quintic iteration.
-ADAM_RMS = 0.2  # Root mean square of a typical AdamW update.
+ADAM_RMS = 0.2  # The root mean square of a typical AdamW update.
 
 
 class Muon(torch.optim.Optimizer):

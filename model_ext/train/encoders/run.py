@@ -198,7 +198,7 @@ def _model(config: EncodersConfig) -> ImageBind:
 
 
 def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of blocks, AdamW for the other parameters.
+    """Create Muon for the matrices of blocks, and AdamW for the other parameters.
 
     With Muon, training needs about half the steps. Muon's updates are as large as AdamW's, so both
     use one learning rate. Positions, class tokens, word embeddings and vectors have no weight

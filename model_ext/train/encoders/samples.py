@@ -26,7 +26,7 @@ from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.train.errors import TrainError
 
 PAD = -MEAN / STD  # The normalised value of a spectrogram's padding.
-ENCODER = {"image": "vision"}  # Modality in a list -> encoder, if their names differ.
+ENCODER = {"image": "vision"}  # Modality in a list -> its encoder, if the names differ.
 
 
 @dataclass(frozen=True, slots=True)

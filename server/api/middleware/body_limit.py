@@ -61,7 +61,10 @@ class BodyLimitMiddleware:
                 raise too_large(max_bytes)
             if not upload:
                 if size and not self.held.take(caller, size):
-                    raise Unavailable("too many bytes of requests at a time", code="server_full")
+                    raise Unavailable(
+                        "the running requests have too many bytes in memory; try again later",
+                        code="server_full",
+                    )
                 held += size
             return message
 

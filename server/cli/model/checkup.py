@@ -98,7 +98,9 @@ def files(checkup: Checkup) -> str:
 
 def tensors(checkup: Checkup) -> str:
     """Compare names and shapes of the tensors with those of vLLM's model."""
-    from model_ext.checks.shape_check import check_weights  # imports vLLM, which takes seconds
+    from model_ext.checks.shape_check import (
+        check_weights,
+    )  # this import loads vLLM, which takes seconds
 
     return f"{check_weights(checkup.folder)} tensors with the names and shapes of vLLM's model"
 
@@ -156,7 +158,7 @@ async def check_cache(cache: Enhancer, query: Array) -> None:
         await cache.check()
         row = await cache.enhance(query, cache.defaults)
         if not abs(float(np.linalg.norm(row.vector)) - 1) < 1e-4:
-            raise CheckFailed("the cache: an enhanced embedding has not unit length")
+            raise CheckFailed("the cache: an enhanced embedding does not have unit length")
     finally:
         await cache.aclose()
 

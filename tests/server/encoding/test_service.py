@@ -120,7 +120,7 @@ async def test_who_leaves_takes_the_work_along(
 async def test_a_service_that_is_gone_is_503_until_it_is_back(
     tmp_path: Path, parts: EncodingComponents
 ) -> None:
-    # This path is longer than the kernel allows for a socket.
+    # The path of the socket is longer than the kernel's limit for sockets.
     folder = tmp_path / ("deep" * 20) / ("er" * 20)
     folder.mkdir(parents=True)
     client = EncodingClient(folder / SOCKET)

@@ -18,7 +18,7 @@ from model_ext.eval.read.files import (
 from model_ext.eval.tasks.task import Task
 
 FOLDER = "VQA_Datasets"
-VALIDATION = 2  # OCR-VQA's number of the split
+VALIDATION = 2  # the number of the validation split in OCR-VQA's file
 SUFFIXES = (".jpg", ".png", ".gif", ".jpeg")
 
 
@@ -49,7 +49,7 @@ def read_textvqa(root: Path, task: Task) -> Iterator[Item]:
 
 
 def read_stvqa(root: Path, task: Task) -> Iterator[Item]:
-    """All questions of the split. `load.py` draws the subset, and checks its pictures."""
+    """Read all questions of the split. `load.py` draws a subset, and checks its pictures."""
     folder = root / FOLDER / "STVQA"
     path = folder / "train_task_3.json"
     for row, record in enumerate(list_field(read_json(path), "data", path)):
@@ -157,7 +157,7 @@ def element(values: Sequence[str], index: object, path: Path, row: int) -> str:
 
 
 def image_of(folder: Path, names: Sequence[str], path: Path, row: str) -> Path:
-    """The first of the names that exists. Raises DataError: when none of them exists."""
+    """Return the path of the first name that exists. Raises DataError: when none exists."""
     for name in names:
         if name and "/" not in name and (folder / name).is_file():
             return folder / name

@@ -1,6 +1,4 @@
-"""Tests that excess requests are rejected before their bodies are read, without disturbing other
-requests.
-"""
+"""The server rejects excess requests before it reads their bodies, and finishes all others."""
 
 import asyncio
 from typing import Any
