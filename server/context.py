@@ -34,7 +34,7 @@ class Timeline:
     generating: float | None = None
 
     def begin_generating(self) -> None:
-        """Record when generation starts. Only the request's first prompt, choice or beam counts."""
+        """Record when the first generation of the request starts. Later calls have no effect."""
         if self.generating is None:
             self.generating = time.perf_counter()
 

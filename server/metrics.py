@@ -83,8 +83,9 @@ STALLED = Gauge(
 
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[None]:
-    """Measure the block's time as the stage `name`. An exception counts as an error of the stage; a
-    cancellation does not.
+    """Measure the time of the `with` block as the stage `name`.
+
+    An exception counts as an error of the stage; a cancellation does not.
     """
     started, failed = time.perf_counter(), False
     inside = IN_STAGE.labels(name, modality)

@@ -165,7 +165,7 @@ def add_middleware(
     app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys)
     if settings.request_log:
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
-    # With this flag, vLLM has already configured OpenTelemetry's exporter.
+    # With the flag --otlp-traces-endpoint, vLLM has already configured OpenTelemetry's exporter.
     if args.otlp_traces_endpoint:
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
     app.add_middleware(ContextMiddleware, text_only=text_only)

@@ -61,7 +61,7 @@ def install(app: FastAPI) -> None:
     """Install `handle` as the application's handler for all exceptions.
 
     The handlers of specific classes run inside the metrics middleware. The handler of `Exception`
-    runs outside; Starlette raises the exception again after the response, and uvicorn logs it.
+    runs outside of it. Starlette then raises the exception again, and uvicorn logs the exception.
     """
     from vllm.exceptions import VLLMError
 

@@ -1,8 +1,8 @@
 """Limits on the fields of a request: which vLLM fields clients may set, and the maximum values.
 
 `body.py` calls these checks for every request that uses the model, before other code reads the
-request. This module does not check types, because vLLM's protocol classes do, nor `logprobs`, which
-vLLM limits (--max-logprobs).
+request. This module does not check types, because vLLM's protocol classes check the types. It does
+not check `logprobs`, because vLLM limits this field (--max-logprobs).
 """
 
 import math
@@ -35,8 +35,8 @@ MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completi
 # The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
 MAX_INTEGER = 2**63 - 1
 
-# Fields that contain an object of the client, with the largest integer in this object. vLLM sends
-# JSON schemas to the engine as msgpack, which has a limit, and the other objects as text.
+# Fields whose value is a client's object -> the largest integer that this object may contain. vLLM
+# sends JSON schemas to the engine as msgpack (64-bit integers), and other objects as text.
 OBJECTS: Mapping[str, float] = {
     "schema": 2**64 - 1,
     "json_schema": 2**64 - 1,

@@ -108,11 +108,11 @@ class ConditionedLLM(AsyncLLM):
         return max(0, now - max(self._busy_since, self.step_clock.last()))
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """Close the engine client. May run in another thread than the event loop's.
+        """Close the engine client. Any thread may call this method.
 
         vLLM closes the connection to the engine, and then cancels the task that reads the engine's
-        outputs. Between both steps, this task can log that the engine is dead. So this method
-        cancels the task first if no request is running, because there is nothing more to read.
+        outputs. Between these two steps, the task can log that the engine is dead. So this method
+        cancels the task first if no request is running: then the task has no more outputs to read.
         """
         self.draining = True  # /ready has status 503 while running requests finish
         task = getattr(self, "output_handler", None)

@@ -241,7 +241,8 @@ ALIASES = {
 
 
 def select_tasks(names: str) -> tuple[Task, ...]:
-    """The tasks of a comma-separated list, each once; case and punctuation do not matter.
+    """Return the tasks of a comma-separated list, without duplicates. Case and punctuation are
+    ignored.
 
     Raises ValueError: when the list names no task, or a name that is not in the table.
     """

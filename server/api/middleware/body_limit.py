@@ -1,8 +1,8 @@
 """Limit the size of each request body, and the total size of the bodies in memory, of all clients
 and of one.
 
-This is plain ASGI. It rejects a Content-Length above the limit at once, and also counts the
-received bytes. Multipart uploads are written to disk; they have a separate limit and do not count
+The middleware rejects a Content-Length above the limit at once, and also counts the received
+bytes. Multipart uploads are written to disk; they have a separate limit and do not count
 as memory.
 """
 
