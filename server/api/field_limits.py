@@ -14,7 +14,6 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from server.errors import BadRequest
-from server.metrics import REJECTED
 from server.settings import EngineField, Settings
 
 ENGINE_FIELDS: tuple[EngineField, ...] = get_args(EngineField)
@@ -151,7 +150,6 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
 
 
 def too_large(message: str, param: str | None) -> BadRequest:
-    REJECTED.labels("number").inc()
     return BadRequest(message, param=param)
 
 
@@ -213,7 +211,6 @@ def is_unicode(text: str) -> bool:
 
 
 def not_unicode(path: Path) -> BadRequest:
-    REJECTED.labels("text").inc()
     name = field_name(path)
     return BadRequest(
         f"{name or 'a name'} is not valid Unicode (half a surrogate pair)", param=name
