@@ -109,7 +109,7 @@ def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
 
 
 def sounds(split: Split) -> Iterator[Job]:
-    """Yield one sound per voice and word, two for training. Accents alternate."""
+    """Yield one sound per voice and word, but two for the training split. Accents alternate."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
         for concept in CONCEPTS:
@@ -157,7 +157,7 @@ def shape(icons: IconSet, name: str, path: Path) -> None:
 
 
 def rng_of(name: str) -> np.random.Generator:
-    """A generator that depends on the seed and the file's name only."""
+    """A random generator whose state depends only on SEED and on the file's name."""
     return np.random.default_rng([SEED, *name.encode()])
 
 

@@ -1,6 +1,6 @@
-"""The adapter for vLLM's Model Runner V1, which vLLM uses on CPUs.
+"""The runner adapter (the code that passes embeddings to the model) for vLLM's Model Runner V1.
 
-vLLM also uses it on GPUs with some methods of speculative decoding.
+vLLM uses this runner on CPUs, and on GPUs with some methods of speculative decoding.
 
 The runner reorders the requests of its batch and removes preempted requests from it. A request has
 a slot (the index of its row) from the step in which it enters the batch to the step in which it

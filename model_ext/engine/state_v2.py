@@ -1,8 +1,9 @@
-"""The adapter for vLLM's Model Runner V2, the default on GPUs: a model state.
+"""The runner adapter (the code that passes embeddings to the model) for vLLM's Model Runner V2.
 
-The state index that vLLM gives a request is its slot. vLLM calls `add_request` again when a
-preempted request continues, so its row is computed again. No method waits for the device, because
-vLLM prepares a step while the device runs the previous step.
+vLLM uses this runner on GPUs by default. Here the adapter is a subclass of vLLM's model state. The
+state index that vLLM gives a request is the request's slot, the index of its row. vLLM calls
+`add_request` again when a preempted request continues, so its row is computed again. No method
+waits for the device, because vLLM prepares a step while the device runs the previous step.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""One question of a data set: what is sent to the server, and the truths of its answer."""
+"""One question of a data set: the request's content, and the correct answers ("truths")."""
 
 from collections.abc import Iterator
 from typing import Literal

@@ -1,7 +1,7 @@
 """Metrics by name: what each item contributes, and how the means become the printed figure.
 
-A metric's rows have a fixed number of columns, so one bootstrap serves all of them. The unit of
-a row is an item; for MME it is a picture with its two questions.
+A metric's rows have a fixed number of columns, so the same bootstrap code works for all metrics.
+The unit of a row is an item; for MME it is a picture with its two questions.
 """
 
 from collections.abc import Callable, Sequence

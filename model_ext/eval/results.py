@@ -70,7 +70,7 @@ def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
     Raises DataError: when there is no head, or a complete line is not valid or repeated.
     """
     path = folder / ANSWERS_FILE
-    lines = decode(complete_lines(path), path).split("\n")  # not splitlines: answers hold U+2028
+    lines = decode(complete_lines(path), path).split("\n")  # not splitlines: it splits at U+2028
     head = parse(Head, lines[0], path, 1)
     results: dict[Key, Result] = {}
     for row, line in enumerate(lines[1:-1], 2):

@@ -1,4 +1,4 @@
-"""The scores of a task's answers, and of the baselines that every containment score needs."""
+"""Score a task's answers and two baselines: always "Yes", and the answers without media."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -248,7 +248,8 @@ class UnknownTask(ValueError):
 
 
 def select_tasks(names: str, others: Mapping[str, Task] = MappingProxyType({})) -> tuple[Task, ...]:
-    """The tasks of a comma-separated list, each once; case and punctuation do not matter.
+    """Return the tasks of a comma-separated list, without duplicates. Case and punctuation are
+    ignored.
 
     others: tasks by name that the list may name too.
 
