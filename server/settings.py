@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from model_ext.imagebind.config import ENCODER_OF, DtypeSetting
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import Channels, ReadOptions
 
 Count = Annotated[int, Field(gt=0)]
 MiB = 1 << 20
@@ -104,6 +105,11 @@ class Settings(BaseSettings):
     max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
     limits: Limits = Limits()  # Size limits of files, for each modality.
+    # The channel of sounds that is encoded. first: channel 0, as released. auto: channel 0, unless
+    # it is silent and another channel is not. mean: the mean of all channels.
+    channels: Channels = "auto"
+    # Turn pictures as their EXIF orientation says. The released model ignores the orientation.
+    exif_orientation: bool = False
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
     # CPU seconds for one file; the limit of elapsed time is 4 times that.
@@ -165,6 +171,11 @@ class Settings(BaseSettings):
         Raises FileNotFoundError: for a missing --config file.
         """
         return cls(**{name: value for name, value in flags.items() if value is not None})
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How files are read, unless a request says otherwise."""
+        return ReadOptions(channels=self.channels, orient=self.exif_orientation)
 
     @property
     def max_file_bytes(self) -> int:

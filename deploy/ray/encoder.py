@@ -8,8 +8,8 @@ from typing import Any
 
 from ray import serve
 
+from model_ext.imagebind.preprocess.options import ReadOptions
 from server.encoding.components import EncodingComponents
-from server.encoding.embedder import Embedder
 from server.encoding.job import answer
 from server.encoding.messages import Packet
 from server.media.blob import MemoryBlob
@@ -20,15 +20,19 @@ from server.settings import Settings
 class EncoderReplica:
     async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         self._parts = await EncodingComponents.open(Settings.load(**settings))
-        self._embedder = Embedder(self._parts.decoder, self._parts.batcher, self._parts.contents)
+        self._embedder = self._parts.embedder()
 
     async def hello(self) -> bytes:
         """Return a packet with the modalities and the embedding of an image of zeros."""
         return Packet(self._parts.hello(), self._parts.zero_image).encode()
 
-    async def embed(self, modality: str, data: bytes) -> bytes:
-        """Embed one file. Returns a packet with the embedding, or with the error for the client."""
-        return (await answer(self._embedder, modality, MemoryBlob(data))).encode()
+    async def embed(self, modality: str, data: bytes, options: dict[str, Any]) -> bytes:
+        """Embed one file. Returns a packet with the embedding, or with the error for the client.
+
+        `options`: the fields of ReadOptions.
+        """
+        blob = MemoryBlob(data)
+        return (await answer(self._embedder, modality, blob, ReadOptions(**options))).encode()
 
     def check_health(self) -> None:
         """Raise RuntimeError if a component is lost. Ray then replaces this replica."""

@@ -4,18 +4,21 @@ If a replica dies, the file is sent to another replica, because a file can safel
 Equal files are sent once, and embeddings in this server's result cache need no replica.
 """
 
-from typing import Protocol
+from dataclasses import asdict
+from typing import Any, Protocol
 
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
 from server.encoding.cache import ResultCache
 from server.encoding.job import unpack
 from server.encoding.messages import Hello, Packet
 from server.errors import Unavailable
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS
 
 TRIES = 3  # number of replicas that may die while they embed one file, before its request fails
@@ -25,7 +28,7 @@ class Replicas(Protocol):
     """The methods of the encoder replicas. They take and return bytes."""
 
     async def hello(self) -> bytes: ...
-    async def embed(self, modality: str, data: bytes) -> bytes: ...
+    async def embed(self, modality: str, data: bytes, options: dict[str, Any]) -> bytes: ...
 
 
 class Handle:
@@ -38,15 +41,15 @@ class Handle:
         packet: bytes = await self._handle.hello.remote()
         return packet
 
-    async def embed(self, modality: str, data: bytes) -> bytes:
-        packet: bytes = await self._handle.embed.remote(modality, data)
+    async def embed(self, modality: str, data: bytes, options: dict[str, Any]) -> bytes:
+        packet: bytes = await self._handle.embed.remote(modality, data, options)
         return packet
 
 
 class RayEncoders:
     def __init__(self, replicas: Replicas, cache_bytes: int) -> None:
         self._replicas = replicas
-        self._contents = ResultCache(cache_bytes)
+        self._contents: ResultCache[Embedded] = ResultCache(cache_bytes)
 
     async def hello(self) -> tuple[Hello, Vector]:
         packet = Packet.decode(await self._replicas.hello())
@@ -60,30 +63,32 @@ class RayEncoders:
     async def close(self) -> None:
         """Do nothing, because Ray stops the replicas."""
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
-        """Embed one file. Returns a unit embedding (D,).
+    async def embed(
+        self, modality: str, content: Blob, options: ReadOptions = DEFAULT_OPTIONS
+    ) -> Embedded:
+        """Embed one file.
 
         Raises MediaError or BadRequest: when the file cannot be embedded. Raises Unavailable: when
         all replicas are full or lost.
         """
         cached = True
 
-        async def ask() -> Vector:
+        async def ask() -> Embedded:
             nonlocal cached
             data = b"".join([bytes(piece) async for piece in content.pieces()])
-            packet = Packet.decode(await self._ask(modality, data))
-            embedding, cached = unpack(packet, modality)
-            return embedding
+            packet = Packet.decode(await self._ask(modality, data, options))
+            embedded, cached = unpack(packet)
+            return embedded
 
-        embedding = await self._contents.get((modality, await content.digest()), ask)
+        embedded = await self._contents.get((modality, options, await content.digest()), ask)
         if cached:
-            CONTENT_HITS.labels(modality).inc()
-        return embedding
+            CONTENT_HITS.labels(embedded.modality).inc()
+        return embedded
 
-    async def _ask(self, modality: str, data: bytes) -> bytes:
+    async def _ask(self, modality: str, data: bytes, options: ReadOptions) -> bytes:
         for _ in range(TRIES):
             try:
-                return await self._replicas.embed(modality, data)
+                return await self._replicas.embed(modality, data, asdict(options))
             except BackPressureError:
                 raise Unavailable(
                     "too many files are waiting to be encoded", code="encode_queue_full"

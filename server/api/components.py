@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 
 from model_ext.conditioning import Vector, pack
 from model_ext.config import BindServeConfig, Provenance
+from model_ext.imagebind.preprocess.options import ReadOptions
 from server.api.multipart import FormLimits, Uploads
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.mix import mix
@@ -23,6 +24,7 @@ from server.conditioning.retrieve import Retriever
 from server.encoding.messages import Hello
 from server.media.attachments import AttachmentLimits
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.files import FileLimits, FileStore, sweep_regularly
 from server.settings import Settings
@@ -37,7 +39,7 @@ class Encoders(Protocol):
     """
 
     async def hello(self) -> tuple[Hello, Vector]: ...
-    async def embed(self, modality: str, content: Blob) -> Vector: ...
+    async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded: ...
     def missing(self) -> str | None: ...
     async def close(self) -> None: ...
 
@@ -86,7 +88,7 @@ class Components:
             conditioner,
             files,
             Uploads(files.incoming, form_limits(settings), settings.max_uploads),
-            AttachmentLimits(settings.max_attachments, settings.limits, dim),
+            AttachmentLimits(settings.max_attachments, settings.limits, dim, settings.read_options),
             describe(config, hello.encoders, retriever),
         )
 

@@ -77,11 +77,15 @@ def embed(
 
 def modality_of(path: Path) -> str:
     """Determine a file's modality from its content and its name. Exits with status 1 on failure."""
+    from model_ext.imagebind.preprocess.registry import actual_modality
     from model_ext.imagebind.preprocess.sniff import sniff
 
     try:
         with path.open("rb") as file:
             modality = sniff(file.read(HEAD), path.name)
+            if modality == "video":
+                file.seek(0)
+                modality = actual_modality(modality, file.read())
     except OSError as error:
         fail(f"{path}: {error.strerror}", code=1)
     if modality is None:
@@ -109,7 +113,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     from model_ext.imagebind.model import TensorError
     from model_ext.imagebind.preprocess.config import PreprocessConfig
     from model_ext.imagebind.preprocess.errors import DecodeError
-    from model_ext.imagebind.preprocess.registry import preprocess
+    from model_ext.imagebind.preprocess.registry import decode
     from model_ext.imagebind.subset import load_encoders
     from server.encoding.components import ENCODERS, choose_device
 
@@ -126,11 +130,11 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     for path, modality in files:
         data = read(path, settings.limits.bytes_of(modality))
         try:
-            inputs = preprocess(modality, data, config, settings.limits)
+            sample = decode(modality, data, config, settings.limits, settings.read_options)
         except DecodeError as error:
             fail(f"{path}: {error}", code=1)
         with torch.inference_mode():
-            unit = encoders.unit(ENCODER_OF[modality], inputs[None].to(device))[0]
+            unit = encoders.unit(ENCODER_OF[modality], sample.tensor[None].to(device))[0]
         embedded.append((path, modality, unit.cpu().numpy()))
     return embedded
 

@@ -23,7 +23,9 @@ from model_ext.imagebind.work import sample_tokens
 from server.encoding.batcher import MAX_STAGED_BYTES, Batcher
 from server.encoding.cache import ResultCache
 from server.encoding.decode.pool import DecodePool, DecodeSettings
+from server.encoding.embedder import Embedder
 from server.encoding.messages import Hello
+from server.media.embedded import Embedded
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +38,7 @@ IMAGE_TOKENS = 257  # Tokens of one image in ImageBind-huge: the unit of the set
 class EncodingComponents:
     decoder: DecodePool
     batcher: Batcher
-    contents: ResultCache
+    contents: ResultCache[Embedded]
     modalities: tuple[str, ...]  # the modalities that the model's encoders support
     device: str
     dtype: Dtype
@@ -72,6 +74,9 @@ class EncodingComponents:
     def hello(self) -> Hello:
         """The description of the encoders that API processes receive."""
         return Hello(list(self.modalities), self.dtype, self.gpu_bytes)
+
+    def embedder(self) -> Embedder:
+        return Embedder(self.decoder, self.batcher, self.modalities, self.contents)
 
     def missing(self) -> str | None:
         """The reason why the service cannot work, or None if it can."""

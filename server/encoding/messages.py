@@ -47,6 +47,8 @@ class Job:
     modality: str
     size: int
     sha256: str
+    # The fields of model_ext.imagebind.preprocess.ReadOptions.
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,8 @@ class Answer:
     seconds: dict[str, float]
     failed: str | None = None  # Name of the stage that failed.
     error: dict[str, str | None] | None = None  # Keys: kind, message, code.
+    modality: str = ""  # The modality that was encoded, or that of the job if there is an error.
+    notes: dict[str, Any] = field(default_factory=dict)  # What the file's reader did.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:

@@ -19,9 +19,9 @@ import uvloop
 from model_ext.conditioning import Vector
 from model_ext.errors import ConfigError
 from model_ext.imagebind.model import TensorError
+from model_ext.imagebind.preprocess.options import ReadOptions
 from server import logs
 from server.encoding.components import EncodingComponents
-from server.encoding.embedder import Embedder
 from server.encoding.job import answer
 from server.encoding.messages import (
     SOCKET,
@@ -51,7 +51,7 @@ class EncodingService:
     def __init__(self, parts: EncodingComponents, path: Path) -> None:
         """`path`: the path of the service's socket."""
         self._parts = parts
-        self._embedder = Embedder(parts.decoder, parts.batcher, parts.contents)
+        self._embedder = parts.embedder()
         self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
         parts.batcher.on_batch = lambda encoder, size: self._batches.append((encoder, size))
         self._clients: set[asyncio.Task[None]] = set()
@@ -90,14 +90,14 @@ class EncodingService:
             match message:
                 case Job() if descriptor is not None:
                     content = DiskBlob(descriptor, message.size, bytes.fromhex(message.sha256))
-                    await self._answer(client, message.modality, content)
+                    await self._answer(client, message, content)
                 case Watch():
                     await self._send_states(client)
                 case _:
                     raise MessageError(f"unexpected message {type(message).__name__}")
 
-    async def _answer(self, client: socket.socket, modality: str, content: DiskBlob) -> None:
-        work = asyncio.ensure_future(self._embed(modality, content))
+    async def _answer(self, client: socket.socket, job: Job, content: DiskBlob) -> None:
+        work = asyncio.ensure_future(self._embed(job, content))
         gone = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(client, 1))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -109,11 +109,11 @@ class EncodingService:
             # The cancelled job must end before the socket is closed.
             await asyncio.wait({work, gone})
 
-    async def _embed(self, modality: str, content: DiskBlob) -> Packet:
+    async def _embed(self, job: Job, content: DiskBlob) -> Packet:
         if len(self._clients) > MAX_JOBS:
             full = Unavailable("too many files are waiting", code="encode_queue_full")
             return Packet(Answer(False, {}, error=Answer.describe(full)))
-        return await answer(self._embedder, modality, content)
+        return await answer(self._embedder, job.modality, content, ReadOptions(**job.options))
 
     async def _send_states(self, client: socket.socket) -> None:
         zero: Vector = self._parts.zero_image

@@ -16,24 +16,45 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import decode, middle_square, open_image
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
 # Pillow mode -> pixel value that becomes 1.0
 WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}
 
 
-def read_depth(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_depth(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """Decode a depth map to (1, S, S) float32."""
+    del options, notes
     return _read_map(data, config.depth_size, limits)
 
 
-def read_thermal(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_thermal(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """Decode a thermal picture to (1, S, S) float32."""
+    del options, notes
     return _read_map(data, config.thermal_size, limits)
 
 
-def read_imu(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_imu(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """Decode accelerometer and gyroscope values to (6, steps) float32."""
-    del limits  # not needed: the shape is fixed
+    del limits, options, notes  # not needed: the shape is fixed
     return _read_array(data, (config.imu_channels, config.imu_steps))
 
 

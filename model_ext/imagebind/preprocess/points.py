@@ -23,6 +23,7 @@ from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
 # Maximum absolute coordinate. With it, squared distances stay below the initial distance of
 # farthest point sampling (1e10), and coordinates fit into float16. The released example clouds are
@@ -34,8 +35,15 @@ Reader = Callable[[bytes, int], Cloud]
 BY_FORMAT: dict[str, Reader] = {"obj": read_obj, "pts": read_pts, "xyz": read_xyz}
 
 
-def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_points(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """Decode a point cloud to (N, 3) float32."""
+    del options, notes
     cloud = reader(data, limits)(data, limits.cloud_points)
     if len(cloud) < config.min_points:
         raise DecodeError(f"the point cloud has fewer than {config.min_points} points")

@@ -66,13 +66,14 @@ class Decoder:
         from model_ext.imagebind.preprocess.config import PreprocessConfig
         from model_ext.imagebind.preprocess.errors import DecodeError
         from model_ext.imagebind.preprocess.limits import Limits
-        from model_ext.imagebind.preprocess.registry import preprocess
+        from model_ext.imagebind.preprocess.options import ReadOptions
+        from model_ext.imagebind.preprocess.registry import decode
 
         torch.set_num_threads(1)
         self.settings = settings
         self._limits = Limits(**settings.limits)
         self._config = PreprocessConfig.of(ImageBindConfig.from_json(config))
-        self._preprocess, self._decode_error = preprocess, DecodeError
+        self._decode, self._decode_error, self._options = decode, DecodeError, ReadOptions
 
     def answer(self, job: DecodeJob, data: bytes) -> tuple[dict[str, Any], bytes]:
         """Run a job. Returns the header and payload of the answer: an error, or a tensor in
@@ -81,7 +82,8 @@ class Decoder:
         from safetensors.torch import save
 
         try:
-            tensor = self._preprocess(job.modality, data, self._config, self._limits)
+            options = self._options(**job.options)
+            sample = self._decode(job.modality, data, self._config, self._limits, options)
         except self._decode_error as error:
             return {"error": str(error)}, b""
         except MemoryError:
@@ -89,7 +91,8 @@ class Decoder:
         # The exception's message is not sent, because it may contain memory or paths.
         except Exception as error:
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
-        return {}, save({"tensor": tensor.contiguous()})
+        header = {"modality": sample.modality, "notes": sample.notes}
+        return header, save({"tensor": sample.tensor.contiguous()})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Replicas:
     async def hello(self) -> bytes:
         return Packet(Hello(["vision"]), VECTOR).encode()
 
-    async def embed(self, modality: str, data: bytes) -> bytes:
+    async def embed(self, modality: str, data: bytes, options: dict[str, object]) -> bytes:  # noqa: ARG002
         self.calls.append((modality, data))
         answer = self.answers.pop(0)
         await asyncio.sleep(0.01)
@@ -46,7 +46,7 @@ async def test_hello_returns_the_encoders_and_the_zero_image() -> None:
 async def test_a_file_is_sent_and_its_embedding_returned() -> None:
     replicas = Replicas(GOOD)
     embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
-    assert (embedding == VECTOR).all()
+    assert (embedding.embedding == VECTOR).all()
     assert replicas.calls == [("image", b"bytes")]
 
 
@@ -62,7 +62,7 @@ async def test_equal_files_are_sent_once() -> None:
 async def test_a_file_whose_replica_dies_is_sent_to_another() -> None:
     replicas = Replicas(RayActorError(), RayActorError(), GOOD)
     embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
-    assert (embedding == VECTOR).all()
+    assert (embedding.embedding == VECTOR).all()
 
 
 async def test_a_file_that_kills_every_replica_is_rejected() -> None:
@@ -97,4 +97,4 @@ async def test_the_error_of_a_damaged_file_is_raised_and_not_cached() -> None:
     encoders = RayEncoders(replicas, 1 << 20)
     with pytest.raises(MediaError, match="damaged"):
         await encoders.embed("image", MemoryBlob(b"bytes"))
-    assert (await encoders.embed("image", MemoryBlob(b"bytes")) == VECTOR).all()
+    assert ((await encoders.embed("image", MemoryBlob(b"bytes"))).embedding == VECTOR).all()

@@ -14,6 +14,8 @@ import torch
 from safetensors.numpy import load_file
 
 from model_ext.conditioning import Vector
+from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.imagebind.preprocess.sample import Sample
 from server.api.components import Components
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.options import ImageBindOptions, take_options
@@ -23,6 +25,7 @@ from server.encoding.embedder import Embedder, Report
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob, MemoryBlob
+from server.media.embedded import Embedded
 from server.media.sources import Link
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.server.conditioning.test_mix import COMBOS, MIXED
@@ -88,13 +91,13 @@ class Fake:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def decode(self, modality: str, content: Blob) -> torch.Tensor:  # noqa: ARG002
+    async def decode(self, modality: str, content: Blob, options: ReadOptions) -> Sample:  # noqa: ARG002
         data = content.head(content.size)
         self.decoded.append(data)
         await self.go.wait()
         if not data.isdigit():
             raise BadRequest("not a number")
-        return torch.tensor(float(data))
+        return Sample(modality, torch.tensor(float(data)), {})
 
     async def encode(self, encoder: str, tensor: torch.Tensor) -> Vector:  # noqa: ARG002
         angle = float(tensor) * np.pi / 180
@@ -111,8 +114,8 @@ class InProcess:
 
     embedder: Embedder
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
-        return await self.embedder.embed(modality, content, Report())
+    async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded:
+        return await self.embedder.embed(modality, content, options, Report())
 
 
 def conditioner(
@@ -120,8 +123,9 @@ def conditioner(
     encoders: tuple[str, ...] = ("vision", "audio"),
     retriever: Retriever | None = None,
 ) -> Conditioner:
+    embedder = Embedder(fake, fake, encoders, ResultCache(1 << 20))
     return Conditioner(
-        *(InProcess(Embedder(fake, fake, ResultCache(1 << 20))), retriever or Retriever(None)),
+        *(InProcess(embedder), retriever or Retriever(None)),
         encoders=encoders,
         text_only=np.array([1, 0], np.float32),
         fetcher=fake,
@@ -208,6 +212,7 @@ async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
         "modality": "embedding",
         "weight": 2.0,
         "share": 1.0,
+        "notes": {},
     }
 
 
