@@ -9,14 +9,18 @@ pillow-heif, which is not a dependency of the tests; without it the committed fi
 """
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import av
+import laspy
 import numpy as np
 import soundfile
+import trimesh
 from numpy.typing import NDArray
 from PIL import Image
+from trimesh.sample import sample_surface
 
 FOLDER = Path(__file__).parent / "fixtures" / "corpus"
 RATE = 16_000
@@ -166,6 +170,110 @@ def heic(content: str) -> bytes | None:
     return file.getvalue()
 
 
+def mesh(content: str) -> trimesh.Trimesh:
+    if content == "a":
+        return trimesh.creation.torus(0.7, 0.25, major_sections=24, minor_sections=12)
+    return trimesh.creation.cone(0.5, 1, sections=24)
+
+
+def points(content: str, count: int = 600) -> NDArray[np.float32]:
+    """Points (count, 3) on the surface of `mesh`."""
+    cloud, _ = sample_surface(mesh(content), count, seed=1)
+    return np.asarray(cloud, np.float32)
+
+
+def saved_array(array: NDArray[np.generic]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def table(content: str, separator: str, header: str = "", columns: int = 3) -> bytes:
+    """Rows of text. Columns after the third have colors."""
+    cloud = points(content)
+    colors = np.tile(np.arange(columns - 3) + 100, (len(cloud), 1))
+    rows = [
+        separator.join([*(f"{value:.6f}" for value in xyz), *map(str, color)])
+        for xyz, color in zip(cloud.tolist(), colors.tolist(), strict=True)
+    ]
+    return (header + "\n".join(rows) + "\n").encode()
+
+
+def las(content: str, compressed: bool) -> bytes:
+    header = laspy.LasHeader(point_format=3, version="1.2")
+    header.scales = np.full(3, 1e-5)
+    file, data = io.BytesIO(), laspy.LasData(header)
+    data.x, data.y, data.z = points(content).T.astype(np.float64)
+    data.write(file, do_compress=compressed)
+    return file.getvalue()
+
+
+def compressed_pcd(content: str) -> bytes:
+    """A .pcd file as PCL writes it by default. LZF's runs of bytes are valid without references."""
+    values = points(content).T.astype("<f4").tobytes()
+    runs = [values[start : start + 32] for start in range(0, len(values), 32)]
+    packed = b"".join(bytes([len(run) - 1]) + run for run in runs)
+    count = len(points(content))
+    header = (
+        "# .PCD v0.7\nVERSION 0.7\nFIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nCOUNT 1 1 1\n"
+        f"WIDTH {count}\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS {count}\n"
+        "DATA binary_compressed\n"
+    )
+    return header.encode() + struct.pack("<II", len(packed), len(values)) + packed
+
+
+def faces_first_ply(content: str) -> bytes:
+    cloud = points(content)
+    header = (
+        "ply\nformat binary_little_endian 1.0\nelement face 20\n"
+        "property list uchar int vertex_indices\nproperty uchar flags\n"
+        f"element vertex {len(cloud)}\n"
+        "property float x\nproperty float y\nproperty float z\nend_header\n"
+    )
+    faces = b"".join(struct.pack("<B3iB", 3, n, n + 1, n + 2, 0) for n in range(20))
+    return header.encode() + faces + cloud.astype("<f4").tobytes()
+
+
+def with_nans(content: str) -> bytes:
+    cloud = points(content)
+    cloud[::7] = np.nan
+    return saved_array(cloud)
+
+
+def archive(content: str) -> bytes:
+    file = io.BytesIO()
+    np.savez_compressed(file, label=np.array(3), points=points(content))
+    return file.getvalue()
+
+
+def exported(content: str, kind: str) -> bytes:
+    data = mesh(content).export(file_type=kind)
+    return data.encode() if isinstance(data, str) else data
+
+
+def clouds() -> dict[str, tuple[str, "Maker"]]:
+    """name -> (extension, function that makes the file of a content)"""
+    return {
+        "colors": ("npy", lambda c: saved_array(np.concatenate([points(c)] * 2, axis=1))),
+        "batch": ("npy", lambda c: saved_array(points(c)[None])),
+        "columns": ("npy", lambda c: saved_array(points(c).T)),
+        "nan": ("npy", with_nans),
+        "npz": ("npz", archive),
+        "commas": ("txt", lambda c: table(c, ",", columns=6)),
+        "rgb": ("txt", lambda c: table(c, " ", columns=6)),
+        "names": ("csv", lambda c: table(c, ";", header="x;y;z;label\n", columns=4)),
+        "compare": ("txt", lambda c: table(c, " ", header="//X Y Z\n")),
+        "off": ("off", lambda c: exported(c, "off")),
+        "stl": ("stl", lambda c: exported(c, "stl")),
+        "stl-ascii": ("stl", lambda c: exported(c, "stl_ascii")),
+        "glb": ("glb", lambda c: exported(c, "glb")),
+        "las": ("las", lambda c: las(c, False)),
+        "laz": ("laz", lambda c: las(c, True)),
+        "pcd": ("pcd", compressed_pcd),
+        "ply": ("ply", faces_first_ply),
+    }
+
+
 Maker = Callable[[str], bytes | None]
 
 
@@ -180,6 +288,8 @@ def makers() -> dict[tuple[str, str, str], Maker]:
         made["video", name, extension] = lambda c, m=muxer, k=codec: encode_video(c, m, k)
     for name, (kind, options) in PICTURES.items():
         made["image", name, name] = lambda c, k=kind, o=options: save_picture(c, k, **o)
+    for name, (extension, save) in clouds().items():
+        made["point", name, extension] = save
     return made
 
 

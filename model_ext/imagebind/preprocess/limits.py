@@ -22,7 +22,10 @@ class Limits:
     video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB
-    cloud_points: int = 250_000  # grouping this many points takes 1 s of CPU time;
+    # Points of a cloud that are encoded; larger clouds are subsampled. Grouping this many points
+    # takes 1 s of CPU time;
+    cloud_points: int = 250_000
+    cloud_file_points: int = 10_000_000  # points of a file, before subsampling
     torch_clouds: bool = False  # whether to accept .pt files, which are pickles
 
     array_bytes: int = 20 * MIB  # size of .npy files of depth, thermal and IMU

@@ -4,13 +4,14 @@ from typing import Protocol
 
 from torch import Tensor
 
-from model_ext.imagebind.preprocess.arrays import read_depth, read_imu, read_thermal
+from model_ext.imagebind.preprocess.arrays import read_depth, read_thermal
 from model_ext.imagebind.preprocess.audio import read_audio
 from model_ext.imagebind.preprocess.av_file import has_pictures
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.container import VIDEO, container
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import read_image
+from model_ext.imagebind.preprocess.imu import read_imu
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.points import read_points

@@ -4,9 +4,11 @@ Each file is decoded like its original, a file of the same content in a format o
 """
 
 import io
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from model_ext.imagebind.preprocess.registry import decode
 from model_ext.imagebind.preprocess.sniff import sniff
-from tests.corpus import FOLDER, LOSSY, RATE, save_picture, waveform
+from tests.corpus import FOLDER, LOSSY, RATE, points, save_picture, waveform
 
 FILES = sorted(FOLDER.iterdir())
 
@@ -38,6 +40,21 @@ def similarity(one: Tensor, other: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(*centred, dim=0))
 
 
+def distance(cloud: Tensor, expected: np.ndarray) -> float:
+    """The mean distance of points in `expected` to the nearest point of the cloud."""
+    return float(torch.cdist(torch.from_numpy(expected), cloud).amin(1).mean())
+
+
+def test_the_matrix_has_enough_formats() -> None:
+    formats = Counter(modality for modality, content, _ in map(parts, FILES) if content == "a")
+    assert formats["audio"] >= 8
+    assert formats["video"] >= 8
+    assert formats["image"] >= 10
+    assert formats["point"] >= 12
+    assert len(FILES) >= 120
+    assert sum(path.stat().st_size for path in FILES) < 3 * 2**20
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_a_file_is_decoded_like_its_original(path: Path) -> None:
     modality, content, name = parts(path)
@@ -45,6 +62,10 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
     sample = decode(sniff(data[:8192]) or "", data)
     assert sample.modality == modality
     other = "b" if content == "a" else "a"
+    if modality == "point":
+        assert distance(sample.tensor, points(content)) < 0.05
+        assert distance(sample.tensor, points(other)) > 0.05
+        return
     if modality == "video":
         # The first frame of the first clip, middle crop, against the picture it shows
         tensors = sample.tensor[1, :, 0], original("image", content), original("image", other)
