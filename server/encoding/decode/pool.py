@@ -232,6 +232,8 @@ class Worker:
                 raise
         if not ready.get("isolated"):
             logger.info("this kernel does not let decoding processes give up their network access")
+        if not ready.get("confined"):
+            logger.warning("this kernel does not confine decoding processes to their own file")
         return worker
 
     async def ask(self, header: dict[str, Any], content: Blob) -> Frame:

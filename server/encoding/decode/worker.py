@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, BinaryIO
 
-from server.encoding.decode import sandbox
+from server.encoding.decode import confine, sandbox
 from server.encoding.decode.frames import (
     DecodeJob,
     WorkerSettings,
@@ -30,11 +30,14 @@ def main() -> None:
     if first is None:
         return
     settings, config = first
-    # This imports torch, which takes seconds.
+    # This imports torch, which takes seconds. No module can be imported after `forbid_files`.
     decoder = Decoder(WorkerSettings(**settings), config)
-    write_frame_blocking(answers, {"ready": True, "isolated": isolated}, b"")
+    nothing = os.open(os.devnull, os.O_WRONLY)
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
-    silence()
+    confined = confine.forbid_files() & confine.forbid_programs()
+    ready = {"ready": True, "isolated": isolated, "confined": confined}
+    write_frame_blocking(answers, ready, b"")
+    silence(nothing)
     while job := read_frame_blocking(jobs, decoder.settings.max_bytes):
         sandbox.allow_cpu(decoder.settings.cpu_s)
         header, data = job
@@ -50,9 +53,11 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return jobs, answers
 
 
-def silence() -> None:
-    """Discard standard error, because decoders print a lot about clients' files."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
+def silence(nothing: int) -> None:
+    """Discard standard error, because decoders print a lot about clients' files.
+
+    `nothing`: the descriptor of the null device.
+    """
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
 
@@ -68,8 +73,10 @@ class Decoder:
         from model_ext.imagebind.preprocess.limits import Limits
         from model_ext.imagebind.preprocess.options import ReadOptions
         from model_ext.imagebind.preprocess.registry import decode
+        from model_ext.imagebind.preprocess.warm_up import import_lazy_modules
 
         torch.set_num_threads(1)
+        import_lazy_modules()
         self.settings = settings
         self._limits = Limits(**settings.limits)
         self._config = PreprocessConfig.of(ImageBindConfig.from_json(config))
