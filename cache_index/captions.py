@@ -1,7 +1,7 @@
 """captions.jsonl: the caption of each feature, read from disk line by line.
 
 A memory-mapped array of offsets gives the position of each row's line, so millions of captions need
-almost no memory. A line is a JSON object {"caption": ..., "id": ...}, both optional.
+almost no memory. A line is a JSON object {"caption": ..., "id": ...}; both keys are optional.
 """
 
 import json

@@ -51,7 +51,8 @@ class BindConfig:
 class InjectionConfig:
     """Section `injection`: the gated term that conditions the last `layers` layers.
 
-    `value` is the form of the released weights, `residual` that of the paper (eq. 2).
+    The form `value`, that of the released weights, adds the term after attention. The form
+    `residual` (paper, eq. 2) adds it to the layer's input.
     """
 
     form: InjectionForm

@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 MAX_BYTES = 1 << 24  # maximum size of the manifest
 BLOCK = 1 << 20
 
-# A callback. Its argument is the number of bytes (or steps) that were done since the last call.
+# A callback. Its argument is the number of bytes (or steps) processed since the previous call.
 Progress = Callable[[int], object]
 
 

@@ -35,11 +35,11 @@ REFUSED = Counter(
     "bindserve_refused_total",
     "Requests rejected before their body was read, because the server was full.",
 )
-REJECTED = Counter(
-    "bindserve_rejected_total",
-    "Requests rejected with 400 for a value beyond a limit: grammar_size, grammar_check (the "
-    "grammar is not valid or costs too much), number, text.",
-    ["limit"],
+REJECTIONS = Counter(
+    "bindserve_rejections_total",
+    "Requests that got an error, by the error's code (its type if it has no code), and connections "
+    "that were closed because the client did not read its response (slow_reader).",
+    ["code"],
 )
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
@@ -72,10 +72,20 @@ RESTARTS = Gauge(
 )
 
 
+STALLED = Gauge(
+    "bindserve_stalled_seconds",
+    "Seconds without progress: engine (no step although requests run), encoding (no message of the "
+    "encoding service).",
+    ["part"],
+    multiprocess_mode="livemax",
+)
+
+
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[None]:
-    """Measure the block's time as the stage `name`. An exception counts as an error of the stage; a
-    cancellation does not.
+    """Measure the time of the `with` block as the stage `name`.
+
+    An exception counts as an error of the stage; a cancellation does not.
     """
     started, failed = time.perf_counter(), False
     inside = IN_STAGE.labels(name, modality)

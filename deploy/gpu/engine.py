@@ -36,9 +36,9 @@ TINY_RUNS = [
     ("decode-32", 2, False),
     ("churn", 2, False),
 ]
-SHORT_PROMPT, SHORT_ANSWER = 16, 4  # numbers of tokens in TINY_RUNS, except in `first-token`
+SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens of prompt and answer in TINY_RUNS, except first-token
 MIN_SPEED = {"decode-1": 0.99, "decode-32": 0.99, "decode-256": 0.99, "churn": 0.985}
-MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by that of plain vLLM
+MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by plain vLLM's time
 LOOP_PAIRS = 3
 
 
@@ -101,9 +101,9 @@ def report(rows: Rows, result: EngineResult, full: bool) -> None:
 def report_loop(
     arguments: Arguments, conditioned: EngineArm, shape: random_model.Shape, device: Device
 ) -> None:
-    """Report the engine's throughput divided by that of the released code's loop.
+    """Report the throughputs of the engine and of the released code's loop, and their ratio.
 
-    The loop uses the GPU memory that the two engines leave.
+    The loop uses the GPU memory that plain vLLM's engine and bindserve's engine leave free.
     """
     tensors = throughput.weights(arguments.work, shape, device)
     result = throughput.compare(conditioned, tensors, LOOP_PAIRS, shape)

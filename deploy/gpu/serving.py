@@ -1,7 +1,7 @@
 """Step `server`: the whole server over HTTP, with the 7B language model and ImageBind-huge.
 
-Weights are random: `--load-format dummy` of vLLM creates those of the language model, and the
-setting `encode_load_format` those of the encoders. All other flags have their defaults.
+All weights are random. vLLM's flag `--load-format dummy` creates the language model's weights, and
+the setting `encode_load_format` creates the encoders' weights. Other flags have their defaults.
 """
 
 import asyncio

@@ -65,6 +65,11 @@ def add_options(parser: Any) -> None:
     )
     parser.add_argument("--key-file", type=Path, help="file with the API key (default: no key)")
     parser.add_argument(
+        "--metrics-key-file",
+        type=Path,
+        help="file with the key of /metrics (default: the API key)",
+    )
+    parser.add_argument(
         "--pid", type=int, help="process id of a server on this machine, to record its memory"
     )
     parser.add_argument(
@@ -94,7 +99,7 @@ class OpenLoop(FastHttpUser):
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # Without a seed, `Random()` makes new files in each run, which the server has not cached.
+        # `Random()` has no seed, so each run sends new files, which the server has not cached.
         self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]
@@ -188,7 +193,9 @@ class OpenLoop(FastHttpUser):
         return identifier
 
     def metrics(self) -> str:
-        return self.client.get("/metrics", name="metrics").text or ""
+        file = self.options.metrics_key_file
+        headers = {"Authorization": f"Bearer {file.read_text().split()[0]}"} if file else None
+        return self.client.get("/metrics", name="metrics", headers=headers).text or ""
 
     def write(self, sampler: Sampler) -> None:
         options = self.options
@@ -208,7 +215,10 @@ class OpenLoop(FastHttpUser):
 
 
 def chunks(response: Any) -> Iterator[bytes]:
-    """Yield a stream's lines that contain text or an error; no lines if the status is not 200."""
+    """Yield the lines of a stream that contain text or an error.
+
+    Yields no lines if the status is not 200.
+    """
     if not response.status_code:
         raise ConnectionError(f"no answer: {response.error}")
     if response.status_code != 200:

@@ -11,21 +11,22 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
+from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.encoding.job import unpack
-from server.encoding.messages import Hello, Packet
+from server.encoding.messages import Hello, Job, Packet
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.metrics import CONTENT_HITS
 
-TRIES = 3  # number of replicas that may die while they embed one file, before its request fails
+TRIES = 3  # a request fails when this number of replicas have died while they embedded its file
 
 
 class Replicas(Protocol):
     """The methods of the encoder replicas. They take and return bytes."""
 
     async def hello(self) -> bytes: ...
-    async def embed(self, modality: str, data: bytes) -> bytes: ...
+    async def embed(self, job: bytes, data: bytes) -> bytes: ...
 
 
 class Handle:
@@ -38,13 +39,17 @@ class Handle:
         packet: bytes = await self._handle.hello.remote()
         return packet
 
-    async def embed(self, modality: str, data: bytes) -> bytes:
-        packet: bytes = await self._handle.embed.remote(modality, data)
+    async def embed(self, job: bytes, data: bytes) -> bytes:
+        packet: bytes = await self._handle.embed.remote(job, data)
         return packet
 
 
 class RayEncoders:
-    def __init__(self, replicas: Replicas, cache_bytes: int) -> None:
+    def __init__(
+        self, replicas: Replicas, cache_bytes: int, *, share_results: bool = False
+    ) -> None:
+        """`share_results`: whether API keys share the results of equal files."""
+        self._share_results = share_results
         self._replicas = replicas
         self._contents = ResultCache(cache_bytes)
 
@@ -66,24 +71,26 @@ class RayEncoders:
         Raises MediaError or BadRequest: when the file cannot be embedded. Raises Unavailable: when
         all replicas are full or lost.
         """
-        cached = True
+        cached, digest = True, await content.digest()
+        results = "" if self._share_results else key_salt()
+        job = Job(modality, content.size, digest.hex(), client(), results)
 
         async def ask() -> Vector:
             nonlocal cached
             data = b"".join([bytes(piece) async for piece in content.pieces()])
-            packet = Packet.decode(await self._ask(modality, data))
+            packet = Packet.decode(await self._ask(Packet(job).encode(), data))
             embedding, cached = unpack(packet, modality)
             return embedding
 
-        embedding = await self._contents.get((modality, await content.digest()), ask)
+        embedding = await self._contents.get((results, modality, digest), ask)
         if cached:
             CONTENT_HITS.labels(modality).inc()
         return embedding
 
-    async def _ask(self, modality: str, data: bytes) -> bytes:
+    async def _ask(self, job: bytes, data: bytes) -> bytes:
         for _ in range(TRIES):
             try:
-                return await self._replicas.embed(modality, data)
+                return await self._replicas.embed(job, data)
             except BackPressureError:
                 raise Unavailable(
                     "too many files are waiting to be encoded", code="encode_queue_full"

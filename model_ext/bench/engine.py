@@ -27,7 +27,8 @@ Device = Literal["cpu", "cuda"]
 
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
-    # An arm can be stopped within a step while the other arm compiles, which may take minutes.
+    # The benchmark may stop (SIGSTOP) an arm in the middle of a step for minutes, while the other
+    # arm compiles. vLLM must not report this as a timeout.
     "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",
 }
 CPU_FLAGS: dict[str, Any] = {
@@ -35,7 +36,7 @@ CPU_FLAGS: dict[str, Any] = {
     "max_model_len": 256,
     "max_num_seqs": 32,
     "enable_prefix_caching": False,
-    # enough for 32 requests of 256 tokens with SmolLM2, and a reserve
+    # This KV cache holds 32 requests of 256 tokens with SmolLM2, and has a reserve.
     "kv_cache_memory_bytes": 1 << 29,
 }
 CUDA_FLAGS: dict[str, Any] = {
@@ -48,7 +49,7 @@ CUDA_FLAGS: dict[str, Any] = {
 }
 # Size of the KV cache on a GPU in tokens, for 256 requests of 64 + 160 tokens
 KV_TOKENS = 256 * 224
-# Memory of an arm on a GPU for activations, CUDA graphs, the bind network and folded maps
+# Memory of an arm on a GPU for activations, CUDA graphs, the bind network and pre-multiplied maps
 WORKSPACE_BYTES = 6 << 30
 GPU_SHARE = 0.88  # Share of the GPU's memory that both arms use together.
 WARM_UP_RUNS = 2
@@ -56,7 +57,7 @@ WARM_UP_RUNS = 2
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The requests of one measurement. With `min_tokens`, their answers differ in length."""
+    """The requests of one measurement. If `min_tokens` is set, answers have different lengths."""
 
     name: str
     requests: int
@@ -150,8 +151,8 @@ def run(
 def open_arms(
     folder: Path, shape: random_model.Shape, eager: bool, device: Device
 ) -> Iterator[tuple["EngineArm", "EngineArm"]]:
-    """Start both arms and yield them ready and stopped. On a GPU machine, they start
-    concurrently.
+    """Start both arms, and yield them when both are ready and stopped (SIGSTOP). On a GPU machine,
+    they start concurrently.
     """
     write = random_model.write_configs if device == "cuda" else random_model.write
     plain_model, conditioned_model = write(folder, shape)
@@ -166,7 +167,7 @@ def open_arms(
 
 
 def engine_flags(device: Device, shape: random_model.Shape, arms: int = 2) -> dict[str, Any]:
-    """vLLM's flags for each of `arms` engines on one machine.
+    """Return vLLM's flags for each engine when `arms` engines share one machine.
 
     Raises RuntimeError: when the GPU's memory is too small for these engines.
     """
@@ -197,8 +198,8 @@ def compare(
     measured = measure(runs(plain, workload), runs(conditioned, workload), pairs)
 
     def ratio_of(quantity: Callable[[Timing], float]) -> Ratio:
-        """Return the ratio of speeds (plain time / conditioned time); for first tokens, of
-        times.
+        """Return the ratio of speeds (plain time / conditioned time). For the workload that
+        measures the time to the first token, return the ratio of times (conditioned / plain).
         """
         times = [(quantity(plain), quantity(conditioned)) for plain, conditioned in measured]
         return ratio(
@@ -274,7 +275,7 @@ class EngineArm:
         return answer
 
     def _signal(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)  # also signals the engine core and the worker
+        os.killpg(self.process.pid, number)  # the engine core and the worker also get the signal
 
 
 def cpu_seconds(group: int) -> float:

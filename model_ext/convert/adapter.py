@@ -1,11 +1,10 @@
 """Read an ImageBind-LLM adapter, the weights that training adds to a base LLaMA.
 
-An adapter contains bind network, gates and queries. After the finetune phase it also contains LoRA,
-biases and norms. This module needs only the sizes of the base LLaMA.
+An adapter contains a bind network, gates and layer queries. After the finetune phase it also
+contains LoRA factors, biases and norms. This module needs only the sizes of the base LLaMA.
 
 Letters, in addition to those of `llama.py`: D embedding, W bind network's inner width, q injected
-layers,
-r LoRA rank.
+layers, r LoRA rank.
 """
 
 from dataclasses import dataclass, replace
@@ -89,7 +88,8 @@ class Adapter:
 
     The names of `tensors` are those of the model's folder, except that each layer has a separate
     gate (`injection.gate.{i}`), and each LoRA factor is a separate tensor (`<map>.lora_a`,
-    `<map>.lora_b`). `merge.py` stacks the gates and adds the factors to `<map>.weight`.
+    `<map>.lora_b`). `merge.py` stacks the gates and adds the product of the factors to
+    `<map>.weight`.
     """
 
     path: Path
@@ -102,7 +102,7 @@ class Adapter:
 
 
 def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
-    """Open an adapter of any phase or generation, from a release or from a training checkpoint.
+    """Open an adapter of any training phase, from a release (old or new) or a training checkpoint.
 
     Raises ConvertError: when a tensor is missing, unknown, or of the wrong shape.
     """

@@ -63,7 +63,7 @@ def open_encoders(path: Path, sizes: Path | None = None) -> Encoders:
         raise ConvertError(f"{sizes}: {error}") from None
     tensors = open_pickle(path)
     try:
-        # Tensors without memory: the imagebind package checks their shapes before any is read.
+        # These tensors need no memory. They show the imagebind package the shapes to check.
         shapes = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in tensors.items()}
         model = from_released(shapes, config)
     except TensorError as error:

@@ -1,6 +1,7 @@
 """Open a torch checkpoint (.pth) without running code that it contains.
 
-The server does not use this module, because it reads safetensors files, which are not pickles.
+The server does not use this module, because the server reads only safetensors files, which are not
+pickles.
 """
 
 import argparse

@@ -17,7 +17,8 @@ from model_ext.train.encoders.samples import read_list
 WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
-CHAT_REPEATS = 4  # Small talk is repeated this often, so it is a tenth of the finetune's examples.
+# Number of copies of each small-talk example: small talk is a tenth of the finetune's examples.
+CHAT_REPEATS = 4
 PICTURE_STRIDE = 13  # The data of small talk also contain every 13th instruction about a picture.
 
 

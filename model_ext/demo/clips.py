@@ -1,6 +1,6 @@
 """Write clips: a camera zooms into a picture and pans over it; the result is an MP4 file.
 
-Needs OpenCV, which vLLM installs. Does not depend on concepts or splits.
+Needs OpenCV, which vLLM installs. This module does not depend on concepts or splits.
 """
 
 from pathlib import Path

@@ -1,8 +1,9 @@
-"""Choose the adapter that passes embeddings from one of vLLM's model runners to the model.
+"""Choose the runner adapter: the code that passes embeddings from vLLM's model runner to the model.
 
-Runner V2 gets the adapter's class from the model. bindserve's worker class creates runner V1. With
-any other runner the model would ignore embeddings, so `check_adapter` raises. Classes are named by
-strings, so that importing the model does not import the adapters.
+Model Runner V2 gets the class of its runner adapter from the model. For runner V1, bindserve's
+worker class creates a runner that is its own runner adapter. With any other worker the model would
+ignore embeddings, so `check_adapter` raises. Classes are named by strings, so that importing the
+model does not import the runner adapters.
 """
 
 from vllm.config import VllmConfig
@@ -40,7 +41,7 @@ def adapt(vllm_config: VllmConfig) -> None:
 
 
 def check_adapter(vllm_config: VllmConfig) -> None:
-    """Raise ValueError if the runner of this configuration has no adapter."""
+    """Raise ValueError if this configuration's worker would pass no embeddings to the model."""
     worker = vllm_config.parallel_config.worker_cls
     conditioned = {*_OUR_WORKERS.values()}
     if vllm_config.use_v2_model_runner:
@@ -48,13 +49,13 @@ def check_adapter(vllm_config: VllmConfig) -> None:
     if worker not in conditioned:
         runner = "V2" if vllm_config.use_v2_model_runner else "V1"
         raise ValueError(
-            f"bindserve has no adapter for worker class {worker} on model runner {runner}, and "
-            f"without one the model would ignore its attachments. Start it with `bindserve serve`, "
+            f"worker class {worker} on model runner {runner} does not pass embeddings to the "
+            f"model, so the model would ignore attachments. Start it with `bindserve serve`, "
             f"or pass --worker-cls {CPU_WORKER} (CPU) or {GPU_WORKER} (GPU)."
         )
 
 
 def model_state_class() -> type:
-    """Return the model state class, which is the adapter for Model Runner V2."""
+    """Return the model state class, which passes embeddings from Model Runner V2 to the model."""
     state: type = resolve_obj_by_qualname(MODEL_STATE)
     return state

@@ -1,10 +1,12 @@
-"""Fold the linear maps of all injected layers into one module: bound vector -> rows of all layers.
+"""Multiply the linear maps of each injected layer in advance ("fold" them), for fewer operations.
 
-In the value form, a layer computes its row from the bound vector with a value map, gates and an
-output map. The product of the three is linear. With few value heads (KV*d < C/2), a fold keeps two
-narrow maps per layer (C -> KV*d -> C); otherwise it has one matrix (C, C) per layer. The chosen
-form has fewer weights to read. For a 7B model the folded maps need 8% more memory. This file is
-plain torch, without vLLM. A fold cannot contain run-time LoRA, which changes the output map.
+In the value form, a layer applies a value map, gates and an output map to the bound vector (the
+bind network's output). The result is the layer's row, which the model adds. The product of the
+three maps is one linear map. The module `Fold` computes the rows of all layers at once. With few
+value heads (KV*d < C/2), a fold keeps two narrow maps per layer (C -> KV*d -> C); otherwise it has
+one matrix (C, C) per layer. The chosen form has fewer weights to read. For a 7B model the folded
+maps need 8% more memory. This file is plain torch, without vLLM. A fold cannot contain run-time
+LoRA, which changes the output map.
 
 Shapes: n bound vectors, C hidden, H heads, KV value heads, d head size, q injected layers.
 """
@@ -42,7 +44,7 @@ def fold(layers: Sequence[ValueLayer], linear: Linear) -> Fold:
     rows = width if narrow else hidden
     like = layers[0].o_proj
     values = like.new_empty(len(layers), rows, hidden)
-    constants = like.new_empty(len(layers), rows)  # the layers' queries, multiplied by their maps
+    constants = like.new_empty(len(layers), rows)  # each layer's map x query
     outputs = like.new_empty(len(layers), width, hidden) if narrow else None
     for j, layer in enumerate(layers):
         value, output = layer.folded()

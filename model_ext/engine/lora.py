@@ -1,8 +1,8 @@
 """Run-time LoRA adapters (PEFT, through vLLM) and the injected term.
 
-The injected term is the output of the value map and then of the output map. A request's adapter is
-applied in the output map, but not in the value map of this term, because the adapter belongs to the
-value map of the tokens.
+The injected term is the output of the value map and then of the output map. A request's LoRA
+adapter changes the output map of this term, but not its value map, because the adapter's value
+factors apply only to tokens.
 
 Shapes: n new requests, m of them with an adapter, I inputs, O outputs, r rank.
 """

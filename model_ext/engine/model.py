@@ -155,7 +155,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
 
     @staticmethod
     def get_model_state_cls() -> type:
-        """vLLM's Model Runner V2 calls this to get its adapter."""
+        """Return the class that passes embeddings from vLLM's Model Runner V2 to the model."""
         return model_state_class()
 
     @property

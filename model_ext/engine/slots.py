@@ -16,7 +16,7 @@ from model_ext.engine.device import Device
 from model_ext.engine.staging import Staging
 
 Ints = NDArray[np.integer]
-# The host waits if more steps than this have unfinished copies. vLLM runs 2 steps at once.
+# If more steps than this have unfinished copies, the host waits. vLLM runs 2 steps at once.
 MAX_PENDING_STEPS = 4
 
 

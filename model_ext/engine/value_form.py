@@ -1,6 +1,7 @@
-"""Compute the rows of the value form with vLLM's layers (plain, packed, quantised or sharded).
+"""Compute the rows that layers add in the value form, with the weights of vLLM's own layers.
 
-The weights of plain layers can also be read out and folded (`fold.py`).
+The layers can be plain, packed, quantised or sharded. If all layers are plain, this module can also
+return their weights, so that `fold.py` can multiply the maps of each layer in advance.
 
 Shapes: n new requests, C hidden, H heads, KV value heads, d head size, q injected layers of this
 pipeline rank.

@@ -1,4 +1,6 @@
-"""vLLM workers that create our V1 runners. Only engines of this model use these workers."""
+"""vLLM workers that create bindserve's V1 model runners. Only engines of this model use these
+workers.
+"""
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner

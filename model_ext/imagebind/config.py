@@ -1,4 +1,4 @@
-"""Sizes of the encoders, in one section per modality; None if the model lacks the modality.
+"""The encoders' sizes, one section per modality. A section is None if the model lacks the modality.
 
 This module reads and writes `encoders/config.json`, and reads the sizes file of a released
 checkpoint. It does not import torch.
@@ -63,7 +63,7 @@ def _divides(config: TrunkConfig, part: str, whole: str) -> None:
 class VisionConfig(TrunkConfig):
     image_size: int = 224
     patch_size: int = 14
-    frames: int = 2  # frames of a clip; a still image is repeated as often
+    frames: int = 2  # frames of a clip; a still image is repeated to this number
     channels: int = 3
 
     def __post_init__(self) -> None:
@@ -132,8 +132,8 @@ class ImuConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class PointConfig(TrunkConfig):
     groups: int = 512
-    group_size: int = 32  # points in a group, and the minimum number of points in a cloud;
-    points: int | None = None  # clouds are resampled to this number; None: not resampled
+    group_size: int = 32  # number of points in a group; a cloud must have at least as many.
+    points: int | None = None  # Clouds are resampled to `points` points; None: not resampled.
     first_hidden: int = 128
     first_width: int = 256
     second_hidden: int = 512

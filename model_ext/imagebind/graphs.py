@@ -76,7 +76,7 @@ class Graphs:
         start = time.perf_counter()
         device = next(self._model.parameters()).device
         if self.config.point:
-            for points in KERNEL_POINTS:  # each number of points compiles separate kernels
+            for points in KERNEL_POINTS:  # kernels are compiled for each number of points
                 self._model.prepare("point", torch.ones(1, points, 3, device=device))
         for modality, shape in sample_shapes(self.config):
             count = max_samples(self.config, modality, shape, max_tokens)
@@ -94,7 +94,9 @@ class Graphs:
         )
 
     def _capture_sizes(self, modality: str, prepared: tuple[Tensor, ...]) -> None:
-        """Capture batch sizes up to that of `prepared`. All graphs read this memory."""
+        """Capture graphs for batch sizes up to that of `prepared`. All graphs read their inputs
+        from the same buffers.
+        """
         count = len(prepared[0])
         buffers = tuple(torch.zeros_like(tensor) for tensor in prepared)
         graphs = []
@@ -127,7 +129,7 @@ def capture_on_gpu(device: torch.device | str) -> Capture:
     def capture(compute: Compute) -> tuple[Callable[[], None], Tensor]:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            compute()  # creates library handles and workspaces, which a capture must not create
+            compute()  # creates handles and workspaces that must exist before the capture
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):

@@ -86,7 +86,9 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit` (B, D) from prepared inputs, by the same operations for equal shapes."""
+        """Compute `unit` (B, D) from prepared inputs. The shapes of the inputs alone determine the
+        operations, so that a CUDA graph can contain them.
+        """
         embedding = self._clip_mean(modality, prepared, post=True)
         return F.normalize(embedding, dim=-1, eps=1e-12)
 
@@ -123,7 +125,8 @@ class ImageBind(nn.Module):
         *,
         spell: Callable[[str], str] = str,
     ) -> Self:
-        """Build a model that uses `tensors`, named as in this package, without a copy.
+        """Build a model that uses `tensors` without copying them. Their names are those of this
+        package.
 
         `spell` formats a name for error messages.
         Raises TensorError: when a tensor is missing, unexpected or of another shape.

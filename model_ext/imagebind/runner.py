@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 
 class Model(Protocol):
-    """The part of `ImageBind` and `Graphs` that runners use."""
+    """The methods of `ImageBind` and `Graphs` that runners call."""
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor: ...
 

@@ -129,7 +129,8 @@ class ImuStem(ClassTokenStem):
             raise ValueError(
                 f"expected (B, {self.config.channels}, {self.config.steps}), got {tuple(x.shape)}"
             )
-        # pieces (B, channels, pieces, steps), then (B, pieces, values): channel after channel
+        # (B, channels, pieces, steps) -> (B, pieces, values). A piece's values are in channel
+        # order.
         pieces = x.reshape(*x.shape[:2], -1, self.config.kernel_size)
         pieces = pieces.transpose(1, 2).flatten(2)
         return self.with_class_token(self.norm(self.proj(pieces)), self.positions)

@@ -1,6 +1,6 @@
 """The pre-norm transformer of all encoders; the point trunk uses its blocks.
 
-It does not depend on the modality of the tokens or on pooling.
+This module does not depend on the modality of the tokens or on pooling.
 Shapes: B samples, L tokens, E width, H heads.
 """
 

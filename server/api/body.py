@@ -38,8 +38,8 @@ class Incoming:
     def take_uploads(self) -> tuple[Upload, ...]:
         """Remove the uploads from this object and return them.
 
-        The uploads' files are then deleted when they are encoded, and not at the end of the
-        response.
+        The removed uploads' files are deleted right after their encoding. Files of uploads that
+        stay in this object are deleted at the end of the response.
         """
         uploads, self.uploads = self.uploads, ()
         return uploads

@@ -1,8 +1,8 @@
 """Limits on the fields of a request: which vLLM fields clients may set, and the maximum values.
 
 `body.py` calls these checks for every request that uses the model, before other code reads the
-request. This module does not check types, because vLLM's protocol classes do. `grammar/limits.py`
-checks what is compiled.
+request. This module does not check types, because vLLM's protocol classes check the types.
+`grammar/limits.py` checks what is compiled.
 """
 
 import math
@@ -14,7 +14,6 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from server.errors import BadRequest
-from server.metrics import REJECTED
 from server.settings import EngineField, Settings
 
 ENGINE_FIELDS: tuple[EngineField, ...] = get_args(EngineField)
@@ -64,8 +63,8 @@ MAX_REPETITION = 1024  # of each field of `repetition_detection`, which is compu
 # The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
 MAX_INTEGER = 2**63 - 1
 
-# Fields that contain an object of the client, with the largest integer in this object. vLLM sends
-# JSON schemas to the engine as msgpack, which has a limit, and the other objects as text.
+# Fields whose value is a client's object -> the largest integer that this object may contain. vLLM
+# sends JSON schemas to the engine as msgpack (64-bit integers), and other objects as text.
 OBJECTS: Mapping[str, float] = {
     "schema": 2**64 - 1,
     "json_schema": 2**64 - 1,
@@ -161,7 +160,6 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
 
 
 def too_large(message: str, param: str | None) -> BadRequest:
-    REJECTED.labels("number").inc()
     return BadRequest(message, param=param)
 
 
@@ -223,7 +221,6 @@ def is_unicode(text: str) -> bool:
 
 
 def not_unicode(path: Path) -> BadRequest:
-    REJECTED.labels("text").inc()
     name = field_name(path)
     return BadRequest(
         f"{name or 'a name'} is not valid Unicode (half a surrogate pair)", param=name

@@ -30,9 +30,11 @@ ERRORS = {
     "403": "Not allowed.",
     "404": "There is no such model, file or path.",
     "405": "The path does not support this method.",
+    "408": "The headers or the body arrive too slowly.",
     "413": "The request, or a file in it, is too large.",
     "415": "The type of the body, or of a file in it, is not supported.",
     "429": "Over the limit of this API key; Retry-After says when to try again.",
+    "431": "The URL and the headers are too large, or there are too many headers.",
     "500": "The server failed.",
     "501": "Not implemented.",
     "503": "The server is full, draining or restarting; Retry-After says when to try again.",
@@ -67,7 +69,7 @@ UPLOAD: Json = {
         "expires_after[seconds]": {"type": "integer", "minimum": 1},
         "expires_after": {
             "type": "string",
-            "description": "Anchor and seconds in one JSON object.",
+            "description": "A JSON object with the keys `anchor` and `seconds`.",
         },
     },
 }

@@ -32,7 +32,8 @@ READERS: dict[str, Callable[[Path, Task], Iterator[Item]]] = {
 
 
 def load_items(root: Path, task: Task, caption_prompt: str | None = None) -> list[Item]:
-    """Read the questions of a task, or the subset of them that LVLM-eHub draws, in its order.
+    """Read the questions of a task, or the random subset that LVLM-eHub draws, in the order of the
+    draws.
 
     A split with fewer items than the subset is read completely. `caption_prompt` replaces the
     prompt of the caption tasks.

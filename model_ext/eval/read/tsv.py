@@ -134,7 +134,9 @@ def data_uri(text: str, path: Path, number: int) -> str:
 
 
 def texts(cell: str) -> list[str]:
-    """Return the texts of a Python list literal, or the cell itself if it is no such literal."""
+    """Return the texts of a Python list literal, or the whole cell if the cell is not a list
+    literal.
+    """
     if cell.startswith("[") and cell.rstrip().endswith("]"):
         try:
             values = ast.literal_eval(cell)

@@ -1,7 +1,8 @@
 """CIDEr-D of generated captions, as pycocoevalcap's `Cider` computes it from the words.
 
-LVLM-eHub splits captions at white space and keeps the case. The strict column tokenises them
-first (`ptb.py`). Document frequencies are counted over the items that are scored together.
+LVLM-eHub splits captions at white space and keeps the case. For the strict score, `ptb.py` splits
+captions into tokens first. Document frequencies are counted over the items that are scored
+together.
 """
 
 import math
@@ -38,7 +39,8 @@ def cider(
     references: Sequence[Sequence[str]],
     tokenise: Callable[[str], list[str]],
 ) -> list[float]:
-    """The score of each item; their mean is the corpus score. One item alone scores 0 (ln 1).
+    """The score of each item; their mean is the corpus score. A single item scores 0, because its
+    inverse document frequencies are ln 1 = 0.
 
     Raises ValueError: when the lists differ in length or an item has no references.
     """

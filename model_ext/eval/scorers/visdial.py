@@ -19,7 +19,8 @@ def visdial_reciprocal_rank(answer: str, candidates: Sequence[str]) -> float:
 
 
 def visdial_true_rank(log_probabilities: Sequence[float], truth_index: int) -> float:
-    """1 / rank of the right candidate by mean log-probability. An equal candidate ranks before it.
+    """1 / rank of the right candidate by mean log-probability. Candidates with an equal
+    log-probability rank before the right candidate.
 
     Raises ValueError: when `truth_index` is not an index of `log_probabilities`.
     """

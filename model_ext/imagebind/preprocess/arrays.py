@@ -1,4 +1,4 @@
-"""Decode depth, thermal and IMU data, from .npy files or, except IMU, one-channel pictures.
+"""Decode depth, thermal and IMU data from .npy files, or depth and thermal data from pictures.
 
 An .npy file has the shape of the encoder's input. The released model has no loaders for these
 modalities and does not document the range of values. The values of an .npy are used unchanged.

@@ -42,8 +42,8 @@ class Tokenizer:
     def encode(self, text: str, *, min_ids: int) -> list[int]:
         """Encode whole words until there are `min_ids` ids, or the text ends.
 
-        A start or end mark in the text is ordinary text, so that a client cannot end the text for
-        the encoder.
+        If the text contains the characters of a start or end mark, they are encoded as ordinary
+        characters, so that clients cannot insert marks.
         """
         ids: list[int] = []
         for word in WORDS.finditer(clean(text)):

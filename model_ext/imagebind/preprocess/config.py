@@ -18,7 +18,7 @@ class PreprocessConfig:
     imu_channels: int = 6
     imu_steps: int = 2000
     min_points: int = 32
-    points: int | None = None  # point clouds are resampled to this number; None: not resampled
+    points: int | None = None  # clouds are resampled to `points` points; None: not resampled
 
     @classmethod
     def of(cls, model: ImageBindConfig) -> Self:

@@ -15,8 +15,8 @@ WINDOW = 400  # samples in a frame: 25 ms at 16 kHz;
 SHIFT = 160  # samples between the starts of two frames: 10 ms at 16 kHz
 FFT = 512
 PREEMPHASIS = 0.97
-LOWEST, HIGHEST = 20.0, 8000.0  # limits of the mel filters in Hz;
-FLOOR = torch.finfo(torch.float32).eps  # smaller energies are raised to this value before the log
+LOWEST, HIGHEST = 20.0, 8000.0  # limits of the mel filters in Hz.
+FLOOR = torch.finfo(torch.float32).eps  # Energies below FLOOR become FLOOR before the log.
 
 
 def log_mel(waveforms: Tensor, mel_bins: int) -> Tensor:

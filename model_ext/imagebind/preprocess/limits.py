@@ -22,8 +22,8 @@ class Limits:
     video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB
-    cloud_points: int = 250_000  # points of one cloud; grouping them takes 1 s of CPU time;
-    torch_clouds: bool = False  # whether to accept .pt files, which are pickles
+    cloud_points: int = 250_000  # Points of one cloud. Grouping them takes 1 s of CPU time.
+    torch_clouds: bool = False  # Whether to accept clouds as .pt files, which are pickles.
 
     array_bytes: int = 20 * MIB  # bytes of one .npy file of depth, thermal or IMU data
     text_bytes: int = 64 * 1024

@@ -1,6 +1,7 @@
 """The training set: batches of token ids, labels and embeddings.
 
-Does not depend on the order of examples or on processes.
+A batch depends only on the numbers of its examples and on the epoch. Other modules choose these
+numbers and distribute them over the training processes.
 
 Shapes: B samples, L tokens, M examples with a picture, A views of each, D embedding.
 """

@@ -124,7 +124,8 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     """
     mel = stored.float()
     count, bins, length = mel.shape
-    # Which frames are not padding, (B, T). float16 rounds the value of padding by up to 2e-4.
+    # Mask (B, T) of the frames that are not padding. The tolerance is needed because float16 rounds
+    # the value of padding by up to 2e-4.
     spoken = (mel - PAD).abs().amax(1) > 1e-2
     frames = spoken.sum(1)
     filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
@@ -153,7 +154,7 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
 
 
 MAX_LEAD = 20  # The largest number of empty 10 ms frames before the sound.
-STD_NATS = 9.138  # Normalised values are multiplied by this to get log power (base e).
+STD_NATS = 9.138  # Normalised value * STD_NATS = log power (base e).
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:

@@ -1,7 +1,7 @@
-"""Load a base LLaMA, and the weights of an earlier phase, into the module.
+"""Load a base LLaMA, and the weights of an earlier phase, into the training model (`model.py`).
 
 Reads Hugging Face's and Meta's layouts through the converter. Each tensor of an adapter file must
-belong to the module.
+belong to the training model.
 """
 
 from pathlib import Path

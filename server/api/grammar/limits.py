@@ -13,7 +13,6 @@ from typing import Any, Literal, NoReturn
 
 from server.api.grammar.text_size import text_size
 from server.errors import BadRequest
-from server.metrics import REJECTED
 from server.settings import GrammarLimits
 
 Source = Literal["json", "regex", "choice", "grammar", "structural_tag"]
@@ -219,7 +218,6 @@ class Bounds:
             self._reject(f"makes the schemas larger than {limits.schema_bytes} bytes in total")
 
     def _reject(self, message: str) -> NoReturn:
-        REJECTED.labels("grammar_size").inc()
         raise BadRequest(f"{self._field} {message}", param=self._field, code="grammar_too_large")
 
 

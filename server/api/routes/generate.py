@@ -148,7 +148,7 @@ async def apply_attachments(
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
     conditioned = await state.components.conditioner.condition(attachments, options)
-    attachments.clear()  # This closes the attachments' files before the response is generated.
+    attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
 

@@ -64,7 +64,7 @@ def test_long_texts(field: str) -> None:
 
 
 def test_prompts() -> None:
-    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # Token ids are one prompt.
+    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # A list of token ids is one prompt.
     check_maxima({"prompt": ["x"] * MAX_PROMPTS}, SETTINGS)
     for prompt in ("x", [1, 2]):
         with pytest.raises(BadRequest, match="more than 64 prompts"):

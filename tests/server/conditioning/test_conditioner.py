@@ -18,6 +18,7 @@ from server.conditioning.options import ImageBindOptions, take_options
 from server.conditioning.retrieve import Retriever
 from server.encoding.cache import ResultCache
 from server.encoding.embedder import Embedder, Report
+from server.encoding.messages import Job
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob, MemoryBlob
@@ -84,7 +85,7 @@ class Fake:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def decode(self, modality: str, content: Blob) -> torch.Tensor:  # noqa: ARG002
+    async def decode(self, modality: str, content: Blob, client: str) -> torch.Tensor:  # noqa: ARG002
         data = content.head(content.size)
         self.decoded.append(data)
         await self.go.wait()
@@ -92,7 +93,7 @@ class Fake:
             raise BadRequest("not a number")
         return torch.tensor(float(data))
 
-    async def encode(self, encoder: str, tensor: torch.Tensor) -> Vector:  # noqa: ARG002
+    async def encode(self, encoder: str, tensor: torch.Tensor, client: str) -> Vector:  # noqa: ARG002
         angle = float(tensor) * np.pi / 180
         return np.array([np.cos(angle), np.sin(angle)], np.float32)
 
@@ -108,7 +109,7 @@ class InProcess:
     embedder: Embedder
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        return await self.embedder.embed(modality, content, Report())
+        return await self.embedder.embed(Job(modality, content.size, ""), content, Report())
 
 
 def conditioner(
@@ -188,7 +189,8 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
 
 async def test_a_modality_that_the_model_lacks() -> None:
     stage = conditioner(Fake())
-    with pytest.raises(BadRequest, match="no encoder for the modality point; it accepts") as caught:
+    message = "this model has no encoder for the modality point; it accepts"
+    with pytest.raises(BadRequest, match=message) as caught:
         await stage.condition([Attachment("point", MemoryBlob(b"1"), 1.0, "p")], OFF)
     assert "image, video, audio" in caught.value.message
 

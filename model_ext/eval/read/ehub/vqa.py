@@ -65,7 +65,7 @@ def answered(task: Task, row: int, record: object, image: Path, path: Path) -> I
 
 
 def read_ocrvqa(root: Path, task: Task) -> Iterator[Item]:
-    """Pictures are named by the record's key, or by the last part of its `imageURL`."""
+    """A picture's file name is the last part of the record's `imageURL`, or the record's key."""
     folder = root / FOLDER / "OCRVQA"
     path = folder / "dataset.json"
     for key, record in mapping(read_json(path), path):
@@ -111,7 +111,7 @@ def read_gqa(root: Path, task: Task) -> Iterator[Item]:
 
 
 def read_visdial(root: Path, task: Task) -> Iterator[Item]:
-    """Every turn of every dialogue, without its history."""
+    """Read each turn of each dialogue as one item, without the earlier turns."""
     folder = root / FOLDER / "Visdial"
     path = folder / "visdial_1.0_val.json"
     data = field(read_json(path), "data", path)

@@ -1,4 +1,4 @@
-"""/v1/files with OpenAI's client; and chats with stored files, uploads and forms."""
+"""Test /v1/files with OpenAI's client, and chats that use stored files or upload new files."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ def client_of(served: Served, key: str = "first") -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key=key,
-        # The parameter's type is of httpx2, but the library also accepts clients of httpx.
+        # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
         max_retries=0,
     )
@@ -166,7 +166,7 @@ async def test_an_upload_beyond_the_quota_is_rejected() -> None:
     served = serve(owner_files=1, max_uploads=1)
     assert (await upload(served, b"1")).status_code == 200
     check_error(await upload(served, b"1"), 400, code="quota_exceeded")
-    served.components.uploads.running = 1
+    served.components.uploads.running.add("other")
     check_error(await upload(served, b"1"), 503, code="too_many_uploads")
 
 
@@ -182,7 +182,7 @@ async def test_uploads_have_their_own_bound() -> None:
     )
     assert (await served.client.post(CHAT, files=files)).status_code == 200
     response = await served.client.post("/v1/responses", files={"f": ("f", bytes(2000))})
-    # /v1/responses keeps bodies in memory, so their limit is smaller.
+    # /v1/responses keeps bodies in memory, so the limit of a body is smaller than for uploads.
     check_error(response, 413)
 
 
@@ -268,7 +268,7 @@ async def test_uploads_are_gone_when_the_request_is(served: Served) -> None:
     response = await served.client.post(CHAT, files=form(request, ("a", ("a.png", b"7"))))
     assert response.status_code == 200
     assert not list(served.components.files.incoming.iterdir())
-    assert served.components.uploads.running == 0
+    assert served.components.uploads.running.used == 0
 
 
 async def test_a_form_is_for_chats_only(served: Served) -> None:
