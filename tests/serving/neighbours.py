@@ -1,6 +1,6 @@
 """Measure what a steady client notices of attackers (tests/serving/attackers.py).
 
-    python -m tests.serving.neighbours [--model FOLDER] [--answers 300] [--rounds 3] [--only NAME...]
+    python -m tests.serving.neighbours [--model FOLDER] [--answers N] [--rounds N] [--only NAME...]
 
 Attacks and quiet periods alternate. The program compares the steady client's 95th percentile and
 errors. It also checks that engine and encoding service are idle 10 s after an attack, and that a
