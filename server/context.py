@@ -46,6 +46,8 @@ class RequestContext:
     # A salt from the API key, so that clients do not share blocks of vLLM's prefix cache.
     key_salt: str = ""
     address: str = ""  # The client's address, or its network (api/middleware/context.py).
+    # The field with the grammar that the answer must match, for error messages.
+    grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
 
     def condition_on(self, embedding: Vector) -> None:

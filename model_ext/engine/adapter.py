@@ -14,6 +14,8 @@ from model_ext.engine.settings import ArrivalSettings
 MODEL_STATE = "model_ext.engine.state_v2.ConditionedModelState"
 CPU_WORKER = "model_ext.engine.worker_v1.ConditionedCPUWorker"
 GPU_WORKER = "model_ext.engine.worker_v1.ConditionedGPUWorker"
+SCHEDULER = "model_ext.engine.scheduler.ConditionedScheduler"
+ASYNC_SCHEDULER = "model_ext.engine.scheduler.ConditionedAsyncScheduler"
 
 _OUR_WORKERS = {
     "vllm.v1.worker.cpu_worker.CPUWorker": CPU_WORKER,
@@ -22,7 +24,7 @@ _OUR_WORKERS = {
 
 
 def adapt(vllm_config: VllmConfig) -> None:
-    """Set bindserve's worker class if the V1 runner will be used.
+    """Set bindserve's scheduler class, and its worker class if the V1 runner will be used.
 
     Call this before the engine starts.
 
@@ -32,6 +34,9 @@ def adapt(vllm_config: VllmConfig) -> None:
     parallel = vllm_config.parallel_config
     if not vllm_config.use_v2_model_runner:
         parallel.worker_cls = _OUR_WORKERS.get(parallel.worker_cls, parallel.worker_cls)
+    scheduler = vllm_config.scheduler_config
+    if scheduler.scheduler_cls is None:
+        scheduler.scheduler_cls = ASYNC_SCHEDULER if scheduler.async_scheduling else SCHEDULER
     check_adapter(vllm_config)
 
 

@@ -26,6 +26,7 @@ from vllm.tool_parsers import ToolParserManager
 from server.api import error_handlers, openapi
 from server.api.body import check_body
 from server.api.components import Components, Encoders, open_components
+from server.api.grammar.constraint import open_checker
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.auth import AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
@@ -81,6 +82,7 @@ async def open_application(
     ):
         client = await opened.enter_async_context(engine)
         app = create_app(settings, args, components, keys, metrics_keys)
+        state_of(app).grammars = await opened.enter_async_context(open_checker(client, settings))
         tasks = await client.get_supported_tasks()
         await init_app_state(client, app.state, args, tasks)
         yield Application(app, client, opened.aclose)
@@ -113,6 +115,7 @@ def create_app(
     )
     state = state_of(app)
     state.settings, state.args, state.components = settings, args, components
+    state.grammars = None
     error_handlers.install(app)
     openapi.install(app)
     add_routes(app)

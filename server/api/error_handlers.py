@@ -37,6 +37,8 @@ from server.metrics import REJECTIONS
 
 logger = logging.getLogger(__name__)
 
+FAILED = "the server failed to answer this request"
+
 # A field's name in a pydantic error path. Pydantic also puts the branches of unions into the path;
 # this pattern does not match these branches.
 FIELD = re.compile("[a-z][a-z0-9_]*")
@@ -129,6 +131,12 @@ def from_vllm_response(error: Any) -> RequestError:
     return _from_vllm_fields(int(error.error.code), error.error.message, error.error.param)
 
 
+def from_event(event: str) -> RequestError:
+    """Convert an error that vLLM's handler writes into a stream: `data: {"error": ...}`."""
+    fields = json.loads(event.removeprefix("data: "))["error"]
+    return _from_vllm_fields(int(fields["code"]), fields["message"], fields.get("param"))
+
+
 def in_openai_form(response: Response) -> Response:
     """Convert an error response of vLLM's endpoints to OpenAI's format. vLLM has three error
     formats.
@@ -142,7 +150,11 @@ def in_openai_form(response: Response) -> Response:
 
 
 def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
-    error = from_status(status, client_text(message), param)
+    if status == HTTPStatus.NOT_IMPLEMENTED:  # the model cannot do what the request asks for
+        status = HTTPStatus.BAD_REQUEST
+    if status >= 500 and status != HTTPStatus.SERVICE_UNAVAILABLE:
+        message = FAILED
+    error = from_status(status, client_text(message, param), param)
     if isinstance(error, NotFound) and param == "model":
         error.code = "model_not_found"
     return error
@@ -154,10 +166,7 @@ def _from_vllm(error: Exception) -> RequestError:
 
     if isinstance(error, EngineDeadError):
         return Unavailable("the engine is down", code="engine_down")
-    request_error = from_vllm_response(create_error_response(error))
-    if request_error.status == 500:  # the error's message may contain details of the server
-        return InternalError("the server failed to answer this request")
-    return request_error
+    return from_vllm_response(create_error_response(error))
 
 
 def _from_validation(error: RequestValidationError) -> RequestError:
@@ -171,7 +180,7 @@ def _from_validation(error: RequestValidationError) -> RequestError:
     cause = first.get("ctx", {}).get("error")  # the exception of one of vLLM's validators
     param = getattr(cause, "parameter", None) or _param(first["loc"])
     message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
-    message = client_text(str(message))
+    message = client_text(str(message), param)
     return BadRequest(f"{param}: {message}" if param else message, param=param)
 
 

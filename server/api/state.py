@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 from fastapi import FastAPI, Request
 
 from server.api.components import Components
+from server.api.grammar.checker import GrammarChecker
 from server.settings import Settings
 
 
@@ -13,6 +14,8 @@ class AppState(Protocol):
     settings: Settings
     args: Namespace  # vLLM's parsed flags
     components: Components
+    # None if the operator chose another backend of structured outputs than xgrammar.
+    grammars: GrammarChecker | None
     # vLLM's `init_app_state` writes the following values.
     engine_client: Any
     openai_serving_chat: Any

@@ -182,7 +182,7 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
 def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # Chinese data, as for 7B_chinese
+    chinese = runs.folder / "chinese.json"  # 7B_chinese was trained on Chinese data.
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),
@@ -221,7 +221,7 @@ def assert_close_adapters(one: Path, other: Path, within: float) -> None:
     second = load_file(other / "adapter.safetensors")
     assert first.keys() == second.keys()
     for name, tensor in first.items():
-        # Norms are compared, as Adam can turn a rounding error in a tiny gradient into a full step.
+        # Compare norms: Adam can turn a rounding error in a tiny gradient into a full step.
         assert (tensor - second[name]).norm() <= within * tensor.norm(), name
 
 

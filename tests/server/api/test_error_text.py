@@ -19,12 +19,23 @@ DUMP = (
         ("a temperature of 1.5 and a top_p of 0.5 e.g. are good", None),
         (DUMP, "text.format: Input should be a valid dictionary"),
         ("n must be at most 16 (parameter=n, value=99)", "n must be at most 16"),
-        ("safe_apply_chat_template() got multiple values for argument 'tools'", UNKNOWN),
-        ("cannot open /usr/lib/python3/x.py", UNKNOWN),
-        ("SamplingParams has no field x", UNKNOWN),
-        ("ValidationError: bad", UNKNOWN),
-        ("<vllm.thing object at 0x7f00>", UNKNOWN),
-        ("vllm.v1.engine.core raised", UNKNOWN),
+        (
+            "safe_apply_chat_template() got multiple values for argument 'tools'",
+            f"the request {UNKNOWN}",
+        ),
+        ("cannot open /usr/lib/python3/x.py", f"the request {UNKNOWN}"),
+        ("SamplingParams has no field x", f"the request {UNKNOWN}"),
+        (
+            "You must use one kind of constraint: {'_backend': None, 'json': None}",
+            f"the request {UNKNOWN}",
+        ),
+        (
+            "Input should be a valid dictionary or instance of FunctionDefinition",
+            "Input should be a valid dictionary",
+        ),
+        ("ValidationError: bad", f"the request {UNKNOWN}"),
+        ("<vllm.thing object at 0x7f00>", f"the request {UNKNOWN}"),
+        ("vllm.v1.engine.core raised", f"the request {UNKNOWN}"),
         ("got " + "9" * 4000, "got " + "9" * 60 + "..."),
         (f"role {'a b ' * 1000!r} is unknown", "role 'a b"),
     ],
@@ -35,6 +46,10 @@ def test_messages(message: str, text: str | None) -> None:
     else:
         assert client_text(message).startswith(text)
     assert len(client_text(message)) <= MAX_MESSAGE + 3
+
+
+def test_the_fields_name_replaces_a_message_about_the_server() -> None:
+    assert client_text("/usr/lib/vllm/x.py:12: bad grammar", "json") == "json is not valid"
 
 
 def test_a_long_message_is_cut() -> None:
