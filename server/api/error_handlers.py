@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 FIELD = re.compile("[a-z][a-z0-9_]*")
 BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
 
+FAILED = "the server failed to answer this request"
+
 BY_STATUS: Mapping[int, type[RequestError]] = {
     error.status: error
     for error in (
@@ -55,23 +57,27 @@ BY_STATUS: Mapping[int, type[RequestError]] = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, *, language_model: bool) -> None:
     """Install `handle` as the application's handler for all exceptions.
 
     The handlers of specific classes run inside the metrics middleware. The handler of `Exception`
     runs outside; Starlette raises the exception again after the response, and uvicorn logs it.
     """
-    from vllm.exceptions import VLLMError
-
-    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
-    # vLLM's request handlers raise these exceptions for errors in a client's request.
-    builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
-    for error_class in (RequestError, *framework_errors, *builtin_errors, Exception):
+    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError)
+    for error_class in (RequestError, *framework_errors, Exception):
         app.add_exception_handler(error_class, handle)
+    app.state.vllm_errors = language_model
+    if language_model:
+        from vllm.exceptions import VLLMError
+
+        # vLLM's request handlers raise these exceptions for errors in a client's request.
+        builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
+        for error_class in (VLLMError, *builtin_errors):
+            app.add_exception_handler(error_class, handle)
 
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
-    request_error = to_request_error(error)
+    request_error = to_request_error(error, from_vllm=request.app.state.vllm_errors)
     # The error references its stack frames. One of vLLM's frames references the task that
     # references the error. This reference cycle would keep the request's files open until a garbage
     # collection.
@@ -99,7 +105,8 @@ def error_response(error: RequestError, headers: Mapping[str, str] | None = None
     return JSONResponse(body(error), error.status, headers={**error.headers, **(headers or {})})
 
 
-def to_request_error(error: Exception) -> RequestError:
+def to_request_error(error: Exception, *, from_vllm: bool = True) -> RequestError:
+    """`from_vllm`: whether vLLM's handlers may have raised the error."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
@@ -112,7 +119,7 @@ def to_request_error(error: Exception) -> RequestError:
         return from_status(error.status_code, _phrase(error))
     if isinstance(error, RequestValidationError):
         return _from_validation(error)
-    return _from_vllm(error)
+    return _from_vllm(error) if from_vllm else InternalError(FAILED)
 
 
 def from_status(status: int, message: str, param: str | None = None) -> RequestError:
@@ -155,7 +162,7 @@ def _from_vllm(error: Exception) -> RequestError:
         return Unavailable("the engine is down", code="engine_down")
     request_error = from_vllm_response(create_error_response(error))
     if request_error.status == 500:  # the message of a status 500 may contain internals
-        return InternalError("the server failed to answer this request")
+        return InternalError(FAILED)
     return request_error
 
 

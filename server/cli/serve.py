@@ -145,6 +145,7 @@ def load_settings(**flags: Any) -> Settings:
 
 def run(settings: Settings) -> None:
     """Serve until a signal arrives. On a start-up error, print one line and exit with 1."""
+    from model_ext.config import has_language_model, read_document
     from server import logs
     from server.cli import preflight
     from server.engine.exposure import UsageError
@@ -154,10 +155,12 @@ def run(settings: Settings) -> None:
     logs.configure()
     try:
         preflight.check(settings)
+        alone = not has_language_model(read_document(settings.model))
+        name = "the API" if alone else "the API with its engine"
         code = supervisor.run(
             settings,
             (
-                Program("the API with its engine", "server.api", answers_http=True),
+                Program(name, "server.api", answers_http=True),
                 Program("the encoding service", "server.encoding.service"),
             ),
         )

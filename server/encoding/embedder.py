@@ -64,7 +64,7 @@ class Embedder:
         self._results = results
 
     async def embed(self, modality: str, blob: Blob, report: Report) -> Vector:
-        """Embed a file. Returns the unit embedding (D,).
+        """Embed a file. Returns (D + 1,): the unit embedding and its length before the normalisation.
 
         The computation is cancelled when the last caller that waits for it is cancelled.
         """

@@ -59,6 +59,7 @@ class Engine:
 class Components:
     components: Fake = field(default_factory=Fake)
     lost: str | None = None
+    language_model: bool = True
     retriever: Retriever = field(default_factory=lambda: Retriever(None))
 
     def __post_init__(self) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json
-from server.api.routes.generate import CACHE_HEADER, CLIENT_DISCONNECTED, parse, sources_of
+from server.api.cancellation import unless_disconnected
+from server.api.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, parse, sources_of
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned, without_default_cache
 from server.conditioning.mix import normalize
@@ -42,11 +42,11 @@ class EmbeddingRequest(BaseModel):
 @router.post("/v1/embeddings")
 async def create_embeddings(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    response = await respond_with_embeddings(incoming, raw_request)
+    work = respond_with_embeddings(incoming, raw_request)
+    response = await unless_disconnected(work, raw_request)
     return response or Response(status_code=CLIENT_DISCONNECTED)
 
 
-@with_cancellation
 async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> Response:
     state = state_of(raw_request)
     if state.engine_client.draining:

@@ -21,13 +21,13 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json
 from server.api.error_handlers import in_openai_form
-from server.api.routes.generate import (
+from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
-    apply_attachments,
     attachments_of,
     parse,
 )
+from server.api.routes.generate import apply_attachments
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts

@@ -20,6 +20,7 @@ from server.conditioning.options import ImageBindOptions, take_options
 from server.conditioning.retrieve import Retriever
 from server.encoding.cache import ResultCache
 from server.encoding.embedder import Embedder, Report
+from server.encoding.job import scaled, unit
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob, MemoryBlob
@@ -98,7 +99,7 @@ class Fake:
 
     async def encode(self, encoder: str, tensor: torch.Tensor) -> Vector:  # noqa: ARG002
         angle = float(tensor) * np.pi / 180
-        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+        return np.array([np.cos(angle), np.sin(angle), 2], np.float32)
 
     async def fetch(self, link: Link) -> Blob:
         """The last part of the URL's path is the content of the file."""
@@ -112,7 +113,10 @@ class InProcess:
     embedder: Embedder
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        return await self.embedder.embed(modality, content, Report())
+        return unit(await self.embedder.embed(modality, content, Report()))
+
+    async def embed_scaled(self, modality: str, content: Blob) -> Vector:
+        return scaled(await self.embedder.embed(modality, content, Report()))
 
 
 def conditioner(
