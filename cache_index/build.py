@@ -185,10 +185,11 @@ def write_trained(path: Path, rows: Array, kind: str) -> None:
     index: Any = faiss.index_factory(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         if hasattr(index, "do_polysemous_training"):
-            index.do_polysemous_training = False  # slow training for an unused filter
+            # Skip this slow training step: the search does not use the filter that it trains.
+            index.do_polysemous_training = False
         sample = np.random.default_rng(SEED).permutation(len(rows))
         number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
-        chosen = np.sort(sample[:number])  # in ascending order, to read the file sequentially
+        chosen = np.sort(sample[:number])  # ascending row numbers, to read the file sequentially
         index.train(rows[chosen].astype(np.float32))
     faiss.write_index(index, str(path))
 
@@ -226,7 +227,7 @@ def tune_index(
     else:
         sample_queries = normalize(draw(open_features(queries), 2 * TUNING_QUERIES, SEED))
     if len(sample_queries) < 2 or sample_queries.shape[1] != rows.shape[1]:
-        raise CacheError(f"{queries}: needs at least 2 rows of {rows.shape[1]} numbers")
+        raise CacheError(f"{queries}: must contain at least 2 rows of {rows.shape[1]} numbers")
     half = len(sample_queries) // 2
     seen, unseen = (
         make_trial(rows, sample_queries[part], None if own is None else own[part], top_k)
@@ -273,8 +274,9 @@ def npy_header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
 
 
 def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, normalized: bool) -> str:
-    """Describe the inputs in a text. A build resumes an interrupted one only if this text is
-    equal.
+    """Describe the inputs as text.
+
+    A build resumes an interrupted build only if both have the same text.
     """
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]

@@ -23,8 +23,8 @@ from cache_index.searcher import check_queries
 from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_query, unpack_row
 
 TRIES = 3
-FIRST_PAUSE = 0.02  # Pause in seconds before the second try; doubled before the third.
-COOL_DOWN = 1.0  # After a timeout, requests fail unsent for so many seconds.
+FIRST_PAUSE = 0.02  # Pause in seconds before the second try. The pause before the third is double.
+COOL_DOWN = 1.0  # For this many seconds after a timeout, requests fail without being sent.
 MAX_ERROR_BYTES = 4096
 
 BROKEN = (aiohttp.ClientError, OSError)

@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 
 FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more than 8 GiB.
-NVIDIA_DRIVER = "/dev/nvidiactl"  # If this file is missing, torch is not imported.
+NVIDIA_DRIVER = "/dev/nvidiactl"  # Without this file there is no GPU, and torch is not imported.
 SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
-MAX_CANDIDATES = 2048  # Candidates, and visited cells, above which a GPU index raises.
-MAX_SCALAR_CANDIDATES = 512  # Candidates above which an SQ index on the GPU aborts.
+MAX_CANDIDATES = 2048  # With more candidates or visited cells, a GPU index raises an error.
+MAX_SCALAR_CANDIDATES = 512  # With more candidates, an SQ index on the GPU aborts.
 
 ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
 
@@ -59,7 +59,8 @@ def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
     if exact_fits(count, dimension, placement, free):
         try:
             return ExactIndex.load(rows, "cuda")
-        except (ValueError, RuntimeError) as error:  # unsuitable norms or lack of memory
+        # The norms of the rows are unsuitable for float16, or the GPU lacks memory.
+        except (ValueError, RuntimeError) as error:
             logger.warning("no exact search on the GPU: %s", error)
     return place_faiss(index)
 
@@ -89,17 +90,19 @@ def place_faiss(index: Any) -> Any:
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # Halves the memory of Flat indexes and of PQ's tables.
-    options.use_cuvs = False  # cuVS (default in its builds) cannot clone SQ indexes.
+    options.useFloat16 = True  # float16 halves the memory of Flat indexes and of PQ's tables.
+    options.use_cuvs = False  # cuVS, the default in FAISS's cuVS builds, cannot clone SQ indexes.
     if isinstance(index, faiss.IndexIVF):
-        index.nprobe = 1  # cloning raises for a large nprobe; `Searcher.apply` sets it later
+        # An index with a large nprobe cannot be cloned. `Searcher.apply` sets nprobe later.
+        index.nprobe = 1
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)
     except RuntimeError as error:  # lack of memory, or an unsupported index kind
         logger.warning("the index does not fit on the GPU, searching on the CPU: %s", error)
         return index
-    placed.referenced_objects = [resources]  # FAISS holds no reference to its resources
+    # FAISS's index keeps no reference to its resources, so this line keeps one.
+    placed.referenced_objects = [resources]
     return placed
 
 

@@ -144,7 +144,7 @@ class IndexFeatures:
         self._index = index
         if hasattr(index, "make_direct_map"):
             try:
-                index.make_direct_map()  # IVF indexes find a row by this map
+                index.make_direct_map()  # an IVF index needs this map to return a row by number
             except RuntimeError:
                 raise CacheError(f"{path}: its ids are not the row numbers 0 to N-1") from None
 

@@ -27,9 +27,10 @@ PQ_WIDTHS = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 def choose_kind(
     count: int, dimension: int, *, target: Target = "cpu", memory: int | None = None
 ) -> str:
-    """Return Flat for few rows, or if a GPU's `memory` (bytes) holds all in float16; else codes.
+    """Return Flat for few rows, or if all rows fit into a GPU's `memory` (bytes) in float16.
 
-    On a CPU, codes have one or two bits a dimension. On a GPU: SQ8 if it fits, else PQ.
+    For other sizes, returns IVF with compressed codes: on a CPU, codes of one or two bits per
+    dimension; on a GPU, SQ8 if these codes fit, and otherwise PQ.
     Raises CacheError: when the target is a GPU and `memory` is missing.
     """
     if count < EXACT_BELOW:
@@ -51,7 +52,7 @@ def choose_kind(
 def check_kind(kind: str, dimension: int, *, target: Target = "cpu") -> str:
     """Return `kind`.
 
-    Raises CacheError: when the FAISS of the target cannot search it.
+    Raises CacheError: when FAISS cannot search this kind on the target.
     """
     match = CODES.fullmatch(kind)
     if match is None:

@@ -29,12 +29,13 @@ from cache_index.searcher import Neighbors, check_queries
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.02
-GATHERED_ROWS = 4096  # max. neighbors of one search, so a large top_k delays others little
+# Maximum neighbors of one search, so that a large top_k delays other requests little.
+GATHERED_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    query: Array  # shape (D,)
+    query: Array  # the embedding (D,) to enhance
     params: CacheParams
     explain: bool
     prototypes: bool
@@ -135,7 +136,7 @@ class IndexOwner:
             raise CacheClosed("the cache is closed")
 
     async def aclose(self) -> None:
-        """Close the owner in a worker thread, because it blocks, and then the index."""
+        """Close the owner in a worker thread, because closing blocks. Then close the index."""
         await asyncio.to_thread(self.close)
         self.index.close()
 
@@ -194,7 +195,7 @@ def enhance_rows(index: CacheIndex, batch: list[Waiting]) -> list[EnhancedRow]:
 def take_row(
     index: CacheIndex, vector: Array, neighbors: Neighbors, row: int, request: Waiting
 ) -> EnhancedRow:
-    hits = int(neighbors.hit[row].sum())  # a row has its hits first, then misses
+    hits = int(neighbors.hit[row].sum())  # In each row, the hits precede the misses.
     ids = neighbors.ids[row, :hits]
     return EnhancedRow(
         vector,

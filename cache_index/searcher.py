@@ -57,9 +57,7 @@ class Searcher:
         return getattr(self.index, "nlist", 0)
 
     def apply(self, settings: SearchSettings) -> None:
-        """Use these settings. An index without cells ignores `nprobe`; an exact one ignores
-        `refine`.
-        """
+        """Use these settings. `nprobe` applies to indexes with cells, `refine` to inexact ones."""
         if settings.nprobe is not None and self.cells:
             self.index.nprobe = min(settings.nprobe, max_cells(self.index))
         self.refine = 1 if isinstance(self.index, ExactIndex) else settings.refine
@@ -71,7 +69,8 @@ class Searcher:
         on the rest of the batch.
         """
         queries = check_queries(queries, self.dimension)
-        limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
+        # The limit has the shape (B, 1): the number of neighbors of each query.
+        limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]
         spare = SPARE_RESULTS if isinstance(self.index, ExactIndex) else 0
         number = np.minimum(limit * self.refine + spare, max_candidates(self.index))
         ids = self._candidates(queries, number)

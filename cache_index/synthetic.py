@@ -20,9 +20,10 @@ from cache_index.enhance import Array, normalize
 
 CENTERS = 3000
 SPREAD = 0.7  # Length of a member's offset; centers have a length of about 1.
-BLOCK = 8192  # Rows generated at a time. Another value gives other rows.
+BLOCK = 8192  # Number of rows that are generated at a time. Another number leads to other rows.
 
-ROWS, TUNING_QUERIES, UNSEEN_QUERIES = 0, 1, 2  # streams with equal groups, other rows
+# Three random streams, whose rows differ and belong to the same groups.
+ROWS, TUNING_QUERIES, UNSEEN_QUERIES = 0, 1, 2
 
 
 class SyntheticFeatures:
@@ -59,7 +60,8 @@ def groups(dimension: int, seed: int) -> tuple[Array, Array]:
     rng = np.random.default_rng((seed, 0))
     centers = rng.standard_normal((CENTERS, dimension), dtype=np.float32) * falling(dimension)
     rotation, upper = np.linalg.qr(rng.standard_normal((dimension, dimension)))
-    rotation *= np.sign(np.diag(upper))  # LAPACK versions differ in the signs
+    # Make the signs equal on every machine; versions of LAPACK return different signs.
+    rotation *= np.sign(np.diag(upper))
     return centers, rotation.astype(np.float32)
 
 

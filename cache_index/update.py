@@ -43,7 +43,7 @@ def add_features(
     normalized: bool = True,
     progress: bool = True,
 ) -> Manifest:
-    """Append rows. The arguments have the meaning of those of `build_from_features`."""
+    """Append rows. `build_from_features` describes the arguments."""
     old = checked_manifest(folder)
     new = open_features(features)
     if new.dimension != old.dimension:

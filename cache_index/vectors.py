@@ -19,8 +19,10 @@ Ids = NDArray[np.int64]
 LINE = 32  # Number of float16 values in a CPU cache line of 64 bytes.
 BLOCK = 16  # Rows copied together; their 2 KB each fit into the L1 cache.
 
-SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # Mask without copies of the sign bit.
-BIAS = np.float32(2.0**112)  # Difference of the exponent biases: 127 - 15 = 112.
+# A mask for the shifted bits, which removes copies of the sign bit.
+SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))
+# float32 and float16 have the exponent biases 127 and 15; their difference is 112.
+BIAS = np.float32(2.0**112)
 
 
 class Vectors:
@@ -41,7 +43,7 @@ class Vectors:
                 f"{path}: holds {rows.dtype} {rows.shape}, its manifest says {dtype} {shape}; "
                 f"{REBUILD}"
             )
-        return cls(rows.view(np.ndarray))  # a view of the map, faster than np.memmap
+        return cls(rows.view(np.ndarray))  # indexing an ndarray is faster than indexing np.memmap
 
     def gather(self, ids: Ids) -> Array:
         """Return the rows of `ids` (...) as float32 (..., D). For an id of -1 (no hit), the

@@ -41,9 +41,9 @@ class Timeline:
 
 @dataclass(slots=True)
 class RequestContext:
-    # Packed bytes; the model's embedding for text-only requests until a route replaces it.
+    # The embedding as packed bytes: the text-only embedding, until a route replaces it.
     embedding: bytes
-    # Derived from the API key, so that clients do not share blocks of vLLM's prefix cache.
+    # A salt from the API key, so that clients do not share blocks of vLLM's prefix cache.
     key_salt: str = ""
     timeline: Timeline = field(default_factory=Timeline)
 
@@ -56,8 +56,9 @@ _current: ContextVar[RequestContext] = ContextVar("bindserve_request")
 
 
 class NoConditioning(RuntimeError):
-    """Raised when code generates outside of a request or without an embedding: a defect of the
-    server.
+    """Raised when code calls the engine outside of a request or without an embedding.
+
+    This is always a defect of the server.
     """
 
 

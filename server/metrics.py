@@ -17,7 +17,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 STAGE_SECONDS = Histogram(
     "bindserve_stage_seconds",
     "Time that one attachment (fetch, embed, decode, encode) or one request (other stages) spent "
-    "in a stage and its queue. embed contains decode and encode, or the wait for an equal file.",
+    "in a stage and its queue. embed contains decode and encode, or the wait until another request "
+    "has embedded an equal file.",
     ["stage", "modality"],
     buckets=SECONDS,
 )

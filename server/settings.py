@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     decode_waiting: Count = 256  # Number of files that may wait for a decoding process.
 
     encode_device: str = "auto"  # Device of the encoders. "auto": the GPU if there is one.
-    # "dummy": random encoder weights, to measure speed.
+    # Source of the encoders' weights. "dummy": random weights, to measure speed.
     encode_load_format: Literal["auto", "dummy"] = "auto"
     encode_threads: Count = max(1, (os.cpu_count() or 1) // 2)
     # Type of the encoders' weights and activations. auto: bfloat16 on a GPU that supports it,
@@ -147,6 +147,7 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
+        # Pydantic passes these two arguments; the server does not use these sources.
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:

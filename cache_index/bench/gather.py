@@ -47,7 +47,7 @@ def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
     return (
         ratio(f"gather of {stored.rows.dtype}, mapped", lambda: gather(stored, ids), TARGET),
         ratio("gather of float32", lambda: gather(same, ids), TARGET),
-        ratio("copy of rows in order, float32", lambda: copy(same, ids)),
+        ratio("copy of consecutive rows, float32", lambda: copy(same, ids)),
     )
 
 

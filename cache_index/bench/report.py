@@ -37,7 +37,9 @@ class Report:
     search: str  # Name of the search algorithm and its device.
     settings: str
     recall: float  # Recall@10 on queries that tuning did not use.
-    recall_one_cell: float | None  # Recall with one visited cell: shows how hard the data are.
+    recall_one_cell: (
+        float | None
+    )  # Recall with one visited cell; low if the data are hard to search.
     built: Built
     index_gb: float
     ratios: tuple[Ratio, ...]

@@ -1,4 +1,4 @@
-"""How the cost of a query and the memory of an open cache grow with the number of features.
+"""Measure how the cost of a query and the memory of an open cache grow with the number of features.
 
 Each cache is opened and searched in a separate process, to measure its memory.
 """

@@ -43,7 +43,7 @@ def measure(arguments: Arguments, modality: str, device: str, dtype: torch.dtype
 
 
 def unit_of(model: ImageBind, device: str) -> Unit:
-    """Return the function by which the server encodes; on a GPU, it uses CUDA graphs."""
+    """Return the server's function that encodes. On a GPU, this function uses CUDA graphs."""
     if device == "cpu" or find_spec("model_ext.imagebind.graphs") is None:
         return model.unit
     graphs = import_module("model_ext.imagebind.graphs")

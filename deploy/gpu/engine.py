@@ -21,7 +21,8 @@ from model_ext.bench.engine import (
     open_arms,
 )
 
-# (workload, pairs of measurements, whether vLLM's worker is profiled); the most important first
+# (workload, pairs of measurements, whether vLLM's worker is profiled). The most important runs are
+# first.
 FULL_RUNS = [
     ("first-token", 31, True),
     ("decode-1", 7, True),
@@ -35,9 +36,9 @@ TINY_RUNS = [
     ("decode-32", 2, False),
     ("churn", 2, False),
 ]
-SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens in TINY_RUNS, except in `first-token`
+SHORT_PROMPT, SHORT_ANSWER = 16, 4  # numbers of tokens in TINY_RUNS, except in `first-token`
 MIN_SPEED = {"decode-1": 0.99, "decode-32": 0.99, "decode-256": 0.99, "churn": 0.985}
-MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by plain vLLM's
+MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by that of plain vLLM
 LOOP_PAIRS = 3
 
 

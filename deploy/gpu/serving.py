@@ -36,9 +36,11 @@ Kind = str  # "text", "known image" (in the result cache), "new image" or "video
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    tokens: int  # tokens in each answer.
-    alone: int  # number of requests that are sent one after the other.
-    loads: tuple[tuple[int, Kind, int], ...]  # concurrent (clients, kind, requests).
+    tokens: int  # Tokens in each answer.
+    alone: int  # Number of requests that are sent one after the other.
+    loads: tuple[
+        tuple[int, Kind, int], ...
+    ]  # (number of concurrent clients, kind of request, requests).
 
 
 FULL = Schedule(

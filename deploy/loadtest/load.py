@@ -30,8 +30,8 @@ class Arrival:
 class Rates:
     """Requests per second of a stage, without hostile requests."""
 
-    offered: float  # requests/s that were due.
-    goodput: float  # requests/s with a good answer.
+    offered: float  # Requests/s that were due.
+    goodput: float  # Requests/s with a good answer.
 
 
 class Concurrency(Protocol):

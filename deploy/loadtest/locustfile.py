@@ -25,8 +25,8 @@ from deploy.loadtest.outcome import Objective, Outcome, write_outcomes
 from deploy.loadtest.profiles import PROFILES
 from deploy.loadtest.scenarios import MIXES, SCENARIOS, RequestFactory
 
-UPLOADS = 4  # number of files that are uploaded before a test with `by_file_id`.
-SAMPLE_S = 5  # time between two samples of memory.
+UPLOADS = 4  # Number of files that are uploaded before a test with `by_file_id`.
+SAMPLE_S = 5  # Time between two samples of memory.
 ERROR = b'data: {"error"'
 
 
@@ -52,13 +52,13 @@ def add_options(parser: Any) -> None:
         "--first-s",
         type=float,
         default=1,
-        help="a good answer's first token arrives within so many seconds (default: 1)",
+        help="maximum seconds to the first token of a good answer (default: 1)",
     )
     parser.add_argument(
         "--total-s",
         type=float,
         default=5,
-        help="a good answer's last token arrives within so many seconds (default: 5)",
+        help="maximum seconds to the last token of a good answer (default: 5)",
     )
     parser.add_argument(
         "--model", default="demo", help="the model's name on the server (default: demo)"
@@ -94,7 +94,7 @@ class OpenLoop(FastHttpUser):
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # `Random()` has no seed: with equal files, an earlier run's embeddings would be cached.
+        # Without a seed, `Random()` makes new files in each run, which the server has not cached.
         self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-POOL = 4  # number of different files of each kind.
-RATE = 16_000  # samples per second of a sound.
+POOL = 4  # Number of different files of each kind.
+RATE = 16_000  # Samples per second of a sound.
 MIME = {
     "image": "image/jpeg",
     "audio": "audio/wav",

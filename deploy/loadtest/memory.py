@@ -16,8 +16,8 @@ MB = 1e6
 
 class Sample(TypedDict):
     at_s: float
-    api_mb: float | None  # resident memory of the API process, from its /metrics.
-    all_mb: float | None  # private memory of all processes.
+    api_mb: float | None  # Resident memory of the API process, from its /metrics.
+    all_mb: float | None  # Private memory of all processes.
     processes: int | None
     descriptors: int | None  # open files and sockets of all processes
 

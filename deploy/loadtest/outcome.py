@@ -16,18 +16,18 @@ class Objective:
     that delays in the client count too.
     """
 
-    first_s: float = 1.0  # time to the first token.
-    total_s: float = 5.0  # time to the last token.
+    first_s: float = 1.0  # Time to the first token.
+    total_s: float = 5.0  # Time to the last token.
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    stage: str  # the step of the profile in which the request was sent.
+    stage: str  # The step of the profile in which the request was sent.
     scenario: str
-    due_s: float  # time since the start of the test at which the request was due.
+    due_s: float  # Time since the start of the test at which the request was due.
     status: int  # HTTP status, or 0 if there was no answer.
-    right: bool  # whether the status is as expected and, if it is 200, the body complete.
-    first_s: float  # time to the first token, or to the end of an answer without tokens.
+    right: bool  # Whether the status is as expected and, if it is 200, the body complete.
+    first_s: float  # Time to the first token, or to the end of an answer without tokens.
     total_s: float
     tokens: int = 0
     late_s: float = 0.0  # time by which the client sent the request too late; close to 0

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from deploy.loadtest.load import Rates
 
-STEP = 1.4  # factor by which each stage of a climb raises the rate.
-MIN_GOOD = 0.75  # minimum share of good answers for the climb to continue.
-OVERLOAD = 3  # rate of the overload stage, divided by the best goodput.
+STEP = 1.4  # Factor by which each stage of a climb raises the rate.
+MIN_GOOD = 0.75  # Minimum share of good answers for the climb to continue.
+OVERLOAD = 3  # Rate of the overload stage, divided by the best goodput.
 
 
 class Hold(Protocol):

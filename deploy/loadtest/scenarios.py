@@ -30,7 +30,7 @@ class Request:
     body: bytes
     path: str = CHAT
     content_type: str = "application/json"
-    expected: frozenset[int] = frozenset({200})  # statuses of a right answer.
+    expected: frozenset[int] = frozenset({200})  # HTTP statuses that a right answer may have.
     disconnect_after_s: float | None = None  # time at which the client closes the connection
 
 
@@ -176,12 +176,14 @@ SCENARIOS: dict[str, Scenario] = {
         *(repeated, by_file_id, conversation, hostile),
     )
 }
-# From a mix's name to its scenarios with their shares. Each scenario alone is a mix, too.
+# The mixes by name: the scenarios of each mix, with their shares of the requests. Each single
+# scenario is a mix, too.
 MIXES: dict[str, dict[str, float]] = {
     "all": {
         **{"text": 4, "image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},
         **{"repeated": 3, "by_file_id": 1, "conversation": 2, "hostile": 0.5},
     },
-    "media": {"image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},  # only new files
+    # Every request of the mix `media` has new files.
+    "media": {"image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},
     **{name: {name: 1.0} for name in SCENARIOS},
 }

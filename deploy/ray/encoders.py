@@ -54,7 +54,7 @@ class RayEncoders:
         return packet.message, packet.numbers
 
     def missing(self) -> str | None:
-        """Return None: Ray restarts replicas. Without replicas, a request gets status 503."""
+        """Return None, because Ray restarts replicas. Without replicas, requests get status 503."""
         return None
 
     async def close(self) -> None:

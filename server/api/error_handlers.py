@@ -110,7 +110,7 @@ def to_request_error(error: Exception, *, from_vllm: bool = True) -> RequestErro
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
-        # Not sent, because the client has disconnected.
+        # The client never gets this response, because the client has disconnected.
         return BadRequest("the request ended early")
     # FastAPI wraps an error that is raised while it reads the body.
     if isinstance(error.__cause__, RequestError):

@@ -30,25 +30,28 @@ MAX_ITEMS = {
     "tools": 128,
 }
 STRINGS = ("stop", "stop_sequences", "bad_words")
-MAX_CHARACTERS = 256  # The maximum length of one text in the fields above.
+MAX_CHARACTERS = 256  # The maximum length of one text in the fields STRINGS.
 MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completions.
-MAX_INTEGER = 2**63 - 1  # of a field, and -MAX_INTEGER the minimum: vLLM sends 64 bits
-# Maxima in the objects of these fields, which are no fields of vLLM's. vLLM sends JSON schemas to
-# the engine as msgpack, and the other objects as text.
+# The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
+MAX_INTEGER = 2**63 - 1
+
+# Fields that contain an object of the client, with the largest integer in this object. vLLM sends
+# JSON schemas to the engine as msgpack, which has a limit, and the other objects as text.
 OBJECTS: Mapping[str, float] = {
     "schema": 2**64 - 1,
     "json_schema": 2**64 - 1,
     "json": 2**64 - 1,
     "parameters": math.inf,
     "input_schema": math.inf,
-    "input": math.inf,  # of a tool's call
+    "input": math.inf,  # the arguments of a tool call
     "chat_template_kwargs": math.inf,
 }
 LISTS_OF_CONTENT = frozenset({"input", "messages", "prompt", "tools"})
 FIELD = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
-MAX_PATH = 8  # names and indexes in an error's `param`
+MAX_PATH = 8  # maximum number of names and indexes in the `param` of an error
 
-Path = tuple[Any, str | int] | None  # (the container's path, key or index); None: the document
+# The position of a value: (position of its container, key or index). None: the whole document.
+Path = tuple[Any, str | int] | None
 
 
 def check_engine_fields(document: Mapping[str, Any], allowed: Collection[str]) -> None:
@@ -92,7 +95,7 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and len(text) > MAX_CHARACTERS for text in texts):
             raise BadRequest(
-                f"{name} holds a text of more than {MAX_CHARACTERS} characters", param=name
+                f"{name} contains a text of more than {MAX_CHARACTERS} characters", param=name
             )
     prompts = document.get("prompt")
     if isinstance(prompts, list) and not is_tokens(prompts) and len(prompts) > MAX_PROMPTS:
@@ -137,9 +140,9 @@ def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def maximum_in(path: Path, key: str | int) -> float:
-    """The largest integer in the object of a field."""
+    """The largest integer that the object in a field may contain; 0 for other fields."""
     if path is None and key != "chat_template_kwargs":
-        return 0  # `input` of /v1/responses and /v1/embeddings
+        return 0  # The top-level `input` of /v1/responses and /v1/embeddings is not a tool call.
     return OBJECTS.get(key, 0) if isinstance(key, str) else 0
 
 
@@ -162,7 +165,10 @@ def not_unicode(path: Path) -> BadRequest:
 
 
 def field_name(path: Path) -> str | None:
-    """The field's name, e.g. messages[0].content. Ends before a name that is no identifier."""
+    """The field's name, e.g. messages[0].content.
+
+    Omits the rest of the name from the first key that is not an identifier.
+    """
     keys: list[str | int] = []
     while path is not None:
         path, key = path
@@ -184,7 +190,10 @@ def is_tokens(prompt: list[Any]) -> bool:
 
 
 def number(value: Any) -> float:
-    """The number that pydantic reads, also from a string such as "5"; 0 for other values."""
+    """Convert a value to a number as pydantic does, which also accepts the string "5".
+
+    Returns 0 if the value is not a number.
+    """
     if isinstance(value, str):
         try:
             return float(value)

@@ -1,7 +1,8 @@
-"""Limits on a request's headers, while uvicorn parses them: 431 beyond, and the connection closes.
+"""Limit the size and number of a request's headers while uvicorn parses them.
 
-ASGI middleware gets the headers when all of them are in memory. httptools, which parses for
-uvicorn, has no limits.
+If the headers exceed a limit, the server responds with status 431 and closes the connection. ASGI
+middleware would see the headers only when all of them are in memory. uvicorn's parser, httptools,
+has no limits.
 """
 
 import json
@@ -10,18 +11,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.errors import HeadersTooLarge, body
 
-LINGER_S = 1  # for the rest of the headers: some clients read the response only after sending them
+# Seconds to receive the rest of the headers, because some clients send all before they read.
+LINGER_S = 1
 SEPARATORS = len(": \r\n")
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection. A class, because uvicorn makes its instances."""
+    """One connection of a client. uvicorn creates an instance for each connection."""
 
     max_bytes: int
     max_count: int
 
-    _bytes = _count = 0  # of the parsed headers of the current request, with its trailers
-    _unparsed = 0  # bytes received since the request began or since the last byte of its body
+    # Size and number of the parsed headers of the current request, including its trailers.
+    _bytes = _count = 0
+    # Bytes received since the request began, or since the last byte of its body.
+    _unparsed = 0
     _error: HeadersTooLarge | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -68,7 +72,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _fail(self, error: HeadersTooLarge) -> None:
         self._error = error
-        raise error  # stops the parser
+        raise error  # The exception stops the parser.
 
     def _reject(self) -> None:
         """Respond, unless another response has begun, and close the connection."""
@@ -87,7 +91,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 
 def limited_protocol(max_bytes: int, max_count: int) -> type[LimitedProtocol]:
-    """The protocol class for uvicorn's option `http`."""
+    """Return a protocol class with these limits, for uvicorn's option `http`."""
     return type(
         "HeaderLimits", (LimitedProtocol,), {"max_bytes": max_bytes, "max_count": max_count}
     )

@@ -182,7 +182,7 @@ class FormReader:
         filename = options.get(b"filename", extended_filename(disposition))
         if filename is None or self._field in self._inline:
             if self._field in self._form.fields:
-                raise BadRequest("a field of the form comes twice", param=self._field)
+                raise BadRequest("the form contains a field twice", param=self._field)
             self._sink = bytearray()
             return
         spool = Spool(self._folder, self._limits.file_bytes)
@@ -213,9 +213,10 @@ class FormReader:
 
 
 def extended_filename(disposition: bytes) -> bytes | None:
-    """The UTF-8 file name of `filename*=`, which python-multipart ignores. None: there is none.
+    """The file name in a header's parameter `filename*=`, which python-multipart ignores.
 
-    Raises BadRequest: when it is not RFC 5987's form of UTF-8.
+    Returns None if the header has no such parameter. Raises BadRequest: when the parameter does not
+    have RFC 5987's form for UTF-8.
     """
     parameter = EXTENDED_FILENAME.search(QUOTED.sub(b'""', disposition))
     if parameter is None:

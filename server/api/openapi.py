@@ -58,7 +58,10 @@ UPLOAD: Json = {
         "purpose": {"type": "string", "enum": list(PURPOSES)},
         "expires_after[anchor]": {"const": "created_at"},
         "expires_after[seconds]": {"type": "integer", "minimum": 1},
-        "expires_after": {"type": "string", "description": "Both as one JSON object."},
+        "expires_after": {
+            "type": "string",
+            "description": "Anchor and seconds in one JSON object.",
+        },
     },
 }
 
@@ -73,6 +76,7 @@ def install(app: FastAPI) -> None:
             )
         return app.openapi_schema
 
+    # FastAPI documents this assignment as the way to extend the document.
     app.openapi = openapi  # type: ignore[method-assign]
 
 

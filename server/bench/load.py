@@ -70,7 +70,7 @@ async def chat(client: aiohttp.ClientSession, arm: ServerArm, body: bytes) -> in
     async with client.post(f"{arm.url}/v1/chat/completions", data=body) as response:
         answer = await response.read()
         if response.status == 200 and not answer.endswith(b"data: [DONE]\n\n"):
-            raise RuntimeError(f"{arm.name}: a stream without an end")
+            raise RuntimeError(f"{arm.name}: a stream stopped before its end")
         return response.status
 
 

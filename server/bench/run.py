@@ -47,7 +47,7 @@ def start_arm(kind: str, model: Path, *options: object) -> Iterator[ServerArm]:
         raise RuntimeError(f"the arm {kind} did not start")
     finally:
         process.terminate()
-        process.communicate()  # waits for the exit and closes the pipe
+        process.communicate()  # this call waits for the process's exit and closes the pipe
 
 
 def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:

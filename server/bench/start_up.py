@@ -27,10 +27,10 @@ class StartUp:
 
     def __str__(self) -> str:
         return (
-            f"from command to ready\n"
+            f"seconds from the command until the server is ready\n"
             f"  bindserve serve           {self.bindserve_s:.1f} s\n"
             f"  vllm serve                {self.vllm_s:.1f} s\n"
-            f"  time over vLLM's          {self.ratio}"
+            f"  bindserve's time / vLLM's {self.ratio}"
         )
 
 

@@ -110,13 +110,14 @@ def engine(
         ),
     ] = None,
     eager: Annotated[
-        bool, typer.Option("--eager", help="Run both sides without compilation.")
+        bool, typer.Option("--eager", help="Run both engines without compiling the model.")
     ] = False,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare conditioned requests with text-only requests to plain vLLM and the same LLM.
+    """Compare conditioned requests to bindserve with text-only requests to plain vLLM.
 
-    A ratio of 1 means that conditioning costs nothing. One side is stopped while the other runs.
+    Both serve the same LLM; one is stopped while the other runs. A ratio of 1 means that
+    conditioning costs nothing.
     """
     from model_ext.bench.engine import WORKLOADS, run
 
@@ -181,7 +182,7 @@ def encoders(
 ) -> None:
     """Compare encoding files in batches with encoding one file after the other.
 
-    Also compares the matrix products alone, whose gain is the upper limit.
+    Also measures the gain of the matrix products alone, which is an upper limit.
     """
     import torch
 
@@ -208,14 +209,15 @@ def server(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Model folder with a tokenizer and a template. Default: that of the demonstration."
+            help="Model folder with a tokenizer and a template. Default: the demonstration model."
         ),
     ] = None,
     pairs: Pairs = 9,
     requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
 ) -> None:
-    """Compare the server on a mock engine with vLLM's server on it and with a bare FastAPI
-    application. Also measures uploads and overload.
+    """Compare bindserve's server with vLLM's server and with a bare FastAPI application.
+
+    Both servers use a mock engine, which computes nothing. Also measures uploads and overload.
     """
     from server.bench.run import run
     from server.cli.demo import default_folder

@@ -63,9 +63,11 @@ class LazyCommand(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
+    # click passes the context to this method.
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
+    # click passes the context to this method.
     def get_command(self, ctx: Any, cmd_name: str) -> LazyCommand | None:  # noqa: ARG002
         return LazyCommand(cmd_name) if cmd_name in COMMANDS else None
 

@@ -20,7 +20,7 @@ def check(settings: Settings) -> None:
     when the key file has no key. OSError: when the key file or the port cannot be used.
     """
     args = listening_flags(settings)
-    if args.config is None:  # otherwise vLLM's file may set the host, the port and keys
+    if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
         check_exposure(args, settings)
     if settings.api_key_file is not None:
         from server.api.middleware.auth import read_keys
@@ -48,7 +48,7 @@ def check_port(host: str, port: str) -> None:
     Raises OSError: when this is impossible; the message names the address.
     """
     if not port.isdecimal():
-        return  # vLLM's parser reports it
+        return  # vLLM's parser reports the bad port
     family = socket.AF_INET
     with contextlib.suppress(ipaddress.AddressValueError):
         ipaddress.IPv6Address(host)

@@ -1,4 +1,4 @@
-"""Conditioner: computes the one embedding that conditions a request's answer, from its attachments.
+"""Conditioner: computes, from a request's attachments, the embedding that conditions the answer.
 
 `condition` calls the stages in order; each stage has its own file. This module does not depend on
 HTTP or on the LLM engine. The encoding service decodes and encodes files (encoding/embedder.py).
@@ -40,7 +40,7 @@ class Fetch(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    embedding: Vector  # shape (D,)
+    embedding: Vector  # the embedding (D,) that conditions the answer
     explanation: Explanation
 
 
@@ -56,7 +56,7 @@ class Conditioner:
     ) -> None:
         """`encoders`: the names of the model's encoders. `text_only` (D,): the embedding with which
         the model was trained on samples without attachments. `fetcher`: None if the server fetches
-        no URLs; requests with URLs were then rejected earlier.
+        no URLs. The code that reads attachments then rejects requests with URLs.
         """
         self.text_only = text_only
         self._embedder = embedder
@@ -91,13 +91,13 @@ class Conditioner:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._embed(each)) for each in attachments]
         except ExceptionGroup as failures:
-            # Delete these variables, because they reference the error, whose traceback references
-            # the files.
+            # Delete these variables: they reference the error, whose traceback would keep the
+            # attachments' files open.
             del group, tasks
             raise failures.exceptions[0] from None
         except asyncio.CancelledError as cancelled:
-            # The traceback references the files, and the TaskGroup's stack frame references the
-            # task.
+            # Without this, the traceback would keep the attachments' files open: its frames
+            # reference the files and the TaskGroup's tasks.
             traceback.clear_frames(cancelled.__traceback__)
             del group, tasks
             raise
@@ -139,8 +139,8 @@ class Conditioner:
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
     """Disable the retrieval cache unless the request enables it.
 
-    Used for /v1/embeddings and for requests without attachments: the model was trained on text-only
-    embeddings that the cache did not move.
+    Used for /v1/embeddings, and for requests without attachments: training used the text-only
+    embedding without the cache.
     """
     return options.model_copy(update={"cache": options.cache or False})
 

@@ -1,7 +1,7 @@
 """Open the retrieval cache that the setting `--cache` names.
 
-The cache is a folder, the model's own cache, or retrieval services; `none` disables it.
-`retrieve.py` uses the open cache.
+The cache is a folder, the model's own cache, or one or more retrieval services. The value `none`
+disables the cache. `retrieve.py` uses the open cache.
 """
 
 from collections.abc import Iterable
@@ -47,8 +47,9 @@ def open_services(urls: tuple[str, ...], fit: Fit, settings: Settings) -> Remote
 
 
 def cache_source(settings: Settings, config: EncodersConfig) -> Path | tuple[str, ...] | None:
-    """Return the cache's source from --cache: DIR, URL[,URL...] or none. Default: the model's
-    cache.
+    """Parse the setting `--cache`: a folder, URLs separated by commas, or `none`.
+
+    Returns None without a cache. Without the setting, returns the model's own cache, if any.
     """
     if settings.cache == "none":
         return None
@@ -83,7 +84,7 @@ def dtype_difference(manifests: Iterable[Manifest], dtype: str | None) -> str | 
         built = manifest.encoder.get("dtype")
         if built and dtype and built != dtype:
             return (
-                f"the cache was built with encoders in {built}, the server's are in {dtype}: "
-                "similarities differ slightly; build the cache again or set encode_dtype"
+                f"the cache was built with encoders in {built}, this server's encoders are in "
+                f"{dtype}: similarities differ slightly; build the cache again or set encode_dtype"
             )
     return None

@@ -31,15 +31,16 @@ WATCH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    embedding: Vector  # shape (D,)
+    embedding: Vector  # the embedding (D,) after retrieval
     state: CacheState
     neighbors: tuple[NeighborPart, ...] = ()
 
 
 class Retriever:
     def __init__(self, cache: Enhancer | None, *, policy: Policy = "refuse") -> None:
-        """`policy`: what happens when the cache cannot be reached. "off" answers without the cache
-        and says so in a response header. "refuse" rejects the request with status 503.
+        """`policy`: what happens when the cache cannot be reached. With "off", the server answers
+        without the cache, and a response header says so. With "refuse", the server rejects the
+        request with status 503.
         """
         self.trouble: CacheError | None = None  # why the cache cannot be reached now, or None
         self._cache = cache
@@ -147,7 +148,7 @@ class Retriever:
         CACHE_UP.set(trouble is None)
         if trouble is not None and type(trouble) is not type(self.trouble):
             effect = {"off": "answered without it", "refuse": "rejected"}[self._policy]
-            logger.warning("the cache cannot be reached, requests are %s: %s", effect, trouble)
+            logger.warning("the cache cannot be reached, so requests are %s: %s", effect, trouble)
         if trouble is None and self.trouble is not None:
             logger.info("the cache answers again")
         self.trouble = trouble

@@ -27,11 +27,11 @@ from server.errors import BadRequest, RequestError, Unavailable
 
 logger = logging.getLogger(__name__)
 
-# Maximum number of batches on the device. The second starts early only if it is full.
+# Maximum number of batches on the device. While one batch runs, only a full batch is started.
 MAX_RUNNING = 2
 MAX_STAGED_BYTES = 1 << 28  # Maximum bytes of waiting samples that have been copied to the device.
 
-# Called in the thread for each batch, with (encoder, number of samples).
+# The batcher's thread calls this function for each batch, with (encoder, number of samples).
 OnBatch = Callable[[str, int], None]
 # Returns the work of one sample, from (encoder, shape of the sample).
 Tokens = Callable[[str, Sequence[int]], int]
@@ -119,7 +119,7 @@ class Batcher:
             self._finisher.shutdown()
 
     def _run(self) -> None:
-        torch.set_num_threads(self._threads)  # OpenMP stores this per calling thread
+        torch.set_num_threads(self._threads)  # OpenMP stores this number per calling thread
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._startable() or self._stageable() or self._done)
@@ -198,7 +198,8 @@ class Batcher:
             return
         for request, embedding in zip(batch, embeddings, strict=True):
             if np.isfinite(embedding).all() and embedding.any():
-                request.future.set_result(embedding.copy())  # a view would keep the whole batch
+                # Copy the row, because a view would keep the whole batch in memory.
+                request.future.set_result(embedding.copy())
             else:
                 request.future.set_exception(
                     BadRequest("the file has no embedding: it is not a finite vector")
@@ -236,7 +237,7 @@ def _claim(request: Waiting) -> bool:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether each later call on the device fails, too. This is so after an error of the device."""
+    """Whether the device itself failed. Each later call on the device then fails, too."""
     return isinstance(error, torch.AcceleratorError)
 
 

@@ -65,7 +65,7 @@ class Answer:
     cached: bool
     seconds: dict[str, float]
     failed: str | None = None  # Name of the stage that failed.
-    error: dict[str, str | None] | None = None  # Keys: kind, message, code.
+    error: dict[str, str | None] | None = None  # The error, with the keys kind, message and code.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:

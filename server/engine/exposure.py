@@ -1,6 +1,6 @@
-"""Whether a server that other machines can reach has API keys.
+"""Check that a server has API keys if other machines can reach the server.
 
-Does not import vLLM, so that `serve` can check it before vLLM is imported.
+Does not import vLLM, so that `serve` can run this check before vLLM is imported.
 """
 
 import os

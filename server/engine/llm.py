@@ -74,8 +74,9 @@ class ConditionedLLM(AsyncLLM):
             )
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """Reject new requests while the server drains. vLLM's handlers call this before
-        rendering.
+        """Reject new requests while the server drains.
+
+        vLLM's handlers call this method before they turn messages into a prompt.
         """
         if self.draining:
             raise Unavailable("the server is shutting down", code="draining")
@@ -92,11 +93,11 @@ class ConditionedLLM(AsyncLLM):
     def shutdown(self, timeout: float | None = None) -> None:
         """Close the engine client. May run in another thread than the event loop's.
 
-        vLLM cancels the task that reads the engine's outputs only after it has closed the
-        connection, which the task can log as a dead engine first. Without running requests the task
-        has nothing left to read, so it is cancelled before.
+        vLLM closes the connection to the engine, and then cancels the task that reads the engine's
+        outputs. Between both steps, this task can log that the engine is dead. So this method
+        cancels the task first if no request is running, because there is nothing more to read.
         """
-        self.draining = True  # /ready reports this while running requests finish
+        self.draining = True  # /ready has status 503 while running requests finish
         task = getattr(self, "output_handler", None)
         if task is not None and not self.get_num_unfinished_requests():
             cancel_task_threadsafe(task)

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 MiB = 1 << 20
 GiB = 1 << 30
 
-MAX_UTILIZATION = 0.92  # vLLM's default, which leaves memory that vLLM does not measure.
-RESERVE = 0.02  # Share of the GPU for fragmentation and for driver memory that no process reports.
+# vLLM's default for --gpu-memory-utilization. The rest is for memory that vLLM does not measure.
+MAX_UTILIZATION = 0.92
+# Share of the GPU's memory for fragmentation and for driver memory that no process reports.
+RESERVE = 0.02
 # Bytes for each process that uses the GPU: CUDA context, kernels, library workspaces.
 CUDA_CONTEXT = 600 * MiB
 

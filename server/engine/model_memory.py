@@ -16,7 +16,7 @@ from server.engine.memory_budget import EngineNeeds, GiB
 
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # Bytes of one number; other integer types have one byte.
 FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts numbers of these types to its dtype.
-MAX_HEADER_BYTES = 100 << 20  # The limit of the safetensors format.
+MAX_HEADER_BYTES = 100 << 20  # The safetensors format limits the header to this size.
 LARGE_CARD = 70 * GiB  # vLLM has larger defaults for a server on a GPU of at least this size.
 
 
@@ -43,7 +43,7 @@ def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
             width,
         ),
         kv_per_token=max(1, kv_bytes(config, args, width) // cards),
-        max_model_len=max(1, max_model_len),  # -1 means the longest length that fits
+        max_model_len=max(1, max_model_len),  # -1: vLLM uses the longest length that fits
         kv_cache=args.kv_cache_memory_bytes,
     )
 
@@ -114,7 +114,10 @@ def map_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
 
 
 def draft_bytes(speculative: Any, width: int) -> int:
-    """The bytes of the draft model's weights (vLLM's --speculative-config); 0 for n-grams."""
+    """The bytes of the draft model's weights (vLLM's --speculative-config).
+
+    0 if there is no draft model, e.g. for speculation with n-grams.
+    """
     options = json.loads(speculative) if isinstance(speculative, str) else speculative or {}
     folder = Path(str(options.get("model") or ""))
     return weight_bytes(folder, width) if options.get("model") and folder.is_dir() else 0

@@ -19,7 +19,7 @@ from server.media.base64 import read_embedding
 from server.media.blob import Blob, MemoryBlob
 from server.media.sources import Link, Source, Sources, check_size
 
-EMBEDDING = "embedding"  # the "modality" of an embedding that the client computed
+EMBEDDING = "embedding"  # the `modality` of an attachment whose embedding the client computed
 MODALITIES = tuple(ENCODER_OF)
 
 # Types of content parts that contain a file as {"url": ...}, with the modality of each type.
@@ -103,7 +103,8 @@ def input_parts(item: Any, param: str) -> list[Part]:
     items = item if isinstance(item, list) else [item]
     if not items or not all(isinstance(each, str | dict) for each in items):
         raise BadRequest(
-            "an input is a string, a content part, or a list of them; not token ids", param=param
+            "an input must be a string, a content part or a list of parts, not token ids",
+            param=param,
         )
     return [
         Part(_text_as_attachment(each), f"{param}[{index}]" if item is items else param)
@@ -135,7 +136,7 @@ def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> A
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
-    """Split a list of content parts: parts whose type is in `stay`, and attachments."""
+    """Split a list of content parts into parts whose type is in `stay`, and attachments."""
     kept: list[Json] = []
     parts: list[Part] = []
     for index, item in enumerate(items):
@@ -210,7 +211,7 @@ def _read_file(
     max_bytes = max(media.bytes_of(each) for each in ([modality] if modality else MODALITIES))
     source = sources.read(data, max_bytes=max_bytes, param=part.param, bare=True)
     if isinstance(source, Link):
-        raise BadRequest("file_data holds the file, not a URL", param=part.param)
+        raise BadRequest("file_data must contain the file, not a URL", param=part.param)
     filename = name if isinstance(name, str) else None
     return _modality_of(source, filename, modality, media, part.param), source
 
@@ -218,7 +219,7 @@ def _read_file(
 def _modality_of(
     blob: Blob, filename: str | None, modality: str | None, media: Limits, param: str
 ) -> str:
-    """Return the modality that the part states, or that of the blob's first bytes or file name.
+    """Return the modality that the part states, or else that the bytes or the file name indicate.
 
     Raises UnsupportedMediaType: when the modality cannot be determined.
     Raises TooLarge, BadRequest: for the blob's size.
@@ -253,7 +254,7 @@ def _weight(part: Part) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise BadRequest("weight must be a number", param=f"{part.param}.weight")
     if not abs(weight) <= 1e6:  # this form of the condition also rejects NaN
-        raise BadRequest("weight must lie between -1e6 and 1e6", param=f"{part.param}.weight")
+        raise BadRequest("weight must be between -1e6 and 1e6", param=f"{part.param}.weight")
     return float(weight)
 
 
@@ -282,5 +283,5 @@ def _read_text(part: Part, max_bytes: int) -> bytes:
 
 
 def _shown(value: object) -> str:
-    """Return the start of a client's value for an error message."""
+    """Shorten a client's value for an error message."""
     return json.dumps(value[:40]) if isinstance(value, str) else f"of type {type(value).__name__}"

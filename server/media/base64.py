@@ -64,7 +64,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
         embedding = np.frombuffer(packed, "<f4") if len(packed) == 4 * dim else np.zeros(0)
     elif isinstance(numbers, list) and len(numbers) == dim:
         if not all(type(number) in (int, float) for number in numbers):
-            raise BadRequest("an embedding holds numbers only", param=param)
+            raise BadRequest("an embedding must contain numbers only", param=param)
         try:
             embedding = np.asarray(numbers, np.float64)
         except OverflowError:  # an integer is larger than any float

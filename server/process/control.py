@@ -62,14 +62,14 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """The message that the child has opened the listening socket. The packet carries the socket."""
+    """A child's message: the child has opened the listening socket, which the packet carries."""
 
     address: Address
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """The message that the child answers requests from now on."""
+    """A child's message: from now on, the child answers requests."""
 
 
 def encode(message: Listening | Serving) -> bytes:
@@ -108,7 +108,7 @@ class Parent:
 
     @property
     def control(self) -> socket.socket:
-        """The socket itself. The child's own processes use it to call `serving`."""
+        """The control socket itself. Processes that the child starts use it to call `serving`."""
         return self._control
 
     def listening(self, listener: socket.socket, address: Address) -> None:

@@ -14,7 +14,7 @@ from server.errors import Unavailable, body
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT_S = 5
-# Seconds to receive the rest of a request: some clients read the response only after they sent it.
+# Seconds to receive the rest of a request, because some clients send all before they read.
 LINGER_S = 1
 RETRY_S = 5
 MAX_CONNECTIONS = 256  # Maximum number of concurrent connections; further connections wait.

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 # Number of consecutive starts without an answered request after which the server ends.
 MAX_FAILURES = 5
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
-GRACE_S = 20  # Seconds in which a child must end, after the time that its requests get.
+GRACE_S = 20  # Seconds in which a child must end after the time for its running requests.
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Supervisor:
         self._children = [Child(self, program) for program in programs]
 
     async def run(self) -> int:
-        """Run all children. When one child ends for good, stop the others.
+        """Run all children. When a child ends and cannot be restarted, stop the others.
 
         The API is stopped first, so that its requests can finish.
         """
@@ -150,14 +150,14 @@ class Child:
                 *(sys.executable, "-P", "-m", self._program.module, str(control.childs.fileno())),
                 pass_fds=[control.childs.fileno()],
                 env={**os.environ, "PYTHONPATH": source_path()},
-                # In a new session, because a terminal's Ctrl-C must reach only the supervisor.
+                # A new session, because a terminal's Ctrl-C must reach only the supervisor.
                 start_new_session=True,
             )
             control.childs.close()
             self._send_start(control)
             reader = asyncio.ensure_future(self._read_messages(control))
             code = await self._process.wait()
-            self.kill()  # ends child processes of the program that still run
+            self.kill()  # this signal ends child processes of the program that still run
             reader.cancel()
             await asyncio.wait([reader])
             return code

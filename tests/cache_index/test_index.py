@@ -16,7 +16,7 @@ from cache_index.index import CacheIndex
 from cache_index.manifest import describe_file
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-COUNT, DIMENSION = 400, 24  # size of the features in conftest.py
+COUNT, DIMENSION = 400, 24  # shape of the features in conftest.py
 FILES = ("index.faiss", "vectors.npy", "captions.jsonl", "captions.offsets.npy")
 
 
@@ -64,9 +64,7 @@ def test_more_asked_than_there_is(index: CacheIndex, queries: Array) -> None:
 
 
 def test_ivf_with_fewer_hits_than_k(released: Callable[[str], CacheIndex]) -> None:
-    """The 6 visited cells of 32 hold fewer than 1000 rows, so FAISS fills the result with the id
-    -1.
-    """
+    """The visited cells hold fewer than k rows, so FAISS fills the result with the id -1."""
     index = released("knn-ivf.index")
     query = index.gather(np.array([5]))
     enhanced = index.enhance(query, [CacheParams(top_k=1000, inverse_temperature=1)])
@@ -219,7 +217,7 @@ print(refused)
 
 @pytest.mark.parametrize("name", ["knn.index", "knn-ivf.index"])
 def test_damaged_index_without_a_manifest(name: str, tmp_path: Path) -> None:
-    """The reader rejects or reads a damaged file, and never crashes. Runs it in a child process."""
+    """The reader rejects or reads damaged files, in a child process because FAISS could crash."""
     child = subprocess.run(
         [sys.executable, "-c", FLIPS, FIXTURES / "tiny" / name, tmp_path / name],
         capture_output=True,

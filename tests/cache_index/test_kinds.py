@@ -1,4 +1,4 @@
-"""The kind of index by count, dimension, memory and device."""
+"""The kind of index that is chosen for a number of rows, a dimension, a memory and a device."""
 
 import pytest
 
@@ -13,7 +13,7 @@ GB = 10**9
     [
         (2_000, "cpu", 1 * GB, "Flat"),
         (1_000_000, "cpu", 1 * GB, "IVF1024,PQ256x4fs"),
-        (3_000_000, "gpu", 7 * GB, "Flat"),  # exact: a search reads 6 GB of float16
+        (3_000_000, "gpu", 7 * GB, "Flat"),  # The rows need 6 GB in float16.
         (3_000_000, "gpu", 4 * GB, "IVF8192,SQ8"),
         (3_000_000, "gpu", 2 * GB, "IVF8192,PQ64"),
     ],

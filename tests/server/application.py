@@ -81,9 +81,7 @@ class Components:
 
 @dataclass
 class Handler:
-    """Replaces vLLM's handler. Records the requests, and the embedding and the cache salt of each
-    request.
-    """
+    """A fake of vLLM's handler, which records each request with its embedding and cache salt."""
 
     answer: Any = None
     seen: list[Any] = field(default_factory=list)
@@ -145,7 +143,7 @@ def serve(
 
 
 class Stamp:
-    """Middleware as an operator may add it."""
+    """An example of middleware that an operator adds."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

@@ -29,7 +29,7 @@ import httpx
 from tests.server.media_files import media
 from tests.serving.launch import Server, children, descendants, serve
 
-CALM_S = 3.0  # seconds without a failure that count as recovered
+CALM_S = 3.0  # The server has recovered after 3 s without a failure.
 TIMEOUT_S = 300
 DISK = 64 << 20
 PICTURE = media("img_a.jpg")
@@ -42,7 +42,7 @@ number = count()
 class Event:
     at: float
     kind: str
-    status: str  # HTTP status, or name of the connection's error
+    status: str  # HTTP status, or the name of a connection error
 
 
 @dataclass
@@ -92,9 +92,7 @@ def question(*parts: Any) -> dict[str, Any]:
 
 
 def another_picture() -> bytes:
-    """Return the same picture with other trailing bytes, which JPEG allows, and so with another
-    hash.
-    """
+    """Return PICTURE with new bytes at its end, which decoders ignore, so that its hash is new."""
     return PICTURE + str(next(number)).encode()
 
 
@@ -104,7 +102,8 @@ async def upload(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
     return await client.post("/v1/files", files={"file": ("a.jpg", data)}, data=form)
 
 
-Fault = Callable[[Server, Path], Awaitable[float]]  # returns the time at which the fault ended
+# A fault is a function that returns the time at which the fault ended.
+Fault = Callable[[Server, Path], Awaitable[float]]
 
 
 async def kill_one_decoder(server: Server, scratch: Path) -> float:  # noqa: ARG001
@@ -138,7 +137,7 @@ async def fill_disk(server: Server, scratch: Path) -> float:  # noqa: ARG001
 
 
 async def break_a_file(server: Server, scratch: Path) -> float:
-    """Truncate a stored file before its first use, and restore it after the failed request."""
+    """Truncate a stored file, and restore the file after a request for it has failed."""
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         file_id = (await upload(client, another_picture())).json()["id"]
         (path,) = scratch.glob(f"*/owners/*/{file_id}")
@@ -200,7 +199,7 @@ async def watch(name: str, fault: Fault, clients: Clients, server: Server, scrat
 
 
 async def until_calm(clients: Clients, since: float) -> None:
-    """Wait until no kind of client has had a failure for CALM_S seconds."""
+    """Wait until no client has had a failure for CALM_S seconds."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             await asyncio.sleep(0.2)
@@ -213,7 +212,7 @@ async def until_calm(clients: Clients, since: float) -> None:
 
 
 def what_was_seen(events: list[Event]) -> str:
-    """The kinds of requests that failed, with the counts of each status."""
+    """Describe the failed requests: each kind of request, with the number of each status."""
     texts = []
     for kind in KINDS:
         seen = Counter(event.status for event in events if event.kind == kind)

@@ -4,8 +4,8 @@ KV cache is too small, and compare each answer with the answer to the same reque
     python -m tests.serving.isolation --model FOLDER --requests 10000 [--runner v2]
 
 The worker checks its slots in every step (tests/checking). If the two best tokens of the request
-alone differ by less than 1e-3, the batch may choose the other token. Such near-ties are counted and
-are no failure. deploy/gpu_check.py runs this file as its step `isolation`.
+alone differ by less than 1e-3, the batch may choose the other token. The program counts such
+near-ties, but not as failures. deploy/gpu_check.py runs this file as its step `isolation`.
 """
 
 import argparse
@@ -32,9 +32,10 @@ PROMPTS = [
     " ".join(f"Look at number {i} of scene {j} and describe it." for i in range(6 + 2 * j))
     for j in range(6)
 ]
-BUDGET = 128  # Max. tokens of an engine step; longer prompts are computed in chunks.
-# The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model. 48 clients need many times
-# as much.
+BUDGET = 128  # The engine computes longer prompts in several steps of at most 128 tokens.
+
+# A KV cache of 8 MiB has space for about 1,600 tokens of the fixtures' model, but the 48 clients'
+# requests need many times as much.
 SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", f"--max-num-batched-tokens={BUDGET}"]
 
 
@@ -46,7 +47,7 @@ class Report:
     near_ties: int = 0
     wrong: list[str] = field(default_factory=list)
     cached_tokens: int = 0
-    chunked: int = 0  # number of compared requests with prompts too long for one step
+    chunked: int = 0  # number of compared requests whose prompts needed several steps
     preemptions: int = 0
     slots_checked: int = 0
     seconds: float = 0
@@ -80,7 +81,7 @@ class Question:
 @dataclass(frozen=True)
 class Solo:
     ids: list[int]
-    margins: list[float]  # difference between the two best tokens of each step
+    margins: list[float]  # per step, the logprob of the best token minus that of the second-best
 
 
 async def solo(client: httpx.AsyncClient, question: Question) -> Solo:
@@ -120,11 +121,11 @@ def compare(question: Question, ids: list[int], expected: Solo, report: Report) 
                 report.wrong.append(f"{question}, step {step}: {token}, alone {expected_token}")
             else:
                 report.near_ties += 1
-            return  # the next tokens have another context
+            return  # The following tokens depend on this token, so they may differ.
 
 
 async def abort(client: httpx.AsyncClient, body: dict[str, Any], after: float) -> None:
-    """Disconnect before or during the stream."""
+    """Send a request, and disconnect before or during the stream of the answer."""
     try:
         async with asyncio.timeout(after):
             async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as r:

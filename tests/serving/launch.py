@@ -1,6 +1,4 @@
-"""Start real servers with the fixtures' models on vLLM's model runner V1 or V2, and send
-requests.
-"""
+"""Start servers with the fixtures' models, on vLLM's model runner V1 or V2, and send requests."""
 
 import json
 import os
@@ -22,9 +20,9 @@ FIXTURES = TESTS / "fixtures"
 Runner = Literal["v1", "v2"]
 
 ON_GPU = Path("/dev/nvidiactl").exists()
-# Tests read log-probabilities of the whole vocabulary (512), and need prompts of several blocks.
-# On a GPU, servers use CUDA graphs and only a part of the memory, because several servers share the
-# GPU.
+# Tests read log-probabilities of the whole vocabulary (512), and send prompts that need several
+# blocks of the KV cache. On a GPU, a server uses CUDA graphs and a small part of the GPU's memory,
+# because several servers share the GPU.
 FLAGS = [
     "--gpu-memory-utilization=0.03" if ON_GPU else "--enforce-eager",
     *("--dtype=float32", "--block-size=32", "--max-model-len=512"),
@@ -36,14 +34,12 @@ FLAGS = [
 
 @dataclass(frozen=True)
 class Spec:
-    """The specification of a server on one of the fixtures' models. Tests with equal specifications
-    share a server.
-    """
+    """The model and settings of a server. Tests with equal specifications share one server."""
 
     model: str
-    cache: str = "none"  # name of a fixture's index, or none
+    cache: str = "none"  # the name of a fixture's index, or "none"
     runner: Runner = "v1"
-    locked: bool = False  # whether the server requires an API key and allows vllm_xargs
+    locked: bool = False  # If true, the server requires a key and allows vllm_xargs.
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])
@@ -53,9 +49,9 @@ KEY = "sk-right"
 PLAIN = Spec("finetune", "knn.index")
 LOCKED = Spec("pretrain", locked=True)
 INTERPRETED = Spec("finetune", "knn.index", "v2")
-# The tests run in this order of servers. The IVF index needs no server on V2: the engine receives
-# the same vector from every index. tests/deploy/test_gpu_check.py tests the checkpoint kind
-# "pretrain" on V2.
+# All servers of the tests, in the order of their start. No server has an IVF index and runner V2,
+# because the engine receives the same vector from every index. tests/deploy/test_gpu_check.py tests
+# the checkpoint "pretrain" on V2.
 SPECS = [
     *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
     *(INTERPRETED, Spec("legacy", runner="v2")),
@@ -69,7 +65,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def children(self, module: str) -> list[int]:
-        """Process ids of the server's direct children that run this module."""
+        """Return the process ids of the server's direct children that run `module`."""
         pids = []
         for pid in children(self.process.pid):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -78,12 +74,12 @@ class Server:
         return pids
 
     def api_process(self) -> int:
-        """The process id of the API process. Fails if there are several."""
+        """Return the id of the API process. Fails if there are several API processes."""
         (pid,) = self.children("server.api")
         return pid
 
     def post(self, path: str, body: object) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {KEY}"}  # a server without keys ignores this header
+        headers = {"Authorization": f"Bearer {KEY}"}  # A server without keys ignores the key.
         return httpx.post(f"{self.url}{path}", json=body, timeout=300, headers=headers)
 
     def chat(self, **request: object) -> dict[str, object]:
@@ -104,16 +100,16 @@ def descendants(pid: int) -> list[int]:
 
 
 def environment(runner: Runner, checking: bool) -> dict[str, str]:
-    """The server's environment variables.
+    """Return the server's environment variables.
 
-    On V2 they make vLLM choose that runner without a GPU (see tests/triton_cpu). With `checking`
-    the worker checks its slots (see tests/checking).
+    For runner V2, they make vLLM use this runner without a GPU (see tests/triton_cpu). If
+    `checking`, vLLM's worker checks its slots (see tests/checking).
     """
     interpreted = runner == "v2" and not ON_GPU
     paths = [TESTS / "triton_cpu"] * interpreted + [TESTS / "checking"] * checking
     paths += [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    variables["VLLM_LOGGING_LEVEL"] = "INFO"  # tests read the server's log
+    variables["VLLM_LOGGING_LEVEL"] = "INFO"  # The tests read the server's log.
     if ON_GPU:
         return variables | gpu_environment(runner)
     if runner == "v2":
@@ -122,9 +118,7 @@ def environment(runner: Runner, checking: bool) -> dict[str, str]:
 
 
 def gpu_environment(runner: Runner) -> dict[str, str]:
-    """Use float32 without tf32 in all products, to compare with goldens that were recorded on a
-    CPU.
-    """
+    """Return variables that turn off TF32, because the recorded answers are from a CPU."""
     return {
         "VLLM_USE_V2_MODEL_RUNNER": str(int(runner == "v2")),
         "TRITON_F32_DEFAULT": "ieee",

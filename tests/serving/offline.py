@@ -21,26 +21,32 @@ VOCABULARY = 512
 
 @dataclass(frozen=True)
 class Prompt:
+    """Token ids, an embedding (D,) that the engine receives unchanged, the number of tokens to
+    generate, and whether to return the prompt's log-probabilities.
+    """
+
     ids: list[int]
-    embedding: list[float]  # Embedding (D,), passed to the engine unchanged.
-    steps: int = 1  # Number of tokens to generate greedily.
-    prompt_logprobs: bool = False  # Whether to return log-probabilities of the prompt.
+    embedding: list[float]
+    steps: int = 1
+    prompt_logprobs: bool = False
 
 
 @dataclass(frozen=True)
 class Answer:
+    """Generated token ids, their log-probabilities, and the prompt's (prompt tokens - 1, V)."""
+
     ids: list[int]
-    logprobs: list[float]  # Log-probabilities of the generated tokens.
-    prompt_logprobs: np.ndarray | None  # Log-probabilities of the prompt (prompt tokens - 1, V).
+    logprobs: list[float]
+    prompt_logprobs: np.ndarray | None
 
 
 def generate(jobs: dict[Path, list[Prompt]], timeout_s: float = 500) -> dict[Path, list[Answer]]:
-    """Answer the prompts of each model folder. The prompts of a folder form one batch."""
+    """Return the answers to the prompts of each model folder, which form one batch."""
     request = {str(model): [asdict(each) for each in prompts] for model, prompts in jobs.items()}
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine and its worker run in this process
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # Run the engine in this process.
     }
     process = subprocess.run(
         [sys.executable, "-m", "tests.serving.offline"],
@@ -66,9 +72,9 @@ def generate(jobs: dict[Path, list[Prompt]], timeout_s: float = 500) -> dict[Pat
 
 
 def main() -> None:
-    """Read jobs from standard input, write answers to standard output as one line of JSON."""
+    """Read jobs from standard input, and write answers to standard output, as a line of JSON."""
     output = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # vLLM also prints to standard output
+    os.dup2(2, 1)  # vLLM also writes to standard output.
     jobs: dict[str, list[dict[str, Any]]] = json.loads(sys.stdin.read())
     answers = {
         model: run(model, [Prompt(**each) for each in prompts]) for model, prompts in jobs.items()
@@ -125,7 +131,8 @@ def answer(output: Any) -> dict[str, Any]:
     ]
     rows = None
     if output.prompt_logprobs:
-        assert output.prompt_logprobs[0] is None  # the first token has no prediction
+        # vLLM computes no log-probability for the first token of a prompt.
+        assert output.prompt_logprobs[0] is None
         rows = [
             [candidates[token].logprob for token in range(VOCABULARY)]
             for candidates in output.prompt_logprobs[1:]

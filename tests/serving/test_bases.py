@@ -23,7 +23,7 @@ pytestmark = pytest.mark.engine
 STEPS = 12
 IDS = torch.randint(3, 512, (70,), generator=torch.Generator().manual_seed(2)).tolist()
 EMBEDDING = torch.nn.functional.normalize(torch.arange(40) % 7 - 3.0, dim=0)
-# The models of the fixtures, which other tests serve, have the structure of LLaMA 2.
+# Other tests serve models of the family llama2.
 TESTED = [*(name for name in FAMILIES if name != "llama2"), "residual"]
 
 
@@ -44,7 +44,7 @@ def models(tiny_models: dict[str, Path], tmp_path_factory: Any) -> dict[str, Pat
 
 @pytest.fixture(scope="module")
 def answers(models: dict[str, Path]) -> dict[str, Answer]:
-    """Generate one answer per family of base models. One process computes all."""
+    """Answers of vLLM to one prompt, by family of base models. One process computes all."""
     prompt = Prompt(IDS, EMBEDDING.tolist(), STEPS, prompt_logprobs=True)
     generated = generate({folder: [prompt] for folder in models.values()})
     return {family: generated[folder][0] for family, folder in models.items()}
@@ -54,7 +54,7 @@ def answers(models: dict[str, Path]) -> dict[str, Answer]:
 def test_vllm_computes_the_oracles_logits(
     models: dict[str, Path], answers: dict[str, Answer], family: str
 ) -> None:
-    """The prompt is longer than two cache blocks, and than many attention windows of Mistral."""
+    """vLLM's log-probabilities equal the oracle's for a prompt of several blocks and windows."""
     oracle, answer = Oracle.from_folder(models[family]), answers[family]
     expected = oracle.logits(IDS, EMBEDDING).log_softmax(-1)
     assert answer.prompt_logprobs is not None
@@ -63,8 +63,9 @@ def test_vllm_computes_the_oracles_logits(
     ids = list(IDS)
     for token in answer.ids:
         logits = oracle.logits(ids, EMBEDDING)[-1]
-        assert logits[token] > logits.max() - 1e-3  # maximal up to rounding
+        # The token has the largest logit, up to rounding errors.
+        assert logits[token] > logits.max() - 1e-3
         ids.append(token)
     assert len(ids) == len(IDS) + STEPS
     unconditioned = oracle.logits(IDS).log_softmax(-1)
-    assert (unconditioned - expected).abs().max() > 0.1  # the embedding changes the logits
+    assert (unconditioned - expected).abs().max() > 0.1  # The embedding changes the logits.

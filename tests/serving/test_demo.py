@@ -1,6 +1,7 @@
-"""The demonstration model, built from the committed files and served by vLLM.
+"""vLLM serves the demonstration model, which the test builds from the committed files.
 
-It names the objects in the demonstration's files, and answers like the training module.
+The model names the objects in the demonstration's files. Its answers equal those of the training
+code.
 """
 
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from tests.serving.launch import Server, serve
 
 pytestmark = pytest.mark.engine
 
-SHOWN = {  # file -> modality and object
+SHOWN = {  # the modality and the object of each file
     PICTURE: ("image", "cat"),
     WORD: ("audio", "penguin"),
     CLOUD: ("point", "airplane"),
@@ -53,7 +54,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def trained(folder: Path) -> tuple[ConditionedLlama, TextTokenizer]:
-    """Return the training module with the committed weights."""
+    """The model in the training code, with the committed weights, and its tokenizer."""
     base = folder.parent / "base"
     write_base(base)
     encoders = prepare.HERE / prepare.ENCODERS

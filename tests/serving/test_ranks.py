@@ -1,7 +1,7 @@
 """Answers with tensor or pipeline parallelism on two processes equal the reference answers.
 
-The model has grouped heads: with tensor parallelism, each rank has one value head for two query
-heads.
+The model has 4 query heads and 2 value heads. With tensor parallelism, each process has 2 query
+heads and one value head.
 """
 
 import os
@@ -17,15 +17,13 @@ from tests.serving.test_forms import check
 pytestmark = pytest.mark.engine
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="vLLM needs one core per rank")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="vLLM needs one core per process")
 @pytest.mark.parametrize(
     "flags",
     [
         ["--tensor-parallel-size=2"],
-        [
-            "--pipeline-parallel-size=2",
-            "--no-enforce-eager",
-        ],  # vLLM fails early in eager mode
+        # On a CPU, vLLM's pipeline parallelism fails in eager mode.
+        ["--pipeline-parallel-size=2", "--no-enforce-eager"],
     ],
     ids=["tensor", "pipeline"],
 )

@@ -58,7 +58,10 @@ class BodyLimitMiddleware:
                 raise too_large(max_bytes)
             if not upload:
                 if self.held + size > self.max_held_bytes:
-                    raise Unavailable("too many bytes of requests at a time", code="server_full")
+                    raise Unavailable(
+                        "the running requests have too many bytes in memory; try again later",
+                        code="server_full",
+                    )
                 self.held += size
                 held += size
             return message

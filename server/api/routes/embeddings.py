@@ -105,8 +105,8 @@ async def condition_all(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(limited(attachments)) for attachments in inputs]
     except ExceptionGroup as failures:
-        # Delete these variables, because they reference the error, whose traceback references the
-        # files.
+        # Delete these variables: they reference the error, whose traceback would keep the
+        # attachments' files open.
         del group, tasks
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -89,7 +89,9 @@ def list_items(path: Path) -> Iterator[MediaItem]:
     with opened(path) as rows:
         columns = set(rows.fieldnames or ())
         if "url" not in columns:
-            raise CacheError(f"{path}: no column url; the first line must name columns, with tabs")
+            raise CacheError(
+                f"{path}: no column url; the first line must name the columns, separated by tabs"
+            )
         for row in rows:
             if not (url := row["url"]):
                 raise CacheError(f"{path}: line {rows.line_num} has no url")

@@ -29,7 +29,11 @@ class RetryError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Client:
-    """base: the URL up to and including /v1. delay_s: before the first retry; it doubles."""
+    """Sends requests to an OpenAI-style server.
+
+    base: the URL up to and including /v1. delay_s: seconds before the first retry; each further
+    delay is twice as long.
+    """
 
     session: aiohttp.ClientSession
     base: str
@@ -45,7 +49,10 @@ class Client:
             raise AskError(f"{self.base}/models lists no model; name one with --model") from e
 
     async def answer(self, body: dict[str, Any], name: str) -> tuple[str, str | None]:
-        """(text, finish_reason). Raises AskError: when the server rejects the request."""
+        """Return the answer's text and its finish_reason.
+
+        Raises AskError: when the server rejects the request.
+        """
         data = await self.retry(lambda: self.exchange("POST", "/chat/completions", body), name)
         try:
             choice = data["choices"][0]

@@ -51,12 +51,14 @@ def evaluate() -> None:
 def ask(
     url: Annotated[str, typer.Argument(help="The server, such as http://127.0.0.1:8000.")],
     data: Data,
-    tasks: Annotated[str, typer.Option(help="Names with commas between them, such as mme,svt.")],
+    tasks: Annotated[str, typer.Option(help="Names of tasks, separated by commas: mme,svt.")],
     out: Annotated[Path, typer.Option(help="Folder of the answers. An existing run is resumed.")],
-    model: Annotated[str | None, typer.Option(help="Default: the server's first model.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model name in requests. Default: the server's first model.")
+    ] = None,
     decoding: Annotated[
         DecodingName,
-        typer.Option(help="`released`: temperature 0.1, top-p 0.75, seed 0."),
+        typer.Option(help="Sampling. `released`: temperature 0.1, top-p 0.75, seed 0."),
     ] = DecodingName.released,
     concurrency: Annotated[int, typer.Option(min=1, max=4096, help="Requests at a time.")] = 16,
     retries: Annotated[int, typer.Option(min=0, help="Retries of a failed request.")] = 5,
@@ -130,7 +132,7 @@ def score(
     data: Data,
     text_only: Annotated[
         Path | None,
-        typer.Option(help="The folder of a run with --text-only, for its column."),
+        typer.Option(help="The folder of a run with --text-only, to add a column with its scores."),
     ] = None,
 ) -> None:
     """Score stored answers again: no server is needed."""

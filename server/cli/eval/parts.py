@@ -22,7 +22,10 @@ PARTS = {
 def request_body(
     item: Item, task: Task, model: str, decoding: Decoding, *, text_only: bool
 ) -> dict[str, Any]:
-    """Reads the media, so it blocks. Raises DataError: when a file cannot be read or sent."""
+    """Build the request of a question. Blocks while it reads the media.
+
+    Raises DataError: when a file cannot be read or sent.
+    """
     parts = [] if text_only else [media_part(*media, item) for media in item.media()]
     content = [*parts, {"type": "text", "text": item.question}]
     return {

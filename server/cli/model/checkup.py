@@ -163,7 +163,7 @@ async def check_cache(cache: Enhancer, query: Array) -> None:
         await cache.check()
         row = await cache.enhance(query, cache.defaults)
         if not abs(float(np.linalg.norm(row.vector)) - 1) < 1e-4:
-            raise CheckFailed("the cache: an enhanced embedding has not unit length")
+            raise CheckFailed("the cache: an enhanced embedding does not have unit length")
     finally:
         await cache.aclose()
 

@@ -40,14 +40,13 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.encoding.decode.worker"
-# Limit of a job's elapsed time, as a multiple of its CPU time: other processes may use the same
-# core.
+# A job's limit of elapsed time, divided by its limit of CPU time: other processes may use the core.
 MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
 EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
 START_TIMEOUT_S = 120  # Seconds for the start: importing torch from a cold disk is slow.
 MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
-MAX_LOGGED_OUTPUT = 2000  # Characters of what a failing process printed that are logged.
+MAX_LOGGED_OUTPUT = 2000  # Maximum characters of a failing process's output that are logged.
 
 
 class MediaError(BadRequest):
@@ -147,7 +146,7 @@ class DecodePool:
         except WorkerLost as error:
             ended_by = await worker.ended_by()
             await worker.kill()
-            logger.warning("a decoding process was lost on a file (%s): %s", modality, error)
+            logger.warning("a decoding process failed on a file (%s): %s", modality, error)
             if ended_by == signal.SIGXCPU:
                 raise self._too_slow() from None
             # SIGKILL comes from an operator, or from the kernel when memory is short, so the file
@@ -221,7 +220,7 @@ class Worker:
                 await worker.kill()
                 reason = str(error) or f"no answer within {START_TIMEOUT_S} s"
                 logger.error("a decoding process printed: %s", last_output(output))
-                raise WorkerLost(f"{reason}; the log holds what it printed") from None
+                raise WorkerLost(f"{reason}; the log contains its output") from None
             except BaseException:
                 await worker.kill()
                 raise
@@ -234,7 +233,7 @@ class Worker:
         memory as a whole.
         """
         if self._jobs.is_closing():  # without this check, uvloop's write raises RuntimeError
-            raise WorkerLost("it ended before the job")
+            raise WorkerLost("the process ended before it received the job")
         try:
             self._jobs.write(encode_head(header, content.size))
             async for piece in content.pieces():

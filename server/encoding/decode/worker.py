@@ -30,7 +30,7 @@ def main() -> None:
     if first is None:
         return
     settings, config = first
-    # This imports torch, which takes seconds.
+    # This import also loads torch, which takes seconds.
     decoder = Decoder(WorkerSettings(**settings), config)
     write_frame_blocking(answers, {"ready": True, "isolated": isolated}, b"")
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
@@ -86,7 +86,7 @@ class Decoder:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""
-        # The exception's message is not sent, because it may contain memory or paths.
+        # The exception's message is not sent, because it may contain paths or contents of memory.
         except Exception as error:
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
         return {}, save({"tensor": tensor.contiguous()})

@@ -22,7 +22,7 @@ import psutil
 
 ROOT = Path(__file__).parents[3]
 PORT = 8191
-# The timeouts are long for slow machines. Replicas get this process's scheduling priority.
+# Ray's timeouts are long, for slow machines. Replicas keep this process's priority (nice).
 os.environ |= {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
@@ -49,7 +49,7 @@ def start() -> str:
     arguments = Arguments(
         model=str(default_folder()),
         settings={"served_model_name": "demo"},
-        # 256 MiB of KV cache do not hold the 8,192 tokens that the model allows.
+        # The model allows 8,192 tokens, but 256 MiB of KV cache have no space for so many.
         vllm_args=["--enforce-eager", "--max-model-len=1024", "--kv-cache-memory-bytes=268435456"],
         servers=(1, 1),
         encoders=(2, 2),

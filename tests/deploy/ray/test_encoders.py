@@ -1,4 +1,4 @@
-"""RayEncoders with fake replicas, which answer, die, or are full."""
+"""RayEncoders with fake replicas, which respond, die, or reject because their queue is full."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,6 +1,4 @@
-"""Limits on request fields: values at the maximum, values above it, and values that only the
-protocol classes check.
-"""
+"""Limits of request fields: the largest valid values, and values that the server must reject."""
 
 import json
 from pathlib import Path
@@ -60,7 +58,7 @@ def test_long_texts(field: str) -> None:
 
 
 def test_prompts() -> None:
-    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # a list of token ids is one prompt
+    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # Token ids are one prompt.
     check_maxima({"prompt": ["x"] * MAX_PROMPTS}, SETTINGS)
     for prompt in ("x", [1, 2]):
         with pytest.raises(BadRequest, match="more than 64 prompts"):
@@ -153,7 +151,7 @@ async def test_every_route_of_the_model_checks_values(path: str, padding: int) -
     served = serve()
     for value, param in ((HALF, "stop[0]"), (10**30, "stop[0]")):
         document = {"messages": HELLO, "stop": [value], "user": "x" * padding}
-        content = json.dumps(document)  # httpx cannot encode half a surrogate pair itself
+        content = json.dumps(document)  # httpx cannot encode an unpaired surrogate.
         headers = {"content-type": "application/json"}
         check_error(
             await served.client.post(path, content=content, headers=headers), 400, param=param

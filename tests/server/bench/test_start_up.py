@@ -1,4 +1,4 @@
-"""Starting servers as processes: servers that become ready, and servers that do not."""
+"""The benchmark of start-up times, with servers that become ready and servers that do not."""
 
 import sys
 import time

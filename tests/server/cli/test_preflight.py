@@ -1,4 +1,4 @@
-"""Start-up errors that are reported before vLLM is imported."""
+"""Start-up errors that `serve` reports before it imports vLLM, which takes seconds."""
 
 import socket
 import subprocess
@@ -40,7 +40,8 @@ def test_a_port_in_time_wait_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         client = socket.create_connection(address)
-        listener.accept()[0].close()  # the server closes first
+        # As the server closes the connection first, the server's port is in state TIME_WAIT.
+        listener.accept()[0].close()
         client.close()
     check(settings(port=address[1]))
 
@@ -77,7 +78,7 @@ def test_a_bad_key_file(tmp_path: Path) -> None:
 
 
 def serve(folder: Path, *arguments: str) -> tuple[int, str]:
-    """The status and the error output of `serve`, which must not import vLLM."""
+    """Run `serve`, which must not import vLLM. Return its exit status and error output."""
     code = (
         "import sys\nfrom server.cli.main import main\n"
         "try:\n    main()\nfinally:\n    assert not {'vllm', 'torch'} & sys.modules.keys()\n"

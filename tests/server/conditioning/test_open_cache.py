@@ -1,6 +1,4 @@
-"""The setting `--cache`: values that open a cache, and values that are rejected before the server
-starts.
-"""
+"""The setting `--cache`: values that open a cache, and values that prevent the server's start."""
 
 import json
 import logging
@@ -99,7 +97,7 @@ async def test_a_cache_of_other_encoders(
 ) -> None:
     folder = tmp_path / "cache"
     shutil.copytree(tiny_models["knn.index"], folder)
-    # A cache whose encoder is unknown is logged and not rejected.
+    # If a cache does not state its encoder, the server logs this and opens the cache.
     with caplog.at_level(logging.WARNING):
         await open_folder(folder, Fit(DIM, {"sha256": "ours"})).aclose()
     assert "does not say which encoder" in caplog.text
@@ -115,7 +113,7 @@ async def test_a_cache_of_other_encoders(
     [
         ("float32", "bfloat16", True),
         ("bfloat16", "bfloat16", False),
-        (None, "bfloat16", False),  # an old manifest has no dtype
+        (None, "bfloat16", False),  # An old manifest contains no dtype.
         ("float32", None, False),
     ],
 )

@@ -8,7 +8,7 @@ from server.encoding.cache import ResultCache
 
 
 class Work:
-    """A computation that counts its runs, can be paused, and records whether it was cancelled."""
+    """A computation that counts its runs, waits until `go` is set, and records a cancellation."""
 
     def __init__(self, value: float = 1, size: int = 1, error: Exception | None = None) -> None:
         self.calls = 0
@@ -96,7 +96,7 @@ async def test_the_bytes_are_bounded_and_the_least_recently_used_go() -> None:
     cache = ResultCache(3 * 40)
     for key in "abc":
         await cache.get(key, Work(size=10).at_once())
-    await cache.get("a", Work())  # uses the entry "a" again
+    await cache.get("a", Work())  # This use of "a" makes "b" the least recently used.
     await cache.get("d", Work(size=10).at_once())
     assert (len(cache), cache.bytes) == (3, 120)
     again = Work().at_once()

@@ -1,4 +1,4 @@
-"""The functions `answer` and `unpack` of a job, without a socket between them."""
+"""The functions `answer` and `unpack`, which write and read the result of a job."""
 
 import logging
 
@@ -18,7 +18,7 @@ VECTOR = np.array([0.6, 0.8], np.float32)
 
 
 class Stage:
-    """Fake decoder and encoder. Raises `error` if it is set."""
+    """A fake decoder and encoder. The decoder raises `error` if `error` is set."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error

@@ -89,7 +89,7 @@ async def test_errors_come_as_they_were_raised(client: EncodingClient) -> None:
 async def test_who_leaves_takes_the_work_along(
     client: EncodingClient, parts: EncodingComponents
 ) -> None:
-    # This makes all decoding processes busy.
+    # The service now behaves as if all decoding processes were busy.
     parts.decoder._waiting += parts.decoder._settings.workers
     descriptors = len(os.listdir("/proc/self/fd"))
     task = asyncio.ensure_future(client.embed("video", MemoryBlob(media("video_a.mp4"))))
@@ -102,7 +102,7 @@ async def test_who_leaves_takes_the_work_along(
 async def test_a_service_that_is_gone_is_503_until_it_is_back(
     tmp_path: Path, parts: EncodingComponents
 ) -> None:
-    # This path is longer than the kernel allows for a socket.
+    # The path of the socket is longer than the kernel's limit for sockets.
     folder = tmp_path / ("deep" * 20) / ("er" * 20)
     folder.mkdir(parents=True)
     client = EncodingClient(folder / SOCKET)

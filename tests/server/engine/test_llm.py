@@ -1,6 +1,4 @@
-"""ConditionedLLM without an engine: the tests check the arguments that it passes to vLLM's
-`generate`.
-"""
+"""The arguments that ConditionedLLM passes to vLLM's `generate`. The tests start no engine."""
 
 import asyncio
 from collections.abc import Iterator
@@ -54,8 +52,8 @@ def test_it_conditions_at_once_and_passes_the_rest_on(llm: ConditionedLLM) -> No
 
 @pytest.mark.usefixtures("request_context")
 def test_the_embedding_survives_what_vllm_does_to_parameters(llm: ConditionedLLM) -> None:
-    """vLLM clones a request's parameters, and copies them for each of n > 1 choices. The embedding
-    must be in the copies.
+    """vLLM copies a request's parameters, once for each of its n choices. Each copy must contain
+    the embedding.
     """
     _, passed, *_ = llm.generate(PROMPT, SamplingParams(n=2), "id")  # type: ignore[misc]
     assert passed.clone().extra_args == {EXTRA_ARG: EMBEDDING}
@@ -124,8 +122,8 @@ def test_a_server_that_drains_takes_nothing_new(llm: ConditionedLLM) -> None:
 def test_an_engine_that_was_told_to_end_has_not_died(
     llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """vLLM's `errored` is also true after a shutdown. In an earlier version, every Ctrl-C was
-    logged as the engine's death.
+    """Regression: at every Ctrl-C, the server logged that the engine had died, because vLLM's
+    `errored` is also true after a shutdown.
     """
     monkeypatch.setattr(AsyncLLM, "errored", True)
     assert llm.died
@@ -137,11 +135,11 @@ def test_an_engine_that_was_told_to_end_has_not_died(
 async def test_shutdown_cancels_the_reader_of_outputs_only_when_it_is_idle(
     llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch, running: int
 ) -> None:
-    """With running requests, the reader must report the closed connection to them."""
+    """While requests run, the task that reads outputs must report the engine's end to them."""
     llm.output_handler = task = asyncio.ensure_future(asyncio.sleep(60))
     monkeypatch.setattr(AsyncLLM, "get_num_unfinished_requests", lambda _: running)
     await asyncio.to_thread(llm.shutdown, 0)
     await asyncio.sleep(0)
     assert task.cancelled() == (running == 0)
     task.cancel()
-    llm.output_handler = None  # the destructor calls shutdown again
+    llm.output_handler = None  # The destructor calls `shutdown` again, which then does nothing.

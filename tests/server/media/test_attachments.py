@@ -1,4 +1,4 @@
-"""Content parts of every type, and the messages that remain without these parts."""
+"""Attachments that are read from content parts of every type, and the messages without them."""
 
 import base64
 import copy
@@ -133,7 +133,7 @@ def test_an_embedding(as_base64: bool) -> None:
         [1, 2, "3"],
         [1, 2, True],
         [0, 0, 0],
-        [1e39, 0, 0],  # infinite when converted to float32
+        [1e39, 0, 0],  # 1e39 is infinite in float32.
         [float("nan"), 0, 0],
         [1e-30, 0, 0],
         [10**400, 0, 0],

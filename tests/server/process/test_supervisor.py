@@ -1,4 +1,4 @@
-"""The supervisor with small programs in place of the real ones: it restarts programs that end."""
+"""The supervisor restarts programs that end. Small programs replace the server's processes."""
 
 import asyncio
 import contextlib
@@ -84,7 +84,7 @@ async def test_what_is_killed_is_started_again(start: Callable[..., Running]) ->
     running = start()
     url = await running.url()
     await until_served(url)
-    # This program may start later than the other program.
+    # The encoding program may start later than the serving program, which responds already.
     await until(lambda: bool(running.pids("encoding")))
     for round_ in range(1, 3):
         os.kill(running.pids("encoding")[-1], signal.SIGKILL)
@@ -115,7 +115,7 @@ async def test_what_a_child_was_given_its_own_children_do_not_get(
 ) -> None:
     running = start()
     await until_served(await running.url())
-    # The restarted program gets the socket, too.
+    # The supervisor passes the socket also to a restarted program.
     os.kill(running.pids("serving")[-1], signal.SIGKILL)
     await until(lambda: len(running.pids("serving")) == 2)
     await until_served(await running.url())

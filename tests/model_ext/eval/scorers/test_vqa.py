@@ -16,7 +16,7 @@ def test_recorded_answers() -> None:
 
 
 def test_consensus_is_the_mean_over_the_subsets_without_one_annotator() -> None:
-    """The definition, computed by hand: three of ten truths equal the answer."""
+    """The score equals a calculation by hand, for an answer that 3 of 10 annotators gave."""
     truths = ["cat"] * 3 + ["dog"] * 7
     assert vqa_consensus("a cat", truths) == pytest.approx((3 * 2 / 3 + 7 * 1) / 10)
     assert vqa_consensus("a cat", []) is None

@@ -1,4 +1,4 @@
-"""Training data in every format are read; broken files give errors that name the row."""
+"""Reading training data in every format. For a broken file, the error names the row."""
 
 import io
 import json

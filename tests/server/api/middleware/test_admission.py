@@ -1,6 +1,4 @@
-"""Tests that excess requests are rejected before their bodies are read, without disturbing other
-requests.
-"""
+"""The server rejects excess requests before it reads their bodies, and finishes all others."""
 
 import asyncio
 from typing import Any
@@ -17,7 +15,7 @@ async def never_read() -> Any:
 
 
 class LimitedApp:
-    """An application that allows two requests at a time and holds them until `go` is set."""
+    """An application that allows two requests at a time, and answers them when `go` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Tests of the limit on the total size of all request bodies in memory."""
+"""The limit of the total size of all request bodies in memory."""
 
 import asyncio
 from typing import Any
@@ -13,8 +13,9 @@ FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
 
 
 class LimitedApp:
-    """An application that reads request bodies of 400 bytes, in two messages, and keeps them in
-    memory until `go` is set. The limit of all bodies is 1,000 bytes.
+    """An application that reads request bodies of 400 bytes and keeps them until `go` is set.
+
+    A body arrives in two messages. The limit of all bodies together is 1,000 bytes.
     """
 
     def __init__(self) -> None:
@@ -46,8 +47,9 @@ async def test_bodies_of_all_requests_are_bounded_together() -> None:
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="too many bytes"):
         await limited.ask()
-    assert limited.middleware.held == 800  # The bytes of the rejected request do not count.
-    # Multipart uploads do not count, because they are written to disk.
+    # `held` excludes the body of the rejected request.
+    assert limited.middleware.held == 800
+    # `held` also excludes multipart uploads, which the server writes to disk.
     uploads = [asyncio.ensure_future(limited.ask(UPLOAD, FORM)) for _ in range(9)]
     await asyncio.sleep(0)
     assert limited.middleware.held == 800

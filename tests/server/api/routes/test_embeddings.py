@@ -1,6 +1,4 @@
-"""/v1/embeddings with fake encoders, which embed a number as the direction of that angle in
-degrees.
-"""
+"""/v1/embeddings, with fake encoders that map an angle in degrees to a two-dimensional vector."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -47,10 +45,10 @@ async def test_openais_client_in_both_formats(served: Served) -> None:
     client = openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key="-",
-        # The type says httpx2, but the library accepts both.
+        # The parameter's type is of httpx2, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
     )
-    for form in ("float", "base64", None):  # With None, the client requests base64 and decodes it.
+    for form in ("float", "base64", None):  # For None, OpenAI's client uses base64.
         chosen: Any = {"encoding_format": form} if form else {}
         answer = await client.embeddings.create(model="tiny", input=["10", "20"], **chosen)
         vectors = [item.embedding for item in answer.data]
@@ -119,8 +117,8 @@ async def test_no_new_work_while_the_server_drains(served: Served) -> None:
 
 
 async def test_real_encoders_give_the_golden_embeddings(components: Components) -> None:
-    """The embeddings have length 1 and equal those of `bindserve embed`. The retrieval cache is
-    used only on request.
+    """Embeddings have length 1 and equal those of `bindserve embed`. The server uses the retrieval
+    cache only if the request sets `cache`.
     """
     served = serve()
     served.app.state.components = components

@@ -1,4 +1,4 @@
-"""`bindserve eval` against a small server of the standard library."""
+"""`bindserve eval`, which sends its questions to a small fake server."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PICTURES = 20
 
 
 class Server:
-    """Answers chat completions with `reply(body)`, a status or a text; counts the questions."""
+    """A fake server that responds to a chat with `reply(body)`, an HTTP status or a text."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -36,7 +36,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # headers and body in one packet
+            wbufsize = -1  # The server sends headers and body in one packet.
 
             def do_GET(self) -> None:
                 self.respond(200, {"data": [{"id": "tiny"}]})
@@ -108,7 +108,7 @@ def ask(server: Server, data: Path, out: Path, *options: object) -> Result:
 
 
 def row(out: Path) -> list[str]:
-    """The cells of the run's own columns in the row of the subtask."""
+    """Return the cells of tables.md that contain this run's results for MME's task `color`."""
     lines = (out / "tables.md").read_text().splitlines()
     (line,) = [line for line in lines if line.startswith("| color")]
     return [cell.strip() for cell in line.strip("|").split("|")][7:]
@@ -181,7 +181,7 @@ def test_an_error_names_the_question_and_keeps_the_answers(
 
 
 def test_kill_and_resume(server: Server, data: Path, tmp_path: Path) -> None:
-    """No question is asked again after its answer was stored."""
+    """A resumed run does not send the questions again whose answers are stored."""
 
     def slow(body: dict[str, Any]) -> str:
         time.sleep(0.05)
@@ -192,7 +192,7 @@ def test_kill_and_resume(server: Server, data: Path, tmp_path: Path) -> None:
     answers = out / ANSWERS_FILE
     arguments = [server.url, "--data", data, "--tasks", "mme/color", "--out", out]
     command = [sys.executable, "-m", "server.cli.main", "eval", *map(str, arguments)]
-    stored: set[str] = set()  # the questions whose answers were stored before the last kill
+    stored: set[str] = set()  # questions whose answers were on disk at the last kill
     for lines in (5, 20):
         process = subprocess.Popen(
             [*command, "--concurrency", "2"],
@@ -206,7 +206,7 @@ def test_kill_and_resume(server: Server, data: Path, tmp_path: Path) -> None:
                 break
             time.sleep(0.01)
         assert process.wait(timeout=60) == -signal.SIGKILL
-        time.sleep(0.2)  # the requests of the killed process end
+        time.sleep(0.2)  # Meanwhile, the fake server finishes the killed process's requests.
         assert not stored & server.asked().keys()
         stored = {question_with_id(result.id) for result in read_results(out)[1].values()}
         assert lines <= len(stored) < 2 * PICTURES
