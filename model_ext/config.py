@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -114,12 +114,7 @@ class EncodersConfig:
 
         Raises ConfigError: when a key is missing, unknown or invalid.
         """
-        names = {field.name for field in fields(cls)}
-        sections = {name: config[name] for name in _SECTIONS if name in config and name in names}
-        try:
-            return TypeAdapter(cls).validate_json(json.dumps(sections))
-        except ValidationError as error:
-            raise ConfigError(f"config.json: {_first(error)}") from None
+        return _read_sections(cls, config)
 
     def to_hf(self) -> dict[str, Any]:
         """Return the sections as the JSON object that config.json contains."""
@@ -140,7 +135,7 @@ class BindServeConfig(EncodersConfig):
 
         Raises ConfigError: when a key is missing, unknown or invalid.
         """
-        own = super().from_hf(config)
+        own = _read_sections(cls, config)
         own._check_language_model(config)
         return own
 
@@ -187,6 +182,18 @@ def read_sections(folder: Path) -> EncodersConfig:
 
 
 _SECTIONS = ("imagebind", "bind", "injection", "cache", "provenance")
+
+
+Sections = TypeVar("Sections", bound=EncodersConfig)
+
+
+def _read_sections(kind: type[Sections], config: Mapping[str, Any]) -> Sections:
+    names = {field.name for field in fields(kind)}
+    sections = {name: config[name] for name in _SECTIONS if name in config and name in names}
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(sections))
+    except ValidationError as error:
+        raise ConfigError(f"config.json: {_first(error)}") from None
 
 
 def _first(error: ValidationError) -> str:

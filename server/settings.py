@@ -47,6 +47,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    # HOST:PORT of a second listener with the protocol of Weaviate's module multi2vec-bind, without
+    # API keys.
+    weaviate: str | None = None
     served_model_name: str | None = None  # Model name in requests. Default: the folder's name.
     vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # Flags of `vllm serve`.
 
@@ -103,6 +106,7 @@ class Settings(BaseSettings):
     max_tokens: Count = 8192  # Maximum number of generated tokens in one choice.
     max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
+    max_vectorize_inputs: Count = 4096  # Maximum number of inputs in one request of Weaviate.
     limits: Limits = Limits()  # Size limits of files, for each modality.
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.

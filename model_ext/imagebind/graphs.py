@@ -37,7 +37,9 @@ class Graph:
     result: Tensor  # (size, D + 1); the replay of any graph overwrites it
 
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Encode B <= `size` samples: (B, D + 1). The unused rows contain data of earlier batches."""
+        """Encode B <= `size` samples: (B, D + 1).
+
+        The unused rows contain data of earlier batches."""
         count = len(prepared[0])
         for target, source in zip(self.inputs, prepared, strict=True):
             target[:count].copy_(source)

@@ -19,6 +19,7 @@ from server.api import encoder_flags
 from server.api.app import open_application
 from server.api.encoders_alone import NoEngine
 from server.api.header_limits import limited_protocol
+from server.api.weaviate import open_weaviate
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.metrics import RESTARTS
@@ -68,9 +69,12 @@ async def serve(parent: Parent, args: Namespace, address: Address, listener: soc
     """Open the application, answer requests until a signal arrives, and close it."""
     settings = parent.settings
     encoders, engine = EncodingClient(parent.scratch / SOCKET), NoEngine()
-    async with open_application(
-        settings, args, nullcontext(engine), encoders, parent.scratch
-    ) as application:
+    async with (
+        open_application(
+            settings, args, nullcontext(engine), encoders, parent.scratch
+        ) as application,
+        open_weaviate(application.app, settings),
+    ):
         RESTARTS.set(parent.restarts)
         logger.info("bindserve serves %s on %s", settings.name, address.url)
         logger.info("resident memory: %d MiB", resident_bytes() >> 20)

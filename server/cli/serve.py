@@ -82,6 +82,14 @@ def serve(
             "log: status, milliseconds of each stage, tokens. Contents are not logged.",
         ),
     ] = None,
+    weaviate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Also listen on this address with the protocol of Weaviate's module "
+            "multi2vec-bind. Its client sends no API key, so this listener needs none.",
+        ),
+    ] = None,
     encode_device: Annotated[
         str | None,
         typer.Option(
@@ -117,6 +125,7 @@ def serve(
         allow_fields=allow_field,
         allow_media_urls=allow_media_urls,
         request_log=request_log,
+        weaviate=weaviate,
         encode_device=encode_device,
         decode_workers=decode_workers,
         config=config,

@@ -5,8 +5,8 @@ copied to the device meanwhile. The next batch contains the oldest sample and al
 the same encoder, shape and dtype, up to a limit of work. A batch starts without waiting for more
 samples. This module does not depend on requests, weights or files.
 
-A result (D + 1,) is a unit embedding (D,) and, as its last number, the embedding's length before the
-normalisation, which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
+A result (D + 1,) is a unit embedding (D,) and, as its last number, the embedding's length before
+the normalisation, which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
 """
 
 import asyncio
@@ -87,7 +87,8 @@ class Batcher:
         return self._thread.is_alive() and not self._closed and not self._broken
 
     async def encode(self, encoder: str, tensor: Tensor) -> Vector:
-        """Encode one sample (without batch axis). Returns (D + 1,): the unit embedding and its length.
+        """Encode one sample (without batch axis). Returns the unit embedding and its length
+        (D + 1,).
 
         Cancelling the caller removes the sample from the queue.
 

@@ -64,7 +64,8 @@ class Embedder:
         self._results = results
 
     async def embed(self, modality: str, blob: Blob, report: Report) -> Vector:
-        """Embed a file. Returns (D + 1,): the unit embedding and its length before the normalisation.
+        """Embed a file. Returns the unit embedding and its length before the normalisation
+        (D + 1,).
 
         The computation is cancelled when the last caller that waits for it is cancelled.
         """
