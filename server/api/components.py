@@ -20,6 +20,7 @@ from server.conditioning.mix import mix
 from server.conditioning.open_cache import dtype_difference, open_cache
 from server.conditioning.retrieve import Retriever
 from server.encoding.messages import Hello
+from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
 from server.media.blob import Blob
 from server.media.fetch import Fetcher, FetchPolicy
@@ -51,6 +52,7 @@ class Components:
     uploads: Uploads
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # the model's description in /v1/models
+    cutter: Cutter
     language_model: bool = True  # whether the model folder has a language model
 
     @classmethod
@@ -89,6 +91,7 @@ class Components:
             Uploads(files.incoming, form_limits(settings), settings.max_uploads),
             AttachmentLimits(settings.max_attachments, settings.limits, dim),
             describe(config, hello.encoders, retriever),
+            Cutter(settings),
             isinstance(config, BindServeConfig),
         )
 
@@ -151,7 +154,7 @@ def form_limits(settings: Settings) -> FormLimits:
         # A form may have 8 fields that are not files, beside the attachments.
         parts=settings.max_attachments + 8,
         field_bytes=settings.max_body_bytes,
-        file_bytes=settings.max_file_bytes,
+        file_bytes=max(settings.max_file_bytes, settings.max_window_file_bytes),
     )
 
 

@@ -91,6 +91,15 @@ class Conditioner:
         """
         return await self._embed(attachment, scaled=True)
 
+    async def embed_unit(self, attachment: Attachment) -> Vector:
+        """Embed one attachment: a unit embedding (D,). Raises as `embed_scaled`."""
+        return await self._embed(attachment)
+
+    async def fetch(self, attachment: Attachment) -> Blob:
+        """Return the bytes of an attachment, which are downloaded if it is a link."""
+        self._check_encoder(attachment.modality)
+        return await self._fetched(attachment)
+
     async def _embed_all(self, attachments: Sequence[Attachment]) -> Vector:
         """Embed all attachments: unit embeddings (M, D). The first failure cancels the other
         attachments.

@@ -22,6 +22,7 @@ from server.api.middleware.auth import Keys
 from server.api.multipart import Uploads
 from server.conditioning.retrieve import Retriever
 from server.context import current
+from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
 from server.media.files import FileStore
 from server.settings import Settings
@@ -73,6 +74,7 @@ class Components:
     def set(self, settings: Settings) -> None:
         self.files = FileStore(Path(self._folder.name), file_limits(settings))
         limits = form_limits(settings)
+        self.cutter = Cutter(settings)
         self.uploads = Uploads(self.files.incoming, limits, settings.max_uploads)
 
     def missing(self) -> str | None:

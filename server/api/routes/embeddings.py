@@ -15,9 +15,10 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 
+from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
 from server.api.cancellation import unless_disconnected
-from server.api.embedding import check_model, embed_parts
+from server.api.embedding import WindowEmbedding, check_model, embed_parts, embed_windows
 from server.api.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, parse
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned, without_default_cache
@@ -27,6 +28,8 @@ from server.errors import BadRequest
 from server.media.input_forms import read_input_forms
 
 router = APIRouter()
+
+USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # the LLM processes no tokens
 
 
 class EmbeddingRequest(BaseModel):
@@ -45,7 +48,7 @@ async def create_embeddings(raw_request: Request) -> Response:
 
 async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> Response:
     state = state_of(raw_request)
-    options = without_default_cache(take_options(incoming.document))
+    options = without_default_cache(take_options(incoming.document, windows=True))
     request = parse(EmbeddingRequest, incoming.document)
     check_model(request.model, state)
     dim = state.components.attachment_limits.embedding_dim
@@ -56,11 +59,40 @@ async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> R
             param="dimensions",
         )
     inputs = read_input_forms(incoming.document, state.settings.max_embedding_inputs)
+    if options.windows is not None:
+        if options.cache:
+            raise BadRequest("windows do not use the cache", param="imagebind.cache")
+        windows = await embed_windows(inputs, options.windows, incoming, raw_request)
+        body = window_list(request, windows, state.settings.name)
+        return await asyncio.to_thread(JSONResponse, body, headers={CACHE_HEADER: "off"})
     conditioned = await embed_parts(inputs, options, incoming, raw_request)
     body = embedding_list(request, conditioned, options, state.settings.name)
     headers = {CACHE_HEADER: conditioned[0].explanation.cache}
     # A thread writes the JSON, because the response may have many numbers.
     return await asyncio.to_thread(JSONResponse, body, headers=headers)
+
+
+def window_list(request: EmbeddingRequest, windows: Sequence[WindowEmbedding], name: str) -> Json:
+    """OpenAI's list of embeddings, one per window, with the window's input and times in seconds."""
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": numbers(window.embedding, request.encoding_format),
+            "imagebind": {"input": window.number, "start": window.start, "end": window.end},
+        }
+        for index, window in enumerate(windows)
+    ]
+    return {"object": "list", "data": data, "model": request.model or name, "usage": USAGE}
+
+
+def numbers(embedding: Vector, encoding_format: str) -> str | list[float]:
+    """The embedding (D,) as a list, or as base64 of little-endian float32 numbers."""
+    little_endian = embedding.astype("<f4")
+    if encoding_format == "base64":
+        return base64.b64encode(little_endian.tobytes()).decode()
+    values: list[float] = np.asarray(little_endian, np.float64).tolist()
+    return values
 
 
 def embedding_list(
@@ -72,15 +104,9 @@ def embedding_list(
     """OpenAI's list of embeddings."""
     data = []
     for index, item_conditioned in enumerate(conditioned):
-        numbers = normalize(item_conditioned.embedding).astype("<f4")
-        embedding = (
-            base64.b64encode(numbers.tobytes()).decode()
-            if request.encoding_format == "base64"
-            else np.asarray(numbers, np.float64).tolist()
-        )
-        item = {"object": "embedding", "index": index, "embedding": embedding}
+        embedding = numbers(normalize(item_conditioned.embedding), request.encoding_format)
+        item: Json = {"object": "embedding", "index": index, "embedding": embedding}
         if options.explain:
             item["imagebind"] = item_conditioned.explanation.model_dump()
         data.append(item)
-    usage = {"prompt_tokens": 0, "total_tokens": 0}  # the LLM processes no tokens
-    return {"object": "list", "data": data, "model": request.model or name, "usage": usage}
+    return {"object": "list", "data": data, "model": request.model or name, "usage": USAGE}
