@@ -1,4 +1,4 @@
-"""The part of the application that stands in for the language model if the model has only encoders.
+"""The application of a model that has only encoders: its list of models, metrics and 404 responses.
 
 Does not import vLLM.
 """

@@ -1,7 +1,7 @@
-"""Cut a sound into windows in a sandboxed process, and yield the windows as they are cut.
+"""Cut a sound into windows in a sandboxed process, and yield one window after the other.
 
-The process reads the file from its descriptor, and waits while nobody takes its windows: memory is
-bounded by one window, whatever the file's length.
+The process reads the file from its descriptor, and waits until the caller takes the next window. So
+the memory does not depend on the length of the file.
 """
 
 import asyncio
@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 
 from server.encoding.decode.cutter import CutJob
@@ -39,7 +39,9 @@ class Cutter:
         self._settings = settings
         self._running = 0
 
-    async def cut(self, content: Blob, seconds: float, stride: float) -> AsyncIterator[Window]:
+    async def cut(
+        self, content: Blob, seconds: float, stride: float
+    ) -> AsyncGenerator[Window, None]:
         """Yield windows of `seconds`, which start every `stride` seconds. The last may be shorter.
 
         Raises MediaError: when the sound cannot be read or exceeds a limit.
@@ -90,7 +92,7 @@ class Cutter:
 
     async def _windows(
         self, process: asyncio.subprocess.Process, seconds: float
-    ) -> AsyncIterator[Window]:
+    ) -> AsyncGenerator[Window, None]:
         limits = self._settings.limits
         samples = int(seconds * limits.audio_rate + 1) * limits.audio_channels
         assert process.stdout is not None

@@ -88,10 +88,8 @@ def media_part(modality: str, text: str) -> Json:
 
 def check_tokens(items: list[Any]) -> None:
     """Raises BadRequest: when the items, or the items of an item, are token ids."""
-    if any(map(is_token, items)):
-        raise BadRequest(TOKENS, param="input")
     for index, item in enumerate(items):
-        if isinstance(item, list) and any(map(is_token, item)):
+        if is_token(item) or (isinstance(item, list) and any(map(is_token, item))):
             raise BadRequest(TOKENS, param=f"input[{index}]")
 
 

@@ -59,13 +59,12 @@ def write_jsonl(folder: Path, path: Path) -> int:
 def write_npy(folder: Path, path: Path) -> int:
     """Write an array (N, D), and the other columns as the caption file that `cache build` reads."""
     count = sum(len(rows) for _, rows in shards(folder))
-    array: NDArray[np.float32] | None = None
+    array: np.memmap[Any, np.dtype[np.float32]] | None = None
     start = 0
     with path.with_suffix(".captions").open("w") as captions:
         for vectors, rows in shards(folder):
             if array is None:
-                shape = (count, vectors.shape[1])
-                array = np.lib.format.open_memmap(path, "w+", np.dtype("<f4"), shape)
+                array = new_array(path, (count, vectors.shape[1]))
             array[start : start + len(rows)] = vectors
             start += len(rows)
             for row in rows:
@@ -76,13 +75,21 @@ def write_npy(folder: Path, path: Path) -> int:
     return count
 
 
+def new_array(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np.float32]]":
+    array: np.memmap[Any, np.dtype[np.float32]]
+    array = np.lib.format.open_memmap(path, "w+", np.dtype("<f4"), shape)  # type: ignore[no-untyped-call]
+    return array
+
+
 def write_parquet(folder: Path, path: Path) -> int:
     """Write one row group per shard, with a column of lists of float32 numbers."""
     try:
         import pyarrow as arrow
         from pyarrow import parquet
     except ImportError:
-        raise CacheError("a .parquet file needs the package pyarrow: install pyarrow") from None
+        raise CacheError(
+            "a .parquet file needs the package pyarrow: install bindserve with the extra [parquet]"
+        ) from None
     columns = {"caption": arrow.string(), "modality": arrow.string()}
     columns |= {"start": arrow.float64(), "end": arrow.float64()}
     writer, count = None, 0

@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cache_index.captions import Caption
+from cache_index.captions import Caption, Fields
 from cache_index.errors import CacheError
 from cache_index.folder import begin_or_resume, locked
 from cache_index.shards import ShardWriter
@@ -184,12 +184,12 @@ class BulkEmbedder:
         if windows is None or modality != "audio":
             if content.size > (maximum := settings.limits.bytes_of(modality)):
                 raise BadRequest(f"the file has more than {maximum} bytes")
-            fields = {**caption.fields, "modality": modality}
+            fields: Fields = {**caption.fields, "modality": modality}
             return [(await self._unit(modality, content), replace(caption, fields=fields))]
         rows: Rows = []
         async with aclosing(self._cutter.cut(content, *windows)) as cuts:
             async for cut in cuts:
-                times = {"modality": modality, "start": cut.start, "end": cut.end}
+                times: Fields = {"modality": modality, "start": cut.start, "end": cut.end}
                 vector = await self._unit(modality, cut.content)
                 rows.append((vector, replace(caption, fields={**caption.fields, **times})))
         return rows
