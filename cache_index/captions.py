@@ -1,8 +1,8 @@
 """captions.jsonl: the caption of each feature, read from disk line by line.
 
 A memory-mapped array of offsets gives the position of each row's line, so millions of captions need
-almost no memory. A line is a JSON object {"caption": ..., "id": ...}, both optional.
-A line may have more keys, with texts or numbers. A search returns them and can filter by them.
+almost no memory. A line is a JSON object {"caption": ..., "id": ...}; both keys are optional. A
+line may have more keys, with texts or numbers, which a search returns and can filter by.
 """
 
 import json

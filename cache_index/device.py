@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 
 FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more than 8 GiB.
-NVIDIA_DRIVER = "/dev/nvidiactl"  # Without this file there is no GPU, and torch is not imported.
+NVIDIA_DRIVER = "/dev/nvidiactl"  # The driver's file. It exists only on machines with a GPU.
 SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
-MAX_CANDIDATES = 2048  # With more candidates or visited cells, a GPU index raises an error.
-MAX_SCALAR_CANDIDATES = 512  # With more candidates, an SQ index on the GPU aborts.
+MAX_CANDIDATES = 2048  # A GPU index raises an error for more candidates or more visited cells.
+MAX_SCALAR_CANDIDATES = 512  # An SQ index on a GPU ends the process for more candidates than this.
 
 ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
 
@@ -45,8 +45,10 @@ AUTO = Placement()
 
 
 def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
-    """Return the index that searches the stored rows (N, D): on a CPU, `index` itself. On a GPU, an
-    exact search in torch if the rows fit, and otherwise FAISS's GPU index.
+    """Return the index that searches the stored rows (N, D).
+
+    On a CPU, this is `index`. On a GPU, this is an ExactIndex if the rows fit into the memory, and
+    otherwise a copy of `index` on the GPU.
     Raises CacheError: when the device is "cuda" and there is no GPU.
     """
     if placement.device == "cpu":
@@ -74,7 +76,10 @@ def exact_fits(count: int, dimension: int, placement: Placement, free: int) -> b
 
 
 def planned_gpu_bytes(manifest: Manifest, placement: Placement, free: int) -> int:
-    """Return the GPU memory that `place` uses for this cache; an upper bound for FAISS's index."""
+    """Return the bytes of GPU memory that `place` uses for this cache.
+
+    For an index of FAISS, the result is an upper bound.
+    """
     if placement.device == "cpu":
         return 0
     if exact_fits(manifest.count, manifest.dimension, placement, free):
@@ -101,7 +106,7 @@ def place_faiss(index: Any) -> Any:
     except RuntimeError as error:  # lack of memory, or an unsupported index kind
         logger.warning("the index does not fit on the GPU, searching on the CPU: %s", error)
         return index
-    # FAISS's index keeps no reference to its resources, so this line keeps one.
+    # FAISS's index has no reference to its resources. This line prevents their garbage collection.
     placed.referenced_objects = [resources]
     return placed
 

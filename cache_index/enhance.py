@@ -2,8 +2,8 @@
 
 The bind network was trained on image embeddings only. Embeddings of other modalities land in
 another region of ImageBind's joint space. Mixing each embedding with the image embeddings nearest
-to it narrows that gap without training. This file computes the formula. It does not depend on FAISS
-or on files.
+to it narrows that gap without training. This file computes the mix. It does not depend on FAISS or
+on files.
 
 Shapes: B queries, K neighbors each, D embedding dimensions (1024 for ImageBind-huge).
 """
@@ -22,7 +22,7 @@ Form = Literal["released", "paper"]
 
 # At this inverse temperature, the nearest neighbor has all the weight.
 MAX_INVERSE_TEMPERATURE = 1e6
-# This maximum bounds a request's memory (top_k * D floats). A GPU index allows at most 2048.
+# This maximum limits a request's memory (top_k * D floats). A GPU index allows at most 2048.
 MAX_TOP_K = 1024
 
 
@@ -91,14 +91,14 @@ def column(values: Sequence[float]) -> Array:
 
 
 def softmax(x: Array, counted: NDArray[np.bool_]) -> Array:
-    """Compute the softmax over the counted entries of each row. All other entries are 0."""
+    """Compute the softmax over the `counted` entries of each row. It is 0 for the other entries."""
     x = np.where(counted, x, -np.inf)
     peak = x.max(
         axis=-1, keepdims=True, initial=-np.inf
     )  # The row's maximum is subtracted so that exp cannot overflow.
     exp: Array = np.exp(x - np.where(np.isfinite(peak), peak, 0))
     total = np.maximum(exp.sum(axis=-1, keepdims=True), np.float32(1))
-    share: Array = exp / total  # the sum is at least 1 except in rows without entries
+    share: Array = exp / total  # rows without counted entries have the sum 0, and shares of 0
     return share
 
 

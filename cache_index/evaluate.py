@@ -107,7 +107,7 @@ def seconds(index: CacheIndex, queries: Array, params: CacheParams) -> float:
 
 
 def as_table(measured: Sequence[Measured]) -> str:
-    """Format a Markdown table; it marks the settings in use."""
+    """Format a Markdown table. The table marks the settings in use."""
     lines = [
         "| cells | refine | recall | p50 ms | p99 ms | queries/s |",
         "|---:|---:|---:|---:|---:|---:|",

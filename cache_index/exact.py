@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GROUP = 32  # Rows per group (G). The first step of the selection compares groups, not rows.
-SPARE = 64  # Additional candidates, because scores in float32 order the candidates differently.
-SPARE_RESULTS = 6  # Additional results for callers that score the results with float32 vectors.
+SPARE = 64  # Additional candidates, because float32 scores may order rows differently.
+SPARE_RESULTS = 6  # Additional results for callers that compute the scores again in float32.
 MAX_SCORE_BYTES = 256 << 20  # Maximum memory for scores, which determines the rows per chunk.
 BLOCK_ROWS = 1 << 14  # Number of rows that are copied to the device at a time.
 
@@ -104,9 +104,9 @@ def best_of_chunk(
     """Return scores and ids (B, C) of the best rows of a chunk, whose first row has the id `start`.
 
     The rows are selected in two steps, because top-k over all scores takes as long as the matrix
-    product. The first step selects the C groups with the largest maximum score. These groups
-    contain the best C rows: if a group has one of these rows, fewer than C groups have a larger
-    maximum.
+    product. The first step selects the C groups with the largest maximum score. The second step
+    selects the best C rows of these groups. No better row is outside of these groups, because each
+    of the C groups contains a row with at least the same score.
     """
     # Scores (B, rows of the chunk). The second line excludes the padding of the last group.
     scores = queries @ rows.T
@@ -135,7 +135,7 @@ def resident_bytes(count: int, dimension: int) -> int:
 
 
 def free_gpu_bytes() -> int:
-    """Return the free bytes of the first GPU, or 0 without a GPU. Only this line needs a GPU."""
+    """Return the number of free bytes of the first GPU's memory, or 0 if there is no GPU."""
     import torch
 
     free: Any = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0

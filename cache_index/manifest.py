@@ -1,7 +1,7 @@
 """manifest.json: the content and search settings of a cache folder, and the sha256 of every file.
 
 A cache may come from another machine, and FAISS's reader does not validate its input. So each
-file's hash is checked before the file is parsed. Does not depend on FAISS.
+file's hash is checked before the file is parsed. This module does not depend on FAISS.
 """
 
 import hashlib
@@ -42,12 +42,13 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     nprobe: Annotated[int, Field(ge=1)] | None = None  # Visited cells of an IVF index.
-    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates to score again per neighbor.
+    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates that are scored again per neighbor.
 
 
 class Recall(BaseModel):
-    """The share of the exact `at` nearest rows that a search returns, for queries not used in
-    tuning.
+    """The share of the true `at` nearest rows that a search returns, over `queries` test queries.
+
+    Tuning did not use these queries.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -121,7 +122,9 @@ def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
             raise CacheError(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes}; {REBUILD}")
     for name, entry in manifest.files.items() if verify else ():
         if sha256(folder / name) != entry.sha256:
-            raise CacheError(f"{folder / name}: its sha256 is not the one in {MANIFEST}; {REBUILD}")
+            raise CacheError(
+                f"{folder / name}: its sha256 differs from that in {MANIFEST}; {REBUILD}"
+            )
 
 
 def check_encoder(where: Path | str, manifest: Manifest, expected: EncoderIdentity) -> None:

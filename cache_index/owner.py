@@ -4,7 +4,7 @@ A search of 16 queries takes far less than 16 times as long as a search of 1 que
 arrive during a search wait, and together form the next batch. The owner does not wait until a batch
 is full. It waits at most 2% of the last search's duration, for the next requests of clients that
 just got an answer.
-Does not depend on HTTP.
+This module does not depend on HTTP.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ class IndexOwner:
         return request.future
 
     def swap(self, index: CacheIndex) -> None:
-        """Search another index from the next batch on; no request is lost.
+        """Replace the index: the next batch searches the new index. No request is lost.
 
         The old index is freed after its last batch.
         Raises CacheError: when the vectors have another width.
@@ -136,7 +136,7 @@ class IndexOwner:
             raise CacheClosed("the cache is closed")
 
     async def aclose(self) -> None:
-        """Close the owner in a worker thread, because closing blocks. Then close the index."""
+        """Call `close`, which blocks, in a worker thread. Then close the index."""
         await asyncio.to_thread(self.close)
         self.index.close()
 
@@ -150,7 +150,8 @@ class IndexOwner:
             before = len(live)
 
     def _next_batch(self, before: int, seconds: float) -> list[Waiting]:
-        """Wait for requests and return at most max_batch of them; an empty list after `close`.
+        """Wait for requests and return at most max_batch of them, or an empty list after `close`.
+
         `before` and `seconds`: the size and duration of the last batch. The method pauses briefly
         to collect as many requests as the last batch had. Without the pause, 16 clients that send
         their next requests at once would be split into a batch of 1 and a batch of 15.

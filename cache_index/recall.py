@@ -22,7 +22,7 @@ TOP_K = 10  # Default number of neighbors, as in the released code.
 class Trial:
     """Test queries with their exact nearest neighbors."""
 
-    queries: Array  # the test queries (B, D)
+    queries: Array  # Test queries (B, D).
     # Row numbers (B,) if the queries are rows of the cache. A row is not its own neighbor.
     own: Ids | None
     # Row numbers (B, K) of the exact nearest neighbors.

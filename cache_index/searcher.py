@@ -31,9 +31,7 @@ faiss.cvar.distance_compute_blas_threshold = 3 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """The nearest rows of each query, best first. Missing results have the id -1 and similarity
-    0.
-    """
+    """The nearest rows of each query, best first. Missing rows have the id -1 and similarity 0."""
 
     ids: Ids  # Row numbers (B, K).
     similarity: Array  # Inner products (B, K).
@@ -89,8 +87,8 @@ class Searcher:
         """
         numbers = np.full(len(queries), limits.max())
         if isinstance(self.index, faiss.IndexIVFPQFastScan):
-            # FAISS's 8-bit scores can be equal, and the number of candidates determines which of
-            # these rows it keeps. So this number must not depend on the other queries of the batch.
+            # Several rows can have the same 8-bit score. The requested number of candidates decides
+            # which of them FAISS returns, so this number must not depend on other queries.
             numbers = 2 ** np.ceil(np.log2(limits[:, 0])).astype(np.int64)
         ids: Ids = np.full((len(queries), numbers.max()), -1, dtype=np.int64)
         for number in np.unique(numbers).tolist():

@@ -3,7 +3,7 @@
 The new folder replaces the old folder when it is complete. A process that has opened the old folder
 uses it until it reloads (a service: POST /v1/reload). The new manifest keeps the search settings
 and omits the recall, which was measured on other rows. The index's cells stay the same, so after
-adding many rows unlike the old ones, build the cache again.
+adding many rows that differ from the old rows, build the cache again.
 """
 
 from collections.abc import Collection, Iterator

@@ -21,7 +21,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # Python imports from the repository instead of from this file's folder.
+sys.path[0] = str(ROOT)  # Makes Python import from the repository, not from this folder.
 
 # These imports need the path that the line above sets.
 from deploy.gpu import processes, report  # noqa: E402
@@ -119,7 +119,10 @@ class Run:
 
 
 def python_path(work: Path) -> str:
-    """Return the PYTHONPATH of the steps: this checkout and, if not installed, its vLLM plugin."""
+    """Return the PYTHONPATH of the steps: this checkout, and the metadata of its vLLM plugin.
+
+    If bindserve is installed, the metadata are installed already.
+    """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     if not any(each.value == PLUGIN for each in entry_points(group=PLUGIN_GROUP)):
         metadata = work / "plugin" / "bindserve-0.dist-info"

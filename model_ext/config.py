@@ -1,8 +1,9 @@
 """The sections that bindserve adds to a model's config.json.
 
-They describe encoders, bind network, injection, cache and provenance. The sections are immutable,
-and are validated when they are read. `transformers` reads the language model's fields. This module
-does not depend on vLLM or on the files of the weights.
+The sections describe the encoders, the bind network, the injection, the retrieval cache and the
+origin of the weights. The sections are immutable, and this module validates them when it reads
+them. `transformers` reads the language model's fields. This module does not depend on vLLM or on
+the files of the weights.
 """
 
 import json
@@ -29,8 +30,8 @@ class EncoderSummary:
     """Section `imagebind`: the modalities and the embedding size of the encoders."""
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
-    embedding_dim: Count  # length D of an embedding
-    # Encoder input for a request without attachments
+    embedding_dim: Count  # length D of an embedding;
+    # the input of the vision encoder for a request without attachments: an image of zeros
     text_only: Literal["zero_image"] = "zero_image"
 
 
@@ -43,7 +44,7 @@ class BindConfig:
     intermediate_size: Count
     blocks: Count = 3
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    # Epsilon of the bind network's norms; may differ from the language model's rms_norm_eps
+    # Epsilon of the bind network's norms. It may differ from the language model's rms_norm_eps.
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     # Whether the blocks' linear maps have biases; the projection always has a bias
     bias: bool = False
@@ -53,13 +54,14 @@ class BindConfig:
 class InjectionConfig:
     """Section `injection`: the gated term that conditions the last `layers` layers.
 
-    `value` is the form of the released weights, `residual` that of the paper (eq. 2).
+    The form `value`, that of the released weights, adds the term after attention. The form
+    `residual` (paper, eq. 2) adds it to the layer's input.
     """
 
     form: InjectionForm
     first_layer: Annotated[int, Field(ge=0)]
     layers: Count  # number q of injected layers;
-    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA merged into v_proj
+    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA in v_proj, 0 for none
 
     def __post_init__(self) -> None:
         if self.form == "residual" and self.v_correction_rank:
@@ -84,8 +86,8 @@ class CacheConfig:
 class Source:
     """A file that the weights were converted from."""
 
-    role: str  # "llama", "adapter", "imagebind", "tokenizer", ...;
-    file: str  # file name without the folder
+    role: str  # what the file contains: "llama", "adapter", "imagebind", "tokenizer", ...;
+    file: str  # the file's name without its folder
     sha256: Sha256
     licence: str
 

@@ -34,7 +34,7 @@ class Timeline:
     generating: float | None = None
 
     def begin_generating(self) -> None:
-        """Record when generation starts. Only the request's first prompt, choice or beam counts."""
+        """Record when the first generation of the request starts. Later calls have no effect."""
         if self.generating is None:
             self.generating = time.perf_counter()
 
@@ -45,6 +45,8 @@ class RequestContext:
     embedding: bytes
     # A salt from the API key, so that clients do not share blocks of vLLM's prefix cache.
     key_salt: str = ""
+    # The field with the grammar that the answer must match, for error messages.
+    grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
 
     def condition_on(self, embedding: Vector) -> None:

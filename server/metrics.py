@@ -35,6 +35,12 @@ REFUSED = Counter(
     "bindserve_refused_total",
     "Requests rejected before their body was read, because the server was full.",
 )
+REJECTED = Counter(
+    "bindserve_rejected_total",
+    "Requests rejected with 400 for a value beyond a limit: grammar_size, grammar_check (the "
+    "grammar is not valid or costs too much), number, text.",
+    ["limit"],
+)
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
     "bindserve_content_cache_hits_total",
@@ -68,8 +74,9 @@ RESTARTS = Gauge(
 
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[None]:
-    """Measure the block's time as the stage `name`. An exception counts as an error of the stage; a
-    cancellation does not.
+    """Measure the time of the `with` block as the stage `name`.
+
+    An exception counts as an error of the stage; a cancellation does not.
     """
     started, failed = time.perf_counter(), False
     inside = IN_STAGE.labels(name, modality)

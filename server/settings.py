@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -37,6 +37,34 @@ EngineField = Literal[
     "chat_template",
     "prompt_embeds",
 ]
+
+
+class GrammarLimits(BaseModel):
+    """Limits of one regular expression, choice, grammar or JSON schema that is compiled.
+
+    All published limits of OpenAI's structured outputs are within the defaults.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_bytes: Count = 2 * MiB  # Bytes of all JSON schemas of a request.
+    regex_bytes: Count = 4096
+    grammar_bytes: Count = 1 << 16
+    characters: Count = 120_000  # Characters of names, enums' values, constants and choices.
+    properties: Count = 5000  # Properties and definitions of a JSON schema.
+    # Choices, values of enums, and branches of a JSON schema; alternatives and rules of a grammar.
+    alternatives: Count = 5000
+    nesting: Count = 64  # Levels of JSON in a schema; nested groups in a grammar.
+    # Characters that a regular expression matches at most, if each + and * is one repetition.
+    repetitions: Count = 10_000
+    alphabet: Count = 1024  # Characters in all character classes.
+    cpu_s: float = Field(default=60, gt=0)  # CPU seconds to compile one grammar.
+    memory_bytes: Count = 1024 * MiB  # Memory to compile one grammar.
+    compiled_bytes: Count = 128 * MiB  # Size of one compiled grammar in the engine.
+    # Milliseconds to find the tokens that a grammar allows next, as the mean of 48 tokens.
+    mask_ms: float = Field(default=20, gt=0)
+    # Processes that compile grammars, in each API process.
+    processes: Count = 4
 
 
 class Settings(BaseSettings):
@@ -104,6 +132,7 @@ class Settings(BaseSettings):
     max_attachments: Count = 16  # Maximum number of attachments in one request.
     max_n: Count = 16  # Maximum number of choices in one request.
     max_tokens: Count = 8192  # Maximum number of generated tokens in one choice.
+    grammar: GrammarLimits = GrammarLimits()  # Limits of structured outputs.
     max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
     max_vectorize_inputs: Count = 4096  # Maximum number of inputs in one request of Weaviate.

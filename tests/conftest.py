@@ -68,6 +68,6 @@ def shared_server(nodeid: str) -> str | None:
 
     for spec in SPECS:
         if str(spec) in nodeid.split("[", 1)[1]:
-            # Some tests send requests to both PLAIN and LOCKED, so one worker runs all their tests.
+            # Some tests need both servers, PLAIN and LOCKED, so one worker runs the tests of both.
             return str(PLAIN if spec == LOCKED else spec)
     return None

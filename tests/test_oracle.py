@@ -93,7 +93,7 @@ def test_precomputed_terms_give_the_same_logits(
     expected = oracle.logits(ids("prompt1"), embedding)
     assert_close(oracle.logits(ids("prompt1"), deltas=deltas), expected)
     without = oracle.logits(ids("prompt1"))
-    assert (without - expected).abs().max() > 0.1  # The condition changes the logits.
+    assert (without - expected).abs().max() > 0.1  # Without the embedding, the logits differ.
 
 
 def bind_network(oracle: Oracle) -> BindNetwork:

@@ -42,7 +42,7 @@ class Rows:
 
     @contextmanager
     def checking(self, name: str) -> Iterator[None]:
-        """If the block raises, add a check that failed, and continue after the block."""
+        """If the `with` block raises, record a failed check, and continue after the block."""
         try:
             yield
         except Exception as error:

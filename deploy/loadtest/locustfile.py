@@ -94,7 +94,7 @@ class OpenLoop(FastHttpUser):
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # Without a seed, `Random()` makes new files in each run, which the server has not cached.
+        # `Random()` has no seed, so each run sends new files, which the server has not cached.
         self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]
@@ -208,7 +208,10 @@ class OpenLoop(FastHttpUser):
 
 
 def chunks(response: Any) -> Iterator[bytes]:
-    """Yield a stream's lines that contain text or an error; no lines if the status is not 200."""
+    """Yield the lines of a stream that contain text or an error.
+
+    Yields no lines if the status is not 200.
+    """
     if not response.status_code:
         raise ConnectionError(f"no answer: {response.error}")
     if response.status_code != 200:

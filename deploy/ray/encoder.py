@@ -23,7 +23,7 @@ class EncoderReplica:
         self._embedder = Embedder(self._parts.decoder, self._parts.batcher, self._parts.contents)
 
     async def hello(self) -> bytes:
-        """Return a packet with the modalities and the embedding of an image of zeros."""
+        """Return a packet: the encoders' modalities, and the embedding of an all-zero image."""
         return Packet(self._parts.hello(), self._parts.zero_image).encode()
 
     async def embed(self, modality: str, data: bytes) -> bytes:

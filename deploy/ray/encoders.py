@@ -18,7 +18,7 @@ from server.errors import Unavailable
 from server.media.blob import Blob
 from server.metrics import CONTENT_HITS
 
-TRIES = 3  # number of replicas that may die while they embed one file, before its request fails
+TRIES = 3  # a request fails when this number of replicas have died while they embedded its file
 
 
 class Replicas(Protocol):

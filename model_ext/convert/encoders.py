@@ -77,7 +77,7 @@ def open_encoders(
         others: dict[str, Any] = dict.fromkeys({*MODALITIES} - {*modalities})
         config = replace(config, **others)
     try:
-        # Tensors without memory: the imagebind package checks their shapes before any is read.
+        # These tensors need no memory. They show the imagebind package the shapes to check.
         shapes = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in tensors.items()}
         model = from_released(shapes, config)
     except TensorError as error:

@@ -32,14 +32,15 @@ from model_ext.weights.writer import MAX_SHARD_SIZE, size_of, split, write_model
 
 ENCODERS = "encoders"
 CONFIG = "config.json"
-SMALL = 2 * 10**9  # bytes of weights up to which the reference takes only seconds
+# With at most SMALL bytes of weights, the reference computes golden.json in seconds.
+SMALL = 2 * 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     dtype: torch.dtype = torch.bfloat16
     max_shard_size: int = MAX_SHARD_SIZE  # maximum size of a weights file in bytes;
-    # Whether to record golden.json. None: only if the weights are SMALL.
+    # whether to record golden.json (None: only if the weights have at most SMALL bytes);
     golden: bool | None = None
     progress: bool = True  # whether to show progress bars
 

@@ -26,16 +26,16 @@ from model_ext.demo.sounds import speak
 from model_ext.demo.splits import ACCENTS, CONCEPTS, GLYPHS, SPLITS, STYLES, VOICES, Split
 
 SEED = 0
-PICTURE_SIDE = 320  # Side of held-out pictures in pixels.
-MIN_STYLES = 4  # Encoders also train on icon names that so many styles share.
-CONCEPT_WEIGHT = 60.0  # Sampling weight of a concept; other names have weight 1.
+PICTURE_SIDE = 320  # The side of held-out pictures in pixels.
+MIN_STYLES = 4  # The encoders also train on icon names that at least this many styles have.
+CONCEPT_WEIGHT = 60.0  # The sampling weight of a concept; other icon names have the weight 1.
 WORDINGS = ("{}", "a {}", "a picture of a {}", "the {}", "an icon of a {}")
 
 MEDIA = {"image", "audio", "point", "video"}
 LISTS = Path(__file__).with_name("lists")
 
 Sample = dict[str, Any]
-Job = tuple[Sample, Callable[[Path], None]]  # (a sample, the function that writes its file)
+Job = tuple[Sample, Callable[[Path], None]]  # a sample, and the function that writes its file
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
 
 
 def sounds(split: Split) -> Iterator[Job]:
-    """Yield one sound per voice and word, two for training. Accents alternate."""
+    """Yield one sound per voice and word, but two for the training split. Accents alternate."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
         for concept in CONCEPTS:
@@ -157,7 +157,7 @@ def shape(icons: IconSet, name: str, path: Path) -> None:
 
 
 def rng_of(name: str) -> np.random.Generator:
-    """A generator that depends on the seed and the file's name only."""
+    """A random generator whose state depends only on SEED and on the file's name."""
     return np.random.default_rng([SEED, *name.encode()])
 
 

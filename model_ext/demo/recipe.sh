@@ -1,7 +1,7 @@
 #!/bin/sh
-# Build the demonstration model from registry packages: data, encoders, bind network, finetune,
-# results. Takes about three hours on two free cores. Run the same command again to resume an
-# interrupted build.
+# Build the demonstration model from registry packages, from the data to the results.
+# The build takes about three hours on two free cores.
+# Run the same command again to resume an interrupted build.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
 #

@@ -10,13 +10,13 @@ from model_ext.eval.read.load import load_items
 from model_ext.eval.read.tsv import read_tsv
 from model_ext.eval.tasks.task import Task
 
-Questions = dict[str, list[Item]]  # by the name of the task
+Questions = dict[str, list[Item]]  # name of a task -> its questions
 
 
 def load_data(data: Path, tasks: Sequence[Task], caption_prompt: str | None = None) -> Questions:
-    """The questions of each task.
+    """Read the questions of each task.
 
-    A folder holds LVLM-eHub's and MME's layouts. A .tsv file holds one data set, or all of MME.
+    A folder has the layouts of LVLM-eHub and MME. A .tsv file holds one data set, or all of MME.
     A .jsonl file names the task in each row.
 
     Raises DataError: when a task has no questions, or a file does not fit the tasks.

@@ -1,7 +1,7 @@
 """Metrics by name: what each item contributes, and how the means become the printed figure.
 
-A metric's rows have a fixed number of columns, so one bootstrap serves all of them. The unit of
-a row is an item; for MME it is a picture with its two questions.
+A metric's rows have a fixed number of columns, so the same bootstrap code works for all metrics.
+The unit of a row is an item; for MME it is a picture with its two questions.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
 from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_exact
 from model_ext.eval.tasks.task import Metric
 
-ANNOTATORS = 10  # of every data set that the consensus score is defined for
+ANNOTATORS = 10  # number of annotators in each data set with the consensus score
 Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Sequence[float]]]
 
 
@@ -30,7 +30,7 @@ class MetricRule(NamedTuple):
 
 
 def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name: str) -> Estimate:
-    """The figure that the paper's tables print: in per cent, or MME's score up to 200.
+    """Compute the figure that the paper's tables print: in per cent, or MME's score up to 200.
 
     Raises ValueError: when an item does not fit the metric, or no item can be scored.
     """
@@ -40,7 +40,10 @@ def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name
 
 
 def per_item(score: Callable[[Item, str], float | None]) -> Rows:
-    """Rows of one column. Items whose score is None are left out."""
+    """Make a function that returns one row per item, with the item's score as the only column.
+
+    Items whose score is None get no row.
+    """
 
     def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
         scores = [score(item, answer) for item, answer in zip(items, answers, strict=True)]
@@ -89,7 +92,7 @@ def caption_rows(
 
 
 def mme_rows(read: Callable[[str], Label]) -> Rows:
-    """A row per picture: the share of its right answers, and whether both are right."""
+    """Make one row per picture: the share of its correct answers, and whether both are correct."""
 
     def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
         pictures: dict[str, list[bool]] = {}
@@ -111,7 +114,10 @@ def percent(means: Floats) -> Floats:
 
 
 def f1(means: Floats) -> Floats:
-    """Columns: matched, answered, expected. 0 where nothing was answered or expected."""
+    """Compute F1 in per cent from means of the columns matched, answered and expected.
+
+    F1 is 0 if nothing was answered and nothing was expected.
+    """
     total = means[..., 1] + means[..., 2]
     return np.divide(200 * means[..., 0], total, out=np.zeros_like(total), where=total > 0)
 

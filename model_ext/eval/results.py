@@ -18,12 +18,12 @@ from model_ext.eval.read.files import MAX_FILE_BYTES, decode, parse_json
 from model_ext.eval.tasks.decoding import Decoding
 
 ANSWERS_FILE = "answers.jsonl"
-Key = tuple[str, str]  # task, id
+Key = tuple[str, str]  # name of the task, id of the question
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class Head(BaseModel):
-    """The settings of a run. data: task -> hash of its questions and truths."""
+    """The settings of a run. `data`: name of a task -> hash of its questions and truths."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +36,7 @@ class Head(BaseModel):
 
 
 class Result(BaseModel):
-    """answer: the server's text, unchanged."""
+    """The answer to one question. `answer` is the server's text, unchanged."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
     Raises DataError: when there is no head, or a complete line is not valid or repeated.
     """
     path = folder / ANSWERS_FILE
-    lines = decode(complete_lines(path), path).split("\n")  # not splitlines: answers hold U+2028
+    lines = decode(complete_lines(path), path).split("\n")  # not splitlines: it splits at U+2028
     head = parse(Head, lines[0], path, 1)
     results: dict[Key, Result] = {}
     for row, line in enumerate(lines[1:-1], 2):

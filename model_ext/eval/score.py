@@ -1,4 +1,4 @@
-"""The scores of a task's answers, and of the baselines that every containment score needs."""
+"""Score a task's answers and two baselines: always "Yes", and the answers without media."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +9,16 @@ from model_ext.eval.metrics import estimate
 from model_ext.eval.tasks.task import Task
 
 ALWAYS_YES = "Yes"
-LISTED = 5  # ids that an error names
+LISTED = 5  # maximum number of ids in an error message
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """ehub: LVLM-eHub's (or MME's) rule. text_only: None if no such run was given."""
+    """The scores of one task.
+
+    `ehub`: the score by LVLM-eHub's (or MME's) rule. `text_only`: the score without media, or None
+    if no such run was given.
+    """
 
     task: Task
     ehub: Estimate
@@ -29,9 +33,11 @@ def score_task(
     answers: Mapping[str, str],
     text_only: Mapping[str, str] | None = None,
 ) -> TaskScore:
-    """Score answers by item id. `text_only`: answers to the same questions without media.
+    """Score answers (item id -> text). `text_only`: answers to the same questions without media.
 
-    `strict` is None where no item can be scored strictly: OCR truths without letters.
+    The field `strict` of the result is None if no item has a strict score, because no truth of an
+    OCR task contains letters or digits.
+
     Raises ValueError: when an answer is missing or belongs to no item.
     """
     texts = in_order(task.name, items, answers)

@@ -17,7 +17,10 @@ TITLES = {1: "OCR, KIE and captioning", 2: "VQA and KGID"}
 
 @dataclass(frozen=True)
 class Run:
-    """The model that was evaluated. tokens: modality tokens per attachment; None: not known."""
+    """The model that was evaluated.
+
+    `tokens`: the number of tokens that an attachment takes in the prompt; None if not known.
+    """
 
     model: str
     decoding: Decoding
@@ -26,7 +29,7 @@ class Run:
 
 
 def paper_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
-    """Table 1 or 2. Data sets without a score keep the paper's columns.
+    """Make table 1 or 2. For data sets without a score, only the paper's columns have values.
 
     Raises ValueError: when the number is not 1 or 2.
     """

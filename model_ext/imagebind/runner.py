@@ -23,7 +23,7 @@ Vectors = NDArray[np.float32]
 
 
 class Model(Protocol):
-    """The part of `ImageBind` and `Graphs` that runners use."""
+    """The methods of `ImageBind` and `Graphs` that runners call."""
 
     def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor: ...
 
@@ -73,7 +73,8 @@ class CpuRunner:
 
 @dataclass(frozen=True, slots=True)
 class GpuRun:
-    # Kept alive until the batch has read them: another stream owns the memory
+    # The run holds the samples until the batch has read them, because another stream owns their
+    # memory.
     samples: Sequence[Tensor]
     vectors: Tensor
     done: torch.cuda.Event
@@ -117,7 +118,7 @@ def open_runner(
     if torch.device(device).type != "cuda":
         return CpuRunner(model)
     with torch.cuda.device(device):
-        torch.cuda.empty_cache()  # frees the float32 weights after a cast
+        torch.cuda.empty_cache()  # releases the memory of float32 weights that were cast
         graphed = Graphs(model, capture_on_gpu(device))
         graphed.warm_up(max_tokens, max_graph_tokens=None if graphs else 0)
         torch.cuda.synchronize()

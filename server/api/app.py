@@ -70,7 +70,7 @@ async def open_application(
             import_parsers(args)
         client = await opened.enter_async_context(engine)
         app = create_app(settings, args, components, keys)
-        await connect(app, client, args)
+        await opened.enter_async_context(connected(app, client, settings, args))
         yield Application(app, client, opened.aclose)
 
 
@@ -80,15 +80,21 @@ def import_parsers(args: Namespace) -> None:
     language_model.import_parsers(args)
 
 
-async def connect(app: FastAPI, engine: Any, args: Namespace) -> None:
+@asynccontextmanager
+async def connected(
+    app: FastAPI, engine: Any, settings: Settings, args: Namespace
+) -> AsyncIterator[None]:
     """Write the engine's client and its request handlers into the application's state."""
     state = state_of(app)
     if state.components.language_model:
         from server.api import language_model  # imports vLLM
 
-        return await language_model.connect(app, engine, args)
+        async with language_model.connected(app, engine, settings, args):
+            yield
+        return
     state.engine_client = engine
-    state.openai_serving_models = encoders_alone.EncoderModels(state.settings.name)
+    state.openai_serving_models = encoders_alone.EncoderModels(settings.name)
+    yield
 
 
 def create_app(settings: Settings, args: Namespace, components: Components, keys: Keys) -> FastAPI:
@@ -104,6 +110,7 @@ def create_app(settings: Settings, args: Namespace, components: Components, keys
     )
     state = state_of(app)
     state.settings, state.args, state.components = settings, args, components
+    state.grammars = None
     error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
     add_routes(app, components)
@@ -158,7 +165,7 @@ def add_middleware(
     app.add_middleware(AuthMiddleware, keys=keys)
     if settings.request_log:
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
-    # With this flag, vLLM has already configured OpenTelemetry's exporter.
+    # With the flag --otlp-traces-endpoint, vLLM has already configured OpenTelemetry's exporter.
     if args.otlp_traces_endpoint:
         from opentelemetry.trace import get_tracer
 

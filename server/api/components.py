@@ -134,8 +134,8 @@ async def open_components(
 def text_only(zero_image: Vector) -> Vector:
     """The embedding (D,) that conditions requests without attachments.
 
-    `zero_image` is the embedding of an image whose pixels are zero after normalisation. It is mixed
-    with weight 1, without the retrieval cache. Training uses the same embedding.
+    `zero_image` is the embedding of an image whose pixels are zero after normalisation. Training
+    uses the same embedding, without the retrieval cache.
     """
     return mix(zero_image[None], [1.0])
 

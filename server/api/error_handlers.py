@@ -35,12 +35,21 @@ from server.errors import (
 
 logger = logging.getLogger(__name__)
 
+
 # A field's name in a pydantic error path. Pydantic also puts the branches of unions into the path;
 # this pattern does not match these branches.
 FIELD = re.compile("[a-z][a-z0-9_]*")
 BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
 
 FAILED = "the server failed to answer this request"
+# Parts of an exception's message that clients must not see: paths, names of classes and functions,
+# addresses, and pydantic's description of a value.
+INTERNALS = re.compile(
+    r"/\w+/\w+|site-packages|\b\w+(Error|Exception|Request|Params|Response)\b|\w\(|'_\w|0x[0-9a-f]{4}"
+    r"|\[type=|input_value|Traceback"
+)
+INSTANCE = re.compile(r" or (an )?instance of \w+| or an object to extract fields from")
+MAX_MESSAGE = 200  # characters of another library's message, which may contain a client's value
 
 BY_STATUS: Mapping[int, type[RequestError]] = {
     error.status: error
@@ -61,7 +70,7 @@ def install(app: FastAPI, *, language_model: bool) -> None:
     """Install `handle` as the application's handler for all exceptions.
 
     The handlers of specific classes run inside the metrics middleware. The handler of `Exception`
-    runs outside; Starlette raises the exception again after the response, and uvicorn logs it.
+    runs outside of it. Starlette then raises the exception again, and uvicorn logs the exception.
     """
     framework_errors = (ClientDisconnect, HTTPException, RequestValidationError)
     for error_class in (RequestError, *framework_errors, Exception):
@@ -116,7 +125,7 @@ def to_request_error(error: Exception, *, from_vllm: bool = True) -> RequestErro
     if isinstance(error.__cause__, RequestError):
         return error.__cause__
     if isinstance(error, HTTPException):
-        return from_status(error.status_code, _phrase(error))
+        return from_status(error.status_code, public(_phrase(error), None))
     if isinstance(error, RequestValidationError):
         return _from_validation(error)
     return _from_vllm(error) if from_vllm else InternalError(FAILED)
@@ -133,6 +142,12 @@ def from_vllm_response(error: Any) -> RequestError:
     return _from_vllm_fields(int(error.error.code), error.error.message, error.error.param)
 
 
+def from_event(event: str) -> RequestError:
+    """Convert an error that vLLM's handler writes into a stream: `data: {"error": ...}`."""
+    fields = json.loads(event.removeprefix("data: "))["error"]
+    return _from_vllm_fields(int(fields["code"]), fields["message"], fields.get("param"))
+
+
 def in_openai_form(response: Response) -> Response:
     """Convert an error response of vLLM's endpoints to OpenAI's format. vLLM has three error
     formats.
@@ -147,7 +162,11 @@ def in_openai_form(response: Response) -> Response:
 
 def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
     # Cut the message at ` (parameter=`, because the rest contains the client's value.
-    message = message.partition(" (parameter=")[0]
+    message = public(message.partition(" (parameter=")[0], param)
+    if status == HTTPStatus.NOT_IMPLEMENTED:  # the model cannot do what the request asks for
+        status = HTTPStatus.BAD_REQUEST
+    if status >= 500 and status != HTTPStatus.SERVICE_UNAVAILABLE:
+        message = FAILED
     error = from_status(status, message, param)
     if isinstance(error, NotFound) and param == "model":
         error.code = "model_not_found"
@@ -160,10 +179,7 @@ def _from_vllm(error: Exception) -> RequestError:
 
     if isinstance(error, EngineDeadError):
         return Unavailable("the engine is down", code="engine_down")
-    request_error = from_vllm_response(create_error_response(error))
-    if request_error.status == 500:  # the message of a status 500 may contain internals
-        return InternalError(FAILED)
-    return request_error
+    return from_vllm_response(create_error_response(error))
 
 
 def _from_validation(error: RequestValidationError) -> RequestError:
@@ -176,8 +192,19 @@ def _from_validation(error: RequestValidationError) -> RequestError:
         return BadRequest("the request is not JSON")
     cause = first.get("ctx", {}).get("error")  # the exception of one of vLLM's validators
     param = getattr(cause, "parameter", None) or _param(first["loc"])
-    message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
-    return BadRequest(f"{param}: {message}" if param else str(message), param=param)
+    reason = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
+    message = public(str(reason), param)
+    return BadRequest(f"{param}: {message}" if param else message, param=param)
+
+
+def public(message: str, param: str | None) -> str:
+    """Another library's message without the server's internals and without long values of the
+    client.
+    """
+    text = INSTANCE.sub("", " ".join(message.split()))
+    if INTERNALS.search(text):
+        return f"{param or 'the request'} is not valid"
+    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 3]}..."
 
 
 def _param(loc: tuple[Any, ...]) -> str | None:

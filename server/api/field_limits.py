@@ -1,8 +1,8 @@
 """Limits on the fields of a request: which vLLM fields clients may set, and the maximum values.
 
 `body.py` calls these checks for every request that uses the model, before other code reads the
-request. This module does not check types, because vLLM's protocol classes do, nor `logprobs`, which
-vLLM limits (--max-logprobs).
+request. This module does not check types, because vLLM's protocol classes check the types.
+`grammar/limits.py` checks what is compiled.
 """
 
 import math
@@ -14,6 +14,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from server.errors import BadRequest
+from server.metrics import REJECTED
 from server.settings import EngineField, Settings
 
 ENGINE_FIELDS: tuple[EngineField, ...] = get_args(EngineField)
@@ -32,11 +33,34 @@ MAX_ITEMS = {
 STRINGS = ("stop", "stop_sequences", "bad_words")
 MAX_CHARACTERS = 256  # The maximum length of one text in the fields STRINGS.
 MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completions.
+INT32 = 2**31 - 1
+# The smallest and the largest value of the fields that the engine computes with in 32 bits.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "top_k": (-1, INT32),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (0, 100),
+    "length_penalty": (-100, 100),
+    "logprobs": (-1, INT32),
+    "top_logprobs": (-1, INT32),
+    "prompt_logprobs": (-1, INT32),
+    "stream_interval": (1, INT32),
+    "priority": (-INT32, INT32),
+    "thinking_token_budget": (-1, INT32),
+    "truncate_prompt_tokens": (-1, INT32),
+    "routed_experts_prompt_start": (0, INT32),
+    "dimensions": (1, INT32),
+}
+REPETITION = ("max_pattern_size", "min_pattern_size", "min_count")
+MAX_REPETITION = 1024  # of each field of `repetition_detection`, which is computed for every token
 # The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
 MAX_INTEGER = 2**63 - 1
 
-# Fields that contain an object of the client, with the largest integer in this object. vLLM sends
-# JSON schemas to the engine as msgpack, which has a limit, and the other objects as text.
+# Fields whose value is a client's object -> the largest integer that this object may contain. vLLM
+# sends JSON schemas to the engine as msgpack (64-bit integers), and other objects as text.
 OBJECTS: Mapping[str, float] = {
     "schema": 2**64 - 1,
     "json_schema": 2**64 - 1,
@@ -85,30 +109,56 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
     for names, maximum in ((TOKENS, settings.max_tokens), (CHOICES, settings.max_n)):
         for name in names:
             if number(document.get(name)) > maximum:
-                raise BadRequest(f"{name} must be at most {maximum}", param=name)
+                raise too_large(f"{name} must be at most {maximum}", name)
     for name, maximum in MAX_ITEMS.items():
         value = document.get(name)
         if isinstance(value, list | dict) and len(value) > maximum:
-            raise BadRequest(f"{name} holds more than {maximum} items", param=name)
+            raise too_large(f"{name} holds more than {maximum} items", name)
     for name in STRINGS:
         value = document.get(name)
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and len(text) > MAX_CHARACTERS for text in texts):
-            raise BadRequest(
-                f"{name} contains a text of more than {MAX_CHARACTERS} characters", param=name
+            raise too_large(
+                f"{name} contains a text of more than {MAX_CHARACTERS} characters", name
             )
     prompts = document.get("prompt")
     if isinstance(prompts, list) and not is_tokens(prompts) and len(prompts) > MAX_PROMPTS:
-        raise BadRequest(f"more than {MAX_PROMPTS} prompts", param="prompt")
+        raise too_large(f"more than {MAX_PROMPTS} prompts", "prompt")
+    check_ranges(document)
     if number(cache_top_k(document)) > settings.max_cache_top_k:
         maximum = settings.max_cache_top_k
-        raise BadRequest(f"top_k must be at most {maximum}", param="imagebind.cache.top_k")
+        raise too_large(f"top_k must be at most {maximum}", "imagebind.cache.top_k")
+
+
+def check_ranges(fields: Mapping[str, Any]) -> None:
+    """Check that the engine can compute with the numbers. `fields`: JSON, or parsed values.
+
+    Raises BadRequest: when a number is outside its field's range.
+    """
+    for name, (low, high) in RANGES.items():
+        value = fields.get(name)
+        if value is not None and not low <= number(value, default=low) <= high:
+            raise too_large(f"{name} must be between {low} and {high}", name)
+    detection = fields.get("repetition_detection")
+    numbers = (
+        dict(items_of(detection)) if isinstance(detection, dict) or is_dataclass(detection) else {}
+    )
+    for name in REPETITION:
+        if not 0 <= number(numbers.get(name)) <= MAX_REPETITION:
+            raise too_large(
+                f"{name} must be between 0 and {MAX_REPETITION}", f"repetition_detection.{name}"
+            )
+
+
+def too_large(message: str, param: str | None) -> BadRequest:
+    REJECTED.labels("number").inc()
+    return BadRequest(message, param=param)
 
 
 def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
-    """Check all strings and integers of a document, without recursion.
+    """Check all strings and numbers of a document, without recursion.
 
-    Raises BadRequest: for a string that is no valid Unicode, or for a too large integer.
+    Raises BadRequest: for a string that is no valid Unicode, a too large integer, NaN or infinity.
     """
     containers: list[tuple[Any, Path, float]] = [(document, None, maximum)]
     while containers:
@@ -122,15 +172,20 @@ def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
             elif isinstance(value, int):
                 if value > maximum or (value < -MAX_INTEGER and maximum < math.inf):
                     name = field_name((path, key))
-                    raise BadRequest(f"{name or 'an integer'} is too large a number", param=name)
+                    raise too_large(f"{name or 'an integer'} is too large a number", name)
+            elif isinstance(value, float):
+                if not math.isfinite(value):
+                    name = field_name((path, key))
+                    raise too_large(f"{name or 'a number'} is not a finite number", name)
             elif isinstance(value, dict | list | BaseModel) or is_dataclass(value):
                 containers.append((value, (path, key), max(maximum, maximum_in(path, key))))
 
 
 def check_parsed(request: BaseModel) -> None:
-    """Check the integers that pydantic read from strings. Raises BadRequest."""
+    """Check the numbers that pydantic read from strings. Raises BadRequest."""
     fields = {name: value for name, value in request if name not in LISTS_OF_CONTENT}
     check_values(fields)
+    check_ranges(fields)
 
 
 def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
@@ -158,6 +213,7 @@ def is_unicode(text: str) -> bool:
 
 
 def not_unicode(path: Path) -> BadRequest:
+    REJECTED.labels("text").inc()
     name = field_name(path)
     return BadRequest(
         f"{name or 'a name'} is not valid Unicode (half a surrogate pair)", param=name
@@ -189,17 +245,17 @@ def is_tokens(prompt: list[Any]) -> bool:
     return all(isinstance(token, int) for token in prompt)
 
 
-def number(value: Any) -> float:
+def number(value: Any, default: float = 0) -> float:
     """Convert a value to a number as pydantic does, which also accepts the string "5".
 
-    Returns 0 if the value is not a number.
+    Returns `default` if the value is not a number.
     """
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
-            return 0
-    return value if isinstance(value, int | float) else 0
+            return default
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
 
 
 def cache_top_k(document: Mapping[str, Any]) -> Any:

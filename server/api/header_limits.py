@@ -11,7 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.errors import HeadersTooLarge, body
 
-# Seconds to receive the rest of the headers, because some clients send all before they read.
+# Seconds between the response and the closing of the connection. Some clients read the response
+# only after they have sent the whole request.
 LINGER_S = 1
 SEPARATORS = len(": \r\n")
 
@@ -57,7 +58,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Called when the parser fails, also with the exception of `_fail`."""
+        """uvicorn calls this method when the parser fails, also when `_fail` raises."""
         if self._error is None:
             return super().send_400_response(msg)
         self._reject()

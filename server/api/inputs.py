@@ -3,7 +3,6 @@
 Used by all routes that have attachments, with a language model or without.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,7 +10,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
-from server.api.body import Incoming, Json
+from server.api.body import Incoming, Json, run
 from server.api.field_limits import check_parsed
 from server.api.state import state_of
 from server.context import current
@@ -42,7 +41,7 @@ async def attachments_of(
         return read_attachments(parts_of(value), limits, sources)
 
     with stage("attachments"):
-        return await asyncio.to_thread(read) if incoming.large else read()
+        return await run(incoming.large, read)
 
 
 def sources_of(incoming: Incoming, raw_request: Request) -> Sources:

@@ -4,6 +4,8 @@
 """
 
 from argparse import Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
 from starlette.routing import Mount
@@ -15,7 +17,10 @@ from vllm.reasoning import ReasoningParserManager
 from vllm.tool_parsers import ToolParserManager
 
 from server.api.body import check_body
+from server.api.grammar.constraint import open_checker
 from server.api.routes import generate, responses_and_messages, tokenize
+from server.api.state import state_of
+from server.settings import Settings
 
 
 def import_parsers(args: Namespace) -> None:
@@ -40,6 +45,12 @@ def add_metrics(app: FastAPI) -> None:
     app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount)]
 
 
-async def connect(app: FastAPI, engine: EngineClient, args: Namespace) -> None:
-    """Write vLLM's request handlers into the application's state."""
-    await init_app_state(engine, app.state, args, await engine.get_supported_tasks())
+@asynccontextmanager
+async def connected(
+    app: FastAPI, engine: EngineClient, settings: Settings, args: Namespace
+) -> AsyncIterator[None]:
+    """Write vLLM's request handlers and the checker of grammars into the application's state."""
+    async with open_checker(engine, settings) as grammars:
+        state_of(app).grammars = grammars
+        await init_app_state(engine, app.state, args, await engine.get_supported_tasks())
+        yield

@@ -159,8 +159,10 @@ async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) ->
 async def open_engine(
     args: Namespace, client_config: dict[str, Any] | None, encoders: Encoders | None = None
 ) -> AsyncIterator[ConditionedLLM]:
-    """Open the engine client as vLLM does, but with ConditionedLLM and this project's adapter for
-    vLLM's model runner.
+    """Open the engine client as vLLM does, with two changes.
+
+    The client is a ConditionedLLM. `adapt` configures the runner adapter, the code that passes
+    embeddings to vLLM's model runner.
     """
     # With several API processes, `run_api_processes` has already divided the memory.
     if not client_config:

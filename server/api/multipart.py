@@ -146,7 +146,7 @@ class FormReader:
 
     def form(self) -> Form:
         if not self._ended:
-            raise BadRequest(f"{NOT_A_FORM}: it ends before its last boundary")
+            raise BadRequest(f"{NOT_A_FORM}: the body ends before the last boundary")
         return self._form
 
     def _begin(self) -> None:

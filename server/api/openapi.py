@@ -60,7 +60,7 @@ UPLOAD: Json = {
         "expires_after[seconds]": {"type": "integer", "minimum": 1},
         "expires_after": {
             "type": "string",
-            "description": "Anchor and seconds in one JSON object.",
+            "description": "A JSON object with the keys `anchor` and `seconds`.",
         },
     },
 }

@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast
 from fastapi import FastAPI, Request
 
 from server.api.components import Components
+from server.api.grammar.checker import GrammarChecker
 from server.settings import Settings
 
 
@@ -15,6 +16,8 @@ class AppState(Protocol):
     vectorize_places: asyncio.Semaphore  # limits the inputs of /vectorize
     args: Namespace  # vLLM's parsed flags
     components: Components
+    # None if the operator chose another backend of structured outputs than xgrammar.
+    grammars: GrammarChecker | None
     # vLLM's `init_app_state` writes the following values.
     engine_client: Any
     openai_serving_chat: Any

@@ -1,7 +1,7 @@
 """A mock of vLLM's engine client, which returns token streams without computing anything.
 
-The measured time is therefore the time of the server. The class inherits from vLLM's engine client
-and uses vLLM's configuration, renderer and input processor.
+So a benchmark measures only the time of the HTTP server, and not of a model. The class inherits
+from vLLM's engine client and uses vLLM's configuration, renderer and input processor.
 """
 
 import asyncio

@@ -106,7 +106,7 @@ def engine(
     load: Annotated[
         list[LoadName] | None,
         typer.Option(
-            help="Load to measure. May be repeated. Default: all; on a CPU the three short loads."
+            help="Workload to measure. May be repeated. Default: all; on a CPU three short ones."
         ),
     ] = None,
     eager: Annotated[
@@ -142,9 +142,9 @@ def throughput(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare the engine with the generation loop of the released code, for 32 concurrent clients.
+    """Compare two throughputs: the engine's with 32 concurrent clients, and the released code's.
 
-    The released loop answers one request after the other.
+    The generation loop of the released code answers one request after the other.
     """
     from model_ext.bench.throughput import run
 
@@ -165,7 +165,7 @@ def encoders(
         int | None,
         typer.Option(
             min=1,
-            help="Blocks of each encoder. Default: 2; on a GPU 12 to 32, as in ImageBind-huge.",
+            help="Transformer blocks of each encoder. Default: 2; on a GPU 12 to 32, as released.",
         ),
     ] = None,
     modality: Annotated[
@@ -180,9 +180,9 @@ def encoders(
         typer.Option(help="Type of the weights. Default: float32; on a GPU bfloat16."),
     ] = None,
 ) -> None:
-    """Compare encoding files in batches with encoding one file after the other.
+    """Compare two ways to encode files: in batches, and one file after the other.
 
-    Also measures the gain of the matrix products alone, which is an upper limit.
+    Also measures how much faster the matrix products alone are in batches, as an upper limit.
     """
     import torch
 
@@ -213,11 +213,12 @@ def server(
         ),
     ] = None,
     pairs: Pairs = 9,
-    requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
+    requests: Annotated[int, typer.Option(min=32, help="Requests per measurement.")] = 400,
 ) -> None:
     """Compare bindserve's server with vLLM's server and with a bare FastAPI application.
 
-    Both servers use a mock engine, which computes nothing. Also measures uploads and overload.
+    bindserve and vLLM use a mock engine, which computes nothing. Also measures uploads and
+    overload.
     """
     from server.bench.run import run
     from server.cli.demo import default_folder
@@ -235,10 +236,10 @@ def start_up(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare the time from the command until the server is ready with that of `vllm serve`.
+    """Compare the start-up times of `bindserve serve` and `vllm serve`, until they are ready.
 
-    Both serve the same language model with random weights. On a GPU the encoders have the sizes of
-    ImageBind-huge, on a CPU they are tiny.
+    Both serve the same language model with random weights. bindserve also loads encoders: on a GPU
+    encoders with the sizes of ImageBind-huge, on a CPU tiny encoders.
     """
     from model_ext.bench.serving_folder import TINY_ENCODERS
     from model_ext.imagebind.config import ImageBindConfig

@@ -35,7 +35,7 @@ COMMANDS = {
     "train": (
         "server.cli.train",
         "train_app",
-        "Train encoders, the bind network, or adapters; export the result.",
+        "Train encoders, the bind network, or the LLM's adapter weights; export the result.",
     ),
     "doctor": (
         "server.cli.model.doctor",

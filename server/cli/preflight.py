@@ -1,7 +1,7 @@
-"""Checks before `serve` starts its child processes, which import vLLM for many seconds.
+"""Check the address and the API keys before `serve` starts child processes.
 
-Reads those of vLLM's flags that say where the server listens and whether it needs keys. The child
-processes check everything again.
+The child processes import vLLM, which takes many seconds, and check everything again. This module
+reads only the vLLM flags that say where the server listens and whether it needs keys.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def check(settings: Settings) -> None:
 
 
 def listening_flags(settings: Settings) -> Namespace:
-    """The flags host, port, uds, api_key and config of vLLM, with the settings as defaults."""
+    """Parse vLLM's flags host, port, uds, api_key and config. The settings are the defaults."""
     parser = ArgumentParser(prog="bindserve serve MODEL --", add_help=False)
     for name, default in (("host", settings.host), ("port", str(settings.port))):
         parser.add_argument(f"--{name}", default=default)

@@ -8,7 +8,9 @@ import typer
 from pydantic import ValidationError
 
 from server.logs import fail
-from server.settings import Settings
+from server.settings import GrammarLimits, Settings
+
+GRAMMAR_DEFAULTS = ", ".join(f"{name} {value:g}" for name, value in GrammarLimits())
 
 
 class CachePolicy(StrEnum):
@@ -67,6 +69,14 @@ def serve(
             help="Accept this engine field in requests, e.g. chat_template. May be repeated."
         ),
     ] = None,
+    grammar_limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Limit of structured outputs and tools. May be repeated. Names and defaults: "
+            f"{GRAMMAR_DEFAULTS}.",
+        ),
+    ] = None,
     allow_media_urls: Annotated[
         bool | None,
         typer.Option(
@@ -123,6 +133,7 @@ def serve(
         api_key_file=api_key_file,
         no_auth=no_auth,
         allow_fields=allow_field,
+        grammar=grammar_limits(grammar_limit),
         allow_media_urls=allow_media_urls,
         request_log=request_log,
         weaviate=weaviate,
@@ -135,6 +146,14 @@ def serve(
 
 
 serve.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined]
+
+
+def grammar_limits(options: list[str] | None) -> dict[str, str] | None:
+    """The setting `grammar`, from options such as `alternatives=20000`."""
+    for option in options or ():
+        if "=" not in option:
+            fail(f"--grammar-limit {option}: write NAME=VALUE", code=2)
+    return dict(option.split("=", 1) for option in options) if options else None
 
 
 def load_settings(**flags: Any) -> Settings:

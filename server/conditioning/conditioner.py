@@ -113,8 +113,8 @@ class Conditioner:
             del group, tasks
             raise failures.exceptions[0] from None
         except asyncio.CancelledError as cancelled:
-            # Without this, the traceback would keep the attachments' files open: its frames
-            # reference the files and the TaskGroup's tasks.
+            # The traceback's frames reference the attachments' files and the TaskGroup's tasks, and
+            # would keep the files open.
             traceback.clear_frames(cancelled.__traceback__)
             del group, tasks
             raise

@@ -75,10 +75,10 @@ def encoder_of(provenance: Provenance) -> EncoderIdentity:
 
 
 def dtype_difference(manifests: Iterable[Manifest], dtype: str | None) -> str | None:
-    """Describe the difference if the cache's features come from weights of another dtype than the
-    server's weights.
+    """Return a warning if the encoders that made the cache had another dtype than `dtype`.
 
-    Old manifests and imported indexes record no dtype, so no difference is reported for them.
+    `dtype`: the dtype of this server's encoders. Old manifests and imported indexes record no
+    dtype, so they cause no warning.
     """
     for manifest in manifests:
         built = manifest.encoder.get("dtype")

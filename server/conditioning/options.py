@@ -14,8 +14,10 @@ CacheState = Literal["on", "off", "unavailable"]
 
 
 class CacheOptions(BaseModel):
-    """How strongly the retrieval cache moves an embedding. None means the value in the cache's
-    manifest. The released model uses top_k 10, temperature 20 and weight 0.5.
+    """How strongly the retrieval cache moves an embedding.
+
+    The cache's manifest has the values of fields that are None. The released model uses top_k 10,
+    temperature 20 and weight 0.5.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

@@ -1,9 +1,9 @@
 """Batcher: encodes the tensors of many requests to unit embeddings, in batches of one modality.
 
-One thread forms the batches. While a batch runs, samples wait; on a GPU, the waiting samples are
-copied to the device meanwhile. The next batch contains the oldest sample and all other samples with
-the same encoder, shape and dtype, up to a limit of work. A batch starts without waiting for more
-samples. This module does not depend on requests, weights or files.
+One thread forms the batches. While a batch runs on a GPU, the thread copies the waiting samples to
+the GPU. The next batch contains the oldest sample and all other samples with the same encoder,
+shape and dtype, up to a number of tokens. A batch starts without waiting for more samples. This
+module does not depend on requests, weights or files.
 
 A result (D + 1,) is a unit embedding (D,) and, as its last number, the embedding's length before
 the normalisation, which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
@@ -33,7 +33,7 @@ MAX_STAGED_BYTES = 1 << 28  # Maximum bytes of waiting samples that have been co
 
 # The batcher's thread calls this function for each batch, with (encoder, number of samples).
 OnBatch = Callable[[str, int], None]
-# Returns the work of one sample, from (encoder, shape of the sample).
+# A function that returns one sample's number of tokens, from (encoder, shape of the sample).
 Tokens = Callable[[str, Sequence[int]], int]
 
 
@@ -45,7 +45,7 @@ class Waiting:
     tensor: Tensor  # the sample without the batch axis
     future: Future[Vector] = field(default_factory=Future)
     staged: Tensor | None = None  # Copy of `tensor` on the device.
-    # True after its first batch failed, so that it is encoded in a batch of one sample.
+    # `alone`: encode the sample in a batch of one, because its last batch failed.
     alone: bool = False
 
     @property
@@ -64,8 +64,8 @@ class Batcher:
         max_waiting: int = 256,
         threads: int = 1,
     ) -> None:
-        """`max_tokens`: the maximum work of one batch. `threads`: the number of torch's threads for
-        a batch on a CPU.
+        """`max_tokens`: the maximum number of tokens in one batch. `threads`: the number of torch's
+        threads for a batch on a CPU.
         """
         self.on_batch: OnBatch | None = None
         self._runner = runner
@@ -203,15 +203,18 @@ class Batcher:
                 request.future.set_result(embedding.copy())
             else:
                 request.future.set_exception(
-                    BadRequest("the file has no embedding: it is not a finite vector")
+                    BadRequest(
+                        "the file has no embedding: the encoder's output contains NaN or infinity, "
+                        "or only zeros"
+                    )
                 )
         self._finished(batch)
 
     def _finished(self, batch: list[Waiting], error: Exception | None = None) -> None:
-        """Record that the batch has ended. After an error, its samples are encoded again, one by
-        one.
+        """Record that the batch has ended.
 
-        So only the bad sample fails. The batcher's thread encodes the samples again.
+        After an error, the batcher's thread encodes each sample of the batch again, in a batch of
+        one sample. So only the sample that caused the error fails.
         """
         if error is not None and (len(batch) == 1 or _is_final(error)):
             for request in batch:

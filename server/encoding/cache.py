@@ -63,7 +63,7 @@ class ResultCache:
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any] | None) -> None:
         running = self._in_flight.get(key)
-        # False if a newer task has replaced this task.
+        # Keep the entry if it belongs to a newer task, which has replaced this task.
         if running is not None and running.task is task:
             del self._in_flight[key]
 

@@ -1,4 +1,4 @@
-"""The client of the encoding service. Each API process has one.
+"""The client of the encoding service. Each API process has one client.
 
 Each job (one file to embed) has its own connection; closing the connection cancels the job. While
 the service is down, requests with attachments and requests to /ready get status 503.

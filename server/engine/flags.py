@@ -37,6 +37,10 @@ def parse(settings: Settings) -> Namespace:
         args.api_server_count = 1
     if args.api_server_count < 1:
         raise UsageError("--api-server-count must be at least 1")
+    if args.structured_outputs_config.backend == "auto":
+        # "auto" chooses the backend of all clients by the first client's request. The server bounds
+        # the compilation of xgrammar only, so other backends need the operator's flag.
+        args.structured_outputs_config.backend = "xgrammar"
     # None: server/api/memory.py chooses the engine's share of the GPU's memory.
     args.bindserve_utilization = args.gpu_memory_utilization
     if args.gpu_memory_utilization is None:

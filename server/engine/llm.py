@@ -5,12 +5,12 @@ or with an embedding that a client wrote into vLLM's fields. This module does no
 embeddings.
 """
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.utils.async_utils import cancel_task_threadsafe
 from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -19,8 +19,12 @@ from server.context import engine_inputs, timeline
 from server.engine import special_tokens
 from server.errors import BadRequest, Unavailable
 
+CheckOutputs = Callable[[StructuredOutputsParams], Awaitable[StructuredOutputsParams]]
+
 
 class ConditionedLLM(AsyncLLM):
+    _check_outputs: CheckOutputs | None = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         config = BindServeConfig.from_hf(self.model_config.hf_config.to_dict())
@@ -51,6 +55,21 @@ class ConditionedLLM(AsyncLLM):
             prompt, sampling_params, request_id, **options
         )
         return outputs
+
+    def check_outputs_with(self, check: CheckOutputs) -> None:
+        """Check the structured outputs of each request with `check`, and not in the event loop as
+        vLLM does. The engine gets what `check` returns.
+        """
+        self._check_outputs = check
+        self.input_processor.structured_outputs_config = None
+
+    async def add_request(
+        self, request_id: str, prompt: Any, params: Any, *args: Any, **options: Any
+    ) -> Any:
+        """Check the request's structured outputs, and add the request to the engine."""
+        if self._check_outputs and (outputs := getattr(params, "structured_outputs", None)):
+            params.structured_outputs = await self._check_outputs(outputs)
+        return await super().add_request(request_id, prompt, params, *args, **options)
 
     def _reject_fatal(self, params: SamplingParams) -> None:
         """Reject requests that would end vLLM 0.32's engine: `prompt_logprobs` in two
@@ -91,11 +110,11 @@ class ConditionedLLM(AsyncLLM):
         return self.errored and not self.draining
 
     def shutdown(self, timeout: float | None = None) -> None:
-        """Close the engine client. May run in another thread than the event loop's.
+        """Close the engine client. Any thread may call this method.
 
         vLLM closes the connection to the engine, and then cancels the task that reads the engine's
-        outputs. Between both steps, this task can log that the engine is dead. So this method
-        cancels the task first if no request is running, because there is nothing more to read.
+        outputs. Between these two steps, the task can log that the engine is dead. So this method
+        cancels the task first if no request is running: then the task has no more outputs to read.
         """
         self.draining = True  # /ready has status 503 while running requests finish
         task = getattr(self, "output_handler", None)

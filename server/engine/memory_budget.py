@@ -32,7 +32,7 @@ class EngineNeeds:
     """
 
     weights: int  # Weights of the LLM and of the bind network.
-    maps: int  # Copy of layer weights that is used for new requests.
+    maps: int  # Products of layer weights, stored for new requests.
     draft: int  # Weights of a speculative draft model.
     activations: int  # Activations of the engine's largest step.
     kv_per_token: int

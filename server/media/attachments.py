@@ -1,9 +1,9 @@
 """Attachments: content parts (images, sounds and so on) that condition the model's answer.
 
-This module reads them from a request's JSON, in the order JSON -> `Part` -> `Attachment` (modality,
-and a blob or link). The `..._parts` functions split a field of the request into attachments and the
-remaining text; `read_attachments` reads these parts. `sources.py` finds the bytes of a part, and
-`encoding/decode` decodes the bytes.
+This module reads attachments from a request's JSON in two steps. The `..._parts` functions take the
+`Part`s out of a field of the request and leave the remaining text. `read_attachments` turns each
+`Part` into an `Attachment` (its modality, and a blob or link). `sources.py` finds the bytes of a
+part, and `encoding/decode` decodes the bytes.
 """
 
 import json
@@ -89,7 +89,7 @@ def list_parts(items: Any) -> list[Part]:
     texts, parts = _split(items, "attachments", TEXT_PARTS)
     if texts:
         raise BadRequest(
-            "attachments holds a text part; the text belongs into prompt", param="attachments"
+            "attachments contains a text part; the text belongs into prompt", param="attachments"
         )
     return parts
 
@@ -136,7 +136,7 @@ def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> A
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
-    """Split a list of content parts into parts whose type is in `stay`, and attachments."""
+    """Split a list of content parts in two: parts whose type is in `stay`, and attachments."""
     kept: list[Json] = []
     parts: list[Part] = []
     for index, item in enumerate(items):
@@ -219,7 +219,7 @@ def _read_file(
 def _modality_of(
     blob: Blob, filename: str | None, modality: str | None, media: Limits, param: str
 ) -> str:
-    """Return the modality that the part states, or else that the bytes or the file name indicate.
+    """Return the modality that the part states, or else detect it from the bytes or the file name.
 
     Raises UnsupportedMediaType: when the modality cannot be determined.
     Raises TooLarge, BadRequest: for the blob's size.

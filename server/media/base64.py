@@ -73,7 +73,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
         embedding = np.zeros(0)
     if embedding.shape != (dim,):
         raise BadRequest(
-            f"an embedding is {dim} numbers: a list, or base64 of little-endian float32",
+            f"an embedding is {dim} numbers: a JSON list, or base64 of little-endian float32",
             param=param,
         )
     # Large numbers become infinity, which the check below rejects.

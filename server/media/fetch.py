@@ -1,8 +1,8 @@
 """Fetch: download the file at an http(s) URL that a client sends, from public addresses only.
 
-The operator must enable downloads. For the URL and each redirect, checks the URL's form and every
-address that its host name resolves to, then connects to exactly these addresses. Writes the bytes
-to disk.
+The operator must enable downloads. For the URL and each redirect, the fetcher checks the URL's form
+and every address that the host name resolves to, and connects to exactly these addresses. It writes
+the bytes to disk.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """The supervisor: starts the server's child processes, and restarts a process that ends.
 
 vLLM cannot revive a dead engine, so the API and its engine are restarted together. The encoders and
-the stored files are not affected. This process does not import vLLM or torch, so that their faults
-cannot end it.
+the stored files are not affected. The supervisor does not import vLLM or torch, so that a crash in
+these libraries cannot end the supervisor.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# Number of consecutive starts without an answered request after which the server ends.
+# The server ends after this many consecutive starts of a program that answered no request.
 MAX_FAILURES = 5
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
-GRACE_S = 20  # Seconds in which a child must end after the time for its running requests.
+GRACE_S = 20  # Seconds until a child is killed, after the time for its running requests.
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def index(folder: Path) -> Iterator[CacheIndex]:
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CacheIndex]:
-    """Return a function that imports a FAISS index, knn.index or knn-ivf.index, as a cache."""
+    """Return a function that imports the FAISS index knn.index or knn-ivf.index as a cache."""
     opened: dict[str, CacheIndex] = {}
 
     def get(name: str) -> CacheIndex:

@@ -1,4 +1,4 @@
-"""The cache benchmark runs, compares what its report names, and measures both sides fairly."""
+"""The cache benchmark runs, makes the comparisons of its report, and treats both sides equally."""
 
 import asyncio
 import time
@@ -134,7 +134,7 @@ def test_the_table_says_what_was_missed() -> None:
 
 
 async def test_open_loop_counts_from_when_a_request_was_due() -> None:
-    """If the server stalls, the latency of each request that is due meanwhile includes the wait."""
+    """If the server stalls, the latency of each request that is due then includes the stall."""
 
     class Stalls:
         async def enhance(self, *_: object) -> None:

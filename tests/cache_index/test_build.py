@@ -95,7 +95,7 @@ def test_import_refuses_ids_that_are_no_row_numbers(tmp_path: Path, features: Ar
     index.train(features)
     index.add_with_ids(features, np.arange(COUNT) * 10)
     faiss.write_index(index, str(tmp_path / "odd.index"))
-    with pytest.raises(CacheError, match=r"odd.index: its ids are not the row numbers"):
+    with pytest.raises(CacheError, match=r"odd.index: its ids are not the row numbers 0 to N-1"):
         import_index(tmp_path / "odd.index", tmp_path / "c", progress=False)
     assert not (tmp_path / "c").exists()
 
@@ -172,7 +172,7 @@ def test_existing_folders(sources: Path, tmp_path: Path, queries: Array) -> None
     with pytest.raises(CacheError, match="exists already"):
         make(sources, tmp_path / "c")
     make(sources, tmp_path / "c", overwrite=True, dtype="float16")
-    # A cache that was opened before still reads the overwritten files.
+    # A cache that was opened before this build still reads the overwritten files.
     assert opened.search(queries, 3).ids.shape == (6, 3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")

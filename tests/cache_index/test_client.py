@@ -136,7 +136,8 @@ async def test_wrong_token_encoder_and_query(shards: list[Process], queries: Arr
     url = shards[0].url
     with pytest.raises(CacheError, match="check the token"):
         await CacheClient.connect(url, token="guess")
-    with pytest.raises(CacheError, match="24 numbers, the model's embeddings have 40"):
+    message = "holds vectors of 24 numbers, the model's embeddings have 40"
+    with pytest.raises(CacheError, match=message):
         await CacheClient.connect(url, token="secret", fit=Fit(40))
     async with connected(url) as client:
         with pytest.raises(QueryError, match=r"shape"):
@@ -150,7 +151,8 @@ async def test_a_cache_of_another_encoder(
     """The client rejects a cache of another encoder, also if the service opens this cache later."""
     theirs, ours = (Fit(24, {"sha256": key * 64}) for key in "to")
     process = launch(build(features[:50], tmp_path / "e", encoder=theirs.encoder))
-    with pytest.raises(CacheError, match="built with another encoder: sha256"):
+    message = "built with another encoder: sha256 is 't+', the model's is 'o+'"
+    with pytest.raises(CacheError, match=message):
         await CacheClient.connect(process.url, token="secret", fit=ours)
     cache = RemoteCache([process.url], ours, token="secret")
     with pytest.raises(CacheError, match="built with another encoder"):
@@ -203,7 +205,8 @@ async def test_who_comes_up_late_is_found(
 ) -> None:
     folder, port = build(features[:50], tmp_path / "l"), free_port()
     cache = RemoteCache([f"http://127.0.0.1:{port}"], Fit(24), token="secret")
-    with pytest.raises(CacheUnavailable, match="no retrieval service answers there"):
+    message = r"http://127\.0\.0\.1:\d+: no retrieval service answers there"
+    with pytest.raises(CacheUnavailable, match=message):
         await cache.check()
     with pytest.raises(CacheUnavailable, match="has not answered yet"):
         await cache.enhance(queries[0], PARAMS)
@@ -318,7 +321,7 @@ GOOD = bytes(4 * 24 + 12 * 2)
     [
         (GOOD[:-1], {}, "too short"),
         (GOOD + b"x", {"neighbors": "1"}, "too long"),
-        (bytes(10_000_000), {}, "the answer has more than"),
+        (bytes(10_000_000), {}, r"the answer has more than \d+ bytes"),
         (b"\xff" * len(GOOD), {}, "NaN"),
         (bytes(4 * 24 + 12 * 10), {"neighbors": "10"}, "more"),
         (GOOD, {"neighbors": "-1"}, "no retrieval service"),
@@ -361,7 +364,8 @@ async def test_no_answer_costs_one_deadline_then_nothing_for_a_while(
         with pytest.raises(CacheUnavailable, match="no answer within"):
             await client.enhance(queries[0], PARAMS)
         assert 0.3 < time.monotonic() - start < 10
-        with pytest.raises(CacheUnavailable, match="did not answer within the last"):
+        message = r"http://\S+: did not answer within the last \S+ s"
+        with pytest.raises(CacheUnavailable, match=message):
             await client.enhance(queries[0], PARAMS)
         silent = False
         await asyncio.sleep(3.1)

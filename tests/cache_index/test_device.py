@@ -125,7 +125,7 @@ def test_a_gpu_is_never_asked_for_more_than_it_gives() -> None:
     for top_k in (10, 64):
         assert np.array_equal(on_gpu.search(queries, top_k).ids, on_cpu.search(queries, top_k).ids)
     few = on_gpu.search(queries, 1000)
-    assert few.hit.sum(axis=1).tolist() == [512] * 3  # The other results have no row.
+    assert few.hit.sum(axis=1).tolist() == [512] * 3  # The other results are empty.
     params = [CacheParams(top_k=1000)] * 3
     enhanced = enhance(queries, few.similarity, few.hit, few.vectors, params)
     assert np.isfinite(enhanced).all()
@@ -185,7 +185,7 @@ def test_rows_that_float16_cannot_score_stay_with_faiss(caplog: pytest.LogCaptur
     index = built("Flat")
     with caplog.at_level(logging.WARNING):
         assert place(index, 1000 * ROWS, Placement()) is index
-    assert "no exact search on the GPU" in caplog.text
+    assert "no exact search on the GPU: " in caplog.text
 
 
 @pytest.mark.usefixtures("card")

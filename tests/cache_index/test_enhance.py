@@ -63,7 +63,7 @@ def test_fewer_hits_than_asked(form: str, hits: int) -> None:
 
 
 def test_rows_do_not_mix() -> None:
-    """Each query uses only its own neighbors. The released code mixed those of a batch."""
+    """Each query uses only its own neighbors. In the released code, queries shared neighbors."""
     together = enhance(QUERY, SIMILARITY, ALL, PROTOTYPE, MIXED)
     for row in range(B):
         one = slice(row, row + 1)

@@ -81,7 +81,7 @@ def test_chunks_give_the_same_as_one_product(
     index = ExactIndex.load(rows[:5000], "cpu")
     few = queries[::50]
     similarity, ids = index.search(few, 20)
-    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)  # scores of 96 rows
+    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)  # space for scores of 96 rows
     monkeypatch.setattr(exact, "BLOCK_ROWS", 77)
     again = ExactIndex.load(rows[:5000], "cpu").search(few, 20)
     np.testing.assert_allclose(again[0], similarity, rtol=1e-6, atol=1e-6)

@@ -71,10 +71,10 @@ def test_a_shard_without_its_captions(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_shard_with_a_caption_too_few(shards: Path, tmp_path: Path) -> None:
-    """The total number of captions is right, but one shard has too few and another too many."""
+    """The total number of captions is right, but one shard has 149 for 150 rows, another 151."""
     for name, rows in {"a": range(149), "b": range(149, 300), "c": range(300, 400)}.items():
         caption(shards, f"{name}.jsonl", rows)
-    with pytest.raises(CacheError, match=r"a.npy: 149 captions beside it for 150"):
+    with pytest.raises(CacheError, match=r"a.npy: 149 captions beside it for 150 features"):
         build_from_features(shards, tmp_path / "c", progress=False)
 
 

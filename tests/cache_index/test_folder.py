@@ -88,7 +88,8 @@ def test_other_inputs_are_refused_and_what_was_done_stays(
     if change == "file":
         np.save(features, np.load(features)[:300])
     options = {"dtype": "float16"} if change == "option" else {}
-    with pytest.raises(CacheError, match=r"\.c\.partial: .*delete that folder to start over"):
+    message = r"\.c\.partial: holds an unfinished build .*, or delete that folder to start over"
+    with pytest.raises(CacheError, match=message):
         run(tmp_path, tmp_path / "c", **options)
     assert sorted(path.name for path in partial.iterdir()) == done
     shutil.rmtree(partial)

@@ -42,7 +42,7 @@ def test_what_is_chosen_can_be_built(dimension: int) -> None:
 
 def test_a_gpu_needs_a_number_and_a_cpu_does_not() -> None:
     assert choose_kind(100_000, 8) == "IVF256,PQ4x4fs"
-    with pytest.raises(CacheError, match="size of the GPU memory"):
+    with pytest.raises(CacheError, match="the size of the GPU memory for the index is missing"):
         choose_kind(100_000, 8, target="gpu")
 
 

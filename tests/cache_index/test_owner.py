@@ -204,7 +204,7 @@ def test_swap_refuses_another_width(index: CacheIndex, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((4, 7), np.float32))
     build_from_features(tmp_path / "f.npy", tmp_path / "c", progress=False)
     owner = IndexOwner(index)
-    with pytest.raises(CacheError, match="of 7 numbers, the cache in use 24"):
+    with pytest.raises(CacheError, match="holds vectors of 7 numbers, the cache in use 24"):
         owner.swap(CacheIndex.open(tmp_path / "c"))
     owner.close()
 

@@ -92,7 +92,7 @@ def test_what_is_refused(features: Array, tmp_path: Path) -> None:
     folder = make(features[:50], tmp_path, "Flat")
     before = (folder / "manifest.json").read_bytes()
     np.save(tmp_path / "narrow.npy", np.ones((3, 7), np.float32))
-    with pytest.raises(CacheError, match="rows of 7 numbers, the cache's have 24"):
+    with pytest.raises(CacheError, match=r"narrow\.npy: rows of 7 numbers, the cache's have 24"):
         add_features(folder, tmp_path / "narrow.npy", progress=False)
     with pytest.raises(CacheError, match="no row 50"):
         remove_rows(folder, [3, 50], progress=False)

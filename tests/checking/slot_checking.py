@@ -58,7 +58,7 @@ def register() -> None:
     def build_arrival(self: Any, table: Any, deltas: Any, embedding_dim: int, device: Any) -> None:
         original_arrival(self, table, deltas, embedding_dim, device)
         if not device.captures:
-            self.capture()  # On a CPU, this only pads the batches of new requests.
+            self.capture()  # On a CPU, `capture` only lets Arrival pad batches.
 
     original_arrival, Arrival.__init__ = Arrival.__init__, build_arrival
     original_preprocess = ConditionedRunner._preprocess
@@ -73,7 +73,7 @@ def register() -> None:
 class Checker:
     def __init__(self, model: Any, log: Callable[..., None]) -> None:
         self.model, self.log = model, log
-        self.rows: dict[Any, torch.Tensor] = {}  # expected rows by packed embedding
+        self.rows: dict[Any, torch.Tensor] = {}  # packed embedding -> expected rows
         self.checked = 0
         # In half precision, the products of a padded batch are rounded differently.
         exact = model.slots.deltas.dtype == torch.float32 and not model.slots.deltas.is_cuda
@@ -84,7 +84,7 @@ class Checker:
         table, start = self.model.slots, 0
         for packed, count in batch:
             slots = table.slot_of_token[start : start + count].unique().tolist()
-            assert len(slots) == 1, f"tokens of one request point at slots {slots}"
+            assert len(slots) == 1, f"the tokens of one request point at slots {slots}"
             row, expected = table.deltas[:, slots[0]], self.expected(packed)
             torch.testing.assert_close(
                 row, expected, rtol=self.tolerance, atol=self.tolerance * self.scale(expected)

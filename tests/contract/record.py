@@ -89,7 +89,7 @@ def leaves() -> Iterator[tuple[str, Any]]:
 
 
 def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    # `bindserve` imports a command only when click makes its context, which contains the command.
+    # `bindserve` imports a command only when click makes the command's context.
     command = command.make_context(name or "bindserve", [], resilient_parsing=True).command
     if not hasattr(command, "list_commands"):
         yield name, command
@@ -377,7 +377,7 @@ def calls(tree: ast.AST, method: str) -> Iterator[ast.Call]:
 
 
 def without_texts(value: Any, *, names: bool = False) -> Any:
-    """Drop texts for people. If `names`, the keys of `value` are names, so keep a key `title`."""
+    """Drop texts for people. If `names` is true, the keys of `value` are names, so keep `title`."""
     if isinstance(value, dict):
         return {
             str(key): without_texts(item, names=key in {"properties", "$defs", "schemas"})

@@ -6,7 +6,7 @@ from llvmlite.binding import ffi
 from model_ext import plugin
 
 
-@pytest.mark.filterwarnings("ignore")  # vLLM reads deprecated attributes.
+@pytest.mark.filterwarnings("ignore")  # The warnings come from vLLM.
 def test_vllm_may_look_through_all_modules_with_numba_loaded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

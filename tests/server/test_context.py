@@ -127,7 +127,8 @@ async def test_a_bad_embedding_does_not_get_in(bad: list[float]) -> None:
 async def test_an_embedding_of_another_model_is_refused() -> None:
     async def route() -> None:
         current().condition_on(np.ones(4, np.float32))
-        with pytest.raises(NoConditioning, match="4 numbers; the model expects 3"):
+        message = "the embedding has 4 numbers; the model expects 3"
+        with pytest.raises(NoConditioning, match=message):
             await conditioned()
 
     await inside(route)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.launch import KEY, SPECS, Server, Spec, serve
+from tests.serving.launch import KEY, SMALL_CACHE, SPECS, Server, Spec, serve
 
 MAX_RUNNING = 2  # at most two servers at a time; each uses 2 to 3 GB
 
@@ -31,8 +31,14 @@ class Pool:
             keys = self.folder / "keys"
             keys.write_text(f"{KEY}\n")
             options += [f"--api-key-file={keys}", "--allow-field=vllm_xargs"]
-        log = self.folder / f"{spec}.log"
-        return serve(self.models[spec.model], log, *options, runner=spec.runner)
+        return serve(
+            self.models[spec.model],
+            self.folder / f"{spec}.log",
+            *options,
+            runner=spec.runner,
+            flags=SMALL_CACHE if spec.isolating else (),
+            checking=spec.isolating,
+        )
 
     def stop(self, spec: Spec) -> None:
         opened, _ = self.running.pop(spec)

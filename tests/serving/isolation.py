@@ -4,8 +4,8 @@ KV cache is too small, and compare each answer with the answer to the same reque
     python -m tests.serving.isolation --model FOLDER --requests 10000 [--runner v2]
 
 The worker checks its slots in every step (tests/checking). If the two best tokens of the request
-alone differ by less than 1e-3, the batch may choose the other token. The program counts such
-near-ties, but not as failures. deploy/gpu_check.py runs this file as its step `isolation`.
+alone differ by less than 1e-3, the batch may choose the other token. Such near-ties are counted and
+are no failure. deploy/gpu_check.py runs this file as its step `isolation`.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 
 from deploy.gpu.arguments import Arguments, step_parser
 from tests.conftest import convert_fixtures
-from tests.serving.launch import Runner, Server, serve
+from tests.serving.launch import SMALL_CACHE, Runner, Server, serve
 
 TOKENS, CLIENTS, ATTACHMENTS = 24, 48, 16
 NEAR_TIE = 1e-3
@@ -32,11 +32,7 @@ PROMPTS = [
     " ".join(f"Look at number {i} of scene {j} and describe it." for i in range(6 + 2 * j))
     for j in range(6)
 ]
-BUDGET = 128  # The engine computes longer prompts in several steps of at most 128 tokens.
-
-# A KV cache of 8 MiB has space for about 1,600 tokens of the fixtures' model, but the 48 clients'
-# requests need many times as much.
-SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", f"--max-num-batched-tokens={BUDGET}"]
+BUDGET = 128  # Max. tokens of an engine step (SMALL_CACHE); longer prompts are computed in chunks.
 
 
 @dataclass
@@ -47,7 +43,7 @@ class Report:
     near_ties: int = 0
     wrong: list[str] = field(default_factory=list)
     cached_tokens: int = 0
-    chunked: int = 0  # number of compared requests whose prompts needed several steps
+    chunked: int = 0  # number of compared requests with prompts too long for one step
     preemptions: int = 0
     slots_checked: int = 0
     seconds: float = 0
@@ -81,7 +77,7 @@ class Question:
 @dataclass(frozen=True)
 class Solo:
     ids: list[int]
-    margins: list[float]  # per step, the logprob of the best token minus that of the second-best
+    margins: list[float]  # difference between the two best tokens of each step
 
 
 async def solo(client: httpx.AsyncClient, question: Question) -> Solo:
@@ -121,11 +117,11 @@ def compare(question: Question, ids: list[int], expected: Solo, report: Report) 
                 report.wrong.append(f"{question}, step {step}: {token}, alone {expected_token}")
             else:
                 report.near_ties += 1
-            return  # The following tokens depend on this token, so they may differ.
+            return  # the next tokens have another context
 
 
 async def abort(client: httpx.AsyncClient, body: dict[str, Any], after: float) -> None:
-    """Send a request, and disconnect before or during the stream of the answer."""
+    """Disconnect before or during the stream."""
     try:
         async with asyncio.timeout(after):
             async with client.stream("POST", "/v1/completions", json=body | {"stream": True}) as r:

@@ -1,4 +1,6 @@
-"""Start servers with the fixtures' models, on vLLM's model runner V1 or V2, and send requests."""
+"""Start real servers with the fixtures' models on vLLM's model runner V1 or V2, and send
+requests.
+"""
 
 import json
 import os
@@ -20,9 +22,9 @@ FIXTURES = TESTS / "fixtures"
 Runner = Literal["v1", "v2"]
 
 ON_GPU = Path("/dev/nvidiactl").exists()
-# Tests read log-probabilities of the whole vocabulary (512), and send prompts that need several
-# blocks of the KV cache. On a GPU, a server uses CUDA graphs and a small part of the GPU's memory,
-# because several servers share the GPU.
+# Tests read log-probabilities of the whole vocabulary (512), and need prompts of several blocks.
+# On a GPU, servers use CUDA graphs and only a part of the memory, because several servers share the
+# GPU.
 FLAGS = [
     "--gpu-memory-utilization=0.03" if ON_GPU else "--enforce-eager",
     *("--dtype=float32", "--block-size=32", "--max-model-len=512"),
@@ -30,16 +32,25 @@ FLAGS = [
     *("--kv-cache-memory-bytes=268435456", "--enable-auto-tool-choice"),
     "--tool-call-parser=hermes",
 ]
+# On a GPU, vLLM runs the worker of a single rank in the engine's process. On a CPU it would start
+# another process, whose imports take 10 s of CPU time, unless the executor is given by its class.
+UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+# The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model, and a prompt of more than
+# 128 tokens is computed in chunks.
+SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", "--max-num-batched-tokens=128"]
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The model and settings of a server. Tests with equal specifications share one server."""
+    """The specification of a server on one of the fixtures' models. Tests with equal specifications
+    share a server.
+    """
 
     model: str
-    cache: str = "none"  # the name of a fixture's index, or "none"
+    cache: str = "none"  # name of a fixture's index, or none
     runner: Runner = "v1"
-    locked: bool = False  # If true, the server requires a key and allows vllm_xargs.
+    locked: bool = False  # whether the server requires an API key and allows vllm_xargs
+    isolating: bool = False  # whether the KV cache is small, and the worker checks its slots
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])
@@ -48,14 +59,12 @@ class Spec:
 KEY = "sk-right"
 PLAIN = Spec("finetune", "knn.index")
 LOCKED = Spec("pretrain", locked=True)
-INTERPRETED = Spec("finetune", "knn.index", "v2")
-# All servers of the tests, in the order of their start. No server has an IVF index and runner V2,
-# because the engine receives the same vector from every index. tests/deploy/test_gpu_check.py tests
-# the checkpoint "pretrain" on V2.
-SPECS = [
-    *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
-    *(INTERPRETED, Spec("legacy", runner="v2")),
-]
+INTERPRETED = Spec("finetune", "knn-ivf.index", "v2")
+ISOLATING = Spec("legacy", isolating=True)
+# The tests run in this order of servers. Each index is served on one runner only, because the
+# engine receives the same vector from every index. tests/deploy/test_gpu_check.py tests the
+# checkpoint kind "pretrain" on V2.
+SPECS = [PLAIN, LOCKED, ISOLATING, INTERPRETED, Spec("legacy", runner="v2")]
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class Server:
     process: subprocess.Popen[bytes]
 
     def children(self, module: str) -> list[int]:
-        """Return the process ids of the server's direct children that run `module`."""
+        """Process ids of the server's direct children that run this module."""
         pids = []
         for pid in children(self.process.pid):
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -74,12 +83,12 @@ class Server:
         return pids
 
     def api_process(self) -> int:
-        """Return the id of the API process. Fails if there are several API processes."""
+        """The process id of the API process. Fails if there are several."""
         (pid,) = self.children("server.api")
         return pid
 
     def post(self, path: str, body: object) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {KEY}"}  # A server without keys ignores the key.
+        headers = {"Authorization": f"Bearer {KEY}"}  # a server without keys ignores this header
         return httpx.post(f"{self.url}{path}", json=body, timeout=300, headers=headers)
 
     def chat(self, **request: object) -> dict[str, object]:
@@ -100,16 +109,16 @@ def descendants(pid: int) -> list[int]:
 
 
 def environment(runner: Runner, checking: bool) -> dict[str, str]:
-    """Return the server's environment variables.
+    """The server's environment variables.
 
-    For runner V2, they make vLLM use this runner without a GPU (see tests/triton_cpu). If
-    `checking`, vLLM's worker checks its slots (see tests/checking).
+    On V2 they make vLLM choose that runner without a GPU (see tests/triton_cpu). With `checking`
+    the worker checks its slots (see tests/checking).
     """
     interpreted = runner == "v2" and not ON_GPU
     paths = [TESTS / "triton_cpu"] * interpreted + [TESTS / "checking"] * checking
     paths += [Path(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     variables = {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    variables["VLLM_LOGGING_LEVEL"] = "INFO"  # The tests read the server's log.
+    variables["VLLM_LOGGING_LEVEL"] = "INFO"  # tests read the server's log
     if ON_GPU:
         return variables | gpu_environment(runner)
     if runner == "v2":
@@ -118,7 +127,9 @@ def environment(runner: Runner, checking: bool) -> dict[str, str]:
 
 
 def gpu_environment(runner: Runner) -> dict[str, str]:
-    """Return variables that turn off TF32, because the recorded answers are from a CPU."""
+    """Use float32 without tf32 in all products, to compare with goldens that were recorded on a
+    CPU.
+    """
     return {
         "VLLM_USE_V2_MODEL_RUNNER": str(int(runner == "v2")),
         "TRITON_F32_DEFAULT": "ieee",
@@ -134,12 +145,14 @@ def serve(
     *options: str,
     runner: Runner = "v1",
     flags: Sequence[str] = (),
+    executor: str = UNIPROC,
     checking: bool = False,
 ) -> Iterator[Server]:
     """Start a server and stop it at the end. `options` are for bindserve, `flags` for vLLM."""
     port = free_port()
     command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
     command += ["--served-model-name=any", *options, "--", *FLAGS, *flags]
+    command += [f"--distributed-executor-backend={executor}"]
     variables = {**os.environ, **environment(runner, checking)}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)

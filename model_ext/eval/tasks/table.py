@@ -232,7 +232,8 @@ DATA_SETS = (
 )
 MME = tuple(mme(name, size) for name, size in (PERCEPTION | COGNITION).items())
 TASKS = {task.name: task for task in DATA_SETS + MME}
-ALIASES = {  # LVLM-eHub's names in files of answers, and a word for all of MME
+# The names of tasks in LVLM-eHub's files of answers, and a name for all tasks of MME
+ALIASES = {
     "flickr": ("Flickr-30k",),
     "scienceqa": ("ScienceQA IMG",),
     "mme": tuple(task.name for task in MME),
@@ -240,7 +241,8 @@ ALIASES = {  # LVLM-eHub's names in files of answers, and a word for all of MME
 
 
 def select_tasks(names: str) -> tuple[Task, ...]:
-    """The tasks of a comma-separated list, each once; case and punctuation do not matter.
+    """Return the tasks of a comma-separated list, without duplicates. Case and punctuation are
+    ignored.
 
     Raises ValueError: when the list names no task, or a name that is not in the table.
     """

@@ -1,4 +1,5 @@
-"""Decode depth, thermal and IMU data, from .npy files, one-channel pictures or, for IMU, CSV.
+"""Decode depth, thermal and IMU data from .npy files, depth and thermal data from pictures, and IMU
+data from CSV.
 
 An .npy file has the shape of the encoder's input. The released model has no loaders for these
 modalities and does not document the range of values. The values of an .npy are used unchanged.
@@ -21,7 +22,7 @@ IMU_FORMATS = (
     "an IMU file is an .npy file of shape (6, 2000), or CSV with a header line and 6 numbers in "
     "each further line"
 )
-# Pillow mode -> pixel value that becomes 1.0
+# Mode of a Pillow picture -> the pixel value that is scaled to 1.0
 WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}
 
 
@@ -37,7 +38,7 @@ def read_thermal(data: bytes, config: PreprocessConfig, limits: Limits) -> Tenso
 
 def read_imu(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     """Decode accelerometer and gyroscope values to (6, steps) float32."""
-    del limits  # not needed: the shape is fixed
+    del limits  # no limits are needed, because the shape of IMU data is fixed
     shape = (config.imu_channels, config.imu_steps)
     return _read_array(data, shape) if data.startswith(MAGIC) else _read_table(data, *shape)
 

@@ -24,8 +24,9 @@ from model_ext.imagebind.preprocess.sniff import is_audio
 CLIPS = 3
 CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
-BLOCK = 65_536  # number of frames read at a time;
-UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length
+BLOCK = 65_536  # number of frames that are read at a time.
+# If a FLAC header has no length, libsndfile reports a number of frames above `UNKNOWN`.
+UNKNOWN = 2**62
 
 DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
@@ -35,7 +36,8 @@ def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     waveform, rate = decode(data, limits)
     clips = cut_clips(waveform, rate)
     features = log_mel(clips, config.mel_bins).transpose(1, 2)
-    # As in the released model, padding comes before normalisation, so padded cells are log(1) = 0.
+    # As in the released model, padding is added before normalisation: padded cells have the value
+    # log(1) = 0, which is then normalised.
     features = F.pad(features, (0, max(0, config.target_length - features.shape[2])))
     features = (features[:, None, :, : config.target_length] - MEAN) / STD
     if not features.isfinite().all():
@@ -67,9 +69,10 @@ def cut_clips(waveform: Tensor, rate: int) -> Tensor:
 
     Each clip has zero mean.
 
-    The released code subtracts each clip's mean (over samples and channels) in the waveform that
-    the clips share, so a later clip that overlaps contains shifted samples. This function does the
-    same, because the result differs for files with a constant offset.
+    The released code subtracts each clip's mean (over samples and channels) in place, in the
+    waveform that all clips share. If clips overlap, the later clip therefore contains samples that
+    were already shifted. This function does the same, because the result differs for files with a
+    constant offset.
     """
     resampler = Resampler(rate, RATE)
     length = resampler.length(waveform.shape[1])
@@ -94,7 +97,7 @@ def clip_bounds(samples: int) -> list[tuple[int, int]]:
     Clips are evenly spaced; the last clip ends with the file.
 
     In a file of less than 2 s, each clip is the whole file. Computed in rational numbers, because
-    rounding errors of floats move a bound by one sample.
+    rounding errors of floats would move the start or the end of a clip by one sample.
     """
     duration = Fraction(samples / RATE)
     starts = [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]

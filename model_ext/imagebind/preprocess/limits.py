@@ -14,18 +14,18 @@ class Limits:
     audio_seconds: int = 600
     audio_rate: int = 192_000  # maximum sampling rate in Hz
     audio_channels: int = 8
-    audio_samples: int = 64_000_000  # samples of all channels together, 256 MB when decoded
+    audio_samples: int = 64_000_000  # samples of all channels together; decoded, they need 256 MB
 
     video_bytes: int = 100 * MIB
     video_seconds: int = 600
-    video_frames: int = 72_000  # frames of a video: 600 s at 120 frames per second;
+    video_frames: int = 72_000  # frames of one video, i.e. 600 s at 120 frames per second;
     video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB
-    cloud_points: int = 250_000  # grouping this many points takes 1 s of CPU time;
-    torch_clouds: bool = False  # whether to accept .pt files, which are pickles
+    cloud_points: int = 250_000  # Points of one cloud. Grouping them takes 1 s of CPU time.
+    torch_clouds: bool = False  # Whether to accept clouds as .pt files, which are pickles.
 
-    array_bytes: int = 20 * MIB  # size of .npy files of depth, thermal and IMU
+    array_bytes: int = 20 * MIB  # bytes of one .npy file of depth, thermal or IMU data
     text_bytes: int = 64 * 1024
 
     def bytes_of(self, modality: str) -> int:

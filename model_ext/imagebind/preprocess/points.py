@@ -3,8 +3,8 @@
 Formats are .npy, .ply, .pcd, .obj, .pts, .xyz and, if enabled, .pt.
 
 As in the released model, coordinates are neither centered nor scaled, and clouds are not resampled.
-An exception: for a model that was trained on a fixed number of points, clouds are resampled to it,
-because the groups of points depend on the density. Shapes: N points.
+An exception: for a model that was trained on a fixed number of points, clouds are resampled to this
+number, because the density of points affects the groups. Shapes: N points.
 """
 
 from collections.abc import Callable

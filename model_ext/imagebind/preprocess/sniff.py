@@ -6,7 +6,7 @@ For bytes without a signature, the result is None instead of a guess.
 from model_ext.imagebind.preprocess.container import is_video
 from model_ext.imagebind.preprocess.npy import npy_shape
 
-TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # recognized by name if they have no signature
+TEXT_CLOUDS = (".xyz", ".pts", ".obj", ".pcd")  # point clouds that are recognized by file name
 
 
 def sniff(data: bytes, filename: str | None = None) -> str | None:
@@ -21,7 +21,7 @@ def sniff(data: bytes, filename: str | None = None) -> str | None:
     if is_cloud(data) or name.endswith(TEXT_CLOUDS):
         return "point"
     if data.startswith(b"PK\x03\x04") and name.endswith((".pt", ".pth")):
-        return "point"  # the reader raises if .pt files are disabled
+        return "point"  # the reader of point clouds rejects .pt files if they are disabled
     if name.endswith(".txt"):
         return "text"
     return None

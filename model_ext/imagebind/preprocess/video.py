@@ -51,8 +51,8 @@ def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
 
     Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
     which it starts. decord's times are float32, so an exact comparison would choose wrong frames
-    near a clip's bounds. For a constant frame rate this function computes in rational numbers, else
-    with a tolerance.
+    near the start or the end of a clip. For a constant frame rate this function computes in
+    rational numbers, else with a tolerance.
     """
     count, duration = len(times), Fraction(float(times[-1, 1]))
     tolerance = 2e-7 * float(duration) + 1e-6
@@ -119,7 +119,7 @@ def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.f
         fps = float(video.get_avg_fps())
     except DecodeError:
         raise
-    except Exception:  # decord's messages contain internals
+    except Exception:  # clients must not see decord's messages
         raise DecodeError(DAMAGED) from None
     times -= times[0, 0] if count else 0
     if not count or not np.isfinite(times).all() or (np.diff(times[:, 0]) < 0).any():
@@ -151,7 +151,7 @@ def _decode(video: decord.VideoReader, frames: list[int], limits: Limits) -> Ten
             pictures = video.get_batch(frames).asnumpy()
         except decord.DECORDError:
             pictures = _padded(video, frames)
-    except Exception:  # decord's messages contain internals
+    except Exception:  # clients must not see decord's messages
         raise DecodeError(DAMAGED) from None
     if pictures.shape[1] * pictures.shape[2] > limits.video_pixels:
         raise DecodeError(f"the video has frames of more than {limits.video_pixels} pixels")
@@ -167,7 +167,7 @@ def _padded(video: decord.VideoReader, frames: list[int]) -> NDArray[np.uint8]:
     """
     rows = np.stack([video[frame].asnumpy() for frame in frames])
     count, height, width, pixel_bytes = rows.shape
-    if pixel_bytes == 3:  # no padding: the batch failed for another reason
+    if pixel_bytes == 3:  # the rows have no padding, so the batch failed for another reason
         raise DecodeError(DAMAGED)
     return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)
 

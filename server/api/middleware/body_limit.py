@@ -1,7 +1,7 @@
 """Limit the size of each request body, and the total size of all bodies in memory.
 
-This is plain ASGI. It rejects a Content-Length above the limit at once, and also counts the
-received bytes. Multipart uploads are written to disk; they have a separate limit and do not count
+The middleware rejects a Content-Length above the limit at once, and also counts the received
+bytes. Multipart uploads are written to disk; they have a separate limit and do not count
 as memory.
 """
 

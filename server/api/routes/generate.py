@@ -19,8 +19,9 @@ from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
-from server.api.body import Incoming, Json, read_json, read_json_or_form
-from server.api.error_handlers import error_response, from_vllm_response
+from server.api.body import Incoming, Json, read_json, read_json_or_form, run
+from server.api.error_handlers import error_response, from_event, from_vllm_response
+from server.api.grammar.constraint import check_constraints
 from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
@@ -31,6 +32,7 @@ from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
 from server.context import current
+from server.errors import body
 from server.media.attachments import (
     Attachment,
     list_parts,
@@ -38,6 +40,8 @@ from server.media.attachments import (
 )
 
 router = APIRouter()
+
+ERROR_EVENT = 'data: {"error"'
 
 
 @router.post("/v1/chat/completions")
@@ -55,9 +59,10 @@ async def create_completion(raw_request: Request) -> Response:
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
+    await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
-    request = parse(ChatCompletionRequest, incoming.document)
+    request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
@@ -67,10 +72,11 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
 @with_cancellation
 async def complete(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
+    await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = await attachments_of(
         incoming.document.pop("attachments", []), list_parts, incoming, raw_request
     )
-    request = parse(CompletionRequest, incoming.document)
+    request = await run(incoming.large, parse, CompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
@@ -92,7 +98,7 @@ async def apply_attachments(
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
     conditioned = await state.components.conditioner.condition(attachments, options)
-    attachments.clear()  # This closes the attachments' files before the response is generated.
+    attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
 
@@ -115,13 +121,16 @@ def respond(
 
 
 async def with_first(events: AsyncGenerator[str], extra: Json) -> AsyncGenerator[str]:
-    """Yield the stream's events, with `extra` added to the JSON of the first event.
+    """Yield the stream's events, with `extra` added to the JSON of the first event. Errors that
+    vLLM's handler writes as events get the form of other errors.
 
     Closing this generator closes `events`, which aborts the request in the engine.
     """
     async with aclosing(events):
         async for event in events:
-            if extra and event.startswith("data: {"):
+            if event.startswith(ERROR_EVENT):
+                event = f"data: {json.dumps(body(from_event(event)))}\n\n"
+            elif extra and event.startswith("data: {"):
                 event = f"data: {json.dumps({**json.loads(event[6:]), **extra})}\n\n"
                 extra = {}
             yield event

@@ -1,7 +1,7 @@
 """Build a retrieval cache from the options of `bindserve cache build`.
 
-Uses `cache_index` and, for media, the encoders. The name and the content of the source determine
-whether it contains features, a FAISS index or media.
+This module uses `cache_index` and, for media, the encoders. The source's name and content determine
+whether the source contains features, a FAISS index or media.
 """
 
 import asyncio
@@ -166,7 +166,9 @@ def encoder(request: Request) -> dict[str, str]:
     """Return the origin of the features for the cache's manifest, or {} if it is unknown."""
     if request.encoder_sha256:
         if request.model:
-            raise CacheError("--encoder-sha256: --model already names the encoder; leave out one")
+            raise CacheError(
+                "--encoder-sha256: --model already names the encoder; omit one of them"
+            )
         return {"sha256": request.encoder_sha256}
     if request.model is None:
         return {}

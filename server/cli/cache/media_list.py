@@ -66,7 +66,7 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
 
 
 def is_caption(path: Path) -> bool:
-    """Whether a .txt file is a caption: another file has the same name with another suffix."""
+    """Whether a .txt file is the caption of a media file with the same name and another suffix."""
     return path.suffix == CAPTION and any(
         other.suffix != CAPTION for other in path.parent.glob(f"{escaped(path.stem)}.*")
     )

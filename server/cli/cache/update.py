@@ -53,7 +53,7 @@ def remove(
         Path | None, typer.Option(help="File with ids to remove, one per line.")
     ] = None,
 ) -> None:
-    """Remove features. The numbers of the rows behind them decrease; ids do not change."""
+    """Remove features. The rows after a removed row get smaller row numbers; ids do not change."""
     from cache_index.errors import CacheError
     from cache_index.update import find_rows, remove_rows
 

@@ -20,11 +20,11 @@ RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
 class AskError(RuntimeError):
-    """A server that does not respond as expected. The message names the question."""
+    """Raised when a server does not respond as expected. The message names the question."""
 
 
 class RetryError(RuntimeError):
-    """A failure that can pass: the request is repeated."""
+    """A temporary failure. The client sends the request again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Client:
             choice = data["choices"][0]
             return str(choice["message"]["content"] or ""), choice.get("finish_reason")
         except (KeyError, IndexError, TypeError, AttributeError) as e:
-            raise AskError(f"{name}: the response is no chat completion") from e
+            raise AskError(f"{name}: the response is not a chat completion") from e
 
     async def retry(self, call: Callable[[], Any], name: str) -> Any:
         delay = self.delay_s

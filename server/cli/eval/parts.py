@@ -39,7 +39,7 @@ def request_body(
 def media_part(modality: str, source: str, item: Item) -> dict[str, Any]:
     kind = PARTS.get(modality)
     if kind is None:
-        raise DataError(source[:80], f"{modality} has no part in a chat request", item.id)
+        raise DataError(source[:80], f"chat requests have no content part for {modality}", item.id)
     return {"type": kind, kind: {"url": data_url(source, item)}}
 
 

@@ -102,9 +102,9 @@ def files(checkup: Checkup) -> str:
 
 
 def tensors(checkup: Checkup) -> str:
-    """Compare names and shapes of the tensors with those of vLLM's model."""
+    """Compare the names and shapes of the folder's tensors with those that vLLM's model expects."""
     checkup.require_language_model()
-    from model_ext.checks.shape_check import check_weights  # imports vLLM, which takes seconds
+    from model_ext.checks.shape_check import check_weights  # loads vLLM, which takes seconds
 
     return f"{check_weights(checkup.folder)} tensors with the names and shapes of vLLM's model"
 
@@ -177,15 +177,16 @@ def tokenizer(checkup: Checkup) -> str:
 
 
 def golden_plain(checkup: Checkup) -> str:
-    """Compare the recorded answers with those of the slow reference, which holds one layer at a
-    time in memory.
+    """Compare the recorded answers with the answers of a slow reference model.
+
+    The reference model holds one layer at a time in memory.
     """
     answers = again(checkup.folder, checkup.golden)
     return compare(checkup.golden, answers, "float32", "the reference")
 
 
 def golden_engine(checkup: Checkup) -> str:
-    """Compare the recorded answers with those of vLLM, which needs as much memory as serving."""
+    """Compare the recorded answers with vLLM's answers. Needs as much memory as a server."""
     from model_ext.checks.engine_golden import answer
     from server.engine.flags import server_defaults
 

@@ -71,7 +71,7 @@ def convert_command(
     ] = None,
     delta: Annotated[
         Path | None,
-        typer.Option(help="Folder of a weight patch in Meta's layout, which is added to LLaMA."),
+        typer.Option(help="Folder of weights in Meta's layout that are added to LLaMA's weights."),
     ] = None,
     dtype: Annotated[
         WeightDtype, typer.Option(help="Precision of the LLM's weights.")

@@ -40,7 +40,8 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.encoding.decode.worker"
-# A job's limit of elapsed time, divided by its limit of CPU time: other processes may use the core.
+# A job's limit of elapsed time, divided by its limit of CPU time. Other processes may use the core,
+# so a job may need more elapsed time than CPU time.
 MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
 EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
@@ -250,8 +251,8 @@ class Worker:
     async def ended_by(self) -> int | None:
         """The signal that ended the process, or None while the process runs.
 
-        SIGKILL comes from outside, SIGXCPU from the limit of CPU time, and any other signal from a
-        crash on the input.
+        SIGKILL comes from the kernel or an operator, SIGXCPU from the limit of CPU time, and any
+        other signal from a crash of the decoder.
         """
         try:
             return -await asyncio.wait_for(self._process.wait(), EXIT_S)

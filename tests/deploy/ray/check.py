@@ -1,4 +1,4 @@
-"""Compare the Ray Serve application with a plain server, then kill an encoder replica under load.
+"""Compare Ray Serve with a server without Ray, then kill an encoder replica under load.
 
     bindserve demo --no-ask &
     python -m tests.deploy.ray.check --plain http://127.0.0.1:8000 [--seconds 30]
@@ -87,7 +87,7 @@ def compare(url: str, plain: str) -> None:
     ]
     total += 1
     equal += embeddings[0]["data"] == embeddings[1]["data"]
-    print(f"compared with the plain server: {equal} of {total} answers equal", flush=True)
+    print(f"compared with the server without Ray: {equal} of {total} answers equal", flush=True)
 
 
 def ask(url: str, body: bytes) -> tuple[Any, Any]:
@@ -130,7 +130,7 @@ def kill_one(url: str, seconds: float, rate: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plain", required=True, help="URL of a plain server with the demo model")
+    parser.add_argument("--plain", required=True, help="URL of a server without Ray (demo model)")
     parser.add_argument(
         "--seconds", type=float, default=30, help="length of the load (default: 30)"
     )

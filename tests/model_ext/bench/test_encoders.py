@@ -44,7 +44,7 @@ def test_the_released_widths() -> None:
 
 
 def test_every_product_is_counted_once(model: ImageBind) -> None:
-    """`trace` lists all matrix products for three clips: 4 in each of 2 blocks, and the head."""
+    """`trace` lists all matrix products for three clips: 4 in each of 2 blocks, 1 in the head."""
     products = trace(model, "audio", torch.randn(1, *SHAPES["audio"]))
     shapes = [(product.rows, *product.weight.shape) for product in products]
     block = [(687, 48, 16), (687, 16, 16), (687, 64, 16), (687, 16, 64)]

@@ -249,7 +249,7 @@ def test_integers_are_no_weights(llama_folder: Make) -> None:
         ({"use_scaled_rope": True, "rope_scaling_factor": 0}, "rope_scaling_factor must be"),
         ({"max_seq_len": -1}, "max_seq_len must be a positive integer"),
         ({"dim": "128"}, "dim must be a positive integer, got '128'"),
-        ({"n_heads": 5}, "n_heads 5 does not divide"),
+        ({"n_heads": 5}, "n_heads 5 does not divide dim 128 into even heads"),
         ({"n_layers": 0}, "n_layers must be a positive integer"),
     ],
 )

@@ -152,9 +152,8 @@ def test_adapter_of_another_embedding_width(
 ) -> None:
     change = {"image_bind_proj.weight": torch.zeros(128, 64)}
     path = adapter_file(lambda tensors: tensors.update(change))
-    with pytest.raises(
-        ConvertError, match=r"takes embeddings of 64 numbers, but those of .* have 40"
-    ):
+    message = r"image_bind_proj\.weight takes embeddings of 64 numbers, but those of .* have 40"
+    with pytest.raises(ConvertError, match=message):
         convert(replace(sources, adapter=path), tmp_path / "tiny", QUIET)
 
 
@@ -286,7 +285,8 @@ def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
 
 def test_a_delta_needs_metas_layout(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConvertError, match="delta needs a base in Meta's layout"):
+    message = "a delta needs a base in Meta's layout, not in Hugging Face's"
+    with pytest.raises(ConvertError, match=message):
         convert(replace(sources, llama=tmp_path, delta=tmp_path), tmp_path / "x", QUIET)
 
 

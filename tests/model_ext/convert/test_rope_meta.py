@@ -14,8 +14,8 @@ PATH = Path("params.json")
 @pytest.mark.parametrize(
     ("params", "theta", "context"),
     [
-        ({}, 10000.0, 2048),  # as in files of LLaMA 1,
-        ({"rope_theta": 500000.0}, 500000.0, 8192),  # as in files of LLaMA 3
+        ({}, 10000.0, 2048),  # LLaMA 1 has no rope_theta.
+        ({"rope_theta": 500000.0}, 500000.0, 8192),  # LLaMA 3 has rope_theta.
         ({"rope_theta": 500000, "max_seq_len": 4096}, 500000.0, 4096),
         ({"use_scaled_rope": False}, 10000.0, 2048),
     ],
@@ -29,8 +29,8 @@ def test_plain_rotations(params: dict[str, Any], theta: float, context: int) -> 
 @pytest.mark.parametrize(
     ("params", "factor", "context"),
     [
-        ({"dim": 4096}, 8.0, 131072),  # as in files of LLaMA 3.1,
-        ({"dim": 2048, "rope_scaling_factor": 32}, 32.0, 131072),  # as in files of LLaMA 3.2
+        ({"dim": 4096}, 8.0, 131072),  # LLaMA 3.1 has no rope_scaling_factor.
+        ({"dim": 2048, "rope_scaling_factor": 32}, 32.0, 131072),  # LLaMA 3.2 has it.
         ({"dim": 4096, "max_seq_len": 16384}, 8.0, 16384),
     ],
 )

@@ -1,4 +1,4 @@
-"""The demonstration's evaluation: correct answers, and a retrieval equal to that of serving."""
+"""The demonstration's evaluation: correct answers, and the same retrieval as in the server."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from model_ext.demo.retrieval import TOP_K, enhanced, shuffled
         ("two cats", "cat", True),
         ("a caterpillar", "cat", False),
         ("category", "cat", False),
-        ("a cat and a dog", "cat", True),  # "dog" is no concept.
+        ("a cat and a dog", "cat", True),  # "dog" is not one of the concepts.
         ("a cat or a horse", "cat", False),
         ("a horse", "cat", False),
         ("", "cat", False),

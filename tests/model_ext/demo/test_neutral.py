@@ -1,4 +1,4 @@
-"""`neutral` makes the terms of the zero image small, and does not change those of pictures."""
+"""`neutral` makes the terms of an image of zeros small, and keeps the terms of pictures."""
 
 import torch
 from torch.nn import functional as F

@@ -1,4 +1,4 @@
-"""`Arrival` computes the rows of new requests, and the host does not wait for the device."""
+"""`Arrival` computes the deltas of new requests, and the host does not wait for the device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ ROWS = 200
 
 
 class Doubling:
-    """A fake model. It computes rows of two layers from embeddings, and records LoRA adapters."""
+    """A fake model. It computes deltas of two layers from embeddings, and records LoRA adapters."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -83,7 +83,7 @@ class TestBatches:
     def test_the_last_request_staged_for_a_slot_counts(self) -> None:
         table, _, arrival = doubling()
         arrival.stage(1, embedding(5))
-        arrival.stage(1, embedding(6))  # The slot's first request has ended.
+        arrival.stage(1, embedding(6))  # The first request in this slot has ended.
         arrival.flush()
         assert table.deltas[0, 1].tolist() == [6, 6, 6]
 

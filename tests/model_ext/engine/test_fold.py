@@ -205,4 +205,4 @@ def test_packing_does_not_change_a_map() -> None:
     before = nn.functional.linear(x, ours.weight, ours.bias)
     pack(ours)
     torch.testing.assert_close(ours(x), before, atol=1e-5, rtol=1e-4)
-    assert set(ours.state_dict()) == {"weight", "bias"}  # the names in a model folder
+    assert set(ours.state_dict()) == {"weight", "bias"}  # A model folder has these names.

@@ -43,11 +43,11 @@ def model(
         ({"settings": ArrivalSettings(arrival="layers")}, True),
         ({"form": "residual", "plain": False}, True),
         ({"settings": ArrivalSettings(graphs=False)}, False),
-        ({"captures": False}, False),  # on a CPU, which captures no graphs;
-        ({"mode": CUDAGraphMode.NONE}, False),  # with vLLM's --enforce-eager
+        ({"captures": False}, False),  # A CPU captures no graphs.
+        ({"mode": CUDAGraphMode.NONE}, False),  # --enforce-eager sets this mode.
         ({"ranks": 2}, False),
         ({"cumem": True}, False),
-        ({"plain": False}, False),  # with quantised weights
+        ({"plain": False}, False),  # The weights are quantised.
     ],
     ids=str,
 )

@@ -110,7 +110,7 @@ def test_clips_are_averaged_after_normalisation(tiny: ImageBind) -> None:
     clips = torch.randn(2, 3, 1, 128, 204)
     each = torch.stack([tiny.embed("audio", sample) for sample in clips])  # shape (B, S, D)
     check_rounding(tiny.embed("audio", clips), each.mean(1))
-    assert (tiny.embed("audio", clips).norm(dim=-1) < 20).all(), "the mean of vectors is too long"
+    assert (tiny.embed("audio", clips).norm(dim=-1) < 20).all(), "the mean vector is too long"
     prenorms = torch.stack([tiny.prenorm("audio", sample) for sample in clips])
     check_rounding(tiny.prenorm("audio", clips), prenorms.mean(1))
 
@@ -230,7 +230,7 @@ def test_any_subset_of_modalities_is_a_model(tmp_path: Path) -> None:
 
 
 def test_reduced_sizes_learn_to_bring_pairs_together() -> None:
-    """A training works: every parameter gets a gradient, and the loss decreases."""
+    """Training works: every parameter gets a gradient, and the loss decreases."""
     torch.manual_seed(0)
     model = ImageBind(SMALL)
     inputs = {modality: example(modality, 4, SMALL) for modality in SMALL.modalities}

@@ -119,7 +119,7 @@ def test_weight_decay_groups(phase: Phase, make_model: MakeModel) -> None:
 
 
 def test_layers_before_the_injected_ones_have_no_gate(make_model: MakeModel) -> None:
-    """Layers without injection have no gate. In the released code, they have a gate without use."""
+    """Layers without injection have no gate. In the released code, they have an unused gate."""
     without = {NAMES[name] for name in INDEX["pretrain"]["trainable_without_gradient"]}
     assert without == {"injection.gate.0"}
     assert not without & dict(make_model("pretrain").named_parameters()).keys()

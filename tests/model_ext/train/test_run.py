@@ -18,8 +18,10 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.model_ext.train.conftest import BASE, FIXTURES
+from tests.model_ext.train.forked import Forked
 
 ROOT = Path(__file__).parents[3]
+ON_GPU = Path("/dev/nvidiactl").exists()
 UPDATES = 16
 Curve = list[float]
 
@@ -57,28 +59,37 @@ class Runs:
         return path
 
     def start(
-        self, config: Path, phase: str = "pretrain", processes: int = 1, *more: str
-    ) -> subprocess.Popen[bytes]:
-        """Start a run in a new process group, so that a test can kill all of its processes."""
-        module = ["-m", "model_ext.train", phase, str(config), *more]
+        self, config: Path, phase: str = "pretrain", processes: int = 1, **variables: str
+    ) -> subprocess.Popen[bytes] | Forked:
+        """Start a run in a new process group, so that a test can kill all of its processes.
+
+        `variables` are environment variables. Only a run with one process and without variables
+        can be a fork. On a GPU, the imports initialize CUDA, which forbids a fork.
+        """
+        log = config.parent / "output.txt"
+        if processes == 1 and not variables and not ON_GPU:
+            return Forked([phase, str(config)], log)
+        module = ["-m", "model_ext.train", phase, str(config)]
         command = [sys.executable, *module]
         if processes > 1:
             launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
             port = ["--master-port", "0", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
             command = [sys.executable, *launcher, *port, *module]
         environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-        with (config.parent / "output.txt").open("ab") as log:
+        with log.open("ab") as output:
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment | {"OMP_NUM_THREADS": "1"},
-                stdout=log,
+                env=environment | {"OMP_NUM_THREADS": "1"} | variables,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
-    def run(self, config: Path, phase: str = "pretrain", processes: int = 1, *more: str) -> Curve:
-        code = self.start(config, phase, processes, *more).wait(timeout=400)
+    def run(
+        self, config: Path, phase: str = "pretrain", processes: int = 1, **variables: str
+    ) -> Curve:
+        code = self.start(config, phase, processes, **variables).wait(timeout=400)
         assert code == 0, (config.parent / "output.txt").read_text()[-3000:]
         return losses(config.parent)
 
@@ -113,9 +124,7 @@ def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
 
 
 @pytest.mark.parametrize("zero", [0, 2])
-def test_bfloat16_has_nearly_the_same_losses(
-    runs: Runs, reference: Curve, zero: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_has_nearly_the_same_losses(runs: Runs, reference: Curve, zero: int) -> None:
     """bfloat16 is the dtype on a GPU; trained tensors and rotary angles stay float32.
 
     The first loss differs by rounding only: each activation by at most 2**-9, with random signs.
@@ -123,12 +132,10 @@ def test_bfloat16_has_nearly_the_same_losses(
     the mean of the losses. The test also sets the instruction set, because processors with
     bfloat16 instructions round in another order.
     """
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     config = runs.config(f"bfloat16-{zero}", zero)
     settings = {"zero_optimization": {"stage": zero}, "bf16": {"enabled": True}}
     (config.parent / "deepspeed.json").write_text(json.dumps(settings))
-    curve = runs.run(config)
+    curve = runs.run(config, ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
     # The measured differences are 0.0006 for the first loss, and 0.01 for the sum of the losses.
     assert curve[0] == pytest.approx(reference[0], rel=4 * 2**-9)
     assert sum(curve) == pytest.approx(sum(reference), rel=0.1)
@@ -175,7 +182,7 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
 def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # Chinese data, as for 7B_chinese
+    chinese = runs.folder / "chinese.json"  # 7B_chinese was trained on Chinese data.
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),
@@ -214,7 +221,7 @@ def assert_close_adapters(one: Path, other: Path, within: float) -> None:
     second = load_file(other / "adapter.safetensors")
     assert first.keys() == second.keys()
     for name, tensor in first.items():
-        # Norms are compared, as Adam can turn a rounding error in a tiny gradient into a full step.
+        # Compare norms: Adam can turn a rounding error in a tiny gradient into a full step.
         assert (tensor - second[name]).norm() <= within * tensor.norm(), name
 
 

@@ -65,7 +65,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("a")
         with (
-            pytest.raises(ConvertError, match="another conversion is writing there"),
+            pytest.raises(ConvertError, match=r"\S+: another conversion is writing there"),
             new_folder(tmp_path / "out"),
         ):
             pass

@@ -259,7 +259,7 @@ async def test_a_large_body_is_refused_declared_or_not() -> None:
     [
         (ValueError("bad /usr/lib/secret.py"), 400, "bad <path>"),
         (VLLMValidationError("too hot", parameter="temperature", value="v" * 99), 400, "too hot"),
-        (NotImplementedError("no beams"), 500, "failed"),
+        (NotImplementedError("no beams"), 400, "no beams"),
         (RuntimeError("at /secret/path"), 500, "failed"),
         (KeyError("/secret/path"), 500, "failed"),
         (EngineDeadError(), 503, "engine is down"),
@@ -421,7 +421,7 @@ async def test_openais_client_has_a_class_for_temporary_errors() -> None:
     client = openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key="-",
-        # The parameter's type is of httpx2, but the library also accepts clients of httpx.
+        # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
         max_retries=0,
     )
@@ -518,5 +518,5 @@ async def test_metrics_of_the_stages_are_on_the_page(served: Served) -> None:
 async def test_the_operators_middleware_is_applied() -> None:
     served = serve(flags={"middleware": ["tests.server.application.Stamp"]})
     assert (await served.client.get("/health")).headers["x-stamp"] == "operator"
-    with pytest.raises(ValueError, match="neither a class nor a coroutine"):
+    with pytest.raises(ValueError, match="FLAGS: neither a class nor a coroutine function"):
         serve(flags={"middleware": ["tests.server.application.FLAGS"]})

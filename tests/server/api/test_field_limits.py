@@ -5,13 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vllm.sampling_params import RepetitionDetectionParams
 
 from server.api.field_limits import (
     MAX_CHARACTERS,
     MAX_INTEGER,
     MAX_ITEMS,
     MAX_PROMPTS,
+    MAX_REPETITION,
+    RANGES,
+    REPETITION,
     check_maxima,
+    check_ranges,
     check_values,
 )
 from server.errors import BadRequest
@@ -58,7 +63,7 @@ def test_long_texts(field: str) -> None:
 
 
 def test_prompts() -> None:
-    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # Token ids are one prompt.
+    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # A list of token ids is one prompt.
     check_maxima({"prompt": ["x"] * MAX_PROMPTS}, SETTINGS)
     for prompt in ("x", [1, 2]):
         with pytest.raises(BadRequest, match="more than 64 prompts"):
@@ -77,6 +82,29 @@ def test_other_types_are_left_to_the_protocol(value: Any) -> None:
     names = ("n", "max_tokens", "stop", "prompt", "logit_bias", "imagebind")
     check_maxima(dict.fromkeys(names, value), SETTINGS)
     check_maxima({"imagebind": {"cache": value}}, SETTINGS)
+
+
+@pytest.mark.parametrize(("field", "bounds"), RANGES.items())
+def test_ranges(field: str, bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    for value in (low, high, str(high), None, "many", [], True):
+        check_maxima({field: value}, SETTINGS)
+    for value in (low - 0.5, high * 1.5, 1e300, "nan", "inf", "-1e10", 10**400):
+        with pytest.raises(BadRequest, match=f"{field} must be between {low} and {high}") as caught:
+            check_maxima({field: value}, SETTINGS)
+        assert caught.value.param == field
+
+
+@pytest.mark.parametrize("name", REPETITION)
+def test_repetition_detection(name: str) -> None:
+    check_maxima({"repetition_detection": {name: MAX_REPETITION}}, SETTINGS)
+    for value in (-1, MAX_REPETITION + 1, "1e9"):
+        with pytest.raises(BadRequest, match=f"{name} must be between 0 and") as caught:
+            check_maxima({"repetition_detection": {name: value}}, SETTINGS)
+        assert caught.value.param == f"repetition_detection.{name}"
+    parsed = RepetitionDetectionParams(max_pattern_size=9999, min_count=2)
+    with pytest.raises(BadRequest, match="max_pattern_size must be"):
+        check_ranges({"repetition_detection": parsed})
 
 
 HALF = "x\ud800"
@@ -109,6 +137,14 @@ def test_half_a_surrogate_pair(document: dict[str, Any], param: str | None) -> N
     with pytest.raises(BadRequest, match="not valid Unicode") as caught:
         check_values(document)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite(text: str) -> None:
+    document = {"logit_bias": {"1": json.loads(text)}}
+    with pytest.raises(BadRequest, match="logit_bias is not a finite number") as caught:
+        check_values(document)
+    assert caught.value.param == "logit_bias"
 
 
 @pytest.mark.parametrize(("document", "param"), INTEGERS, ids=repr)

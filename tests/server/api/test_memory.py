@@ -54,7 +54,7 @@ def arguments(settings: Settings, tmp_path: Path) -> Parse:
         changed = settings.model_copy(update={"vllm_args": flags, **changes})
         args = parse(changed)
         args.bindserve, args.bindserve_scratch = changed, tmp_path
-        args.kv_cache_memory_bytes = None  # removes the parser's default for a CPU
+        args.kv_cache_memory_bytes = None  # This removes the parser's default for a CPU.
         return args
 
     return arguments

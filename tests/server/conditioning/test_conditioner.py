@@ -192,7 +192,8 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
 
 async def test_a_modality_that_the_model_lacks() -> None:
     stage = conditioner(Fake())
-    with pytest.raises(BadRequest, match="no encoder for the modality point; it accepts") as caught:
+    message = "this model has no encoder for the modality point; it accepts"
+    with pytest.raises(BadRequest, match=message) as caught:
         await stage.condition([Attachment("point", MemoryBlob(b"1"), 1.0, "p")], OFF)
     assert "image, video, audio" in caught.value.message
 

@@ -31,6 +31,20 @@ def test_the_key_value_cache_is_modest(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse(settings()).kv_cache_memory_bytes == 4 * GiB
 
 
+@pytest.mark.parametrize(
+    ("flags", "backend"),
+    [
+        ((), "xgrammar"),
+        (("--structured-outputs-config", '{"backend": "auto"}'), "xgrammar"),
+        (("--structured-outputs-config.backend", "guidance"), "guidance"),
+    ],
+)
+def test_other_backends_of_structured_outputs_need_a_flag(
+    flags: tuple[str, ...], backend: str
+) -> None:
+    assert parse(settings(*flags)).structured_outputs_config.backend == backend
+
+
 def test_the_operators_flags_win() -> None:
     flags = ("--host=0.0.0.0", "--shutdown-timeout=5", "--kv-cache-memory-bytes=1000000")
     more = ("--max-model-len", "512", "--served-model-name", "a", "b")

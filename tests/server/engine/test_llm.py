@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from vllm.platforms import current_platform
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.conditioning import EXTRA_ARG, pack
@@ -48,6 +48,33 @@ def test_it_conditions_at_once_and_passes_the_rest_on(llm: ConditionedLLM) -> No
     assert prompt["cache_salt"]
     assert (request_id, options) == ("id", {"priority": 3})
     assert "cache_salt" not in PROMPT
+
+
+async def test_structured_outputs_are_checked_before_vllm_reads_them(
+    llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def add_request(*arguments: Any) -> Any:
+        return arguments[-1].structured_outputs
+
+    async def check(outputs: StructuredOutputsParams) -> StructuredOutputsParams:
+        if outputs.regex == "(":
+            raise BadRequest("bad", param="regex")
+        return StructuredOutputsParams(regex="checked")
+
+    monkeypatch.setattr(AsyncLLM, "add_request", add_request)
+    llm.input_processor = SimpleNamespace(structured_outputs_config="vLLM's")
+
+    async def add(regex: str) -> Any:
+        outputs = StructuredOutputsParams(regex=regex)
+        return await llm.add_request("id", PROMPT, SamplingParams(structured_outputs=outputs))
+
+    assert (await add("(")).regex == "("  # the operator chose another backend
+    llm.check_outputs_with(check)
+    assert llm.input_processor.structured_outputs_config is None
+    assert (await add("a")).regex == "checked"
+    with pytest.raises(BadRequest, match="bad"):
+        await add("(")
+    assert await llm.add_request("id", PROMPT, SamplingParams()) is None
 
 
 @pytest.mark.usefixtures("request_context")

@@ -232,7 +232,7 @@ async def test_an_allowed_url(site: Site, tmp_path: Path) -> None:
     policy = site.policy(allowed=loopback)
     assert await fetch(tmp_path, policy, site.url()) == DATA
     assert await fetch(tmp_path, policy, site.url("/hop/3")) == DATA
-    assert not list(tmp_path.iterdir())  # The downloaded file has no name.
+    assert not list(tmp_path.iterdir())  # The open file has no name in the folder.
     for url in (site.url("/hop/4"), site.url("/status/404"), site.url("/status/500")):
         with pytest.raises(FetchError):
             await fetch(tmp_path, policy, url)

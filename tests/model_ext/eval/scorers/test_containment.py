@@ -15,7 +15,7 @@ from model_ext.eval.scorers.containment import contains_word
         ("costs US$5", "$5", True),  # "$5" follows a letter.
         ("a_b", "a", False),
         ("été", "été", True),
-        ("a.b", "axb", False),  # The dot is no pattern.
+        ("a.b", "axb", False),  # The dot is not a wildcard.
         ("redred red", "red", True),  # The second "red" is a whole word.
     ],
 )

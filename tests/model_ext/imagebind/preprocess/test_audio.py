@@ -123,7 +123,7 @@ def test_every_allowed_format_sounds_alike(
 
 @pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "VOC"])
 def test_formats_off_the_list_are_refused(kind: str, config: PreprocessConfig) -> None:
-    with pytest.raises(DecodeError, match="not wav, flac, ogg or mp3"):
+    with pytest.raises(DecodeError, match="the audio is damaged or not wav, flac, ogg or mp3"):
         read_audio(sound(kind=kind), config, Limits())
 
 
@@ -186,7 +186,7 @@ def test_length_must_be_declared(config: PreprocessConfig) -> None:
     data = bytearray(sound(3, kind="FLAC"))
     data[21] &= 0xF0
     data[22:26] = bytes(4)
-    with pytest.raises(DecodeError, match="does not contain its length"):
+    with pytest.raises(DecodeError, match="the audio's header does not contain its length"):
         read_audio(bytes(data), config, Limits())
 
 

@@ -46,7 +46,7 @@ def test_mp3_with_a_tag_and_without() -> None:
     assert sniff(b"ID3\x04\x00") == "audio"
     assert sniff(b"\xff\xfb\x90\x64") == "audio"
     for other in (b"\xff\xff\xff\xff", b"\xff\xf1\x50\x80", b"\xff\xfe\x00\x00", b"\xff\xfb"):
-        assert sniff(other) is None  # These headers are not of MP3.
+        assert sniff(other) is None  # These bytes are no header of an MP3 file.
 
 
 def test_videos() -> None:

@@ -1,4 +1,4 @@
-"""The server rejects excess requests before it reads their bodies, and finishes all others."""
+"""The server rejects excess requests before reading their bodies, and answers all others."""
 
 import asyncio
 from typing import Any

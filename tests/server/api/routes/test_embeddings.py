@@ -49,7 +49,7 @@ async def test_openais_client_in_both_formats(served: Served) -> None:
     client = openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key="-",
-        # The parameter's type is of httpx2, but the library also accepts clients of httpx.
+        # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
     )
     for form in ("float", "base64", None):  # For None, OpenAI's client uses base64.

@@ -1,4 +1,4 @@
-"""/v1/files with OpenAI's client; and chats with stored files, uploads and forms."""
+"""Test /v1/files with OpenAI's client, and chats that use stored files or upload new files."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ def client_of(served: Served, key: str = "first") -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key=key,
-        # The parameter's type is of httpx2, but the library also accepts clients of httpx.
+        # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
         max_retries=0,
     )
@@ -182,7 +182,7 @@ async def test_uploads_have_their_own_bound() -> None:
     )
     assert (await served.client.post(CHAT, files=files)).status_code == 200
     response = await served.client.post("/v1/responses", files={"f": ("f", bytes(2000))})
-    # /v1/responses keeps bodies in memory, so their limit is smaller.
+    # /v1/responses keeps bodies in memory, so the limit of a body is smaller than for uploads.
     check_error(response, 413)
 
 

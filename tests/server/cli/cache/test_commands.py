@@ -209,7 +209,7 @@ def test_a_list_of_media_whose_features_are_kept(
     assert np.array_equal(rows_of(tmp_path / "again"), rows_of(tmp_path / "c"))
     assert captions_of(tmp_path / "again") == expected
     other = error_of("build", photos, "--out", tmp_path / "d", *options)
-    assert "features: holds an unfinished build from other inputs" in other
+    assert "features: holds an unfinished build from other inputs or options" in other
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "mine.npy").touch()
@@ -247,7 +247,7 @@ def test_an_interrupted_build_is_resumed(
     monkeypatch.setattr(media_features.MediaEmbedder, "embed", embed)
     model, out = tiny_models["finetune"], tmp_path / "c"
     command = ("build", photos, "--model", model, "--out", out, "--dtype", "float32")
-    assert "run the same command again" in error_of(*command)
+    assert "interrupted; run the same command again to resume" in error_of(*command)
     assert seen == ["a.jpg", "broken.jpg", "c.wav", "b.png"]
     seen.append("interrupted")
     build(*command[1:])

@@ -181,7 +181,7 @@ def test_an_error_names_the_question_and_keeps_the_answers(
 
 
 def test_kill_and_resume(server: Server, data: Path, tmp_path: Path) -> None:
-    """A resumed run does not send the questions again whose answers are stored."""
+    """A resumed run sends only the questions that have no stored answer."""
 
     def slow(body: dict[str, Any]) -> str:
         time.sleep(0.05)
@@ -229,7 +229,7 @@ def question_with_id(key: str) -> str:
         ({"--tasks": "imagenet"}, 2, "unknown task 'imagenet'"),
         ({"--tasks": "svt"}, 1, "test_label.txt"),
         ({"--data": "absent"}, 1, "has no texts of questions"),
-        ({"url": "ftp://x"}, 2, "does not start with http"),
+        ({"url": "ftp://x"}, 2, "does not start with http:// or https://"),
         ({"url": "http://127.0.0.1:9", "--retries": "0"}, 1, "the list of models"),
     ],
 )

@@ -147,7 +147,7 @@ async def test_a_busy_machine_refuses_no_good_file() -> None:
 @pytest.mark.usefixtures("hostile")
 async def test_a_worker_that_used_up_its_cpu_time_says_so() -> None:
     async with running() as pool:
-        with pytest.raises(MediaError, match="more than 30 seconds of CPU time"):
+        with pytest.raises(MediaError, match="decoding took more than 30 seconds of CPU time"):
             await pool.decode("burn", MemoryBlob(b""))
         assert await pid(pool)
 
