@@ -139,7 +139,7 @@ async def search(incoming: Incoming, raw_request: Request) -> Response:
     count = maximum if request.filter else request.top_k
     with stage("retrieve"):
         rows = await state.components.retriever.search(units([conditioned])[0], count)
-    found = [row for row in rows if matches(row[1], request.filter)][: request.top_k]
+    nearest = [row for row in rows if matches(row[1], request.filter)][: request.top_k]
     data = [
         {
             **caption.fields,
@@ -148,7 +148,7 @@ async def search(incoming: Incoming, raw_request: Request) -> Response:
             "caption": caption.caption,
             "similarity": similarity,
         }
-        for index, (similarity, caption) in enumerate(found)
+        for index, (similarity, caption) in enumerate(nearest)
     ]
     name = request.model or state.settings.name
     return JSONResponse({"object": "list", "model": name, "data": data, "usage": USAGE})

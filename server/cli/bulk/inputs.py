@@ -29,12 +29,12 @@ def items(inputs: Sequence[Path], start: int = 0) -> Iterator[MediaItem]:
 def _all(inputs: Sequence[Path]) -> Iterator[MediaItem]:
     for path in inputs:
         if path.is_dir():
-            found = folder_items(path)
+            entries = folder_items(path)
         elif path.suffix in LIST:
-            found = list_items(path)
+            entries = list_items(path)
         else:
-            found = iter([MediaItem(path, Caption())])
-        for item in found:
+            entries = iter([MediaItem(path, Caption())])
+        for item in entries:
             if isinstance(item.place, str):
                 raise CacheError(f"{path}: contains a URL ({item.place[:80]}); download it first")
             yield MediaItem(item.place, Caption(item.caption.caption, str(item.place)))
