@@ -75,6 +75,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    # HOST:PORT of a second listener with the protocol of Weaviate's module multi2vec-bind, without
+    # API keys.
+    weaviate: str | None = None
     served_model_name: str | None = None  # Model name in requests. Default: the folder's name.
     vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # Flags of `vllm serve`.
 
@@ -144,6 +147,7 @@ class Settings(BaseSettings):
     grammar: GrammarLimits = GrammarLimits()  # Limits of structured outputs.
     max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
+    max_vectorize_inputs: Count = 4096  # Maximum number of inputs in one request of Weaviate.
     limits: Limits = Limits()  # Size limits of files, for each modality.
 
     # Seconds without a step of the engine although requests run, or without a message of the
@@ -152,6 +156,10 @@ class Settings(BaseSettings):
     # Seconds of such a stall after which the parent process restarts the stalled part. The time of
     # the start does not count. On a CPU, one step with a long prompt can take minutes.
     stall_restart_s: float = Field(300, gt=0)
+    max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) of one file.
+    max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
+    max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
+    window_files: Count = 4  # Files that are cut into windows at a time; further requests get 503.
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
     # CPU seconds for one file; the limit of elapsed time is 4 times that.

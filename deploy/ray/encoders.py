@@ -13,7 +13,7 @@ from ray.serve.handle import DeploymentHandle
 from model_ext.conditioning import Vector
 from server.context import client, key_salt
 from server.encoding.cache import ResultCache
-from server.encoding.job import unpack
+from server.encoding.job import scaled, unit, unpack
 from server.encoding.messages import Hello, Job, Packet
 from server.errors import Unavailable
 from server.media.blob import Blob
@@ -66,11 +66,18 @@ class RayEncoders:
         """Do nothing, because Ray stops the replicas."""
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        """Embed one file. Returns a unit embedding (D,).
+        """Embed one file. Returns the unit embedding (D,). Raises the errors of `embed_scaled`."""
+        return unit(await self._embed(modality, content))
+
+    async def embed_scaled(self, modality: str, content: Blob) -> Vector:
+        """Embed one file. Returns the embedding (D,) with the scale of its modality.
 
         Raises MediaError or BadRequest: when the file cannot be embedded. Raises Unavailable: when
         all replicas are full or lost.
         """
+        return scaled(await self._embed(modality, content))
+
+    async def _embed(self, modality: str, content: Blob) -> Vector:
         cached, digest = True, await content.digest()
         results = "" if self._share_results else key_salt()
         job = Job(modality, content.size, digest.hex(), client(), results)

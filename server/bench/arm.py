@@ -69,6 +69,9 @@ class NoEncoders:
     async def embed(self, modality: str, content: Blob) -> Vector:
         raise Unavailable(f"no encoders here: {modality}, {content.size} bytes")
 
+    async def embed_scaled(self, modality: str, content: Blob) -> Vector:
+        return await self.embed(modality, content)
+
     def missing(self) -> None:
         return None
 

@@ -30,6 +30,7 @@ class Embed(Protocol):
     """The method of `server.encoding.client.EncodingClient` that this module uses."""
 
     async def embed(self, modality: str, content: Blob) -> Vector: ...
+    async def embed_scaled(self, modality: str, content: Blob) -> Vector: ...
 
 
 class Fetch(Protocol):
@@ -83,6 +84,22 @@ class Conditioner:
             retrieved = await self._retriever.retrieve(mixed, params, explain=options.explain)
         return Conditioned(retrieved.embedding, explain(attachments, retrieved))
 
+    async def embed_scaled(self, attachment: Attachment) -> Vector:
+        """Embed one attachment: ImageBind's own output (D,), which has not unit length.
+
+        Raises a RequestError that names the attachment.
+        """
+        return await self._embed(attachment, scaled=True)
+
+    async def embed_unit(self, attachment: Attachment) -> Vector:
+        """Embed one attachment: a unit embedding (D,). Raises as `embed_scaled`."""
+        return await self._embed(attachment)
+
+    async def fetch(self, attachment: Attachment) -> Blob:
+        """Return the bytes of an attachment, which are downloaded if it is a link."""
+        self._check_encoder(attachment.modality)
+        return await self._fetched(attachment)
+
     async def _embed_all(self, attachments: Sequence[Attachment]) -> Vector:
         """Embed all attachments: unit embeddings (M, D). The first failure cancels the other
         attachments.
@@ -103,8 +120,10 @@ class Conditioner:
             raise
         return np.stack([task.result() for task in tasks])
 
-    async def _embed(self, attachment: Attachment) -> Vector:
-        """Embed one attachment: a unit embedding (D,). Errors name the attachment."""
+    async def _embed(self, attachment: Attachment, *, scaled: bool = False) -> Vector:
+        """Embed one attachment: a unit embedding (D,), or with its scale. Errors name the
+        attachment.
+        """
         count_attachment(attachment.modality)
         try:
             if attachment.modality != EMBEDDING:
@@ -114,7 +133,8 @@ class Conditioner:
                 numbers = np.frombuffer(content.head(content.size), "<f4")
                 return normalize(numbers.astype(np.float32))
             with stage("embed", attachment.modality):
-                return await self._embedder.embed(attachment.modality, content)
+                embed = self._embedder.embed_scaled if scaled else self._embedder.embed
+                return await embed(attachment.modality, content)
         # Raise a copy, because other requests may share the error object.
         except RequestError as error:
             param = error.param or attachment.param

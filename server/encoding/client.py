@@ -16,7 +16,7 @@ from pathlib import Path
 
 from model_ext.conditioning import Vector
 from server.context import client, key_salt
-from server.encoding.job import unpack
+from server.encoding.job import scaled, unit, unpack
 from server.encoding.messages import (
     MAX_PACKET,
     Hello,
@@ -72,11 +72,18 @@ class EncodingClient:
         os.close(self._folder)
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        """Embed one file. Returns the unit embedding (D,).
+        """Embed one file. Returns the unit embedding (D,). Raises the errors of `embed_scaled`."""
+        return unit(await self._embed(modality, content))
+
+    async def embed_scaled(self, modality: str, content: Blob) -> Vector:
+        """Embed one file. Returns the embedding (D,) with the scale of its modality.
 
         Raises MediaError or BadRequest: when the file is bad.
         Raises Unavailable: when the service is full, down or stalled.
         """
+        return scaled(await self._embed(modality, content))
+
+    async def _embed(self, modality: str, content: Blob) -> Vector:
         packet = await self._ask(modality, content)
         try:
             embedding, cached = unpack(packet, modality)

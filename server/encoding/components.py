@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from torch import Tensor
 
 from model_ext.conditioning import Vector
+from model_ext.config import has_language_model, read_document
 from model_ext.imagebind import dummy
 from model_ext.imagebind.config import Dtype
 from model_ext.imagebind.dtype import choose_dtype, torch_dtype, zero_image
@@ -55,7 +57,7 @@ class EncodingComponents:
         device = choose_device(settings.encode_device)
         dtype = choose_dtype(settings.encode_dtype, device)
         model = open_encoders(folder, settings, device)
-        zero = await asyncio.to_thread(zero_image, model)
+        zero = await asyncio.to_thread(text_only, model, settings.model)
         batcher = open_batcher(model, settings, device, dtype)
         decoder = DecodePool(decode_settings(settings), (folder / "config.json").read_bytes())
         await decoder.start()
@@ -120,6 +122,15 @@ def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype
         max_waiting=settings.encode_waiting,
         threads=settings.encode_threads,
     )
+
+
+def text_only(model: ImageBind, folder: Path) -> Tensor:
+    """The embedding (D,) of a zero image. Without a language model, which alone needs it, a model
+    may have no image encoder; the embedding is then zero.
+    """
+    if model.config.vision is None and not has_language_model(read_document(folder)):
+        return torch.zeros(model.config.embed_dim)
+    return zero_image(model)
 
 
 def choose_device(setting: str) -> str:

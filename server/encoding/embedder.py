@@ -65,7 +65,8 @@ class Embedder:
         self._results = results
 
     async def embed(self, job: Job, blob: Blob, report: Report) -> Vector:
-        """Embed a file. Returns the unit embedding (D,).
+        """Embed a file. Returns the unit embedding and its length before the normalisation
+        (D + 1,).
 
         The computation is cancelled when the last caller that waits for it is cancelled.
         """

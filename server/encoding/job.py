@@ -33,8 +33,20 @@ async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
     return Packet(Answer(report.cached, report.seconds, report.failed, error), embedding)
 
 
+def unit(numbers: Vector) -> Vector:
+    """The unit embedding (D,) of an answer's numbers (D + 1,)."""
+    return numbers[:-1]
+
+
+def scaled(numbers: Vector) -> Vector:
+    """ImageBind's own output (D,), which has not unit length, of an answer's numbers (D + 1,)."""
+    embedding: Vector = numbers[:-1] * numbers[-1]
+    return embedding
+
+
 def unpack(packet: Packet, modality: str) -> tuple[Vector, bool]:
-    """Read an answer: the unit embedding (D,), and whether it came from the result cache.
+    """Read an answer: the embedding with its length (D + 1,), and whether it came from the result
+    cache.
 
     Records the stages of the job, which ran one after the other and ended just now.
 

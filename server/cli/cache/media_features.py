@@ -27,6 +27,7 @@ from server.cli.cache.media_list import MediaItem, MediaList
 from server.encoding.batcher import Batcher
 from server.encoding.components import ENCODERS, choose_device, decode_settings, open_batcher
 from server.encoding.decode.pool import DecodePool
+from server.encoding.job import unit
 from server.errors import RequestError, TooLarge, Unavailable
 from server.media.blob import Blob, MemoryBlob
 from server.media.fetch import Fetcher, FetchPolicy
@@ -115,7 +116,7 @@ class MediaEmbedder:
             if not self._has_modality(content, str(item.place)):
                 return None if isinstance(item.place, Path) else f"not of modality {self.modality}"
             tensor = await self.decoder.decode(self.modality, content)
-            return await self.batcher.encode(ENCODER_OF[self.modality], tensor)
+            return unit(await self.batcher.encode(ENCODER_OF[self.modality], tensor))
         except Unavailable:
             raise
         except RequestError as error:

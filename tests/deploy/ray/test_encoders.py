@@ -16,7 +16,9 @@ from server.errors import Unavailable
 from server.media.blob import MemoryBlob
 
 VECTOR = np.array([0.6, 0.8], np.float32)
-GOOD = Packet(Answer(False, {"decode": 0.01, "encode": 0.02}), VECTOR).encode()
+GOOD = Packet(
+    Answer(False, {"decode": 0.01, "encode": 0.02}), np.append(VECTOR, np.float32(2))
+).encode()
 
 
 class Replicas:

@@ -30,6 +30,8 @@ class FakeEncoders:
     async def embed(self, modality: str, content: Blob) -> Vector:
         raise NotImplementedError
 
+    embed_scaled = embed
+
     def missing(self) -> None:
         return None
 

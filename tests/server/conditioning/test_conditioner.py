@@ -18,6 +18,7 @@ from server.conditioning.options import ImageBindOptions, take_options
 from server.conditioning.retrieve import Retriever
 from server.encoding.cache import ResultCache
 from server.encoding.embedder import Embedder, Report
+from server.encoding.job import scaled, unit
 from server.encoding.messages import Job
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
@@ -95,7 +96,7 @@ class Fake:
 
     async def encode(self, encoder: str, tensor: torch.Tensor, client: str) -> Vector:  # noqa: ARG002
         angle = float(tensor) * np.pi / 180
-        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+        return np.array([np.cos(angle), np.sin(angle), 2], np.float32)
 
     async def fetch(self, link: Link) -> Blob:
         """Return the last part of the URL's path as the file's content."""
@@ -109,6 +110,12 @@ class InProcess:
     embedder: Embedder
 
     async def embed(self, modality: str, content: Blob) -> Vector:
+        return unit(await self._embed(modality, content))
+
+    async def embed_scaled(self, modality: str, content: Blob) -> Vector:
+        return scaled(await self._embed(modality, content))
+
+    async def _embed(self, modality: str, content: Blob) -> Vector:
         return await self.embedder.embed(Job(modality, content.size, ""), content, Report())
 
 

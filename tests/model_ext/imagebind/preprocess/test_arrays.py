@@ -84,8 +84,36 @@ def test_pictures_of_several_channels_are_refused(
     mode: str, config: PreprocessConfig, limits: Limits
 ) -> None:
     kind = "TIFF" if mode == "CMYK" else "PNG"
+    picture = Image.new("RGB", (50, 40), (10, 20, 30)).convert(mode)
     with pytest.raises(DecodeError, match="one channel"):
-        read_depth(saved_image(Image.new(mode, (50, 40)), kind), config, limits)
+        read_depth(saved_image(picture, kind), config, limits)
+
+
+def test_a_picture_of_three_equal_channels_is_one_channel(limits: Limits) -> None:
+    gray = Image.fromarray(np.arange(1024, dtype=np.uint8).reshape(32, 32))
+    config = PreprocessConfig(depth_size=32)
+    one, three = (saved_image(each, "PNG") for each in (gray, gray.convert("RGB")))
+    assert torch.equal(read_depth(three, config, limits), read_depth(one, config, limits))
+
+
+def table(rows: np.ndarray) -> bytes:
+    lines = ["ax,ay,az,gx,gy,gz", *(",".join(map(str, row)) for row in rows.tolist())]
+    return "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize("count", [1, 2000, 2003])
+def test_csv_of_imu_values_is_transposed_cut_and_padded(count: int, limits: Limits) -> None:
+    rows = np.random.default_rng(0).normal(size=(count, 6)).astype(np.float32)
+    read = read_imu(table(rows), PreprocessConfig(), limits).numpy()
+    assert read.shape == (6, 2000)
+    np.testing.assert_array_equal(read[:, :count], rows[:2000].T)
+    assert not read[:, count:].any()
+
+
+@pytest.mark.parametrize("data", [b"", b"a,b\n1,2", b"h\n1,2,3,4,5,x", b"h\n1\n1,2", b"\xff\xfe"])
+def test_other_tables_are_refused(data: bytes, limits: Limits) -> None:
+    with pytest.raises(DecodeError, match="CSV"):
+        read_imu(data, PreprocessConfig(), limits)
 
 
 def test_damaged_pictures_are_refused(config: PreprocessConfig, limits: Limits) -> None:
