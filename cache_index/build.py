@@ -2,7 +2,7 @@
 
 A build first streams the vectors to disk. It then trains and fills the index from that file, so the
 index ranks exactly the vectors that a search will read. The same command resumes a killed build.
-Does not depend on encoders: other modules turn media into features.
+This module does not depend on encoders: other modules turn media into features.
 """
 
 import io
@@ -185,10 +185,11 @@ def write_trained(path: Path, rows: Array, kind: str) -> None:
     index: Any = faiss.index_factory(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         if hasattr(index, "do_polysemous_training"):
-            index.do_polysemous_training = False  # slow training for an unused filter
+            # This slow training step trains a filter that the search does not use.
+            index.do_polysemous_training = False
         sample = np.random.default_rng(SEED).permutation(len(rows))
         number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
-        chosen = np.sort(sample[:number])  # in ascending order, to read the file sequentially
+        chosen = np.sort(sample[:number])  # ascending row numbers, to read the file sequentially
         index.train(rows[chosen].astype(np.float32))
     faiss.write_index(index, str(path))
 
@@ -226,7 +227,7 @@ def tune_index(
     else:
         sample_queries = normalize(draw(open_features(queries), 2 * TUNING_QUERIES, SEED))
     if len(sample_queries) < 2 or sample_queries.shape[1] != rows.shape[1]:
-        raise CacheError(f"{queries}: needs at least 2 rows of {rows.shape[1]} numbers")
+        raise CacheError(f"{queries}: must contain at least 2 rows of {rows.shape[1]} numbers")
     half = len(sample_queries) // 2
     seen, unseen = (
         make_trial(rows, sample_queries[part], None if own is None else own[part], top_k)
@@ -247,15 +248,17 @@ def write_lines(folder: Path, captions: Iterator[Caption] | None, count: int, so
 def write_vectors(
     path: Path, source: Features, dtype: Dtype, normalized: bool, done: "tqdm[Any]"
 ) -> None:
-    """Write the vectors as one .npy file. Does not map the file, because its dirty pages would
-    count as memory of this process.
+    """Write the vectors as one .npy file.
+
+    The function does not memory-map the file, because pages that are not yet on disk would count as
+    memory of this process.
     """
     with path.open("wb") as file:
         file.write(npy_header((source.count, source.dimension), np.dtype(dtype)))
         for block in checked(source):
             rows = normalize(block) if normalized else block
             if np.abs(rows).max() > np.finfo(dtype).max:
-                raise CacheError(f"{source.path}: its values do not fit {dtype}; use float32")
+                raise CacheError(f"{source.path}: some values do not fit {dtype}; use float32")
             file.write(rows.astype(dtype).tobytes())
             done.update(len(rows))
 
@@ -273,8 +276,9 @@ def npy_header(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> bytes:
 
 
 def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, normalized: bool) -> str:
-    """Describe the inputs in a text. A build resumes an interrupted one only if this text is
-    equal.
+    """Describe the inputs as text.
+
+    A build resumes an interrupted build only if the texts of both builds are equal.
     """
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
     stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -283,7 +287,7 @@ def describe_inputs(path: Path, source: Features, kind: str, dtype: Dtype, norma
 
 
 def kind_of(index: Any) -> str:
-    """Return FAISS's factory string that describes an imported index."""
+    """Describe an imported index by FAISS's factory string."""
     if isinstance(index, faiss.IndexIVFPQ):
         return f"IVF{index.nlist},PQ{index.pq.M}"
     if isinstance(index, faiss.IndexIVFPQFastScan):

@@ -1,9 +1,9 @@
 """CacheClient: query a cache in a retrieval service, through the same interface as a local cache.
 
-Each request has a timeout. Within it, the client retries when the service is busy or the connection
-breaks (the service may be restarting), and raises CacheUnavailable afterwards. The server's policy
-decides whether a request is then answered without the cache. After a timeout, requests fail at once
-for COOL_DOWN seconds; `check`, which the server calls regularly, extends or ends that time.
+When the service is busy or the connection breaks (the service may be restarting), the client
+retries until the request's timeout, and then raises CacheUnavailable. The server's policy decides
+whether a request is then answered without the cache. After a timeout, requests fail at once for
+COOL_DOWN seconds; `check`, which the server calls regularly, extends or ends that time.
 """
 
 import asyncio
@@ -23,8 +23,8 @@ from cache_index.searcher import check_queries
 from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_query, unpack_row
 
 TRIES = 3
-FIRST_PAUSE = 0.02  # Pause in seconds before the second try; doubled before the third.
-COOL_DOWN = 1.0  # After a timeout, requests fail unsent for so many seconds.
+FIRST_PAUSE = 0.02  # Seconds before the second try. The third try waits twice as long.
+COOL_DOWN = 1.0  # Seconds after a timeout in which requests fail without being sent.
 MAX_ERROR_BYTES = 4096
 
 BROKEN = (aiohttp.ClientError, OSError)
@@ -59,8 +59,8 @@ class CacheClient:
     ) -> Self:
         """Connect to the service and check its manifest.
 
-        `fit`: the model's requirements. By default any cache is accepted, and a cache that replaces
-        it later must have the same width and encoder.
+        `fit`: the width and the encoder that the model requires. By default, the client accepts any
+        cache. If the service later opens another cache, its width and encoder must be the same.
         Raises CacheUnavailable: when no service answers.
         Raises CacheError: when the features come from another encoder.
         """
@@ -116,7 +116,7 @@ class CacheClient:
         """Check that the service answers queries, and read its manifest again.
 
         Raises CacheUnavailable: when the service does not answer.
-        Raises CacheError: when the service has changed to a cache that does not fit the model.
+        Raises CacheError: when the service now serves a cache that does not fit the model.
         """
         try:
             async with asyncio.timeout(self._timeout):

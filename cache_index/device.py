@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 Device = Literal["auto", "cpu", "cuda"]
 
 FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more than 8 GiB.
-NVIDIA_DRIVER = "/dev/nvidiactl"  # If this file is missing, torch is not imported.
+NVIDIA_DRIVER = "/dev/nvidiactl"  # The driver's file. It exists only on machines with a GPU.
 SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
-MAX_CANDIDATES = 2048  # Candidates, and visited cells, above which a GPU index raises.
-MAX_SCALAR_CANDIDATES = 512  # Candidates above which an SQ index on the GPU aborts.
+MAX_CANDIDATES = 2048  # A GPU index raises an error for more candidates or more visited cells.
+MAX_SCALAR_CANDIDATES = 512  # An SQ index on a GPU ends the process for more candidates than this.
 
 ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
 
@@ -45,8 +45,10 @@ AUTO = Placement()
 
 
 def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
-    """Return the index that searches the stored rows (N, D): on a CPU, `index` itself. On a GPU, an
-    exact search in torch if the rows fit, and otherwise FAISS's GPU index.
+    """Return the index that searches the stored rows (N, D).
+
+    On a CPU, this is `index`. On a GPU, this is an ExactIndex if the rows fit into the memory, and
+    otherwise a copy of `index` on the GPU.
     Raises CacheError: when the device is "cuda" and there is no GPU.
     """
     if placement.device == "cpu":
@@ -59,7 +61,8 @@ def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
     if exact_fits(count, dimension, placement, free):
         try:
             return ExactIndex.load(rows, "cuda")
-        except (ValueError, RuntimeError) as error:  # unsuitable norms or lack of memory
+        # The norms of the rows are unsuitable for float16, or the GPU lacks memory.
+        except (ValueError, RuntimeError) as error:
             logger.warning("no exact search on the GPU: %s", error)
     return place_faiss(index)
 
@@ -73,8 +76,11 @@ def exact_fits(count: int, dimension: int, placement: Placement, free: int) -> b
 
 
 def planned_gpu_bytes(manifest: Manifest, placement: Placement, free: int) -> int:
-    """Return the GPU memory that `place` uses for this cache; an upper bound for FAISS's index."""
-    if placement.device == "cpu":
+    """Return the bytes of GPU memory that `place` uses for this cache.
+
+    For an index of FAISS, the result is an upper bound.
+    """
+    if placement.device == "cpu" or manifest.shuffled:
         return 0
     if exact_fits(manifest.count, manifest.dimension, placement, free):
         return resident_bytes(manifest.count, manifest.dimension)
@@ -89,17 +95,19 @@ def place_faiss(index: Any) -> Any:
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # Halves the memory of Flat indexes and of PQ's tables.
-    options.use_cuvs = False  # cuVS (default in its builds) cannot clone SQ indexes.
+    options.useFloat16 = True  # float16 halves the memory of Flat indexes and of PQ's tables.
+    options.use_cuvs = False  # cuVS, the default in FAISS's cuVS builds, cannot clone SQ indexes.
     if isinstance(index, faiss.IndexIVF):
-        index.nprobe = 1  # cloning raises for a large nprobe; `Searcher.apply` sets it later
+        # An index with a large nprobe cannot be cloned. `Searcher.apply` sets nprobe later.
+        index.nprobe = 1
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)
     except RuntimeError as error:  # lack of memory, or an unsupported index kind
         logger.warning("the index does not fit on the GPU, searching on the CPU: %s", error)
         return index
-    placed.referenced_objects = [resources]  # FAISS holds no reference to its resources
+    # FAISS's index has no reference to its resources. This line prevents their garbage collection.
+    placed.referenced_objects = [resources]
     return placed
 
 

@@ -2,8 +2,8 @@
 
 The bind network was trained on image embeddings only. Embeddings of other modalities land in
 another region of ImageBind's joint space. Mixing each embedding with the image embeddings nearest
-to it narrows that gap without training. This file computes the formula. It does not depend on FAISS
-or on files.
+to it narrows that gap without training. This file computes the mix. It does not depend on FAISS or
+on files.
 
 Shapes: B queries, K neighbors each, D embedding dimensions (1024 for ImageBind-huge).
 """
@@ -20,8 +20,10 @@ from cache_index.errors import QueryError
 Array = NDArray[np.float32]
 Form = Literal["released", "paper"]
 
-MAX_INVERSE_TEMPERATURE = 1e6  # At this value one neighbor has all the weight.
-MAX_TOP_K = 1024  # Bounds a request's memory: top_k * D floats. A GPU index allows 2048.
+# At this inverse temperature, the nearest neighbor has all the weight.
+MAX_INVERSE_TEMPERATURE = 1e6
+# This maximum limits a request's memory (top_k * D floats). A GPU index allows at most 2048.
+MAX_TOP_K = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,10 @@ class CacheParams:
     """Parameters of the enhancement. The defaults are those of the reference implementation."""
 
     top_k: int = 10
-    inverse_temperature: float = 20.0  # Higher: fewer neighbors count; unused in the paper's form.
-    weight: float = 0.5  # Share of the neighbors: 0 ignores the cache, 1 the query.
+    # With a higher value, fewer neighbors count. The paper's form does not use this parameter.
+    inverse_temperature: float = 20.0
+    # Share of the neighbors in the result: 0 ignores the neighbors, 1 ignores the query.
+    weight: float = 0.5
     form: Form = "released"
 
     def __post_init__(self) -> None:
@@ -73,8 +77,9 @@ def enhance(
     counted = hit & (np.arange(similarity.shape[1]) < top_k)
     weight = np.where(counted.any(axis=1, keepdims=True), weight, 0)
     similarity = np.where(counted, similarity, 0)
-    attention = np.where(paper, similarity, softmax(sharpness * similarity, counted))  # (B, K)
-    recalled = np.einsum("bk,bkd->bd", attention, prototype)  # weighted sum of the neighbors (B, D)
+    # `attention` (B, K): weights of the neighbors. `recalled` (B, D): their weighted sum.
+    attention = np.where(paper, similarity, softmax(sharpness * similarity, counted))
+    recalled = np.einsum("bk,bkd->bd", attention, prototype)
     recalled = np.where(paper, recalled, normalize(recalled))
     blended = (1 - weight) * query + weight * recalled
     return np.where(paper, blended, normalize(blended))
@@ -86,14 +91,14 @@ def column(values: Sequence[float]) -> Array:
 
 
 def softmax(x: Array, counted: NDArray[np.bool_]) -> Array:
-    """Compute the softmax over the counted entries of each row. All other entries are 0."""
+    """Compute the softmax over the `counted` entries of each row. It is 0 for the other entries."""
     x = np.where(counted, x, -np.inf)
     peak = x.max(
         axis=-1, keepdims=True, initial=-np.inf
     )  # The row's maximum is subtracted so that exp cannot overflow.
     exp: Array = np.exp(x - np.where(np.isfinite(peak), peak, 0))
     total = np.maximum(exp.sum(axis=-1, keepdims=True), np.float32(1))
-    share: Array = exp / total  # the sum is at least 1 except in rows without entries
+    share: Array = exp / total  # rows without counted entries have the sum 0, and shares of 0
     return share
 
 

@@ -1,6 +1,4 @@
-"""Enhancer: the interface through which the server uses a cache: local, in a service, or
-sharded.
-"""
+"""Enhancer: the interface to a cache, which is in this process, a service, or several services."""
 
 from dataclasses import dataclass
 from typing import Protocol

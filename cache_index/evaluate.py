@@ -28,9 +28,9 @@ class Measured:
     settings: SearchSettings
     tuned: bool  # Whether the cache's manifest has these settings.
     recall: float  # Recall@top_k.
-    p50_ms: float  # Latency of single queries: search, gather, enhance.
+    p50_ms: float  # Latency of single queries, including gathering and enhancing.
     p99_ms: float
-    queries_per_second: float  # rate in batches of 16
+    queries_per_second: float  # Throughput when 16 queries are searched at a time.
 
 
 def evaluate(
@@ -107,7 +107,7 @@ def seconds(index: CacheIndex, queries: Array, params: CacheParams) -> float:
 
 
 def as_table(measured: Sequence[Measured]) -> str:
-    """Format a Markdown table; it marks the settings in use."""
+    """Format a Markdown table. The table marks the settings in use."""
     lines = [
         "| cells | refine | recall | p50 ms | p99 ms | queries/s |",
         "|---:|---:|---:|---:|---:|---:|",

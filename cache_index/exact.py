@@ -16,19 +16,19 @@ from cache_index.enhance import Array, normalize
 if TYPE_CHECKING:
     from torch import Tensor
 
-GROUP = 32  # Rows per group (G). The first selection compares groups.
-SPARE = 64  # Extra candidates to score again in float32.
-SPARE_RESULTS = 6  # Extra results for callers with float32 vectors.
-MAX_SCORE_BYTES = 256 << 20  # Memory for scores; sets the rows per chunk.
-BLOCK_ROWS = 1 << 14  # Rows copied to the device at a time.
+GROUP = 32  # Rows per group (G). The first step of the selection compares groups, not rows.
+SPARE = 64  # Additional candidates, because float32 scores may order rows differently.
+SPARE_RESULTS = 6  # Additional results for callers that compute the scores again in float32.
+MAX_SCORE_BYTES = 256 << 20  # Maximum memory for scores, which determines the rows per chunk.
+BLOCK_ROWS = 1 << 14  # Number of rows that are copied to the device at a time.
 
 MIN_NORM, MAX_NORM = 0.1, 1000.0  # Allowed norm of the longest row, for float16 scores.
 
 
 class ExactIndex:
     def __init__(self, rows: "Tensor", count: int) -> None:
-        """`rows`: float16 (N rounded up to a multiple of G, D); the first `count` = N are the
-        cache's.
+        """`rows`: float16 (N rounded up to a multiple of G, D). `count`: N, the number of rows of
+        the cache; further rows are padding.
         """
         self._rows = rows
         self.ntotal = count
@@ -47,7 +47,8 @@ class ExactIndex:
         resident = torch.zeros(padded(count), dimension, dtype=torch.float16, device=device)
         longest = 0.0
         for start in range(0, count, BLOCK_ROWS):
-            block = torch.from_numpy(np.array(rows[start : start + BLOCK_ROWS]))  # reads the file
+            # np.array reads the rows from the memory-mapped file.
+            block = torch.from_numpy(np.array(rows[start : start + BLOCK_ROWS]))
             half = resident[start : start + len(block)].copy_(block)
             longest = max(longest, float(half.float().norm(dim=1).max()))
         if not MIN_NORM <= longest <= MAX_NORM:
@@ -62,10 +63,10 @@ class ExactIndex:
         return self._rows.device.type
 
     def search(self, queries: Array, k: int) -> tuple[Array, NDArray[np.int64]]:
-        """The best k rows of each query (B, D), best first: similarities (B, k) and ids (B, k).
+        """Find the best k rows of each query (B, D). Returns similarities (B, k) and ids (B, k).
 
-        The similarities use the rows' float16 values. If there are fewer than k rows, the missing
-        ids are -1.
+        The best row is first. The similarities use the rows' float16 values. If there are fewer
+        than k rows, the missing ids are -1.
         """
         import torch
 
@@ -75,8 +76,9 @@ class ExactIndex:
             # overflows.
             half = torch.from_numpy(normalize(queries)).to(self._rows.device, torch.float16)
             ids = self._candidates(half, min(k + SPARE, self.ntotal))
-            # Sum the products in float32; a GPU might compute a matrix product in tf32.
-            similarity = (self._rows[ids].float() * exact[:, None]).sum(2)  # (B, C)
+            # similarity (B, C): sums of products in float32. A GPU might compute a matrix product
+            # in tf32, which is less precise.
+            similarity = (self._rows[ids].float() * exact[:, None]).sum(2)
             similarity, order = similarity.topk(min(k, ids.shape[1]))
             result = similarity.cpu().numpy(), ids.gather(1, order).cpu().numpy()
         return pad(*result, k)
@@ -102,12 +104,13 @@ def best_of_chunk(
     """Return scores and ids (B, C) of the best rows of a chunk, whose first row has the id `start`.
 
     The rows are selected in two steps, because top-k over all scores takes as long as the matrix
-    product. The first step selects the C groups with the largest maximum score. These groups
-    contain the best C rows: if a group has one of these rows, fewer than C groups have a larger
-    maximum.
+    product. The first step selects the C groups with the largest maximum score. The second step
+    selects the best C rows of these groups. No better row is outside of these groups, because each
+    of the C groups contains a row with at least the same score.
     """
-    scores = queries @ rows.T  # (B, rows of the chunk).
-    scores[:, max(0, count - start) :] = float("-inf")  # Excludes the padding of the last group.
+    # Scores (B, rows of the chunk). The second line excludes the padding of the last group.
+    scores = queries @ rows.T
+    scores[:, max(0, count - start) :] = float("-inf")
     groups = scores.view(len(scores), -1, GROUP)
     leading = groups.amax(2).topk(min(number, groups.shape[1]), sorted=False).indices
     members = groups.gather(1, leading[:, :, None].expand(-1, -1, GROUP)).flatten(1)
@@ -132,7 +135,7 @@ def resident_bytes(count: int, dimension: int) -> int:
 
 
 def free_gpu_bytes() -> int:
-    """Return the free bytes of the first GPU, or 0 without a GPU. Only this line needs a GPU."""
+    """Return the number of free bytes of the first GPU's memory, or 0 if there is no GPU."""
     import torch
 
     free: Any = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0

@@ -1,6 +1,6 @@
 """Features to build a cache from, read in blocks so that no build holds them all in memory.
 
-Reads .npy and .safetensors files, folders of either, and FAISS indexes.
+A source is a .npy or .safetensors file, a folder of such files, or a FAISS index.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ FLOATS = {"F16", "F32", "F64"}  # safetensors' names of the float types that Num
 
 
 class Features(Protocol):
-    """N rows of D numbers; `path` is named in error messages."""
+    """A source of N rows of D numbers. Error messages name its `path`."""
 
     path: Path
     count: int
@@ -114,14 +114,15 @@ class ShardedFeatures:
             yield from shard.blocks()
 
     def captions(self) -> Iterator[Caption] | None:
-        """Return all shards' captions. A shard without captions among others with captions is an
-        error.
+        """Return all shards' captions, or None if no shard has captions.
+
+        Raises CacheError: when some shards have captions and others have none.
         """
         without = [s.path for s in self._shards if not s.path.with_suffix(".jsonl").is_file()]
         if len(without) == len(self._shards):
             return None
         if without:
-            raise CacheError(f"{without[0]}: has no captions (.jsonl) beside it, other shards have")
+            raise CacheError(f"{without[0]}: has no captions (.jsonl file), but other shards do")
         return (caption for shard in self._shards for caption in exactly(shard))
 
 
@@ -144,7 +145,7 @@ class IndexFeatures:
         self._index = index
         if hasattr(index, "make_direct_map"):
             try:
-                index.make_direct_map()  # IVF indexes find a row by this map
+                index.make_direct_map()  # an IVF index needs this map to return a row by number
             except RuntimeError:
                 raise CacheError(f"{path}: its ids are not the row numbers 0 to N-1") from None
 

@@ -1,6 +1,6 @@
-"""Fit: whether a cache belongs to a model, by the width of its vectors and their encoder.
+"""Fit: checks whether the vectors of a cache have the width and the encoder that a model requires.
 
-The cache's manifest contains both. Does not depend on the model's code.
+The cache's manifest states both. This module does not depend on the model's code.
 """
 
 import logging
@@ -20,8 +20,9 @@ class Fit:
     encoder: EncoderIdentity = field(default_factory=dict)  # empty if the model names no encoder
 
     def check(self, where: object, manifest: Manifest) -> None:
-        """Check a manifest. `where` is the cache's path or URL, for messages. A manifest without an
-        encoder, such as that of an imported index, only causes a warning.
+        """Check a manifest. `where` is the cache's path or URL, for messages.
+
+        A manifest that names no encoder, as after the import of an index, only causes a warning.
         Raises CacheError: when the width or the encoder differs.
         """
         if manifest.dimension != self.dimension:
@@ -35,5 +36,5 @@ class Fit:
             logger.warning("%s does not say which encoder its features come from", where)
 
     def can_verify(self, manifest: Manifest) -> bool:
-        """Whether both the manifest and the model state their encoder."""
+        """Whether the manifest and the model both name an encoder."""
         return bool(self.encoder) and self.encoder.keys() <= manifest.encoder.keys()

@@ -43,7 +43,7 @@ def check_free(out: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise CacheError(f"{out}: exists already; choose another folder or ask to overwrite it")
     if not (out / MANIFEST).is_file():
-        raise CacheError(f"{out}: not a cache folder (no {MANIFEST}), it will not be overwritten")
+        raise CacheError(f"{out}: not a cache folder (no {MANIFEST}), so it is not overwritten")
 
 
 def replace(out: Path, new: Path) -> None:

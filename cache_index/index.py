@@ -33,7 +33,7 @@ from cache_index.vectors import Ids, Vectors
 @dataclass(frozen=True, slots=True)
 class Enhanced:
     vectors: Array  # Enhanced queries (B, D).
-    neighbors: Neighbors  # K is the batch's largest top_k; other rows have fewer hits.
+    neighbors: Neighbors  # K is the largest top_k; queries with a smaller top_k have fewer hits.
 
 
 class CacheIndex:
@@ -61,10 +61,10 @@ class CacheIndex:
         mapped: bool = True,
         placement: Placement = AUTO,
     ) -> "CacheIndex":
-        """Check all files, then read them. `verify=False` skips their sha256, not their sizes.
+        """Check all files, then read them. `verify=False` checks their sizes, but not their sha256.
 
-        `mapped=True` maps the index file, so that the kernel reads pages on use; False loads a
-        copy.
+        `mapped=True` memory-maps the index file, so that the kernel reads pages on first use.
+        `mapped=False` loads a copy of the file.
         Raises CacheError: when a file is damaged or does not fit the manifest.
         """
         manifest = read_manifest(folder)
@@ -82,7 +82,9 @@ class CacheIndex:
         if has_cells != (manifest.search.nprobe is not None):
             raise CacheError(f"{folder / INDEX}: nprobe goes with an IVF index only; {REBUILD}")
         vectors = Vectors.open(folder, manifest)
-        searcher = Searcher(place(index, vectors.rows, placement), vectors)
+        if not manifest.shuffled:
+            index = place(index, vectors.rows, placement)
+        searcher = Searcher(index, vectors)
         searcher.apply(manifest.search)
         return cls(folder, manifest, searcher, Captions.open(folder, manifest), placement)
 

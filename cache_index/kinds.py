@@ -19,7 +19,7 @@ Target = Literal["cpu", "gpu"]
 EXACT_BELOW = 20_000  # below this number of rows, exact search takes a few milliseconds
 CODES = re.compile(r"Flat|IVF\d+,(Flat|SQfp16|SQ8|PQ(?P<parts>\d+)(?P<fast>x4fs)?)")
 
-# Product quantizers that faiss-gpu supports: numbers of parts, and numbers of dimensions per part.
+# The product quantizers that faiss-gpu supports: numbers of parts, and dimensions per part.
 PQ_PARTS = (96, 64, 56, 48, 32, 28, 24, 20, 16, 12, 8, 4, 3, 2, 1)
 PQ_WIDTHS = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 
@@ -27,9 +27,10 @@ PQ_WIDTHS = (4, 6, 8, 10, 12, 16, 20, 24, 28, 32)
 def choose_kind(
     count: int, dimension: int, *, target: Target = "cpu", memory: int | None = None
 ) -> str:
-    """Return Flat for few rows, or if a GPU's `memory` (bytes) holds all in float16; else codes.
+    """Return Flat for few rows, or if all rows fit into a GPU's `memory` (bytes) in float16.
 
-    On a CPU, codes have one or two bits a dimension. On a GPU: SQ8 if it fits, else PQ.
+    For other sizes, returns IVF with compressed codes: on a CPU, codes of one or two bits per
+    dimension; on a GPU, SQ8 if these codes fit, and otherwise PQ.
     Raises CacheError: when the target is a GPU and `memory` is missing.
     """
     if count < EXACT_BELOW:
@@ -51,7 +52,7 @@ def choose_kind(
 def check_kind(kind: str, dimension: int, *, target: Target = "cpu") -> str:
     """Return `kind`.
 
-    Raises CacheError: when the FAISS of the target cannot search it.
+    Raises CacheError: when FAISS cannot search this kind on the target.
     """
     match = CODES.fullmatch(kind)
     if match is None:
@@ -60,7 +61,7 @@ def check_kind(kind: str, dimension: int, *, target: Target = "cpu") -> str:
             "PQm or PQmx4fs"
         )
     if match["fast"] and target == "gpu":
-        raise CacheError(f"{kind!r}: no GPU index; use auto, or SQ8 or PQ codes")
+        raise CacheError(f"{kind!r}: there is no GPU index of this kind; use auto, SQ8 or PQ")
     if match["parts"]:
         check_parts(kind, int(match["parts"]), dimension, fast=bool(match["fast"]))
     return kind

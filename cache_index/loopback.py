@@ -1,4 +1,4 @@
-"""Whether other machines can reach an address. Imports the standard library only."""
+"""Determine whether only this machine can reach an address."""
 
 import ipaddress
 

@@ -1,7 +1,7 @@
 """manifest.json: the content and search settings of a cache folder, and the sha256 of every file.
 
 A cache may come from another machine, and FAISS's reader does not validate its input. So each
-file's hash is checked before the file is parsed. Does not depend on FAISS.
+file's hash is checked before the file is parsed. This module does not depend on FAISS.
 """
 
 import hashlib
@@ -11,7 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from cache_index.enhance import CacheParams
 from cache_index.errors import CacheError
@@ -42,12 +49,13 @@ class SearchSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     nprobe: Annotated[int, Field(ge=1)] | None = None  # Visited cells of an IVF index.
-    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates to score again per neighbor.
+    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates that are scored again per neighbor.
 
 
 class Recall(BaseModel):
-    """The share of the exact `at` nearest rows that a search returns, for queries not used in
-    tuning.
+    """The share of the true `at` nearest rows that a search returns, over `queries` test queries.
+
+    Tuning did not use these queries.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,7 +78,14 @@ class Manifest(BaseModel):
     encoder: dict[str, Any] = {}  # provenance of the features, such as the weights' sha256
     recall: Recall | None = None
     defaults: CacheParams = CacheParams()
+    shuffled: bool = False  # a control: only the index finds neighbors, not the vectors
     files: dict[FileName, FileEntry]
+
+    @model_serializer(mode="wrap")
+    def without_default(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `shuffled: false`, so that names and files of earlier versions stay equal."""
+        fields: dict[str, Any] = write(self)
+        return fields if self.shuffled else {k: v for k, v in fields.items() if k != "shuffled"}
 
     @cached_property
     def name(self) -> str:
@@ -121,7 +136,9 @@ def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
             raise CacheError(f"{path}: {size} bytes, {MANIFEST} says {entry.bytes}; {REBUILD}")
     for name, entry in manifest.files.items() if verify else ():
         if sha256(folder / name) != entry.sha256:
-            raise CacheError(f"{folder / name}: its sha256 is not the one in {MANIFEST}; {REBUILD}")
+            raise CacheError(
+                f"{folder / name}: its sha256 differs from that in {MANIFEST}; {REBUILD}"
+            )
 
 
 def check_encoder(where: Path | str, manifest: Manifest, expected: EncoderIdentity) -> None:

@@ -4,7 +4,7 @@ A search of 16 queries takes far less than 16 times as long as a search of 1 que
 arrive during a search wait, and together form the next batch. The owner does not wait until a batch
 is full. It waits at most 2% of the last search's duration, for the next requests of clients that
 just got an answer.
-Does not depend on HTTP.
+This module does not depend on HTTP.
 """
 
 import asyncio
@@ -29,12 +29,13 @@ from cache_index.searcher import Neighbors, check_queries
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.02
-GATHERED_ROWS = 4096  # max. neighbors of one search, so a large top_k delays others little
+# Maximum neighbors of one search, so that a large top_k delays other requests little.
+GATHERED_ROWS = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    query: Array  # shape (D,)
+    query: Array  # the embedding (D,) to enhance
     params: CacheParams
     explain: bool
     prototypes: bool
@@ -109,7 +110,7 @@ class IndexOwner:
         return request.future
 
     def swap(self, index: CacheIndex) -> None:
-        """Search another index from the next batch on; no request is lost.
+        """Replace the index: the next batch searches the new index. No request is lost.
 
         The old index is freed after its last batch.
         Raises CacheError: when the vectors have another width.
@@ -135,7 +136,7 @@ class IndexOwner:
             raise CacheClosed("the cache is closed")
 
     async def aclose(self) -> None:
-        """Close the owner in a worker thread, because it blocks, and then the index."""
+        """Call `close`, which blocks, in a worker thread. Then close the index."""
         await asyncio.to_thread(self.close)
         self.index.close()
 
@@ -149,7 +150,8 @@ class IndexOwner:
             before = len(live)
 
     def _next_batch(self, before: int, seconds: float) -> list[Waiting]:
-        """Wait for requests and return at most max_batch of them; an empty list after `close`.
+        """Wait for requests and return at most max_batch of them, or an empty list after `close`.
+
         `before` and `seconds`: the size and duration of the last batch. The method pauses briefly
         to collect as many requests as the last batch had. Without the pause, 16 clients that send
         their next requests at once would be split into a batch of 1 and a batch of 15.
@@ -194,7 +196,7 @@ def enhance_rows(index: CacheIndex, batch: list[Waiting]) -> list[EnhancedRow]:
 def take_row(
     index: CacheIndex, vector: Array, neighbors: Neighbors, row: int, request: Waiting
 ) -> EnhancedRow:
-    hits = int(neighbors.hit[row].sum())  # a row has its hits first, then misses
+    hits = int(neighbors.hit[row].sum())  # In each row, the hits precede the misses.
     ids = neighbors.ids[row, :hits]
     return EnhancedRow(
         vector,

@@ -1,4 +1,4 @@
-"""Reads a FAISS index file from an untrusted source.
+"""Read a FAISS index file from an untrusted source.
 
 FAISS's reader takes sizes from the file and has had memory-corrupting bugs. So this module accepts
 only the index kinds in KINDS, limits FAISS's allocations by the file's size, and turns its
@@ -32,8 +32,10 @@ _limit = threading.Lock()  # guards FAISS's allocation limit, which is global to
 
 
 def read_index(path: Path, *, mapped: bool = False) -> Any:
-    """Read an index of one of KINDS with inner product. Rows cannot be added to a mapped index.
-    Raises CacheError: when the file is anything else.
+    """Read an index whose kind is in KINDS and whose metric is the inner product.
+
+    `mapped`: memory-map the file. Rows cannot be added to a mapped index.
+    Raises CacheError: when the file is not such an index.
     """
     try:
         size = path.stat().st_size
@@ -43,7 +45,7 @@ def read_index(path: Path, *, mapped: bool = False) -> Any:
         raise CacheError(f"{path}: {error.strerror}; {REBUILD}") from None
     if kind not in KINDS:
         raise CacheError(f"{path}: {FOREIGN}; {REBUILD}")
-    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # the table serves L2 distances only
+    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # only L2 distances need the table
     with _limit:
         before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(max(size, TABLE_BYTES))
@@ -56,6 +58,6 @@ def read_index(path: Path, *, mapped: bool = False) -> Any:
             faiss.set_deserialization_vector_byte_limit(before)
     if index.metric_type != faiss.METRIC_INNER_PRODUCT:
         raise CacheError(
-            f"{path}: its metric is not inner product; build it again with that metric"
+            f"{path}: the index's metric is not inner product; build it with inner product"
         )
     return index

@@ -22,11 +22,11 @@ TOP_K = 10  # Default number of neighbors, as in the released code.
 class Trial:
     """Test queries with their exact nearest neighbors."""
 
-    queries: Array  # (B, D)
-    own: (
-        Ids | None
-    )  # (B,) row numbers if the queries are rows of the cache; a row is not its own neighbor.
-    truth: Ids  # (B, K) row numbers of the exact nearest neighbors
+    queries: Array  # Test queries (B, D).
+    # Row numbers (B,) if the queries are rows of the cache. A row is not its own neighbor.
+    own: Ids | None
+    # Row numbers (B, K) of the exact nearest neighbors.
+    truth: Ids
 
     def recall(self, searcher: Searcher) -> NDArray[np.float64]:
         """Return, for each query (B,), the share of its true neighbors that the search returns."""

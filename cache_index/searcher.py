@@ -31,9 +31,7 @@ faiss.cvar.distance_compute_blas_threshold = 3 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Neighbors:
-    """The nearest rows of each query, best first. Missing results have the id -1 and similarity
-    0.
-    """
+    """The nearest rows of each query, best first. Missing rows have the id -1 and similarity 0."""
 
     ids: Ids  # Row numbers (B, K).
     similarity: Array  # Inner products (B, K).
@@ -57,9 +55,7 @@ class Searcher:
         return getattr(self.index, "nlist", 0)
 
     def apply(self, settings: SearchSettings) -> None:
-        """Use these settings. An index without cells ignores `nprobe`; an exact one ignores
-        `refine`.
-        """
+        """Use these settings. `nprobe` applies to indexes with cells, `refine` to inexact ones."""
         if settings.nprobe is not None and self.cells:
             self.index.nprobe = min(settings.nprobe, max_cells(self.index))
         self.refine = 1 if isinstance(self.index, ExactIndex) else settings.refine
@@ -71,7 +67,8 @@ class Searcher:
         on the rest of the batch.
         """
         queries = check_queries(queries, self.dimension)
-        limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]  # (B, 1)
+        # The limit has the shape (B, 1): the number of neighbors of each query.
+        limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]
         spare = SPARE_RESULTS if isinstance(self.index, ExactIndex) else 0
         number = np.minimum(limit * self.refine + spare, max_candidates(self.index))
         ids = self._candidates(queries, number)
@@ -90,8 +87,8 @@ class Searcher:
         """
         numbers = np.full(len(queries), limits.max())
         if isinstance(self.index, faiss.IndexIVFPQFastScan):
-            # FAISS's 8-bit scores can be equal, and the number of candidates determines which of
-            # these rows it keeps. So this number must not depend on the other queries of the batch.
+            # Several rows can have the same 8-bit score. The requested number of candidates decides
+            # which of them FAISS returns, so this number must not depend on other queries.
             numbers = 2 ** np.ceil(np.log2(limits[:, 0])).astype(np.int64)
         ids: Ids = np.full((len(queries), numbers.max()), -1, dtype=np.int64)
         for number in np.unique(numbers).tolist():

@@ -1,7 +1,7 @@
 """The retrieval service: a Starlette app that serves one index and batches concurrent requests.
 
 POST /v1/enhance (bodies: `wire.py`), GET /v1/info, POST /v1/reload, /health, /ready, /metrics.
-Does not depend on models.
+This module does not depend on models.
 """
 
 import asyncio
@@ -116,7 +116,7 @@ def status_of(error: Exception) -> tuple[int, str]:
 
 
 async def read_body(request: Request, limit: int) -> bytes:
-    """Read a body of at most `limit` bytes. Does not trust the content-length header.
+    """Read a body of at most `limit` bytes. Counts the bytes, because content-length may be wrong.
 
     Raises HTTPException: 413 for a longer body, 408 for a slow one.
     """
@@ -133,8 +133,9 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 
 def create_app(owner: IndexOwner, metrics: CacheMetrics, *, token: str | None) -> Starlette:
-    """Create the app for an open index. At shutdown it answers the waiting requests and closes the
-    owner.
+    """Create the app for an open index.
+
+    At shutdown, the app answers the waiting requests and closes the owner.
     """
     service = Service(owner, metrics)
     metrics.watch(owner)
@@ -180,10 +181,9 @@ def serve(
     """
     if token is None and not is_loopback(host):
         raise CacheError(
-            f"a token is needed, because other machines can reach {host}; give a token file"
+            f"other machines can reach {host}, so the service needs a token: give a token file"
         )
-    # When uvicorn has answered all requests, it raises SIGTERM again for the previous handler,
-    # which is this one.
+    # When uvicorn has answered all requests, it restores this handler and sends SIGTERM again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics = CacheMetrics()
     owner = IndexOwner(

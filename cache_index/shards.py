@@ -5,6 +5,7 @@ and the number of the caller's items in them. A resumed run overwrites the files
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ PROGRESS = "progress.json"
 
 class ShardWriter:
     def __init__(self, folder: Path, shards: int, consumed: int, rows_per_shard: int) -> None:
-        self.consumed = consumed  # number of the caller's items; a resumed run skips these
+        self.consumed = (
+            consumed  # number of the caller's items that are done; a resumed run skips them
+        )
         self._folder = folder
         self._shards = shards
         self._rows_per_shard = rows_per_shard
@@ -43,8 +46,13 @@ class ShardWriter:
 
     def append(self, vector: Array, caption: Caption) -> None:
         """Append the next item's feature (D,)."""
-        self._rows.append(vector)
-        self._captions.append(caption)
+        self.append_all([(vector, caption)])
+
+    def append_all(self, rows: Sequence[tuple[Array, Caption]]) -> None:
+        """Append the next item's features (D,), for example one for each window of a sound."""
+        for vector, caption in rows:
+            self._rows.append(vector)
+            self._captions.append(caption)
         self.skip()
 
     def skip(self) -> None:
@@ -54,7 +62,7 @@ class ShardWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Write the appended items, and the progress file last, which makes the shard valid."""
+        """Write the appended items as a shard, and then the new number of shards."""
         if self._rows:
             rows = np.asarray(np.stack(self._rows), dtype=np.float32)
             lines = b"".join(as_line(caption) for caption in self._captions)

@@ -2,8 +2,8 @@
 
 FAISS's ParameterSpace lists the numbers of visited cells to try (powers of two), and its
 OperatingPoints keep the fastest setting for each recall. A bisection then searches between the last
-number of cells that misses the recall and the first that reaches it. The settings are chosen on one
-set of queries and reported on another.
+number of cells that misses the recall and the first number that reaches the recall. The settings
+are chosen on one set of queries, and their recall is reported on another set.
 """
 
 import logging
@@ -21,7 +21,8 @@ from cache_index.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 REFINE = (1, 2, 4, 8, 16, 32)
-LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)  # refining leaves these indexes' results unchanged
+# These indexes have exact scores, so `refine` (scoring more candidates again) changes no result.
+LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,10 @@ class Point:
 
 
 def tune(searcher: Searcher, trial: Trial, target: float) -> tuple[Point, list[Point]]:
-    """Return the fastest point that reaches the target, or else the best recall, and all points."""
+    """Return the chosen point and all points.
+
+    The chosen point is the fastest that reaches the target, or else the one with the best recall.
+    """
     points: list[Point] = []
     for refine in (1,) if isinstance(searcher.index, LOSSLESS) else REFINE:
         points += search_cells(searcher, trial, target, refine)

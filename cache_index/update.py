@@ -3,7 +3,7 @@
 The new folder replaces the old folder when it is complete. A process that has opened the old folder
 uses it until it reloads (a service: POST /v1/reload). The new manifest keeps the search settings
 and omits the recall, which was measured on other rows. The index's cells stay the same, so after
-adding many rows unlike the old ones, build the cache again.
+adding many rows that differ from the old rows, build the cache again.
 """
 
 from collections.abc import Collection, Iterator
@@ -43,7 +43,7 @@ def add_features(
     normalized: bool = True,
     progress: bool = True,
 ) -> Manifest:
-    """Append rows. The arguments have the meaning of those of `build_from_features`."""
+    """Append rows. `build_from_features` describes the arguments."""
     old = checked_manifest(folder)
     new = open_features(features)
     if new.dimension != old.dimension:

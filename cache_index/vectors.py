@@ -1,7 +1,7 @@
-"""vectors.npy: the cache's features, memory-mapped; one call copies the rows of many row numbers.
+"""Vectors: reads the cache's features from the memory-mapped file vectors.npy, many rows per call.
 
-A GPU index of FAISS does not return vectors by id, and a CPU index returns one per call. Does not
-depend on the search.
+The search does not read the features from FAISS's index: a GPU index does not return vectors by id,
+and a CPU index returns one vector per call. This module does not depend on the search.
 """
 
 from pathlib import Path
@@ -17,10 +17,12 @@ from cache_index.manifest import REBUILD, VECTORS, Manifest
 Ids = NDArray[np.int64]
 
 LINE = 32  # Number of float16 values in a CPU cache line of 64 bytes.
-BLOCK = 16  # Rows copied together; their 2 KB each fit into the L1 cache.
+BLOCK = 16  # Rows copied together. A row has 2 KB, so these rows fit into the L1 cache.
 
-SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))  # Mask without copies of the sign bit.
-BIAS = np.float32(2.0**112)  # Difference of the exponent biases: 127 - 15 = 112.
+# `widen` shifts a signed number, which copies the sign bit. This mask removes the copies.
+SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))
+# float32 and float16 have the exponent biases 127 and 15; their difference is 112.
+BIAS = np.float32(2.0**112)
 
 
 class Vectors:
@@ -41,13 +43,15 @@ class Vectors:
                 f"{path}: holds {rows.dtype} {rows.shape}, its manifest says {dtype} {shape}; "
                 f"{REBUILD}"
             )
-        return cls(rows.view(np.ndarray))  # a view of the map, faster than np.memmap
+        return cls(rows.view(np.ndarray))  # indexing an ndarray is faster than indexing np.memmap
 
     def gather(self, ids: Ids) -> Array:
-        """Return the rows of `ids` (...) as float32 (..., D). For an id of -1 (no hit), the
-        returned row is arbitrary, and the caller masks it. Reads a part of several rows before it
-        copies the first row, so that the memory accesses overlap. Raises IndexError: for an id past
-        the last row.
+        """Return the rows with the numbers `ids` (...) as float32 (..., D).
+
+        For an id of -1 (no hit), the returned row is arbitrary, and the caller ignores this row.
+        The method reads a part of several rows before it copies the first row, so that the memory
+        accesses overlap.
+        Raises IndexError: for an id past the last row.
         """
         if self.rows.dtype == np.float32:
             _ = self.rows[ids, 0], self.rows[ids, -1]
@@ -59,9 +63,12 @@ class Vectors:
 
 @njit(nogil=True)  # type: ignore[untyped-decorator]
 def gather_half(rows: NDArray[np.int16], ids: Ids, out: Array) -> int:
-    """Copy rows (K,) of finite float16 (N, D), passed as bits, to `out`, float32 (K, D). First
-    reads one number of each cache line, line by line over all rows of a block, which loads the
-    rows. Returns the sum of these numbers, so that the compiler does not remove the reads.
+    """Copy the rows with the numbers `ids` (K,) to `out`, float32 (K, D).
+
+    `rows`: the bits of finite float16 numbers (N, D). The function copies BLOCK rows at a time.
+    Before it copies them, it reads one number from each of their CPU cache lines, so that the CPU
+    loads several rows at the same time. The function returns the sum of the numbers that it read,
+    so that the compiler does not remove these reads.
     """
     for row in ids:
         if not -1 <= row < len(rows):

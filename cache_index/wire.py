@@ -28,7 +28,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class EnhanceRequest:
-    """The parameters of POST /v1/enhance, and which parts the response has."""
+    """The parameters of POST /v1/enhance, and the optional parts that the response shall have."""
 
     params: CacheParams
     explain: bool = False
@@ -134,7 +134,7 @@ def unpack_row(body: bytes, neighbors: int, dimension: int, request: EnhanceRequ
 
 
 class Reader:
-    """Reads the arrays of a body one after the other."""
+    """Reads the arrays of a response's body one after the other."""
 
     def __init__(self, body: bytes) -> None:
         self._rest = memoryview(body)
@@ -160,7 +160,10 @@ class Reader:
 
 def unpack_captions(text: bytes, neighbors: int) -> tuple[Caption, ...]:
     try:
-        captions = tuple(Caption(entry["caption"], entry["id"]) for entry in json.loads(text))
+        captions = tuple(
+            Caption(entry["caption"], entry["id"], entry.get("fields", {}))
+            for entry in json.loads(text)
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CacheUnavailable("the retrieval service's captions are unreadable") from None
     if len(captions) != neighbors:

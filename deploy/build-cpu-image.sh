@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Build the CPU image on a machine without a Docker engine. The script needs root and Debian's packages
-# debootstrap, buildah and runc. It first builds a base image with Debian and Python. All its files are in the folder WORK.
+# Build the CPU image on a machine without a Docker engine.
+# The script needs root and Debian's packages debootstrap, buildah and runc.
+# The script first builds a base image with Debian and Python. It writes all files to the folder WORK.
 #
 #   deploy/build-cpu-image.sh WORK [options of buildah bud, e.g. --volume or --build-arg]
 #
@@ -24,7 +25,8 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1; then
     rm -rf "$work/rootfs"
 fi
 
-# Write pip's configuration, from files and the environment, to one file. Mount this file and all paths in it.
+# Write pip's configuration (files and environment variables) to one file.
+# Mount this file, and all paths that it contains, into the build.
 pip config list | sed -nE "s/^(global|:env:)\.([a-z-]+)='(.*)'\$/\2 = \3/p" | tac | sort -u -t= -k1,1 \
     | sed '1i [global]' > "$work/pip.conf"
 mounts=(--volume "$work/pip.conf:/etc/pip.conf:ro")

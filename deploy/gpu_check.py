@@ -21,8 +21,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # the repository, instead of this file's folder
+sys.path[0] = str(ROOT)  # Makes Python import from the repository, not from this folder.
 
+# These imports need the path that the line above sets.
 from deploy.gpu import processes, report  # noqa: E402
 from deploy.gpu.report import StepResult  # noqa: E402
 from deploy.gpu.rows import Size, read_rows  # noqa: E402
@@ -31,8 +32,8 @@ POLL_S = 0.2
 SAVE_S = 5
 TAIL_BYTES = 8000
 PLUGIN_GROUP, PLUGIN = "vllm.general_plugins", "model_ext.plugin:register"
-TOTAL_S = 540  # time limit of a run on a GPU.
-SLOWER = 6  # factor of the time limits on a machine without a GPU.
+TOTAL_S = 540  # Time limit of all steps together on a GPU.
+SLOWER = 6  # On a machine without a GPU, the time limits are multiplied by this factor.
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ GROUPS = (
     (Step("server", "deploy.gpu.serving", 270),),
     (Step("start-up", "deploy.gpu.start_up", 150),),
 )
-# Steps that measure speed. Each waits until no other step runs.
+# Steps that measure speed. Each of them waits until no other step runs.
 MEASURED = {"engine", "encoders", "retrieval", "server", "start-up"}
 NAMES = [step.name for group in GROUPS for step in group]
 
@@ -118,7 +119,10 @@ class Run:
 
 
 def python_path(work: Path) -> str:
-    """Return the PYTHONPATH of the steps: this checkout and, if not installed, its vLLM plugin."""
+    """Return the PYTHONPATH of the steps: this checkout, and the metadata of its vLLM plugin.
+
+    If bindserve is installed, the metadata are installed already.
+    """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     if not any(each.value == PLUGIN for each in entry_points(group=PLUGIN_GROUP)):
         metadata = work / "plugin" / "bindserve-0.dist-info"
@@ -149,10 +153,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/gpu-check"))
     parser.add_argument("--only", choices=NAMES, action="append", default=[], metavar="STEP")
     parser.add_argument("--one-by-one", action="store_true", help="run one step after the other")
-    parser.add_argument("--tiny", action="store_true", help="use tiny shapes on a GPU, too")
+    parser.add_argument("--tiny", action="store_true", help="use tiny models on a GPU, too")
     parser.add_argument("--total", type=float, help=f"seconds in all; default {TOTAL_S} on a GPU")
     parser.add_argument("--kind", action="append", default=[], help="checkpoint kind for goldens")
-    parser.add_argument("--requests", type=int, help="number of requests in isolation")
+    parser.add_argument("--requests", type=int, help="number of requests in the step `isolation`")
     options = parser.parse_args()
     gpu = processes.gpu()
     size: Size = "tiny" if gpu is None or options.tiny else "full"

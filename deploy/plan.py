@@ -22,25 +22,26 @@ class Gpu:
     Both cards have the same arithmetic units.
     """
 
-    bandwidth: float = 3.35e12  # memory bandwidth in bytes/s.
+    bandwidth: float = 3.35e12  # Memory bandwidth in bytes/s.
     flops: float = 989e12  # FLOP/s of dense matrix products in bf16.
     memory: float = 80e9
-    efficiency: float = 0.6  # assumed share of LIMITS of the engine (published: 0.6 to 0.85).
+    efficiency: float = 0.6  # Assumed: the engine's share of LIMITS (published: 0.6 to 0.85).
     encode_efficiency: float = 0.48  # MEASURED: share of `flops` that encoders reach in bf16.
-    encode_float32: float = 1 / 12  # MEASURED: encoders' speed in float32, divided by bf16.
+    encode_float32: float = 1 / 12  # MEASURED: encoders' speed in float32 / speed in bf16.
     cloud_flops: float = 123e12  # MEASURED: FLOP/s for batches of point clouds in bf16.
-    cloud_float32: float = 1 / 4  # MEASURED: clouds' speed in float32, divided by bf16.
+    cloud_float32: float = 1 / 4  # MEASURED: point clouds' speed in float32 / speed in bf16.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """A LLaMA of 7B in bf16, and ImageBind-huge. One multiply-add counts as two FLOP."""
 
-    weights: float = 13.5e9  # bytes that each step reads
+    weights: float = 13.5e9  # bytes of the LLM's weights, which each step of the engine reads
     parameters: float = 6.74e9
-    kv_per_token: float = 2 * 32 * 4096 * 2  # bytes: (key, value) x 32 layers x 4096 x 2 bytes.
+    # Bytes of one token in the KV cache: 2 (key and value) x 32 layers x 4096 numbers x 2 bytes.
+    kv_per_token: float = 2 * 32 * 4096 * 2
     conditioning: float = 2 * 1.145e9  # FLOP per request: bind network, and Wv of each layer.
-    delta: float = 32 * 4096 * 2  # bytes of a request's deltas, kept while it runs.
+    delta: float = 32 * 4096 * 2  # Bytes of a running request's vectors for the LLM's 32 layers.
     encode: dict[str, float] = field(  # FLOP to encode one attachment.
         default_factory=lambda: {
             "image": 0.33e12,
@@ -58,20 +59,20 @@ class Host:
     decode_s: dict[str, float] = field(  # CPU seconds to decode one attachment
         default_factory=lambda: {"image": 0.02, "audio": 0.0034, "video": 0.055, "point": 0.0001}
     )
-    json_per_s: float = 790  # requests/s of one API process, without the events of their answers.
-    events_per_s: float = 25_000  # server-sent events/s of one API process.
+    json_per_s: float = 790  # Requests/s of one API process that sends no events.
+    events_per_s: float = 25_000  # Server-sent events/s of one API process.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    rate: float  # requests/s.
-    shares: dict[str, float]  # attachments per request by modality, on average.
-    cached: float = 0.0  # share of attachments whose embedding is in the result cache.
-    prompt: int = 60  # tokens of a prompt.
-    answer: int = 128  # tokens of an answer.
-    events: float = 1.0  # server-sent events per token; 0.25 with --stream-interval 4.
-    cache_rows: float = 1e6  # vectors of the retrieval cache: 1024 numbers of 2 bytes.
-    encode_dtype: str = "bfloat16"  # dtype of the encoders; or "float32".
+    rate: float  # Requests/s.
+    shares: dict[str, float]  # Attachments per request by modality, on average.
+    cached: float = 0.0  # Share of attachments whose embedding is in the result cache.
+    prompt: int = 60  # Tokens of a prompt.
+    answer: int = 128  # Tokens of an answer.
+    events: float = 1.0  # Server-sent events per token; 0.25 with --stream-interval 4.
+    cache_rows: float = 1e6  # Vectors in the retrieval cache, of 1024 numbers of 2 bytes.
+    encode_dtype: str = "bfloat16"  # Dtype of the encoders: "bfloat16" or "float32".
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class Plan:
         return math.ceil(self.engine_gpus + self.encoder_gpus + self.retrieval_gpus)
 
     def bottleneck(self) -> str:
-        """Return the part that first reaches its limit in a deployment of one GPU and 16 cores."""
+        """Return the name of the part that first reaches its limit, with one GPU and 16 cores."""
         needs = {
             "engine": self.engine_gpus,
             "encoders": self.encoder_gpus,

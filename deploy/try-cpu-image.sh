@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run the image that build-cpu-image.sh wrote to WORK, with runc and the Dockerfile's settings: not as root, with a
-# read-only root file system and /cache as the only writable folder. Wait until the server is healthy and ready, send
-# one chat request, and stop the server.
+# Run the image that build-cpu-image.sh wrote to WORK, with runc and the Dockerfile's settings.
+# The container runs without root rights. Its root file system is read-only; only the folder /cache is writable.
+# The script waits until the server is healthy and ready, sends one chat request, and stops the server.
 #
 #   deploy/try-cpu-image.sh WORK [ARGUMENT...]        the ARGUMENTs replace the image's CMD
 set -euo pipefail

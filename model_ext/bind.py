@@ -1,4 +1,4 @@
-"""The bind network: from one ImageBind embedding to one vector in the language model's space.
+"""The bind network, which maps an ImageBind embedding to a vector of the language model's width.
 
 Plain torch. This file depends neither on the encoders nor on the injection.
 
@@ -25,7 +25,7 @@ class BindNetwork(nn.Module):
         self.blocks = nn.ModuleList(BindBlock(config, linear) for _ in range(config.blocks))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Map embeddings (B, D) to bound vectors (B, C)."""
+        """Map embeddings (B, D) to vectors (B, C), called "bound vectors" in other files."""
         x: torch.Tensor = self.proj(embedding)
         for block in self.blocks:
             x = block(x)

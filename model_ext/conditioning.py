@@ -1,8 +1,8 @@
 """Pass a request's embedding to the engine, as bytes in `SamplingParams.extra_args`.
 
-This file defines the byte format, and the salt of vLLM's prefix cache. It neither computes nor uses
-embeddings. The embedding is not a multimodal item, because vLLM drops an item's data when the
-prefix cache covers its placeholder.
+This file defines the byte format, and the salt (`cache_salt`) of vLLM's prefix cache. It neither
+computes nor uses embeddings. The embedding is not a multimodal item, because vLLM drops an item's
+data when the prefix cache covers its placeholder.
 """
 
 import hashlib

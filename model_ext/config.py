@@ -1,14 +1,16 @@
 """The sections that bindserve adds to a model's config.json.
 
-They describe encoders, bind network, injection, cache and provenance. The sections are immutable,
-and are validated when they are read. `transformers` reads the language model's fields. This module
-does not depend on vLLM or on the files of the weights.
+The sections describe the encoders, the bind network, the injection, the retrieval cache and the
+origin of the weights. The sections are immutable, and this module validates them when it reads
+them. `transformers` reads the language model's fields. This module does not depend on vLLM or on
+the files of the weights.
 """
 
 import json
 from collections.abc import Mapping
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -18,6 +20,8 @@ from model_ext.errors import ConfigError
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 InjectionForm = Literal["value", "residual"]
+# The entry of `architectures` in the config.json of a folder without a language model.
+ENCODERS_ALONE = "ImageBindModel"
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -26,8 +30,8 @@ class EncoderSummary:
     """Section `imagebind`: the modalities and the embedding size of the encoders."""
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
-    embedding_dim: Count  # length D of an embedding
-    # Encoder input for a request without attachments
+    embedding_dim: Count  # length D of an embedding;
+    # the input of the vision encoder for a request without attachments: an image of zeros
     text_only: Literal["zero_image"] = "zero_image"
 
 
@@ -40,7 +44,7 @@ class BindConfig:
     intermediate_size: Count
     blocks: Count = 3
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
-    # Epsilon of the bind network's norms; may differ from the language model's rms_norm_eps
+    # Epsilon of the bind network's norms. It may differ from the language model's rms_norm_eps.
     norm_eps: Annotated[float, Field(gt=0)] = 1e-6
     # Whether the blocks' linear maps have biases; the projection always has a bias
     bias: bool = False
@@ -50,13 +54,14 @@ class BindConfig:
 class InjectionConfig:
     """Section `injection`: the gated term that conditions the last `layers` layers.
 
-    `value` is the form of the released weights, `residual` that of the paper (eq. 2).
+    The form `value`, that of the released weights, adds the term after attention. The form
+    `residual` (paper, eq. 2) adds it to the layer's input.
     """
 
     form: InjectionForm
     first_layer: Annotated[int, Field(ge=0)]
     layers: Count  # number q of injected layers;
-    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA merged into v_proj
+    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA in v_proj, 0 for none
 
     def __post_init__(self) -> None:
         if self.form == "residual" and self.v_correction_rank:
@@ -81,8 +86,8 @@ class CacheConfig:
 class Source:
     """A file that the weights were converted from."""
 
-    role: str  # "llama", "adapter", "imagebind", "tokenizer", ...;
-    file: str  # file name without the folder
+    role: str  # what the file contains: "llama", "adapter", "imagebind", "tokenizer", ...;
+    file: str  # the file's name without its folder
     sha256: Sha256
     licence: str
 
@@ -91,19 +96,17 @@ class Source:
 class Provenance:
     """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
-    stage: Literal["pretrain", "finetune"]
+    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": no language model
     legacy: bool = False  # whether the bind network is the older one, with LayerNorm and biases
     base_fingerprint: Sha256 | None = None
     sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
-class BindServeConfig:
-    """All sections of a config.json, checked against the language model's fields."""
+class EncodersConfig:
+    """The sections of a model folder that has encoders, and a language model or none."""
 
     imagebind: EncoderSummary
-    bind: BindConfig
-    injection: InjectionConfig
     cache: CacheConfig
     provenance: Provenance
 
@@ -113,18 +116,30 @@ class BindServeConfig:
 
         Raises ConfigError: when a key is missing, unknown or invalid.
         """
-        sections = {name: config[name] for name in _SECTIONS if name in config}
-        try:
-            own = TypeAdapter(cls).validate_json(json.dumps(sections))
-        except ValidationError as error:
-            raise ConfigError(f"config.json: {_first(error)}") from None
-        own._check_language_model(config)
-        return own
+        return _read_sections(cls, config)
 
     def to_hf(self) -> dict[str, Any]:
         """Return the sections as the JSON object that config.json contains."""
-        sections: dict[str, Any] = TypeAdapter(BindServeConfig).dump_python(self, mode="json")
+        sections: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
         return sections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class BindServeConfig(EncodersConfig):
+    """All sections of a config.json, checked against the language model's fields."""
+
+    bind: BindConfig
+    injection: InjectionConfig
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+        """Read the sections from a whole config.json.
+
+        Raises ConfigError: when a key is missing, unknown or invalid.
+        """
+        own = _read_sections(cls, config)
+        own._check_language_model(config)
+        return own
 
     def _check_language_model(self, config: Mapping[str, Any]) -> None:
         last = self.injection.first_layer + self.injection.layers
@@ -142,7 +157,45 @@ class BindServeConfig:
                 raise ConfigError(f"config.json: {key} is {value}, but {other} is {expected}")
 
 
+def has_language_model(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json describes a language model, or encoders alone."""
+    return config.get("architectures") != [ENCODERS_ALONE]
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """Read a model folder's config.json. Raises OSError, ConfigError."""
+    try:
+        document = json.loads((folder / "config.json").read_bytes())
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{folder / 'config.json'}: not JSON") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{folder / 'config.json'}: not a JSON object")
+    return document
+
+
+def read_sections(folder: Path) -> EncodersConfig:
+    """Read the sections of a model folder's config.json, with a language model or without.
+
+    Raises OSError, ConfigError.
+    """
+    document = read_document(folder)
+    kind = BindServeConfig if has_language_model(document) else EncodersConfig
+    return kind.from_hf(document)
+
+
 _SECTIONS = ("imagebind", "bind", "injection", "cache", "provenance")
+
+
+Sections = TypeVar("Sections", bound=EncodersConfig)
+
+
+def _read_sections(kind: type[Sections], config: Mapping[str, Any]) -> Sections:
+    names = {field.name for field in fields(kind)}
+    sections = {name: config[name] for name in _SECTIONS if name in config and name in names}
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(sections))
+    except ValidationError as error:
+        raise ConfigError(f"config.json: {_first(error)}") from None
 
 
 def _first(error: ValidationError) -> str:

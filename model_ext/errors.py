@@ -5,4 +5,4 @@ This module imports nothing, so every process can import it cheaply.
 
 
 class ConfigError(ValueError):
-    """A config.json or a sizes file that is not valid; the message names the key."""
+    """config.json, or the file of the encoders' sizes, is not valid; the message names the key."""

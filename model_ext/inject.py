@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 
 def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch.Tensor:
-    """Multiply a layer's values (..., KV*d) by its gates: the term (..., H*d) of its heads.
+    """Multiply a layer's values (..., KV*d) by the heads' gates. Returns the term (..., H*d).
 
     This function applies tanh to the gate (..., H). Leading axes broadcast, so that one call can
-    compute all layers. Under tensor parallelism both tensors hold the rank's heads.
+    compute all layers. Under tensor parallelism both tensors hold only the heads of the rank.
     """
     value = value.reshape(*value.shape[:-1], -1, head_dim)  # shape (..., KV, d)
     groups = gate.shape[-1] // value.shape[-2]
@@ -30,7 +30,7 @@ def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch
 
 
 def gated_output(output: torch.Tensor, gate: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """Multiply the gates (H,) into an output map (C, H*d): a map (C, KV*d) of values.
+    """Multiply an output map (C, H*d) by the gates (H,). Returns a map (C, KV*d) for values.
 
     The columns of heads that share a value head are summed. The result equals `gated_heads`
     followed by the output map.
@@ -55,12 +55,12 @@ def base_value(
 class ValueLayer:
     """The weights of one injected layer, as the model's folder stores them."""
 
-    query: torch.Tensor  # shape (C,);
-    gate: torch.Tensor  # shape (H,), before tanh;
-    v_proj: torch.Tensor  # shape (KV*d, C), with LoRA merged;
-    o_proj: torch.Tensor  # shape (C, H*d), with LoRA merged;
-    v_lora_a: torch.Tensor | None = None  # shape (r, C);
-    v_lora_b: torch.Tensor | None = None  # shape (KV*d, r)
+    query: torch.Tensor  # The layer's query, shape (C,).
+    gate: torch.Tensor  # The gates before tanh, shape (H,).
+    v_proj: torch.Tensor  # The value map (KV*d, C), with LoRA merged.
+    o_proj: torch.Tensor  # The output map (C, H*d), with LoRA merged.
+    v_lora_a: torch.Tensor | None = None  # LoRA's A of the value map, shape (r, C).
+    v_lora_b: torch.Tensor | None = None  # LoRA's B of the value map, shape (KV*d, r).
 
     @property
     def head_dim(self) -> int:
@@ -88,7 +88,7 @@ class ValueLayer:
 
 
 def value_deltas(bound: torch.Tensor, layers: Sequence[ValueLayer]) -> torch.Tensor:
-    """Compute the terms (B, q, C) of all layers, released form, from bound vectors (B, C)."""
+    """Compute all layers' terms (B, q, C) in the released form, from bound vectors (B, C)."""
     return torch.stack([layer.delta(bound) for layer in layers], dim=1)
 
 

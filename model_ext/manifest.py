@@ -20,9 +20,8 @@ MANIFEST = "manifest.json"
 MAX_BYTES = 1 << 24  # maximum size of the manifest
 BLOCK = 1 << 20
 
-Progress = Callable[
-    [int], object
-]  # a callback: the argument is the number of bytes (or steps) done since the last call
+# A callback. Its argument is the number of bytes (or steps) processed since the previous call.
+Progress = Callable[[int], object]
 
 
 def nothing(_: int) -> None:

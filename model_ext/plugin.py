@@ -20,9 +20,9 @@ def register() -> None:
 def set_llvmlite_dict() -> None:
     """Let vLLM's CPU worker start in a process that has loaded Numba.
 
-    The worker reads the `__dict__` of every object in every module. llvmlite's library object
-    returns a C function for any attribute name, `__dict__` included, unless the name is in its
-    table of functions. This function adds the name to that table.
+    The worker reads the `__dict__` of every object in every module. llvmlite, a library that Numba
+    loads, has an object that returns a C function for any attribute name, `__dict__` included,
+    unless the name is in its table of functions. This function adds the name to that table.
     """
     if ffi := sys.modules.get("llvmlite.binding.ffi"):
         ffi.lib._fntab["__dict__"] = {}

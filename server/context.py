@@ -34,30 +34,39 @@ class Timeline:
     generating: float | None = None
 
     def begin_generating(self) -> None:
-        """Record when generation starts. Only the request's first prompt, choice or beam counts."""
+        """Record when the first generation of the request starts. Later calls have no effect."""
         if self.generating is None:
             self.generating = time.perf_counter()
 
 
 @dataclass(slots=True)
 class RequestContext:
-    # Packed bytes; the model's embedding for text-only requests until a route replaces it.
+    # The embedding as packed bytes: the text-only embedding, until a route replaces it.
     embedding: bytes
-    # Derived from the API key, so that clients do not share blocks of vLLM's prefix cache.
+    # A salt from the API key, so that clients do not share blocks of vLLM's prefix cache.
     key_salt: str = ""
+    address: str = ""  # The client's address, or its network (api/middleware/context.py).
+    # The field with the grammar that the answer must match, for error messages.
+    grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
 
     def condition_on(self, embedding: Vector) -> None:
         """Set the embedding (D,) that conditions everything that the request generates."""
         self.embedding = pack(embedding)
 
+    @property
+    def client(self) -> str:
+        """The client among whom limits and queues are shared fairly: its key, else its address."""
+        return self.key_salt or self.address
+
 
 _current: ContextVar[RequestContext] = ContextVar("bindserve_request")
 
 
 class NoConditioning(RuntimeError):
-    """Raised when code generates outside of a request or without an embedding: a defect of the
-    server.
+    """Raised when code calls the engine outside of a request or without an embedding.
+
+    This is always a defect of the server.
     """
 
 
@@ -84,6 +93,18 @@ def timeline() -> Timeline:
     """
     request = _current.get(None)
     return Timeline() if request is None else request.timeline
+
+
+def client() -> str:
+    """The current request's client; "" outside of a request."""
+    request = _current.get(None)
+    return "" if request is None else request.client
+
+
+def key_salt() -> str:
+    """The current request's `key_salt`; "" outside of a request."""
+    request = _current.get(None)
+    return "" if request is None else request.key_salt
 
 
 def engine_inputs(

@@ -18,7 +18,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 STAGE_SECONDS = Histogram(
     "bindserve_stage_seconds",
     "Time that one attachment (fetch, embed, decode, encode) or one request (other stages) spent "
-    "in a stage and its queue. embed contains decode and encode, or the wait for an equal file.",
+    "in a stage and its queue. embed contains decode and encode, or the wait until another request "
+    "has embedded an equal file.",
     ["stage", "modality"],
     buckets=SECONDS,
 )
@@ -34,6 +35,12 @@ IN_STAGE = Gauge(
 REFUSED = Counter(
     "bindserve_refused_total",
     "Requests rejected before their body was read, because the server was full.",
+)
+REJECTIONS = Counter(
+    "bindserve_rejections_total",
+    "Requests that got an error, by the error's code (its type if it has no code), and connections "
+    "that were closed because the client did not read its response (slow_reader).",
+    ["code"],
 )
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
@@ -66,17 +73,27 @@ RESTARTS = Gauge(
 )
 
 
+STALLED = Gauge(
+    "bindserve_stalled_seconds",
+    "Seconds without progress: engine (no step although requests run), encoding (no message of the "
+    "encoding service).",
+    ["part"],
+    multiprocess_mode="livemax",
+)
+
+
 @dataclass(slots=True)
 class Label:
-    """The modality with which a stage is recorded. The block may change it until it ends."""
+    """The modality with which a stage is recorded. The `with` block may change it."""
 
     modality: str
 
 
 @contextmanager
 def stage(name: str, modality: str = "") -> Iterator[Label]:
-    """Measure the block's time as the stage `name`. An exception counts as an error of the stage; a
-    cancellation does not.
+    """Measure the time of the `with` block as the stage `name`.
+
+    An exception counts as an error of the stage; a cancellation does not.
     """
     started, failed, label = time.perf_counter(), False, Label(modality)
     inside = IN_STAGE.labels(name, modality)

@@ -20,7 +20,7 @@ INDEXES = ("knn.index", "knn-ivf.index")
 
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The test checkpoints as model folders, and the two test indexes as cache folders."""
+    """Folders by name: the converted test checkpoints, and two caches of the test indexes."""
     folder = tmp_path_factory.mktemp("tiny")
     return convert_fixtures(folder, ADAPTERS, INDEXES)
 
@@ -48,7 +48,7 @@ def convert_fixtures(folder: Path, kinds: Iterable[str], indexes: Iterable[str])
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileScheduling | None":
-    """Group the tests that share a server: one worker (`--dist loadfile`) then starts it once."""
+    """Run all tests that share a server in one pytest worker, which then starts it once."""
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
@@ -68,6 +68,6 @@ def shared_server(nodeid: str) -> str | None:
 
     for spec in SPECS:
         if str(spec) in nodeid.split("[", 1)[1]:
-            # PLAIN and LOCKED are servers. Some tests of PLAIN also send requests to LOCKED.
+            # Some tests need both servers, PLAIN and LOCKED, so one worker runs the tests of both.
             return str(PLAIN if spec == LOCKED else spec)
     return None

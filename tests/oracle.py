@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Oracle:
-    config: dict[str, Any]  # content of config.json
+    config: dict[str, Any]  # the content of config.json
     weights: dict[str, Tensor]
 
     @classmethod
@@ -53,8 +53,8 @@ class Oracle:
     ) -> Tensor:
         """Compute logits (T, V) of T tokens.
 
-        The condition is an embedding (D,), nothing, or precomputed terms (q, C), which are only
-        added, as in the engine.
+        Give an embedding (D,), precomputed terms (q, C) that are added to the layers as in the
+        engine, or neither.
         """
         first = self.config["injection"]["first_layer"]
         residual = self.config["injection"]["form"] == "residual"
@@ -93,7 +93,7 @@ class Oracle:
         return x
 
     def attention(self, layer: int, x: Tensor, bound: Tensor | None) -> Tensor:
-        """(T, C) to (T, C)."""
+        """Compute attention: (T, C) to (T, C)."""
         heads, kv_heads = self.config["num_attention_heads"], self.config["num_key_value_heads"]
         prefix = f"model.layers.{layer}.self_attn"
         query = self.rotate(self.split(self.linear(f"{prefix}.q_proj", x), heads))
@@ -101,9 +101,10 @@ class Oracle:
         value = self.split(self.linear(f"{prefix}.v_proj", x), kv_heads)
         added = None if bound is None else self.injected_heads(layer, bound)
         hidden = torch.full((len(x), len(x)), -math.inf, dtype=x.dtype)
-        unseen = hidden.triu(1)  # -inf at later positions
+        unseen = hidden.triu(1)  # A token does not attend to later positions.
         if window := self.config.get("sliding_window"):
-            unseen = unseen + hidden.tril(-window)  # and at positions before the window
+            # A token does not attend to positions before the window.
+            unseen = unseen + hidden.tril(-window)
         outputs = []
         for head in range(heads):
             shared = head // (heads // kv_heads)
@@ -113,7 +114,7 @@ class Oracle:
         return self.linear(f"{prefix}.o_proj", torch.cat(outputs, dim=-1))
 
     def injected_heads(self, layer: int, bound: Tensor) -> Tensor:
-        """Compute the term (H, d) that is added to the heads of every position."""
+        """Compute the injected term (H, d), which is the same for every position."""
         j = layer - self.config["injection"]["first_layer"]
         weight = self.weights[f"model.layers.{layer}.self_attn.v_proj.weight"]
         if self.config["injection"]["v_correction_rank"]:
@@ -144,7 +145,7 @@ class Oracle:
         return self.linear(f"{prefix}.down_proj", gated * self.linear(f"{prefix}.up_proj", x))
 
     def split(self, x: Tensor, heads: int) -> Tensor:
-        """(T, heads * d) to (T, heads, d)."""
+        """Split into heads: (T, heads * d) to (T, heads, d)."""
         return x.view(len(x), heads, self.config["head_dim"])
 
     def rotate(self, x: Tensor) -> Tensor:
@@ -152,13 +153,13 @@ class Oracle:
         half = x.shape[-1] // 2
         positions = torch.arange(len(x), dtype=x.dtype)
         frequencies = torch.tensor(self.frequencies(half), dtype=x.dtype)
-        angle = torch.outer(positions, frequencies)[:, None, :]  # (T, 1, d/2)
+        angle = torch.outer(positions, frequencies)[:, None, :]  # shape (T, 1, d/2)
         first, second = x[..., :half], x[..., half:]
         cos, sin = angle.cos(), angle.sin()
         return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
     def frequencies(self, half: int) -> list[float]:
-        """The d/2 angles, in radians, by which each pair of dimensions rotates per position."""
+        """Return d/2 angles in radians: the rotation of each pair of dimensions per position."""
         rope = self.config["rope_parameters"]
         turns = [rope["rope_theta"] ** -(i / half) for i in range(half)]
         if rope["rope_type"] == "llama3":

@@ -30,15 +30,15 @@ def between(terms: Iterable[int]) -> float:
 def bind_terms(config: dict[str, Any]) -> list[int]:
     """Return the number of terms of each sum in a bind network (section `bind` of config.json)."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    # The projection, then per block: norm, gate, down.
+    # The projection has one sum. Each block has three: norm, gate_proj and down_proj.
     return [config["in_features"], *[hidden, hidden, inner] * config["blocks"]]
 
 
 def logits_terms(config: dict[str, Any], tokens: int) -> list[int]:
     """Return the number of terms of each sum from the embedding to the log-probabilities."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    # Attention: norm, q, scores, v, o. Each layer also has: norm, gate, down. Head: norm, logits,
-    # softmax.
+    # Attention has the sums norm, q_proj, scores, values and o_proj. The MLP has the sums norm,
+    # gate_proj and down_proj. The head has the sums norm, logits and softmax.
     attention = [hidden, hidden, config["head_dim"], tokens, hidden]
     layer = [*attention, hidden, hidden, inner]
     head = [hidden, hidden, config["vocab_size"]]

@@ -37,9 +37,9 @@ TREES = ("server/", "model_ext/", "cache_index/", "deploy/", "docs/", "tests/")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    place: str  # name of the document, and line;
+    place: str  # the name of the document, and a line number
     words: tuple[str, ...]
-    complete: bool  # False for inline code, which may omit arguments
+    complete: bool  # False for inline code, because it may omit arguments
 
     def __str__(self) -> str:
         return f"{self.place} {' '.join(self.words)[:60]}"
@@ -80,7 +80,7 @@ def split(text: str) -> list[str] | None:
         lexer = shlex.shlex(text, posix=True, punctuation_chars="&|;")
         lexer.whitespace_split = True
         return list(lexer)
-    except ValueError:  # the line ends inside a quotation
+    except ValueError:  # The line ends inside a quotation.
         return None
 
 
@@ -117,12 +117,12 @@ def bindserve_commands() -> dict[str, Any]:
 def test_bindserve_commands_exist(command: Command) -> None:
     words = [word for word in command.words[1:] if word != "..."]
     if not words or words[0].isupper():
-        return  # only `bindserve`, or `bindserve COMMAND --help`
+        return  # The command is `bindserve` or `bindserve COMMAND --help`.
     if words[0] == "eval" and "://" in "".join(words[1:2]):
         words.insert(1, "ask")  # `bindserve eval URL` means `bindserve eval ask URL`
     names = bindserve_commands()
     name = next((n for n in (" ".join(words[:2]), words[0]) if n in names), None)
-    if name is None:  # a group of commands, e.g. `bindserve cache`
+    if name is None:  # The command is a group of commands, e.g. `bindserve cache`.
         assert len(words) == 1
         assert any(each.startswith(f"{words[0]} ") for each in names)
         return
@@ -132,7 +132,7 @@ def test_bindserve_commands_exist(command: Command) -> None:
         position = arguments.index("--")
         own, vllm = arguments[:position], arguments[position + 1 :]
     if command.complete and "--help" not in own:
-        names[name].make_context(name, own)  # raises click's UsageError
+        names[name].make_context(name, own)  # For bad options, this raises UsageError.
     options = {
         option for item in names[name].params for option in (*item.opts, *item.secondary_opts)
     }
@@ -165,7 +165,8 @@ def test_python_modules_exist(command: Command) -> None:
     assert find_spec(module) is not None
     name = module.replace(".", "/")
     sources = [ROOT / f"{name}.py", ROOT / name / "__main__.py"]
-    sources += [ROOT / name / "locustfile.py"]  # `run` passes its options to locust
+    # `python -m deploy.loadtest.run` also accepts the options of locustfile.py.
+    sources += [ROOT / name / "locustfile.py"]
     assert any(path.is_file() for path in sources[:2])
     options = {option for path in sources if path.is_file() for option in argparse_options(path)}
     assert options_of(arguments) <= options | {"--help"}
@@ -197,7 +198,7 @@ def test_extras_exist(command: Command) -> None:
 
 
 def test_bindserve_is_not_installed_from_an_index() -> None:
-    """No package index has the package `bindserve`."""
+    """Documents do not install `bindserve` from a package index, because no index has it."""
     installs = [c for c in COMMANDS if c.words[:2] == ("pip", "install")]
     assert not [c for c in installs if any(w.startswith("bindserve") for w in c.words[2:])]
 
@@ -218,7 +219,7 @@ def in_document(command: Command, path: Path) -> bool:
 
 
 def exists(word: str) -> bool:
-    """Whether a path or pattern exists, e.g. tests/**/test_*.py. Upper case is a placeholder."""
+    """Whether a path or pattern matches a file. A part in upper case matches any name."""
     name = re.sub(r"[A-Z][A-Z_]+", "*", word).rstrip(",.:")
     return any(ROOT.glob(name.rstrip("/")))
 

@@ -31,7 +31,7 @@ CACHED = "size10_t20_w0.5/enhanced"
 
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:
-    """The three models have equal sizes, except for the bind network's norm."""
+    """Check logits. The same bound fits all three models, as their layers have equal sizes."""
     bound = between(logits_terms(CONFIG, len(expected))) * expected.abs().max().item()
     torch.testing.assert_close(actual, expected, atol=bound, rtol=0)
 
@@ -73,7 +73,7 @@ def test_greedy_ids(key: str, oracles: dict[str, Oracle]) -> None:
 
 
 def test_every_golden_is_used() -> None:
-    """The recorded cases: 36 prompts at all positions, 12 greedy runs, 2 runs with a cache."""
+    """The file of recorded logits contains 36 prompts, 12 greedy runs and 2 runs with a cache."""
     kinds = [key.rsplit("/", 1)[1] for key in LOGITS if not key.startswith("top_p/")]
     counts = {kind: kinds.count(kind) for kind in set(kinds)}
     assert counts == {
@@ -86,14 +86,14 @@ def test_every_golden_is_used() -> None:
 def test_precomputed_terms_give_the_same_logits(
     checkpoint: str, oracles: dict[str, Oracle]
 ) -> None:
-    """Adding one vector per layer equals injecting into the heads. The server depends on this."""
+    """Adding a computed vector per layer, as the server does, equals injecting into the heads."""
     oracle = oracles[checkpoint]
     embedding = VISUAL["image_audio/mixed"][0]
     deltas = value_deltas(bind_network(oracle)(embedding[None]), value_layers(oracle))[0]
     expected = oracle.logits(ids("prompt1"), embedding)
     assert_close(oracle.logits(ids("prompt1"), deltas=deltas), expected)
     without = oracle.logits(ids("prompt1"))
-    assert (without - expected).abs().max() > 0.1  # the condition changes the logits
+    assert (without - expected).abs().max() > 0.1  # Without the embedding, the logits differ.
 
 
 def bind_network(oracle: Oracle) -> BindNetwork:

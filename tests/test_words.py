@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 
-# Variable names are nouns. These words do not describe a value.
+# No variable may have one of these names, because they do not describe a value.
 VAGUE = {"found", "known", "asked", "told"}
 
-# Name of a class or function -> the paths below which it may be defined.
+# Name of a class or function -> the folders in which the name may be defined.
 ONLY_IN: dict[str, tuple[str, ...]] = {"Encoder": ("model_ext/imagebind/",), "Stages": ()}
 
 

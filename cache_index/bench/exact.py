@@ -37,7 +37,7 @@ def flat_rows(exact: CacheIndex) -> Array:
 
 
 def against_blas(exact: CacheIndex, queries: Array, repeats: int) -> Ratio:
-    """Compare the exact search with NumPy's matrix product and selection of the best rows."""
+    """Compare the exact search with NumPy: a matrix product, then a selection of the best rows."""
     rows, few = flat_rows(exact), queries[:BATCH]
 
     def limit() -> None:

@@ -1,8 +1,8 @@
 """Compare two ways to read the neighbors' vectors: one call for all, and one FAISS call for each
-vector, as in the released code.
+vector. The released code uses one FAISS call for each vector.
 
-Each of 16 queries gathers 10 random rows, as in the released settings. A copy of equally many
-consecutive rows shows the limit that memory speed sets.
+Each of 16 queries reads 10 random rows, the released number of neighbors. A copy of 160 consecutive
+rows shows the limit that the speed of the memory sets.
 
 Shapes: B queries, K neighbors each, N rows, D dimensions.
 """
@@ -23,8 +23,9 @@ TARGET = 10
 
 
 def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
-    """Compare gathering stored rows, gathering float32 rows and a plain copy with the loop of FAISS
-    calls.
+    """Measure three ways to read rows, and divide each speed by the speed of a loop of FAISS calls.
+
+    The three ways are: gather the stored rows, gather float32 rows, copy consecutive rows.
     """
     index: Any = exact.searcher.index
     ids = np.random.default_rng(0).integers(index.ntotal, size=(BATCHES, BATCH, TOP_K))
@@ -47,7 +48,7 @@ def gathers(exact: CacheIndex, repeats: int) -> tuple[Ratio, ...]:
     return (
         ratio(f"gather of {stored.rows.dtype}, mapped", lambda: gather(stored, ids), TARGET),
         ratio("gather of float32", lambda: gather(same, ids), TARGET),
-        ratio("copy of rows in order, float32", lambda: copy(same, ids)),
+        ratio("copy of consecutive rows, float32", lambda: copy(same, ids)),
     )
 
 

@@ -42,8 +42,10 @@ def compare_rates(
     repeats: int,
     target: float | None = None,
 ) -> Ratio:
-    """Compare rates. A call of `measured` does `done` operations; a call of `baseline` does
-    `done_baseline` operations, by default as many.
+    """Compare the operations per second of `measured` with those of `baseline`.
+
+    One call of `measured` does `done` operations. One call of `baseline` does `done_baseline`
+    operations (default: `done`).
     """
     pairs = [
         (done / seconds(measured), (done_baseline or done) / seconds(baseline))

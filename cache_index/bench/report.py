@@ -7,7 +7,7 @@ from cache_index.bench.pairs import Ratio, as_table
 from cache_index.bench.speed import Speed
 from cache_index.recall import TOP_K
 
-LOAD = 0.8  # load of the latency test, relative to the rate with concurrent clients
+LOAD = 0.8  # request rate of the latency test, divided by the rate with concurrent clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Built:
             return ""
         return (
             f"built in {self.seconds:.0f} s ({self.cpu_seconds:.0f} s of CPU) with "
-            f"{self.peak_gb:.1f} GB at most, mapped files included; "
+            f"{self.peak_gb:.1f} GB of memory at most, which includes mapped files; "
         )
 
 
@@ -37,7 +37,9 @@ class Report:
     search: str  # Name of the search algorithm and its device.
     settings: str
     recall: float  # Recall@10 on queries that tuning did not use.
-    recall_one_cell: float | None  # Recall with one visited cell: shows how hard the data are.
+    recall_one_cell: (
+        float | None
+    )  # Recall with one visited cell; low if the data are hard to search.
     built: Built
     index_gb: float
     ratios: tuple[Ratio, ...]

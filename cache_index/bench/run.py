@@ -2,7 +2,7 @@
 
 Builds a cache of synthetic features, or opens an existing one, and runs the measurements of the
 other files in this folder. Set OMP_NUM_THREADS and OPENBLAS_NUM_THREADS to the same number before
-the start: NumPy's part of a comparison reads its number of threads from these variables.
+the start, because NumPy reads its number of threads from these variables.
 
 Shapes: B queries, N rows, D dimensions.
 """
@@ -38,7 +38,7 @@ from cache_index.recall import TOP_K, Trial, make_trial
 from cache_index.synthetic import TUNING_QUERIES, UNSEEN_QUERIES, SyntheticFeatures
 
 QUERIES = 512
-EXACT_QUERIES = 64  # number of queries of the exact search; few, because it is slow
+EXACT_QUERIES = 64  # number of queries for the exact search; small, because this search is slow
 
 
 def run(
@@ -55,9 +55,10 @@ def run(
     device: Device = "cpu",
     progress: bool = True,
 ) -> Report:
-    """Measure the cache in `folder`, and build it first if it does not exist (default: a temporary
-    folder). queries: features (M, D) as test queries; needed if the cache holds other features than
-    those that synthetic.py generates.
+    """Measure the cache in `folder` (default: a temporary folder). Build a missing cache.
+
+    queries: a file with features (M, D), which are the test queries. Required if the cache does not
+    contain the features that synthetic.py generates.
     """
     faiss.omp_set_num_threads(threads)
     built = Built()

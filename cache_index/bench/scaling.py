@@ -1,4 +1,4 @@
-"""How the cost of a query and the memory of an open cache grow with the number of features.
+"""Measure how the cost of a query and the memory of an open cache grow with the number of features.
 
 Each cache is opened and searched in a separate process, to measure its memory.
 """
@@ -35,7 +35,7 @@ class Cost:
     cpu_ms: float  # CPU time per query, which other programs disturb less.
     open_gb: float  # Resident memory right after opening.
     searched_gb: float  # Resident memory after the queries, with touched file pages.
-    own_gb: float  # Private part of that memory; the kernel can drop file pages.
+    own_gb: float  # Memory without pages of files, which the kernel can drop.
 
 
 def scaling(

@@ -14,8 +14,8 @@ POLL_S = 0.2
 class Arguments:
     rows: Rows
     size: Size
-    work: Path  # folder for the step's files.
-    quiet: Path  # file that exists when no other step runs.
+    work: Path  # Folder for the step's files.
+    quiet: Path  # Path of a file that exists only while no other step runs.
 
     @classmethod
     def parse(cls, description: str | None) -> "Arguments":

@@ -12,7 +12,7 @@ from model_ext.imagebind.model import ImageBind
 
 FULL_FILES, TINY_FILES = 16, 2
 FULL_PAIRS, TINY_PAIRS = 3, 2
-MAX_TOKENS = 4 * 15 * 257  # tokens of a batch of four videos: 15 images of 257 tokens each
+MAX_TOKENS = 4 * 15 * 257  # tokens of four videos: a video has 15 images, an image 257 tokens
 FULL_MODALITIES = ("vision", "audio", "point", "video")
 TINY_MODALITIES = ("vision", "audio", "point")
 # The goals for an H200: files/s in a batch, and milliseconds for one file alone.
@@ -43,7 +43,7 @@ def measure(arguments: Arguments, modality: str, device: str, dtype: torch.dtype
 
 
 def unit_of(model: ImageBind, device: str) -> Unit:
-    """Return the function by which the server encodes; on a GPU, it uses CUDA graphs."""
+    """Return the server's function that encodes. On a GPU, this function uses CUDA graphs."""
     if device == "cpu" or find_spec("model_ext.imagebind.graphs") is None:
         return model.unit
     graphs = import_module("model_ext.imagebind.graphs")

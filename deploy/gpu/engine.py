@@ -21,7 +21,8 @@ from model_ext.bench.engine import (
     open_arms,
 )
 
-# (workload, pairs of measurements, whether vLLM's worker is profiled); the most important first
+# (workload, pairs of measurements, whether vLLM's worker is profiled). The most important runs are
+# first.
 FULL_RUNS = [
     ("first-token", 31, True),
     ("decode-1", 7, True),
@@ -35,9 +36,9 @@ TINY_RUNS = [
     ("decode-32", 2, False),
     ("churn", 2, False),
 ]
-SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens in TINY_RUNS, except in `first-token`
+SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens of prompt and answer in TINY_RUNS, except first-token
 MIN_SPEED = {"decode-1": 0.99, "decode-32": 0.99, "decode-256": 0.99, "churn": 0.985}
-MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by plain vLLM's
+MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by plain vLLM's time
 LOOP_PAIRS = 3
 
 
@@ -75,24 +76,34 @@ def report(rows: Rows, result: EngineResult, full: bool) -> None:
     if result.of_times:
         goal = MAX_FIRST_TOKEN if full else None
         rows.number(
-            f"{name}: time over plain vLLM", ratio.median, "", at_most=goal, detail=interval
+            f"{name}: time, divided by plain vLLM's",
+            ratio.median,
+            "",
+            at_most=goal,
+            detail=interval,
         )
     else:
         goal = MIN_SPEED[name] if full else None
         rows.number(
-            f"{name}: speed over plain vLLM", ratio.median, "", at_least=goal, detail=interval
+            f"{name}: speed, divided by plain vLLM's",
+            ratio.median,
+            "",
+            at_least=goal,
+            detail=interval,
         )
     rows.number(f"{name}: {result.workload}", result.conditioned_s * 1000, "ms", detail=plain)
     if result.share is not None:
-        rows.number(f"{name}: our Python code, of the worker", 100 * result.share, "%")
+        rows.number(
+            f"{name}: bindserve's Python code, share of the worker's time", 100 * result.share, "%"
+        )
 
 
 def report_loop(
     arguments: Arguments, conditioned: EngineArm, shape: random_model.Shape, device: Device
 ) -> None:
-    """Report the engine's throughput divided by that of the released code's loop.
+    """Report the throughputs of the engine and of the released code's loop, and their ratio.
 
-    The loop uses the GPU memory that the two engines leave.
+    The loop uses the GPU memory that plain vLLM's engine and bindserve's engine leave free.
     """
     tensors = throughput.weights(arguments.work, shape, device)
     result = throughput.compare(conditioned, tensors, LOOP_PAIRS, shape)

@@ -1,8 +1,8 @@
 """Run each step as a process with a time limit, and end all processes that a step started.
 
 The engine of a step starts new process groups and sessions. Therefore this module kills all
-descendants of a step, not its process group. `adopt_orphans` keeps a process among the descendants
-of this process when its parent dies.
+descendants of a step, not its process group. When the parent of a descendant dies, the descendant
+becomes a child of this process (`adopt_orphans`).
 """
 
 import ctypes
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-RELEASE_S = 20  # time for the driver to release the memory of killed processes.
-FREE_MIB = 1500  # maximum memory in use on a card that runs no program.
+RELEASE_S = 20  # Time for the driver to release the memory of killed processes.
+FREE_MIB = 1500  # Maximum memory in use on a card that runs no program.
 
 
 @dataclass
@@ -127,7 +127,7 @@ def wait_until_free() -> None:
 
 
 def query(fields: str) -> str | None:
-    """Return these fields of the first GPU, as nvidia-smi prints them; None on failure."""
+    """Return fields of the first GPU in the form that nvidia-smi prints; None on failure."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]

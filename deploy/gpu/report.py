@@ -36,7 +36,10 @@ class StepResult:
 def save(
     folder: Path, results: Iterable[StepResult], order: Sequence[str] = ()
 ) -> dict[str, StepResult]:
-    """Write both files. Keeps an earlier run's result of a step that `results` lacks."""
+    """Write the JSON file and the table.
+
+    If `results` lacks a step, the result of an earlier run stays in both files.
+    """
     newer = load(folder) | {result.name: result for result in results}
     names = [*(name for name in order if name in newer), *(newer.keys() - set(order))]
     merged = {name: newer[name] for name in names}

@@ -1,4 +1,4 @@
-"""Step `retrieval`: queries/s and results of the cache's exact search."""
+"""Step `retrieval`: measures the speed of the cache's exact search, and checks its results."""
 
 import statistics
 
@@ -45,7 +45,10 @@ def main() -> None:
         )
     overlap = found_share(searcher, rows, wide)
     arguments.rows.number(
-        "results that an exact search in float32 has", overlap, "", at_least=0.999
+        "share of the results that equal those of an exact float32 search",
+        overlap,
+        "",
+        at_least=0.999,
     )
 
 
@@ -69,7 +72,7 @@ def median_s(search: object) -> float:
 def found_share(
     searcher: Searcher, rows: NDArray[np.float16], queries: NDArray[np.float32]
 ) -> float:
-    """Return the share of the exact nearest rows that the search returns, over 64 queries."""
+    """Search with 64 queries. Return the share of the true nearest rows that the search returns."""
     queries = queries[:64]
     ids = searcher.search(queries, TOP_K).ids
     similarity = np.concatenate(

@@ -1,4 +1,4 @@
-"""Write each result of a step as a line of JSON as soon as it is measured.
+"""Write each result of a step as a line of JSON, immediately after the measurement.
 
 If a step is killed at its time limit, the file keeps the lines that the step has written.
 """
@@ -17,10 +17,10 @@ Size = Literal["tiny", "full"]
 @dataclass(frozen=True, slots=True)
 class Row:
     name: str
-    value: str  # the measured value with its unit.
+    value: str  # The measured value with its unit.
     goal: str = ""
     reached: bool | None = None  # None if the row has no goal.
-    number: float | None = None  # the value without its unit.
+    number: float | None = None  # The measured value without its unit.
 
     @property
     def verdict(self) -> str:
@@ -42,7 +42,7 @@ class Rows:
 
     @contextmanager
     def checking(self, name: str) -> Iterator[None]:
-        """If the block raises, add a check that failed, and continue after the block."""
+        """If the `with` block raises, record a failed check, and continue after the block."""
         try:
             yield
         except Exception as error:

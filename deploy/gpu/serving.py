@@ -1,7 +1,7 @@
 """Step `server`: the whole server over HTTP, with the 7B language model and ImageBind-huge.
 
-Weights are random: `--load-format dummy` of vLLM creates those of the language model, and the
-setting `encode_load_format` those of the encoders. All other flags have their defaults.
+All weights are random. vLLM's flag `--load-format dummy` creates the language model's weights, and
+the setting `encode_load_format` creates the encoders' weights. Other flags have their defaults.
 """
 
 import asyncio
@@ -36,9 +36,11 @@ Kind = str  # "text", "known image" (in the result cache), "new image" or "video
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    tokens: int  # tokens in each answer.
-    alone: int  # number of requests that are sent one after the other.
-    loads: tuple[tuple[int, Kind, int], ...]  # concurrent (clients, kind, requests).
+    tokens: int  # Tokens in each answer.
+    alone: int  # Number of requests that are sent one after the other.
+    loads: tuple[
+        tuple[int, Kind, int], ...
+    ]  # (number of concurrent clients, kind of request, requests).
 
 
 FULL = Schedule(
@@ -88,7 +90,7 @@ async def measure_with(sender: "RequestSender", rows: Rows, schedule: Schedule) 
         rows.number(f"first token, one request, {kind}", first_tokens[kind], "ms")
     full = schedule is FULL
     rows.number(
-        "first token, a new image beyond text",
+        "first token, time of a new image minus time of text",
         first_tokens["new image"] - first_tokens["text"],
         "ms",
         at_most=MAX_NEW_IMAGE_MS if full else None,

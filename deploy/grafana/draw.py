@@ -17,7 +17,8 @@ from matplotlib.axes import Axes
 from deploy.grafana.panels import Dashboard, Panel, Points, Prometheus, dashboards
 
 COLUMNS = 3
-MAX_SERIES = 10  # series in a panel, those with the highest peaks: matplotlib has ten colours
+# A panel shows the ten series with the highest peaks, because matplotlib has ten colours.
+MAX_SERIES = 10
 UNITS = {"s": "s", "reqps": "1/s", "percentunit": "%", "bytes": "MB", "Bps": "MB/s", "none": ""}
 FACTORS = {"percentunit": 100.0, "bytes": 1e-6, "Bps": 1e-6}
 

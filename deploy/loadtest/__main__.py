@@ -19,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.loadtest", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     text = (
-        "Load a running server and write a report. "
+        "Send requests to a running server and write a report. "
         "`locust -f deploy/loadtest/locustfile.py --help` lists more options, "
         "which `run` and `demo` pass on to locust."
     )
@@ -29,11 +29,11 @@ def main() -> int:
     )
     add_out(run_parser)
     demo_parser = commands.add_parser(
-        "demo", help="Start the demo server on this machine, load it, write a report, stop it."
+        "demo", help="Start the demo server on this machine, send it requests, and write a report."
     )
     add_out(demo_parser)
     report_parser = commands.add_parser(
-        "report", help="Write the report of an earlier run again from its results."
+        "report", help="Write the report of an earlier run again, from the stored results."
     )
     report_parser.add_argument("folder", type=Path, help="the --out folder of the run")
     compare_parser = commands.add_parser(

@@ -1,6 +1,6 @@
 """Load: sends requests in an open loop, at times that do not depend on the answers.
 
-Arrivals are a Poisson process, as from many independent clients. This module does not use HTTP.
+The times are a Poisson process, as with many independent clients. This module does not use HTTP.
 Its caller passes a function that sends one request, and a `Concurrency` that runs functions.
 """
 
@@ -12,26 +12,26 @@ from typing import Protocol
 
 from deploy.loadtest.outcome import Objective, Outcome
 
-# Limit of unanswered requests. With more of them, the test would measure the client's speed.
+# Maximum number of unanswered requests. With more, the test would measure the client's speed.
 MAX_IN_FLIGHT = 4000
-GRACE_S = 3.0  # time that a stage waits for answers beyond the objective's time
+GRACE_S = 3.0  # seconds that a stage waits for answers after the objective's time
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """The scenario of one request, and the time at which it is due."""
+    """One request that the load test sends: its stage, its scenario, and when it is due."""
 
     stage: str
     scenario: str
-    at: float  # time in seconds, by `time.perf_counter`
+    at: float  # when the request is due: a value of `time.perf_counter`
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests per second of a stage, without hostile requests."""
+    """Rates of one stage of the load test. They do not count hostile requests."""
 
-    offered: float  # requests/s that were due.
-    goodput: float  # requests/s with a good answer.
+    offered: float  # Requests/s that were due.
+    goodput: float  # Requests/s with a good answer.
 
 
 class Concurrency(Protocol):

@@ -25,8 +25,8 @@ from deploy.loadtest.outcome import Objective, Outcome, write_outcomes
 from deploy.loadtest.profiles import PROFILES
 from deploy.loadtest.scenarios import MIXES, SCENARIOS, RequestFactory
 
-UPLOADS = 4  # number of files that are uploaded before a test with `by_file_id`.
-SAMPLE_S = 5  # time between two samples of memory.
+UPLOADS = 4  # Number of files that are uploaded before a test with `by_file_id`.
+SAMPLE_S = 5  # Time between two samples of memory.
 ERROR = b'data: {"error"'
 
 
@@ -52,18 +52,23 @@ def add_options(parser: Any) -> None:
         "--first-s",
         type=float,
         default=1,
-        help="a good answer's first token arrives within so many seconds (default: 1)",
+        help="maximum seconds to the first token of a good answer (default: 1)",
     )
     parser.add_argument(
         "--total-s",
         type=float,
         default=5,
-        help="a good answer's last token arrives within so many seconds (default: 5)",
+        help="maximum seconds to the last token of a good answer (default: 5)",
     )
     parser.add_argument(
         "--model", default="demo", help="the model's name on the server (default: demo)"
     )
     parser.add_argument("--key-file", type=Path, help="file with the API key (default: no key)")
+    parser.add_argument(
+        "--metrics-key-file",
+        type=Path,
+        help="file with the key of /metrics (default: the API key)",
+    )
     parser.add_argument(
         "--pid", type=int, help="process id of a server on this machine, to record its memory"
     )
@@ -94,7 +99,7 @@ class OpenLoop(FastHttpUser):
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # `Random()` has no seed: with equal files, an earlier run's embeddings would be cached.
+        # `Random()` has no seed, so each run sends new files, which the server has not cached.
         self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]
@@ -188,7 +193,9 @@ class OpenLoop(FastHttpUser):
         return identifier
 
     def metrics(self) -> str:
-        return self.client.get("/metrics", name="metrics").text or ""
+        file = self.options.metrics_key_file
+        headers = {"Authorization": f"Bearer {file.read_text().split()[0]}"} if file else None
+        return self.client.get("/metrics", name="metrics", headers=headers).text or ""
 
     def write(self, sampler: Sampler) -> None:
         options = self.options
@@ -208,7 +215,10 @@ class OpenLoop(FastHttpUser):
 
 
 def chunks(response: Any) -> Iterator[bytes]:
-    """Yield a stream's lines that contain text or an error; no lines if the status is not 200."""
+    """Yield the lines of a stream that contain text or an error.
+
+    Yields no lines if the status is not 200.
+    """
     if not response.status_code:
         raise ConnectionError(f"no answer: {response.error}")
     if response.status_code != 200:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-POOL = 4  # number of different files of each kind.
-RATE = 16_000  # samples per second of a sound.
+POOL = 4  # Number of different files of each kind.
+RATE = 16_000  # Samples per second of a sound.
 MIME = {
     "image": "image/jpeg",
     "audio": "audio/wav",
@@ -64,7 +64,7 @@ def picture(rng: np.random.Generator, width: int, height: int) -> Image.Image:
 
 
 def zoom(image: Image.Image, frames: int) -> list[Image.Image]:
-    """Return frames of a clip that zooms in, one pixel of the border per frame."""
+    """Return frames of a clip that zooms in: each frame omits one more pixel at each border."""
     width, height = image.size
     boxes = [
         (k, k * height // width, width - k, height - k * height // width) for k in range(frames)
@@ -73,7 +73,7 @@ def zoom(image: Image.Image, frames: int) -> list[Image.Image]:
 
 
 def tone(rng: np.random.Generator, seconds: float) -> NDArray[np.float64]:
-    """Return the mean of four sines in [-1, 1], (seconds * RATE,)."""
+    """Return a sound of four sine waves: samples in [-1, 1], shape (seconds * RATE,)."""
     time = np.arange(int(seconds * RATE)) / RATE
     pitches = rng.uniform(100, 3000, 4)
     waves: NDArray[np.float64] = np.sin(2 * np.pi * pitches[:, None] * time).mean(axis=0)

@@ -1,5 +1,7 @@
-"""Sample the server's memory during a load test: the API process from its own /metrics and, if the
-server runs on this machine, all of its processes together.
+"""Sample the server's memory during a load test.
+
+The server's /metrics reports the memory of the API process. If the server runs on this machine,
+this module also adds up the memory of all processes of the server.
 """
 
 import re
@@ -16,8 +18,8 @@ MB = 1e6
 
 class Sample(TypedDict):
     at_s: float
-    api_mb: float | None  # resident memory of the API process, from its /metrics.
-    all_mb: float | None  # private memory of all processes.
+    api_mb: float | None  # Resident memory of the API process, from its /metrics.
+    all_mb: float | None  # Private memory of all processes.
     processes: int | None
     descriptors: int | None  # open files and sockets of all processes
 
@@ -57,7 +59,7 @@ def process_tree(pid: int) -> list[psutil.Process]:
 
 
 def resident(process: psutil.Process) -> int:
-    """Return the private bytes of a process. Shared pages would be counted in each process."""
+    """Return a process's bytes without shared pages, which a sum would count several times."""
     try:
         usage = process.memory_info()
         return int(usage.rss - usage.shared)

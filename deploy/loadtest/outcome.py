@@ -1,36 +1,39 @@
-"""Outcome: the result of one request (one line of outcomes.jsonl), and the objective for it."""
+"""Outcome: the result of one request, stored as one line of outcomes.jsonl.
+
+Objective: the maximum times that an answer may take.
+"""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
 
-REJECTIONS = frozenset({429, 503})  # statuses with which a full server rejects requests
+REJECTIONS = frozenset({429, 503})  # HTTP statuses of a full server's rejections
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The times within which a good answer arrives.
+    """The maximum seconds until the first and the last token of a good answer.
 
-    Times count from the moment at which the request was due, not from when the client sent it, so
-    that delays in the client count too.
+    The seconds count from the time at which the request is due, also if the load test sends the
+    request later.
     """
 
-    first_s: float = 1.0  # time to the first token.
-    total_s: float = 5.0  # time to the last token.
+    first_s: float = 1.0  # Time to the first token.
+    total_s: float = 5.0  # Time to the last token.
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    stage: str  # the step of the profile in which the request was sent.
+    stage: str  # The step of the profile in which the request was sent.
     scenario: str
-    due_s: float  # time since the start of the test at which the request was due.
+    due_s: float  # Time since the start of the test at which the request was due.
     status: int  # HTTP status, or 0 if there was no answer.
-    right: bool  # whether the status is as expected and, if it is 200, the body complete.
-    first_s: float  # time to the first token, or to the end of an answer without tokens.
+    right: bool  # Whether the status is as expected and, if it is 200, the body complete.
+    first_s: float  # Time to the first token, or to the end of an answer without tokens.
     total_s: float
     tokens: int = 0
-    late_s: float = 0.0  # time by which the client sent the request too late; close to 0
+    late_s: float = 0.0  # Seconds after `due_s` when the client sent the request; close to 0.
     error: str = ""
 
     def good(self, objective: Objective) -> bool:

@@ -1,4 +1,4 @@
-"""Plot one run or two runs: goodput over the offered rate, latency and memory over time."""
+"""Plot one run or two runs: goodput against the offered rate; latency and memory against time."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def draw_goodput(axes: Axes, run: Run, label: str) -> None:
 
 
 def latency(run: Run, path: Path) -> None:
-    """Plot the time of each answer, rejection and failure over the time at which it was due."""
+    """Plot each request's duration against the time at which it was due, by kind of outcome."""
     figure, axes = plt.subplots(figsize=SIZE)
     for name, kept in (
         ("right", [o for o in run.outcomes if o.right and o.scenario != "hostile"]),

@@ -9,9 +9,9 @@ from typing import Protocol
 
 from deploy.loadtest.load import Rates
 
-STEP = 1.4  # factor by which each stage of a climb raises the rate.
-MIN_GOOD = 0.75  # minimum share of good answers for the climb to continue.
-OVERLOAD = 3  # rate of the overload stage, divided by the best goodput.
+STEP = 1.4  # Factor by which each stage of a climb raises the rate.
+MIN_GOOD = 0.75  # Minimum share of good answers for the climb to continue.
+OVERLOAD = 3  # Rate of the overload stage, divided by the best goodput.
 
 
 class Hold(Protocol):
@@ -32,14 +32,17 @@ def ramp(load: Hold, rate: float, seconds: float) -> None:
 
 
 def overload(load: Hold, rate: float, seconds: float) -> None:
-    """Climb from `rate` to the best goodput, then send three times this rate, then half of it."""
+    """Find the best goodput with `climb`.
+
+    Then send OVERLOAD times the best goodput, and after that half of the best goodput.
+    """
     best = climb(load, rate, max(5.0, seconds / 4))
     load.hold(f"{OVERLOAD}x overload", OVERLOAD * best, seconds)
     load.hold("after it", best / 2, max(5.0, seconds / 4))
 
 
 def soak(load: Hold, rate: float, seconds: float) -> None:
-    """Send at `rate` for long, to detect growing memory. The first tenth is the warm-up."""
+    """Send requests at `rate` for a long time, to detect growing memory. First warm up."""
     load.hold("warm-up", rate, seconds / 10)
     load.hold("soak", rate, seconds * 9 / 10)
 
@@ -47,8 +50,8 @@ def soak(load: Hold, rate: float, seconds: float) -> None:
 def climb(load: Hold, rate: float, seconds: float) -> float:
     """Raise the rate until too few answers are good in two successive stages.
 
-    One bad stage does not end the climb, because another program may have disturbed it. Returns the
-    best goodput.
+    One bad stage does not end the climb, because another program may have disturbed that stage.
+    Returns the best goodput, which is the number of good answers per second.
     """
     best, bad = 0.1, 0
     while bad < 2:

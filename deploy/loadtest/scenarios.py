@@ -25,13 +25,13 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The body of one request, and the answer that a correct server gives."""
+    """One request: its body, and the status of a correct server's answer."""
 
     body: bytes
     path: str = CHAT
     content_type: str = "application/json"
-    expected: frozenset[int] = frozenset({200})  # statuses of a right answer.
-    disconnect_after_s: float | None = None  # time at which the client closes the connection
+    expected: frozenset[int] = frozenset({200})  # HTTP statuses that a right answer may have.
+    disconnect_after_s: float | None = None  # Seconds until the client disconnects.
 
 
 @dataclass(slots=True)
@@ -84,7 +84,7 @@ def point_cloud(factory: RequestFactory) -> Request:
 
 
 def mixed(factory: RequestFactory) -> Request:
-    """Two attachments of different modality, with weights."""
+    """A request with two attachments of different modalities, with weights."""
     first, second = factory.rng.sample(["image", "audio", "point_cloud"], 2)
     return factory.chat(
         factory.part(first) | {"weight": 0.7}, factory.part(second) | {"weight": 0.3}
@@ -92,12 +92,12 @@ def mixed(factory: RequestFactory) -> Request:
 
 
 def repeated(factory: RequestFactory) -> Request:
-    """One of a few pictures, whose embeddings the server has in its result cache."""
+    """A question about one of a few pictures. Later requests hit the server's result cache."""
     return factory.chat(factory.part("image", repeated=True))
 
 
 def by_file_id(factory: RequestFactory) -> Request:
-    """A file that was uploaded before the test."""
+    """A question about a file that was uploaded before the test."""
     return factory.chat({"type": "file", "file": {"file_id": factory.rng.choice(factory.file_ids)}})
 
 
@@ -127,14 +127,14 @@ def rejected(request: Request, *statuses: int) -> Request:
 
 
 def damaged(factory: RequestFactory) -> Request:
-    """A picture with a correct beginning, then noise."""
+    """A request with a damaged picture: a correct beginning, then noise."""
     data = factory.media.same("image", factory.rng)
     noise = factory.rng.randbytes(len(data) // 2)
     return rejected(factory.chat(url_part("image", data[:100] + noise)), 400)
 
 
 def disguised(factory: RequestFactory) -> Request:
-    """A sound in a content part for pictures."""
+    """A request that sends a sound in a content part for pictures."""
     return rejected(
         factory.chat(url_part("image", factory.media.distinct("audio", factory.rng))), 400, 415
     )
@@ -154,13 +154,13 @@ def too_many_choices(factory: RequestFactory) -> Request:
 
 
 def zero_weights(factory: RequestFactory) -> Request:
-    """Two attachments whose weights sum to 0."""
+    """A request with two attachments whose weights sum to 0."""
     part = factory.part("image", repeated=True)
     return rejected(factory.chat(part | {"weight": 1}, part | {"weight": -1}), 400)
 
 
 def disconnecting(factory: RequestFactory) -> Request:
-    """A client that closes the connection within 0.3 s."""
+    """A request whose client closes the connection within 0.3 s."""
     request = factory.chat(factory.part("image"), max_tokens=512)
     return Request(request.body, disconnect_after_s=factory.rng.random() * 0.3)
 
@@ -176,12 +176,14 @@ SCENARIOS: dict[str, Scenario] = {
         *(repeated, by_file_id, conversation, hostile),
     )
 }
-# From a mix's name to its scenarios with their shares. Each scenario alone is a mix, too.
+# The mixes by name: the scenarios of each mix, with their shares of the requests. Each single
+# scenario is a mix, too.
 MIXES: dict[str, dict[str, float]] = {
     "all": {
         **{"text": 4, "image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},
         **{"repeated": 3, "by_file_id": 1, "conversation": 2, "hostile": 0.5},
     },
-    "media": {"image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},  # only new files
+    # In the mix `media`, every request sends files that the server has not seen.
+    "media": {"image": 4, "audio": 1, "video": 0.5, "point_cloud": 1, "mixed": 1},
     **{name: {name: 1.0} for name in SCENARIOS},
 }

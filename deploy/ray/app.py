@@ -10,17 +10,17 @@ from deploy.ray.engine import Server
 
 
 class Arguments(BaseModel):
-    """Arguments of `serve run deploy.ray.app:build model=DIR gpus=1`, or `args:` in the YAML."""
+    """The arguments of `serve run deploy.ray.app:build NAME=VALUE...`, or `args:` in serve.yaml."""
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str  # path of the model folder, equal on every machine.
-    settings: dict[str, Any] = {}  # settings by their names in server/settings.py.
-    vllm_args: list[str] = []  # flags of `vllm serve`.
+    model: str  # Path of the model folder, equal on every machine.
+    settings: dict[str, Any] = {}  # Settings by their names in server/settings.py.
+    vllm_args: list[str] = []  # Flags of `vllm serve`.
     gpus: int = 0  # GPUs of each server replica; more than one: tensor parallelism.
     encoder_gpus: float = 0  # GPUs of each encoder replica; a fraction shares a GPU.
-    servers: tuple[int, int] = (1, 8)  # minimum and maximum number of server replicas.
-    encoders: tuple[int, int] = (1, 16)  # minimum and maximum number of encoder replicas.
+    servers: tuple[int, int] = (1, 8)  # Minimum and maximum number of server replicas.
+    encoders: tuple[int, int] = (1, 16)  # Minimum and maximum number of encoder replicas.
 
 
 def build(arguments: Arguments) -> Application:

@@ -8,10 +8,9 @@ from typing import Any
 
 from ray import serve
 
-from model_ext.imagebind.preprocess.options import ReadOptions
 from server.encoding.components import EncodingComponents
 from server.encoding.job import answer
-from server.encoding.messages import Packet
+from server.encoding.messages import Job, Packet
 from server.media.blob import MemoryBlob
 from server.settings import Settings
 
@@ -23,16 +22,16 @@ class EncoderReplica:
         self._embedder = self._parts.embedder()
 
     async def hello(self) -> bytes:
-        """Return a packet with the modalities and the embedding of an image of zeros."""
+        """Return a packet: the encoders' modalities, and the embedding of an all-zero image."""
         return Packet(self._parts.hello(), self._parts.zero_image).encode()
 
-    async def embed(self, modality: str, data: bytes, options: dict[str, Any]) -> bytes:
-        """Embed one file. Returns a packet with the embedding, or with the error for the client.
-
-        `options`: the fields of ReadOptions.
+    async def embed(self, job: bytes, data: bytes) -> bytes:
+        """Embed one file. `job`: a packet with a `Job`. Returns a packet with the embedding,
+        or with the error for the client.
         """
-        blob = MemoryBlob(data)
-        return (await answer(self._embedder, modality, blob, ReadOptions(**options))).encode()
+        message = Packet.decode(job).message
+        assert isinstance(message, Job)
+        return (await answer(self._embedder, message, MemoryBlob(data))).encode()
 
     def check_health(self) -> None:
         """Raise RuntimeError if a component is lost. Ray then replaces this replica."""

@@ -5,7 +5,7 @@ Equal files are sent once, and embeddings in this server's result cache need no 
 """
 
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Protocol
 
 from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, RayServeException
@@ -13,22 +13,23 @@ from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
+from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.encoding.job import unpack
-from server.encoding.messages import Hello, Packet
+from server.encoding.messages import Hello, Job, Packet
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS
 
-TRIES = 3  # number of replicas that may die while they embed one file, before its request fails
+TRIES = 3  # a request fails when this number of replicas have died while they embedded its file
 
 
 class Replicas(Protocol):
     """The methods of the encoder replicas. They take and return bytes."""
 
     async def hello(self) -> bytes: ...
-    async def embed(self, modality: str, data: bytes, options: dict[str, Any]) -> bytes: ...
+    async def embed(self, job: bytes, data: bytes) -> bytes: ...
 
 
 class Handle:
@@ -41,13 +42,17 @@ class Handle:
         packet: bytes = await self._handle.hello.remote()
         return packet
 
-    async def embed(self, modality: str, data: bytes, options: dict[str, Any]) -> bytes:
-        packet: bytes = await self._handle.embed.remote(modality, data, options)
+    async def embed(self, job: bytes, data: bytes) -> bytes:
+        packet: bytes = await self._handle.embed.remote(job, data)
         return packet
 
 
 class RayEncoders:
-    def __init__(self, replicas: Replicas, cache_bytes: int) -> None:
+    def __init__(
+        self, replicas: Replicas, cache_bytes: int, *, share_results: bool = False
+    ) -> None:
+        """`share_results`: whether API keys share the results of equal files."""
+        self._share_results = share_results
         self._replicas = replicas
         self._contents: ResultCache[Embedded] = ResultCache(cache_bytes)
 
@@ -57,7 +62,7 @@ class RayEncoders:
         return packet.message, packet.numbers
 
     def missing(self) -> str | None:
-        """Return None: Ray restarts replicas. Without replicas, a request gets status 503."""
+        """Return None, because Ray restarts replicas. Without replicas, requests get status 503."""
         return None
 
     async def close(self) -> None:
@@ -71,24 +76,26 @@ class RayEncoders:
         Raises MediaError or BadRequest: when the file cannot be embedded. Raises Unavailable: when
         all replicas are full or lost.
         """
-        cached = True
+        cached, digest = True, await content.digest()
+        results = "" if self._share_results else key_salt()
+        job = Job(modality, content.size, digest.hex(), client(), results, asdict(options))
 
         async def ask() -> Embedded:
             nonlocal cached
             data = b"".join([bytes(piece) async for piece in content.pieces()])
-            packet = Packet.decode(await self._ask(modality, data, options))
+            packet = Packet.decode(await self._ask(Packet(job).encode(), data))
             embedded, cached = unpack(packet)
             return embedded
 
-        embedded = await self._contents.get((modality, options, await content.digest()), ask)
+        embedded = await self._contents.get((results, modality, options, digest), ask)
         if cached:
             CONTENT_HITS.labels(embedded.modality).inc()
         return embedded
 
-    async def _ask(self, modality: str, data: bytes, options: ReadOptions) -> bytes:
+    async def _ask(self, job: bytes, data: bytes) -> bytes:
         for _ in range(TRIES):
             try:
-                return await self._replicas.embed(modality, data, asdict(options))
+                return await self._replicas.embed(job, data)
             except BackPressureError:
                 raise Unavailable(
                     "too many files are waiting to be encoded", code="encode_queue_full"

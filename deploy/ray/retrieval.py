@@ -26,9 +26,9 @@ class Arguments(BaseModel):
 
     folder: Path
     token_file: Path
-    threads: int = 1  # number of threads that search.
-    max_batch: int = 64  # maximum number of queries in one search.
-    max_waiting: int = 1024  # maximum length of the queue; a full queue rejects with 503.
+    threads: int = 1  # Number of threads that search.
+    max_batch: int = 64  # Maximum number of queries in one search.
+    max_waiting: int = 1024  # Maximum length of the queue; a full queue rejects with 503.
     device: Device = "auto"
     gpu_bytes: int | None = None  # GPU memory for the vectors; default: half of the free memory
 

@@ -1,7 +1,7 @@
-"""Measure how much faster the encoders are with the files of many clients in one batch than with
-one file after the other. Also measure the limit: the speedup of the same matrix products alone,
-with the same weights. Tokens and widths are ImageBind-huge's. All blocks have the same cost, so the
-depth may be cut to fit a small machine.
+"""Measure how much faster the encoders process many clients' files in one batch than one file after
+the other. Also measure the limit: the same speedup for the encoders' matrix products alone. Token
+counts and widths are those of ImageBind-huge. All blocks of an encoder have the same cost, so fewer
+blocks can be measured on a small machine.
 
 Shapes: B files, S clips of a file, R rows of a matrix product for one file.
 """
@@ -24,8 +24,11 @@ from model_ext.imagebind.model import ImageBind
 # The largest allowed difference between the embeddings from a batch and from single files, for each
 # dtype of the weights.
 MAX_DIFFERENCE = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 1e-2}
-MAX_TF32_DIFFERENCE = 1e-3  # For float32 on a GPU, which computes convolutions in tf32.
-SHAPES = {  # Shape of one preprocessed file.
+# The largest allowed difference for float32 weights on a GPU, which computes convolutions in tf32.
+MAX_TF32_DIFFERENCE = 1e-3
+
+# Modality -> shape of one preprocessed file
+SHAPES = {
     "vision": (3, 224, 224),
     "audio": (3, 1, 128, 204),
     "point": (8192, 3),
@@ -34,22 +37,23 @@ SHAPES = {  # Shape of one preprocessed file.
 ENCODER_OF = {"vision": "vision", "audio": "audio", "point": "point", "video": "vision"}
 VIDEO_SHARE = 4  # An image batch has 4 times as many files as a video batch.
 
-Unit = Callable[[str, Tensor], Tensor]  # (encoder name, inputs (B, ...)) -> unit embeddings (B, D)
+# A function that encodes a batch: (encoder's name, inputs (B, ...)) -> unit embeddings (B, D)
+Unit = Callable[[str, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class EncoderResult:
     modality: str
-    tokens: int  # Tokens of one clip.
+    tokens: int  # Number of tokens of one clip.
     width: int
     blocks: int
-    files: int  # Files in a batch.
-    speedup: Ratio  # Files/s in a batch divided by files/s one at a time.
-    limit: Ratio  # Speedup of the matrix products alone.
-    share: Ratio  # Speedup divided by limit.
-    difference: float  # Largest difference of the embeddings.
-    one_s: float  # Median seconds of one file alone.
-    batch_s: float  # Median seconds of the batch.
+    files: int  # Number of files in a batch.
+    speedup: Ratio  # Files per second in a batch / files per second without batches.
+    limit: Ratio  # The same ratio for the matrix products alone.
+    share: Ratio  # `speedup` divided by `limit`.
+    difference: float  # Largest difference between embeddings with and without batches.
+    one_s: float  # Median seconds to encode one file alone.
+    batch_s: float  # Median seconds to encode the batch.
     flops: int  # Floating-point operations of one file.
 
     @property
@@ -68,7 +72,7 @@ class EncoderResult:
             f"  one file alone            {self.one_s * 1000:.1f} ms\n"
             f"  batch                     {self.files_per_s:.1f} files/s, "
             f"{self.tflops:.2f} TFLOP/s\n"
-            f"  batch over one at a time  {self.speedup}\n"
+            f"  batch / one at a time     {self.speedup}\n"
             f"  matrix products alone     {self.limit}\n"
             f"  share of that limit       {self.share}\n"
             f"  vectors differ by         {self.difference:.1e}"
@@ -85,8 +89,8 @@ class Product:
 
 
 def config(blocks: int | None = None, encoder: str | None = None) -> ImageBindConfig:
-    """Return ImageBind-huge's sizes for all measured encoders or one. `blocks`: blocks per
-    encoder.
+    """Return ImageBind-huge's sizes for all measured encoders, or for one encoder. `blocks`: number
+    of blocks per encoder.
     """
     released = ImageBindConfig.released()
     sections = {}
@@ -112,10 +116,10 @@ def load(
 def compare(
     model: ImageBind, modality: str, clients: int, pairs: int, unit: Unit | None = None
 ) -> EncoderResult:
-    """Compare encoding `clients` files (a fourth as many videos) in a batch and one after another.
+    """Measure how long `clients` files (or `clients` / 4 videos) take in one batch, and one by one.
 
-    `unit`: the function that encodes a batch; default: the model's. It may reuse the memory of its
-    result.
+    `unit`: the function that encodes a batch; default: the model's. A call of `unit` may overwrite
+    the result of the previous call.
 
     Raises RuntimeError: when a batch gives other embeddings than single files.
     """
@@ -198,8 +202,8 @@ def flops_of(model: ImageBind, encoder: str, file: Tensor) -> int:
 
 
 def multiply(products: list[Product], *, batch: int, times: int) -> None:
-    """Compute the products in the encoder's order, so that equally few of the weights are in the
-    processor's cache.
+    """Compute the products in the encoder's order, so that the processor's cache holds no more of
+    the weights than when the encoder runs.
     """
     for _ in range(times):
         for product in products:

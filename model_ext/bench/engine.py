@@ -27,7 +27,8 @@ Device = Literal["cpu", "cuda"]
 
 ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "WARNING",
-    # An arm can be stopped within a step while the other arm compiles, which may take minutes.
+    # The benchmark may stop (SIGSTOP) an arm in the middle of a step for minutes, while the other
+    # arm compiles. vLLM must not report this as a timeout.
     "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "86400",
 }
 CPU_FLAGS: dict[str, Any] = {
@@ -35,7 +36,8 @@ CPU_FLAGS: dict[str, Any] = {
     "max_model_len": 256,
     "max_num_seqs": 32,
     "enable_prefix_caching": False,
-    "kv_cache_memory_bytes": 1 << 29,  # with SmolLM2: 32 requests of 256 tokens, and a reserve
+    # This KV cache holds 32 requests of 256 tokens with SmolLM2, and has a reserve.
+    "kv_cache_memory_bytes": 1 << 29,
 }
 CUDA_FLAGS: dict[str, Any] = {
     "dtype": "bfloat16",
@@ -45,22 +47,22 @@ CUDA_FLAGS: dict[str, Any] = {
     "load_format": "dummy",  # vLLM creates random weights on the GPU.
     "gpu_memory_utilization": 0.1,  # vLLM only checks that this share is free.
 }
-KV_TOKENS = 256 * 224  # tokens of the KV cache on a GPU: 256 requests of 64 + 160 tokens
-WORKSPACE_BYTES = (
-    6 << 30
-)  # Memory of an arm on a GPU for activations, CUDA graphs, bind network and its maps.
-GPU_SHARE = 0.88  # Share of the GPU's memory for both arms together.
+# Size of the KV cache on a GPU in tokens, for 256 requests of 64 + 160 tokens
+KV_TOKENS = 256 * 224
+# Memory of an arm on a GPU for activations, CUDA graphs, the bind network and pre-multiplied maps
+WORKSPACE_BYTES = 6 << 30
+GPU_SHARE = 0.88  # Share of the GPU's memory that both arms use together.
 WARM_UP_RUNS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """The requests of one measurement. With `min_tokens`, their answers differ in length."""
+    """The requests of one measurement. If `min_tokens` is set, answers have different lengths."""
 
     name: str
     requests: int
-    prompt: int  # tokens of each prompt;
-    tokens: int  # tokens of each answer, or of the longest one with min_tokens
+    prompt: int  # number of tokens of each prompt;
+    tokens: int  # number of tokens of each answer (with min_tokens, of the longest answer)
     min_tokens: int | None = None
 
     def __str__(self) -> str:
@@ -79,14 +81,16 @@ WORKLOADS: dict[Device, dict[str, Workload]] = {
         Workload("decode-1", 1, 16, 32),
         Workload("decode-32", 32, 16, 32),
         Workload("first-token", 1, 64, 1),
-        Workload("churn", 64, 16, 24, min_tokens=4),  # twice as many requests as max_num_seqs
+        # "churn" has twice as many requests as max_num_seqs, so that half of them wait.
+        Workload("churn", 64, 16, 24, min_tokens=4),
     ),
     "cuda": by_name(
         Workload("first-token", 1, 64, 1),
         Workload("decode-1", 1, 64, 128),
         Workload("decode-32", 32, 64, 128),
         Workload("decode-256", 256, 64, 128),
-        Workload("churn", 512, 64, 240, min_tokens=16),  # twice as many requests as max_num_seqs
+        # "churn" has twice as many requests as max_num_seqs, so that half of them wait.
+        Workload("churn", 512, 64, 240, min_tokens=16),
     ),
 }
 
@@ -102,10 +106,10 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class EngineResult:
     workload: Workload
-    ratio: Ratio  # Conditioned / plain: speeds, or times of the first token.
-    cpu: Ratio  # The same ratio by CPU time, which other programs disturb less.
-    share: float | None  # Share of this project's Python code in the worker's CPU time.
-    plain_s: float  # Median wall time of the plain arm.
+    ratio: Ratio  # The conditioned arm's speed (or time to first token) / the plain arm's.
+    cpu: Ratio  # The same ratio, from CPU times, which depend less on other programs.
+    share: float | None  # The share of this project's Python code in the worker's CPU time.
+    plain_s: float  # The median wall time of the plain arm.
     conditioned_s: float
 
     @property
@@ -118,7 +122,7 @@ class EngineResult:
             f"{self.workload.name}: {self.workload}\n"
             f"  conditioned               {self.conditioned_s * 1000:.1f} ms\n"
             f"  plain vLLM                {self.plain_s * 1000:.1f} ms\n"
-            f"  {quantity} over plain vLLM's  {self.ratio}\n"
+            f"  {quantity} / plain vLLM's     {self.ratio}\n"
             f"  ratio of CPU times        {self.cpu}\n"
             + ("" if self.share is None else f"  plugin's share of worker  {self.share:.2%}\n")
         ).rstrip()
@@ -147,8 +151,8 @@ def run(
 def open_arms(
     folder: Path, shape: random_model.Shape, eager: bool, device: Device
 ) -> Iterator[tuple["EngineArm", "EngineArm"]]:
-    """Start both arms and yield them ready and stopped. On a GPU machine, they start
-    concurrently.
+    """Start both arms, and yield them when both are ready and stopped (SIGSTOP). On a GPU machine,
+    they start concurrently.
     """
     write = random_model.write_configs if device == "cuda" else random_model.write
     plain_model, conditioned_model = write(folder, shape)
@@ -163,7 +167,7 @@ def open_arms(
 
 
 def engine_flags(device: Device, shape: random_model.Shape, arms: int = 2) -> dict[str, Any]:
-    """vLLM's flags for each of `arms` engines on one machine.
+    """Return vLLM's flags for each engine when `arms` engines share one machine.
 
     Raises RuntimeError: when the GPU's memory is too small for these engines.
     """
@@ -194,8 +198,8 @@ def compare(
     measured = measure(runs(plain, workload), runs(conditioned, workload), pairs)
 
     def ratio_of(quantity: Callable[[Timing], float]) -> Ratio:
-        """Return the ratio of speeds (plain time / conditioned time); for first tokens, of
-        times.
+        """Return the ratio of speeds (plain time / conditioned time). For the workload that
+        measures the time to the first token, return the ratio of times (conditioned / plain).
         """
         times = [(quantity(plain), quantity(conditioned)) for plain, conditioned in measured]
         return ratio(
@@ -271,7 +275,7 @@ class EngineArm:
         return answer
 
     def _signal(self, number: signal.Signals) -> None:
-        os.killpg(self.process.pid, number)  # also signals the engine core and the worker
+        os.killpg(self.process.pid, number)  # the engine core and the worker also get the signal
 
 
 def cpu_seconds(group: int) -> float:

@@ -23,7 +23,7 @@ CONDITIONED = "ImageBindLLMForCausalLM"
 
 def main(model: str, options: str) -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # vLLM prints to standard output, which is reserved for the answers
+    os.dup2(2, 1)  # vLLM prints to standard output, which is reserved for this module's JSON lines
     config = json.loads((Path(model) / "config.json").read_text())
     generator = Generator(open_llm(model, config, json.loads(options)), config)
     print(json.dumps({"ready": True}), file=answers)
@@ -41,8 +41,8 @@ def open_llm(model: str, config: dict[str, Any], options: dict[str, Any]) -> Any
 
 
 def worker_class(model: str, flags: dict[str, Any]) -> str:
-    """Return vLLM's worker class for this configuration. Some model runners need a wrapper
-    class.
+    """Return the worker class for this configuration. With vLLM's Model Runner V1 it is one of
+    bindserve's classes, because vLLM's own class would not pass embeddings to the model.
     """
     from vllm.engine.arg_utils import EngineArgs
 
@@ -70,7 +70,9 @@ class Generator:
         min_tokens: int | None = None,
         profile: bool = False,
     ) -> dict[str, float]:
-        """Generate answers of `min_tokens` to `tokens` tokens to prompts of `prompt` tokens."""
+        """Answer all prompts. A prompt has `prompt` tokens, an answer has `min_tokens` to `tokens`
+        tokens.
+        """
         rng = np.random.default_rng(abs(seed))
         ids = rng.integers(3, self.vocabulary, (requests, prompt))
         shortest = tokens if min_tokens is None else min_tokens

@@ -1,7 +1,7 @@
-"""Write checkpoints of the 7B, the adapter and the encoders with random weights, and with the
-released names, shapes and types. With them, conversion and loading can be measured without the
-released files. Such a model's answers are meaningless. No file is held in memory: each file is
-created, memory-mapped and then filled.
+"""Write checkpoints with random weights for the 7B LLaMA, the adapter and the encoders. Tensor
+names, shapes and dtypes are those of the released files, so that conversion and loading can be
+measured without the released files. The answers of a model with random weights are meaningless. No
+file is held in memory: each file is created, memory-mapped and then filled.
 """
 
 import json
@@ -119,7 +119,9 @@ def size_of(layout: Layout) -> int:
 
 
 def lay_out(path: Path, layout: Layout, *, wrapped: bool) -> dict[str, Tensor]:
-    """Write a checkpoint without values and map its tensors, so that writes go to disk."""
+    """Create a checkpoint file without values, and return its memory-mapped tensors. Values that
+    are written to these tensors go to disk.
+    """
     empty = {name: torch.empty(shape, dtype=dtype) for name, (shape, dtype) in layout.items()}
     with torch.serialization.skip_data():
         torch.save({"model": empty} if wrapped else empty, path)

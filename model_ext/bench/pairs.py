@@ -1,5 +1,5 @@
 """Measure A and B in interleaved pairs (A B, B A, A B, ...) in one run, and compute their ratio.
-Does not depend on the measured functions.
+A and B can be any functions.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ class Ratio:
 
 
 def measure(a: Callable[[], A], b: Callable[[], B], pairs: int) -> list[tuple[A, B]]:
-    """Call both functions `pairs` times. The order alternates, so that a drift affects both
-    equally.
+    """Call both functions `pairs` times. The order alternates, so that a slow change of the
+    machine's speed affects both equally.
     """
     measured = []
     for i in range(pairs):

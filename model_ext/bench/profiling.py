@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-Function = tuple[str, int, str]  # file, line, name;
-Edges = dict[Function, tuple[int, int, float, float]]  # caller -> calls (two counts), own, total s
+Function = tuple[str, int, str]  # `Function`: file, line and name.
+# `Edges`: caller -> cProfile's entry: two counts of calls, own seconds, total seconds.
+Edges = dict[Function, tuple[int, int, float, float]]
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
 PACKAGE = Path(__file__).parents[1]
@@ -21,11 +22,13 @@ PLUGIN = (str(PACKAGE / "engine"), str(PACKAGE / "inject.py"), str(PACKAGE / "co
 VLLM = str(Path(str(getattr(find_spec("vllm"), "origin", "vllm/"))).parent)
 # The plugin overrides these methods of vLLM, and calls vLLM's methods of the same names.
 HOSTS = {"_update_states", "_preprocess", "add_request", "prepare_inputs"}
-STEPS = {"execute_model", "sample_tokens"}  # the worker's methods for one step
+STEPS = {"execute_model", "sample_tokens"}  # the worker's methods that execute a step
 
 
 class Profiled:
-    """Methods for `collective_rpc`, which returns only plain values."""
+    """Methods that vLLM's `collective_rpc` calls in the worker. They return only plain Python
+    values.
+    """
 
     _profile: cProfile.Profile
 
@@ -34,7 +37,9 @@ class Profiled:
         self._profile.enable()
 
     def profile_stop(self) -> dict[str, float]:
-        """Return CPU seconds: `steps` of the worker's whole work, `plugin` of the plugin's code."""
+        """Return CPU seconds: `steps` for all of the worker's steps, `plugin` for the plugin's
+        code.
+        """
         self._profile.disable()
         stats: Any = pstats.Stats(self._profile)
         return {"plugin": plugin(stats.stats), "steps": steps(stats.stats)}
@@ -42,8 +47,8 @@ class Profiled:
 
 def plugin(stats: Stats) -> float:
     """Sum the time from each call of vLLM into the plugin until its return, without the vLLM code
-    that the plugin calls. Only calls by vLLM count: a call through another library, such as a
-    decorator of torch, happens during such a call.
+    that the plugin calls. Calls of the plugin by other libraries, such as a torch decorator, are
+    not added, because they happen during a call by vLLM that is already counted.
     """
     total = 0.0
     for function, (_, _, _, _, callers) in stats.items():

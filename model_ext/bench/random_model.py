@@ -18,9 +18,9 @@ from transformers import LlamaConfig
 EMBEDDING_DIM = 1024
 CORRECTION_RANK = 16
 BIND_BLOCKS = 3
-BIND_WIDENING = 4  # Bind network's inner width / hidden size, as released.
+BIND_WIDENING = 4  # The released bind network's inner width, divided by the hidden size.
 
-Layout = dict[str, tuple[int, ...]]  # Tensor name -> shape.
+Layout = dict[str, tuple[int, ...]]  # The name of a tensor -> the tensor's shape.
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,9 @@ TINY = Shape(128, 352, 4, 4, 2, 512)
 
 
 def write(folder: Path, shape: Shape, seed: int = 0) -> tuple[Path, Path]:
-    """Write `folder`/plain and `folder`/injected, float32, unless they exist. Return both paths."""
+    """Write the folders plain and injected in `folder`, with float32 weights. Existing folders are
+    kept. Return both paths.
+    """
     plain, injected = folder / "plain", folder / "injected"
     if not all((path / "model.safetensors").exists() for path in (plain, injected)):
         llm = random_weights(language_model_layout(shape), seed)

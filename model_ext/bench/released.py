@@ -1,6 +1,6 @@
 """The released generation loop in plain torch: one request at a time, and every layer computes the
 injected heads again in every step. throughput.py compares the engine with this loop. The loop
-computes the same as the released code, and is faster where this is simple: a key-value cache of the
+computes the same as the released code, with a few simple optimisations: a key-value cache of the
 needed size, no autograd, torch's fused attention, LoRA merged.
 
 Shapes: T tokens of a step, P tokens of the past, C hidden, H heads, KV value heads, d head size, D
@@ -44,17 +44,17 @@ class ReleasedLayer:
 
 @dataclass(frozen=True, slots=True)
 class ReleasedInjection:
-    query: Tensor  # Layer query (C,).
-    gate: Tensor  # Gates (H, 1, 1), after tanh.
-    value: Tensor  # Value matrix (KV*d, C) without LoRA.
+    query: Tensor  # The layer's query (C,).
+    gate: Tensor  # The layer's gates (H, 1, 1), after tanh.
+    value: Tensor  # The layer's value matrix (KV*d, C), without LoRA.
 
 
 class ReleasedLoop:
     def __init__(
         self, config: Mapping[str, Any], weights: Mapping[str, Tensor], *, injected: bool = True
     ) -> None:
-        """The loop runs on the device and in the dtype of the weights. Without `injected`, it is a
-        plain LLaMA.
+        """The loop runs on the device and in the dtype of the weights. Without `injected`, the loop
+        runs a plain LLaMA.
         """
         self.llama = LlamaConfig.from_dict(dict(config))
         self.embedding = weights["model.embed_tokens.weight"]
@@ -74,8 +74,8 @@ class ReleasedLoop:
     def generate(
         self, ids: Sequence[int], steps: int, embedding: Tensor | None = None
     ) -> list[int]:
-        """Generate ids greedily, also past an end of sequence. `embedding`: (D,), only with
-        injection.
+        """Generate token ids greedily. An end-of-sequence token does not stop the loop.
+        `embedding`: (D,), only with injection.
         """
         device, bound = self.embedding.device, None
         if self.bind and embedding is not None:
@@ -122,7 +122,7 @@ class ReleasedLoop:
         bound: Tensor | None,
     ) -> Tensor:
         """Run a layer's attention, (T, C) -> (T, C). Writes T new rows to the layer's keys and
-        values, of which (1, KV, P + T, d) are then valid.
+        values. Afterwards their first P + T positions are valid.
         """
         end = past + len(x)
         query = _rotate(self._split(F.linear(x, layer.query)), cos, sin)

@@ -1,7 +1,6 @@
-"""Compare the throughput of the engine with many clients with that of the released loop, which
-answers one request after the other. Also measure the limit: the gain from batching in the language
-model's matrix products alone, with the same weights (32 rows at once compared with 32 times one
-row).
+"""Compare two throughputs: the engine's with many clients, and the released loop's, which answers
+one request after the other. Also measure the limit: how much faster the language model's matrix
+products alone become by batching (one product of 32 rows compared with 32 products of one row).
 """
 
 import os
@@ -29,25 +28,26 @@ WORKLOAD = Workload("clients", CLIENTS, prompt=16, tokens=64)
 @dataclass(frozen=True, slots=True)
 class ThroughputResult:
     device: str
-    fair: Ratio | None  # Loop's speed / speed of transformers' generate, text only.
-    loop: float  # Median tokens/s of the released loop.
+    # The loop's speed divided by that of `generate` in transformers, without attachments
+    fair: Ratio | None
+    loop: float  # The released loop's median tokens per second.
     engine: float
-    speedup: Ratio  # Engine's tokens/s / loop's tokens/s.
-    limit: Ratio  # Gain of batching in the matrix products alone.
-    share: Ratio  # Speedup / limit.
+    speedup: Ratio  # The engine's tokens per second divided by the loop's.
+    limit: Ratio  # The speedup of the matrix products alone, by batching.
+    share: Ratio  # `speedup` divided by `limit`.
 
     def __str__(self) -> str:
         lines = [
             f"{CLIENTS} clients, {WORKLOAD.prompt} + {WORKLOAD.tokens} tokens each, {self.device}"
         ]
         if self.fair is not None:
-            lines.append(f"  loop over transformers' generate, text only  {self.fair}")
+            lines.append(f"  loop / transformers' generate, text only  {self.fair}")
         return "\n".join(
             [
                 *lines,
                 f"  loop    {self.loop:7.1f} tokens/s",
                 f"  engine  {self.engine:7.1f} tokens/s",
-                f"  engine over loop       {self.speedup}",
+                f"  engine / loop          {self.speedup}",
                 f"  matrix products alone  {self.limit}",
                 f"  share of that limit    {self.share}",
             ]
@@ -74,8 +74,8 @@ def run(
 
 
 def weights(folder: Path, shape: random_model.Shape, device: Device) -> dict[str, Tensor]:
-    """Return the injected model's tensors: on a CPU, those that the engine reads; on a GPU, new
-    ones.
+    """Return the injected model's tensors. On a CPU, these are the tensors that the engine reads;
+    on a GPU, new random tensors.
     """
     if device == "cpu":
         return load_file(folder / "injected" / "model.safetensors")
@@ -121,8 +121,8 @@ def result(
 
 
 def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) -> Ratio:
-    """Compare the released loop's speed with that of transformers' generation, with equal weights.
-    Raises RuntimeError: when the two generate different tokens.
+    """Return the released loop's speed divided by that of `generate` in transformers, with equal
+    weights. Raises RuntimeError: when the loop and transformers generate different tokens.
     """
     config = random_model.plain_config(shape)
     llm = {name: tensors[name] for name in random_model.language_model_layout(shape)}
@@ -148,7 +148,7 @@ def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) 
         return written
 
     if write() != write_with_transformers():  # also warms up both loops
-        raise RuntimeError("the loop does not write the tokens that transformers writes")
+        raise RuntimeError("the released loop and transformers generate different tokens")
     times = measure(lambda: seconds(write_with_transformers), lambda: seconds(write), pairs)
     return ratio(times)
 
@@ -178,8 +178,8 @@ def matrices(tensors: dict[str, Tensor]) -> list[Tensor]:
 
 @torch.inference_mode()
 def limit(products: list[Tensor]) -> float:
-    """Return the time for all clients' rows one after the other, divided by the time for all at
-    once.
+    """Return the speedup by batching: the time of one product per client, divided by the time of
+    one product with all clients' rows.
     """
     device = products[0].device
     one = seconds(lambda: multiply(products, 1), device)

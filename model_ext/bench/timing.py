@@ -1,4 +1,6 @@
-"""Measure the seconds that a function takes on a device, which is idle before and after it."""
+"""Measure the seconds that a function takes on a device. The measurement starts and ends when the
+device is idle.
+"""
 
 import time
 from collections.abc import Callable

@@ -1,9 +1,11 @@
-"""Compute the answers of a model's golden.json with vLLM's engine.
+"""Compute the answers to the prompts of a model's golden.json (recorded answers) with vLLM's
+engine.
 
 `answer` runs this file as a module in a separate process, because an engine does not release all of
 its threads and memory. The process prints its answers as one line of JSON.
 """
 
+import gc
 import json
 import os
 import subprocess
@@ -16,7 +18,7 @@ from typing import Any
 from model_ext.checks.golden import TOP, Answer, Golden, Step, embedding
 from model_ext.conditioning import EXTRA_ARG, cache_salt, pack
 
-EXTRA_TOKENS = 64  # the engine's context is longer than the longest prompt by this
+EXTRA_TOKENS = 64  # the engine's maximum length minus the length of the longest prompt
 
 
 class EngineError(RuntimeError):
@@ -25,7 +27,7 @@ class EngineError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    dtype: str  # dtype in which the engine computed
+    dtype: str  # the dtype in which the engine computed
     answers: list[tuple[Step, ...]]
 
 
@@ -62,11 +64,13 @@ def main(folder: str, options: str) -> None:
 
 def run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Start an engine and return the fields of `Answered`."""
+    gc.disable()  # garbage collections would take a quarter of the time of the imports below
     from vllm import LLM
     from vllm.engine.arg_utils import EngineArgs
 
     from model_ext.engine.adapter import adapt
 
+    gc.enable()
     golden = Golden.read(folder)
     flags = {
         "model": str(folder),

@@ -95,7 +95,7 @@ def record(folder: Path, progress: Progress = nothing) -> Golden:
     """Compute the answers of the model in a folder.
 
     Holds one layer in memory at a time, and reads all weights STEPS times. Calls `progress` after
-    each time.
+    each reading.
 
     Raises GoldenError: when the weights contain infinities or NaN.
     """
@@ -133,7 +133,7 @@ def again(folder: Path, golden: Golden) -> list[tuple[Step, ...]]:
 def best(logprobs: Tensor) -> Step:
     """Make the `Step` of the next token from log-probabilities (V,) of the vocabulary.
 
-    Raises GoldenError: when one is not finite.
+    Raises GoldenError: when a log-probability is not finite.
     """
     if not logprobs.isfinite().all():
         raise GoldenError("the model's answer is not a number: its weights hold infinities or NaN")
@@ -146,7 +146,7 @@ def tokenize(folder: Path, text: str) -> tuple[int, ...]:
 
 
 def embedding(folder: Path, number: int) -> Tensor:
-    """Compute the conditioning vector (D,) of a prompt: a formula replaces the encoder."""
+    """Compute the conditioning vector (D,) of a prompt with a formula instead of an encoder."""
     size = read_config(folder / "encoders").embed_dim
     return F.normalize(wave(number + 1, size)[number], dim=0)
 

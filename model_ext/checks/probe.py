@@ -13,7 +13,8 @@ def probe(modality: str, config: ImageBindConfig) -> Tensor:
         case "vision":
             return wave(1, section.channels, section.image_size, section.image_size)
         case "text":
-            # The ids rise to the middle. The text encoder pools the token with the largest id.
+            # Token ids increase up to the middle of the sequence, because the text encoder
+            # pools the position of the largest id.
             length: int = section.context_length
             return (torch.arange(length) % (length // 2 + 1) + 1)[None]
         case "audio":

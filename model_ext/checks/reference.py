@@ -143,6 +143,6 @@ def _linear(name: str, x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary embeddings to (H, T, d). The two halves of a head form the pairs."""
+    """Apply rotary embeddings to (H, T, d). Dimensions i and i + d/2 of a head form a pair."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

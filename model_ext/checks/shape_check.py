@@ -29,9 +29,10 @@ from model_ext.weights.errors import ConvertError
 from model_ext.weights.safetensors_file import open_shards
 
 SMALLEST: dict[str, Any] = {
-    # Dtype of the weights; vLLM's loading converts other dtypes without a warning
+    # vLLM converts other dtypes without a warning, so this dtype is correct for all weights.
     "dtype": "float32",
-    "max_model_len": 64,  # this and the next settings only determine the engine's buffers
+    # The following settings only determine the engine's buffers.
+    "max_model_len": 64,
     "max_num_seqs": 1,
     "kv_cache_memory_bytes": 1 << 24,
     "enforce_eager": True,
@@ -46,7 +47,8 @@ class WeightsError(ValueError):
 def check_weights(folder: Path) -> int:
     """Check the folder, and return its number of tensors.
 
-    Raises WeightsError: when vLLM's model cannot load a tensor of the folder, or lacks one.
+    Raises WeightsError: when vLLM's model cannot load a tensor of the folder, or when the folder
+    lacks a tensor.
     """
     config = EngineArgs(model=str(folder), **SMALLEST).create_engine_config()
     adapt(config)
@@ -77,7 +79,7 @@ def shapes(folder: Path) -> dict[str, Tensor]:
 
 
 def expected_names(model: nn.Module) -> set[str]:
-    """The tensor names that the folder must have. vLLM joins some of its matrices."""
+    """The tensor names that the folder must have. vLLM's model joins some of these tensors."""
     packed: Mapping[str, list[str]] = cast(Any, model).packed_modules_mapping
     names: set[str] = set()
     for name, _ in model.named_parameters():
@@ -116,6 +118,6 @@ def one_rank() -> Iterator[None]:
 
 @contextmanager
 def on_meta(config: VllmConfig) -> Iterator[None]:
-    """Within the block, torch creates tensors in the model's dtype and without memory."""
+    """In the `with` block, torch creates tensors in the model's dtype and without memory."""
     with set_default_torch_dtype(config.model_config.dtype), torch.device("meta"):
         yield

@@ -1,11 +1,10 @@
 """Read an ImageBind-LLM adapter, the weights that training adds to a base LLaMA.
 
-An adapter contains bind network, gates and queries. After the finetune phase it also contains LoRA,
-biases and norms. This module needs only the sizes of the base LLaMA.
+An adapter contains a bind network, gates and layer queries. After the finetune phase it also
+contains LoRA factors, biases and norms. This module needs only the sizes of the base LLaMA.
 
 Letters, in addition to those of `llama.py`: D embedding, W bind network's inner width, q injected
-layers,
-r LoRA rank.
+layers, r LoRA rank.
 """
 
 from dataclasses import dataclass, replace
@@ -89,20 +88,21 @@ class Adapter:
 
     The names of `tensors` are those of the model's folder, except that each layer has a separate
     gate (`injection.gate.{i}`), and each LoRA factor is a separate tensor (`<map>.lora_a`,
-    `<map>.lora_b`). `merge.py` stacks the gates and adds the factors to `<map>.weight`.
+    `<map>.lora_b`). `merge.py` stacks the gates and adds the product of the factors to
+    `<map>.weight`.
     """
 
     path: Path
     stage: Literal["pretrain", "finetune"]
     legacy: bool
-    sizes: dict[str, int]  # letter of the shapes -> size; r is 0 without LoRA
+    sizes: dict[str, int]  # a letter of the shapes -> its size; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
     # Released adapters all have the form "value"; training can also create "residual" adapters.
     form: InjectionForm = "value"
 
 
 def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
-    """Open an adapter of any phase or generation, from a release or from a training checkpoint.
+    """Open an adapter of any training phase, from a release (old or new) or a training checkpoint.
 
     Raises ConvertError: when a tensor is missing, unknown, or of the wrong shape.
     """
@@ -146,9 +146,9 @@ def _filter(path: Path) -> dict[str, LazyTensor]:
         name = name.replace("llma", "llama")
         trained = any(word in name for word in ("bias", "gate", "lora", "norm"))
         if (
-            name.startswith("image_bind.")  # the image encoder,
+            name.startswith("image_bind.")  # not kept: the image encoder,
             or (name.startswith("llama.") and not trained)  # the base LLaMA's matrices,
-            or name.startswith("prefix_projector_norm.")  # a norm of an older model
+            or name.startswith("prefix_projector_norm.")  # and a norm of an older model
         ):
             continue
         if name in kept:

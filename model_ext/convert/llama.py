@@ -47,7 +47,9 @@ class Llama:
         return {name: lazy for name, lazy in self.tensors.items() if "norm" in name}
 
     def fingerprint(self) -> str:
-        """A sha256 that identifies the base by values; equal for both folder layouts."""
+        """Return a sha256 of some weights. Equal for a LLaMA in Meta's and in Hugging Face's
+        layout.
+        """
         digest = hashlib.sha256()
         names = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]
         for name in names:

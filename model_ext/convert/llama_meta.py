@@ -23,7 +23,7 @@ from model_ext.weights.tensors import LazyTensor
 PARAMS = "params.json"
 KNOWN_PARAMS = {
     *("dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"),
-    *("multiple_of", "ffn_dim_multiplier"),  # the tensors' shapes give the width
+    *("multiple_of", "ffn_dim_multiplier"),  # not used: the tensors' shapes show the width
     *("max_seq_len", "max_batch_size"),
     *ROPE_PARAMS,
 }
@@ -58,7 +58,7 @@ def open_meta(folder: Path, delta: Path | None = None) -> Llama:
 
 
 def _check_same(params: dict[str, Any], folder: Path, delta: Path) -> None:
-    """Check that the params.json of the patch, if it exists, equals that of the base."""
+    """Check that the patch's params.json, if the patch has this file, equals the base's."""
     if (delta / PARAMS).exists() and (other := _read_params(delta / PARAMS)) != params:
         key = next(key for key in sorted({*params, *other}) if params.get(key) != other.get(key))
         raise ConvertError(
@@ -92,8 +92,8 @@ def _join(parts: list[LazyTensor], hidden: int | None, folder: Path) -> LazyTens
     """Join the shards of one tensor.
 
     Each shard has some output dimensions (rows) of a matrix, but some input dimensions (columns) of
-    wo and w2. A shard of an embedding has some hidden dimensions of all words, or, since LLaMA 3,
-    some of the words; the shape shows which.
+    wo and w2. A shard of an embedding has some hidden dimensions of all words. Since LLaMA 3 it has
+    all hidden dimensions of some words instead. The shape shows which case it is.
     """
     first = parts[0]
     name = first.name

@@ -26,7 +26,9 @@ def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor
 
 
 def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
-    """Yield the LLaMA's tensors. A finetune adapter replaces norms, adds biases and merges LoRA."""
+    """Yield the LLaMA's tensors. With a finetune adapter, its norms replace the LLaMA's, its biases
+    are added, and its LoRA is merged.
+    """
     for name, lazy in llama.tensors.items():
         trained = adapter.tensors.get(name)  # only norms have trained tensors of the same name
         if trained is not None and adapter.stage == "finetune":
@@ -60,7 +62,7 @@ def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTen
 def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
     """Yield gates, queries and the LoRA factors of v_proj, each stacked over the q injected layers.
 
-    The residual form has one gate per layer, and neither queries nor a value map.
+    An adapter of the form "residual" has one gate per layer, no queries and no value map.
     """
     sizes, tensors = adapter.sizes, adapter.tensors
     layers = range(sizes["L"] - sizes["q"], sizes["L"])

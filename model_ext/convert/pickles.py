@@ -1,6 +1,7 @@
 """Open a torch checkpoint (.pth) without running code that it contains.
 
-The server does not use this module, because it reads safetensors files, which are not pickles.
+The server does not use this module, because the server reads only safetensors files, which are not
+pickles.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from model_ext.convert.mapped import read_mapped
 from model_ext.weights.errors import ConvertError
 from model_ext.weights.tensors import LazyTensor
 
-# Training checkpoints contain their command line, as a Namespace, which only holds values.
+# Training checkpoints contain their command-line options as a Namespace. It cannot run code.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 
 

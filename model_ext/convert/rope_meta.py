@@ -1,8 +1,8 @@
 """Translate the rotary-embedding keys of Meta's params.json into those of `transformers`.
 
-Rotary embeddings rotate pairs of dimensions by angles that grow with the position. The base sets
-the slowest rotation. LLaMA 1 and 2 use 10,000, LLaMA 3 a larger base. LLaMA 3.1 also slows the slow
-rotations by a factor of 8.
+Rotary embeddings rotate pairs of dimensions by angles that grow with the position. The base
+(`rope_theta`) determines the speed of the slowest rotation. LLaMA 1 and 2 use 10,000, LLaMA 3 a
+larger base. LLaMA 3.1 also slows the slow rotations by a factor of 8.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ from model_ext.weights.errors import ConvertError
 
 ROPE_PARAMS = ("rope_theta", "use_scaled_rope", "rope_scaling_factor")
 BASE = 10000.0
-LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length without scaling;
-CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # default context; the key is "base > BASE"
+LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length in tokens, without scaling.
+CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # `CONTEXTS`: (base > BASE) -> context length.
 STRETCHED_CONTEXT = 131072
-SCALE = 8.0  # scaling factor of the rotations in LLaMA 3.1;
-SCALE_MIN_HIDDEN = 4096  # LLaMA 3.2's smaller models have another factor
+SCALE = 8.0  # Scaling factor of the rotations in LLaMA 3.1.
+SCALE_MIN_HIDDEN = 4096  # Smaller models (LLaMA 3.2) have another scaling factor.
 
 
 def positions(params: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], int]:
@@ -33,7 +33,7 @@ def positions(params: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], in
     if params["dim"] < SCALE_MIN_HIDDEN and "rope_scaling_factor" not in params:
         raise ConvertError(
             f"{path}: use_scaled_rope without rope_scaling_factor; add the model's factor (32 for "
-            "LLaMA 3.2), or convert the Hugging Face release, which contains it"
+            "LLaMA 3.2), or convert the Hugging Face release, which contains this factor"
         )
     factor = _number(params, "rope_scaling_factor", SCALE, path)
     rope = {

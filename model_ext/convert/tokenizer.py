@@ -1,8 +1,8 @@
 """Write the tokenizer files of a model's folder, from Meta's file or Hugging Face's files.
 
-A SentencePiece file is converted to a fast tokenizer that returns BOS and SentencePiece's ids; the
-tests compare the ids. `tokenizer_tiktoken.py` converts LLaMA 3's tokenizer. This module does not
-depend on weights.
+A SentencePiece file is converted to a fast tokenizer, which returns BOS and then the same ids as
+SentencePiece. Tests compare these ids. `tokenizer_tiktoken.py` converts LLaMA 3's tokenizer. This
+module does not depend on weights.
 """
 
 import json
@@ -24,14 +24,14 @@ SENTENCEPIECE = "tokenizer.model"
 HF_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 MAX_BYTES = 64 << 20  # maximum size of a tokenizer file; LLaMA's has half a megabyte
 SPACE = "\u2581"
-# Sampling defaults of the released model
+# The released model's default sampling parameters
 DEFAULT_SAMPLING = {"do_sample": True, "temperature": 0.1, "top_p": 0.75}
 
 
 def find_tokenizer(llama: Path) -> Path:
     """Find the tokenizer in the folder of the weights or, as in Meta's layout, in the folder above.
 
-    Raises ConvertError: when there is none.
+    Raises ConvertError: when neither folder has a tokenizer.
     """
     for folder in (llama, llama.parent):
         for name in (SENTENCEPIECE, "tokenizer.json"):
@@ -136,7 +136,7 @@ def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
 
 
 def _merges(pieces: SentencePieceProcessor, vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """All pairs of pieces whose concatenation is a piece, in order of its score, best first.
+    """All pairs of pieces whose concatenation is a piece, in order of the concatenation's score.
 
     SentencePiece stores no merges: it joins the two neighbours whose concatenation has the best
     score.

@@ -21,7 +21,7 @@ PIECES = (
 )
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 NAMED = {0: BOS, 1: EOS, 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
-# Bytes represented by the character of the same number
+# Bytes that are represented by the character with the same code point
 PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))
 
 
@@ -82,7 +82,7 @@ def _read(path: Path) -> dict[bytes, int]:
 
 
 def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """All pairs of tokens whose concatenation is a token, in order of its rank, lowest first."""
+    """All pairs of tokens whose concatenation is a token, in order of the concatenation's rank."""
     merges = []
     for token, rank in ranks.items():
         for cut in range(1, len(token)):

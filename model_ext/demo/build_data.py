@@ -26,16 +26,16 @@ from model_ext.demo.sounds import speak
 from model_ext.demo.splits import ACCENTS, CONCEPTS, GLYPHS, SPLITS, STYLES, VOICES, Split
 
 SEED = 0
-PICTURE_SIDE = 320  # Side of held-out pictures in pixels.
-MIN_STYLES = 4  # Encoders also train on icon names that so many styles share.
-CONCEPT_WEIGHT = 60.0  # Sampling weight of a concept; other names have weight 1.
+PICTURE_SIDE = 320  # The side of held-out pictures in pixels.
+MIN_STYLES = 4  # The encoders also train on icon names that at least this many styles have.
+CONCEPT_WEIGHT = 60.0  # The sampling weight of a concept; other icon names have the weight 1.
 WORDINGS = ("{}", "a {}", "a picture of a {}", "the {}", "an icon of a {}")
 
 MEDIA = {"image", "audio", "point", "video"}
 LISTS = Path(__file__).with_name("lists")
 
 Sample = dict[str, Any]
-Job = tuple[Sample, Callable[[Path], None]]  # (a sample, the function that writes its file)
+Job = tuple[Sample, Callable[[Path], None]]  # a sample, and the function that writes its file
 
 
 def main() -> None:
@@ -43,18 +43,18 @@ def main() -> None:
     parser.add_argument("--icons", type=Path, required=True, help="node_modules of package.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=sorted(MEDIA))
+    parser.add_argument("--splits", nargs="*", default=SPLITS, choices=SPLITS)
     options = parser.parse_args()
-    sets = {
-        split: [IconSet.open(options.icons, style) for style in STYLES[split]] for split in SPLITS
-    }
-    others = [name for name in things(sets["train"], MIN_STYLES) if name not in CONCEPTS]
-    for split in SPLITS:
-        names = (*CONCEPTS, *others) if split == "train" else CONCEPTS
+    for split in options.splits:
+        sets = [IconSet.open(options.icons, style) for style in STYLES[split]]
+        names = CONCEPTS
+        if split == "train":
+            names += tuple(name for name in things(sets, MIN_STYLES) if name not in CONCEPTS)
         jobs = [
-            *pictures(sets[split], names, split),
-            *shapes(sets[split], names),
+            *pictures(sets, names, split),
+            *shapes(sets, names),
             *sounds(split),
-            *(clips(sets[split], split) if split != "train" else ()),
+            *(clips(sets, split) if split != "train" else ()),
         ]
         jobs = [job for job in jobs if job[0]["modality"] in options.only]
         with ThreadPoolExecutor(2) as pool, (options.out / f"{split}.jsonl").open("w") as lines:
@@ -109,7 +109,7 @@ def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
 
 
 def sounds(split: Split) -> Iterator[Job]:
-    """Yield one sound per voice and word, two for training. Accents alternate."""
+    """Yield one sound per voice and word, but two for the training split. Accents alternate."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
         for concept in CONCEPTS:
@@ -157,7 +157,7 @@ def shape(icons: IconSet, name: str, path: Path) -> None:
 
 
 def rng_of(name: str) -> np.random.Generator:
-    """A generator that depends on the seed and the file's name only."""
+    """A random generator whose state depends only on SEED and on the file's name."""
     return np.random.default_rng([SEED, *name.encode()])
 
 

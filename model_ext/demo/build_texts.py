@@ -17,8 +17,9 @@ from model_ext.train.encoders.samples import read_list
 WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
-CHAT_REPEATS = 4  # Repeats of small talk, for a tenth of the finetune's examples.
-PICTURE_STRIDE = 13  # Small talk data also have every 13th picture instruction.
+# Number of copies of each small-talk example: small talk is a tenth of the finetune's examples.
+CHAT_REPEATS = 4
+PICTURE_STRIDE = 13  # The data of small talk also contain every 13th instruction about a picture.
 
 
 def main() -> None:

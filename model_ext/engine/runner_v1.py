@@ -1,6 +1,6 @@
-"""The adapter for vLLM's Model Runner V1, which vLLM uses on CPUs.
+"""The runner adapter (the code that passes embeddings to the model) for vLLM's Model Runner V1.
 
-vLLM also uses it on GPUs with some methods of speculative decoding.
+vLLM uses this runner on CPUs, and on GPUs with some methods of speculative decoding.
 
 The runner reorders the requests of its batch and removes preempted requests from it. A request has
 a slot (the index of its row) from the step in which it enters the batch to the step in which it
@@ -19,6 +19,7 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from model_ext.conditioning import EXTRA_ARG, unpack
+from model_ext.engine.step_clock import StepClock
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
@@ -26,6 +27,7 @@ logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its o
 class ConditionedRunner(GPUModelRunner):
     def __init__(self, vllm_config: VllmConfig, device: torch.device) -> None:
         super().__init__(vllm_config, device)
+        self._step_clock = StepClock.inherited()
         self._slot_of: dict[str, int] = {}
         self._free_slots = list(range(self.max_num_reqs))
         self._batch_ids: list[str] = []
@@ -34,6 +36,7 @@ class ConditionedRunner(GPUModelRunner):
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
+        self._step_clock.record()
         # Release slots before the update: this step may add a request with the id of an aborted
         # request.
         for req_id in scheduler_output.finished_req_ids:
@@ -46,7 +49,7 @@ class ConditionedRunner(GPUModelRunner):
     def _rebatch(self) -> None:
         """Assign slots after the batch has changed, and stage the rows of new requests."""
         self._batch_ids = list(self.input_batch.req_ids)
-        self._ordered_ids = []  # equal ids may have got other slots
+        self._ordered_ids = []  # requests with the same ids may have other slots now
         for req_id in self._slot_of.keys() - set(self._batch_ids):
             self._release(req_id)
         model = self.get_model()
@@ -68,8 +71,8 @@ class ConditionedRunner(GPUModelRunner):
     def _preprocess(
         self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
     ) -> tuple[Any, ...]:
-        # This is too early in _update_states: after it, attention backends may reorder the batch,
-        # and vLLM activates the step's LoRA adapters.
+        # _update_states would be too early: after that method, attention backends may reorder the
+        # batch, and vLLM activates the step's LoRA adapters.
         model = self.get_model()
         model.arrival.flush()
         req_ids = self.input_batch.req_ids
@@ -82,4 +85,7 @@ class ConditionedRunner(GPUModelRunner):
 
 
 class ConditionedCPURunner(ConditionedRunner, CPUModelRunner):
-    """The CPU's runner. The base order matters: CPUModelRunner also derives from GPUModelRunner."""
+    """The runner on a CPU.
+
+    The bases must be in this order, because CPUModelRunner also derives from GPUModelRunner.
+    """

@@ -9,7 +9,8 @@ KEY = "bindserve"  # key in vLLM's additional_config
 
 @dataclass(frozen=True, slots=True)
 class ArrivalSettings:
-    """`arrival`: which maps compute the rows of new requests, in the value form.
+    """`arrival`: the maps that compute the rows of new requests. A row is the vector that one layer
+    adds for a request. The setting applies only to models of the form "value".
 
     - folded: one matrix product for all layers, with a copy of their maps (8% of the memory of a 7B
     model);
@@ -33,7 +34,7 @@ class ArrivalSettings:
     def of(cls, additional_config: Any) -> Self:
         """Read the settings.
 
-        Raises ValueError: for an unknown key or a bad value; names the key.
+        Raises ValueError: for an unknown key or a bad value. The message names the key.
         """
         section = additional_config.get(KEY, {}) if isinstance(additional_config, dict) else {}
         if not isinstance(section, dict):

@@ -16,7 +16,8 @@ from model_ext.engine.device import Device
 from model_ext.engine.staging import Staging
 
 Ints = NDArray[np.integer]
-MAX_PENDING_STEPS = 4  # the host waits if more steps have unfinished copies; vLLM has 2
+# If more steps than this have unfinished copies, the host waits. vLLM runs 2 steps at once.
+MAX_PENDING_STEPS = 4
 
 
 class SlotTable:
@@ -29,10 +30,10 @@ class SlotTable:
         dtype: torch.dtype,
         device: Device,
     ) -> None:
-        # All rows, shape (q, R + 1, C). The last row is unused: padded batches write their padding
-        # to it.
+        # All rows, shape (q, R + 1, C). No request uses the last row; the padding of batches is
+        # written to it.
         self.deltas = torch.zeros(layers, rows + 1, hidden, dtype=dtype, device=device.torch)
-        self.layers = list(self.deltas.unbind())  # one view of `deltas` per layer, (R + 1, C)
+        self.layers = list(self.deltas.unbind())  # one view of `deltas` per layer, (R + 1, C).
         self.rows = self.spare_row = rows
         # The slot of each token, shape (N,).
         self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device.torch)

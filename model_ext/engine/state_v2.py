@@ -1,8 +1,9 @@
-"""The adapter for vLLM's Model Runner V2, the default on GPUs: a model state.
+"""The runner adapter (the code that passes embeddings to the model) for vLLM's Model Runner V2.
 
-The state index that vLLM gives a request is its slot. vLLM calls `add_request` again when a
-preempted request continues, so its row is computed again. No method waits for the device, because
-vLLM prepares a step while the device runs the previous step.
+vLLM uses this runner on GPUs by default. Here the adapter is a subclass of vLLM's model state. The
+state index that vLLM gives a request is the request's slot, the index of its row. vLLM calls
+`add_request` again when a preempted request continues, so its row is computed again. No method
+waits for the device, because vLLM prepares a step while the device runs the previous step.
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ from vllm.v1.worker.gpu.states import RequestState
 
 from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.model import ImageBindLLMForCausalLM
+from model_ext.engine.step_clock import StepClock
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
@@ -33,6 +35,7 @@ class ConditionedModelState(DefaultModelState):
     ) -> None:
         super().__init__(vllm_config, model, encoder_cache, device)
         self.model: ImageBindLLMForCausalLM = model
+        self._step_clock = StepClock.inherited()
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
@@ -43,10 +46,12 @@ class ConditionedModelState(DefaultModelState):
         self.model.arrival.stage(req_index, embedding, lora.lora_int_id if lora else 0)
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
-        # This is too early in apply_staged_writes: vLLM activates the step's LoRA adapters after
-        # it.
+        self._step_clock.record()
+        # apply_staged_writes would be too early, because vLLM activates the step's LoRA adapters
+        # after that method.
         self.model.arrival.flush()
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)
-        # No inputs to add: the model reads the slots from a persistent buffer, in CUDA graphs too.
+        # The model gets no further inputs, because it reads the slots from a persistent buffer (in
+        # CUDA graphs too).
         return super().prepare_inputs(input_batch, req_states)

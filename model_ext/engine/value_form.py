@@ -1,6 +1,7 @@
-"""Compute the rows of the value form with vLLM's layers (plain, packed, quantised or sharded).
+"""Compute the rows that layers add in the value form, with the weights of vLLM's own layers.
 
-The weights of plain layers can also be read out and folded (`fold.py`).
+The layers can be plain, packed, quantised or sharded. If all layers are plain, this module can also
+return their weights, so that `fold.py` can multiply the maps of each layer in advance.
 
 Shapes: n new requests, C hidden, H heads, KV value heads, d head size, q injected layers of this
 pipeline rank.
@@ -74,7 +75,7 @@ def plain_layers(
 
 
 def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
-    """Compute this rank's value heads (n, KV*d) of source (n, C), without bias."""
+    """Apply the layer's value map to source (n, C), without bias: this rank's heads (n, KV*d)."""
     attention = layer.self_attn
     plain = plain_weight(attention.qkv_proj)
     first = attention.q_size + attention.kv_size  # queries and keys come before values
@@ -85,7 +86,7 @@ def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
 
 def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
     """Compute the gated term (q, n, H*d) of this rank's heads from bound vectors (n, C)."""
-    assert injection.query is not None  # all models in the value form have it
+    assert injection.query is not None  # all models in the value form have queries
     attention = layers[0].self_attn
     here = slice(layers[0].row, layers[-1].row + 1)
     source = bound + injection.query[here, None]  # shape (q, n, C)

@@ -1,4 +1,6 @@
-"""vLLM workers that create our V1 runners. Only engines of this model use these workers."""
+"""vLLM workers that create bindserve's V1 model runners. Only engines of this model use these
+workers.
+"""
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
@@ -9,7 +11,7 @@ from model_ext.engine.runner_v1 import ConditionedCPURunner, ConditionedRunner
 
 class ConditionedCPUWorker(CPUWorker):
     def init_device(self) -> None:
-        # Creates vLLM's runner; vLLM cannot be configured to use another class
+        # This call creates vLLM's runner, because vLLM has no setting for the runner's class.
         super().init_device()
         self.model_runner = ConditionedCPURunner(self.vllm_config, self.device)
 

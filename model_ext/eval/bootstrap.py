@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Statistic = Callable[[Floats], Floats]  # [..., columns] means -> [...] values
+Statistic = Callable[[Floats], Floats]  # means [..., columns] -> values [...]
 
 SAMPLES = 1000
-CHUNK = 50  # samples drawn at once, which bounds memory at CHUNK x items integers
+CHUNK = 50  # number of samples drawn at once; they need memory for CHUNK x items integers
 LEVELS = (2.5, 97.5)
 
 
 class Estimate(NamedTuple):
-    """A value, and its values in SAMPLES resamples of the items."""
+    """The value of a statistic, and its values in SAMPLES resamples of the items."""
 
     value: float
     samples: Floats
@@ -41,8 +41,8 @@ class Estimate(NamedTuple):
 def bootstrap(rows: Floats, statistic: Statistic, name: str) -> Estimate:
     """Estimate a statistic of the columns' means. rows: [items, columns].
 
-    `name` seeds the resamples: the same name gives the same interval, and other names are
-    independent. Raises ValueError: when there are no rows.
+    `name` seeds the resamples: equal names give equal intervals, different names give independent
+    resamples. Raises ValueError: when there are no rows.
     """
     items = len(rows)
     if items == 0:

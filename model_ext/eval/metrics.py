@@ -1,7 +1,7 @@
 """Metrics by name: what each item contributes, and how the means become the printed figure.
 
-A metric's rows have a fixed number of columns, so one bootstrap serves all of them. The unit of
-a row is an item; for MME it is a picture with its two questions.
+A metric's rows have a fixed number of columns, so the same bootstrap code works for all metrics.
+The unit of a row is an item; for MME it is a picture with its two questions.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,34 +17,53 @@ from model_ext.eval.scorers.kie import kie_entities, kie_words
 from model_ext.eval.scorers.mme import Label, mme_label, mme_label_strict
 from model_ext.eval.scorers.ocr import ocr_containment, ocr_letters
 from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
-from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_exact
+from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_every, vqa_exact
 from model_ext.eval.tasks.task import Metric
 
-ANNOTATORS = 10  # of every data set that the consensus score is defined for
-Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Sequence[float]]]
+ANNOTATORS = 10  # number of annotators in each data set with the consensus score
+Row = Sequence[float] | None  # None: the item has no score
+Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Row]]
 
 
 class MetricRule(NamedTuple):
+    """right: whether one answer is right; None where a row is a question and `statistic` tells."""
+
     rows: Rows
     statistic: Statistic
+    right: Callable[[Item, str], bool] | None = None
 
 
 def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name: str) -> Estimate:
-    """The figure that the paper's tables print: in per cent, or MME's score up to 200.
+    """Compute the figure that the paper's tables print: in per cent, or MME's score up to 200.
 
     Raises ValueError: when an item does not fit the metric, or no item can be scored.
     """
     rule = METRICS[metric]
-    rows = np.array(rule.rows(items, answers), dtype=np.float64)
-    return bootstrap(rows, rule.statistic, f"{name}/{metric}")
+    rows = [row for row in rule.rows(items, answers) if row is not None]
+    return bootstrap(np.array(rows, dtype=np.float64), rule.statistic, f"{name}/{metric}")
+
+
+def question_scores(
+    metric: Metric, items: Sequence[Item], answers: Sequence[str]
+) -> list[float | None]:
+    """The score of each question alone, 100 for a right answer. None: the item is left out."""
+    rule = METRICS[metric]
+    if rule.right is not None:
+        right = zip(items, answers, strict=True)
+        return [100 * float(rule.right(item, answer)) for item, answer in right]
+    rows = rule.rows(items, answers)
+    return [None if row is None else float(rule.statistic(np.array(row))) for row in rows]
 
 
 def per_item(score: Callable[[Item, str], float | None]) -> Rows:
-    """Rows of one column. Items whose score is None are left out."""
+    """Make a function that returns one row per item, with the item's score as the only column.
 
-    def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+    Items whose score is None get no row.
+    """
+
+    def rows(items: Sequence[Item], answers: Sequence[str]) -> list[Row]:
         scores = [score(item, answer) for item, answer in zip(items, answers, strict=True)]
-        return [[value] for value in scores if value is not None]
+        return [None if value is None else [value] for value in scores]
 
     return rows
 
@@ -88,20 +107,26 @@ def caption_rows(
     return rows
 
 
-def mme_rows(read: Callable[[str], Label]) -> Rows:
-    """A row per picture: the share of its right answers, and whether both are right."""
+def mme_rule(read: Callable[[str], Label]) -> MetricRule:
+    def right(item: Item, answer: str) -> bool:
+        return read(answer) == first_truth(item).lower()
+
+    return MetricRule(mme_rows(right), acc_and_acc_plus, right)
+
+
+def mme_rows(right: Callable[[Item, str], bool]) -> Rows:
+    """Make one row per picture: the share of its correct answers, and whether both are correct."""
 
     def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
         pictures: dict[str, list[bool]] = {}
         for item, answer in zip(items, answers, strict=True):
             if item.pair is None:
                 raise ValueError(f"item {item.id!r} needs `pair`, the picture of the question")
-            right = read(answer) == first_truth(item).lower()
-            pictures.setdefault(item.pair, []).append(right)
+            pictures.setdefault(item.pair, []).append(right(item, answer))
         for pair, right_answers in pictures.items():
             if len(right_answers) != 2:
                 raise ValueError(f"picture {pair!r} has {len(right_answers)} questions, not 2")
-        return [[sum(right) / 2, float(all(right))] for right in pictures.values()]
+        return [[sum(both) / 2, float(all(both))] for both in pictures.values()]
 
     return rows
 
@@ -111,7 +136,10 @@ def percent(means: Floats) -> Floats:
 
 
 def f1(means: Floats) -> Floats:
-    """Columns: matched, answered, expected. 0 where nothing was answered or expected."""
+    """Compute F1 in per cent from means of the columns matched, answered and expected.
+
+    F1 is 0 if nothing was answered and nothing was expected.
+    """
     total = means[..., 1] + means[..., 2]
     return np.divide(200 * means[..., 0], total, out=np.zeros_like(total), where=total > 0)
 
@@ -132,6 +160,9 @@ METRICS: dict[Metric, MetricRule] = {
     "vqa_containment": MetricRule(
         per_item(lambda item, answer: vqa_containment(answer, item.answers)), percent
     ),
+    "vqa_every": MetricRule(
+        per_item(lambda item, answer: vqa_every(answer, item.answers)), percent
+    ),
     "vqa_exact": MetricRule(
         per_item(lambda item, answer: vqa_exact(answer, item.answers)), percent
     ),
@@ -144,6 +175,6 @@ METRICS: dict[Metric, MetricRule] = {
     "visdial_exact": MetricRule(per_item(visdial_exact), percent),
     "cider_raw": MetricRule(caption_rows(cider_raw), percent),
     "cider_ptb": MetricRule(caption_rows(cider_ptb), percent),
-    "mme": MetricRule(mme_rows(mme_label), acc_and_acc_plus),
-    "mme_strict": MetricRule(mme_rows(mme_label_strict), acc_and_acc_plus),
+    "mme": mme_rule(mme_label),
+    "mme_strict": mme_rule(mme_label_strict),
 }

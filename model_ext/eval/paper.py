@@ -14,15 +14,15 @@ class PaperRow(NamedTuple):
     kind: str
     data_set: str
     metric: str
-    values: list[float]  # per model
+    values: list[float]  # one value per model
 
 
 class Paper(NamedTuple):
     models: list[str]
-    tokens: list[int]  # modality tokens per model
+    tokens: list[int]  # for each model, the number of tokens of an attachment
     rows: list[PaperRow]
     mme_models: list[str]
-    mme: dict[str, list[float]]  # subtask, "perception" or "cognition" -> per model
+    mme: dict[str, list[float]]  # subtask, "perception" or "cognition" -> one score per model
 
 
 @cache

@@ -1,20 +1,28 @@
-"""The scores of a task's answers, and of the baselines that every containment score needs."""
+"""Score a task's answers and two baselines: always "Yes", and the answers without media."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from model_ext.eval.bootstrap import Estimate
+import numpy as np
+
+from model_ext.eval.bootstrap import Estimate, bootstrap
 from model_ext.eval.item import Item
-from model_ext.eval.metrics import estimate
+from model_ext.eval.metrics import estimate, percent
+from model_ext.eval.scorers.visdial import visdial_true_rank
 from model_ext.eval.tasks.task import Task
 
 ALWAYS_YES = "Yes"
-LISTED = 5  # ids that an error names
+LISTED = 5  # maximum number of ids in an error message
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """ehub: LVLM-eHub's (or MME's) rule. text_only: None if no such run was given."""
+    """The scores of one task.
+
+    `ehub`: the score by LVLM-eHub's (or MME's) rule. `text_only`: the score without media, or None
+    if no such run was given.
+    """
 
     task: Task
     ehub: Estimate
@@ -28,16 +36,24 @@ def score_task(
     items: Sequence[Item],
     answers: Mapping[str, str],
     text_only: Mapping[str, str] | None = None,
+    logprobs: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> TaskScore:
-    """Score answers by item id. `text_only`: answers to the same questions without media.
+    """Score answers (item id -> text). `text_only`: answers to the same questions without media.
 
-    `strict` is None where no item can be scored strictly: OCR truths without letters.
+    The field `strict` of the result is None if no item has a strict score, because no truth of an
+    OCR task contains letters or digits.
+
+    `logprobs`: the log-probabilities of each candidate. With those of all items, the strict score
+    of Visdial is the mean reciprocal rank of the right candidate.
     Raises ValueError: when an answer is missing or belongs to no item.
     """
     texts = in_order(task.name, items, answers)
     strict = None
     if task.strict != "ocr_letters" or any(has_letters(item) for item in items):
         strict = estimate(task.strict, items, texts, task.name)
+    if task.strict == "visdial_exact" and all(item.id in logprobs for item in items):
+        ranks = [[visdial_true_rank(logprobs[item.id], item.truth_index or 0)] for item in items]
+        strict = bootstrap(np.array(ranks), percent, f"{task.name}/true rank")
     blind = (
         in_order(f"{task.name} (text only)", items, text_only) if text_only is not None else None
     )

@@ -1,4 +1,4 @@
-"""Sizes of the encoders, in one section per modality; None: the model lacks the modality.
+"""The encoders' sizes, one section per modality. A section is None if the model lacks the modality.
 
 This module reads and writes `encoders/config.json`, and reads the sizes file of a released
 checkpoint. It does not import torch.
@@ -120,7 +120,7 @@ class MapConfig(TrunkConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ImuConfig(TrunkConfig):
-    channels: int = 6  # x, y, z of accelerometer and gyroscope
+    channels: int = 6  # x, y and z of the accelerometer and of the gyroscope
     steps: int = 2000
     kernel_size: int = 8  # number of time steps in one token
 
@@ -132,8 +132,8 @@ class ImuConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class PointConfig(TrunkConfig):
     groups: int = 512
-    group_size: int = 32  # points in a group; minimum number of points in a cloud;
-    points: int | None = None  # clouds are resampled to this number; None (released model): never
+    group_size: int = 32  # number of points in a group; a cloud must have at least as many.
+    points: int | None = None  # Clouds are resampled to `points` points; None: not resampled.
     first_hidden: int = 128
     first_width: int = 256
     second_hidden: int = 512

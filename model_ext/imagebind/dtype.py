@@ -1,4 +1,6 @@
-"""The dtype of the encoders' weights on a device, and the one vector that is always float32."""
+"""Choose the dtype of the encoders' weights. Compute the embedding of requests without attachments,
+which is always float32.
+"""
 
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from model_ext.imagebind.model import ImageBind
 
 
 def choose_dtype(setting: DtypeSetting, device: torch.device | str) -> Dtype:
-    """Choose the dtype. For "auto": bfloat16 on a GPU that computes in it, else float32."""
+    """Choose the dtype. For "auto": bfloat16 on a GPU that supports bfloat16, else float32."""
     if setting != "auto":
         return setting
     if torch.device(device).type != "cuda":
@@ -28,10 +30,11 @@ def torch_dtype(name: Dtype) -> torch.dtype:
 def zero_image(model: ImageBind) -> Tensor:
     """Compute the embedding (D,) of a request without attachments: that of an image of zeros.
 
-    Computed on the CPU. After normalisation, zeros mean the average color of the training images.
+    This function computes on the CPU. In normalised images, zeros are the average color of the
+    training images.
     Raises ConfigError: when the model has no vision encoder.
-    Raises ValueError: when its weights are not float32. Models were trained with the float32
-    vector, and every text request uses it.
+    Raises ValueError: when the encoder's weights are not float32. Models were trained with the
+    float32 vector, and every text request uses it.
     """
     if model.config.vision is None:
         raise ConfigError("text_only is zero_image, but the model has no vision encoder")

@@ -49,7 +49,9 @@ class Head(nn.Module):
 
 
 class Postprocessor(nn.Module):
-    """The postprocessor: prenorm (B, D) -> length min(exp(log_logit_scale), 100), "post" (B, D)."""
+    """The postprocessor: scale "prenorm" vectors (B, D) to the length min(exp(log_logit_scale),
+    100). The results are called "post".
+    """
 
     log_logit_scale: Tensor | None
 
@@ -88,7 +90,7 @@ class Encoder(nn.Module):
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Convert the inputs to the arguments of `forward`.
 
-        This default casts them to the weights' dtype.
+        The default implementation casts the inputs to the weights' dtype.
 
         This step may depend on the values of the inputs, so no CUDA graph contains it.
         """

@@ -16,7 +16,8 @@ from torch import Tensor
 from model_ext.conditioning import WEIGHT_SUM_EPSILON
 from model_ext.imagebind.model import ImageBind
 
-POINT_DIVISOR = 5  # Point-Bind's outputs are 5 times as long as image outputs
+# The vectors of Point-Bind's head have 5 times the norm of image vectors.
+POINT_DIVISOR = 5
 
 Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards cache entries
 
@@ -34,8 +35,8 @@ def image_embedding(
 ) -> Tensor:
     """The weighted mean (B, D) of the heads' outputs.
 
-    `enhance` changes only the direction of the mean. The released code uses the cache here by
-    default.
+    `enhance` changes only the direction of the mean. By default, the released code uses the
+    retrieval cache as `enhance`.
     """
     total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]

@@ -21,7 +21,8 @@ from model_ext.imagebind.work import max_samples, sample_shapes
 
 logger = logging.getLogger(__name__)
 
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)  # padding adds at most half of a batch
+# Captured batch sizes. Padding to the next size adds at most half of a batch.
+SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 Compute = Callable[[], Tensor]
 # A function that captures `Compute` and returns (replay, tensor with the result of each replay).
@@ -32,12 +33,15 @@ Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
 class Graph:
     """An encoder that is captured for one batch size."""
 
-    inputs: tuple[Tensor, ...]  # memory that the graph reads; the first axis is the batch
+    inputs: tuple[Tensor, ...]  # memory that the graph reads; the first axis is the batch axis
     replay: Callable[[], None]
-    result: Tensor  # (size, D); the replay of any graph overwrites it
+    # embeddings with their lengths (size, D + 1); the replay of any graph overwrites this memory
+    result: Tensor
 
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Encode B <= `size` samples: (B, D). The unused rows contain data of earlier batches."""
+        """Encode B <= `size` samples: (B, D + 1).
+
+        The unused rows contain data of earlier batches."""
         count = len(prepared[0])
         for target, source in zip(self.inputs, prepared, strict=True):
             target[:count].copy_(source)
@@ -51,7 +55,7 @@ class Graphs:
     def __init__(self, model: ImageBind, capture: Capture) -> None:
         self._model = model
         self._capture = capture
-        self._graphs: dict[Key, list[Graph]] = {}  # sample shape -> graphs by ascending size
+        self._graphs: dict[Key, list[Graph]] = {}  # shape of a sample -> graphs, smallest first
 
     @property
     def config(self) -> ImageBindConfig:
@@ -59,11 +63,15 @@ class Graphs:
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
         """Same as `ImageBind.unit`: inputs with batch axis -> unit embeddings (B, D), float32."""
+        return self.unit_and_length(modality, inputs)[:, :-1]
+
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
+        """Same as `ImageBind.unit_and_length`: inputs with batch axis -> (B, D + 1), float32."""
         prepared = self._model.prepare(modality, inputs)
         for graph in self._graphs.get(_key(modality, prepared), ()):
             if len(inputs) <= len(graph.result):
                 return graph.run(prepared)
-        return self._model.unit_of(modality, prepared)
+        return self._model.unit_and_length_of(modality, prepared)
 
     @torch.inference_mode()
     def warm_up(self, max_tokens: int, *, max_graph_tokens: int | None = None) -> None:
@@ -75,7 +83,7 @@ class Graphs:
         start = time.perf_counter()
         device = next(self._model.parameters()).device
         if self.config.point:
-            for points in KERNEL_POINTS:  # each number of points compiles separate kernels
+            for points in KERNEL_POINTS:  # kernels are compiled for each number of points
                 self._model.prepare("point", torch.ones(1, points, 3, device=device))
         for modality, shape in sample_shapes(self.config):
             count = max_samples(self.config, modality, shape, max_tokens)
@@ -93,7 +101,9 @@ class Graphs:
         )
 
     def _capture_sizes(self, modality: str, prepared: tuple[Tensor, ...]) -> None:
-        """Capture batch sizes up to that of `prepared`. All graphs read this memory."""
+        """Capture graphs for batch sizes up to that of `prepared`. All graphs read their inputs
+        from the same buffers.
+        """
         count = len(prepared[0])
         buffers = tuple(torch.zeros_like(tensor) for tensor in prepared)
         graphs = []
@@ -101,7 +111,7 @@ class Graphs:
             inputs = tuple(buffer[:size] for buffer in buffers)
 
             def compute(inputs: tuple[Tensor, ...] = inputs) -> Tensor:
-                return self._model.unit_of(modality, inputs)
+                return self._model.unit_and_length_of(modality, inputs)
 
             graphs.append(Graph(inputs, *self._capture(compute)))
         self._graphs[_key(modality, prepared)] = graphs
@@ -126,7 +136,7 @@ def capture_on_gpu(device: torch.device | str) -> Capture:
     def capture(compute: Compute) -> tuple[Callable[[], None], Tensor]:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            compute()  # this run creates library handles and workspaces: a capture must not
+            compute()  # creates handles and workspaces that must exist before the capture
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model_ext.imagebind.config import KERNEL_POINTS
 
-MAX_DISTANCES = 2**22  # number of distances computed at a time: 16 MB, about a CPU's cache
+MAX_DISTANCES = 2**22  # distances computed at a time; their 16 MB about fit into a CPU's cache
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
@@ -21,7 +21,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
     among equal distances, the point with the lowest index. If count > N, indices repeat.
     """
     chosen = torch.zeros(len(points), count, dtype=torch.int64, device=points.device)
-    axes = points.permute(2, 0, 1).contiguous()  # (3, B, N) is twice as fast as (B, N, 3);
+    # The layout (3, B, N) is twice as fast as (B, N, 3).
+    axes = points.permute(2, 0, 1).contiguous()
     nearest = torch.full_like(axes[0], 1e10)  # squared distances to the nearest chosen point
     for step in range(1, count):
         newest = chosen[:, step - 1 : step].expand(3, -1, -1)

@@ -82,8 +82,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
     """Indices (B, G, count) int64 of the points (B, N, 3) nearest to each center (B, G, 3).
 
-    The indices are in ascending order of distance; among equal distances, in ascending order. Both
-    inputs are contiguous float32.
+    The points are ordered by distance. Points at equal distances are ordered by index. Both inputs
+    are contiguous float32.
     """
     shape = (*centers.shape[:2], count)
     neighbors = torch.empty(shape, dtype=torch.int64, device=points.device)

@@ -86,13 +86,24 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit` (B, D) from prepared inputs, by the same operations for equal shapes."""
+        """Compute `unit` (B, D) from prepared inputs."""
+        return self.unit_and_length_of(modality, prepared)[:, :-1]
+
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
+        """Compute `unit` and, in a last column, the length of `embed`: (B, D + 1)."""
+        return self.unit_and_length_of(modality, self.prepare(modality, inputs))
+
+    def unit_and_length_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Compute `unit_and_length` (B, D + 1) from prepared inputs. The shapes of the inputs alone
+        determine the operations, so that a CUDA graph can contain them.
+        """
         embedding = self._clip_mean(modality, prepared, post=True)
-        return F.normalize(embedding, dim=-1, eps=1e-12)
+        unit = F.normalize(embedding, dim=-1, eps=1e-12)
+        return torch.cat([unit, embedding.norm(dim=-1, keepdim=True)], dim=-1)
 
     def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
         encoder = self.encoder(modality)
-        clips = _clips(modality, prepared[0])  # (B, S), or None without clips
+        clips = _clips(modality, prepared[0])  # (B, S), or None if samples have no clips
         vectors: Tensor = encoder(*(t.flatten(0, 1) if clips else t for t in prepared)).float()
         if post:
             vectors = encoder.post(vectors)
@@ -123,7 +134,8 @@ class ImageBind(nn.Module):
         *,
         spell: Callable[[str], str] = str,
     ) -> Self:
-        """Build a model that uses `tensors`, named as in this package, without a copy.
+        """Build a model that uses `tensors` without copying them. Their names are those of this
+        package.
 
         `spell` formats a name for error messages.
         Raises TensorError: when a tensor is missing, unexpected or of another shape.

@@ -27,7 +27,7 @@ NAMES: dict[str, str | None] = {
     _STEM + "imu.imu_stem.proj.weight": "imu.stem.proj.weight",
     _STEM + "imu.imu_stem.norm_layer.{weight,bias}": "imu.stem.norm.{}",
     _STEM + "text.token_embedding.weight": "text.stem.token_embedding.weight",
-    _STEM + "text.mask": None,  # the causal mask, which is computed
+    _STEM + "text.mask": None,  # the causal mask, which this package computes
     "modality_trunks.vision.pre_transformer_layer.0.{weight,bias}": "vision.trunk.pre_norm.{}",
     _BLOCK + "norm_1.{weight,bias}": "{}.trunk.blocks.{i}.norm_1.{}",
     _BLOCK + "attn.in_proj_{weight,bias}": "{}.trunk.blocks.{i}.attention.qkv_proj.{}",
@@ -37,7 +37,7 @@ NAMES: dict[str, str | None] = {
     _BLOCK + "mlp.{fc1,fc2}.{weight,bias}": "{}.trunk.blocks.{i}.mlp.{}.{}",
     _HEAD + "{vision,audio,depth,thermal,imu,point}.0.{weight,bias}": "{}.head.norm.{}",
     _HEAD + "{vision,audio,depth,thermal,point}.2.weight": "{}.head.proj.weight",
-    _HEAD + "imu.3.weight": "imu.head.proj.weight",  # 3, because a dropout is before it
+    _HEAD + "imu.3.weight": "imu.head.proj.weight",  # the layer with index 2 is a dropout
     _HEAD + "text.proj.0.{weight,bias}": "text.head.norm.{}",
     _HEAD + "text.proj.1.weight": "text.head.proj.weight",
     "modality_postprocessors.{text,audio,depth,thermal,imu,point}.1.log_logit_scale": (

@@ -85,7 +85,7 @@ class GroupEncoder(nn.Module):
     def _pool(self, groups: Tensor) -> Tensor:
         """Encode n groups, which may be of several clouds: (n, K, 3) -> (n, C)."""
         shape = (*groups.shape[:2], -1)
-        x = groups.flatten(0, 1)  # one row per point
+        x = groups.flatten(0, 1)  # one row of the matrix per point
         x = F.relu(self.norm_1(self.conv_1(x)))
         x = self.conv_2(x.to(self.conv_2.weight.dtype)).view(shape)
         whole = x.amax(dim=1, keepdim=True).expand_as(x)
@@ -96,7 +96,7 @@ class GroupEncoder(nn.Module):
 
 
 class PointTrunk(nn.Module):
-    """Neighborhoods (B, G, K, 3) and centers (B, G, 3), both float32 -> (B, projection)."""
+    """Encode clouds: neighborhoods (B, G, K, 3), centers (B, G, 3), float32 -> (B, projection)."""
 
     def __init__(self, config: PointConfig) -> None:
         super().__init__()
@@ -127,9 +127,9 @@ class PointTrunk(nn.Module):
         return torch.matmul(pooled, self.projection)
 
     def _run(self, x: Tensor, positions: Tensor) -> Tensor:
-        """(B, L, E), (B, L, E) -> (B, L, E)"""
+        """Apply all blocks to tokens (B, L, E), with position embeddings (B, L, E): (B, L, E)."""
         for block in self.blocks:
-            x = block(x + positions)  # each block adds the positions again
+            x = block(x + positions)  # the position embeddings are added before each block
         return x
 
     @staticmethod

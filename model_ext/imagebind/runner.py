@@ -23,16 +23,18 @@ Vectors = NDArray[np.float32]
 
 
 class Model(Protocol):
-    """The part of `ImageBind` and `Graphs` that runners use."""
+    """The methods of `ImageBind` and `Graphs` that runners call."""
 
-    def unit(self, modality: str, inputs: Tensor) -> Tensor: ...
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor: ...
 
 
 class Run(Protocol):
     """A batch that has been started."""
 
     def result(self) -> Vectors:
-        """Wait for the batch. Returns unit embeddings (B, D)."""
+        """Wait for the batch. Returns (B, D + 1): unit embeddings, and in the last column the
+        length before the normalisation.
+        """
 
 
 class Runner(Protocol):
@@ -64,12 +66,15 @@ class CpuRunner:
 
     @torch.inference_mode()
     def start(self, modality: str, samples: Sequence[Tensor]) -> FinishedRun:
-        return FinishedRun(self._model.unit(modality, torch.stack(tuple(samples))).numpy())
+        return FinishedRun(
+            self._model.unit_and_length(modality, torch.stack(tuple(samples))).numpy()
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class GpuRun:
-    # Kept alive until the batch has read them: another stream owns the memory
+    # The run holds the samples until the batch has read them, because another stream owns their
+    # memory.
     samples: Sequence[Tensor]
     vectors: Tensor
     done: torch.cuda.Event
@@ -98,7 +103,7 @@ class GpuRunner:
     def start(self, modality: str, samples: Sequence[Tensor]) -> GpuRun:
         self._compute.wait_stream(self._copies)
         with torch.cuda.stream(self._compute):
-            vectors = self._model.unit(modality, torch.stack(tuple(samples)))
+            vectors = self._model.unit_and_length(modality, torch.stack(tuple(samples)))
             result = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
             result.copy_(vectors, non_blocking=True)
             done = torch.cuda.Event(blocking=True)
@@ -113,7 +118,7 @@ def open_runner(
     if torch.device(device).type != "cuda":
         return CpuRunner(model)
     with torch.cuda.device(device):
-        torch.cuda.empty_cache()  # frees the float32 weights after a cast
+        torch.cuda.empty_cache()  # releases the memory of float32 weights that were cast
         graphed = Graphs(model, capture_on_gpu(device))
         graphed.warm_up(max_tokens, max_graph_tokens=None if graphs else 0)
         torch.cuda.synchronize()

@@ -16,7 +16,7 @@ from model_ext.imagebind.config import (
     VisionConfig,
 )
 
-PATCH_NORM_EPS = 1e-5  # the trunk's norms have 1e-6
+PATCH_NORM_EPS = 1e-5  # epsilon of the stems' norms; the trunk's norms have 1e-6
 
 
 class ClassTokenStem(nn.Module):
@@ -28,13 +28,13 @@ class ClassTokenStem(nn.Module):
         self.positions = nn.Parameter(torch.empty(1, 1 + patches, width).normal_(std=0.02))
 
     def with_class_token(self, patches: Tensor, positions: Tensor) -> Tensor:
-        """(B, L-1, E), (1, L, E) -> (B, L, E)"""
+        """Prepend the class token to patches (B, L-1, E), add positions (1, L, E): (B, L, E)."""
         token = self.class_token.expand(len(patches), -1, -1)
         return torch.cat([token, patches], dim=1) + positions
 
 
 class VisionStem(ClassTokenStem):
-    """Still images (B, 3, S, S) or clips of F frames (B, 3, F, S, S) -> (B, L, E).
+    """Embed still images (B, 3, S, S) or clips of F frames (B, 3, F, S, S): tokens (B, L, E).
 
     Patches do not overlap, so the convolution over (frames, patch, patch) is one matrix product.
     """
@@ -64,13 +64,14 @@ class VisionStem(ClassTokenStem):
             )
         grid = rows // patch
         x = x.reshape(-1, channels, frames, grid, patch, grid, patch)
-        x = x.permute(0, 3, 5, 1, 2, 4, 6).flatten(3).flatten(1, 2)  # (B, grid * grid, pixels)
+        # One row per patch: (B, grid * grid, pixels)
+        x = x.permute(0, 3, 5, 1, 2, 4, 6).flatten(3).flatten(1, 2)
         return self.with_class_token(F.linear(x, self.weight.flatten(1)), self._positions(grid))
 
     def _positions(self, grid: int) -> Tensor:
-        """The table of positions.
+        """Return the positions (1, L, E) of images with grid * grid patches.
 
-        For other image sizes, all but the class position are interpolated.
+        For images of another size than the trained one, the positions of patches are interpolated.
         """
         if grid == self.config.grid:
             return self.positions
@@ -83,7 +84,7 @@ class VisionStem(ClassTokenStem):
 
 
 class PictureStem(ClassTokenStem):
-    """Spectrograms, depth or thermal images of R rows, C columns: (B, 1, R, C) -> (B, L, E)."""
+    """Embed spectrograms, depth or thermal images (B, 1, rows, columns): tokens (B, L, E)."""
 
     def __init__(
         self, width: int, size: tuple[int, int], kernel_size: int, stride: int, patches: int
@@ -115,7 +116,7 @@ class PictureStem(ClassTokenStem):
 
 
 class ImuStem(ClassTokenStem):
-    """Motion (B, channels, steps), split into pieces of a few steps -> (B, L, E)."""
+    """Embed motion (B, channels, steps), split into pieces of a few steps: tokens (B, L, E)."""
 
     def __init__(self, config: ImuConfig) -> None:
         super().__init__(config.width, config.steps // config.kernel_size)
@@ -128,15 +129,15 @@ class ImuStem(ClassTokenStem):
             raise ValueError(
                 f"expected (B, {self.config.channels}, {self.config.steps}), got {tuple(x.shape)}"
             )
-        pieces = x.reshape(
-            *x.shape[:2], -1, self.config.kernel_size
-        )  # (B, channels, pieces, steps)
-        pieces = pieces.transpose(1, 2).flatten(2)  # a piece's values: channel after channel
+        # (B, channels, pieces, steps) -> (B, pieces, values). A piece's values are in channel
+        # order.
+        pieces = x.reshape(*x.shape[:2], -1, self.config.kernel_size)
+        pieces = pieces.transpose(1, 2).flatten(2)
         return self.with_class_token(self.norm(self.proj(pieces)), self.positions)
 
 
 class TextStem(nn.Module):
-    """Token ids (B, context) int64 -> (B, context, E)."""
+    """Embed token ids (B, context) int64: tokens (B, context, E)."""
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()

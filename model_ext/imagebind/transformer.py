@@ -1,6 +1,6 @@
 """The pre-norm transformer of all encoders; the point trunk uses its blocks.
 
-It does not depend on the modality of the tokens or on pooling.
+This module does not depend on the modality of the tokens or on pooling.
 Shapes: B samples, L tokens, E width, H heads.
 """
 
@@ -30,7 +30,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if bias_kv and causal:
-            raise ValueError("a causal mask over an extra key is not defined here")
+            raise ValueError("bias_kv and causal cannot both be set")
         self.heads = heads
         self.causal = causal
         self.qkv_proj = nn.Linear(width, 3 * width, bias=qkv_bias)
@@ -39,7 +39,7 @@ class Attention(nn.Module):
         self.bias_v = nn.Parameter(torch.zeros(1, 1, width)) if bias_kv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, E) -> (B, L, E)"""
+        """Attend from each token to all tokens: (B, L, E) -> (B, L, E)."""
         q, k, v = self.qkv_proj(x).chunk(3, dim=-1)
         if self.bias_k is not None and self.bias_v is not None:
             k = torch.cat([k, self.bias_k.to(k.dtype).expand(len(x), -1, -1)], dim=1)
@@ -57,7 +57,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))  # default: the exact (erf) GELU
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))  # torch's default is the exact GELU (with erf)
         return out
 
 
@@ -108,7 +108,7 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, E) -> (B, L, E)"""
+        """Apply all blocks to tokens: (B, L, E) -> (B, L, E)."""
         return torch.cat([self._run(part) for part in portions(x, x.shape[1])])
 
     def _run(self, x: Tensor) -> Tensor:

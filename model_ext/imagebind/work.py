@@ -1,4 +1,4 @@
-"""The work of encoding a sample, in tokens, which limits the size of batches.
+"""Count the tokens of a sample, a measure of its cost. A batch has a maximum number of tokens.
 
 A video has 15 times the tokens of an image.
 
@@ -18,7 +18,7 @@ from model_ext.imagebind.config import (
     VisionConfig,
 )
 
-VIDEO_CLIPS = 15  # 5 clips x 3 crops
+VIDEO_CLIPS = 15  # five clips, with three crops of each
 AUDIO_CLIPS = 3
 USUAL_POINTS = 8192
 
@@ -47,14 +47,15 @@ def sample_tokens(config: ImageBindConfig, modality: str, shape: Sequence[int]) 
 
 
 def max_samples(config: ImageBindConfig, modality: str, shape: Sequence[int], tokens: int) -> int:
-    """The number of samples of a shape in a batch of at most `tokens` tokens; at least one."""
+    """How many samples of this shape fit into a batch of at most `tokens` tokens; at least one."""
     return max(1, tokens // sample_tokens(config, modality, shape))
 
 
 def sample_shapes(config: ImageBindConfig) -> list[tuple[str, tuple[int, ...]]]:
     """Yield (encoder, shape) of the samples that preprocessing makes from files, for warm-up.
 
-    If a model does not resample clouds, they can have any number of points; 8,192 is assumed.
+    If a model does not resample clouds, they can have any number of points; this function assumes
+    8,192.
     """
     shapes: list[tuple[str, tuple[int, ...]]] = []
     if vision := config.vision:

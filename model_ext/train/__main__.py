@@ -1,6 +1,6 @@
 """Train a phase under a launcher: `torchrun -m model_ext.train pretrain CONFIG.yaml`.
 
-Equivalent to `bindserve train`. DeepSpeed's launcher starts it with `--module`.
+The module does the same as `bindserve train`. DeepSpeed's launcher starts it with `--module`.
 """
 
 import argparse

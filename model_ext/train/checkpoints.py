@@ -20,7 +20,9 @@ FOLDER = "checkpoints"
 
 
 def save(ds_engine: Any, out: Path, update: int, keep: int) -> None:
-    """Save a checkpoint and delete all but the newest `keep`. All processes must call this."""
+    """Save a checkpoint, and delete all checkpoints but the newest `keep`. All processes must call
+    this.
+    """
     folder = out / FOLDER
     ds_engine.save_checkpoint(
         str(folder),

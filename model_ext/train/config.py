@@ -21,23 +21,25 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class TrainConfig(BaseModel):
-    """Paths are relative to the working directory, paths of pictures to `media_root`."""
+    """Paths are relative to the working directory. Only paths of pictures are relative to
+    `media_root`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    out: Path  # Folder of checkpoints, logs and the final adapter.safetensors.
-    base: Path  # Folder of a LLaMA in Hugging Face's or Meta's layout.
-    tokenizer: Path | None = None  # Default: the tokenizer in `base`.
-    encoders: Path  # Encoders of a converted model or of `train encoders`.
-    start: Path | None = None  # `out` of the previous phase; required for finetune.
-    deepspeed: Path | None = None  # DeepSpeed's JSON file; default: ZeRO stage 0.
+    out: Path  # `out`: the folder for checkpoints, logs and adapter.safetensors.
+    base: Path  # `base`: a folder with a LLaMA in Hugging Face's or Meta's layout.
+    tokenizer: Path | None = None  # `tokenizer`: a file. Default: the tokenizer in `base`.
+    encoders: Path  # `encoders`: a folder written by a conversion or by `train encoders`.
+    start: Path | None = None  # `start`: the previous phase's `out`; needed in finetune.
+    deepspeed: Path | None = None  # `deepspeed`: a JSON file. Default: ZeRO stage 0.
 
-    data: Annotated[tuple[Path, ...], Field(min_length=1)]  # training files, which are mixed
+    data: Annotated[tuple[Path, ...], Field(min_length=1)]  # training files; examples are mixed
     media_root: Path = Path()
     turns: Turns = "first"  # turns of a conversation to train on; the released code uses the first
     instruction_form: InstructionForm = "plain"
-    embedding_cache: Path | None = None  # Folder of stored embeddings; default: <out>/embeddings.
-    image_views: Count = 1  # Views of a picture; all but the first are random crops.
+    embedding_cache: Path | None = None  # Folder of embeddings. Default: <out>/embeddings.
+    image_views: Count = 1  # Number of views of a picture; all but the first are random crops.
     workers: Annotated[int, Field(ge=0)] = 2  # Number of processes that decode pictures.
 
     max_tokens: Count
@@ -46,21 +48,21 @@ class TrainConfig(BaseModel):
     split: Count  # Number of sub-epochs in one pass over the data.
     base_learning_rate: Positive  # Learning rate for 256 samples per update.
     min_learning_rate: NotNegative = 0.0
-    gate_factor: Positive = 1.0  # factor of the gates' learning rate
+    gate_factor: Positive = 1.0  # The gates' learning rate is multiplied by this factor.
     weight_decay: NotNegative
-    batch: Count = 4  # Samples per process in a batch.
-    accumulate: Count = 1  # Batches per update.
+    batch: Count = 4  # Number of samples in a batch of one process.
+    accumulate: Count = 1  # Number of batches per update.
     save_epochs: Count
-    save_seconds: Positive | None = None  # also save a checkpoint after so many seconds
+    save_seconds: Positive | None = None  # if set, also save a checkpoint every `save_seconds`
     keep_checkpoints: Count = 2
 
-    injection: InjectionForm = "value"  # `value`: the released form; `residual`: the paper's.
-    injected_layers: Count | None = None  # Inject into so many last layers; default: all.
-    bind_width: Count | None = None  # Bind network's inner width; default: 4 * hidden size.
+    injection: InjectionForm = "value"  # `value`: the released form; `residual`: the paper's form.
+    injected_layers: Count | None = None  # The last n layers are injected. Default: all.
+    bind_width: Count | None = None  # The bind network's inner width. Default: 4 * hidden size.
     bind_blocks: Count = 3
     lora_rank: Count = 16
     checkpoint_activations: bool = False
-    remember_texts: bool = False  # in pretrain, run each text through the lower layers once only
+    remember_texts: bool = False  # pretrain runs each text only once through the lower layers
     seed: int = 0
     threads: Count | None = None
 

@@ -19,7 +19,7 @@ from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.lm.phase import BETAS, EPS, groups, is_trained
 
 DEFAULT = {"zero_optimization": {"stage": 0}}
-RECIPE_KEYS = ("optimizer", "scheduler", "gradient_clipping")  # the recipe sets these
+RECIPE_KEYS = ("optimizer", "scheduler", "gradient_clipping")  # the recipe sets these keys
 
 
 def settings(config: TrainConfig, device: torch.device) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def base_dtype(ds: dict[str, Any]) -> torch.dtype:
 
 
 def start(model: ConditionedLlama, config: TrainConfig, ds: dict[str, Any]) -> Any:
-    """Start DeepSpeed. AdamW without fused kernels needs no compiler."""
+    """Start DeepSpeed with AdamW. AdamW without fused kernels needs no compiler."""
     optimizer = torch.optim.AdamW(
         groups(model.named_parameters(), config.weight_decay, config.gate_factor),
         lr=0.0,
@@ -74,7 +74,9 @@ def set_learning_rate(engine: Any, rate: float) -> None:
 
 
 def adapter_tensors(engine: Any) -> dict[str, torch.Tensor]:
-    """Gather the tensors of this and earlier phases in float32. All processes must call this."""
+    """Gather the tensors that this phase and earlier phases trained, in float32. All processes must
+    call this.
+    """
     model: ConditionedLlama = engine.module
     return {
         name: _gathered(parameter, engine.zero_optimization_stage()).detach().float().cpu().clone()

@@ -1,7 +1,7 @@
 """Export a training run as a model directory, through the converter's writer.
 
-Reads the files of a run (`adapter.safetensors`, `adapter.json`) and an encoders' folder. Their
-tensors already have the converter's names.
+The export reads the files of a run (`adapter.safetensors`, `adapter.json`) and an encoders' folder.
+The tensors in these files already have the converter's names.
 """
 
 import json

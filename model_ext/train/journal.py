@@ -1,6 +1,6 @@
 """The log of a run: a progress bar, TensorBoard, and one JSON line per step.
 
-Logs numbers under any names. Only the first process of a run has a journal.
+Callers choose the names of the logged numbers. Only the first process of a run has a journal.
 """
 
 import json
@@ -13,7 +13,9 @@ from tqdm import tqdm
 
 
 class Journal:
-    """A context manager that closes the log files. After a resume it appends from `first_step`."""
+    """A context manager that closes the log files. After a resume it appends to the log, from step
+    `first_step` on.
+    """
 
     def __init__(self, folder: Path, steps: int, first_step: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)

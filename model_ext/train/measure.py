@@ -4,7 +4,7 @@ share of a step.
     python -m model_ext.train.measure pretrain CONFIG.yaml [--steps 20]
 
 The two steps alternate with the same batches and equal modules, so that other load slows both.
-Prints one JSON object of medians in seconds; its key `ours` is the step under DeepSpeed.
+Prints one JSON object of medians in seconds; the key `ours` has the seconds under DeepSpeed.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
         a / b for a, b in zip(times["ours"][2:], times["plain"][2:], strict=True)
     )
     share = medians["encode"] / (medians["encode"] + medians["ours"])
-    print(json.dumps(medians | {"ours / plain": ratio, "share saved by the cache": share}))
+    print(json.dumps(medians | {"ours / plain": ratio, "share saved by stored embeddings": share}))
 
 
 def plain_step(

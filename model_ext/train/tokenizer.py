@@ -1,6 +1,7 @@
 """The tokenizer of a base model: Meta's `tokenizer.model` or Hugging Face's `tokenizer.json`.
 
-Used by the training data and by generation. Does not depend on prompts, labels or the model.
+The training data and generation use this module. It does not depend on prompts, labels or the
+model.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class FastTokenizer:
 
 
 def open_tokenizer(path: Path) -> TextTokenizer:
-    """Open `tokenizer.json`, or a SentencePiece file of any other suffix.
+    """Open `tokenizer.json`, or a SentencePiece file with any other name.
 
     Raises TrainError: when a special token is not in the vocabulary.
     """

@@ -21,11 +21,13 @@ DTYPES = {
     torch.int64: "I64",
 }
 INDEX = "model.safetensors.index.json"
-MAX_SHARD_SIZE = 5 * 10**9  # bytes, the default in `save_pretrained` of `transformers`
+MAX_SHARD_SIZE = 5 * 10**9  # in bytes; `save_pretrained` in `transformers` has the same default
 
 
 def split(tensors: Iterable[LazyTensor], max_shard_size: int) -> dict[str, list[LazyTensor]]:
-    """Assign tensors to shards: file name -> tensors. A tensor above `max_shard_size` is alone."""
+    """Assign tensors to shards: file name -> tensors. A tensor larger than `max_shard_size` gets
+    its own shard.
+    """
     shards: list[list[LazyTensor]] = [[]]
     size = 0
     for lazy in tensors:

@@ -7,17 +7,21 @@ parsed in a thread.
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
 
 from server.api.field_limits import check_engine_fields, check_maxima, check_values
+from server.api.grammar.limits import check_grammars
 from server.api.state import state_of
 from server.errors import BadRequest, UnsupportedMediaType
 from server.media.sources import Upload
+from server.settings import Settings
 
 Json = dict[str, Any]
+Result = TypeVar("Result")
 
 LARGE = 1 << 18  # JSON documents of more bytes than this take over a millisecond to parse.
 REQUEST = "request"  # Name of the form field that contains the JSON.
@@ -34,8 +38,8 @@ class Incoming:
     def take_uploads(self) -> tuple[Upload, ...]:
         """Remove the uploads from this object and return them.
 
-        The uploads' files are then deleted when they are encoded, and not at the end of the
-        response.
+        The removed uploads' files are deleted right after their encoding. Files of uploads that
+        stay in this object are deleted at the end of the response.
         """
         uploads, self.uploads = self.uploads, ()
         return uploads
@@ -51,10 +55,8 @@ async def check_body(request: Request) -> None:
         document = await request.json()
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    document = json_object(document)
     large = len(await request.body()) > LARGE
-    await asyncio.to_thread(check_values, document) if large else check_values(document)
-    check_document(document, request)
+    await run(large, check_document, json_object(document), state_of(request).settings)
 
 
 async def read_json(request: Request) -> Incoming:
@@ -89,24 +91,31 @@ async def read_document(body: bytes, request: Request) -> Incoming:
     """Parse a JSON body and check its fields. Raises BadRequest."""
     large = len(body) > LARGE
     try:
-        document = await asyncio.to_thread(checked_json, body) if large else checked_json(body)
+        document = await run(large, checked_json, body, state_of(request).settings)
     except (ValueError, RecursionError):
         raise BadRequest(NOT_JSON) from None
-    check_document(document, request)
     return Incoming(document, large=large)
 
 
-def checked_json(body: bytes) -> Json:
+async def run(large: bool, function: Callable[..., Result], *args: Any) -> Result:
+    """Call a function that reads a document. For a large document, calls the function in a
+    thread.
+    """
+    return await asyncio.to_thread(function, *args) if large else function(*args)
+
+
+def checked_json(body: bytes, settings: Settings) -> Json:
     """Raises ValueError, RecursionError, BadRequest."""
     document = json_object(json.loads(body))
-    check_values(document)
+    check_document(document, settings)
     return document
 
 
-def check_document(document: Json, request: Request) -> None:
-    settings = state_of(request).settings
+def check_document(document: Json, settings: Settings) -> None:
+    check_values(document)
     check_engine_fields(document, settings.allow_fields)
     check_maxima(document, settings)
+    check_grammars(document, settings.grammar)
 
 
 def json_object(document: Any) -> Json:

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from server.api.error_text import client_text
 from server.errors import (
     BadRequest,
     InternalError,
@@ -32,8 +33,12 @@ from server.errors import (
     UnsupportedMediaType,
     body,
 )
+from server.metrics import REJECTIONS
 
 logger = logging.getLogger(__name__)
+
+FAILED = "the server failed to answer this request"
+
 
 # A field's name in a pydantic error path. Pydantic also puts the branches of unions into the path;
 # this pattern does not match these branches.
@@ -55,23 +60,27 @@ BY_STATUS: Mapping[int, type[RequestError]] = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, *, language_model: bool) -> None:
     """Install `handle` as the application's handler for all exceptions.
 
     The handlers of specific classes run inside the metrics middleware. The handler of `Exception`
-    runs outside; Starlette raises the exception again after the response, and uvicorn logs it.
+    runs outside of it. Starlette then raises the exception again, and uvicorn logs the exception.
     """
-    from vllm.exceptions import VLLMError
-
-    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
-    # vLLM's request handlers raise these exceptions for errors in a client's request.
-    builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
-    for error_class in (RequestError, *framework_errors, *builtin_errors, Exception):
+    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError)
+    for error_class in (RequestError, *framework_errors, Exception):
         app.add_exception_handler(error_class, handle)
+    app.state.vllm_errors = language_model
+    if language_model:
+        from vllm.exceptions import VLLMError
+
+        # vLLM's request handlers raise these exceptions for errors in a client's request.
+        builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
+        for error_class in (VLLMError, *builtin_errors):
+            app.add_exception_handler(error_class, handle)
 
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
-    request_error = to_request_error(error)
+    request_error = to_request_error(error, from_vllm=request.app.state.vllm_errors)
     # The error references its stack frames. One of vLLM's frames references the task that
     # references the error. This reference cycle would keep the request's files open until a garbage
     # collection.
@@ -96,23 +105,25 @@ def methods(request: Request) -> set[str]:
 
 
 def error_response(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    REJECTIONS.labels(error.code or error.type).inc()
     return JSONResponse(body(error), error.status, headers={**error.headers, **(headers or {})})
 
 
-def to_request_error(error: Exception) -> RequestError:
+def to_request_error(error: Exception, *, from_vllm: bool = True) -> RequestError:
+    """`from_vllm`: whether vLLM's handlers may have raised the error."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
-        # Not sent, because the client has disconnected.
+        # The client never gets this response, because the client has disconnected.
         return BadRequest("the request ended early")
     # FastAPI wraps an error that is raised while it reads the body.
     if isinstance(error.__cause__, RequestError):
         return error.__cause__
     if isinstance(error, HTTPException):
-        return from_status(error.status_code, _phrase(error))
+        return from_status(error.status_code, client_text(_phrase(error)))
     if isinstance(error, RequestValidationError):
         return _from_validation(error)
-    return _from_vllm(error)
+    return _from_vllm(error) if from_vllm else InternalError(FAILED)
 
 
 def from_status(status: int, message: str, param: str | None = None) -> RequestError:
@@ -124,6 +135,12 @@ def from_status(status: int, message: str, param: str | None = None) -> RequestE
 def from_vllm_response(error: Any) -> RequestError:
     """Convert vLLM's `ErrorResponse`, which vLLM's handlers return instead of raising."""
     return _from_vllm_fields(int(error.error.code), error.error.message, error.error.param)
+
+
+def from_event(event: str) -> RequestError:
+    """Convert an error that vLLM's handler writes into a stream: `data: {"error": ...}`."""
+    fields = json.loads(event.removeprefix("data: "))["error"]
+    return _from_vllm_fields(int(fields["code"]), fields["message"], fields.get("param"))
 
 
 def in_openai_form(response: Response) -> Response:
@@ -139,9 +156,11 @@ def in_openai_form(response: Response) -> Response:
 
 
 def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
-    # Cut the message at ` (parameter=`, because the rest contains the client's value.
-    message = message.partition(" (parameter=")[0]
-    error = from_status(status, message, param)
+    if status == HTTPStatus.NOT_IMPLEMENTED:  # the model cannot do what the request asks for
+        status = HTTPStatus.BAD_REQUEST
+    if status >= 500 and status != HTTPStatus.SERVICE_UNAVAILABLE:
+        message = FAILED
+    error = from_status(status, client_text(message, param), param)
     if isinstance(error, NotFound) and param == "model":
         error.code = "model_not_found"
     return error
@@ -153,10 +172,7 @@ def _from_vllm(error: Exception) -> RequestError:
 
     if isinstance(error, EngineDeadError):
         return Unavailable("the engine is down", code="engine_down")
-    request_error = from_vllm_response(create_error_response(error))
-    if request_error.status == 500:  # the message of a status 500 may contain internals
-        return InternalError("the server failed to answer this request")
-    return request_error
+    return from_vllm_response(create_error_response(error))
 
 
 def _from_validation(error: RequestValidationError) -> RequestError:
@@ -170,7 +186,8 @@ def _from_validation(error: RequestValidationError) -> RequestError:
     cause = first.get("ctx", {}).get("error")  # the exception of one of vLLM's validators
     param = getattr(cause, "parameter", None) or _param(first["loc"])
     message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
-    return BadRequest(f"{param}: {message}" if param else str(message), param=param)
+    message = client_text(str(message), param)
+    return BadRequest(f"{param}: {message}" if param else message, param=param)
 
 
 def _param(loc: tuple[Any, ...]) -> str | None:

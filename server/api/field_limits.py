@@ -1,8 +1,8 @@
 """Limits on the fields of a request: which vLLM fields clients may set, and the maximum values.
 
 `body.py` calls these checks for every request that uses the model, before other code reads the
-request. This module does not check types, because vLLM's protocol classes do, nor `logprobs`, which
-vLLM limits (--max-logprobs).
+request. This module does not check types, because vLLM's protocol classes check the types.
+`grammar/limits.py` checks what is compiled.
 """
 
 import math
@@ -30,25 +30,56 @@ MAX_ITEMS = {
     "tools": 128,
 }
 STRINGS = ("stop", "stop_sequences", "bad_words")
-MAX_CHARACTERS = 256  # The maximum length of one text in the fields above.
+MAX_CHARACTERS = 256  # The maximum length of one text in the fields STRINGS.
 MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completions.
-MAX_INTEGER = 2**63 - 1  # of a field, and -MAX_INTEGER the minimum: vLLM sends 64 bits
-# Maxima in the objects of these fields, which are no fields of vLLM's. vLLM sends JSON schemas to
-# the engine as msgpack, and the other objects as text.
+INT32 = 2**31 - 1
+# The smallest and the largest value of the fields that the engine computes with in 32 bits.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "temperature": (0, 100),
+    "top_p": (0, 1),
+    "min_p": (0, 1),
+    "top_k": (-1, INT32),
+    "presence_penalty": (-2, 2),
+    "frequency_penalty": (-2, 2),
+    "repetition_penalty": (0, 100),
+    "length_penalty": (-100, 100),
+    "logprobs": (-1, INT32),
+    "top_logprobs": (-1, INT32),
+    "prompt_logprobs": (-1, INT32),
+    "stream_interval": (1, INT32),
+    "priority": (-INT32, INT32),
+    "thinking_token_budget": (-1, INT32),
+    "truncate_prompt_tokens": (-1, INT32),
+    "routed_experts_prompt_start": (0, INT32),
+    "dimensions": (1, INT32),
+}
+# Lists of token ids. Each id has 32 bits.
+TOKEN_LISTS = (
+    *("prompt", "tokens", "stop_token_ids", "allowed_token_ids", "logprob_token_ids"),
+    *("trace_decode_token_ids", "prompt_token_ids"),
+)
+REPETITION = ("max_pattern_size", "min_pattern_size", "min_count")
+MAX_REPETITION = 1024  # of each field of `repetition_detection`, which is computed for every token
+# The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
+MAX_INTEGER = 2**63 - 1
+
+# Fields whose value is a client's object -> the largest integer that this object may contain. vLLM
+# sends JSON schemas to the engine as msgpack (64-bit integers), and other objects as text.
 OBJECTS: Mapping[str, float] = {
     "schema": 2**64 - 1,
     "json_schema": 2**64 - 1,
     "json": 2**64 - 1,
     "parameters": math.inf,
     "input_schema": math.inf,
-    "input": math.inf,  # of a tool's call
+    "input": math.inf,  # the arguments of a tool call
     "chat_template_kwargs": math.inf,
 }
 LISTS_OF_CONTENT = frozenset({"input", "messages", "prompt", "tools"})
 FIELD = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
-MAX_PATH = 8  # names and indexes in an error's `param`
+MAX_PATH = 8  # maximum number of names and indexes in the `param` of an error
 
-Path = tuple[Any, str | int] | None  # (the container's path, key or index); None: the document
+# The position of a value: (position of its container, key or index). None: the whole document.
+Path = tuple[Any, str | int] | None
 
 
 def check_engine_fields(document: Mapping[str, Any], allowed: Collection[str]) -> None:
@@ -82,30 +113,60 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
     for names, maximum in ((TOKENS, settings.max_tokens), (CHOICES, settings.max_n)):
         for name in names:
             if number(document.get(name)) > maximum:
-                raise BadRequest(f"{name} must be at most {maximum}", param=name)
+                raise too_large(f"{name} must be at most {maximum}", name)
     for name, maximum in MAX_ITEMS.items():
         value = document.get(name)
         if isinstance(value, list | dict) and len(value) > maximum:
-            raise BadRequest(f"{name} holds more than {maximum} items", param=name)
+            raise too_large(f"{name} holds more than {maximum} items", name)
     for name in STRINGS:
         value = document.get(name)
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and len(text) > MAX_CHARACTERS for text in texts):
-            raise BadRequest(
-                f"{name} holds a text of more than {MAX_CHARACTERS} characters", param=name
+            raise too_large(
+                f"{name} contains a text of more than {MAX_CHARACTERS} characters", name
             )
     prompts = document.get("prompt")
     if isinstance(prompts, list) and not is_tokens(prompts) and len(prompts) > MAX_PROMPTS:
-        raise BadRequest(f"more than {MAX_PROMPTS} prompts", param="prompt")
+        raise too_large(f"more than {MAX_PROMPTS} prompts", "prompt")
+    check_ranges(document)
     if number(cache_top_k(document)) > settings.max_cache_top_k:
         maximum = settings.max_cache_top_k
-        raise BadRequest(f"top_k must be at most {maximum}", param="imagebind.cache.top_k")
+        raise too_large(f"top_k must be at most {maximum}", "imagebind.cache.top_k")
+
+
+def check_ranges(fields: Mapping[str, Any]) -> None:
+    """Check that the engine can compute with the numbers. `fields`: JSON, or parsed values.
+
+    Raises BadRequest: when a number is outside its field's range.
+    """
+    for name, (low, high) in RANGES.items():
+        value = fields.get(name)
+        if value is not None and not low <= number(value, default=low) <= high:
+            raise too_large(f"{name} must be between {low} and {high}", name)
+    for name in TOKEN_LISTS:
+        ids = fields.get(name)
+        for index, each in enumerate(ids if isinstance(ids, list) else ()):
+            if not -INT32 <= number(each) <= INT32:
+                raise too_large(f"{name}[{index}] is too large a number", f"{name}[{index}]")
+    detection = fields.get("repetition_detection")
+    numbers = (
+        dict(items_of(detection)) if isinstance(detection, dict) or is_dataclass(detection) else {}
+    )
+    for name in REPETITION:
+        if not 0 <= number(numbers.get(name)) <= MAX_REPETITION:
+            raise too_large(
+                f"{name} must be between 0 and {MAX_REPETITION}", f"repetition_detection.{name}"
+            )
+
+
+def too_large(message: str, param: str | None) -> BadRequest:
+    return BadRequest(message, param=param)
 
 
 def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
-    """Check all strings and integers of a document, without recursion.
+    """Check all strings and numbers of a document, without recursion.
 
-    Raises BadRequest: for a string that is no valid Unicode, or for a too large integer.
+    Raises BadRequest: for a string that is no valid Unicode, a too large integer, NaN or infinity.
     """
     containers: list[tuple[Any, Path, float]] = [(document, None, maximum)]
     while containers:
@@ -119,15 +180,20 @@ def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
             elif isinstance(value, int):
                 if value > maximum or (value < -MAX_INTEGER and maximum < math.inf):
                     name = field_name((path, key))
-                    raise BadRequest(f"{name or 'an integer'} is too large a number", param=name)
+                    raise too_large(f"{name or 'an integer'} is too large a number", name)
+            elif isinstance(value, float):
+                if not math.isfinite(value):
+                    name = field_name((path, key))
+                    raise too_large(f"{name or 'a number'} is not a finite number", name)
             elif isinstance(value, dict | list | BaseModel) or is_dataclass(value):
                 containers.append((value, (path, key), max(maximum, maximum_in(path, key))))
 
 
 def check_parsed(request: BaseModel) -> None:
-    """Check the integers that pydantic read from strings. Raises BadRequest."""
+    """Check the numbers that pydantic read from strings. Raises BadRequest."""
     fields = {name: value for name, value in request if name not in LISTS_OF_CONTENT}
     check_values(fields)
+    check_ranges(fields)
 
 
 def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
@@ -137,9 +203,9 @@ def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def maximum_in(path: Path, key: str | int) -> float:
-    """The largest integer in the object of a field."""
+    """The largest integer that the object in a field may contain; 0 for other fields."""
     if path is None and key != "chat_template_kwargs":
-        return 0  # `input` of /v1/responses and /v1/embeddings
+        return 0  # The top-level `input` of /v1/responses and /v1/embeddings is not a tool call.
     return OBJECTS.get(key, 0) if isinstance(key, str) else 0
 
 
@@ -162,7 +228,10 @@ def not_unicode(path: Path) -> BadRequest:
 
 
 def field_name(path: Path) -> str | None:
-    """The field's name, e.g. messages[0].content. Ends before a name that is no identifier."""
+    """The field's name, e.g. messages[0].content.
+
+    Omits the rest of the name from the first key that is not an identifier.
+    """
     keys: list[str | int] = []
     while path is not None:
         path, key = path
@@ -183,14 +252,17 @@ def is_tokens(prompt: list[Any]) -> bool:
     return all(isinstance(token, int) for token in prompt)
 
 
-def number(value: Any) -> float:
-    """The number that pydantic reads, also from a string such as "5"; 0 for other values."""
+def number(value: Any, default: float = 0) -> float:
+    """Convert a value to a number as pydantic does, which also accepts the string "5".
+
+    Returns `default` if the value is not a number.
+    """
     if isinstance(value, str):
         try:
             return float(value)
         except ValueError:
-            return 0
-    return value if isinstance(value, int | float) else 0
+            return default
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else default
 
 
 def cache_top_k(document: Mapping[str, Any]) -> Any:

@@ -1,27 +1,33 @@
-"""Limits on a request's headers, while uvicorn parses them: 431 beyond, and the connection closes.
+"""Limit the size and number of a request's headers while uvicorn parses them.
 
-ASGI middleware gets the headers when all of them are in memory. httptools, which parses for
-uvicorn, has no limits.
+If the headers exceed a limit, the server responds with status 431 and closes the connection. ASGI
+middleware would see the headers only when all of them are in memory. uvicorn's parser, httptools,
+has no limits.
 """
 
 import json
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from server.api.connection_times import TimedProtocol
 from server.errors import HeadersTooLarge, body
+from server.metrics import REJECTIONS
+from server.settings import Settings
 
-LINGER_S = 1  # for the rest of the headers: some clients read the response only after sending them
+# Seconds between the response and the closing of the connection. Some clients read the response
+# only after they have sent the whole request.
+LINGER_S = 1
 SEPARATORS = len(": \r\n")
 
 
-class LimitedProtocol(HttpToolsProtocol):
-    """One connection. A class, because uvicorn makes its instances."""
+class LimitedProtocol(TimedProtocol):
+    """One connection of a client. uvicorn creates an instance for each connection."""
 
     max_bytes: int
     max_count: int
 
-    _bytes = _count = 0  # of the parsed headers of the current request, with its trailers
-    _unparsed = 0  # bytes received since the request began or since the last byte of its body
+    # Size and number of the parsed headers of the current request, including its trailers.
+    _bytes = _count = 0
+    # Bytes received since the request began, or since the last byte of its body.
+    _unparsed = 0
     _error: HeadersTooLarge | None = None
 
     def data_received(self, data: bytes) -> None:
@@ -53,7 +59,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Called when the parser fails, also with the exception of `_fail`."""
+        """uvicorn calls this method when the parser fails, also when `_fail` raises."""
         if self._error is None:
             return super().send_400_response(msg)
         self._reject()
@@ -68,7 +74,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _fail(self, error: HeadersTooLarge) -> None:
         self._error = error
-        raise error  # stops the parser
+        raise error  # The exception stops the parser.
 
     def _reject(self) -> None:
         """Respond, unless another response has begun, and close the connection."""
@@ -76,6 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             return self.transport.close()
         assert self._error is not None
+        REJECTIONS.labels(self._error.code).inc()
         content = json.dumps(body(self._error)).encode()
         self.transport.write(
             b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
@@ -86,8 +93,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
-def limited_protocol(max_bytes: int, max_count: int) -> type[LimitedProtocol]:
+def limited_protocol(settings: Settings) -> type[LimitedProtocol]:
     """The protocol class for uvicorn's option `http`."""
-    return type(
-        "HeaderLimits", (LimitedProtocol,), {"max_bytes": max_bytes, "max_count": max_count}
-    )
+    limits = {
+        "max_bytes": settings.max_header_bytes,
+        "max_count": settings.max_header_count,
+        "header_timeout_s": settings.header_timeout_s,
+        "send_timeout_s": settings.send_timeout_s,
+    }
+    return type("ConnectionLimits", (LimitedProtocol,), limits)

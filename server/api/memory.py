@@ -74,8 +74,8 @@ async def fit_many(args: Namespace) -> None:
     finally:
         await client.close()
     size = set_utilization(args, hello.gpu_bytes, loaded=False)
-    # Set the limit of each index explicitly: the default is half of the free memory, which is less
-    # than the index of the last process needs.
+    # Without this limit, each process would limit its index to half of the free memory. That would
+    # be too little for the process that opens its index last.
     if size:
         args.bindserve = args.bindserve.model_copy(update={"cache_gpu_bytes": size})
 

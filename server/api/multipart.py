@@ -17,7 +17,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from server.context import client
 from server.errors import BadRequest, TooLarge, Unavailable, UnsupportedMediaType
+from server.fairness import FairShare
 from server.media.spool import Spool
 
 BATCH_BYTES = 1 << 19
@@ -146,7 +148,7 @@ class FormReader:
 
     def form(self) -> Form:
         if not self._ended:
-            raise BadRequest(f"{NOT_A_FORM}: it ends before its last boundary")
+            raise BadRequest(f"{NOT_A_FORM}: the body ends before the last boundary")
         return self._form
 
     def _begin(self) -> None:
@@ -182,7 +184,7 @@ class FormReader:
         filename = options.get(b"filename", extended_filename(disposition))
         if filename is None or self._field in self._inline:
             if self._field in self._form.fields:
-                raise BadRequest("a field of the form comes twice", param=self._field)
+                raise BadRequest("the form contains a field twice", param=self._field)
             self._sink = bytearray()
             return
         spool = Spool(self._folder, self._limits.file_bytes)
@@ -213,9 +215,10 @@ class FormReader:
 
 
 def extended_filename(disposition: bytes) -> bytes | None:
-    """The UTF-8 file name of `filename*=`, which python-multipart ignores. None: there is none.
+    """The file name in a header's parameter `filename*=`, which python-multipart ignores.
 
-    Raises BadRequest: when it is not RFC 5987's form of UTF-8.
+    Returns None if the header has no such parameter. Raises BadRequest: when the parameter does not
+    have RFC 5987's form for UTF-8.
     """
     parameter = EXTENDED_FILENAME.search(QUOTED.sub(b'""', disposition))
     if parameter is None:
@@ -237,8 +240,7 @@ class Uploads:
         """`concurrent`: the maximum number of concurrent uploads, which bounds the disk space."""
         self._folder = folder
         self._limits = limits
-        self._concurrent = concurrent
-        self.running = 0
+        self.running = FairShare(concurrent)
 
     @asynccontextmanager
     async def receive(
@@ -247,11 +249,10 @@ class Uploads:
         """Read a form. Raises Unavailable when too many uploads are running, and the errors of
         `read_form`.
         """
-        if self.running >= self._concurrent:
+        if not self.running.take(caller := client()):
             raise Unavailable("too many uploads at the moment", code="too_many_uploads")
-        self.running += 1
         try:
             async with read_form(request, self._folder, self._limits, inline=inline) as form:
                 yield form
         finally:
-            self.running -= 1
+            self.running.give_back(caller)

@@ -9,13 +9,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
-from vllm.entrypoints.anthropic.protocol import (
-    AnthropicCountTokensRequest,
-    AnthropicMessagesRequest,
-)
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from server.api.routes.files import PURPOSES
 from server.conditioning.options import ImageBindOptions
@@ -30,9 +23,11 @@ ERRORS = {
     "403": "Not allowed.",
     "404": "There is no such model, file or path.",
     "405": "The path does not support this method.",
+    "408": "The headers or the body arrive too slowly.",
     "413": "The request, or a file in it, is too large.",
     "415": "The type of the body, or of a file in it, is not supported.",
     "429": "Over the limit of this API key; Retry-After says when to try again.",
+    "431": "The URL and the headers are too large, or there are too many headers.",
     "500": "The server failed.",
     "501": "Not implemented.",
     "503": "The server is full, draining or restarting; Retry-After says when to try again.",
@@ -65,7 +60,10 @@ UPLOAD: Json = {
         "purpose": {"type": "string", "enum": list(PURPOSES)},
         "expires_after[anchor]": {"const": "created_at"},
         "expires_after[seconds]": {"type": "integer", "minimum": 1},
-        "expires_after": {"type": "string", "description": "Both as one JSON object."},
+        "expires_after": {
+            "type": "string",
+            "description": "A JSON object with the keys `anchor` and `seconds`.",
+        },
     },
 }
 
@@ -80,29 +78,44 @@ def install(app: FastAPI) -> None:
             )
         return app.openapi_schema
 
+    # FastAPI documents this assignment as the way to extend the document.
     app.openapi = openapi  # type: ignore[method-assign]
 
 
 def describe(document: Json) -> Json:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Error"], schemas["Attachment"] = ERROR, {"oneOf": parts()}
-    for title, model in (
-        ("ChatCompletionRequest", ChatCompletionRequest),
-        ("CompletionRequest", CompletionRequest),
-        ("ResponsesRequest", ResponsesRequest),
-        ("AnthropicMessagesRequest", AnthropicMessagesRequest),
-        ("AnthropicCountTokensRequest", AnthropicCountTokensRequest),
-        ("ImageBindOptions", ImageBindOptions),
-    ):
-        add_schema(schemas, title, model)
-    extend_chat(schemas["ChatCompletionRequest"])
-    extend_completion(schemas["CompletionRequest"])
+    add_schema(schemas, "ImageBindOptions", ImageBindOptions)
+    if "/v1/chat/completions" in document["paths"]:
+        add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = responses(path, method, operation["responses"])
     add_bodies(document["paths"])
     return document
+
+
+def add_language_model(schemas: Json) -> None:
+    """Add vLLM's schemas, extended by the fields of this server."""
+    from vllm.entrypoints.anthropic.protocol import (
+        AnthropicCountTokensRequest,
+        AnthropicMessagesRequest,
+    )
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+    for model in (
+        ChatCompletionRequest,
+        CompletionRequest,
+        ResponsesRequest,
+        AnthropicMessagesRequest,
+        AnthropicCountTokensRequest,
+    ):
+        add_schema(schemas, model.__name__, model)
+    extend_chat(schemas["ChatCompletionRequest"])
+    extend_completion(schemas["CompletionRequest"])
 
 
 def add_schema(schemas: Json, title: str, model: type[BaseModel]) -> None:
@@ -204,7 +217,8 @@ def add_bodies(paths: Json) -> None:
         "/v1/embeddings": {"application/json": {"schema": ref("EmbeddingRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
     }.items():
-        paths[path]["post"]["requestBody"] = {"required": True, "content": content}
+        if path in paths:
+            paths[path]["post"]["requestBody"] = {"required": True, "content": content}
 
 
 def responses(path: str, method: str, documented: Json) -> Json:

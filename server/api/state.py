@@ -1,18 +1,23 @@
 """The typed state of the application. `create_app` and vLLM's `init_app_state` write the values."""
 
+import asyncio
 from argparse import Namespace
 from typing import Any, Protocol, cast
 
 from fastapi import FastAPI, Request
 
 from server.api.components import Components
+from server.api.grammar.checker import GrammarChecker
 from server.settings import Settings
 
 
 class AppState(Protocol):
     settings: Settings
+    vectorize_places: asyncio.Semaphore  # limits the inputs of /vectorize
     args: Namespace  # vLLM's parsed flags
     components: Components
+    # None if the operator chose another backend of structured outputs than xgrammar.
+    grammars: GrammarChecker | None
     # vLLM's `init_app_state` writes the following values.
     engine_client: Any
     openai_serving_chat: Any

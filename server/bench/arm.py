@@ -150,8 +150,8 @@ def starlette(scratch: Path) -> ASGIApp:
 
 
 def mock_options() -> tuple[int, float]:
-    """Parse the command line: the mock engine's concurrent requests (seats) and seconds
-    per token.
+    """Read the mock engine's options from the command line: `seats` (the number of requests that
+    generate concurrently) and the seconds per token.
     """
     return (int(sys.argv[3]), float(sys.argv[4])) if len(sys.argv) > 3 else (0, 0.0)
 

@@ -70,15 +70,16 @@ async def chat(client: aiohttp.ClientSession, arm: ServerArm, body: bytes) -> in
     async with client.post(f"{arm.url}/v1/chat/completions", data=body) as response:
         answer = await response.read()
         if response.status == 200 and not answer.endswith(b"data: [DONE]\n\n"):
-            raise RuntimeError(f"{arm.name}: a stream without an end")
+            raise RuntimeError(f"{arm.name}: a stream stopped before its end")
         return response.status
 
 
 async def closed_loop(
     arm: ServerArm, model: str, requests: int, clients: int, tokens: int
 ) -> float:
-    """Send requests from `clients` clients, each one after the other. Returns requests
-    per second.
+    """Send requests from `clients` concurrent clients. Returns the requests per second.
+
+    Each client sends one request after the other.
     """
     body, todo = question(model, tokens), iter(range(requests))
     async with session(clients) as client:
@@ -103,7 +104,7 @@ class OpenLoop:
 async def open_loop(
     arm: ServerArm, model: str, rate: float, seconds: float, tokens: int
 ) -> OpenLoop:
-    """Send requests at a steady rate, whether or not earlier ones have finished."""
+    """Send requests at a steady rate, without waiting for the answers to earlier requests."""
     body = question(model, tokens)
     good, refusals = 0, []
     async with session(0) as client:

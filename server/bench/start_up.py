@@ -1,7 +1,6 @@
-"""Measure the time from the command until the server is ready, for `bindserve serve` and `vllm
-serve`.
+"""Measure the start-up time of `bindserve serve` and of `vllm serve`, with random weights.
 
-Both servers have random weights.
+The start-up time is the time from the command until the server is ready.
 """
 
 import statistics
@@ -27,10 +26,10 @@ class StartUp:
 
     def __str__(self) -> str:
         return (
-            f"from command to ready\n"
+            f"seconds from the command until the server is ready\n"
             f"  bindserve serve           {self.bindserve_s:.1f} s\n"
             f"  vllm serve                {self.vllm_s:.1f} s\n"
-            f"  time over vLLM's          {self.ratio}"
+            f"  bindserve's time / vLLM's {self.ratio}"
         )
 
 
@@ -40,7 +39,7 @@ def flags(device: str) -> list[str]:
 
 
 def run(folder: Path, pairs: int, shape: Shape, encoders: ImageBindConfig, device: str) -> StartUp:
-    """Measure pairs of starts. `folder` receives model folders without weights, and the logs.
+    """Start both servers `pairs` times. `folder`: where to write model folders and the logs.
 
     Raises RuntimeError: when a server does not start.
     """

@@ -106,17 +106,18 @@ def engine(
     load: Annotated[
         list[LoadName] | None,
         typer.Option(
-            help="Load to measure. May be repeated. Default: all; on a CPU the three short loads."
+            help="Workload to measure. May be repeated. Default: all; on a CPU three short ones."
         ),
     ] = None,
     eager: Annotated[
-        bool, typer.Option("--eager", help="Run both sides without compilation.")
+        bool, typer.Option("--eager", help="Run both engines without compiling the model.")
     ] = False,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare conditioned requests with text-only requests to plain vLLM and the same LLM.
+    """Compare conditioned requests to bindserve with text-only requests to plain vLLM.
 
-    A ratio of 1 means that conditioning costs nothing. One side is stopped while the other runs.
+    Both serve the same LLM; one is stopped while the other runs. A ratio of 1 means that
+    conditioning costs nothing.
     """
     from model_ext.bench.engine import WORKLOADS, run
 
@@ -141,9 +142,9 @@ def throughput(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare the engine with the generation loop of the released code, for 32 concurrent clients.
+    """Compare two throughputs: the engine's with 32 concurrent clients, and the released code's.
 
-    The released loop answers one request after the other.
+    The generation loop of the released code answers one request after the other.
     """
     from model_ext.bench.throughput import run
 
@@ -164,7 +165,7 @@ def encoders(
         int | None,
         typer.Option(
             min=1,
-            help="Blocks of each encoder. Default: 2; on a GPU 12 to 32, as in ImageBind-huge.",
+            help="Transformer blocks of each encoder. Default: 2; on a GPU 12 to 32, as released.",
         ),
     ] = None,
     modality: Annotated[
@@ -179,9 +180,9 @@ def encoders(
         typer.Option(help="Type of the weights. Default: float32; on a GPU bfloat16."),
     ] = None,
 ) -> None:
-    """Compare encoding files in batches with encoding one file after the other.
+    """Compare two ways to encode files: in batches, and one file after the other.
 
-    Also compares the matrix products alone, whose gain is the upper limit.
+    Also measures how much faster the matrix products alone are in batches, as an upper limit.
     """
     import torch
 
@@ -208,14 +209,16 @@ def server(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Model folder with a tokenizer and a template. Default: that of the demonstration."
+            help="Model folder with a tokenizer and a template. Default: the demonstration model."
         ),
     ] = None,
     pairs: Pairs = 9,
-    requests: Annotated[int, typer.Option(min=32, help="Of one measurement.")] = 400,
+    requests: Annotated[int, typer.Option(min=32, help="Requests per measurement.")] = 400,
 ) -> None:
-    """Compare the server on a mock engine with vLLM's server on it and with a bare FastAPI
-    application. Also measures uploads and overload.
+    """Compare bindserve's server with vLLM's server and with a bare FastAPI application.
+
+    bindserve and vLLM use a mock engine, which computes nothing. Also measures uploads and
+    overload.
     """
     from server.bench.run import run
     from server.cli.demo import default_folder
@@ -233,10 +236,10 @@ def start_up(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare the time from the command until the server is ready with that of `vllm serve`.
+    """Compare the start-up times of `bindserve serve` and `vllm serve`, until they are ready.
 
-    Both serve the same language model with random weights. On a GPU the encoders have the sizes of
-    ImageBind-huge, on a CPU they are tiny.
+    Both serve the same language model with random weights. bindserve also loads encoders: on a GPU
+    encoders with the sizes of ImageBind-huge, on a CPU tiny encoders.
     """
     from model_ext.bench.serving_folder import TINY_ENCODERS
     from model_ext.imagebind.config import ImageBindConfig

@@ -51,8 +51,8 @@ def cache(
         Device, typer.Option(help="Device that searches the tuned index.")
     ] = Device.cpu,
 ) -> None:
-    """Compare batching, exact search, gathering (reading the neighbors' embeddings) and the tuned
-    index with their baselines.
+    """Measure batching, exact search, gathering (reading the neighbors' embeddings) and the tuned
+    index, and compare each with a baseline.
 
     The features come from a seeded generator and are difficult to search: thousands of overlapping
     groups. The index is tuned on one set of queries and measured on another. A run with 100,000

@@ -35,7 +35,7 @@ COMMANDS = {
     "train": (
         "server.cli.train",
         "train_app",
-        "Train encoders, the bind network, or adapters; export the result.",
+        "Train encoders, the bind network, or the LLM's adapter weights; export the result.",
     ),
     "doctor": (
         "server.cli.model.doctor",
@@ -63,9 +63,11 @@ class LazyCommand(TyperCommand):
 
 
 class LazyGroup(TyperGroup):
+    # click passes the context to this method.
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
+    # click passes the context to this method.
     def get_command(self, ctx: Any, cmd_name: str) -> LazyCommand | None:  # noqa: ARG002
         return LazyCommand(cmd_name) if cmd_name in COMMANDS else None
 

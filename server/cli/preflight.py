@@ -1,7 +1,7 @@
-"""Checks before `serve` starts its child processes, which import vLLM for many seconds.
+"""Check the address and the API keys before `serve` starts child processes.
 
-Reads those of vLLM's flags that say where the server listens and whether it needs keys. The child
-processes check everything again.
+The child processes import vLLM, which takes many seconds, and check everything again. This module
+reads only the vLLM flags that say where the server listens and whether it needs keys.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import ipaddress
 import socket
 from argparse import ArgumentParser, Namespace
 
-from server.engine.exposure import check_exposure
+from server.engine.exposure import check_exposure, weaviate_address
 from server.settings import Settings
 
 
@@ -17,21 +17,25 @@ def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when the key file has no key. OSError: when the key file or the port cannot be used.
+    when a key file has no key. OSError: when a key file or the port cannot be used.
     """
     args = listening_flags(settings)
-    if args.config is None:  # otherwise vLLM's file may set the host, the port and keys
+    if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
         check_exposure(args, settings)
-    if settings.api_key_file is not None:
-        from server.api.middleware.auth import read_keys
+    if settings.weaviate is not None:
+        host, port = weaviate_address(settings)
+        check_port(host, str(port))
+    for file in (settings.api_key_file, settings.metrics_key_file):
+        if file is not None:
+            from server.api.middleware.auth import read_keys
 
-        read_keys(settings.api_key_file)
+            read_keys(file)
     if args.config is None and args.uds is None:
         check_port(args.host, args.port)
 
 
 def listening_flags(settings: Settings) -> Namespace:
-    """The flags host, port, uds, api_key and config of vLLM, with the settings as defaults."""
+    """Parse vLLM's flags host, port, uds, api_key and config. The settings are the defaults."""
     parser = ArgumentParser(prog="bindserve serve MODEL --", add_help=False)
     for name, default in (("host", settings.host), ("port", str(settings.port))):
         parser.add_argument(f"--{name}", default=default)
@@ -48,7 +52,7 @@ def check_port(host: str, port: str) -> None:
     Raises OSError: when this is impossible; the message names the address.
     """
     if not port.isdecimal():
-        return  # vLLM's parser reports it
+        return  # vLLM's parser reports the bad port
     family = socket.AF_INET
     with contextlib.suppress(ipaddress.AddressValueError):
         ipaddress.IPv6Address(host)

@@ -8,7 +8,9 @@ import typer
 from pydantic import ValidationError
 
 from server.logs import fail
-from server.settings import Settings
+from server.settings import GrammarLimits, Settings
+
+GRAMMAR_DEFAULTS = ", ".join(f"{name} {value:g}" for name, value in GrammarLimits())
 
 
 class CachePolicy(StrEnum):
@@ -54,6 +56,57 @@ def serve(
             "/ready then need a key."
         ),
     ] = None,
+    metrics_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the operator's key. Only this key may then read /metrics, and it "
+            "opens no other path."
+        ),
+    ] = None,
+    share_results: Annotated[
+        bool | None,
+        typer.Option(
+            "--share-results",
+            help="Let API keys share the embeddings of equal files. A client can then measure "
+            "whether another client has sent a file.",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy whose X-Forwarded-For names the client. May be "
+            "repeated."
+        ),
+    ] = None,
+    header_timeout_s: Annotated[
+        float | None, typer.Option(help="Seconds for the headers of a request. Default: 10.")
+    ] = None,
+    body_min_rate: Annotated[
+        int | None,
+        typer.Option(
+            help="Bytes per second at which a body must arrive after 10 seconds. Default: 1024."
+        ),
+    ] = None,
+    body_timeout_s: Annotated[
+        float | None, typer.Option(help="Seconds for the body of a request. Default: 600.")
+    ] = None,
+    send_timeout_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds in which a client must read 64 KiB of its response. Default: 30."
+        ),
+    ] = None,
+    stall_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds without a step of the engine or a message of the encoding service until "
+            "/ready responds with 503. Default: 30."
+        ),
+    ] = None,
+    stall_restart_s: Annotated[
+        float | None,
+        typer.Option(help="Seconds until a stalled part is restarted. Default: 300."),
+    ] = None,
     no_auth: Annotated[
         bool | None,
         typer.Option(
@@ -65,6 +118,14 @@ def serve(
         list[str] | None,
         typer.Option(
             help="Accept this engine field in requests, e.g. chat_template. May be repeated."
+        ),
+    ] = None,
+    grammar_limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Limit of structured outputs and tools. May be repeated. Names and defaults: "
+            f"{GRAMMAR_DEFAULTS}.",
         ),
     ] = None,
     allow_media_urls: Annotated[
@@ -80,6 +141,14 @@ def serve(
             "--request-log",
             help="Write one line of JSON per request to standard output instead of the access "
             "log: status, milliseconds of each stage, tokens. Contents are not logged.",
+        ),
+    ] = None,
+    weaviate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Also listen on this address with the protocol of Weaviate's module "
+            "multi2vec-bind. Its client sends no API key, so this listener needs none.",
         ),
     ] = None,
     encode_device: Annotated[
@@ -114,9 +183,20 @@ def serve(
         cache_token_file=cache_token_file,
         api_key_file=api_key_file,
         no_auth=no_auth,
+        metrics_key_file=metrics_key_file,
+        share_results=share_results,
+        trusted_proxies=trusted_proxy or None,
+        header_timeout_s=header_timeout_s,
+        body_min_rate=body_min_rate,
+        body_timeout_s=body_timeout_s,
+        send_timeout_s=send_timeout_s,
+        stall_s=stall_s,
+        stall_restart_s=stall_restart_s,
         allow_fields=allow_field,
+        grammar=grammar_limits(grammar_limit),
         allow_media_urls=allow_media_urls,
         request_log=request_log,
+        weaviate=weaviate,
         encode_device=encode_device,
         decode_workers=decode_workers,
         config=config,
@@ -126,6 +206,14 @@ def serve(
 
 
 serve.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined]
+
+
+def grammar_limits(options: list[str] | None) -> dict[str, str] | None:
+    """The setting `grammar`, from options such as `alternatives=20000`."""
+    for option in options or ():
+        if "=" not in option:
+            fail(f"--grammar-limit {option}: write NAME=VALUE", code=2)
+    return dict(option.split("=", 1) for option in options) if options else None
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -145,6 +233,7 @@ def load_settings(**flags: Any) -> Settings:
 
 def run(settings: Settings) -> None:
     """Serve until a signal arrives. On a start-up error, print one line and exit with 1."""
+    from model_ext.config import has_language_model, read_document
     from server import logs
     from server.cli import preflight
     from server.engine.exposure import UsageError
@@ -154,10 +243,12 @@ def run(settings: Settings) -> None:
     logs.configure()
     try:
         preflight.check(settings)
+        alone = not has_language_model(read_document(settings.model))
+        name = "the API" if alone else "the API with its engine"
         code = supervisor.run(
             settings,
             (
-                Program("the API with its engine", "server.api", answers_http=True),
+                Program(name, "server.api", answers_http=True),
                 Program("the encoding service", "server.encoding.service"),
             ),
         )

@@ -13,7 +13,7 @@ import typer
 from server.logs import fail
 
 train_app = typer.Typer(
-    help="Train encoders, the bind network and gates, or adapters; export the result.",
+    help="Train encoders, the bind network, or the LLM's adapter weights; export the result.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,7 +31,7 @@ Until = Annotated[
 
 @train_app.command()
 def pretrain(config: Config, until: Until = None) -> None:
-    """Phase 1: train the bind network, layer queries and gates on captioned images.
+    """Phase 1: train the weights that pass embeddings to the LLM, on images with captions.
 
     Runs on one device, or on several under a launcher:
     `torchrun --no-python bindserve train pretrain CONFIG.yaml`. Run the same command again to
@@ -46,7 +46,7 @@ def pretrain(config: Config, until: Until = None) -> None:
 
 @train_app.command()
 def finetune(config: Config, until: Until = None) -> None:
-    """Phase 2 (and 3, with other data): train norms, biases and LoRA on instructions."""
+    """Phases 2 and 3: train the LLM's norms, biases and LoRA on data with instructions."""
     with one_line_errors():
         from model_ext.train.config import TrainConfig
         from model_ext.train.run import train

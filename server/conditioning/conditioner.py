@@ -1,4 +1,4 @@
-"""Conditioner: computes the one embedding that conditions a request's answer, from its attachments.
+"""Conditioner: computes, from a request's attachments, the embedding that conditions the answer.
 
 `condition` calls the stages in order; each stage has its own file. This module does not depend on
 HTTP or on the LLM engine. The encoding service decodes and encodes files (encoding/embedder.py).
@@ -36,7 +36,7 @@ class Embed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Conditioned:
-    embedding: Vector  # shape (D,)
+    embedding: Vector  # the embedding (D,) that conditions the answer
     explanation: Explanation
 
 
@@ -52,7 +52,7 @@ class Conditioner:
     ) -> None:
         """`encoders`: the names of the model's encoders. `text_only` (D,): the embedding with which
         the model was trained on samples without attachments. `fetcher`: None if the server fetches
-        no URLs; requests with URLs were then rejected earlier.
+        no URLs. The code that reads attachments then rejects requests with URLs.
         """
         self.text_only = text_only
         self._embedder = embedder
@@ -72,13 +72,29 @@ class Conditioner:
         params = self._retriever.params(options)  # Check the parameters before anything is decoded.
         if attachments:
             embedded = await self._embed_all(attachments)
-            units = np.stack([each.embedding for each in embedded])
+            units = np.stack([each.unit for each in embedded])
             mixed = mix(units, [attachment.weight for attachment in attachments])
         else:
             embedded, mixed = [], self.text_only
         with stage("retrieve"):
             retrieved = await self._retriever.retrieve(mixed, params, explain=options.explain)
         return Conditioned(retrieved.embedding, explain(attachments, embedded, retrieved))
+
+    async def embed_scaled(self, attachment: Attachment) -> Vector:
+        """Embed one attachment: ImageBind's own output (D,), which has not unit length.
+
+        Raises a RequestError that names the attachment.
+        """
+        return (await self._embed(attachment, Fetches(self._fetcher))).scaled
+
+    async def embed_unit(self, attachment: Attachment) -> Vector:
+        """Embed one attachment: a unit embedding (D,). Raises as `embed_scaled`."""
+        return (await self._embed(attachment, Fetches(self._fetcher))).unit
+
+    async def fetch(self, attachment: Attachment) -> Blob:
+        """Return the bytes of an attachment, which are downloaded if it is a link."""
+        check_encoder(attachment.modality, self._encoders)
+        return await Fetches(self._fetcher).content(attachment)
 
     async def _embed_all(self, attachments: Sequence[Attachment]) -> list[Embedded]:
         """Embed all attachments. The first failure cancels the other attachments."""
@@ -87,13 +103,13 @@ class Conditioner:
                 fetches = Fetches(self._fetcher)
                 tasks = [group.create_task(self._embed(each, fetches)) for each in attachments]
         except ExceptionGroup as failures:
-            # Delete these variables, because they reference the error, whose traceback references
-            # the files.
+            # Delete these variables: they reference the error, whose traceback would keep the
+            # attachments' files open.
             del group, tasks, fetches
             raise failures.exceptions[0] from None
         except asyncio.CancelledError as cancelled:
-            # The traceback references the files, and the TaskGroup's stack frame references the
-            # task.
+            # The traceback's frames reference the attachments' files and the TaskGroup's tasks, and
+            # would keep the files open.
             traceback.clear_frames(cancelled.__traceback__)
             del group, tasks, fetches
             raise
@@ -110,7 +126,8 @@ class Conditioner:
             if modality == EMBEDDING:
                 numbers = np.frombuffer(content.head(content.size), "<f4")
                 count_attachment(modality)
-                return Embedded(modality, normalize(numbers.astype(np.float32)))
+                unit = normalize(numbers.astype(np.float32))
+                return Embedded(modality, np.append(unit, np.float32(1)))
             with stage("embed", modality) as label:
                 embedded = await self._embedder.embed(modality, content, attachment.options)
                 label.modality = modality = embedded.modality
@@ -125,8 +142,8 @@ class Conditioner:
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
     """Disable the retrieval cache unless the request enables it.
 
-    Used for /v1/embeddings and for requests without attachments: the model was trained on text-only
-    embeddings that the cache did not move.
+    Used for /v1/embeddings, and for requests without attachments: training used the text-only
+    embedding without the cache.
     """
     return options.model_copy(update={"cache": options.cache or False})
 

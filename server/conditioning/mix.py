@@ -27,7 +27,7 @@ def mix(units: Vector, weights: Sequence[float]) -> Vector:
     if abs(total) < SMALLEST_SUM:
         raise BadRequest(
             f"the weights of the attachments sum to {total:.3g}; "
-            f"they are divided by their sum, so it must be at least {SMALLEST_SUM} away from 0",
+            f"the server divides by this sum, so it must be at least {SMALLEST_SUM} away from 0",
             param="weight",
         )
     share = np.asarray(weights, dtype=np.float32)

@@ -1,7 +1,7 @@
 """Open the retrieval cache that the setting `--cache` names.
 
-The cache is a folder, the model's own cache, or retrieval services; `none` disables it.
-`retrieve.py` uses the open cache.
+The cache is a folder, the model's own cache, or one or more retrieval services. The value `none`
+disables the cache. `retrieve.py` uses the open cache.
 """
 
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from cache_index.manifest import EncoderIdentity, Manifest, read_manifest
 from cache_index.owner import IndexOwner
 from cache_index.remote import RemoteCache
 from cache_index.token import read_token
-from model_ext.config import BindServeConfig, Provenance
+from model_ext.config import EncodersConfig, Provenance
 from server.settings import Settings
 
 
-def open_cache(settings: Settings, config: BindServeConfig) -> Enhancer | None:
+def open_cache(settings: Settings, config: EncodersConfig) -> Enhancer | None:
     """Open the cache. A retrieval service need not answer yet.
 
     Raises CacheError: when a folder is damaged, or belongs to another model.
@@ -46,9 +46,10 @@ def open_services(urls: tuple[str, ...], fit: Fit, settings: Settings) -> Remote
     return RemoteCache(urls, fit, token=token, timeout=settings.cache_timeout_s)
 
 
-def cache_source(settings: Settings, config: BindServeConfig) -> Path | tuple[str, ...] | None:
-    """Return the cache's source from --cache: DIR, URL[,URL...] or none. Default: the model's
-    cache.
+def cache_source(settings: Settings, config: EncodersConfig) -> Path | tuple[str, ...] | None:
+    """Parse the setting `--cache`: a folder, URLs separated by commas, or `none`.
+
+    Returns None without a cache. Without the setting, returns the model's own cache, if any.
     """
     if settings.cache == "none":
         return None
@@ -63,7 +64,7 @@ def cache_source(settings: Settings, config: BindServeConfig) -> Path | tuple[st
     return urls
 
 
-def fit_of(config: BindServeConfig) -> Fit:
+def fit_of(config: EncodersConfig) -> Fit:
     return Fit(config.imagebind.embedding_dim, encoder_of(config.provenance))
 
 
@@ -74,16 +75,16 @@ def encoder_of(provenance: Provenance) -> EncoderIdentity:
 
 
 def dtype_difference(manifests: Iterable[Manifest], dtype: str | None) -> str | None:
-    """Describe the difference if the cache's features come from weights of another dtype than the
-    server's weights.
+    """Return a warning if the encoders that made the cache had another dtype than `dtype`.
 
-    Old manifests and imported indexes record no dtype, so no difference is reported for them.
+    `dtype`: the dtype of this server's encoders. Old manifests and imported indexes record no
+    dtype, so they cause no warning.
     """
     for manifest in manifests:
         built = manifest.encoder.get("dtype")
         if built and dtype and built != dtype:
             return (
-                f"the cache was built with encoders in {built}, the server's are in {dtype}: "
-                "similarities differ slightly; build the cache again or set encode_dtype"
+                f"the cache was built with encoders in {built}, this server's encoders are in "
+                f"{dtype}: similarities differ slightly; build the cache again or set encode_dtype"
             )
     return None

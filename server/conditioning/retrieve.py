@@ -14,6 +14,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cache_index.captions import Caption
 from cache_index.enhance import CacheParams
 from cache_index.enhancer import EnhancedRow, Enhancer
 from cache_index.errors import CacheBusy, CacheError, CacheUnavailable, QueryError
@@ -31,15 +32,16 @@ WATCH_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    embedding: Vector  # shape (D,)
+    embedding: Vector  # the embedding (D,) after retrieval
     state: CacheState
     neighbors: tuple[NeighborPart, ...] = ()
 
 
 class Retriever:
     def __init__(self, cache: Enhancer | None, *, policy: Policy = "refuse") -> None:
-        """`policy`: what happens when the cache cannot be reached. "off" answers without the cache
-        and says so in a response header. "refuse" rejects the request with status 503.
+        """`policy`: what happens when the cache cannot be reached. With "off", the server answers
+        without the cache, and a response header says so. With "refuse", the server rejects the
+        request with status 503.
         """
         self.trouble: CacheError | None = None  # why the cache cannot be reached now, or None
         self._cache = cache
@@ -119,6 +121,25 @@ class Retriever:
         self._note(None)
         return Retrieved(row.vector, "on", neighbors(row) if explain else ())
 
+    async def search(self, query: Vector, top_k: int) -> tuple[tuple[float, Caption], ...]:
+        """Find the rows nearest to a unit embedding (D,): their similarity and caption, best first.
+
+        Raises BadRequest: when the server has no cache. Raises Unavailable: when the cache cannot
+        be reached, whatever the policy is, because there is no answer without it.
+        """
+        if self._cache is None:
+            raise BadRequest("this model is served without a cache", code="no_cache")
+        params = replace(self._cache.defaults, top_k=top_k)
+        try:
+            row = await self._cache.enhance(query, params, explain=True)
+        except CacheBusy:
+            raise Unavailable("the cache is busy", code="cache_queue_full") from None
+        except CacheError as error:
+            self._note(error)
+            raise Unavailable("the cache is unavailable", code="cache_unavailable") from None
+        self._note(None)
+        return tuple(zip(row.similarity.tolist(), row.captions, strict=True))
+
     def _without(self, mixed: Vector, message: str, code: str) -> Retrieved:
         if self._policy == "off":
             return Retrieved(mixed, "unavailable")
@@ -147,7 +168,7 @@ class Retriever:
         CACHE_UP.set(trouble is None)
         if trouble is not None and type(trouble) is not type(self.trouble):
             effect = {"off": "answered without it", "refuse": "rejected"}[self._policy]
-            logger.warning("the cache cannot be reached, requests are %s: %s", effect, trouble)
+            logger.warning("the cache cannot be reached, so requests are %s: %s", effect, trouble)
         if trouble is None and self.trouble is not None:
             logger.info("the cache answers again")
         self.trouble = trouble

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 
-class Result(Protocol):
+class Cacheable(Protocol):
     """What the cache stores. Many requests share a result, so it must not change."""
 
     @property
     def nbytes(self) -> int: ...
 
 
-R = TypeVar("R", bound=Result)
+R = TypeVar("R", bound=Cacheable)
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class ResultCache(Generic[R]):
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any] | None) -> None:
         running = self._in_flight.get(key)
-        # False if a newer task has replaced this task.
+        # Keep the entry if it belongs to a newer task, which has replaced this task.
         if running is not None and running.task is task:
             del self._in_flight[key]
 

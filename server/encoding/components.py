@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from torch import Tensor
 
 from model_ext.conditioning import Vector
+from model_ext.config import has_language_model, read_document
 from model_ext.imagebind import dummy
 from model_ext.imagebind.config import Dtype
 from model_ext.imagebind.dtype import choose_dtype, torch_dtype, zero_image
@@ -44,6 +46,7 @@ class EncodingComponents:
     dtype: Dtype
     zero_image: Vector  # shape (D,): the embedding for requests without attachments.
     gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
+    stall_s: float = 30  # Seconds of one batch after which the encoders count as stalled.
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -56,7 +59,7 @@ class EncodingComponents:
         device = choose_device(settings.encode_device)
         dtype = choose_dtype(settings.encode_dtype, device)
         model = open_encoders(folder, settings, device)
-        zero = await asyncio.to_thread(zero_image, model)
+        zero = await asyncio.to_thread(text_only, model, settings.model)
         batcher = open_batcher(model, settings, device, dtype)
         decoder = DecodePool(decode_settings(settings), (folder / "config.json").read_bytes())
         await decoder.start()
@@ -69,6 +72,7 @@ class EncodingComponents:
             dtype,
             zero.numpy(),
             max_gpu_bytes(device, MAX_STAGED_BYTES),
+            settings.stall_s,
         )
 
     def hello(self) -> Hello:
@@ -84,6 +88,8 @@ class EncodingComponents:
             return "the encoders stopped"
         if not self.decoder.alive:
             return "no decoding process runs"
+        if (stalled_s := self.batcher.stalled_s()) >= self.stall_s:
+            return f"the encoders have finished no batch for {stalled_s:.0f} s"
         return None
 
     async def close(self) -> None:
@@ -121,6 +127,15 @@ def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype
         max_waiting=settings.encode_waiting,
         threads=settings.encode_threads,
     )
+
+
+def text_only(model: ImageBind, folder: Path) -> Tensor:
+    """The embedding (D,) of a zero image. Without a language model, which alone needs it, a model
+    may have no image encoder; the embedding is then zero.
+    """
+    if model.config.vision is None and not has_language_model(read_document(folder)):
+        return torch.zeros(model.config.embed_dim)
+    return zero_image(model)
 
 
 def choose_device(setting: str) -> str:

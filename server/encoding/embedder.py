@@ -1,8 +1,8 @@
 """Embedder: turns a file's bytes into a unit embedding. It decodes, encodes and caches the result.
 
 The result cache finds an embedding by the hash of the file's content. Files with equal content are
-decoded and encoded once, also if different clients send them. This module does not depend on
-requests, weights or clients.
+decoded and encoded once. Files of different API keys share a result, or the computation of a
+result, only if the job says so. This module does not depend on requests or weights.
 
 Shapes: D embedding dimensions.
 """
@@ -20,6 +20,7 @@ from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.preprocess.options import ReadOptions
 from model_ext.imagebind.preprocess.sample import Sample
 from server.encoding.cache import ResultCache
+from server.encoding.messages import Job
 from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.media.encoders import check_encoder
@@ -28,13 +29,15 @@ from server.media.encoders import check_encoder
 class Decode(Protocol):
     """The method of `server.encoding.decode.pool.DecodePool` that the embedder uses."""
 
-    async def decode(self, modality: str, blob: Blob, options: ReadOptions, /) -> Sample: ...
+    async def decode(
+        self, modality: str, blob: Blob, options: ReadOptions, client: str, /
+    ) -> Sample: ...
 
 
 class Encode(Protocol):
     """The part of `server.encoding.batcher.Batcher` that the embedder uses."""
 
-    async def encode(self, encoder: str, tensor: Tensor, /) -> Vector: ...
+    async def encode(self, encoder: str, tensor: Tensor, client: str, /) -> Vector: ...
 
 
 @dataclass(slots=True)
@@ -75,9 +78,7 @@ class Embedder:
         self._encoders = encoders
         self._results = results
 
-    async def embed(
-        self, modality: str, blob: Blob, options: ReadOptions, report: Report
-    ) -> Embedded:
+    async def embed(self, job: Job, blob: Blob, report: Report) -> Embedded:
         """Embed a file. The computation is cancelled when the last caller that waits for it is
         cancelled.
         """
@@ -85,12 +86,14 @@ class Embedder:
         async def decode_and_encode() -> Embedded:
             report.cached = False
             with report.stage("decode"):
-                sample = await self._decoder.decode(modality, blob, options)
+                sample = await self._decoder.decode(job.modality, blob, options, job.client)
             # The decoder may have found that a video is a sound.
             check_encoder(sample.modality, self._encoders)
+            encoder = ENCODER_OF[sample.modality]
             with report.stage("encode"):
-                vector = await self._encoder.encode(ENCODER_OF[sample.modality], sample.tensor)
-            return Embedded(sample.modality, vector, sample.notes)
+                numbers = await self._encoder.encode(encoder, sample.tensor, job.client)
+            return Embedded(sample.modality, numbers, sample.notes)
 
-        key = (modality, options, await blob.digest())
+        options = ReadOptions(**job.options)
+        key = (job.results, job.modality, options, await blob.digest())
         return await self._results.get(key, decode_and_encode)

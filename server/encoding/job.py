@@ -8,9 +8,8 @@ import logging
 
 import numpy as np
 
-from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
 from server.encoding.embedder import Embedder, Report
-from server.encoding.messages import Answer, MessageError, Packet
+from server.encoding.messages import Answer, Job, MessageError, Packet
 from server.errors import InternalError, RequestError
 from server.media.blob import Blob
 from server.media.embedded import Embedded
@@ -19,25 +18,23 @@ from server.metrics import observe_stage
 logger = logging.getLogger(__name__)
 
 
-async def answer(
-    embedder: Embedder, modality: str, blob: Blob, options: ReadOptions = DEFAULT_OPTIONS
-) -> Packet:
+async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
     """Embed the file. An error is returned in the answer; an unexpected error is also
     logged here.
     """
     report, error = Report(), None
-    embedded = Embedded(modality, np.empty(0, np.float32))
+    embedded = Embedded(job.modality, np.empty(0, np.float32))
     try:
-        embedded = await embedder.embed(modality, blob, options, report)
+        embedded = await embedder.embed(job, blob, report)
     except RequestError as failure:
         error = Answer.describe(failure)
     except Exception:
-        logger.exception("a file of modality %s could not be embedded", modality)
+        logger.exception("a file of modality %s could not be embedded", job.modality)
         error = Answer.describe(InternalError("the server failed to embed the file"))
     message = Answer(
         report.cached, report.seconds, report.failed, error, embedded.modality, embedded.notes
     )
-    return Packet(message, embedded.embedding)
+    return Packet(message, embedded.numbers)
 
 
 def unpack(packet: Packet) -> tuple[Embedded, bool]:

@@ -47,6 +47,10 @@ class Job:
     modality: str
     size: int
     sha256: str
+    client: str = ""  # The client whose turn the job takes in the service's queues.
+    results: str = (
+        ""  # Which results the job may use and store: those of this key; "": common ones.
+    )
     # The fields of model_ext.imagebind.preprocess.ReadOptions.
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -67,7 +71,7 @@ class Answer:
     cached: bool
     seconds: dict[str, float]
     failed: str | None = None  # Name of the stage that failed.
-    error: dict[str, str | None] | None = None  # Keys: kind, message, code.
+    error: dict[str, str | None] | None = None  # The error, with the keys kind, message and code.
     modality: str = ""  # The modality that was encoded, or that of the job if there is an error.
     notes: dict[str, Any] = field(default_factory=dict)  # What the file's reader did.
 

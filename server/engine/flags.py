@@ -33,11 +33,15 @@ def parse(settings: Settings) -> Namespace:
         if getattr(args, flag, False):
             raise UsageError(f"--{flag.replace('_', '-')} is not supported by bindserve")
     if args.api_server_count is None:
-        # Set explicitly, because vLLM's default depends on data parallelism.
+        # This server starts one API process by default; vLLM's default depends on data parallelism.
         args.api_server_count = 1
     if args.api_server_count < 1:
         raise UsageError("--api-server-count must be at least 1")
-    # None means that server/api/memory.py chooses the value.
+    if args.structured_outputs_config.backend == "auto":
+        # "auto" chooses the backend of all clients by the first client's request. The server bounds
+        # the compilation of xgrammar only, so other backends need the operator's flag.
+        args.structured_outputs_config.backend = "xgrammar"
+    # None: server/api/memory.py chooses the engine's share of the GPU's memory.
     args.bindserve_utilization = args.gpu_memory_utilization
     if args.gpu_memory_utilization is None:
         args.gpu_memory_utilization = CacheConfig.gpu_memory_utilization
@@ -73,8 +77,8 @@ def server_defaults(settings: Settings) -> dict[str, Any]:
         # vLLM's default reserves a share of all memory, and vLLM exits if less memory is free.
         defaults["kv_cache_memory_bytes"] = min(free_memory() // 4, 4 * GiB)
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            # vLLM's default is bfloat16, in which a CPU of this type multiplies 8 to 31 times
-            # slower.
+            # vLLM's default is bfloat16. A CPU without bfloat16 instructions takes 8 to 31 times as
+            # long for products in bfloat16 as in float32.
             defaults["dtype"] = "float32"
     return defaults
 

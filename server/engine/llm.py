@@ -5,22 +5,28 @@ or with an embedding that a client wrote into vLLM's fields. This module does no
 embeddings.
 """
 
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 from vllm.outputs import RequestOutput
 from vllm.platforms import current_platform
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.utils.async_utils import cancel_task_threadsafe
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
+from model_ext.engine.step_clock import StepClock
 from server.context import engine_inputs, timeline
 from server.engine import special_tokens
 from server.errors import BadRequest, Unavailable
 
+CheckOutputs = Callable[[StructuredOutputsParams], Awaitable[StructuredOutputsParams]]
+
 
 class ConditionedLLM(AsyncLLM):
+    _check_outputs: CheckOutputs | None = None
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         config = BindServeConfig.from_hf(self.model_config.hf_config.to_dict())
@@ -29,6 +35,8 @@ class ConditionedLLM(AsyncLLM):
             special_tokens.guard(self.renderer.tokenizer)
         self.draining = False
         self.max_tokens: int | None = None  # maximum number of tokens of one choice
+        self.step_clock = StepClock(None)
+        self._busy_since: float | None = None
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
@@ -52,6 +60,21 @@ class ConditionedLLM(AsyncLLM):
         )
         return outputs
 
+    def check_outputs_with(self, check: CheckOutputs) -> None:
+        """Check the structured outputs of each request with `check`, and not in the event loop as
+        vLLM does. The engine gets what `check` returns.
+        """
+        self._check_outputs = check
+        self.input_processor.structured_outputs_config = None
+
+    async def add_request(
+        self, request_id: str, prompt: Any, params: Any, *args: Any, **options: Any
+    ) -> Any:
+        """Check the request's structured outputs, and add the request to the engine."""
+        if self._check_outputs and (outputs := getattr(params, "structured_outputs", None)):
+            params.structured_outputs = await self._check_outputs(outputs)
+        return await super().add_request(request_id, prompt, params, *args, **options)
+
     def _reject_fatal(self, params: SamplingParams) -> None:
         """Reject requests that would end vLLM 0.32's engine: `prompt_logprobs` in two
         configurations.
@@ -74,8 +97,9 @@ class ConditionedLLM(AsyncLLM):
             )
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:
-        """Reject new requests while the server drains. vLLM's handlers call this before
-        rendering.
+        """Reject new requests while the server drains.
+
+        vLLM's handlers call this method before they turn messages into a prompt.
         """
         if self.draining:
             raise Unavailable("the server is shutting down", code="draining")
@@ -89,14 +113,27 @@ class ConditionedLLM(AsyncLLM):
         """
         return self.errored and not self.draining
 
-    def shutdown(self, timeout: float | None = None) -> None:
-        """Close the engine client. May run in another thread than the event loop's.
+    def stalled_s(self) -> float:
+        """The seconds since the engine's last step, if requests are running. Else 0.
 
-        vLLM cancels the task that reads the engine's outputs only after it has closed the
-        connection, which the task can log as a dead engine first. Without running requests the task
-        has nothing left to read, so it is cancelled before.
+        Call this regularly: it also notices when the engine begins to have requests.
         """
-        self.draining = True  # /ready reports this while running requests finish
+        now = time.monotonic()
+        if not self.get_num_unfinished_requests():
+            self._busy_since = None
+            return 0
+        if self._busy_since is None:
+            self._busy_since = now
+        return max(0, now - max(self._busy_since, self.step_clock.last()))
+
+    def shutdown(self, timeout: float | None = None) -> None:
+        """Close the engine client. Any thread may call this method.
+
+        vLLM closes the connection to the engine, and then cancels the task that reads the engine's
+        outputs. Between these two steps, the task can log that the engine is dead. So this method
+        cancels the task first if no request is running: then the task has no more outputs to read.
+        """
+        self.draining = True  # /ready has status 503 while running requests finish
         task = getattr(self, "output_handler", None)
         if task is not None and not self.get_num_unfinished_requests():
             cancel_task_threadsafe(task)

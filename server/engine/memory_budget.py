@@ -13,8 +13,10 @@ from dataclasses import dataclass
 MiB = 1 << 20
 GiB = 1 << 30
 
-MAX_UTILIZATION = 0.92  # vLLM's default, which leaves memory that vLLM does not measure.
-RESERVE = 0.02  # Share of the GPU for fragmentation and for driver memory that no process reports.
+# vLLM's default for --gpu-memory-utilization. The rest is for memory that vLLM does not measure.
+MAX_UTILIZATION = 0.92
+# Share of the GPU's memory for fragmentation and for driver memory that no process reports.
+RESERVE = 0.02
 # Bytes for each process that uses the GPU: CUDA context, kernels, library workspaces.
 CUDA_CONTEXT = 600 * MiB
 
@@ -30,7 +32,7 @@ class EngineNeeds:
     """
 
     weights: int  # Weights of the LLM and of the bind network.
-    maps: int  # Copy of layer weights that is used for new requests.
+    maps: int  # Products of layer weights, stored for new requests.
     draft: int  # Weights of a speculative draft model.
     activations: int  # Activations of the engine's largest step.
     kv_per_token: int

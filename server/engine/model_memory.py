@@ -15,9 +15,9 @@ from model_ext.engine.settings import ArrivalSettings
 from server.engine.memory_budget import EngineNeeds, GiB
 
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # Bytes of one number; other integer types have one byte.
-FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts numbers of these types to its dtype.
-MAX_HEADER_BYTES = 100 << 20  # The limit of the safetensors format.
-LARGE_CARD = 70 * GiB  # vLLM has larger defaults for a server on a GPU of at least this size.
+FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts numbers of these types to the dtype it uses.
+MAX_HEADER_BYTES = 100 << 20  # Maximum size of a header in the safetensors format.
+LARGE_CARD = 70 * GiB  # On a GPU of at least this size, vLLM has larger default batch sizes.
 
 
 def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
@@ -43,7 +43,7 @@ def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
             width,
         ),
         kv_per_token=max(1, kv_bytes(config, args, width) // cards),
-        max_model_len=max(1, max_model_len),  # -1 means the longest length that fits
+        max_model_len=max(1, max_model_len),  # -1: vLLM uses the longest length that fits
         kv_cache=args.kv_cache_memory_bytes,
     )
 
@@ -79,14 +79,14 @@ def file_bytes(path: Path, width: int) -> int:
 
 
 def llama_parameters(config: Mapping[str, Any]) -> int:
-    """Count a LLaMA's parameters. Used for a folder without weights (--load-format dummy)."""
+    """Count a LLaMA's parameters, for a model folder without weights (--load-format dummy)."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     layer = 2 * hidden**2 + 2 * hidden * kv_width(config) + 3 * hidden * inner
     return int(config["num_hidden_layers"] * layer + 2 * config["vocab_size"] * hidden)
 
 
 def kv_width(config: Mapping[str, Any]) -> int:
-    """The count of numbers in the keys (or in the values) of one token in one layer."""
+    """How many numbers one token's key has in one layer. The token's value has as many numbers."""
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     return int((config.get("num_key_value_heads") or heads) * size)
@@ -99,22 +99,26 @@ def kv_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
 
 
 def map_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
-    """The bytes of the folded copy of layer weights, which the engine uses for new requests
-    (`model_ext/engine/fold.py`).
+    """The bytes of the products of layer weights that the engine stores for new requests.
+
+    `model_ext/engine/fold.py` computes these products once at the start.
     """
     injection = config.get("injection", {})
     shares_layers = ArrivalSettings.of(args.additional_config).arrival == "layers"
     if injection.get("form") != "value" or shares_layers:
         return 0
     if args.tensor_parallel_size > 1 or args.quantization:
-        return 0  # this type of weights cannot be folded, so there is no copy
+        return 0  # such weights cannot be multiplied in advance
     hidden = config["hidden_size"]
     numbers = injection["layers"] * hidden * min(hidden, 2 * kv_width(config))
     return int(numbers * width // args.pipeline_parallel_size)
 
 
 def draft_bytes(speculative: Any, width: int) -> int:
-    """The bytes of the draft model's weights (vLLM's --speculative-config); 0 for n-grams."""
+    """The bytes of the draft model's weights (vLLM's --speculative-config).
+
+    0 if there is no draft model, e.g. for speculation with n-grams.
+    """
     options = json.loads(speculative) if isinstance(speculative, str) else speculative or {}
     folder = Path(str(options.get("model") or ""))
     return weight_bytes(folder, width) if options.get("model") and folder.is_dir() else 0

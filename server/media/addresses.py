@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 UNICAST = IPv6Network("2000::/3")  # IPv6 addresses that are routed on the Internet.
 TEREDO = IPv6Network("2001::/32")
 NAT64 = IPv6Network("64:ff9b::/96")
-# Rejected explicitly, because some Python versions report them as public.
+# These addresses are not public, but some Python versions report them as public.
 SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
 DOCUMENTATION = IPv6Network("3fff::/20")
 # In an ISATAP address, one of these values precedes the embedded IPv4 address.

@@ -1,9 +1,9 @@
 """Attachments: content parts (images, sounds and so on) that condition the model's answer.
 
-This module reads them from a request's JSON, in the order JSON -> `Part` -> `Attachment` (modality,
-and a blob or link). The `..._parts` functions split a field of the request into attachments and the
-remaining text; `read_attachments` reads these parts. `sources.py` finds the bytes of a part, and
-`encoding/decode` decodes the bytes.
+This module reads attachments from a request's JSON in two steps. The `..._parts` functions take the
+`Part`s out of a field of the request and leave the remaining text. `read_attachments` turns each
+`Part` into an `Attachment` (its modality, and a blob or link). `sources.py` finds the bytes of a
+part, and `encoding/decode` decodes the bytes.
 """
 
 import json
@@ -22,7 +22,7 @@ from server.media.blob import Blob, MemoryBlob
 from server.media.read_options import read_options, read_weight, sound_weight
 from server.media.sources import Link, Source, Sources, check_size
 
-EMBEDDING = "embedding"  # the "modality" of an embedding that the client computed
+EMBEDDING = "embedding"  # the `modality` of an attachment whose embedding the client computed
 MODALITIES = tuple(ENCODER_OF)
 
 # Types of content parts that contain a file as {"url": ...}, with the modality of each type.
@@ -94,7 +94,7 @@ def list_parts(items: Any) -> list[Part]:
     texts, parts = _split(items, "attachments", TEXT_PARTS)
     if texts:
         raise BadRequest(
-            "attachments holds a text part; the text belongs into prompt", param="attachments"
+            "attachments contains a text part; the text belongs into prompt", param="attachments"
         )
     return parts
 
@@ -108,7 +108,8 @@ def input_parts(item: Any, param: str) -> list[Part]:
     items = item if isinstance(item, list) else [item]
     if not items or not all(isinstance(each, str | dict) for each in items):
         raise BadRequest(
-            "an input is a string, a content part, or a list of them; not token ids", param=param
+            "an input must be a string, a content part or a list of parts, not token ids",
+            param=param,
         )
     return [
         Part(_text_as_attachment(each), f"{param}[{index}]" if item is items else param)
@@ -147,7 +148,7 @@ def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> A
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
-    """Split a list of content parts: parts whose type is in `stay`, and attachments."""
+    """Split a list of content parts in two: parts whose type is in `stay`, and attachments."""
     kept: list[Json] = []
     parts: list[Part] = []
     for index, item in enumerate(items):
@@ -222,7 +223,7 @@ def _read_file(
     max_bytes = max(media.bytes_of(each) for each in ([modality] if modality else MODALITIES))
     source = sources.read(data, max_bytes=max_bytes, param=part.param, bare=True)
     if isinstance(source, Link):
-        raise BadRequest("file_data holds the file, not a URL", param=part.param)
+        raise BadRequest("file_data must contain the file, not a URL", param=part.param)
     filename = name if isinstance(name, str) else None
     return _modality_of(source, filename, modality, media, part.param), source
 
@@ -230,7 +231,7 @@ def _read_file(
 def _modality_of(
     blob: Blob, filename: str | None, modality: str | None, media: Limits, param: str
 ) -> str:
-    """Return the modality that the part states, or that of the blob's first bytes or file name.
+    """Return the modality that the part states, or else detect it from the bytes or the file name.
 
     Raises UnsupportedMediaType: when the modality cannot be determined.
     Raises TooLarge, BadRequest: for the blob's size.
@@ -293,5 +294,5 @@ def _read_text(part: Part, max_bytes: int) -> bytes:
 
 
 def _shown(value: object) -> str:
-    """Return the start of a client's value for an error message."""
+    """Shorten a client's value for an error message."""
     return json.dumps(value[:40]) if isinstance(value, str) else f"of type {type(value).__name__}"

@@ -64,7 +64,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
         embedding = np.frombuffer(packed, "<f4") if len(packed) == 4 * dim else np.zeros(0)
     elif isinstance(numbers, list) and len(numbers) == dim:
         if not all(type(number) in (int, float) for number in numbers):
-            raise BadRequest("an embedding holds numbers only", param=param)
+            raise BadRequest("an embedding must contain numbers only", param=param)
         try:
             embedding = np.asarray(numbers, np.float64)
         except OverflowError:  # an integer is larger than any float
@@ -73,7 +73,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
         embedding = np.zeros(0)
     if embedding.shape != (dim,):
         raise BadRequest(
-            f"an embedding is {dim} numbers: a list, or base64 of little-endian float32",
+            f"an embedding is {dim} numbers: a JSON list, or base64 of little-endian float32",
             param=param,
         )
     # Large numbers become infinity, which the check below rejects.

@@ -1,9 +1,8 @@
-"""Fetch: download the file at an http(s) URL that a client sends. Only public addresses are
-allowed.
+"""Fetch: download the file at an http(s) URL that a client sends, from public addresses only.
 
-The operator must enable this. For the URL and each redirect, checks the URL's form and every
-address that its host name resolves to, then connects to exactly these addresses. Writes the bytes
-to disk.
+The operator must enable downloads. For the URL and each redirect, the fetcher checks the URL's form
+and every address that the host name resolves to, and connects to exactly these addresses. It writes
+the bytes to disk.
 """
 
 import asyncio
@@ -16,7 +15,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from server.context import client
 from server.errors import BadRequest, TooLarge, Unavailable
+from server.fairness import FairShare
 from server.media.addresses import is_public
 from server.media.blob import Blob
 from server.media.sources import Link
@@ -67,7 +68,7 @@ class Fetcher:
         """`folder`: the folder for the downloaded bytes."""
         self._folder = folder
         self._policy = policy or FetchPolicy()
-        self.running = 0
+        self.running = FairShare(self._policy.waiting)
 
     async def fetch(self, link: Link) -> Blob:
         """Download one file.
@@ -75,9 +76,8 @@ class Fetcher:
         Raises FetchError: when the URL cannot be fetched. Raises TooLarge.
         Raises Unavailable: when too many downloads are running.
         """
-        if self.running >= self._policy.waiting:
+        if not self.running.take(caller := client()):
             raise Unavailable("too many URLs are being fetched", code="fetch_queue_full")
-        self.running += 1
         try:
             async with asyncio.timeout(self._policy.timeout_s):
                 return await self._follow(read_url(link.url), link.max_bytes)
@@ -89,7 +89,7 @@ class Fetcher:
         except (aiohttp.ClientError, OSError, ValueError):
             raise FetchError("the URL cannot be fetched") from None
         finally:
-            self.running -= 1
+            self.running.give_back(caller)
 
     async def _follow(self, url: URL, max_bytes: int) -> Blob:
         for _ in range(MAX_REDIRECTS + 1):
@@ -116,7 +116,7 @@ class Fetcher:
         if not host or port not in self._policy.ports:
             raise FetchError("the URL names no host, or a port that is not allowed")
         if ends_in_number(host):
-            # `allowed` rejects the host later if it is not an IP address.
+            # Do not resolve an IP address. `allowed` rejects other forms, such as 127.1, below.
             addresses: Sequence[str] = [host]
         else:
             addresses = await self._policy.resolve(host.rstrip("."), port)
@@ -128,12 +128,12 @@ class Fetcher:
         if response.status != 200:
             raise FetchError(f"the URL answers with status {response.status}")
         if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise FetchError("the URL's server sent compressed bytes without a request for them")
+            raise FetchError("the URL's server sent compressed bytes, which were not requested")
         if (response.content_length or 0) > max_bytes:
             raise TooLarge(f"the file is larger than {max_bytes} bytes")
         with Spool(self._folder, max_bytes) as spool:
             async for piece in response.content.iter_chunked(PIECE):
-                # This does not block: a small piece is written to the page cache.
+                # This write does not block: the kernel copies a small piece to the page cache.
                 spool.write(piece)
             if not spool.size:
                 raise FetchError("the URL answers with an empty file")
@@ -165,7 +165,7 @@ class Pinned(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        del family  # unused, because the checked addresses may belong to both families
+        del family  # not used: the checked addresses may be IPv4 and IPv6 addresses
         return [
             ResolveResult(
                 hostname=host,

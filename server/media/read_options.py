@@ -57,5 +57,5 @@ def read_weight(part: Json, param: str) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise BadRequest("weight must be a number", param=f"{param}.weight")
     if not abs(weight) <= 1e6:  # this form of the condition also rejects NaN
-        raise BadRequest("weight must lie between -1e6 and 1e6", param=f"{param}.weight")
+        raise BadRequest("weight must be between -1e6 and 1e6", param=f"{param}.weight")
     return float(weight)

@@ -44,6 +44,7 @@ class StoredFiles(Protocol):
 
 
 class NoFiles:
+    # The protocol `StoredFiles` requires the argument.
     def get(self, file_id: str) -> Upload:  # noqa: ARG002
         raise NotFound("this server stores no files", code="file_not_found")
 

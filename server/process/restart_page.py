@@ -1,7 +1,7 @@
 """RestartPage: responds to HTTP requests with 503 while the engine and the API restart.
 
-Reads only the head of a request. /health gets status 200, all other paths get 503. Only for plain
-HTTP: under TLS, connections wait until the API has restarted.
+RestartPage reads only the head of a request. /health gets status 200, all other paths get 503. If
+the server uses TLS, RestartPage is not used, and connections wait until the API has restarted.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ from server.errors import Unavailable, body
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT_S = 5
-# Seconds to receive the rest of a request: some clients read the response only after they sent it.
+# Maximum seconds between the response and the closing of the connection. Some clients read the
+# response only after they have sent the whole request.
 LINGER_S = 1
 RETRY_S = 5
 MAX_CONNECTIONS = 256  # Maximum number of concurrent connections; further connections wait.

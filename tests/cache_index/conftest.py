@@ -17,7 +17,7 @@ ENCODER = {"sha256": "e" * 64, "name": "tiny"}
 
 @pytest.fixture(scope="session")
 def features() -> Array:
-    """Features: unit vectors (400, 24) around 8 centers."""
+    """The test features: unit vectors of shape (400, 24) in 8 clusters."""
     rng = np.random.default_rng(7)
     centers = rng.standard_normal((8, DIMENSION))
     rows = centers[rng.integers(8, size=COUNT)] + 0.7 * rng.standard_normal((COUNT, DIMENSION))
@@ -26,7 +26,7 @@ def features() -> Array:
 
 @pytest.fixture(scope="session")
 def queries(features: Array) -> Array:
-    """Queries (6, 24), none of unit length."""
+    """The test queries, of shape (6, 24). None of them has unit length."""
     rng = np.random.default_rng(8)
     rows = features[:6] + 0.2 * rng.standard_normal((6, DIMENSION))
     return (rows * rng.uniform(0.3, 2, (6, 1))).astype(np.float32)
@@ -64,7 +64,7 @@ def index(folder: Path) -> Iterator[CacheIndex]:
 
 @pytest.fixture(scope="session")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CacheIndex]:
-    """Return a function that imports the fixtures' knn.index or knn-ivf.index as a cache."""
+    """Return a function that imports the FAISS index knn.index or knn-ivf.index as a cache."""
     opened: dict[str, CacheIndex] = {}
 
     def get(name: str) -> CacheIndex:

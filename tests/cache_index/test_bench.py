@@ -1,4 +1,4 @@
-"""The cache benchmark runs, compares the things that its names state, and measures them fairly."""
+"""The cache benchmark runs, makes the comparisons of its report, and treats both sides equally."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ def test_a_whole_run(cache: Path) -> None:
     assert len(report.ratios) == 8
     assert all(ratio.median > 0 for ratio in report.ratios)
     assert 0.85 < report.recall <= 1
-    assert report.built.seconds == 0  # the cache existed already
+    assert report.built.seconds == 0  # The run did not build the cache.
     assert "6000 x 32, IVF64,SQ8" in text
     assert text.count("reached") + text.count("missed") == 7
     assert 0 < report.load.p50_ms <= report.load.p99_ms
@@ -47,7 +47,7 @@ def test_a_run_on_a_device(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("cache_index.device.free_gpu_bytes", lambda: 1 << 40)
     monkeypatch.setattr(ExactIndex, "load", lambda rows, _: load(rows, "cpu"))
     report = run(folder=cache, repeats=1, clients=4, device="cuda", progress=False)
-    assert report.recall > 0.99  # float16 and FAISS order near-ties differently
+    assert report.recall > 0.99  # The order of near-ties may differ.
     assert report.recall_one_cell is None
     assert "searched by: exact in float16 on cpu" in report.text()
     assert [speed.batch for speed in report.speeds] == [1, 16, 256]
@@ -100,7 +100,8 @@ def test_the_twin_searches_all_rows_exactly(cache: Path) -> None:
     rows = stream(6000, 32, ROWS).astype(np.float16).astype(np.float32)
     queries = stream(20, 32, UNSEEN_QUERIES)
     expected = np.argsort(-queries @ rows.T, axis=1)[:, :10]
-    assert (exact_twin(tuned).search(queries, 10).ids == expected).mean() > 0.99  # or near-ties
+    # Rows of almost equal similarity may be ordered differently.
+    assert (exact_twin(tuned).search(queries, 10).ids == expected).mean() > 0.99
 
 
 def test_pairs_are_interleaved_and_warmed_up() -> None:
@@ -133,13 +134,11 @@ def test_the_table_says_what_was_missed() -> None:
 
 
 async def test_open_loop_counts_from_when_a_request_was_due() -> None:
-    """A stall of the server appears in the latency of every request that arrived during the
-    stall.
-    """
+    """If the server stalls, the latency of each request that is due then includes the stall."""
 
     class Stalls:
         async def enhance(self, *_: object) -> None:
-            time.sleep(0.05)  # blocks the event loop, so later requests are late
+            time.sleep(0.05)  # This blocks the event loop, so later requests are late.
 
     queries = np.zeros((4, 2), np.float32)
     waited = await open_loop(Stalls(), queries, rate=1e6)  # type: ignore[arg-type]
@@ -157,5 +156,6 @@ def test_scaling(tmp_path: Path) -> None:
     assert all(0 < cost.own_gb <= cost.searched_gb for cost in costs)
     scaling.plot(costs, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    again = scaling.scaling([500], tmp_path, dimension=32, progress=False)  # the cache exists now
+    # This second run uses the cache that the first run built.
+    again = scaling.scaling([500], tmp_path, dimension=32, progress=False)
     assert again[0].kind == "IVF16,Flat"

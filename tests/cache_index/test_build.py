@@ -15,7 +15,7 @@ from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-COUNT, DIMENSION = 400, 24  # size of the features in conftest.py
+COUNT, DIMENSION = 400, 24  # shape of the features in conftest.py
 
 
 def make(sources: Path, out: Path, **options: object) -> CacheIndex:
@@ -95,7 +95,7 @@ def test_import_refuses_ids_that_are_no_row_numbers(tmp_path: Path, features: Ar
     index.train(features)
     index.add_with_ids(features, np.arange(COUNT) * 10)
     faiss.write_index(index, str(tmp_path / "odd.index"))
-    with pytest.raises(CacheError, match=r"odd.index: its ids are not the row numbers"):
+    with pytest.raises(CacheError, match=r"odd.index: its ids are not the row numbers 0 to N-1"):
         import_index(tmp_path / "odd.index", tmp_path / "c", progress=False)
     assert not (tmp_path / "c").exists()
 
@@ -172,7 +172,8 @@ def test_existing_folders(sources: Path, tmp_path: Path, queries: Array) -> None
     with pytest.raises(CacheError, match="exists already"):
         make(sources, tmp_path / "c")
     make(sources, tmp_path / "c", overwrite=True, dtype="float16")
-    assert opened.search(queries, 3).ids.shape == (6, 3)  # an open cache uses the old files
+    # A cache that was opened before this build still reads the overwritten files.
+    assert opened.search(queries, 3).ids.shape == (6, 3)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     with pytest.raises(CacheError, match="not a cache folder"):

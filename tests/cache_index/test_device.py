@@ -1,4 +1,7 @@
-"""The choice of a device. Stand-ins for FAISS's GPU indexes have the documented limits."""
+"""The choice between CPU and GPU for a search.
+
+The tests use a fake of FAISS's GPU index, which has the same limits.
+"""
 
 import logging
 from pathlib import Path
@@ -32,7 +35,7 @@ ROWS = np.random.default_rng(0).normal(size=(3000, 16)).astype(np.float32)
 
 
 class GpuIndexIVFScalarQuantizer:
-    """A stand-in that searches on the CPU and fails where FAISS's GPU index would fail."""
+    """A fake GPU index. It searches on the CPU, and fails where FAISS's GPU index would fail."""
 
     def __init__(self, index: Any, nlist: int | None = None) -> None:
         self._index = index
@@ -40,7 +43,7 @@ class GpuIndexIVFScalarQuantizer:
         self.nprobe = 1
 
     def search(self, queries: Array, k: int) -> tuple[Array, Ids]:
-        assert k <= 512  # FAISS aborts the process above 512
+        assert k <= 512  # With a larger k, FAISS aborts.
         assert self.nprobe <= 2048
         self._index.nprobe = min(self.nprobe, self._index.nlist)
         found: tuple[Array, Ids] = self._index.search(queries, k)
@@ -49,7 +52,7 @@ class GpuIndexIVFScalarQuantizer:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Stand-ins for FAISS's GPU functions, which record their arguments."""
+    """Fakes of FAISS's GPU functions, which record their arguments."""
     calls = SimpleNamespace(options=None, fail=False)
 
     def to_gpu(resources: object, device: int, index: Any, options: Any) -> Any:
@@ -87,8 +90,8 @@ def test_the_first_gpu_takes_it(gpu: SimpleNamespace) -> None:
 
 @pytest.mark.usefixtures("gpu")
 def test_an_index_that_was_saved_with_more_cells_than_a_gpu_visits() -> None:
-    """Regression: FAISS does not clone an index with a large nprobe, and the error was reported as
-    a lack of memory.
+    """Regression: FAISS did not copy an index with a large nprobe to the GPU, and the program
+    reported a lack of memory.
     """
     index = built("IVF8,SQ8")
     index.nprobe = 4096
@@ -122,7 +125,7 @@ def test_a_gpu_is_never_asked_for_more_than_it_gives() -> None:
     for top_k in (10, 64):
         assert np.array_equal(on_gpu.search(queries, top_k).ids, on_cpu.search(queries, top_k).ids)
     few = on_gpu.search(queries, 1000)
-    assert few.hit.sum(axis=1).tolist() == [512] * 3  # all other results are misses
+    assert few.hit.sum(axis=1).tolist() == [512] * 3  # The other results are empty.
     params = [CacheParams(top_k=1000)] * 3
     enhanced = enhance(queries, few.similarity, few.hit, few.vectors, params)
     assert np.isfinite(enhanced).all()
@@ -133,7 +136,7 @@ def test_a_gpu_is_never_asked_for_more_than_it_gives() -> None:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A stand-in for a GPU with `free` bytes. Its exact searches run on torch's CPU device."""
+    """A fake GPU with `free` bytes of free memory. Exact searches run on torch's CPU device."""
     card = SimpleNamespace(free=1 << 30)
     load = ExactIndex.load
     monkeypatch.setattr(device, "NVIDIA_DRIVER", "/dev/null")
@@ -182,12 +185,12 @@ def test_rows_that_float16_cannot_score_stay_with_faiss(caplog: pytest.LogCaptur
     index = built("Flat")
     with caplog.at_level(logging.WARNING):
         assert place(index, 1000 * ROWS, Placement()) is index
-    assert "no exact search on the GPU" in caplog.text
+    assert "no exact search on the GPU: " in caplog.text
 
 
 @pytest.mark.usefixtures("card")
 def test_a_cache_keeps_its_placement(folder: Path) -> None:
-    """A service uses the placement again when it reloads the folder."""
+    """A service that reloads a cache folder searches on the same device as before."""
     index = CacheIndex.open(folder, placement=Placement("cuda"))
     assert isinstance(index.searcher.index, ExactIndex)
     assert index.placement == Placement("cuda")

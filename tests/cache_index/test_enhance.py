@@ -1,4 +1,4 @@
-"""The formula equals a slow float64 version that computes row by row, also for mixed parameters."""
+"""`enhance` equals a slow float64 version of its formula, also if the parameters of rows differ."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ QUERY = RNG.standard_normal((B, D)).astype(np.float32)
 PROTOTYPE = RNG.standard_normal((B, K, D)).astype(np.float32)
 SIMILARITY = -np.sort(-RNG.standard_normal((B, K)), axis=1).astype(np.float32)
 ALL = np.ones((B, K), dtype=bool)
-# Rounding of similarities, weighted prototypes and two norms. The paper's form does not normalize.
+# Bound of the rounding errors of similarities, weighted prototypes and two norms.
 BOUND = between([D, K, D, D]) * float(np.abs(QUERY).max())
 
 
 def slow(row: int, hits: int, p: CacheParams) -> NDArray[np.float64]:
-    """Compute the formula for one row, neighbor by neighbor, in float64."""
+    """Compute the formula of `enhance` for one row, neighbor by neighbor, in float64."""
     k = min(p.top_k, hits)
     query, scores = QUERY[row].astype(float), SIMILARITY[row, :k].astype(float)
     if k == 0:
@@ -55,16 +55,15 @@ def test_rows_with_their_own_parameters() -> None:
 def test_fewer_hits_than_asked(form: str, hits: int) -> None:
     params = CacheParams(top_k=K, inverse_temperature=3, weight=0.8, form=form)  # type: ignore[arg-type]
     hit = np.arange(K) < np.array([K, hits, K, hits, hits])[:, None]
-    trash = np.where(hit, SIMILARITY, np.float32(-3.4e38))  # FAISS's similarity for an id of -1
+    # FAISS returns this similarity for a missing result.
+    trash = np.where(hit, SIMILARITY, np.float32(-3.4e38))
     got = enhance(QUERY, trash, hit, PROTOTYPE, [params] * B)
     for row in range(B):
         np.testing.assert_allclose(got[row], slow(row, int(hit[row].sum()), params), atol=BOUND)
 
 
 def test_rows_do_not_mix() -> None:
-    """The released code multiplied scores and prototypes to (B, B, D), which mixed the batch's
-    samples.
-    """
+    """Each query uses only its own neighbors. In the released code, queries shared neighbors."""
     together = enhance(QUERY, SIMILARITY, ALL, PROTOTYPE, MIXED)
     for row in range(B):
         one = slice(row, row + 1)

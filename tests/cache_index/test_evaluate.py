@@ -1,6 +1,4 @@
-"""The recall curve: recall grows with the visited cells, and the table marks the settings in
-use.
-"""
+"""Recall grows with the number of visited cells, and the table marks the cache's settings."""
 
 import sys
 from pathlib import Path

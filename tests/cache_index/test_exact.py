@@ -25,7 +25,7 @@ def rows() -> Array:
 
 @pytest.fixture(scope="module")
 def queries(rows: Array) -> Array:
-    """Queries (1000, 128) of any length: half near a row, half far from all rows."""
+    """Queries (1000, 128) of different norms: half near a row, half far from all rows."""
     rng = np.random.default_rng(2)
     near = rows[rng.integers(len(rows), size=500)] + 0.05 * rng.standard_normal((500, 128))
     far = rng.standard_normal((500, 128))
@@ -40,7 +40,7 @@ def flat(rows: Array) -> Searcher:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_equals_faiss_flat(rows: Array, queries: Array, dtype: type) -> None:
-    """The search scores 64 extra float16 candidates again, and then 6 extra float32 results."""
+    """The exact search returns the ids and similarities of FAISS's Flat index."""
     stored = rows.astype(dtype)
     exact_searcher = Searcher(ExactIndex.load(stored, "cpu"), Vectors(stored))
     expected = flat(stored).search(queries, TOP_K)
@@ -65,7 +65,7 @@ def test_any_number_of_rows_and_results(count: int, number: int) -> None:
     rows = normalize(rng.standard_normal((count, 16)).astype(np.float32))
     rows = rows.astype(np.float16).astype(np.float32)
     queries = rng.standard_normal((3, 16)).astype(np.float32)
-    queries[0] = -rows[0]  # with one row, all similarities are negative
+    queries[0] = -rows[0]  # The similarity of this query and this row is negative.
     similarity, ids = ExactIndex.load(rows, "cpu").search(queries, number)
     assert ids.shape == similarity.shape == (3, number)
     kept = min(number, count)
@@ -81,7 +81,7 @@ def test_chunks_give_the_same_as_one_product(
     index = ExactIndex.load(rows[:5000], "cpu")
     few = queries[::50]
     similarity, ids = index.search(few, 20)
-    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)  # 96 rows a time
+    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)  # space for scores of 96 rows
     monkeypatch.setattr(exact, "BLOCK_ROWS", 77)
     again = ExactIndex.load(rows[:5000], "cpu").search(few, 20)
     np.testing.assert_allclose(again[0], similarity, rtol=1e-6, atol=1e-6)

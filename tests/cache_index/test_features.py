@@ -1,4 +1,4 @@
-"""Every source of features gives the same rows; captions stay with their rows."""
+"""Features are read equally from all file formats, and each caption belongs to its row."""
 
 from pathlib import Path
 
@@ -71,12 +71,10 @@ def test_a_shard_without_its_captions(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_shard_with_a_caption_too_few(shards: Path, tmp_path: Path) -> None:
-    """The total number of captions is right, but the captions of the later shards would be
-    shifted.
-    """
+    """The total number of captions is right, but one shard has 149 for 150 rows, another 151."""
     for name, rows in {"a": range(149), "b": range(149, 300), "c": range(300, 400)}.items():
         caption(shards, f"{name}.jsonl", rows)
-    with pytest.raises(CacheError, match=r"a.npy: 149 captions beside it for 150"):
+    with pytest.raises(CacheError, match=r"a.npy: 149 captions beside it for 150 features"):
         build_from_features(shards, tmp_path / "c", progress=False)
 
 
@@ -123,7 +121,8 @@ def items(writer: ShardWriter, features: Array, until: int) -> None:
 
 def test_a_killed_encoding_goes_on(tmp_path: Path, features: Array) -> None:
     folder = tmp_path / "encoded"
-    items(ShardWriter.open(folder, rows_per_shard=32), features, 133)  # like a killed run: no flush
+    # Like a killed run, this writer does not write its last, incomplete shard.
+    items(ShardWriter.open(folder, rows_per_shard=32), features, 133)
     assert open_features(folder).count == 96
     (folder / "00003.npy").write_bytes(b"half a shard that progress.json does not count")
     writer = ShardWriter.open(folder, rows_per_shard=32)

@@ -15,7 +15,7 @@ from cache_index.folder import locked
 
 
 class Killed(BaseException):
-    """An exception that ends a build like SIGKILL: no handler of the package catches it."""
+    """An exception that no handler of cache_index catches, so that a build ends as if killed."""
 
 
 def run(sources: Path, out: Path, **options: object) -> None:
@@ -62,8 +62,9 @@ def test_stages_that_were_done_are_not_done_again(
         calls = [counted(patch, name) for name in STAGES]
         run(sources, tmp_path / "c")
         done_again = [call() for call in calls]
-    assert done_again[0] == 0  # Vectors are not written again.
-    assert done_again[1] == (stage == 1)  # Only an unfinished training runs again.
+    assert done_again[0] == 0  # The resumed build does not write the vectors again.
+    # The resumed build trains again only if the first build was killed during the training.
+    assert done_again[1] == (stage == 1)
     assert {p.name for p in tmp_path.iterdir()} == {"whole", "c"}
     for name in ("index.faiss", "vectors.npy"):
         assert (tmp_path / "c" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -87,7 +88,8 @@ def test_other_inputs_are_refused_and_what_was_done_stays(
     if change == "file":
         np.save(features, np.load(features)[:300])
     options = {"dtype": "float16"} if change == "option" else {}
-    with pytest.raises(CacheError, match=r"\.c\.partial: .*delete that folder to start over"):
+    message = r"\.c\.partial: holds an unfinished build .*, or delete that folder to start over"
+    with pytest.raises(CacheError, match=message):
         run(tmp_path, tmp_path / "c", **options)
     assert sorted(path.name for path in partial.iterdir()) == done
     shutil.rmtree(partial)

@@ -17,7 +17,7 @@ VISUAL = load_file(FIXTURES / "golden" / "visual.safetensors")
 KEY = re.compile(r"(?P<combo>\w+)/(?P<index>[\w.-]+)/size(\d+)_t([\d.]+)_w([\d.]+)/enhanced")
 GOLDENS = [key for key in VISUAL if KEY.fullmatch(key)]
 INDEXES = ("knn.index", "knn-ivf.index")
-BOUND = between([40, 10, 40, 40])  # rounding of similarities, prototypes, norms
+BOUND = between([40, 10, 40, 40])  # the largest allowed rounding error
 
 
 def split(key: str) -> tuple[str, str, CacheParams]:
@@ -41,9 +41,7 @@ def test_one_query(key: str, released: Callable[[str], CacheIndex]) -> None:
 
 @pytest.mark.parametrize("index", INDEXES)
 def test_all_in_one_batch(index: str, released: Callable[[str], CacheIndex]) -> None:
-    """In one batch, each query has its own top_k, temperature and weight, unlike in the released
-    code.
-    """
+    """Queries of one batch can have different top_k, temperature and weight."""
     keys = [key for key in GOLDENS if split(key)[1] == index]
     queries = np.concatenate([VISUAL[f"{split(key)[0]}/mixed"] for key in keys])
     enhanced = released(index).enhance(queries, [split(key)[2] for key in keys])

@@ -16,7 +16,7 @@ from cache_index.index import CacheIndex
 from cache_index.manifest import describe_file
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-COUNT, DIMENSION = 400, 24  # size of the features in conftest.py
+COUNT, DIMENSION = 400, 24  # shape of the features in conftest.py
 FILES = ("index.faiss", "vectors.npy", "captions.jsonl", "captions.offsets.npy")
 
 
@@ -64,9 +64,7 @@ def test_more_asked_than_there_is(index: CacheIndex, queries: Array) -> None:
 
 
 def test_ivf_with_fewer_hits_than_k(released: Callable[[str], CacheIndex]) -> None:
-    """The 6 visited cells of 32 hold fewer than 1000 rows, so FAISS fills the result with the id
-    -1.
-    """
+    """The visited cells hold fewer than k rows, so FAISS fills the result with the id -1."""
     index = released("knn-ivf.index")
     query = index.gather(np.array([5]))
     enhanced = index.enhance(query, [CacheParams(top_k=1000, inverse_temperature=1)])
@@ -94,7 +92,8 @@ def test_provenance(folder: Path) -> None:
     CacheIndex.open(folder, expect_encoder={"sha256": "e" * 64}).close()
     with pytest.raises(CacheError, match="another encoder: sha256"):
         CacheIndex.open(folder, expect_encoder={"name": "tiny"} | {"sha256": "f" * 64})
-    with pytest.raises(CacheError, match="does not say which encoder"):
+    message = r"does not say which encoder its features come from \(no encoder\.config\)"
+    with pytest.raises(CacheError, match=message):
         CacheIndex.open(folder, expect_encoder={"config": "x"})
 
 
@@ -219,7 +218,7 @@ print(refused)
 
 @pytest.mark.parametrize("name", ["knn.index", "knn-ivf.index"])
 def test_damaged_index_without_a_manifest(name: str, tmp_path: Path) -> None:
-    """The reader rejects or reads a damaged file, and never crashes. Runs it in a child process."""
+    """The reader does not crash on damaged files. A child process reads them, for safety."""
     child = subprocess.run(
         [sys.executable, "-c", FLIPS, FIXTURES / "tiny" / name, tmp_path / name],
         capture_output=True,

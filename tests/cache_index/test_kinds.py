@@ -1,4 +1,4 @@
-"""The kind of index by count, dimension, memory and device."""
+"""The kind of index that is chosen for a number of rows, a dimension, a memory and a device."""
 
 import pytest
 
@@ -13,7 +13,7 @@ GB = 10**9
     [
         (2_000, "cpu", 1 * GB, "Flat"),
         (1_000_000, "cpu", 1 * GB, "IVF1024,PQ256x4fs"),
-        (3_000_000, "gpu", 7 * GB, "Flat"),  # exact: a search reads 6 GB of float16
+        (3_000_000, "gpu", 7 * GB, "Flat"),  # The rows need 6 GB in float16.
         (3_000_000, "gpu", 4 * GB, "IVF8192,SQ8"),
         (3_000_000, "gpu", 2 * GB, "IVF8192,PQ64"),
     ],
@@ -42,7 +42,7 @@ def test_what_is_chosen_can_be_built(dimension: int) -> None:
 
 def test_a_gpu_needs_a_number_and_a_cpu_does_not() -> None:
     assert choose_kind(100_000, 8) == "IVF256,PQ4x4fs"
-    with pytest.raises(CacheError, match="size of the GPU memory"):
+    with pytest.raises(CacheError, match="the size of the GPU memory for the index is missing"):
         choose_kind(100_000, 8, target="gpu")
 
 

@@ -1,5 +1,5 @@
-"""Many callers share the owner's thread: they get the same answers as alone, without waiting for a
-full batch, and a full queue rejects requests at once.
+"""The owner's thread searches for many callers. Batching does not change their results, no request
+waits for a full batch, and a full queue rejects requests at once.
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from cache_index.searcher import Searcher
 from tests.cache_index.conftest import DIMENSION
 from tests.rounding import between
 
-BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # rounding bounds of the formula's sums
+BOUND = between([DIMENSION, 12, DIMENSION, DIMENSION])  # the largest allowed rounding error
 
 
 class Gated:
-    """An index whose searches wait for `gate`. Records batch sizes and the searching threads."""
+    """An index whose searches wait for `gate`. It records batch sizes and the calling threads."""
 
     def __init__(self, index: CacheIndex) -> None:
         self.gate = threading.Event()
@@ -77,7 +77,7 @@ def test_who_waits_shares_a_batch_and_nobody_waits_for_one(
     owner: IndexOwner, gated: Gated, queries: Array
 ) -> None:
     futures = [owner.submit(queries[0], CacheParams())]
-    gated.entered.acquire()  # the first request is searched alone, at once
+    gated.entered.acquire()  # The owner searches the first request alone.
     futures += [owner.submit(queries[i], CacheParams()) for i in range(6)]
     gated.gate.set()
     for future in futures:
@@ -156,13 +156,13 @@ def test_close_answers_who_waits_and_refuses_who_comes(
     assert all(future.done() and future.result() for future in futures)
     with pytest.raises(CacheClosed):
         owner.submit(queries[0], CacheParams())
-    owner.close()  # a second close does nothing
+    owner.close()  # A second call of `close` does nothing.
 
 
 def test_a_large_top_k_is_searched_apart(owner: IndexOwner, gated: Gated, queries: Array) -> None:
     first = owner.submit(queries[0], CacheParams())
     gated.entered.acquire()
-    sizes = (1024, 10, 10, 10)  # in one search, all would gather 1024 rows each
+    sizes = (1024, 10, 10, 10)  # A joint search would read 4 x 1024 rows.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache_index.owner.GATHERED_ROWS", 2000)
         futures = [owner.submit(queries[0], CacheParams(top_k=k)) for k in sizes]
@@ -182,7 +182,7 @@ def test_explain_brings_the_captions(index: CacheIndex, queries: Array) -> None:
 
 
 def test_swap_loses_no_request(index: CacheIndex, features: Array, tmp_path: Path) -> None:
-    """Two caches with different answers are swapped repeatedly while requests arrive."""
+    """Requests get valid answers while the test swaps two different caches repeatedly."""
     np.save(tmp_path / "other.npy", features[:200])
     build_from_features(tmp_path / "other.npy", tmp_path / "other", progress=False)
     other = CacheIndex.open(tmp_path / "other")
@@ -204,7 +204,7 @@ def test_swap_refuses_another_width(index: CacheIndex, tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", np.ones((4, 7), np.float32))
     build_from_features(tmp_path / "f.npy", tmp_path / "c", progress=False)
     owner = IndexOwner(index)
-    with pytest.raises(CacheError, match="of 7 numbers, the cache in use 24"):
+    with pytest.raises(CacheError, match="holds vectors of 7 numbers, the cache in use 24"):
         owner.swap(CacheIndex.open(tmp_path / "c"))
     owner.close()
 
@@ -222,8 +222,8 @@ def test_the_observer_hears_of_every_batch(index: CacheIndex, queries: Array) ->
 async def test_who_was_just_answered_is_waited_for_a_moment(
     gated: Gated, queries: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: the owner searched the first client's next request alone, and then those of all
-    others.
+    """Regression: the owner did not batch the next requests of clients that it had just answered,
+    but searched the first of these requests alone.
     """
     monkeypatch.setattr("cache_index.owner.PAUSE", 0.9)
     original = gated.enhance

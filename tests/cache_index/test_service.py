@@ -1,6 +1,4 @@
-"""The service, called through ASGI, answers like the index in this process and rejects all invalid
-requests.
-"""
+"""The retrieval service gives the same answers as its index, and rejects all invalid requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -168,7 +166,8 @@ async def test_a_reload_that_fails_changes_nothing(
     client: httpx.AsyncClient, index: CacheIndex, sources: Path, queries: Array, damage: str
 ) -> None:
     if damage == "truncated":
-        (index.folder / "vectors.npy").rename(index.folder / "away")  # the open file is unchanged
+        # The service still reads the renamed file, which it opened before.
+        (index.folder / "vectors.npy").rename(index.folder / "away")
         (index.folder / "vectors.npy").write_bytes(b"\x93NUMPY")
     else:
         build_from_features(

@@ -27,7 +27,7 @@ def make(features: Array, folder: Path, kind: str, *, captions: bool = True) -> 
 
 
 def every_row(index: CacheIndex, queries: Array) -> Array:
-    """Return the nearest vectors of each query among all cells. Row numbers do not matter."""
+    """Search all cells. Return the neighbors' vectors, as an update may change row numbers."""
     index.searcher.apply(index.manifest.search.model_copy(update={"refine": 32}))
     if index.manifest.search.nprobe:
         index.searcher.index.nprobe = 4
@@ -60,7 +60,7 @@ def test_added_rows_are_found(kind: str, features: Array, queries: Array, tmp_pa
     assert manifest.count == len(index) == 400
     np.testing.assert_allclose(index.gather(np.arange(400)), features, atol=1e-6)
     assert index.captions[299].id is not None
-    assert index.captions[300].id is None  # new rows have no captions
+    assert index.captions[300].id is None  # Added rows have no captions.
     exact = features[np.argsort(-queries @ features.T, axis=1)[:, :10]]
     np.testing.assert_allclose(every_row(index, queries), exact, atol=1e-6)
 
@@ -92,7 +92,7 @@ def test_what_is_refused(features: Array, tmp_path: Path) -> None:
     folder = make(features[:50], tmp_path, "Flat")
     before = (folder / "manifest.json").read_bytes()
     np.save(tmp_path / "narrow.npy", np.ones((3, 7), np.float32))
-    with pytest.raises(CacheError, match="rows of 7 numbers, the cache's have 24"):
+    with pytest.raises(CacheError, match=r"narrow\.npy: rows of 7 numbers, the cache's have 24"):
         add_features(folder, tmp_path / "narrow.npy", progress=False)
     with pytest.raises(CacheError, match="no row 50"):
         remove_rows(folder, [3, 50], progress=False)

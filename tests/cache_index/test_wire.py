@@ -1,4 +1,4 @@
-"""Unpacking a packed body returns its content; malformed bodies of any bytes are rejected."""
+"""Unpacking a packed body returns its content. Unpacking a malformed body raises an error."""
 
 import json
 

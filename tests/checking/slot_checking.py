@@ -13,7 +13,7 @@ import torch
 
 
 def register() -> None:
-    """Wrap the methods of both runner adapters; only vLLM's worker processes call them."""
+    """Wrap methods of vLLM's two model runners, which only vLLM's worker processes call."""
     from vllm.logger import init_logger
 
     from model_ext.conditioning import EXTRA_ARG
@@ -45,7 +45,7 @@ def register() -> None:
 
     def prepare_inputs(self: Any, batch: Any, states: Any) -> Any:
         inputs = original_prepare_inputs(self, batch, states)
-        # The ids of vLLM's dummy runs are not in `packed`.
+        # Requests of vLLM's dummy runs are not in `packed`.
         if hasattr(self, "packed") and set(batch.req_ids) <= self.packed.keys():
             self.checker = getattr(self, "checker", None) or Checker(self.model, log)
             counts = batch.query_start_loc_np[1:] - batch.query_start_loc_np[:-1]
@@ -58,7 +58,7 @@ def register() -> None:
     def build_arrival(self: Any, table: Any, deltas: Any, embedding_dim: int, device: Any) -> None:
         original_arrival(self, table, deltas, embedding_dim, device)
         if not device.captures:
-            self.capture()  # captures no graphs on a CPU, but makes arrivals pad their batches
+            self.capture()  # On a CPU, `capture` only lets Arrival pad batches.
 
     original_arrival, Arrival.__init__ = Arrival.__init__, build_arrival
     original_preprocess = ConditionedRunner._preprocess
@@ -73,18 +73,18 @@ def register() -> None:
 class Checker:
     def __init__(self, model: Any, log: Callable[..., None]) -> None:
         self.model, self.log = model, log
-        self.rows: dict[Any, torch.Tensor] = {}  # packed embedding -> its expected rows
+        self.rows: dict[Any, torch.Tensor] = {}  # packed embedding -> expected rows
         self.checked = 0
         # In half precision, the products of a padded batch are rounded differently.
         exact = model.slots.deltas.dtype == torch.float32 and not model.slots.deltas.is_cuda
         self.tolerance = 1e-4 if exact else 2e-2
 
     def check(self, batch: Iterable[tuple[Any, int]]) -> None:
-        """Return packed embedding and number of tokens of each request in the step."""
+        """Check the slots of a batch: (packed embedding, number of tokens) of each request."""
         table, start = self.model.slots, 0
         for packed, count in batch:
             slots = table.slot_of_token[start : start + count].unique().tolist()
-            assert len(slots) == 1, f"tokens of one request point at slots {slots}"
+            assert len(slots) == 1, f"the tokens of one request point at slots {slots}"
             row, expected = table.deltas[:, slots[0]], self.expected(packed)
             torch.testing.assert_close(
                 row, expected, rtol=self.tolerance, atol=self.tolerance * self.scale(expected)
@@ -93,7 +93,7 @@ class Checker:
             if self.model_embedding(packed) is None:
                 continue
             self.checked += 1
-            if self.checked & (self.checked - 1) == 0:  # log only at powers of 2
+            if self.checked & (self.checked - 1) == 0:  # `checked` is a power of 2
                 self.log("slots checked: %d", self.checked)
 
     def expected(self, packed: Any) -> torch.Tensor:
@@ -114,5 +114,5 @@ class Checker:
 
     @staticmethod
     def scale(expected: torch.Tensor) -> float:
-        """Return the largest absolute value of the rows, but at least 1."""
+        """Return the larger of 1 and the largest absolute value in `expected`."""
         return max(1.0, float(expected.abs().max()))

@@ -5,10 +5,10 @@
 
 The record holds the options, types and defaults of every command, the exit codes of wrong
 invocations, the paths, schemas and status codes of the HTTP API, the names of settings, training
-options, environment variables and metrics, and the values of the deployment files. Texts that are
-written for people (help, descriptions, titles) are left out, so that a change of words changes
-nothing. Starts no engine and no server. With --compare, prints each difference and exits with
-status 1 if there is any.
+options, environment variables and metrics, and the values of the deployment files. It leaves out
+texts for people (help, descriptions, titles), so that other words do not change it. The program
+starts no engine and no server. With --compare, it prints each difference and exits with status 1
+if there is any.
 """
 
 import argparse
@@ -35,7 +35,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("server", "model_ext", "cache_index", "deploy", "tests/deploy", "tests/serving")
 TEXTS = {"help", "short_help", "epilog", "description", "summary", "title", "prompt"}
-# With required values that name nothing, these commands fail before they start anything.
+# If required values name no existing file, these commands fail before they start a process.
 FAIL_EARLY = ("serve", "convert", "embed", "cache", "train", "doctor")
 METRIC_TYPES = {"Counter", "Gauge", "Histogram"}
 
@@ -89,7 +89,7 @@ def leaves() -> Iterator[tuple[str, Any]]:
 
 
 def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    # `bindserve` loads a command when its context is made; the context then names the real one.
+    # `bindserve` imports a command only when click makes the command's context.
     command = command.make_context(name or "bindserve", [], resilient_parsing=True).command
     if not hasattr(command, "list_commands"):
         yield name, command
@@ -111,14 +111,14 @@ def parameter(item: Any) -> dict[str, Any]:
 
 
 def annotation(kind: Any) -> Any:
-    """The values of an enumeration, else the name of the type."""
+    """Return the values of an enumeration, or the name of any other type."""
     if isinstance(kind, type) and issubclass(kind, Enum):
         return [member.value for member in kind]
     return getattr(kind, "__name__", str(kind))
 
 
 def exit_codes() -> dict[str, Any]:
-    """Exit codes for an unknown option, no arguments, and required values that name nothing."""
+    """Exit codes for an unknown option, no arguments, and required values that do not exist."""
     codes: dict[str, Any] = {}
     for name, command in leaves():
         required = [item for item in command.params if item.required]
@@ -139,7 +139,7 @@ def missing_files(required: list[Any]) -> list[str]:
 
 
 def exit_code(command: Any, arguments: list[str]) -> Any:
-    """The exit status, or the name of the exception that no command should let through."""
+    """Return the exit status, or the name of an exception that the command did not handle."""
     silence = io.StringIO()
     try:
         with redirect_stdout(silence), redirect_stderr(silence):
@@ -152,7 +152,7 @@ def exit_code(command: Any, arguments: list[str]) -> Any:
 
 
 class Captured(Exception):
-    """Carries a parser out of the function that built it."""
+    """An exception that contains a parser, and so ends the function that built the parser."""
 
 
 def argparse_modules() -> dict[str, Any]:
@@ -209,7 +209,7 @@ def parser_options(parser: argparse.ArgumentParser) -> Any:
 
 
 def loadtest_options() -> list[str]:
-    """Options that the locust file adds. Read from its source: importing locust patches sockets."""
+    """Options that locustfile.py adds, read from its source: importing locust patches sockets."""
     tree = ast.parse((ROOT / "deploy/loadtest/locustfile.py").read_text())
     options = []
     for call in calls(tree, "add_argument"):
@@ -271,7 +271,7 @@ def ray_arguments() -> Any:
 
 
 class TagLoader(yaml.SafeLoader):
-    """Reads values with Compose's own tags (`!reset`) as plain scalars."""
+    """A YAML loader that reads values with Docker Compose's tags (`!reset`) as text."""
 
 
 TagLoader.add_multi_constructor("!", lambda _, tag, node: f"!{tag} {node.value}")
@@ -304,7 +304,7 @@ def package() -> Any:
 
 
 def http() -> Any:
-    """The OpenAPI document and the routes that it leaves out, of the application with fakes."""
+    """The OpenAPI document of an application with fake parts, and routes that are not in it."""
     from tests.server.application import serve
 
     app = serve().app
@@ -377,7 +377,7 @@ def calls(tree: ast.AST, method: str) -> Iterator[ast.Call]:
 
 
 def without_texts(value: Any, *, names: bool = False) -> Any:
-    """Drop texts. `names`: the keys of `value` are names that users chose, not keywords."""
+    """Drop texts for people. If `names` is true, the keys of `value` are names, so keep `title`."""
     if isinstance(value, dict):
         return {
             str(key): without_texts(item, names=key in {"properties", "$defs", "schemas"})
@@ -390,7 +390,7 @@ def without_texts(value: Any, *, names: bool = False) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A form that JSON can hold."""
+    """Convert a value into one that JSON can represent."""
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     if value is None or isinstance(value, (bool, int, float, str)):

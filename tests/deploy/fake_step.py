@@ -1,4 +1,4 @@
-"""A step for the tests of gpu_check.py. The name of its folder determines its behaviour."""
+"""A fake step for tests of gpu_check.py. The name of its work folder selects what it does."""
 
 import subprocess
 import sys

@@ -30,7 +30,7 @@ def offer(
     mix: dict[str, float] = MIXES["all"],
     key: str = "none",
 ) -> list[Outcome]:
-    """Send `rate` requests a second for `seconds` in an open loop. Returns their outcomes."""
+    """Send `rate` requests a second, without waiting for answers. Returns all outcomes."""
     with httpx.Client(
         base_url=url,
         timeout=60,

@@ -28,8 +28,8 @@ Part = subprocess.Popen[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    folder: Path  # contains secrets/, prometheus/ and logs.
-    server: str  # URL of the server, as the next two fields for their services.
+    folder: Path  # The folder contains secrets/, prometheus/ and logs.
+    server: str  # `server`, `cache` and `prometheus` are URLs.
     cache: str
     prometheus: str
 
@@ -37,7 +37,7 @@ class Stack:
         return (self.folder / "secrets" / name).read_text().strip()
 
     def client_key(self) -> str:
-        """Return the API key for clients, the first key. The second key is for Prometheus."""
+        """Return the API key for clients, which is on line 2 of the file `keys`."""
         return self.secret("keys").splitlines()[1]
 
 
@@ -66,7 +66,7 @@ def stack(folder: Path, model: Path, cache: Path) -> Iterator[Stack]:
         folder,
         *(f"http://127.0.0.1:{port}" for port in (server_port, cache_port, prometheus_port)),
     )
-    # The Dockerfile sets these variables in the image.
+    # The Dockerfile sets these environment variables in the container image.
     image = {"BINDSERVE_DEMO_FOLDER": str(model), "BINDSERVE_PORT": str(server_port)}
     bindserve = [sys.executable, "-m", "server.cli.main"]
     prometheus = ["prometheus", f"--storage.tsdb.path={folder / 'data'}"]

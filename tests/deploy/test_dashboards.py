@@ -25,9 +25,9 @@ from tests.deploy.offer import offer
 from tests.deploy.stack import Stack, stack
 
 RATE, LOAD_S = 4, 60
-# More hostile requests and videos than usual, so that a minute contains some of each.
+# Some hostile requests and some videos must be among the requests of one minute.
 MIX = {**MIXES["all"], "hostile": 2, "video": 1}
-RATE_INTERVAL = "20s"  # Grafana's value for a scrape interval of 5 s
+RATE_INTERVAL = "20s"  # Grafana uses 20 s if Prometheus scrapes every 5 s.
 QUERIES = [
     pytest.param(panel, query, id=f"{dashboard.name}-{panel.title}-{query.legend}")
     for dashboard in dashboards()
@@ -37,7 +37,7 @@ QUERIES = [
 
 pytestmark = [
     pytest.mark.engine,
-    pytest.mark.skipif(which("prometheus") is None, reason="Debian's package prometheus has it"),
+    pytest.mark.skipif(which("prometheus") is None, reason="prometheus is not installed"),
 ]
 
 
@@ -45,11 +45,11 @@ pytestmark = [
 class Loaded:
     stack: Stack
     outcomes: list[Outcome]
-    start: float  # seconds since the epoch
+    start: float  # `start` and `end` are in seconds since the epoch.
     end: float
 
     def pages(self) -> dict[str, str]:
-        """Return the text of /metrics of both services, by the name of the service's secret."""
+        """Return the /metrics texts of the server and the retrieval service, by secret name."""
         return {
             name: get(f"{url}/metrics", self.stack.secret(name))
             for name, url in (
@@ -77,7 +77,7 @@ def loaded(
         start = time.time()
         key = running.client_key()
         outcomes = offer(running.server, RATE, LOAD_S, model="demo", mix=MIX, key=key)
-        time.sleep(6)  # wait until Prometheus's next scrape
+        time.sleep(6)  # Prometheus scrapes again within 5 s.
         yield Loaded(running, outcomes, start, time.time())
 
 
@@ -111,7 +111,7 @@ def test_every_query_returns_data(loaded: Loaded, panel: Panel, query: Query) ->
     series = prometheus.series(query, loaded.start, loaded.end)
     values = [value for points in series.values() for _, value in points]
     assert any(math.isfinite(value) for value in values), f"{panel.title}: {query.expression}"
-    assert all(series), "a series has no name: none of the legend's labels exists"
+    assert all(series), "a series in the panel has no name: it has none of the labels in the legend"
 
 
 def test_promtool_accepts_the_configuration_with_its_secrets(loaded: Loaded) -> None:
@@ -121,12 +121,12 @@ def test_promtool_accepts_the_configuration_with_its_secrets(loaded: Loaded) -> 
 
 
 def test_metric_names_follow_prometheus_conventions(loaded: Loaded) -> None:
-    """promtool complains only about names of vLLM (`vllm:...`)."""
+    """promtool reports problems only of vLLM's metrics, whose names start with `vllm:`."""
     for name, page in loaded.pages().items():
         done = subprocess.run(
             ["promtool", "check", "metrics"], input=page, capture_output=True, text=True
         )
-        # promtool's exit code is 3 for complaints, and 1 for a text that contains no metrics.
+        # promtool exits with 3 if it reports problems, and with 1 if the text has no metrics.
         assert done.returncode in (0, 3), done.stderr
         complaints = re.findall(r"^(\S+) .+$", done.stderr, re.MULTILINE)
         ours = [each for each in complaints if not each.startswith("vllm:")]

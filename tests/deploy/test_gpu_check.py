@@ -1,4 +1,4 @@
-"""Test gpu_check.py: time limits and results with fake steps, and two real steps on a CPU."""
+"""Test gpu_check.py: time limits and results of fake steps, and two real steps on a CPU."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def fake(name: str, limit_s: float = 60) -> Step:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> gpu_check.Run:
-    # These two functions act on all children of this process, and on the machine's GPU.
+    # The real functions would kill children of the test process and wait for the GPU.
     monkeypatch.setattr(processes, "kill_descendants", lambda: None)
     monkeypatch.setattr(processes, "wait_until_free", lambda: None)
     monkeypatch.setattr(gpu_check, "MEASURED", {"measuring"})
@@ -44,9 +44,11 @@ def test_a_step_that_hangs_or_fails_stops_no_other(run: gpu_check.Run) -> None:
         [fake("hanging", limit_s=3), fake("failing"), fake("slow"), fake("fast")]
     )
     assert hanging.status == "exceeded its limit of 3 s"
-    assert [row.name for row in hanging.rows] == ["speed"]  # written before the kill
+    # The step wrote this row before it was killed.
+    assert [row.name for row in hanging.rows] == ["speed"]
     child = int((run.work / "pid").read_text())
-    assert not alive(child)  # although the process was in another session
+    # The step's child process was killed too, although it was in another session.
+    assert not alive(child)
     assert failing.status == "failed (exit code 1)"
     assert "no such card" in failing.log_tail
     assert (slow.status, [row.name for row in slow.missed]) == ("finished", ["speed"])
@@ -143,7 +145,8 @@ def test_groups() -> None:
     assert gpu_check.groups(["server"], side_by_side=True) == [others[2]]
     assert [step.name for (step,) in gpu_check.groups([], side_by_side=False)] == gpu_check.NAMES
     slowest = sum(max(step.limit_s for step in group) for group in gpu_check.GROUPS[:4])
-    assert slowest <= 1.5 * gpu_check.TOTAL_S  # the limit of a whole run also ends slow steps
+    # The limits of all steps may exceed TOTAL_S by half, because TOTAL_S also ends slow steps.
+    assert slowest <= 1.5 * gpu_check.TOTAL_S
 
 
 def test_an_unknown_step_is_a_usage_error(tmp_path: Path) -> None:
@@ -156,7 +159,7 @@ def test_an_unknown_step_is_a_usage_error(tmp_path: Path) -> None:
 @pytest.mark.engine
 @pytest.mark.timeout(1500)
 def test_goldens_and_isolation_on_model_runner_v2(tmp_path: Path) -> None:
-    """Run both steps on a CPU in Triton's interpreter, with one checkpoint kind and 50 requests."""
+    """Run the steps `goldens` and `isolation` on a CPU in Triton's interpreter, on small inputs."""
     command = [sys.executable, "deploy/gpu_check.py", "--out", str(tmp_path), "--tiny"]
     command += ["--only", "goldens", "--kind", "pretrain", "--only", "isolation"]
     ended = subprocess.run([*command, "--requests", "50"], cwd=ROOT, capture_output=True, text=True)

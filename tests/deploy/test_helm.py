@@ -99,7 +99,7 @@ def test_selectors_find_their_pods(manifests: list[Manifest]) -> None:
 
 
 def test_every_setting_exists(manifests: list[Manifest], tmp_path: Path) -> None:
-    """The server's settings accept the ConfigMap and the environment."""
+    """bindserve accepts the settings of the ConfigMap and of the container's environment."""
     settings = tmp_path / "settings.yaml"
     settings.write_text(pick(manifests, "ConfigMap")["data"]["settings.yaml"])
     environment = pick(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]["env"]
@@ -159,7 +159,7 @@ def test_wrong_values_are_rejected(values: Manifest) -> None:
         render(values)
 
 
-@pytest.mark.skipif(which("promtool") is None, reason="Debian's package prometheus has it")
+@pytest.mark.skipif(which("promtool") is None, reason="promtool is not installed")
 def test_promtool_accepts_the_rules(tmp_path: Path) -> None:
     rule = pick(rendered("one-gpu"), "PrometheusRule")
     path = tmp_path / "rules.yaml"

@@ -1,4 +1,4 @@
-"""The plan equals a calculation by hand, and docs/scaling.md shows the program's output."""
+"""deploy.plan's results equal a calculation by hand, and docs/scaling.md shows its output."""
 
 import re
 import shlex
@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "scaling.md"
 
 
 def test_one_gpu_by_hand() -> None:
-    """Each step reads the weights, and keys and values of the requests that fit into memory."""
+    """Each engine step reads the weights and the KV cache of the requests that fit into memory."""
     made = plan(Traffic(rate=100, shares={}))
     held = 188 * 524_288 + 262_144
     assert made.batch == int((72e9 - 13.5e9) / held) == 591
@@ -37,7 +37,7 @@ def test_attachments_cost_decoding_and_encoding() -> None:
 
 
 def test_encoders_in_float32_and_clouds() -> None:
-    """Encoders are 12 times slower in float32, clouds 4 times; clouds reach 123 TFLOP/s."""
+    """In float32, encoding takes 12 times as long for images, and 4 times for point clouds."""
     images = {
         dtype: plan(Traffic(rate=1, shares={"image": 1}, encode_dtype=dtype)) for dtype in DTYPES
     }

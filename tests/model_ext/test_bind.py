@@ -1,4 +1,4 @@
-"""The bind network equals the released values for all three kinds of adapter and all inputs."""
+"""The bind network gives the recorded outputs of the released code, for all kinds of adapter."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -79,7 +79,7 @@ def test_requests_of_a_batch_do_not_mix() -> None:
 def test_block_follows_the_formula(config: BindConfig) -> None:
     """A block computes x + f2(silu(f1(norm x)) * f3(norm x)).
 
-    The inputs are so small that the norm's epsilon matters.
+    For the small inputs of this test, the norm's epsilon changes the result.
     """
     torch.manual_seed(0)
     block = BindBlock(config).requires_grad_(False)

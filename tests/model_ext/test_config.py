@@ -1,4 +1,4 @@
-"""The sections of config.json are read strictly, and errors name the key."""
+"""bindserve's sections of a model's config.json: unknown keys and bad values are errors."""
 
 import json
 from copy import deepcopy
@@ -46,7 +46,7 @@ def test_defaults_are_those_of_the_released_weights() -> None:
 
 
 def test_sections_survive_writing_and_transformers(tmp_path: Path) -> None:
-    """The engine reads the sections from the config object of transformers."""
+    """vLLM reads config.json with transformers, whose config object must keep the sections."""
     config = BindServeConfig.from_hf(HF)
     (tmp_path / "config.json").write_text(json.dumps({**HF, **config.to_hf()}))
     read = AutoConfig.from_pretrained(tmp_path)

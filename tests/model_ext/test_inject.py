@@ -107,7 +107,7 @@ def layer_weights(model: Oracle, j: int) -> ValueLayer:
 def test_value_form_equals_injection_into_heads(
     heads: int, kv_heads: int, rank: int, bias: bool
 ) -> None:
-    """The terms are also right if maps have biases, which must not be added twice."""
+    """The precomputed terms are right, also for projections with biases. Each bias counts once."""
     model = random_model("value", heads, kv_heads, rank, bias)
     embedding = torch.randn(D)
     layers = [layer_weights(model, j) for j in range(INJECTED)]
@@ -135,7 +135,7 @@ def test_requests_of_a_batch_do_not_mix() -> None:
     bound = torch.randn(4, C)
     together = value_deltas(bound, layers)
     apart = torch.cat([value_deltas(one[None], layers) for one in bound])
-    bound = between([C, C]) * apart.abs().max().item()  # sums of value and output projection
+    bound = between([C, C]) * apart.abs().max().item()  # two sums: value and output projection
     torch.testing.assert_close(together, apart, atol=bound, rtol=0)
 
 
@@ -147,8 +147,8 @@ def test_closed_gates_add_nothing() -> None:
 
 
 def test_each_gate_opens_its_own_head_through_tanh() -> None:
-    """Head h of a grouped model reads value head h // (H / KV); a gate of 100 counts as 1."""
-    values = torch.arange(1.0, 5.0)[None]  # 2 value heads of size 2: (1, 2) and (3, 4)
+    """Each head reads the value head of its group, multiplied by tanh of the head's gate."""
+    values = torch.arange(1.0, 5.0)[None]  # two value heads: (1, 2) and (3, 4)
 
     def heads_of(gate: Tensor) -> list[float]:
         rounded: list[float] = gated_heads(values, gate, 2)[0].round(decimals=3).tolist()
@@ -160,7 +160,7 @@ def test_each_gate_opens_its_own_head_through_tanh() -> None:
 
 
 def test_base_value_removes_the_lora() -> None:
-    """The computation for several layers at once equals that of each layer."""
+    """`base_value` subtracts LoRA's part from the value, for one layer and for several layers."""
     torch.manual_seed(0)
     base, lora_a, lora_b = torch.randn(2, 6, C), torch.randn(2, 3, C), torch.randn(2, 6, 3)
     source = torch.randn(2, 5, C)
@@ -183,7 +183,7 @@ def test_each_layer_has_its_own_gate_when_all_are_computed_together() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_gates_stay_exact_in_half_precision(dtype: torch.dtype) -> None:
-    """Gates are stored in float32, because a small gate must not round to zero before tanh."""
+    """Gates stay in float32, so that a small gate is not rounded to zero."""
     gate = torch.tensor([1e-6, 1.0])
     source = torch.full((1, 4), 1024.0, dtype=dtype)
     heads = gated_heads(source, gate, 2)

@@ -1,4 +1,4 @@
-"""manifest.json is replaced atomically, read strictly, and compared with the folder."""
+"""Writing and reading manifest.json, and comparing the manifest with the files of a folder."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""The prompt equals the released text, in training and through the chat template."""
+"""Prompts equal those of the released code, in training and with the chat template."""
 
 import json
 from pathlib import Path
@@ -49,13 +49,13 @@ def test_the_instruction_is_taken_as_it_is(text: str) -> None:
 
 
 def test_text_parts_are_lines_of_one_instruction() -> None:
-    """For templates that expect strings, vLLM joins the text parts of a message in the same way."""
+    """The chat template joins the text parts of a message with line feeds, as vLLM does."""
     parts = [{"type": "text", "text": "What is this?"}, {"type": "text", "text": "Be brief."}]
     assert chat(user(parts)) == "<s>" + alpaca_prompt("What is this?\nBe brief.")
 
 
 def test_earlier_turns_keep_the_training_form() -> None:
-    """As in the training samples, the answer follows "### Response:" without a space."""
+    """In earlier turns, the answer follows "### Response:" without a space, as in the training."""
     text = chat(user("One?"), assistant("Yes."), user("Two?"))
     first = alpaca_prompt("One?")
     assert text == f"<s>{first}Yes.\n\n### Instruction:\nTwo?\n\n### Response:"
@@ -82,6 +82,6 @@ def test_other_roles_are_refused() -> None:
 
 
 def test_vllm_gives_the_template_plain_strings() -> None:
-    """vLLM detects from the template that it expects strings, and passes no list of parts."""
+    """vLLM detects that the chat template expects strings, so it passes no lists of parts."""
     hf = pytest.importorskip("vllm.renderers.hf")
     assert hf._detect_content_format(CHAT_TEMPLATE, default="openai") == "string"

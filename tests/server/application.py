@@ -22,6 +22,7 @@ from server.api.middleware.auth import Keys
 from server.api.multipart import Uploads
 from server.conditioning.retrieve import Retriever
 from server.context import current
+from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
 from server.media.files import FileStore
 from server.settings import Settings
@@ -48,6 +49,10 @@ class Engine:
     errored: bool = False
     draining: bool = False
     full: Exception | None = None
+    seconds_stalled: float = 0
+
+    def stalled_s(self) -> float:
+        return self.seconds_stalled
 
     def check_admission(self, n: int = 1) -> None:
         assert n >= 1
@@ -59,12 +64,14 @@ class Engine:
 class Components:
     components: Fake = field(default_factory=Fake)
     lost: str | None = None
+    language_model: bool = True
     retriever: Retriever = field(default_factory=lambda: Retriever(None))
 
     def __post_init__(self) -> None:
         self.conditioner = conditioner(self.components, ("vision", "audio", "text"), self.retriever)
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
+        self.encoders = self  # only the method `missing` is used
         self.description = {"encoders": ["vision"]}
         self._folder = tempfile.TemporaryDirectory()
         weakref.finalize(self, self._folder.cleanup)
@@ -72,6 +79,7 @@ class Components:
     def set(self, settings: Settings) -> None:
         self.files = FileStore(Path(self._folder.name), file_limits(settings))
         limits = form_limits(settings)
+        self.cutter = Cutter(settings)
         self.uploads = Uploads(self.files.incoming, limits, settings.max_uploads)
 
     def missing(self) -> str | None:
@@ -80,9 +88,7 @@ class Components:
 
 @dataclass
 class Handler:
-    """Replaces vLLM's handler. Records the requests, and the embedding and the cache salt of each
-    request.
-    """
+    """A fake of vLLM's handler, which records each request with its embedding and cache salt."""
 
     answer: Any = None
     seen: list[Any] = field(default_factory=list)
@@ -133,6 +139,7 @@ def serve(
         Namespace(**{**FLAGS, **(flags or {})}),
         components,  # type: ignore[arg-type]
         Keys(keys),
+        Keys(file=configured.metrics_key_file) if configured.metrics_key_file else None,
     )
     app.state.engine_client = engine
     app.state.openai_serving_chat = app.state.openai_serving_completion = handler
@@ -144,7 +151,7 @@ def serve(
 
 
 class Stamp:
-    """Middleware as an operator may add it."""
+    """An example of middleware that an operator adds."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

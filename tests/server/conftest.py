@@ -37,7 +37,7 @@ def settings(tiny_models: dict[str, Path]) -> Settings:
 
 @pytest.fixture
 async def parts(settings: Settings, tmp_path: Path) -> AsyncIterator[EncodingComponents]:
-    """The components of an encoding service that runs in this process. Its socket is in
+    """The components of an encoding service that runs in this process, with a socket in
     tmp_path.
     """
     parts = await EncodingComponents.open(settings)

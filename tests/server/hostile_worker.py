@@ -1,5 +1,5 @@
-"""A decoding process that misbehaves as if hostile media had taken control of it. The job's
-modality selects the fault.
+"""A decoding process that behaves as if a hostile file controlled it. The job's modality selects
+the misbehaviour.
 """
 
 import os
@@ -30,11 +30,11 @@ def behave(how: str, answers) -> None:  # type: ignore[no-untyped-def]
             sys.exit()
         case "hang":
             time.sleep(60)
-        case "burn":  # uses CPU time until the limit
+        case "burn":  # The process uses CPU time until its limit.
             sandbox.allow_cpu(0)
             while True:
                 pass
-        case "wait":  # waits without using CPU time
+        case "wait":  # The process waits without using CPU time.
             time.sleep(0.6)
             write_frame_blocking(answers, {}, save({"tensor": np.array([0])}))
         case "nonsense":

@@ -1,5 +1,5 @@
-"""A program that replaces `server.api` in tests: it answers every request with 200. The file
-`behaviour` selects faults.
+"""A program that replaces `server.api` in tests and answers every request with 200. The file
+`behaviour` can select a fault.
 """
 
 import json
@@ -32,10 +32,11 @@ def main() -> None:
     (folder / "inherited").write_text(str([each for each in sockets if each.get_inheritable()]))
     serving(parent.control)
     while True:
-        select.select([listener], [], [])  # `listener` is non-blocking if the parent opened it
+        # If the parent opened `listener`, `accept` does not block.
+        select.select([listener], [], [])
         try:
             client, _ = listener.accept()
-        except BlockingIOError:  # the restart page has accepted the connection first
+        except BlockingIOError:  # The parent already accepted the connection.
             continue
         with client:
             client.recv(1 << 16)

@@ -16,7 +16,7 @@ PROMPT = {"type": "token", "prompt_token_ids": [1, 2]}
 
 
 async def inside(function: Any) -> Any:
-    """Run `function` inside a request's context, as the application runs a route."""
+    """Run `function` with a request's context, as the application runs a route."""
     result = []
 
     async def app(*_: object) -> None:
@@ -48,15 +48,16 @@ async def test_a_client_cannot_write_the_embedding(written: Any) -> None:
 
 
 async def test_a_route_replaces_the_embedding_for_all_tasks_of_its_request() -> None:
-    """`with_cancellation`, streams and beam search generate in child tasks, which must use the
-    replaced embedding.
+    """If one task of a request sets the embedding, all tasks of the request use this embedding.
+
+    vLLM generates in child tasks for streams, beam search and `with_cancellation`.
     """
 
     async def route() -> Any:
         current().condition_on(OTHER)
 
     async def request() -> Any:
-        # A child task sets the embedding; the parent and a sibling read it.
+        # One child task sets the embedding. Then another child task reads the embedding.
         await asyncio.create_task(route())
         return await asyncio.create_task(conditioned())
 
@@ -106,9 +107,7 @@ async def test_the_salt_depends_on_embedding_client_and_key() -> None:
 
 
 async def test_what_came_in_is_not_changed() -> None:
-    """Beam search makes its next prompts from the first prompt, so that prompt must not contain a
-    salt already.
-    """
+    """The caller's prompt stays unchanged, because beam search builds its next prompts from it."""
     extra_args: dict[str, Any] = {"other": 1}
     first, _ = await inside(lambda: conditioned(extra_args))
     again, _ = await inside(lambda: conditioned(extra_args))
@@ -128,7 +127,8 @@ async def test_a_bad_embedding_does_not_get_in(bad: list[float]) -> None:
 async def test_an_embedding_of_another_model_is_refused() -> None:
     async def route() -> None:
         current().condition_on(np.ones(4, np.float32))
-        with pytest.raises(NoConditioning, match="4 numbers; the model expects 3"):
+        message = "the embedding has 4 numbers; the model expects 3"
+        with pytest.raises(NoConditioning, match=message):
             await conditioned()
 
     await inside(route)

@@ -1,4 +1,4 @@
-"""Helpers that wait until a condition is true, instead of for a fixed time."""
+"""Functions that wait until a condition is true, instead of waiting for a fixed time."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The servers that tests share, and the order of the tests that makes sharing possible."""
+"""Servers that several tests use, and an order of the tests that starts each server once."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.launch import KEY, SPECS, Server, Spec, serve
+from tests.serving.launch import KEY, SMALL_CACHE, SPECS, Server, Spec, serve
 
-MAX_RUNNING = 2  # max. servers at a time; a server uses 2 to 3 GB
+MAX_RUNNING = 2  # at most two servers at a time; each uses 2 to 3 GB
 
 
 class Pool:
@@ -22,7 +22,7 @@ class Pool:
                 self.stop(next(iter(self.running)))
             opened = self.open(spec)
             self.running[spec] = opened, opened.__enter__()
-        self.running[spec] = self.running.pop(spec)  # moves the server to the end of the order
+        self.running[spec] = self.running.pop(spec)  # Servers are in the order of last use.
         return self.running[spec][1]
 
     def open(self, spec: Spec) -> AbstractContextManager[Server]:
@@ -31,8 +31,14 @@ class Pool:
             keys = self.folder / "keys"
             keys.write_text(f"{KEY}\n")
             options += [f"--api-key-file={keys}", "--allow-field=vllm_xargs"]
-        log = self.folder / f"{spec}.log"
-        return serve(self.models[spec.model], log, *options, runner=spec.runner)
+        return serve(
+            self.models[spec.model],
+            self.folder / f"{spec}.log",
+            *options,
+            runner=spec.runner,
+            flags=SMALL_CACHE if spec.isolating else (),
+            checking=spec.isolating,
+        )
 
     def stop(self, spec: Spec) -> None:
         opened, _ = self.running.pop(spec)
@@ -51,15 +57,15 @@ def servers(
 
 @pytest.fixture
 def server(spec: Spec, servers: Pool) -> Server:
-    """The server that the test is parametrized with."""
+    """The running server of the test's parameter `spec`."""
     return servers.get(spec)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort the tests by the server that they share, across files, and start with the engines.
+    """Sort the tests of all files by their server. Tests that start an engine come first.
 
-    Engine tests take longest. When they run first, two workers finish at about the same time.
-    Raises UsageError when a test of this folder lacks the mark `engine`, because `make check`
+    These tests take longest. If they run first, two pytest workers end at about the same time.
+    Raises UsageError if a test of this folder lacks the mark `engine`, because `make check`
     would then start an engine.
     """
     for item in items:

@@ -1,8 +1,8 @@
-"""Step `goldens` of deploy/gpu_check.py: compare the answers of each checkpoint kind with recorded
-answers (goldens), on Model Runner V2 and on a GPU with CUDA graphs. Also check requests that share
-the prefix cache.
+"""Step `goldens` of deploy/gpu_check.py: compare the answers of servers with recorded answers.
 
-The servers of all kinds run at the same time on a GPU, and one after the other on a CPU.
+The step starts a server for each kind of checkpoint, with vLLM's Model Runner V2. On a GPU, all
+servers run at the same time and use CUDA graphs. On a CPU, they run one after the other. The step
+also checks requests that share the prefix cache.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from tests.serving import test_parity, test_sharing
 from tests.serving.launch import ON_GPU, Server, Spec, serve
 
 INDEX = "knn.index"
-SHARED = 64 if ON_GPU else 16  # number of requests; Triton's interpreter on CPUs is slow
+SHARED = 64 if ON_GPU else 16  # fewer requests on a CPU, where Triton's interpreter is slow
 
 
 def main() -> None:
@@ -46,13 +46,13 @@ def check(kind: str, models: dict[str, Path], arguments: Arguments) -> None:
         with serve(models[kind], log, f"--cache={cache}", runner="v2") as server:
             for name, run in checks.items():
                 arguments.rows.check(f"{kind}: {name}", *outcome(partial(run, server)))
-    except BaseException as error:  # pytest's failures do not derive from Exception
+    except BaseException as error:  # pytest's exceptions derive from BaseException
         arguments.rows.check(f"{kind}: the server starts", False, str(error)[:300])
         print(log.read_text()[-6000:], flush=True)
 
 
 def outcome(run: Callable[[], None]) -> tuple[bool, str]:
-    """Run a check. Return whether it passes, and otherwise the first line of its message."""
+    """Run a check. Return (True, "") if the check passes, or False and a line of the error."""
     try:
         run()
     except BaseException as error:

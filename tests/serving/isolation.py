@@ -24,7 +24,7 @@ import numpy as np
 
 from deploy.gpu.arguments import Arguments, step_parser
 from tests.conftest import convert_fixtures
-from tests.serving.launch import Runner, Server, serve
+from tests.serving.launch import SMALL_CACHE, Runner, Server, serve
 
 TOKENS, CLIENTS, ATTACHMENTS = 24, 48, 16
 NEAR_TIE = 1e-3
@@ -32,10 +32,7 @@ PROMPTS = [
     " ".join(f"Look at number {i} of scene {j} and describe it." for i in range(6 + 2 * j))
     for j in range(6)
 ]
-BUDGET = 128  # Max. tokens of an engine step; longer prompts are computed in chunks.
-# The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model. 48 clients need many times
-# as much.
-SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", f"--max-num-batched-tokens={BUDGET}"]
+BUDGET = 128  # Max. tokens of an engine step (SMALL_CACHE); longer prompts are computed in chunks.
 
 
 @dataclass

@@ -32,6 +32,12 @@ FLAGS = [
     *("--kv-cache-memory-bytes=268435456", "--enable-auto-tool-choice"),
     "--tool-call-parser=hermes",
 ]
+# On a GPU, vLLM runs the worker of a single rank in the engine's process. On a CPU it would start
+# another process, whose imports take 10 s of CPU time, unless the executor is given by its class.
+UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+# The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model, and a prompt of more than
+# 128 tokens is computed in chunks.
+SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", "--max-num-batched-tokens=128"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class Spec:
     cache: str = "none"  # name of a fixture's index, or none
     runner: Runner = "v1"
     locked: bool = False  # whether the server requires an API key and allows vllm_xargs
+    isolating: bool = False  # whether the KV cache is small, and the worker checks its slots
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])
@@ -52,14 +59,12 @@ class Spec:
 KEY = "sk-right"
 PLAIN = Spec("finetune", "knn.index")
 LOCKED = Spec("pretrain", locked=True)
-INTERPRETED = Spec("finetune", "knn.index", "v2")
-# The tests run in this order of servers. The IVF index needs no server on V2: the engine receives
-# the same vector from every index. tests/deploy/test_gpu_check.py tests the checkpoint kind
-# "pretrain" on V2.
-SPECS = [
-    *(PLAIN, LOCKED, Spec("finetune", "knn-ivf.index"), Spec("legacy")),
-    *(INTERPRETED, Spec("legacy", runner="v2")),
-]
+INTERPRETED = Spec("finetune", "knn-ivf.index", "v2")
+ISOLATING = Spec("legacy", isolating=True)
+# The tests run in this order of servers. Each index is served on one runner only, because the
+# engine receives the same vector from every index. tests/deploy/test_gpu_check.py tests the
+# checkpoint kind "pretrain" on V2.
+SPECS = [PLAIN, LOCKED, ISOLATING, INTERPRETED, Spec("legacy", runner="v2")]
 
 
 @dataclass(frozen=True)
@@ -140,18 +145,21 @@ def serve(
     *options: str,
     runner: Runner = "v1",
     flags: Sequence[str] = (),
+    executor: str = UNIPROC,
     checking: bool = False,
+    start_s: float = 300,
 ) -> Iterator[Server]:
     """Start a server and stop it at the end. `options` are for bindserve, `flags` for vLLM."""
     port = free_port()
     command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
     command += ["--served-model-name=any", *options, "--", *FLAGS, *flags]
+    command += [f"--distributed-executor-backend={executor}"]
     variables = {**os.environ, **environment(runner, checking)}
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
-        wait_until_ready(server)
+        wait_until_ready(server, start_s)
         yield server
     finally:
         process.terminate()

@@ -2,9 +2,9 @@
 
     python -m tests.serving.malformed --files 20000 [--model DIR]
 
-No response has a status of 500 or above, and a second client that sends good files throughout gets
-only status 200. After every thousand files, the embeddings of good files are unchanged. The report
-lists the memory use.
+A second client sends good files all the time. The program checks that no response has a status of
+500 or above, that the second client gets only status 200, and that the embeddings of good files do
+not change. A report lists the memory use.
 """
 
 import argparse
@@ -27,8 +27,11 @@ from tests.serving.seeds import bombs, seeds
 
 CLIENTS = 8
 EVERY = 1000
-GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}  # Formats that allow trailing bytes.
-NOT_SNIFFED = {"imu": "imu"}  # The request must name the modality of these files.
+# These formats allow trailing bytes.
+GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}
+
+# A request must name the modality of an imu file, because the server cannot recognise its format.
+NOT_SNIFFED = {"imu": "imu"}
 NUMBERS = [0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]
 
 number = count()
@@ -36,14 +39,22 @@ number = count()
 
 @dataclass
 class Report:
-    sent: Counter[str] = field(default_factory=Counter)  # Sent files by format.
-    decoded: Counter[str] = field(default_factory=Counter)  # Files that reached the decoder.
-    embedded: Counter[str] = field(default_factory=Counter)  # Files answered with an embedding.
-    failed: list[str] = field(default_factory=list)  # Answers with a status of 500 and above.
-    neighbour: Counter[str] = field(default_factory=Counter)  # Statuses of the second client.
-    changed: list[str] = field(default_factory=list)  # Good files with a changed embedding.
-    memory: list[int] = field(default_factory=list)  # MiB of all processes after each 1,000 files.
-    decoders: set[int] = field(default_factory=set)  # Ids of all observed decoder processes.
+    """The results of a run.
+
+    `sent`, `decoded` and `embedded` count by format the files that were sent, reached a decoder,
+    and got an embedding. `failed`: responses with a status of 500 or above. `neighbour`: statuses
+    of the second client. `changed`: good files whose embedding changed. `memory`: MiB after every
+    1,000 files. `decoders`: ids of the decoding processes.
+    """
+
+    sent: Counter[str] = field(default_factory=Counter)
+    decoded: Counter[str] = field(default_factory=Counter)
+    embedded: Counter[str] = field(default_factory=Counter)
+    failed: list[str] = field(default_factory=list)
+    neighbour: Counter[str] = field(default_factory=Counter)
+    changed: list[str] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    decoders: set[int] = field(default_factory=set)
     seconds: float = 0
 
     def __str__(self) -> str:
@@ -71,41 +82,42 @@ class Report:
 
 
 def damage(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
-    """Apply one or two kinds of damage."""
+    """Return a copy of a file's bytes with one or two kinds of damage."""
     for _ in range(dice.choice([1, 1, 1, 2])):
         if not data:
             return data
         match dice.randrange(8):
-            case 0:  # truncated at a sixteenth
+            case 0:  # Cut the file at a multiple of 1/16 of its length.
                 data = data[: len(data) * dice.randrange(16) // 16]
-            case 1:  # truncated anywhere
+            case 1:  # Cut the file anywhere.
                 data = data[: dice.randrange(len(data))]
-            case 2 | 3:  # flipped bits; half of the time only after the signature
+            case 2 | 3:  # Flip bits: in half of the cases, not in the signature.
                 start = dice.choice([0, min(16, len(data) - 1)])
                 changed = bytearray(data)
                 for _ in range(dice.choice([1, 4, 16, 64])):
                     changed[dice.randrange(start, len(changed))] ^= 1 << dice.randrange(8)
                 data = bytes(changed)
-            case 4:  # a wrong number in the header
+            case 4:  # Write a wrong number into the header.
                 at, value = dice.randrange(min(len(data), 300)), dice.choice(NUMBERS)
                 order, size = dice.choice(["big", "little"]), dice.choice([1, 2, 4])
                 wrong = (value % (1 << 8 * size)).to_bytes(size, order)  # type: ignore[arg-type]
                 data = data[:at] + wrong + data[at + size :]
-            case 5:  # a missing piece
+            case 5:  # Remove a piece.
                 at = dice.randrange(len(data))
                 data = data[:at] + data[at + dice.randrange(1, 200) :]
-            case 6:  # a repeated piece
+            case 6:  # Repeat a piece.
                 at, size = dice.randrange(len(data)), dice.randrange(1, 4000)
                 data = data[: at + size] + data[at:]
-            case 7:  # the head of one format, the body of another
+            case 7:  # Join the head of one file and the body of another.
                 head = dice.choice([12, 40, 200])
                 data = data[:head] + dice.choice(others)[head:]
     return data
 
 
 def damaged_files(total: int, seed: int) -> list[tuple[str, bytes]]:
-    """Yield `total` files as (format, bytes). First come all files that expand to a huge size,
-    empty files and files with a wrong type.
+    """Return `total` files as (format, bytes).
+
+    The first files expand to a huge size, are empty, or have another format than stated.
     """
     dice, good = random.Random(seed), seeds()
     files = list(bombs().values())
@@ -143,7 +155,7 @@ class Attack:
             report.decoded[name] += 1
 
     async def good(self, name: str) -> httpx.Response:
-        """Send a good file with new trailing bytes, so that no cache has its embedding."""
+        """Send a good file with new bytes at its end, so that no cache contains its embedding."""
         return await self.embed(name, seeds_once[name] + b"%d" % next(number))
 
     async def check(self) -> None:
@@ -170,8 +182,9 @@ class Attack:
         return pid
 
     def memory(self) -> int:
-        """Memory of the API, the encoding service and the decoders in MiB. Shared pages count
-        once.
+        """Return the memory of API, encoding and decoding processes in MiB.
+
+        A page that processes share counts once.
         """
         pids = [self.server.api_process(), self.service(), *children(self.service())]
         return sum(map(private_memory, pids)) >> 20
@@ -183,14 +196,14 @@ seeds_once = seeds()
 def private_memory(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except OSError:  # the process has ended
+    except OSError:  # The process has ended.
         return 0
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
 async def attack(server: Server, files: list[tuple[str, bytes]]) -> Report:
     started = time.monotonic()
-    # Each request opens a connection, so that a lost connection is never a keep-alive timeout.
+    # Each request opens a new connection, so that a keep-alive timeout cannot cause an error.
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(base_url=server.url, timeout=300, limits=limits) as client:
         attack = Attack(server, client)

@@ -1,4 +1,4 @@
-"""The inputs of the recorded answers (goldens), as content parts of a chat request."""
+"""The inputs of the recorded answers (goldens) of the released code, as parts of a chat."""
 
 import base64
 

@@ -1,6 +1,4 @@
-"""Random models with the fixtures' tokenizer and encoders: grouped-query bases, the paper's
-injection form, LoRA adapters.
-"""
+"""Write models with random weights and grouped-query attention, and LoRA adapters for them."""
 
 import json
 import shutil
@@ -14,13 +12,13 @@ from torch import Tensor
 from tests.oracle import Oracle
 
 LAYERS, HEADS, KV_HEADS, WIDTH, WIDE, VOCABULARY, DIM, RANK = 4, 4, 2, 128, 192, 512, 40, 4
-SIZE = WIDTH // HEADS  # size of an attention head
+SIZE = WIDTH // HEADS  # the size of an attention head
 NARROW = KV_HEADS * SIZE
 FIRST = 1  # the first injected layer
 
 
 def random_model(like: Path, folder: Path, form: str, seed: int = 0) -> Path:
-    """Write a model folder with grouped-query attention and the injection's `form`."""
+    """Write a model folder with grouped-query attention and the injection form `form`."""
     shutil.copytree(like, folder)
     for weights_file in folder.glob("model*"):
         weights_file.unlink()
@@ -96,7 +94,7 @@ def injection(generator: torch.Generator, form: str) -> dict[str, Tensor]:
 
 
 def lora_adapter(folder: Path, seed: int) -> Path:
-    """Write a PEFT adapter for all attention projections, large enough to change the answers."""
+    """Write a PEFT adapter for all attention projections. The adapter changes the answers."""
     folder.mkdir()
     generator = torch.Generator().manual_seed(seed)
     names = [name for name in projections() if name.startswith("self_attn")]
@@ -120,14 +118,15 @@ def lora_adapter(folder: Path, seed: int) -> Path:
 
 
 def with_lora(oracle: Oracle, adapter: Path) -> Oracle:
-    """Return the oracle (slow reference implementation) with a merged adapter. The injected term
-    uses v_proj without the adapter.
+    """Return an oracle (slow reference implementation) whose projections include the adapter.
+
+    Only v_proj of the injected term excludes the adapter.
     """
     from safetensors.torch import load_file
 
     weights = dict(oracle.weights)
     factors = load_file(adapter / "adapter_model.safetensors")
-    scale = 2.0  # LoRA's alpha / rank
+    scale = 2.0  # The scale of LoRA is alpha / rank.
     a_rows, b_rows = [], []
     for i in range(LAYERS):
         for name in projections():

@@ -3,14 +3,15 @@
 Importing vLLM costs each process of a server about 10 s of CPU time. A test that needs no HTTP
 starts its engines here, so that all of them share one import.
 
-    answers = generate([Job(model, ids, embedding)])
+    answers = generate({"name": Job(model, [Prompt(ids, embedding)])})
 """
 
+import gc
 import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,16 @@ class Answer:
     prompt_logprobs: np.ndarray | None  # Log-probabilities of the prompt (prompt tokens - 1, V).
 
 
-def generate(jobs: dict[Path, list[Prompt]], timeout_s: float = 500) -> dict[Path, list[Answer]]:
-    """Answer the prompts of each model folder. The prompts of a folder form one batch."""
-    request = {str(model): [asdict(each) for each in prompts] for model, prompts in jobs.items()}
+@dataclass(frozen=True)
+class Job:
+    model: Path  # Model folder.
+    prompts: list[Prompt]  # The prompts form one batch.
+    options: dict[str, Any] = field(default_factory=dict)  # Further arguments of vLLM's engine.
+
+
+def generate(jobs: dict[str, Job], timeout_s: float = 500) -> dict[str, list[Answer]]:
+    """Return the answers of each job by the job's name."""
+    request = {name: {**asdict(job), "model": str(job.model)} for name, job in jobs.items()}
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -51,32 +59,33 @@ def generate(jobs: dict[Path, list[Prompt]], timeout_s: float = 500) -> dict[Pat
         env=environment,
     )
     assert process.returncode == 0, process.stderr[-8000:]
-    answers = json.loads(process.stdout)
     return {
-        model: [
+        name: [
             Answer(
                 answer["ids"],
                 answer["logprobs"],
                 np.array(answer["prompt_logprobs"]) if answer["prompt_logprobs"] else None,
             )
-            for answer in answers[str(model)]
+            for answer in answers
         ]
-        for model in jobs
+        for name, answers in json.loads(process.stdout).items()
     }
 
 
 def main() -> None:
     """Read jobs from standard input, write answers to standard output as one line of JSON."""
+    gc.disable()  # garbage collections would take a quarter of the time of vLLM's imports
     output = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # vLLM also prints to standard output
-    jobs: dict[str, list[dict[str, Any]]] = json.loads(sys.stdin.read())
+    jobs: dict[str, dict[str, Any]] = json.loads(sys.stdin.read())
     answers = {
-        model: run(model, [Prompt(**each) for each in prompts]) for model, prompts in jobs.items()
+        name: run(job["model"], [Prompt(**each) for each in job["prompts"]], job["options"])
+        for name, job in jobs.items()
     }
     print(json.dumps(answers), file=output, flush=True)
 
 
-def run(model: str, prompts: list[Prompt]) -> list[dict[str, Any]]:
+def run(model: str, prompts: list[Prompt], more: dict[str, Any]) -> list[dict[str, Any]]:
     from vllm import LLM
     from vllm.distributed import cleanup_dist_env_and_memory
     from vllm.engine.arg_utils import EngineArgs
@@ -87,7 +96,9 @@ def run(model: str, prompts: list[Prompt]) -> list[dict[str, Any]]:
         **{"model": model, "enforce_eager": True, "dtype": "float32", "block_size": 32},
         **{"max_model_len": 512, "max_logprobs": VOCABULARY, "kv_cache_memory_bytes": 1 << 26},
         **{"skip_tokenizer_init": True, "max_num_seqs": max(2, len(prompts))},
+        **more,
     }
+    bind_cores(options.get("tensor_parallel_size", 1) * options.get("pipeline_parallel_size", 1))
     config = EngineArgs(**options).create_engine_config()
     adapt(config)
     llm = LLM(**options, worker_cls=config.parallel_config.worker_cls, use_tqdm_on_load=False)
@@ -97,6 +108,12 @@ def run(model: str, prompts: list[Prompt]) -> list[dict[str, Any]]:
     del llm
     cleanup_dist_env_and_memory()
     return answers
+
+
+def bind_cores(ranks: int) -> None:
+    """Give each rank one core."""
+    cores = sorted(os.sched_getaffinity(0))[:ranks]
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(map(str, cores))
 
 
 def request(prompt: Prompt) -> tuple[dict[str, Any], Any]:

@@ -1,6 +1,7 @@
-"""Quantise the language model of a model folder to 8-bit integers (compressed-tensors W8A8), and
-build an oracle (slow reference implementation) with the same quantised weights. The injection's
-weights stay in float32. The injected term passes through the quantised base projections.
+"""Quantise the language model of a model folder to 8-bit integers (compressed-tensors W8A8).
+
+Also build an oracle (slow reference implementation) with the same quantised weights. Weights of the
+injection stay in float32, but the injected term uses quantised projections of the language model.
 """
 
 import json
@@ -16,9 +17,8 @@ from torch.nn import functional as F
 from tests.oracle import Oracle
 
 ACTIVATIONS = 127
-# Weights use seven bits. Without VNNI instructions, oneDNN adds pairs of 8-bit products in 16 bits,
-# and products of larger weights overflow (observed: layers wrong by 10%, also without the
-# injection).
+# The weights are from -63 to 63. On processors without VNNI instructions, oneDNN adds two 8-bit
+# products in 16 bits. With larger weights, these sums overflow, and layers are wrong by 10%.
 WEIGHTS = 63
 NUMBERS = {"num_bits": 8, "type": "int", "symmetric": True}
 QUANTIZATION = {
@@ -55,7 +55,7 @@ def quantise(source: Path, folder: Path) -> "QuantisedOracle":
 
 
 class QuantisedOracle(Oracle):
-    """An oracle that rounds the inputs of the quantised projections, token by token."""
+    """An oracle that also rounds the input of each quantised projection, as vLLM does."""
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         if quantised(f"{name}.weight"):
@@ -64,7 +64,7 @@ class QuantisedOracle(Oracle):
         return super().linear(name, x)
 
     def deltas(self, embedding: Tensor) -> Tensor:
-        """Terms (q, C) of the value form, where each projection rounds its input."""
+        """Return the injected terms (q, C), computed with quantised projections."""
         injection, bound = self.config["injection"], self.bind(embedding)
         rows = []
         for j in range(injection["layers"]):
@@ -86,6 +86,6 @@ def quantised(name: str) -> bool:
 
 
 def rounded(x: Tensor, maximum: int) -> tuple[Tensor, Tensor]:
-    """Quantise to integers of at most `maximum`, with one scale per row."""
+    """Quantise a matrix to integers from -maximum to maximum. Each row has its own scale."""
     scale = x.abs().amax(dim=-1, keepdim=True) / maximum
     return (x / scale).round(), scale

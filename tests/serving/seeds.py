@@ -13,7 +13,7 @@ from tests.server.media_files import media
 
 
 def seeds() -> dict[str, bytes]:
-    """Return format -> bytes of a file. The format is also the file's extension."""
+    """Return the bytes of one file for each format. The keys are the files' extensions."""
     picture = Image.open(io.BytesIO(media("img_a.jpg"))).convert("RGB").resize((96, 72))
     frames = grey_frames(8)
     files = {"jpg": media("img_a.jpg"), "flac": sound("FLAC"), "wav": sound("WAV")}
@@ -65,7 +65,7 @@ def clouds() -> dict[str, bytes]:
 
 
 def bombs() -> dict[str, tuple[str, bytes]]:
-    """Small files that declare or expand to a huge size, and playlists that name other files."""
+    """Return small files that expand to a huge size, and playlists that refer to other files."""
     head = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
     gif = Image.new("P", (4000, 4000))
     many = saved(gif, "GIF", save_all=True, append_images=[gif] * 200)

@@ -3,8 +3,8 @@
     python -m tests.serving.soak --model DIR [--minutes 30] [--pause SECONDS]
 
 Every request differs, so that no cache has its result. A third of the requests are cancelled while
-they are uploaded, read from disk, decoded, encoded, prefilled or streamed. After each round, while
-the server is idle, the program counts gauges, files, descriptors, threads and memory.
+they are uploaded, read from disk, decoded, encoded, prefilled or streamed. After each round, when
+the server is idle, the program records gauges, files, descriptors, threads and memory.
 """
 
 import argparse
@@ -31,7 +31,7 @@ CLIENTS = 6
 SEEDS = {name: data for name, data in seeds().items() if name in ("jpg", "wav", "avi", "mkv")}
 QUIET_S = 8
 GAUGES = ("bindserve_in_stage", "vllm:num_requests_running", "vllm:num_requests_waiting")
-# Seconds after which a client disconnects. Most phases take a few milliseconds.
+# A client disconnects after one of these times (s). Most phases of a request take a few ms.
 LEAVING = [0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0]
 
 number = count()
@@ -39,14 +39,14 @@ number = count()
 
 @dataclass(frozen=True)
 class State:
-    """The resources of the whole server while it is idle."""
+    """The resources that the processes of an idle server use."""
 
     gauges: float
     kv_usage: float
     files: int
     descriptors: int
     threads: int
-    memory: int  # memory of all processes in bytes; shared pages count once
+    memory: int  # memory in bytes; a page that processes share counts once
 
     def __str__(self) -> str:
         return (
@@ -59,16 +59,16 @@ class State:
 class Report:
     answers: Counter[str] = field(default_factory=Counter)
     left: Counter[float] = field(default_factory=Counter)
-    states: list[tuple[float, State]] = field(default_factory=list)  # (minute, state)
+    states: list[tuple[float, State]] = field(default_factory=list)  # pairs of a minute and a state
 
     def slope(self) -> float:
-        """Memory growth in MiB per minute, by least squares over the states after the warm-up."""
+        """Return the growth of the memory in MiB per minute after the warm-up (least squares)."""
         minutes, states = zip(*self.states, strict=True)
         memory = [state.memory / (1 << 20) for state in states]
         return float(np.polyfit(minutes, memory, 1)[0])
 
     def assert_well(self, growth: int = 48 << 20) -> None:
-        """Compare the first state after the warm-up with the last state."""
+        """Raise AssertionError if the last state has more resources than the first state."""
         (_, first), (_, last) = self.states[0], self.states[-1]
         assert self.answers.keys() <= {"200", "left"}, self.answers
         assert last.gauges == last.kv_usage == 0
@@ -111,7 +111,7 @@ async def one_request(client: httpx.AsyncClient, dice: random.Random) -> httpx.R
         **{"max_tokens": dice.choice([1, 4, 16]), "n": dice.choice([1, 1, 2])},
         **{"stream": dice.random() < 0.5},
     }
-    if dice.random() < 0.3:  # upload a file, refer to it, delete it
+    if dice.random() < 0.3:  # Upload the file and refer to its id.
         form = {"purpose": "user_data"}
         made = await client.post("/v1/files", files={"file": (f"a.{name}", data)}, data=form)
         made.raise_for_status()
@@ -152,7 +152,7 @@ async def ask(server: Server, report: Report, seconds: float, seed: int, pause: 
 
 
 async def delete_all(server: Server) -> None:
-    """Delete the uploaded files of clients that disconnected before they deleted their file."""
+    """Delete the files of clients that uploaded a file and disconnected."""
     async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
         with contextlib.suppress(httpx.TransportError):
             for file in (await client.get("/v1/files")).json()["data"]:
@@ -160,8 +160,9 @@ async def delete_all(server: Server) -> None:
 
 
 def soak(server: Server, folder: Path, minutes: float, rounds: int, pause: float = 0) -> Report:
-    """Run rounds of requests, and record the server's state after each. The first is the
-    warm-up.
+    """Run rounds of requests, and record the server's state after each round.
+
+    The first round warms the server up.
     """
     report, started = Report(), time.monotonic()
     for round_ in range(rounds):
@@ -185,7 +186,7 @@ if __name__ == "__main__":
         files = Path(home) / "files"
         files.mkdir()
         config = Path(home) / "settings.yaml"
-        # Without the result cache, memory growth is a leak.
+        # The result cache is off, so that a growth of the memory is a leak.
         config.write_text(json.dumps({"upload_folder": str(files), "embedding_cache_bytes": 0}))
         log, option = Path(home) / "log", f"--config={config}"
         with serve(options.model, log, "--cache=none", option) as server:

@@ -72,7 +72,7 @@ def test_embeddings_of_a_picture_and_a_text(client: openai.OpenAI) -> None:
 
 
 def test_a_large_upload_stays_out_of_memory(server: Server) -> None:
-    """The server rejects a 100 MB file that is no video. Its memory grows by less than 20 MiB."""
+    """The server rejects a 100 MB file that is no video, and uses less than 20 MiB for it."""
     data = b"\0\0\0\x20ftypisom" + os.urandom(1 << 20) * 99
     request = chat({"type": "video_url", "video_url": {"url": "attachment://film"}})
     files: Any = [("request", (None, json.dumps(request))), ("film", ("a.mp4", data))]
@@ -82,7 +82,8 @@ def test_a_large_upload_stays_out_of_memory(server: Server) -> None:
         lines = status.read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(name))
 
-    Path(f"/proc/{server.api_process()}/clear_refs").write_text("5")  # resets VmHWM, peak memory
+    # Writing 5 to clear_refs resets VmHWM, the peak of the process's memory.
+    Path(f"/proc/{server.api_process()}/clear_refs").write_text("5")
     before = memory("VmRSS")
     response = httpx.post(f"{server.url}/v1/chat/completions", files=files, timeout=300)
     assert response.status_code == 400, response.text

@@ -46,7 +46,7 @@ def with_adapters(
 
 
 def check(server: Server, oracles: dict[str, Oracle]) -> None:
-    """Send every pair of model name and prompt at once, each with its own embedding."""
+    """Send all pairs of a model name and a prompt at the same time, with different embeddings."""
     rng = np.random.default_rng(0)
     requests = [
         (name, prompt, rng.standard_normal(40).astype(np.float32))
@@ -98,7 +98,7 @@ def test_the_adapters_change_the_logits(with_adapters: tuple[Server, dict[str, O
 def test_prompt_logprobs_with_lora_are_rejected(
     with_adapters: tuple[Server, dict[str, Oracle]],
 ) -> None:
-    """On a CPU, vLLM 0.32's engine ends on prompt_logprobs when LoRA is enabled."""
+    """The server rejects prompt_logprobs with LoRA, which would end vLLM 0.32's engine on a CPU."""
     server, oracles = with_adapters
     body = {"model": "a", "prompt": "Rain", "prompt_logprobs": 1, "max_tokens": 1}
     response = server.post("/v1/completions", body)

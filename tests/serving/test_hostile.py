@@ -10,7 +10,7 @@ from tests.serving.media import IMAGE
 
 pytestmark = pytest.mark.engine
 
-END = 2  # id of the end token </s>
+END = 2  # the id of the end token </s>
 VECTOR = np.full(40, 9, dtype="<f4").tobytes().hex()
 XARGS: list[object] = [
     {"bindserve": VECTOR},
@@ -59,7 +59,7 @@ def good_answer(server: Server) -> list[int]:
 def test_vllm_xargs(server: Server, xargs: object) -> None:
     expected = good_answer(server)
     response = server.post("/v1/chat/completions", request(vllm_xargs=xargs))
-    if response.status_code == 200:  # the server allows the field, but ignores the key
+    if response.status_code == 200:  # The server allows the field and ignores its key.
         assert response.json()["choices"][0]["token_ids"] == expected
     else:
         assert response.status_code == 400
@@ -72,7 +72,7 @@ def test_vllm_xargs(server: Server, xargs: object) -> None:
 def test_other_engine_side_fields(server: Server, field: dict[str, object]) -> None:
     expected = good_answer(server)
     response = server.post("/v1/chat/completions", request(**field))
-    if response.status_code == 200:  # OpenAI-compatible servers ignore unknown fields
+    if response.status_code == 200:  # vLLM ignores unknown fields.
         assert next(iter(field)) in ("extra_args", "sampling_params")
         assert response.json()["choices"][0]["token_ids"] == expected
     else:
@@ -84,7 +84,7 @@ def test_other_engine_side_fields(server: Server, field: dict[str, object]) -> N
 @pytest.mark.parametrize("spec", [PLAIN], ids=str)
 @pytest.mark.parametrize("role", ["user", "assistant", "system"])
 def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
-    """`</s>` as a special token would end the turn and let the text imitate another role."""
+    """The server encodes `</s>` in a message as text, so that it cannot end the role's turn."""
 
     def ends(**request: object) -> int:
         response = server.post("/tokenize", {"model": "any", **request})
@@ -95,7 +95,7 @@ def test_a_special_token_in_a_chat_is_text(server: Server, role: str) -> None:
         for content in (text, [{"type": "text", "text": text}]):
             messages = [{"role": role, "content": content}, {"role": "user", "content": "Rain"}]
             assert ends(messages=messages) == 0
-    assert ends(prompt="a</s>") == 1  # special in a raw prompt
+    assert ends(prompt="a</s>") == 1  # A raw prompt may contain special tokens.
 
 
 @rejecting_and_allowing

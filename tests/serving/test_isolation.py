@@ -1,16 +1,15 @@
-from pathlib import Path
+import asyncio
 
 import pytest
 
-from tests.serving.isolation import run
+from tests.serving.isolation import attack
+from tests.serving.launch import ISOLATING, Server
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.parametrize("spec", [ISOLATING], ids=str)]
 
 
-def test_concurrent_answers_equal_solo_answers(
-    tiny_models: dict[str, Path], tmp_path: Path
-) -> None:
+def test_concurrent_answers_equal_solo_answers(server: Server) -> None:
     """Run the isolation check on Model Runner V1. tests/deploy/test_gpu_check.py runs it on V2."""
-    report = run(tiny_models["finetune"], tmp_path / "log", 400, "v1")
+    report = asyncio.run(attack(server, requests=200, seed=0))
     print(report)
     report.assert_isolated()

@@ -1,6 +1,6 @@
 """A fixed set of 1,000 damaged files of all formats harms neither the server nor its clients.
 
-`python -m tests.serving.malformed` sends any number of other files.
+`python -m tests.serving.malformed` sends more files.
 """
 
 import asyncio

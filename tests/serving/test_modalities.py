@@ -24,10 +24,9 @@ MIXED = load_file(FIXTURES / "golden" / "visual.safetensors")
 TEXTS: list[str] = golden_index()["preprocess"]["text"]["texts"]  # type: ignore[index]
 QUESTION = {"type": "text", "text": "Describe the scene in detail."}
 ARRAYS = ("depth", "thermal", "imu")
-FILES = sorted(
-    path.name for path in MEDIA.iterdir() if path.suffix != ".pt"
-)  # Pickled arrays are rejected.
-# The server keeps the end token of a text that is too long; the released code drops this token.
+# The server rejects .pt files with pickled arrays.
+FILES = sorted(path.name for path in MEDIA.iterdir() if path.suffix != ".pt")
+# Text 4 is too long. The server keeps its end token, but the released code drops this token.
 SHORT_TEXTS = [f"text{i}" for i in range(len(TEXTS)) if i != 4]
 
 

@@ -1,4 +1,4 @@
-"""OpenAI's client chats, streams and raises typed errors. Two servers run side by side."""
+"""OpenAI's client with two real servers: chats, streams, and classes of errors."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -88,7 +88,7 @@ def test_errors_are_typed(client: openai.OpenAI, servers: Pool) -> None:
 
 
 def test_errors_have_one_form_on_every_route(client: openai.OpenAI) -> None:
-    """vLLM's own endpoints use other forms of errors."""
+    """All routes of bindserve respond with OpenAI's error object. Some routes of vLLM do not."""
     other = {"model": "no-such-model", "max_tokens": 1}
     user_messages = [{"role": "user", "content": "Hello"}]
     for path, document in {

@@ -1,5 +1,5 @@
-"""The served model computes the recorded greedy ids and log-probabilities of the released model
-(goldens). The tests use HTTP, vLLM's V1 runner, and its V2 runner, which is the default on GPUs.
+"""The server returns the greedy ids and log-probabilities that were recorded from the released
+model. The tests use vLLM's model runner V1 and its runner V2, which is the default on GPUs.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +20,9 @@ INSTRUCTION = "Describe the scene in detail."  # the first prompt is this text i
 
 
 def greedy_goldens(spec: Spec) -> list[tuple[str, str, bool]]:
-    """List (golden's key, combination of inputs, cache on) of all greedy goldens for this server's
-    model and cache.
+    """Return the recorded greedy answers that fit the model and the cache of a server.
+
+    Each is (key of the record, name of the combination of inputs, whether the cache is used).
     """
     goldens = []
     for key in golden_index()["logits"]["greedy"]:  # type: ignore[index]
@@ -81,7 +82,8 @@ def test_prompt_logprobs(spec: Spec, server: Server, prompt: int) -> None:
         logprobs = distributions(choice["prompt_logprobs"])
         lse = GOLDEN[f"{golden}/lse"].astype(np.float64)
         expected = GOLDEN[f"{golden}/logits_s8"] - lse[:, None]
-        assert logprobs.shape == (len(lse) - 1, 512)  # the first token has no prediction
+        # vLLM returns no log-probabilities for the first token of a prompt.
+        assert logprobs.shape == (len(lse) - 1, 512)
         assert np.abs(logprobs[:, ::8] - expected[:-1]).max() <= 1e-3
         assert (logprobs.argmax(-1) == GOLDEN[f"{golden}/argmax"][:-1]).all()
 

@@ -58,11 +58,11 @@ def test_both_processes_have_every_file_and_sum_their_metrics(pair: Server, scra
     assert count(page, "bindserve_attachments_total") == REQUESTS
     assert count(page, "vllm:request_success_total") == REQUESTS
     (folder,) = scratch.iterdir()
-    assert len(list(folder.glob("owners/*/file-*"))) == 2  # the uploaded file and its record
+    assert len(list(folder.glob("owners/*/file-*"))) == 2  # an uploaded file and its record
 
 
 def test_equal_files_are_encoded_once_for_both_processes(pair: Server) -> None:
-    """Both processes use one encoding service, which encodes 100 equal files at once."""
+    """Both API processes use one encoding service, which encodes 100 equal files only once."""
     part = {"type": "file", "file": {"file_data": encoded(media("img_b.png"))}}
     before = count(httpx.get(f"{pair.url}/metrics").text, ENCODED)
     with ThreadPoolExecutor(100) as pool:
@@ -81,10 +81,10 @@ def text(answer: Any) -> str:
 
 def test_both_processes_stop_and_leave_no_file(pair: Server, scratch: Path) -> None:
     children = descendants(pair.process.pid)
-    assert len(children) >= 8  # all processes of the server
+    assert len(children) >= 8  # These are all processes of the server.
     pair.process.terminate()
     assert pair.process.wait(60) == 0
-    deadline = time.monotonic() + 20  # waits for Python's resource tracker, which ends last
+    deadline = time.monotonic() + 20  # Python's resource tracker ends last.
     while any(Path(f"/proc/{pid}").exists() for pid in children):
         assert time.monotonic() < deadline
         time.sleep(0.1)

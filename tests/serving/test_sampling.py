@@ -72,8 +72,8 @@ def check(oracle: Oracle, condition: int, choice: Any) -> None:
 
 
 def test_several_answers_with_a_seed(server: Server, oracle: Oracle) -> None:
-    """All n answers are conditioned. A request with n = 1 and seed + i repeats answer i, as vLLM
-    defines.
+    """The embedding conditions each of n answers. In vLLM, a request with n = 1 and the seed
+    `seed + i` repeats answer i.
     """
     sampled = {"temperature": 1.5, "seed": 5}
     choices = complete(server, 1, n=3, **sampled)
@@ -85,7 +85,7 @@ def test_several_answers_with_a_seed(server: Server, oracle: Oracle) -> None:
     again = [complete(server, 1, temperature=1.5, seed=5 + i)[0]["token_ids"] for i in range(3)]
     assert again == answers
     other = [choice["token_ids"] for choice in complete(server, 2, n=3, **sampled)]
-    assert other != answers  # another embedding with the same seeds
+    assert other != answers  # These requests have another embedding.
 
 
 @pytest.mark.parametrize("condition", [1, 2])
@@ -97,7 +97,7 @@ def test_beam_search(server: Server, oracle: Oracle, condition: int) -> None:
 
 
 def beams(oracle: Oracle, condition: int, prompt: list[int], width: int) -> list[list[int]]:
-    """The `width` sequences with the highest summed log-probability, best first."""
+    """Return the `width` most probable sequences that beam search finds, best first."""
     alive: list[tuple[float, list[int]]] = [(0.0, [])]
     for _ in range(STEPS):
         grown = []
@@ -110,7 +110,7 @@ def beams(oracle: Oracle, condition: int, prompt: list[int], width: int) -> list
 
 
 def test_structured_output(server: Server, oracle: Oracle, tiny_models: dict[str, Path]) -> None:
-    """Each step generates the most probable of the allowed tokens."""
+    """With structured output, each token is the most probable one that the grammar allows."""
     tokenizer = Tokenizer.from_file(str(tiny_models["finetune"] / "tokenizer.json"))
     texts = [written(tokenizer.id_to_token(i)) for i in range(512)]
     chosen = set()
@@ -133,18 +133,18 @@ def test_structured_output(server: Server, oracle: Oracle, tiny_models: dict[str
             fitting = [i for i, t in enumerate(texts) if t and any(r.startswith(t) for r in rest)]
             assert expected[step, token] >= expected[step, fitting].max() - 1e-3
             said += texts[token]
-    assert len(chosen) > 1  # the embedding changes the chosen answer
+    assert len(chosen) > 1  # The answer depends on the embedding.
 
 
 def written(piece: str) -> str:
-    """The text of a tokenizer piece; a byte piece gives one character."""
+    """Return the text of a tokenizer's piece. A byte piece such as <0x41> is one character."""
     if piece.startswith("<0x"):
         return chr(int(piece[1:-1], 16))
     return piece.replace("\u2581", " ")
 
 
 def test_a_tool_is_called(server: Server, tiny_models: dict[str, Path]) -> None:
-    """Ban white space, because a model with random weights writes endless white space in JSON."""
+    """The model calls a tool. The request bans white space, because this model writes too much."""
     tokenizer = Tokenizer.from_file(str(tiny_models["finetune"] / "tokenizer.json"))
     blank = [i for i in range(512) if written(tokenizer.id_to_token(i)).isspace()]
     colours = ["red", "green", "blue"]

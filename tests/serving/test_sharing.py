@@ -14,7 +14,7 @@ from tests.serving.launch import INTERPRETED, PLAIN, Server, Spec
 
 pytestmark = pytest.mark.engine
 
-REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # number of requests for each server
+REQUESTS = {PLAIN: 64, INTERPRETED: 16}  # number of requests that a test sends to each server
 ATTACHMENTS = 8
 # The prompt has at least three blocks of 32 tokens.
 LONG = " ".join(f"Look closely, and describe scene number {i} in all detail." for i in range(8))
@@ -45,7 +45,7 @@ def test_batched_answers_equal_solo_answers(spec: Spec, server: Server) -> None:
 
 
 def check_own_answers(server: Server, count: int) -> None:
-    """Send `count` requests twice and compare each answer with that of the request alone."""
+    """Check that answers to `count` concurrent requests equal the answers to single requests."""
     requests = [i % ATTACHMENTS for i in range(count)]
     with ThreadPoolExecutor(len(requests)) as pool:
         first = list(pool.map(lambda a: ask(server, a), requests))
@@ -55,14 +55,13 @@ def check_own_answers(server: Server, count: int) -> None:
     assert min(prompt for _, prompt, _ in first) >= 3 * 32
     assert [ids for ids, _, _ in first] == [alone[a] for a in requests]
     assert [ids for ids, _, _ in again] == [alone[a] for a in requests]
-    assert (
-        len({tuple(ids) for ids in alone.values()}) == ATTACHMENTS
-    )  # The attachments change the answers.
-    assert all(cached >= 3 * 32 for _, _, cached in again)  # Cached blocks were shared.
+    # Different attachments have different answers, and the second requests used cached blocks.
+    assert len({tuple(ids) for ids in alone.values()}) == ATTACHMENTS
+    assert all(cached >= 3 * 32 for _, _, cached in again)
 
 
 @pytest.mark.parametrize("spec", REQUESTS, ids=str)
 def test_another_attachment_shares_no_block(server: Server) -> None:
     ask(server, 0)
-    assert ask(server, 1000)[2] == 0  # the cached blocks belong to another attachment
+    assert ask(server, 1000)[2] == 0  # The cached blocks belong to attachment 0.
     assert ask(server, 1000)[2] >= 3 * 32

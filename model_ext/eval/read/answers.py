@@ -1,4 +1,4 @@
-"""LVLM-eHub's files of answers, so that published runs can be scored again."""
+"""Read LVLM-eHub's files of answers, so that published runs can be scored again."""
 
 import re
 from collections.abc import Iterator

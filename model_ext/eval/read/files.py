@@ -1,4 +1,4 @@
-"""Reading files whose content is untrusted: bounded sizes, and paths inside one folder."""
+"""Read files whose content is untrusted: limit their sizes, and keep paths inside one folder."""
 
 import json
 from collections.abc import Iterator
@@ -7,8 +7,8 @@ from typing import Any
 
 from model_ext.eval.errors import DataError
 
-MAX_FILE_BYTES = 1 << 30  # of a file that is parsed whole
-MAX_LINE_BYTES = 1 << 26  # of a line, which can hold a data: URI
+MAX_FILE_BYTES = 1 << 30  # maximum size of a file that is read as a whole;
+MAX_LINE_BYTES = 1 << 26  # maximum size of a line, which can contain a data: URI
 
 
 def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:
@@ -32,7 +32,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_lines(path: Path, max_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, str]]:
-    """(row, line) of the lines of a UTF-8 file that are not blank. Rows count from 1.
+    """Yield (row, line) for each non-blank line of a UTF-8 file. The first row is 1.
 
     Raises DataError: when the file is missing, a line is too long, or a line is not UTF-8.
     """
@@ -64,7 +64,7 @@ def decode(data: bytes, path: Path, row: int | None = None) -> str:
 
 
 def below(folder: Path, name: str, source: Path, row: int | str | None = None) -> Path:
-    """The path `name` below `folder`, which need not exist.
+    """The path `name` below `folder`. The path need not exist.
 
     Raises DataError: when the path leaves the folder.
     """
@@ -74,7 +74,8 @@ def below(folder: Path, name: str, source: Path, row: int | str | None = None) -
 
 
 def inside(folder: Path, name: str, source: Path, row: int | str | None = None) -> Path:
-    """The path of an existing file `name` below `folder`. Symbolic links may lead elsewhere.
+    """The path of an existing file `name` below `folder`. Symbolic links may point outside of
+    `folder`.
 
     Raises DataError: when the path leaves the folder or the file does not exist.
     """
@@ -92,7 +93,7 @@ def exists(path: Path) -> bool:
 
 
 def first_existing(*paths: Path) -> Path:
-    """The first path that exists. Raises DataError: when none of them exists."""
+    """Return the first path that exists. Raises DataError: when none of them exists."""
     for path in paths:
         if path.exists():
             return path

@@ -1,4 +1,4 @@
-"""Our own format: one JSON object a line, with any of seven modalities."""
+"""bindserve's data format: one JSON object per line, with files of any of seven modalities."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -32,10 +32,13 @@ READERS: dict[str, Callable[[Path, Task], Iterator[Item]]] = {
 
 
 def load_items(root: Path, task: Task, caption_prompt: str | None = None) -> list[Item]:
-    """The questions of a task, in LVLM-eHub's order, with the subset drawn as it draws it.
+    """Read the questions of a task, or the random subset that LVLM-eHub draws, in the order of the
+    draws.
 
-    A split with fewer items than the subset is taken whole. `caption_prompt` replaces the prompt
-    of the caption tasks. Raises DataError: when a file is missing or not valid, or has no item.
+    A split with fewer items than the subset is read completely. `caption_prompt` replaces the
+    prompt of the caption tasks.
+
+    Raises DataError: when a file is missing or not valid, or has no item.
     """
     if caption_prompt is not None and task.kind == "Caption":
         task = replace(task, prompt=caption_prompt)

@@ -56,7 +56,7 @@ def read_mme(root: Path, subtask: str) -> Iterator[Item]:
 
 
 def read_mme_results(path: Path) -> Iterator[MmeAnswer]:
-    """The lines of `<subtask>.txt`: image, question, truth and answer, separated by tabs.
+    """Read the lines of `<subtask>.txt`: image, question, truth and answer, separated by tabs.
 
     Raises DataError: when a line has not four columns, or neighbors are no pair.
     """
@@ -79,4 +79,4 @@ def picture(folder: Path, text: Path) -> Path:
     for suffix in SUFFIXES:
         if (folder / f"{text.stem}{suffix}").is_file():
             return folder / f"{text.stem}{suffix}"
-    return inside(folder, f"{text.stem}{SUFFIXES[0]}", text)  # raises
+    return inside(folder, f"{text.stem}{SUFFIXES[0]}", text)  # raises DataError: no such file

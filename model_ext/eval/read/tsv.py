@@ -12,9 +12,14 @@ from model_ext.eval.read.files import inside
 from model_ext.eval.tasks.prompts import CHOICE
 
 MAX_FIELD_CHARACTERS = 1 << 26
-MAX_REFERENCE = 64  # an `image` cell of at most this length is the index of another row
-SHORT_ANSWER = "\nAnswer the question using a single word or phrase."  # VLMEvalKit's instruction
-SIGNATURES = {  # the first characters of a picture's base64 text
+# An `image` cell of at most this length is the index of another row.
+MAX_REFERENCE = 64
+
+# VLMEvalKit's instruction for short answers
+SHORT_ANSWER = "\nAnswer the question using a single word or phrase."
+
+# The first characters of a picture's base64 text -> its type
+SIGNATURES = {
     "/9j/": "image/jpeg",
     "iVBOR": "image/png",
     "R0lG": "image/gif",
@@ -79,10 +84,9 @@ def item(
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """(number, row): the header is number 1, and cells are joined over line feeds."""
-    csv.field_size_limit(
-        max(MAX_FIELD_CHARACTERS, csv.field_size_limit())
-    )  # a limit of the whole process
+    """Yield (number, row). The header is number 1. Cells may contain line feeds."""
+    # The csv module has one limit for the whole process.
+    csv.field_size_limit(max(MAX_FIELD_CHARACTERS, csv.field_size_limit()))
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t", quotechar='"')
@@ -110,7 +114,7 @@ def is_reference(cell: str) -> bool:
 
 
 def pictures(row: Row, shared: dict[str, str], path: Path, number: int) -> list[str]:
-    """The data: URIs or paths of a row's pictures; none if the row has no picture."""
+    """Return the data: URIs or paths of a row's pictures, or an empty list without a picture."""
     cell = row.get("image", "")
     if is_reference(cell):
         if cell not in shared:
@@ -130,7 +134,9 @@ def data_uri(text: str, path: Path, number: int) -> str:
 
 
 def texts(cell: str) -> list[str]:
-    """The texts of a Python list literal, or the cell itself if it is no such literal."""
+    """Return the texts of a Python list literal, or the whole cell if the cell is not a list
+    literal.
+    """
     if cell.startswith("[") and cell.rstrip().endswith("]"):
         try:
             values = ast.literal_eval(cell)

@@ -1,7 +1,8 @@
 """CIDEr-D of generated captions, as pycocoevalcap's `Cider` computes it from the words.
 
-LVLM-eHub splits captions at white space and keeps the case. The strict column tokenises them
-first (`ptb.py`). Document frequencies are counted over the items that are scored together.
+LVLM-eHub splits captions at white space and keeps the case. For the strict score, `ptb.py` splits
+captions into tokens first. Document frequencies are counted over the items that are scored
+together.
 """
 
 import math
@@ -18,9 +19,9 @@ Ngram = tuple[str, ...]
 
 
 class Caption(NamedTuple):
-    weights: list[dict[Ngram, float]]  # per order
-    norms: list[float]  # per order
-    length: int  # the number of bigrams: pycocoevalcap's measure of length
+    weights: list[dict[Ngram, float]]  # one dict of n-grams for each n;
+    norms: list[float]  # one norm for each n;
+    length: int  # the number of bigrams, which pycocoevalcap uses as the length
 
 
 def cider_raw(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
@@ -38,7 +39,8 @@ def cider(
     references: Sequence[Sequence[str]],
     tokenise: Callable[[str], list[str]],
 ) -> list[float]:
-    """The score of each item; their mean is the corpus score. One item alone scores 0 (ln 1).
+    """The score of each item; their mean is the corpus score. A single item scores 0, because its
+    inverse document frequencies are ln 1 = 0.
 
     Raises ValueError: when the lists differ in length or an item has no references.
     """
@@ -74,7 +76,7 @@ def ngrams(words: Sequence[str]) -> Counter[Ngram]:
 
 
 def similarity(caption: Caption, reference: Caption) -> float:
-    """The mean over the orders of the clipped cosine, times the penalty of the lengths."""
+    """The clipped cosine, averaged over the lengths of n-grams, times the length penalty."""
     total = 0.0
     for own, other, norm, other_norm in zip(
         caption.weights, reference.weights, caption.norms, reference.norms, strict=True

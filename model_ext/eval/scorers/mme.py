@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from model_ext.eval.scorers.normalise import without_punctuation
 
 Label = Literal["yes", "no", "other"]
-PREFIX = 4  # characters of the answer that the official tool reads
+PREFIX = 4  # number of characters of the answer that the official tool reads
 
 
 class MmeScore(NamedTuple):
@@ -22,7 +22,9 @@ class MmeScore(NamedTuple):
 
 
 def mme_label(answer: str) -> Label:
-    """The official tool's reading: "yes", else "no", in the first four characters."""
+    """Read the answer as the official tool does: search "yes", then "no", in its first 4
+    characters.
+    """
     prefix = re.sub(r"[\t\r\n]", " ", answer)[:PREFIX].lower()
     if "yes" in prefix:
         return "yes"
@@ -30,7 +32,7 @@ def mme_label(answer: str) -> Label:
 
 
 def mme_label_strict(answer: str) -> Label:
-    """The word yes or the word no, but not both, anywhere in the answer."""
+    """Return "yes" or "no" if only this one of the two words is in the answer, else "other"."""
     words = set(without_punctuation(answer).lower().split()) & {"yes", "no"}
     if words == {"yes"}:
         return "yes"

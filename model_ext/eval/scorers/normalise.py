@@ -1,4 +1,7 @@
-"""The public VQA answer normaliser, including its published slips. Not idempotent."""
+"""Normalise answers exactly as the public VQA code does, including its errors.
+
+A second normalisation can change the result of the first.
+"""
 
 import json
 import re
@@ -6,7 +9,8 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-MAX_PERIODS = 32  # the public code passes the flag re.UNICODE (32) as re.sub's count
+# The public code passes the flag re.UNICODE (32) as the count of re.sub, by mistake.
+MAX_PERIODS = 32
 
 
 class Tables(NamedTuple):

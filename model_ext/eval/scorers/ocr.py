@@ -6,12 +6,16 @@ from model_ext.eval.scorers.containment import contains_word
 
 
 def ocr_containment(answer: str, truth: str) -> float:
-    """1 if the answer contains the true word; ASCII letters and digits only, lower case."""
+    """1 if the answer contains the true word. Compares only ASCII letters and digits, in lower
+    case.
+    """
     return float(contains_word(letters_and_space(answer), letters_and_space(truth)))
 
 
 def ocr_letters(answer: str, truth: str) -> float | None:
-    """1 if the letters and digits are equal. None if the truth has none: leave the item out."""
+    """1 if the letters and digits are equal. None (leave the item out) if the truth has no such
+    characters.
+    """
     expected = letters(truth)
     return float(letters(answer) == expected) if expected else None
 

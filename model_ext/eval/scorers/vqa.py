@@ -6,13 +6,19 @@ from collections.abc import Sequence
 from model_ext.eval.scorers.containment import contains_word
 from model_ext.eval.scorers.normalise import normalise
 
-AGREEING = 3  # other annotators that must agree for a full score
+AGREEING = 3  # number of other annotators who must agree for a full score
 
 
 def vqa_containment(answer: str, truths: Sequence[str]) -> float:
     """1 if the normalised answer contains any normalised truth; 0 without truths."""
     text = normalise(answer)
     return float(any(contains_word(text, normalise(truth)) for truth in truths))
+
+
+def vqa_every(answer: str, truths: Sequence[str]) -> float:
+    """1 if the normalised answer contains each of the truths as whole words; 0 without truths."""
+    text = normalise(answer)
+    return float(bool(truths) and all(contains_word(text, normalise(t)) for t in truths))
 
 
 def vqa_exact(answer: str, truths: Sequence[str]) -> float:
@@ -22,9 +28,10 @@ def vqa_exact(answer: str, truths: Sequence[str]) -> float:
 
 
 def vqa_consensus(answer: str, truths: Sequence[str]) -> float | None:
-    """The official VQA score: the mean over truths i of min(1, equal truths other than i / 3).
+    """The official VQA score, a mean over the truths (the answers of annotators).
 
-    None without truths. The official data sets have 10 truths per question.
+    The term of truth i is min(1, n / 3), where n of the truths other than i equal the answer.
+    Returns None without truths. The official data sets have 10 truths per question.
     """
     if not truths:
         return None

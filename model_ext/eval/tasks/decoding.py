@@ -3,7 +3,8 @@
 from typing import Literal
 
 Decoding = Literal["released", "greedy"]
-# The released model's defaults, with a fixed seed; and the most probable token at every step.
+# "released": the released model's defaults, with a fixed seed. "greedy": always the most probable
+# token.
 PARAMETERS: dict[Decoding, dict[str, float | int]] = {
     "released": {"temperature": 0.1, "top_p": 0.75, "seed": 0},
     "greedy": {"temperature": 0.0},

@@ -1,10 +1,10 @@
-"""LVLM-eHub's draw of a subset: NumPy's legacy generator, seed 0, in drawn order."""
+"""Draw a subset of a data set as LVLM-eHub does: with NumPy's legacy generator and seed 0."""
 
 import numpy as np
 
 
 def draw(items: int, size: int) -> list[int]:
-    """`size` different indices below `items`.
+    """Return `size` different random indices below `items`, in the order of the draws.
 
     Raises ValueError: when there are fewer items than `size`.
     """

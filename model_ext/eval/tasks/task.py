@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["OCR", "KIE", "Caption", "VQA", "KGID", "MME"]
+Kind = Literal["OCR", "KIE", "Caption", "VQA", "KGID", "MME", "Other"]
 Metric = Literal[
     "ocr_containment",
     "ocr_letters",
     "kie_words",
     "kie_entities",
     "vqa_containment",
+    "vqa_every",
     "vqa_exact",
     "vqa_consensus",
     "anls",
@@ -24,13 +25,13 @@ Metric = Literal[
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A row of the table.
+    """A row of the table of tasks.
 
-    prompt: a format string over the fields of the data set, "{question}" for the question as is.
+    prompt: a format string over the fields of the data set; "{question}" is the unchanged question.
     files: the expected files below the data root; alternatives are separated by " | ".
-    size: the questions of the split; None where the source states no count. `exact_size`: all
-    printed percentages are whole counts of that size.
-    draw: the split has `draw` items, of which `size` are drawn (`tasks/draw.py`).
+    size: the number of questions of the split; None if the source does not state this number.
+    exact_size: whether all printed percentages are whole numbers of correct answers out of `size`.
+    draw: the number of items of the split, of which `size` are drawn at random (`tasks/draw.py`).
     """
 
     name: str

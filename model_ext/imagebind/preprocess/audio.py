@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from model_ext.imagebind.preprocess.av_sound import Block, sound_blocks
 from model_ext.imagebind.preprocess.channels import choose_channel
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.container import container
+from model_ext.imagebind.preprocess.container import LIBSNDFILE, container
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.fbank import RATE, WINDOW, log_mel
 from model_ext.imagebind.preprocess.kinds import unreadable
@@ -32,7 +32,6 @@ CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
 BLOCK = 65_536  # number of frames read at a time;
 UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length
-LIBSNDFILE = frozenset({"wav", "flac", "ogg", "mp3", "aiff", "caf", "w64", "au"})
 
 DAMAGED = "the audio is damaged"
 
@@ -49,7 +48,8 @@ def read_audio(
     waveform, rate = decode(data, limits, notes)
     clips = cut_clips(waveform, rate, options.channels, notes)
     features = log_mel(clips, config.mel_bins).transpose(1, 2)
-    # As in the released model, padding comes before normalisation, so padded cells are log(1) = 0.
+    # As in the released model, padding is added before normalisation: padded cells have the value
+    # log(1) = 0, which is then normalised.
     features = F.pad(features, (0, max(0, config.target_length - features.shape[2])))
     features = (features[:, None, :, : config.target_length] - MEAN) / STD
     if not features.isfinite().all():
@@ -88,9 +88,10 @@ def cut_clips(
 
     Each clip has zero mean.
 
-    The released code subtracts each clip's mean (over samples and channels) in the waveform that
-    the clips share, so a later clip that overlaps contains shifted samples. This function does the
-    same, because the result differs for files with a constant offset.
+    The released code subtracts each clip's mean (over samples and channels) in place, in the
+    waveform that all clips share. If clips overlap, the later clip therefore contains samples that
+    were already shifted. This function does the same, because the result differs for files with a
+    constant offset.
     """
     notes = {} if notes is None else notes
     resampler = Resampler(rate, RATE)
@@ -120,7 +121,7 @@ def clip_bounds(samples: int) -> list[tuple[int, int]]:
     Clips are evenly spaced; the last clip ends with the file.
 
     In a file of less than 2 s, each clip is the whole file. Computed in rational numbers, because
-    rounding errors of floats move a bound by one sample.
+    rounding errors of floats would move the start or the end of a clip by one sample.
     """
     duration = Fraction(samples / RATE)
     starts = [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]

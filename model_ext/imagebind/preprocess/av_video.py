@@ -56,19 +56,19 @@ class AvVideo:
 
     def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """Decode frames (T, H, W, 3), in the order of `indices`."""
-        wanted = sorted({self._starts[index] for index in indices})
+        starts = sorted({self._starts[index] for index in indices})
         with opened(self._data, self._name, DAMAGED) as file:
-            pictures = self._seek(file, wanted)
-        if len(pictures) < len(wanted):  # the container cannot seek exactly
+            pictures = self._seek(file, starts)
+        if len(pictures) < len(starts):  # the container cannot seek exactly
             with opened(self._data, self._name, DAMAGED) as file:
-                pictures |= self._search(self._decode(file), wanted)
+                pictures |= self._search(self._decode(file), starts)
         if not pictures:
             raise Damaged(DAMAGED)
         shapes = {picture.shape for picture in pictures.values()}
         if len(shapes) != 1:
             raise DecodeError("the video has frames of different sizes")
-        known = sorted(pictures)
-        return np.stack([pictures[_nearest(known, self._starts[index])] for index in indices])
+        times = sorted(pictures)
+        return np.stack([pictures[_nearest(times, self._starts[index])] for index in indices])
 
     def _stream(self, file: InputContainer) -> av.VideoStream:
         stream = picture_stream(file)
@@ -114,11 +114,11 @@ class AvVideo:
                     raise self._too_large()
                 yield frame
 
-    def _seek(self, file: InputContainer, wanted: list[int]) -> dict[int, NDArray[np.uint8]]:
-        """Decode the frames that start at `wanted`, each from the key frame before it."""
+    def _seek(self, file: InputContainer, starts: list[int]) -> dict[int, NDArray[np.uint8]]:
+        """Decode the frames that start at `starts`, each from the key frame before it."""
         stream = self._stream(file)
         pictures: dict[int, NDArray[np.uint8]] = {}
-        rest = list(wanted)
+        rest = list(starts)
         while rest:
             try:
                 file.seek(rest[0], stream=stream)
@@ -131,16 +131,16 @@ class AvVideo:
         return pictures
 
     def _search(
-        self, frames: Iterator[av.VideoFrame], wanted: list[int]
+        self, frames: Iterator[av.VideoFrame], starts: list[int]
     ) -> dict[int, NDArray[np.uint8]]:
-        """Return the frames whose start is in `wanted`. Stops after the last of them."""
+        """Return the frames whose start is in `starts`. Stops after the last of them."""
         pictures: dict[int, NDArray[np.uint8]] = {}
         for frame in frames:
-            if frame.pts is not None and frame.pts in wanted and frame.pts not in pictures:
+            if frame.pts is not None and frame.pts in starts and frame.pts not in pictures:
                 pictures[frame.pts] = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-                if len(pictures) == len(wanted):
+                if len(pictures) == len(starts):
                     break
-            elif frame.pts is not None and frame.pts > wanted[-1]:
+            elif frame.pts is not None and frame.pts > starts[-1]:
                 break
         return pictures
 
@@ -152,6 +152,6 @@ class AvVideo:
         return DecodeError(f"the video has frames of more than {self._limits.video_pixels} pixels")
 
 
-def _nearest(known: list[int], time: int) -> int:
-    """Return the known time that is nearest to `time`, because single frames can be damaged."""
-    return min(known, key=lambda each: abs(each - time))
+def _nearest(times: list[int], time: int) -> int:
+    """Return the item of `times` nearest to `time`, because single frames can be damaged."""
+    return min(times, key=lambda each: abs(each - time))

@@ -15,7 +15,7 @@ import regex
 from tokenizers.models import BPE
 
 VOCABULARY = Path(__file__).with_name("clip") / "bpe_simple_vocab_16e6.txt.gz"
-MERGES = 48_894  # CLIP uses these merges of the file's 262,144
+MERGES = 48_894  # number of merges that CLIP uses; the file contains 262,144
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -42,8 +42,8 @@ class Tokenizer:
     def encode(self, text: str, *, min_ids: int) -> list[int]:
         """Encode whole words until there are `min_ids` ids, or the text ends.
 
-        A start or end mark in the text is ordinary text, so that a client cannot end the text for
-        the encoder.
+        If the text contains the characters of a start or end mark, they are encoded as ordinary
+        characters, so that clients cannot insert marks.
         """
         ids: list[int] = []
         for word in WORDS.finditer(clean(text)):
@@ -55,7 +55,7 @@ class Tokenizer:
 
 
 def vocabulary(merges: list[Pair]) -> dict[str, int]:
-    """Symbol -> id, in this order: bytes, bytes at a word's end, results of merges, two marks."""
+    """Assign ids to symbols: bytes, bytes at a word's end, merged symbols, start and end mark."""
     letters = list(byte_letters().values())
     symbols = letters + [letter + END_OF_WORD for letter in letters]
     symbols += ["".join(pair) for pair in merges] + [START, END]

@@ -9,7 +9,7 @@ from model_ext.imagebind.config import ImageBindConfig
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreprocessConfig:
     image_size: int = 224
-    frames: int = 2  # frames of a video clip
+    frames: int = 2  # number of frames of a video clip
     mel_bins: int = 128
     target_length: int = 204  # number of spectrogram frames
     context_length: int = 77
@@ -18,7 +18,7 @@ class PreprocessConfig:
     imu_channels: int = 6
     imu_steps: int = 2000
     min_points: int = 32
-    points: int | None = None  # clouds are resampled to this number; None: never
+    points: int | None = None  # clouds are resampled to `points` points; None: not resampled
 
     @classmethod
     def of(cls, model: ImageBindConfig) -> Self:

@@ -22,6 +22,7 @@ SESSION = b"c=IN IP"
 VIDEO = frozenset(
     {"mp4", "matroska", "avi", "mpegts", "m2ts", "asf", "mpeg", "mpegvideo", "flv", "ogv"}
 )
+LIBSNDFILE = frozenset({"wav", "flac", "ogg", "mp3", "aiff", "caf", "w64", "au"})
 DECORD = frozenset({"mp4", "matroska", "avi", "mpegts"})
 
 PREFIXES = (
@@ -55,6 +56,11 @@ def container(data: bytes) -> str | None:
     if data.startswith(b"OggS"):
         return "ogv" if any(name in data[:256] for name in (b"\x80theora", b"OVP80")) else "ogg"
     return _riff(data) or _frames(data) or _transport_stream(data)
+
+
+def is_audio(data: bytes) -> bool:
+    """Whether libsndfile may read these bytes."""
+    return container(data) in LIBSNDFILE
 
 
 def is_video(data: bytes) -> bool:

@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RATE = 16_000
-WINDOW = 400  # 25 ms at 16 kHz;
-SHIFT = 160  # 10 ms at 16 kHz
+WINDOW = 400  # samples in a frame: 25 ms at 16 kHz;
+SHIFT = 160  # samples between the starts of two frames: 10 ms at 16 kHz
 FFT = 512
 PREEMPHASIS = 0.97
-LOWEST, HIGHEST = 20.0, 8000.0  # band limits in Hz;
-FLOOR = torch.finfo(torch.float32).eps  # smallest energy whose logarithm is taken
+LOWEST, HIGHEST = 20.0, 8000.0  # limits of the mel filters in Hz.
+FLOOR = torch.finfo(torch.float32).eps  # Energies below FLOOR become FLOOR before the log.
 
 
 def log_mel(waveforms: Tensor, mel_bins: int) -> Tensor:

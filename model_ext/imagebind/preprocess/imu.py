@@ -39,7 +39,7 @@ def read_imu(
     notes: Notes | None = None,
 ) -> Tensor:
     """Decode to (6, steps) float32: accelerometer x, y, z, then gyroscope x, y, z."""
-    del limits, options  # no option concerns IMU values, and the size of the file is checked
+    del limits  # the size of the file is checked
     notes = {} if notes is None else notes
     channels, steps = config.imu_channels, config.imu_steps
     if data.startswith(MAGIC):
@@ -48,7 +48,9 @@ def read_imu(
         if array.shape == (channels, steps):
             return _tensor(array)
         if array.ndim != 2 or channels not in array.shape:
-            raise DecodeError(f"the array must have the shape ({channels}, N) or (N, {channels})")
+            raise DecodeError(
+                f"the .npy file must have the shape ({channels}, N) or (N, {channels})"
+            )
         rows, times = array.T if array.shape[0] == channels else array, None
     else:
         rows, times = _table(data, channels)
@@ -58,7 +60,12 @@ def read_imu(
         times = times[finite]
     if not finite.all():
         notes["dropped_rows"] = int((~finite).sum())
-    return _tensor(_resample(rows[finite], times, steps, notes))
+    rows = rows[finite]
+    if times is None and options.pad_rows:
+        padded = np.zeros((steps, channels))
+        padded[: len(rows)] = rows[:steps]
+        return _tensor(padded.T)
+    return _tensor(_resample(rows, times, steps, notes))
 
 
 def _table(data: bytes, channels: int) -> tuple[Rows, Rows | None]:
@@ -107,9 +114,9 @@ def _resample(rows: Rows, times: Rows | None, steps: int, notes: Notes) -> Rows:
         unit = next(unit for bound, unit in UNITS if np.median(delta) < bound)
         seconds = (times - times[0]) * unit
         notes["seconds"] = round(min(float(seconds[-1]), SECONDS), 3)
-    wanted = np.linspace(0, min(float(seconds[-1]), SECONDS), steps)
+    steps_s = np.linspace(0, min(float(seconds[-1]), SECONDS), steps)
     notes["resampled_from"] = int((seconds <= SECONDS).sum())
-    return np.stack([np.interp(wanted, seconds, column) for column in rows.T])
+    return np.stack([np.interp(steps_s, seconds, column) for column in rows.T])
 
 
 def _columns(channels: int) -> DecodeError:

@@ -14,11 +14,11 @@ class Limits:
     audio_seconds: int = 600
     audio_rate: int = 192_000  # maximum sampling rate in Hz
     audio_channels: int = 8
-    audio_samples: int = 64_000_000  # samples of all channels together, 256 MB when decoded
+    audio_samples: int = 64_000_000  # samples of all channels together; decoded, they need 256 MB
 
     video_bytes: int = 100 * MIB
     video_seconds: int = 600
-    video_frames: int = 72_000  # frames of a video: 600 s at 120 frames per second;
+    video_frames: int = 72_000  # frames of one video, i.e. 600 s at 120 frames per second;
     video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB
@@ -28,7 +28,7 @@ class Limits:
     cloud_file_points: int = 10_000_000  # points of a file, before subsampling
     torch_clouds: bool = False  # whether to accept .pt files, which are pickles
 
-    array_bytes: int = 20 * MIB  # size of .npy files of depth, thermal and IMU
+    array_bytes: int = 20 * MIB  # bytes of one .npy file of depth, thermal or IMU data
     text_bytes: int = 64 * 1024
 
     def bytes_of(self, modality: str) -> int:

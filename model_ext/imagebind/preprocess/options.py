@@ -23,6 +23,9 @@ class ReadOptions:
     orient: bool = False
     # Whether clouds are moved and scaled into the unit sphere. auto: only clouds outside of it.
     normalize: bool | Literal["auto"] = False
+    # Whether an IMU table without times is cut or padded to the encoder's number of steps, as in
+    # Weaviate's module multi2vec-bind, instead of resampled.
+    pad_rows: bool = False
 
 
 DEFAULT_OPTIONS = ReadOptions()

@@ -23,13 +23,13 @@ class Resampler:
         base = ROLLOFF * min(self.old, self.new)
         self.width = math.ceil(LOWPASS_WIDTH * self.old / base)
         phases = torch.arange(self.new)
-        # Input offset of a phase's first tap
+        # The offset, in input samples, of a phase's first tap
         self.first = phases * self.old // self.new - self.width
         taps = self.first[:, None] + torch.arange(2 * self.width + 2)
         self.kernel = _kernel(phases[:, None], taps, self.old, self.new, base)  # shape (P, T)
 
     def length(self, samples: int) -> int:
-        """The number of output samples of a waveform of `samples`."""
+        """The number of output samples of a waveform that has `samples` input samples."""
         return -(-samples * self.new // self.old)
 
     def stretch(self, waveform: Tensor, start: int, stop: int) -> Tensor:
@@ -41,7 +41,7 @@ class Resampler:
         """
         index = torch.arange(start, stop)
         phase = index % self.new
-        # First input sample of each output
+        # The first input sample that each output sample needs
         first = index // self.new * self.old + self.first[phase]
         begin, end = int(first.min()), int(first.max()) + self.kernel.shape[1]
         samples = waveform.shape[1]

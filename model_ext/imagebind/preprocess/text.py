@@ -29,8 +29,9 @@ def read_text(
 def tokens(text: str, config: PreprocessConfig) -> Tensor:
     """Convert a text to ids. A text that is too long is cut, and its last id is the end mark.
 
-    The output of the text encoder is that of the end mark's position. The released code cuts this
-    mark off, so that all long texts get the same embedding; this function does not copy that error.
+    The output of the text encoder is that of the end mark's position. The released code cuts off
+    the end mark of long texts, so that all long texts get the same embedding; this function does
+    not copy that error.
     """
     tokenizer = Tokenizer.load()
     context = config.context_length

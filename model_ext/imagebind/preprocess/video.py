@@ -71,8 +71,8 @@ def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
 
     Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
     which it starts. decord's times are float32, so an exact comparison would choose wrong frames
-    near a clip's bounds. For a constant frame rate this function computes in rational numbers, else
-    with a tolerance.
+    near the start or the end of a clip. For a constant frame rate this function computes in
+    rational numbers, else with a tolerance.
     """
     count, duration = len(times), Fraction(float(times[-1, 1]))
     tolerance = 2e-7 * float(duration) + 1e-6

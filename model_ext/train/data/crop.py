@@ -1,6 +1,6 @@
 """The released training transform of pictures: a random crop, resized, without mirroring.
 
-Resizes with Pillow, as inference does. Shapes: S the side of the encoder's input.
+The transform resizes with Pillow, as inference does. Shapes: S the side of the encoder's input.
 """
 
 import math

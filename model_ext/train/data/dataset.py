@@ -1,6 +1,7 @@
 """The training set: batches of token ids, labels and embeddings.
 
-Does not depend on the order of examples or on processes.
+A batch depends only on the numbers of its examples and on the epoch. Other modules choose these
+numbers and distribute them over the training processes.
 
 Shapes: B samples, L tokens, M examples with a picture, A views of each, D embedding.
 """
@@ -21,9 +22,9 @@ from model_ext.train.tokenizer import TextTokenizer
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    ids: Tensor  # Token ids (B, L).
-    labels: Tensor  # Labels (B, L).
-    embedding: Tensor  # Embeddings (B, D).
+    ids: Tensor  # The token ids (B, L).
+    labels: Tensor  # The labels (B, L).
+    embedding: Tensor  # The embeddings (B, D).
 
     def to(self, device: torch.device) -> "Batch":
         return Batch(self.ids.to(device), self.labels.to(device), self.embedding.to(device))
@@ -42,7 +43,7 @@ class ConditionedText:
         form: InstructionForm,
     ) -> None:
         self.examples, self.tokenizer = examples, tokenizer
-        self.vectors, self.zero = vectors, zero  # (M, A, D), (D,)
+        self.vectors, self.zero = vectors, zero  # shapes (M, A, D) and (D,)
         self.max_tokens, self.form = max_tokens, form
         self.row: dict[int, int] = {}  # example number -> row in `vectors`
         for number, example in enumerate(examples):

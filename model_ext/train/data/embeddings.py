@@ -1,7 +1,7 @@
 """Frozen embeddings of all pictures, encoded once and stored on disk.
 
 Worker processes read and decode the pictures. Later epochs and runs read the stored embeddings and
-load no encoder. Does not depend on texts.
+load no encoder. This module does not depend on the texts of the examples.
 
 Shapes: M pictures, A views of each, S the side of the encoder's input, D embedding.
 """
@@ -27,7 +27,7 @@ from model_ext.train.data.examples import Picture
 from model_ext.train.errors import TrainError
 
 BATCH = 32
-SINGLE_WEIGHT = 1 / 1.000001  # serving's mix divides a weight of 1 by 1 + 1e-6
+SINGLE_WEIGHT = 1 / 1.000001  # serving scales a single embedding by 1 / (1 + 1e-6)
 
 
 class PictureViews(Dataset[Tensor]):
@@ -58,7 +58,7 @@ class PictureViews(Dataset[Tensor]):
 
 
 def fingerprint(pictures: Sequence[Picture], encoders: Path, views: int, seed: int) -> str:
-    """A hash of the encoders' weights and of the pictures' paths, sizes and modification times."""
+    """Hash the encoders' weights, and the pictures' paths, sizes and modification times."""
     digest = hashlib.sha256(f"{views} {seed}".encode())
     digest.update((encoders / "config.json").read_bytes())
     with (encoders / "model.safetensors").open("rb") as weights:

@@ -1,7 +1,7 @@
 """Read the examples of training data files, in file order.
 
-Reads tab-separated captions, LLaVA and Alpaca JSON, and tar shards in the webdataset layout.
-Locates pictures and does not open them.
+Reads tab-separated captions, LLaVA and Alpaca JSON, and tar shards in the webdataset layout. This
+module only locates pictures; it does not open them.
 """
 
 import csv
@@ -68,7 +68,9 @@ def read_examples(source: Path, media_root: Path, turns: Turns = "first") -> lis
 
 
 def captions(path: Path, media_root: Path) -> Iterator[Example]:
-    """Read the columns `url` (a local path) and `caption`, tab-separated for both suffixes."""
+    """Read the columns `url` (a local path) and `caption`. Tabs separate columns, also in .csv
+    files.
+    """
     with _open(path) as file:
         reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         if missing := {"url", "caption"} - set(reader.fieldnames or ()):

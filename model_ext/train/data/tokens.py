@@ -1,6 +1,6 @@
 """Token ids and labels of an example's texts.
 
-Depends on the tokenizer and the prompt. Does not depend on images or data files.
+This module depends on the tokenizer and the prompt template, but not on images or data files.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ def tokenize(
     if a token spans prompt and answer, the number of masked labels is off by one, as in the
     released code. Later turns use the chat template. The answers of all turns are targets.
     """
-    text, borders = "", []  # borders: texts up to the start and the end of an answer
+    text, borders = "", []  # borders: the text before each answer, and with it
     for number, turn in enumerate(turns):
         text += _prompt(turn, form) if number == 0 else _next_prompt(turn)
         with_answer = text + turn.answer
@@ -61,8 +61,8 @@ def tokenize(
 
 
 def _prompt(turn: Turn, form: InstructionForm) -> str:
-    """Format the first turn. With `released`, the prompt contains the instruction as a Python
-    tuple, as in the released code.
+    """Format the first turn. If `form` is "released", the prompt contains the instruction as a
+    Python tuple, as in the released code.
     """
     instruction = repr((turn.instruction,)) if form == "released" else turn.instruction
     return alpaca_prompt(instruction, turn.input)

@@ -93,7 +93,7 @@ def _color_maps(count: int, g: Generator) -> Tensor:
     saturation = uniform((count, 1, 1), 0.3, 1.5, g)
     saturation[chance((count,), 0.15, g)] = 0
     mixed = torch.eye(3) + uniform((count, 3, 3), -0.25, 0.25, g) * chance((count, 1, 1), 0.5, g)
-    mixed = mixed / mixed.sum(2, keepdim=True)  # this normalisation keeps white
+    mixed = mixed / mixed.sum(2, keepdim=True)  # with this normalisation, white remains white
     colors = mixed @ (saturation * torch.eye(3) + (1 - saturation) * grey)
     contrast = uniform((count, 1, 1), 0.6, 1.3, g)
     offset = (1 - contrast) * 0.7 + uniform((count, 1, 1), -0.12, 0.12, g)
@@ -113,7 +113,8 @@ def _grounds(count: int, g: Generator) -> Tensor:
     return ground
 
 
-SILENCE = (math.log(1.1920929e-07) + 4.268) / 9.138  # the filter bank's lowest level, normalised
+# The normalised value of the lowest level in a spectrogram
+SILENCE = (math.log(1.1920929e-07) + 4.268) / 9.138
 
 
 def sounds(stored: Tensor, g: Generator) -> Tensor:
@@ -123,7 +124,9 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     """
     mel = stored.float()
     count, bins, length = mel.shape
-    spoken = (mel - PAD).abs().amax(1) > 1e-2  # (B, T); float16 rounds PAD by up to 2e-4
+    # Mask (B, T) of the frames that are not padding. The tolerance is needed because float16 rounds
+    # the value of padding by up to 2e-4.
+    spoken = (mel - PAD).abs().amax(1) > 1e-2
     frames = spoken.sum(1)
     filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
     # Stretch the spectrogram: along mel for pitch and vocal tract, along time for pace.
@@ -139,7 +142,8 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
         [columns[:, None].expand(-1, bins, -1), rows[:, :, None].expand(-1, -1, length)], dim=-1
     )
     shifted = F.grid_sample((filled - SILENCE)[:, None], grid, align_corners=False)[:, 0] + SILENCE
-    loud = shifted + uniform((count, 1, 1), -0.3, 0.2, g)  # a shift of 0.11 multiplies power by e
+    # Adding 0.11 to normalised values multiplies the power by e.
+    loud = shifted + uniform((count, 1, 1), -0.3, 0.2, g)
     tilt = torch.linspace(-1, 1, bins)[None, :, None] * uniform((count, 1, 1), -0.15, 0.15, g)
     floor = uniform((count, 1, 1), SILENCE, -0.4, g)
     floor[chance((count,), 0.5, g)] = SILENCE
@@ -149,8 +153,8 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
 
 
-MAX_LEAD = 20  # Largest number of 10 ms frames before the sound.
-STD_NATS = 9.138  # Factor from a normalised value to log power (base e).
+MAX_LEAD = 20  # The largest number of empty 10 ms frames before the sound.
+STD_NATS = 9.138  # Normalised value * STD_NATS = log power (base e).
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:

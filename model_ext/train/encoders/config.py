@@ -19,12 +19,15 @@ class EncodersConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    out: Path  # Folder of checkpoints, logs and the final `encoders`.
-    train_list: Path  # JSON lines: key, modality, path or text, optional weight.
-    validation_list: Path | None = None
-    encoders: dict[str, Any]  # Sizes, as in encoders/config.json of a model directory.
-    start: Path | None = None  # An encoders' folder with initial weights.
-    train: tuple[str, ...]  # The encoders to train; all others are frozen.
+    # `out`: the folder for checkpoints, logs and the folder `encoders` with the trained weights.
+    out: Path
+    # `train_list`: a JSON Lines file. Each line has key, modality, path or text, optional weight.
+    train_list: Path
+    validation_list: Path | None = None  # `validation_list`: a file like `train_list`.
+    # `encoders`: the encoders' sizes, as in the file encoders/config.json of a model.
+    encoders: dict[str, Any]
+    start: Path | None = None  # `start`: a folder with the encoders' initial weights.
+    train: tuple[str, ...]  # `train`: the names of the encoders to train; all others are frozen.
 
     steps: Count
     batch: Count  # number of distinct keys (concepts) in a step
@@ -34,13 +37,15 @@ class EncodersConfig(BaseModel):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     smoothing: Share = 0.1  # Label smoothing of the contrastive loss.
     pair_pictures: bool = True  # Also align pictures of the same key with each other.
-    scales: dict[str, float] = {
-        "vision": 14.0,
-        "point": 14.0,
-    }  # Scale of similarities for encoders without a trained scale.
-    image_side: Count = 160  # Side of a stored picture in pixels.
-    anchor_views: Count = 4  # Views of a picture with frozen vision or mean_anchors.
-    mean_anchors: bool = False  # Align with the mean `start` embedding of a key's pictures.
+    # Encoder -> the factor of its similarities in the loss, for encoders that do not learn this
+    # factor
+    scales: dict[str, float] = {"vision": 14.0, "point": 14.0}
+    image_side: Count = 160  # The side of a stored picture in pixels.
+    # Number of views of each picture. Used if vision is frozen, or if mean_anchors is true.
+    anchor_views: Count = 4
+    # Whether to align samples with the mean picture embedding of their key. The picture embeddings
+    # are computed with the weights of `start`.
+    mean_anchors: bool = False
     seed: int = 0
     threads: Count | None = None
     save_seconds: Annotated[float, Field(gt=0)] = 240
@@ -63,7 +68,7 @@ class EncodersConfig(BaseModel):
             )
         if self.mean_anchors and self.start is None:
             raise ValueError(
-                "start: required for mean_anchors, which are embeddings of its encoders"
+                "start: required for mean_anchors, which the encoders in this folder compute"
             )
         return self
 

@@ -1,8 +1,8 @@
 """The Muon optimiser for the matrices of transformer blocks: it orthogonalises the momentum.
 
 torch.optim.Muon orthogonalises in bfloat16, which is 10 times slower than float32 on CPUs without
-bfloat16 products. Formulas from Jordan et al., "Muon" (2024), and the scale that gives AdamW's
-step size from Liu et al., "Muon is scalable for LLM training" (2025).
+bfloat16 products. The formulas are those of Jordan et al., "Muon" (2024). The scale that makes
+steps as large as AdamW's is that of Liu et al., "Muon is scalable for LLM training" (2025).
 
 Shapes: a matrix has n rows and m columns.
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 STEPS = 5
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Coefficients of the quintic iteration.
-ADAM_RMS = 0.2  # Root mean square of a typical AdamW update.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Coefficients of the quintic Newton-Schulz iteration.
+ADAM_RMS = 0.2  # The root mean square of a typical AdamW update.
 
 
 class Muon(torch.optim.Optimizer):

@@ -1,6 +1,7 @@
 """Align encoders with pictures: the training loop, its checkpoints and the final encoders' folder.
 
-Runs in a single process. The same command resumes an interrupted run from its last checkpoint.
+Training runs in a single process. The same command resumes an interrupted run from its last
+checkpoint.
 Shapes: B keys in the batch, D embedding.
 """
 
@@ -198,11 +199,11 @@ def _model(config: EncodersConfig) -> ImageBind:
 
 
 def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of blocks, AdamW for the other parameters.
+    """Create Muon for the matrices of blocks, and AdamW for the other parameters.
 
     With Muon, training needs about half the steps. Muon's updates are as large as AdamW's, so both
-    use one learning rate. Positions, class tokens, word embeddings and vectors have no weight
-    decay.
+    use one learning rate. Positions, class tokens, word embeddings and tensors with one axis have
+    no weight decay.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [

@@ -1,5 +1,6 @@
-"""Decode the samples of a training list once and store them as small tensors. Preprocesses files as
-serving does. A sample belongs to a key (its concept). Does not depend on random variations.
+"""Decode the samples of a training list once and store them as small tensors. Files are
+preprocessed as in serving. A sample belongs to a key (its concept). This module does not apply
+random variations.
 Shapes: M samples of a modality.
 """
 
@@ -26,7 +27,7 @@ from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.train.errors import TrainError
 
 PAD = -MEAN / STD  # The normalised value of a spectrogram's padding.
-ENCODER = {"image": "vision"}  # Modality in a list -> encoder, if their names differ.
+ENCODER = {"image": "vision"}  # `ENCODER`: modality in a list -> its encoder.
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class Samples:
 def read_list(path: Path) -> list[dict[str, Any]]:
     """Read a JSON lines list.
 
-    Raises TrainError: when a line lacks key, modality, or path and text; the message names it.
+    Raises TrainError: when a line lacks the key, the modality, or both path and text. The message
+    names the line.
     """
     if not path.is_file():
         raise TrainError(f"{path}: no such file")

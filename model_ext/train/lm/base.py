@@ -1,7 +1,7 @@
-"""Load a base LLaMA, and the weights of an earlier phase, into the module.
+"""Load a base LLaMA, and the weights of an earlier phase, into the training model (`model.py`).
 
 Reads Hugging Face's and Meta's layouts through the converter. Each tensor of an adapter file must
-belong to the module.
+belong to the training model.
 """
 
 from pathlib import Path
@@ -16,8 +16,8 @@ from model_ext.convert.llama_meta import open_meta
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.model import ConditionedLlama
 
-ADAPTER_FILE = "adapter.safetensors"  # Trained weights of a finished run.
-SETTINGS_FILE = "adapter.json"  # Settings of the run that are not evident from tensor shapes.
+ADAPTER_FILE = "adapter.safetensors"  # The trained weights of a finished run.
+SETTINGS_FILE = "adapter.json"  # The settings of the run that tensor shapes do not show.
 
 
 def open_base(folder: Path) -> Llama:

@@ -1,8 +1,8 @@
 """LLaMA's layers in plain torch, with LoRA and biases on the linear maps, and the gated injected
 term in attention.
 
-Grouped-query attention and rotate-half rotary embeddings. Parameter names are those of the model
-directory. Does not depend on files, data or losses.
+The attention is grouped-query attention with rotate-half rotary embeddings. Parameter names are
+those of the model directory. This module does not depend on files, data or losses.
 
 Shapes: B samples, L tokens, C hidden, H heads, KV value heads, d head size, r rank.
 """
@@ -64,8 +64,8 @@ class RMSNorm(nn.Module):
 
 
 class Rotary:
-    """Rotary cos and sin of every position. Not a module, because a cast to bfloat16 would also
-    cast cos and sin.
+    """Rotary cos and sin of every position. This class is not an nn.Module, because a cast to
+    bfloat16 would also cast cos and sin.
     """
 
     def __init__(self, head_dim: int, theta: float, positions: int) -> None:

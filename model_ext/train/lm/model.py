@@ -19,7 +19,8 @@ from model_ext.inject import residual_deltas
 from model_ext.train.lm.layers import DecoderLayer, Extras, KeyValues, RMSNorm, Rotary
 from model_ext.weights.llama_sizes import LlamaSizes
 
-IGNORED = 0  # label of positions without a target; token id 0 has no loss, as in the released code
+# The label of positions without a target. As in the released code, token id 0 is never a target.
+IGNORED = 0
 
 
 class Injection(nn.Module):
@@ -81,8 +82,9 @@ class ConditionedLlama(nn.Module):
             self.lm_head = nn.Linear(sizes.hidden_size, sizes.vocab_size, bias=False)
         self.bind = BindNetwork(bind)
         self.injection = Injection(sizes, first_layer, form)
-        self.checkpointing = False  # True: recompute activations for less memory, in 1/3 more time.
-        self.remembered: dict[bytes, Tensor] | None = None  # Stored rows of `remembered_lower`.
+        # Whether to recompute activations, which saves memory and takes 1/3 more time
+        self.checkpointing = False
+        self.remembered: dict[bytes, Tensor] | None = None  # outputs that `remembered_lower` stored
 
     def hidden(
         self,

@@ -1,6 +1,6 @@
 """The released recipe of each phase: the trained parameters and the hyperparameters.
 
-Depends on parameter names. Does not depend on files or on the optimiser's implementation.
+This module depends on parameter names, but not on files or on the optimiser's implementation.
 """
 
 from collections.abc import Iterable
@@ -60,8 +60,8 @@ def groups(
 ) -> list[dict[str, Any]]:
     """Optimiser groups: no weight decay for tensors with one axis or a name that ends in `.bias`.
 
-    Gates of the value form have four axes, so they decay. With a gate_factor other than 1 they get
-    separate groups, whose `factor` multiplies the learning rate.
+    Gates of the value form have four axes, so weight decay applies to them. With a gate_factor
+    other than 1 they get separate groups, whose `factor` multiplies the learning rate.
     """
     parameters_of: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in named_parameters:

@@ -20,7 +20,7 @@ def request_id(scope: Scope) -> str:
 
 
 class RequestIdMiddleware:
-    """Adds the header. This is the outermost middleware, so that every response has the header."""
+    """Adds the header X-Request-Id to every response, because this middleware is the outermost."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

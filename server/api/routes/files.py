@@ -138,6 +138,7 @@ def lifetime_of_json(text: bytes, max_age_s: int) -> int:
 
 
 def checked_seconds(value: Any, max_age_s: int, param: str) -> int:
-    if type(value) is not int or not 1 <= value <= max_age_s:  # a bool is no number of seconds
+    # isinstance would also accept True, because bool is a subclass of int.
+    if type(value) is not int or not 1 <= value <= max_age_s:
         raise BadRequest(f"expected a whole number between 1 and {max_age_s}", param=param)
     return value

@@ -5,46 +5,43 @@ conditioning embedding, and pass the rest to vLLM. A response header states whet
 cache was used.
 """
 
-import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
-from server.api.body import Incoming, Json, read_json, read_json_or_form
-from server.api.error_handlers import error_response, from_vllm_response
-from server.api.field_limits import check_parsed
+from server.api.body import Incoming, Json, read_json, read_json_or_form, run
+from server.api.error_handlers import error_response, from_event, from_vllm_response
+from server.api.grammar.constraint import check_constraints
+from server.api.inputs import (
+    CACHE_HEADER,
+    CLIENT_DISCONNECTED,
+    attachments_of,
+    parse,
+)
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
 from server.context import current
-from server.errors import BadRequest
+from server.errors import body
 from server.media.attachments import (
     Attachment,
-    Part,
     list_parts,
     message_parts,
-    read_attachments,
 )
-from server.media.sources import Sources
-from server.metrics import stage
-
-Model = TypeVar("Model", bound=BaseModel)
 
 router = APIRouter()
 
-CACHE_HEADER = "x-bindserve-cache"
-CLIENT_DISCONNECTED = 499  # a status that only the access log shows
+ERROR_EVENT = 'data: {"error"'
 
 
 @router.post("/v1/chat/completions")
@@ -62,9 +59,10 @@ async def create_completion(raw_request: Request) -> Response:
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
+    await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
-    request = parse(ChatCompletionRequest, incoming.document)
+    request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
@@ -74,60 +72,15 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
 @with_cancellation
 async def complete(incoming: Incoming, raw_request: Request) -> Response:
     options = take_options(incoming.document)
+    await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = await attachments_of(
         incoming.document.pop("attachments", []), list_parts, incoming, raw_request
     )
-    request = parse(CompletionRequest, incoming.document)
+    request = await run(incoming.large, parse, CompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
-
-
-async def attachments_of(
-    value: Any,
-    parts_of: Callable[[Any], list[Part]],
-    incoming: Incoming,
-    raw_request: Request,
-) -> list[Attachment]:
-    """Return the attachments in `value`, one field of the request. `parts_of` finds its content
-    parts.
-    """
-    sources = sources_of(incoming, raw_request)
-    limits = state_of(raw_request).components.attachment_limits
-
-    def read() -> list[Attachment]:
-        return read_attachments(parts_of(value), limits, sources)
-
-    with stage("attachments"):
-        return await asyncio.to_thread(read) if incoming.large else read()
-
-
-def sources_of(incoming: Incoming, raw_request: Request) -> Sources:
-    """The files and URLs that the request's content parts may refer to: uploads, stored files,
-    links.
-    """
-    state = state_of(raw_request)
-    return Sources(
-        incoming.take_uploads(),
-        state.components.files.of(current().key_salt),
-        urls=state.settings.allow_media_urls,
-    )
-
-
-def parse(model: type[Model], document: Json) -> Model:
-    """Parse the JSON with vLLM's protocol class `model`. Raises RequestValidationError,
-    BadRequest.
-    """
-    try:
-        request = model.model_validate(document)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from None
-    # vLLM's validators raise these exceptions for a field of the wrong type.
-    except (AttributeError, TypeError, LookupError):
-        raise BadRequest("a field of the request is of the wrong type") from None
-    check_parsed(request)
-    return request
 
 
 async def apply_attachments(
@@ -145,7 +98,7 @@ async def apply_attachments(
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
     conditioned = await state.components.conditioner.condition(attachments, options)
-    attachments.clear()  # This closes the attachments' files before the response is generated.
+    attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
 
@@ -168,13 +121,16 @@ def respond(
 
 
 async def with_first(events: AsyncGenerator[str], extra: Json) -> AsyncGenerator[str]:
-    """Yield the stream's events, with `extra` added to the JSON of the first event.
+    """Yield the stream's events, with `extra` added to the JSON of the first event. Errors that
+    vLLM's handler writes as events get the form of other errors.
 
     Closing this generator closes `events`, which aborts the request in the engine.
     """
     async with aclosing(events):
         async for event in events:
-            if extra and event.startswith("data: {"):
+            if event.startswith(ERROR_EVENT):
+                event = f"data: {json.dumps(body(from_event(event)))}\n\n"
+            elif extra and event.startswith("data: {"):
                 event = f"data: {json.dumps({**json.loads(event[6:]), **extra})}\n\n"
                 extra = {}
             yield event

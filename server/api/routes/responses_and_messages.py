@@ -19,15 +19,17 @@ from vllm.entrypoints.openai.responses.api_router import create_responses
 from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
-from server.api.body import Incoming, Json, read_json
+from server.api.body import Incoming, Json, read_json, run
 from server.api.error_handlers import in_openai_form
-from server.api.routes.generate import (
+from server.api.grammar.constraint import check_constraints
+from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
-    apply_attachments,
     attachments_of,
     parse,
 )
+from server.api.routes.generate import apply_attachments
+from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
@@ -63,25 +65,27 @@ async def message_tokens(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
     take_options(incoming.document)
     await message_attachments(incoming, raw_request)
-    request = parse(AnthropicCountTokensRequest, incoming.document)
+    request = await run(incoming.large, parse, AnthropicCountTokensRequest, incoming.document)
     return in_openai_form(await count_tokens(request, raw_request))
 
 
 @with_cancellation
 async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
+    await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = []
     if isinstance(items := incoming.document.get("input"), list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
-    request = parse(ResponsesRequest, incoming.document)
+    request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
     return await call_handler(create_responses, request, raw_request, attachments, options)
 
 
 @with_cancellation
 async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
+    await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = await message_attachments(incoming, raw_request)
-    request = parse(AnthropicMessagesRequest, incoming.document)
+    request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
     return await call_handler(create_messages, request, raw_request, attachments, options)
 
 
@@ -108,7 +112,7 @@ def options_of(incoming: Incoming) -> ImageBindOptions:
     options = take_options(incoming.document)
     if options.explain:
         raise BadRequest(
-            "explain is available in /v1/chat/completions, /v1/completions and /v1/embeddings only",
+            "explain is available in chat completions, completions and embeddings only",
             param="imagebind.explain",
         )
     return options

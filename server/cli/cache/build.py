@@ -45,8 +45,8 @@ def build(
     model: Annotated[
         Path | None,
         typer.Option(
-            help="Model folder. Required for media, which its encoders embed. With features, "
-            "records that they come from these encoders: a server rejects caches of other encoders."
+            help="Model folder, whose encoders embed media. If the source is features: the model "
+            "that made them. A server rejects a cache whose features come from other encoders."
         ),
     ] = None,
     modality: Annotated[
@@ -121,19 +121,19 @@ def build(
     temperature: Annotated[
         float,
         typer.Option(
-            help="Default of requests: factor of similarities in the softmax over neighbors."
+            help="Default for requests: factor of the similarities in the softmax over neighbors."
         ),
     ] = 20.0,
     weight: Annotated[
         float,
         typer.Option(
-            help="Default of requests: weight of the neighbors, from 0 to 1 (only neighbors)."
+            help="Default for requests: weight of the neighbors. 0: no effect, 1: only neighbors."
         ),
     ] = 0.5,
     form: Annotated[
         CacheForm,
         typer.Option(
-            help="Default of requests: the released softmax, or the paper's equations 3 and 4."
+            help="Default for requests: the released softmax, or the paper's equations 3 and 4."
         ),
     ] = CacheForm.released,
     overwrite: Annotated[

@@ -1,7 +1,7 @@
 """Build a retrieval cache from the options of `bindserve cache build`.
 
-Uses `cache_index` and, for media, the encoders. The name and the content of the source determine
-whether it contains features, a FAISS index or media.
+This module uses `cache_index` and, for media, the encoders. The source's name and content determine
+whether the source contains features, a FAISS index or media.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from cache_index.errors import CacheError, QueryError
 from cache_index.folder import INPUTS, begin_or_resume, check_free, locked
 from cache_index.kinds import Target
 from cache_index.manifest import EncoderIdentity, Manifest
-from model_ext.config import BindServeConfig
+from model_ext.config import read_sections
 from model_ext.errors import ConfigError
 from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.model import TensorError
@@ -166,10 +166,12 @@ def encoder(request: Request) -> dict[str, str]:
     """Return the origin of the features for the cache's manifest, or {} if it is unknown."""
     if request.encoder_sha256:
         if request.model:
-            raise CacheError("--encoder-sha256: --model already names the encoder; leave out one")
+            raise CacheError(
+                "--encoder-sha256: --model already names the encoder; omit one of them"
+            )
         return {"sha256": request.encoder_sha256}
     if request.model is None:
         return {}
     load_settings(model=request.model)  # exits if this is not a model folder
-    config = BindServeConfig.from_hf(json.loads((request.model / "config.json").read_bytes()))
+    config = read_sections(request.model)
     return dict(encoder_of(config.provenance))

@@ -30,6 +30,7 @@ from server.encoding.components import ENCODERS, choose_device, decode_settings,
 from server.encoding.decode.pool import DecodePool
 from server.errors import RequestError, TooLarge, Unavailable
 from server.media.blob import Blob, MemoryBlob
+from server.media.embedded import Embedded
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.sources import Link
 from server.settings import Settings
@@ -119,7 +120,8 @@ class MediaEmbedder:
             sample = await self.decoder.decode(self.modality, content, self.options)
             if sample.modality != self.modality:
                 return f"not of modality {self.modality}"
-            return await self.batcher.encode(ENCODER_OF[self.modality], sample.tensor)
+            encoder = ENCODER_OF[self.modality]
+            return Embedded(encoder, await self.batcher.encode(encoder, sample.tensor)).unit
         except Unavailable:
             raise
         except RequestError as error:

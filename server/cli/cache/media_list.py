@@ -66,7 +66,7 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
 
 
 def is_caption(path: Path) -> bool:
-    """Whether a .txt file is a caption: another file has the same name with another suffix."""
+    """Whether a .txt file is the caption of a media file with the same name and another suffix."""
     return path.suffix == CAPTION and any(
         other.suffix != CAPTION for other in path.parent.glob(f"{escaped(path.stem)}.*")
     )
@@ -89,7 +89,9 @@ def list_items(path: Path) -> Iterator[MediaItem]:
     with opened(path) as rows:
         columns = set(rows.fieldnames or ())
         if "url" not in columns:
-            raise CacheError(f"{path}: no column url; the first line must name columns, with tabs")
+            raise CacheError(
+                f"{path}: no column url; the first line must name the columns, separated by tabs"
+            )
         for row in rows:
             if not (url := row["url"]):
                 raise CacheError(f"{path}: line {rows.line_num} has no url")

@@ -27,15 +27,16 @@ def doctor(
     through: Annotated[
         Through,
         typer.Option(
-            help="Repeat the recorded answers by vLLM (engine), which needs the memory of serving, "
-            "or by a slow reference (plain), which loads one layer at a time."
+            help="Model that answers the recorded prompts again. engine: vLLM, with as much "
+            "memory as a server. plain: a slow reference model, which loads one layer at a time."
         ),
     ] = Through.engine,
 ) -> None:
-    """Check a model's files, tensors, encoders, cache and recorded answers. Prints a line for each.
+    """Check a model's files, tensors, encoders, cache and recorded answers.
 
-    Exits with status 1 if a check fails. `skip` marks a check that is not possible, e.g. the check
-    of the cache for a model without a cache. A skipped check is no failure.
+    Prints one line per check. Exits with status 1 if a check fails. `skip` marks a check that is
+    not possible, e.g. the check of the cache for a model without a cache. A skipped check is no
+    failure.
     """
     settings = load_settings(model=model, cache=cache)
     # Hides vLLM's log lines, so that only the checks print.

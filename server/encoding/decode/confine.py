@@ -77,10 +77,10 @@ def forbid_programs() -> bool:
     program = filter_program(machine, os.getpid())
     instructions = ctypes.create_string_buffer(program, len(program))
 
-    class Program(ctypes.Structure):
+    class FilterProgram(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
-    argument = Program(len(program) // 8, ctypes.addressof(instructions))
+    argument = FilterProgram(len(program) // 8, ctypes.addressof(instructions))
     libc = ctypes.CDLL(None, use_errno=True)
     number = MACHINES[machine][1]
     done = libc.syscall(number, SECCOMP_SET_FILTER, SYNC_THREADS, ctypes.byref(argument))

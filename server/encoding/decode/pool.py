@@ -33,7 +33,9 @@ from server.encoding.decode.frames import (
     encode_head,
     read_frame,
 )
+from server.encoding.decode.turns import Turns
 from server.errors import BadRequest, Unavailable
+from server.fairness import FairShare
 from server.media.blob import Blob, MemoryBlob
 
 Result = TypeVar("Result")
@@ -41,15 +43,15 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.encoding.decode.worker"
-# Limit of a job's elapsed time, as a multiple of its CPU time: other processes may use the same
-# core.
+# A job's limit of elapsed time, divided by its limit of CPU time. Other processes may use the core,
+# so a job may need more elapsed time than CPU time.
 MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
 EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
 START_TIMEOUT_S = 120  # Seconds for the start: importing torch from a cold disk is slow.
 MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
 MAX_NOTES, MAX_NOTE = 16, 64  # Number of notes, and characters of each key and note.
-MAX_LOGGED_OUTPUT = 2000  # Characters of what a failing process printed that are logged.
+MAX_LOGGED_OUTPUT = 2000  # Maximum characters of a failing process's output that are logged.
 
 
 class MediaError(BadRequest):
@@ -75,7 +77,8 @@ class DecodePool:
         self._encoder_config = encoder_config
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
         self._workers: set[Worker] = set()
-        self._waiting = 0
+        self._waiting = FairShare(settings.waiting)
+        self._turns = Turns()
         self._running: set[asyncio.Task[Any]] = set()
         # The working directory of the decoding processes. It stays empty.
         self._folder = tempfile.TemporaryDirectory(prefix="bindserve-decode-")
@@ -103,9 +106,13 @@ class DecodePool:
         return len(self._workers)
 
     async def decode(
-        self, modality: str, content: Blob, options: ReadOptions = DEFAULT_OPTIONS
+        self,
+        modality: str,
+        content: Blob,
+        options: ReadOptions = DEFAULT_OPTIONS,
+        client: str = "",
     ) -> Sample:
-        """Decode one file.
+        """Decode one file. The waiting files of all clients are decoded by turns.
 
         Cancelling the caller does not stop a busy process: starting a new process costs more than
         most jobs, and the time limit ends a long job.
@@ -113,18 +120,17 @@ class DecodePool:
         Raises MediaError: when the file is bad.
         Raises Unavailable: when the queue is full, or no process becomes free in time.
         """
-        if self._waiting >= self._settings.waiting:
+        if not self._waiting.take(client):
             raise Unavailable("too many files are waiting to be decoded", code="decode_queue_full")
-        self._waiting += 1
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(self._settings.timeout_s), self._turns.turn(client):
                 worker = await self._next_idle()
         except TimeoutError:
             raise Unavailable(
                 "no decoding process became free in time", code="decode_queue_full"
             ) from None
         finally:
-            self._waiting -= 1
+            self._waiting.give_back(client)
         job = DecodeJob(modality, asdict(options))
         return await asyncio.shield(self._start(self._run(worker, job, content)))
 
@@ -152,7 +158,7 @@ class DecodePool:
         except WorkerLost as error:
             ended_by = await worker.ended_by()
             await worker.kill()
-            logger.warning("a decoding process was lost on a file (%s): %s", job.modality, error)
+            logger.warning("a decoding process failed on a file (%s): %s", job.modality, error)
             if ended_by == signal.SIGXCPU:
                 raise self._too_slow() from None
             # SIGKILL comes from an operator, or from the kernel when memory is short, so the file
@@ -226,7 +232,7 @@ class Worker:
                 await worker.kill()
                 reason = str(error) or f"no answer within {START_TIMEOUT_S} s"
                 logger.error("a decoding process printed: %s", last_output(output))
-                raise WorkerLost(f"{reason}; the log holds what it printed") from None
+                raise WorkerLost(f"{reason}; the log contains its output") from None
             except BaseException:
                 await worker.kill()
                 raise
@@ -241,7 +247,7 @@ class Worker:
         memory as a whole.
         """
         if self._jobs.is_closing():  # without this check, uvloop's write raises RuntimeError
-            raise WorkerLost("it ended before the job")
+            raise WorkerLost("the process ended before it received the job")
         try:
             self._jobs.write(encode_head(header, content.size))
             async for piece in content.pieces():
@@ -258,8 +264,8 @@ class Worker:
     async def ended_by(self) -> int | None:
         """The signal that ended the process, or None while the process runs.
 
-        SIGKILL comes from outside, SIGXCPU from the limit of CPU time, and any other signal from a
-        crash on the input.
+        SIGKILL comes from the kernel or an operator, SIGXCPU from the limit of CPU time, and any
+        other signal from a crash of the decoder.
         """
         try:
             return -await asyncio.wait_for(self._process.wait(), EXIT_S)

@@ -31,8 +31,8 @@ def limit_resources(memory_bytes: int, file_bytes: int) -> None:
     """Limit the process's address space, file sizes and number of descriptors.
 
     `memory_bytes`: address space in addition to its current use. `file_bytes`: the maximum size of
-    a file that the process writes. Some decoders need their input as a file in memory; the limit
-    applies to it, too.
+    a file that the process writes. The limit also applies to files in memory, which some decoders
+    need as input.
     """
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()

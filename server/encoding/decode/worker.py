@@ -30,7 +30,8 @@ def main() -> None:
     if first is None:
         return
     settings, config = first
-    # This imports torch, which takes seconds. No module can be imported after `forbid_files`.
+    # This import also loads torch, which takes seconds. No module can be imported after
+    # `forbid_files`.
     decoder = Decoder(WorkerSettings(**settings), config)
     nothing = os.open(os.devnull, os.O_WRONLY)
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
@@ -95,7 +96,7 @@ class Decoder:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""
-        # The exception's message is not sent, because it may contain memory or paths.
+        # The exception's message is not sent, because it may contain paths or contents of memory.
         except Exception as error:
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
         header = {"modality": sample.modality, "notes": sample.notes}

@@ -1,4 +1,4 @@
-"""The open loop keeps its rate if answers are slow. The profiles find the peak and exceed it."""
+"""The load test keeps its rate if answers are slow, finds the peak rate and exceeds it."""
 
 import threading
 import time
@@ -37,8 +37,9 @@ def load(send: Callable[[Arrival], Outcome], objective: Objective, **mix: float)
 def test_slow_answers_do_not_slow_the_requests() -> None:
     subject = load(answer_after(0.3), Objective(0.2, 0.2))
     rates = subject.hold("slow", 100, 1)
-    assert 70 < rates.offered < 130  # a client in a closed loop would send three requests.
-    assert rates.goodput == 0  # every answer is right but late
+    # A client that waits for each answer would send only three requests.
+    assert 70 < rates.offered < 130
+    assert rates.goodput == 0  # Every answer is right but late.
 
 
 def test_an_answer_within_the_objective_is_good() -> None:
@@ -68,7 +69,7 @@ def test_requests_beyond_the_bound_in_flight_are_not_sent(monkeypatch: pytest.Mo
 
 
 class Server:
-    """A server that gives good answers to at most `capacity` requests a second."""
+    """A fake server that answers at most `capacity` requests a second correctly."""
 
     def __init__(self, capacity: float) -> None:
         self.capacity = capacity
@@ -88,7 +89,7 @@ def test_the_climb_ends_beyond_the_peak() -> None:
 
 
 def test_a_disturbed_stage_does_not_end_the_climb() -> None:
-    """Regression: on a busy machine, the climb ended after one slow stage, below the peak."""
+    """Regression: the load test stopped increasing the rate after one stage was slow by chance."""
 
     class Disturbed(Server):
         def hold(self, stage: str, rate: float, seconds: float) -> Rates:

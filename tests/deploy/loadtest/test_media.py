@@ -1,4 +1,4 @@
-"""The server's decoders read the load test's files, and no two distinct files are equal."""
+"""The server's decoders accept the files that the load test generates, and all files differ."""
 
 from pathlib import Path
 from random import Random

@@ -1,4 +1,4 @@
-"""The report of a made-up run, whose figures are easy to calculate."""
+"""The report of an invented load test, whose figures are easy to calculate."""
 
 import json
 from dataclasses import replace
@@ -16,9 +16,10 @@ REJECTION = Outcome("3x overload", "text", 0, 503, False, 0.01, 0.01)
 
 
 def write_run(folder: Path, *, first_s: float = 0.2) -> Path:
-    """Write a run: 10 s at 10 requests/s, all good, and 10 s at 30/s, 8.7/s good, others rejected.
+    """Write the results of a load test with two stages of 10 s.
 
-    Among them are one damaged picture, correctly rejected, and one lost connection.
+    Stage 1: 10 requests/s, all answered. Stage 2: 30 requests/s, of which 8.7/s are answered and
+    the others rejected. Two requests are a damaged picture (rejected) and a lost connection.
     """
     folder.mkdir()
     quiet = [replace(ANSWER, due_s=k / 10, first_s=first_s) for k in range(100)]
@@ -57,10 +58,10 @@ def test_the_figures_of_a_report(tmp_path: Path) -> None:
     assert cells[6] == "0.200"
     cells = [cell.strip() for cell in rows["3x overload"].split("|")]
     assert float(cells[2]) == pytest.approx(30, rel=0.01)
-    assert float(cells[3]) == pytest.approx(8.7, rel=0.01)  # of 300, 87 are good in ten seconds
+    assert float(cells[3]) == pytest.approx(8.7, rel=0.01)  # 87 good answers in 10 s
     assert cells[4] == "71.0%"
     assert "**0.87** of the peak" in report
-    assert "+1.000" in rows["API process, MB"]  # grows by 1/12 MB in five seconds
+    assert "+1.000" in rows["API process, MB"]  # The memory grows by 1/12 MB in 5 s.
     assert "1 x hostile, status 0: ConnectionResetError: gone" in report
     for image in ("goodput.png", "latency.png", "memory.png"):
         assert (tmp_path / "run" / image).stat().st_size > 1000

@@ -1,4 +1,4 @@
-"""The server accepts the request of each scenario, except those that it must reject."""
+"""The server accepts the valid requests of the load test, and rejects the hostile ones."""
 
 import json
 from random import Random

@@ -1,4 +1,4 @@
-"""Compare the Ray Serve application with a plain server, then kill an encoder replica under load.
+"""Compare Ray Serve with a server without Ray, then kill an encoder replica under load.
 
     bindserve demo --no-ask &
     python -m tests.deploy.ray.check --plain http://127.0.0.1:8000 [--seconds 30]
@@ -22,7 +22,7 @@ import psutil
 
 ROOT = Path(__file__).parents[3]
 PORT = 8191
-# The timeouts are long for slow machines. Replicas get this process's scheduling priority.
+# Ray's timeouts are long, for slow machines. Replicas keep this process's priority (nice).
 os.environ |= {
     "PYTHONPATH": str(ROOT),
     "OMP_NUM_THREADS": "1",
@@ -49,7 +49,7 @@ def start() -> str:
     arguments = Arguments(
         model=str(default_folder()),
         settings={"served_model_name": "demo"},
-        # 256 MiB of KV cache do not hold the 8,192 tokens that the model allows.
+        # The model allows 8,192 tokens, but 256 MiB of KV cache have no space for so many.
         vllm_args=["--enforce-eager", "--max-model-len=1024", "--kv-cache-memory-bytes=268435456"],
         servers=(1, 1),
         encoders=(2, 2),
@@ -87,7 +87,7 @@ def compare(url: str, plain: str) -> None:
     ]
     total += 1
     equal += embeddings[0]["data"] == embeddings[1]["data"]
-    print(f"compared with the plain server: {equal} of {total} answers equal", flush=True)
+    print(f"compared with the server without Ray: {equal} of {total} answers equal", flush=True)
 
 
 def ask(url: str, body: bytes) -> tuple[Any, Any]:
@@ -130,7 +130,7 @@ def kill_one(url: str, seconds: float, rate: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plain", required=True, help="URL of a plain server with the demo model")
+    parser.add_argument("--plain", required=True, help="URL of a server without Ray (demo model)")
     parser.add_argument(
         "--seconds", type=float, default=30, help="length of the load (default: 30)"
     )

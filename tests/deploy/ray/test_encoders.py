@@ -1,4 +1,4 @@
-"""RayEncoders with fake replicas, which answer, die, or are full."""
+"""RayEncoders with fake replicas, which respond, die, or reject because their queue is full."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,13 +9,16 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deploy.ray.encoders import TRIES, RayEncoders
+from server.context import RequestContext, entered
 from server.encoding.decode.pool import MediaError
-from server.encoding.messages import Answer, Hello, Packet
+from server.encoding.messages import Answer, Hello, Job, Message, Packet
 from server.errors import Unavailable
 from server.media.blob import MemoryBlob
 
 VECTOR = np.array([0.6, 0.8], np.float32)
-GOOD = Packet(Answer(False, {"decode": 0.01, "encode": 0.02}), VECTOR).encode()
+GOOD = Packet(
+    Answer(False, {"decode": 0.01, "encode": 0.02}), np.append(VECTOR, np.float32(2))
+).encode()
 
 
 class Replicas:
@@ -23,13 +26,13 @@ class Replicas:
 
     def __init__(self, *answers: bytes | Exception) -> None:
         self.answers = list(answers)
-        self.calls: list[tuple[str, bytes]] = []
+        self.calls: list[tuple[Message, bytes]] = []
 
     async def hello(self) -> bytes:
         return Packet(Hello(["vision"]), VECTOR).encode()
 
-    async def embed(self, modality: str, data: bytes, options: dict[str, object]) -> bytes:  # noqa: ARG002
-        self.calls.append((modality, data))
+    async def embed(self, job: bytes, data: bytes) -> bytes:
+        self.calls.append((Packet.decode(job).message, data))
         answer = self.answers.pop(0)
         await asyncio.sleep(0.01)
         if isinstance(answer, Exception):
@@ -46,8 +49,10 @@ async def test_hello_returns_the_encoders_and_the_zero_image() -> None:
 async def test_a_file_is_sent_and_its_embedding_returned() -> None:
     replicas = Replicas(GOOD)
     embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
-    assert (embedding.embedding == VECTOR).all()
-    assert replicas.calls == [("image", b"bytes")]
+    assert (embedding.unit == VECTOR).all()
+    ((job, data),) = replicas.calls
+    assert isinstance(job, Job)
+    assert (job.modality, job.size, data) == ("image", 5, b"bytes")
 
 
 async def test_equal_files_are_sent_once() -> None:
@@ -59,10 +64,22 @@ async def test_equal_files_are_sent_once() -> None:
     assert len(replicas.calls) == 1
 
 
+@pytest.mark.parametrize(("shared", "calls"), [(False, 2), (True, 1)])
+async def test_api_keys_share_results_only_if_the_operator_allows_it(
+    shared: bool, calls: int
+) -> None:
+    replicas = Replicas(GOOD, GOOD)
+    encoders = RayEncoders(replicas, 1 << 20, share_results=shared)
+    for key in ("one", "other", "one"):
+        with entered(RequestContext(b"", key_salt=key)):
+            await encoders.embed("image", MemoryBlob(b"same"))
+    assert len(replicas.calls) == calls
+
+
 async def test_a_file_whose_replica_dies_is_sent_to_another() -> None:
     replicas = Replicas(RayActorError(), RayActorError(), GOOD)
     embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
-    assert (embedding.embedding == VECTOR).all()
+    assert (embedding.unit == VECTOR).all()
 
 
 async def test_a_file_that_kills_every_replica_is_rejected() -> None:
@@ -97,4 +114,4 @@ async def test_the_error_of_a_damaged_file_is_raised_and_not_cached() -> None:
     encoders = RayEncoders(replicas, 1 << 20)
     with pytest.raises(MediaError, match="damaged"):
         await encoders.embed("image", MemoryBlob(b"bytes"))
-    assert ((await encoders.embed("image", MemoryBlob(b"bytes"))).embedding == VECTOR).all()
+    assert ((await encoders.embed("image", MemoryBlob(b"bytes"))).unit == VECTOR).all()

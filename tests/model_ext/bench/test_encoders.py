@@ -1,4 +1,4 @@
-"""Test the benchmark of the encoders on small encoders."""
+"""The benchmark of the encoders, run on small encoders."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def test_the_released_widths() -> None:
 
 
 def test_every_product_is_counted_once(model: ImageBind) -> None:
-    """Three clips of 229 tokens pass through two blocks of four linear maps, and then the head."""
+    """`trace` lists all matrix products for three clips: 4 in each of 2 blocks, 1 in the head."""
     products = trace(model, "audio", torch.randn(1, *SHAPES["audio"]))
     shapes = [(product.rows, *product.weight.shape) for product in products]
     block = [(687, 48, 16), (687, 16, 16), (687, 64, 16), (687, 16, 64)]
@@ -56,7 +56,7 @@ def test_every_product_is_counted_once(model: ImageBind) -> None:
 
 def test_pointwise_convolutions_are_products(model: ImageBind) -> None:
     products = trace(model, "point", torch.randn(1, *SHAPES["point"]))
-    rows = 512 * 32  # 32 points in each of 512 groups
+    rows = 512 * 32  # 512 groups of 32 points
     assert (products[0].rows, *products[0].weight.shape) == (rows, 4, 3)
 
 
@@ -80,10 +80,11 @@ def test_a_video_is_fifteen_crops(model: ImageBind) -> None:
 
 
 def test_operations_are_counted_by_hand(model: ImageBind) -> None:
-    """A matrix product takes 2 x rows x columns x width operations. Attention has two products."""
+    """The counted operations equal a calculation by hand, for the audio encoder."""
     products = trace(model, "audio", torch.randn(1, *SHAPES["audio"]))
     linear = sum(2 * product.rows * product.weight.numel() for product in products)
-    attention = 3 * 2 * 2 * 2 * 229 * 230 * 16  # factors: clips, blocks, products, ...; 230 keys
+    # 3 clips x 2 blocks x 2 products x 2 operations x 229 queries x 230 keys x width 16
+    attention = 3 * 2 * 2 * 2 * 229 * 230 * 16
     stem = 3 * 228 * 2 * 16 * 16 * 16
     total = flops_of(model, "audio", torch.randn(1, *SHAPES["audio"]))
     assert total == pytest.approx(linear + attention + stem, rel=0.02)

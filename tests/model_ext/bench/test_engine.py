@@ -1,6 +1,6 @@
-"""The engine benchmarks' ratios are not inverted, and a workload has the right requests.
+"""The benchmarks of the engine: their ratios, and the requests that they send.
 
-tests/deploy/test_gpu_check.py starts real engines.
+These tests use fake engines. tests/deploy/test_gpu_check.py starts real engines.
 """
 
 import subprocess
@@ -52,7 +52,7 @@ def test_twice_the_time(name: str, ratio: float) -> None:
     assert measured.cpu.median == ratio**2
     assert (measured.plain_s, measured.conditioned_s) == (1, 2)
     assert "0.50%" in str(measured)
-    # Both arms get equal prompts, and each run has new prompts.
+    # Both compared models get equal prompts, and each run has new prompts.
     assert plain.seeds == conditioned.seeds == [-1, -2, 1, 2, 3]
 
 
@@ -81,7 +81,8 @@ def test_the_requests_of_a_workload(dim: int | None) -> None:
     assert min(lengths) >= 4
     assert max(lengths) <= 24
     embeddings = {prompt["cache_salt"] for prompt in [*prompts, *again]}
-    assert len(embeddings) == (1 if dim is None else 100)  # each request has a new embedding
+    # Each of 100 conditioned requests has a different embedding.
+    assert len(embeddings) == (1 if dim is None else 100)
 
 
 def test_the_shape_of_7b_is_the_released_one() -> None:
@@ -109,7 +110,8 @@ def test_two_engines_share_a_gpu(
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda _: Properties)
     shape = random_model.LLAMA_7B
     if tokens is None:
-        with pytest.raises(RuntimeError, match="does not hold 2 engines"):
+        message = "a GPU of (40|24) GB does not hold 2 engines of"
+        with pytest.raises(RuntimeError, match=message):
             engine_flags("cuda", shape)
         return
     cache = engine_flags("cuda", shape)["kv_cache_memory_bytes"]
@@ -128,12 +130,14 @@ def test_cpu_seconds_are_those_of_the_group() -> None:
         time.sleep(0.01)
     assert before < 0.2
     process.communicate(b"\n")
-    assert cpu_seconds(process.pid) == 0  # no process of the group runs
+    assert cpu_seconds(process.pid) == 0  # All processes have ended.
 
 
 def test_a_share_of_the_limit() -> None:
-    """The loop takes 2 s per client, the engine 8 s for all; matrix products gain a factor of
-    16.
+    """The reported figures equal a calculation by hand.
+
+    The loop takes 2 s for each client, and the engine takes 8 s for all clients together. With
+    batched matrix products, a factor of 16 would be possible.
     """
     measured = result("2 threads", fair=None, triples=[((2.0, 16.0), 8.0)] * 3)
     assert measured.speedup.median == CLIENTS * 2 / 8

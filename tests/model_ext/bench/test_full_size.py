@@ -1,4 +1,4 @@
-"""Checkpoints with random weights have the released layouts, and small checkpoints convert."""
+"""Checkpoints with random weights have the released layouts, and `convert` accepts small ones."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ SMALL = Sizes(
     ],
 )
 def test_layouts_are_the_released_ones(file: str, layout: Layout) -> None:
-    """Compare every tensor's name, shape and type with the released files."""
+    """Names, shapes and dtypes of all tensors equal those of the released files."""
     released = json.loads((FIXTURES / "layout" / f"layout.{file}.json").read_text())["layout"]
     assert released == {
         name: {"shape": list(shape), "dtype": str(dtype).removeprefix("torch.")}
@@ -63,7 +63,8 @@ def test_small_files_convert_and_compute(tmp_path: Path) -> None:
     assert config.imagebind.modalities == SMALL.imagebind.modalities
     logits = Oracle.from_folder(out).logits([1, 50, 300], torch.ones(40) / 40**0.5)
     assert logits.isfinite().all()
-    assert 0.2 < logits.std() < 5  # activations neither vanished nor exploded
+    # The activations of the random model are neither too small nor too large.
+    assert 0.2 < logits.std() < 5
 
 
 @pytest.mark.parametrize("pieces", [260, 512, 32000])

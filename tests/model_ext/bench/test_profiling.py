@@ -1,4 +1,4 @@
-"""The time of each call into the plugin counts until it returns, without vLLM code in between."""
+"""The profile counts the time in the plugin, without vLLM's functions that the plugin calls."""
 
 from model_ext.bench.profiling import PLUGIN, VLLM, plugin, steps
 
@@ -10,7 +10,7 @@ UPDATE = (f"{VLLM}/gpu_model_runner.py", 2, "_update_states")
 WORKER = (f"{VLLM}/gpu_worker.py", 1, "execute_model")
 WORKER_SAMPLES = (f"{VLLM}/gpu_worker.py", 2, "sample_tokens")
 DELTAS = (f"{PLUGIN[0]}/model.py", 2, "deltas")
-DECORATED = ("/torch/utils/_contextlib.py", 1, "decorate_context")  # a wrapper of `deltas`
+DECORATED = ("/torch/utils/_contextlib.py", 1, "decorate_context")  # torch's wrapper of `deltas`
 TORCH = ("/torch/functional.py", 1, "linear")
 
 
@@ -24,12 +24,12 @@ STATS = {
     WORKER_SAMPLES: entry(2.0, {}),
     RUNNER: entry(9.5, {WORKER: 9.5}),
     ADAPTER: entry(1.0, {RUNNER: 1.0}),
-    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # vLLM's method, which the plugin extends.
-    TABLE: entry(0.3, {ADAPTER: 0.3}),  # Called within the plugin, so already counted.
+    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # UPDATE is a method of vLLM, so it is not counted.
+    TABLE: entry(0.3, {ADAPTER: 0.3}),  # The time of ADAPTER includes that of TABLE.
     DECORATED: entry(9.7, {TABLE: 0.25, WORKER: 9.45}),
-    DELTAS: entry(0.25, {DECORATED: 0.25}),  # called within the plugin, so already counted
+    DELTAS: entry(0.25, {DECORATED: 0.25}),  # The time of TABLE includes that of DELTAS.
     TORCH: entry(2.0, {TABLE: 0.2, FORWARD: 1.8}),
-    FORWARD: entry(5.0, {RUNNER: 5.0}),  # the model's forward pass, which both arms compute
+    FORWARD: entry(5.0, {RUNNER: 5.0}),  # FORWARD, the model's forward pass, is not counted.
 }
 
 

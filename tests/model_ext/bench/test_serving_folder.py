@@ -1,4 +1,4 @@
-"""Folders without weights contain all other files that a server reads."""
+"""A benchmark's model folder without weights contains all other files that a server reads."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """`engine_golden` sends requests to vLLM, parses the answers and reports failures.
 
-The tests of `doctor` check the content of the answers.
+tests/server/cli/model/test_checkup.py checks the answers of a real engine.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The reference computes the logits of the released model and of the oracle."""
+"""The model in plain torch computes the logits of the released model and of the oracle."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def bound(folder: Path, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("checkpoint", ["finetune", "pretrain", "legacy"])
 def test_released_logits(tiny_models: dict[str, Path], checkpoint: str) -> None:
-    """One call computes all prompts, each with a different conditioning embedding."""
+    """One call computes the recorded logits of all prompts, which have different embeddings."""
     keys = [key for key in LOGITS if key.endswith("/lse") and key.startswith(f"{checkpoint}/")]
     assert len(keys) == 12
     prompts = []
@@ -57,7 +57,7 @@ def test_every_family_of_bases(family: str, tiny_models: dict[str, Path], tmp_pa
 
 
 def test_the_papers_form(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """The residual form adds a term with one factor per layer to each layer's input."""
+    """The paper's form (residual) adds its term, times a factor, to the input of each layer."""
     source = tiny_models["pretrain"]
     config = json.loads((source / "config.json").read_text())
     config["injection"]["form"] = "residual"

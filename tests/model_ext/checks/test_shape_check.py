@@ -11,14 +11,14 @@ from torch import Tensor
 
 from model_ext.checks.shape_check import WeightsError, check_weights
 
-pytestmark = pytest.mark.engine  # imports vLLM and starts a process group
+pytestmark = pytest.mark.engine  # The tests import vLLM, which takes seconds.
 
 WEIGHTS = "model-00001-of-00001.safetensors"
 
 
 @pytest.fixture
 def changed(tiny_models: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
-    """Copy a model's folder and change its tensors."""
+    """Return a function that copies a model folder and changes the tensors of the copy."""
 
     def make(change: Callable[[dict[str, Tensor]], object]) -> Path:
         folder = tmp_path / "model"

@@ -1,4 +1,4 @@
-"""Small files in the released formats. Tests change copies of them."""
+"""Fixtures that copy small files in the released formats and change the copies."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def sources() -> Sources:
 
 @pytest.fixture
 def llama_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Copy the base LLaMA to a new folder and change its tensors."""
+    """Return a function that copies the base LLaMA and changes the tensors of the copy."""
 
     def make(change: Change, name: str = "base") -> Path:
         folder = tmp_path / name
@@ -41,7 +41,7 @@ def llama_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def adapter_file(tmp_path: Path) -> Callable[..., Path]:
-    """Copy an adapter and change its tensors."""
+    """Return a function that copies an adapter and changes the tensors of the copy."""
 
     def make(change: Change, source: str = "adapter-finetune.pth") -> Path:
         tensors = load(TINY / source)

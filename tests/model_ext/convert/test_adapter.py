@@ -1,4 +1,4 @@
-"""Adapters of all three generations and training checkpoints are read; invalid files are not."""
+"""The converter reads adapters of three generations and checkpoints, and rejects other files."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from tests.model_ext.convert.conftest import TINY, Tensors, load
 
 LAYOUT = Path(__file__).parents[2] / "fixtures" / "layout"
 LLAMA = open_meta(TINY / "llama" / "tiny").sizes
-RELEASED = {  # the sizes of LLaMA-7B and ImageBind-huge
+RELEASED = {  # sizes of LLaMA-7B and ImageBind-huge
     **{"C": 4096, "F": 11008, "H": 32, "K": 4096, "L": 32, "Q": 4096, "V": 32000},
     **{"D": 1024, "J": 3, "W": 16384, "q": 32, "r": 16},
 }
@@ -44,7 +44,7 @@ Make = Callable[..., Path]
 
 @pytest.mark.parametrize("file", TABLES)
 def test_tables_are_the_released_layouts(file: str) -> None:
-    """The fixtures have all names and shapes of the released files, without the weights."""
+    """The converter's tables have all names and shapes of the tensors in the released files."""
     released = json.loads((LAYOUT / f"layout.{file}.json").read_text())["layout"]
     table = expand(TABLES[file], RELEASED)
     assert {name: list(expected.shape) for name, expected in table.items()} == {
@@ -69,9 +69,9 @@ def test_generations_are_recognised(file: str, stage: str, legacy: bool, rank: i
 
 
 def test_a_finetuned_adapter_may_have_the_legacy_bind_network(adapter_file: Make) -> None:
-    """An adapter of the 7B-beta generation after the finetune phase.
+    """The converter reads a finetuned adapter with the bind network of the generation 7B-beta.
 
-    No fixture file has this combination.
+    The test builds this adapter, because no fixture file has this combination.
     """
     legacy = load(TINY / "adapter-legacy-bridge.pth")
     biases = {name: value for name, value in legacy.items() if name.startswith("image_bind_")}
@@ -108,7 +108,7 @@ def test_rotary_rows_are_reordered_and_no_others() -> None:
 
 @pytest.mark.parametrize("file", ["adapter-finetune.pth", "adapter-legacy-bridge.pth"])
 def test_raw_training_checkpoint_gives_the_same(adapter_file: Make, file: str) -> None:
-    """The checkpoint has old names, an encoder, base matrices and an older model's tensors."""
+    """A training checkpoint, which has older names and more tensors, gives the same adapter."""
 
     def raw(tensors: Tensors) -> None:
         for name in list(tensors):
@@ -129,7 +129,7 @@ def test_raw_training_checkpoint_gives_the_same(adapter_file: Make, file: str) -
 
 @pytest.mark.parametrize("name", sorted(load(TINY / "adapter-finetune.pth"))[::9])
 def test_missing_tensor_is_named(adapter_file: Make, name: str) -> None:
-    """If a LoRA factor or bias is missing, the released code silently uses its initial value."""
+    """The converter rejects an adapter that lacks a tensor. The error names the tensor."""
     path = adapter_file(lambda tensors: tensors.pop(name))
     with pytest.raises(ConvertError, match=rf"adapter\.pth: missing {name}"):
         open_adapter(path, LLAMA)
@@ -176,7 +176,8 @@ def test_adapter_of_a_wider_llama_is_refused() -> None:
 def test_more_queries_than_layers_are_refused(adapter_file: Make) -> None:
     change = {"prefix_query.weight": torch.zeros(6, 128)}
     path = adapter_file(lambda tensors: tensors.update(change))
-    with pytest.raises(ConvertError, match="6 rows for a LLaMA of 5 layers"):
+    message = r"prefix_query\.weight has 6 rows for a LLaMA of 5 layers"
+    with pytest.raises(ConvertError, match=message):
         open_adapter(path, LLAMA)
 
 
@@ -188,5 +189,5 @@ def test_both_spellings_of_a_name_are_refused(adapter_file: Make) -> None:
 
 
 def test_another_file_is_not_taken_for_an_adapter() -> None:
-    with pytest.raises(ConvertError, match="is it an ImageBind-LLM adapter"):
+    with pytest.raises(ConvertError, match=r"missing .*; is it an ImageBind-LLM adapter\?"):
         open_adapter(TINY / "imagebind_w3D.pth", LLAMA)

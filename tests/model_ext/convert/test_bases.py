@@ -1,4 +1,4 @@
-"""Converted bases of each family compute the same logits as `transformers`, plus the adapter."""
+"""Converted base models of each family compute the same logits as `transformers`."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def sources(folder: Path, family: str, stage: str, tiny_models: dict[str, Path])
 def test_without_its_adapter_it_is_the_base(
     family: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Grouped heads, tied embeddings, scaled rotations and an attention window are converted."""
+    """Without an embedding, a converted model computes the logits of its base, for each family."""
     convert(sources(tmp_path, family, "pretrain", tiny_models), tmp_path / "out", FLOAT32)
     oracle = Oracle.from_folder(tmp_path / "out")
     base = AutoModelForCausalLM.from_pretrained(tmp_path / "base", attn_implementation="eager")
@@ -48,7 +48,7 @@ def test_without_its_adapter_it_is_the_base(
 def test_low_rank_changes_fit_grouped_heads(
     family: str, tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Rotations pair neighbouring rows in released adapters, but a head's halves in the base."""
+    """The converter reorders the rows of low-rank changes for the base's rotary embeddings."""
     made = sources(tmp_path, family, "finetune", tiny_models)
     convert(made, tmp_path / "out", FLOAT32)
     (file,) = (tmp_path / "out").glob("*.safetensors")
@@ -93,7 +93,7 @@ def test_what_config_json_says(
 
 
 def test_an_older_config_json_says_the_same(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    """Published configs have separate keys `rope_theta`, `rope_scaling`, and no head size."""
+    """The converter reads an older config.json: `rope_theta` and `rope_scaling`, no head size."""
     made = sources(tmp_path, "llama3", "pretrain", tiny_models)
     path = tmp_path / "base" / "config.json"
     config = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""Base LLaMAs are read from Meta's shards or Hugging Face's files, and checked strictly."""
+"""Reading a base LLaMA from Meta's shards or Hugging Face's files, and rejecting other files."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def test_sizes_come_from_params_and_shapes() -> None:
 def test_model_parallel_shards_are_joined(
     tmp_path: Path, shards: int, by_input: tuple[str, ...]
 ) -> None:
-    """Larger LLaMAs have several shards. Most maps are split by rows, two or three by columns."""
+    """Larger LLaMAs have several shards, which split most matrices by rows and some by columns."""
     whole = load(BASE / "consolidated.00.pth")
     for number in range(shards):
         part = {}
@@ -77,7 +77,7 @@ def test_shards_of_two_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_both_layouts_give_the_same_base(tmp_path: Path) -> None:
-    """From both layouts, the rows become rotate-half order, and transformers gives equal logits."""
+    """Meta's and Hugging Face's layouts of a base give equal tensors, which transformers loads."""
     meta = open_meta(BASE)
     tensors = {name: lazy.read().contiguous() for name, lazy in meta.tensors.items()}
     save_hf(tmp_path, tensors)
@@ -137,7 +137,7 @@ def test_other_architectures_are_refused(
 
 
 def test_a_second_copy_in_another_layout_is_left_alone(tmp_path: Path) -> None:
-    """Mistral publishes folders with a second copy of the weights in another layout."""
+    """The converter ignores a second copy of the weights in Mistral's layout."""
     tensors = {name: lazy.read().contiguous() for name, lazy in open_meta(BASE).tensors.items()}
     save_hf(tmp_path, tensors)
     save_file({"layers.0.wq": torch.zeros(1)}, tmp_path / "consolidated.safetensors")
@@ -181,7 +181,7 @@ def test_delta_is_added_in_float32_and_rounded_to_half(llama_folder: Make) -> No
 
 
 def test_a_patched_base_is_float16(llama_folder: Make) -> None:
-    """The sum is also rounded to float16 for a float32 base: the patch was made for float16."""
+    """The sum of a base and a patch (delta) is in float16, also for a base in float32."""
 
     def wide(tensors: Tensors) -> None:
         for name, tensor in tensors.items():
@@ -193,7 +193,7 @@ def test_a_patched_base_is_float16(llama_folder: Make) -> None:
 
 
 def test_rotary_frequencies_need_no_patch(llama_folder: Make) -> None:
-    """The patch has the same keys as the base, except `rope`, which only the fixture's base has."""
+    """A patch (delta) may lack the rotary frequencies, which some bases contain."""
     assert "rope.freqs" in load(BASE / "consolidated.00.pth")
     delta = llama_folder(lambda tensors: tensors.pop("rope.freqs"), "delta")
     assert "model.norm.weight" in open_meta(BASE, delta).tensors
@@ -249,7 +249,7 @@ def test_integers_are_no_weights(llama_folder: Make) -> None:
         ({"use_scaled_rope": True, "rope_scaling_factor": 0}, "rope_scaling_factor must be"),
         ({"max_seq_len": -1}, "max_seq_len must be a positive integer"),
         ({"dim": "128"}, "dim must be a positive integer, got '128'"),
-        ({"n_heads": 5}, "n_heads 5 does not divide"),
+        ({"n_heads": 5}, "n_heads 5 does not divide dim 128 into even heads"),
         ({"n_layers": 0}, "n_layers must be a positive integer"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Reading a memory-mapped file keeps no pages in memory, and later reads still work."""
+"""Reading a tensor from a memory-mapped file keeps no pages of the file in memory."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ MEGABYTES = 64
 
 
 def resident() -> float:
-    """Megabytes of memory-mapped files that the kernel counts as this process's memory."""
+    """Return the MiB of memory-mapped files in this process's memory, as the kernel counts."""
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("RssFile:"))
     return int(line.split()[1]) / 1024
@@ -22,15 +22,16 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
     torch.save({"before": torch.ones(3), "big": big, "after": torch.ones(5)}, path)
     tensors = open_pickle(path)
     before = resident()
-    for _ in range(2):  # the second iteration reads the file again
+    for _ in range(2):  # The second pass reads the file again.
         assert torch.equal(tensors["big"].read(), big)
         assert resident() - before < MEGABYTES / 4
-    assert torch.equal(tensors["before"].read(), torch.ones(3))  # shares a page with another tensor
+    # The tensors "before" and "after" share pages of the file with "big".
+    assert torch.equal(tensors["before"].read(), torch.ones(3))
     assert torch.equal(tensors["after"].read(), torch.ones(5))
 
 
 def test_a_reading_in_place_would_keep_them(tmp_path: Path) -> None:
-    """Without `read`, the pages count as memory, so the test above does measure pages."""
+    """A tensor that is used without `read` keeps pages in memory, which `resident` measures."""
     path = tmp_path / "x.pth"
     torch.save({"big": torch.ones(MEGABYTES << 18)}, path)
     mapped = torch.load(path, mmap=True, weights_only=True)["big"]

@@ -1,4 +1,4 @@
-"""Merging base and adapter: sums, precisions, and the check that both belong together."""
+"""Merging an adapter into a base, and rejecting an adapter of another base."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_lora_is_merged_in_float32(finetune: dict[str, Tensor], released: str, t
 
 
 def test_every_map_of_a_finetuned_model_has_a_bias(finetune: dict[str, Tensor]) -> None:
-    """In transformers and vLLM, either all attention maps have biases or none; so do MLP maps."""
+    """The converter adds biases of zero, as transformers and vLLM need them in all projections."""
     for i in range(5):
         for name in ("self_attn.k_proj", "self_attn.v_proj"):
             assert not finetune[f"model.layers.{i}.{name}.bias"].any()
@@ -82,7 +82,7 @@ def test_value_correction_gives_the_base_matrix_back(finetune: dict[str, Tensor]
 
 
 def test_gates_and_queries_belong_to_the_last_layers(finetune: dict[str, Tensor]) -> None:
-    """The fixtures have 5 layers and 4 queries; the gate of layer 0 is not used."""
+    """The 4 gates and queries belong to layers 1 to 4. The converter drops the gate of layer 0."""
     assert finetune["injection.gate"].shape == (4, 4)
     for j in range(4):
         gate = FINETUNE[f"llama.layers.{j + 1}.attention.gate"].view(4).float()
@@ -109,7 +109,7 @@ def test_legacy_bind_network_is_described() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_precision_is_lost_only_at_the_end(dtype: torch.dtype, finetune: dict[str, Tensor]) -> None:
-    """Gates stay float32. All other tensors are computed in float32 and rounded once."""
+    """The merge computes in float32 and rounds each tensor once. Gates stay in float32."""
     for name, tensor in merged("adapter-finetune.pth", dtype).items():
         if name == "injection.gate":
             assert tensor.dtype == torch.float32
@@ -119,7 +119,7 @@ def test_precision_is_lost_only_at_the_end(dtype: torch.dtype, finetune: dict[st
 
 @pytest.mark.parametrize("file", ["adapter-pretrain.pth", "adapter-legacy-bridge.pth"])
 def test_another_base_is_refused(llama_folder: Make, file: str) -> None:
-    """7B and 7B_chinese have equal shapes, so the released loader accepts a wrong combination."""
+    """The converter rejects an adapter of 7B with the base 7B_chinese, whose shapes are equal."""
 
     def other(tensors: Tensors) -> None:
         tensors["layers.2.ffn_norm.weight"] = tensors["layers.2.ffn_norm.weight"] * 1.01
@@ -141,7 +141,7 @@ def test_rounding_of_the_norms_is_no_other_base(llama_folder: Make, dtype: torch
 
 
 def test_a_finetuned_adapter_trained_its_norms(llama_folder: Make) -> None:
-    """Norms of finetune adapters cannot identify the base, so its fingerprint is recorded."""
+    """A finetuned adapter changes the norms, so the converter cannot check the base with them."""
 
     def other(tensors: Tensors) -> None:
         tensors["norm.weight"] = tensors["norm.weight"] * 2

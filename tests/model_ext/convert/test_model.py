@@ -1,4 +1,4 @@
-"""A conversion writes a complete folder or no folder."""
+"""A conversion writes a complete model folder, or no folder."""
 
 import hashlib
 import json
@@ -48,7 +48,8 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "models" / "tiny"
     config = convert(sources, out, FLOAT32)
     assert {path.name for path in out.iterdir()} == FILES
-    assert [path.name for path in out.parent.iterdir()] == ["tiny"]  # the temporary folder is gone
+    # The conversion has removed its temporary folder.
+    assert [path.name for path in out.parent.iterdir()] == ["tiny"]
     document = json.loads((out / "config.json").read_text())
     assert BindServeConfig.from_hf(document) == config
     assert document["architectures"] == ["ImageBindLLMForCausalLM"]
@@ -58,7 +59,7 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
 
 
 def test_transformers_reads_it_as_a_llama(sources: Sources, tmp_path: Path) -> None:
-    """transformers loads every LLaMA tensor, and ignores bind network and injection."""
+    """transformers loads a converted folder as a LLaMA, without bind network and injection."""
     out = tmp_path / "tiny"
     convert(sources, out, FLOAT32)
     assert AutoConfig.from_pretrained(out).attention_bias is True
@@ -123,7 +124,7 @@ def test_encoders_are_copied_exactly(sources: Sources, tmp_path: Path) -> None:
 
 
 def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
-    """The public imagebind_huge.pth has no sizes file, so the user names one."""
+    """imagebind_huge.pth has no point encoder. The option `imagebind_config` gives its sizes."""
     huge = tmp_path / "imagebind_huge.pth"
     tensors = load(sources.imagebind)
     torch.save({name: tensor for name, tensor in tensors.items() if "point" not in name}, huge)
@@ -137,7 +138,7 @@ def test_imagebind_without_points(sources: Sources, tmp_path: Path) -> None:
 def test_wrong_encoders_are_named(sources: Sources, tmp_path: Path) -> None:
     imagebind = tmp_path / "imagebind.pth"
     tensors = load(sources.imagebind)
-    torch.save(tensors, imagebind)  # no sizes file: the released sizes apply
+    torch.save(tensors, imagebind)  # Without a file of sizes, the released sizes apply.
     with pytest.raises(ConvertError, match=r"imagebind\.pth: .*\(sizes from the release\)"):
         convert(replace(sources, imagebind=imagebind), tmp_path / "tiny", QUIET)
     torch.save({**tensors, "extra": torch.zeros(1)}, imagebind)
@@ -151,9 +152,8 @@ def test_adapter_of_another_embedding_width(
 ) -> None:
     change = {"image_bind_proj.weight": torch.zeros(128, 64)}
     path = adapter_file(lambda tensors: tensors.update(change))
-    with pytest.raises(
-        ConvertError, match=r"takes embeddings of 64 numbers, but those of .* have 40"
-    ):
+    message = r"image_bind_proj\.weight takes embeddings of 64 numbers, but those of .* have 40"
+    with pytest.raises(ConvertError, match=message):
         convert(replace(sources, adapter=path), tmp_path / "tiny", QUIET)
 
 
@@ -191,7 +191,7 @@ convert(Sources(llama=llama, adapter=adapter, imagebind=imagebind), out, options
 
 
 def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> None:
-    """Finished shards are not written again, and the result equals that of an uninterrupted run."""
+    """A resumed conversion keeps finished shards, and gives the result of an uninterrupted one."""
     out = tmp_path / "out" / "tiny"
     paths = (sources.llama, sources.adapter, sources.imagebind, out)
     killed = subprocess.run([sys.executable, "-c", KILLED, *map(str, paths)], timeout=300)
@@ -208,7 +208,8 @@ def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> Non
         assert (now.st_ino, now.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     convert(sources, tmp_path / "undisturbed", options)
     names = {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
-    assert len(names) == len(FILES) + 4 + 1  # 5 shards, not 1; `encoders` has 2 files
+    # FILES has one shard and the folder `encoders`. Here are 5 shards, and `encoders` has 2 files.
+    assert len(names) == len(FILES) + 4 + 1
     for name in names:
         assert (out / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
 
@@ -216,7 +217,7 @@ def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> Non
 def test_a_changed_source_is_converted_again(
     sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
-    """The source file has the same name and size as before, but other content."""
+    """A source file with the same name and size, but other content, starts a new conversion."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
@@ -255,7 +256,7 @@ def test_a_small_model_records_its_answers(sources: Sources, tmp_path: Path) -> 
 def test_weights_without_an_answer_are_refused(
     sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
-    """A model whose training diverged has correct shapes, but its answers are not finite."""
+    """The converter rejects weights whose answers are not finite, as after a diverged training."""
     adapter = adapter_file(lambda tensors: tensors["llama.norm.weight"].fill_(float("nan")))
     with pytest.raises(ConvertError, match="not a number"):
         convert(replace(sources, adapter=adapter), tmp_path / "tiny", Options(progress=False))
@@ -269,7 +270,7 @@ def test_an_existing_folder_is_not_touched(sources: Sources, tmp_path: Path) -> 
 
 
 def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
-    """A converted pretrain model without bind network and injection is a Hugging Face LLaMA."""
+    """A base in Hugging Face's layout gives the same weights as the same base in Meta's layout."""
     first = tmp_path / "first"
     convert(replace(sources, adapter=TINY / "adapter-pretrain.pth"), first, FLOAT32)
     base = tmp_path / "base"
@@ -284,7 +285,8 @@ def test_a_hugging_face_base(sources: Sources, tmp_path: Path) -> None:
 
 def test_a_delta_needs_metas_layout(sources: Sources, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConvertError, match="delta needs a base in Meta's layout"):
+    message = "a delta needs a base in Meta's layout, not in Hugging Face's"
+    with pytest.raises(ConvertError, match=message):
         convert(replace(sources, llama=tmp_path, delta=tmp_path), tmp_path / "x", QUIET)
 
 

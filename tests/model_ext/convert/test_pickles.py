@@ -13,7 +13,7 @@ from model_ext.weights.errors import ConvertError
 
 
 class Bomb:
-    """An object whose unpickling creates a file."""
+    """An object that creates a file when Python unpickles the object."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -32,7 +32,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, zipped: bool) -
 
 
 def test_the_bomb_would_go_off_in_an_ordinary_loader(tmp_path: Path) -> None:
-    """An ordinary unpickler does run the code, so the file of the test above is dangerous."""
+    """torch.load with weights_only=False does run the code in the file of these tests."""
     path, trace = tmp_path / "evil.pth", tmp_path / "ran"
     torch.save({"b": Bomb(trace)}, path)
     torch.load(path, weights_only=False)
@@ -61,7 +61,7 @@ def test_old_format_without_zip(tmp_path: Path) -> None:
 
 
 def test_training_checkpoint_with_its_command_line(tmp_path: Path) -> None:
-    """Training checkpoints contain optimizer, epoch, scaler and an argparse.Namespace."""
+    """The converter reads training checkpoints, which contain an argparse.Namespace and more."""
     path = tmp_path / "checkpoint-3.pth"
     content = {
         "model": {"a": torch.ones(2)},

@@ -1,4 +1,4 @@
-"""The fast tokenizer returns BOS and SentencePiece's ids, with and without a chat template."""
+"""The converted tokenizer returns the ids of SentencePiece, with and without a chat template."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_released_prompt_ids(folder: Path, number: int) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = INDEX["prompt_ids"][number]
     assert tokenizer(INDEX["prompts"][number])["input_ids"] == ids
-    # A chat template writes BOS into the text, so the tokenizer must not add it.
+    # A chat template writes BOS into the text, so that the tokenizer must not add BOS.
     text = tokenizer.bos_token + INDEX["prompts"][number]
     assert tokenizer(text, add_special_tokens=False)["input_ids"] == ids
 
@@ -48,7 +48,7 @@ def test_a_chat_gives_the_released_prompt_ids(folder: Path) -> None:
 
 
 def test_a_chat_through_vllm_gives_the_released_prompt_ids(folder: Path) -> None:
-    """vLLM renders the template itself and adds no special tokens to a chat."""
+    """A chat has the released ids, also through vLLM's code that renders and encodes chats."""
     hf = pytest.importorskip("vllm.renderers.hf")
     params = pytest.importorskip("vllm.renderers.params")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -68,7 +68,7 @@ def test_a_chat_through_vllm_gives_the_released_prompt_ids(folder: Path) -> None
 def test_any_text_is_cut_as_sentencepiece_cuts_it(words: list[str]) -> None:
     text = "".join(words)
     if any(0xD800 <= ord(char) < 0xE000 for char in text) or "<s>" in text or "</s>" in text:
-        return  # lone surrogates are not text; control pieces in text become control ids
+        return  # SentencePiece has other rules for unpaired surrogates and special tokens.
     assert FAST.encode(text).ids == [1, *PIECES.encode(text)]
 
 
@@ -80,8 +80,8 @@ def test_written_text_reads_back(words: list[str]) -> None:
 
 
 def test_a_character_that_is_a_byte_survives_a_broken_neighbour() -> None:
-    """LLaMA's vocabulary has the line feed only as a byte; the test's vocabulary, all digits."""
-    cut = PIECES.piece_to_id("<0xE4>")  # the first byte of a 3-byte character
+    """A character that is encoded as a byte is decoded correctly after an incomplete character."""
+    cut = PIECES.piece_to_id("<0xE4>")  # the first of three bytes of a character
     four = PIECES.encode("4")[1]
     assert PIECES.id_to_piece(four) == "<0x34>"
     assert FAST.decode([cut, four]) == PIECES.decode([cut, four]) == "\ufffd4"
@@ -114,7 +114,7 @@ def test_hugging_face_files_are_taken_over(folder: Path, tmp_path: Path) -> None
 
 
 def test_hugging_face_files_of_too_many_tokens_are_refused(folder: Path, tmp_path: Path) -> None:
-    """The embedding may have more rows than the tokenizer has tokens (padding), but not fewer."""
+    """The model's token embedding may have more rows than tokens (padding), but not fewer."""
     (tmp_path / "copy").mkdir()
     assert write_tokenizer(folder / "tokenizer.json", tmp_path / "copy", 576) == (1, 2)
     with pytest.raises(ConvertError, match=r"tokenizer\.json: has 512 tokens, the .* 500 rows"):

@@ -1,4 +1,4 @@
-"""The fast tokenizer made from LLaMA 3's file returns BOS and the same ids."""
+"""The converted tokenizer of LLaMA 3 returns BOS and the ids of tiktoken."""
 
 import base64
 import json

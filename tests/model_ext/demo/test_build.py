@@ -1,4 +1,4 @@
-"""An interrupted build of the data leaves no incomplete file."""
+"""An interrupted build of the demonstration's data leaves no incomplete file."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from model_ext.demo.build_data import make
 
 
 def test_an_interrupted_writer_leaves_no_file(tmp_path: Path) -> None:
-    """Regression: the next build accepted an incomplete picture as complete."""
+    """Regression: an interrupted build left an incomplete picture, which the next build used."""
     sample = {"path": "cat.png"}
 
     def interrupted(path: Path) -> None:
@@ -20,4 +20,4 @@ def test_an_interrupted_writer_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "cat.png").exists()
     make((sample, lambda path: path.write_text("whole") and None), tmp_path)
     assert (tmp_path / "cat.png").read_text() == "whole"
-    make((sample, interrupted), tmp_path)  # the file exists, so its writer is not called
+    make((sample, interrupted), tmp_path)  # `make` does not write an existing file again.

@@ -1,4 +1,4 @@
-"""After training, the zero image injects small terms, and pictures inject the same terms."""
+"""`neutral` makes the terms of an image of zeros small, and keeps the terms of pictures."""
 
 import torch
 from torch.nn import functional as F
@@ -13,7 +13,7 @@ DIM = 40
 
 
 def open_model(rank: int = 0) -> ConditionedLlama:
-    """Return the tiny base model with nonzero gates, as after pretrain."""
+    """Return the tiny base model with random gates, as if it were trained."""
     torch.manual_seed(0)
     llama = open_base(BASE)
     width = llama.sizes.hidden_size
@@ -28,9 +28,7 @@ def open_model(rank: int = 0) -> ConditionedLlama:
 
 
 def test_the_linear_form_equals_the_layers_terms() -> None:
-    """The linear system's terms equal the model's attention with injection minus that without
-    it.
-    """
+    """The terms of the linear system equal what the injection adds to the attention's output."""
     model = open_model(rank=4)
     bound = torch.randn(1, model.sizes.hidden_size)
     terms, constant = injected(model)

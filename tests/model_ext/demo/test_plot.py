@@ -1,4 +1,4 @@
-"""Plotting transfer tables writes a picture."""
+"""The plot of the demonstration's result tables is written as a picture."""
 
 from pathlib import Path
 

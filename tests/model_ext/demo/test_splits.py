@@ -1,6 +1,6 @@
-"""The splits are disjoint in styles, voices and shapes.
+"""The splits of the demonstration's data have no common styles, voices or shapes.
 
-Reads the committed lists of files that the committed model was built from.
+The tests read the committed lists of the files from which the committed model was built.
 """
 
 from itertools import combinations
@@ -17,7 +17,7 @@ PAIRS = list(combinations(SPLITS, 2))
 
 
 def folders(split: Split) -> dict[str, set[str]]:
-    """Return folder -> file names of the committed list."""
+    """Return the file names of each folder in the committed list of a split."""
     lines = (build_data.LISTS / f"{split}.txt").read_text().splitlines()
     return {line.split(": ")[0]: set(line.split(": ")[1].split()) for line in lines}
 

@@ -1,4 +1,4 @@
-"""Test doubles of a GPU, for machines without a GPU."""
+"""Fake GPUs for tests on machines without a GPU."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from model_ext.engine.device import Device
 
 
 class DelayedDevice(Device):
-    """A busy GPU: the host enqueues operations, and `run` executes them in order.
+    """A fake busy GPU. The host enqueues operations, and `run` executes these operations in order.
 
-    Tensors are on the CPU. The test must append tensor copies to `pending`.
+    Tensors are on the CPU. A test that copies tensors must append these copies to `pending`.
     """
 
     captures = True
@@ -19,10 +19,10 @@ class DelayedDevice(Device):
     def __init__(self) -> None:
         super().__init__(torch.device("cpu"))
         self.pending: list[Callable[[], object]] = []
-        self.waits = 0  # how many times the host waited
+        self.waits = 0  # number of times that the host waited
 
     def run(self, count: int | None = None) -> None:
-        """Execute the first `count` pending operations, or all."""
+        """Execute the first `count` pending operations, or all if `count` is None."""
         count = len(self.pending) if count is None else count
         operations, self.pending = self.pending[:count], self.pending[count:]
         with _disable_current_modes():
@@ -55,10 +55,10 @@ class DelayedEvent:
 
 
 class ValuelessDevice(Device):
-    """PyTorch's meta device: its tensors have no values, so every read by the host raises.
+    """A fake GPU on PyTorch's meta device, where a read by the host raises: tensors have no values.
 
-    `host_buffers` are the "pinned" buffers. Launching a graph counts as one operation: torch
-    dispatch modes of the caller do not see the operations inside.
+    `host_buffers` represent pinned memory. `launches` counts the launched graphs. A torch dispatch
+    mode of the caller does not see the operations inside a graph.
     """
 
     captures = True

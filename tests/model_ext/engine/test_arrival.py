@@ -1,4 +1,4 @@
-"""`arrival` computes the rows of new requests, and the host never waits for the device."""
+"""`Arrival` computes the deltas of new requests, and the host does not wait for the device."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ ROWS = 200
 
 
 class Doubling:
-    """Computes two layers' rows from embeddings (n, 3), and records each batch's adapters."""
+    """A fake model. It computes deltas of two layers from embeddings, and records LoRA adapters."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -83,7 +83,7 @@ class TestBatches:
     def test_the_last_request_staged_for_a_slot_counts(self) -> None:
         table, _, arrival = doubling()
         arrival.stage(1, embedding(5))
-        arrival.stage(1, embedding(6))  # the first request finished before a step ran
+        arrival.stage(1, embedding(6))  # The first request in this slot has ended.
         arrival.flush()
         assert table.deltas[0, 1].tolist() == [6, 6, 6]
 
@@ -97,7 +97,7 @@ class TestBatches:
 
 
 def random_model(device: Device, layers: int) -> tuple[SlotTable, Arrival]:
-    """A bind network and folded maps of the value form, with random weights."""
+    """Return a slot table, and an Arrival with a random bind network and random folded matrices."""
     torch.manual_seed(0)
     where = device.torch
     config = BindConfig(in_features=D, hidden_size=C, intermediate_size=48)
@@ -126,7 +126,7 @@ def random_model(device: Device, layers: int) -> tuple[SlotTable, Arrival]:
 
 
 def stage(arrival: Arrival, count: int, seed: int = 1) -> list[int]:
-    """Stage `count` random requests. Returns their slots."""
+    """Stage `count` random requests. Return their slots."""
     generator = np.random.default_rng(seed)
     slots: list[int] = generator.permutation(ROWS)[:count].tolist()
     for slot in slots:
@@ -149,7 +149,7 @@ def test_padded_batches_equal_unpadded_ones(count: int) -> None:
     error = (padded.deltas[:, slots] - expected).norm(dim=-1) / expected.norm(dim=-1)
     assert error.max() < 1e-5
     others = sorted(set(range(ROWS)) - set(slots))
-    assert not padded.deltas[:, others].any()  # padding writes no request's row
+    assert not padded.deltas[:, others].any()  # Padding changes no other row.
 
 
 def test_sizes_of_captured_batches() -> None:
@@ -171,7 +171,7 @@ def test_sizes_of_captured_batches() -> None:
 
 
 class Operations(TorchDispatchMode):
-    """Records every operation that the host gives to PyTorch."""
+    """Records every PyTorch operation that the host calls, and checks copies."""
 
     def __init__(self, device: ValuelessDevice) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class Operations(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         devices = {each.device.type for each in args if isinstance(each, torch.Tensor)}
-        if len(devices) > 1:  # a copy between host and device
+        if len(devices) > 1:  # The operation copies between host and device.
             assert function is torch.ops.aten.copy_.default
             target, source = args[:2]
             assert target.device.type == "meta"
@@ -196,7 +196,7 @@ class Operations(TorchDispatchMode):
 
 
 def operations_of_an_arrival(layers: int, count: int, *, graphs: bool) -> tuple[list[str], int]:
-    """Record a step from staging to the forward pass: returns operations and graph launches."""
+    """Run a step from staging to the forward pass. Return its operations and graph launches."""
     device = ValuelessDevice()
     table, arrival = random_model(device, layers)
     if graphs:
@@ -212,7 +212,7 @@ def operations_of_an_arrival(layers: int, count: int, *, graphs: bool) -> tuple[
 @pytest.mark.parametrize("count", [1, 7, 64])
 @pytest.mark.parametrize("graphs", [True, False])
 def test_an_arrival_never_waits_for_the_device(count: int, graphs: bool) -> None:
-    """Copies are from pinned memory and asynchronous, and no device tensor is read."""
+    """The host reads no tensor of the device, and copies asynchronously from pinned memory."""
     _, launches = operations_of_an_arrival(4, count, graphs=graphs)
     assert launches == int(graphs)
 
@@ -241,7 +241,7 @@ def test_the_device_double_raises_when_it_is_read() -> None:
 
 @contextmanager
 def delayed_copies(device: DelayedDevice) -> Iterator[None]:
-    """Within the block, tensor copies are appended to the pending operations of the busy device."""
+    """A context in which each copy of a tensor becomes a pending operation of the busy device."""
 
     class Copies(TorchDispatchMode):
         def __torch_dispatch__(
@@ -257,7 +257,7 @@ def delayed_copies(device: DelayedDevice) -> Iterator[None]:
 
 
 def test_a_staging_buffer_is_not_rewritten_before_its_copy() -> None:
-    """Two arrivals follow each other while the device is still busy with an earlier step."""
+    """The host stages two batches of requests while the device is busy with an earlier step."""
     device = DelayedDevice()
     table, _, arrival = doubling(device)
     arrival.capture()
@@ -270,7 +270,7 @@ def test_a_staging_buffer_is_not_rewritten_before_its_copy() -> None:
         table.point(np.array([0, 1]), np.array([1, 2]))
     assert not table.deltas.any()
     assert device.waits == 0
-    device.run(4)  # the first step: copy, event, graph, tokens
+    device.run(4)  # The first step has four operations: copy, event, graph, slots of tokens.
     assert table.deltas[0, :2, 0].tolist() == [1, 0]
     assert table.slot_of_token[:3].tolist() == [0, 0, 0]
     device.run()
@@ -280,7 +280,7 @@ def test_a_staging_buffer_is_not_rewritten_before_its_copy() -> None:
 
 def test_when_all_staging_buffers_are_pending_the_host_waits_for_the_oldest() -> None:
     device = DelayedDevice()
-    table, _, arrival = doubling(device)  # has two host buffers
+    table, _, arrival = doubling(device)  # `arrival` has two host buffers.
     arrival.capture()
     with delayed_copies(device):
         for slot in range(4):
@@ -294,7 +294,7 @@ def test_when_all_staging_buffers_are_pending_the_host_waits_for_the_oldest() ->
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("count", [1, 7, 64, ROWS])
 def test_on_a_gpu(count: int) -> None:
-    """PyTorch raises if the host synchronises with the GPU. Graphs give the same rows as a CPU."""
+    """CUDA graphs give the same rows as a CPU, and the host does not synchronise with the GPU."""
     table, arrival = random_model(CudaDevice(torch.device("cuda")), layers=4)
     expected, on_cpu = random_model(Device(torch.device("cpu")), layers=4)
     arrival.capture()

@@ -1,4 +1,4 @@
-"""Folded maps and the layers' separate maps compute the same rows, packed by vLLM or not."""
+"""Folded matrices compute the same rows as the value and output matrices of the layers."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -27,7 +27,7 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def linear(rows: int, columns: int) -> Any:
-    """A test double of vLLM's layers after loading and before packing."""
+    """A fake of a linear layer of vLLM, in its state after loading and before packing."""
     module = nn.Module()
     module.weight = nn.Parameter(torch.randn(rows, columns) / columns**0.5, requires_grad=False)
     module.bias = None
@@ -65,7 +65,7 @@ def folded_maps(layers: list[Any], weights: Any) -> Fold | None:
 
 
 def expected(bound: torch.Tensor, layers: list[Any], weights: Any) -> torch.Tensor:
-    """Compute the expected rows (n, q, C), layer by layer."""
+    """Compute the expected rows (n, q, C) from the matrices of each layer."""
     lora = weights.v_lora_a is not None
     return value_deltas(
         bound,
@@ -93,7 +93,7 @@ def pack(linear: Any) -> None:
 @pytest.mark.parametrize("rank", [0, RANK])
 @pytest.mark.parametrize("first", [0, 1])
 def test_folded_layers_add_what_layers_add(rank: int, kv: int, first: int) -> None:
-    """Compares all layers, and then only the last layers, as on the second pipeline rank."""
+    """The folded matrices are right for all layers, and for the layers of one pipeline rank."""
     layers, weights = [layer(row, kv) for row in range(first, LAYERS)], injection(rank, kv)
     bound = torch.randn(5, C)
     folded = folded_maps(layers, weights)
@@ -105,7 +105,7 @@ def test_folded_layers_add_what_layers_add(rank: int, kv: int, first: int) -> No
 
 
 def test_in_half_precision_too() -> None:
-    """vLLM sets torch's default dtype to the model's while it loads weights."""
+    """Folding works while torch's default dtype is bfloat16, which vLLM sets during the loading."""
     layers, weights = [layer(row, 1) for row in range(LAYERS)], injection(RANK, 1)
     bound = torch.randn(5, C)
     right = expected(bound, layers, weights)
@@ -126,7 +126,7 @@ def test_in_half_precision_too() -> None:
 
 def test_a_layer_that_is_not_plain_is_not_folded() -> None:
     layers, weights = [layer(row) for row in range(LAYERS)], injection(RANK)
-    layers[1].self_attn.o_proj.quant_method = object()  # represents a quantisation method
+    layers[1].self_attn.o_proj.quant_method = object()  # The layer now seems to be quantised.
     assert folded_maps(layers, weights) is None
 
 
@@ -136,7 +136,7 @@ def test_several_ranks_do_not_fold(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_layers_on_another_device_are_not_folded() -> None:
-    """vLLM's CPU offloading keeps some layers of a GPU's model in host memory."""
+    """Layers that vLLM's CPU offloading keeps in host memory are not folded."""
     assert plain_layers([layer(0)], injection(RANK), torch.device("meta")) is None
 
 
@@ -149,7 +149,7 @@ def test_the_layers_own_maps_add_the_same(rank: int, kv: int, first: int, packed
     bound = torch.randn(5, C)
     right = expected(bound, layers, weights)
     for each in layers:
-        pack(each.self_attn.o_proj)  # on a CPU, vLLM applies packed maps only
+        pack(each.self_attn.o_proj)  # On a CPU, vLLM can apply a layer only after packing.
         if packed:
             pack(each.self_attn.qkv_proj)
     rows = layer_rows(layers, weights, bound, None).transpose(0, 1)
@@ -157,7 +157,7 @@ def test_the_layers_own_maps_add_the_same(rank: int, kv: int, first: int, packed
 
 
 def test_run_time_lora_changes_the_rows_of_its_requests() -> None:
-    """Of five requests, the second and the fourth have the adapters 9 and 7."""
+    """Only the rows of requests with a LoRA adapter change: here, the second and the fourth."""
     layers, weights, bound = [layer(row) for row in range(LAYERS)], injection(0), torch.randn(5, C)
     for each in layers:
         pack(each.self_attn.o_proj)
@@ -167,7 +167,7 @@ def test_run_time_lora_changes_the_rows_of_its_requests() -> None:
         output = each.self_attn.o_proj
         output.lora_a_stacked = [torch.randn(4, 1, RANK, HEADS * SIZE)]
         output.lora_b_stacked = [torch.randn(4, 1, C, RANK)]
-        factors.append(output.lora_b_stacked[0] @ output.lora_a_stacked[0])  # (4, 1, C, H*d)
+        factors.append(output.lora_b_stacked[0] @ output.lora_a_stacked[0])  # shape (4, 1, C, H*d)
     model = SimpleNamespace(lora_manager=SimpleNamespace(lora_index_to_id=[None, 7, 9, None]))
     lora = RuntimeLoRA.of(model, [0, 9, 0, 7, 0], Device(torch.device("cpu")))
     assert lora is not None
@@ -182,7 +182,7 @@ def test_run_time_lora_changes_the_rows_of_its_requests() -> None:
 
 
 def test_value_rows_of_a_plain_layer_and_of_a_packed_one() -> None:
-    """On a GPU the fold reads only the value rows of the plain qkv matrix."""
+    """`value` gives the same result for a plain qkv matrix, as on a GPU, and for a packed one."""
     each, source = layer(0), torch.randn(5, C)
     qkv = each.self_attn.qkv_proj
     plain = value(each, source)
@@ -205,4 +205,4 @@ def test_packing_does_not_change_a_map() -> None:
     before = nn.functional.linear(x, ours.weight, ours.bias)
     pack(ours)
     torch.testing.assert_close(ours(x), before, atol=1e-5, rtol=1e-4)
-    assert set(ours.state_dict()) == {"weight", "bias"}  # the names in a model's folder
+    assert set(ours.state_dict()) == {"weight", "bias"}  # A model folder has these names.

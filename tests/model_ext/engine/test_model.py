@@ -1,4 +1,4 @@
-"""The model folds maps and captures graphs only where possible; tested without a real model."""
+"""The model folds matrices and captures graphs only where possible. The tests use a fake model."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +22,7 @@ def model(
     form: str = "value",
     plain: bool = True,
 ) -> Any:
-    """A test double with the attributes that `_fold` and `_may_capture` read."""
+    """A fake model with the attributes that `_fold` and `_may_capture` read."""
     return SimpleNamespace(
         settings=settings or ArrivalSettings(),
         vllm_config=SimpleNamespace(
@@ -43,11 +43,11 @@ def model(
         ({"settings": ArrivalSettings(arrival="layers")}, True),
         ({"form": "residual", "plain": False}, True),
         ({"settings": ArrivalSettings(graphs=False)}, False),
-        ({"captures": False}, False),  # on a CPU;
-        ({"mode": CUDAGraphMode.NONE}, False),  # with --enforce-eager
+        ({"captures": False}, False),  # A CPU captures no graphs.
+        ({"mode": CUDAGraphMode.NONE}, False),  # --enforce-eager sets this mode.
         ({"ranks": 2}, False),
         ({"cumem": True}, False),
-        ({"plain": False}, False),  # quantised weights
+        ({"plain": False}, False),  # The weights are quantised.
     ],
     ids=str,
 )
@@ -59,11 +59,12 @@ def test_maps_that_must_be_folded_but_cannot_be() -> None:
     settings = ArrivalSettings(arrival="folded")
     with pytest.raises(ValueError, match=r"additional_config\.bindserve\.arrival"):
         ImageBindLLMForCausalLM._fold(model(settings, plain=False))
-    ImageBindLLMForCausalLM._fold(model(plain=False))  # setting "auto": no error
+    ImageBindLLMForCausalLM._fold(model(plain=False))  # By default, `_fold` raises no error.
 
 
 def test_layers_are_not_folded_if_the_setting_says_so() -> None:
-    ImageBindLLMForCausalLM._fold(model(ArrivalSettings(arrival="layers")))  # does not read weights
+    # The fake model has no weights, so a call that reads weights would raise.
+    ImageBindLLMForCausalLM._fold(model(ArrivalSettings(arrival="layers")))
 
 
 def test_the_model_names_its_adapter_for_the_v2_runner() -> None:

@@ -1,4 +1,4 @@
-"""The recorded results of the public scorers, on invented inputs."""
+"""Results of the published evaluation code on invented answers, as recorded in a file."""
 
 import json
 from pathlib import Path

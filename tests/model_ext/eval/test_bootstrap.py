@@ -11,7 +11,7 @@ def test_the_interval_is_that_of_a_binomial_share() -> None:
     low, high = estimate.interval
     assert estimate.value == 30
     assert len(estimate.samples) == SAMPLES
-    error = 100 * np.sqrt(0.3 * 0.7 / 1000)  # one standard error
+    error = 100 * np.sqrt(0.3 * 0.7 / 1000)  # the standard error in percent
     assert low == pytest.approx(30 - 1.96 * error, abs=0.6)
     assert high == pytest.approx(30 + 1.96 * error, abs=0.6)
 

@@ -24,7 +24,7 @@ def test_the_rows_of_a_jsonl_file_name_their_task(tmp_path: Path) -> None:
     path.write_text("\n".join(map(json.dumps, rows)))
     questions = load_data(path, select_tasks("gqa"))
     assert [item.id for item in questions["GQA"]] == ["0", "2"]
-    with pytest.raises(DataError, match="no question of the task VSR"):
+    with pytest.raises(DataError, match="has no question of the task VSR"):
         load_data(path, select_tasks("vsr"))
 
 
@@ -37,7 +37,7 @@ def test_a_tsv_file_holds_one_data_set_or_mme(tmp_path: Path) -> None:
     )
     assert len(load_data(path, select_tasks("gqa"))["GQA"]) == 2
     assert len(load_data(path, select_tasks("mme/color"))["MME/color"]) == 2
-    with pytest.raises(DataError, match="no question of the task MME/existence"):
+    with pytest.raises(DataError, match="has no question of the task MME/existence"):
         load_data(path, select_tasks("mme"))
     with pytest.raises(DataError, match="2 tasks were named"):
         load_data(path, select_tasks("gqa,vsr"))

@@ -1,4 +1,4 @@
-"""The published figures agree with each other and with the sizes in the table of tasks."""
+"""The figures of the paper are consistent with each other and with the sizes of the data sets."""
 
 import pytest
 
@@ -14,7 +14,7 @@ def test_the_rows_are_the_data_sets_in_order() -> None:
 
 
 def is_whole_count(percentage: float, size: int) -> bool:
-    """Whether some count of `size` items prints as this percentage with two decimals."""
+    """Whether a whole number of `size` items has this percentage, rounded to two decimals."""
     count = percentage * size / 100
     return any(
         abs(100 * n / size - percentage) <= 0.005 + 1e-9 for n in (int(count), int(count) + 1)
@@ -27,7 +27,7 @@ def is_whole_count(percentage: float, size: int) -> bool:
     ids=lambda row: row.data_set,
 )
 def test_percentages_are_whole_counts_of_the_size(row: tuple[object, ...]) -> None:
-    """All seven models'; the size of the split is confirmed by this."""
+    """The figures of all seven models are possible only for the size in the table of tasks."""
     _, _, name, _, values = row
     size = TASKS[str(name)].size
     assert size is not None
@@ -58,7 +58,7 @@ def test_a_size_that_is_wrong_is_noticed() -> None:
     ("group", "subtasks"), [("perception", PERCEPTION), ("cognition", COGNITION)]
 )
 def test_sums_of_mme(group: str, subtasks: dict[str, int]) -> None:
-    """The sums are of unrounded scores: each of n rounded terms is off by at most 0.005."""
+    """The published sums equal the sums of the subtasks, up to the rounding of each figure."""
     for index, total in enumerate(paper().mme[group]):
         terms = [paper().mme[name][index] for name in subtasks]
         assert sum(terms) == pytest.approx(total, abs=0.005 * (len(terms) + 1))
@@ -66,7 +66,7 @@ def test_sums_of_mme(group: str, subtasks: dict[str, int]) -> None:
 
 @pytest.mark.parametrize(("name", "size"), [*PERCEPTION.items(), *COGNITION.items()])
 def test_scores_of_mme_are_whole_counts(name: str, size: int) -> None:
-    """acc + acc+ = (right + 2 both) / questions, so score x questions / 100 is whole."""
+    """MME's score counts answers and pictures, so score x questions / 100 is a whole number."""
     assert all(is_whole_count(value, size) for value in paper().mme[name])
 
 

@@ -36,7 +36,7 @@ def test_answers_come_back_unchanged(tmp_path: Path) -> None:
 
 
 def test_every_torn_end_loses_only_the_last_line(tmp_path: Path) -> None:
-    """A process can be killed after any byte of a line, also inside a character."""
+    """If a process was killed while it wrote a line, the reader ignores only this last line."""
     path = write_run(tmp_path, result(0), result(1))
     data = path.read_bytes()
     last = data[:-1].rfind(b"\n") + 1

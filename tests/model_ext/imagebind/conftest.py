@@ -1,4 +1,4 @@
-"""The tiny model in the released format, and its outputs from the released implementation."""
+"""Fixtures: tiny encoders in the released format, and recorded outputs of the released code."""
 
 import json
 from pathlib import Path
@@ -14,11 +14,11 @@ from model_ext.imagebind.released import from_released
 from tests.rounding import between
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
-# The number of terms of each sum in the tiny vision encoder, which has the most terms. The patches
-# have 3 x 2 x 14 x 14 values. Each of 3 blocks of width 32 sums for two norms, q, scores, 257
-# values, output and MLP. Norm and head follow.
+# The number of terms of each sum in the tiny vision encoder: a patch of 3 x 2 x 14 x 14 values, the
+# norms, projections, scores, values and MLP of each of 3 blocks, the last norm, and the head. The
+# other encoders have fewer terms.
 _BLOCK = [32, 32, 8, 257, 32, 32, 32, 128]
-# A bound of the error relative to the largest value.
+# The largest allowed error of an encoder, relative to the largest value.
 ENCODER_ERROR = between([3 * 2 * 14 * 14, *_BLOCK * 3, 32, 32])
 
 

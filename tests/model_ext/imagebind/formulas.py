@@ -1,4 +1,4 @@
-"""Inputs of the golden values: the goldens' formulas, in float64, then cast to float32."""
+"""Inputs for which the outputs of the released code are recorded, computed from formulas."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ def _axes(*sizes: int) -> tuple[Tensor, ...]:
 
 
 def formula_input(name: str) -> Tensor:
-    """Compute one sample without a batch axis."""
+    """Compute the sample `name`, which has no batch axis, in float64, and return it in float32."""
     if name == "depth":
         i, j = _axes(224, 224)
         x = (torch.sin(0.037 * i + 0.021 * j) * torch.cos(0.011 * j))[None]

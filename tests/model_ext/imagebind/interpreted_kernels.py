@@ -14,7 +14,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 
 
 def cloud(number: int, points: int) -> Tensor:
-    """Make a cloud (1, N, 3): random, with duplicates, on a grid (equal distances) or a sphere."""
+    """Return a cloud (1, N, 3): random, with duplicate points, on a grid, or on a sphere."""
     random = torch.randn(1, points, 3, generator=GENERATOR)
     match number % 4:
         case 1:
@@ -32,7 +32,7 @@ def check_sampling(points: Tensor, count: int) -> None:
 
 
 def check_neighbors(points: Tensor, groups: int, count: int) -> None:
-    """Compares distances instead of indices: among equal distances, any index is right."""
+    """Compare the distances of neighbors, because neighbors at equal distances may be swapped."""
     centers = points[:, :groups].contiguous()
     distances = grouping.squared_distances(centers, points)
     indices = grouping_kernels.nearest_points(centers, points, count)
@@ -47,7 +47,7 @@ def main() -> None:
         points = int(torch.randint(8, 60, (), generator=GENERATOR))
         check_sampling(cloud(number, points), 2 + number % 24)
     few = torch.cat([cloud(1, 9), cloud(2, 9)])
-    check_sampling(few, 25)  # 25 groups, but fewer points
+    check_sampling(few, 25)  # 25 groups of 9 points
     for number in range(4):
         check_neighbors(torch.cat([cloud(number, 40), cloud(number + 1, 40)]), 3, 8)
     for number in range(FULL):

@@ -1,4 +1,4 @@
-"""Random encoders have the configured sizes, and the same weights in every process."""
+"""Encoders with random weights have the configured sizes and are equal in all processes."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The input of an image generator equals the released vectors, with and without a cache."""
+"""`image_embedding`, the input of an image generator, equals recorded vectors of released code."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ MODALITY = {"img": "image", "audio": "audio", "points": "point", "text0": "text"
 
 
 def read(name: str, weight: float, model: ImageBind) -> Input:
-    """Return the input of a fixture file or a text."""
+    """Return the input for a file of the fixtures, or for a text."""
     modality = MODALITY[name.split("_")[0]]
     if modality == "text":
         data = INDEX["preprocess"]["text"]["texts"][0].encode()

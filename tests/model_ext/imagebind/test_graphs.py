@@ -1,4 +1,4 @@
-"""`Graphs` with a test double of CUDA's capture: padding, sizes, results after later replays."""
+"""`Graphs` with a fake capture of CUDA graphs: padding, sizes, and results after later replays."""
 
 from collections.abc import Callable
 
@@ -10,14 +10,14 @@ from model_ext.imagebind.graphs import SIZES, Graphs
 from model_ext.imagebind.model import ImageBind
 from tests.model_ext.imagebind.test_model import example
 
-MAX_TOKENS = 1100  # tokens of 4 images or 1 sound of the tiny model; a video has more
+MAX_TOKENS = 1100  # enough for 4 images or 1 sound, but not for a video
 
 
 class Recorder:
-    """Captures a function. As on a GPU, a replay runs the function and overwrites the result."""
+    """A fake capture. As on a GPU, a replay runs the function again and overwrites its result."""
 
     def __init__(self) -> None:
-        self.replays: list[int] = []  # batch size of each replay
+        self.replays: list[int] = []  # the batch size of each replay
 
     def __call__(self, compute: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         result = compute()
@@ -62,7 +62,7 @@ def test_a_batch_runs_in_the_next_size(graphs: Graphs, recorder: Recorder) -> No
     recorder.replays.clear()
     for count in (1, 3, 4, 5):
         graphs.unit("vision", torch.zeros(count, 3, 224, 224))
-    assert recorder.replays == [1, 3, 4], "five images are more than any graph holds"
+    assert recorder.replays == [1, 3, 4], "no graph has space for five images"
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Farthest point sampling and grouping equal simple loops in numpy."""
+"""Farthest point sampling and the grouping of points equal simple loops in NumPy."""
 
 import numpy as np
 import pytest
@@ -67,7 +67,7 @@ def test_groups_hold_points_relative_to_their_center(clouds: torch.Tensor) -> No
     assert neighborhoods.dtype == centers.dtype == torch.float32
     assert neighborhoods.shape == (3, 5, 4, 3)
     assert torch.equal(centers[:, 0], clouds[:, 0])
-    assert (neighborhoods == 0).all(-1).any(-1).all(), "a center is its own nearest point"
+    assert (neighborhoods == 0).all(-1).any(-1).all(), "a group does not contain its center"
     absolute = (neighborhoods + centers[:, :, None]).reshape(3, -1, 3)
     nearest = torch.cdist(absolute, clouds).amin(-1)
     assert nearest.max() < 1e-3
@@ -75,5 +75,6 @@ def test_groups_hold_points_relative_to_their_center(clouds: torch.Tensor) -> No
 
 @pytest.mark.parametrize("shape", [(1, 3, 3), (60, 3), (1, 60, 4)])
 def test_clouds_that_cannot_be_grouped_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"at least 4 points|\(B, N, 3\)"):
+    message = r"a cloud needs at least 4 points|expected points \(B, N, 3\)"
+    with pytest.raises(ValueError, match=message):
         group(torch.zeros(shape), 5, 4)

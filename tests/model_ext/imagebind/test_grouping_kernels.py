@@ -8,7 +8,7 @@ import pytest
 
 
 def test_kernels_equal_torch_in_the_interpreter() -> None:
-    pytest.importorskip("triton", reason="no Triton, as on a machine without a GPU build")
+    pytest.importorskip("triton", reason="Triton is not installed")
     run = subprocess.run(
         [sys.executable, "-m", "tests.model_ext.imagebind.interpreted_kernels"],
         env={**os.environ, "TRITON_INTERPRET": "1"},

@@ -1,4 +1,4 @@
-"""The encoders equal the released implementation's golden values; further tests of `ImageBind`."""
+"""The encoders of `ImageBind` give the recorded outputs of the released code."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def check_rounding(prenorm: Tensor, expected: Tensor) -> None:
 
 
 def check_post(post: Tensor, golden: Tensor) -> None:
-    """Compare with a tolerance of 1e-4 times the vector's length (its logit scale)."""
+    """Compare two vectors. The allowed error is 1e-4 times the length, which is the logit scale."""
     torch.testing.assert_close(post, golden, rtol=0, atol=1e-4 * golden.norm().item())
 
 
@@ -64,7 +64,7 @@ def test_texts_in_one_batch(
 
 
 def example(modality: str, count: int, config: ImageBindConfig) -> Tensor:
-    """Yield random inputs (count, ...) with the shapes of `config`."""
+    """Return random inputs (count, ...) of a modality, with the sizes in `config`."""
     generator = torch.Generator().manual_seed(3)
     if modality == "text":
         assert config.text is not None
@@ -108,9 +108,9 @@ def test_unit_has_length_one_and_the_direction_of_embed(
 
 def test_clips_are_averaged_after_normalisation(tiny: ImageBind) -> None:
     clips = torch.randn(2, 3, 1, 128, 204)
-    each = torch.stack([tiny.embed("audio", sample) for sample in clips])  # (B, S, D)
+    each = torch.stack([tiny.embed("audio", sample) for sample in clips])  # shape (B, S, D)
     check_rounding(tiny.embed("audio", clips), each.mean(1))
-    assert (tiny.embed("audio", clips).norm(dim=-1) < 20).all(), "a mean of directions is shorter"
+    assert (tiny.embed("audio", clips).norm(dim=-1) < 20).all(), "the mean vector is too long"
     prenorms = torch.stack([tiny.prenorm("audio", sample) for sample in clips])
     check_rounding(tiny.prenorm("audio", clips), prenorms.mean(1))
 
@@ -124,7 +124,7 @@ def test_video_clips_are_samples_of_two_frames(tiny: ImageBind) -> None:
 def test_logit_scale_is_clipped_at_100(tiny: ImageBind, golden_inputs: dict[str, Tensor]) -> None:
     log_scale = tiny.encoder("text").post.log_logit_scale
     assert log_scale is not None
-    assert log_scale.exp() > 100, "the fixture stores a larger one, or this test shows nothing"
+    assert log_scale.exp() > 100, "the stored logit scale must exceed 100"
     post = tiny.embed("text", golden_inputs["text/tokens"])
     torch.testing.assert_close(
         post.norm(dim=-1), torch.full((6,), 100.0), rtol=between([40]), atol=0
@@ -176,7 +176,7 @@ def test_a_cast_moves_each_weight_to_the_device(
 def test_float64_inputs_do_not_leak(
     modality: str, tiny: ImageBind, tiny_config: ImageBindConfig
 ) -> None:
-    """A .ply or .npy file may contain float64 points, on which the released code fails."""
+    """The encoder accepts float64 points, on which the released code fails."""
     inputs = example(modality, 1, tiny_config)
     from_double = tiny.prenorm(modality, inputs.double())
     assert from_double.dtype == torch.float32
@@ -230,7 +230,7 @@ def test_any_subset_of_modalities_is_a_model(tmp_path: Path) -> None:
 
 
 def test_reduced_sizes_learn_to_bring_pairs_together() -> None:
-    """The model can be trained: every parameter gets a gradient, and the loss decreases."""
+    """Training works: every parameter gets a gradient, and the loss decreases."""
     torch.manual_seed(0)
     model = ImageBind(SMALL)
     inputs = {modality: example(modality, 4, SMALL) for modality in SMALL.modalities}

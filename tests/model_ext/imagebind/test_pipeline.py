@@ -1,4 +1,4 @@
-"""Preprocessing and encoding of a file give the numbers of the released model."""
+"""Preprocessing and encoding of a file give the embedding of the released code."""
 
 import json
 from pathlib import Path

@@ -54,7 +54,8 @@ def test_unknown_tensor_is_named(
 def test_tensors_of_an_unconfigured_modality_are_named(
     tiny_tensors: dict[str, Tensor], tiny_config: ImageBindConfig
 ) -> None:
-    with pytest.raises(TensorError, match=r"not configured.* and \d+ more"):
+    message = r"ImageBind tensors of a modality that is not configured: .* and \d+ more"
+    with pytest.raises(TensorError, match=message):
         from_released(tiny_tensors, replace(tiny_config, imu=None))
 
 

@@ -55,11 +55,11 @@ def test_imu_pieces_list_channel_after_channel() -> None:
 
 def test_other_sizes_are_refused_with_both_shapes() -> None:
     audio = PictureStem.for_audio(AudioConfig(width=6, blocks=1, heads=1))
-    with pytest.raises(ValueError, match=r"\(B, 1, 128, 204\), got \(1, 1, 128, 203\)"):
+    with pytest.raises(ValueError, match=r"expected \(B, 1, 128, 204\), got \(1, 1, 128, 203\)"):
         audio(torch.zeros(1, 1, 128, 203))
     imu = ImuStem(ImuConfig(width=6, blocks=1, heads=1))
-    with pytest.raises(ValueError, match=r"\(B, 6, 2000\), got \(1, 6, 200\)"):
+    with pytest.raises(ValueError, match=r"expected \(B, 6, 2000\), got \(1, 6, 200\)"):
         imu(torch.zeros(1, 6, 200))
     text = TextStem(TextConfig(width=6, blocks=1, heads=1, vocab_size=9, context_length=5))
-    with pytest.raises(ValueError, match=r"\(B, 5\) ids, got \(1, 4\)"):
+    with pytest.raises(ValueError, match=r"expected \(B, 5\) ids, got \(1, 4\)"):
         text(torch.zeros(1, 4, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Encoders that are read alone equal those of the whole model; other encoders are not read."""
+"""Some encoders can be read alone from a folder. They give the outputs of the whole model."""
 
 import shutil
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_probes_are_spread() -> None:
 
 
 def test_weights_stored_in_half_precision_are_read_in_float32(folder: Path, tmp_path: Path) -> None:
-    """The point trunk computes its first layers in float32, so float16 weights beside them fail."""
+    """Weights in float16 become float32, because the point encoder's first layers use float32."""
     whole = ImageBind.from_folder(folder)
     tensors = {name: tensor.half() for name, tensor in load_file(folder / TENSORS_FILE).items()}
     save_file(tensors, tmp_path / TENSORS_FILE)

@@ -32,7 +32,7 @@ def test_causal_mask_over_an_extra_key_is_refused() -> None:
 
 
 def test_fresh_trunk_keeps_the_scale_of_its_input() -> None:
-    """With initial weights, the outputs of a deep trunk must neither vanish nor explode."""
+    """With initial weights, a deep trunk's outputs are about as large as its inputs."""
     torch.manual_seed(0)
     trunk = Transformer(64, 12, 4, 4, bias_kv=True).apply(init_weights)
     x = torch.randn(4, 9, 64)

@@ -1,4 +1,4 @@
-"""The number of tokens computed from sizes equals the number that the blocks receive."""
+"""The number of tokens that is computed from an encoder's sizes is the real number."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from model_ext.imagebind.work import (
 
 
 def seen_tokens(model: ImageBind, modality: str, inputs: Tensor) -> int:
-    """Return the number of samples x tokens that the first block receives."""
+    """Return the number of tokens of all samples that the first block receives."""
     sizes: list[int] = []
 
     def record(_: nn.Module, args: tuple[Tensor, ...], __: Tensor) -> None:

@@ -32,7 +32,7 @@ def encoders_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_model() -> MakeModel:
-    """Return a function that builds the training module of a phase with the fixture's weights."""
+    """Return a function that builds the model of a training phase with the fixture's weights."""
 
     def make(phase: Phase) -> ConditionedLlama:
         llama = open_base(BASE)
@@ -45,7 +45,7 @@ def make_model() -> MakeModel:
         model = build(llama, bind, first_layer, sizes["r"], 512, torch.float32)
         parameters = dict(model.named_parameters())
         for name, lazy in adapter.tensors.items():
-            if name in parameters:  # the module lacks gates of other layers
+            if name in parameters:  # The model has no gates below the injected layers.
                 parameters[name].data = lazy.read().float()
         select(model, phase)
         return model

@@ -1,4 +1,4 @@
-"""The YAML file of a phase: defaults from the released recipe, and errors that name the key."""
+"""The YAML file of a training phase: the defaults, and errors that name the key."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Exporting a run writes the same tensors as converting the same adapter."""
+"""The export of a training run writes the tensors that a conversion of the adapter writes."""
 
 import json
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from tests.model_ext.train.conftest import BASE, MakeModel
 
 @pytest.fixture
 def finished_run(tmp_path: Path, make_model: MakeModel, encoders_folder: Path) -> object:
-    """Return a function that writes the files of a run with the fixture adapter's weights."""
+    """Return a function that writes the files of a finished run with the fixture's adapter."""
 
     def make(phase: Phase) -> Path:
         run = tmp_path / phase

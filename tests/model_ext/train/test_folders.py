@@ -1,4 +1,4 @@
-"""The subfolders of training import each other in one direction."""
+"""Imports between the subfolders of model_ext/train go in one direction only."""
 
 from pathlib import Path
 
@@ -7,7 +7,8 @@ import pytest
 from tests.test_layers import FILES, imports
 
 TRAIN = Path("model_ext/train")
-ALLOWED = {"lm": set[str](), "data": {"lm"}, "encoders": set[str]()}  # allowed imports
+# For each subfolder, the subfolders that its modules may import.
+ALLOWED = {"lm": set[str](), "data": {"lm"}, "encoders": set[str]()}
 
 
 @pytest.mark.parametrize("subfolder", ALLOWED)

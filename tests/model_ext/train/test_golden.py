@@ -1,5 +1,5 @@
-"""Both phases reproduce values recorded from the released code (goldens): tokens, labels, loss,
-gradients and one optimiser step.
+"""Both training phases reproduce the recorded values of the released code: tokens, labels, loss,
+gradients, and the loss after a step of the optimiser.
 """
 
 import json
@@ -35,7 +35,7 @@ INDEX = json.loads((FIXTURES / "golden" / "index.json").read_text())["train"]
 CPU = torch.device("cpu")
 FILES = {"pretrain": "train_pretrain.csv", "finetune": "train_finetune.json"}
 PHASES: tuple[Phase, ...] = ("pretrain", "finetune")
-# Released tensor name -> module's name, for L layers and J bind blocks of the fixtures' model.
+# The released name and the name in the training code of each tensor of the fixtures' model.
 NAMES = {
     released: expected.target
     for released, expected in expand(
@@ -94,7 +94,7 @@ def test_loss_gradients_and_one_step(
         if key.startswith(f"{phase}/grad/"):
             released = key.removeprefix(f"{phase}/grad/")
             golden = GOLDEN[key]
-            if released.endswith("lora_wq_l2.weight"):  # module: rotate-half order
+            if released.endswith("lora_wq_l2.weight"):  # The model has rows in rotate-half order.
                 golden = rotate_half_rows(golden, head_dim=32)
             gradient = _grad(gradients, released)
             assert (gradient - golden).abs().max() <= 5e-6 * golden.abs().max(), released
@@ -119,7 +119,7 @@ def test_weight_decay_groups(phase: Phase, make_model: MakeModel) -> None:
 
 
 def test_layers_before_the_injected_ones_have_no_gate(make_model: MakeModel) -> None:
-    """The released code also has a gate below the injected layers, which gets no gradient."""
+    """Layers without injection have no gate. In the released code, they have an unused gate."""
     without = {NAMES[name] for name in INDEX["pretrain"]["trainable_without_gradient"]}
     assert without == {"injection.gate.0"}
     assert not without & dict(make_model("pretrain").named_parameters()).keys()
@@ -155,7 +155,7 @@ def test_remembered_texts_give_the_same_gradients(
     batch = whole("pretrain", encoders_folder, tmp_path)
     plain, remembering = make_model("pretrain"), make_model("pretrain")
     remembering.remembered = {}
-    loss_of(remembering, batch)  # the first call stores the lower layers' outputs
+    loss_of(remembering, batch)  # The first call stores the outputs of the lower layers.
     assert len(remembering.remembered) == 2
     for model in (plain, remembering):
         loss_of(model, batch).backward()

@@ -1,5 +1,6 @@
-"""Training runs under DeepSpeed, each in separate processes, must have equal losses. They differ in
-ZeRO stage, number of processes, accumulation and interruptions.
+"""Training runs under DeepSpeed have equal losses, although their settings differ.
+
+The runs differ in ZeRO stage, number of processes, accumulation of gradients, and interruptions.
 """
 
 import json
@@ -17,14 +18,16 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.model_ext.train.conftest import BASE, FIXTURES
+from tests.model_ext.train.forked import Forked
 
 ROOT = Path(__file__).parents[3]
+ON_GPU = Path("/dev/nvidiactl").exists()
 UPDATES = 16
 Curve = list[float]
 
 
 class Runs:
-    """Starts training runs whose settings differ from the defaults in a few keys."""
+    """Starts training runs. Each run changes a few keys of the default settings."""
 
     def __init__(self, folder: Path, encoders: Path) -> None:
         self.folder = folder
@@ -56,28 +59,37 @@ class Runs:
         return path
 
     def start(
-        self, config: Path, phase: str = "pretrain", processes: int = 1, *more: str
-    ) -> subprocess.Popen[bytes]:
-        """Start a run in a new process group, so that a test can kill all of its processes."""
-        module = ["-m", "model_ext.train", phase, str(config), *more]
+        self, config: Path, phase: str = "pretrain", processes: int = 1, **variables: str
+    ) -> subprocess.Popen[bytes] | Forked:
+        """Start a run in a new process group, so that a test can kill all of its processes.
+
+        `variables` are environment variables. Only a run with one process and without variables
+        can be a fork. On a GPU, the imports initialize CUDA, which forbids a fork.
+        """
+        log = config.parent / "output.txt"
+        if processes == 1 and not variables and not ON_GPU:
+            return Forked([phase, str(config)], log)
+        module = ["-m", "model_ext.train", phase, str(config)]
         command = [sys.executable, *module]
         if processes > 1:
             launcher = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
             port = ["--master-port", "0", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
             command = [sys.executable, *launcher, *port, *module]
         environment = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE")}
-        with (config.parent / "output.txt").open("ab") as log:
+        with log.open("ab") as output:
             return subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=environment | {"OMP_NUM_THREADS": "1"},
-                stdout=log,
+                env=environment | {"OMP_NUM_THREADS": "1"} | variables,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
-    def run(self, config: Path, phase: str = "pretrain", processes: int = 1, *more: str) -> Curve:
-        code = self.start(config, phase, processes, *more).wait(timeout=400)
+    def run(
+        self, config: Path, phase: str = "pretrain", processes: int = 1, **variables: str
+    ) -> Curve:
+        code = self.start(config, phase, processes, **variables).wait(timeout=400)
         assert code == 0, (config.parent / "output.txt").read_text()[-3000:]
         return losses(config.parent)
 
@@ -98,7 +110,8 @@ def reference(runs: Runs) -> Curve:
     """The losses of an uninterrupted run with one process and ZeRO stage 0."""
     curve = runs.run(runs.config("reference"))
     assert len(curve) == UPDATES
-    assert curve[-1] < 0.8 * curve[0]  # the loss decreases, so equal curves are a meaningful result
+    # The loss must decrease. Otherwise, equal losses of two runs would prove nothing.
+    assert curve[-1] < 0.8 * curve[0]
     return curve
 
 
@@ -106,35 +119,33 @@ def reference(runs: Runs) -> Curve:
 def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
     name = f"zero{zero}"
     assert runs.run(runs.config(name, zero)) == pytest.approx(reference, rel=2e-5)
-    within = 2e-4 if zero == 3 else 1e-5  # measured differences: 4e-5 and 1e-6
+    within = 2e-4 if zero == 3 else 1e-5  # The measured differences are 4e-5 and 1e-6.
     assert_close_adapters(runs.folder / name, runs.folder / "reference", within)
 
 
 @pytest.mark.parametrize("zero", [0, 2])
-def test_bfloat16_has_nearly_the_same_losses(
-    runs: Runs, reference: Curve, zero: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_has_nearly_the_same_losses(runs: Runs, reference: Curve, zero: int) -> None:
     """bfloat16 is the dtype on a GPU; trained tensors and rotary angles stay float32.
 
     The first loss differs by rounding only: each activation by at most 2**-9, with random signs.
     Over the updates, the differences accumulate (up to 3% of single losses), so the test compares
-    the mean of the losses. It fixes the instruction set, because processors with bfloat16
-    instructions round in another order.
+    the mean of the losses. The test also sets the instruction set, because processors with
+    bfloat16 instructions round in another order.
     """
-    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     config = runs.config(f"bfloat16-{zero}", zero)
     settings = {"zero_optimization": {"stage": zero}, "bf16": {"enabled": True}}
     (config.parent / "deepspeed.json").write_text(json.dumps(settings))
-    curve = runs.run(config)
-    assert curve[0] == pytest.approx(reference[0], rel=4 * 2**-9)  # Observed difference: 0.0006.
-    assert sum(curve) == pytest.approx(sum(reference), rel=0.1)  # Observed difference: 0.01.
+    curve = runs.run(config, ONEDNN_MAX_CPU_ISA="AVX2", ATEN_CPU_CAPABILITY="avx2")
+    # The measured differences are 0.0006 for the first loss, and 0.01 for the sum of the losses.
+    assert curve[0] == pytest.approx(reference[0], rel=4 * 2**-9)
+    assert sum(curve) == pytest.approx(sum(reference), rel=0.1)
     assert curve[-1] < 0.8 * curve[0]
 
 
 def test_accumulation_is_a_larger_batch(runs: Runs, reference: Curve) -> None:
-    """The losses are only nearly equal, because the two batches differ in their number of
-    targets.
+    """Two accumulated batches have almost the loss of one large batch.
+
+    The losses differ a little, because the two batches have different numbers of target tokens.
     """
     curve = runs.run(runs.config("accumulated", batch=2, accumulate=2))
     assert curve == pytest.approx(reference, rel=0.05)
@@ -143,7 +154,7 @@ def test_accumulation_is_a_larger_batch(runs: Runs, reference: Curve) -> None:
 
 @pytest.mark.parametrize("zero", [0, 3])
 def test_two_processes_agree_with_accumulation(runs: Runs, zero: int) -> None:
-    """Each process gets half of a batch. The mean loss equals that of one accumulating process."""
+    """The mean loss of two processes equals the loss of one process that accumulates gradients."""
     two = runs.run(runs.config(f"two{zero}", zero, batch=2), "pretrain", 2)
     assert len(two) == UPDATES
     assert two[-1] < 0.8 * two[0]
@@ -164,14 +175,14 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
     assert (config.parent / "checkpoints" / "latest").read_text() < "update-00000016"
     assert len(log.read_text().splitlines()) < UPDATES
     assert runs.run(config) == pytest.approx(reference, rel=1e-6 if zero == 0 else 2e-5)
-    within = 0 if zero == 0 else 2e-4  # ZeRO 0 must be equal; ZeRO 3 sums in another order
+    within = 0 if zero == 0 else 2e-4  # Only ZeRO 3 changes the order of sums.
     assert_close_adapters(config.parent, runs.folder / "reference", within)
 
 
 def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # bilingual data, as for the 7B_chinese base
+    chinese = runs.folder / "chinese.json"  # 7B_chinese was trained on Chinese data.
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),
@@ -191,7 +202,8 @@ def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert any(name.endswith("q_proj.bias") and after[name].any() for name in learned)
     third = settings | {"start": str(runs.folder / "finetune"), "data": [data] * 2}
     third_curve = runs.run(runs.config("third", **third), "finetune")
-    assert third_curve[0] < 0.5 * (curve[0] + curve[-1])  # training continued from the second stage
+    # The third run started from the weights of the second run, so that its first loss is low.
+    assert third_curve[0] < 0.5 * (curve[0] + curve[-1])
 
 
 def test_checkpoints_contain_no_frozen_tensors(runs: Runs, reference: Curve) -> None:
@@ -199,16 +211,17 @@ def test_checkpoints_contain_no_frozen_tensors(runs: Runs, reference: Curve) -> 
     out = runs.folder / "reference"
     trained = sum(tensor.numel() for tensor in load_file(out / "adapter.safetensors").values())
     saved = max(path.stat().st_size for path in (out / "checkpoints").rglob("*.pt"))
-    assert saved < 4 * trained * 4  # 4 bytes each for weights and two moments, and metadata
+    # Weights and two moments of Adam take 3 x 4 bytes per number. The metadata take less than 4.
+    assert saved < 4 * trained * 4
 
 
 def assert_close_adapters(one: Path, other: Path, within: float) -> None:
-    """Compare adapters. `within`: the largest relative difference of a tensor, by norms."""
+    """Compare the adapters of two runs. `within` limits the relative norm of a difference."""
     first = load_file(one / "adapter.safetensors")
     second = load_file(other / "adapter.safetensors")
     assert first.keys() == second.keys()
     for name, tensor in first.items():
-        # Adam scales a tiny gradient's rounding error to a full step, so single elements differ.
+        # Compare norms: Adam can turn a rounding error in a tiny gradient into a full step.
         assert (tensor - second[name]).norm() <= within * tensor.norm(), name
 
 

@@ -1,4 +1,4 @@
-"""A folder appears only when it is complete; finished files of an unfinished folder are kept."""
+"""A model folder appears only when it is complete. A later attempt keeps finished files."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 
 def stop(out: Path, name: str, error: type[BaseException]) -> None:
-    """The block raises after it has written a file."""
+    """Write a file into a new folder, and raise `error` before the folder is complete."""
     with new_folder(out) as folder:
         (folder / name).write_text("{}")
         raise error
@@ -44,7 +44,7 @@ def test_nothing_is_left_where_nothing_was_finished(
 
 @pytest.mark.parametrize("error", [ConvertError, KeyboardInterrupt, OSError])
 def test_what_was_finished_is_kept(tmp_path: Path, error: type[BaseException]) -> None:
-    """A typing error in the second attempt must not delete the files of the first."""
+    """A second attempt continues with the files that a first, failed attempt has finished."""
     out = tmp_path / "out"
     with pytest.raises(error):
         stop(out, MANIFEST, error)
@@ -65,7 +65,7 @@ def test_two_at_once_are_refused(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("a")
         with (
-            pytest.raises(ConvertError, match="another conversion is writing there"),
+            pytest.raises(ConvertError, match=r"\S+: another conversion is writing there"),
             new_folder(tmp_path / "out"),
         ):
             pass

@@ -1,4 +1,4 @@
-"""Files are written once and whole, and only files of the same inputs are kept."""
+"""A resumed conversion keeps finished files of the same inputs, and writes all others again."""
 
 import hashlib
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def test_a_finished_file_is_not_written_again(tmp_path: Path) -> None:
     seen: list[int] = []
     ledger(tmp_path).write("a", never(), seen.append)
     assert (tmp_path / "a").read_bytes() == b"hello"
-    assert sum(seen) == 5  # progress also counts the finished file
+    assert sum(seen) == 5  # The progress includes the finished file.
 
 
 def test_a_file_that_was_interrupted_is_written_again(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_file_that_was_interrupted_is_written_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"hellO", b"hell", None])
 def test_a_damaged_file_is_written_again(tmp_path: Path, content: bytes | None) -> None:
-    """A crash, a full disk or a user may damage the manifest."""
+    """A finished file whose content changed, or that is missing, is written again."""
     ledger(tmp_path).write("a", [b"hello"])
     (tmp_path / "a").write_bytes(content) if content else (tmp_path / "a").unlink()
     ledger(tmp_path).write("a", [b"hello"])

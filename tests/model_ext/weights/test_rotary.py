@@ -1,4 +1,4 @@
-"""Reordered rows, rotated in rotate-half pairs, give the same scores as released rows."""
+"""Rows in rotate-half order give the same attention scores as rows in the released order."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ HEADS, SIZE, TOKENS, C = 3, 8, 5, 24
 
 
 def neighbours(x: Tensor) -> Tensor:
-    """Rotate neighbouring rows (T, H, d) as complex numbers, as the released code does."""
+    """Rotate pairs of neighbouring rows of (T, H, d), as the released code does."""
     theta = 10000.0 ** -(torch.arange(0, SIZE, 2) / SIZE)
     angle = torch.outer(torch.arange(TOKENS), theta)[:, None]
     pairs = torch.view_as_complex(x.reshape(TOKENS, HEADS, SIZE // 2, 2))
@@ -42,7 +42,7 @@ def test_scores_are_unchanged() -> None:
 
 
 def test_rows_of_each_head_move_by_the_rule() -> None:
-    """New row i is old row 2i, new row i + d/2 is old row 2i + 1."""
+    """In each head, rows 2i become the first half, and rows 2i + 1 become the second half."""
     rows = torch.arange(HEADS * SIZE)
     expected = torch.tensor([0, 2, 4, 6, 1, 3, 5, 7])
     assert torch.equal(rotate_half_rows(rows, SIZE)[:SIZE], expected)

@@ -1,4 +1,4 @@
-"""The safetensors library reads our files with the same content as files it has written."""
+"""The safetensors library reads the files that model_ext/weights writes, with equal content."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ def stored(name: str, tensor: Tensor) -> LazyTensor:
 def some_tensors() -> dict[str, Tensor]:
     torch.manual_seed(0)
     return {
-        # If an odd number of float16 values came before a float32, the float32 would be unaligned.
+        # The number of float16 values is odd, so that float32 values after them would be unaligned.
         "half": torch.randn(3, 5).to(torch.float16),
         "whole": torch.randn(4, 2),
         "brain": torch.randn(7).to(torch.bfloat16),
@@ -44,7 +44,8 @@ def test_bytes_come_back(tmp_path: Path) -> None:
         assert torch.equal(read[name], tensor)
     assert path.stat().st_size == size_of(lazy)
     with safe_open(path, "pt") as file:
-        assert file.metadata() == {"format": "pt"}  # transformers requires this
+        # transformers rejects a safetensors file without this metadata.
+        assert file.metadata() == {"format": "pt"}
 
 
 def test_wide_types_come_first_so_that_all_are_aligned() -> None:
@@ -59,7 +60,7 @@ def test_wide_types_come_first_so_that_all_are_aligned() -> None:
 
 
 def test_one_tensor_at_a_time() -> None:
-    """A tensor is read only after the previous tensor is written and freed."""
+    """The writer reads a tensor only after it has written and freed the previous tensor."""
     alive: set[str] = set()
     peak = 0
 
@@ -76,12 +77,12 @@ def test_one_tensor_at_a_time() -> None:
 
     lazy = [LazyTensor(f"t{i}", (8,), torch.float32, Tracked(f"t{i}")) for i in range(5)]
     for _ in content(lazy):
-        alive.clear()  # written and freed
+        alive.clear()  # The tensor is written and freed.
     assert peak == 1
 
 
 def test_files_are_split_and_indexed(tmp_path: Path) -> None:
-    # 40 bytes per tensor
+    # Each tensor has 40 bytes, so a file of at most 100 bytes contains two tensors.
     tensors = [stored(f"t{i}", torch.full((10,), float(i))) for i in range(5)]
     ledger, seen = Ledger(tmp_path, Manifest("0" * 64)), []
     shards = split(tensors, max_shard_size=100)

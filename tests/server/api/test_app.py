@@ -5,6 +5,7 @@ encoders.
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -30,7 +31,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 
 
 def image(number: int, **extra: Any) -> dict[str, Any]:
-    """A content part that the fake encoders embed as the direction of `number` degrees."""
+    """A content part with an image that the fake encoders embed as a direction in degrees."""
     text = {"text": str(number)}
     return {"type": "imagebind_text", "imagebind_text": text, "modality": "image", **extra}
 
@@ -61,7 +62,7 @@ async def served() -> AsyncIterator[Served]:
         yield served
 
 
-# Tests of conditioning
+# The following tests send attachments.
 
 
 async def test_without_attachments_a_chat_is_text_only(served: Served) -> None:
@@ -143,7 +144,7 @@ async def test_urls_are_fetched_only_where_the_operator_allows_it() -> None:
             check_error(response, 400, code="url_not_enabled", param="messages[0].content[0]")
 
 
-# Tests of rejected requests
+# The following tests send requests that the server must reject.
 
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions", "/v1/responses", "/v1/messages"])
@@ -213,11 +214,11 @@ async def test_what_is_no_json_object(served: Served, path: str) -> None:
 @pytest.mark.parametrize("wrong", [[None, None], ["x"], 3, "x", {"json": {}, "regex": 3}])
 @pytest.mark.parametrize("field", ["structured_outputs", "response_format", "tools", "stop"])
 async def test_a_field_of_another_type(served: Served, field: str, wrong: Any) -> None:
-    """vLLM's validators read a field before they check its type, so a wrong type must not cause
-    status 500.
+    """vLLM's validators read a field before they check its type. The server must still respond
+    with 400 if the type is wrong, and not with 500.
     """
     response = await served.client.post(CHAT, json={"messages": HELLO, field: wrong})
-    if response.status_code != 200:  # the field "stop" may be a text
+    if response.status_code != 200:  # A text is valid for the field "stop".
         check_error(response, 400)
 
 
@@ -234,7 +235,7 @@ async def test_unknown_paths_and_methods(served: Served) -> None:
         assert response.headers["allow"] == allowed
     check_error(await served.client.get("/metrics-x"), 404)
     for path in ("/inference/v1/generate", "/invocations", "/v1/load_lora_adapter", "/pause"):
-        # The application does not include these routes of vLLM.
+        # vLLM has these routes, but the application must not include them.
         check_error(await served.client.post(path, json={}), 404)
 
 
@@ -259,7 +260,7 @@ async def test_a_large_body_is_refused_declared_or_not() -> None:
     [
         (ValueError("bad /usr/lib/secret.py"), 400, "bad <path>"),
         (VLLMValidationError("too hot", parameter="temperature", value="v" * 99), 400, "too hot"),
-        (NotImplementedError("no beams"), 500, "failed"),
+        (NotImplementedError("no beams"), 400, "no beams"),
         (RuntimeError("at /secret/path"), 500, "failed"),
         (KeyError("/secret/path"), 500, "failed"),
         (EngineDeadError(), 503, "engine is down"),
@@ -296,7 +297,7 @@ async def test_a_full_engine_rejects_before_decoding(served: Served) -> None:
 
 
 async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> None:
-    """Calls the application over ASGI as a client that sends its body and then disconnects."""
+    """The test calls the application over ASGI, like a client that sends a body and disconnects."""
     served.components.components.go.clear()
     body = {"messages": [{"role": "user", "content": [image(1)]}]}
     messages = [
@@ -311,7 +312,8 @@ async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> 
 
     async def receive() -> Any:
         if len(messages) == 1:
-            await asyncio.sleep(0.05)  # the client disconnects while the embedding is computed
+            # The client disconnects while the server computes the embedding.
+            await asyncio.sleep(0.05)
         return messages.pop(0)
 
     async def send(message: Any) -> None:
@@ -325,20 +327,18 @@ async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> 
     assert not served.handler.seen
 
 
-# Tests of API keys
+# The following tests send API keys.
 
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 
 
 def matrix(served: Served) -> list[tuple[str, str]]:
-    """Every path of the application, with every method, including methods that the path does not
-    support.
-    """
+    """Return all pairs of a method and a path of the application, also those without a route."""
     paths = set()
     for route in served.app.routes:
         path = getattr(route, "path", None)
-        assert path is not None, f"{route} has no path: how is it protected?"
+        assert path is not None, f"{route} has no path, so the tests of API keys omit this route"
         paths.add(path)
     assert len(paths) >= 15
     return [(method, path) for path in sorted(paths) for method in METHODS]
@@ -358,7 +358,7 @@ async def test_no_route_but_the_health_checks_opens_without_a_key(
         response = await served.client.request(method, path, headers=headers)
         if response.status_code != 401:
             opened.add(path)
-        elif method != "HEAD":  # a response to HEAD has no body
+        elif method != "HEAD":  # HEAD has no response body.
             check_error(response, 401, code="invalid_api_key")
             assert response.headers["www-authenticate"] == "Bearer"
     assert opened == OPEN_PATHS == {"/health", "/ready"}
@@ -414,14 +414,15 @@ async def test_each_key_has_its_limits() -> None:
 
 
 async def test_openais_client_has_a_class_for_temporary_errors() -> None:
-    """Tests errors that OpenAI's client retries. tests/serving/test_openai_client.py tests other
-    errors.
+    """OpenAI's client raises an exception class for each kind of temporary error.
+
+    tests/serving/test_openai_client.py tests other errors.
     """
     served = serve(key_requests_per_minute=1)
     client = openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key="-",
-        # The type says httpx2, but the library accepts both.
+        # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
         max_retries=0,
     )
@@ -436,7 +437,7 @@ async def test_openais_client_has_a_class_for_temporary_errors() -> None:
         assert int(error.response.headers["retry-after"]) > 0
 
 
-# Tests of request ids
+# The following tests check request ids.
 
 
 async def test_every_answer_has_an_id(served: Served) -> None:
@@ -456,7 +457,7 @@ async def test_every_answer_has_an_id(served: Served) -> None:
     assert (await locked.client.get("/v1/models")).headers["x-request-id"]
 
 
-# Tests of the other routes
+# The following tests call the other routes.
 
 
 async def test_models_have_their_provenance_but_not_their_path(served: Served) -> None:
@@ -481,9 +482,30 @@ async def test_models_have_their_provenance_but_not_their_path(served: Served) -
 async def test_the_header_of_anthropics_client(headers: dict[str, str], status: int) -> None:
     served = serve("one")
     assert (await served.client.get("/v1/models", headers=headers)).status_code == status
-    body = {"messages": "none"}  # reaches the route, which rejects it
+    body = {"messages": "none"}  # The route rejects this body with 400.
     response = await served.client.post("/v1/messages", json=body, headers=headers)
     assert response.status_code == (400 if status == 200 else 401)
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/metrics"])
+async def test_only_the_operators_key_reads_the_metrics(tmp_path: Path, path: str) -> None:
+    (tmp_path / "key").write_text("operator\n")
+    root = path.removesuffix("/metrics")
+    served = serve("client", flags={"root_path": root}, metrics_key_file=tmp_path / "key")
+
+    async def status(path: str, key: str) -> int:
+        response = await served.client.get(path, headers={"authorization": f"Bearer {key}"})
+        return response.status_code
+
+    assert [await status(path, key) for key in ("operator", "client", "")] == [200, 401, 401]
+    assert [await status("/v1/models", key) for key in ("operator", "client")] == [401, 200]
+
+
+async def test_the_metrics_can_need_a_key_when_nothing_else_does(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("operator\n")
+    served = serve(metrics_key_file=tmp_path / "key")
+    check_error(await served.client.get("/metrics"), 401)
+    assert (await served.client.get("/v1/models")).status_code == 200
 
 
 async def test_head_of_the_health_checks(served: Served) -> None:
@@ -502,6 +524,8 @@ async def test_health_and_readiness(served: Served) -> None:
     assert [await status("/health"), await status("/ready")] == [200, 503]
     served.components.lost, served.engine.draining = None, True
     assert [await status("/health"), await status("/ready")] == [200, 503]
+    served.engine.draining, served.engine.seconds_stalled = False, 31
+    assert [await status("/health"), await status("/ready")] == [200, 503]
     served.engine.errored = True
     assert [await status("/health"), await status("/ready")] == [503, 503]
 
@@ -518,5 +542,5 @@ async def test_metrics_of_the_stages_are_on_the_page(served: Served) -> None:
 async def test_the_operators_middleware_is_applied() -> None:
     served = serve(flags={"middleware": ["tests.server.application.Stamp"]})
     assert (await served.client.get("/health")).headers["x-stamp"] == "operator"
-    with pytest.raises(ValueError, match="neither a class nor a coroutine"):
+    with pytest.raises(ValueError, match="FLAGS: neither a class nor a coroutine function"):
         serve(flags={"middleware": ["tests.server.application.FLAGS"]})

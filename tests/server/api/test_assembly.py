@@ -62,8 +62,8 @@ async def test_parsers_routes_and_engine_are_assembled_and_closed(
 
 
 def test_only_one_module_assembles_an_application() -> None:
-    """Earlier, serve, Ray and the benchmarks had three different functions that assembled the
-    application.
+    """Regression: `serve`, Ray and the benchmarks assembled the application in three functions,
+    which differed.
     """
     callers = {
         str(path.relative_to(ROOT))

@@ -1,4 +1,4 @@
-"""Opening the components from the settings. test_conditioner.py tests the opened components."""
+"""Opening a server's components from its settings. test_conditioner.py tests what they compute."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.server.waiting import until
 
 
 class FakeEncoders:
-    """Fake encoders that answer at once."""
+    """A fake encoding service, which responds at once."""
 
     def __init__(self) -> None:
         self.closed = False
@@ -79,8 +79,8 @@ async def test_a_missing_cache_stops_the_start(
 async def test_expired_files_are_deleted_while_the_components_are_open(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Expired files must be deleted also under Ray. Otherwise, they would stay until their owner
-    uploads again.
+    """The open components delete expired files. Otherwise, a file would stay on disk until its
+    owner uploads again.
     """
     monkeypatch.setattr(files, "SWEEP_S", 0.01)
     settings, swept = settings.model_copy(update={"cache": "none"}), []

@@ -1,19 +1,23 @@
-"""Limits on request fields: values at the maximum, values above it, and values that only the
-protocol classes check.
-"""
+"""Limits of request fields: the largest valid values, and values that the server must reject."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from vllm.sampling_params import RepetitionDetectionParams
 
 from server.api.field_limits import (
     MAX_CHARACTERS,
     MAX_INTEGER,
     MAX_ITEMS,
     MAX_PROMPTS,
+    MAX_REPETITION,
+    RANGES,
+    REPETITION,
+    TOKEN_LISTS,
     check_maxima,
+    check_ranges,
     check_values,
 )
 from server.errors import BadRequest
@@ -60,7 +64,7 @@ def test_long_texts(field: str) -> None:
 
 
 def test_prompts() -> None:
-    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # a list of token ids is one prompt
+    check_maxima({"prompt": list(range(5000))}, SETTINGS)  # A list of token ids is one prompt.
     check_maxima({"prompt": ["x"] * MAX_PROMPTS}, SETTINGS)
     for prompt in ("x", [1, 2]):
         with pytest.raises(BadRequest, match="more than 64 prompts"):
@@ -79,6 +83,38 @@ def test_other_types_are_left_to_the_protocol(value: Any) -> None:
     names = ("n", "max_tokens", "stop", "prompt", "logit_bias", "imagebind")
     check_maxima(dict.fromkeys(names, value), SETTINGS)
     check_maxima({"imagebind": {"cache": value}}, SETTINGS)
+
+
+@pytest.mark.parametrize(("field", "bounds"), RANGES.items())
+def test_ranges(field: str, bounds: tuple[float, float]) -> None:
+    low, high = bounds
+    for value in (low, high, str(high), None, "many", [], True):
+        check_maxima({field: value}, SETTINGS)
+    for value in (low - 0.5, high * 1.5, 1e300, "nan", "inf", "-1e10", 10**400):
+        with pytest.raises(BadRequest, match=f"{field} must be between {low} and {high}") as caught:
+            check_maxima({field: value}, SETTINGS)
+        assert caught.value.param == field
+
+
+@pytest.mark.parametrize("name", TOKEN_LISTS)
+def test_token_ids(name: str) -> None:
+    check_maxima({name: [1, "2", "text", None, [3]]}, SETTINGS)
+    for value in (2**31, "9e9", float("inf")):
+        with pytest.raises(BadRequest, match="too large a number") as caught:
+            check_maxima({name: [1, value]}, SETTINGS)
+        assert caught.value.param == f"{name}[1]"
+
+
+@pytest.mark.parametrize("name", REPETITION)
+def test_repetition_detection(name: str) -> None:
+    check_maxima({"repetition_detection": {name: MAX_REPETITION}}, SETTINGS)
+    for value in (-1, MAX_REPETITION + 1, "1e9"):
+        with pytest.raises(BadRequest, match=f"{name} must be between 0 and") as caught:
+            check_maxima({"repetition_detection": {name: value}}, SETTINGS)
+        assert caught.value.param == f"repetition_detection.{name}"
+    parsed = RepetitionDetectionParams(max_pattern_size=9999, min_count=2)
+    with pytest.raises(BadRequest, match="max_pattern_size must be"):
+        check_ranges({"repetition_detection": parsed})
 
 
 HALF = "x\ud800"
@@ -111,6 +147,14 @@ def test_half_a_surrogate_pair(document: dict[str, Any], param: str | None) -> N
     with pytest.raises(BadRequest, match="not valid Unicode") as caught:
         check_values(document)
     assert caught.value.param == param
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite(text: str) -> None:
+    document = {"logit_bias": {"1": json.loads(text)}}
+    with pytest.raises(BadRequest, match="logit_bias is not a finite number") as caught:
+        check_values(document)
+    assert caught.value.param == "logit_bias"
 
 
 @pytest.mark.parametrize(("document", "param"), INTEGERS, ids=repr)
@@ -153,7 +197,7 @@ async def test_every_route_of_the_model_checks_values(path: str, padding: int) -
     served = serve()
     for value, param in ((HALF, "stop[0]"), (10**30, "stop[0]")):
         document = {"messages": HELLO, "stop": [value], "user": "x" * padding}
-        content = json.dumps(document)  # httpx cannot encode half a surrogate pair itself
+        content = json.dumps(document)  # httpx cannot encode an unpaired surrogate.
         headers = {"content-type": "application/json"}
         check_error(
             await served.client.post(path, content=content, headers=headers), 400, param=param

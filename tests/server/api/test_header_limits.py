@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
 from server.api.header_limits import limited_protocol
+from server.settings import Settings
 
 MAX_BYTES, MAX_COUNT = 1 << 16, 100
+LIMITS = Settings(model=Path(), max_header_bytes=MAX_BYTES, max_header_count=MAX_COUNT)
 MiB = 1 << 20
 
 
@@ -38,7 +41,7 @@ class Running:
         self.port, self.app = port, app
 
     async def exchange(self, *pieces: bytes) -> bytes:
-        """Send the pieces and read until the server closes the connection."""
+        """Send `pieces`, and return what the server sends until it closes the connection."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
 
         async def send() -> None:
@@ -61,7 +64,7 @@ async def server() -> AsyncIterator[Running]:
     config = uvicorn.Config(
         app,
         port=0,
-        http=limited_protocol(MAX_BYTES, MAX_COUNT),
+        http=limited_protocol(LIMITS),
         lifespan="off",
         log_config=None,
     )
@@ -112,7 +115,7 @@ async def test_a_long_url(server: Running) -> None:
 
 
 async def test_too_many_headers(server: Running) -> None:
-    most = [b"X-%d: x" % i for i in range(MAX_COUNT - 2)]  # and Host, Connection
+    most = [b"X-%d: x" % i for i in range(MAX_COUNT - 2)]  # Host and Connection follow.
     assert b"200 OK" in await server.exchange(head(*most, b"Connection: close"))
     response = await server.exchange(head(*most, b"A: x", b"B: x"))
     check_rejected(response, "more than 100 headers")
@@ -127,7 +130,8 @@ async def test_bodies_do_not_count(server: Running) -> None:
     length = b"Content-Length: %d" % MiB
     first = head(length, method=b"POST") + b"x" * MiB
     last = head(length, b"Connection: close", method=b"POST") + b"x" * MiB
-    response = await server.exchange(first + last)  # the next headers follow in the same packet
+    # The headers of the second request are in the same packet as the first body's end.
+    response = await server.exchange(first + last)
     assert response.count(b"200 OK") == 2
     assert server.app.bodies == [MiB, MiB]
     chunks = b"".join(b"1000\r\n" + b"x" * 4096 + b"\r\n" for _ in range(256)) + b"0\r\n\r\n"

@@ -1,4 +1,4 @@
-"""Small functions of server/api/launch.py. tests/serving starts whole servers."""
+"""Functions of server/api/launch.py. The tests in tests/serving start whole servers."""
 
 import inspect
 import logging
@@ -39,8 +39,9 @@ def test_log_lines_have_vllms_format(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_uvicorn_gets_every_option_that_vllm_sets() -> None:
-    """Tests TLS, header limits and timeouts. The test fails when a new version of vLLM adds an
-    option.
+    """The server gives uvicorn vLLM's options of TLS, headers and timeouts.
+
+    The test fails if a new version of vLLM adds an option.
     """
     args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
     args.bindserve = Settings(model=Path())
@@ -48,4 +49,4 @@ def test_uvicorn_gets_every_option_that_vllm_sets() -> None:
     options = {line.partition("=")[0].strip() for line in source.splitlines() if "=" in line}
     assert options - {"sock", "enable_ssl_refresh", "peer_loads"} == uvicorn_options(
         args
-    ).keys() - {"http"}
+    ).keys() - {"http", "forwarded_allow_ips"}

@@ -1,6 +1,4 @@
-"""The division of a fake GPU's memory at start-up: needs, settings, stored measurements, rejected
-configurations.
-"""
+"""At its start, the server divides a GPU's memory, here a fake one, or rejects the settings."""
 
 import logging
 from argparse import Namespace
@@ -24,7 +22,7 @@ Parse = Callable[..., Namespace]
 
 
 class FakeEncoders:
-    """Replaces the encoding service. Answers only `hello`."""
+    """A fake encoding service, which responds only to `hello`."""
 
     def __init__(self, gpu_bytes: int = ENCODER_BYTES) -> None:
         self.answer = Hello(["vision"], "bfloat16", gpu_bytes)
@@ -56,7 +54,7 @@ def arguments(settings: Settings, tmp_path: Path) -> Parse:
         changed = settings.model_copy(update={"vllm_args": flags, **changes})
         args = parse(changed)
         args.bindserve, args.bindserve_scratch = changed, tmp_path
-        args.kv_cache_memory_bytes = None  # Remove the default for a CPU.
+        args.kv_cache_memory_bytes = None  # This removes the parser's default for a CPU.
         return args
 
     return arguments
@@ -116,7 +114,7 @@ async def test_each_api_process_has_an_index(
         await fit_many(args)
         shares.append(args.gpu_memory_utilization)
         index = args.bindserve.cache_gpu_bytes
-        assert index >= 256 << 20, "an exact search's scores and rows"
+        assert index >= 256 << 20, "each index needs memory for the scores and rows of a search"
     assert shares[0] - shares[1] == pytest.approx((index + CUDA_CONTEXT) / (24 * GiB), abs=0.002)
 
 
@@ -136,14 +134,14 @@ async def test_a_measurement_rejects_the_next_start_before_the_encoders_load(
 ) -> None:
     card(24)
     greedy = arguments("--gpu-memory-utilization=0.9", cache_device="cpu")
-    check_early(greedy)  # accepted, because the encoders' memory is not measured yet
+    check_early(greedy)  # The check passes: the encoders' memory is not measured yet.
     await fit_to_card(arguments(cache_device="cpu"), encoders())
     assert (tmp_path / MEASURED).exists()
     with pytest.raises(UsageError, match="encoders"):
         check_early(greedy)
     check_early(arguments("--gpu-memory-utilization=0.9", cache_device="cpu", encode_batch=1))
     card(80)
-    check_early(greedy)  # accepted, because the measurement is for another GPU
+    check_early(greedy)  # The check passes: the measurement is of another GPU.
 
 
 async def test_a_damaged_or_unwritable_store_is_no_error(

@@ -23,8 +23,8 @@ KIND = "multipart/form-data; boundary=B"
 
 
 def a_request(chunks: Iterable[bytes], kind: str = KIND, *, disconnects: bool = False) -> Request:
-    """Create a request with a body. `disconnects`: the client closes the connection before the body
-    ends.
+    """Create a request with the body `chunks`. If `disconnects`, the client sends only this part
+    of the body and closes the connection.
     """
     messages = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
     last = {"type": "http.disconnect"} if disconnects else {"type": "http.request", "body": b""}
@@ -90,7 +90,7 @@ def test_how_it_is_cut_does_not_matter(tmp_path: Path, data: st.DataObject) -> N
     [
         (b"", BadRequest),
         (b"nonsense", BadRequest),
-        (part("a", b"1"), BadRequest),  # the form has no end
+        (part("a", b"1"), BadRequest),  # This form has no final boundary.
         (part("a", b"1", "f")[:-20], BadRequest),
         (part("a", b"1") * 2 + END, BadRequest),
         (b"".join(part(str(i), b"1") for i in range(5)) + END, BadRequest),
@@ -146,7 +146,7 @@ async def test_names_lose_what_could_end_a_line(tmp_path: Path) -> None:
 
 
 async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
-    """Compares the process's peak memory before and after an upload of 100 MB."""
+    """An upload of 100 MB raises the process's peak memory by less than 20 MiB."""
     size, piece = 100 << 20, os.urandom(1 << 16)
     limits = FormLimits(parts=4, field_bytes=1000, file_bytes=size)
 
@@ -164,7 +164,7 @@ async def test_memory_does_not_grow_with_the_upload(tmp_path: Path) -> None:
         assert content.size == size
         read = sum([len(piece) async for piece in content.pieces()])
     assert read == size
-    # The limit is 20 MiB (ru_maxrss is in KiB).
+    # ru_maxrss, the peak memory, is in KiB, so this limit is 20 MiB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 << 10
 
 

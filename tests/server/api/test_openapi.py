@@ -1,4 +1,4 @@
-"""Tests that the OpenAPI document describes the routes."""
+"""The OpenAPI document describes the application's routes."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The commands `bindserve bench`. The tests of model_ext/bench test the measurements themselves."""
+"""The commands `bindserve bench`. tests/model_ext/bench test the measurements themselves."""
 
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="tests the message of a machine without GPU")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this test needs a machine without a GPU")
 @pytest.mark.parametrize(
     "command",
     [

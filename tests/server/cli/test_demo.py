@@ -1,4 +1,4 @@
-"""The first questions of `bindserve demo`, which the tests send to a small fake server."""
+"""The questions that `bindserve demo` sends after its start, here to a small fake server."""
 
 import json
 import threading

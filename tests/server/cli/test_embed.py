@@ -31,7 +31,7 @@ def run(model: Path, *arguments: object) -> Result:
 
 
 def unit(name: str) -> np.ndarray:
-    """The released embedding of a file, scaled to unit length."""
+    """Return a file's embedding by the released code, scaled to unit length."""
     vector: np.ndarray = GOLDEN[f"{name}/post"][0]
     return vector / np.linalg.norm(vector)
 

@@ -26,7 +26,7 @@ def test_help_lists_every_command_and_is_fast() -> None:
     assert result.returncode == 0
     for command in COMMANDS:
         assert command in result.stdout
-    assert time.monotonic() - started < 5  # importing vLLM would take longer than this
+    assert time.monotonic() - started < 5  # Importing vLLM takes longer than 5 s.
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["demo"], ["convert"]])

@@ -1,4 +1,4 @@
-"""Start-up errors that are reported before vLLM is imported."""
+"""Start-up errors that `serve` reports before it imports vLLM, which takes seconds."""
 
 import socket
 import subprocess
@@ -29,7 +29,8 @@ def test_a_busy_port_is_named(listens: bool) -> None:
         if listens:
             other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(OSError, match=f"port {port} of 127.0.0.1: Address already in use"):
+        message = f"cannot listen on port {port} of 127.0.0.1: Address already in use"
+        with pytest.raises(OSError, match=message):
             check(settings(port=port))
         with pytest.raises(OSError, match=str(port)):
             check(settings("--port", str(port)))
@@ -40,7 +41,8 @@ def test_a_port_in_time_wait_is_free() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = listener.getsockname()
         client = socket.create_connection(address)
-        listener.accept()[0].close()  # the server closes first
+        # Because the server closes the connection first, its port is in state TIME_WAIT.
+        listener.accept()[0].close()
         client.close()
     check(settings(port=address[1]))
 
@@ -77,7 +79,7 @@ def test_a_bad_key_file(tmp_path: Path) -> None:
 
 
 def serve(folder: Path, *arguments: str) -> tuple[int, str]:
-    """The status and the error output of `serve`, which must not import vLLM."""
+    """Run `serve`, which must not import vLLM. Return its exit status and error output."""
     code = (
         "import sys\nfrom server.cli.main import main\n"
         "try:\n    main()\nfinally:\n    assert not {'vllm', 'torch'} & sys.modules.keys()\n"

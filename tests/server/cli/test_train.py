@@ -48,7 +48,7 @@ def test_export_of_nothing_is_named(tmp_path: Path) -> None:
 
 
 def test_encoders_are_trained_from_a_file(tmp_path: Path) -> None:
-    """The list of samples has two keys; each key has an image and a text."""
+    """The samples of each key in the list are one image and one text."""
     from PIL import Image
 
     rows = []

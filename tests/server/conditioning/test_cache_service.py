@@ -1,6 +1,4 @@
-"""The application with a real retrieval service: the service is killed under load, with both
-policies, and started again.
-"""
+"""The application with a real retrieval service, which the tests kill under load and restart."""
 
 import asyncio
 from collections import Counter
@@ -29,7 +27,7 @@ CLIENTS = 8
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with eight unit vectors of the plane, 45 degrees apart."""
+    """A cache of eight two-dimensional unit vectors, which are 45 degrees apart."""
     folder = tmp_path_factory.mktemp("plane")
     angles = np.arange(8) * np.pi / 4
     np.save(folder / "f.npy", np.stack([np.cos(angles), np.sin(angles)], axis=1))

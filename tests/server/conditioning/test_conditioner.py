@@ -1,10 +1,8 @@
-"""From files to the conditioning embedding, with real processes, encoders and cache, compared with
-recorded values.
-"""
+"""The conditioner turns files into one embedding. Real encoders reproduce the recorded values."""
 
 import asyncio
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from server.conditioning.options import ImageBindOptions, take_options
 from server.conditioning.retrieve import Retriever
 from server.encoding.cache import ResultCache
 from server.encoding.embedder import Embedder, Report
+from server.encoding.messages import Job
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob, MemoryBlob
@@ -41,7 +40,7 @@ def attachment(name: str, weight: float, param: str = "p") -> Attachment:
     modality = MODALITY.get(name[:3], name)
     if modality == "text":
         return Attachment("text", MemoryBlob(TEXT0), weight, param)
-    if modality == name:  # for depth, thermal and imu, the file is an array
+    if modality == name:  # Files of depth, thermal and imu are arrays.
         file = io.BytesIO()
         np.save(file, formula_input(name).numpy())
         return Attachment(modality, MemoryBlob(file.getvalue()), weight, param)
@@ -49,9 +48,7 @@ def attachment(name: str, weight: float, param: str = "p") -> Attachment:
 
 
 async def test_every_golden_mix_and_its_enhancement(components: Components) -> None:
-    """One test for all mixes, because starting the components takes longer than computing the
-    mixes.
-    """
+    """Check all recorded mixes in one test, because starting the components takes seconds."""
     for combo, parts in COMBOS.items():
         attachments = [attachment(name, weight) for name, weight in parts]
         mixed = await components.conditioner.condition(attachments, OFF)
@@ -82,8 +79,8 @@ async def test_text_only_is_the_zero_image_without_cache(components: Components)
 
 
 class Fake:
-    """Fake decoder and encoder: a file contains a number, which is embedded as the direction of
-    that angle in degrees. Records the decoded files.
+    """A fake decoder and encoder. A file contains an angle in degrees, and its embedding is this
+    direction. Records the decoded files.
     """
 
     def __init__(self) -> None:
@@ -91,7 +88,13 @@ class Fake:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def decode(self, modality: str, content: Blob, options: ReadOptions) -> Sample:  # noqa: ARG002
+    async def decode(
+        self,
+        modality: str,
+        content: Blob,
+        options: ReadOptions,  # noqa: ARG002
+        client: str,  # noqa: ARG002
+    ) -> Sample:
         data = content.head(content.size)
         self.decoded.append(data)
         await self.go.wait()
@@ -99,12 +102,12 @@ class Fake:
             raise BadRequest("not a number")
         return Sample(modality, torch.tensor(float(data)), {})
 
-    async def encode(self, encoder: str, tensor: torch.Tensor) -> Vector:  # noqa: ARG002
+    async def encode(self, encoder: str, tensor: torch.Tensor, client: str) -> Vector:  # noqa: ARG002
         angle = float(tensor) * np.pi / 180
-        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+        return np.array([np.cos(angle), np.sin(angle), 2], np.float32)
 
     async def fetch(self, link: Link) -> Blob:
-        """The last part of the URL's path is the content of the file."""
+        """Return the last part of the URL's path as the file's content."""
         return MemoryBlob(link.url.rpartition("/")[2].encode())
 
 
@@ -115,7 +118,8 @@ class InProcess:
     embedder: Embedder
 
     async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded:
-        return await self.embedder.embed(modality, content, options, Report())
+        job = Job(modality, content.size, "", options=asdict(options))
+        return await self.embedder.embed(job, content, Report())
 
 
 def conditioner(
@@ -150,9 +154,8 @@ async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
     await asyncio.gather(*(stage.condition(images(7, 7), OFF) for _ in range(10)))
     await stage.condition(images(7), OFF)
     assert fake.decoded == [b"7"]
-    await stage.condition(
-        [Attachment("audio", MemoryBlob(b"7"), 1.0, "p")], OFF
-    )  # an audio file with the same bytes as the image is decoded separately
+    # The conditioner decodes an audio file separately, although its bytes equal the image's.
+    await stage.condition([Attachment("audio", MemoryBlob(b"7"), 1.0, "p")], OFF)
     assert fake.decoded == [b"7", b"7"]
 
 
@@ -164,7 +167,8 @@ async def test_a_link_is_fetched_and_its_content_known() -> None:
         close(answer.embedding, np.array([0, 1], np.float32), 1e-5)
     stage = conditioner(fake)
     await stage.condition([link, link, *images(90)], OFF)
-    assert fake.decoded == [b"90"] * 3  # each of the three conditioners decodes the content once
+    # Each of the three conditioners of this test decodes the content once.
+    assert fake.decoded == [b"90"] * 3
 
 
 async def test_an_error_names_the_part_of_each_request() -> None:
@@ -196,7 +200,8 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
 
 async def test_a_modality_that_the_model_lacks() -> None:
     stage = conditioner(Fake())
-    with pytest.raises(BadRequest, match="no encoder for the modality point; it accepts") as caught:
+    message = "this model has no encoder for the modality point; it accepts"
+    with pytest.raises(BadRequest, match=message) as caught:
         await stage.condition([Attachment("point", MemoryBlob(b"1"), 1.0, "p")], OFF)
     assert "image, video, audio" in caught.value.message
 

@@ -1,6 +1,4 @@
-"""The setting `--cache`: values that open a cache, and values that are rejected before the server
-starts.
-"""
+"""The setting `--cache`: values that open a cache, and values that prevent the server's start."""
 
 import json
 import logging
@@ -49,7 +47,7 @@ def test_which_cache(document: dict[str, object]) -> None:
     assert source(own, "http://a:1") == ("http://a:1",)
     assert source(own, "http://a:1, https://b/x") == ("http://a:1", "https://b/x")
     for wrong in ("ftp://a", "http://a,", "http://a,folder"):
-        with pytest.raises(CacheError, match="is no http or https URL"):
+        with pytest.raises(CacheError, match=r"'.*' is no http or https URL"):
             source(own, wrong)
 
 
@@ -90,7 +88,8 @@ def test_a_file_that_holds_no_token(tmp_path: Path, text: str) -> None:
 
 
 def test_a_cache_of_another_width(tiny_models: dict[str, Path]) -> None:
-    with pytest.raises(CacheError, match="40 numbers, the model's embeddings have 1024"):
+    message = "holds vectors of 40 numbers, the model's embeddings have 1024"
+    with pytest.raises(CacheError, match=message):
         open_folder(tiny_models["knn.index"], Fit(1024))
 
 
@@ -99,10 +98,10 @@ async def test_a_cache_of_other_encoders(
 ) -> None:
     folder = tmp_path / "cache"
     shutil.copytree(tiny_models["knn.index"], folder)
-    # A cache whose encoder is unknown is logged and not rejected.
+    # If a cache does not state its encoder, the server logs this and opens the cache.
     with caplog.at_level(logging.WARNING):
         await open_folder(folder, Fit(DIM, {"sha256": "ours"})).aclose()
-    assert "does not say which encoder" in caplog.text
+    assert "does not say which encoder its features come from" in caplog.text
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "encoder": {"sha256": "other"}}))
     with pytest.raises(CacheError, match="built with another encoder"):
@@ -115,7 +114,7 @@ async def test_a_cache_of_other_encoders(
     [
         ("float32", "bfloat16", True),
         ("bfloat16", "bfloat16", False),
-        (None, "bfloat16", False),  # an old manifest has no dtype
+        (None, "bfloat16", False),  # An old manifest contains no dtype.
         ("float32", None, False),
     ],
 )

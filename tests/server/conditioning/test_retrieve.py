@@ -1,5 +1,6 @@
-"""Use of the retrieval cache: its states, parameters and policies. The tests of `cache_index` test
-the mathematics.
+"""The retriever: the cache's parameters and state, and the policies when the cache fails.
+
+tests/cache_index test the results of a retrieval.
 """
 
 import asyncio
@@ -47,7 +48,7 @@ def enhanced(index: str, parameters: str) -> np.ndarray:
 
 
 async def retrieve_mixed(retriever: Retriever, options: ImageBindOptions) -> Retrieved:
-    """Parse the options and retrieve, as the conditioner does."""
+    """Parse the request's options and retrieve, as the conditioner does."""
     params = retriever.params(options)
     return await retriever.retrieve(MIXED, params, explain=options.explain)
 
@@ -55,7 +56,7 @@ async def retrieve_mixed(retriever: Retriever, options: ImageBindOptions) -> Ret
 @pytest.mark.parametrize(
     ("asked", "parameters"),
     [
-        ({}, "size10_t20_w0.5"),  # the default is on, because the model has a cache
+        ({}, "size10_t20_w0.5"),  # By default, the retriever uses the cache.
         ({"cache": True}, "size10_t20_w0.5"),
         ({"cache": {}}, "size10_t20_w0.5"),
         ({"cache": {"weight": 0}}, "size10_t20_w0"),
@@ -142,7 +143,7 @@ async def test_a_cache_that_fails_and_comes_back(
     assert np.subtract(after, before).tolist() == [1, *told]
     lines = [r.message for r in caplog.records if r.name == retrieve.__name__]
     assert [line.split(",")[0] for line in lines] == [
-        "the cache cannot be reached",  # logged once for three failed requests
+        "the cache cannot be reached",  # one line for three failed requests
         "the cache answers again",
     ]
     await retriever.close()
@@ -169,7 +170,7 @@ async def test_a_busy_cache(
         with pytest.raises(Unavailable, match="busy") as caught:
             await retrieve_mixed(retriever, options())
         assert caught.value.code == "cache_queue_full"
-    assert retriever.trouble is None  # a busy cache can still be reached
+    assert retriever.trouble is None  # A busy cache is not a failure.
     await retriever.close()
 
 

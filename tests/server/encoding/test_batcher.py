@@ -1,6 +1,4 @@
-"""The batcher with fake encoders: limits of work, a bad sample in a batch, a queue of limited
-length.
-"""
+"""The batcher with fake encoders: sizes of batches, a bad sample in a batch, a full queue."""
 
 import asyncio
 import threading
@@ -19,8 +17,9 @@ from server.errors import BadRequest, Unavailable
 
 
 class Model:
-    """Fake encoder: doubles its inputs (B, N) and records its batches. It can be paused, and raises
-    for an input of -1.
+    """A fake encoder, which doubles its inputs (B, N) and records its batches.
+
+    It waits for `go`, and raises RuntimeError for an input of -1.
     """
 
     def __init__(self) -> None:
@@ -28,7 +27,7 @@ class Model:
         self.busy, self.go = threading.Event(), threading.Event()
         self.go.set()
 
-    def unit(self, modality: str, inputs: Tensor) -> Tensor:
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
         self.busy.set()
         self.go.wait(10)
         self.batches.append((modality, len(inputs)))
@@ -47,15 +46,13 @@ def model() -> Model:
 
 
 def tokens(encoder: str, shape: Sequence[int]) -> int:
-    """The work of a sample in tokens: the number of its clips, or 1 without clips; twice that for
-    audio.
-    """
+    """Return the number of tokens of a sample: 1 per clip, or 2 per clip of audio."""
     return (shape[0] if len(shape) > 1 else 1) * (2 if encoder == "audio" else 1)
 
 
 @pytest.fixture
 async def batcher(model: Model) -> AsyncIterator[Batcher]:
-    batcher = Batcher(CpuRunner(model), tokens, max_tokens=4, max_waiting=8)
+    batcher = Batcher(CpuRunner(model), tokens, max_tokens=4, max_waiting=16)
     yield batcher
     model.go.set()
     batcher.close()
@@ -72,7 +69,8 @@ async def hold(batcher: Batcher, model: Model) -> "asyncio.Future[np.ndarray]":
 async def test_one_sample(batcher: Batcher) -> None:
     embedding = await batcher.encode("vision", sample(3))
     assert embedding.tolist() == [6, 6]
-    assert embedding.base is None  # a view would keep the whole batch in memory
+    # The embedding is a copy, because a view would keep the whole batch in memory.
+    assert embedding.base is None
 
 
 async def test_waiting_samples_share_batches_in_order(batcher: Batcher, model: Model) -> None:
@@ -86,7 +84,7 @@ async def test_waiting_samples_share_batches_in_order(batcher: Batcher, model: M
 
 
 async def test_samples_of_other_shapes_do_not_share_a_batch(batcher: Batcher, model: Model) -> None:
-    """Samples of another modality, number of points or dtype get separate batches."""
+    """The batcher puts samples that differ in modality, shape or dtype into separate batches."""
     first = await hold(batcher, model)
     others = [
         batcher.submit("vision", sample(1)),
@@ -136,6 +134,19 @@ async def test_a_full_queue_rejects_at_once(batcher: Batcher, model: Model) -> N
     await asyncio.gather(first, *map(asyncio.wrap_future, waiting))
 
 
+async def test_clients_take_turns(batcher: Batcher, model: Model) -> None:
+    first = await hold(batcher, model)
+    done: list[str] = []
+    for client, values in (("one", range(8)), ("other", range(1))):
+        for value in values:
+            future = batcher.submit("vision", sample(value + 1, size=3 + value), client)
+            future.add_done_callback(lambda _, client=client: done.append(client))
+    model.go.set()
+    await first
+    batcher.close()
+    assert done == ["one", "other", *["one"] * 7]
+
+
 async def test_a_cancelled_sample_is_not_encoded(batcher: Batcher, model: Model) -> None:
     first = await hold(batcher, model)
     leaving = asyncio.ensure_future(batcher.encode("vision", sample(1)))
@@ -150,10 +161,10 @@ async def test_a_cancelled_sample_is_not_encoded(batcher: Batcher, model: Model)
 
 
 async def test_out_of_memory_is_not_a_bad_request(batcher: Batcher, model: Model) -> None:
-    def unit(*_: object) -> Tensor:
+    def unit_and_length(*_: object) -> Tensor:
         raise torch.OutOfMemoryError
 
-    model.unit = unit  # type: ignore[method-assign]
+    model.unit_and_length = unit_and_length  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="memory"):
         await batcher.encode("vision", sample(1))
     assert batcher.alive
@@ -170,8 +181,8 @@ def test_closing_encodes_waiting_samples_and_rejects_new_ones(model: Model) -> N
 
 
 async def test_a_batch_is_bounded_by_work(batcher: Batcher, model: Model) -> None:
-    """The limit is 4 tokens, so a batch has 2 sounds of 2 tokens each or 1 sample of 3 clips. A
-    sample above the limit runs alone.
+    """A batch has at most 4 tokens: 2 sounds of 2 tokens each, or 1 sample of 3 clips. A sample
+    with more tokens is a batch of one.
     """
     first = await hold(batcher, model)
     sounds = [batcher.submit("audio", sample(i + 1)) for i in range(3)]
@@ -184,7 +195,7 @@ async def test_a_batch_is_bounded_by_work(batcher: Batcher, model: Model) -> Non
 
 @dataclass
 class Asynchronous:
-    """A fake of the runner for GPUs: a batch ends when the test releases it."""
+    """A fake of the encoders on a GPU. Each batch ends when the test releases `finish`."""
 
     asynchronous: bool = True
     staged: list[float] = field(default_factory=list)
@@ -229,7 +240,7 @@ def test_samples_are_staged_while_a_batch_runs_and_a_full_batch_starts_behind_it
     until(lambda: runner.batches == [[1]])
     futures += [batcher.submit("vision", sample(i)) for i in (2, 3, 4)]
     until(lambda: runner.staged == [1, 2, 3, 4])
-    assert runner.batches == [[1]], "a batch that is not full waits for the device"
+    assert runner.batches == [[1]], "the batcher ran an incomplete batch early"
     futures += [batcher.submit("vision", sample(i)) for i in (5, 6)]
     until(lambda: runner.batches == [[1], [2, 3, 4, 5]])
     until(lambda: runner.staged == [1, 2, 3, 4, 5, 6])
@@ -240,7 +251,7 @@ def test_samples_are_staged_while_a_batch_runs_and_a_full_batch_starts_behind_it
         runner.finish.release()
     assert [future.result(10)[0] for future in futures] == [2.0 * i for i in range(1, 10)]
     assert runner.batches[2] == [6, 7, 8, 9]
-    assert len(runner.staged) == 9, "each sample is copied once"
+    assert len(runner.staged) == 9, "the batcher must copy each sample to the device once"
     batcher.close()
 
 

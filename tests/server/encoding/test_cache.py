@@ -9,7 +9,7 @@ from server.media.embedded import Embedded
 
 
 class Work:
-    """A computation that counts its runs, can be paused, and records whether it was cancelled."""
+    """A computation that counts its runs, waits until `go` is set, and records a cancellation."""
 
     def __init__(self, value: float = 1, size: int = 1, error: Exception | None = None) -> None:
         self.calls = 0
@@ -49,7 +49,7 @@ async def test_the_second_time_it_is_known() -> None:
 def test_a_result_cannot_be_changed() -> None:
     result = Embedded("image", np.zeros(2, np.float32))
     with pytest.raises(ValueError, match="read-only"):
-        result.embedding[0] = 2
+        result.numbers[0] = 2
 
 
 async def test_equal_content_in_flight_is_computed_once() -> None:
@@ -97,7 +97,7 @@ async def test_the_bytes_are_bounded_and_the_least_recently_used_go() -> None:
     cache = ResultCache(3 * 40)
     for key in "abc":
         await cache.get(key, Work(size=10).at_once())
-    await cache.get("a", Work())  # uses the entry "a" again
+    await cache.get("a", Work())  # This use of "a" makes "b" the least recently used.
     await cache.get("d", Work(size=10).at_once())
     assert (len(cache), cache.bytes) == (3, 120)
     again = Work().at_once()

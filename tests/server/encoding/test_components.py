@@ -1,4 +1,4 @@
-"""Tests that the encoders are loaded in an order that keeps their memory on the device small."""
+"""Loading the encoders. On a GPU, only one encoder at a time is in memory in float32."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The functions `answer` and `unpack` of a job, without a socket between them."""
+"""The functions `answer` and `unpack`, which write and read the result of a job."""
 
 import logging
 
@@ -12,26 +12,34 @@ from server.encoding.cache import ResultCache
 from server.encoding.decode.pool import MediaError
 from server.encoding.embedder import Embedder
 from server.encoding.job import answer, unpack
-from server.encoding.messages import Answer, Hello, MessageError, Packet
+from server.encoding.messages import Answer, Hello, Job, MessageError, Packet
 from server.errors import InternalError
 from server.media.blob import Blob, MemoryBlob
 
+CAT = Job("image", 3, "")
 VECTOR = np.array([0.6, 0.8], np.float32)
 
 
 class Stage:
-    """Fake decoder and encoder. Raises `error` if it is set."""
+    """A fake decoder and encoder. The decoder raises `error` if `error` is set."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
 
-    async def decode(self, modality: str, content: Blob, options: ReadOptions) -> Sample:  # noqa: ARG002
+    async def decode(
+        self,
+        modality: str,
+        content: Blob,
+        options: ReadOptions,  # noqa: ARG002
+        client: str,
+    ) -> Sample:
+        assert client == ""
         if self.error:
             raise self.error
         return Sample(modality, f"{modality} of {content.size} bytes".encode(), {"dropped": 1})  # type: ignore[arg-type]
 
-    async def encode(self, encoder: str, tensor: bytes) -> np.ndarray:  # type: ignore[type-arg]
-        assert (encoder, tensor) == ("vision", b"image of 3 bytes")
+    async def encode(self, encoder: str, tensor: bytes, client: str) -> np.ndarray:  # type: ignore[type-arg]
+        assert (encoder, tensor, client) == ("vision", b"image of 3 bytes", "")
         return VECTOR
 
 
@@ -42,10 +50,10 @@ def embedder(error: Exception | None = None) -> Embedder:
 
 async def test_an_answer_holds_the_embedding_and_whether_it_was_cached() -> None:
     one = embedder()
-    packets = [await answer(one, "image", MemoryBlob(b"cat")) for _ in range(2)]
+    packets = [await answer(one, CAT, MemoryBlob(b"cat")) for _ in range(2)]
     assert [unpack(packet)[1] for packet in packets] == [False, True]
     for embedded, _ in map(unpack, packets):
-        assert (embedded.embedding == VECTOR).all()
+        assert (embedded.numbers == VECTOR).all()
         assert (embedded.modality, embedded.notes) == ("image", {"dropped": 1})
 
 
@@ -53,7 +61,7 @@ async def test_an_unexpected_error_is_logged_here_and_hidden_from_the_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        packet = await answer(embedder(KeyError("secret")), "image", MemoryBlob(b"cat"))
+        packet = await answer(embedder(KeyError("secret")), CAT, MemoryBlob(b"cat"))
     assert "KeyError: 'secret'" in caplog.text
     with pytest.raises(InternalError) as caught:
         unpack(packet)
@@ -61,7 +69,7 @@ async def test_an_unexpected_error_is_logged_here_and_hidden_from_the_client(
 
 
 async def test_an_error_of_the_file_is_raised_at_the_other_end() -> None:
-    packet = await answer(embedder(MediaError("damaged")), "image", MemoryBlob(b"cat"))
+    packet = await answer(embedder(MediaError("damaged")), CAT, MemoryBlob(b"cat"))
     with pytest.raises(MediaError, match="damaged"):
         unpack(Packet.decode(packet.encode()))
 

@@ -1,4 +1,4 @@
-"""The card's size from NVML, with a stand-in for the library."""
+"""Reading the size of the GPU's memory from NVML, here a fake library."""
 
 from types import SimpleNamespace
 
@@ -29,7 +29,7 @@ def test_the_first_visible_card_is_read_and_the_library_closed(
     )
     cuda = SimpleNamespace(
         is_cuda=lambda: True,
-        device_id_to_physical_device_id=lambda _device: 3,  # CUDA_VISIBLE_DEVICES=3
+        device_id_to_physical_device_id=lambda _device: 3,  # as if CUDA_VISIBLE_DEVICES were 3
         get_device_name=lambda _device: "H100",
     )
     monkeypatch.setattr(platforms, "current_platform", cuda, raising=False)

@@ -1,4 +1,4 @@
-"""vLLM's parser of flags, with the server's defaults."""
+"""Parsing of vLLM's flags, for which bindserve has its own defaults."""
 
 from pathlib import Path
 
@@ -29,6 +29,20 @@ def test_server_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_key_value_cache_is_modest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm_args, "free_memory", lambda: 1000 * GiB)
     assert parse(settings()).kv_cache_memory_bytes == 4 * GiB
+
+
+@pytest.mark.parametrize(
+    ("flags", "backend"),
+    [
+        ((), "xgrammar"),
+        (("--structured-outputs-config", '{"backend": "auto"}'), "xgrammar"),
+        (("--structured-outputs-config.backend", "guidance"), "guidance"),
+    ],
+)
+def test_other_backends_of_structured_outputs_need_a_flag(
+    flags: tuple[str, ...], backend: str
+) -> None:
+    assert parse(settings(*flags)).structured_outputs_config.backend == backend
 
 
 def test_the_operators_flags_win() -> None:
@@ -75,7 +89,7 @@ def test_free_memory_knows_the_control_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vllm_args, "CGROUP", tmp_path)
-    machine = free_memory()  # the process has no control group
+    machine = free_memory()  # Without a control group, this is the machine's free memory.
     assert machine > 1 << 20
     (tmp_path / "memory.max").write_text("2000000\n")
     (tmp_path / "memory.current").write_text("500000\n")
@@ -86,7 +100,7 @@ def test_free_memory_knows_the_control_group(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.2", "server.lan", "128.0.0.1"])
 def test_other_machines_need_keys_or_no_auth(host: str) -> None:
-    for flags in ((), ("--host", host)):  # the host is set by the setting, or by vLLM's flag
+    for flags in ((), ("--host", host)):  # The setting or vLLM's flag sets the host.
         chosen = "127.0.0.1" if flags else host
         with pytest.raises(UsageError, match="--no-auth"):
             parse(settings(*flags, host=chosen))

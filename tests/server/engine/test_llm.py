@@ -1,6 +1,4 @@
-"""ConditionedLLM without an engine: the tests check the arguments that it passes to vLLM's
-`generate`.
-"""
+"""The arguments that ConditionedLLM passes to vLLM's `generate`. The tests start no engine."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from vllm.platforms import current_platform
-from vllm.sampling_params import SamplingParams
+from vllm.sampling_params import SamplingParams, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.conditioning import EXTRA_ARG, pack
@@ -52,10 +50,37 @@ def test_it_conditions_at_once_and_passes_the_rest_on(llm: ConditionedLLM) -> No
     assert "cache_salt" not in PROMPT
 
 
+async def test_structured_outputs_are_checked_before_vllm_reads_them(
+    llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def add_request(*arguments: Any) -> Any:
+        return arguments[-1].structured_outputs
+
+    async def check(outputs: StructuredOutputsParams) -> StructuredOutputsParams:
+        if outputs.regex == "(":
+            raise BadRequest("bad", param="regex")
+        return StructuredOutputsParams(regex="checked")
+
+    monkeypatch.setattr(AsyncLLM, "add_request", add_request)
+    llm.input_processor = SimpleNamespace(structured_outputs_config="vLLM's")
+
+    async def add(regex: str) -> Any:
+        outputs = StructuredOutputsParams(regex=regex)
+        return await llm.add_request("id", PROMPT, SamplingParams(structured_outputs=outputs))
+
+    assert (await add("(")).regex == "("  # the operator chose another backend
+    llm.check_outputs_with(check)
+    assert llm.input_processor.structured_outputs_config is None
+    assert (await add("a")).regex == "checked"
+    with pytest.raises(BadRequest, match="bad"):
+        await add("(")
+    assert await llm.add_request("id", PROMPT, SamplingParams()) is None
+
+
 @pytest.mark.usefixtures("request_context")
 def test_the_embedding_survives_what_vllm_does_to_parameters(llm: ConditionedLLM) -> None:
-    """vLLM clones a request's parameters, and copies them for each of n > 1 choices. The embedding
-    must be in the copies.
+    """vLLM copies a request's parameters, once for each of its n choices. Each copy must contain
+    the embedding.
     """
     _, passed, *_ = llm.generate(PROMPT, SamplingParams(n=2), "id")  # type: ignore[misc]
     assert passed.clone().extra_args == {EXTRA_ARG: EMBEDDING}
@@ -124,8 +149,8 @@ def test_a_server_that_drains_takes_nothing_new(llm: ConditionedLLM) -> None:
 def test_an_engine_that_was_told_to_end_has_not_died(
     llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """vLLM's `errored` is also true after a shutdown. In an earlier version, every Ctrl-C was
-    logged as the engine's death.
+    """Regression: at every Ctrl-C, the server logged that the engine had died, because vLLM's
+    `errored` is also true after a shutdown.
     """
     monkeypatch.setattr(AsyncLLM, "errored", True)
     assert llm.died
@@ -137,11 +162,11 @@ def test_an_engine_that_was_told_to_end_has_not_died(
 async def test_shutdown_cancels_the_reader_of_outputs_only_when_it_is_idle(
     llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch, running: int
 ) -> None:
-    """With running requests, the reader must report the closed connection to them."""
+    """While requests run, the task that reads outputs must report the engine's end to them."""
     llm.output_handler = task = asyncio.ensure_future(asyncio.sleep(60))
     monkeypatch.setattr(AsyncLLM, "get_num_unfinished_requests", lambda _: running)
     await asyncio.to_thread(llm.shutdown, 0)
     await asyncio.sleep(0)
     assert task.cancelled() == (running == 0)
     task.cancel()
-    llm.output_handler = None  # the destructor calls shutdown again
+    llm.output_handler = None  # The destructor calls `shutdown` again, which then does nothing.

@@ -1,4 +1,4 @@
-"""The division of a GPU's memory, for GPUs of 16 to 141 GB with LLaMA-7B and 13B. Needs no GPU."""
+"""The division of a GPU's memory for LLaMA-7B and 13B, with computed GPUs of 16 to 141 GB."""
 
 import re
 
@@ -62,7 +62,7 @@ def test_cards_and_models(gib: float, needs: EngineNeeds, fits: bool) -> None:
         return
     budget = plan(card(gib), needs, (ENCODERS, CACHE) if gib > 30 else (ENCODERS,))
     assert 0 < budget.utilization <= MAX_UTILIZATION
-    assert budget.rest >= 0.02 * budget.card.total, "the other processes have their memory"
+    assert budget.rest >= 0.02 * budget.card.total, "too little memory for other processes"
     assert budget.kv_cache >= needs.kv_per_token * needs.max_model_len
 
 

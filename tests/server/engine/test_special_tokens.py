@@ -1,4 +1,4 @@
-"""Tests with a real tokenizer that a client's text in a chat never becomes a special token."""
+"""A tokenizer never encodes the text of a client's chat as a special token."""
 
 import re
 from typing import Any
@@ -26,7 +26,7 @@ TEXTS = [
 
 @pytest.fixture
 def tokenizer() -> Any:
-    """A byte tokenizer with two named and two unnamed special tokens."""
+    """A tokenizer of bytes, with BOS, EOS and two other special tokens."""
     alphabet = {character: n for n, character in enumerate(sorted(ByteLevel.alphabet()))}
     bytewise = Tokenizer(BPE(alphabet, []))
     bytewise.pre_tokenizer = ByteLevel(add_prefix_space=False)
@@ -41,7 +41,7 @@ def tokenizer() -> Any:
 
 
 def counts(tokenizer: Any, *contents: Any, role: str = "user", **options: Any) -> list[int]:
-    """Count each special token in the prompt of a chat."""
+    """Return how often each special token occurs in the prompt of a chat."""
     messages = [{"role": role, "content": content} for content in contents]
     ids = tokenizer.apply_chat_template(
         conversation=messages, tokenize=True, return_dict=False, **options

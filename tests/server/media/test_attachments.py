@@ -1,4 +1,4 @@
-"""Content parts of every type, and the messages that remain without these parts."""
+"""Attachments that are read from content parts of every type, and the messages without them."""
 
 import base64
 import copy
@@ -133,7 +133,7 @@ def test_an_embedding(as_base64: bool) -> None:
         [1, 2, "3"],
         [1, 2, True],
         [0, 0, 0],
-        [1e39, 0, 0],  # infinite when converted to float32
+        [1e39, 0, 0],  # 1e39 is infinite in float32.
         [float("nan"), 0, 0],
         [1e-30, 0, 0],
         [10**400, 0, 0],
@@ -174,12 +174,12 @@ def test_a_bad_weight_names_its_part(weight: Any) -> None:
         (3, "must be an object"),
         ({**IMAGE, "modality": "smell"}, "unknown modality"),
         ({**IMAGE, "modality": []}, "unknown modality"),
-        ({"type": "image_url"}, "must hold a string url"),
-        ({"type": "image_url", "image_url": {"url": 3}}, "must hold a string url"),
-        ({"type": "input_audio", "input_audio": {}}, "must hold a string data"),
+        ({"type": "image_url"}, "image_url must hold a string url"),
+        ({"type": "image_url", "image_url": {"url": 3}}, "image_url must hold a string url"),
+        ({"type": "input_audio", "input_audio": {}}, "input_audio must hold a string data"),
         ({"type": "file", "file": {"file_id": 3}}, "file_id must be a string"),
         ({"type": "file", "file": {"file_data": "https://x/y.png"}}, "not enabled"),
-        ({"type": "file", "file": {}}, "must hold a string file_data"),
+        ({"type": "file", "file": {}}, "file must hold a string file_data"),
         ({"type": "imagebind_text", "imagebind_text": {"text": "\ud800"}}, "Unicode"),
         ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, "not enabled"),
     ],
@@ -214,7 +214,7 @@ def test_the_rejection_names_the_kind_of_the_file(data: bytes, named: str) -> No
         take({"type": "file", "file": {"file_data": base64.b64encode(data).decode()}})
 
 
-def file_part(data: bytes, **fields: object) -> dict[str, object]:
+def bytes_part(data: bytes, **fields: object) -> dict[str, object]:
     return {"type": "file", "file": {"file_data": base64.b64encode(data).decode()}, **fields}
 
 
@@ -222,7 +222,7 @@ MP4 = b"\x00\x00\x00\x18ftypisom"
 
 
 def test_the_sound_of_a_video_is_a_second_attachment() -> None:
-    video, sound = take(file_part(MP4, sound={"weight": 0.5}, weight=2))
+    video, sound = take(bytes_part(MP4, sound={"weight": 0.5}, weight=2))
     assert (video.modality, video.weight) == ("video", 2)
     assert (sound.modality, sound.weight) == ("audio", 0.5)
     assert sound.source is video.source
@@ -230,16 +230,16 @@ def test_the_sound_of_a_video_is_a_second_attachment() -> None:
 
 
 def test_options_of_a_part_are_read_and_checked() -> None:
-    (sound,) = take(file_part(b"fLaC", channels="mean"))
+    (sound,) = take(bytes_part(b"fLaC", channels="mean"))
     assert sound.options.channels == "mean"
     for part, param in [
-        (file_part(b"fLaC", channels="left"), "channels"),
-        (file_part(b"\xff\xd8\xff", channels="mean"), "channels"),
-        (file_part(b"fLaC", sound={"weight": 1}), "sound"),
-        (file_part(MP4, sound=True), "sound"),
-        (file_part(MP4, sound={"weight": "x"}), "sound.weight"),
-        (file_part(b"ply\n", normalize="yes"), "normalize"),
-        (file_part(b"fLaC", normalize=True), "normalize"),
+        (bytes_part(b"fLaC", channels="left"), "channels"),
+        (bytes_part(b"\xff\xd8\xff", channels="mean"), "channels"),
+        (bytes_part(b"fLaC", sound={"weight": 1}), "sound"),
+        (bytes_part(MP4, sound=True), "sound"),
+        (bytes_part(MP4, sound={"weight": "x"}), "sound.weight"),
+        (bytes_part(b"ply\n", normalize="yes"), "normalize"),
+        (bytes_part(b"fLaC", normalize=True), "normalize"),
     ]:
         with pytest.raises(BadRequest) as caught:
             take(part)

@@ -29,7 +29,7 @@ def test_the_scheme_is_not_case_sensitive() -> None:
         "data:image/png,plain",
         "data:image/png;base64",
         "gopher://x",
-        "http://x/y.png",  # fetch.py reads http URLs
+        "http://x/y.png",  # fetch.py downloads http URLs.
         "data;base64,AAAA",
     ],
 )
@@ -80,7 +80,7 @@ def test_an_empty_file_is_refused() -> None:
 
 
 def test_too_much_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A call of the decoder would raise.
+    # None replaces the base64 decoder, so that a call of the decoder would raise TypeError.
     monkeypatch.setattr("server.media.base64.binascii.a2b_base64", None)
     with pytest.raises(TooLarge):
         read_base64("A" * 10_000, max_bytes=1000, param="p")

@@ -1,6 +1,4 @@
-"""Fetching files from a real server on the loopback address: hostile URLs do not reach the server,
-allowed URLs do.
-"""
+"""Downloads from a server on this machine. Only allowed URLs reach the server."""
 
 import asyncio
 import contextlib
@@ -19,7 +17,7 @@ from server.media.fetch import Fetcher, FetchError, FetchPolicy, read_url
 from server.media.sources import Link
 
 DATA = bytes(range(256)) * 1000
-NAMES = {  # the addresses that an attacker's name server returns
+NAMES = {  # the addresses that a fake name server returns
     "media.test": ["127.0.0.1"],
     "localhost": ["127.0.0.1"],
     "localhost.localdomain": ["127.0.0.1"],
@@ -51,7 +49,7 @@ class Site:
     hits: list[str] = field(default_factory=list)
 
     def policy(self, **changes: Any) -> FetchPolicy:
-        """The server's policy, but also with this server's port allowed."""
+        """Return the default policy, which also allows the port of this test server."""
         ports = frozenset({80, 443, self.port})
         return FetchPolicy(**{"ports": ports, "resolve": names, "timeout_s": 5, **changes})
 
@@ -115,8 +113,8 @@ async def fetch(folder: Path, policy: FetchPolicy, url: str, max_bytes: int = 1 
     return b"".join([piece async for piece in content.pieces()])
 
 
-# URLs that an attacker may send. PORT is replaced by the port of the test's server; a URL without
-# PORT uses the default port of its scheme.
+# URLs that bindserve must not download. The tests replace PORT by the port of their server. A URL
+# without PORT uses the default port of its scheme.
 HOSTILE = [
     "http://127.0.0.1:PORT/file",
     "http://127.0.0.1/file",
@@ -215,8 +213,8 @@ async def test_no_hostile_form_is_fetched(site: Site, tmp_path: Path, form: str)
 
 
 async def test_the_suite_would_notice(site: Site, tmp_path: Path) -> None:
-    """Shows that the test of hostile URLs works: without the check of addresses, many of these URLs
-    reach the server.
+    """Without bindserve's check of addresses, many of the hostile URLs do reach the server. So the
+    test of hostile URLs is effective.
     """
     assert len(set(HOSTILE)) == len(HOSTILE) >= 80
     policy = site.policy(allowed=lambda _: True, timeout_s=0.5)
@@ -234,7 +232,7 @@ async def test_an_allowed_url(site: Site, tmp_path: Path) -> None:
     policy = site.policy(allowed=loopback)
     assert await fetch(tmp_path, policy, site.url()) == DATA
     assert await fetch(tmp_path, policy, site.url("/hop/3")) == DATA
-    assert not list(tmp_path.iterdir())  # the downloaded file is unnamed
+    assert not list(tmp_path.iterdir())  # The open file has no name in the folder.
     for url in (site.url("/hop/4"), site.url("/status/404"), site.url("/status/500")):
         with pytest.raises(FetchError):
             await fetch(tmp_path, policy, url)
@@ -266,7 +264,7 @@ async def test_every_redirect_is_checked(site: Site, tmp_path: Path, target: str
 
 
 async def test_the_connection_goes_where_the_check_looked(site: Site, tmp_path: Path) -> None:
-    """A host name is resolved only once, so a name server that changes its answer has no effect."""
+    """A download resolves the host name only once, so that a second address has no effect."""
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
 
     async def rebinding(host: str, port: int) -> Sequence[str]:
@@ -334,5 +332,5 @@ async def test_concurrent_fetches_are_limited(site: Site, tmp_path: Path) -> Non
     first.cancel()
     with pytest.raises((asyncio.CancelledError, RequestError)):
         await first
-    assert fetcher.running == 0
+    assert fetcher.running.used == 0
     assert not list(tmp_path.iterdir())

@@ -41,7 +41,8 @@ async def test_kept_until_deleted(store: FileStore) -> None:
     assert {path.stat().st_mode & 0o777 for path in on_disk(store)} == {0o600}
     assert store.folder.joinpath("owners", "aa").stat().st_mode & 0o777 == 0o700
     store.of("aa").delete(record.id)
-    assert upload.content.head() == b"data"  # an open blob stays readable after the file is deleted
+    # A blob that was opened before can still be read after the file was deleted.
+    assert upload.content.head() == b"data"
     assert not on_disk(store)
     with pytest.raises(NotFound):
         store.of("aa").get(record.id)
@@ -79,14 +80,14 @@ def test_quotas(store: FileStore) -> None:
         add(store, bytes(41))
     assert caught.value.code == "quota_exceeded"
     add(store, bytes(60), "bb")
-    with pytest.raises(Unavailable):  # the quota of all owners together is exceeded
+    with pytest.raises(Unavailable):  # The files of all owners together are too large.
         add(store, bytes(40))
     add(store, b"")
     add(store, b"")
     with pytest.raises(BadRequest, match="more than 3 files"):
         add(store, b"")
     assert store.used_bytes() == 120
-    assert len(on_disk(store)) == 2 * 4  # rejected uploads leave no files
+    assert len(on_disk(store)) == 2 * 4  # The rejected uploads have no files.
 
 
 def test_uploads_at_once_do_not_share_the_rest_of_a_quota(store: FileStore) -> None:

@@ -1,1 +1,1 @@
-"""A Triton backend without a compiler: with TRITON_INTERPRET=1, Triton compiles nothing."""
+"""A Triton backend without a compiler. TRITON_INTERPRET=1 makes Triton interpret kernels."""

@@ -22,7 +22,7 @@ VSR_LABELS = ("No", "Yes")
 
 
 def choice(task: Task, key: str | int, record: object, image: Path, path: Path, row: int) -> Item:
-    """A question with `choices`, of which `answer` is the index of the right one."""
+    """Make an item from a record with `choices` and the index `answer` of the correct choice."""
     choices = texts_field(record, "choices", path, row)
     truth = element(choices, field(record, "answer", path, row), path, row)
     text = text_field(record, "question", path, row)
@@ -61,9 +61,10 @@ def read_vsr(root: Path, task: Task) -> Iterator[Item]:
 
 
 def read_scienceqa(root: Path, task: Task) -> Iterator[Item]:
-    """LVLM-eHub's saved list. Only the last part of `image_path` counts: it can be absolute.
+    """Read LVLM-eHub's saved list of questions.
 
-    A record has `choices` and the index of the right one, or the finished prompt and its answer.
+    A record has `choices` and the index of the correct choice, or the complete prompt and its
+    answer. `image_path` can be an absolute path; only its file name is used.
     """
     folder = root / FOLDER / "ScienceQA"
     path = folder / "test_anns.json"

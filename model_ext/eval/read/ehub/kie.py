@@ -11,7 +11,7 @@ from model_ext.eval.tasks.task import Task
 
 
 def read_sroie(root: Path, task: Task) -> Iterator[Item]:
-    """The entities of each receipt that are present, in the order of the prompts."""
+    """Read one question for each entity that a receipt has, in the order of the prompts."""
     folder = root / "KIE_Datasets" / "SROIE"
     for path in files(folder / "gt_answers", "*.txt"):
         truths = read_json(path)
@@ -28,7 +28,7 @@ def read_sroie(root: Path, task: Task) -> Iterator[Item]:
 
 
 def read_funsd(root: Path, task: Task) -> Iterator[Item]:
-    """The questions of each form that link to an answer with text."""
+    """Read each form's questions. Skip questions without a link to an answer that has text."""
     folder = root / "KIE_Datasets" / "FUNSD" / "testing_data"
     for path in files(folder / "annotations", "*.json"):
         form = [

@@ -12,7 +12,7 @@ FOLDER = "OCR_Datasets"
 
 
 def read_ocr(root: Path, task: Task) -> Iterator[Item]:
-    """Lines `<path below OCR_Datasets> <word>`; further words of a line do not count."""
+    """Read lines of the form `<path below OCR_Datasets> <word>`. Further words are ignored."""
     path = root / FOLDER / task.name / "test_label.txt"
     for row, line in read_lines(path):
         pieces = line.split()

@@ -18,7 +18,7 @@ from model_ext.eval.read.files import (
 from model_ext.eval.tasks.task import Task
 
 FOLDER = "VQA_Datasets"
-VALIDATION = 2  # OCR-VQA's number of the split
+VALIDATION = 2  # the number of the validation split in OCR-VQA's file
 SUFFIXES = (".jpg", ".png", ".gif", ".jpeg")
 
 
@@ -49,7 +49,7 @@ def read_textvqa(root: Path, task: Task) -> Iterator[Item]:
 
 
 def read_stvqa(root: Path, task: Task) -> Iterator[Item]:
-    """All questions of the split. `load.py` draws the subset, and checks its pictures."""
+    """Read all questions of the split. `load.py` draws a subset, and checks its pictures."""
     folder = root / FOLDER / "STVQA"
     path = folder / "train_task_3.json"
     for row, record in enumerate(list_field(read_json(path), "data", path)):
@@ -65,7 +65,7 @@ def answered(task: Task, row: int, record: object, image: Path, path: Path) -> I
 
 
 def read_ocrvqa(root: Path, task: Task) -> Iterator[Item]:
-    """Pictures are named by the record's key, or by the last part of its `imageURL`."""
+    """A picture's file name is the last part of the record's `imageURL`, or the record's key."""
     folder = root / FOLDER / "OCRVQA"
     path = folder / "dataset.json"
     for key, record in mapping(read_json(path), path):
@@ -111,7 +111,7 @@ def read_gqa(root: Path, task: Task) -> Iterator[Item]:
 
 
 def read_visdial(root: Path, task: Task) -> Iterator[Item]:
-    """Every turn of every dialogue, without its history."""
+    """Read each turn of each dialogue as one item, without the earlier turns."""
     folder = root / FOLDER / "Visdial"
     path = folder / "visdial_1.0_val.json"
     data = field(read_json(path), "data", path)
@@ -157,7 +157,7 @@ def element(values: Sequence[str], index: object, path: Path, row: int) -> str:
 
 
 def image_of(folder: Path, names: Sequence[str], path: Path, row: str) -> Path:
-    """The first of the names that exists. Raises DataError: when none of them exists."""
+    """Return the path of the first name that exists. Raises DataError: when none exists."""
     for name in names:
         if name and "/" not in name and (folder / name).is_file():
             return folder / name

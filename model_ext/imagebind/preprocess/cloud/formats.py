@@ -28,8 +28,8 @@ def cloud_format(data: bytes) -> str | None:
         if data.startswith(prefix):
             return name
     if data.startswith(ZIP):
-        name = data[30 : 30 + int.from_bytes(data[26:28], "little")]
-        return "npz" if name.endswith(b".npy") else "pt" if name.endswith(b"data.pkl") else None
+        first = data[30 : 30 + int.from_bytes(data[26:28], "little")]  # the first file's name
+        return "npz" if first.endswith(b".npy") else "pt" if first.endswith(b"data.pkl") else None
     if data[:16].split(maxsplit=1)[:1] and data[:16].split(maxsplit=1)[0] in OFF:
         return "off"
     if (data.startswith(b"solid") and b"facet" in data[:1024]) or _is_binary_stl(data):

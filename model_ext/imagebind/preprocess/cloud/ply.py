@@ -32,7 +32,7 @@ class Element:
     name: str
     count: int
     names: list[str] = field(default_factory=list)
-    types: list[str] = field(default_factory=list)  # numpy types without byte order
+    types: list[str] = field(default_factory=list)  # NumPy's names of the types, without byte order
     has_list: bool = False
     # For each property: the types of a list's count and values, or the type of a number.
     layout: list[tuple[str, str | None]] = field(default_factory=list)
@@ -86,7 +86,7 @@ def _vertices(
     xyz = [vertex.names.index(axis) for axis in "xyz"]
     if encoding == "ascii":
         skip = sum(element.count for element in before)
-        if skip + vertex.count > len(data):  # a skipped row has at least one byte
+        if skip + vertex.count > len(data):  # each row has at least one byte
             raise DecodeError("the point cloud is shorter than its header says")
         rows = islice(table.lines(data, start), skip, skip + vertex.count)
         cloud = table.from_text(rows, xyz, max_points)

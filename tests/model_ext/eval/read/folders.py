@@ -1,4 +1,4 @@
-"""Writes the smallest folder of each data set in LVLM-eHub's layout."""
+"""Small folders of each data set, in the layout of LVLM-eHub."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ VQA = "VQA_Datasets"
 
 
 def write(root: Path, files: dict[str, Any]) -> None:
-    """Write texts as they are, None as an empty picture, and other values as JSON."""
+    """Write files: a text unchanged, None as an empty picture, and other values as JSON."""
     for name, value in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

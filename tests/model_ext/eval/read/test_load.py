@@ -1,4 +1,4 @@
-"""Every data set of the table is read from the smallest folder in its layout."""
+"""Every data set in the table of tasks is read from a small folder in its layout."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from model_ext.eval.tasks.table import DATA_SETS as TASKS_IN_ORDER
 from model_ext.eval.tasks.table import TASKS
 from tests.model_ext.eval.read.folders import DATA_SETS, write
 
-EXPECTED = {  # (question, answers) per item
+EXPECTED = {  # the question and the answers of each item
     "SVT": [("what is written in the image?", ["EXIT"]), ("what is written in the image?", ["$5"])],
     "SROIE": [
         ("what is the name of the company that issued this invoice?", ["ABC"]),
@@ -85,7 +85,7 @@ def test_paths_outside_the_data_are_rejected(name: str, path: str, tmp_path: Pat
     files = files.replace('"coco"', '".."')
     texts = {k: v for k, v in json.loads(files).items() if v is not None}
     write(tmp_path, texts)
-    with pytest.raises(DataError, match="is not a path below"):
+    with pytest.raises(DataError, match=r"'.+' is not a path below"):
         load_items(tmp_path, TASKS[name])
 
 

@@ -73,11 +73,15 @@ def test_image_paths_are_below_the_folder(tmp_path: Path) -> None:
     ("header", "rows", "message"),
     [
         ("index image question", [], "row 1: the header has no column answer"),
-        ("index question answer", [], "no column image or image_path"),
-        ("index image question answer", [["0", PNG, "Q"]], "row 2: has 3 cells"),
+        ("index question answer", [], "the header has no column image or image_path"),
+        ("index image question answer", [["0", PNG, "Q"]], "row 2: has 3 cells; the header has 4"),
         ("index image question answer", [["0", PNG, "Q", "a"]] * 2, "row 3: the index '0'"),
         ("index image question answer", [["0", "9", "Q", "a"]], "row 2: the image refers to '9'"),
-        ("index image question answer", [["0", "x" * 99, "Q", "a"]], "row 2: the image is not"),
+        (
+            "index image question answer",
+            [["0", "x" * 99, "Q", "a"]],
+            "row 2: the image is not base64",
+        ),
         ("index image question answer", [["0", "0", "Q", "a"]], "refers to '0'"),
     ],
 )

@@ -24,7 +24,7 @@ def test_recorded_runs() -> None:
 
 
 def test_ten_pictures_by_hand() -> None:
-    """Six pictures with both right, three with one right, one with the answer "other"."""
+    """Of ten pictures with two questions each, 6 have two right answers, 3 one, and 1 none."""
     pairs = [(True, True)] * 6 + [(True, False)] * 2 + [(False, True)] + [(False, False)]
     result = mme_score(pairs)
     assert result == MmeScore(acc=0.75, acc_plus=0.6)

@@ -10,5 +10,5 @@ def test_first_draws_of_the_public_code() -> None:
 
 def test_draws_each_item_at_most_once() -> None:
     assert sorted(draw(10, 10)) == list(range(10))
-    with pytest.raises(ValueError, match="cannot draw 11 of 10"):
+    with pytest.raises(ValueError, match="cannot draw 11 of 10 items"):
         draw(10, 11)

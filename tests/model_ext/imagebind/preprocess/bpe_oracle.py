@@ -32,9 +32,9 @@ class Oracle:
 
 
 def merge(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
-    """Merge neighboring symbols in order of rank; among equal ranks, the leftmost pair first.
+    """Merge pairs of neighboring symbols in order of rank, and from left to right for equal ranks.
 
-    The pairs are in a heap, because a word can be 64 kB long.
+    A heap contains the pairs, because a word can be 64 kB long.
     """
     here: list[str | None] = list(symbols)
     before = list(range(-1, len(symbols) - 1))
@@ -54,7 +54,7 @@ def merge(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
         _, left, first, second = heapq.heappop(heap)
         right = after[left]
         if here[left] != first or right >= len(here) or here[right] != second:
-            continue  # an earlier merge has changed the pair
+            continue  # An earlier merge has changed the pair.
         here[left], here[right] = first + second, None
         after[left] = after[right]
         if after[left] < len(here):

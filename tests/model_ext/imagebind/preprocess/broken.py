@@ -1,6 +1,6 @@
-"""Damaged copies of valid files: shortened, or with flipped bits.
+"""Damaged copies of valid files, which are shortened or have flipped bits.
 
-All tests damage files in the same way.
+The tests of all readers use these functions.
 """
 
 import random
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 def cut_off(data: bytes) -> Iterator[bytes]:
-    """Yield copies that are cut at each sixteenth of the length."""
+    """Yield 16 copies, cut at each multiple of 1/16 of the length."""
     for part in range(16):
         yield data[: len(data) * part // 16]
 

@@ -62,7 +62,7 @@ def matroska(
     duration: float,
     size: tuple[int, int] = (64, 48),
 ) -> bytes:
-    """Write a Matroska file with a frame at each time (ms) and a declared `duration` (ms)."""
+    """Write a Matroska file: a frame at each of `times`, and a header with `duration`, in ms."""
 
     def element(name: int, body: bytes) -> bytes:
         length = name.bit_length() + 7 >> 3
@@ -76,7 +76,7 @@ def matroska(
     info = number(0x2AD7B1, 10**6) + element(0x4D80, b"test") + element(0x5741, b"test")
     info += element(0x4489, struct.pack(">d", duration))
     picture = element(0xE0, number(0xB0, size[0]) + number(0xBA, size[1]))
-    track = number(0x9C, 0) + number(0x23E383, 100_000_000)  # default duration: 100 ms
+    track = number(0x9C, 0) + number(0x23E383, 100_000_000)  # A frame lasts 100 ms.
     track += number(0xD7, 1) + number(0x73C5, 1) + number(0x83, 1)
     tracks = element(0xAE, track + element(0x86, b"V_MJPEG") + picture)
     clusters = b""

@@ -1,4 +1,4 @@
-"""Decode the video files that the command line names, and print the result of each.
+"""Decode video files, whose paths are arguments, and print the result of each file.
 
 Tests run this module as a separate process, because a damaged file can crash the decoder.
 """

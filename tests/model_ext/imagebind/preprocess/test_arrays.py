@@ -10,7 +10,7 @@ from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.imu import read_imu
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.imagebind.preprocess.options import Notes
+from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.model_ext.imagebind.preprocess.test_image import saved as saved_image
 from tests.model_ext.imagebind.preprocess.test_npy import saved
@@ -38,7 +38,7 @@ def test_axes_of_length_one_may_be_left_out(config: PreprocessConfig, limits: Li
 def test_other_shapes_are_refused(
     name: str, shape: tuple[int, ...], config: PreprocessConfig, limits: Limits
 ) -> None:
-    with pytest.raises(DecodeError, match=r"must have the shape|more than"):
+    with pytest.raises(DecodeError, match=r"the .npy file (must have the shape|has more than)"):
         READERS[name](saved(np.zeros(shape, np.float32)), config, limits)
 
 
@@ -124,6 +124,16 @@ def test_imu_tables(
     data, expected = imu_table(rate, seconds, unit, header)
     values = read_imu(data, config, limits).numpy()
     np.testing.assert_allclose(values, expected, atol=2e-2)
+
+
+@pytest.mark.parametrize("count", [1, 2000, 2003])
+def test_tables_of_imu_values_can_be_cut_and_padded(count: int, limits: Limits) -> None:
+    rows = np.random.default_rng(0).normal(size=(count, 6)).astype(np.float32)
+    lines = ["ax,ay,az,gx,gy,gz", *(",".join(map(str, row)) for row in rows.tolist())]
+    options = ReadOptions(pad_rows=True)
+    read = read_imu("\n".join(lines).encode(), PreprocessConfig(), limits, options).numpy()
+    np.testing.assert_array_equal(read[:, :count], rows[:2000].T)
+    assert not read[:, count:].any()
 
 
 def test_imu_arrays_of_any_length(config: PreprocessConfig, limits: Limits) -> None:

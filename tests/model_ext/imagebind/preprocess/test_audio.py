@@ -70,7 +70,7 @@ def test_clip_bounds_are_exact() -> None:
 
 
 def test_means_are_removed_one_clip_after_the_other() -> None:
-    """A clip that overlaps an earlier clip contains samples minus the earlier clip's mean."""
+    """Where clips overlap, the mean of the earlier clip is already subtracted from the samples."""
     generator = torch.Generator().manual_seed(0)
     waveform = torch.randn(2, 40000, generator=generator) * 0.1 + torch.tensor([[0.3], [0.5]])
     shared = waveform.double().numpy().copy()
@@ -82,7 +82,7 @@ def test_means_are_removed_one_clip_after_the_other() -> None:
         expected.append(shared[0, start : start + 32000].copy())
     clips = cut_clips(waveform.clone(), 16000)
     np.testing.assert_allclose(clips.numpy(), np.stack(expected), atol=1e-6)
-    assert abs(clips[0].mean() + 0.1) < 0.01, "the mean is that of all channels"
+    assert abs(clips[0].mean() + 0.1) < 0.01, "the subtracted mean must be the mean of all channels"
 
 
 def test_the_callers_waveform_is_left_alone() -> None:
@@ -190,7 +190,7 @@ def test_limits(limits: Limits, message: str, config: PreprocessConfig) -> None:
 
 
 def test_declared_length_is_checked_before_decoding(config: PreprocessConfig) -> None:
-    """The FLAC header declares 2^36-1 samples (38 days)."""
+    """The reader rejects a FLAC header that declares 2^36 - 1 samples (38 days)."""
     data = bytearray(sound(1, kind="FLAC"))
     data[21] |= 0x0F
     data[22:26] = b"\xff\xff\xff\xff"

@@ -22,7 +22,7 @@ def oracle() -> Oracle:
 
 
 def merge_by_passes(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
-    """A simple slow merge: find the best pair, join it everywhere, and repeat."""
+    """Merge slowly: find the pair of the lowest rank, join this pair everywhere, and repeat."""
     while True:
         pairs = [pair for pair in pairwise(symbols) if pair in ranks]
         if not pairs:
@@ -31,7 +31,7 @@ def merge_by_passes(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
         joined: list[str] = []
         for symbol in symbols:
             if joined and (joined[-1], symbol) == best:
-                joined[-1] += symbol + "\x00"  # marks a new symbol: no second merge in this pass
+                joined[-1] += symbol + "\x00"  # \x00 prevents a second merge in this pass.
             else:
                 joined.append(symbol)
         symbols = [symbol.replace("\x00", "") for symbol in joined]
@@ -55,7 +55,7 @@ def test_merges_go_by_rank_then_from_the_left() -> None:
 
 
 def test_encodes_what_the_oracle_encodes(tokenizer: Tokenizer, oracle: Oracle) -> None:
-    """Yield random texts: ASCII, Latin letters, or any characters of any script."""
+    """Random texts of ASCII, Latin letters or any characters have the ids of the oracle."""
     dice = random.Random(1)
     ranges = [(97, 122), (97, 122), (32, 126), (0, 0x2FF), (0, 0xD7FF), (0xE000, 0x1FFFF)]
     for _ in range(5000):
@@ -90,7 +90,7 @@ def test_vocabulary(tokenizer: Tokenizer, oracle: Oracle) -> None:
 
 
 def test_typed_marks_are_text(tokenizer: Tokenizer) -> None:
-    """An end mark in a client's text must not end the text for the encoder."""
+    """The tokenizer encodes the marks of start and end in a client's text as plain characters."""
     text = "a <|endoftext|> b <|startoftext|>"
     assert not {tokenizer.start, tokenizer.end} & set(tokenizer.encode(text, min_ids=77))
 
@@ -114,7 +114,7 @@ def test_the_vocabulary_comes_with_its_licence() -> None:
 
 
 def test_loading_imports_no_torch_and_starts_no_thread() -> None:
-    """Loading starts no threads: a thread pool could exceed a decoding worker's memory limit."""
+    """Loading starts no threads, because a decoding process has a limit of its memory."""
     program = (
         "import os, sys; from model_ext.imagebind.preprocess.bpe import Tokenizer;"
         "assert Tokenizer.load().encode('a dog', min_ids=9);"

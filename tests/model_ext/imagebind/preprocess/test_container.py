@@ -1,6 +1,6 @@
-"""Only files with the signature of a safe container are passed to FFmpeg.
+"""The reader passes a file to FFmpeg only if the file has the signature of a safe container.
 
-The files below are valid in two formats; one of the formats made decord open a UDP socket.
+Some of the hostile files are valid in two formats, one of which made decord open a UDP socket.
 """
 
 from pathlib import Path

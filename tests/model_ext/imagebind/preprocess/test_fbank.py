@@ -1,4 +1,4 @@
-"""`log_mel` equals the slow formula in float64."""
+"""`log_mel`, the features of audio, equals a slow formula in float64."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_equals_the_slow_formula(bins: int) -> None:
 
 
 def test_filter_3_is_empty() -> None:
-    """As in the released model, filter 3 gives the smallest energy for every input."""
+    """Filter 3 is zero, as in the released code, so that its energy is the smallest possible."""
     empty = (mel_filters(128).sum(1) == 0).nonzero().flatten()
     assert empty.tolist() == [3]
     assert log_mel(torch.randn(1, 400), 128)[0, 0, 3].item() == pytest.approx(-15.942385)

@@ -46,7 +46,7 @@ def test_released_pixels(
 
 @pytest.mark.parametrize(("extra", "offset"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
 def test_middle_is_rounded_half_to_even(extra: int, offset: int) -> None:
-    """The shorter side already has the right size, so the picture is cut but not resized."""
+    """The reader cuts the middle of a picture whose shorter side already has the right size."""
     for wide in (True, False):
         size = (64 + extra, 64) if wide else (64, 64 + extra)
         image = noise("RGB", *size)
@@ -57,7 +57,7 @@ def test_middle_is_rounded_half_to_even(extra: int, offset: int) -> None:
 
 
 def test_longer_side_is_truncated_not_rounded() -> None:
-    image = noise("RGB", 100, 33)  # 64 * 100 / 33 = 193.94
+    image = noise("RGB", 100, 33)  # The longer side becomes int(64 * 100 / 33) = 193.
     resized = image.resize((193, 64), Image.Resampling.BICUBIC).crop((64, 0, 128, 64))
     square = pixels(saved(image, "PNG"), 64, Limits())
     assert torch.equal(square, torch.from_numpy(np.array(resized)).permute(2, 0, 1))
@@ -80,7 +80,7 @@ def test_grey_is_replicated() -> None:
 def test_exif_orientation_is_ignored() -> None:
     image = noise("RGB", 80, 64)
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: a quarter turn
+    exif[0x0112] = 6  # This orientation is a quarter turn.
     turned = pixels(saved(image, "PNG", exif=exif), 64, Limits())
     assert torch.equal(turned, pixels(saved(image, "PNG"), 64, Limits()))
 
@@ -156,7 +156,7 @@ def test_exif_orientation_is_reported_and_applied_only_on_demand(orientation: in
 
 
 def png_header(width: int, height: int) -> bytes:
-    """Make a file with only the header of a picture, of any declared size."""
+    """Return a PNG file without pixels, whose header declares this size."""
     body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
     idat = b"IDAT" + zlib.compress(b"")
@@ -169,7 +169,7 @@ def png_header(width: int, height: int) -> bytes:
     )
 
 
-# Pillow accepts the first two sizes, warns about the third, and raises for the fourth.
+# Pillow itself accepts sides of 7072 and 9000, warns about 12000, and raises for 50000.
 @pytest.mark.parametrize("side", [7072, 9_000, 12_000, 50_000])
 def test_declared_pixels_are_checked_before_decoding(side: int, config: PreprocessConfig) -> None:
     with pytest.raises(DecodeError, match="more than 50000000 pixels"):

@@ -160,8 +160,8 @@ def test_a_model_trained_on_a_number_of_points_gets_that_many() -> None:
     more = read_points(data, PreprocessConfig(points=500), Limits()).numpy()
     rows = {tuple(point) for point in cloud.tolist()}
     assert fewer.shape == (100, 3)
-    assert len({tuple(p) for p in fewer.tolist()} & rows) == 100  # no point twice
+    assert len({tuple(p) for p in fewer.tolist()} & rows) == 100  # All points differ.
     assert more.shape == (500, 3)
-    assert {tuple(p) for p in more.tolist()} == rows  # each point occurs
+    assert {tuple(p) for p in more.tolist()} == rows  # Each point of the cloud occurs.
     again = read_points(data, PreprocessConfig(points=100), Limits()).numpy()
     np.testing.assert_array_equal(fewer, again)

@@ -1,4 +1,4 @@
-"""The resampler gives the same samples as a dense convolution, the released model's method."""
+"""The resampler gives the samples of a dense convolution, which the released code uses."""
 
 import math
 
@@ -13,7 +13,7 @@ RATES = (8000, 11025, 22050, 24000, 44100, 48000, 96000)
 
 
 def dense(waveform: Tensor, old_rate: int, new_rate: int) -> Tensor:
-    """Resample (C, N) -> (C, R) by a strided convolution with one kernel per phase."""
+    """Resample (C, N) to (C, R) by a strided convolution with one kernel per phase."""
     common = math.gcd(old_rate, new_rate)
     old, new = old_rate // common, new_rate // common
     base = 0.99 * min(old, new)
@@ -47,7 +47,7 @@ def test_a_stretch_equals_that_part_of_the_whole(rate: int) -> None:
 
 @pytest.mark.parametrize("rate", [1000, 8000, 44100, 44101, 48000, 192000, 383_999])
 def test_a_tone_stays_a_tone(rate: int) -> None:
-    """For rates that share no divisor with 16000, the same code works, and the kernel is small."""
+    """A tone keeps its frequency, also at rates that have no common divisor with 16000."""
     hertz = 200
     source = torch.sin(2 * torch.pi * hertz * torch.arange(rate // 2, dtype=torch.float64) / rate)
     resampler = Resampler(rate, 16000)

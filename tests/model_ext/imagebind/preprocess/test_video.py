@@ -40,9 +40,9 @@ def test_released_video(
 
 
 def frames_by_ticks(pts: list[int], end: int, base: Fraction) -> list[list[int]]:
-    """Select a clip's frames by the definition: ceil(start/tb) <= pts < ceil(end/tb).
+    """Select the frames of each clip by the definition: ceil(start/tb) <= pts < ceil(end/tb).
 
-    pts are the container's integer timestamps, tb is its time base.
+    `pts` are the integer timestamps of a container, and tb is its time base, `base`.
     """
     duration = end * base
     clips = []
@@ -54,7 +54,7 @@ def frames_by_ticks(pts: list[int], end: int, base: Fraction) -> list[list[int]]
 
 
 def as_decord_tells(pts: list[int], end: int, base: Fraction) -> np.ndarray:
-    """Return (start, end) of all frames in seconds, rounded to float32 as decord does."""
+    """Return the start and end of all frames in seconds, rounded to float32 as by decord."""
     seconds = [float(tick * base) for tick in [*pts, end]]
     return np.array(list(pairwise(seconds)), np.float32).astype(np.float64)
 
@@ -76,7 +76,7 @@ def test_constant_rates_choose_the_exact_frames(rate: Fraction) -> None:
 
 
 def test_variable_rates_choose_the_exact_frames() -> None:
-    """Timestamps are whole milliseconds, as in matroska and webm."""
+    """Clips have the right frames, for random timestamps in whole milliseconds (Matroska, WebM)."""
     dice, base = random.Random(0), Fraction(1, 1000)
     for _ in range(300):
         count = dice.randrange(30, 1000)
@@ -87,7 +87,7 @@ def test_variable_rates_choose_the_exact_frames() -> None:
             continue
         expected = frames_by_ticks(pts, end, base)
         if not all(expected):
-            continue  # no frame starts in a clip; another test covers this
+            continue  # Another test covers clips in which no frame starts.
         chosen = clip_frames(as_decord_tells(pts, end, base), 30.0)
         assert [list(clip) for clip in chosen] == expected
 
@@ -100,13 +100,13 @@ def test_a_rate_that_makes_no_sense_is_not_used(fps: float) -> None:
 
 
 def test_at_low_rates_a_clip_shows_the_frame_on_the_screen() -> None:
-    times = as_decord_tells([0, 5, 10, 15], 20, Fraction(1))  # one frame every 5 s
-    # Clips start at 0, 4.5, 9, 13.5 and 18 s; no frame starts in the last clip.
+    times = as_decord_tells([0, 5, 10, 15], 20, Fraction(1))  # A frame starts every 5 s.
+    # The clips start at 0, 4.5, 9, 13.5 and 18 s. No frame starts in the last clip.
     assert [list(clip) for clip in clip_frames(times, 0.2)] == [[0], [1], [2], [3], [3]]
 
 
 def shown(video: Tensor) -> list[list[int]]:
-    """Identify frames by their grey level: (15, 3, T, S, S) -> 15 lists of T frame numbers."""
+    """Return 15 lists of T frame numbers, which are the grey levels in (15, 3, T, S, S)."""
     levels = (video.transpose(1, 2) * STD[:, None, None] + MEAN[:, None, None]).mean((2, 3, 4))
     return [[round(level / 2) for level in row] for row in (levels * 255).tolist()]
 
@@ -120,7 +120,7 @@ def test_avi_of_constant_rate() -> None:
 def test_matroska_of_variable_rate_that_starts_late() -> None:
     times = [5000 + (100 * n if n < 20 else 2000 + 50 * (n - 20)) for n in range(41)]
     video = read_video(matroska(grey_frames(41), times, 8150), SMALL, Limits())
-    # The video lasts 3.1 s, so clips start at 0, 0.275, 0.55, 0.825 and 1.1 s.
+    # The video lasts 3.1 s, and its clips start at 0, 0.275, 0.55, 0.825 and 1.1 s.
     assert shown(video)[::3] == [[0, 19], [3, 25], [6, 30], [9, 36], [11, 40]]
 
 
@@ -149,16 +149,16 @@ def test_resize_truncates_the_longer_side(height: int, width: int, shape: tuple[
 
 
 def test_resize_interpolates_between_two_pixels_only() -> None:
-    """Without antialiasing, only the middle of each four pixels counts."""
+    """`resize` to a quarter uses only the middle two of four pixels (no antialiasing)."""
     frames = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    frames[:, ::4] = 200  # half-pixel centers at scale 4 skip these
+    frames[:, ::4] = 200  # These rows are never among the middle pixels.
     assert torch.equal(resize(frames, 16, Limits()), torch.zeros(1, 3, 16, 16))
 
 
 def test_crops_lie_along_the_longer_side() -> None:
     wide = torch.arange(4 * 9.0).reshape(1, 1, 4, 9).expand(2, 3, 4, 9)
     starts = [crop[0, 0, 0, 0].item() for crop in three_crops(wide, 4)]
-    assert starts == [0, 3, 5]  # the middle of 5 columns, 2.5, rounds up
+    assert starts == [0, 3, 5]  # The middle crop starts at 2.5, rounded up.
     tall = [crop[0, 0, 0, 0].item() for crop in three_crops(wide.transpose(2, 3), 4)]
     assert tall == [0, 3, 5]
     square = three_crops(wide[..., :4], 4)
@@ -206,7 +206,7 @@ HOSTILE = {
 def test_files_that_name_other_files_never_reach_the_decoder(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: PreprocessConfig
 ) -> None:
-    """Without the check, FFmpeg opens the file that a playlist names."""
+    """The reader rejects a playlist, because FFmpeg would open the files in the playlist."""
     secret = tmp_path / "secret.avi"
     secret.write_bytes(avi(grey_frames(5), 10))
     monkeypatch.setattr(decord, "VideoReader", lambda *_, **__: pytest.fail("was opened"))
@@ -221,7 +221,7 @@ def test_no_picture_in_the_file_is_an_error(media: Path, config: PreprocessConfi
 
 
 def in_a_child(folder: Path, files: dict[str, bytes]) -> dict[str, str]:
-    """Decode files in a process that may crash, and return the result of each file."""
+    """Decode files in a child process, which may crash, and return the result of each file."""
     for name, data in files.items():
         (folder / name).write_bytes(data)
     child = subprocess.run(
@@ -250,9 +250,9 @@ def test_broken_files_give_frames_or_a_decode_error(media: Path, tmp_path: Path)
 
 
 def test_files_cannot_make_the_decoder_read_beyond_their_end(media: Path, tmp_path: Path) -> None:
-    """When decord opens a bytes object, it can read beyond its end if the file is damaged.
+    """Regression: decord read beyond the end of a damaged file's bytes object.
 
-    It then crashes or decodes other memory.
+    It crashed, or decoded other memory.
     """
     mp4, small = (media / "video_a.mp4").read_bytes(), avi(grey_frames(12), 10)
     files = {}

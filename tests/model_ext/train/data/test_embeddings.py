@@ -1,4 +1,4 @@
-"""Pictures are encoded once and read from disk later; a changed picture is encoded again."""
+"""Training encodes a picture once and stores the embedding. A changed picture is encoded again."""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ def test_the_second_time_no_encoder_is_needed(
     monkeypatch.delattr(embeddings, "ImageBind")
     again = embed_pictures(pictures, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
     assert np.array_equal(first, again)
-    os.utime(pictures[0].path, (1, 1))  # changes the file's time
+    os.utime(pictures[0].path, (1, 1))  # This changes the modification time.
     with pytest.raises(NameError):
         embed_pictures(pictures, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
 
@@ -70,7 +70,7 @@ def test_views_after_the_first_are_crops(encoders_folder: Path, tmp_path: Path) 
 
 
 def test_crops_keep_most_of_the_picture() -> None:
-    """A picture with a gradient shows the crop's area (90-100%) and aspect (3/4 to 4/3)."""
+    """A random crop has 90% to 100% of the picture's area. A gradient shows the crop's size."""
     ramp = np.tile(np.linspace(0, 255, 200, dtype=np.uint8), (200, 1))
     image = Image.fromarray(np.stack([ramp, ramp.T, ramp], axis=2))
     rng = np.random.default_rng(0)

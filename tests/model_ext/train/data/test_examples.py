@@ -1,4 +1,4 @@
-"""Training data in every format are read; broken files give errors that name the row."""
+"""Reading training data in every format. For a broken file, the error names the row."""
 
 import io
 import json
@@ -75,9 +75,13 @@ def test_shards_are_read_in_place(tmp_path: Path) -> None:
         ("a.csv", "url,caption\nx,y\n", "no column caption, url; separate the columns with tabs"),
         ("a.tsv", "url\tcaption\nx.png\n", "a.tsv:2: the row has no url or no caption"),
         ("a.json", "{", "not JSON"),
-        ("a.json", "{}", "must hold a JSON list"),
+        ("a.json", "{}", "a.json: must hold a JSON list of examples"),
         ("a.json", '[{"instruction": "x"}]', "example 0.*output"),
-        ("a.json", '[{"image": "x", "conversations": []}]', "a question and an answer"),
+        (
+            "a.json",
+            '[{"image": "x", "conversations": []}]',
+            "a conversation needs a question and an answer",
+        ),
         ("a.tar", "no tar", "not a tar file"),
         ("a.parquet", "", "expected .tsv"),
     ],

@@ -1,4 +1,4 @@
-"""The order of examples: each example occurs once per pass, in one process only."""
+"""The order of training examples: each example occurs once per epoch, in one process only."""
 
 import pytest
 
@@ -30,6 +30,6 @@ def test_processes_get_equally_many() -> None:
 
 
 def test_a_subepoch_follows_the_released_stride() -> None:
-    """Rank r takes every (world * split)-th element from r * split + epoch % split."""
-    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # one process gets the whole permutation
+    """The indices of a process in a subepoch equal those of the released code."""
+    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # A single process gets all indices.
     assert epoch_indices(24, 2, 4, 1, 2, seed=5) == whole[1 * 4 + 2 :: 8]

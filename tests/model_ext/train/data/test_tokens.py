@@ -1,4 +1,4 @@
-"""Texts become token ids and labels; the right tokens are targets."""
+"""Tokenizing training examples: token ids, and labels for the tokens of answers only."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def tokenizer() -> TextTokenizer:
 
 
 def learned(tokenizer: TextTokenizer, *turns: Turn) -> str:
-    """Return the text of all target tokens."""
+    """Return the text of the tokens that have labels, without EOS."""
     sample = tokenize(turns, tokenizer, 512)
     return tokenizer.decode([i for i in sample.labels.tolist() if i != tokenizer.eos and i])
 

@@ -1,4 +1,4 @@
-"""A small data set: a few keys with pictures, sounds, clouds and texts that differ by key."""
+"""A small data set for training encoders: pictures, sounds, clouds and texts of a few keys."""
 
 import json
 from pathlib import Path

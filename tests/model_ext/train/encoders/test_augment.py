@@ -1,4 +1,4 @@
-"""Random variations keep shapes, ranges and positions, and a seed reproduces the variations."""
+"""Random changes of training samples keep shapes and ranges, and are reproducible by a seed."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def test_some_clips_move_and_others_stand_still(stored: torch.Tensor) -> None:
 
 
 def test_plain_pictures_are_as_serving_reads_them(stored: torch.Tensor) -> None:
-    """The background is white, and the red square keeps its position."""
+    """`plain_pictures` does not change the white background and the red square of the picture."""
     clip = augment.plain_pictures(stored, 32, 2)[0, 0]
     rgb = clip[:, 0] * augment.STD[:, None, None] + augment.MEAN[:, None, None]
     assert rgb[:, 2, 2].tolist() == pytest.approx([1, 1, 1], abs=1e-5)
@@ -41,11 +41,11 @@ def test_plain_pictures_are_as_serving_reads_them(stored: torch.Tensor) -> None:
 def test_sounds_keep_their_padding_and_their_place() -> None:
     stored = torch.full((16, 128, 204), PAD)
     stored[:, :, :60] = -1.2
-    stored[:, 40, :60] = 1.0  # adds a tone
+    stored[:, 40, :60] = 1.0  # a tone in mel bin 40
     varied = augment.sounds(stored.half(), generator(0, 0))
     assert varied.shape == (16, 1, 1, 128, 204)
     sound = varied[:, 0, 0]
-    loudest = torch.where(sound == PAD, -9.0, sound).amax(2)  # (B, mel)
+    loudest = torch.where(sound == PAD, -9.0, sound).amax(2)  # shape (B, mel)
     places = loudest[:, 10:].argmax(1) + 10
     assert ((places - 40).abs() < 12).float().mean() > 0.8
     assert (varied[:, 0, 0, :, -1] == PAD).all(1).any()

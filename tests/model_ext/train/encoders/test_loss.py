@@ -1,5 +1,5 @@
-"""The contrastive loss equals that of a slow loop; Muon agrees with the singular value
-decomposition.
+"""The contrastive loss equals that of a slow loop, and Muon's updates have the singular vectors of
+the gradient.
 """
 
 import math
@@ -32,7 +32,7 @@ def test_orthogonalized_equals_the_polar_factor_nearly(shape: tuple[int, int]) -
     spread = torch.linalg.svdvals(result)
     assert spread.min() > 0.5
     assert spread.max() < 1.3
-    # The singular vectors stay the same, so u^T X v is diagonal.
+    # `result` has the singular vectors of `matrix`, so u^T X v is diagonal.
     inner = u.T @ result @ v.T
     off = inner - torch.diag(inner.diagonal())
     assert off.abs().max() < 1e-3
@@ -43,4 +43,4 @@ def test_muon_steps_are_as_large_as_adamws() -> None:
     parameter.grad = torch.randn(32, 128)
     Muon([parameter], lr=1.0, weight_decay=0.0).step()
     assert parameter.square().mean().sqrt().item() == pytest.approx(0.2, rel=0.3)
-    assert (parameter * parameter.grad).sum() < 0  # the update reduces the loss
+    assert (parameter * parameter.grad).sum() < 0  # The parameter moved against the gradient.

@@ -1,5 +1,7 @@
-"""Runs on a small data set: the loss decreases, a resumed run gives the weights of an uninterrupted
-run, and frozen encoders stay unchanged.
+"""Training runs of encoders on a small data set.
+
+The loss decreases, a resumed run gives the weights of an uninterrupted run, and frozen encoders do
+not change.
 """
 
 import json
@@ -55,7 +57,7 @@ def test_a_resumed_run_has_the_same_losses(config: EncodersConfig, tmp_path: Pat
 
 
 def test_lines_after_the_checkpoint_are_written_again(config: EncodersConfig) -> None:
-    """A killed run's log has lines of steps after its last checkpoint; the last line may be cut."""
+    """A resumed run replaces the lines that the killed run logged after its last checkpoint."""
     train_encoders(config, until=3)
     with (config.out / "log.jsonl").open("a") as file:
         file.write('{"step": 3, "loss": 7}\n{"step": 4, "lo')
@@ -88,7 +90,7 @@ def test_frozen_vision_is_an_anchor(config: EncodersConfig, tmp_path: Path) -> N
 def test_refined_encoders_stay_in_the_space_that_they_start_from(
     config: EncodersConfig, tmp_path: Path
 ) -> None:
-    """Vision is aligned with mean embeddings of `start`, also after a resume; text stays frozen."""
+    """With `mean_anchors`, training changes only the encoder `vision`, also after a resume."""
     first = config.model_copy(update={"steps": 60, "learning_rate": 2e-3})
     train_encoders(first)
     settings = {"start": first.out / "encoders", "train": ("vision",), "mean_anchors": True}
@@ -108,7 +110,7 @@ def test_refined_encoders_stay_in_the_space_that_they_start_from(
 def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     config: EncodersConfig, world: Path, tmp_path: Path
 ) -> None:
-    """Each key also has a picture of another key, which must not change its mean."""
+    """Pictures with `anchor` false do not change the mean embedding of their key."""
     rows = [
         {"key": key, "modality": "image", "path": f"{shown}0.png", "anchor": key == shown}
         for key, other in zip(KEYS, KEYS[1:] + KEYS[:1], strict=True)
@@ -118,7 +120,7 @@ def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     torch.manual_seed(0)
     fresh = ImageBind(config.sizes)
-    start_small(fresh)  # with ImageBind's initial weights, all embeddings are nearly equal
+    start_small(fresh)  # With ImageBind's initial weights, all embeddings would be almost equal.
     fresh.save(tmp_path / "start")
     config = config.model_copy(
         update={
@@ -131,11 +133,13 @@ def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     )
     start = ImageBind.from_folder(tmp_path / "start").eval()
     aligner = Aligner(config, ImageBind.from_folder(tmp_path / "start"), samples)
-    vectors = embed(start, "vision", samples["vision"].data)  # (2 * keys, D), key's picture first
+    # Two rows per key, of shape (2 * keys, D): its picture, and the picture of another key.
+    vectors = embed(start, "vision", samples["vision"].data)
     for row in range(0, len(rows), 2):
         own = vectors[row].expand(2, -1)
         torch.testing.assert_close(aligner.anchors[row : row + 2, 0], own, atol=1e-5, rtol=0)
-        assert (vectors[row] - vectors[row + 1]).norm() > 0.1  # the mean of both would differ
+        # The two pictures of a key have different embeddings.
+        assert (vectors[row] - vectors[row + 1]).norm() > 0.1
     assert set(aligner.batches.rows["vision"]) == set(KEYS)
     assert all(len(pictures) == 2 for pictures in aligner.batches.rows["vision"].values())
 

@@ -1,4 +1,4 @@
-"""The training module's greedy generation gives the same tokens as the released code."""
+"""Greedy generation with the training code's model gives the tokens of the released code."""
 
 import json
 
@@ -36,7 +36,7 @@ def test_logits_of_a_prompt(make_model: MakeModel) -> None:
 
 
 def test_an_answer_ends_at_eos(make_model: MakeModel) -> None:
-    """The golden run does not reach EOS, so the test declares its fifth token to be EOS."""
+    """Generation ends at EOS. The test uses the fifth token of a recorded answer as EOS."""
     embedding = MIXED["image/mixed"].view(1, -1)
     golden = GOLDEN["finetune/image/prompt0/greedy_ids"].tolist()
     [ids] = generate(make_model("finetune"), PROMPT_IDS, embedding, 32, golden[4])

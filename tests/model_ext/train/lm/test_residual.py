@@ -28,7 +28,7 @@ DIM = 40
 
 @pytest.fixture
 def model() -> ConditionedLlama:
-    """Return a pretrain model on the tiny base, with nonzero gates."""
+    """A model of the training phase `pretrain` on the tiny base, with random gates."""
     torch.manual_seed(0)
     llama = open_base(BASE)
     width = llama.sizes.hidden_size
@@ -43,7 +43,7 @@ def model() -> ConditionedLlama:
 
 @pytest.fixture
 def served(model: ConditionedLlama, tmp_path: Path, encoders_folder: Path) -> Oracle:
-    """Return the oracle of the exported model."""
+    """The oracle (slow reference implementation), which reads the exported model."""
     run = tmp_path / "run"
     run.mkdir()
     named = model.named_parameters()
@@ -76,7 +76,7 @@ def test_loss_and_gradients_are_those_of_the_oracle(
         oracle.weights[name].requires_grad_()
     expected_loss = oracle_loss(oracle, ids, labels, embedding.double())
     torch.autograd.backward(expected_loss)
-    forward = [*logits_terms(oracle.config, ids.shape[1]), ids.numel()]  # the loss is a mean
+    forward = [*logits_terms(oracle.config, ids.shape[1]), ids.numel()]  # The loss is a mean.
     torch.testing.assert_close(loss.double(), expected_loss, rtol=rounding(forward), atol=0)
 
     gradients = {
@@ -85,7 +85,7 @@ def test_loss_and_gradients_are_those_of_the_oracle(
     gates = [model.injection.gate[str(i)].grad for i in range(FIRST, len(model.model.layers))]
     gradients["injection.gate"] = torch.stack([gate for gate in gates if gate is not None])
     assert gradients.keys() == set(trained)
-    bound = rounding(forward * 2)  # the backward pass has the same sums, with transposed matrices
+    bound = rounding(forward * 2)  # The backward pass has as many sums as the forward pass.
     for name in trained:
         expected, gradient = oracle.weights[name].grad, gradients[name]
         assert expected is not None

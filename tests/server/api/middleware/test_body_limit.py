@@ -1,4 +1,4 @@
-"""Tests of the limit on the total size of all request bodies in memory."""
+"""The limit of the total size of all request bodies in memory."""
 
 import asyncio
 from typing import Any
@@ -13,8 +13,9 @@ FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
 
 
 class LimitedApp:
-    """An application that reads request bodies of 400 bytes, in two messages, and keeps them in
-    memory until `go` is set. The limit of all bodies is 1,000 bytes.
+    """An application that reads request bodies of 400 bytes and keeps them until `go` is set.
+
+    A body arrives in two messages. The limit of all bodies together is 1,000 bytes.
     """
 
     def __init__(self) -> None:
@@ -22,7 +23,7 @@ class LimitedApp:
         self.middleware = BodyLimitMiddleware(
             self.app,
             max_bytes=500,
-            max_held_bytes=1000,
+            max_held_bytes=1500,
             upload_paths={UPLOAD},
             max_upload_bytes=500,
         )
@@ -44,16 +45,16 @@ async def test_bodies_of_all_requests_are_bounded_together() -> None:
     limited = LimitedApp()
     inside = [asyncio.ensure_future(limited.ask()) for _ in range(2)]
     await asyncio.sleep(0)
-    with pytest.raises(Unavailable, match="too many bytes"):
+    with pytest.raises(Unavailable, match="too many bytes in memory"):
         await limited.ask()
-    assert limited.middleware.held == 800  # The bytes of the rejected request do not count.
+    assert limited.middleware.held.used == 800  # The bytes of the rejected request do not count.
     # Multipart uploads do not count, because they are written to disk.
     uploads = [asyncio.ensure_future(limited.ask(UPLOAD, FORM)) for _ in range(9)]
     await asyncio.sleep(0)
-    assert limited.middleware.held == 800
+    assert limited.middleware.held.used == 800
     inside[0].cancel()
     await asyncio.gather(*inside[:1], return_exceptions=True)
     again = asyncio.ensure_future(limited.ask())
     limited.go.set()
     await asyncio.gather(inside[1], again, *uploads)
-    assert limited.middleware.held == 0
+    assert limited.middleware.held.used == 0

@@ -13,13 +13,13 @@ def test_a_token_bucket_fills_at_a_constant_rate(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("server.api.middleware.rate_limit.time.monotonic", lambda: now[0])
     usage = KeyUsage(6, filled=0)
     assert [usage.wait_s(6) for _ in range(6)] == [0] * 6
-    # 10 seconds until the next request, at six requests a minute
+    # A key with six requests a minute gets its next request after 10 seconds.
     assert usage.wait_s(6) == pytest.approx(10)
     now[0] = 5
     assert usage.wait_s(6) == pytest.approx(5)
     now[0] = 10
     assert usage.wait_s(6) == 0
-    now[0] = 1000  # after a long pause, the bucket holds the tokens of one minute
+    now[0] = 1000  # Even after a long pause, a key has at most the requests of one minute.
     assert [bool(usage.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
 
 

@@ -17,7 +17,7 @@ SECRET = "of-a-client"
 
 
 class CountingHandler(Handler):
-    """Replaces vLLM's handler: stores token counts in the same place."""
+    """A fake of vLLM's handler, which stores token counts where vLLM stores them."""
 
     async def create(self, request: Any, raw_request: Any) -> Any:
         metadata = RequestResponseMetadata(request_id="r")

@@ -20,7 +20,7 @@ CALLER = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 
 
 class TracedHandler(Handler):
-    """Replaces vLLM's handler: records the headers that vLLM would pass to the engine."""
+    """A fake of vLLM's handler, which records the headers that vLLM would pass to the engine."""
 
     headers: dict[str, str]
 
@@ -33,7 +33,7 @@ class TracedHandler(Handler):
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
-    """Replaces the process's tracer provider, because vLLM sets the provider only once."""
+    """Records spans. Replaces the tracer provider, because vLLM sets the provider only once."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(application, "get_tracer", provider.get_tracer)
@@ -67,7 +67,7 @@ async def test_stages_and_the_engine_are_below_the_request(
     assert whole.attributes["http.response.status_code"] == 200
     for span in children.values():
         assert span.parent == whole.context
-        # Stages and requests use different clocks, which may differ by a millisecond.
+        # The clocks of a stage's span and of a request's span may differ by a millisecond.
         assert (whole.start_time or 0) - 1e6 <= (span.start_time or 0) <= (span.end_time or 0)
         assert (span.end_time or 0) <= (whole.end_time or 0) + 1e6
     assert children["embed"].attributes == {"bindserve.modality": "text"}
@@ -84,7 +84,7 @@ async def test_a_failed_request_has_an_error_status(
     served.app.state.openai_serving_chat = Handler(KeyError("x"))
     await served.client.post(CHAT, json={"messages": HELLO})
     rejected, failed = (s for s in exporter.get_finished_spans() if s.name == f"POST {CHAT}")
-    # The status is not set, because the error is the client's.
+    # A client's error does not set the status of the span; a server's error does.
     assert rejected.status.status_code is StatusCode.UNSET
     assert failed.status.status_code is StatusCode.ERROR
 

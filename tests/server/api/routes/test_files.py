@@ -1,4 +1,4 @@
-"""/v1/files with OpenAI's client; and chats with stored files, uploads and forms."""
+"""Test /v1/files with OpenAI's client, and chats that use stored files or upload new files."""
 
 import asyncio
 import gc
@@ -35,7 +35,7 @@ def client_of(served: Served, key: str = "first") -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(
         base_url="http://test/v1",
         api_key=key,
-        # The type says httpx2, but the library accepts both.
+        # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
         max_retries=0,
     )
@@ -166,7 +166,7 @@ async def test_an_upload_beyond_the_quota_is_rejected() -> None:
     served = serve(owner_files=1, max_uploads=1)
     assert (await upload(served, b"1")).status_code == 200
     check_error(await upload(served, b"1"), 400, code="quota_exceeded")
-    served.components.uploads.running = 1
+    served.components.uploads.running.add("other")
     check_error(await upload(served, b"1"), 503, code="too_many_uploads")
 
 
@@ -182,10 +182,11 @@ async def test_uploads_have_their_own_bound() -> None:
     )
     assert (await served.client.post(CHAT, files=files)).status_code == 200
     response = await served.client.post("/v1/responses", files={"f": ("f", bytes(2000))})
-    check_error(response, 413)  # on this path, bodies are kept in memory and have a small limit
+    # /v1/responses keeps bodies in memory, so the limit of a body is smaller than for uploads.
+    check_error(response, 413)
 
 
-# Tests of multipart forms
+# The following tests send multipart forms.
 
 
 def form(request: Any, *files: tuple[str, Any]) -> Any:
@@ -214,7 +215,8 @@ async def test_files_that_no_part_names_are_added(served: Served) -> None:
     response = await served.client.post(
         CHAT, files=form(request, ("photo", ("x", png)), ("photo", ("y", png)))
     )
-    check_error(response, 400, param="photo")  # the fake encoders cannot decode a picture
+    # The fake encoders accept numbers, so a real picture is an error.
+    check_error(response, 400, param="photo")
     assert served.components.components.decoded == [png]
     unknown = form(request, ("blob", ("x", b"what")))
     check_error(await served.client.post(CHAT, files=unknown), 415, param="blob")
@@ -266,7 +268,7 @@ async def test_uploads_are_gone_when_the_request_is(served: Served) -> None:
     response = await served.client.post(CHAT, files=form(request, ("a", ("a.png", b"7"))))
     assert response.status_code == 200
     assert not list(served.components.files.incoming.iterdir())
-    assert served.components.uploads.running == 0
+    assert served.components.uploads.running.used == 0
 
 
 async def test_a_form_is_for_chats_only(served: Served) -> None:
@@ -275,7 +277,7 @@ async def test_a_form_is_for_chats_only(served: Served) -> None:
 
 
 class SlowEmbedder:
-    """Replaces the encoding service: raises an error, or takes longer than the client waits."""
+    """A fake encoding service. It raises an error, or takes longer than the client waits."""
 
     def __init__(self, fails: bool) -> None:
         self.fails = fails
@@ -284,15 +286,15 @@ class SlowEmbedder:
         if self.fails:
             raise BadRequest(f"a bad {modality} of {content.size} bytes")
         await asyncio.sleep(30)
-        raise AssertionError("the client has not left")
+        raise AssertionError("the server did not cancel the request of a client that disconnected")
 
 
 @pytest.mark.parametrize("fails", [True, False], ids=["bad file", "client leaves"])
 async def test_files_do_not_stay_until_the_garbage_collector_comes(
     served: Served, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    """A deleted upload uses disk and a descriptor while an object references it. In an earlier
-    version, tracebacks referenced it until a garbage collection.
+    """Regression: after an error, a traceback referenced the upload, so that its disk space and its
+    descriptor were free only after a garbage collection.
     """
     monkeypatch.setattr(served.components.conditioner, "_embedder", SlowEmbedder(fails))
     opened: list[weakref.ref[DiskBlob]] = []
@@ -314,7 +316,7 @@ async def test_files_do_not_stay_until_the_garbage_collector_comes(
 
 
 async def send_form_and_leave(app: ASGIApp, request: str) -> None:
-    """Call the application over ASGI as a client that disconnects after it has sent the form."""
+    """Call the application over ASGI, like a client that sends a form and disconnects."""
     named = 'Content-Disposition: form-data; name="{}"{}'
     parts = [(named.format("request", ""), request), (named.format("a", '; filename="a.png"'), PNG)]
     body = "".join(f"--b\r\n{head}\r\n\r\n{text}\r\n" for head, text in parts) + "--b--\r\n"

@@ -1,7 +1,7 @@
 """The commands `bindserve cache`: caches from each kind of source, and the errors of each command.
 
-The encoders of the test fixtures embed media. The tests compare the results with the released
-embeddings.
+The small encoders of the test fixtures embed media files. The tests compare these embeddings with
+those of the released code.
 """
 
 import shutil
@@ -63,7 +63,7 @@ def unit(name: str) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    # One process, because each process imports torch.
+    # The tests start one decoding process, because the import of torch in each takes seconds.
     monkeypatch.setenv("BINDSERVE_DECODE_WORKERS", "1")
 
 
@@ -75,7 +75,7 @@ def features(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with two pictures, one with a caption and one in a subfolder, and other files."""
+    """A folder with two pictures (one with a caption, one in a subfolder) and other files."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     shutil.copy(MEDIA / "img_a.jpg", folder / "a.jpg")
@@ -88,7 +88,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-# Tests with features as the source
+# The following tests build caches from files of features.
 
 
 @pytest.mark.parametrize("form", ["npy", "safetensors", "shards"])
@@ -134,7 +134,8 @@ def test_an_index_is_kept(tiny_models: dict[str, Path], tmp_path: Path) -> None:
     manifest = read_manifest(tmp_path / "c")
     assert (manifest.kind, manifest.vector_dtype) == ("IVF32,Flat", "float32")
     assert (tmp_path / "c" / "index.faiss").read_bytes() == knn.read_bytes()
-    assert len(manifest.encoder["sha256"]) == 64  # the hash is taken from the model's provenance
+    # The build copies the encoders' hash from the model folder.
+    assert len(manifest.encoder["sha256"]) == 64
 
 
 @pytest.mark.parametrize(
@@ -169,7 +170,7 @@ def test_wrong_sources(features: Path, tmp_path: Path, photos: Path) -> None:
     assert "contains no files" in error_of("build", tmp_path / "empty", *out, *model)
 
 
-# Tests with media as the source
+# The following tests build caches from media files.
 
 
 def test_a_folder_of_media(tiny_models: dict[str, Path], photos: Path, tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_a_folder_of_media(tiny_models: dict[str, Path], photos: Path, tmp_path:
     assert captions_of(out) == [Caption("the first ☔", "a.jpg"), Caption(None, "more/b.png")]
     manifest = read_manifest(out)
     assert manifest.encoder["modality"] == "image"
-    assert not list(tmp_path.glob(".*"))  # the features and the unfinished files are deleted
+    assert not list(tmp_path.glob(".*"))  # The build deletes its temporary folders.
     spoken = tmp_path / "s"
     build(photos, "--model", model, "--out", spoken, "--modality", "audio", "--dtype", "float32")
     np.testing.assert_allclose(rows_of(spoken), [unit("audio_a.wav")], rtol=0, atol=1e-5)
@@ -203,12 +204,12 @@ def test_a_list_of_media_whose_features_are_kept(
     assert "no.jpg: No such file" in result.stderr + result.stdout
     expected = [Caption('quote "this', "B"), Caption("", "a.jpg")]
     assert captions_of(tmp_path / "c") == expected
-    # Builds from the kept shards, which have captions.
+    # A second build uses the features that the first build kept, and their captions.
     build(kept, "--out", tmp_path / "again", "--dtype", "float32")
     assert np.array_equal(rows_of(tmp_path / "again"), rows_of(tmp_path / "c"))
     assert captions_of(tmp_path / "again") == expected
     other = error_of("build", photos, "--out", tmp_path / "d", *options)
-    assert "features: holds an unfinished build from other inputs" in other
+    assert "features: holds an unfinished build from other inputs or options" in other
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "mine.npy").touch()
@@ -224,16 +225,15 @@ def test_urls_are_fetched_only_if_allowed(tiny_models: dict[str, Path], tmp_path
     model = ("--model", tiny_models["finetune"])
     assert "add --allow-media-urls" in error_of(*build, *model)
     output = error_of(*build, *model, "--allow-media-urls")
-    assert (
-        "none of 1 files could be embedded" in output
-    )  # as in the server, only public addresses are allowed
+    # The command downloads only from public addresses, so it does not read the URL above.
+    assert "none of 1 files could be embedded" in output
 
 
 def test_an_interrupted_build_is_resumed(
     tiny_models: dict[str, Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two files are embedded at a time, and the build is interrupted at the fourth file. The
-    resumed build must not embed the first file again.
+    """The build embeds two files at a time, and is interrupted at the fourth file. The resumed
+    build must not embed the first file again.
     """
     monkeypatch.setenv("BINDSERVE_ENCODE_BATCH", "1")
     original, seen = media_features.MediaEmbedder.embed, list[str]()
@@ -247,7 +247,7 @@ def test_an_interrupted_build_is_resumed(
     monkeypatch.setattr(media_features.MediaEmbedder, "embed", embed)
     model, out = tiny_models["finetune"], tmp_path / "c"
     command = ("build", photos, "--model", model, "--out", out, "--dtype", "float32")
-    assert "run the same command again" in error_of(*command)
+    assert "interrupted; run the same command again to resume" in error_of(*command)
     assert seen == ["a.jpg", "broken.jpg", "c.wav", "b.png"]
     seen.append("interrupted")
     build(*command[1:])
@@ -267,7 +267,7 @@ def test_names_with_glob_characters(tmp_path: Path) -> None:
     assert read_media_list(tmp_path, urls=False).fingerprint != media.fingerprint
 
 
-# Tests of the commands that inspect and change a cache
+# The following tests inspect and change a cache.
 
 
 def test_eval_draws_its_curves(features: Path, tmp_path: Path) -> None:
@@ -308,3 +308,12 @@ def test_serve_rejects_wrong_options(features: Path, tmp_path: Path) -> None:
         "serve", tmp_path / "c", "--token-file", tmp_path / "empty"
     )
     assert "manifest.json" in error_of("serve", tmp_path)
+
+
+def test_shuffle_writes_a_control(features: Path, tmp_path: Path) -> None:
+    build(features, "--out", tmp_path / "cache")
+    result = cache("shuffle", tmp_path / "cache", "--out", tmp_path / "control")
+    assert "60 vectors in another order" in result.stdout
+    assert (rows_of(tmp_path / "cache") != rows_of(tmp_path / "control")).any(axis=1).all()
+    message = error_of("shuffle", tmp_path / "cache", "--out", tmp_path / "control")
+    assert "exists already" in message

@@ -1,6 +1,4 @@
-"""The checks of `bindserve doctor`: each check detects its fault in a damaged model, and passes on
-an undamaged model.
-"""
+"""Each check of `bindserve doctor` passes on a good model, and detects a damaged model."""
 
 import json
 import shutil
@@ -80,7 +78,7 @@ def test_a_flipped_bit(copy: Copy) -> None:
 
 
 def test_a_file_that_is_not_in_the_manifest(copy: Copy) -> None:
-    """Such a file must be an error, because vLLM would load its tensors."""
+    """A safetensors file that is not in the manifest is an error, because vLLM would load it."""
     folder = copy()
     save_file({"x": torch.zeros(1)}, folder / "more.safetensors")
     verdict, text = run(checkup.files, folder)
@@ -128,7 +126,7 @@ def test_other_encoders(copy: Copy) -> None:
 def test_encoders_that_config_json_does_not_list(copy: Copy) -> None:
     folder = copy()
     edit(folder, "config.json", lambda config: config["imagebind"].update(modalities=["vision"]))
-    assert "other encoders than config.json lists" in run(checkup.encoders, folder)[1]
+    assert "contains other encoders than config.json lists" in run(checkup.encoders, folder)[1]
 
 
 def test_other_answers(copy: Copy) -> None:
@@ -172,7 +170,7 @@ def test_caches(tiny_models: dict[str, Path], tmp_path: Path) -> None:
 def invoke(*arguments: object) -> tuple[int, list[str]]:
     app = typer.Typer()
     app.command()(doctor)
-    # The command sets this variable. CliRunner restores it, so that other tests are not affected.
+    # `doctor` sets this environment variable. CliRunner restores the variable after the command.
     quiet = {"VLLM_LOGGING_LEVEL": "ERROR"}
     result = CliRunner(env=quiet).invoke(app, [*map(str, arguments)])
     return result.exit_code, result.stdout.splitlines()
@@ -207,7 +205,7 @@ def test_the_checks_stop_without_a_configuration(copy: Copy) -> None:
 
 @pytest.mark.engine
 def test_recorded_answers_through_vllm(tiny_models: dict[str, Path]) -> None:
-    """By default, the engine answers in the dtype that serving uses on this processor."""
+    """By default, `doctor` runs the engine in the dtype that `serve` uses on this processor."""
     verdict, text = run(checkup.golden_engine, tiny_models["finetune"])
     assert verdict == "ok", text
     fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()

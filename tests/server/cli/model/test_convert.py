@@ -66,7 +66,7 @@ def test_a_conversion_resumes_after_an_index_of_another_width(tmp_path: Path) ->
     result = run(out, "--knn-index", str(tmp_path / "wide.index"))
     assert result.exit_code == 1
     assert "vectors of 64 numbers, but the encoders' embeddings have 40" in result.stderr
-    assert "run the same command again" in result.stderr
+    assert "run the same command again to resume" in result.stderr
     assert not out.exists()
     shard = tmp_path / "out" / ".tiny.partial" / "model-00001-of-00001.safetensors"
     written = shard.stat().st_ino
@@ -101,7 +101,9 @@ def test_an_interrupted_conversion_prints_how_to_resume(
     result = run(tmp_path / "tiny", "--knn-index", str(TINY / "knn.index"))
     assert result.exit_code == 1
     assert "error: interrupted\n" in result.stderr
-    assert f"{tmp_path / '.tiny.partial'}; run the same command again" in result.stderr
+    partial = tmp_path / ".tiny.partial"
+    hint = f"(finished files are in {partial}; run the same command again to resume)"
+    assert hint in result.stderr
 
 
 def test_an_error_is_one_line(tmp_path: Path) -> None:

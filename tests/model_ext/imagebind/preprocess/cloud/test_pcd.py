@@ -64,7 +64,7 @@ def test_other_fields_are_skipped(encoding: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"POINTS": "7"}, "shorter than its header says"),
+        ({"POINTS": "7"}, "the point cloud is shorter than its header says"),
         ({"POINTS": "1000000000000"}, "more than 1000 points"),
         ({"POINTS": "-1"}, "negative"),
         ({"POINTS": "6 6"}, "damaged"),
@@ -89,7 +89,8 @@ def test_lying_headers(change: dict[str, str], message: str) -> None:
 @pytest.mark.parametrize("points", [5, 7])
 def test_ascii_must_have_exactly_as_many_rows(points: int) -> None:
     body = b"1 2 3\n" * 6
-    with pytest.raises(DecodeError, match="as many points as its header says"):
+    message = "the point cloud does not have as many points as its header says"
+    with pytest.raises(DecodeError, match=message):
         read_pcd(header("ascii", **{**PLAIN, "POINTS": str(points)}) + body, 1000)
 
 

@@ -70,7 +70,7 @@ def test_windows_line_ends() -> None:
     [
         (vertex(10**12), "more than 1000 points"),
         (vertex(-1), "negative"),
-        (vertex(8), "shorter than its header says"),
+        (vertex(8), "the point cloud is shorter than its header says"),
         (["element vertex 7"], "x, y and z"),
         ([*vertex(), "property list uchar int tags"], "no lists"),
         (["element face 9", "property list uchar int i", *vertex()], "shorter"),
@@ -95,7 +95,7 @@ def test_lying_headers(elements: list[str], message: str) -> None:
 def test_ascii_must_have_all_rows() -> None:
     for count, before in ((8, []), (7, ["element x 999999999999999999999", "property int a"])):
         data = header("ascii", *before, *vertex(count)) + rows(POINTS)
-        with pytest.raises(DecodeError, match="shorter than its header says"):
+        with pytest.raises(DecodeError, match="the point cloud is shorter than its header says"):
             read_ply(data, 1000)
 
 

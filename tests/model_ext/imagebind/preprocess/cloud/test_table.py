@@ -39,7 +39,7 @@ def test_endless_rows_are_cut_off() -> None:
 
 def test_long_lines_are_refused() -> None:
     assert list(lines(b"1" * 4095 + b"\n2")) == [b"1" * 4095 + b"\n", b"2"]
-    with pytest.raises(DecodeError, match="line that is too long"):
+    with pytest.raises(DecodeError, match="the point cloud has a line that is too long"):
         list(lines(b"1 2 3\n" + b"1" * 5000))
 
 
@@ -47,9 +47,9 @@ def test_binary_must_be_there() -> None:
     columns = [np.dtype("<f4")] * 3
     data = b"head" + np.arange(6, dtype="<f4").tobytes()
     assert from_binary(data, 4, 2, columns, (0, 1, 2)).tolist() == [[0, 1, 2], [3, 4, 5]]
-    with pytest.raises(DecodeError, match="shorter than its header says"):
+    with pytest.raises(DecodeError, match="the point cloud is shorter than its header says"):
         from_binary(data, 5, 2, columns, (0, 1, 2))
-    with pytest.raises(DecodeError, match="shorter than its header says"):
+    with pytest.raises(DecodeError, match="the point cloud is shorter than its header says"):
         from_binary(data, 4, 10**15, columns, (0, 1, 2))
 
 

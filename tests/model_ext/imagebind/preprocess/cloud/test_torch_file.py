@@ -48,12 +48,13 @@ def test_dense_float_tensors(dtype: torch.dtype) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_anything_else_is_refused(value: Any) -> None:
-    with pytest.raises(DecodeError, match=r"one dense tensor|float tensor of shape"):
+    message = r"the .pt file (.* one dense tensor|must hold a float tensor of shape \(N, 3\))"
+    with pytest.raises(DecodeError, match=message):
         read_torch_file(saved(value), 100)
 
 
 def test_a_tensor_may_not_be_larger_than_the_limit_by_its_strides() -> None:
-    """The file stores 12 bytes of the tensor, but a copy without strides would need 12 TB."""
+    """The file stores 12 bytes of an expanded tensor, but a dense copy of it would need 12 TB."""
     wide = torch.zeros(1, 3).expand(10**12, 3)
     data = saved(wide)
     assert len(data) < 4096

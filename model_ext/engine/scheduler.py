@@ -1,0 +1,43 @@
+"""vLLM's schedulers, with grammars compiled in threads of low priority.
+
+vLLM compiles the grammars of structured outputs in threads of the engine's process, where a large
+grammar takes the time of the model. Threads of low priority take only time that nothing else needs.
+The classes differ from vLLM's only in the executor of these threads.
+"""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+
+NICE = 19
+# A small grammar need not wait for large grammars: the threads share the time.
+THREADS = 4
+
+
+class ConditionedScheduler(Scheduler):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        lower_priority_of(self.structured_output_manager)
+
+
+class ConditionedAsyncScheduler(AsyncScheduler):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        lower_priority_of(self.structured_output_manager)
+
+
+def lower_priority_of(manager: Any) -> None:
+    """Replace the executor that compiles grammars. xgrammar's own threads inherit the priority."""
+    executor = getattr(manager, "executor", None)  # absent without a tokenizer
+    if executor is not None:
+        executor.shutdown(wait=False)
+        manager.executor = ThreadPoolExecutor(max_workers=THREADS, initializer=lower_priority)
+
+
+def lower_priority() -> None:
+    """Lower the priority of the current thread. On Linux, each thread has its own priority."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)

@@ -1,0 +1,1 @@
+"""Structured output: bounds on what clients send to be compiled, and compilation checks."""

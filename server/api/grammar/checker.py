@@ -1,0 +1,249 @@
+"""Check grammars in processes that can be killed, before the engine compiles them.
+
+The engine (vLLM's xgrammar backend) compiles in threads, which cannot be stopped. So each grammar
+is first compiled in a process with limits of CPU time and memory (process.py). Each API key has one
+compilation at a time, and other keys come next in turn. Results are cached by content.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import sys
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from server.api.grammar.wire import LENGTH, CompileJob, Kind, encode
+from server.context import current
+from server.encoding.decode.pool import worker_environment
+from server.errors import BadRequest, TooManyRequests, Unavailable
+from server.metrics import stage
+from server.settings import GrammarLimits
+
+logger = logging.getLogger(__name__)
+
+PROCESS = "server.api.grammar.process"
+START_TIMEOUT_S = 120  # Importing torch from a cold disk is slow.
+# Limit of the elapsed time: a constant, and a multiple of the CPU time, because the process has low
+# priority.
+WAIT_S = 30
+MAX_TIME_PER_CPU_TIME = 4
+MAX_ANSWER_BYTES = 1 << 16
+MAX_RESULTS = 1024  # in the cache
+MAX_WAITING_PER_KEY = 64
+
+# The template process's first message: the tokenizer in xgrammar's JSON, and options.
+Start = Callable[[], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    error: str | None  # The reason of a rejection.
+    size: int = 0  # Bytes of the compiled grammar.
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    kind: Kind
+    spec: str
+
+    @property
+    def digest(self) -> bytes:
+        return hashlib.sha256(f"{self.kind}:{self.spec}".encode(errors="surrogatepass")).digest()
+
+
+class GrammarChecker:
+    def __init__(self, start: Start, limits: GrammarLimits, engine_cache_bytes: int) -> None:
+        """`engine_cache_bytes`: the size of the engine's cache of compiled grammars. The cache of
+        results forgets a grammar before the engine does, so that each compilation in the engine
+        follows a check.
+        """
+        self._template = Template(start)
+        self._limits = limits
+        self._max_cached_bytes = engine_cache_bytes // 2
+        self._results: OrderedDict[bytes, Result] = OrderedDict()
+        self._cached_bytes = 0
+        self._slots = asyncio.Semaphore(limits.processes)
+        self._keys: defaultdict[str, KeyQueue] = defaultdict(KeyQueue)
+
+    async def check(self, grammar: Grammar, field: str) -> None:
+        """Compile the grammar of a request's field, and forget the result. Cancelling the caller
+        kills the compilation.
+
+        Raises BadRequest: when the grammar is not valid, or compiling or using it costs too much.
+        Raises TooManyRequests: when too many compilations of the key wait.
+        Raises Unavailable: when the machine is too busy, or the processes do not start.
+        """
+        digest = grammar.digest
+        if digest not in self._results:
+            with stage("grammar"):
+                result = await self._in_turn(grammar, digest, field)
+        else:
+            result = self._results[digest]
+        self._remember(digest, result)
+        if result.error is not None:
+            raise BadRequest(f"{field} {result.error}", param=field, code="invalid_grammar")
+
+    def _remember(self, digest: bytes, result: Result) -> None:
+        previous = self._results.pop(digest, Result(None))
+        self._results[digest] = result
+        self._cached_bytes += result.size - previous.size
+        while len(self._results) > MAX_RESULTS or self._cached_bytes > self._max_cached_bytes:
+            _, oldest = self._results.popitem(last=False)
+            self._cached_bytes -= oldest.size
+
+    async def close(self) -> None:
+        await self._template.close()
+
+    async def _in_turn(self, grammar: Grammar, digest: bytes, field: str) -> Result:
+        """Compile when the key has no other compilation, and then when a process is free."""
+        key = current().key_salt
+        queue = self._keys[key]
+        if queue.waiting >= MAX_WAITING_PER_KEY:
+            raise TooManyRequests(
+                f"more than {MAX_WAITING_PER_KEY} grammars of this API key wait for compilation",
+                param=field,
+                code="rate_limit_exceeded",
+            )
+        queue.waiting += 1
+        try:
+            async with queue.lock:
+                if digest in self._results:  # an equal request was before this request
+                    return self._results[digest]
+                async with self._slots:
+                    return await self._compile(grammar)
+        finally:
+            queue.waiting -= 1
+            if not queue.waiting:
+                self._keys.pop(key, None)
+
+    async def _compile(self, grammar: Grammar) -> Result:
+        limits = self._limits
+        job = CompileJob(
+            grammar.kind,
+            grammar.spec,
+            limits.cpu_s,
+            limits.memory_bytes,
+            limits.compiled_bytes,
+            limits.mask_ms,
+        )
+        connection = await self._template.fork()
+        try:
+            async with asyncio.timeout(WAIT_S + limits.cpu_s * MAX_TIME_PER_CPU_TIME):
+                return await ask(connection, job)
+        except TimeoutError:
+            raise Unavailable("the server is too busy to compile this grammar") from None
+        except (EOFError, OSError):  # A limit ended the process, or xgrammar crashed.
+            return Result(
+                f"cannot be compiled within {limits.cpu_s:g} s of CPU time and "
+                f"{limits.memory_bytes >> 20} MiB of memory"
+            )
+        finally:
+            connection.close()  # the kernel then ends the process
+
+
+class KeyQueue:
+    """The compilations of one API key that wait or run."""
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.waiting = 0
+
+
+class Template:
+    """The template process. It starts at the first use, and again after it has ended."""
+
+    def __init__(self, start: Start) -> None:
+        self._start = start
+        self._starting = asyncio.Lock()
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+
+    async def fork(self) -> socket.socket:
+        """Fork a child, and return the connection to the child. Raises Unavailable."""
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        with far:
+            try:
+                socket.send_fds(await self._running(), [b"f"], [far.fileno()])
+            except OSError:
+                near.close()
+                raise Unavailable("the process that compiles grammars ended") from None
+            except BaseException:
+                near.close()
+                raise
+        return near
+
+    async def close(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+        self._process = self._control = None
+
+    async def _running(self) -> socket.socket:
+        async with self._starting:
+            if self._process is None or self._process.returncode is not None:
+                await self.close()
+                await self._start_process()
+            assert self._control is not None
+            return self._control
+
+    async def _start_process(self) -> None:
+        near, far = socket.socketpair()
+        near.setblocking(False)
+        self._control = near
+        with far:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", PROCESS, str(os.getpid())),
+                stdin=far.fileno(),
+                env=worker_environment(),
+            )
+        try:
+            # Building the tokenizer's table takes about a second.
+            start = await asyncio.to_thread(self._start)
+            async with asyncio.timeout(START_TIMEOUT_S):
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(near, encode(start))
+                await receive(near)
+        except (EOFError, OSError, TimeoutError):
+            await self.close()
+            logger.error("the process that compiles grammars does not start")
+            raise Unavailable("the process that compiles grammars does not start") from None
+        except BaseException:
+            await self.close()
+            raise
+
+
+async def ask(connection: socket.socket, job: CompileJob) -> Result:
+    """Send a job and receive its result. Raises EOFError, OSError."""
+    await asyncio.get_running_loop().sock_sendall(connection, encode(asdict(job)))
+    answer = await receive(connection)
+    return Result(answer["error"] and str(answer["error"])[:300], int(answer["size"]))
+
+
+async def receive(connection: socket.socket) -> dict[str, Any]:
+    """Raises EOFError, OSError."""
+    import json
+
+    (length,) = LENGTH.unpack(await receive_exactly(connection, LENGTH.size))
+    message: dict[str, Any] = json.loads(
+        await receive_exactly(connection, min(length, MAX_ANSWER_BYTES))
+    )
+    return message
+
+
+async def receive_exactly(connection: socket.socket, size: int) -> bytes:
+    loop, data = asyncio.get_running_loop(), bytearray()
+    while len(data) < size:
+        piece = await loop.sock_recv(connection, size - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)

@@ -1,0 +1,80 @@
+"""The template process, which forks one child per grammar. The child compiles the grammar.
+
+Importing xgrammar takes seconds and 270 MB, so this process imports xgrammar once, and its children
+share the memory. A child has limits of CPU time and memory. The kernel ends a child when the API
+process closes the child's connection, so that a cancelled request stops its compilation. A
+compiled grammar cannot be sent to the engine: xgrammar's serialised form of a schema with 1,000
+properties has 578 MB. So the child only reports whether the grammar is valid and cheap enough.
+"""
+
+import os
+import signal
+import socket
+import sys
+from fcntl import F_GETFL, F_SETFL, F_SETOWN, fcntl
+from typing import TYPE_CHECKING
+
+from server.api.grammar.wire import CompileJob, receive, send
+from server.encoding.decode import sandbox
+from server.process.child import die_with_parent
+
+if TYPE_CHECKING:
+    from server.api.grammar.compilation import Compiler
+
+MAX_JOB_BYTES = 64 << 20  # The settings limit the bytes of a grammar, and this the first message.
+NICE = 19  # Requests are computed by processes of higher priority.
+
+
+def main() -> None:
+    die_with_parent(int(sys.argv[1]))
+    sandbox.never_gain_privileges()
+    sandbox.leave_network()
+    os.nice(NICE)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    with socket.socket(fileno=os.dup(0)) as control:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, 0)
+        # This imports xgrammar, and through it torch.
+        from server.api.grammar.compilation import Compiler
+
+        compiler = Compiler(receive(control, MAX_JOB_BYTES))
+        send(control, {"ready": True})
+        os.dup2(nothing, 1)
+        os.dup2(nothing, 2)  # xgrammar prints clients' grammars
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes ended children
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+            if not descriptors:
+                return
+            with socket.socket(fileno=descriptors[0]) as connection:
+                if os.fork() == 0:
+                    control.close()
+                    run_child(compiler, connection)
+
+
+def run_child(compiler: "Compiler", connection: socket.socket) -> None:
+    """Compile the grammar of one connection, and exit."""
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        job = CompileJob(**receive(connection, MAX_JOB_BYTES))
+        end_with(connection)
+        sandbox.limit_resources(job.memory_bytes, 0)
+        # SIGPROF ends this process after the CPU time.
+        signal.setitimer(signal.ITIMER_PROF, job.cpu_s)
+        send(connection, compiler.answer(job))
+    except MemoryError:
+        os._exit(1)
+    finally:
+        os._exit(0)
+
+
+def end_with(connection: socket.socket) -> None:
+    """Make the kernel send SIGIO, which ends this process, when the other side closes the
+    connection.
+    """
+    fcntl(connection, F_SETOWN, os.getpid())
+    fcntl(connection, F_SETFL, fcntl(connection, F_GETFL) | os.O_ASYNC)
+
+
+if __name__ == "__main__":
+    main()

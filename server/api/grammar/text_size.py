@@ -1,0 +1,85 @@
+"""The size of a regular expression or a grammar text, estimated without compiling the text.
+
+The scanner reads only what determines the cost: groups, alternatives, character classes and counted
+repetitions. Errors of syntax are left to the compiler.
+"""
+
+import re
+from dataclasses import dataclass
+
+REPETITION = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}|~\s*(\d+)(?:\s*\.\.\s*(\d+))?")
+MAX_DIGITS = 9  # A number of more digits counts as 10**9.
+
+
+@dataclass(slots=True)
+class TextSize:
+    nesting: int = 0  # The deepest group.
+    alternatives: int = 1  # Alternatives and rules of the whole text.
+    alphabet: int = 0  # Characters and ranges in all character classes.
+    positions: int = 0  # Characters and classes of the longest match, with counted repetitions.
+
+
+def text_size(text: str, *, quoted: bool) -> TextSize:
+    """Measure a text. `quoted`: literals are in double quotes (grammars), otherwise every character
+    is a literal (regular expressions).
+    """
+    size = TextSize()
+    totals, last = [0], 0  # the positions of each open group, and of the last item
+    index = 0
+    while index < len(text):
+        char = text[index]
+        if repetition := REPETITION.match(text, index):
+            totals[-1] += last * (count(repetition) - 1)
+            index, last = repetition.end(), 0
+            continue
+        if char == "(":
+            totals.append(0)
+            size.nesting = max(size.nesting, len(totals) - 1)
+        elif char == ")" and len(totals) > 1:
+            last = totals.pop()
+            totals[-1] += last
+        elif char == "|":
+            size.alternatives += 1
+        elif char == "[":
+            end = class_end(text, index)
+            size.alphabet += end - index - 1
+            totals[-1], last = totals[-1] + 1, 1
+            index = end
+        elif quoted and char == '"':
+            end = literal_end(text, index)
+            last = end - index - 1
+            totals[-1] += last
+            index = end
+        elif quoted and text.startswith("::=", index):
+            size.alternatives += 1
+            index += 2
+        elif not quoted or char.isalnum():
+            index += char == "\\"
+            totals[-1], last = totals[-1] + 1, 1
+        index += 1
+    size.positions = sum(totals)
+    return size
+
+
+def count(repetition: re.Match[str]) -> int:
+    """The largest number of a counted repetition, at least 1."""
+    numbers = [number for number in repetition.groups() if number]
+    if any(len(number.lstrip("0")) > MAX_DIGITS for number in numbers):
+        return 10**MAX_DIGITS
+    return max(1, *(int(number) for number in (*numbers, "1")))
+
+
+def class_end(text: str, start: int) -> int:
+    """The index of the `]` that ends the class at `start`, or of the last character."""
+    index = start + 1
+    while index < len(text) - 1 and (text[index] != "]" or index == start + 1):
+        index += 2 if text[index] == "\\" else 1
+    return min(index, len(text) - 1)
+
+
+def literal_end(text: str, start: int) -> int:
+    """The index of the quote that ends the literal at `start`, or of the last character."""
+    index = start + 1
+    while index < len(text) - 1 and text[index] not in '"\n':
+        index += 2 if text[index] == "\\" else 1
+    return min(index, len(text) - 1)

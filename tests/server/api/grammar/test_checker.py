@@ -1,0 +1,146 @@
+"""Compilation in processes: valid grammars pass, and bad, large, slow and cancelled ones end."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xgrammar
+from vllm.sampling_params import StructuredOutputsParams
+
+from server.api.grammar.checker import Grammar, GrammarChecker
+from server.api.grammar.constraint import check_constraints, check_outputs, json_grammar
+from server.context import RequestContext, current, entered
+from server.errors import BadRequest, TooManyRequests
+from server.settings import GrammarLimits
+from tests.server.api.grammar.schemas import SCHEMAS, largest
+
+VOCABULARY = ["</s>", *map(chr, range(32, 127)), "\n", "aa", 'a"', "the"]
+LARGEST = json.dumps(largest())  # takes more than 20 s
+LIMITS = GrammarLimits(processes=2)
+
+
+def start() -> dict[str, Any]:
+    info = xgrammar.TokenizerInfo(VOCABULARY, stop_token_ids=[0])
+    return {"tokenizer": info.serialize_json(), "any_whitespace": True}
+
+
+@asynccontextmanager
+async def opened(**limits: Any) -> AsyncIterator[GrammarChecker]:
+    checker = GrammarChecker(start, LIMITS.model_copy(update=limits), 1 << 27)
+    try:
+        yield checker
+    finally:
+        await checker.close()
+
+
+@pytest.fixture(autouse=True)
+def request_context() -> Iterator[None]:
+    with entered(RequestContext(b"")):
+        yield
+
+
+def child_count(checker: GrammarChecker) -> int:
+    process = checker._template._process
+    assert process
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return len(children.split())
+
+
+INVALID = [
+    ("regex", "(a", "is not valid"),
+    ("grammar", "root ::= root", "allows no text"),
+    ("grammar", 'root ::= "a"\nroot ::= "b"', "defined multiple times"),
+    ("grammar", "root ::= missing", "is not valid"),
+    ("json", '{"$ref": "#"}', "allows no text"),
+    ("json", '{"type": "unknown"}', "is not valid"),
+    ("lark", "start: missing", "is not valid"),
+    ("structural_tag", '{"type": "structural_tag"}', "is not valid"),
+    ("structural_tag", '{"structures": [1]}', "is not valid"),
+]
+
+
+async def test_grammars() -> None:
+    """All cases share a process, whose start takes seconds."""
+    async with opened() as checker:
+        for name in SCHEMAS.keys() - {"largest"}:
+            await checker.check(json_grammar(SCHEMAS[name](), "json"), "json")
+        await checker.check(Grammar("lark", 'start: "a" | "b"'), "grammar")
+        tag = {"begin": "<a>", "schema": {"type": "integer"}, "end": "</a>"}
+        legacy = json.dumps({"structures": [tag], "triggers": ["<a"]})
+        await checker.check(Grammar("structural_tag", legacy), "tag")
+        for kind, spec, message in INVALID:
+            with pytest.raises(BadRequest, match=f"^field .*{message}") as caught:
+                await checker.check(Grammar(kind, spec), "field")  # type: ignore[arg-type]
+            assert caught.value.param == "field"
+            assert len(caught.value.message) < 200
+            assert "/" not in caught.value.message
+        await the_engine_gets_what_was_checked(checker)
+        await the_client_leaves(checker)
+        await a_key_has_one_compilation_at_a_time(checker)
+
+
+async def the_engine_gets_what_was_checked(checker: GrammarChecker) -> None:
+    outputs = await check_outputs(StructuredOutputsParams(choice=['a"', "the"]), checker, "choice")
+    assert outputs.choice is None
+    assert outputs.grammar == r'root ::= "a\"" | "the"'
+    schema = {"type": "integer", "multipleOf": 5}
+    outputs = await check_outputs(StructuredOutputsParams(json=schema), checker, "json")
+    assert outputs.json == '{"type": "integer"}'
+    outputs = await check_outputs(StructuredOutputsParams(json_object=True), checker, "json")
+    assert outputs.json_object
+    for bad in ({"json": ""}, {"json": "5"}, {"choice": []}, {"grammar": ""}, {"regex": "(a"}):
+        with pytest.raises(BadRequest) as caught:
+            await check_outputs(StructuredOutputsParams(**bad), checker, "field")
+        assert caught.value.param == "field"
+    unsupported = {"type": "array", "uniqueItems": True}
+    with pytest.raises(BadRequest, match="uniqueItems"):
+        await check_outputs(StructuredOutputsParams(json=unsupported), checker, "field")
+
+
+async def the_client_leaves(checker: GrammarChecker) -> None:
+    task = asyncio.ensure_future(checker.check(Grammar("json", LARGEST), "json"))
+    while not child_count(checker):
+        await asyncio.sleep(0.01)
+    task.cancel()
+    while child_count(checker):
+        await asyncio.sleep(0.01)
+    assert task.cancelled()
+
+
+async def a_key_has_one_compilation_at_a_time(checker: GrammarChecker) -> None:
+    """A key with 64 slow grammars waits for itself; another key's grammar is compiled at once."""
+    slow = [Grammar("json", LARGEST + " " * i) for i in range(64)]
+    tasks = [asyncio.ensure_future(checker.check(each, "json")) for each in slow]
+    while not child_count(checker):
+        await asyncio.sleep(0.01)
+    with pytest.raises(TooManyRequests, match="64 grammars"):
+        await checker.check(Grammar("regex", "b"), "regex")
+    assert child_count(checker) == 1
+    with entered(RequestContext(b"", key_salt="other")):
+        await checker.check(Grammar("regex", "c"), "regex")
+    assert not any(task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert not checker._keys
+
+
+async def test_limits_of_time_memory_and_masks() -> None:
+    async with opened(cpu_s=0.2, mask_ms=1e-6) as checker:
+        document = {"structured_outputs": {"json": LARGEST}}
+        for _ in range(2):  # the second time, the result is in the cache
+            with pytest.raises(BadRequest, match=r"structured_outputs.json cannot be compiled"):
+                await check_constraints(document, checker)
+        assert current().grammar_field == "structured_outputs.json"
+        with pytest.raises(BadRequest, match=r"needs \d+\.\d ms per token"):
+            await checker.check(Grammar("regex", "[a-z]+"), "regex")
+        process = checker._template._process
+        assert process
+        process.kill()  # the next check starts a new process
+        await process.wait()
+        with pytest.raises(BadRequest, match="is not valid"):
+            await checker.check(Grammar("regex", "(b"), "regex")
