@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTEST = python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo check test loadtest clean
+.PHONY: help install demo check test clients loadtest clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test:  ## format, lint, types, and all tests
 	ruff check .
 	mypy
 	$(PYTEST)
+
+clients:  ## run lmms-eval, in its own environment, against the server at URL, and compare the answers
+	@sh tests/clients/run.sh $(URL)
 
 loadtest:  ## load the demo server beyond its maximum throughput, and write build/loadtest/report.md
 	@deploy/install.sh $(VENV) demo loadtest

@@ -80,7 +80,7 @@ def planned_gpu_bytes(manifest: Manifest, placement: Placement, free: int) -> in
 
     For an index of FAISS, the result is an upper bound.
     """
-    if placement.device == "cpu":
+    if placement.device == "cpu" or manifest.shuffled:
         return 0
     if exact_fits(manifest.count, manifest.dimension, placement, free):
         return resident_bytes(manifest.count, manifest.dimension)

@@ -82,7 +82,9 @@ class CacheIndex:
         if has_cells != (manifest.search.nprobe is not None):
             raise CacheError(f"{folder / INDEX}: nprobe goes with an IVF index only; {REBUILD}")
         vectors = Vectors.open(folder, manifest)
-        searcher = Searcher(place(index, vectors.rows, placement), vectors)
+        if not manifest.shuffled:
+            index = place(index, vectors.rows, placement)
+        searcher = Searcher(index, vectors)
         searcher.apply(manifest.search)
         return cls(folder, manifest, searcher, Captions.open(folder, manifest), placement)
 

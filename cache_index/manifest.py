@@ -11,7 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from cache_index.enhance import CacheParams
 from cache_index.errors import CacheError
@@ -71,7 +78,14 @@ class Manifest(BaseModel):
     encoder: dict[str, Any] = {}  # provenance of the features, such as the weights' sha256
     recall: Recall | None = None
     defaults: CacheParams = CacheParams()
+    shuffled: bool = False  # a control: only the index finds neighbors, not the vectors
     files: dict[FileName, FileEntry]
+
+    @model_serializer(mode="wrap")
+    def without_default(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out `shuffled: false`, so that names and files of earlier versions stay equal."""
+        fields: dict[str, Any] = write(self)
+        return fields if self.shuffled else {k: v for k, v in fields.items() if k != "shuffled"}
 
     @cached_property
     def name(self) -> str:

@@ -45,6 +45,7 @@ class RequestContext:
     embedding: bytes
     # A salt from the API key, so that clients do not share blocks of vLLM's prefix cache.
     key_salt: str = ""
+    address: str = ""  # The client's address, or its network (api/middleware/context.py).
     # The field with the grammar that the answer must match, for error messages.
     grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
@@ -52,6 +53,11 @@ class RequestContext:
     def condition_on(self, embedding: Vector) -> None:
         """Set the embedding (D,) that conditions everything that the request generates."""
         self.embedding = pack(embedding)
+
+    @property
+    def client(self) -> str:
+        """The client among whom limits and queues are shared fairly: its key, else its address."""
+        return self.key_salt or self.address
 
 
 _current: ContextVar[RequestContext] = ContextVar("bindserve_request")
@@ -87,6 +93,18 @@ def timeline() -> Timeline:
     """
     request = _current.get(None)
     return Timeline() if request is None else request.timeline
+
+
+def client() -> str:
+    """The current request's client; "" outside of a request."""
+    request = _current.get(None)
+    return "" if request is None else request.client
+
+
+def key_salt() -> str:
+    """The current request's `key_salt`; "" outside of a request."""
+    request = _current.get(None)
+    return "" if request is None else request.key_salt
 
 
 def engine_inputs(

@@ -51,6 +51,13 @@ class MethodNotAllowed(RequestError):
     type = "invalid_request_error"
 
 
+class RequestTimeout(RequestError):
+    status = 408
+    type = "invalid_request_error"
+    default_code = "request_timeout"
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+
+
 class TooLarge(RequestError):
     status = 413
     type = "invalid_request_error"

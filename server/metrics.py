@@ -35,11 +35,11 @@ REFUSED = Counter(
     "bindserve_refused_total",
     "Requests rejected before their body was read, because the server was full.",
 )
-REJECTED = Counter(
-    "bindserve_rejected_total",
-    "Requests rejected with 400 for a value beyond a limit: grammar_size, grammar_check (the "
-    "grammar is not valid or costs too much), number, text.",
-    ["limit"],
+REJECTIONS = Counter(
+    "bindserve_rejections_total",
+    "Requests that got an error, by the error's code (its type if it has no code), and connections "
+    "that were closed because the client did not read its response (slow_reader).",
+    ["code"],
 )
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
@@ -68,6 +68,15 @@ CACHE_UP = Gauge(
 RESTARTS = Gauge(
     "bindserve_engine_restarts",
     "Restarts of the engine and API processes since the server started.",
+    multiprocess_mode="livemax",
+)
+
+
+STALLED = Gauge(
+    "bindserve_stalled_seconds",
+    "Seconds without progress: engine (no step although requests run), encoding (no message of the "
+    "encoding service).",
+    ["part"],
     multiprocess_mode="livemax",
 )
 

@@ -100,30 +100,42 @@ class Settings(BaseSettings):
 
     # File with one key per line. All paths except the health checks then need a key.
     api_key_file: Path | None = None
+    # File with the operator's key. Only this key may then read /metrics. It opens no other path.
+    metrics_key_file: Path | None = None
     # Allow a server without API keys at an address that other machines can reach.
     no_auth: bool = False
     # Requests per minute of one API key, in each process. 0: no limit.
     key_requests_per_minute: int = Field(0, ge=0)
     # Concurrent requests of one API key, in each process. 0: no limit.
     key_concurrent: int = Field(0, ge=0)
+    # Addresses or networks of proxies. A request from one of them counts as a request of the client
+    # that its X-Forwarded-For names.
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     # vLLM fields that clients may set.
     allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()
 
     allow_media_urls: bool = False  # Fetch http(s) URLs that clients send, from public addresses.
     fetch_timeout_s: float = Field(10, gt=0)  # Seconds for fetching one URL, with its redirects.
-    fetch_waiting: Count = 64  # Concurrent fetches of URLs; further fetches get 503.
+    fetch_waiting: Count = 128  # Concurrent fetches of URLs; further fetches get 503.
 
-    # Concurrent requests in one process; further requests get 503. 0: no limit. The default is four
-    # times vLLM's default number of running sequences, so that vLLM's queue is full before this
-    # limit is reached.
-    max_requests: int = Field(1024, ge=0)
+    # Concurrent requests in one process; further requests get 503. 0: no limit. One client (an API
+    # key, or an address where requests need no key) may use half of this and of each other limit of
+    # all clients together. That is by default four times vLLM's default number of running
+    # sequences, so that vLLM's queue is full before this limit is reached.
+    max_requests: int = Field(2048, ge=0)
     max_header_bytes: Count = 1 << 16  # Maximum bytes of one request's URL and headers; 431 beyond.
     max_header_count: Count = 100  # Maximum number of headers of one request; 431 beyond.
+    header_timeout_s: float = Field(10, gt=0)  # Seconds for the headers of a request; then 408.
+    # Bytes per second at which a body must arrive after its first 10 seconds; 408 below.
+    body_min_rate: Count = 1024
+    body_timeout_s: float = Field(600, gt=0)  # Seconds for one body; then 408.
+    # Seconds in which a client must read 64 KiB of its response; then the connection is closed.
+    send_timeout_s: float = Field(30, gt=0)
     max_body_bytes: Count = 64 * MiB  # Maximum bytes of one request body in memory.
     max_held_bytes: Count = 1024 * MiB  # Maximum bytes of all request bodies in memory; 503 beyond.
     # Maximum bytes of one multipart request, which is written to disk.
     max_upload_bytes: Count = 512 * MiB
-    max_uploads: Count = 32  # Concurrent multipart requests; further requests get 503.
+    max_uploads: Count = 64  # Concurrent multipart requests; further requests get 503.
     upload_folder: Path | None = None  # Folder for uploads. Default: the system's temporary folder.
     owner_files: Count = 1000  # Maximum number of files of one API key in /v1/files.
     owner_bytes: Count = 2048 * MiB  # Maximum bytes of the files of one API key.
@@ -142,12 +154,18 @@ class Settings(BaseSettings):
     max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
     max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
     window_files: Count = 4  # Files that are cut into windows at a time; further requests get 503.
+    # Seconds without a step of the engine although requests run, or without a message of the
+    # encoding service, after which /ready responds with 503. Waiting encoding jobs then get 503.
+    stall_s: float = Field(30, gt=0)
+    # Seconds of such a stall after which the parent process restarts the stalled part. The time of
+    # the start does not count. On a CPU, one step with a long prompt can take minutes.
+    stall_restart_s: float = Field(300, gt=0)
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
     # CPU seconds for one file; the limit of elapsed time is 4 times that.
     decode_timeout_s: float = Field(30, gt=0)
     decode_memory_bytes: Count = 2048 * MiB  # Maximum memory of one decoding process.
-    decode_waiting: Count = 256  # Number of files that may wait for a decoding process.
+    decode_waiting: Count = 512  # Number of files that may wait for a decoding process.
 
     encode_device: str = "auto"  # Device of the encoders. "auto": the GPU if there is one.
     # Source of the encoders' weights. "dummy": random weights, to measure speed.
@@ -160,11 +178,14 @@ class Settings(BaseSettings):
     # Maximum number of images in one batch of an encoder. Other files count by their tokens (257 an
     # image). Larger batches need more GPU memory, which the engine does not get.
     encode_batch: Count = 32
-    encode_waiting: Count = 256  # Number of tensors that may wait for the encoders.
+    encode_waiting: Count = 512  # Number of tensors that may wait for the encoders.
     # Maximum bytes of the result cache, which keeps embeddings by the content of files.
     embedding_cache_bytes: int = Field(256 * MiB, ge=0)
+    # Let API keys share the results of equal files. A client can then measure whether another
+    # client has sent a file.
+    share_results: bool = False
 
-    @field_validator("vllm_args", "allow_fields", mode="before")
+    @field_validator("vllm_args", "allow_fields", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Split an environment variable's string into items as a shell does."""

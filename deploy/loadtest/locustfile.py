@@ -65,6 +65,11 @@ def add_options(parser: Any) -> None:
     )
     parser.add_argument("--key-file", type=Path, help="file with the API key (default: no key)")
     parser.add_argument(
+        "--metrics-key-file",
+        type=Path,
+        help="file with the key of /metrics (default: the API key)",
+    )
+    parser.add_argument(
         "--pid", type=int, help="process id of a server on this machine, to record its memory"
     )
     parser.add_argument(
@@ -188,7 +193,9 @@ class OpenLoop(FastHttpUser):
         return identifier
 
     def metrics(self) -> str:
-        return self.client.get("/metrics", name="metrics").text or ""
+        file = self.options.metrics_key_file
+        headers = {"Authorization": f"Bearer {file.read_text().split()[0]}"} if file else None
+        return self.client.get("/metrics", name="metrics", headers=headers).text or ""
 
     def write(self, sampler: Sampler) -> None:
         options = self.options

@@ -11,7 +11,7 @@ from ray import serve
 from server.encoding.components import EncodingComponents
 from server.encoding.embedder import Embedder
 from server.encoding.job import answer
-from server.encoding.messages import Packet
+from server.encoding.messages import Job, Packet
 from server.media.blob import MemoryBlob
 from server.settings import Settings
 
@@ -26,9 +26,13 @@ class EncoderReplica:
         """Return a packet: the encoders' modalities, and the embedding of an all-zero image."""
         return Packet(self._parts.hello(), self._parts.zero_image).encode()
 
-    async def embed(self, modality: str, data: bytes) -> bytes:
-        """Embed one file. Returns a packet with the embedding, or with the error for the client."""
-        return (await answer(self._embedder, modality, MemoryBlob(data))).encode()
+    async def embed(self, job: bytes, data: bytes) -> bytes:
+        """Embed one file. `job`: a packet with a `Job`. Returns a packet with the embedding,
+        or with the error for the client.
+        """
+        message = Packet.decode(job).message
+        assert isinstance(message, Job)
+        return (await answer(self._embedder, message, MemoryBlob(data))).encode()
 
     def check_health(self) -> None:
         """Raise RuntimeError if a component is lost. Ray then replaces this replica."""

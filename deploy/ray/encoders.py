@@ -11,9 +11,10 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
+from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.encoding.job import scaled, unit, unpack
-from server.encoding.messages import Hello, Packet
+from server.encoding.messages import Hello, Job, Packet
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.metrics import CONTENT_HITS
@@ -25,7 +26,7 @@ class Replicas(Protocol):
     """The methods of the encoder replicas. They take and return bytes."""
 
     async def hello(self) -> bytes: ...
-    async def embed(self, modality: str, data: bytes) -> bytes: ...
+    async def embed(self, job: bytes, data: bytes) -> bytes: ...
 
 
 class Handle:
@@ -38,13 +39,17 @@ class Handle:
         packet: bytes = await self._handle.hello.remote()
         return packet
 
-    async def embed(self, modality: str, data: bytes) -> bytes:
-        packet: bytes = await self._handle.embed.remote(modality, data)
+    async def embed(self, job: bytes, data: bytes) -> bytes:
+        packet: bytes = await self._handle.embed.remote(job, data)
         return packet
 
 
 class RayEncoders:
-    def __init__(self, replicas: Replicas, cache_bytes: int) -> None:
+    def __init__(
+        self, replicas: Replicas, cache_bytes: int, *, share_results: bool = False
+    ) -> None:
+        """`share_results`: whether API keys share the results of equal files."""
+        self._share_results = share_results
         self._replicas = replicas
         self._contents = ResultCache(cache_bytes)
 
@@ -73,24 +78,26 @@ class RayEncoders:
         return scaled(await self._embed(modality, content))
 
     async def _embed(self, modality: str, content: Blob) -> Vector:
-        cached = True
+        cached, digest = True, await content.digest()
+        results = "" if self._share_results else key_salt()
+        job = Job(modality, content.size, digest.hex(), client(), results)
 
         async def ask() -> Vector:
             nonlocal cached
             data = b"".join([bytes(piece) async for piece in content.pieces()])
-            packet = Packet.decode(await self._ask(modality, data))
+            packet = Packet.decode(await self._ask(Packet(job).encode(), data))
             embedding, cached = unpack(packet, modality)
             return embedding
 
-        embedding = await self._contents.get((modality, await content.digest()), ask)
+        embedding = await self._contents.get((results, modality, digest), ask)
         if cached:
             CONTENT_HITS.labels(modality).inc()
         return embedding
 
-    async def _ask(self, modality: str, data: bytes) -> bytes:
+    async def _ask(self, job: bytes, data: bytes) -> bytes:
         for _ in range(TRIES):
             try:
-                return await self._replicas.embed(modality, data)
+                return await self._replicas.embed(job, data)
             except BackPressureError:
                 raise Unavailable(
                     "too many files are waiting to be encoded", code="encode_queue_full"

@@ -33,7 +33,11 @@ class Server:
                 loaded,
                 args,
                 open_engine(args, None),
-                RayEncoders(Handle(encoder), loaded.embedding_cache_bytes),
+                RayEncoders(
+                    Handle(encoder),
+                    loaded.embedding_cache_bytes,
+                    share_results=loaded.share_results,
+                ),
                 scratch(loaded),
             )
         )

@@ -43,18 +43,18 @@ def main() -> None:
     parser.add_argument("--icons", type=Path, required=True, help="node_modules of package.json")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=sorted(MEDIA))
+    parser.add_argument("--splits", nargs="*", default=SPLITS, choices=SPLITS)
     options = parser.parse_args()
-    sets = {
-        split: [IconSet.open(options.icons, style) for style in STYLES[split]] for split in SPLITS
-    }
-    others = [name for name in things(sets["train"], MIN_STYLES) if name not in CONCEPTS]
-    for split in SPLITS:
-        names = (*CONCEPTS, *others) if split == "train" else CONCEPTS
+    for split in options.splits:
+        sets = [IconSet.open(options.icons, style) for style in STYLES[split]]
+        names = CONCEPTS
+        if split == "train":
+            names += tuple(name for name in things(sets, MIN_STYLES) if name not in CONCEPTS)
         jobs = [
-            *pictures(sets[split], names, split),
-            *shapes(sets[split], names),
+            *pictures(sets, names, split),
+            *shapes(sets, names),
             *sounds(split),
-            *(clips(sets[split], split) if split != "train" else ()),
+            *(clips(sets, split) if split != "train" else ()),
         ]
         jobs = [job for job in jobs if job[0]["modality"] in options.only]
         with ThreadPoolExecutor(2) as pool, (options.out / f"{split}.jsonl").open("w") as lines:

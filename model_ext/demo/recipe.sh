@@ -23,6 +23,9 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
   touch "$work/data/done"
 }
 
+[ -f "$work/data/evaluation.jsonl" ] ||
+  python -m model_ext.demo.build_evaluation --data "$work/data"
+
 # The configurations contain the path build/demo. Copy them with the path of the work folder.
 for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk; do
   sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"

@@ -19,6 +19,7 @@ from vllm.v1.worker.cpu_model_runner import CPUModelRunner
 from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
 from model_ext.conditioning import EXTRA_ARG, unpack
+from model_ext.engine.step_clock import StepClock
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
@@ -26,6 +27,7 @@ logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its o
 class ConditionedRunner(GPUModelRunner):
     def __init__(self, vllm_config: VllmConfig, device: torch.device) -> None:
         super().__init__(vllm_config, device)
+        self._step_clock = StepClock.inherited()
         self._slot_of: dict[str, int] = {}
         self._free_slots = list(range(self.max_num_reqs))
         self._batch_ids: list[str] = []
@@ -34,6 +36,7 @@ class ConditionedRunner(GPUModelRunner):
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
+        self._step_clock.record()
         # Release slots before the update: this step may add a request with the id of an aborted
         # request.
         for req_id in scheduler_output.finished_req_ids:

@@ -20,6 +20,7 @@ from vllm.v1.worker.gpu.states import RequestState
 
 from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.model import ImageBindLLMForCausalLM
+from model_ext.engine.step_clock import StepClock
 
 logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
 
@@ -34,6 +35,7 @@ class ConditionedModelState(DefaultModelState):
     ) -> None:
         super().__init__(vllm_config, model, encoder_cache, device)
         self.model: ImageBindLLMForCausalLM = model
+        self._step_clock = StepClock.inherited()
         logger.info("bindserve conditions requests through %s", type(self).__name__)
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
@@ -44,6 +46,7 @@ class ConditionedModelState(DefaultModelState):
         self.model.arrival.stage(req_index, embedding, lora.lora_int_id if lora else 0)
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
+        self._step_clock.record()
         # apply_staged_writes would be too early, because vLLM activates the step's LoRA adapters
         # after that method.
         self.model.arrival.flush()

@@ -5,12 +5,49 @@ from pathlib import Path
 
 from model_ext.eval.errors import DataError
 from model_ext.eval.item import Item
+from model_ext.eval.metrics import METRICS
 from model_ext.eval.read.jsonl import read_jsonl
 from model_ext.eval.read.load import load_items
 from model_ext.eval.read.tsv import read_tsv
+from model_ext.eval.tasks.free import free_tasks
+from model_ext.eval.tasks.table import select_tasks
 from model_ext.eval.tasks.task import Task
 
+ALL = "all"  # the tasks of a .jsonl file
 Questions = dict[str, list[Item]]  # name of a task -> its questions
+
+
+def load_named(
+    data: Path, names: str, caption_prompt: str | None = None
+) -> tuple[tuple[Task, ...], Questions]:
+    """The named tasks and their questions. A .jsonl file can hold tasks that no table has.
+
+    With the name "all", the tasks are those of the .jsonl file.
+
+    Raises UnknownTask: when a name is unknown. Raises DataError: as `load_data`, or when a
+    question cannot be scored with its task's metrics.
+    """
+    if data.suffix == ".jsonl":
+        items = list(read_jsonl(data))
+        if names == ALL:
+            names = ",".join(dict.fromkeys(item.task for item in items))
+        tasks = select_tasks(names, free_tasks(data, items))
+        questions = select(data, items, tasks)
+    else:
+        tasks = select_tasks(names)
+        questions = load_data(data, tasks, caption_prompt)
+    for task in tasks:
+        check_items(data, task, questions[task.name])
+    return tasks, questions
+
+
+def check_items(data: Path, task: Task, items: list[Item]) -> None:
+    """Score an empty answer to every question, so that wrong rows are found before the run."""
+    for metric in {task.metric, task.strict}:
+        try:
+            METRICS[metric].rows(items, [""] * len(items))
+        except ValueError as e:
+            raise DataError(data, f"{task.name}: {e}") from e
 
 
 def load_data(data: Path, tasks: Sequence[Task], caption_prompt: str | None = None) -> Questions:

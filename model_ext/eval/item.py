@@ -15,12 +15,13 @@ class Item(BaseModel):
 
     question: the complete prompt. pair: the picture that MME's two questions share.
     truth_index: the index of the right candidate in `candidates` (Visdial).
+    weights: modality -> weight of its files in the mix; 1 where no weight is given.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str = Field(min_length=1, max_length=1024)
-    task: str = Field(min_length=1, max_length=256)
+    task: str = Field(pattern="^[^,]{1,256}$")  # tasks are listed with commas between them
     question: str
     answers: list[str]
     image: Media = None
@@ -36,6 +37,7 @@ class Item(BaseModel):
     truth_index: int | None = Field(default=None, ge=0)
     pair: str | None = None
     category: str | None = None
+    weights: dict[str, float] | None = None
     metric: str | None = None
     strict: str | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=65536)

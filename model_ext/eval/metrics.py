@@ -17,16 +17,20 @@ from model_ext.eval.scorers.kie import kie_entities, kie_words
 from model_ext.eval.scorers.mme import Label, mme_label, mme_label_strict
 from model_ext.eval.scorers.ocr import ocr_containment, ocr_letters
 from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
-from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_exact
+from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_every, vqa_exact
 from model_ext.eval.tasks.task import Metric
 
 ANNOTATORS = 10  # number of annotators in each data set with the consensus score
-Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Sequence[float]]]
+Row = Sequence[float] | None  # None: the item has no score
+Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Row]]
 
 
 class MetricRule(NamedTuple):
+    """right: whether one answer is right; None where a row is a question and `statistic` tells."""
+
     rows: Rows
     statistic: Statistic
+    right: Callable[[Item, str], bool] | None = None
 
 
 def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name: str) -> Estimate:
@@ -35,8 +39,20 @@ def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name
     Raises ValueError: when an item does not fit the metric, or no item can be scored.
     """
     rule = METRICS[metric]
-    rows = np.array(rule.rows(items, answers), dtype=np.float64)
-    return bootstrap(rows, rule.statistic, f"{name}/{metric}")
+    rows = [row for row in rule.rows(items, answers) if row is not None]
+    return bootstrap(np.array(rows, dtype=np.float64), rule.statistic, f"{name}/{metric}")
+
+
+def question_scores(
+    metric: Metric, items: Sequence[Item], answers: Sequence[str]
+) -> list[float | None]:
+    """The score of each question alone, 100 for a right answer. None: the item is left out."""
+    rule = METRICS[metric]
+    if rule.right is not None:
+        right = zip(items, answers, strict=True)
+        return [100 * float(rule.right(item, answer)) for item, answer in right]
+    rows = rule.rows(items, answers)
+    return [None if row is None else float(rule.statistic(np.array(row))) for row in rows]
 
 
 def per_item(score: Callable[[Item, str], float | None]) -> Rows:
@@ -45,9 +61,9 @@ def per_item(score: Callable[[Item, str], float | None]) -> Rows:
     Items whose score is None get no row.
     """
 
-    def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+    def rows(items: Sequence[Item], answers: Sequence[str]) -> list[Row]:
         scores = [score(item, answer) for item, answer in zip(items, answers, strict=True)]
-        return [[value] for value in scores if value is not None]
+        return [None if value is None else [value] for value in scores]
 
     return rows
 
@@ -91,7 +107,14 @@ def caption_rows(
     return rows
 
 
-def mme_rows(read: Callable[[str], Label]) -> Rows:
+def mme_rule(read: Callable[[str], Label]) -> MetricRule:
+    def right(item: Item, answer: str) -> bool:
+        return read(answer) == first_truth(item).lower()
+
+    return MetricRule(mme_rows(right), acc_and_acc_plus, right)
+
+
+def mme_rows(right: Callable[[Item, str], bool]) -> Rows:
     """Make one row per picture: the share of its correct answers, and whether both are correct."""
 
     def rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
@@ -99,12 +122,11 @@ def mme_rows(read: Callable[[str], Label]) -> Rows:
         for item, answer in zip(items, answers, strict=True):
             if item.pair is None:
                 raise ValueError(f"item {item.id!r} needs `pair`, the picture of the question")
-            right = read(answer) == first_truth(item).lower()
-            pictures.setdefault(item.pair, []).append(right)
+            pictures.setdefault(item.pair, []).append(right(item, answer))
         for pair, right_answers in pictures.items():
             if len(right_answers) != 2:
                 raise ValueError(f"picture {pair!r} has {len(right_answers)} questions, not 2")
-        return [[sum(right) / 2, float(all(right))] for right in pictures.values()]
+        return [[sum(both) / 2, float(all(both))] for both in pictures.values()]
 
     return rows
 
@@ -138,6 +160,9 @@ METRICS: dict[Metric, MetricRule] = {
     "vqa_containment": MetricRule(
         per_item(lambda item, answer: vqa_containment(answer, item.answers)), percent
     ),
+    "vqa_every": MetricRule(
+        per_item(lambda item, answer: vqa_every(answer, item.answers)), percent
+    ),
     "vqa_exact": MetricRule(
         per_item(lambda item, answer: vqa_exact(answer, item.answers)), percent
     ),
@@ -150,6 +175,6 @@ METRICS: dict[Metric, MetricRule] = {
     "visdial_exact": MetricRule(per_item(visdial_exact), percent),
     "cider_raw": MetricRule(caption_rows(cider_raw), percent),
     "cider_ptb": MetricRule(caption_rows(cider_ptb), percent),
-    "mme": MetricRule(mme_rows(mme_label), acc_and_acc_plus),
-    "mme_strict": MetricRule(mme_rows(mme_label_strict), acc_and_acc_plus),
+    "mme": mme_rule(mme_label),
+    "mme_strict": mme_rule(mme_label_strict),
 }

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -23,7 +23,11 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class Head(BaseModel):
-    """The settings of a run. `data`: name of a task -> hash of its questions and truths."""
+    """The settings of a run. `data`: name of a task -> hash of its questions and truths.
+
+    imagebind: the requests' object of this name. wrong_media: each question had the media of
+    another question.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,11 +36,16 @@ class Head(BaseModel):
     decoding: Decoding
     caption_prompt: str | None
     text_only: bool
+    imagebind: dict[str, Any] | None = None
+    wrong_media: bool = False
     data: dict[str, str]
 
 
 class Result(BaseModel):
-    """The answer to one question. `answer` is the server's text, unchanged."""
+    """The answer to one question. `answer` is the server's text, unchanged.
+
+    candidate_logprobs: the mean log-probability of each candidate's tokens (Visdial).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,6 +53,7 @@ class Result(BaseModel):
     id: str
     answer: str
     finish_reason: str | None
+    candidate_logprobs: list[float] | None = None
 
 
 def data_hash(items: Iterable[Item]) -> str:

@@ -2,10 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from model_ext.eval.bootstrap import Estimate
+import numpy as np
+
+from model_ext.eval.bootstrap import Estimate, bootstrap
 from model_ext.eval.item import Item
-from model_ext.eval.metrics import estimate
+from model_ext.eval.metrics import estimate, percent
+from model_ext.eval.scorers.visdial import visdial_true_rank
 from model_ext.eval.tasks.task import Task
 
 ALWAYS_YES = "Yes"
@@ -32,18 +36,24 @@ def score_task(
     items: Sequence[Item],
     answers: Mapping[str, str],
     text_only: Mapping[str, str] | None = None,
+    logprobs: Mapping[str, Sequence[float]] = MappingProxyType({}),
 ) -> TaskScore:
     """Score answers (item id -> text). `text_only`: answers to the same questions without media.
 
     The field `strict` of the result is None if no item has a strict score, because no truth of an
     OCR task contains letters or digits.
 
+    `logprobs`: the log-probabilities of each candidate. With those of all items, the strict score
+    of Visdial is the mean reciprocal rank of the right candidate.
     Raises ValueError: when an answer is missing or belongs to no item.
     """
     texts = in_order(task.name, items, answers)
     strict = None
     if task.strict != "ocr_letters" or any(has_letters(item) for item in items):
         strict = estimate(task.strict, items, texts, task.name)
+    if task.strict == "visdial_exact" and all(item.id in logprobs for item in items):
+        ranks = [[visdial_true_rank(logprobs[item.id], item.truth_index or 0)] for item in items]
+        strict = bootstrap(np.array(ranks), percent, f"{task.name}/true rank")
     blind = (
         in_order(f"{task.name} (text only)", items, text_only) if text_only is not None else None
     )

@@ -78,12 +78,34 @@ def mme_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
 
 
 def tables(run: Run, scores: Iterable[TaskScore]) -> list[Table]:
-    """All four tables."""
+    """The paper's four tables, and one of the tasks that they do not have.
+
+    The paper's tables are left out where no task of theirs was scored.
+    """
     by_name = {score.task.name: score for score in scores}
-    return [
+    others = [score for score in by_name.values() if score.task.kind == "Other"]
+    if by_name and len(others) == len(by_name):
+        return [other_table(run, others)]
+    paper_tables = [
         *(paper_table(number, run, by_name) for number in (1, 2)),
         *(mme_table(number, run, by_name) for number in (3, 4)),
     ]
+    return [*paper_tables, *([other_table(run, others)] if others else ())]
+
+
+def other_table(run: Run, scores: Sequence[TaskScore]) -> Table:
+    """The tasks of a .jsonl file that are not in the paper's tables."""
+    rows = [
+        [score.task.name, score.task.metric, score.task.strict, *score_cells(score)]
+        for score in scores
+    ]
+    return Table(
+        title="Other tasks",
+        header=["Task", "Metric", "Strict metric", *own_header(run)],
+        rows=rows,
+        notes=notes(run, "These tasks are not in the paper."),
+        texts=3,
+    )
 
 
 def own_header(run: Run) -> list[str]:

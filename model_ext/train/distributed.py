@@ -22,8 +22,8 @@ def join() -> torch.device:
         torch.cuda.set_device(device)
         deepspeed.init_distributed("nccl")
         return device
-    # Otherwise DeepSpeed would compile a faster all-reduce for the processes of one host, which takes
-    # a minute and needs a C++ compiler.
+    # Otherwise DeepSpeed would compile an all-reduce for the processes of one host, which takes a
+    # minute and needs a C++ compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo")
     return torch.device("cpu")

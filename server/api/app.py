@@ -20,6 +20,7 @@ from server.api.components import Components, Encoders, open_components
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.auth import AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
+from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
@@ -62,6 +63,8 @@ async def open_application(
     Raises ConfigError, CacheError, KeyFileError.
     """
     keys = Keys(api_keys(args), settings.api_key_file)
+    file = settings.metrics_key_file
+    metrics_keys = None if file is None else Keys(file=file)
     async with (
         open_components(settings, encoders, scratch) as components,
         AsyncExitStack() as opened,
@@ -69,7 +72,7 @@ async def open_application(
         if components.language_model:
             import_parsers(args)
         client = await opened.enter_async_context(engine)
-        app = create_app(settings, args, components, keys)
+        app = create_app(settings, args, components, keys, metrics_keys)
         await opened.enter_async_context(connected(app, client, settings, args))
         yield Application(app, client, opened.aclose)
 
@@ -97,9 +100,15 @@ async def connected(
     yield
 
 
-def create_app(settings: Settings, args: Namespace, components: Components, keys: Keys) -> FastAPI:
+def create_app(
+    settings: Settings,
+    args: Namespace,
+    components: Components,
+    keys: Keys,
+    metrics_keys: Keys | None = None,
+) -> FastAPI:
     """Create the application without opening components. `args`: vLLM's parsed flags. `keys`: the
-    valid API keys.
+    valid API keys. `metrics_keys`: the only keys that may read /metrics, or None.
     """
     hidden = args.disable_fastapi_docs
     app = FastAPI(
@@ -114,7 +123,7 @@ def create_app(settings: Settings, args: Namespace, components: Components, keys
     error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
     add_routes(app, components)
-    add_middleware(app, settings, args, components, keys)
+    add_middleware(app, settings, args, components.text_only, keys, metrics_keys)
     return app
 
 
@@ -143,7 +152,12 @@ def add_routes(app: FastAPI, components: Components) -> None:
 
 
 def add_middleware(
-    app: FastAPI, settings: Settings, args: Namespace, components: Components, keys: Keys
+    app: FastAPI,
+    settings: Settings,
+    args: Namespace,
+    text_only: bytes,
+    keys: Keys,
+    metrics_keys: Keys | None,
 ) -> None:
     """Add the middleware, from the innermost to the outermost."""
     add_operator_middleware(app, args.middleware)
@@ -154,6 +168,9 @@ def add_middleware(
         upload_paths=UPLOAD_PATHS,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    app.add_middleware(
+        BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
+    )
     if settings.max_requests:
         app.add_middleware(AdmissionMiddleware, max_requests=settings.max_requests)
     if settings.key_requests_per_minute or settings.key_concurrent:
@@ -162,7 +179,7 @@ def add_middleware(
             per_minute=settings.key_requests_per_minute,
             concurrent=settings.key_concurrent,
         )
-    app.add_middleware(AuthMiddleware, keys=keys)
+    app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys)
     if settings.request_log:
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
     # With the flag --otlp-traces-endpoint, vLLM has already configured OpenTelemetry's exporter.
@@ -172,7 +189,7 @@ def add_middleware(
         from server.api.middleware.traces import TraceMiddleware  # imports vLLM
 
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
-    app.add_middleware(ContextMiddleware, text_only=components.text_only)
+    app.add_middleware(ContextMiddleware, text_only=text_only)
     if args.allowed_origins:
         # CORS runs before AuthMiddleware, because a browser's preflight request has no API key.
         app.add_middleware(

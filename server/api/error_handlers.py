@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
+from server.api.error_text import client_text
 from server.errors import (
     BadRequest,
     InternalError,
@@ -32,6 +33,7 @@ from server.errors import (
     UnsupportedMediaType,
     body,
 )
+from server.metrics import REJECTIONS
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +44,6 @@ FIELD = re.compile("[a-z][a-z0-9_]*")
 BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
 
 FAILED = "the server failed to answer this request"
-# Parts of an exception's message that clients must not see: paths, names of classes and functions,
-# addresses, and pydantic's description of a value.
-INTERNALS = re.compile(
-    r"/\w+/\w+|site-packages|\b\w+(Error|Exception|Request|Params|Response)\b|\w\(|'_\w|0x[0-9a-f]{4}"
-    r"|\[type=|input_value|Traceback"
-)
-INSTANCE = re.compile(r" or (an )?instance of \w+| or an object to extract fields from")
-MAX_MESSAGE = 200  # characters of another library's message, which may contain a client's value
-
 BY_STATUS: Mapping[int, type[RequestError]] = {
     error.status: error
     for error in (
@@ -111,6 +104,7 @@ def methods(request: Request) -> set[str]:
 
 
 def error_response(error: RequestError, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    REJECTIONS.labels(error.code or error.type).inc()
     return JSONResponse(body(error), error.status, headers={**error.headers, **(headers or {})})
 
 
@@ -125,7 +119,7 @@ def to_request_error(error: Exception, *, from_vllm: bool = True) -> RequestErro
     if isinstance(error.__cause__, RequestError):
         return error.__cause__
     if isinstance(error, HTTPException):
-        return from_status(error.status_code, public(_phrase(error), None))
+        return from_status(error.status_code, client_text(_phrase(error)))
     if isinstance(error, RequestValidationError):
         return _from_validation(error)
     return _from_vllm(error) if from_vllm else InternalError(FAILED)
@@ -161,13 +155,11 @@ def in_openai_form(response: Response) -> Response:
 
 
 def _from_vllm_fields(status: int, message: str, param: str | None) -> RequestError:
-    # Cut the message at ` (parameter=`, because the rest contains the client's value.
-    message = public(message.partition(" (parameter=")[0], param)
     if status == HTTPStatus.NOT_IMPLEMENTED:  # the model cannot do what the request asks for
         status = HTTPStatus.BAD_REQUEST
     if status >= 500 and status != HTTPStatus.SERVICE_UNAVAILABLE:
         message = FAILED
-    error = from_status(status, message, param)
+    error = from_status(status, client_text(message, param), param)
     if isinstance(error, NotFound) and param == "model":
         error.code = "model_not_found"
     return error
@@ -192,19 +184,9 @@ def _from_validation(error: RequestValidationError) -> RequestError:
         return BadRequest("the request is not JSON")
     cause = first.get("ctx", {}).get("error")  # the exception of one of vLLM's validators
     param = getattr(cause, "parameter", None) or _param(first["loc"])
-    reason = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
-    message = public(str(reason), param)
+    message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
+    message = client_text(str(message), param)
     return BadRequest(f"{param}: {message}" if param else message, param=param)
-
-
-def public(message: str, param: str | None) -> str:
-    """Another library's message without the server's internals and without long values of the
-    client.
-    """
-    text = INSTANCE.sub("", " ".join(message.split()))
-    if INTERNALS.search(text):
-        return f"{param or 'the request'} is not valid"
-    return text if len(text) <= MAX_MESSAGE else f"{text[: MAX_MESSAGE - 3]}..."
 
 
 def _param(loc: tuple[Any, ...]) -> str | None:

@@ -7,9 +7,10 @@ has no limits.
 
 import json
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from server.api.connection_times import TimedProtocol
 from server.errors import HeadersTooLarge, body
+from server.metrics import REJECTIONS
+from server.settings import Settings
 
 # Seconds between the response and the closing of the connection. Some clients read the response
 # only after they have sent the whole request.
@@ -17,7 +18,7 @@ LINGER_S = 1
 SEPARATORS = len(": \r\n")
 
 
-class LimitedProtocol(HttpToolsProtocol):
+class LimitedProtocol(TimedProtocol):
     """One connection of a client. uvicorn creates an instance for each connection."""
 
     max_bytes: int
@@ -81,6 +82,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             return self.transport.close()
         assert self._error is not None
+        REJECTIONS.labels(self._error.code).inc()
         content = json.dumps(body(self._error)).encode()
         self.transport.write(
             b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/json\r\n"
@@ -91,8 +93,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
-def limited_protocol(max_bytes: int, max_count: int) -> type[LimitedProtocol]:
-    """Return a protocol class with these limits, for uvicorn's option `http`."""
-    return type(
-        "HeaderLimits", (LimitedProtocol,), {"max_bytes": max_bytes, "max_count": max_count}
-    )
+def limited_protocol(settings: Settings) -> type[LimitedProtocol]:
+    """The protocol class for uvicorn's option `http`."""
+    limits = {
+        "max_bytes": settings.max_header_bytes,
+        "max_count": settings.max_header_count,
+        "header_timeout_s": settings.header_timeout_s,
+        "send_timeout_s": settings.send_timeout_s,
+    }
+    return type("ConnectionLimits", (LimitedProtocol,), limits)

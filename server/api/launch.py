@@ -30,6 +30,7 @@ from vllm.usage.usage_lib import UsageContext
 from vllm.utils.system_utils import decorate_logs, set_process_title, set_ulimit
 
 from model_ext.engine.adapter import adapt
+from model_ext.engine.step_clock import StepClock
 from server.api import memory
 from server.api.app import open_application
 from server.api.components import Encoders
@@ -40,14 +41,16 @@ from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.engine import flags
 from server.engine.llm import ConditionedLLM
-from server.metrics import RESTARTS
-from server.process.control import Address, Parent, serving
+from server.metrics import RESTARTS, STALLED
+from server.process.control import Address, Parent, alive, serving
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 ENGINE_DIED = 3  # the exit code after the engine has died
 WATCH_S = 0.1
+REPORT_S = 1
+STEP_FILE = "engine-step"  # name of the step clock's file in the server's private folder
 FINISH_S = 2  # seconds to finish requests that do not need the engine
 
 
@@ -60,6 +63,8 @@ def run_api(parent: Parent) -> None:
     # vLLM copies `args` to every API process, and thereby also these two values.
     args.bindserve, args.bindserve_scratch = settings, parent.scratch
     args.bindserve_control, args.bindserve_restarts = parent.control, parent.restarts
+    # The engine's processes, which start later, inherit the clock's path.
+    StepClock.create(parent.scratch / STEP_FILE)
     memory.check_early(args)
     listen_address, sock = listen(parent, args)
     if args.api_server_count > 1:
@@ -115,7 +120,11 @@ async def run_api_process(
     client_config = dict(client_config or {})
     loads = client_config.pop("api_server_loads", None)
     peers = None if loads is None else (loads, client_config["client_index"])
-    encoders = EncodingClient(args.bindserve_scratch / SOCKET)
+    encoders = EncodingClient(
+        args.bindserve_scratch / SOCKET,
+        share_results=settings.share_results,
+        stall_s=settings.stall_s,
+    )
     engine = open_engine(args, client_config, encoders)
     try:
         async with (
@@ -128,10 +137,12 @@ async def run_api_process(
             logger.info("bindserve serves %s on %s", settings.name, listen_address)
             app, client = application.app, application.engine
             watcher = asyncio.ensure_future(watch(app, client, args.bindserve_control))
+            reporter = asyncio.ensure_future(report(client, encoders, args.bindserve_control))
             shutdown = await serve_http(
                 app, sock, args.enable_ssl_refresh, peers, **uvicorn_options(args)
             )
             watcher.cancel()
+            reporter.cancel()
             if client.died:
                 raise SystemExit(ENGINE_DIED)
             # Closing the engine ends the requests that `shutdown` waits for.
@@ -153,6 +164,16 @@ async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) ->
     app.state.server.should_exit = True
     await asyncio.sleep(FINISH_S)
     app.state.server.force_exit = True
+
+
+async def report(engine: ConditionedLLM, encoders: EncodingClient, control: socket.socket) -> None:
+    """Report every second, to the supervisor and in the metrics, whether work makes progress."""
+    while True:
+        stalled_s = engine.stalled_s()
+        STALLED.labels("engine").set(stalled_s)
+        STALLED.labels("encoding").set(encoders.stalled_s())
+        alive(control, stalled_s)
+        await asyncio.sleep(REPORT_S)
 
 
 @asynccontextmanager
@@ -185,6 +206,7 @@ async def open_engine(
         client_index=index,
     )
     engine.max_tokens = args.bindserve.max_tokens
+    engine.step_clock = StepClock.inherited()
     try:
         await engine.reset_mm_cache()  # This call waits for vLLM's background warm-up.
         yield engine
@@ -205,7 +227,8 @@ def uvicorn_options(args: Namespace) -> dict[str, Any]:
     options: dict[str, Any] = {
         "host": args.host,
         "port": args.port,
-        "http": limited_protocol(args.bindserve.max_header_bytes, args.bindserve.max_header_count),
+        "http": limited_protocol(args.bindserve),
+        "forwarded_allow_ips": list(args.bindserve.trusted_proxies),
         "log_level": args.uvicorn_log_level,
         "access_log": not (args.disable_uvicorn_access_log or args.bindserve.request_log),
         "timeout_keep_alive": envs.VLLM_HTTP_TIMEOUT_KEEP_ALIVE,

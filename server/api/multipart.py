@@ -17,7 +17,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
+from server.context import client
 from server.errors import BadRequest, TooLarge, Unavailable, UnsupportedMediaType
+from server.fairness import FairShare
 from server.media.spool import Spool
 
 BATCH_BYTES = 1 << 19
@@ -238,8 +240,7 @@ class Uploads:
         """`concurrent`: the maximum number of concurrent uploads, which bounds the disk space."""
         self._folder = folder
         self._limits = limits
-        self._concurrent = concurrent
-        self.running = 0
+        self.running = FairShare(concurrent)
 
     @asynccontextmanager
     async def receive(
@@ -248,11 +249,10 @@ class Uploads:
         """Read a form. Raises Unavailable when too many uploads are running, and the errors of
         `read_form`.
         """
-        if self.running >= self._concurrent:
+        if not self.running.take(caller := client()):
             raise Unavailable("too many uploads at the moment", code="too_many_uploads")
-        self.running += 1
         try:
             async with read_form(request, self._folder, self._limits, inline=inline) as form:
                 yield form
         finally:
-            self.running -= 1
+            self.running.give_back(caller)

@@ -41,7 +41,9 @@ class MockLLM(AsyncLLM):
     is_running = True
     is_stopped = False
 
-    # vLLM's handlers pass both arguments.
+    def stalled_s(self) -> float:
+        return 0
+
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:  # noqa: ARG002
         if self._most and self._running + n > self._most:
             raise QueueOverflowError("the queue is full")

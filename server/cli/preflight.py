@@ -17,7 +17,7 @@ def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when the key file has no key. OSError: when the key file or the port cannot be used.
+    when a key file has no key. OSError: when a key file or the port cannot be used.
     """
     args = listening_flags(settings)
     if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
@@ -25,10 +25,11 @@ def check(settings: Settings) -> None:
     if settings.weaviate is not None:
         host, port = weaviate_address(settings)
         check_port(host, str(port))
-    if settings.api_key_file is not None:
-        from server.api.middleware.auth import read_keys
+    for file in (settings.api_key_file, settings.metrics_key_file):
+        if file is not None:
+            from server.api.middleware.auth import read_keys
 
-        read_keys(settings.api_key_file)
+            read_keys(file)
     if args.config is None and args.uds is None:
         check_port(args.host, args.port)
 

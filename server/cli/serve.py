@@ -56,6 +56,57 @@ def serve(
             "/ready then need a key."
         ),
     ] = None,
+    metrics_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the operator's key. Only this key may then read /metrics, and it "
+            "opens no other path."
+        ),
+    ] = None,
+    share_results: Annotated[
+        bool | None,
+        typer.Option(
+            "--share-results",
+            help="Let API keys share the embeddings of equal files. A client can then measure "
+            "whether another client has sent a file.",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Address or network of a proxy whose X-Forwarded-For names the client. May be "
+            "repeated."
+        ),
+    ] = None,
+    header_timeout_s: Annotated[
+        float | None, typer.Option(help="Seconds for the headers of a request. Default: 10.")
+    ] = None,
+    body_min_rate: Annotated[
+        int | None,
+        typer.Option(
+            help="Bytes per second at which a body must arrive after 10 seconds. Default: 1024."
+        ),
+    ] = None,
+    body_timeout_s: Annotated[
+        float | None, typer.Option(help="Seconds for the body of a request. Default: 600.")
+    ] = None,
+    send_timeout_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds in which a client must read 64 KiB of its response. Default: 30."
+        ),
+    ] = None,
+    stall_s: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds without a step of the engine or a message of the encoding service until "
+            "/ready responds with 503. Default: 30."
+        ),
+    ] = None,
+    stall_restart_s: Annotated[
+        float | None,
+        typer.Option(help="Seconds until a stalled part is restarted. Default: 300."),
+    ] = None,
     no_auth: Annotated[
         bool | None,
         typer.Option(
@@ -132,6 +183,15 @@ def serve(
         cache_token_file=cache_token_file,
         api_key_file=api_key_file,
         no_auth=no_auth,
+        metrics_key_file=metrics_key_file,
+        share_results=share_results,
+        trusted_proxies=trusted_proxy or None,
+        header_timeout_s=header_timeout_s,
+        body_min_rate=body_min_rate,
+        body_timeout_s=body_timeout_s,
+        send_timeout_s=send_timeout_s,
+        stall_s=stall_s,
+        stall_restart_s=stall_restart_s,
         allow_fields=allow_field,
         grammar=grammar_limits(grammar_limit),
         allow_media_urls=allow_media_urls,

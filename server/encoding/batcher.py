@@ -1,9 +1,9 @@
 """Batcher: encodes the tensors of many requests to unit embeddings, in batches of one modality.
 
 One thread forms the batches. While a batch runs on a GPU, the thread copies the waiting samples to
-the GPU. The next batch contains the oldest sample and all other samples with the same encoder,
-shape and dtype, up to a number of tokens. A batch starts without waiting for more samples. This
-module does not depend on requests, weights or files.
+the GPU. The next batch contains the first sample and all other samples with the same encoder, shape
+and dtype, up to a number of tokens. Samples of different clients take turns. A batch starts without
+waiting for more samples. This module does not depend on requests, weights or files.
 
 A result (D + 1,) is a unit embedding (D,) and, as its last number, the embedding's length before
 the normalisation, which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
@@ -12,6 +12,8 @@ the normalisation, which is the modality's scale or less. Shapes: B samples, D e
 import asyncio
 import logging
 import threading
+import time
+from bisect import insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +26,7 @@ from torch import Tensor
 from model_ext.conditioning import Vector
 from model_ext.imagebind.runner import Run, Runner
 from server.errors import BadRequest, RequestError, Unavailable
+from server.fairness import FairOrder, FairShare
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ class Waiting:
     encoder: str
     tensor: Tensor  # the sample without the batch axis
     future: Future[Vector] = field(default_factory=Future)
+    client: str = ""
+    number: float = 0  # the sample's place among the samples of all clients (FairOrder)
     staged: Tensor | None = None  # Copy of `tensor` on the device.
     # `alone`: encode the sample in a batch of one, because its last batch failed.
     alone: bool = False
@@ -71,10 +76,11 @@ class Batcher:
         self._runner = runner
         self._tokens = tokens
         self._max_tokens = max_tokens
-        self._max_waiting = max_waiting
         self._threads = threads
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()  # ordered by `number`
+        self._shares, self._order = FairShare(max_waiting), FairOrder()
         self._running = 0  # number of batches that are running
+        self._progress = 0.0  # when a batch began while no other batch ran, or when one ended
         self._changed = threading.Condition()
         self._closed = False
         self._broken = False
@@ -86,7 +92,11 @@ class Batcher:
     def alive(self) -> bool:
         return self._thread.is_alive() and not self._closed and not self._broken
 
-    async def encode(self, encoder: str, tensor: Tensor) -> Vector:
+    def stalled_s(self) -> float:
+        """The seconds since the last batch ended, or the first began, if a batch runs. Else 0."""
+        return time.monotonic() - self._progress if self._running else 0
+
+    async def encode(self, encoder: str, tensor: Tensor, client: str = "") -> Vector:
         """Encode one sample (without batch axis). Returns the unit embedding and its length
         (D + 1,).
 
@@ -95,18 +105,19 @@ class Batcher:
         Raises Unavailable: when the queue is full, memory is short or the device failed.
         Raises BadRequest: when the sample has no embedding.
         """
-        return await asyncio.wrap_future(self.submit(encoder, tensor))
+        return await asyncio.wrap_future(self.submit(encoder, tensor, client))
 
-    def submit(self, encoder: str, tensor: Tensor) -> Future[Vector]:
-        request = Waiting(encoder, tensor)
+    def submit(self, encoder: str, tensor: Tensor, client: str = "") -> Future[Vector]:
+        request = Waiting(encoder, tensor, client=client)
         with self._changed:
             if self._closed:
                 raise Unavailable("the encoders are shutting down")
-            if len(self._waiting) >= self._max_waiting:
+            if not self._shares.take(client):
                 raise Unavailable(
                     "too many files are waiting to be encoded", code="encode_queue_full"
                 )
-            self._waiting.append(request)
+            request.number = self._order.number(client, self._tokens(encoder, tensor.shape))
+            insort(self._waiting, request, key=lambda each: each.number)
             self._changed.notify_all()
         return request.future
 
@@ -126,13 +137,18 @@ class Batcher:
                 self._changed.wait_for(lambda: self._startable() or self._stageable() or self._done)
                 batch, sample = self._startable(), self._stageable()
                 for request in batch:
-                    self._waiting.remove(request)
+                    self._remove(request)
             if batch:
                 self._start(batch)
             elif sample is not None:
                 self._stage(sample)
             else:
                 return
+
+    def _remove(self, request: Waiting) -> None:
+        self._waiting.remove(request)
+        self._shares.give_back(request.client)
+        self._order.start(request.number, last=not self._waiting)
 
     @property
     def _done(self) -> bool:
@@ -142,11 +158,11 @@ class Batcher:
         """Return the next batch if it should start now, else an empty list."""
         if not self._waiting or self._running >= MAX_RUNNING:
             return []
-        oldest = self._waiting[0]
-        if oldest.alone:
-            return [] if self._running else [oldest]
-        room = max(1, self._max_tokens // self._tokens(oldest.encoder, oldest.tensor.shape))
-        batch = [r for r in self._waiting if r.key == oldest.key and not r.alone][:room]
+        first = self._waiting[0]
+        if first.alone:
+            return [] if self._running else [first]
+        room = max(1, self._max_tokens // self._tokens(first.encoder, first.tensor.shape))
+        batch = [r for r in self._waiting if r.key == first.key and not r.alone][:room]
         return batch if not self._running or len(batch) == room else []
 
     def _stageable(self) -> Waiting | None:
@@ -162,7 +178,7 @@ class Batcher:
             request.staged = self._runner.stage(request.tensor)
         except Exception as error:  # an error must not end the thread
             with self._changed:
-                self._waiting.remove(request)
+                self._remove(request)
             if _claim(request):
                 self._fail(request, error)
 
@@ -174,6 +190,8 @@ class Batcher:
         if self.on_batch is not None and not batch[0].alone:
             self.on_batch(encoder, len(batch))
         with self._changed:
+            if not self._running:
+                self._progress = time.monotonic()
             self._running += 1
         try:
             samples = [
@@ -222,10 +240,12 @@ class Batcher:
             batch, error = [], None
         with self._changed:
             self._running -= 1
+            self._progress = time.monotonic()
             if error is not None:
                 for request in reversed(batch):
                     request.alone = True
                     self._waiting.appendleft(request)
+                    self._shares.add(request.client)
             self._changed.notify_all()
 
     def _fail(self, request: Waiting, error: Exception) -> None:

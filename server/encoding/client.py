@@ -9,11 +9,13 @@ import contextlib
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from model_ext.conditioning import Vector
+from server.context import client, key_salt
 from server.encoding.job import scaled, unit, unpack
 from server.encoding.messages import (
     MAX_PACKET,
@@ -33,11 +35,19 @@ logger = logging.getLogger(__name__)
 
 AGAIN_S = 0.1  # seconds between two attempts to connect
 GONE = "the encoders are being started"
+STALLED = "the encoding service does not answer"
 
 
 class EncodingClient:
-    def __init__(self, path: Path) -> None:
-        """`path`: the path of the service's socket."""
+    def __init__(self, path: Path, *, share_results: bool = False, stall_s: float = 30) -> None:
+        """`path`: the path of the service's socket. `share_results`: whether API keys share the
+        results of equal files. `stall_s`: seconds without a message until the service counts as
+        stalled.
+        """
+        self._share_results = share_results
+        self._stall_s = stall_s
+        self._heard = time.monotonic()  # when the service last sent its state
+        self._asking: set[asyncio.Timeout] = set()  # the running jobs
         self._folder, self._path = open_folder(path)
         self._missing: str | None = GONE
         self._hello: asyncio.Future[tuple[Hello, Vector]] = asyncio.Future()
@@ -52,6 +62,10 @@ class EncodingClient:
     def missing(self) -> str | None:
         return self._missing
 
+    def stalled_s(self) -> float:
+        """The seconds since the last message of the service, which usually sends four a second."""
+        return time.monotonic() - self._heard
+
     async def close(self) -> None:
         self._watching.cancel()
         await asyncio.wait([self._watching])
@@ -65,7 +79,7 @@ class EncodingClient:
         """Embed one file. Returns the embedding (D,) with the scale of its modality.
 
         Raises MediaError or BadRequest: when the file is bad.
-        Raises Unavailable: when the service is full or down.
+        Raises Unavailable: when the service is full, down or stalled.
         """
         return scaled(await self._embed(modality, content))
 
@@ -80,9 +94,12 @@ class EncodingClient:
         return embedding
 
     async def _ask(self, modality: str, content: Blob) -> Packet:
-        job = Job(modality, content.size, (await content.digest()).hex())
+        results = "" if self._share_results else key_salt()
+        job = Job(modality, content.size, (await content.digest()).hex(), client(), results)
+        if self._missing == STALLED:
+            raise stalled()
         try:
-            async with self._connected() as service:
+            async with self._until_stalled(), self._connected() as service:
                 descriptor = await content.descriptor()
                 # The write does not block: a message has a few hundred bytes, which fit into the
                 # empty socket's buffer.
@@ -91,8 +108,20 @@ class EncodingClient:
                 finally:
                     os.close(descriptor)
                 return await receive(service)
+        except TimeoutError:  # a subclass of OSError
+            raise stalled() from None
         except (OSError, MessageError):
             raise gone() from None
+
+    @asynccontextmanager
+    async def _until_stalled(self) -> AsyncIterator[None]:
+        """Raises TimeoutError: when the service stalls."""
+        async with asyncio.timeout(None) as limit:
+            self._asking.add(limit)
+            try:
+                yield
+            finally:
+                self._asking.discard(limit)
 
     async def _watch(self) -> None:
         """Receive the state of the service, and connect again whenever the service is down."""
@@ -108,7 +137,7 @@ class EncodingClient:
     async def _follow(self, service: socket.socket) -> None:
         await asyncio.get_running_loop().sock_sendall(service, Packet(Watch()).encode())
         while True:
-            packet = await receive(service)
+            packet = await self._next(service)
             match packet.message:
                 case Hello() if not self._hello.done():
                     self._hello.set_result((packet.message, packet.numbers))
@@ -116,6 +145,20 @@ class EncodingClient:
                     self._missing = packet.message.missing
                     for encoder, size in packet.message.batches:
                         ENCODE_BATCH.labels(encoder).observe(size)
+
+    async def _next(self, service: socket.socket) -> Packet:
+        """Receive the next message. Ends all running jobs when none arrives for `stall_s`."""
+        try:
+            async with asyncio.timeout(self._stall_s):
+                packet = await receive(service)
+        except TimeoutError:
+            logger.error("the encoding service has not answered for %g s", self._stall_s)
+            self._missing = STALLED
+            for limit in self._asking:
+                limit.reschedule(asyncio.get_running_loop().time())
+            packet = await receive(service)
+        self._heard = time.monotonic()
+        return packet
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[socket.socket]:
@@ -136,3 +179,7 @@ async def receive(service: socket.socket) -> Packet:
 
 def gone() -> Unavailable:
     return Unavailable("the encoders are being restarted", code="encoders_unavailable")
+
+
+def stalled() -> Unavailable:
+    return Unavailable(STALLED, code="encoders_stalled")

@@ -44,6 +44,7 @@ class EncodingComponents:
     dtype: Dtype
     zero_image: Vector  # shape (D,): the embedding for requests without attachments.
     gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
+    stall_s: float = 30  # Seconds of one batch after which the encoders count as stalled.
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -69,6 +70,7 @@ class EncodingComponents:
             dtype,
             zero.numpy(),
             max_gpu_bytes(device, MAX_STAGED_BYTES),
+            settings.stall_s,
         )
 
     def hello(self) -> Hello:
@@ -81,6 +83,8 @@ class EncodingComponents:
             return "the encoders stopped"
         if not self.decoder.alive:
             return "no decoding process runs"
+        if (stalled_s := self.batcher.stalled_s()) >= self.stall_s:
+            return f"the encoders have finished no batch for {stalled_s:.0f} s"
         return None
 
     async def close(self) -> None:

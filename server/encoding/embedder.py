@@ -1,8 +1,8 @@
 """Embedder: turns a file's bytes into a unit embedding. It decodes, encodes and caches the result.
 
 The result cache finds an embedding by the hash of the file's content. Files with equal content are
-decoded and encoded once, also if different clients send them. This module does not depend on
-requests, weights or clients.
+decoded and encoded once. Files of different API keys share a result, or the computation of a
+result, only if the job says so. This module does not depend on requests or weights.
 
 Shapes: D embedding dimensions.
 """
@@ -18,19 +18,20 @@ from torch import Tensor
 from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
 from server.encoding.cache import ResultCache
+from server.encoding.messages import Job
 from server.media.blob import Blob
 
 
 class Decode(Protocol):
     """The method of `server.encoding.decode.pool.DecodePool` that the embedder uses."""
 
-    async def decode(self, modality: str, blob: Blob, /) -> Tensor: ...
+    async def decode(self, modality: str, blob: Blob, client: str, /) -> Tensor: ...
 
 
 class Encode(Protocol):
     """The method of `server.encoding.batcher.Batcher` that the embedder uses."""
 
-    async def encode(self, encoder: str, tensor: Tensor, /) -> Vector: ...
+    async def encode(self, encoder: str, tensor: Tensor, client: str, /) -> Vector: ...
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Embedder:
         self._encoder = encoder
         self._results = results
 
-    async def embed(self, modality: str, blob: Blob, report: Report) -> Vector:
+    async def embed(self, job: Job, blob: Blob, report: Report) -> Vector:
         """Embed a file. Returns the unit embedding and its length before the normalisation
         (D + 1,).
 
@@ -73,9 +74,9 @@ class Embedder:
         async def decode_and_encode() -> Vector:
             report.cached = False
             with report.stage("decode"):
-                tensor = await self._decoder.decode(modality, blob)
+                tensor = await self._decoder.decode(job.modality, blob, job.client)
             with report.stage("encode"):
-                return await self._encoder.encode(ENCODER_OF[modality], tensor)
+                return await self._encoder.encode(ENCODER_OF[job.modality], tensor, job.client)
 
-        key = (modality, await blob.digest())
+        key = (job.results, job.modality, await blob.digest())
         return await self._results.get(key, decode_and_encode)

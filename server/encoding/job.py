@@ -10,7 +10,7 @@ import numpy as np
 
 from model_ext.conditioning import Vector
 from server.encoding.embedder import Embedder, Report
-from server.encoding.messages import Answer, MessageError, Packet
+from server.encoding.messages import Answer, Job, MessageError, Packet
 from server.errors import InternalError, RequestError
 from server.media.blob import Blob
 from server.metrics import observe_stage
@@ -18,17 +18,17 @@ from server.metrics import observe_stage
 logger = logging.getLogger(__name__)
 
 
-async def answer(embedder: Embedder, modality: str, blob: Blob) -> Packet:
+async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
     """Embed the file. An error is returned in the answer; an unexpected error is also
     logged here.
     """
     report, embedding, error = Report(), np.empty(0, np.float32), None
     try:
-        embedding = await embedder.embed(modality, blob, report)
+        embedding = await embedder.embed(job, blob, report)
     except RequestError as failure:
         error = Answer.describe(failure)
     except Exception:
-        logger.exception("a file of modality %s could not be embedded", modality)
+        logger.exception("a file of modality %s could not be embedded", job.modality)
         error = Answer.describe(InternalError("the server failed to embed the file"))
     return Packet(Answer(report.cached, report.seconds, report.failed, error), embedding)
 

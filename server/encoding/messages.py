@@ -47,6 +47,10 @@ class Job:
     modality: str
     size: int
     sha256: str
+    client: str = ""  # The client whose turn the job takes in the service's queues.
+    results: str = (
+        ""  # Which results the job may use and store: those of this key; "": common ones.
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,16 +35,18 @@ from server.encoding.messages import (
     open_folder,
 )
 from server.errors import Unavailable
+from server.fairness import FairShare
 from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
-from server.process.control import Parent, readable, serving
+from server.process.control import Parent, alive, readable, serving
 from server.process.control import receive as receive_packet
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 1024
+REPORT_S = 1  # Seconds between two reports to the supervisor.
 STATE_S = 0.25  # Seconds between two State messages.
-MAX_JOBS = 1024  # Maximum number of concurrent jobs, including those that wait.
+MAX_JOBS = 2048  # Maximum number of concurrent jobs, including those that wait.
 
 
 class EncodingService:
@@ -55,6 +57,7 @@ class EncodingService:
         self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
         parts.batcher.on_batch = lambda encoder, size: self._batches.append((encoder, size))
         self._clients: set[asyncio.Task[None]] = set()
+        self._jobs = FairShare(MAX_JOBS)
         path.unlink(missing_ok=True)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         folder, short = open_folder(path)
@@ -90,14 +93,14 @@ class EncodingService:
             match message:
                 case Job() if descriptor is not None:
                     content = DiskBlob(descriptor, message.size, bytes.fromhex(message.sha256))
-                    await self._answer(client, message.modality, content)
+                    await self._answer(client, message, content)
                 case Watch():
                     await self._send_states(client)
                 case _:
                     raise MessageError(f"unexpected message {type(message).__name__}")
 
-    async def _answer(self, client: socket.socket, modality: str, content: DiskBlob) -> None:
-        work = asyncio.ensure_future(self._embed(modality, content))
+    async def _answer(self, client: socket.socket, job: Job, content: DiskBlob) -> None:
+        work = asyncio.ensure_future(self._embed(job, content))
         gone = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(client, 1))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -109,11 +112,14 @@ class EncodingService:
             # The cancelled job must end before the socket is closed.
             await asyncio.wait({work, gone})
 
-    async def _embed(self, modality: str, content: DiskBlob) -> Packet:
-        if len(self._clients) > MAX_JOBS:
+    async def _embed(self, job: Job, content: DiskBlob) -> Packet:
+        if not self._jobs.take(job.client):
             full = Unavailable("too many files are waiting", code="encode_queue_full")
             return Packet(Answer(False, {}, error=Answer.describe(full)))
-        return await answer(self._embedder, modality, content)
+        try:
+            return await answer(self._embedder, job, content)
+        finally:
+            self._jobs.give_back(job.client)
 
     async def _send_states(self, client: socket.socket) -> None:
         zero: Vector = self._parts.zero_image
@@ -169,10 +175,21 @@ async def open_and_run(parent: Parent) -> None:
     try:
         service = EncodingService(parts, parent.scratch / SOCKET)
         serving(parent.control)
+        reporter = asyncio.ensure_future(report(parts, parent.control))
         logger.info("encoding service: %s on %s", ", ".join(parts.modalities), parts.device)
-        await service.run()
+        try:
+            await service.run()
+        finally:
+            reporter.cancel()
     finally:
         await parts.close()
+
+
+async def report(parts: EncodingComponents, control: socket.socket) -> None:
+    """Report to the supervisor every second that the service runs."""
+    while True:
+        alive(control, parts.batcher.stalled_s())
+        await asyncio.sleep(REPORT_S)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ or with an embedding that a client wrote into vLLM's fields. This module does no
 embeddings.
 """
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from vllm.utils.async_utils import cancel_task_threadsafe
 from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
+from model_ext.engine.step_clock import StepClock
 from server.context import engine_inputs, timeline
 from server.engine import special_tokens
 from server.errors import BadRequest, Unavailable
@@ -33,6 +35,8 @@ class ConditionedLLM(AsyncLLM):
             special_tokens.guard(self.renderer.tokenizer)
         self.draining = False
         self.max_tokens: int | None = None  # maximum number of tokens of one choice
+        self.step_clock = StepClock(None)
+        self._busy_since: float | None = None
 
     def generate(
         self, prompt: Any, sampling_params: SamplingParams, request_id: str, **options: Any
@@ -108,6 +112,19 @@ class ConditionedLLM(AsyncLLM):
         vLLM's `errored` is also true after a shutdown.
         """
         return self.errored and not self.draining
+
+    def stalled_s(self) -> float:
+        """The seconds since the engine's last step, if requests are running. Else 0.
+
+        Call this regularly: it also notices when the engine begins to have requests.
+        """
+        now = time.monotonic()
+        if not self.get_num_unfinished_requests():
+            self._busy_since = None
+            return 0
+        if self._busy_since is None:
+            self._busy_since = now
+        return max(0, now - max(self._busy_since, self.step_clock.last()))
 
     def shutdown(self, timeout: float | None = None) -> None:
         """Close the engine client. Any thread may call this method.

@@ -15,7 +15,9 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from server.context import client
 from server.errors import BadRequest, TooLarge, Unavailable
+from server.fairness import FairShare
 from server.media.addresses import is_public
 from server.media.blob import Blob
 from server.media.sources import Link
@@ -66,7 +68,7 @@ class Fetcher:
         """`folder`: the folder for the downloaded bytes."""
         self._folder = folder
         self._policy = policy or FetchPolicy()
-        self.running = 0
+        self.running = FairShare(self._policy.waiting)
 
     async def fetch(self, link: Link) -> Blob:
         """Download one file.
@@ -74,9 +76,8 @@ class Fetcher:
         Raises FetchError: when the URL cannot be fetched. Raises TooLarge.
         Raises Unavailable: when too many downloads are running.
         """
-        if self.running >= self._policy.waiting:
+        if not self.running.take(caller := client()):
             raise Unavailable("too many URLs are being fetched", code="fetch_queue_full")
-        self.running += 1
         try:
             async with asyncio.timeout(self._policy.timeout_s):
                 return await self._follow(read_url(link.url), link.max_bytes)
@@ -88,7 +89,7 @@ class Fetcher:
         except (aiohttp.ClientError, OSError, ValueError):
             raise FetchError("the URL cannot be fetched") from None
         finally:
-            self.running -= 1
+            self.running.give_back(caller)
 
     async def _follow(self, url: URL, max_bytes: int) -> Blob:
         for _ in range(MAX_REDIRECTS + 1):

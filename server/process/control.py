@@ -1,11 +1,12 @@
 """The control socket between `bindserve serve` and each of its child processes, which inherit it.
 
 The parent sends `Start`, with the listening socket if it exists. The child sends `Listening`, with
-the socket that it opened, and `Serving`. One packet is one JSON message with at most one
-descriptor, without pickle.
+the socket that it opened, `Serving`, and then `Alive` every second. One packet is one JSON message
+with at most one descriptor, without pickle.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -72,17 +73,31 @@ class Serving:
     """A child's message: from now on, the child answers requests."""
 
 
-def encode(message: Listening | Serving) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The message, sent every second, that the process `pid` still runs its event loop."""
+
+    pid: int
+    # Seconds for which work of this program has made no progress, e.g. a step of the engine.
+    stalled_s: float
+
+
+Report = Listening | Serving | Alive  # the messages of a child
+
+
+def encode(message: Report) -> bytes:
     return json.dumps({type(message).__name__: asdict(message)}).encode()
 
 
-def decode(data: bytes) -> Listening | Serving:
+def decode(data: bytes) -> Report:
     """Parse a child's message. Raises OSError when the packet is not such a message."""
     match json.loads(data):
         case {"Listening": {"address": dict(address)}}:
             return Listening(Address(**address))
         case {"Serving": {}}:
             return Serving()
+        case {"Alive": {"pid": int(pid), "stalled_s": float(stalled_s)}}:
+            return Alive(pid, stalled_s)
     raise OSError("a child process sent an unknown message")
 
 
@@ -120,6 +135,12 @@ def serving(control: socket.socket) -> None:
     control.send(encode(Serving()))
 
 
+def alive(control: socket.socket, stalled_s: float) -> None:
+    """Report to the parent that this process runs. If the parent does not read, does nothing."""
+    with contextlib.suppress(OSError):
+        control.send(encode(Alive(os.getpid(), float(stalled_s))), socket.MSG_DONTWAIT)
+
+
 class Control:
     """The parent's end of the control socket, through which the parent talks to one child."""
 
@@ -132,7 +153,7 @@ class Control:
         descriptors = [listener.fileno()] if listener else []
         socket.send_fds(self._parents, [message.encode()], descriptors)
 
-    async def next(self) -> tuple[Listening | Serving, socket.socket | None] | None:
+    async def next(self) -> tuple[Report, socket.socket | None] | None:
         """Return the child's next message, or None when the child and all its processes
         have ended.
         """

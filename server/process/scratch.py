@@ -1,4 +1,5 @@
-"""The server's private folder for clients' files (scratch folder). It exists while the server runs.
+"""The server's private folders: for clients' files (scratch folder), and for sockets and temporary
+files (run folder). They exist while the server runs.
 
 A server deletes its folder when it ends. If a server is killed, the next server deletes that
 folder.
@@ -13,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PREFIX = "bindserve-files-"
+RUN = "run"
+# The kernel allows 107 bytes for the path of a socket. vLLM's sockets have names of 36 bytes.
+MAX_RUN_PATH = 107 - 1 - 36
 LOCK = "lock"  # the server's processes hold a shared lock on this file
 
 
@@ -34,6 +38,47 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def run_folder(scratch: Path) -> Iterator[Path]:
+    """Create the folder of the processes' sockets and temporary files. Delete it at the end.
+
+    It is in the scratch folder, or in a scratch folder of the system's temporary folder if the path
+    would be too long for sockets. Raises OSError: when both are too long.
+    """
+    if len(os.fsencode(scratch / RUN)) <= MAX_RUN_PATH:
+        (scratch / RUN).mkdir(mode=0o700, exist_ok=True)
+        yield scratch / RUN
+        return
+    with scratch_folder() as folder:
+        if len(os.fsencode(folder)) > MAX_RUN_PATH:
+            raise OSError(
+                f"the path of the temporary folder {tempfile.gettempdir()} is too long for "
+                "sockets: set TMPDIR to a folder with a short path"
+            )
+        yield folder
+
+
+def run_environment(folder: Path) -> dict[str, str]:
+    """The environment variables that make child processes, and vLLM in them, use the run folder.
+
+    Only torch's compile cache, which is useful at the next start, is in the user's cache folder. It
+    is in the run folder, too, if the user's cache folder is read-only.
+    """
+    compiled = Path.home() / ".cache" / "bindserve" / "torchinductor"
+    try:
+        compiled.mkdir(parents=True, exist_ok=True)
+        writable = os.access(compiled, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        compiled = folder / compiled.name
+    return {
+        "TMPDIR": str(folder),
+        "VLLM_RPC_BASE_PATH": os.environ.get("VLLM_RPC_BASE_PATH", str(folder)),
+        "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", str(compiled)),
+    }
 
 
 def delete_left_over(parent: Path) -> None:

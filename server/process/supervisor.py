@@ -1,4 +1,4 @@
-"""The supervisor: starts the server's child processes, and restarts a process that ends.
+"""The supervisor: starts the server's child processes, and restarts a process that ends or stalls.
 
 vLLM cannot revive a dead engine, so the API and its engine are restarted together. The encoders and
 the stored files are not affected. The supervisor does not import vLLM or torch, so that a crash in
@@ -13,12 +13,21 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.process.control import Address, Control, Listening, Serving, Start, source_path
+from server.process.control import (
+    Address,
+    Alive,
+    Control,
+    Listening,
+    Serving,
+    Start,
+    source_path,
+)
 from server.process.restart_page import RestartPage
-from server.process.scratch import scratch_folder
+from server.process.scratch import run_environment, run_folder, scratch_folder
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -26,6 +35,7 @@ logger = logging.getLogger(__name__)
 # The server ends after this many consecutive starts of a program that answered no request.
 MAX_FAILURES = 5
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
+TICK_S = 1  # Seconds between two checks for stalled processes.
 GRACE_S = 20  # Seconds until a child is killed, after the time for its running requests.
 
 
@@ -45,8 +55,9 @@ def run(settings: Settings, programs: tuple[Program, ...]) -> int:
 
     At the end, the programs are stopped in the order of `programs`.
     """
-    with scratch_folder(settings.upload_folder) as scratch:
-        return asyncio.run(Supervisor(settings, scratch, programs).run())
+    with scratch_folder(settings.upload_folder) as scratch, run_folder(scratch) as folder:
+        environment = run_environment(folder)
+        return asyncio.run(Supervisor(settings, scratch, programs, environment).run())
 
 
 @dataclass
@@ -56,7 +67,15 @@ class Listener:
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, scratch: Path, programs: tuple[Program, ...]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        scratch: Path,
+        programs: tuple[Program, ...],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`environment`: variables for the programs, in addition to those of this process."""
+        self.environment = environment or {}
         self.settings = settings
         self.scratch = scratch
         self.restart_page = RestartPage()
@@ -103,6 +122,7 @@ class Child:
         self._stopping = False
         self._restarts = 0
         self._ready = False  # whether the program has answered requests since this start
+        self._stalls = Stalls()
 
     async def keep(self) -> int:
         """Start the program, and restart it whenever it ends. Returns its last exit code.
@@ -144,22 +164,25 @@ class Child:
 
     async def _run_once(self) -> int:
         self._ready = False
+        self._stalls = Stalls()
         control = Control()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", self._program.module, str(control.childs.fileno())),
                 pass_fds=[control.childs.fileno()],
-                env={**os.environ, "PYTHONPATH": source_path()},
+                env={**os.environ, **self._supervisor.environment, "PYTHONPATH": source_path()},
                 # A new session, because a terminal's Ctrl-C must reach only the supervisor.
                 start_new_session=True,
             )
             control.childs.close()
             self._send_start(control)
             reader = asyncio.ensure_future(self._read_messages(control))
+            watcher = asyncio.ensure_future(self._kill_when_stalled())
             code = await self._process.wait()
             self.kill()  # this signal ends child processes of the program that still run
-            reader.cancel()
-            await asyncio.wait([reader])
+            for task in (reader, watcher):
+                task.cancel()
+            await asyncio.wait([reader, watcher])
             return code
         finally:
             control.close()
@@ -186,10 +209,48 @@ class Child:
                     supervisor.listener = Listener(listener, address)
                     if not address.tls:
                         supervisor.restart_page.resume(listener)
+                case Alive(pid, stalled_s), _:
+                    self._stalls.heard(pid, stalled_s)
                 case Serving(), _:
                     self._ready = True
                     if self._program.answers_http:
                         supervisor.restart_page.pause()
+
+    async def _kill_when_stalled(self) -> None:
+        """Kill the program when it has made no progress for `stall_restart_s`; `keep` restarts it.
+
+        The time before the program answers requests does not count: it loads and compiles.
+        """
+        while True:
+            await asyncio.sleep(TICK_S)
+            if not self._ready or self._stopping:
+                continue
+            self._stalls.tick()
+            if (seconds := self._stalls.seconds()) >= self._supervisor.settings.stall_restart_s:
+                logger.error("%s has stalled for %.0f s; killing it", self._program.name, seconds)
+                return self.kill()
+
+
+class Stalls:
+    """How long a program has made no progress: its processes stay silent, or report this.
+
+    Counts ticks instead of reading a clock, because the supervisor, too, may have been stopped.
+    """
+
+    def __init__(self) -> None:
+        self._silent_s: dict[int, float] = {}  # by process id
+        self._stalled_s: dict[int, float] = {}
+
+    def heard(self, pid: int, stalled_s: float) -> None:
+        self._silent_s[pid], self._stalled_s[pid] = 0, stalled_s
+
+    def tick(self) -> None:
+        for pid in self._silent_s:
+            self._silent_s[pid] += TICK_S
+
+    def seconds(self) -> float:
+        silent = self._silent_s.items()
+        return max((seconds + self._stalled_s[pid] for pid, seconds in silent), default=0)
 
 
 def cause(code: int) -> str:

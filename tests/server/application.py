@@ -49,6 +49,10 @@ class Engine:
     errored: bool = False
     draining: bool = False
     full: Exception | None = None
+    seconds_stalled: float = 0
+
+    def stalled_s(self) -> float:
+        return self.seconds_stalled
 
     def check_admission(self, n: int = 1) -> None:
         assert n >= 1
@@ -135,6 +139,7 @@ def serve(
         Namespace(**{**FLAGS, **(flags or {})}),
         components,  # type: ignore[arg-type]
         Keys(keys),
+        Keys(file=configured.metrics_key_file) if configured.metrics_key_file else None,
     )
     app.state.engine_client = engine
     app.state.openai_serving_chat = app.state.openai_serving_completion = handler

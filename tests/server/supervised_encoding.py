@@ -1,11 +1,13 @@
 """A program that replaces `server.encoding.service` in tests: it reports that it is ready, and
-sleeps.
+sleeps. The file `behaviour` selects faults.
 """
 
+import json
 import os
+import signal
 import time
 
-from server.process.control import Parent, serving
+from server.process.control import Parent, alive, serving
 
 
 def main() -> None:
@@ -13,8 +15,14 @@ def main() -> None:
     with (parent.scratch / "encoding").open("a") as file:
         print(os.getpid(), file=file)
     serving(parent.control)
+    behaviour = json.loads((parent.scratch / "behaviour").read_text())
+    alive(parent.control, behaviour.get("encoding_stalled_s", 0) if not parent.restarts else 0)
+    if behaviour.get("encoding_stops") and not parent.restarts:
+        os.kill(os.getpid(), signal.SIGSTOP)
     while True:
-        time.sleep(60)
+        time.sleep(0.02)
+        if not behaviour.get("encoding_stalled_s") or parent.restarts:
+            alive(parent.control, 0)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Measure which errors clients get when processes of the server end or the disk is full, and the
-time to recovery.
+"""Measure which errors clients get when processes of the server end or stop, or the disk is full,
+and the time to recovery.
 
     python -m tests.serving.faults [--model DIR]
 
@@ -27,11 +27,14 @@ from typing import Any
 import httpx
 
 from tests.server.media_files import media
+from tests.serving import stops
 from tests.serving.launch import Server, children, descendants, serve
 
 CALM_S = 3.0  # The server has recovered after 3 s without a failure.
 TIMEOUT_S = 300
 DISK = 64 << 20
+# The server notices stalls sooner than by default. A decoder gets 4 x 5 s of elapsed time.
+STALLS = {"stall_s": 3, "stall_restart_s": 10, "decode_timeout_s": 5}
 PICTURE = media("img_a.jpg")
 KINDS = ("text", "new image", "known image", "upload")
 
@@ -126,6 +129,22 @@ async def kill_api(server: Server, scratch: Path) -> float:  # noqa: ARG001
     return kill(server.api_process())
 
 
+async def stop_one_decoder(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return stop(children(*server.children("server.encoding.service"))[0])
+
+
+async def stop_encoders(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return stop(*server.children("server.encoding.service"))
+
+
+async def stop_engine(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return stop(engine_of(server))
+
+
+async def stop_api(server: Server, scratch: Path) -> float:  # noqa: ARG001
+    return stop(server.api_process())
+
+
 async def fill_disk(server: Server, scratch: Path) -> float:  # noqa: ARG001
     filler = scratch / "filler"
     with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -160,12 +179,24 @@ FAULTS: dict[str, Fault] = {
     "a stored file cannot be read (the request for it: 503, then 200)": break_a_file,
     "the engine is killed": kill_engine,
     "the API process is killed": kill_api,
+    "a decoding process is stopped (SIGSTOP)": stop_one_decoder,
+    "the encoding service is stopped (SIGSTOP)": stop_encoders,
+    "the engine is stopped (SIGSTOP)": stop_engine,
+    "the API process is stopped (SIGSTOP)": stop_api,
 }
 
 
 def kill(*pids: int) -> float:
+    return send(signal.SIGKILL, *pids)
+
+
+def stop(*pids: int) -> float:
+    return send(signal.SIGSTOP, *pids)
+
+
+def send(number: signal.Signals, *pids: int) -> float:
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
     return time.monotonic()
 
 
@@ -248,11 +279,13 @@ async def running_clients(server: Server) -> AsyncIterator[Clients]:
         await asyncio.wait([running])
 
 
-async def run(server: Server, scratch: Path) -> list[Row]:
+async def run(server: Server, scratch: Path, only: str) -> list[Row]:
     print("| fault | failures of clients | seconds to recovery |\n|---|---|---|")
     rows = []
     async with running_clients(server) as clients:
         for name, fault in FAULTS.items():
+            if only not in name:
+                continue
             rows.append(await watch(name, fault, clients, server, scratch))
             print(rows[-1], flush=True)
     return rows
@@ -262,9 +295,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--log", type=Path, default=Path("faults.log"))
+    parser.add_argument("--only", default="", help="a part of the names of the faults to run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)) as disk:
         config = Path(folder) / "settings.yaml"
-        config.write_text(json.dumps({"upload_folder": str(disk)}))
+        config.write_text(json.dumps({"upload_folder": str(disk), **STALLS}))
         with serve(options.model, options.log, "--cache=none", f"--config={config}") as server:
-            asyncio.run(run(server, disk))
+            asyncio.run(run(server, disk, options.only))
+    if not options.only:
+        for row in stops.run(options.model):
+            print(row, flush=True)

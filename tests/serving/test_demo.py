@@ -4,6 +4,7 @@ The model names the objects in the demonstration's files. Its answers equal thos
 code.
 """
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import torch
 from model_ext.demo import evaluate, prepare
 from model_ext.demo.base import write_base
 from model_ext.demo.questions import CLIP, CLOUD, LINE, MEDIA, PICTURE, WHAT, WORD, request
+from model_ext.eval.data import ALL, load_named
+from model_ext.eval.results import read_results
 from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
@@ -25,7 +28,9 @@ from model_ext.train.lm.generate import generate
 from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.run import make_model
 from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
+from server.cli.eval.run import RunSettings, run
 from tests.serving.launch import Server, serve
+from tests.serving.record_evaluation import QUESTIONS
 
 pytestmark = pytest.mark.engine
 
@@ -98,3 +103,26 @@ def test_vllm_answers_as_the_training_module(
     assert answer["prompt_token_ids"] == prompt
     (choice,) = answer["choices"]  # type: ignore[misc, attr-defined]
     assert [i for i in choice["token_ids"] if i != tokenizer.eos] == ids
+
+
+MIN_EQUAL = 0.98  # float32 sums differ between processors, so that a close choice may differ
+
+
+def test_greedy_answers_equal_the_recorded_ones(server: Server, tmp_path: Path) -> None:
+    """`bindserve eval` asks 200 questions. record_evaluation.py says how they were recorded."""
+    _, recorded = read_results(QUESTIONS.parent)
+    tasks, questions = load_named(QUESTIONS, ALL)
+    settings = RunSettings(
+        base=f"{server.url}/v1", out=tmp_path / "run", decoding="greedy", concurrency=64
+    )
+    asyncio.run(run(settings, tasks, questions))
+    _, answers = read_results(tmp_path / "run")
+    assert answers.keys() == recorded.keys()
+    assert len(recorded) == 200
+    different = [
+        f"{task}, question {key}: {recorded[task, key].answer!r} became {result.answer!r}"
+        for (task, key), result in answers.items()
+        if result.answer != recorded[task, key].answer
+    ]
+    print("\n".join(different))
+    assert len(different) <= (1 - MIN_EQUAL) * len(recorded), "\n".join(different)

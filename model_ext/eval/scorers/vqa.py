@@ -15,6 +15,12 @@ def vqa_containment(answer: str, truths: Sequence[str]) -> float:
     return float(any(contains_word(text, normalise(truth)) for truth in truths))
 
 
+def vqa_every(answer: str, truths: Sequence[str]) -> float:
+    """1 if the normalised answer contains each of the truths as whole words; 0 without truths."""
+    text = normalise(answer)
+    return float(bool(truths) and all(contains_word(text, normalise(t)) for t in truths))
+
+
 def vqa_exact(answer: str, truths: Sequence[str]) -> float:
     """1 if the normalised answer equals any normalised truth; 0 without truths."""
     text = normalise(answer)

@@ -1,5 +1,8 @@
 """The paper's 27 data sets in the order of tables 1 and 2, and MME's 14 subtasks."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from model_ext.eval.tasks import prompts
 from model_ext.eval.tasks.task import Kind, Metric, Task, slug
 
@@ -240,19 +243,26 @@ ALIASES = {
 }
 
 
-def select_tasks(names: str) -> tuple[Task, ...]:
+class UnknownTask(ValueError):
+    """A list of tasks with a name that no task has."""
+
+
+def select_tasks(names: str, others: Mapping[str, Task] = MappingProxyType({})) -> tuple[Task, ...]:
     """Return the tasks of a comma-separated list, without duplicates. Case and punctuation are
     ignored.
 
-    Raises ValueError: when the list names no task, or a name that is not in the table.
+    others: tasks by name that the list may name too.
+
+    Raises UnknownTask: when the list names no task, or a name that is not in the table.
     """
-    by_slug = {task.slug: (task.name,) for task in TASKS.values()} | ALIASES
+    tasks = {**TASKS, **others}
+    by_slug = {task.slug: (task.name,) for task in tasks.values()} | ALIASES
     selected: dict[str, Task] = {}
     for name in filter(None, (part.strip() for part in names.split(","))):
         if slug(name) not in by_slug:
-            valid = ", ".join(["mme", *(task.slug for task in DATA_SETS)])
-            raise ValueError(f"tasks: unknown task {name!r}; choose from {valid}")
-        selected |= {key: TASKS[key] for key in by_slug[slug(name)]}
+            valid = ", ".join(["mme", *(task.slug for task in (*DATA_SETS, *others.values()))])
+            raise UnknownTask(f"tasks: unknown task {name!r}; choose from {valid}")
+        selected |= {key: tasks[key] for key in by_slug[slug(name)]}
     if not selected:
-        raise ValueError("tasks: the list is empty; name at least one task")
+        raise UnknownTask("tasks: the list is empty; name at least one task")
     return tuple(selected.values())

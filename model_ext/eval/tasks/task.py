@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["OCR", "KIE", "Caption", "VQA", "KGID", "MME"]
+Kind = Literal["OCR", "KIE", "Caption", "VQA", "KGID", "MME", "Other"]
 Metric = Literal[
     "ocr_containment",
     "ocr_letters",
     "kie_words",
     "kie_entities",
     "vqa_containment",
+    "vqa_every",
     "vqa_exact",
     "vqa_consensus",
     "anls",

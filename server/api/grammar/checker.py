@@ -21,7 +21,7 @@ from server.api.grammar.wire import LENGTH, CompileJob, Kind, encode
 from server.context import current
 from server.encoding.decode.pool import worker_environment
 from server.errors import BadRequest, TooManyRequests, Unavailable
-from server.metrics import REJECTED, stage
+from server.metrics import stage
 from server.settings import GrammarLimits
 
 logger = logging.getLogger(__name__)
@@ -86,7 +86,6 @@ class GrammarChecker:
             result = self._results[digest]
         self._remember(digest, result)
         if result.error is not None:
-            REJECTED.labels("grammar_check").inc()
             raise BadRequest(f"{field} {result.error}", param=field, code="invalid_grammar")
 
     def _remember(self, digest: bytes, result: Result) -> None:

@@ -1,4 +1,5 @@
-"""Check API keys. If the operator sets keys, every path except the health checks needs a key.
+"""Check API keys. If the operator sets keys, every path except the health checks needs a key. The
+metrics can need a separate key.
 
 This middleware is plain ASGI and runs before all code that reads a body. It keeps digests of the
 keys, not the keys.
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -23,6 +25,7 @@ logger = logging.getLogger(__name__)
 # Seconds between two checks of the key file. A removed key stays valid for up to this time.
 RELOAD_S = 1
 OPEN_PATHS = frozenset({"/health", "/ready"})
+METRICS_PATH = "/metrics"
 
 
 class KeyFileError(ValueError):
@@ -77,17 +80,24 @@ class Keys:
 
 
 class AuthMiddleware:
-    def __init__(self, app: ASGIApp, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, metrics_keys: Keys | None = None) -> None:
+        """`metrics_keys`: the only keys that may read /metrics. They open no other path. None: the
+        keys of `keys` may read it.
+        """
         self.app = app
         self.keys = keys
+        self.metrics_keys = metrics_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket" and self.keys.required:
             # The server has no websocket routes.
             return await send({"type": "websocket.close", "code": 1008})
-        if scope["type"] != "http" or not self.keys.required or scope["path"] in OPEN_PATHS:
+        # The router, too, compares its paths with the path without --root-path.
+        metrics = scope["type"] == "http" and get_route_path(scope) == METRICS_PATH
+        keys = self.metrics_keys if metrics and self.metrics_keys else self.keys
+        if scope["type"] != "http" or not keys.required or scope["path"] in OPEN_PATHS:
             return await self.app(scope, receive, send)
-        digest = self.keys.find(key_of(Headers(scope=scope)))
+        digest = keys.find(key_of(Headers(scope=scope)))
         if digest is None:
             error = Unauthorized(
                 "a valid API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"

@@ -1,4 +1,5 @@
-"""Limit the size of each request body, and the total size of all bodies in memory.
+"""Limit the size of each request body, and the total size of the bodies in memory, of all clients
+and of one.
 
 The middleware rejects a Content-Length above the limit at once, and also counts the received
 bytes. Multipart uploads are written to disk; they have a separate limit and do not count
@@ -11,7 +12,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.error_handlers import error_response
+from server.context import client
 from server.errors import BadRequest, RequestError, TooLarge, Unavailable
+from server.fairness import FairShare
 
 
 class BodyLimitMiddleware:
@@ -28,8 +31,7 @@ class BodyLimitMiddleware:
         """
         self.app = app
         self.max_bytes = max_bytes
-        self.max_held_bytes = max_held_bytes
-        self.held = 0  # total bytes of the bodies of all running requests
+        self.held = FairShare(max_held_bytes)  # bytes of the bodies of all running requests
         self.upload_paths = frozenset(upload_paths)
         self.max_upload_bytes = max_upload_bytes
 
@@ -47,6 +49,7 @@ class BodyLimitMiddleware:
         if int(declared) > max_bytes:
             return await error_response(too_large(max_bytes))(scope, receive, send)
         received = held = 0
+        caller = client()
 
         async def counted() -> Message:
             nonlocal received, held
@@ -57,19 +60,18 @@ class BodyLimitMiddleware:
                 # The exception is raised inside the route, so that `error_handlers.py` responds.
                 raise too_large(max_bytes)
             if not upload:
-                if self.held + size > self.max_held_bytes:
+                if size and not self.held.take(caller, size):
                     raise Unavailable(
                         "the running requests have too many bytes in memory; try again later",
                         code="server_full",
                     )
-                self.held += size
                 held += size
             return message
 
         try:
             await self.app(scope, counted, send)
         finally:
-            self.held -= held
+            self.held.give_back(caller, held)
 
 
 def too_large(max_bytes: int) -> RequestError:

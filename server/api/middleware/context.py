@@ -1,5 +1,7 @@
 """Create a `RequestContext` (server/context.py) for each HTTP request."""
 
+import ipaddress
+
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.context import RequestContext, entered
@@ -15,5 +17,23 @@ class ContextMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        with entered(RequestContext(self.text_only)):
+        with entered(RequestContext(self.text_only, address=address_of(scope))):
             await self.app(scope, receive, send)
+
+
+def address_of(scope: Scope) -> str:
+    """The client's address. Of an IPv6 address, the network of 64 bits, because one client usually
+    has all addresses of such a network. "" if there is none, as with a Unix socket.
+
+    uvicorn has replaced a trusted proxy's address by that of X-Forwarded-For.
+    """
+    host = (scope.get("client") or ("",))[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return str(host)
+    if address.version == 4:
+        return host
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))

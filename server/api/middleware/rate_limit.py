@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.error_handlers import error_response
-from server.api.middleware.auth import OPEN_PATHS
+from server.api.middleware.auth import METRICS_PATH, OPEN_PATHS
 from server.context import current
 from server.errors import RETRY_AFTER_S, TooManyRequests
 
-UNLIMITED = OPEN_PATHS | {"/metrics"}
+UNLIMITED = OPEN_PATHS | {METRICS_PATH}
 
 
 @dataclass(slots=True)

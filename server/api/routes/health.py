@@ -31,6 +31,9 @@ async def ready(request: Request) -> JSONResponse:
         return error_response(Unavailable("the engine is down", code="engine_down"))
     if engine.draining:
         return error_response(Unavailable("the server is shutting down", code="draining"))
+    if (stalled_s := engine.stalled_s()) >= state.settings.stall_s:
+        message = f"not ready: the engine has made no step for {stalled_s:.0f} s"
+        return error_response(Unavailable(message, code="engine_stalled"))
     if (missing := components.missing()) is not None:
         return error_response(Unavailable(f"not ready: {missing}", code="not_ready"))
     document = {"status": "ready"}

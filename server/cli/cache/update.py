@@ -1,4 +1,4 @@
-"""`bindserve cache add|remove`: change a cache without training its index again."""
+"""`bindserve cache add|remove|shuffle`: change a cache without training its index again."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -66,6 +66,30 @@ def remove(
     except (CacheError, OSError, UnicodeDecodeError) as error:
         fail(str(error), code=1)
     report(folder, manifest)
+
+
+def shuffle(
+    folder: Annotated[Path, typer.Argument(help="A cache folder.")],
+    out: Annotated[Path, typer.Option(help="Cache folder to write.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the permutation.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the cache in --out.")
+    ] = False,
+) -> None:
+    """Write a control: the same index, with the stored vectors in another order.
+
+    A server with this cache finds the same neighbors and mixes in the vectors of other rows. It
+    searches on the CPU. If answers are as good as with the original cache, its content is not the
+    cause.
+    """
+    from cache_index.errors import CacheError
+    from cache_index.shuffle import shuffle as write_shuffled
+
+    try:
+        manifest = write_shuffled(folder, out, seed=seed, overwrite=overwrite)
+    except (CacheError, OSError) as error:
+        fail(str(error), code=1)
+    typer.echo(f"{out}: {manifest.count} vectors in another order than in {folder}")
 
 
 def report(folder: Path, manifest: "Manifest") -> None:

@@ -1,18 +1,12 @@
-"""Sends the questions of a run to a server, and stores each answer as it arrives."""
+"""A client of OpenAI's chat completions, which repeats requests that can succeed later."""
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
-
-from model_ext.eval.item import Item
-from model_ext.eval.results import Result, ResultWriter
-from model_ext.eval.tasks.decoding import Decoding
-from model_ext.eval.tasks.task import Task
-from server.cli.eval.parts import request_body
 
 MAX_RESPONSE_BYTES = 1 << 22
 MAX_DELAY_S = 30.0
@@ -47,6 +41,18 @@ class Client:
             return str(data["data"][0]["id"])
         except (KeyError, IndexError, TypeError) as e:
             raise AskError(f"{self.base}/models lists no model; name one with --model") from e
+
+    async def prompt_logprobs(self, body: dict[str, Any], name: str) -> list[tuple[str, float]]:
+        """(token id, log-probability) of the prompt's tokens but the first (vLLM's extension).
+
+        Raises AskError: when the response has no such list.
+        """
+        data = await self.retry(lambda: self.exchange("POST", "/chat/completions", body), name)
+        try:
+            tokens = [next(iter(token.items())) for token in data["prompt_logprobs"][1:]]
+            return [(key, float(value["logprob"])) for key, value in tokens]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration) as e:
+            raise AskError(f"{name}: the response has no prompt_logprobs") from e
 
     async def answer(self, body: dict[str, Any], name: str) -> tuple[str, str | None]:
         """Return the answer's text and its finish_reason.
@@ -88,47 +94,3 @@ class Client:
                 return json.loads(blob)
             except (ValueError, RecursionError) as e:
                 raise AskError("the response is not JSON") from e
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asker:
-    client: Client
-    writer: ResultWriter
-    model: str
-    decoding: Decoding
-    text_only: bool
-    concurrency: int
-
-    async def run(self, questions: list[tuple[Task, Item]], progress: Callable[[], object]) -> None:
-        """Ask the questions that have no stored answer. The first error ends the run.
-
-        Answers that were received before the error are stored.
-        """
-        pending = iter([q for q in questions if (q[0].name, q[1].id) not in self.writer.results])
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self.concurrency):
-                    group.create_task(self.work(pending, progress))
-        except* (AskError, ValueError) as errors:
-            raise AskError(str(first(errors))) from errors
-
-    async def work(
-        self, pending: Iterator[tuple[Task, Item]], progress: Callable[[], object]
-    ) -> None:
-        for task, item in pending:
-            # Reading and encoding media blocks, so it runs in a thread.
-            body = await asyncio.to_thread(
-                request_body, item, task, self.model, self.decoding, text_only=self.text_only
-            )
-            answer, reason = await self.client.answer(body, f"{task.name}, question {item.id}")
-            self.writer.write(
-                Result(task=task.name, id=item.id, answer=answer, finish_reason=reason)
-            )
-            progress()
-
-
-def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = errors
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -17,14 +17,22 @@ PARTS = {
     "video": "video_url",
     "point": "point_cloud_url",
 }
+FILES = ("depth", "thermal", "imu")  # sent as a file with the key `modality`
 
 
 def request_body(
-    item: Item, task: Task, model: str, decoding: Decoding, *, text_only: bool
+    item: Item,
+    task: Task,
+    model: str,
+    decoding: Decoding,
+    *,
+    text_only: bool,
+    imagebind: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build the request of a question. Blocks while it reads the media.
 
-    Raises DataError: when a file cannot be read or sent.
+    imagebind: the request's object of this name.
+    Raises DataError: when a file cannot be read.
     """
     parts = [] if text_only else [media_part(*media, item) for media in item.media()]
     content = [*parts, {"type": "text", "text": item.question}]
@@ -33,14 +41,21 @@ def request_body(
         "messages": [{"role": "user", "content": content}],
         "max_tokens": item.max_tokens or task.max_tokens,
         **PARAMETERS[decoding],
+        **({} if imagebind is None else {"imagebind": imagebind}),
     }
 
 
 def media_part(modality: str, source: str, item: Item) -> dict[str, Any]:
-    kind = PARTS.get(modality)
-    if kind is None:
-        raise DataError(source[:80], f"chat requests have no content part for {modality}", item.id)
-    return {"type": kind, kind: {"url": data_url(source, item)}}
+    part: dict[str, Any]
+    if modality in FILES:
+        data = data_url(source, item).partition(",")[2]
+        file = {"filename": f"{modality}{Path(source).suffix[:8]}", "file_data": data}
+        part = {"type": "file", "file": file, "modality": modality}
+    else:
+        kind = PARTS[modality]
+        part = {"type": kind, kind: {"url": data_url(source, item)}}
+    weight = (item.weights or {}).get(modality)
+    return part if weight is None else {**part, "weight": weight}
 
 
 def data_url(source: str, item: Item) -> str:

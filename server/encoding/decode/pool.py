@@ -32,7 +32,9 @@ from server.encoding.decode.frames import (
     encode_head,
     read_frame,
 )
+from server.encoding.decode.turns import Turns
 from server.errors import BadRequest, Unavailable
+from server.fairness import FairShare
 from server.media.blob import Blob, MemoryBlob
 
 Result = TypeVar("Result")
@@ -73,7 +75,8 @@ class DecodePool:
         self._encoder_config = encoder_config
         self._idle: asyncio.Queue[Worker] = asyncio.Queue()
         self._workers: set[Worker] = set()
-        self._waiting = 0
+        self._waiting = FairShare(settings.waiting)
+        self._turns = Turns()
         self._running: set[asyncio.Task[Any]] = set()
         # The working directory of the decoding processes. It stays empty.
         self._folder = tempfile.TemporaryDirectory(prefix="bindserve-decode-")
@@ -100,8 +103,8 @@ class DecodePool:
         """The number of running processes."""
         return len(self._workers)
 
-    async def decode(self, modality: str, content: Blob) -> Tensor:
-        """Decode one file to a tensor.
+    async def decode(self, modality: str, content: Blob, client: str = "") -> Tensor:
+        """Decode one file to a tensor. The waiting files of all clients are decoded by turns.
 
         Cancelling the caller does not stop a busy process: starting a new process costs more than
         most jobs, and the time limit ends a long job.
@@ -109,18 +112,17 @@ class DecodePool:
         Raises MediaError: when the file is bad.
         Raises Unavailable: when the queue is full, or no process becomes free in time.
         """
-        if self._waiting >= self._settings.waiting:
+        if not self._waiting.take(client):
             raise Unavailable("too many files are waiting to be decoded", code="decode_queue_full")
-        self._waiting += 1
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(self._settings.timeout_s), self._turns.turn(client):
                 worker = await self._next_idle()
         except TimeoutError:
             raise Unavailable(
                 "no decoding process became free in time", code="decode_queue_full"
             ) from None
         finally:
-            self._waiting -= 1
+            self._waiting.give_back(client)
         return await asyncio.shield(self._start(self._run(worker, modality, content)))
 
     async def _next_idle(self) -> "Worker":

@@ -9,8 +9,9 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError, RayServeException
 
 from deploy.ray.encoders import TRIES, RayEncoders
+from server.context import RequestContext, entered
 from server.encoding.decode.pool import MediaError
-from server.encoding.messages import Answer, Hello, Packet
+from server.encoding.messages import Answer, Hello, Job, Message, Packet
 from server.errors import Unavailable
 from server.media.blob import MemoryBlob
 
@@ -25,13 +26,13 @@ class Replicas:
 
     def __init__(self, *answers: bytes | Exception) -> None:
         self.answers = list(answers)
-        self.calls: list[tuple[str, bytes]] = []
+        self.calls: list[tuple[Message, bytes]] = []
 
     async def hello(self) -> bytes:
         return Packet(Hello(["vision"]), VECTOR).encode()
 
-    async def embed(self, modality: str, data: bytes) -> bytes:
-        self.calls.append((modality, data))
+    async def embed(self, job: bytes, data: bytes) -> bytes:
+        self.calls.append((Packet.decode(job).message, data))
         answer = self.answers.pop(0)
         await asyncio.sleep(0.01)
         if isinstance(answer, Exception):
@@ -49,7 +50,9 @@ async def test_a_file_is_sent_and_its_embedding_returned() -> None:
     replicas = Replicas(GOOD)
     embedding = await RayEncoders(replicas, 1 << 20).embed("image", MemoryBlob(b"bytes"))
     assert (embedding == VECTOR).all()
-    assert replicas.calls == [("image", b"bytes")]
+    ((job, data),) = replicas.calls
+    assert isinstance(job, Job)
+    assert (job.modality, job.size, data) == ("image", 5, b"bytes")
 
 
 async def test_equal_files_are_sent_once() -> None:
@@ -59,6 +62,18 @@ async def test_equal_files_are_sent_once() -> None:
     await asyncio.gather(*together)
     await encoders.embed("image", MemoryBlob(b"same"))
     assert len(replicas.calls) == 1
+
+
+@pytest.mark.parametrize(("shared", "calls"), [(False, 2), (True, 1)])
+async def test_api_keys_share_results_only_if_the_operator_allows_it(
+    shared: bool, calls: int
+) -> None:
+    replicas = Replicas(GOOD, GOOD)
+    encoders = RayEncoders(replicas, 1 << 20, share_results=shared)
+    for key in ("one", "other", "one"):
+        with entered(RequestContext(b"", key_salt=key)):
+            await encoders.embed("image", MemoryBlob(b"same"))
+    assert len(replicas.calls) == calls
 
 
 async def test_a_file_whose_replica_dies_is_sent_to_another() -> None:

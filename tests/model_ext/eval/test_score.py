@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -7,6 +7,7 @@ from model_ext.eval.item import Item
 from model_ext.eval.metrics import METRICS, estimate
 from model_ext.eval.score import score_task
 from model_ext.eval.tasks.table import COGNITION, PERCEPTION, TASKS
+from model_ext.eval.tasks.task import Metric
 from tests.model_ext.eval.goldens import TOLERANCE, as_list, cases
 
 
@@ -15,7 +16,8 @@ def item(number: int, answers: list[str], **fields: Any) -> Item:
 
 
 def test_every_metric_of_the_table_has_a_rule() -> None:
-    assert {m for task in TASKS.values() for m in (task.metric, task.strict)} == METRICS.keys()
+    metrics = {m for task in TASKS.values() for m in (task.metric, task.strict)}
+    assert metrics | {"vqa_every"} == METRICS.keys() == set(get_args(Metric))
 
 
 def test_means_of_the_recorded_answers() -> None:
@@ -109,3 +111,18 @@ def test_rejects_items_that_do_not_fit_the_metric(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         estimate(metric, [item(0, **fields)], ["a"], "t")
+
+
+def test_log_probabilities_rank_the_right_candidate() -> None:
+    items = [item(n, [], candidates=["no", "yes", "red"], truth_index=n) for n in range(2)]
+    answers = {"0": "red", "1": "yes"}
+    exact = score_task(TASKS["Visdial"], items, answers).strict
+    assert exact is not None
+    assert exact.value == 50
+    logprobs = {"0": [-2.0, -1.0, -3.0], "1": [-2.0, -2.0, -0.5]}
+    ranked = score_task(TASKS["Visdial"], items, answers, logprobs=logprobs).strict
+    assert ranked is not None
+    assert ranked.value == pytest.approx(100 * (1 / 2 + 1 / 3) / 2)
+    without = score_task(TASKS["Visdial"], items, answers, logprobs={"0": [0.0]}).strict
+    assert without is not None
+    assert without.value == exact.value

@@ -5,6 +5,7 @@ encoders.
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -486,6 +487,27 @@ async def test_the_header_of_anthropics_client(headers: dict[str, str], status: 
     assert response.status_code == (400 if status == 200 else 401)
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/api/metrics"])
+async def test_only_the_operators_key_reads_the_metrics(tmp_path: Path, path: str) -> None:
+    (tmp_path / "key").write_text("operator\n")
+    root = path.removesuffix("/metrics")
+    served = serve("client", flags={"root_path": root}, metrics_key_file=tmp_path / "key")
+
+    async def status(path: str, key: str) -> int:
+        response = await served.client.get(path, headers={"authorization": f"Bearer {key}"})
+        return response.status_code
+
+    assert [await status(path, key) for key in ("operator", "client", "")] == [200, 401, 401]
+    assert [await status("/v1/models", key) for key in ("operator", "client")] == [401, 200]
+
+
+async def test_the_metrics_can_need_a_key_when_nothing_else_does(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("operator\n")
+    served = serve(metrics_key_file=tmp_path / "key")
+    check_error(await served.client.get("/metrics"), 401)
+    assert (await served.client.get("/v1/models")).status_code == 200
+
+
 async def test_head_of_the_health_checks(served: Served) -> None:
     for path in ("/health", "/ready"):
         assert (await served.client.head(path)).status_code == 200
@@ -501,6 +523,8 @@ async def test_health_and_readiness(served: Served) -> None:
     served.components.lost = "the encoders stopped"
     assert [await status("/health"), await status("/ready")] == [200, 503]
     served.components.lost, served.engine.draining = None, True
+    assert [await status("/health"), await status("/ready")] == [200, 503]
+    served.engine.draining, served.engine.seconds_stalled = False, 31
     assert [await status("/health"), await status("/ready")] == [200, 503]
     served.engine.errored = True
     assert [await status("/health"), await status("/ready")] == [503, 503]

@@ -8,35 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.exceptions import VLLMValidationError
 
-from server.api.error_handlers import FAILED, from_event, public, to_request_error
-
-INTERNAL = [
-    "/usr/lib/vllm/x.py:12: bad grammar",
-    "safe_apply_chat_template() got an unexpected keyword argument 'x'",
-    "1 validation error for Chat\nmodel\n  Field required [type=missing, input_value={}]",
-    "You must use one kind of constraint: {'_backend': None, 'json': None}",
-    "<object at 0x7f00aa>",
-    "ValueError: no",
-]
-
-
-@pytest.mark.parametrize("message", INTERNAL)
-def test_internals_are_replaced(message: str) -> None:
-    assert public(message, "json") == "json is not valid"
-    assert public(message, None) == "the request is not valid"
-
-
-def test_plain_messages_stay() -> None:
-    message = "This model's maximum context length is 512 tokens."
-    assert public(message, "messages") == message
-    message = "Input should be a valid dictionary or instance of FunctionDefinition"
-    assert public(message, "tools") == "Input should be a valid dictionary"
-
-
-def test_values_of_the_client_are_cut() -> None:
-    message = public("no such model: " + "9" * 4000, None)
-    assert len(message) == 200
-    assert message.endswith("...")
+from server.api.error_handlers import FAILED, from_event, to_request_error
 
 
 @pytest.mark.parametrize(

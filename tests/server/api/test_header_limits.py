@@ -4,14 +4,17 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvicorn
 
 from server.api.header_limits import limited_protocol
+from server.settings import Settings
 
 MAX_BYTES, MAX_COUNT = 1 << 16, 100
+LIMITS = Settings(model=Path(), max_header_bytes=MAX_BYTES, max_header_count=MAX_COUNT)
 MiB = 1 << 20
 
 
@@ -61,7 +64,7 @@ async def server() -> AsyncIterator[Running]:
     config = uvicorn.Config(
         app,
         port=0,
-        http=limited_protocol(MAX_BYTES, MAX_COUNT),
+        http=limited_protocol(LIMITS),
         lifespan="off",
         log_config=None,
     )

@@ -49,4 +49,4 @@ def test_uvicorn_gets_every_option_that_vllm_sets() -> None:
     options = {line.partition("=")[0].strip() for line in source.splitlines() if "=" in line}
     assert options - {"sock", "enable_ssl_refresh", "peer_loads"} == uvicorn_options(
         args
-    ).keys() - {"http"}
+    ).keys() - {"http", "forwarded_allow_ips"}

@@ -19,6 +19,7 @@ from server.conditioning.retrieve import Retriever
 from server.encoding.cache import ResultCache
 from server.encoding.embedder import Embedder, Report
 from server.encoding.job import scaled, unit
+from server.encoding.messages import Job
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob, MemoryBlob
@@ -85,7 +86,7 @@ class Fake:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def decode(self, modality: str, content: Blob) -> torch.Tensor:  # noqa: ARG002
+    async def decode(self, modality: str, content: Blob, client: str) -> torch.Tensor:  # noqa: ARG002
         data = content.head(content.size)
         self.decoded.append(data)
         await self.go.wait()
@@ -93,7 +94,7 @@ class Fake:
             raise BadRequest("not a number")
         return torch.tensor(float(data))
 
-    async def encode(self, encoder: str, tensor: torch.Tensor) -> Vector:  # noqa: ARG002
+    async def encode(self, encoder: str, tensor: torch.Tensor, client: str) -> Vector:  # noqa: ARG002
         angle = float(tensor) * np.pi / 180
         return np.array([np.cos(angle), np.sin(angle), 2], np.float32)
 
@@ -109,10 +110,13 @@ class InProcess:
     embedder: Embedder
 
     async def embed(self, modality: str, content: Blob) -> Vector:
-        return unit(await self.embedder.embed(modality, content, Report()))
+        return unit(await self._numbers(modality, content))
 
     async def embed_scaled(self, modality: str, content: Blob) -> Vector:
-        return scaled(await self.embedder.embed(modality, content, Report()))
+        return scaled(await self._numbers(modality, content))
+
+    async def _numbers(self, modality: str, content: Blob) -> Vector:
+        return await self.embedder.embed(Job(modality, content.size, ""), content, Report())
 
 
 def conditioner(

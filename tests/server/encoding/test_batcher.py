@@ -52,7 +52,7 @@ def tokens(encoder: str, shape: Sequence[int]) -> int:
 
 @pytest.fixture
 async def batcher(model: Model) -> AsyncIterator[Batcher]:
-    batcher = Batcher(CpuRunner(model), tokens, max_tokens=4, max_waiting=8)
+    batcher = Batcher(CpuRunner(model), tokens, max_tokens=4, max_waiting=16)
     yield batcher
     model.go.set()
     batcher.close()
@@ -132,6 +132,19 @@ async def test_a_full_queue_rejects_at_once(batcher: Batcher, model: Model) -> N
         batcher.submit("vision", sample(1))
     model.go.set()
     await asyncio.gather(first, *map(asyncio.wrap_future, waiting))
+
+
+async def test_clients_take_turns(batcher: Batcher, model: Model) -> None:
+    first = await hold(batcher, model)
+    done: list[str] = []
+    for client, values in (("one", range(8)), ("other", range(1))):
+        for value in values:
+            future = batcher.submit("vision", sample(value + 1, size=3 + value), client)
+            future.add_done_callback(lambda _, client=client: done.append(client))
+    model.go.set()
+    await first
+    batcher.close()
+    assert done == ["one", "other", *["one"] * 7]
 
 
 async def test_a_cancelled_sample_is_not_encoded(batcher: Batcher, model: Model) -> None:

@@ -10,10 +10,11 @@ from server.encoding.cache import ResultCache
 from server.encoding.decode.pool import MediaError
 from server.encoding.embedder import Embedder
 from server.encoding.job import answer, unpack
-from server.encoding.messages import Answer, Hello, MessageError, Packet
+from server.encoding.messages import Answer, Hello, Job, MessageError, Packet
 from server.errors import InternalError
 from server.media.blob import Blob, MemoryBlob
 
+CAT = Job("image", 3, "")
 VECTOR = np.array([0.6, 0.8], np.float32)
 
 
@@ -23,13 +24,14 @@ class Stage:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
 
-    async def decode(self, modality: str, content: Blob) -> bytes:
+    async def decode(self, modality: str, content: Blob, client: str) -> bytes:
+        assert client == ""
         if self.error:
             raise self.error
         return f"{modality} of {content.size} bytes".encode()
 
-    async def encode(self, encoder: str, tensor: bytes) -> np.ndarray:  # type: ignore[type-arg]
-        assert (encoder, tensor) == ("vision", b"image of 3 bytes")
+    async def encode(self, encoder: str, tensor: bytes, client: str) -> np.ndarray:  # type: ignore[type-arg]
+        assert (encoder, tensor, client) == ("vision", b"image of 3 bytes", "")
         return VECTOR
 
 
@@ -40,7 +42,7 @@ def embedder(error: Exception | None = None) -> Embedder:
 
 async def test_an_answer_holds_the_embedding_and_whether_it_was_cached() -> None:
     one = embedder()
-    packets = [await answer(one, "image", MemoryBlob(b"cat")) for _ in range(2)]
+    packets = [await answer(one, CAT, MemoryBlob(b"cat")) for _ in range(2)]
     assert [unpack(packet, "image")[1] for packet in packets] == [False, True]
     assert all((unpack(packet, "image")[0] == VECTOR).all() for packet in packets)
 
@@ -49,7 +51,7 @@ async def test_an_unexpected_error_is_logged_here_and_hidden_from_the_client(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        packet = await answer(embedder(KeyError("secret")), "image", MemoryBlob(b"cat"))
+        packet = await answer(embedder(KeyError("secret")), CAT, MemoryBlob(b"cat"))
     assert "KeyError: 'secret'" in caplog.text
     with pytest.raises(InternalError) as caught:
         unpack(packet, "image")
@@ -57,7 +59,7 @@ async def test_an_unexpected_error_is_logged_here_and_hidden_from_the_client(
 
 
 async def test_an_error_of_the_file_is_raised_at_the_other_end() -> None:
-    packet = await answer(embedder(MediaError("damaged")), "image", MemoryBlob(b"cat"))
+    packet = await answer(embedder(MediaError("damaged")), CAT, MemoryBlob(b"cat"))
     with pytest.raises(MediaError, match="damaged"):
         unpack(Packet.decode(packet.encode()), "image")
 

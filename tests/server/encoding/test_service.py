@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
-from server.encoding.client import EncodingClient
+from server.context import RequestContext, entered
+from server.encoding.client import STALLED, EncodingClient
 from server.encoding.components import EncodingComponents
 from server.encoding.decode.pool import MediaError
 from server.encoding.messages import (
@@ -70,6 +71,24 @@ async def test_a_hundred_equal_files_of_two_clients_are_one_run(
     await other.close()
 
 
+@pytest.mark.parametrize(("shared", "runs"), [(False, 2), (True, 1)])
+async def test_keys_share_results_only_if_the_operator_allows_it(
+    client: EncodingClient, tmp_path: Path, shared: bool, runs: int
+) -> None:
+    asking = EncodingClient(tmp_path / SOCKET, share_results=shared)
+    assert client.missing() is None
+
+    async def ask(key: str) -> None:
+        with entered(RequestContext(b"", key_salt=key)):
+            await asking.embed("image", MemoryBlob(PICTURE.data))
+
+    before = count("encode")
+    await asyncio.gather(*(ask(key) for key in ("one", "other") for _ in range(3)))
+    await asyncio.gather(*(ask(key) for key in ("one", "other")))
+    assert count("encode") == before + runs
+    await asking.close()
+
+
 async def test_bytes_on_disk_and_in_memory_are_the_same_file(
     client: EncodingClient, tmp_path: Path
 ) -> None:
@@ -89,12 +108,11 @@ async def test_errors_come_as_they_were_raised(client: EncodingClient) -> None:
 async def test_who_leaves_takes_the_work_along(
     client: EncodingClient, parts: EncodingComponents
 ) -> None:
-    # The service now behaves as if all decoding processes were busy.
-    parts.decoder._waiting += parts.decoder._settings.workers
     descriptors = len(os.listdir("/proc/self/fd"))
-    task = asyncio.ensure_future(client.embed("video", MemoryBlob(media("video_a.mp4"))))
-    await until(lambda: bool(parts.contents._in_flight))
-    task.cancel()
+    async with parts.decoder._turns.turn("other"):  # until then, the job waits for its turn
+        task = asyncio.ensure_future(client.embed("video", MemoryBlob(media("video_a.mp4"))))
+        await until(lambda: bool(parts.contents._in_flight))
+        task.cancel()
     await until(lambda: not parts.contents._in_flight)
     await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
 
@@ -168,3 +186,25 @@ def test_every_error_keeps_its_status() -> None:
         assert caught.value.code == "c"
     with pytest.raises(InternalError):
         Answer(False, {}, error=Answer.describe(NotFound("never"))).raise_error()
+
+
+async def test_a_stalled_service_ends_waiting_jobs_and_is_found_again(tmp_path: Path) -> None:
+    """The service accepts connections, and sends its state only when the test says so."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as service:
+        service.bind(str(tmp_path / SOCKET))
+        service.listen()
+        service.setblocking(False)
+        client = EncodingClient(tmp_path / SOCKET, stall_s=0.1)
+        watch, _ = await asyncio.get_running_loop().sock_accept(service)
+        with watch:
+            watch.send(Packet(State()).encode())
+            await until(lambda: client.missing() is None)
+            for _ in range(2):  # a running job, and a new one
+                with pytest.raises(Unavailable) as caught:
+                    await client.embed("image", PICTURE)
+                assert caught.value.code == "encoders_stalled"
+            assert client.missing() == STALLED
+            assert client.stalled_s() >= 0.1
+            watch.send(Packet(State()).encode())
+            await until(lambda: client.missing() is None)
+        await client.close()

@@ -332,5 +332,5 @@ async def test_concurrent_fetches_are_limited(site: Site, tmp_path: Path) -> Non
     first.cancel()
     with pytest.raises((asyncio.CancelledError, RequestError)):
         await first
-    assert fetcher.running == 0
+    assert fetcher.running.used == 0
     assert not list(tmp_path.iterdir())

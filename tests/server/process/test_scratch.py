@@ -1,8 +1,18 @@
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
-from server.process.scratch import delete_left_over, scratch_folder
+import pytest
+
+from server.process.scratch import (
+    MAX_RUN_PATH,
+    delete_left_over,
+    run_environment,
+    run_folder,
+    scratch_folder,
+)
 
 
 def test_private_and_gone_afterwards(tmp_path: Path) -> None:
@@ -28,3 +38,38 @@ def test_what_a_killed_server_left_is_deleted_and_a_neighbours_is_not(tmp_path: 
         names = {path.name for path in tmp_path.iterdir()}
         assert names == {neighbour.name, "bindserve-files-starting", "other"}
     assert not left.exists()
+
+
+def test_sockets_and_temporary_files_are_in_the_scratch_folder() -> None:
+    with tempfile.TemporaryDirectory() as scratch, run_folder(Path(scratch)) as folder:
+        assert folder == Path(scratch) / "run"
+        environment = run_environment(folder)
+        assert environment["TMPDIR"] == environment["VLLM_RPC_BASE_PATH"] == str(folder)
+
+
+def test_a_long_path_of_uploads_does_not_make_socket_paths_too_long(tmp_path: Path) -> None:
+    scratch = tmp_path / ("x" * 100)
+    scratch.mkdir()
+    with run_folder(scratch) as folder:
+        assert len(os.fsencode(folder)) <= MAX_RUN_PATH
+        assert folder.parent == Path(tempfile.gettempdir())
+    assert not folder.exists()
+
+
+def test_a_long_path_of_the_temporary_folder_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / ("x" * 100)
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    with pytest.raises(OSError, match="too long for sockets: set TMPDIR"), run_folder(scratch):
+        pass
+    assert not list(scratch.iterdir())
+
+
+def test_a_read_only_home_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").write_text("not a folder")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    environment = run_environment(tmp_path)
+    assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor")

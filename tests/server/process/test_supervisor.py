@@ -16,7 +16,7 @@ import pytest
 
 from server.process import supervisor
 from server.process.restart_page import MAX_HEAD, RestartPage
-from server.process.supervisor import Program, Supervisor
+from server.process.supervisor import Program, Stalls, Supervisor
 from server.settings import Settings
 from tests.server.waiting import until
 
@@ -27,10 +27,12 @@ PROGRAMS = (
 
 
 class Running:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stall_restart_s: float) -> None:
         self.folder = folder
         self.task = asyncio.ensure_future(
-            Supervisor(Settings(model=folder), folder, PROGRAMS).run()
+            Supervisor(
+                Settings(model=folder, stall_restart_s=stall_restart_s), folder, PROGRAMS
+            ).run()
         )
 
     def pids(self, name: str) -> list[int]:
@@ -49,9 +51,9 @@ async def start(
     monkeypatch.setattr(supervisor, "MAX_WAIT_S", 0.05)
     started: list[Running] = []
 
-    def go(**behaviour: object) -> Running:
+    def go(stall_restart_s: float = 300, **behaviour: object) -> Running:
         (tmp_path / "behaviour").write_text(json.dumps(behaviour))
-        started.append(Running(tmp_path))
+        started.append(Running(tmp_path, stall_restart_s))
         return started[-1]
 
     yield go
@@ -93,6 +95,34 @@ async def test_what_is_killed_is_started_again(start: Callable[..., Running]) ->
         os.kill(running.pids("serving")[-1], signal.SIGKILL)
         await until(lambda: len(running.pids("serving")) == round_ + 1)  # noqa: B023
         await until_served(url)
+
+
+@pytest.mark.parametrize(
+    "behaviour", [{"encoding_stops": True}, {"encoding_stalled_s": 5.0}], ids=["stops", "reports"]
+)
+async def test_a_stalled_program_is_started_again(
+    start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, behaviour: dict[str, object]
+) -> None:
+    """A tick counts as its nominal second, so that 5 s are 0.5 s."""
+    ticks = asyncio.sleep
+    monkeypatch.setattr(supervisor.asyncio, "sleep", lambda s: ticks(0.1 if s == 1 else s))
+    running = start(stall_restart_s=5, **behaviour)
+    await until(lambda: len(running.pids("encoding")) >= 2)
+    await until_served(await running.url())
+    assert len(running.pids("serving")) == 1
+
+
+def test_only_silence_and_reported_stalls_count() -> None:
+    stalls = Stalls()
+    stalls.tick()
+    assert stalls.seconds() == 0, "the program has not reported anything yet"
+    stalls.heard(1, 0)
+    stalls.heard(2, 4)
+    stalls.tick()
+    assert stalls.seconds() == 5
+    stalls.heard(2, 0)
+    stalls.tick()
+    assert stalls.seconds() == 2, "process 1 has been silent for two ticks"
 
 
 async def test_meanwhile_the_server_is_alive_and_not_ready(start: Callable[..., Running]) -> None:

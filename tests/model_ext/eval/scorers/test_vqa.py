@@ -1,6 +1,6 @@
 import pytest
 
-from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_exact
+from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_every, vqa_exact
 from tests.model_ext.eval.goldens import TOLERANCE, as_list, cases
 
 
@@ -27,3 +27,9 @@ def test_the_truths_are_not_changed() -> None:
     for scorer in (vqa_containment, vqa_exact, vqa_consensus):
         assert scorer("cat", truths) == scorer("cat", truths)
     assert truths == ["The Cat.", "3."]
+
+
+def test_every_truth_is_contained() -> None:
+    assert vqa_every("A cat and a dog.", ["dog", "cat"]) == 1
+    assert vqa_every("A cat and a dog.", ["dog", "cow"]) == 0
+    assert vqa_every("A cat.", []) == 0

@@ -308,3 +308,12 @@ def test_serve_rejects_wrong_options(features: Path, tmp_path: Path) -> None:
         "serve", tmp_path / "c", "--token-file", tmp_path / "empty"
     )
     assert "manifest.json" in error_of("serve", tmp_path)
+
+
+def test_shuffle_writes_a_control(features: Path, tmp_path: Path) -> None:
+    build(features, "--out", tmp_path / "cache")
+    result = cache("shuffle", tmp_path / "cache", "--out", tmp_path / "control")
+    assert "60 vectors in another order" in result.stdout
+    assert (rows_of(tmp_path / "cache") != rows_of(tmp_path / "control")).any(axis=1).all()
+    message = error_of("shuffle", tmp_path / "cache", "--out", tmp_path / "control")
+    assert "exists already" in message

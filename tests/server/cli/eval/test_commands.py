@@ -1,15 +1,10 @@
 """`bindserve eval`, which sends its questions to a small fake server."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,75 +14,9 @@ from typer.testing import CliRunner, Result
 from model_ext.eval.results import ANSWERS_FILE, read_results
 from server.cli.eval.commands import app
 from tests.model_ext.eval.read.folders import write
+from tests.server.cli.eval.conftest import Server, question_of
 
 PICTURES = 20
-
-
-class Server:
-    """A fake server that responds to a chat with `reply(body)`, an HTTP status or a text."""
-
-    def __init__(self) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.headers: list[str | None] = []
-        self.reply: Callable[[dict[str, Any]], int | str] = lambda _: "Yes"
-        self.active = self.peak = 0
-        self.lock = threading.Lock()
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            wbufsize = -1  # The server sends headers and body in one packet.
-
-            def do_GET(self) -> None:
-                self.respond(200, {"data": [{"id": "tiny"}]})
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with outer.lock:
-                    outer.bodies.append(body)
-                    outer.headers.append(self.headers["Authorization"])
-                    outer.active += 1
-                    outer.peak = max(outer.peak, outer.active)
-                reply = outer.reply(body)
-                with outer.lock:
-                    outer.active -= 1
-                if isinstance(reply, int):
-                    self.respond(reply, {"error": "of the test"})
-                else:
-                    choice = {"message": {"content": reply}, "finish_reason": "stop"}
-                    self.respond(200, {"choices": [choice]})
-
-            def respond(self, status: int, value: object) -> None:
-                data = json.dumps(value).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.http.server_port}"
-
-    def asked(self) -> Counter[str]:
-        return Counter(question_of(body) for body in self.bodies)
-
-
-def question_of(body: dict[str, Any]) -> str:
-    return str(body["messages"][0]["content"][-1]["text"])
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server()
-    thread = threading.Thread(target=server.http.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.http.shutdown()
-    thread.join()
-    server.http.server_close()
 
 
 @pytest.fixture
@@ -170,6 +99,7 @@ def test_an_error_names_the_question_and_keeps_the_answers(
     result = ask(server, data, tmp_path / "run", *options)
     assert result.exit_code == 1
     assert f"MME/color, question MME/color/7.jpg/2: status {status}" in result.stderr
+    assert "color/7.jpg)" in result.stderr
     failed = "Is 7 blue?"
     assert server.asked()[failed] == requests
     stored = {key for _, key in read_results(tmp_path / "run")[1]}

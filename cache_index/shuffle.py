@@ -1,0 +1,68 @@
+"""A control of the cache: the same index, with the stored vectors in another order.
+
+A search finds the rows that it finds in the original cache, and then mixes in the vectors of other
+rows. If answers with the shuffled cache were as good as with the original, the cache's content
+would not be the cause.
+"""
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cache_index.build import finish, npy_header
+from cache_index.enhance import Array
+from cache_index.folder import new_folder, write_once
+from cache_index.manifest import (
+    CAPTIONS,
+    INDEX,
+    OFFSETS,
+    VECTORS,
+    Manifest,
+    SearchSettings,
+    check_files,
+    read_manifest,
+)
+from cache_index.vectors import Ids, Vectors
+
+BLOCK_ROWS = 1 << 14
+
+
+def shuffle(
+    folder: Path, out: Path, *, seed: int = 0, overwrite: bool = False, progress: bool = True
+) -> Manifest:
+    """Write the cache to `out` with permuted vectors; no row keeps its vector.
+
+    Raises CacheError: when the cache is damaged, or `out` exists and `overwrite` is False.
+    """
+    manifest = read_manifest(folder)
+    check_files(folder, manifest, verify=True)
+    rows = Vectors.open(folder, manifest).rows
+    order = cycle(len(rows), seed)
+    inputs = f"shuffle {manifest.name} with seed {seed}"
+    with new_folder(out, inputs=inputs, overwrite=overwrite) as new:
+        write_once(new / VECTORS, lambda path: write_permuted(path, rows, order))
+        for name in (INDEX, CAPTIONS, OFFSETS):
+            if name in manifest.files:
+                write_once(new / name, partial(shutil.copyfile, folder / name))
+        # More candidates than neighbors would let the permuted vectors choose among them.
+        search = SearchSettings(nprobe=manifest.search.nprobe)
+        changes = {"shuffled": True, "search": search, "recall": None}
+        draft = Manifest.model_validate(manifest.model_dump() | changes)  # computes a new name
+        return finish(new, draft, progress)
+
+
+def cycle(count: int, seed: int) -> Ids:
+    """A random permutation of `count` rows in which no row keeps its place (one row does)."""
+    order = np.random.default_rng(seed).permutation(count)
+    result: Ids = np.empty(count, dtype=np.int64)
+    result[order] = np.roll(order, 1)
+    return result
+
+
+def write_permuted(path: Path, rows: Array, order: Ids) -> None:
+    with path.open("wb") as file:
+        file.write(npy_header(rows.shape, rows.dtype))
+        for start in range(0, len(order), BLOCK_ROWS):
+            file.write(rows[order[start : start + BLOCK_ROWS]].tobytes())

@@ -1,0 +1,125 @@
+"""Comparison of two runs on the same questions: a paired test, and the answers that changed."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from model_ext.eval.bootstrap import Floats, Statistic
+from model_ext.eval.item import Item
+from model_ext.eval.metrics import METRICS, question_scores
+from model_ext.eval.score import in_order
+from model_ext.eval.tasks.task import Task
+
+SAMPLES = 10_000
+CHUNK = 100  # samples drawn at once
+LEVELS = (2.5, 97.5)
+
+
+class Change(NamedTuple):
+    """An answer that differs between the runs. Scores: 100 for a right answer."""
+
+    item: Item
+    first: str
+    second: str
+    scores: tuple[float | None, float | None]
+
+
+class Comparison(NamedTuple):
+    """interval: 95% of `second - first`. p: two-sided, of the hypothesis that runs are alike."""
+
+    task: Task
+    first: float
+    second: float
+    interval: tuple[float, float]
+    p: float
+    items: int
+    changes: list[Change]
+
+    @property
+    def better(self) -> int:
+        """The number of questions whose score is higher in the second run."""
+        return sum((c.scores[1] or 0) > (c.scores[0] or 0) for c in self.changes)
+
+    @property
+    def worse(self) -> int:
+        return sum((c.scores[1] or 0) < (c.scores[0] or 0) for c in self.changes)
+
+
+def compare(
+    task: Task, items: Sequence[Item], first: Mapping[str, str], second: Mapping[str, str]
+) -> Comparison:
+    """Compare two runs' answers by item id, with the task's first metric.
+
+    Raises ValueError: when an answer is missing or belongs to no item.
+    """
+    texts = [in_order(task.name, items, answers) for answers in (first, second)]
+    rule = METRICS[task.metric]
+    pairs = zip(*(rule.rows(items, answers) for answers in texts), strict=True)
+    kept = [(a, b) for a, b in pairs if a is not None and b is not None]
+    rows = np.array(kept, dtype=np.float64)  # [items, runs, columns]
+    values = [float(rule.statistic(rows[:, run].mean(axis=0))) for run in (0, 1)]
+    return Comparison(
+        task=task,
+        first=values[0],
+        second=values[1],
+        interval=bootstrap_difference(rows, rule.statistic, task.name),
+        p=permutation_p(rows, rule.statistic, task.name),
+        items=len(rows),
+        changes=changes(task, items, texts[0], texts[1]),
+    )
+
+
+def permutation_p(rows: Floats, statistic: Statistic, name: str) -> float:
+    """The two-sided p value of a paired permutation test. rows: [items, runs, columns].
+
+    Each permutation swaps the two runs' rows of a random half of the items. The p value is the
+    share of permutations, with the observed one, whose difference is at least the observed one.
+    """
+    generator = np.random.default_rng(zlib.crc32(f"{name}/p".encode()))
+    items = len(rows)
+    sums = rows.sum(axis=1)  # [items, columns]
+    gaps = rows[:, 1] - rows[:, 0]
+    total, gap = sums.sum(axis=0), gaps.sum(axis=0)
+    observed = abs(difference(total, gap, statistic, items))
+    at_least = 0
+    for _ in range(SAMPLES // CHUNK):
+        signs = generator.integers(0, 2, size=(CHUNK, items)) * 2 - 1
+        values = np.abs(difference(total, signs @ gaps, statistic, items))
+        at_least += int((values >= observed - 1e-9).sum())
+    return (at_least + 1) / (SAMPLES + 1)
+
+
+def difference(total: Floats, gap: Floats, statistic: Statistic, items: int) -> Floats:
+    """The second run's figure minus the first's. total, gap: sum and difference of their rows."""
+    return statistic((total + gap) / (2 * items)) - statistic((total - gap) / (2 * items))
+
+
+def bootstrap_difference(rows: Floats, statistic: Statistic, name: str) -> tuple[float, float]:
+    """The 95% interval of the difference, over resamples of the items."""
+    generator = np.random.default_rng(zlib.crc32(f"{name}/interval".encode()))
+    items, _, columns = rows.shape
+    flat = rows.reshape(items, 2 * columns)
+    chances = np.full(items, 1 / items)
+    values = []
+    for _ in range(SAMPLES // CHUNK // 10):
+        counts = generator.multinomial(items, chances, size=CHUNK)
+        means = (counts @ flat / items).reshape(CHUNK, 2, columns)
+        values.append(statistic(means[:, 1]) - statistic(means[:, 0]))
+    low, high = np.percentile(np.concatenate(values), LEVELS)
+    return float(low), float(high)
+
+
+def changes(
+    task: Task, items: Sequence[Item], first: Sequence[str], second: Sequence[str]
+) -> list[Change]:
+    """The questions with two different answers; those with different scores come first."""
+    by_run = [question_scores(task.metric, items, texts) for texts in (first, second)]
+    scores = zip(*by_run, strict=True)
+    rows = [
+        Change(item, a, b, (score_a, score_b))
+        for item, a, b, (score_a, score_b) in zip(items, first, second, scores, strict=True)
+        if a != b
+    ]
+    return sorted(rows, key=lambda change: change.scores[0] == change.scores[1])

@@ -1,0 +1,48 @@
+"""Tasks of a .jsonl file that no table has: each row names the metric of its task."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import get_args
+
+from model_ext.eval.errors import DataError
+from model_ext.eval.item import Item
+from model_ext.eval.tasks.table import TASKS
+from model_ext.eval.tasks.task import Metric, Task
+
+STRICT: Mapping[Metric, Metric] = {
+    "ocr_containment": "ocr_letters",
+    "kie_words": "kie_entities",
+    "vqa_containment": "vqa_exact",
+    "visdial_rank": "visdial_exact",
+    "cider_raw": "cider_ptb",
+    "mme": "mme_strict",
+}  # the strict metric where a row names none; other metrics are their own
+
+
+def free_tasks(path: Path, items: Iterable[Item]) -> dict[str, Task]:
+    """The tasks of the items that are not in the paper's tables, by name.
+
+    Raises DataError: when a row names no known metric, or another one than its task's first row.
+    """
+    metrics = {name: name for name in get_args(Metric)}
+    tasks: dict[str, Task] = {}
+    for item in items:
+        if item.task in TASKS:
+            continue
+        metric = metric_of(item.metric, metrics, path, item)
+        strict = STRICT.get(metric, metric)
+        if item.strict is not None:
+            strict = metric_of(item.strict, metrics, path, item)
+        task = Task(name=item.task, kind="Other", metric=metric, strict=strict, files=())
+        if tasks.setdefault(item.task, task) != task:
+            raise DataError(path, f"the task {item.task} has two metrics", item.id)
+    return tasks
+
+
+def metric_of(name: str | None, metrics: Mapping[str, Metric], path: Path, item: Item) -> Metric:
+    if name is None or name not in metrics:
+        valid = ", ".join(metrics)
+        raise DataError(
+            path, f"`metric` of the task {item.task} is {name!r}; choose from {valid}", item.id
+        )
+    return metrics[name]

@@ -1,0 +1,102 @@
+"""Time limits of one connection: for the headers of a request, and for a client that does not read
+its response.
+
+`middleware/body_time.py` limits the time of bodies. uvicorn itself closes a connection that has
+waited for its next request for some seconds.
+"""
+
+import asyncio
+import json
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from server.errors import RequestTimeout, body
+from server.metrics import REJECTIONS
+
+
+class TimedProtocol(HttpToolsProtocol):
+    header_timeout_s: float
+    send_timeout_s: float
+
+    _headers_due: asyncio.TimerHandle | None = None
+    _sent_due: asyncio.TimerHandle | None = None
+    _begun = False  # whether a part of the awaited headers has arrived
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._headers_arrived()
+        self._sent()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Between two requests, bytes are the next headers, or a body that no route reads any more.
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self.transport.is_closing():
+            self._await_headers()
+
+    def on_message_begin(self) -> None:
+        self._begun = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._headers_arrived()
+        super().on_headers_complete()
+
+    def pause_writing(self) -> None:
+        """Called when the client has not read the last 64 KiB of the response."""
+        super().pause_writing()
+        self._await_sent()
+
+    def resume_writing(self) -> None:
+        """Called when the client has read most of these bytes."""
+        self._sent()
+        super().resume_writing()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.get_write_buffer_size():
+            self._await_sent()
+
+    def _await_headers(self) -> None:
+        if self._headers_due is None:
+            self._headers_due = self.loop.call_later(self.header_timeout_s, self._headers_late)
+
+    def _headers_arrived(self) -> None:
+        self._begun = False
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None
+
+    def _headers_late(self) -> None:
+        begun = self._begun
+        self._headers_arrived()
+        self._unset_keepalive_if_required()
+        if begun:
+            error = RequestTimeout("the request's headers arrive too slowly")
+            REJECTIONS.labels(error.code).inc()
+            content = json.dumps(body(error)).encode()
+            self.transport.write(
+                b"HTTP/1.1 408 Request Timeout\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(content), content)
+            )
+        self.transport.close()
+
+    def _await_sent(self) -> None:
+        if self._sent_due is None:
+            self._sent_due = self.loop.call_later(self.send_timeout_s, self._unsent)
+
+    def _sent(self) -> None:
+        if self._sent_due is not None:
+            self._sent_due.cancel()
+            self._sent_due = None
+
+    def _unsent(self) -> None:
+        """Close the connection without sending the rest. The request is then cancelled."""
+        self._sent_due = None
+        if self.flow.write_paused or self.transport.get_write_buffer_size():
+            REJECTIONS.labels("slow_reader").inc()
+            self.transport.abort()

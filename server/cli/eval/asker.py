@@ -1,0 +1,82 @@
+"""Sends the questions of a run to a server, and stores each answer as it arrives."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from model_ext.eval.item import Item
+from model_ext.eval.results import Result, ResultWriter
+from model_ext.eval.tasks.decoding import Decoding
+from model_ext.eval.tasks.task import Task
+from server.cli.eval.client import AskError, Client
+from server.cli.eval.logprobs import candidate_logprobs
+from server.cli.eval.parts import request_body
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    client: Client
+    writer: ResultWriter
+    model: str
+    decoding: Decoding
+    text_only: bool
+    concurrency: int
+    imagebind: dict[str, Any] | None = None
+    rank_candidates: bool = False
+
+    async def run(self, questions: list[tuple[Task, Item]], progress: Callable[[], object]) -> None:
+        """Ask the questions that have no stored answer. The first error ends the run.
+
+        Answers that were received before the error are stored.
+        """
+        pending = iter([q for q in questions if (q[0].name, q[1].id) not in self.writer.results])
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.concurrency):
+                    group.create_task(self.work(pending, progress))
+        except* (AskError, ValueError) as errors:
+            raise AskError(str(first(errors))) from errors
+
+    async def work(
+        self, pending: Iterator[tuple[Task, Item]], progress: Callable[[], object]
+    ) -> None:
+        for task, item in pending:
+            try:
+                self.writer.write(await self.ask(task, item))
+            except AskError as e:
+                paths = [source for _, source in item.media() if not source.startswith("data:")]
+                files = f" (the question's media: {', '.join(paths)})" if paths else ""
+                raise AskError(f"{e}{files}") from e
+            progress()
+
+    async def ask(self, task: Task, item: Item) -> Result:
+        # Reading and encoding media blocks, so it runs in a thread.
+        body = await asyncio.to_thread(
+            request_body,
+            item,
+            task,
+            self.model,
+            self.decoding,
+            text_only=self.text_only,
+            imagebind=self.imagebind,
+        )
+        name = f"{task.name}, question {item.id}"
+        answer, reason = await self.client.answer(body, name)
+        logprobs = None
+        if self.rank_candidates and item.candidates:
+            logprobs = await candidate_logprobs(self.client, body, item.candidates, name)
+        return Result(
+            task=task.name,
+            id=item.id,
+            answer=answer,
+            finish_reason=reason,
+            candidate_logprobs=logprobs,
+        )
+
+
+def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,64 @@
+"""The table of all control runs of a model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from model_ext.eval.data import Questions
+from model_ext.eval.render import Table, latex, markdown
+from model_ext.eval.results import read_results
+from model_ext.eval.score import TaskScore
+from model_ext.eval.tables import decimals, interval
+from model_ext.eval.tasks.task import Task
+from server.cli.eval.stored import scores_of, write_page
+
+COLUMNS = {  # folder of the run -> column
+    "cache-on": "cache on",
+    "cache-off": "cache off",
+    "shuffled": "cache shuffled",
+    "wrong-media": "wrong media",
+    "text-only": "text only",
+}
+NOTES = [
+    "Cache on, off, shuffled: with the retrieval cache, without it, and with permuted vectors.",
+    "Wrong media: each question with the media of another question. Text only: without media.",
+    'Always yes: the score of the answer "Yes" to every question.',
+    "95%: bootstrap interval of the column before it, over the items.",
+]
+
+
+def write_controls(folder: Path, tasks: tuple[Task, ...], questions: Questions) -> str:
+    """Write controls.md and controls.tex, and each run's page. Return the table as markdown.
+
+    Raises DataError or ValueError: when a run is not complete.
+    """
+    runs: dict[str, dict[str, TaskScore]] = {}
+    for name in COLUMNS:
+        runs[name] = {s.task.name: s for s in scores_of(folder / name, tasks, questions)}
+        write_page(folder / name, read_results(folder / name)[0], tasks, questions)
+    head, _ = read_results(folder / "cache-on")
+    table = controls_table(f"{head.model}, decoding {head.decoding}", tasks, runs)
+    text = markdown(table)
+    (folder / "controls.md").write_text(text, encoding="utf-8")
+    (folder / "controls.tex").write_text(latex(table), encoding="utf-8")
+    return text
+
+
+def controls_table(
+    model: str, tasks: tuple[Task, ...], runs: Mapping[str, Mapping[str, TaskScore]]
+) -> Table:
+    rows = []
+    for task in tasks:
+        row = [task.name, task.metric]
+        for name in COLUMNS:
+            score = runs[name][task.name].ehub
+            row += [decimals(score.value), interval(score)]
+        always = runs["cache-on"][task.name].always_yes
+        rows.append([*row, decimals(always.value), str(always.items)])
+    header = [cell for column in COLUMNS.values() for cell in (column, "95%")]
+    return Table(
+        title=f"Control runs of {model}",
+        header=["Task", "Metric", *header, "always yes", "items"],
+        rows=rows,
+        notes=NOTES,
+        texts=2,
+    )

@@ -1,0 +1,46 @@
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_ext.eval.errors import DataError
+from model_ext.eval.item import Item
+from model_ext.eval.tasks.table import TASKS
+from server.cli.eval.parts import request_body
+
+
+def parts(**fields: Any) -> list[dict[str, Any]]:
+    item = Item(id="7", task="GQA", question="Q?", answers=["a"], **fields)
+    body = request_body(item, TASKS["GQA"], "m", "greedy", text_only=False)
+    content: list[dict[str, Any]] = body["messages"][0]["content"]
+    assert content[-1] == {"type": "text", "text": "Q?"}
+    return content[:-1]
+
+
+def test_depth_is_a_file_with_its_modality(tmp_path: Path) -> None:
+    path = tmp_path / "map.npy"
+    path.write_bytes(b"numbers")
+    data = base64.b64encode(b"numbers").decode()
+    assert parts(depth=str(path)) == [
+        {
+            "type": "file",
+            "file": {"filename": "depth.npy", "file_data": data},
+            "modality": "depth",
+        }
+    ]
+
+
+def test_weights_belong_to_modalities(tmp_path: Path) -> None:
+    for name in ("a.png", "b.wav"):
+        (tmp_path / name).write_bytes(b"x")
+    media = {"image": str(tmp_path / "a.png"), "audio": str(tmp_path / "b.wav")}
+    image, audio = parts(**media, weights={"audio": 0.2})
+    assert "weight" not in image
+    assert audio["weight"] == 0.2
+    assert audio["audio_url"]["url"].startswith("data:audio/")
+
+
+def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.png, row 7: cannot be read"):
+        parts(image=str(tmp_path / "absent.png"))

@@ -1,0 +1,121 @@
+"""Kill an evaluation five times at random moments, resume it, and compare its table.
+
+    python -m tests.serving.interrupted_evaluation URL --data build/demo/data/evaluation.jsonl
+        --tasks "demo picture,demo existence" --out build/interrupted
+
+A proxy between the evaluation and the server records every request. Fails if the evaluation
+sends a question again after it stored the answer, or if the table differs from that of a run
+without interruption.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from model_ext.eval.data import load_named
+from model_ext.eval.results import ANSWERS_FILE, read_results
+from server.cli.eval.parts import request_body
+
+KILLS = 5
+
+
+class Proxy:
+    """Forwards requests to `target`, and records the hash of each body."""
+
+    def __init__(self, target: str) -> None:
+        self.bodies: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                self.forward(None)
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                outer.bodies.append(hashlib.sha256(body).hexdigest())
+                self.forward(body)
+
+            def forward(self, body: bytes | None) -> None:
+                headers = {"Content-Type": "application/json"}
+                http = urllib.request.Request(f"{target}{self.path}", body, headers)
+                with urllib.request.urlopen(http, timeout=600) as response:
+                    data = response.read()
+                try:
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(data)))
+                    self.end_headers()
+                    self.wfile.write(data)
+                except ConnectionError:
+                    self.close_connection = True  # the client was killed
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--tasks", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    proxy = Proxy(options.url)
+    tasks, questions = load_named(options.data, options.tasks)
+    hashes = {}
+    model = json.load(urllib.request.urlopen(f"{options.url}/v1/models"))["data"][0]["id"]
+    for task in tasks:
+        for item in questions[task.name]:
+            body = request_body(item, task, model, "greedy", text_only=False)
+            digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+            hashes[task.name, item.id] = digest
+    assert len(set(hashes.values())) == len(hashes), "two questions have equal requests"
+    command = [sys.executable, "-m", "server.cli.main", "eval", proxy.url]
+    command += ["--data", str(options.data), "--tasks", options.tasks, "--decoding", "greedy"]
+    start = time.monotonic()
+    subprocess.run([*command, "--out", str(options.out / "whole")], check=True, capture_output=True)
+    seconds = time.monotonic() - start
+    print(f"without interruption: {len(proxy.bodies)} requests in {seconds:.1f} s")
+    generator = random.Random(options.seed)
+    out = options.out / "killed"
+    for number in range(KILLS + 1):
+        stored = set(read_results(out)[1]) if (out / ANSWERS_FILE).exists() else set()
+        proxy.bodies.clear()
+        process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL)
+        if number < KILLS:
+            # Loading takes a part of the time, so that early kills store nothing.
+            time.sleep(generator.uniform(0.1, 0.25) * seconds)
+            process.kill()
+        status = process.wait()
+        sent = list(proxy.bodies)
+        repeated = {hashes[key] for key in stored} & set(sent)
+        print(
+            f"run {number}: {len(stored)} stored before, {len(sent)} sent, status {status}, "
+            f"{len(repeated)} repeated"
+        )
+        assert not repeated
+        if status == 0:
+            break
+        time.sleep(1)  # the requests of the killed process end
+    tables = [(options.out / name / "tables.md").read_text() for name in ("whole", "killed")]
+    assert tables[0] == tables[1], "the tables differ"
+    print("the tables are equal")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Measure what a steady client notices of attackers (tests/serving/attackers.py).
+
+    python -m tests.serving.neighbours [--model FOLDER] [--answers N] [--rounds N] [--only NAME...]
+
+Attacks and quiet periods alternate. The program compares the steady client's 95th percentile and
+errors. It also checks that engine and encoding service are idle 10 s after an attack, and that a
+second attack takes no more memory than the first.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+
+from tests.conftest import convert_fixtures
+from tests.server.media_files import media
+from tests.serving.attackers import ATTACKERS, CHAT, HONEST, Entry, chat, run
+from tests.serving.launch import Server, descendants, serve
+
+STEADY, ATTACKING, OPERATOR = "sk-steady", "sk-attacker", "sk-operator"
+IDLE_S = 10
+MAX_RATIO = 2.0
+MAX_GROWTH_MB = 50
+WARM_S = 1.0  # seconds of an attack before the measurement
+GAUGES = ("bindserve_in_stage", "vllm:num_requests_running", "vllm:num_requests_waiting")
+
+
+@dataclass
+class Period:
+    seconds: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    def p95(self) -> float:
+        return float(np.percentile(self.seconds, 95)) if self.seconds else float("inf")
+
+
+@dataclass
+class Row:
+    name: str
+    quiet: Period
+    attacked: Period
+    honest: Period | None
+    idle: str
+    growth_mb: float
+
+    @property
+    def ratio(self) -> float:
+        reference = self.honest or self.quiet
+        return self.attacked.p95() / reference.p95()
+
+    def faults(self) -> list[str]:
+        found = [f"{n} x {error}" for error, n in self.attacked.errors.items()]
+        found += [self.idle] if self.idle else []
+        found += [f"{self.ratio:.1f} times"] if self.ratio > MAX_RATIO else []
+        return found + [f"{self.growth_mb:.0f} MB"] * (self.growth_mb > MAX_GROWTH_MB)
+
+    def __str__(self) -> str:
+        honest = f"{self.honest.p95() * 1000:.0f}" if self.honest else ""
+        return (
+            f"| {self.name} | {self.quiet.p95() * 1000:.0f} | {honest} | "
+            f"{self.attacked.p95() * 1000:.0f} | {self.ratio:.2f} | {self.growth_mb:.0f} | "
+            f"{', '.join(self.faults()) or 'none'} |"
+        )
+
+
+class Steady:
+    """The steady client: short chats, every fourth one with a new picture."""
+
+    def __init__(self, url: str) -> None:
+        headers = {"Authorization": f"Bearer {STEADY}"}
+        self.client = httpx.AsyncClient(base_url=url, headers=headers, timeout=120)
+        self.sent = 0
+
+    async def measure(self, answers: int, period: Period) -> None:
+        for _ in range(answers):
+            start = time.monotonic()
+            try:
+                response = await self._ask()
+            except httpx.HTTPError as error:
+                period.errors[type(error).__name__] += 1
+                continue
+            if response.status_code == 200:
+                period.seconds.append(time.monotonic() - start)
+            else:
+                code = response.json()["error"]["code"]
+                period.errors[f"{response.status_code} {code}"] += 1
+
+    async def _ask(self) -> httpx.Response:
+        self.sent += 1
+        if self.sent % 4:
+            return await self.client.post(CHAT, json=chat(f"question {self.sent}"))
+        picture = media("img_a.jpg") + f"{os.getpid()} {self.sent}".encode()
+        files: Any = {"request": (None, json.dumps(chat())), "a": ("a.jpg", picture)}
+        return await self.client.post(CHAT, files=files)
+
+
+class Comparison:
+    def __init__(self, server: Server, answers: int, rounds: int) -> None:
+        self.server, self.answers, self.rounds = server, answers, rounds
+        self.steady = Steady(server.url)
+
+    async def row(self, name: str, entry: Entry) -> Row:
+        quiet, attacked = Period(), Period()
+        honest, memory = (Period() if entry.honest else None), []
+        each = -(-self.answers // self.rounds)
+        idle = ""
+        for _ in range(self.rounds):
+            await self.steady.measure(each, quiet)
+            if honest is not None:
+                await self._under(HONEST[entry.honest], each, honest)
+                await self._until_idle()
+            await self._under(entry, each, attacked)
+            idle = await self._until_idle() or idle
+            memory.append(self._memory_mb())
+        growth = memory[1] - memory[0] if len(memory) > 1 else 0
+        return Row(name, quiet, attacked, honest, idle, growth)
+
+    async def _under(self, entry: Entry, answers: int, period: Period) -> None:
+        attack = asyncio.ensure_future(run(entry, self.server.url, ATTACKING))
+        try:
+            await asyncio.sleep(WARM_S)
+            await self.steady.measure(answers, period)
+        finally:
+            attack.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await attack
+
+    async def _until_idle(self) -> str:
+        """Wait until nothing runs. Returns what still runs after IDLE_S, else an empty text."""
+        deadline = time.monotonic() + IDLE_S
+        while (busy := await self._busy()) and time.monotonic() < deadline:
+            pass
+        return busy
+
+    async def _busy(self) -> str:
+        before = self._cpu_s()
+        await asyncio.sleep(1)
+        used = self._cpu_s() - before
+        headers = {"Authorization": f"Bearer {OPERATOR}"}
+        text = (await self.steady.client.get("/metrics", headers=headers)).text
+        above = [name for name in GAUGES if any(re.findall(rf"^{name}\S* [1-9]", text, re.M))]
+        return ", ".join([*above, *([f"CPU {used:.1f} s/s"] if used > 0.3 else [])])
+
+    def _processes(self) -> list[Path]:
+        pids = descendants(self.server.process.pid)
+        return [Path(f"/proc/{pid}") for pid in pids if Path(f"/proc/{pid}").exists()]
+
+    def _cpu_s(self) -> float:
+        """CPU seconds of all processes but the API process, which also answers this program."""
+        api, total = self.server.api_process(), 0.0
+        for process in self._processes():
+            if process.name != str(api):
+                values = (process / "stat").read_text().rpartition(")")[2].split()
+                total += (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+        return total
+
+    def _memory_mb(self) -> float:
+        sizes = [(each / "statm").read_text().split() for each in self._processes()]
+        return sum(int(s[1]) - int(s[2]) for s in sizes) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def measure(server: Server, answers: int, rounds: int, only: list[str]) -> list[Row]:
+    comparison, rows = Comparison(server, answers, rounds), []
+    await comparison.steady.measure(20, Period())  # the first requests are slower
+    print("| attacker | quiet p95, ms | honest | attacked | ratio | growth, MB | faults |")
+    print("|---|---|---|---|---|---|---|")
+    for name, entry in ATTACKERS.items():
+        if not only or name in only or entry.kind in only:
+            rows.append(await comparison.row(name, entry))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--answers", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="*", default=[], help="names or kinds of attackers")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "keys").write_text(f"{STEADY}\n{ATTACKING}\n")
+        (folder / "operator").write_text(f"{OPERATOR}\n")
+        model = options.model or convert_fixtures(folder, ["finetune"], [])["finetune"]
+        keys = (f"--api-key-file={folder / 'keys'}", f"--metrics-key-file={folder / 'operator'}")
+        with serve(model, folder / "log", "--cache=none", *keys, start_s=900) as server:
+            rows = asyncio.run(measure(server, options.answers, options.rounds, options.only))
+    raise SystemExit(any(row.faults() for row in rows))
+
+
+if __name__ == "__main__":
+    main()
