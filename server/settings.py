@@ -150,16 +150,16 @@ class Settings(BaseSettings):
     max_vectorize_inputs: Count = 4096  # Maximum number of inputs in one request of Weaviate.
     limits: Limits = Limits()  # Size limits of files, for each modality.
 
-    max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) of one file.
-    max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
-    max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
-    window_files: Count = 4  # Files that are cut into windows at a time; further requests get 503.
     # Seconds without a step of the engine although requests run, or without a message of the
     # encoding service, after which /ready responds with 503. Waiting encoding jobs then get 503.
     stall_s: float = Field(30, gt=0)
     # Seconds of such a stall after which the parent process restarts the stalled part. The time of
     # the start does not count. On a CPU, one step with a long prompt can take minutes.
     stall_restart_s: float = Field(300, gt=0)
+    max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) of one file.
+    max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
+    max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
+    window_files: Count = 4  # Files that are cut into windows at a time; further requests get 503.
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
     # CPU seconds for one file; the limit of elapsed time is 4 times that.

@@ -123,7 +123,7 @@ def create_app(
     error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
     add_routes(app, components)
-    add_middleware(app, settings, args, components.text_only, keys, metrics_keys)
+    add_middleware(app, settings, args, components, keys, metrics_keys)
     return app
 
 
@@ -155,7 +155,7 @@ def add_middleware(
     app: FastAPI,
     settings: Settings,
     args: Namespace,
-    text_only: bytes,
+    components: Components,
     keys: Keys,
     metrics_keys: Keys | None,
 ) -> None:
@@ -189,7 +189,7 @@ def add_middleware(
         from server.api.middleware.traces import TraceMiddleware  # imports vLLM
 
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
-    app.add_middleware(ContextMiddleware, text_only=text_only)
+    app.add_middleware(ContextMiddleware, text_only=components.text_only)
     if args.allowed_origins:
         # CORS runs before AuthMiddleware, because a browser's preflight request has no API key.
         app.add_middleware(

@@ -37,13 +37,14 @@ from server.metrics import REJECTIONS
 
 logger = logging.getLogger(__name__)
 
+FAILED = "the server failed to answer this request"
+
 
 # A field's name in a pydantic error path. Pydantic also puts the branches of unions into the path;
 # this pattern does not match these branches.
 FIELD = re.compile("[a-z][a-z0-9_]*")
 BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
 
-FAILED = "the server failed to answer this request"
 BY_STATUS: Mapping[int, type[RequestError]] = {
     error.status: error
     for error in (
