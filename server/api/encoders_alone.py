@@ -28,6 +28,9 @@ class NoEngine:
     draining: bool = False  # whether the server is shutting down
     errored: bool = False
 
+    def stalled_s(self) -> float:
+        return 0
+
 
 class EncoderCard(BaseModel):
     """The model's entry in /v1/models, with the fields that OpenAI defines."""

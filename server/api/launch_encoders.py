@@ -22,14 +22,15 @@ from server.api.header_limits import limited_protocol
 from server.api.weaviate import open_weaviate
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
-from server.metrics import RESTARTS
-from server.process.control import Address, Parent, serving
+from server.metrics import RESTARTS, STALLED
+from server.process.control import Address, Parent, alive, serving
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
 WATCH_S = 0.02
+REPORT_S = 1
 
 
 def run_api(parent: Parent) -> None:
@@ -68,7 +69,12 @@ def listen(parent: Parent, args: Namespace) -> tuple[Address, socket.socket]:
 async def serve(parent: Parent, args: Namespace, address: Address, listener: socket.socket) -> None:
     """Open the application, answer requests until a signal arrives, and close it."""
     settings = parent.settings
-    encoders, engine = EncodingClient(parent.scratch / SOCKET), NoEngine()
+    engine = NoEngine()
+    encoders = EncodingClient(
+        parent.scratch / SOCKET,
+        share_results=settings.share_results,
+        stall_s=settings.stall_s,
+    )
     async with (
         open_application(
             settings, args, nullcontext(engine), encoders, parent.scratch
@@ -79,7 +85,7 @@ async def serve(parent: Parent, args: Namespace, address: Address, listener: soc
         logger.info("bindserve serves %s on %s", settings.name, address.url)
         logger.info("resident memory: %d MiB", resident_bytes() >> 20)
         server = Server(uvicorn.Config(application.app, **options(args, settings)), engine)
-        reporter = asyncio.ensure_future(report(server, parent))
+        reporter = asyncio.ensure_future(report(server, encoders, parent))
         try:
             await server.serve(sockets=[listener])
         finally:
@@ -104,11 +110,15 @@ class Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
-async def report(server: uvicorn.Server, parent: Parent) -> None:
-    """Report to the supervisor that the server answers."""
+async def report(server: uvicorn.Server, encoders: EncodingClient, parent: Parent) -> None:
+    """Report to the supervisor that the server answers, and every second that it runs."""
     while not server.started:
         await asyncio.sleep(WATCH_S)
     serving(parent.control)
+    while True:
+        STALLED.labels("encoding").set(encoders.stalled_s())
+        alive(parent.control, 0)
+        await asyncio.sleep(REPORT_S)
 
 
 def resident_bytes() -> int:
@@ -120,6 +130,7 @@ def resident_bytes() -> int:
 def options(args: Namespace, settings: Settings) -> dict[str, Any]:
     return {
         "http": limited_protocol(settings),
+        "forwarded_allow_ips": list(settings.trusted_proxies),
         "ws": "none",
         "log_level": args.uvicorn_log_level,
         "access_log": not (args.disable_uvicorn_access_log or settings.request_log),

@@ -17,6 +17,7 @@ from server.api import error_handlers
 from server.api.header_limits import limited_protocol
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.body_limit import BodyLimitMiddleware
+from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
@@ -44,6 +45,9 @@ def create_weaviate_app(main: FastAPI) -> FastAPI:
         max_held_bytes=settings.max_held_bytes,
         upload_paths=(),
         max_upload_bytes=0,
+    )
+    app.add_middleware(
+        BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
     )
     if settings.max_requests:
         app.add_middleware(AdmissionMiddleware, max_requests=settings.max_requests)
@@ -115,6 +119,7 @@ async def open_weaviate(main: FastAPI, settings: Settings) -> AsyncIterator[None
     config = uvicorn.Config(
         create_weaviate_app(main),
         http=limited_protocol(settings),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -33,9 +33,9 @@ FIELDS = {
     "thermal": ("thermal", "thermalVectors"),
     "depth": ("depth", "depthVectors"),
 }
-# The inputs of all requests that are embedded at a time. It is half of the number of files that may
-# wait for a decoding process (decode_waiting), so that other requests find room.
-MAX_CONCURRENT = 128
+# The inputs of all requests that are embedded at a time. One client may use half of the places for
+# files that wait for a decoding process (decode_waiting, 256).
+MAX_CONCURRENT = 64
 LARGE = 1 << 16  # characters of base64 that are decoded in a thread
 
 
