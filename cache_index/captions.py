@@ -1,15 +1,17 @@
 """captions.jsonl: the caption of each feature, read from disk line by line.
 
 A memory-mapped array of offsets gives the position of each row's line, so millions of captions need
-almost no memory. A line is a JSON object {"caption": ..., "id": ...}; both keys are optional.
+almost no memory. A line is a JSON object {"caption": ..., "id": ...}; both keys are optional. A
+line may have more keys, with texts or numbers, which a search returns and can filter by.
 """
 
 import json
 import os
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +21,15 @@ from cache_index.manifest import CAPTIONS, OFFSETS, REBUILD, Manifest
 
 MAX_LINE_BYTES = 1 << 16
 
+Fields = dict[str, str | int | float | bool | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Caption:
     caption: str | None = None
     id: str | None = None
+    # Other keys of the line, for example start and end (seconds) of a window of a file.
+    fields: Fields = field(default_factory=dict)
 
 
 class Captions:
@@ -103,7 +109,7 @@ def write_captions(folder: Path, captions: Iterable[Caption], count: int, source
 
 def as_line(caption: Caption) -> bytes:
     fields = {"caption": caption.caption, "id": caption.id}
-    present = {key: value for key, value in fields.items() if value is not None}
+    present = {key: value for key, value in fields.items() if value is not None} | caption.fields
     return json.dumps(present, ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
@@ -117,8 +123,21 @@ def parse(line: bytes, path: Path, number: int) -> Caption:
     if isinstance(value, dict):
         caption, own_id = value.get("caption"), value.get("id")
         if isinstance(caption, str | None) and isinstance(own_id, str | int | None):
-            return Caption(caption and clean(caption), None if own_id is None else clean(own_id))
+            return Caption(
+                caption and clean(caption),
+                None if own_id is None else clean(own_id),
+                read_fields(value),
+            )
     raise CacheError(f'{path}: line {number} must be a string or an object with "caption" and "id"')
+
+
+def read_fields(line: dict[str, Any]) -> Fields:
+    """The keys of a line other than caption and id, without lists and objects."""
+    return {
+        clean(key): clean(value) if isinstance(value, str) else value
+        for key, value in line.items()
+        if key not in ("caption", "id") and isinstance(value, str | int | float | bool | None)
+    }
 
 
 def clean(text: str | int) -> str:

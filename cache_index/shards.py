@@ -5,6 +5,7 @@ and the number of the caller's items in them. A resumed run overwrites the files
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,13 @@ class ShardWriter:
 
     def append(self, vector: Array, caption: Caption) -> None:
         """Append the next item's feature (D,)."""
-        self._rows.append(vector)
-        self._captions.append(caption)
+        self.append_all([(vector, caption)])
+
+    def append_all(self, rows: Sequence[tuple[Array, Caption]]) -> None:
+        """Append the next item's features (D,), for example one for each window of a sound."""
+        for vector, caption in rows:
+            self._rows.append(vector)
+            self._captions.append(caption)
         self.skip()
 
     def skip(self) -> None:

@@ -160,7 +160,10 @@ class Reader:
 
 def unpack_captions(text: bytes, neighbors: int) -> tuple[Caption, ...]:
     try:
-        captions = tuple(Caption(entry["caption"], entry["id"]) for entry in json.loads(text))
+        captions = tuple(
+            Caption(entry["caption"], entry["id"], entry.get("fields", {}))
+            for entry in json.loads(text)
+        )
     except (ValueError, TypeError, KeyError, RecursionError):
         raise CacheUnavailable("the retrieval service's captions are unreadable") from None
     if len(captions) != neighbors:

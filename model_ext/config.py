@@ -8,8 +8,9 @@ the files of the weights.
 
 import json
 from collections.abc import Mapping
-from pathlib import PurePosixPath
-from typing import Annotated, Any, Literal, Self
+from dataclasses import fields
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -19,6 +20,8 @@ from model_ext.errors import ConfigError
 Count = Annotated[int, Field(gt=0)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 InjectionForm = Literal["value", "residual"]
+# The entry of `architectures` in the config.json of a folder without a language model.
+ENCODERS_ALONE = "ImageBindModel"
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
 
@@ -93,19 +96,17 @@ class Source:
 class Provenance:
     """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
-    stage: Literal["pretrain", "finetune"]
+    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": no language model
     legacy: bool = False  # whether the bind network is the older one, with LayerNorm and biases
     base_fingerprint: Sha256 | None = None
     sources: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
-class BindServeConfig:
-    """All sections of a config.json, checked against the language model's fields."""
+class EncodersConfig:
+    """The sections of a model folder that has encoders, and a language model or none."""
 
     imagebind: EncoderSummary
-    bind: BindConfig
-    injection: InjectionConfig
     cache: CacheConfig
     provenance: Provenance
 
@@ -115,18 +116,30 @@ class BindServeConfig:
 
         Raises ConfigError: when a key is missing, unknown or invalid.
         """
-        sections = {name: config[name] for name in _SECTIONS if name in config}
-        try:
-            own = TypeAdapter(cls).validate_json(json.dumps(sections))
-        except ValidationError as error:
-            raise ConfigError(f"config.json: {_first(error)}") from None
-        own._check_language_model(config)
-        return own
+        return _read_sections(cls, config)
 
     def to_hf(self) -> dict[str, Any]:
         """Return the sections as the JSON object that config.json contains."""
-        sections: dict[str, Any] = TypeAdapter(BindServeConfig).dump_python(self, mode="json")
+        sections: dict[str, Any] = TypeAdapter(type(self)).dump_python(self, mode="json")
         return sections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class BindServeConfig(EncodersConfig):
+    """All sections of a config.json, checked against the language model's fields."""
+
+    bind: BindConfig
+    injection: InjectionConfig
+
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> Self:
+        """Read the sections from a whole config.json.
+
+        Raises ConfigError: when a key is missing, unknown or invalid.
+        """
+        own = _read_sections(cls, config)
+        own._check_language_model(config)
+        return own
 
     def _check_language_model(self, config: Mapping[str, Any]) -> None:
         last = self.injection.first_layer + self.injection.layers
@@ -144,7 +157,45 @@ class BindServeConfig:
                 raise ConfigError(f"config.json: {key} is {value}, but {other} is {expected}")
 
 
+def has_language_model(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json describes a language model, or encoders alone."""
+    return config.get("architectures") != [ENCODERS_ALONE]
+
+
+def read_document(folder: Path) -> dict[str, Any]:
+    """Read a model folder's config.json. Raises OSError, ConfigError."""
+    try:
+        document = json.loads((folder / "config.json").read_bytes())
+    except (ValueError, RecursionError):
+        raise ConfigError(f"{folder / 'config.json'}: not JSON") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{folder / 'config.json'}: not a JSON object")
+    return document
+
+
+def read_sections(folder: Path) -> EncodersConfig:
+    """Read the sections of a model folder's config.json, with a language model or without.
+
+    Raises OSError, ConfigError.
+    """
+    document = read_document(folder)
+    kind = BindServeConfig if has_language_model(document) else EncodersConfig
+    return kind.from_hf(document)
+
+
 _SECTIONS = ("imagebind", "bind", "injection", "cache", "provenance")
+
+
+Sections = TypeVar("Sections", bound=EncodersConfig)
+
+
+def _read_sections(kind: type[Sections], config: Mapping[str, Any]) -> Sections:
+    names = {field.name for field in fields(kind)}
+    sections = {name: config[name] for name in _SECTIONS if name in config and name in names}
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(sections))
+    except ValidationError as error:
+        raise ConfigError(f"config.json: {_first(error)}") from None
 
 
 def _first(error: ValidationError) -> str:

@@ -7,6 +7,7 @@ label never contains a value that a client sends.
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -81,23 +82,30 @@ STALLED = Gauge(
 )
 
 
+@dataclass(slots=True)
+class Label:
+    """The modality with which a stage is recorded. The `with` block may change it."""
+
+    modality: str
+
+
 @contextmanager
-def stage(name: str, modality: str = "") -> Iterator[None]:
+def stage(name: str, modality: str = "") -> Iterator[Label]:
     """Measure the time of the `with` block as the stage `name`.
 
     An exception counts as an error of the stage; a cancellation does not.
     """
-    started, failed = time.perf_counter(), False
+    started, failed, label = time.perf_counter(), False, Label(modality)
     inside = IN_STAGE.labels(name, modality)
     inside.inc()
     try:
-        yield
+        yield label
     except Exception:
         failed = True
         raise
     finally:
         inside.dec()
-        observe_stage(name, modality, time.perf_counter() - started, failed=failed)
+        observe_stage(name, label.modality, time.perf_counter() - started, failed=failed)
 
 
 def observe_stage(

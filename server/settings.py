@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from model_ext.imagebind.config import ENCODER_OF, DtypeSetting
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import Channels, ReadOptions
 
 Count = Annotated[int, Field(gt=0)]
 MiB = 1 << 20
@@ -75,6 +76,9 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
+    # HOST:PORT of a second listener with the protocol of Weaviate's module multi2vec-bind, without
+    # API keys.
+    weaviate: str | None = None
     served_model_name: str | None = None  # Model name in requests. Default: the folder's name.
     vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # Flags of `vllm serve`.
 
@@ -144,7 +148,13 @@ class Settings(BaseSettings):
     grammar: GrammarLimits = GrammarLimits()  # Limits of structured outputs.
     max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
+    max_vectorize_inputs: Count = 4096  # Maximum number of inputs in one request of Weaviate.
     limits: Limits = Limits()  # Size limits of files, for each modality.
+    # The channel of sounds that is encoded. first: channel 0, as released. auto: channel 0, unless
+    # it is silent and another channel is not. mean: the mean of all channels.
+    channels: Channels = "auto"
+    # Turn pictures as their EXIF orientation says. The released model ignores the orientation.
+    exif_orientation: bool = False
 
     # Seconds without a step of the engine although requests run, or without a message of the
     # encoding service, after which /ready responds with 503. Waiting encoding jobs then get 503.
@@ -152,6 +162,10 @@ class Settings(BaseSettings):
     # Seconds of such a stall after which the parent process restarts the stalled part. The time of
     # the start does not count. On a CPU, one step with a long prompt can take minutes.
     stall_restart_s: float = Field(300, gt=0)
+    max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) of one file.
+    max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
+    max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
+    window_files: Count = 4  # Files that are cut into windows at a time; further requests get 503.
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
     # CPU seconds for one file; the limit of elapsed time is 4 times that.
@@ -217,6 +231,11 @@ class Settings(BaseSettings):
         Raises FileNotFoundError: for a missing --config file.
         """
         return cls(**{name: value for name, value in flags.items() if value is not None})
+
+    @property
+    def read_options(self) -> ReadOptions:
+        """How files are read, unless a request says otherwise."""
+        return ReadOptions(channels=self.channels, orient=self.exif_orientation)
 
     @property
     def max_file_bytes(self) -> int:

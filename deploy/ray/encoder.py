@@ -9,7 +9,6 @@ from typing import Any
 from ray import serve
 
 from server.encoding.components import EncodingComponents
-from server.encoding.embedder import Embedder
 from server.encoding.job import answer
 from server.encoding.messages import Job, Packet
 from server.media.blob import MemoryBlob
@@ -20,7 +19,7 @@ from server.settings import Settings
 class EncoderReplica:
     async def __init__(self, settings: dict[str, Any]) -> None:  # type: ignore[misc]  # Ray awaits it
         self._parts = await EncodingComponents.open(Settings.load(**settings))
-        self._embedder = Embedder(self._parts.decoder, self._parts.batcher, self._parts.contents)
+        self._embedder = self._parts.embedder()
 
     async def hello(self) -> bytes:
         """Return a packet: the encoders' modalities, and the embedding of an all-zero image."""

@@ -4,6 +4,7 @@ If a replica dies, the file is sent to another replica, because a file can safel
 Equal files are sent once, and embeddings in this server's result cache need no replica.
 """
 
+from dataclasses import asdict
 from typing import Protocol
 
 from ray.exceptions import RayActorError, RayError
@@ -11,12 +12,14 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
 from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.encoding.job import unpack
 from server.encoding.messages import Hello, Job, Packet
 from server.errors import Unavailable
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS
 
 TRIES = 3  # a request fails when this number of replicas have died while they embedded its file
@@ -51,7 +54,7 @@ class RayEncoders:
         """`share_results`: whether API keys share the results of equal files."""
         self._share_results = share_results
         self._replicas = replicas
-        self._contents = ResultCache(cache_bytes)
+        self._contents: ResultCache[Embedded] = ResultCache(cache_bytes)
 
     async def hello(self) -> tuple[Hello, Vector]:
         packet = Packet.decode(await self._replicas.hello())
@@ -65,27 +68,29 @@ class RayEncoders:
     async def close(self) -> None:
         """Do nothing, because Ray stops the replicas."""
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
-        """Embed one file. Returns a unit embedding (D,).
+    async def embed(
+        self, modality: str, content: Blob, options: ReadOptions = DEFAULT_OPTIONS
+    ) -> Embedded:
+        """Embed one file.
 
         Raises MediaError or BadRequest: when the file cannot be embedded. Raises Unavailable: when
         all replicas are full or lost.
         """
         cached, digest = True, await content.digest()
         results = "" if self._share_results else key_salt()
-        job = Job(modality, content.size, digest.hex(), client(), results)
+        job = Job(modality, content.size, digest.hex(), client(), results, asdict(options))
 
-        async def ask() -> Vector:
+        async def ask() -> Embedded:
             nonlocal cached
             data = b"".join([bytes(piece) async for piece in content.pieces()])
             packet = Packet.decode(await self._ask(Packet(job).encode(), data))
-            embedding, cached = unpack(packet, modality)
-            return embedding
+            embedded, cached = unpack(packet)
+            return embedded
 
-        embedding = await self._contents.get((results, modality, digest), ask)
+        embedded = await self._contents.get((results, modality, options, digest), ask)
         if cached:
-            CONTENT_HITS.labels(modality).inc()
-        return embedding
+            CONTENT_HITS.labels(embedded.modality).inc()
+        return embedded
 
     async def _ask(self, job: bytes, data: bytes) -> bytes:
         for _ in range(TRIES):

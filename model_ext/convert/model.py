@@ -65,7 +65,7 @@ def write_opened(
     opened: Opened, folder: Path, options: Options, *, cache: str | None = None
 ) -> BindServeConfig:
     """Write a folder from opened sources, which may also come from a training run's export."""
-    bar = partial(_bar, shown=options.progress)
+    bar = partial(progress_bar, shown=options.progress)
     with TemporaryDirectory() as scratch:
         bos, eos = write_tokenizer(opened.tokenizer, Path(scratch), opened.llama.sizes.vocab_size)
         with bar("sha256", opened.file_bytes) as done:
@@ -118,7 +118,7 @@ def language_model_config(
 
 
 def _golden(folder: Path, options: Options) -> Iterator[bytes]:
-    with _bar("golden answers", STEPS, unit="step", shown=options.progress) as done:
+    with progress_bar("golden answers", STEPS, unit="step", shown=options.progress) as done:
         try:
             yield record(folder, done).to_json().encode()
         except GoldenError as error:
@@ -133,6 +133,8 @@ def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
 
 
 @contextmanager
-def _bar(title: str, size: int | None, *, shown: bool, unit: str = "B") -> Iterator[Progress]:
+def progress_bar(
+    title: str, size: int | None, *, shown: bool, unit: str = "B"
+) -> Iterator[Progress]:
     with tqdm(total=size, desc=title, unit=unit, unit_scale=True, disable=not shown) as bar:
         yield bar.update

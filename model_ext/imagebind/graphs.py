@@ -35,10 +35,13 @@ class Graph:
 
     inputs: tuple[Tensor, ...]  # memory that the graph reads; the first axis is the batch axis
     replay: Callable[[], None]
-    result: Tensor  # embeddings (size, D); the replay of any graph overwrites this memory
+    # embeddings with their lengths (size, D + 1); the replay of any graph overwrites this memory
+    result: Tensor
 
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Encode B <= `size` samples: (B, D). The unused rows contain data of earlier batches."""
+        """Encode B <= `size` samples: (B, D + 1).
+
+        The unused rows contain data of earlier batches."""
         count = len(prepared[0])
         for target, source in zip(self.inputs, prepared, strict=True):
             target[:count].copy_(source)
@@ -60,11 +63,15 @@ class Graphs:
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
         """Same as `ImageBind.unit`: inputs with batch axis -> unit embeddings (B, D), float32."""
+        return self.unit_and_length(modality, inputs)[:, :-1]
+
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
+        """Same as `ImageBind.unit_and_length`: inputs with batch axis -> (B, D + 1), float32."""
         prepared = self._model.prepare(modality, inputs)
         for graph in self._graphs.get(_key(modality, prepared), ()):
             if len(inputs) <= len(graph.result):
                 return graph.run(prepared)
-        return self._model.unit_of(modality, prepared)
+        return self._model.unit_and_length_of(modality, prepared)
 
     @torch.inference_mode()
     def warm_up(self, max_tokens: int, *, max_graph_tokens: int | None = None) -> None:
@@ -104,7 +111,7 @@ class Graphs:
             inputs = tuple(buffer[:size] for buffer in buffers)
 
             def compute(inputs: tuple[Tensor, ...] = inputs) -> Tensor:
-                return self._model.unit_of(modality, inputs)
+                return self._model.unit_and_length_of(modality, inputs)
 
             graphs.append(Graph(inputs, *self._capture(compute)))
         self._graphs[_key(modality, prepared)] = graphs

@@ -86,11 +86,20 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit` (B, D) from prepared inputs. The shapes of the inputs alone determine the
-        operations, so that a CUDA graph can contain them.
+        """Compute `unit` (B, D) from prepared inputs."""
+        return self.unit_and_length_of(modality, prepared)[:, :-1]
+
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
+        """Compute `unit` and, in a last column, the length of `embed`: (B, D + 1)."""
+        return self.unit_and_length_of(modality, self.prepare(modality, inputs))
+
+    def unit_and_length_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Compute `unit_and_length` (B, D + 1) from prepared inputs. The shapes of the inputs alone
+        determine the operations, so that a CUDA graph can contain them.
         """
         embedding = self._clip_mean(modality, prepared, post=True)
-        return F.normalize(embedding, dim=-1, eps=1e-12)
+        unit = F.normalize(embedding, dim=-1, eps=1e-12)
+        return torch.cat([unit, embedding.norm(dim=-1, keepdim=True)], dim=-1)
 
     def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
         encoder = self.encoder(modality)

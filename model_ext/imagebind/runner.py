@@ -25,14 +25,16 @@ Vectors = NDArray[np.float32]
 class Model(Protocol):
     """The methods of `ImageBind` and `Graphs` that runners call."""
 
-    def unit(self, modality: str, inputs: Tensor) -> Tensor: ...
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor: ...
 
 
 class Run(Protocol):
     """A batch that has been started."""
 
     def result(self) -> Vectors:
-        """Wait for the batch. Returns unit embeddings (B, D)."""
+        """Wait for the batch. Returns (B, D + 1): unit embeddings, and in the last column the
+        length before the normalisation.
+        """
 
 
 class Runner(Protocol):
@@ -64,7 +66,9 @@ class CpuRunner:
 
     @torch.inference_mode()
     def start(self, modality: str, samples: Sequence[Tensor]) -> FinishedRun:
-        return FinishedRun(self._model.unit(modality, torch.stack(tuple(samples))).numpy())
+        return FinishedRun(
+            self._model.unit_and_length(modality, torch.stack(tuple(samples))).numpy()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class GpuRunner:
     def start(self, modality: str, samples: Sequence[Tensor]) -> GpuRun:
         self._compute.wait_stream(self._copies)
         with torch.cuda.stream(self._compute):
-            vectors = self._model.unit(modality, torch.stack(tuple(samples)))
+            vectors = self._model.unit_and_length(modality, torch.stack(tuple(samples)))
             result = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
             result.copy_(vectors, non_blocking=True)
             done = torch.cuda.Event(blocking=True)

@@ -1,5 +1,6 @@
 """Run the API in a child process of `bindserve serve`: `python -m server.api`.
 
+A model folder without a language model is served without vLLM, which is then not imported.
 With vLLM's --api-server-count above 1, this process starts several API processes. On a start-up
 error, prints one line and exits with status 1 or 2.
 vLLM's engine process imports this module too, before it imports the engine.
@@ -14,11 +15,11 @@ import os
 import signal
 
 from cache_index.errors import CacheError
+from model_ext.config import has_language_model, read_document
 from model_ext.errors import ConfigError
 from server import logs
-from server.api import launch
 from server.api.middleware.auth import KeyFileError
-from server.engine.flags import UsageError
+from server.engine.exposure import UsageError
 from server.errors import Unavailable
 from server.process.child import die_with_parent
 from server.process.control import Parent
@@ -30,7 +31,11 @@ def main() -> None:
     parent = Parent.connect()
     die_with_parent(os.getppid(), by=signal.SIGTERM)
     try:
-        launch.run_api(parent)
+        if has_language_model(read_document(parent.settings.model)):
+            from server.api.launch import run_api  # imports vLLM
+        else:
+            from server.api.launch_encoders import run_api
+        run_api(parent)
     except KeyboardInterrupt:
         pass
     except UsageError as error:

@@ -12,21 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from fastapi import Depends, FastAPI
-from opentelemetry.trace import get_tracer
+from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Mount
-from vllm.engine.protocol import EngineClient
-from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-from vllm.entrypoints.launchers.utils.server_utils import lifespan
-from vllm.entrypoints.serve.instrumentator.metrics import attach_router as attach_metrics
-from vllm.reasoning import ReasoningParserManager
-from vllm.tool_parsers import ToolParserManager
 
-from server.api import error_handlers, openapi
-from server.api.body import check_body
+from server.api import encoders_alone, error_handlers, openapi
 from server.api.components import Components, Encoders, open_components
-from server.api.grammar.constraint import open_checker
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.auth import AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
@@ -35,15 +25,14 @@ from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
-from server.api.middleware.traces import TraceMiddleware
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
-from server.api.routes import generate, health, models, responses_and_messages, tokenize
+from server.api.routes import health, models, similarity
 from server.api.state import state_of
-from server.engine import flags
+from server.engine.exposure import api_keys
 from server.settings import Settings
 
-Engine = TypeVar("Engine", bound=EngineClient)
+Engine = TypeVar("Engine")
 
 # Multipart bodies to these paths are streamed to disk.
 UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
@@ -52,7 +41,7 @@ UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
 @dataclass(frozen=True, slots=True)
 class Application(Generic[Engine]):
     app: FastAPI
-    engine: Engine
+    engine: Engine  # the engine client, or `NoEngine`
     # Stops the engine client. The components stay open.
     close_engine: Callable[[], Awaitable[None]]
 
@@ -69,31 +58,46 @@ async def open_application(
     end.
 
     `args`: vLLM's parsed flags. `engine`: a context manager, opened after the encoders answer and
-    closed before the other components. `scratch`: the folder for clients' files.
+    closed before the other components; it yields `NoEngine` if there is no language model.
+    `scratch`: the folder for clients' files.
     Raises ConfigError, CacheError, KeyFileError.
     """
-    import_parsers(args)
-    keys = Keys(flags.api_keys(args), settings.api_key_file)
+    keys = Keys(api_keys(args), settings.api_key_file)
     file = settings.metrics_key_file
     metrics_keys = None if file is None else Keys(file=file)
     async with (
         open_components(settings, encoders, scratch) as components,
         AsyncExitStack() as opened,
     ):
+        if components.language_model:
+            import_parsers(args)
         client = await opened.enter_async_context(engine)
         app = create_app(settings, args, components, keys, metrics_keys)
-        state_of(app).grammars = await opened.enter_async_context(open_checker(client, settings))
-        tasks = await client.get_supported_tasks()
-        await init_app_state(client, app.state, args, tasks)
+        await opened.enter_async_context(connected(app, client, settings, args))
         yield Application(app, client, opened.aclose)
 
 
 def import_parsers(args: Namespace) -> None:
-    """Import the plugins of vLLM's --tool-parser-plugin and --reasoning-parser-plugin."""
-    if args.tool_parser_plugin:
-        ToolParserManager.import_tool_parser(args.tool_parser_plugin)
-    if args.reasoning_parser_plugin:
-        ReasoningParserManager.import_reasoning_parser(args.reasoning_parser_plugin)
+    from server.api import language_model  # imports vLLM
+
+    language_model.import_parsers(args)
+
+
+@asynccontextmanager
+async def connected(
+    app: FastAPI, engine: Any, settings: Settings, args: Namespace
+) -> AsyncIterator[None]:
+    """Write the engine's client and its request handlers into the application's state."""
+    state = state_of(app)
+    if state.components.language_model:
+        from server.api import language_model  # imports vLLM
+
+        async with language_model.connected(app, engine, settings, args):
+            yield
+        return
+    state.engine_client = engine
+    state.openai_serving_models = encoders_alone.EncoderModels(settings.name)
+    yield
 
 
 def create_app(
@@ -109,39 +113,49 @@ def create_app(
     hidden = args.disable_fastapi_docs
     app = FastAPI(
         title="bindserve",
-        lifespan=lifespan,
+        lifespan=lifespan_of(components),
         root_path=args.root_path or "",
         openapi_url=None if hidden else "/openapi.json",
     )
     state = state_of(app)
     state.settings, state.args, state.components = settings, args, components
     state.grammars = None
-    error_handlers.install(app)
+    error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
-    add_routes(app)
-    add_middleware(app, settings, args, components.text_only, keys, metrics_keys)
+    add_routes(app, components)
+    add_middleware(app, settings, args, components, keys, metrics_keys)
     return app
 
 
-def add_routes(app: FastAPI) -> None:
+def lifespan_of(components: Components) -> Any:
+    """vLLM's lifespan, which logs the engine's statistics; None without a language model."""
+    if not components.language_model:
+        return None
+    from server.api.language_model import lifespan  # imports vLLM
+
+    return lifespan
+
+
+def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(health.router)
     app.include_router(models.router)
-    app.include_router(generate.router)
-    app.include_router(responses_and_messages.router)
     app.include_router(embedding_routes.router)
+    app.include_router(similarity.router)
     app.include_router(file_routes.router)
-    app.include_router(tokenize.router, dependencies=[Depends(check_body)])
-    attach_metrics(app)
-    # vLLM adds /metrics both as a route and as a mount. Remove the mount, because it also responds
-    # to other methods and to paths such as /metrics-x.
-    app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount)]
+    if components.language_model:
+        from server.api import language_model  # imports vLLM
+
+        language_model.add_routes(app)
+        language_model.add_metrics(app)
+    else:
+        encoders_alone.add_routes(app)
 
 
 def add_middleware(
     app: FastAPI,
     settings: Settings,
     args: Namespace,
-    text_only: bytes,
+    components: Components,
     keys: Keys,
     metrics_keys: Keys | None,
 ) -> None:
@@ -170,8 +184,12 @@ def add_middleware(
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
     # With the flag --otlp-traces-endpoint, vLLM has already configured OpenTelemetry's exporter.
     if args.otlp_traces_endpoint:
+        from opentelemetry.trace import get_tracer
+
+        from server.api.middleware.traces import TraceMiddleware  # imports vLLM
+
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
-    app.add_middleware(ContextMiddleware, text_only=text_only)
+    app.add_middleware(ContextMiddleware, text_only=components.text_only)
     if args.allowed_origins:
         # CORS runs before AuthMiddleware, because a browser's preflight request has no API key.
         app.add_middleware(

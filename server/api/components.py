@@ -5,7 +5,6 @@ LLM engine.
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,15 +13,18 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from model_ext.conditioning import Vector, pack
-from model_ext.config import BindServeConfig, Provenance
+from model_ext.config import BindServeConfig, EncodersConfig, Provenance, read_sections
+from model_ext.imagebind.preprocess.options import ReadOptions
 from server.api.multipart import FormLimits, Uploads
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.mix import mix
 from server.conditioning.open_cache import dtype_difference, open_cache
 from server.conditioning.retrieve import Retriever
 from server.encoding.messages import Hello
+from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.files import FileLimits, FileStore, sweep_regularly
 from server.settings import Settings
@@ -37,7 +39,7 @@ class Encoders(Protocol):
     """
 
     async def hello(self) -> tuple[Hello, Vector]: ...
-    async def embed(self, modality: str, content: Blob) -> Vector: ...
+    async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded: ...
     def missing(self) -> str | None: ...
     async def close(self) -> None: ...
 
@@ -51,12 +53,14 @@ class Components:
     uploads: Uploads
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # the model's description in /v1/models
+    cutter: Cutter
+    language_model: bool = True  # whether the model folder has a language model
 
     @classmethod
     async def open(
         cls,
         settings: Settings,
-        config: BindServeConfig,
+        config: EncodersConfig,
         scratch: Path,
         encoders: Encoders,
     ) -> Self:
@@ -86,8 +90,10 @@ class Components:
             conditioner,
             files,
             Uploads(files.incoming, form_limits(settings), settings.max_uploads),
-            AttachmentLimits(settings.max_attachments, settings.limits, dim),
+            AttachmentLimits(settings.max_attachments, settings.limits, dim, settings.read_options),
             describe(config, hello.encoders, retriever),
+            Cutter(settings),
+            isinstance(config, BindServeConfig),
         )
 
     @property
@@ -113,8 +119,7 @@ async def open_components(
 ) -> AsyncIterator[Components]:
     """Open the components. Until they are closed, a task deletes expired files."""
     try:
-        document = json.loads((settings.model / "config.json").read_bytes())
-        config = BindServeConfig.from_hf(document)
+        config = read_sections(settings.model)
         components = await Components.open(settings, config, scratch, encoders)
     except BaseException:
         await encoders.close()
@@ -150,12 +155,12 @@ def form_limits(settings: Settings) -> FormLimits:
         # A form may have 8 fields that are not files, beside the attachments.
         parts=settings.max_attachments + 8,
         field_bytes=settings.max_body_bytes,
-        file_bytes=settings.max_file_bytes,
+        file_bytes=max(settings.max_file_bytes, settings.max_window_file_bytes),
     )
 
 
 def describe(
-    config: BindServeConfig, encoders: Sequence[str], retriever: Retriever
+    config: EncodersConfig, encoders: Sequence[str], retriever: Retriever
 ) -> dict[str, Any]:
     provenance: Provenance = config.provenance
     return {

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 FAILED = "the server failed to answer this request"
 
+
 # A field's name in a pydantic error path. Pydantic also puts the branches of unions into the path;
 # this pattern does not match these branches.
 FIELD = re.compile("[a-z][a-z0-9_]*")
@@ -59,23 +60,27 @@ BY_STATUS: Mapping[int, type[RequestError]] = {
 }
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, *, language_model: bool) -> None:
     """Install `handle` as the application's handler for all exceptions.
 
     The handlers of specific classes run inside the metrics middleware. The handler of `Exception`
     runs outside of it. Starlette then raises the exception again, and uvicorn logs the exception.
     """
-    from vllm.exceptions import VLLMError
-
-    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError, VLLMError)
-    # vLLM's request handlers raise these exceptions for errors in a client's request.
-    builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
-    for error_class in (RequestError, *framework_errors, *builtin_errors, Exception):
+    framework_errors = (ClientDisconnect, HTTPException, RequestValidationError)
+    for error_class in (RequestError, *framework_errors, Exception):
         app.add_exception_handler(error_class, handle)
+    app.state.vllm_errors = language_model
+    if language_model:
+        from vllm.exceptions import VLLMError
+
+        # vLLM's request handlers raise these exceptions for errors in a client's request.
+        builtin_errors = (ValueError, TypeError, OverflowError, NotImplementedError)
+        for error_class in (VLLMError, *builtin_errors):
+            app.add_exception_handler(error_class, handle)
 
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
-    request_error = to_request_error(error)
+    request_error = to_request_error(error, from_vllm=request.app.state.vllm_errors)
     # The error references its stack frames. One of vLLM's frames references the task that
     # references the error. This reference cycle would keep the request's files open until a garbage
     # collection.
@@ -104,7 +109,8 @@ def error_response(error: RequestError, headers: Mapping[str, str] | None = None
     return JSONResponse(body(error), error.status, headers={**error.headers, **(headers or {})})
 
 
-def to_request_error(error: Exception) -> RequestError:
+def to_request_error(error: Exception, *, from_vllm: bool = True) -> RequestError:
+    """`from_vllm`: whether vLLM's handlers may have raised the error."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
@@ -117,7 +123,7 @@ def to_request_error(error: Exception) -> RequestError:
         return from_status(error.status_code, client_text(_phrase(error)))
     if isinstance(error, RequestValidationError):
         return _from_validation(error)
-    return _from_vllm(error)
+    return _from_vllm(error) if from_vllm else InternalError(FAILED)
 
 
 def from_status(status: int, message: str, param: str | None = None) -> RequestError:

@@ -53,6 +53,11 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "routed_experts_prompt_start": (0, INT32),
     "dimensions": (1, INT32),
 }
+# Lists of token ids. Each id has 32 bits.
+TOKEN_LISTS = (
+    *("prompt", "tokens", "stop_token_ids", "allowed_token_ids", "logprob_token_ids"),
+    *("trace_decode_token_ids", "prompt_token_ids"),
+)
 REPETITION = ("max_pattern_size", "min_pattern_size", "min_count")
 MAX_REPETITION = 1024  # of each field of `repetition_detection`, which is computed for every token
 # The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
@@ -138,6 +143,11 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
         value = fields.get(name)
         if value is not None and not low <= number(value, default=low) <= high:
             raise too_large(f"{name} must be between {low} and {high}", name)
+    for name in TOKEN_LISTS:
+        ids = fields.get(name)
+        for index, each in enumerate(ids if isinstance(ids, list) else ()):
+            if not -INT32 <= number(each) <= INT32:
+                raise too_large(f"{name}[{index}] is too large a number", f"{name}[{index}]")
     detection = fields.get("repetition_detection")
     numbers = (
         dict(items_of(detection)) if isinstance(detection, dict) or is_dataclass(detection) else {}

@@ -36,6 +36,7 @@ from server.api.app import open_application
 from server.api.components import Encoders
 from server.api.header_limits import limited_protocol
 from server.api.launch_many import run_api_processes
+from server.api.weaviate import open_weaviate
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.engine import flags
@@ -126,9 +127,12 @@ async def run_api_process(
     )
     engine = open_engine(args, client_config, encoders)
     try:
-        async with open_application(
-            settings, args, engine, encoders, args.bindserve_scratch
-        ) as application:
+        async with (
+            open_application(
+                settings, args, engine, encoders, args.bindserve_scratch
+            ) as application,
+            open_weaviate(application.app, settings),
+        ):
             RESTARTS.set(args.bindserve_restarts)
             logger.info("bindserve serves %s on %s", settings.name, listen_address)
             app, client = application.app, application.engine

@@ -9,13 +9,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
-from vllm.entrypoints.anthropic.protocol import (
-    AnthropicCountTokensRequest,
-    AnthropicMessagesRequest,
-)
-from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-from vllm.entrypoints.openai.completion.protocol import CompletionRequest
-from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 
 from server.api.routes.files import PURPOSES
 from server.conditioning.options import ImageBindOptions
@@ -92,23 +85,37 @@ def install(app: FastAPI) -> None:
 def describe(document: Json) -> Json:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Error"], schemas["Attachment"] = ERROR, {"oneOf": parts()}
-    for title, model in (
-        ("ChatCompletionRequest", ChatCompletionRequest),
-        ("CompletionRequest", CompletionRequest),
-        ("ResponsesRequest", ResponsesRequest),
-        ("AnthropicMessagesRequest", AnthropicMessagesRequest),
-        ("AnthropicCountTokensRequest", AnthropicCountTokensRequest),
-        ("ImageBindOptions", ImageBindOptions),
-    ):
-        add_schema(schemas, title, model)
-    extend_chat(schemas["ChatCompletionRequest"])
-    extend_completion(schemas["CompletionRequest"])
+    add_schema(schemas, "ImageBindOptions", ImageBindOptions)
+    if "/v1/chat/completions" in document["paths"]:
+        add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = responses(path, method, operation["responses"])
     add_bodies(document["paths"])
     return document
+
+
+def add_language_model(schemas: Json) -> None:
+    """Add vLLM's schemas, extended by the fields of this server."""
+    from vllm.entrypoints.anthropic.protocol import (
+        AnthropicCountTokensRequest,
+        AnthropicMessagesRequest,
+    )
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+    from vllm.entrypoints.openai.completion.protocol import CompletionRequest
+    from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
+
+    for model in (
+        ChatCompletionRequest,
+        CompletionRequest,
+        ResponsesRequest,
+        AnthropicMessagesRequest,
+        AnthropicCountTokensRequest,
+    ):
+        add_schema(schemas, model.__name__, model)
+    extend_chat(schemas["ChatCompletionRequest"])
+    extend_completion(schemas["CompletionRequest"])
 
 
 def add_schema(schemas: Json, title: str, model: type[BaseModel]) -> None:
@@ -210,7 +217,8 @@ def add_bodies(paths: Json) -> None:
         "/v1/embeddings": {"application/json": {"schema": ref("EmbeddingRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
     }.items():
-        paths[path]["post"]["requestBody"] = {"required": True, "content": content}
+        if path in paths:
+            paths[path]["post"]["requestBody"] = {"required": True, "content": content}
 
 
 def responses(path: str, method: str, documented: Json) -> Json:

@@ -1,5 +1,6 @@
 """The typed state of the application. `create_app` and vLLM's `init_app_state` write the values."""
 
+import asyncio
 from argparse import Namespace
 from typing import Any, Protocol, cast
 
@@ -12,6 +13,7 @@ from server.settings import Settings
 
 class AppState(Protocol):
     settings: Settings
+    vectorize_places: asyncio.Semaphore  # limits the inputs of /vectorize
     args: Namespace  # vLLM's parsed flags
     components: Components
     # None if the operator chose another backend of structured outputs than xgrammar.

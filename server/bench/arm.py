@@ -35,12 +35,14 @@ from vllm.usage.usage_lib import UsageContext
 
 from model_ext.conditioning import Vector
 from model_ext.config import BindServeConfig
+from model_ext.imagebind.preprocess.options import ReadOptions
 from server.api.app import open_application
 from server.bench.mock_engine import ConditionedMockLLM, MockLLM
 from server.encoding.messages import Hello
 from server.engine import flags as vllm_args
 from server.errors import Unavailable
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.settings import Settings
 
 TICK_S = 0.005
@@ -66,7 +68,7 @@ class NoEncoders:
     async def hello(self) -> tuple[Hello, Vector]:
         return Hello(["vision"]), np.full(self._dim, self._dim**-0.5, np.float32)
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
+    async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded:  # noqa: ARG002
         raise Unavailable(f"no encoders here: {modality}, {content.size} bytes")
 
     def missing(self) -> None:

@@ -44,6 +44,10 @@ class MockLLM(AsyncLLM):
     def stalled_s(self) -> float:
         return 0
 
+    def get_num_unfinished_requests(self) -> int:
+        """Return 0, because the mock has no steps, whose time `ConditionedLLM.stalled_s` reads."""
+        return 0
+
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:  # noqa: ARG002
         if self._most and self._running + n > self._most:
             raise QueueOverflowError("the queue is full")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from server.cli.bulk.inputs import is_bulk
 from server.cli.serve import load_settings
 from server.logs import fail
 
@@ -43,7 +44,11 @@ def embed(
         Path, typer.Argument(help="Model folder, written by `convert` or `train export`.")
     ],
     files: Annotated[
-        list[Path], typer.Argument(help="Media files. The content determines the modality.")
+        list[Path],
+        typer.Argument(
+            help="Media files, or folders and .tsv lists of them. The content determines the "
+            "modality."
+        ),
     ],
     format: Annotated[
         Format,
@@ -56,7 +61,19 @@ def embed(
         typer.Option(help="Modality of all files. Required for depth, thermal and imu."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="File to write. Default: standard output.")
+        Path | None,
+        typer.Option(
+            help="File to write. Default: standard output. For folders and lists: a .jsonl, .npy "
+            "or .parquet file."
+        ),
+    ] = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS[:STRIDE]",
+            help="Embed sounds in windows of SECONDS, which start every STRIDE seconds: one row "
+            "per window with its start and end.",
+        ),
     ] = None,
 ) -> None:
     """Embed files with a model's encoders: one unit vector per file, in the given order.
@@ -65,6 +82,9 @@ def embed(
     GPU that supports it, float32 on a CPU).
     """
     settings = load_settings(model=model)
+    if windows is not None or is_bulk(files):
+        embed_in_bulk(settings, files, out, modality, windows)
+        return
     if format is Format.npy and out is None and sys.stdout.isatty():
         fail("--format npy: a terminal cannot show an array; add --out or use json", code=2)
     embedded = embed_all(settings, [(path, modality or modality_of(path)) for path in files])
@@ -75,13 +95,60 @@ def embed(
             write(embedded, format, file)
 
 
+def embed_in_bulk(
+    settings: "Settings",
+    inputs: list[Path],
+    out: Path | None,
+    modality: Modality | None,
+    windows: str | None,
+) -> None:
+    """Embed folders and lists. Bad files are reported and skipped; the exit code is then 0."""
+    from cache_index.errors import CacheError
+    from model_ext.errors import ConfigError
+    from server.cli.bulk.output import WRITERS
+    from server.cli.bulk.run import BulkRequest, run
+    from server.errors import RequestError
+
+    if out is None or out.suffix not in WRITERS:
+        fail(f"folders and lists need --out with one of {', '.join(WRITERS)}", code=2)
+    name = modality.value if modality else None
+    request = BulkRequest(settings, tuple(inputs), out, name, parse_windows(windows))
+    try:
+        summary = run(request)
+    except KeyboardInterrupt:
+        fail("interrupted; run the same command again to resume", code=1)
+    except (CacheError, ConfigError, OSError, RequestError) as error:
+        fail(str(error), code=1)
+    typer.echo(
+        f"{out}: {summary.rows} rows of {summary.files} files, {summary.skipped} files skipped"
+    )
+
+
+def parse_windows(text: str | None) -> tuple[float, float] | None:
+    """Parse `--windows SECONDS[:STRIDE]`. Exits with status 2 on a bad value."""
+    if text is None:
+        return None
+    seconds, _, stride = text.partition(":")
+    try:
+        values = float(seconds), float(stride or seconds)
+    except ValueError:
+        values = 0.0, 0.0
+    if not all(0.1 <= value <= 3600 for value in values):
+        fail(f"--windows {text}: expected seconds from 0.1 to 3600, e.g. 2 or 2:1", code=2)
+    return values
+
+
 def modality_of(path: Path) -> str:
     """Determine a file's modality from its content and its name. Exits with status 1 on failure."""
+    from model_ext.imagebind.preprocess.registry import actual_modality
     from model_ext.imagebind.preprocess.sniff import sniff
 
     try:
         with path.open("rb") as file:
             modality = sniff(file.read(HEAD), path.name)
+            if modality == "video":
+                file.seek(0)
+                modality = actual_modality(modality, file.read())
     except OSError as error:
         fail(f"{path}: {error.strerror}", code=1)
     if modality is None:
@@ -109,7 +176,7 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     from model_ext.imagebind.model import TensorError
     from model_ext.imagebind.preprocess.config import PreprocessConfig
     from model_ext.imagebind.preprocess.errors import DecodeError
-    from model_ext.imagebind.preprocess.registry import preprocess
+    from model_ext.imagebind.preprocess.registry import decode
     from model_ext.imagebind.subset import load_encoders
     from server.encoding.components import ENCODERS, choose_device
 
@@ -126,11 +193,11 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     for path, modality in files:
         data = read(path, settings.limits.bytes_of(modality))
         try:
-            inputs = preprocess(modality, data, config, settings.limits)
+            sample = decode(modality, data, config, settings.limits, settings.read_options)
         except DecodeError as error:
             fail(f"{path}: {error}", code=1)
         with torch.inference_mode():
-            unit = encoders.unit(ENCODER_OF[modality], inputs[None].to(device))[0]
+            unit = encoders.unit(ENCODER_OF[modality], sample.tensor[None].to(device))[0]
         embedded.append((path, modality, unit.cpu().numpy()))
     return embedded
 

@@ -9,7 +9,7 @@ import ipaddress
 import socket
 from argparse import ArgumentParser, Namespace
 
-from server.engine.exposure import check_exposure
+from server.engine.exposure import check_exposure, weaviate_address
 from server.settings import Settings
 
 
@@ -22,6 +22,9 @@ def check(settings: Settings) -> None:
     args = listening_flags(settings)
     if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
         check_exposure(args, settings)
+    if settings.weaviate is not None:
+        host, port = weaviate_address(settings)
+        check_port(host, str(port))
     for file in (settings.api_key_file, settings.metrics_key_file):
         if file is not None:
             from server.api.middleware.auth import read_keys

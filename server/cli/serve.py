@@ -143,6 +143,14 @@ def serve(
             "log: status, milliseconds of each stage, tokens. Contents are not logged.",
         ),
     ] = None,
+    weaviate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Also listen on this address with the protocol of Weaviate's module "
+            "multi2vec-bind. Its client sends no API key, so this listener needs none.",
+        ),
+    ] = None,
     encode_device: Annotated[
         str | None,
         typer.Option(
@@ -188,6 +196,7 @@ def serve(
         grammar=grammar_limits(grammar_limit),
         allow_media_urls=allow_media_urls,
         request_log=request_log,
+        weaviate=weaviate,
         encode_device=encode_device,
         decode_workers=decode_workers,
         config=config,
@@ -224,6 +233,7 @@ def load_settings(**flags: Any) -> Settings:
 
 def run(settings: Settings) -> None:
     """Serve until a signal arrives. On a start-up error, print one line and exit with 1."""
+    from model_ext.config import has_language_model, read_document
     from server import logs
     from server.cli import preflight
     from server.engine.exposure import UsageError
@@ -233,10 +243,12 @@ def run(settings: Settings) -> None:
     logs.configure()
     try:
         preflight.check(settings)
+        alone = not has_language_model(read_document(settings.model))
+        name = "the API" if alone else "the API with its engine"
         code = supervisor.run(
             settings,
             (
-                Program("the API with its engine", "server.api", answers_http=True),
+                Program(name, "server.api", answers_http=True),
                 Program("the encoding service", "server.encoding.service"),
             ),
         )

@@ -15,27 +15,23 @@ from typing import Protocol
 import numpy as np
 
 from model_ext.conditioning import Vector
-from model_ext.imagebind.config import ENCODER_OF
+from model_ext.imagebind.preprocess.options import ReadOptions
+from server.conditioning.fetches import Fetch, Fetches
 from server.conditioning.mix import mix, normalize
 from server.conditioning.options import Explanation, ImageBindOptions, MixedPart
 from server.conditioning.retrieve import Retrieved, Retriever
-from server.errors import BadRequest, RequestError
+from server.errors import RequestError
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob
-from server.media.sources import Link
+from server.media.embedded import Embedded
+from server.media.encoders import check_encoder
 from server.metrics import count_attachment, stage
 
 
 class Embed(Protocol):
     """The method of `server.encoding.client.EncodingClient` that this module uses."""
 
-    async def embed(self, modality: str, content: Blob) -> Vector: ...
-
-
-class Fetch(Protocol):
-    """The method of `server.media.fetch.Fetcher` that this module uses."""
-
-    async def fetch(self, link: Link) -> Blob: ...
+    async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,65 +71,72 @@ class Conditioner:
             options = without_default_cache(options)
         params = self._retriever.params(options)  # Check the parameters before anything is decoded.
         if attachments:
-            units = await self._embed_all(attachments)
+            embedded = await self._embed_all(attachments)
+            units = np.stack([each.unit for each in embedded])
             mixed = mix(units, [attachment.weight for attachment in attachments])
         else:
-            mixed = self.text_only
+            embedded, mixed = [], self.text_only
         with stage("retrieve"):
             retrieved = await self._retriever.retrieve(mixed, params, explain=options.explain)
-        return Conditioned(retrieved.embedding, explain(attachments, retrieved))
+        return Conditioned(retrieved.embedding, explain(attachments, embedded, retrieved))
 
-    async def _embed_all(self, attachments: Sequence[Attachment]) -> Vector:
-        """Embed all attachments: unit embeddings (M, D). The first failure cancels the other
-        attachments.
+    async def embed_scaled(self, attachment: Attachment) -> Vector:
+        """Embed one attachment: ImageBind's own output (D,), which has not unit length.
+
+        Raises a RequestError that names the attachment.
         """
+        return (await self._embed(attachment, Fetches(self._fetcher))).scaled
+
+    async def embed_unit(self, attachment: Attachment) -> Vector:
+        """Embed one attachment: a unit embedding (D,). Raises as `embed_scaled`."""
+        return (await self._embed(attachment, Fetches(self._fetcher))).unit
+
+    async def fetch(self, attachment: Attachment) -> Blob:
+        """Return the bytes of an attachment, which are downloaded if it is a link."""
+        check_encoder(attachment.modality, self._encoders)
+        return await Fetches(self._fetcher).content(attachment)
+
+    async def _embed_all(self, attachments: Sequence[Attachment]) -> list[Embedded]:
+        """Embed all attachments. The first failure cancels the other attachments."""
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._embed(each)) for each in attachments]
+                fetches = Fetches(self._fetcher)
+                tasks = [group.create_task(self._embed(each, fetches)) for each in attachments]
         except ExceptionGroup as failures:
             # Delete these variables: they reference the error, whose traceback would keep the
             # attachments' files open.
-            del group, tasks
+            del group, tasks, fetches
             raise failures.exceptions[0] from None
         except asyncio.CancelledError as cancelled:
             # The traceback's frames reference the attachments' files and the TaskGroup's tasks, and
             # would keep the files open.
             traceback.clear_frames(cancelled.__traceback__)
-            del group, tasks
+            del group, tasks, fetches
             raise
-        return np.stack([task.result() for task in tasks])
+        return [task.result() for task in tasks]
 
-    async def _embed(self, attachment: Attachment) -> Vector:
-        """Embed one attachment: a unit embedding (D,). Errors name the attachment."""
-        count_attachment(attachment.modality)
+    async def _embed(self, attachment: Attachment, fetches: "Fetches") -> Embedded:
+        """Embed one attachment. Errors name the attachment."""
+        modality = attachment.modality
         try:
-            if attachment.modality != EMBEDDING:
-                self._check_encoder(attachment.modality)
-            content = await self._fetched(attachment)
-            if attachment.modality == EMBEDDING:
+            # A video may be a sound. The encoding service finds this out, and then checks again.
+            if modality not in (EMBEDDING, "video"):
+                check_encoder(modality, self._encoders)
+            content = await fetches.content(attachment)
+            if modality == EMBEDDING:
                 numbers = np.frombuffer(content.head(content.size), "<f4")
-                return normalize(numbers.astype(np.float32))
-            with stage("embed", attachment.modality):
-                return await self._embedder.embed(attachment.modality, content)
+                count_attachment(modality)
+                unit = normalize(numbers.astype(np.float32))
+                return Embedded(modality, np.append(unit, np.float32(1)))
+            with stage("embed", modality) as label:
+                embedded = await self._embedder.embed(modality, content, attachment.options)
+                label.modality = modality = embedded.modality
+            count_attachment(modality)
+            return embedded
         # Raise a copy, because other requests may share the error object.
         except RequestError as error:
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
-
-    async def _fetched(self, attachment: Attachment) -> Blob:
-        if not isinstance(attachment.source, Link):
-            return attachment.source
-        assert self._fetcher is not None
-        with stage("fetch", attachment.modality):
-            return await self._fetcher.fetch(attachment.source)
-
-    def _check_encoder(self, modality: str) -> None:
-        if ENCODER_OF[modality] not in self._encoders:
-            modalities = [name for name, encoder in ENCODER_OF.items() if encoder in self._encoders]
-            raise BadRequest(
-                f"this model has no encoder for the modality {modality}; "
-                f"it accepts {', '.join(modalities)}"
-            )
 
 
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
@@ -145,18 +148,21 @@ def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:
     return options.model_copy(update={"cache": options.cache or False})
 
 
-def explain(attachments: Sequence[Attachment], retrieved: Retrieved) -> Explanation:
+def explain(
+    attachments: Sequence[Attachment], embedded: Sequence[Embedded], retrieved: Retrieved
+) -> Explanation:
     total = sum(attachment.weight for attachment in attachments)
     return Explanation(
         text_only=not attachments,
         mix=[
             MixedPart(
                 param=attachment.param,
-                modality=attachment.modality,
+                modality=result.modality,
                 weight=attachment.weight,
                 share=attachment.weight / total,
+                notes=result.notes,
             )
-            for attachment in attachments
+            for attachment, result in zip(attachments, embedded, strict=True)
         ],
         cache=retrieved.state,
         neighbors=list(retrieved.neighbors),

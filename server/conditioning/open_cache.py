@@ -16,11 +16,11 @@ from cache_index.manifest import EncoderIdentity, Manifest, read_manifest
 from cache_index.owner import IndexOwner
 from cache_index.remote import RemoteCache
 from cache_index.token import read_token
-from model_ext.config import BindServeConfig, Provenance
+from model_ext.config import EncodersConfig, Provenance
 from server.settings import Settings
 
 
-def open_cache(settings: Settings, config: BindServeConfig) -> Enhancer | None:
+def open_cache(settings: Settings, config: EncodersConfig) -> Enhancer | None:
     """Open the cache. A retrieval service need not answer yet.
 
     Raises CacheError: when a folder is damaged, or belongs to another model.
@@ -46,7 +46,7 @@ def open_services(urls: tuple[str, ...], fit: Fit, settings: Settings) -> Remote
     return RemoteCache(urls, fit, token=token, timeout=settings.cache_timeout_s)
 
 
-def cache_source(settings: Settings, config: BindServeConfig) -> Path | tuple[str, ...] | None:
+def cache_source(settings: Settings, config: EncodersConfig) -> Path | tuple[str, ...] | None:
     """Parse the setting `--cache`: a folder, URLs separated by commas, or `none`.
 
     Returns None without a cache. Without the setting, returns the model's own cache, if any.
@@ -64,7 +64,7 @@ def cache_source(settings: Settings, config: BindServeConfig) -> Path | tuple[st
     return urls
 
 
-def fit_of(config: BindServeConfig) -> Fit:
+def fit_of(config: EncodersConfig) -> Fit:
     return Fit(config.imagebind.embedding_dim, encoder_of(config.provenance))
 
 

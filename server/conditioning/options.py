@@ -39,12 +39,22 @@ class CacheOptions(BaseModel):
         return {name: value for name, value in values.items() if value is not None}
 
 
+class WindowOptions(BaseModel):
+    """Embed a sound in windows, one embedding per window."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    seconds: float = Field(ge=0.1, le=60)
+    stride: float | None = Field(None, ge=0.1, le=3600)  # None: `seconds`, without overlap
+
+
 class ImageBindOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     # None means that the cache is used if the model has one.
     cache: bool | CacheOptions | None = None
     explain: bool = False
+    windows: WindowOptions | None = None  # only for /v1/embeddings
 
 
 class MixedPart(BaseModel):
@@ -54,6 +64,8 @@ class MixedPart(BaseModel):
     modality: str
     weight: float  # The weight that the client sent.
     share: float  # The weight divided by the sum of all weights.
+    # What the file's reader did, e.g. the chosen channel of a sound.
+    notes: dict[str, str | int | float | bool] = {}
 
 
 class NeighborPart(BaseModel):
@@ -74,11 +86,19 @@ class Explanation(BaseModel):
     neighbors: list[NeighborPart]
 
 
-def take_options(document: dict[str, Any]) -> ImageBindOptions:
+def take_options(document: dict[str, Any], *, windows: bool = False) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
+    `windows`: whether the route answers with windows.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
+    options = parse_options(document)
+    if options.windows is not None and not windows:
+        raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
+    return options
+
+
+def parse_options(document: dict[str, Any]) -> ImageBindOptions:
     value = document.pop("imagebind", None)
     if value is None:
         return ImageBindOptions()

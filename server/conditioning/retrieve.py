@@ -14,6 +14,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cache_index.captions import Caption
 from cache_index.enhance import CacheParams
 from cache_index.enhancer import EnhancedRow, Enhancer
 from cache_index.errors import CacheBusy, CacheError, CacheUnavailable, QueryError
@@ -119,6 +120,25 @@ class Retriever:
             return self._without(mixed, message, "cache_unavailable")
         self._note(None)
         return Retrieved(row.vector, "on", neighbors(row) if explain else ())
+
+    async def search(self, query: Vector, top_k: int) -> tuple[tuple[float, Caption], ...]:
+        """Find the rows nearest to a unit embedding (D,): their similarity and caption, best first.
+
+        Raises BadRequest: when the server has no cache. Raises Unavailable: when the cache cannot
+        be reached, whatever the policy is, because there is no answer without it.
+        """
+        if self._cache is None:
+            raise BadRequest("this model is served without a cache", code="no_cache")
+        params = replace(self._cache.defaults, top_k=top_k)
+        try:
+            row = await self._cache.enhance(query, params, explain=True)
+        except CacheBusy:
+            raise Unavailable("the cache is busy", code="cache_queue_full") from None
+        except CacheError as error:
+            self._note(error)
+            raise Unavailable("the cache is unavailable", code="cache_unavailable") from None
+        self._note(None)
+        return tuple(zip(row.similarity.tolist(), row.captions, strict=True))
 
     def _without(self, mixed: Vector, message: str, code: str) -> Retrieved:
         if self._policy == "off":

@@ -5,7 +5,8 @@ the GPU. The next batch contains the first sample and all other samples with the
 and dtype, up to a number of tokens. Samples of different clients take turns. A batch starts without
 waiting for more samples. This module does not depend on requests, weights or files.
 
-Shapes: B samples, D embedding dimensions.
+A result (D + 1,) is a unit embedding (D,) and, as its last number, the embedding's length before
+the normalisation, which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
 """
 
 import asyncio
@@ -96,7 +97,8 @@ class Batcher:
         return time.monotonic() - self._progress if self._running else 0
 
     async def encode(self, encoder: str, tensor: Tensor, client: str = "") -> Vector:
-        """Encode one sample (without batch axis). Returns the embedding (D,).
+        """Encode one sample (without batch axis). Returns the unit embedding and its length
+        (D + 1,).
 
         Cancelling the caller removes the sample from the queue.
 

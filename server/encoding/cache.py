@@ -8,29 +8,37 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
-from model_ext.conditioning import Vector
+
+class Cacheable(Protocol):
+    """What the cache stores. Many requests share a result, so it must not change."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+
+R = TypeVar("R", bound=Cacheable)
 
 
 @dataclass(slots=True)
-class InFlight:
-    task: asyncio.Task[Vector]
+class InFlight(Generic[R]):
+    task: asyncio.Task[R]
     waiting: int = 0
 
 
-class ResultCache:
+class ResultCache(Generic[R]):
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         # Ordered by last use, least recent first.
-        self._kept: OrderedDict[Hashable, Vector] = OrderedDict()
-        self._in_flight: dict[Hashable, InFlight] = {}
+        self._kept: OrderedDict[Hashable, R] = OrderedDict()
+        self._in_flight: dict[Hashable, InFlight[R]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    async def get(self, key: Hashable, compute: Callable[[], Awaitable[Vector]]) -> Vector:
+    async def get(self, key: Hashable, compute: Callable[[], Awaitable[R]]) -> R:
         """Return the cached result, or else the result of `compute`.
 
         If `compute` raises an exception, all waiting callers get it.
@@ -51,7 +59,7 @@ class ResultCache:
                 self._forget(key, running.task)
                 running.task.cancel()  # no caller waits for the result any more
 
-    async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[Vector]]) -> Vector:
+    async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[R]]) -> R:
         try:
             result = await compute()
         # This block uses no variable for the task: a variable would keep the task's traceback, and
@@ -67,10 +75,9 @@ class ResultCache:
         if running is not None and running.task is task:
             del self._in_flight[key]
 
-    def _keep(self, key: Hashable, result: Vector) -> None:
+    def _keep(self, key: Hashable, result: R) -> None:
         if result.nbytes > self._max_bytes:
             return
-        result.setflags(write=False)  # read-only, because many requests share the result
         self._kept[key] = result
         self.bytes += result.nbytes
         while self.bytes > self._max_bytes:

@@ -12,9 +12,11 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from model_ext.conditioning import Vector
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
 from server.context import client, key_salt
 from server.encoding.job import unpack
 from server.encoding.messages import (
@@ -29,6 +31,7 @@ from server.encoding.messages import (
 )
 from server.errors import Unavailable
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS, ENCODE_BATCH
 
 logger = logging.getLogger(__name__)
@@ -71,24 +74,27 @@ class EncodingClient:
         await asyncio.wait([self._watching])
         os.close(self._folder)
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
-        """Embed one file. Returns the unit embedding (D,).
+    async def embed(
+        self, modality: str, content: Blob, options: ReadOptions = DEFAULT_OPTIONS
+    ) -> Embedded:
+        """Embed one file.
 
         Raises MediaError or BadRequest: when the file is bad.
         Raises Unavailable: when the service is full, down or stalled.
         """
-        packet = await self._ask(modality, content)
+        packet = await self._ask(modality, content, options)
         try:
-            embedding, cached = unpack(packet, modality)
+            embedded, cached = unpack(packet)
         except MessageError:
             raise gone() from None
         if cached:
-            CONTENT_HITS.labels(modality).inc()
-        return embedding
+            CONTENT_HITS.labels(embedded.modality).inc()
+        return embedded
 
-    async def _ask(self, modality: str, content: Blob) -> Packet:
+    async def _ask(self, modality: str, content: Blob, options: ReadOptions) -> Packet:
         results = "" if self._share_results else key_salt()
-        job = Job(modality, content.size, (await content.digest()).hex(), client(), results)
+        digest = (await content.digest()).hex()
+        job = Job(modality, content.size, digest, client(), results, asdict(options))
         if self._missing == STALLED:
             raise stalled()
         try:

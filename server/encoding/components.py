@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from torch import Tensor
 
 from model_ext.conditioning import Vector
+from model_ext.config import has_language_model, read_document
 from model_ext.imagebind import dummy
 from model_ext.imagebind.config import Dtype
 from model_ext.imagebind.dtype import choose_dtype, torch_dtype, zero_image
@@ -23,7 +25,9 @@ from model_ext.imagebind.work import sample_tokens
 from server.encoding.batcher import MAX_STAGED_BYTES, Batcher
 from server.encoding.cache import ResultCache
 from server.encoding.decode.pool import DecodePool, DecodeSettings
+from server.encoding.embedder import Embedder
 from server.encoding.messages import Hello
+from server.media.embedded import Embedded
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -36,7 +40,7 @@ IMAGE_TOKENS = 257  # Tokens of one image in ImageBind-huge: the unit of the set
 class EncodingComponents:
     decoder: DecodePool
     batcher: Batcher
-    contents: ResultCache
+    contents: ResultCache[Embedded]
     modalities: tuple[str, ...]  # the modalities that the model's encoders support
     device: str
     dtype: Dtype
@@ -55,7 +59,7 @@ class EncodingComponents:
         device = choose_device(settings.encode_device)
         dtype = choose_dtype(settings.encode_dtype, device)
         model = open_encoders(folder, settings, device)
-        zero = await asyncio.to_thread(zero_image, model)
+        zero = await asyncio.to_thread(text_only, model, settings.model)
         batcher = open_batcher(model, settings, device, dtype)
         decoder = DecodePool(decode_settings(settings), (folder / "config.json").read_bytes())
         await decoder.start()
@@ -74,6 +78,9 @@ class EncodingComponents:
     def hello(self) -> Hello:
         """The description of the encoders that API processes receive."""
         return Hello(list(self.modalities), self.dtype, self.gpu_bytes)
+
+    def embedder(self) -> Embedder:
+        return Embedder(self.decoder, self.batcher, self.modalities, self.contents)
 
     def missing(self) -> str | None:
         """The reason why the service cannot work, or None if it can."""
@@ -120,6 +127,15 @@ def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype
         max_waiting=settings.encode_waiting,
         threads=settings.encode_threads,
     )
+
+
+def text_only(model: ImageBind, folder: Path) -> Tensor:
+    """The embedding (D,) of a zero image. Without a language model, which alone needs it, a model
+    may have no image encoder; the embedding is then zero.
+    """
+    if model.config.vision is None and not has_language_model(read_document(folder)):
+        return torch.zeros(model.config.embed_dim)
+    return zero_image(model)
 
 
 def choose_device(setting: str) -> str:

@@ -8,7 +8,7 @@ Shapes: D embedding dimensions.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -17,19 +17,25 @@ from torch import Tensor
 
 from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
+from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.imagebind.preprocess.sample import Sample
 from server.encoding.cache import ResultCache
 from server.encoding.messages import Job
 from server.media.blob import Blob
+from server.media.embedded import Embedded
+from server.media.encoders import check_encoder
 
 
 class Decode(Protocol):
     """The method of `server.encoding.decode.pool.DecodePool` that the embedder uses."""
 
-    async def decode(self, modality: str, blob: Blob, client: str, /) -> Tensor: ...
+    async def decode(
+        self, modality: str, blob: Blob, options: ReadOptions, client: str, /
+    ) -> Sample: ...
 
 
 class Encode(Protocol):
-    """The method of `server.encoding.batcher.Batcher` that the embedder uses."""
+    """The part of `server.encoding.batcher.Batcher` that the embedder uses."""
 
     async def encode(self, encoder: str, tensor: Tensor, client: str, /) -> Vector: ...
 
@@ -59,23 +65,35 @@ class Report:
 
 
 class Embedder:
-    def __init__(self, decoder: Decode, encoder: Encode, results: ResultCache) -> None:
+    def __init__(
+        self,
+        decoder: Decode,
+        encoder: Encode,
+        encoders: Collection[str],
+        results: ResultCache[Embedded],
+    ) -> None:
+        """`encoders`: the names of the model's encoders."""
         self._decoder = decoder
         self._encoder = encoder
+        self._encoders = encoders
         self._results = results
 
-    async def embed(self, job: Job, blob: Blob, report: Report) -> Vector:
-        """Embed a file. Returns the unit embedding (D,).
-
-        The computation is cancelled when the last caller that waits for it is cancelled.
+    async def embed(self, job: Job, blob: Blob, report: Report) -> Embedded:
+        """Embed a file. The computation is cancelled when the last caller that waits for it is
+        cancelled.
         """
 
-        async def decode_and_encode() -> Vector:
+        async def decode_and_encode() -> Embedded:
             report.cached = False
             with report.stage("decode"):
-                tensor = await self._decoder.decode(job.modality, blob, job.client)
+                sample = await self._decoder.decode(job.modality, blob, options, job.client)
+            # The decoder may have found that a video is a sound.
+            check_encoder(sample.modality, self._encoders)
+            encoder = ENCODER_OF[sample.modality]
             with report.stage("encode"):
-                return await self._encoder.encode(ENCODER_OF[job.modality], tensor, job.client)
+                numbers = await self._encoder.encode(encoder, sample.tensor, job.client)
+            return Embedded(sample.modality, numbers, sample.notes)
 
-        key = (job.results, job.modality, await blob.digest())
+        options = ReadOptions(**job.options)
+        key = (job.results, job.modality, options, await blob.digest())
         return await self._results.get(key, decode_and_encode)

@@ -8,11 +8,11 @@ import logging
 
 import numpy as np
 
-from model_ext.conditioning import Vector
 from server.encoding.embedder import Embedder, Report
 from server.encoding.messages import Answer, Job, MessageError, Packet
 from server.errors import InternalError, RequestError
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.metrics import observe_stage
 
 logger = logging.getLogger(__name__)
@@ -22,19 +22,23 @@ async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
     """Embed the file. An error is returned in the answer; an unexpected error is also
     logged here.
     """
-    report, embedding, error = Report(), np.empty(0, np.float32), None
+    report, error = Report(), None
+    embedded = Embedded(job.modality, np.empty(0, np.float32))
     try:
-        embedding = await embedder.embed(job, blob, report)
+        embedded = await embedder.embed(job, blob, report)
     except RequestError as failure:
         error = Answer.describe(failure)
     except Exception:
         logger.exception("a file of modality %s could not be embedded", job.modality)
         error = Answer.describe(InternalError("the server failed to embed the file"))
-    return Packet(Answer(report.cached, report.seconds, report.failed, error), embedding)
+    message = Answer(
+        report.cached, report.seconds, report.failed, error, embedded.modality, embedded.notes
+    )
+    return Packet(message, embedded.numbers)
 
 
-def unpack(packet: Packet, modality: str) -> tuple[Vector, bool]:
-    """Read an answer: the unit embedding (D,), and whether it came from the result cache.
+def unpack(packet: Packet) -> tuple[Embedded, bool]:
+    """Read an answer: the result, and whether it came from the result cache.
 
     Records the stages of the job, which ran one after the other and ended just now.
 
@@ -48,6 +52,6 @@ def unpack(packet: Packet, modality: str) -> tuple[Vector, bool]:
     for stage, seconds in message.seconds.items():
         remaining -= seconds
         failed = stage == message.failed
-        observe_stage(stage, modality, seconds, failed=failed, ago=remaining)
+        observe_stage(stage, message.modality, seconds, failed=failed, ago=remaining)
     message.raise_error()
-    return packet.numbers, message.cached
+    return Embedded(message.modality, packet.numbers, message.notes), message.cached

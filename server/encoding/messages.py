@@ -51,6 +51,8 @@ class Job:
     results: str = (
         ""  # Which results the job may use and store: those of this key; "": common ones.
     )
+    # The fields of model_ext.imagebind.preprocess.ReadOptions.
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class Answer:
     seconds: dict[str, float]
     failed: str | None = None  # Name of the stage that failed.
     error: dict[str, str | None] | None = None  # The error, with the keys kind, message and code.
+    modality: str = ""  # The modality that was encoded, or that of the job if there is an error.
+    notes: dict[str, Any] = field(default_factory=dict)  # What the file's reader did.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:

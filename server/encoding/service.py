@@ -21,7 +21,6 @@ from model_ext.errors import ConfigError
 from model_ext.imagebind.model import TensorError
 from server import logs
 from server.encoding.components import EncodingComponents
-from server.encoding.embedder import Embedder
 from server.encoding.job import answer
 from server.encoding.messages import (
     SOCKET,
@@ -53,7 +52,7 @@ class EncodingService:
     def __init__(self, parts: EncodingComponents, path: Path) -> None:
         """`path`: the path of the service's socket."""
         self._parts = parts
-        self._embedder = Embedder(parts.decoder, parts.batcher, parts.contents)
+        self._embedder = parts.embedder()
         self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
         parts.batcher.on_batch = lambda encoder, size: self._batches.append((encoder, size))
         self._clients: set[asyncio.Task[None]] = set()

@@ -31,3 +31,21 @@ def api_keys(args: Namespace) -> list[str]:
     """The API keys of vLLM's --api-key or VLLM_API_KEY. This server also accepts these keys."""
     keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
     return [key for key in keys if key]
+
+
+def weaviate_address(settings: Settings) -> tuple[str, int]:
+    """Parse `--weaviate HOST:PORT`.
+
+    Raises UsageError: for another form, or when other machines can reach the address and the
+    operator has not set `no_auth`, because this listener has no keys.
+    """
+    host, _, port = (settings.weaviate or "").rpartition(":")
+    host = host.strip("[]")
+    if not host or not port.isdecimal() or not int(port) < 1 << 16:
+        raise UsageError(f"--weaviate {settings.weaviate}: expected HOST:PORT")
+    if not (settings.no_auth or is_loopback(host)):
+        raise UsageError(
+            f"--weaviate {settings.weaviate} is reachable from other machines, and Weaviate's "
+            "client sends no API key: give --no-auth to allow requests without a key there"
+        )
+    return host, int(port)

@@ -8,15 +8,18 @@ part, and `encoding/decode` decodes the bytes.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from model_ext.imagebind.config import ENCODER_OF
+from model_ext.imagebind.preprocess.kinds import kind
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
 from model_ext.imagebind.preprocess.sniff import sniff
 from server.errors import BadRequest, TooLarge, UnsupportedMediaType
 from server.media.base64 import read_embedding
 from server.media.blob import Blob, MemoryBlob
+from server.media.read_options import read_options, read_weight, sound_weight
 from server.media.sources import Link, Source, Sources, check_size
 
 EMBEDDING = "embedding"  # the `modality` of an attachment whose embedding the client computed
@@ -50,6 +53,7 @@ class Attachment:
     source: Source  # The file, the text in UTF-8, or an embedding as little-endian float32 numbers.
     weight: float
     param: str  # position of the part in the request, which errors name
+    options: ReadOptions = DEFAULT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ class AttachmentLimits:
     count: int  # Maximum number of attachments in one request.
     media: Limits
     embedding_dim: int  # Length D of an embedding.
+    options: ReadOptions = DEFAULT_OPTIONS  # The operator's defaults.
 
 
 def message_parts(
@@ -122,17 +127,24 @@ def read_attachments(
     attachments: list[Attachment] = []
     for part in parts:
         _check_count(len(attachments), limits, part.param)
-        attachments.append(read_attachment(part, limits, sources))
+        attachment = read_attachment(part, limits, sources)
+        attachments.append(attachment)
+        weight = sound_weight(part.json, attachment.modality, part.param)
+        if weight is not None:
+            param = f"{part.param}.sound"
+            _check_count(len(attachments), limits, param)
+            attachments.append(replace(attachment, modality="audio", weight=weight, param=param))
     for upload in sources.unused():
         _check_count(len(attachments), limits, upload.field)
         modality = _modality_of(upload.content, upload.filename, None, limits.media, upload.field)
-        attachments.append(Attachment(modality, upload.content, 1.0, upload.field))
+        attachments.append(Attachment(modality, upload.content, 1.0, upload.field, limits.options))
     return attachments
 
 
 def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> Attachment:
     modality, source = _read_source(part, limits, sources)
-    return Attachment(modality, source, _weight(part), part.param)
+    options = read_options(part.json, modality, limits.options, part.param)
+    return Attachment(modality, source, read_weight(part.json, part.param), part.param, options)
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
@@ -226,12 +238,20 @@ def _modality_of(
     """
     modality = modality or sniff(blob.head(), filename)
     if modality is None:
-        raise UnsupportedMediaType(
-            "the modality of this file is not recognised; state it in the part's `modality`",
-            param=param,
-        )
+        raise UnsupportedMediaType(_not_read(blob.head()), param=param)
     check_size(blob, media.bytes_of(modality), param)
     return modality
+
+
+def _not_read(head: bytes) -> str:
+    """Return the message for a file whose modality the server does not recognize."""
+    if (unsupported := kind(head)) is not None:
+        name, advice = unsupported
+        return f"this file is {name}, which the server does not read: {advice}"
+    return (
+        "the server does not recognize this file by its first bytes: state `modality` in the"
+        " file's part if it is a depth map, a thermal picture, IMU values, or a text"
+    )
 
 
 def _type(part: Json) -> str:
@@ -247,15 +267,6 @@ def _modality(part: Part) -> str | None:
         f"unknown modality {_shown(modality)}; expected one of {', '.join(MODALITIES)}",
         param=f"{part.param}.modality",
     )
-
-
-def _weight(part: Part) -> float:
-    weight = part.json.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise BadRequest("weight must be a number", param=f"{part.param}.weight")
-    if not abs(weight) <= 1e6:  # this form of the condition also rejects NaN
-        raise BadRequest("weight must be between -1e6 and 1e6", param=f"{part.param}.weight")
-    return float(weight)
 
 
 def _field(part: Part, name: str, key: str) -> str:

@@ -22,6 +22,7 @@ from server.api.middleware.auth import Keys
 from server.api.multipart import Uploads
 from server.conditioning.retrieve import Retriever
 from server.context import current
+from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
 from server.media.files import FileStore
 from server.settings import Settings
@@ -63,12 +64,14 @@ class Engine:
 class Components:
     components: Fake = field(default_factory=Fake)
     lost: str | None = None
+    language_model: bool = True
     retriever: Retriever = field(default_factory=lambda: Retriever(None))
 
     def __post_init__(self) -> None:
         self.conditioner = conditioner(self.components, ("vision", "audio", "text"), self.retriever)
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
+        self.encoders = self  # only the method `missing` is used
         self.description = {"encoders": ["vision"]}
         self._folder = tempfile.TemporaryDirectory()
         weakref.finalize(self, self._folder.cleanup)
@@ -76,6 +79,7 @@ class Components:
     def set(self, settings: Settings) -> None:
         self.files = FileStore(Path(self._folder.name), file_limits(settings))
         limits = form_limits(settings)
+        self.cutter = Cutter(settings)
         self.uploads = Uploads(self.files.incoming, limits, settings.max_uploads)
 
     def missing(self) -> str | None:

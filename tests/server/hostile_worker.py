@@ -47,6 +47,11 @@ def behave(how: str, answers) -> None:  # type: ignore[no-untyped-def]
             answers.flush()
         case "long error":
             write_frame_blocking(answers, {"error": "x" * 10_000}, b"")
+        case "other modality":
+            write_frame_blocking(answers, {"modality": "text"}, save({"tensor": np.array([0])}))
+        case "long note":
+            header = {"notes": {"codec": "x" * 10_000}}
+            write_frame_blocking(answers, header, save({"tensor": np.array([0])}))
         case "pid":
             write_frame_blocking(answers, {}, save({"tensor": np.array([os.getpid()])}))
 

@@ -185,6 +185,11 @@ async def left_recursion(a: Attacker) -> None:
     await a.post(CHAT, constrained(grammar='root ::= root "a" | "b"'))
 
 
+@attacker("grammar")
+async def new_grammars_within_limits(a: Attacker) -> None:
+    await a.post(CHAT, constrained(grammar=f'root ::= ("yes" | "no{next(number)}")+'))
+
+
 # Slow and large input
 
 
@@ -232,6 +237,15 @@ async def streams_that_nobody_reads(a: Attacker) -> None:
         writer.write(a.head(CHAT, "Content-Type: application/json", length=len(body)) + body)
         await writer.drain()
         await asyncio.sleep(60)
+
+
+@attacker("slow readers", clients=30)
+async def streams_that_are_read_slowly(a: Attacker) -> None:
+    body = json.dumps(chat(max_tokens=400, stream=True, logprobs=True, top_logprobs=20)).encode()
+    async with a.raw() as (reader, writer):
+        writer.write(a.head(CHAT, "Content-Type: application/json", length=len(body)) + body)
+        while await reader.read(4096):
+            await asyncio.sleep(1)
 
 
 @attacker("headers")

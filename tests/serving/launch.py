@@ -147,6 +147,7 @@ def serve(
     flags: Sequence[str] = (),
     executor: str = UNIPROC,
     checking: bool = False,
+    start_s: float = 300,
 ) -> Iterator[Server]:
     """Start a server and stop it at the end. `options` are for bindserve, `flags` for vLLM."""
     port = free_port()
@@ -158,7 +159,7 @@ def serve(
         process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
     server = Server(f"http://127.0.0.1:{port}", log, process)
     try:
-        wait_until_ready(server)
+        wait_until_ready(server, start_s)
         yield server
     finally:
         process.terminate()

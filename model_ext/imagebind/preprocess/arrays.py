@@ -1,8 +1,9 @@
-"""Decode depth, thermal and IMU data from .npy files, or depth and thermal data from pictures.
+"""Decode depth maps and thermal pictures, from .npy files or pictures.
 
-An .npy file has the shape of the encoder's input. The released model has no loaders for these
-modalities and does not document the range of values. The values of an .npy are used unchanged.
-Pictures of depth or temperature are scaled to 0..1.
+An .npy file of the encoder's shape is used unchanged. The released model has no loaders for these
+modalities, so the other rules are bindserve's. ImageBind takes depth as disparity, the inverse of
+depth, whose scale is normalised: here the nearest point has the value 1, and points without a
+measurement have 0. Pictures of 8 bits are already relative, and are scaled to 0..1.
 """
 
 import numpy as np
@@ -13,56 +14,85 @@ from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
-from model_ext.imagebind.preprocess.image import decode, middle_square, open_image
+from model_ext.imagebind.preprocess.image import DEEP, decode, middle_square, open_image
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
-# Mode of a Pillow picture -> the pixel value that is scaled to 1.0
-WHITE = {"L": 255, "I;16": 65535, "I;16B": 65535, "F": 1}
-
-
-def read_depth(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """Decode a depth map to (1, S, S) float32."""
-    return _read_map(data, config.depth_size, limits)
+Map = NDArray[np.float32]
 
 
-def read_thermal(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """Decode a thermal picture to (1, S, S) float32."""
-    return _read_map(data, config.thermal_size, limits)
+def read_depth(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
+    """Decode a depth map to (1, S, S) float32: depths in any unit, or a picture of 8 bits."""
+    del options  # no option concerns depth
+    values, relative = _read(data, config.depth_size, limits, {} if notes is None else notes)
+    if relative is None:
+        return _tensor(values)
+    if not relative:
+        values = _disparity(values)
+        if notes is not None:
+            notes["disparity"] = True
+    return _tensor(_square(values, config.depth_size, limits))
 
 
-def read_imu(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
-    """Decode accelerometer and gyroscope values to (6, steps) float32."""
-    del limits  # no limits are needed, because the shape of IMU data is fixed
-    return _read_array(data, (config.imu_channels, config.imu_steps))
+def read_thermal(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
+    """Decode a thermal picture to (1, S, S) float32. Raw temperatures are scaled to 0..1."""
+    del options  # no option concerns thermal pictures
+    values, relative = _read(data, config.thermal_size, limits, {} if notes is None else notes)
+    if relative is None:
+        return _tensor(values)
+    if not relative:
+        finite = values[np.isfinite(values)]
+        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
+        scaled = (values - low) / max(high - low, np.float32(1e-12))
+        values = np.nan_to_num(scaled, nan=0, posinf=0, neginf=0)
+        if notes is not None:
+            notes["scaled"] = True
+    return _tensor(_square(values, config.thermal_size, limits))
 
 
-def _read_map(data: bytes, size: int, limits: Limits) -> Tensor:
+def _read(data: bytes, size: int, limits: Limits, notes: Notes) -> tuple[Map, bool | None]:
+    """Return the values (H, W), and whether they are relative (0..1). None: the encoder's input."""
     if data.startswith(MAGIC):
-        return _read_array(data, (1, size, size))
-    return _finite(_read_picture(data, size, limits)[None])
-
-
-def _read_array(data: bytes, shape: tuple[int, ...]) -> Tensor:
-    array = read_npy(data, int(np.prod(shape)))
-    expected = tuple(size for size in shape if size != 1)
-    if tuple(size for size in array.shape if size != 1) != expected:
-        raise DecodeError(f"the .npy file must have the shape {shape}")
-    return _finite(array.reshape(shape))
-
-
-def _read_picture(data: bytes, size: int, limits: Limits) -> NDArray[np.float32]:
+        array = read_npy(data, limits.image_pixels)
+        array = array.reshape(tuple(length for length in array.shape if length != 1))
+        if array.ndim != 2:
+            raise DecodeError(f"the .npy file must have the shape (H, W) or (1, {size}, {size})")
+        return (array[None], None) if array.shape == (size, size) else (array, False)
     image = open_image(data, limits)
-    white = WHITE.get(image.mode)
-    if white is None:
-        raise DecodeError(
-            "a picture of depth or temperature must have one channel (8 or 16 bits, or float)"
-        )
-    values = np.asarray(decode(image, image.mode), dtype=np.float32) / np.float32(white)
-    return np.asarray(middle_square(Image.fromarray(values), size, limits), dtype=np.float32)
+    if image.mode in DEEP:
+        return np.asarray(decode(image, image.mode)).astype(np.float32), False
+    if image.mode not in ("L", "1"):
+        notes["converted_from"] = image.mode
+    return np.asarray(decode(image, "L"), np.float32) / np.float32(255), True
 
 
-def _finite(array: NDArray[np.float32]) -> Tensor:
+def _disparity(depth: Map) -> Map:
+    valid = np.isfinite(depth) & (depth > 0)
+    inverse = np.divide(1, depth, where=valid, out=np.zeros_like(depth), dtype=np.float64)
+    return (inverse / max(float(inverse.max(initial=0)), 1e-300)).astype(np.float32)
+
+
+def _square(values: Map, size: int, limits: Limits) -> Map:
+    if not values.size:
+        raise DecodeError("the file has no values")
+    square = middle_square(Image.fromarray(np.ascontiguousarray(values)), size, limits)
+    return np.asarray(square, np.float32)[None]
+
+
+def _tensor(array: Map) -> Tensor:
     if not np.isfinite(array).all():
         raise DecodeError("the file has values that are not finite numbers")
     return torch.from_numpy(np.array(array, order="C"))  # Pillow's arrays are read-only

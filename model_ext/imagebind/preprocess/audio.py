@@ -1,10 +1,12 @@
 """Decode sound files into three normalised log mel spectrograms (3, 1, 128, 204).
 
-The library libsndfile reads wav, flac, ogg and mp3 from memory. This module accepts any number of
-channels, and all rates that the limits allow.
+The library libsndfile reads wav, flac, ogg, mp3, aiff, caf, w64 and au from memory. PyAV (FFmpeg)
+reads all other containers, and the codecs that libsndfile does not know. This module accepts any
+number of channels, and all rates that the limits allow.
 """
 
 import io
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import numpy as np
@@ -14,27 +16,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from model_ext.imagebind.preprocess.av_sound import Block, sound_blocks
+from model_ext.imagebind.preprocess.channels import choose_channel
 from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.container import LIBSNDFILE, container
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.fbank import RATE, WINDOW, log_mel
+from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Channels, Notes, ReadOptions
 from model_ext.imagebind.preprocess.resample import Resampler
-from model_ext.imagebind.preprocess.sniff import is_audio
 
 CLIPS = 3
 CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
-BLOCK = 65_536  # number of frames that are read at a time.
-# If a FLAC header has no length, libsndfile reports a number of frames above `UNKNOWN`.
-UNKNOWN = 2**62
+BLOCK = 65_536  # number of frames read at a time;
+UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length
 
-DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
+DAMAGED = "the audio is damaged"
 
 
-def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_audio(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """Decode audio to spectrograms (3, 1, mel bins, target length), float32."""
-    waveform, rate = decode(data, limits)
-    clips = cut_clips(waveform, rate)
+    notes = {} if notes is None else notes
+    waveform, rate = decode(data, limits, notes)
+    clips = cut_clips(waveform, rate, options.channels, notes)
     features = log_mel(clips, config.mel_bins).transpose(1, 2)
     # As in the released model, padding is added before normalisation: padded cells have the value
     # log(1) = 0, which is then normalised.
@@ -45,27 +57,34 @@ def read_audio(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
     return features
 
 
-def decode(data: bytes, limits: Limits) -> tuple[Tensor, int]:
+def decode(data: bytes, limits: Limits, notes: Notes | None = None) -> tuple[Tensor, int]:
     """Decode the file: samples (channels, N) in [-1, 1), and the sampling rate.
 
     Raises DecodeError.
     """
-    if not is_audio(data):
-        raise DecodeError(DAMAGED)
+    notes = {} if notes is None else notes
+    name = container(data)
+    if name is None:
+        raise unreadable("audio", data)
+    notes["container"] = name
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate, channels, declared = file.samplerate, file.channels, file.frames
-            _check_header(rate, channels, declared, limits)
-            samples = _read(file, limits)
+        if name in LIBSNDFILE and (file := _open(data)) is not None:
+            with file:
+                _check_header(file.samplerate, file.channels, file.frames, limits)
+                samples, rate = _gather(_blocks(file), limits)
+        else:
+            samples, rate = _gather(sound_blocks(data, name, notes), limits)
     except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError):
         raise DecodeError(DAMAGED) from None
-    if not np.isfinite(samples).all():
+    if not samples.isfinite().all():
         raise DecodeError("the audio has samples that are not finite numbers")
-    return torch.from_numpy(samples.T), rate
+    return samples, rate
 
 
-def cut_clips(waveform: Tensor, rate: int) -> Tensor:
-    """Resample to 16 kHz and cut clips: (channels, N) -> first channel of three clips (3, n).
+def cut_clips(
+    waveform: Tensor, rate: int, channels: Channels = "first", notes: Notes | None = None
+) -> Tensor:
+    """Resample to 16 kHz and cut clips: (channels, N) -> one channel of three clips (3, n).
 
     Each clip has zero mean.
 
@@ -74,20 +93,25 @@ def cut_clips(waveform: Tensor, rate: int) -> Tensor:
     were already shifted. This function does the same, because the result differs for files with a
     constant offset.
     """
+    notes = {} if notes is None else notes
     resampler = Resampler(rate, RATE)
+    if resampler.length(waveform.shape[1]) < WINDOW:
+        waveform = F.pad(waveform, (0, -(-WINDOW * rate // RATE) - waveform.shape[1]))
+        notes["padded_to_ms"] = WINDOW * 1000 // RATE
     length = resampler.length(waveform.shape[1])
-    if length < WINDOW:
-        raise DecodeError("the audio is shorter than 25 ms")
     bounds = clip_bounds(length)
     shared = waveform.new_zeros(len(waveform), length)
     for start, stop in bounds:
         shared[:, start:stop] = (
             waveform[:, start:stop] if rate == RATE else resampler.stretch(waveform, start, stop)
         )
+    if channels == "mean":
+        shared = shared.mean(0, keepdim=True)
+    channel = choose_channel(shared, channels, notes)
     clips = []
     for start, stop in bounds:
         shared[:, start:stop] -= shared[:, start:stop].mean()
-        clips.append(shared[0, start:stop].clone())
+        clips.append(shared[channel, start:stop].clone())
     return torch.stack(clips)
 
 
@@ -111,8 +135,6 @@ def _check_header(rate: int, channels: int, frames: int, limits: Limits) -> None
         raise DecodeError(f"the audio has more than {limits.audio_channels} channels")
     if not 1000 <= rate <= limits.audio_rate:
         raise DecodeError(f"the audio's sampling rate is not in 1000..{limits.audio_rate} Hz")
-    if frames >= UNKNOWN:
-        raise DecodeError("the audio's header does not contain its length")
     if frames > _max_frames(rate, channels, limits):
         raise _too_long(limits)
 
@@ -121,17 +143,38 @@ def _max_frames(rate: int, channels: int, limits: Limits) -> int:
     return min(rate * limits.audio_seconds, limits.audio_samples // channels)
 
 
-def _read(file: soundfile.SoundFile, limits: Limits) -> NDArray[np.float32]:
-    """Read all frames (N, channels), and count them, because the header may declare fewer."""
-    max_frames = _max_frames(file.samplerate, file.channels, limits)
-    blocks = [np.empty((0, file.channels), np.float32)]
-    frames = 0
+def _open(data: bytes) -> soundfile.SoundFile | None:
+    """Open the file with libsndfile, or return None if it does not know the codec or the length."""
+    try:
+        file = soundfile.SoundFile(io.BytesIO(data))
+    except soundfile.LibsndfileError:
+        return None
+    return file if file.frames < UNKNOWN else None
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
     while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        yield block, file.samplerate
+
+
+def _gather(blocks: Iterable[Block], limits: Limits) -> tuple[Tensor, int]:
+    """Join all blocks to (channels, N), and count them, because the header may declare fewer."""
+    kept: list[NDArray[np.float32]] = []
+    frames = rate = channels = 0
+    for block, block_rate in blocks:
+        if not kept:
+            rate, channels = block_rate, block.shape[1]
+            _check_header(rate, channels, 0, limits)
+            max_frames = _max_frames(rate, channels, limits)
+        elif (block_rate, block.shape[1]) != (rate, channels):
+            raise DecodeError("the audio's sampling rate or number of channels changes")
         frames += len(block)
         if frames > max_frames:
             raise _too_long(limits)
-        blocks.append(block)
-    return np.concatenate(blocks)
+        kept.append(block)
+    if not frames:
+        raise DecodeError("the audio has no samples")
+    return torch.from_numpy(np.concatenate(kept).T), rate
 
 
 def _too_long(limits: Limits) -> DecodeError:

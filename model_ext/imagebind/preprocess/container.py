@@ -1,9 +1,10 @@
-"""Recognize the video containers that FFmpeg may open, by signature.
+"""Recognize containers of sound and video by signature, and name FFmpeg's demuxer for each.
 
-FFmpeg recognizes a file's format by its bytes. Some formats are dangerous: playlists (HLS,
+FFmpeg itself recognizes a file's format by its bytes. Some formats are dangerous: playlists (HLS,
 ffconcat) make FFmpeg open other files and addresses, and so do session descriptions (SDP), which
-FFmpeg recognizes even in the middle of a file. Therefore a file must start with a signature that
-FFmpeg prefers to any other format, and must not contain a session description.
+FFmpeg recognizes even in the middle of a file. Therefore PyAV gets the name of the demuxer. decord
+cannot take a name, so its files must start with a signature that FFmpeg prefers to any other
+format, and must not contain a session description.
 """
 
 import re
@@ -11,25 +12,95 @@ import re
 MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide")
 EBML = b"\x1a\x45\xdf\xa3"
 MATROSKA = re.compile(rb"\x42\x82.{1,8}?(matroska|webm)", re.DOTALL)
-TS_PACKET, TS_SYNC = 188, 0x47
+ASF = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+TS_SYNC = 0x47
 PROBED = 2**20  # number of bytes that FFmpeg reads to recognize the format
 SESSION = b"c=IN IP"
 
+# Containers that usually hold pictures. If one holds none, it is a sound.
+VIDEO = frozenset(
+    {"mp4", "matroska", "avi", "mpegts", "m2ts", "asf", "mpeg", "mpegvideo", "flv", "ogv"}
+)
+LIBSNDFILE = frozenset({"wav", "flac", "ogg", "mp3", "aiff", "caf", "w64", "au"})
+DECORD = frozenset({"mp4", "matroska", "avi", "mpegts"})
+
+PREFIXES = (
+    (ASF, "asf"),
+    (b"\x00\x00\x01\xba", "mpeg"),
+    (b"\x00\x00\x01\xb3", "mpegvideo"),
+    (b"FLV\x01", "flv"),
+    (b"fLaC", "flac"),
+    (b"caff", "caf"),
+    (W64, "w64"),
+    (b".snd", "au"),
+    (b"#!AMR", "amr"),
+    (b"wvpk", "wv"),
+    (b"TTA1", "tta"),
+    (b"\x0b\x77", "ac3"),
+)
+
+
+def container(data: bytes) -> str | None:
+    """Return the name of the container, or None: FFmpeg's name of the demuxer, with exceptions.
+
+    `ogv` is Ogg with pictures, and `m2ts` the transport stream of discs.
+    """
+    for prefix, name in PREFIXES:
+        if data.startswith(prefix):
+            return name
+    if data[4:8] in MP4_BOXES:
+        return "mp4"
+    if data.startswith(EBML) and MATROSKA.search(data[:128]) is not None:
+        return "matroska"
+    if data.startswith(b"OggS"):
+        return "ogv" if any(name in data[:256] for name in (b"\x80theora", b"OVP80")) else "ogg"
+    return _riff(data) or _frames(data) or _transport_stream(data)
+
+
+def is_audio(data: bytes) -> bool:
+    """Whether libsndfile may read these bytes."""
+    return container(data) in LIBSNDFILE
+
 
 def is_video(data: bytes) -> bool:
-    """Whether it is safe to open these bytes with FFmpeg."""
-    return _has_signature(data) and SESSION not in data[:PROBED]
+    """Whether it is safe to open these bytes with FFmpeg without the name of a demuxer."""
+    return container(data) in DECORD and SESSION not in data[:PROBED]
 
 
-def _has_signature(data: bytes) -> bool:
-    return (
-        data[4:8] in MP4_BOXES
-        or (data.startswith(EBML) and MATROSKA.search(data[:128]) is not None)
-        or (data[:4] == b"RIFF" and data[8:12] == b"AVI ")
-        or _is_transport_stream(data)
-    )
+def _riff(data: bytes) -> str | None:
+    form = data[8:12]
+    if data[:4] in (b"RIFF", b"RF64") and form == b"WAVE":
+        return "wav"
+    if data[:4] == b"RIFF" and form == b"AVI ":
+        return "avi"
+    return "aiff" if data[:4] == b"FORM" and form in (b"AIFF", b"AIFC") else None
 
 
-def _is_transport_stream(data: bytes) -> bool:
-    packets = data[: 10 * TS_PACKET : TS_PACKET]
-    return len(packets) >= 5 and all(byte == TS_SYNC for byte in packets)
+def _frames(data: bytes) -> str | None:
+    """Recognize a stream of MPEG audio frames, with or without an ID3 tag before them."""
+    start = 0
+    if data.startswith(b"ID3"):
+        if len(data) < 10:
+            return "mp3"
+        size = data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]
+        start = 10 + size
+        if start + 4 > len(data):  # the tag has a picture; mp3 is the usual format after a tag
+            return "mp3"
+    head = data[start : start + 4]
+    if len(head) < 4 or head[0] != 0xFF:
+        return "mp3" if start else None
+    if head[1] & 0xF6 == 0xF0:  # layer 0, which no MPEG layer uses: AAC in ADTS frames
+        return "aac" if head[2] >> 2 & 15 < 13 else None
+    layer, bitrate, rate = head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
+    valid = head[1] & 0xE0 == 0xE0 and head[1] & 0x18 != 0x08 and layer in (1, 2)
+    return "mp3" if valid and 0 < bitrate < 15 and rate != 3 else None
+
+
+def _transport_stream(data: bytes) -> str | None:
+    """Recognize the packets of a stream, and those of discs, which have 4 more bytes each."""
+    for name, offset, length in (("mpegts", 0, 188), ("m2ts", 4, 192)):
+        head = data[offset : 10 * length : length]
+        if len(head) >= 5 and set(head) == {TS_SYNC}:
+            return name
+    return None

@@ -22,8 +22,11 @@ class Limits:
     video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB
-    cloud_points: int = 250_000  # Points of one cloud. Grouping them takes 1 s of CPU time.
-    torch_clouds: bool = False  # Whether to accept clouds as .pt files, which are pickles.
+    # Points of a cloud that are encoded; larger clouds are subsampled. Grouping this many points
+    # takes 1 s of CPU time;
+    cloud_points: int = 250_000
+    cloud_file_points: int = 10_000_000  # points of a file, before subsampling
+    torch_clouds: bool = False  # whether to accept .pt files, which are pickles
 
     array_bytes: int = 20 * MIB  # bytes of one .npy file of depth, thermal or IMU data
     text_bytes: int = 64 * 1024

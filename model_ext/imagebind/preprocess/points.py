@@ -1,10 +1,8 @@
-"""Decode point clouds into (N, 3) float32. The content determines the format.
+"""Decode point clouds into (N, 3) float32.
 
-Formats are .npy, .ply, .pcd, .obj, .pts, .xyz and, if enabled, .pt.
-
-As in the released model, coordinates are neither centered nor scaled, and clouds are not resampled.
-An exception: for a model that was trained on a fixed number of points, clouds are resampled to this
-number, because the density of points affects the groups. Shapes: N points.
+As in the released model, coordinates are neither centered nor scaled unless the request asks for
+it. An exception: for a model that was trained on a fixed number of points, clouds are resampled to
+it, because the groups of points depend on the density. Shapes: N points.
 """
 
 from collections.abc import Callable
@@ -14,41 +12,84 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model_ext.imagebind.preprocess.cloud.arrays import read_archive, read_array
+from model_ext.imagebind.preprocess.cloud.formats import cloud_format
+from model_ext.imagebind.preprocess.cloud.las import read_las
+from model_ext.imagebind.preprocess.cloud.mesh import read_glb, read_off, read_stl
 from model_ext.imagebind.preprocess.cloud.pcd import read_pcd
 from model_ext.imagebind.preprocess.cloud.ply import read_ply
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz, text_format
-from model_ext.imagebind.preprocess.cloud.torch_file import ZIP, read_torch_file
+from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz
+from model_ext.imagebind.preprocess.cloud.torch_file import read_torch_file
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.imagebind.preprocess.npy import MAGIC, read_npy
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
 # Maximum absolute coordinate. With it, squared distances stay below the initial distance of
 # farthest point sampling (1e10), and coordinates fit into float16. The released example clouds are
 # in the unit sphere.
 MAX_COORDINATE = 10_000.0
+UNIT = 1.001  # radius of the unit sphere, with a tolerance for rounded coordinates
 
 Reader = Callable[[bytes, int], Cloud]
 
-BY_FORMAT: dict[str, Reader] = {"obj": read_obj, "pts": read_pts, "xyz": read_xyz}
+READERS: dict[str, Reader] = {
+    **{"npy": read_array, "npz": read_archive, "ply": read_ply, "pcd": read_pcd, "las": read_las},
+    **{"off": read_off, "stl": read_stl, "glb": read_glb, "pt": read_torch_file},
+    **{"obj": read_obj, "pts": read_pts, "xyz": read_xyz},
+}
 
 
-def read_points(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_points(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """Decode a point cloud to (N, 3) float32."""
-    cloud = reader(data, limits)(data, limits.cloud_points)
+    notes = {} if notes is None else notes
+    name = cloud_format(data)
+    if name is None:
+        raise unreadable("point cloud", data)
+    if name == "pt" and not limits.torch_clouds:
+        raise DecodeError("point clouds as .pt files are not accepted: save as .npy or .ply")
+    notes["format"] = name
+    cloud = READERS[name](data, limits.cloud_file_points)
+    finite = np.isfinite(cloud).all(axis=1)
+    if not finite.all():
+        notes["dropped_rows"] = int((~finite).sum())
+        cloud = cloud[finite]
     if len(cloud) < config.min_points:
         raise DecodeError(f"the point cloud has fewer than {config.min_points} points")
-    if not np.isfinite(cloud).all():
-        raise DecodeError("the point cloud has coordinates that are not finite numbers")
+    if len(cloud) > limits.cloud_points:
+        notes["subsampled_from"] = len(cloud)
+        cloud = cloud[np.sort(resampled(len(cloud), limits.cloud_points))]
+    cloud = _normalized(cloud, options, notes)
     if np.abs(cloud).max() > MAX_COORDINATE:
         raise DecodeError(
             f"the point cloud has coordinates beyond {MAX_COORDINATE:g}:"
-            " scale it, best into the unit sphere"
+            ' scale it into the unit sphere, or add `"normalize": "auto"` to its part'
         )
     if config.points is not None:
         cloud = cloud[resampled(len(cloud), config.points)]
-    return torch.from_numpy(np.ascontiguousarray(cloud))
+    return torch.from_numpy(np.ascontiguousarray(cloud, np.float32))
+
+
+def _normalized(cloud: Cloud, options: ReadOptions, notes: Notes) -> Cloud:
+    """Move the mean to 0 and the farthest point to the distance 1, if the options say so."""
+    if not options.normalize:
+        return cloud
+    exact = cloud.astype(np.float64)
+    if options.normalize == "auto" and np.linalg.norm(exact, axis=1).max() <= UNIT:
+        return cloud
+    notes["normalized"] = True
+    # Dividing first avoids an overflow of very large coordinates.
+    exact /= max(float(np.abs(exact).max()), 1e-300)
+    exact -= exact.mean(axis=0)
+    return exact / max(float(np.linalg.norm(exact, axis=1).max()), 1e-300)
 
 
 def resampled(available: int, points: int) -> NDArray[np.int64]:
@@ -58,31 +99,3 @@ def resampled(available: int, points: int) -> NDArray[np.int64]:
     """
     order = np.random.default_rng(0).permutation(available)
     return np.resize(order, points)
-
-
-def reader(data: bytes, limits: Limits) -> Reader:
-    """Return the reader for the format of the bytes.
-
-    Raises DecodeError: when the format is not supported.
-    """
-    if data.startswith(MAGIC):
-        return _read_npy
-    if data.startswith(b"ply"):
-        return read_ply
-    if data.startswith((b"# .PCD", b"VERSION ")):
-        return read_pcd
-    if data.startswith(ZIP):
-        if limits.torch_clouds:
-            return read_torch_file
-        raise DecodeError("point clouds as .pt files are not accepted: save as .npy or .ply")
-    name = text_format(data)
-    if name is None:
-        raise DecodeError("the point cloud is damaged or not npy, ply, pcd, obj, pts or xyz")
-    return BY_FORMAT[name]
-
-
-def _read_npy(data: bytes, max_points: int) -> Cloud:
-    cloud = read_npy(data, 3 * max_points)
-    if cloud.ndim != 2 or cloud.shape[1] != 3:
-        raise DecodeError("the .npy file must have the shape (N, 3)")
-    return cloud

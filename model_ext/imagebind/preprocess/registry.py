@@ -1,20 +1,37 @@
 """The entry point: decode bytes of any attachment modality into its encoder's input."""
 
-from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
-from model_ext.imagebind.preprocess.arrays import read_depth, read_imu, read_thermal
+from model_ext.imagebind.preprocess.arrays import read_depth, read_thermal
 from model_ext.imagebind.preprocess.audio import read_audio
+from model_ext.imagebind.preprocess.av_file import has_pictures
 from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.imagebind.preprocess.container import VIDEO, container
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import read_image
+from model_ext.imagebind.preprocess.imu import read_imu
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.points import read_points
+from model_ext.imagebind.preprocess.sample import Sample
 from model_ext.imagebind.preprocess.text import read_text
 from model_ext.imagebind.preprocess.video import read_video
 
-READERS: dict[str, Callable[[bytes, PreprocessConfig, Limits], Tensor]] = {
+
+class Reader(Protocol):
+    def __call__(
+        self,
+        data: bytes,
+        config: PreprocessConfig,
+        limits: Limits,
+        options: ReadOptions = ...,
+        notes: Notes | None = ...,
+    ) -> Tensor: ...
+
+
+READERS: dict[str, Reader] = {
     "image": read_image,
     "video": read_video,
     "audio": read_audio,
@@ -24,6 +41,27 @@ READERS: dict[str, Callable[[bytes, PreprocessConfig, Limits], Tensor]] = {
     "thermal": read_thermal,
     "imu": read_imu,
 }
+
+
+def decode(
+    modality: str,
+    data: bytes,
+    config: PreprocessConfig | None = None,
+    limits: Limits | None = None,
+    options: ReadOptions | None = None,
+) -> Sample:
+    """Decode a file. Raises as `preprocess` does."""
+    notes: Notes = {}
+    limits = limits or Limits()
+    modality = actual_modality(modality, data)
+    max_bytes = limits.bytes_of(modality)
+    if modality == "audio" and container(data) in VIDEO:  # the sound track of a video
+        max_bytes = max(max_bytes, limits.video_bytes)
+    if len(data) > max_bytes:
+        raise DecodeError(f"larger than the {max_bytes} bytes allowed ({modality})")
+    read = READERS[modality]
+    tensor = read(data, config or PreprocessConfig(), limits, options or ReadOptions(), notes)
+    return Sample(modality, tensor, notes)
 
 
 def preprocess(
@@ -43,10 +81,23 @@ def preprocess(
     thermal  (1, 224, 224) float32
     imu      (6, 2000) float32
 
-    Raises DecodeError: when the bytes cannot be decoded. KeyError: when there is no such modality.
+    Raises DecodeError: when the bytes cannot be decoded, or are of another modality.
+    KeyError: when there is no such modality.
     """
-    read = READERS[modality]
-    limits = limits or Limits()
-    if len(data) > limits.bytes_of(modality):
-        raise DecodeError(f"larger than the {limits.bytes_of(modality)} bytes allowed ({modality})")
-    return read(data, config or PreprocessConfig(), limits)
+    sample = decode(modality, data, config, limits)
+    if sample.modality != modality:
+        raise DecodeError(f"the file has no pictures: it is of the modality {sample.modality}")
+    return sample.tensor
+
+
+def actual_modality(modality: str, data: bytes) -> str:
+    """Return "audio" for a file that was sent as a video and has only sound, else `modality`."""
+    name = container(data)
+    if modality != "video" or name is None:
+        return modality
+    if name not in VIDEO:
+        return "audio"
+    try:
+        return "video" if has_pictures(data, name) else "audio"
+    except DecodeError:
+        return "video"  # decord may be able to open the file

@@ -7,11 +7,18 @@ from model_ext.imagebind.preprocess.bpe import Tokenizer
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
 
-def read_text(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_text(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """-> (context length,) int64"""
-    del limits  # unused: `preprocess` has checked the size in bytes
+    del limits, options, notes  # unused: `preprocess` has checked the size in bytes
     try:
         text = data.decode()
     except UnicodeDecodeError:

@@ -1,44 +1,64 @@
 """Decode video files into 5 clips x 3 crops of normalised frames (15, 3, 2, 224, 224).
 
-The library decord (FFmpeg) reads mp4/mov, matroska/webm, avi and mpegts from memory, after
-`container.py` has checked the signature.
+The library decord reads mp4/mov, matroska/webm, avi and mpegts. PyAV reads all other containers,
+and the files on which decord fails.
 Shapes: T frames of a clip, S size of a crop.
 """
 
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 
-import decord
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from model_ext.imagebind.preprocess.av_video import AvVideo
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.container import is_video
+from model_ext.imagebind.preprocess.container import VIDEO, container, is_video
+from model_ext.imagebind.preprocess.decord_video import DecordVideo
 from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.frames import Damaged, Video
 from model_ext.imagebind.preprocess.image import MEAN, STD
+from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
 CLIPS = 5
 CLIP_SECONDS = 2
 
-DAMAGED = "the video is damaged or not mp4, mov, matroska, webm, avi or mpegts"
 
-
-def read_video(data: bytes, config: PreprocessConfig, limits: Limits) -> Tensor:
+def read_video(
+    data: bytes,
+    config: PreprocessConfig,
+    limits: Limits,
+    options: ReadOptions = DEFAULT_OPTIONS,
+    notes: Notes | None = None,
+) -> Tensor:
     """Decode a video to (15, 3, T, S, S) float32: clip after clip, three crops of each clip."""
-    if not is_video(data):
-        raise DecodeError(DAMAGED)
-    video, times, fps = _open(data, limits)
+    del options  # no option of an attachment concerns videos
+    name = container(data)
+    if name is None or name not in VIDEO:
+        raise unreadable("video", data)
+    if notes is not None:
+        notes["container"] = name
+    if is_video(data):
+        try:
+            return _read(DecordVideo(data, limits), config, limits)
+        except Damaged:
+            pass
+    return _read(AvVideo(data, name, limits), config, limits)
+
+
+def _read(video: Video, config: PreprocessConfig, limits: Limits) -> Tensor:
+    times, fps = video.timeline()
+    if times[-1, 1] > limits.video_seconds:
+        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
     crops = []
     for clip in clip_frames(times, fps):
         picked = torch.linspace(0, len(clip) - 1, config.frames).long()
-        frames = _decode(video, [clip[index] for index in picked], limits)
+        frames = torch.from_numpy(video.frames([clip[index] for index in picked]))
         crops += three_crops(resize(frames, config.image_size, limits), config.image_size)
     normalized = (torch.stack(crops) - MEAN[:, None, None]) / STD[:, None, None]
     return normalized.transpose(1, 2).contiguous()
@@ -102,74 +122,6 @@ def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
     else:
         corners = [(top, column) for column in (0, left, width - size)]
     return [pictures[:, :, row : row + size, col : col + size].clone() for row, col in corners]
-
-
-def _open(data: bytes, limits: Limits) -> tuple[decord.VideoReader, NDArray[np.float64], float]:
-    """Open the video: decord's reader, (start, end) of each frame from 0, and the mean rate.
-
-    Decodes no frame. Raises DecodeError.
-    """
-    try:
-        with _in_memory(data) as source:
-            video = decord.VideoReader(source, num_threads=1)
-        count = len(video)
-        if count > limits.video_frames:
-            raise DecodeError(f"the video has more than {limits.video_frames} frames")
-        times = np.array(video.get_frame_timestamp(range(count)), dtype=np.float64)
-        fps = float(video.get_avg_fps())
-    except DecodeError:
-        raise
-    except Exception:  # clients must not see decord's messages
-        raise DecodeError(DAMAGED) from None
-    times -= times[0, 0] if count else 0
-    if not count or not np.isfinite(times).all() or (np.diff(times[:, 0]) < 0).any():
-        raise DecodeError(DAMAGED)
-    if times[-1, 1] > limits.video_seconds:
-        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
-    return video, times, fps
-
-
-@contextmanager
-def _in_memory(data: bytes) -> Iterator[str]:
-    """Yield the path of an unnamed file in memory.
-
-    decord can also open bytes objects, but a damaged video can make it read beyond their end.
-    """
-    file = os.memfd_create("video")
-    try:
-        with open(file, "wb", closefd=False) as writer:
-            writer.write(data)
-        yield f"/proc/self/fd/{file}"
-    finally:
-        os.close(file)
-
-
-def _decode(video: decord.VideoReader, frames: list[int], limits: Limits) -> Tensor:
-    """Decode frames (T, H, W, 3) uint8, and check their size, which only decoding shows."""
-    try:
-        try:
-            pictures = video.get_batch(frames).asnumpy()
-        except decord.DECORDError:
-            pictures = _padded(video, frames)
-    except Exception:  # clients must not see decord's messages
-        raise DecodeError(DAMAGED) from None
-    if pictures.shape[1] * pictures.shape[2] > limits.video_pixels:
-        raise DecodeError(f"the video has frames of more than {limits.video_pixels} pixels")
-    return torch.from_numpy(pictures)
-
-
-def _padded(video: decord.VideoReader, frames: list[int]) -> NDArray[np.uint8]:
-    """Decode frames (T, H, W, 3) of a width of 16, 32, 48, 96 or 144 on a processor with AVX-512.
-
-    FFmpeg pads the rows of these widths, and decord computes more than 3 bytes per pixel from the
-    padded length, so that reading a batch fails. Single frames contain the padding, which this
-    function removes.
-    """
-    rows = np.stack([video[frame].asnumpy() for frame in frames])
-    count, height, width, pixel_bytes = rows.shape
-    if pixel_bytes == 3:  # the rows have no padding, so the batch failed for another reason
-        raise DecodeError(DAMAGED)
-    return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)
 
 
 def _at_least_one(first: int, stop: int) -> range:

@@ -16,8 +16,9 @@ import xgrammar
 from server.api.grammar.wire import CompileJob
 
 STEPS = 48  # The number of tokens for which the mask's cost is measured.
-# The place in xgrammar's source at the start of its messages, e.g. "[12:00:00] /a/b.cc:12: ".
-PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: ")
+# The place in xgrammar's source at the start of its messages, e.g. "[12:00:00] /a/b.cc:12: ", and
+# the failed condition.
+PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: |Check failed: .* is false: ")
 REASON = re.compile(r"[\w ,.;:'\"()\[\]{}<>=|+*?^$&%#@!-]{1,150}")
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from vllm import envs
+from vllm.exceptions import VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.structured_output.backend_xgrammar import (
     XgrammarBackend,
@@ -39,7 +40,11 @@ async def open_checker(engine: Any, settings: Settings) -> AsyncIterator[Grammar
     checker = GrammarChecker(lambda: start_message(engine), settings.grammar, cache_bytes)
 
     async def check(outputs: StructuredOutputsParams) -> StructuredOutputsParams:
-        return await check_outputs(outputs, checker, current().grammar_field)
+        try:
+            return await check_outputs(outputs, checker, current().grammar_field)
+        except BadRequest as error:
+            # In a stream, vLLM's handler writes only vLLM's errors as errors of the client.
+            raise VLLMValidationError(error.message, parameter=error.param) from None
 
     engine.check_outputs_with(check)
     try:
@@ -108,7 +113,7 @@ async def check_outputs(
     The engine compiles the same text that this function checks. Raises BadRequest,
     TooManyRequests, Unavailable.
     """
-    if outputs.json_object is not None:
+    if outputs.json_object:
         grammar = Grammar("json", '{"type": "object"}')
     elif outputs.json is not None:
         grammar = await asyncio.to_thread(json_grammar, outputs.json, field)

@@ -16,6 +16,7 @@ from server.errors import BadRequest
 from server.settings import GrammarLimits
 
 Source = Literal["json", "regex", "choice", "grammar", "structural_tag"]
+KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 BRANCHES = ("anyOf", "oneOf", "allOf", "prefixItems", "elements", "tags", "structures", "triggers")
 NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 # Names of a JSON schema in a structural tag or a tool.
@@ -73,11 +74,27 @@ def check_grammars(document: Mapping[str, Any], limits: GrammarLimits) -> None:
 
     Raises BadRequest, which names the field: when a constraint is larger than a limit.
     """
+    check_one_kind(document.get("structured_outputs"))
     size = 0
     for constraint in constraints(document):
         bounds = Bounds(constraint.field, limits, size)
         bounds.check(constraint.source, constraint.value)
         size = bounds.size
+
+
+def check_one_kind(outputs: Any) -> None:
+    """Raises BadRequest: when `structured_outputs` has several constraints or none."""
+    if not isinstance(outputs, dict):
+        return
+    given = [kind for kind in KINDS if outputs.get(kind) is not None]
+    if len(given) != 1:
+        raise BadRequest(
+            f"structured_outputs must have exactly one of {', '.join(KINDS)}",
+            param="structured_outputs",
+        )
+    (kind,) = given
+    if outputs[kind] in (False, []):
+        raise BadRequest(f"structured_outputs.{kind} is empty", param=f"structured_outputs.{kind}")
 
 
 class Bounds:

@@ -16,8 +16,11 @@ from server.metrics import REFUSED
 # The paths that use the encoders or the engine.
 PATHS = frozenset(
     f"/v1/{name}"
-    for name in ("chat/completions", "completions", "responses", "messages", "embeddings")
-)
+    for name in (
+        *("chat/completions", "completions", "responses", "messages"),
+        *("embeddings", "score", "rerank", "search"),
+    )
+) | {"/vectorize"}
 
 
 class AdmissionMiddleware:

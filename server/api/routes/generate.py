@@ -6,14 +6,13 @@ cache was used.
 """
 
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.entrypoints.openai.completion.protocol import CompletionRequest
 from vllm.entrypoints.serve.engine.protocol import ErrorResponse
@@ -22,30 +21,27 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from server.api.body import Incoming, Json, read_json, read_json_or_form, run
 from server.api.error_handlers import error_response, from_event, from_vllm_response
-from server.api.field_limits import check_parsed
 from server.api.grammar.constraint import check_constraints
+from server.api.inputs import (
+    CACHE_HEADER,
+    CLIENT_DISCONNECTED,
+    attachments_of,
+    parse,
+)
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
 from server.context import current
-from server.errors import BadRequest, body
+from server.errors import body
 from server.media.attachments import (
     Attachment,
-    Part,
     list_parts,
     message_parts,
-    read_attachments,
 )
-from server.media.sources import Sources
-from server.metrics import stage
-
-Model = TypeVar("Model", bound=BaseModel)
 
 router = APIRouter()
 
 ERROR_EVENT = 'data: {"error"'
-CACHE_HEADER = "x-bindserve-cache"
-CLIENT_DISCONNECTED = 499  # a status that only the access log shows
 
 
 @router.post("/v1/chat/completions")
@@ -85,52 +81,6 @@ async def complete(incoming: Incoming, raw_request: Request) -> Response:
     handler = state_of(raw_request).openai_serving_completion
     answer = await handler.create_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)
-
-
-async def attachments_of(
-    value: Any,
-    parts_of: Callable[[Any], list[Part]],
-    incoming: Incoming,
-    raw_request: Request,
-) -> list[Attachment]:
-    """Return the attachments in `value`, one field of the request. `parts_of` finds its content
-    parts.
-    """
-    sources = sources_of(incoming, raw_request)
-    limits = state_of(raw_request).components.attachment_limits
-
-    def read() -> list[Attachment]:
-        return read_attachments(parts_of(value), limits, sources)
-
-    with stage("attachments"):
-        return await run(incoming.large, read)
-
-
-def sources_of(incoming: Incoming, raw_request: Request) -> Sources:
-    """The files and URLs that the request's content parts may refer to: uploads, stored files,
-    links.
-    """
-    state = state_of(raw_request)
-    return Sources(
-        incoming.take_uploads(),
-        state.components.files.of(current().key_salt),
-        urls=state.settings.allow_media_urls,
-    )
-
-
-def parse(model: type[Model], document: Json) -> Model:
-    """Parse the JSON with vLLM's protocol class `model`. Raises RequestValidationError,
-    BadRequest.
-    """
-    try:
-        request = model.model_validate(document)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from None
-    # vLLM's validators raise these exceptions for a field of the wrong type.
-    except (AttributeError, TypeError, LookupError):
-        raise BadRequest("a field of the request is of the wrong type") from None
-    check_parsed(request)
-    return request
 
 
 async def apply_attachments(

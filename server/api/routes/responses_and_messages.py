@@ -22,13 +22,13 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from server.api.body import Incoming, Json, read_json, run
 from server.api.error_handlers import in_openai_form
 from server.api.grammar.constraint import check_constraints
-from server.api.routes.generate import (
+from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
-    apply_attachments,
     attachments_of,
     parse,
 )
+from server.api.routes.generate import apply_attachments
 from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest

@@ -10,7 +10,7 @@ from vllm.entrypoints.serve.tokenize.protocol import DetokenizeRequest, Tokenize
 
 from server.api.error_handlers import in_openai_form
 from server.api.field_limits import check_parsed
-from server.api.routes.generate import CLIENT_DISCONNECTED
+from server.api.inputs import CLIENT_DISCONNECTED
 
 router = APIRouter()
 

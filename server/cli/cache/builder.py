@@ -19,7 +19,7 @@ from cache_index.errors import CacheError, QueryError
 from cache_index.folder import INPUTS, begin_or_resume, check_free, locked
 from cache_index.kinds import Target
 from cache_index.manifest import EncoderIdentity, Manifest
-from model_ext.config import BindServeConfig
+from model_ext.config import read_sections
 from model_ext.errors import ConfigError
 from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.model import TensorError
@@ -173,5 +173,5 @@ def encoder(request: Request) -> dict[str, str]:
     if request.model is None:
         return {}
     load_settings(model=request.model)  # exits if this is not a model folder
-    config = BindServeConfig.from_hf(json.loads((request.model / "config.json").read_bytes()))
+    config = read_sections(request.model)
     return dict(encoder_of(config.provenance))

@@ -21,6 +21,7 @@ from cache_index.shards import ShardWriter
 from model_ext.conditioning import Vector
 from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.dtype import choose_dtype
+from model_ext.imagebind.preprocess.options import ReadOptions
 from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.imagebind.subset import load_encoders
 from server.cli.cache.media_list import MediaItem, MediaList
@@ -29,6 +30,7 @@ from server.encoding.components import ENCODERS, choose_device, decode_settings,
 from server.encoding.decode.pool import DecodePool
 from server.errors import RequestError, TooLarge, Unavailable
 from server.media.blob import Blob, MemoryBlob
+from server.media.embedded import Embedded
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.sources import Link
 from server.settings import Settings
@@ -103,6 +105,7 @@ class MediaEmbedder:
     batcher: Batcher
     fetcher: Fetcher
     max_bytes: int
+    options: ReadOptions
     window: int  # maximum number of files that are embedded concurrently
 
     async def embed(self, item: MediaItem) -> Vector | str | None:
@@ -114,8 +117,11 @@ class MediaEmbedder:
             content = await self._read(item)
             if not self._has_modality(content, str(item.place)):
                 return None if isinstance(item.place, Path) else f"not of modality {self.modality}"
-            tensor = await self.decoder.decode(self.modality, content)
-            return await self.batcher.encode(ENCODER_OF[self.modality], tensor)
+            sample = await self.decoder.decode(self.modality, content, self.options)
+            if sample.modality != self.modality:
+                return f"not of modality {self.modality}"
+            encoder = ENCODER_OF[self.modality]
+            return Embedded(encoder, await self.batcher.encode(encoder, sample.tensor)).unit
         except Unavailable:
             raise
         except RequestError as error:
@@ -166,5 +172,6 @@ async def opened(settings: Settings, modality: str) -> AsyncIterator[MediaEmbedd
             batcher,
             Fetcher(Path(scratch), policy),
             settings.limits.bytes_of(modality),
+            settings.read_options,
             min(2 * settings.encode_batch, settings.decode_waiting, settings.fetch_waiting),
         )

@@ -4,7 +4,6 @@ The checks read the model folder and its retrieval cache. Only `golden_engine` s
 """
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +26,7 @@ from model_ext.checks.golden import (
     record_encoders,
     tokenize,
 )
-from model_ext.config import BindServeConfig
+from model_ext.config import BindServeConfig, EncodersConfig, read_sections
 from model_ext.imagebind.model import TENSORS_FILE
 from model_ext.imagebind.subset import read_config
 from model_ext.manifest import MANIFEST, Manifest
@@ -59,8 +58,12 @@ class Checkup:
         self.folder = settings.model
 
     @cached_property
-    def config(self) -> BindServeConfig:
-        return BindServeConfig.from_hf(json.loads((self.folder / "config.json").read_bytes()))
+    def config(self) -> EncodersConfig:
+        return read_sections(self.folder)
+
+    def require_language_model(self) -> None:
+        if not isinstance(self.config, BindServeConfig):
+            raise Skip("the folder has no language model")
 
     @cached_property
     def golden(self) -> Golden:
@@ -75,6 +78,8 @@ Check = Callable[[Checkup], str]
 
 def config(checkup: Checkup) -> str:
     model = checkup.config
+    if not isinstance(model, BindServeConfig):
+        return f"encoders alone, modalities {', '.join(model.imagebind.modalities)}"
     injection = model.injection
     return (
         f"{model.provenance.stage} weights, {injection.form} form in {injection.layers} layers, "
@@ -98,9 +103,8 @@ def files(checkup: Checkup) -> str:
 
 def tensors(checkup: Checkup) -> str:
     """Compare the names and shapes of the folder's tensors with those that vLLM's model expects."""
-    from model_ext.checks.shape_check import (
-        check_weights,
-    )  # this import loads vLLM, which takes seconds
+    checkup.require_language_model()
+    from model_ext.checks.shape_check import check_weights  # loads vLLM, which takes seconds
 
     return f"{check_weights(checkup.folder)} tensors with the names and shapes of vLLM's model"
 
@@ -108,7 +112,8 @@ def tensors(checkup: Checkup) -> str:
 def provenance(checkup: Checkup) -> str:
     provenance = checkup.config.provenance
     roles = {source.role for source in provenance.sources}
-    if missing := [role for role in ROLES if role not in roles]:
+    needed = ROLES if isinstance(checkup.config, BindServeConfig) else ROLES[-1:]
+    if missing := [role for role in needed if role not in roles]:
         raise Skip(f"config.json names no source of the {missing[0]} weights")
     base = provenance.base_fingerprint
     fingerprint = f", base {base[:12]}" if base else ""
@@ -164,6 +169,7 @@ async def check_cache(cache: Enhancer, query: Array) -> None:
 
 
 def tokenizer(checkup: Checkup) -> str:
+    checkup.require_language_model()
     for answer in checkup.golden.answers:
         if tokenize(checkup.folder, answer.text) != answer.ids:
             raise CheckFailed("a recorded prompt has other tokens than when it was recorded")

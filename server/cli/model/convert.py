@@ -27,19 +27,33 @@ class WeightDtype(StrEnum):
 
 
 def convert_command(
-    llama: Annotated[
+    imagebind: Annotated[
         Path,
         typer.Option(
-            help="LLaMA folder: Meta's (params.json, consolidated.*.pth) or Hugging Face's."
+            help="ImageBind's weights: imagebind_w3D.pth, imagebind_huge.pth, a .safetensors file "
+            "with the same names, or a folder with one of them."
         ),
-    ],
-    adapter: Annotated[Path, typer.Option(help="ImageBind-LLM adapter, e.g. 7B.pth.")],
-    imagebind: Annotated[
-        Path, typer.Option(help="ImageBind's weights: imagebind_w3D.pth or imagebind_huge.pth.")
     ],
     out: Annotated[
         Path, typer.Option(help="Model folder to write. It must be empty or not exist.")
     ],
+    llama: Annotated[
+        Path | None,
+        typer.Option(
+            help="LLaMA folder: Meta's (params.json, consolidated.*.pth) or Hugging Face's. "
+            "Without --llama and --adapter, the folder gets encoders alone."
+        ),
+    ] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="ImageBind-LLM adapter, e.g. 7B.pth.")
+    ] = None,
+    modalities: Annotated[
+        str | None,
+        typer.Option(
+            help="Encoders to keep, with commas, e.g. vision,text,audio. Only for encoders alone. "
+            "Default: all."
+        ),
+    ] = None,
     imagebind_config: Annotated[
         Path | None,
         typer.Option(
@@ -90,6 +104,20 @@ def convert_command(
 
     Run the same command again to resume an interrupted conversion.
     """
+    if llama is None and adapter is None:
+        convert_encoders(
+            imagebind,
+            imagebind_config,
+            encoder_names(modalities),
+            out,
+            knn_index,
+            imagebind_licence,
+        )
+        return
+    if llama is None or adapter is None:
+        fail("--llama and --adapter belong together; for encoders alone, give neither", code=2)
+    if modalities is not None:
+        fail("--modalities is only for encoders alone, without --llama and --adapter", code=2)
     from server.cli.model.conversion import Options, Sources, dtype_of, run
 
     sources = Sources(
@@ -113,6 +141,46 @@ def convert_command(
     report(config.provenance, out)
 
 
+def convert_encoders(
+    imagebind: Path,
+    sizes: Path | None,
+    modalities: tuple[str, ...],
+    out: Path,
+    knn_index: Path | None,
+    licence: str,
+) -> None:
+    from server.cli.model.conversion import EncoderSource, run_encoders
+
+    source = EncoderSource(
+        imagebind=imagebind,
+        imagebind_config=sizes,
+        modalities=modalities,
+        licences=Licences(imagebind=licence),
+    )
+    try:
+        config = run_encoders(source, out, knn_index)
+    except KeyboardInterrupt:
+        fail(f"interrupted{resume_hint(out)}", code=1)
+    except (ConvertError, CacheError, OSError) as error:
+        fail(f"{error}{resume_hint(out)}", code=1)
+    report(config.provenance, out)
+
+
+def encoder_names(text: str | None) -> tuple[str, ...]:
+    """Parse `--modalities`. `image` and `video` mean the encoder `vision`. Exits with status 2 on
+    an unknown name.
+    """
+    from model_ext.imagebind.config import ENCODER_OF, MODALITIES
+
+    if text is None:
+        return ()
+    names = [ENCODER_OF.get(name.strip(), name.strip()) for name in text.split(",")]
+    for name in names:
+        if name not in MODALITIES:
+            fail(f"--modalities {name!r}: expected some of {', '.join(MODALITIES)}", code=2)
+    return tuple(dict.fromkeys(names))
+
+
 def resume_hint(out: Path) -> str:
     """Return text that tells how to resume, or "" if the conversion wrote no files."""
     unfinished = partial_folder(out)
@@ -123,7 +191,8 @@ def resume_hint(out: Path) -> str:
 
 def report(provenance: Provenance, out: Path) -> None:
     variant = " (legacy bind network)" if provenance.legacy else ""
-    typer.echo(f"{out}: {provenance.stage} weights{variant}")
+    kind = "encoders alone" if provenance.stage == "encoders" else f"{provenance.stage} weights"
+    typer.echo(f"{out}: {kind}{variant}")
     for source in provenance.sources:
         typer.echo(f"  {source.role:<10} {source.file}  {source.sha256[:12]}  {source.licence}")
     typer.echo("These licences apply to the model folder. Check that they allow your use.")

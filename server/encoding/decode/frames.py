@@ -39,6 +39,8 @@ class DecodeJob:
     """
 
     modality: str
+    # The fields of model_ext.imagebind.preprocess.ReadOptions.
+    options: dict[str, Any]
 
 
 def encode_head(header: dict[str, Any], payload_size: int) -> bytes:

@@ -22,8 +22,9 @@ from typing import Any, BinaryIO, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
 
+from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Note, ReadOptions
+from model_ext.imagebind.preprocess.sample import Sample
 from server.encoding.decode.frames import (
     DecodeJob,
     Frame,
@@ -49,6 +50,7 @@ RETRY_S = 5
 EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
 START_TIMEOUT_S = 120  # Seconds for the start: importing torch from a cold disk is slow.
 MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
+MAX_NOTES, MAX_NOTE = 16, 64  # Number of notes, and characters of each key and note.
 MAX_LOGGED_OUTPUT = 2000  # Maximum characters of a failing process's output that are logged.
 
 
@@ -103,8 +105,14 @@ class DecodePool:
         """The number of running processes."""
         return len(self._workers)
 
-    async def decode(self, modality: str, content: Blob, client: str = "") -> Tensor:
-        """Decode one file to a tensor. The waiting files of all clients are decoded by turns.
+    async def decode(
+        self,
+        modality: str,
+        content: Blob,
+        options: ReadOptions = DEFAULT_OPTIONS,
+        client: str = "",
+    ) -> Sample:
+        """Decode one file. The waiting files of all clients are decoded by turns.
 
         Cancelling the caller does not stop a busy process: starting a new process costs more than
         most jobs, and the time limit ends a long job.
@@ -123,18 +131,19 @@ class DecodePool:
             ) from None
         finally:
             self._waiting.give_back(client)
-        return await asyncio.shield(self._start(self._run(worker, modality, content)))
+        job = DecodeJob(modality, asdict(options))
+        return await asyncio.shield(self._start(self._run(worker, job, content)))
 
     async def _next_idle(self) -> "Worker":
         while (worker := await self._idle.get()) not in self._workers:
             pass  # the process ended while it was idle
         return worker
 
-    async def _run(self, worker: "Worker", modality: str, content: Blob) -> Tensor:
+    async def _run(self, worker: "Worker", job: DecodeJob, content: Blob) -> Sample:
         try:
             async with asyncio.timeout(self._settings.timeout_s * MAX_TIME_PER_CPU_TIME):
-                answer = await worker.ask(asdict(DecodeJob(modality)), content)
-            tensor = read_answer(answer)
+                answer = await worker.ask(asdict(job), content)
+            sample = read_answer(answer, job.modality)
         except MediaError:
             self._idle.put_nowait(worker)
             raise
@@ -149,7 +158,7 @@ class DecodePool:
         except WorkerLost as error:
             ended_by = await worker.ended_by()
             await worker.kill()
-            logger.warning("a decoding process failed on a file (%s): %s", modality, error)
+            logger.warning("a decoding process failed on a file (%s): %s", job.modality, error)
             if ended_by == signal.SIGXCPU:
                 raise self._too_slow() from None
             # SIGKILL comes from an operator, or from the kernel when memory is short, so the file
@@ -158,7 +167,7 @@ class DecodePool:
                 raise Unavailable("the decoding process was killed", code="decoder_lost") from None
             raise MediaError("the file cannot be decoded") from None
         self._idle.put_nowait(worker)
-        return tensor
+        return sample
 
     def _too_slow(self) -> MediaError:
         seconds = self._settings.timeout_s
@@ -229,6 +238,8 @@ class Worker:
                 raise
         if not ready.get("isolated"):
             logger.info("this kernel does not let decoding processes give up their network access")
+        if not ready.get("confined"):
+            logger.warning("this kernel does not confine decoding processes to their own file")
         return worker
 
     async def ask(self, header: dict[str, Any], content: Blob) -> Frame:
@@ -302,19 +313,32 @@ def worker_environment() -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def read_answer(answer: Frame) -> Tensor:
-    """Read the tensor from a process's answer.
+def read_answer(answer: Frame, modality: str) -> Sample:
+    """Read the sample from a process's answer. `modality`: that of the job.
 
     The process has parsed hostile bytes, so the answer is checked completely.
 
     Raises MediaError: when the process reports an error; it has the process's message.
-    Raises WorkerLost: when the payload is not a tensor.
+    Raises WorkerLost: when the answer is not a sample.
     """
     header, payload = answer
     error = header.get("error")
     if error is not None:
         raise MediaError(str(error)[:300])
+    decoded = header.get("modality", modality)
+    if decoded != modality and (modality, decoded) != ("video", "audio"):
+        raise WorkerLost("not the modality of the job")
     try:
-        return load(payload)["tensor"]
+        return Sample(decoded, load(payload)["tensor"], read_notes(header.get("notes", {})))
     except (SafetensorError, KeyError, ValueError) as failure:
         raise WorkerLost(f"not a tensor: {type(failure).__name__}") from None
+
+
+def read_notes(notes: object) -> dict[str, Note]:
+    """Check the notes of a process's answer. Raises ValueError."""
+    if not isinstance(notes, dict) or len(notes) > MAX_NOTES:
+        raise ValueError("not notes")
+    for key, note in notes.items():
+        if not isinstance(note, Note) or len(key) > MAX_NOTE or len(str(note)) > MAX_NOTE:
+            raise ValueError("not a note")
+    return notes

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any, BinaryIO
 
-from server.encoding.decode import sandbox
+from server.encoding.decode import confine, sandbox
 from server.encoding.decode.frames import (
     DecodeJob,
     WorkerSettings,
@@ -30,11 +30,15 @@ def main() -> None:
     if first is None:
         return
     settings, config = first
-    # This import also loads torch, which takes seconds.
+    # This import also loads torch, which takes seconds. No module can be imported after
+    # `forbid_files`.
     decoder = Decoder(WorkerSettings(**settings), config)
-    write_frame_blocking(answers, {"ready": True, "isolated": isolated}, b"")
+    nothing = os.open(os.devnull, os.O_WRONLY)
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
-    silence()
+    confined = confine.forbid_files() & confine.forbid_programs()
+    ready = {"ready": True, "isolated": isolated, "confined": confined}
+    write_frame_blocking(answers, ready, b"")
+    silence(nothing)
     while job := read_frame_blocking(jobs, decoder.settings.max_bytes):
         sandbox.allow_cpu(decoder.settings.cpu_s)
         header, data = job
@@ -50,9 +54,11 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return jobs, answers
 
 
-def silence() -> None:
-    """Discard standard error, because decoders print a lot about clients' files."""
-    nothing = os.open(os.devnull, os.O_WRONLY)
+def silence(nothing: int) -> None:
+    """Discard standard error, because decoders print a lot about clients' files.
+
+    `nothing`: the descriptor of the null device.
+    """
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
 
@@ -66,13 +72,16 @@ class Decoder:
         from model_ext.imagebind.preprocess.config import PreprocessConfig
         from model_ext.imagebind.preprocess.errors import DecodeError
         from model_ext.imagebind.preprocess.limits import Limits
-        from model_ext.imagebind.preprocess.registry import preprocess
+        from model_ext.imagebind.preprocess.options import ReadOptions
+        from model_ext.imagebind.preprocess.registry import decode
+        from model_ext.imagebind.preprocess.warm_up import import_lazy_modules
 
         torch.set_num_threads(1)
+        import_lazy_modules()
         self.settings = settings
         self._limits = Limits(**settings.limits)
         self._config = PreprocessConfig.of(ImageBindConfig.from_json(config))
-        self._preprocess, self._decode_error = preprocess, DecodeError
+        self._decode, self._decode_error, self._options = decode, DecodeError, ReadOptions
 
     def answer(self, job: DecodeJob, data: bytes) -> tuple[dict[str, Any], bytes]:
         """Run a job. Returns the header and payload of the answer: an error, or a tensor in
@@ -81,7 +90,8 @@ class Decoder:
         from safetensors.torch import save
 
         try:
-            tensor = self._preprocess(job.modality, data, self._config, self._limits)
+            options = self._options(**job.options)
+            sample = self._decode(job.modality, data, self._config, self._limits, options)
         except self._decode_error as error:
             return {"error": str(error)}, b""
         except MemoryError:
@@ -89,7 +99,8 @@ class Decoder:
         # The exception's message is not sent, because it may contain paths or contents of memory.
         except Exception as error:
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
-        return {}, save({"tensor": tensor.contiguous()})
+        header = {"modality": sample.modality, "notes": sample.notes}
+        return header, save({"tensor": sample.tensor.contiguous()})
 
 
 if __name__ == "__main__":

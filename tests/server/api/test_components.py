@@ -9,11 +9,13 @@ import pytest
 from cache_index.errors import CacheError
 from model_ext.conditioning import Vector
 from model_ext.config import BindServeConfig
+from model_ext.imagebind.preprocess.options import ReadOptions
 from server.api.components import Components, open_components
 from server.encoding.components import EncodingComponents
 from server.encoding.messages import Hello
 from server.media import files
 from server.media.blob import Blob
+from server.media.embedded import Embedded
 from server.settings import Settings
 from tests.server.waiting import until
 
@@ -27,7 +29,7 @@ class FakeEncoders:
     async def hello(self) -> tuple[Hello, Vector]:
         return Hello(["vision"]), np.ones(1024, np.float32) / 32
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
+    async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded:
         raise NotImplementedError
 
     def missing(self) -> None:

@@ -15,6 +15,7 @@ from server.api.field_limits import (
     MAX_REPETITION,
     RANGES,
     REPETITION,
+    TOKEN_LISTS,
     check_maxima,
     check_ranges,
     check_values,
@@ -93,6 +94,15 @@ def test_ranges(field: str, bounds: tuple[float, float]) -> None:
         with pytest.raises(BadRequest, match=f"{field} must be between {low} and {high}") as caught:
             check_maxima({field: value}, SETTINGS)
         assert caught.value.param == field
+
+
+@pytest.mark.parametrize("name", TOKEN_LISTS)
+def test_token_ids(name: str) -> None:
+    check_maxima({name: [1, "2", "text", None, [3]]}, SETTINGS)
+    for value in (2**31, "9e9", float("inf")):
+        with pytest.raises(BadRequest, match="too large a number") as caught:
+            check_maxima({name: [1, value]}, SETTINGS)
+        assert caught.value.param == f"{name}[1]"
 
 
 @pytest.mark.parametrize("name", REPETITION)

@@ -2,7 +2,7 @@
 
 import asyncio
 import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from safetensors.numpy import load_file
 
 from model_ext.conditioning import Vector
+from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.imagebind.preprocess.sample import Sample
 from server.api.components import Components
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.options import ImageBindOptions, take_options
@@ -22,6 +24,7 @@ from server.encoding.messages import Job
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob, MemoryBlob
+from server.media.embedded import Embedded
 from server.media.sources import Link
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.server.conditioning.test_mix import COMBOS, MIXED
@@ -85,17 +88,23 @@ class Fake:
         self.go = asyncio.Event()
         self.go.set()
 
-    async def decode(self, modality: str, content: Blob, client: str) -> torch.Tensor:  # noqa: ARG002
+    async def decode(
+        self,
+        modality: str,
+        content: Blob,
+        options: ReadOptions,  # noqa: ARG002
+        client: str,  # noqa: ARG002
+    ) -> Sample:
         data = content.head(content.size)
         self.decoded.append(data)
         await self.go.wait()
         if not data.isdigit():
             raise BadRequest("not a number")
-        return torch.tensor(float(data))
+        return Sample(modality, torch.tensor(float(data)), {})
 
     async def encode(self, encoder: str, tensor: torch.Tensor, client: str) -> Vector:  # noqa: ARG002
         angle = float(tensor) * np.pi / 180
-        return np.array([np.cos(angle), np.sin(angle)], np.float32)
+        return np.array([np.cos(angle), np.sin(angle), 2], np.float32)
 
     async def fetch(self, link: Link) -> Blob:
         """Return the last part of the URL's path as the file's content."""
@@ -108,8 +117,9 @@ class InProcess:
 
     embedder: Embedder
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
-        return await self.embedder.embed(Job(modality, content.size, ""), content, Report())
+    async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded:
+        job = Job(modality, content.size, "", options=asdict(options))
+        return await self.embedder.embed(job, content, Report())
 
 
 def conditioner(
@@ -117,8 +127,9 @@ def conditioner(
     encoders: tuple[str, ...] = ("vision", "audio"),
     retriever: Retriever | None = None,
 ) -> Conditioner:
+    embedder = Embedder(fake, fake, encoders, ResultCache(1 << 20))
     return Conditioner(
-        *(InProcess(Embedder(fake, fake, ResultCache(1 << 20))), retriever or Retriever(None)),
+        *(InProcess(embedder), retriever or Retriever(None)),
         encoders=encoders,
         text_only=np.array([1, 0], np.float32),
         fetcher=fake,
@@ -206,6 +217,7 @@ async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
         "modality": "embedding",
         "weight": 2.0,
         "share": 1.0,
+        "notes": {},
     }
 
 

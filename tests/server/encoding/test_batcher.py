@@ -27,7 +27,7 @@ class Model:
         self.busy, self.go = threading.Event(), threading.Event()
         self.go.set()
 
-    def unit(self, modality: str, inputs: Tensor) -> Tensor:
+    def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
         self.busy.set()
         self.go.wait(10)
         self.batches.append((modality, len(inputs)))
@@ -161,10 +161,10 @@ async def test_a_cancelled_sample_is_not_encoded(batcher: Batcher, model: Model)
 
 
 async def test_out_of_memory_is_not_a_bad_request(batcher: Batcher, model: Model) -> None:
-    def unit(*_: object) -> Tensor:
+    def unit_and_length(*_: object) -> Tensor:
         raise torch.OutOfMemoryError
 
-    model.unit = unit  # type: ignore[method-assign]
+    model.unit_and_length = unit_and_length  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="memory"):
         await batcher.encode("vision", sample(1))
     assert batcher.alive

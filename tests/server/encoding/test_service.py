@@ -61,9 +61,10 @@ async def test_a_hundred_equal_files_of_two_clients_are_one_run(
     tell = parts.batcher.on_batch
     assert tell is not None
     parts.batcher.on_batch = lambda *batch: calls.append(batch) or tell(*batch)
-    found = await asyncio.gather(
+    embedded = await asyncio.gather(
         *(each.embed("image", PICTURE) for each in (client, other) for _ in range(50))
     )
+    found = [each.unit for each in embedded]
     assert calls == [("vision", 1)]
     assert count("encode") == runs + 1
     assert all((each == found[0]).all() for each in found)
@@ -95,8 +96,8 @@ async def test_bytes_on_disk_and_in_memory_are_the_same_file(
     (tmp_path / "file").write_bytes(PICTURE.data)
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     on_disk = DiskBlob(descriptor, PICTURE.size, hashlib.sha256(PICTURE.data).digest())
-    first = await client.embed("image", on_disk)
-    assert (await client.embed("image", PICTURE) == first).all()
+    first = (await client.embed("image", on_disk)).unit
+    assert ((await client.embed("image", PICTURE)).unit == first).all()
 
 
 async def test_errors_come_as_they_were_raised(client: EncodingClient) -> None:
@@ -149,7 +150,7 @@ async def test_what_is_no_message_is_hung_up_on(
         await loop.sock_connect(stranger, str(tmp_path / SOCKET))
         await loop.sock_sendall(stranger, packet)
         assert await loop.sock_recv(stranger, 1) == b""
-    assert (await client.embed("image", PICTURE)).any()
+    assert (await client.embed("image", PICTURE)).unit.any()
 
 
 async def test_a_clients_file_is_not_inherited_by_decoding_processes(tmp_path: Path) -> None:

@@ -195,8 +195,55 @@ def test_a_bad_part_is_named(part: Any, message: str) -> None:
 
 def test_a_file_of_unknown_modality_is_rejected() -> None:
     part = {"type": "file", "file": {"file_data": base64.b64encode(b"what is this").decode()}}
-    with pytest.raises(UnsupportedMediaType, match="not recognised"):
+    with pytest.raises(UnsupportedMediaType, match="state `modality`"):
         take(part)
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"%PDF-1.7", "a PDF document, .*: save the page as PNG"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='x'>", "SVG, .*: save it as PNG"),
+        (b"\x1f\x8b\x08", "gzip.*: send the file uncompressed"),
+        (b"#EXTM3U\n", "a playlist"),
+        (b"\x80\x04\x95", "a Python pickle, which the server never opens"),
+    ],
+)
+def test_the_rejection_names_the_kind_of_the_file(data: bytes, named: str) -> None:
+    with pytest.raises(UnsupportedMediaType, match=named):
+        take({"type": "file", "file": {"file_data": base64.b64encode(data).decode()}})
+
+
+def bytes_part(data: bytes, **fields: object) -> dict[str, object]:
+    return {"type": "file", "file": {"file_data": base64.b64encode(data).decode()}, **fields}
+
+
+MP4 = b"\x00\x00\x00\x18ftypisom"
+
+
+def test_the_sound_of_a_video_is_a_second_attachment() -> None:
+    video, sound = take(bytes_part(MP4, sound={"weight": 0.5}, weight=2))
+    assert (video.modality, video.weight) == ("video", 2)
+    assert (sound.modality, sound.weight) == ("audio", 0.5)
+    assert sound.source is video.source
+    assert sound.param == f"{video.param}.sound"
+
+
+def test_options_of_a_part_are_read_and_checked() -> None:
+    (sound,) = take(bytes_part(b"fLaC", channels="mean"))
+    assert sound.options.channels == "mean"
+    for part, param in [
+        (bytes_part(b"fLaC", channels="left"), "channels"),
+        (bytes_part(b"\xff\xd8\xff", channels="mean"), "channels"),
+        (bytes_part(b"fLaC", sound={"weight": 1}), "sound"),
+        (bytes_part(MP4, sound=True), "sound"),
+        (bytes_part(MP4, sound={"weight": "x"}), "sound.weight"),
+        (bytes_part(b"ply\n", normalize="yes"), "normalize"),
+        (bytes_part(b"fLaC", normalize=True), "normalize"),
+    ]:
+        with pytest.raises(BadRequest) as caught:
+            take(part)
+        assert (caught.value.param or "").endswith(param)
 
 
 def test_the_number_of_attachments_is_limited() -> None:

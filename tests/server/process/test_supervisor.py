@@ -27,10 +27,12 @@ PROGRAMS = (
 
 
 class Running:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stall_restart_s: float) -> None:
         self.folder = folder
         self.task = asyncio.ensure_future(
-            Supervisor(Settings(model=folder, stall_restart_s=5), folder, PROGRAMS).run()
+            Supervisor(
+                Settings(model=folder, stall_restart_s=stall_restart_s), folder, PROGRAMS
+            ).run()
         )
 
     def pids(self, name: str) -> list[int]:
@@ -49,9 +51,9 @@ async def start(
     monkeypatch.setattr(supervisor, "MAX_WAIT_S", 0.05)
     started: list[Running] = []
 
-    def go(**behaviour: object) -> Running:
+    def go(stall_restart_s: float = 300, **behaviour: object) -> Running:
         (tmp_path / "behaviour").write_text(json.dumps(behaviour))
-        started.append(Running(tmp_path))
+        started.append(Running(tmp_path, stall_restart_s))
         return started[-1]
 
     yield go
@@ -104,7 +106,7 @@ async def test_a_stalled_program_is_started_again(
     """A tick counts as its nominal second, so that 5 s are 0.5 s."""
     ticks = asyncio.sleep
     monkeypatch.setattr(supervisor.asyncio, "sleep", lambda s: ticks(0.1 if s == 1 else s))
-    running = start(**behaviour)
+    running = start(stall_restart_s=5, **behaviour)
     await until(lambda: len(running.pids("encoding")) >= 2)
     await until_served(await running.url())
     assert len(running.pids("serving")) == 1

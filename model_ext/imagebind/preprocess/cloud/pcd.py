@@ -1,18 +1,19 @@
-"""Read the fields x, y, z of Point Cloud Library files (.pcd), ASCII and binary.
+"""Read the fields x, y, z of Point Cloud Library files (.pcd): ASCII, binary and compressed."""
 
-Compressed files are rejected.
-"""
-
+import struct
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from model_ext.imagebind.preprocess.cloud import table
+from model_ext.imagebind.preprocess.cloud.lzf import decompress
 from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAX_HEADER_LINES = 64
+SIZES = struct.Struct("<II")  # sizes of the compressed and the uncompressed data
+MAX_RATIO = 88
 KEYS = ("VERSION", "FIELDS", "SIZE", "TYPE", "COUNT", "WIDTH", "HEIGHT", "VIEWPOINT", "POINTS")
 TYPES = ("F4", "F8", "I1", "I2", "I4", "I8", "U1", "U2", "U4", "U8")
 
@@ -38,13 +39,42 @@ def read_pcd(data: bytes, max_points: int) -> Cloud:
             for column, repeat in zip(columns, repeats, strict=True)
         ]
         return table.from_binary(data, start, points, records, fields)
+    if encoding == "binary_compressed":
+        return _compressed(data, start, points, columns, repeats, fields)
     if encoding != "ascii":
-        raise DecodeError("compressed .pcd files are not supported: save as binary or ascii")
+        raise DecodeError(DAMAGED)
     xyz = [sum(repeats[:index]) for index in fields]
     cloud = table.from_text(table.lines(data, start), xyz, max_points)
     if len(cloud) != points:
         raise DecodeError("the point cloud does not have as many points as its header says")
     return cloud
+
+
+def _compressed(
+    data: bytes,
+    start: int,
+    points: int,
+    columns: list[np.dtype[Any]],
+    repeats: list[int],
+    fields: list[int],
+) -> Cloud:
+    """Read a compressed file, in which the values of a field follow each other."""
+    sizes = [column.itemsize * repeat for column, repeat in zip(columns, repeats, strict=True)]
+    if len(data) < start + SIZES.size:
+        raise DecodeError(DAMAGED)
+    packed, unpacked = SIZES.unpack_from(data, start)
+    begin = start + SIZES.size
+    # LZF reaches at most 264 bytes for each 3 bytes.
+    if unpacked != points * sum(sizes) or unpacked > MAX_RATIO * packed:
+        raise DecodeError(DAMAGED)
+    values = decompress(data[begin : begin + packed], unpacked)
+    offsets = [points * sum(sizes[:index]) for index in fields]
+    axes = [
+        np.frombuffer(values, columns[index], points, offset)
+        for index, offset in zip(fields, offsets, strict=True)
+    ]
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+        return np.stack([axis.astype(np.float64) for axis in axes], axis=-1)
 
 
 def _header(data: bytes) -> tuple[dict[str, list[str]], str, int]:

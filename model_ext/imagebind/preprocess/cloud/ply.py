@@ -1,9 +1,9 @@
 """Read the vertices of polygon files (.ply), ASCII and binary of both byte orders.
 
-Faces and other properties are skipped. In a binary file, elements with lists must come after the
-vertices.
+Faces and other properties are skipped.
 """
 
+import struct
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -22,6 +22,8 @@ TYPES = {
     **{"float": "f4", "float32": "f4", "double": "f8", "float64": "f8"},
 }
 
+CODES = dict(zip(("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8"), "bBhHiIfd", strict=True))
+
 DAMAGED = "the .ply header is damaged"
 
 
@@ -32,6 +34,8 @@ class Element:
     names: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)  # NumPy's names of the types, without byte order
     has_list: bool = False
+    # For each property: the types of a list's count and values, or the type of a number.
+    layout: list[tuple[str, str | None]] = field(default_factory=list)
 
 
 def read_ply(data: bytes, max_points: int) -> Cloud:
@@ -57,10 +61,12 @@ def _header(data: bytes) -> tuple[str, list[Element], int]:
                 encoding = name
             case ["element", name, count]:
                 elements.append(Element(name, int(count)))
-            case ["property", "list", _, _, _]:
+            case ["property", "list", count_type, type_name, _]:
                 elements[-1].has_list = True
+                elements[-1].layout.append((TYPES[count_type], TYPES[type_name]))
             case ["property", type_name, name]:
                 elements[-1].types.append(TYPES[type_name])
+                elements[-1].layout.append((TYPES[type_name], None))
                 elements[-1].names.append(name)
             case ["ply"] | ["comment" | "obj_info", *_] | []:
                 pass
@@ -87,10 +93,29 @@ def _vertices(
         if len(cloud) != vertex.count:
             raise DecodeError("the point cloud is shorter than its header says")
         return cloud
-    if any(element.has_list for element in before):
-        raise DecodeError("the .ply file's vertices must come before its faces")
     order = BYTE_ORDER[encoding]
     for element in before:
-        start += element.count * sum(np.dtype(name).itemsize for name in element.types)
+        if element.has_list:
+            start = _after_lists(data, start, element, order)
+        else:
+            start += element.count * sum(np.dtype(name).itemsize for name in element.types)
     columns = [np.dtype(order + name) for name in vertex.types]
     return table.from_binary(data, start, vertex.count, columns, xyz)
+
+
+def _after_lists(data: bytes, start: int, element: Element, order: str) -> int:
+    """Return the position behind an element whose rows have lists, so different lengths."""
+    if element.count > len(data):  # each row has at least one byte
+        raise DecodeError("the point cloud is shorter than its header says")
+    layout = [
+        (struct.Struct((order or "<") + CODES[kind]), np.dtype(values).itemsize if values else 0)
+        for kind, values in element.layout
+    ]
+    try:
+        for _ in range(element.count):
+            for number, size in layout:
+                (count,) = number.unpack_from(data, start)
+                start += number.size + (int(count) * size if size and count > 0 else 0)
+    except (struct.error, ValueError, OverflowError):
+        raise DecodeError("the point cloud is shorter than its header says") from None
+    return start

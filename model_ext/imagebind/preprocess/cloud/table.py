@@ -17,7 +17,8 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 MAX_LINE = 4096  # maximum number of bytes in a line
 MAX_COLUMNS = 256
 
-Cloud = NDArray[np.float32]
+# Points (N, 3), in float32 or float64. Metric coordinates of laser scans need float64.
+Cloud = NDArray[np.floating[Any]]
 
 
 def lines(data: bytes, start: int = 0) -> Iterator[bytes]:
@@ -43,7 +44,7 @@ def from_text(rows: Iterable[bytes], xyz: Sequence[int], max_points: int) -> Clo
     except (ValueError, UnicodeDecodeError, OverflowError):
         raise DecodeError("the point cloud has a row without three coordinates") from None
     check_count(len(table), max_points)
-    return to_float32(table)
+    return table
 
 
 def from_binary(
@@ -57,7 +58,8 @@ def from_binary(
     if count * record.itemsize > len(data) - offset:
         raise DecodeError("the point cloud is shorter than its header says")
     table = np.frombuffer(data, record, count, offset)
-    return to_float32(np.stack([table[f"c{index}"] for index in xyz], axis=-1))
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+        return np.stack([table[f"c{index}"].astype(np.float64) for index in xyz], axis=-1)
 
 
 def check_count(count: int, max_points: int) -> None:
@@ -65,9 +67,3 @@ def check_count(count: int, max_points: int) -> None:
         raise DecodeError("the point cloud declares a negative number of points")
     if count > max_points:
         raise DecodeError(f"the point cloud has more than {max_points} points")
-
-
-def to_float32(table: NDArray[np.generic]) -> Cloud:
-    # A number too large for float32 becomes infinite, and `read_points` rejects infinite values.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return table.astype(np.float32)

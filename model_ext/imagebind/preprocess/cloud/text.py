@@ -1,6 +1,11 @@
-"""Read clouds in plain text: .obj (vertices), .pts (a count, then rows) and .xyz (rows)."""
+"""Read clouds in plain text: .obj (vertices), .pts (a count, then rows), and tables.
+
+Tables are .xyz, .txt and .csv files: rows of numbers, separated by white space, commas or
+semicolons, with or without a row of names. Columns named x, y and z are read, else the first three.
+"""
 
 from collections.abc import Iterator
+from itertools import chain, islice
 
 from model_ext.imagebind.preprocess.cloud import table
 from model_ext.imagebind.preprocess.cloud.table import Cloud
@@ -8,6 +13,9 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 
 XYZ = (0, 1, 2)
 OBJ_WORDS = {b"v", b"vn", b"vt", b"vp", b"f", b"l", b"o", b"g", b"s", b"mtllib", b"usemtl"}
+SEPARATORS = bytes.maketrans(b",;\t|", b"    ")
+MAX_NAMES = 64
+PROBED_ROWS = 16
 
 
 def read_obj(data: bytes, max_points: int) -> Cloud:
@@ -27,23 +35,65 @@ def read_pts(data: bytes, max_points: int) -> Cloud:
 
 
 def read_xyz(data: bytes, max_points: int) -> Cloud:
-    return table.from_text(significant_lines(data), XYZ, max_points)
+    rows = significant_lines(data)
+    first = next(rows, b"")
+    names = column_names(first)
+    if names is None:
+        return table.from_text(chain([first], rows), XYZ, max_points)
+    return table.from_text(rows, xyz_columns(names) or XYZ, max_points)
 
 
 def text_format(data: bytes) -> str | None:
-    """Recognize obj, pts or xyz by the first line with data, or return None."""
+    """Recognize obj, pts or xyz by the first lines with data, or return None."""
     if b"\x00" in data[:1024]:
         return None
-    words = next(significant_lines(data), b"").split()
-    if words and words[0] in OBJ_WORDS:
+    try:
+        first, *rows = islice(significant_lines(data), PROBED_ROWS)
+    except (ValueError, DecodeError):
+        return None
+    words = first.split()
+    if words[0] in OBJ_WORDS and (words[0] != b"v" or _numbers(b" ".join(words[1:])) >= len(XYZ)):
         return "obj"
     if len(words) == 1 and words[0].isdigit() and len(words[0]) < 20:
-        return "pts"
-    try:
-        return "xyz" if len([float(word) for word in words]) >= len(XYZ) else None
-    except ValueError:
+        return "pts" if not rows or _numbers(rows[0]) >= len(XYZ) else None
+    if column_names(first) is not None:
+        return "xyz" if rows and _numbers(rows[0]) >= len(XYZ) else None
+    return "xyz" if _numbers(first) >= len(XYZ) else None
+
+
+def column_names(row: bytes) -> list[str] | None:
+    """Return the names in a table's first row, or None if the row has numbers."""
+    names = [name.strip(b"\"' ").decode("utf-8", "replace").lower() for name in row.split()]
+    if not 3 <= len(names) <= MAX_NAMES or any(_is_number(name) for name in names):
         return None
+    return names
+
+
+def xyz_columns(names: list[str]) -> tuple[int, ...] | None:
+    """Return the positions of the columns x, y and z, or None if a name is missing."""
+    short = [name.removeprefix("//").removeprefix("#") for name in names]
+    if not {"x", "y", "z"} <= set(short):
+        return None
+    return tuple(short.index(axis) for axis in "xyz")
 
 
 def significant_lines(data: bytes) -> Iterator[bytes]:
-    return (line for line in table.lines(data) if (text := line.strip()) and text[:1] != b"#")
+    """Yield lines with data, in which white space separates the words."""
+    for line in table.lines(data):
+        row = line.removeprefix(b"\xef\xbb\xbf").translate(SEPARATORS).strip()
+        if row and row[:1] != b"#":
+            yield row
+
+
+def _numbers(row: bytes) -> int:
+    """Return how many numbers the row has, or 0 if it also has words."""
+    words = row.split()
+    return len(words) if all(_is_number(word) for word in words) else 0
+
+
+def _is_number(word: bytes | str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

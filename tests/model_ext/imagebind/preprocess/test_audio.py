@@ -9,10 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model_ext.imagebind.preprocess.audio import _read, clip_bounds, cut_clips, read_audio
+from model_ext.imagebind.preprocess.audio import (
+    _blocks,
+    _gather,
+    clip_bounds,
+    cut_clips,
+    read_audio,
+)
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import Notes
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 
 NAMES = ("audio_a.wav", "audio_b.wav", "audio_c.flac")
@@ -121,10 +128,10 @@ def test_every_allowed_format_sounds_alike(
     assert (features - reference).abs()[..., :90].mean() < 0.1
 
 
-@pytest.mark.parametrize("kind", ["AIFF", "AU", "CAF", "W64", "VOC"])
+@pytest.mark.parametrize("kind", ["VOC", "XI"])
 def test_formats_off_the_list_are_refused(kind: str, config: PreprocessConfig) -> None:
-    with pytest.raises(DecodeError, match="the audio is damaged or not wav, flac, ogg or mp3"):
-        read_audio(sound(kind=kind), config, Limits())
+    with pytest.raises(DecodeError, match="unknown format"):
+        read_audio(sound(kind=kind, subtype="DPCM_16" if kind == "XI" else None), config, Limits())
 
 
 @pytest.mark.parametrize("rate", [1000, 8000, 44101, 96000, 192_000])
@@ -132,11 +139,21 @@ def test_odd_rates_and_channels(rate: int, config: PreprocessConfig) -> None:
     assert read_audio(sound(1, rate, 5), config, Limits()).isfinite().all()
 
 
-@pytest.mark.parametrize("samples", [0, 1, 399])
-def test_less_than_25_ms_is_refused(samples: int, config: PreprocessConfig) -> None:
-    with pytest.raises(DecodeError, match="shorter than 25 ms"):
-        read_audio(sound(samples / 16000), config, Limits())
-    assert read_audio(sound(400 / 16000), config, Limits()).isfinite().all()
+@pytest.mark.parametrize(("samples", "rate"), [(1, 16000), (399, 16000), (1, 48000), (200, 11025)])
+def test_less_than_25_ms_is_padded_with_zeros(
+    samples: int, rate: int, config: PreprocessConfig
+) -> None:
+    short = np.full((samples, 1), 0.5, np.float32)
+    padded = np.concatenate([short, np.zeros((-(-rate // 40) - samples, 1), np.float32)])
+    notes: Notes = {}
+    features = read_audio(saved(short, rate=rate), config, Limits(), notes=notes)
+    assert notes["padded_to_ms"] == 25
+    assert torch.equal(features, read_audio(saved(padded, rate=rate), config, Limits()))
+
+
+def test_a_sound_without_samples_is_refused(config: PreprocessConfig) -> None:
+    with pytest.raises(DecodeError, match="no samples"):
+        read_audio(sound(0), config, Limits())
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -182,12 +199,12 @@ def test_declared_length_is_checked_before_decoding(config: PreprocessConfig) ->
 
 
 def test_length_must_be_declared(config: PreprocessConfig) -> None:
-    """The reader rejects a FLAC file without a length, because libsndfile cannot read it."""
+    """libsndfile cannot read a FLAC file whose header has no length from memory, but PyAV can."""
     data = bytearray(sound(3, kind="FLAC"))
     data[21] &= 0xF0
     data[22:26] = bytes(4)
-    with pytest.raises(DecodeError, match="the audio's header does not contain its length"):
-        read_audio(bytes(data), config, Limits())
+    features = read_audio(sound(3, kind="FLAC"), config, Limits())
+    assert torch.equal(read_audio(bytes(data), config, Limits()), features)
 
 
 class EndlessFile:
@@ -204,7 +221,7 @@ class EndlessFile:
 def test_actual_length_is_counted_whatever_is_declared() -> None:
     file = EndlessFile()
     with pytest.raises(DecodeError, match="longer than 10 s"):
-        _read(file, Limits(audio_seconds=10))
+        _gather(_blocks(file), Limits(audio_seconds=10))
     assert file.frames_read < 4 * 160_000
 
 

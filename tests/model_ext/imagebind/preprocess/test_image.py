@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import pixels, read_image
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 
 NAMES = ("img_a.jpg", "img_b.png")
@@ -111,10 +113,46 @@ def test_every_allowed_format_and_mode_is_read(kind: str, mode: str) -> None:
     assert read_image(saved(image, kind), config, Limits()).shape == (3, 32, 32)
 
 
-@pytest.mark.parametrize("kind", ["PPM", "TGA", "PCX", "ICO", "JPEG2000", "EPS", "PDF"])
-def test_formats_off_the_list_are_refused(kind: str, config: PreprocessConfig) -> None:
-    with pytest.raises(DecodeError, match="not JPEG, PNG"):
+@pytest.mark.parametrize(
+    ("kind", "name"), [("EPS", "PostScript"), ("PDF", "PDF"), ("DDS", "unknown")]
+)
+def test_formats_off_the_list_are_refused(kind: str, name: str, config: PreprocessConfig) -> None:
+    with pytest.raises(DecodeError, match=name):
         read_image(saved(Image.new("RGB", (50, 40)), kind), config, Limits())
+
+
+def grey_ramp() -> NDArray[np.uint16]:
+    return (np.arange(256, dtype=np.uint16) * 257)[None].repeat(256, 0)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_greyscale_is_scaled_and_not_clipped(kind: str) -> None:
+    deep = saved(Image.fromarray(grey_ramp()), kind)
+    shallow = saved(Image.fromarray((grey_ramp() >> 8).astype(np.uint8)), "PNG")
+    assert torch.equal(pixels(deep, 64, Limits()), pixels(shallow, 64, Limits()))
+
+
+@pytest.mark.parametrize("full", [1.0, 4000.0])
+def test_floating_point_pictures_are_scaled(full: float) -> None:
+    ramp = grey_ramp().astype(np.float32) / 65535 * full
+    square = pixels(saved(Image.fromarray(ramp), "TIFF"), 64, Limits())
+    shallow = saved(Image.fromarray((grey_ramp() >> 8).astype(np.uint8)), "PNG")
+    assert torch.equal(square, pixels(shallow, 64, Limits()))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_reported_and_applied_only_on_demand(orientation: int) -> None:
+    image = noise("RGB", 48, 64)
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = saved(image, "PNG", exif=exif)
+    notes: Notes = {}
+    as_stored = pixels(saved(image, "PNG"), 32, Limits())
+    assert torch.equal(pixels(data, 32, Limits(), notes=notes), as_stored)
+    assert notes.get("orientation", 1) == orientation
+    turned = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    expected = pixels(saved(turned, "PNG"), 32, Limits())
+    assert torch.equal(pixels(data, 32, Limits(), ReadOptions(orient=True)), expected)
 
 
 def png_header(width: int, height: int) -> bytes:

@@ -11,8 +11,6 @@ from tests.model_ext.imagebind.preprocess.test_image import saved as saved_image
 from tests.model_ext.imagebind.preprocess.test_npy import saved as saved_array
 from tests.model_ext.imagebind.preprocess.test_points import FORMATS
 
-WITHOUT_SIGNATURE = {"obj", "pts", "xyz"}
-
 
 @pytest.mark.parametrize(
     ("name", "modality"),
@@ -45,8 +43,8 @@ def test_sounds(kind: str) -> None:
 def test_mp3_with_a_tag_and_without() -> None:
     assert sniff(b"ID3\x04\x00") == "audio"
     assert sniff(b"\xff\xfb\x90\x64") == "audio"
-    for other in (b"\xff\xff\xff\xff", b"\xff\xf1\x50\x80", b"\xff\xfe\x00\x00", b"\xff\xfb"):
-        assert sniff(other) is None  # These bytes are no header of an MP3 file.
+    for other in (b"\xff\xff\xff\xff", b"\xff\xfe\x00\x00", b"\xff\xfb"):
+        assert sniff(other) is None  # empty, UTF-32 and too short files
 
 
 def test_videos() -> None:
@@ -57,21 +55,17 @@ def test_videos() -> None:
 @pytest.mark.parametrize("name", FORMATS)
 def test_clouds(name: str) -> None:
     data = FORMATS[name]()
-    if name in WITHOUT_SIGNATURE:
-        assert sniff(data) is None
-        assert sniff(data, f"a cloud.txt.{name.upper()}") == "point"
-    else:
-        assert sniff(data) == "point"
+    assert sniff(data) == "point"
 
 
 def test_torch_files_are_clouds_so_that_the_refusal_can_say_why(media: Path) -> None:
     data = (media / "points_b.pt").read_bytes()
     assert sniff(data, "points_b.pt") == "point"
-    assert sniff(data) is None
+    assert sniff(data) == "point"
 
 
 def test_arrays_of_other_shapes_need_a_stated_modality() -> None:
-    for shape in ((1, 224, 224), (6, 2000), (12,), (5, 4)):
+    for shape in ((1, 224, 224), (6, 2000), (12,), (5, 4), (4, 6)):
         assert sniff(saved_array(np.zeros(shape, np.float32)), "depth.npy") is None
 
 

@@ -62,6 +62,22 @@ def test_the_largest_schema_is_at_openais_limits() -> None:
 
 
 FIELDS = "response_format.json_schema.schema"
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({}, "structured_outputs"),
+    ({"regex": "a", "choice": ["b"]}, "structured_outputs"),
+    ({"whitespace_pattern": "a"}, "structured_outputs"),
+    ({"json_object": False}, "structured_outputs.json_object"),
+    ({"choice": []}, "structured_outputs.choice"),
+]
+
+
+@pytest.mark.parametrize(("constraint", "field"), WRONG)
+def test_a_request_has_one_constraint(constraint: dict[str, Any], field: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        check_grammars(outputs(**constraint), LIMITS)
+    assert caught.value.param == field
+
+
 TOO_LARGE: list[tuple[str, dict[str, Any], str]] = [
     ("choice", outputs(choice=["a" * 200_000]), "structured_outputs.choice"),
     ("many", outputs(choice=["a"] * 5001), "structured_outputs.choice"),
@@ -113,9 +129,11 @@ def test_what_is_too_large_is_rejected_by_field(document: dict[str, Any], field:
 
 @pytest.mark.parametrize("value", [None, 1, "x", [], ["x", 1], {}, {"a": 1}, True])
 def test_other_types_are_left_to_the_protocol(value: Any) -> None:
-    names = ("structured_outputs", "response_format", "text", "output_config", "tools")
+    names = ("response_format", "text", "output_config", "tools")
     check_grammars(dict.fromkeys(names, value), LIMITS)
-    for source in ("regex", "choice", "grammar"):
+    if not isinstance(value, dict):
+        check_grammars({"structured_outputs": value}, LIMITS)
+    for source in ("regex", "choice", "grammar") if value else ():
         check_grammars(outputs(**{source: value}), LIMITS)
     check_grammars(outputs(json=json.dumps(value)), LIMITS)
 

@@ -1,17 +1,20 @@
 """/v1/embeddings, with fake encoders that map an angle in degrees to a two-dimensional vector."""
 
 import base64
+import io
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
+import soundfile
 
 from model_ext.conditioning import Vector
 from server.api.components import Components
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions
+from server.settings import Settings
 from tests.server.api.test_app import check_error, image
 from tests.server.application import Served, serve
 from tests.server.conditioning.test_conditioner import EMBEDDINGS, attachment
@@ -132,3 +135,84 @@ async def test_real_encoders_give_the_golden_embeddings(components: Components) 
     np.testing.assert_allclose(plain, normalize(EMBEDDINGS["img_a.jpg/post"][0]), atol=1e-6)
     np.testing.assert_allclose(pulled, expected.embedding, atol=1e-6)
     assert np.abs(plain - pulled).max() > 1e-3
+
+
+async def test_a_window_equals_the_file_cut_there(
+    components: Components, settings: Settings
+) -> None:
+    """The source has 16 kHz, so that cutting the file does not change how it is resampled."""
+    served = serve()
+    served.app.state.components, served.app.state.settings = components, settings
+    rate, times = 16_000, np.arange(5 * 16_000) / 16_000
+    samples = (8000 * np.sin(2000 * times * (1 + 0.2 * times)) * times / 5).astype(np.int16)
+
+    def part(first: int, stop: int) -> dict[str, Any]:
+        file = io.BytesIO()
+        soundfile.write(file, samples[first:stop], rate, format="WAV")
+        data = base64.b64encode(file.getvalue()).decode()
+        return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+
+    windows = {"seconds": 2, "stride": 1.5}
+    body = {"input": [part(0, len(samples)), part(0, 8000)], "imagebind": {"windows": windows}}
+    response = await served.client.post(PATH, json=body)
+    assert response.status_code == 200, response.text
+    data = response.json()["data"]
+    bounds = [(item["imagebind"]["start"], item["imagebind"]["end"]) for item in data]
+    assert bounds == [(0, 2), (1.5, 3.5), (3, 5), (4.5, 5), (0, 0.5)]
+    assert [item["imagebind"]["input"] for item in data] == [0, 0, 0, 0, 1]
+    assert [item["index"] for item in data] == list(range(5))
+    cuts = [part(int(start * rate), int(end * rate)) for start, end in bounds]
+    expected = await embeddings(served, cuts)
+    np.testing.assert_allclose([item["embedding"] for item in data], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "param"),
+    [
+        ({"windows": {"seconds": 2}}, "input"),
+        ({"windows": {"seconds": 0}}, "imagebind.windows.seconds"),
+        ({"windows": {"seconds": 2}, "cache": True}, "imagebind.cache"),
+    ],
+    ids=str,
+)
+async def test_windows_that_are_not_possible(
+    served: Served, options: dict[str, Any], param: str
+) -> None:
+    response = await served.client.post(PATH, json={"input": "1", "imagebind": options})
+    check_error(response, 400, param=param)
+
+
+async def test_a_chat_has_no_windows(served: Served) -> None:
+    messages = [{"role": "user", "content": "Hello"}]
+    body = {"messages": messages, "imagebind": {"windows": {"seconds": 2}}}
+    response = await served.client.post("/v1/chat/completions", json=body)
+    check_error(response, 400, param="imagebind.windows")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "user", "content": [image(0), {"type": "text", "text": "90"}]}]},
+        {"input": [{"content": [image(0), {"type": "text", "text": "90"}]}]},
+        {"input": [[{"image": base64.b64encode(b"0").decode()}, {"text": "90"}]]},
+        {"input": [[{"image": "data:;base64,MA=="}, "90"]]},
+    ],
+    ids=["vLLM", "content", "Jina", "list"],
+)
+async def test_forms_of_other_servers_give_equal_vectors(
+    served: Served, body: dict[str, Any]
+) -> None:
+    response = await served.client.post(PATH, json=body)
+    assert response.status_code == 200, response.text
+    close([item["embedding"] for item in response.json()["data"]], 45)
+
+
+async def test_infinitys_form_states_the_modality_of_strings(served: Served) -> None:
+    close(await embeddings(served, ["data:;base64,OTA=", "MA=="], modality="image"), 90, 0)
+    response = await served.client.post(PATH, json={"input": "1", "modality": "smell"})
+    check_error(response, 400, param="modality")
+
+
+async def test_token_ids_are_refused_with_a_hint(served: Served) -> None:
+    response = await served.client.post(PATH, json={"input": [[1, 2], [3]]})
+    assert "check_embedding_ctx_length=False" in check_error(response, 400, param="input[0]")

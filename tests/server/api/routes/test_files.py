@@ -12,9 +12,9 @@ import openai
 import pytest
 from starlette.types import ASGIApp
 
-from model_ext.conditioning import Vector
 from server.errors import BadRequest
 from server.media.blob import Blob, DiskBlob
+from server.media.embedded import Embedded
 from tests.server.api.test_app import CHAT, HELLO, answer, check_error
 from tests.server.application import Served, serve
 
@@ -282,7 +282,7 @@ class SlowEmbedder:
     def __init__(self, fails: bool) -> None:
         self.fails = fails
 
-    async def embed(self, modality: str, content: Blob) -> Vector:
+    async def embed(self, modality: str, content: Blob, options: object) -> Embedded:  # noqa: ARG002
         if self.fails:
             raise BadRequest(f"a bad {modality} of {content.size} bytes")
         await asyncio.sleep(30)

@@ -56,25 +56,25 @@ def hostile(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def pid(pool: DecodePool) -> int:
-    return int((await pool.decode("pid", MemoryBlob(b"")))[0])
+    return int((await pool.decode("pid", MemoryBlob(b""))).tensor[0])
 
 
 async def test_real_media_of_each_kind() -> None:
     async with running() as pool:
-        image = await pool.decode("image", MemoryBlob(media("img_a.jpg")))
+        image = (await pool.decode("image", MemoryBlob(media("img_a.jpg")))).tensor
         assert image.shape == (3, 224, 224)
         assert (image[:, ::7, ::7].numpy() == GOLDEN["img_a.jpg/sub7"]).all()
-        assert (await pool.decode("audio", MemoryBlob(media("audio_a.wav")))).shape == (
+        assert (await pool.decode("audio", MemoryBlob(media("audio_a.wav")))).tensor.shape == (
             3,
             1,
             128,
             204,
         )
-        video = await pool.decode("video", MemoryBlob(media("video_a.mp4")))
+        video = (await pool.decode("video", MemoryBlob(media("video_a.mp4")))).tensor
         assert video.shape == (15, 3, 2, 224, 224)
-        points = await pool.decode("point", MemoryBlob(media("points_c.ply")))
+        points = (await pool.decode("point", MemoryBlob(media("points_c.ply")))).tensor
         assert points.shape == (1024, 3)
-        text = await pool.decode("text", MemoryBlob(b"A dog is running on the beach."))
+        text = (await pool.decode("text", MemoryBlob(b"A dog is running on the beach."))).tensor
         assert (text.numpy() == GOLDEN["text/tokens"][0]).all()
 
 
@@ -92,11 +92,14 @@ async def test_bad_media_is_told_and_the_worker_goes_on() -> None:
                 await pool.decode(modality, MemoryBlob(data))
             assert caught.value.status == 400
             assert "/" not in caught.value.message.replace("http://", "")
-        assert (await pool.decode("image", MemoryBlob(media("img_b.png")))).shape == (3, 224, 224)
+        picture = await pool.decode("image", MemoryBlob(media("img_b.png")))
+        assert picture.tensor.shape == (3, 224, 224)
 
 
 @pytest.mark.usefixtures("hostile")
-@pytest.mark.parametrize("how", ["crash", "leave", "nonsense", "no header", "flood"])
+@pytest.mark.parametrize(
+    "how", ["crash", "leave", "nonsense", "no header", "flood", "other modality", "long note"]
+)
 async def test_a_lost_worker_costs_one_request_and_is_replaced(how: str) -> None:
     async with running() as pool:
         before = await pid(pool)

@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -31,7 +33,8 @@ def rich_table() -> NDArray[np.void]:
 
 def test_ascii() -> None:
     body = b"".join(b"%.9g %.9g %.9g\n" % tuple(point) for point in POINTS.tolist())
-    np.testing.assert_array_equal(read_pcd(header("ascii", **PLAIN) + body, 6), POINTS)
+    cloud = read_pcd(header("ascii", **PLAIN) + body, 6)
+    np.testing.assert_array_equal(cloud.astype(np.float32), POINTS)
 
 
 def test_binary() -> None:
@@ -91,10 +94,37 @@ def test_ascii_must_have_exactly_as_many_rows(points: int) -> None:
         read_pcd(header("ascii", **{**PLAIN, "POINTS": str(points)}) + body, 1000)
 
 
-def test_compressed_is_refused_with_a_hint() -> None:
-    message = r"compressed \.pcd files are not supported: save as binary or ascii"
-    with pytest.raises(DecodeError, match=message):
-        read_pcd(header("binary_compressed", **PLAIN) + bytes(100), 1000)
+def compressed(packed: bytes, size: int, points: int = 6) -> bytes:
+    head = header("binary_compressed", **{**PLAIN, "POINTS": str(points)})
+    return head + struct.pack("<II", len(packed), size) + packed
+
+
+def literal(data: bytes) -> bytes:
+    runs = [data[start : start + 32] for start in range(0, len(data), 32)]
+    return b"".join(bytes([len(run) - 1]) + run for run in runs)
+
+
+def test_compressed() -> None:
+    """In a compressed file, the values of a field follow each other."""
+    values = POINTS.T.astype("<f4").tobytes()
+    np.testing.assert_array_equal(read_pcd(compressed(literal(values), len(values)), 6), POINTS)
+    # Zeros: one byte, then references to the byte before, which overlap their own output
+    zeros = b"\x00\x00" + b"\xe0\x3e\x00"
+    assert not read_pcd(compressed(zeros, 72), 6).any()
+
+
+@pytest.mark.parametrize(
+    ("packed", "size"),
+    [
+        *((each, 72) for each in (b"", b"\x00", b"\x20\x05", b"\xe0", b"\x1f" + bytes(8))),
+        *((literal(bytes(80)), 72), (literal(bytes(72)), 73), (literal(bytes(72)), 2**32 - 1)),
+    ],
+)
+def test_damaged_compression_is_refused(packed: bytes, size: int) -> None:
+    with pytest.raises(DecodeError, match="damaged"):
+        read_pcd(compressed(packed, size), 1000)
+    with pytest.raises(DecodeError, match="damaged"):
+        read_pcd(compressed(packed, 12 * 900_000, 900_000), 1_000_000)
 
 
 def test_header_without_end_is_refused() -> None:

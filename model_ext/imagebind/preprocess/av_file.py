@@ -1,0 +1,74 @@
+"""Open containers of sound and video with PyAV (FFmpeg), from memory.
+
+FFmpeg gets the name of the demuxer, so no file can choose a demuxer that opens other files. Only
+the codecs of SOUND_CODECS and PICTURE_CODECS are decoded.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+
+from model_ext.imagebind.preprocess.errors import DecodeError
+
+ORDERS = ("le", "be")  # byte orders
+SOUND_CODECS = frozenset(
+    {"aac", "aac_latm", "ac3", "alac", "amr_nb", "amr_wb", "dts", "eac3", "flac", "gsm", "gsm_ms"}
+    | {"mp1", "mp2", "mp3", "nellymoser", "opus", "speex", "tta", "vorbis", "wavpack"}
+    | {"adpcm_ima_qt", "adpcm_ima_wav", "adpcm_ms", "adpcm_swf"}
+    | {"wmalossless", "wmapro", "wmav1", "wmav2", "pcm_alaw", "pcm_mulaw", "pcm_s8", "pcm_u8"}
+    | {f"pcm_{kind}{bits}{order}" for kind in "sf" for bits in (16, 24, 32, 64) for order in ORDERS}
+)
+PICTURE_CODECS = frozenset(
+    {"av1", "cinepak", "dnxhd", "dvvideo", "ffv1", "flv1", "h263", "h264", "hevc", "huffyuv"}
+    | {"mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3"}
+    | {"prores", "rawvideo", "svq1", "svq3", "theora", "vc1", "vp6", "vp6f", "vp8", "vp9"}
+    | {"wmv1", "wmv2", "wmv3"}
+)
+# The names of `container.py` that are not FFmpeg's
+DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
+
+
+@contextmanager
+def opened(data: bytes, name: str, damaged: str) -> Iterator[InputContainer]:
+    """Open a file of the container `name`. In the block, FFmpeg's errors become DecodeErrors.
+
+    `damaged`: the message of these errors. FFmpeg's messages contain internals.
+    """
+    try:
+        with av.open(io.BytesIO(data), "r", format=DEMUXERS.get(name, name)) as file:
+            yield file
+    # PyAV raises also ValueError and others when a damaged file declares impossible values.
+    except (av.FFmpegError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError):
+        raise DecodeError(damaged) from None
+
+
+def sound_stream(file: InputContainer) -> av.AudioStream | None:
+    return file.streams.audio[0] if file.streams.audio else None
+
+
+def picture_stream(file: InputContainer) -> av.VideoStream | None:
+    """Return the first stream of moving pictures. The cover of a sound is no such stream."""
+    for stream in file.streams.video:
+        if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
+            return stream
+    return None
+
+
+def check_codec(stream: av.AudioStream | av.VideoStream, allowed: frozenset[str]) -> None:
+    """Raise DecodeError when the stream's codec is not in `allowed`."""
+    context = getattr(stream, "codec_context", None)
+    if context is None:
+        raise DecodeError(f"the {stream.type} has an unknown codec")
+    codec = context.codec.canonical_name
+    if codec not in allowed:
+        raise DecodeError(f"the {stream.type} has the codec {codec}, which is not read: convert it")
+
+
+def has_pictures(data: bytes, name: str) -> bool:
+    """Whether a file of the container `name` has moving pictures. Raises DecodeError."""
+    with opened(data, name, "the video is damaged") as file:
+        return picture_stream(file) is not None

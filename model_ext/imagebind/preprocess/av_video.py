@@ -1,0 +1,157 @@
+"""Decode chosen frames of a video with PyAV (FFmpeg), from memory.
+
+Files that decord reads need this module only when decord fails.
+Shapes: N frames of the video, T frames of a clip.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from model_ext.imagebind.preprocess.av_file import (
+    PICTURE_CODECS,
+    check_codec,
+    opened,
+    picture_stream,
+)
+from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.frames import Damaged
+from model_ext.imagebind.preprocess.limits import Limits
+
+DAMAGED = "the video is damaged"
+DEFAULT_FPS = 25
+
+
+class AvVideo:
+    """A video of the container `name`. Implements the protocol `frames.Video`.
+
+    Each method opens the file anew.
+    """
+
+    def __init__(self, data: bytes, name: str, limits: Limits) -> None:
+        self._data, self._name, self._limits = data, name, limits
+        # Presentation times of all frames in the stream's unit, in order
+        self._starts: list[int] = []
+
+    def timeline(self) -> tuple[NDArray[np.float64], float]:
+        """Read the times of all frames. Decodes the frames only if packets lack times."""
+        with opened(self._data, self._name, DAMAGED) as file:
+            stream = self._stream(file)
+            unit = float(stream.time_base or 0)
+            rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+            packets = self._packets(file, stream)
+        if not packets or any(start is None for start, _ in packets):
+            packets = self._decoded_times()
+        packets.sort()
+        self._starts = [start for start, _ in packets if start is not None]
+        if not self._starts or unit <= 0:
+            raise Damaged(DAMAGED)
+        last = packets[-1][1] or round(1 / (rate * unit))
+        starts = np.array([*self._starts, self._starts[-1] + last], np.float64)
+        seconds = (starts - starts[0]) * unit
+        return np.stack([seconds[:-1], seconds[1:]], 1), rate
+
+    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Decode frames (T, H, W, 3), in the order of `indices`."""
+        starts = sorted({self._starts[index] for index in indices})
+        with opened(self._data, self._name, DAMAGED) as file:
+            pictures = self._seek(file, starts)
+        if len(pictures) < len(starts):  # the container cannot seek exactly
+            with opened(self._data, self._name, DAMAGED) as file:
+                pictures |= self._search(self._decode(file), starts)
+        if not pictures:
+            raise Damaged(DAMAGED)
+        shapes = {picture.shape for picture in pictures.values()}
+        if len(shapes) != 1:
+            raise DecodeError("the video has frames of different sizes")
+        times = sorted(pictures)
+        return np.stack([pictures[_nearest(times, self._starts[index])] for index in indices])
+
+    def _stream(self, file: InputContainer) -> av.VideoStream:
+        stream = picture_stream(file)
+        if stream is None:
+            raise DecodeError("the video has no moving pictures")
+        check_codec(stream, PICTURE_CODECS)
+        context = stream.codec_context
+        if context.width * context.height > self._limits.video_pixels:
+            raise self._too_large()
+        context.thread_count = 1
+        return stream
+
+    def _packets(
+        self, file: InputContainer, stream: av.VideoStream
+    ) -> list[tuple[int | None, int]]:
+        times: list[tuple[int | None, int]] = []
+        for packet in file.demux(stream):
+            if packet.size and not packet.is_discard:
+                times.append((packet.pts, packet.duration or 0))
+                self._check_count(len(times))
+            elif packet.size:
+                self._check_count(len(times))
+        return times if None not in {start for start, _ in times} else [(None, 0)]
+
+    def _decoded_times(self) -> list[tuple[int | None, int]]:
+        times: list[tuple[int | None, int]] = []
+        with opened(self._data, self._name, DAMAGED) as file:
+            for frame in self._decode(file):
+                if frame.pts is not None:
+                    times.append((frame.pts, frame.duration or 0))
+                    self._check_count(len(times))
+        return times
+
+    def _decode(self, file: InputContainer) -> Iterator[av.VideoFrame]:
+        """Decode frames from the file's position; skip damaged packets."""
+        for packet in file.demux(self._stream(file)):
+            try:
+                frames = packet.decode()
+            except av.InvalidDataError:
+                continue
+            for frame in frames:
+                if frame.width * frame.height > self._limits.video_pixels:
+                    raise self._too_large()
+                yield frame
+
+    def _seek(self, file: InputContainer, starts: list[int]) -> dict[int, NDArray[np.uint8]]:
+        """Decode the frames that start at `starts`, each from the key frame before it."""
+        stream = self._stream(file)
+        pictures: dict[int, NDArray[np.uint8]] = {}
+        rest = list(starts)
+        while rest:
+            try:
+                file.seek(rest[0], stream=stream)
+            except av.FFmpegError:
+                return pictures
+            # A clip's two frames are close to each other, so both are searched after one seek.
+            near = [time for time in rest if time - rest[0] <= 3 / float(stream.time_base or 1)]
+            pictures |= self._search(self._decode(file), near)
+            rest = [time for time in rest if time not in near]
+        return pictures
+
+    def _search(
+        self, frames: Iterator[av.VideoFrame], starts: list[int]
+    ) -> dict[int, NDArray[np.uint8]]:
+        """Return the frames whose start is in `starts`. Stops after the last of them."""
+        pictures: dict[int, NDArray[np.uint8]] = {}
+        for frame in frames:
+            if frame.pts is not None and frame.pts in starts and frame.pts not in pictures:
+                pictures[frame.pts] = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                if len(pictures) == len(starts):
+                    break
+            elif frame.pts is not None and frame.pts > starts[-1]:
+                break
+        return pictures
+
+    def _check_count(self, count: int) -> None:
+        if count > self._limits.video_frames:
+            raise DecodeError(f"the video has more than {self._limits.video_frames} frames")
+
+    def _too_large(self) -> DecodeError:
+        return DecodeError(f"the video has frames of more than {self._limits.video_pixels} pixels")
+
+
+def _nearest(times: list[int], time: int) -> int:
+    """Return the item of `times` nearest to `time`, because single frames can be damaged."""
+    return min(times, key=lambda each: abs(each - time))

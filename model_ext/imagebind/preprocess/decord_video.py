@@ -1,0 +1,92 @@
+"""Decode chosen frames of a video with the library decord (FFmpeg), from memory.
+
+decord reads mp4/mov, matroska/webm, avi and mpegts. `container.py` must have checked the signature.
+Shapes: N frames of the video, T frames of a clip.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import decord
+import numpy as np
+from numpy.typing import NDArray
+
+from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.frames import Damaged
+from model_ext.imagebind.preprocess.limits import Limits
+
+DAMAGED = "the video is damaged"
+
+
+class DecordVideo:
+    """A video file. Implements the protocol `frames.Video`."""
+
+    def __init__(self, data: bytes, limits: Limits) -> None:
+        self._data, self._limits = data, limits
+        self._video: decord.VideoReader | None = None
+
+    def timeline(self) -> tuple[NDArray[np.float64], float]:
+        """Open the video, and read the times of its frames. Decodes no frame."""
+        try:
+            with _in_memory(self._data) as source:
+                video = decord.VideoReader(source, num_threads=1)
+            count = len(video)
+            if count > self._limits.video_frames:
+                raise DecodeError(f"the video has more than {self._limits.video_frames} frames")
+            times = np.array(video.get_frame_timestamp(range(count)), dtype=np.float64)
+            fps = float(video.get_avg_fps())
+        except DecodeError:
+            raise
+        except Exception:  # decord's messages contain internals
+            raise Damaged(DAMAGED) from None
+        times -= times[0, 0] if count else 0
+        if not count or not np.isfinite(times).all() or (np.diff(times[:, 0]) < 0).any():
+            raise Damaged(DAMAGED)
+        self._video = video
+        return times, fps
+
+    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """Decode frames (T, H, W, 3), and check their size, which only decoding shows."""
+        assert self._video is not None
+        try:
+            try:
+                pictures: NDArray[np.uint8] = self._video.get_batch(list(indices)).asnumpy()
+            except decord.DECORDError:
+                pictures = _padded(self._video, indices)
+        except Exception:  # decord's messages contain internals
+            raise Damaged(DAMAGED) from None
+        if pictures.shape[1] * pictures.shape[2] > self._limits.video_pixels:
+            raise DecodeError(
+                f"the video has frames of more than {self._limits.video_pixels} pixels"
+            )
+        return pictures
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[str]:
+    """Yield the path of an unnamed file in memory.
+
+    decord can also open bytes objects, but a damaged video can make it read beyond their end.
+    """
+    file = os.memfd_create("video")
+    try:
+        with open(file, "wb", closefd=False) as writer:
+            writer.write(data)
+        yield f"/proc/self/fd/{file}"
+    finally:
+        os.close(file)
+
+
+def _padded(video: decord.VideoReader, frames: Sequence[int]) -> NDArray[np.uint8]:
+    """Decode frames (T, H, W, 3) of a width of 16, 32, 48, 96 or 144 on a processor with AVX-512.
+
+    FFmpeg pads the rows of these widths, and decord computes more than 3 bytes per pixel from the
+    padded length, so that reading a batch fails. Single frames contain the padding, which this
+    function removes.
+    """
+    rows = np.stack([video[frame].asnumpy() for frame in frames])
+    count, height, width, pixel_bytes = rows.shape
+    if pixel_bytes == 3:  # no padding: the batch failed for another reason
+        raise Damaged(DAMAGED)
+    return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)

@@ -1,0 +1,14 @@
+"""The result of decoding a file."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.options import Notes
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    modality: str  # "audio" for a file that was sent as a video and has no pictures
+    tensor: Tensor  # the encoder's input without batch axis; `registry.preprocess` lists the shapes
+    notes: Notes

@@ -1,0 +1,32 @@
+"""Cancel a route's work when its client disconnects. Does not import vLLM, which has the same."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TypeVar
+
+from fastapi import Request
+
+Result = TypeVar("Result")
+
+
+async def unless_disconnected(work: Awaitable[Result], request: Request) -> Result | None:
+    """Return the result of `work`, or None when the client disconnects before `work` ends.
+
+    The request's body must have been read completely: this function reads the messages after it.
+    """
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(disconnected(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for each in (task, watch):
+            each.cancel()
+        await asyncio.wait({task, watch})
+        # An error references the task, whose stack frame references the request's files.
+        del task, work
+
+
+async def disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,164 @@
+"""Compute the embeddings of a request's inputs. Used by the routes that need no language model.
+
+Shapes: N inputs, D embedding dimensions.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+
+import numpy as np
+from fastapi import Request
+
+from model_ext.conditioning import Vector
+from server.api.body import Incoming
+from server.api.inputs import sources_of
+from server.api.state import AppState, state_of
+from server.conditioning.conditioner import Conditioned
+from server.conditioning.mix import normalize
+from server.conditioning.options import ImageBindOptions, WindowOptions
+from server.errors import BadRequest, NotFound, RequestError, Unavailable
+from server.media.attachments import Attachment, Part, read_attachments
+from server.metrics import stage
+
+# One request may embed this many inputs at a time, so that other requests can proceed.
+MAX_CONCURRENT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WindowEmbedding:
+    embedding: Vector  # unit embedding (D,)
+    number: int  # number of the request's input
+    start: float  # seconds from the start of the file
+    end: float
+
+
+def check_model(model: str | None, state: AppState) -> None:
+    """Raises NotFound: for another model. Raises Unavailable: when the server shuts down."""
+    if state.engine_client.draining:
+        raise Unavailable("the server is shutting down", code="draining")
+    if model and not state.openai_serving_models.is_base_model(model):
+        raise NotFound("the model does not exist", param="model", code="model_not_found")
+
+
+async def embed_parts(
+    inputs: Sequence[Sequence[Part]],
+    options: ImageBindOptions,
+    incoming: Incoming,
+    raw_request: Request,
+) -> list[Conditioned]:
+    """Read the content parts of each input, and compute the mixed embedding of each input."""
+    limits = state_of(raw_request).components.attachment_limits
+    sources = sources_of(incoming, raw_request)
+
+    def read() -> list[list[Attachment]]:
+        return [read_attachments(parts, limits, sources) for parts in inputs]
+
+    with stage("attachments"):
+        attachments = await asyncio.to_thread(read)
+    return await condition_all(attachments, options, raw_request)
+
+
+async def embed_windows(
+    inputs: Sequence[Sequence[Part]],
+    options: WindowOptions,
+    incoming: Incoming,
+    raw_request: Request,
+) -> list[WindowEmbedding]:
+    """Embed each sound in windows. Each input must be one sound.
+
+    Raises BadRequest: for another modality, or when the request has too many windows.
+    """
+    state = state_of(raw_request)
+    limits, settings = state.components.attachment_limits, state.settings
+    larger = replace(limits.media, audio_bytes=settings.max_window_file_bytes)
+    limits, sources = replace(limits, media=larger), sources_of(incoming, raw_request)
+
+    def read() -> list[Attachment]:
+        attachments = [read_attachments(parts, limits, sources) for parts in inputs]
+        for parts, each in zip(inputs, attachments, strict=True):
+            if len(each) != 1 or each[0].modality != "audio":
+                raise BadRequest("windows need one sound in each input", param=parts[0].param)
+        return [each[0] for each in attachments]
+
+    with stage("attachments"):
+        attachments = await asyncio.to_thread(read)
+    embeddings: list[WindowEmbedding] = []
+    for number, attachment in enumerate(attachments):
+        with stage("windows", "audio"):
+            embeddings += await windows_of(number, attachment, options, state)
+        if len(embeddings) > settings.max_windows:
+            raise BadRequest(
+                f"more than {settings.max_windows} windows in one request",
+                param="imagebind.windows",
+            )
+    return embeddings
+
+
+async def windows_of(
+    number: int, attachment: Attachment, options: WindowOptions, state: AppState
+) -> list[WindowEmbedding]:
+    """Embed the windows of one sound, the input `number`. MAX_CONCURRENT windows are in work."""
+    components = state.components
+    stride = options.stride or options.seconds
+    embeddings: list[WindowEmbedding] = []
+    running: deque[tuple[float, float, asyncio.Task[Vector]]] = deque()
+
+    async def finish_first() -> None:
+        start, end, task = running[0]
+        embeddings.append(WindowEmbedding(await task, number, start, end))
+        running.popleft()
+
+    try:
+        content = await components.conditioner.fetch(attachment)
+        async with aclosing(components.cutter.cut(content, options.seconds, stride)) as windows:
+            async for window in windows:
+                part = Attachment("audio", window.content, 1.0, attachment.param)
+                task = asyncio.ensure_future(components.conditioner.embed_unit(part))
+                running.append((window.start, window.end, task))
+                if len(running) >= MAX_CONCURRENT:
+                    await finish_first()
+        while running:
+            await finish_first()
+    except RequestError as error:
+        param = error.param or attachment.param
+        raise type(error)(error.message, param=param, code=error.code) from None
+    finally:
+        for _, _, task in running:
+            task.cancel()
+        await asyncio.gather(*(task for _, _, task in running), return_exceptions=True)
+    return embeddings
+
+
+async def condition_all(
+    inputs: Sequence[list[Attachment]], options: ImageBindOptions, raw_request: Request
+) -> list[Conditioned]:
+    """Compute the embedding of each input. The first error cancels the other inputs."""
+    conditioner = state_of(raw_request).components.conditioner
+    semaphore = asyncio.Semaphore(MAX_CONCURRENT)
+
+    async def limited(attachments: list[Attachment]) -> Conditioned:
+        async with semaphore:
+            return await conditioner.condition(attachments, options)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(limited(attachments)) for attachments in inputs]
+    except ExceptionGroup as failures:
+        # Delete these variables, because they reference the error, whose traceback references the
+        # files.
+        del group, tasks
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def units(conditioned: Sequence[Conditioned]) -> Vector:
+    """The unit embeddings (N, D)."""
+    return normalize(np.stack([each.embedding for each in conditioned]))
+
+
+def check_count(count: int, maximum: int, param: str) -> None:
+    if not 1 <= count <= maximum:
+        raise BadRequest(f"{param} must hold 1 to {maximum} items", param=param)

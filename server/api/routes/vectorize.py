@@ -1,0 +1,143 @@
+"""Weaviate's protocol of the module multi2vec-bind: /vectorize, /meta and /.well-known/*.
+
+The vectors are ImageBind's own outputs, which have not unit length: Weaviate adds the vectors
+of several fields, so their lengths matter.
+"""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from model_ext.conditioning import Vector
+from server.api.body import Incoming, Json, read_json
+from server.api.cancellation import unless_disconnected
+from server.api.inputs import CLIENT_DISCONNECTED
+from server.api.state import AppState, state_of
+from server.errors import BadRequest, TooLarge, Unavailable
+from server.media.attachments import Attachment
+from server.media.base64 import read_base64, read_data_url
+from server.media.blob import MemoryBlob
+
+router = APIRouter()
+
+# The request's fields: the modality of its items, and the field of the answer.
+FIELDS = {
+    "texts": ("text", "textVectors"),
+    "images": ("image", "imageVectors"),
+    "audio": ("audio", "audioVectors"),
+    "video": ("video", "videoVectors"),
+    "imu": ("imu", "imuVectors"),
+    "thermal": ("thermal", "thermalVectors"),
+    "depth": ("depth", "depthVectors"),
+}
+# The inputs of all requests that are embedded at a time. One client may use half of the places for
+# files that wait for a decoding process (decode_waiting, 256).
+MAX_CONCURRENT = 64
+LARGE = 1 << 16  # characters of base64 that are decoded in a thread
+
+
+@router.head("/.well-known/live", include_in_schema=False)
+@router.get("/.well-known/live", status_code=204)
+async def live() -> Response:
+    return Response(status_code=204)
+
+
+@router.head("/.well-known/ready", include_in_schema=False)
+@router.get("/.well-known/ready", status_code=204)
+async def ready(request: Request) -> Response:
+    state = state_of(request)
+    if state.engine_client.draining:
+        raise Unavailable("the server is shutting down", code="draining")
+    if (missing := state.components.encoders.missing()) is not None:
+        raise Unavailable(f"not ready: {missing}", code="not_ready")
+    return Response(status_code=204)
+
+
+@router.get("/meta")
+async def meta(request: Request) -> JSONResponse:
+    state = state_of(request)
+    return JSONResponse({"name": state.settings.name, "imagebind": state.components.description})
+
+
+@router.post("/vectorize")
+async def vectorize(raw_request: Request) -> Response:
+    incoming = await read_json(raw_request)
+    response = await unless_disconnected(respond(incoming, raw_request), raw_request)
+    return response or Response(status_code=CLIENT_DISCONNECTED)
+
+
+async def respond(incoming: Incoming, raw_request: Request) -> Response:
+    state = state_of(raw_request)
+    inputs = read_fields(incoming.document, state.settings.max_vectorize_inputs)
+    incoming.document.clear()  # `inputs` holds the files; each is freed when it is embedded
+    vectors = await embed_all(inputs, state)
+    answer: dict[str, list[Any]] = {field: [] for _, field in FIELDS.values()}
+    for (name, _), vector in zip(inputs, vectors, strict=True):
+        answer[FIELDS[name.partition("[")[0]][1]].append(vector)
+
+    def write() -> JSONResponse:
+        numbers = {field: [row.tolist() for row in rows] for field, rows in answer.items()}
+        return JSONResponse(numbers)
+
+    return await asyncio.to_thread(write)
+
+
+def read_fields(document: Json, maximum: int) -> list[tuple[str, list[str]]]:
+    """Return the name and the text of each input, e.g. ("images[0]", [base64]), in order.
+
+    The text is in a list, from which `embed` removes it. Raises BadRequest.
+    """
+    inputs = []
+    for field in FIELDS:
+        items = document.get(field) or []
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise BadRequest(f"{field} must be a list of strings", param=field)
+        inputs += [(f"{field}[{index}]", [item]) for index, item in enumerate(items)]
+    if len(inputs) > maximum:
+        raise BadRequest(f"the request has {len(inputs)} inputs, more than {maximum}")
+    return inputs
+
+
+async def embed_all(inputs: list[tuple[str, list[str]]], state: AppState) -> list[Vector]:
+    """Embed all inputs. The first error, which names its input, cancels the other inputs."""
+    if not hasattr(state, "vectorize_places"):
+        state.vectorize_places = asyncio.Semaphore(MAX_CONCURRENT)
+
+    async def limited(name: str, text: list[str]) -> Vector:
+        async with state.vectorize_places:
+            return await embed(name, text.pop(), state)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(limited(name, text)) for name, text in inputs]
+    except ExceptionGroup as failures:
+        del group, tasks  # they reference the error, whose traceback references the files
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def embed(name: str, text: str, state: AppState) -> Vector:
+    """Embed one input with the scale of its modality: (D,)."""
+    modality, _ = FIELDS[name.partition("[")[0]]
+    limits = state.components.attachment_limits.media
+    max_bytes = limits.bytes_of(modality)
+    if modality == "text":
+        data = text.encode()
+        if len(data) > max_bytes:
+            raise TooLarge(f"the text is larger than {max_bytes} bytes", param=name)
+    elif len(text) > LARGE:
+        data = await asyncio.to_thread(read_file, text, max_bytes, name)
+    else:
+        data = read_file(text, max_bytes, name)
+    options = replace(state.components.attachment_limits.options, pad_rows=True)
+    attachment = Attachment(modality, MemoryBlob(data), 1.0, name, options)
+    return await state.components.conditioner.embed_scaled(attachment)
+
+
+def read_file(text: str, max_bytes: int, name: str) -> bytes:
+    """Decode base64, with or without `data:` before it. Raises BadRequest, TooLarge."""
+    read = read_data_url if text[:5].lower() == "data:" else read_base64
+    return read(text, max_bytes=max_bytes, param=name)

@@ -1,0 +1,1 @@
+"""`bindserve embed` for folders and lists: many files, one output file, resumable."""

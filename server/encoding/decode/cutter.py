@@ -1,0 +1,118 @@
+"""A process that cuts one sound into windows. Each window is a WAV file.
+
+Standard input is the sound's file, which the process reads in blocks, so that its memory does not
+grow with the sound's length. It writes one frame per window to standard output, and waits when the
+reader is slow. The process has the sandbox of a decoding process. It imports no torch, so it starts
+in a fraction of a second.
+"""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from model_ext.imagebind.preprocess.container import is_audio
+from server.encoding.decode import sandbox
+from server.encoding.decode.frames import write_frame_blocking
+from server.process.child import die_with_parent
+
+HEAD = 1 << 16
+BLOCK = 1 << 16  # frames of the sound that are read at a time
+SHORTEST = 0.025  # seconds; ImageBind's features need so much sound
+DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
+
+
+@dataclass(frozen=True, slots=True)
+class CutJob:
+    seconds: float  # length of a window
+    stride: float  # seconds between the starts of two windows
+    max_seconds: float  # maximum length of the sound
+    max_windows: int
+    max_channels: int
+    max_rate: int  # maximum sampling rate in Hz
+    memory_bytes: int
+    cpu_s: float  # maximum CPU seconds for one window
+
+
+class CutError(Exception):
+    """Raised when the sound cannot be cut. The message is for the client."""
+
+
+def main() -> None:
+    parent, text = sys.argv[1:]
+    die_with_parent(int(parent))
+    # Open the file again: the position of the inherited descriptor is shared with other cutters.
+    os.dup2(os.open("/proc/self/fd/0", os.O_RDONLY), 0)
+    sandbox.never_gain_privileges()
+    sandbox.leave_network()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    job = CutJob(**json.loads(text))
+    sandbox.limit_resources(job.memory_bytes, 0)
+    sandbox.allow_cpu(job.cpu_s)
+    try:
+        write_windows(job, answers)
+    except CutError as error:
+        write_frame_blocking(answers, {"error": str(error)}, b"")
+    except (soundfile.LibsndfileError, RuntimeError, ValueError, OverflowError, MemoryError):
+        write_frame_blocking(answers, {"error": DAMAGED}, b"")
+
+
+def write_windows(job: CutJob, answers: BinaryIO) -> None:
+    """Write the windows of standard input's file, and then an empty header."""
+    if not is_audio(os.pread(0, HEAD, 0)):
+        raise CutError(DAMAGED)
+    with soundfile.SoundFile(0, closefd=False) as file:
+        for first, samples in cut(file, job):
+            sandbox.allow_cpu(job.cpu_s)
+            start, end = (frame / file.samplerate for frame in (first, first + len(samples)))
+            wav = io.BytesIO()
+            soundfile.write(wav, samples, file.samplerate, format="WAV", subtype="FLOAT")
+            write_frame_blocking(answers, {"start": start, "end": end}, wav.getvalue())
+    write_frame_blocking(answers, {}, b"")
+
+
+def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the first frame and the samples (frames, channels) of each window, in order.
+
+    Windows start every `stride` seconds as long as there is sound. The last windows are shorter.
+
+    Raises CutError: when the sound exceeds a limit.
+    """
+    rate, channels = file.samplerate, file.channels
+    if not 1 <= channels <= job.max_channels or not 1000 <= rate <= job.max_rate:
+        raise CutError(f"the audio has more than {job.max_channels} channels or a bad rate")
+    max_frames = int(job.max_seconds * rate)
+    kept = np.empty((0, channels), np.float32)
+    position, ended = 0, False  # frame number of kept[0]; whether the file has been read
+    for number in range(job.max_windows + 1):
+        start = number * job.stride
+        first, stop = round(start * rate), round((start + job.seconds) * rate)
+        while not ended and position + len(kept) < stop:
+            block = file.read(BLOCK, dtype="float32", always_2d=True)
+            ended = not len(block)
+            kept = np.concatenate([kept, block])
+            # Drop what no further window needs, also if the stride is longer than a window.
+            drop = min(max(0, first - position), len(kept))
+            kept, position = kept[drop:], position + drop
+            if position + len(kept) > max_frames:
+                raise CutError(f"the audio is longer than {job.max_seconds:g} s")
+        samples = kept[max(0, first - position) : max(0, stop - position)]
+        if len(samples) < max(1, round(SHORTEST * rate)):
+            if not number:
+                raise CutError("the audio is shorter than 25 ms")
+            return
+        if number == job.max_windows:
+            raise CutError(f"the audio has more than {job.max_windows} windows")
+        yield first, samples
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Cut a sound into windows in a sandboxed process, and yield one window after the other.
+
+The process reads the file from its descriptor, and waits until the caller takes the next window. So
+the memory does not depend on the length of the file.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator
+from dataclasses import asdict, dataclass
+
+from server.encoding.decode.cutter import CutJob
+from server.encoding.decode.frames import FrameError, read_frame
+from server.encoding.decode.pool import MediaError, worker_environment
+from server.errors import Unavailable
+from server.media.blob import Blob, MemoryBlob
+from server.settings import Settings
+
+CUTTER = "server.encoding.decode.cutter"
+MAX_HEADER_BYTES = 1 << 10
+BYTES_PER_SAMPLE = 4
+FAILED = "the audio cannot be cut into windows"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    start: float  # seconds from the start of the sound
+    end: float
+    content: Blob  # a WAV file
+
+
+class Cutter:
+    """Cuts sounds. At most `window_files` of them at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._running = 0
+
+    async def cut(
+        self, content: Blob, seconds: float, stride: float
+    ) -> AsyncGenerator[Window, None]:
+        """Yield windows of `seconds`, which start every `stride` seconds. The last may be shorter.
+
+        Raises MediaError: when the sound cannot be read or exceeds a limit.
+        Raises Unavailable: when too many sounds are being cut.
+        """
+        if self._running >= self._settings.window_files:
+            raise Unavailable("too many files are being cut into windows", code="window_queue_full")
+        self._running += 1
+        try:
+            process = await self._start(content, self._job(seconds, stride))
+            try:
+                async with contextlib.aclosing(self._windows(process, seconds)) as windows:
+                    async for window in windows:
+                        yield window
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        finally:
+            self._running -= 1
+
+    def _job(self, seconds: float, stride: float) -> CutJob:
+        settings, limits = self._settings, self._settings.limits
+        return CutJob(
+            seconds=seconds,
+            stride=stride,
+            max_seconds=settings.max_window_file_seconds,
+            max_windows=settings.max_windows,
+            max_channels=limits.audio_channels,
+            max_rate=limits.audio_rate,
+            memory_bytes=settings.decode_memory_bytes,
+            cpu_s=settings.decode_timeout_s,
+        )
+
+    async def _start(self, content: Blob, job: CutJob) -> asyncio.subprocess.Process:
+        descriptor = await content.descriptor()
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", CUTTER, str(os.getpid()), json.dumps(asdict(job))),
+                stdin=descriptor,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                env=worker_environment(),
+            )
+        finally:
+            os.close(descriptor)
+
+    async def _windows(
+        self, process: asyncio.subprocess.Process, seconds: float
+    ) -> AsyncGenerator[Window, None]:
+        limits = self._settings.limits
+        samples = int(seconds * limits.audio_rate + 1) * limits.audio_channels
+        assert process.stdout is not None
+        while True:
+            try:
+                header, data = await read_frame(process.stdout, samples * BYTES_PER_SAMPLE + 4096)
+            except (asyncio.IncompleteReadError, OSError, FrameError):
+                raise MediaError(FAILED) from None
+            if "error" in header:
+                raise MediaError(str(header["error"])[:300])
+            if not header:
+                return
+            yield Window(float(header["start"]), float(header["end"]), MemoryBlob(data))

@@ -1,0 +1,61 @@
+"""Read the fields of a content part that say how its file is read, for example `channels`."""
+
+from dataclasses import replace
+from typing import Any, get_args
+
+from model_ext.imagebind.preprocess.options import Channels, ReadOptions
+from server.errors import BadRequest
+
+Json = dict[str, Any]
+
+# Field of a content part -> modalities to which the field applies. A video may be a sound.
+MODALITIES_OF = {
+    "channels": ("audio", "video"),
+    "sound": ("video",),
+    "normalize": ("point",),
+}
+
+
+def read_options(part: Json, modality: str, defaults: ReadOptions, param: str) -> ReadOptions:
+    """Return the options of a part. Fields that the part lacks have the operator's defaults.
+
+    Raises BadRequest: when a field is wrong or does not apply to the modality.
+    """
+    for field, modalities in MODALITIES_OF.items():
+        if part.get(field) is not None and modality not in modalities:
+            raise BadRequest(
+                f"{field} applies to {' and '.join(modalities)}, and this part is {modality}",
+                param=f"{param}.{field}",
+            )
+    channels, normalize = part.get("channels"), part.get("normalize")
+    if channels is not None:
+        if channels not in get_args(Channels):
+            raise BadRequest(
+                f"channels must be one of {', '.join(get_args(Channels))}",
+                param=f"{param}.channels",
+            )
+        defaults = replace(defaults, channels=channels)
+    if normalize is not None:
+        if not (isinstance(normalize, bool) or normalize == "auto"):
+            raise BadRequest('normalize must be true, false or "auto"', param=f"{param}.normalize")
+        defaults = replace(defaults, normalize=normalize)
+    return defaults
+
+
+def sound_weight(part: Json, modality: str, param: str) -> float | None:
+    """Return the weight of a video's sound track, or None if it is not an attachment."""
+    sound = part.get("sound")
+    if sound is None or modality != "video":
+        return None
+    if not isinstance(sound, dict) or sound.keys() - {"weight"}:
+        raise BadRequest('sound must be an object like {"weight": 0.5}', param=f"{param}.sound")
+    return read_weight(sound, f"{param}.sound")
+
+
+def read_weight(part: Json, param: str) -> float:
+    weight = part.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise BadRequest("weight must be a number", param=f"{param}.weight")
+    if not abs(weight) <= 1e6:  # this form of the condition also rejects NaN
+        raise BadRequest("weight must be between -1e6 and 1e6", param=f"{param}.weight")
+    return float(weight)

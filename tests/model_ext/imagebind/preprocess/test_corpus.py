@@ -1,0 +1,78 @@
+"""Files in the formats that phones, browsers, scanners and data sets write, made by tests.corpus.
+
+Each file is decoded like its original, a file of the same content in a format of the release.
+"""
+
+import io
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.registry import decode
+from model_ext.imagebind.preprocess.sniff import sniff
+from tests.corpus import FOLDER, LOSSY, RATE, points, save_picture, waveform
+
+FILES = sorted(FOLDER.iterdir())
+
+
+def parts(path: Path) -> tuple[str, str, str]:
+    modality, content, name = path.stem.split("-", 2)
+    return modality, content, name
+
+
+@cache
+def original(modality: str, content: str) -> Tensor:
+    if modality == "audio":
+        file = io.BytesIO()
+        soundfile.write(file, waveform(content), RATE, "FLOAT", format="WAV")
+        return decode("audio", file.getvalue()).tensor
+    return decode("image", save_picture(content, "PNG")).tensor
+
+
+def similarity(one: Tensor, other: Tensor) -> float:
+    centred = [each.double().flatten() - each.double().mean() for each in (one, other)]
+    return float(torch.nn.functional.cosine_similarity(*centred, dim=0))
+
+
+def distance(cloud: Tensor, expected: np.ndarray) -> float:
+    """The mean distance of points in `expected` to the nearest point of the cloud."""
+    return float(torch.cdist(torch.from_numpy(expected), cloud).amin(1).mean())
+
+
+def test_the_matrix_has_enough_formats() -> None:
+    formats = Counter(modality for modality, content, _ in map(parts, FILES) if content == "a")
+    assert formats["audio"] >= 8
+    assert formats["video"] >= 8
+    assert formats["image"] >= 10
+    assert formats["point"] >= 12
+    assert len(FILES) >= 120
+    assert sum(path.stat().st_size for path in FILES) < 3 * 2**20
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_a_file_is_decoded_like_its_original(path: Path) -> None:
+    modality, content, name = parts(path)
+    data = path.read_bytes()
+    sample = decode(sniff(data[:8192]) or "", data)
+    assert sample.modality == modality
+    other = "b" if content == "a" else "a"
+    if modality == "point":
+        assert distance(sample.tensor, points(content)) < 0.05
+        assert distance(sample.tensor, points(other)) > 0.05
+        return
+    if modality == "video":
+        # The first frame of the first clip, middle crop, against the picture it shows
+        tensors = sample.tensor[1, :, 0], original("image", content), original("image", other)
+    else:
+        tensors = sample.tensor, original(modality, content), original(modality, other)
+    bound = 0.98
+    if name in LOSSY[modality]:  # a codec drops most of a sound's noise; amr has only 4 kHz
+        bound = 0.5 if name == "amr" else 0.8 if modality == "audio" else 0.9
+    assert similarity(tensors[0], tensors[1]) >= bound
+    assert similarity(tensors[0], tensors[1]) > similarity(tensors[0], tensors[2])

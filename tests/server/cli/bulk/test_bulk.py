@@ -1,0 +1,117 @@
+"""`bindserve embed` for folders: outputs, resuming, and bad files."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from cache_index.captions import Caption
+from cache_index.errors import CacheError
+from cache_index.shards import ShardWriter
+from server.cli.bulk import run as bulk
+from server.cli.bulk.inputs import count_and_fingerprint, is_bulk, items
+from server.cli.bulk.output import write_output
+from server.settings import Settings
+from tests.server.cli.test_embed import MEDIA, unit
+
+VECTORS = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Five rows in three shards: two windows of a sound, and three pictures."""
+    folder = tmp_path / "shards"
+    writer = ShardWriter.open(folder, rows_per_shard=2)
+    windows = [{"modality": "audio", "start": float(k), "end": k + 2.0} for k in range(2)]
+    rows = [(VECTORS[k], Caption(None, "a.wav", {**windows[k]})) for k in range(2)]
+    writer.append_all(rows)
+    for number in range(2, 5):
+        caption = Caption("a cat", f"{number}.jpg", {"modality": "image"})
+        writer.append(VECTORS[number], caption)
+    writer.flush()
+    return folder
+
+
+def test_json_lines(shards: Path, tmp_path: Path) -> None:
+    assert write_output(shards, tmp_path / "out.jsonl") == 5
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    np.testing.assert_array_equal([row.pop("embedding") for row in rows], VECTORS)
+    assert rows[1] == {"file": "a.wav", "modality": "audio", "start": 1.0, "end": 3.0}
+    assert rows[4] == {"file": "4.jpg", "caption": "a cat", "modality": "image"}
+
+
+def test_an_array_and_the_captions_of_its_rows(shards: Path, tmp_path: Path) -> None:
+    write_output(shards, tmp_path / "out.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "out.npy", allow_pickle=False), VECTORS)
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == ["a.wav", "a.wav", "2.jpg", "3.jpg", "4.jpg"]
+    assert lines[1]["start"] == 1
+
+
+def test_parquet(shards: Path, tmp_path: Path) -> None:
+    write_output(shards, tmp_path / "out.parquet")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), VECTORS)
+    assert table["file"].to_pylist()[2:] == ["2.jpg", "3.jpg", "4.jpg"]
+    assert table["start"].to_pylist() == [0, 1, None, None, None]
+
+
+def test_inputs_are_folders_lists_and_files(tmp_path: Path) -> None:
+    folder, listed, single = tmp_path / "folder", tmp_path / "list.tsv", tmp_path / "z.png"
+    folder.mkdir()
+    for path in (folder / "b.jpg", folder / "a.jpg", single, tmp_path / "c.wav"):
+        path.touch()
+    listed.write_text("url\nc.wav\n")
+    inputs = (single, folder, listed)
+    assert [is_bulk([path]) for path in inputs] == [False, True, True]
+    names = ["z.png", "a.jpg", "b.jpg", "c.wav"]
+    assert [Path(str(item.place)).name for item in items(inputs)] == names
+    assert [Path(str(item.caption.id)).name for item in items(inputs, 2)] == names[2:]
+    assert count_and_fingerprint(inputs) != count_and_fingerprint(inputs[::-1])
+    listed.write_text("url\nhttp://host/c.wav\n")
+    with pytest.raises(CacheError, match="URL"):
+        list(items((listed,)))
+
+
+def test_a_run_skips_bad_files_and_resumes(
+    tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run ends at the third file. The second run embeds the files after the first."""
+    names = ("audio_a.wav", "img_a.jpg", "img_b.png")
+    folder, out = tmp_path / "media", tmp_path / "out.jsonl"
+    folder.mkdir()
+    for name in names:
+        shutil.copy(MEDIA / name, folder)
+    (folder / "bad.jpg").write_text("not a picture")
+    (folder / "cut.wav").write_bytes((MEDIA / "audio_a.wav").read_bytes()[:30])
+    # With this batch, two files are in work at a time.
+    settings = Settings(
+        model=tiny_models["finetune"], decode_workers=1, encode_threads=1, encode_batch=1
+    )
+    request = bulk.BulkRequest(settings, (folder,), out, windows=(2, 1))
+    monkeypatch.setattr(bulk, "ROWS_PER_SHARD", 1)
+    embed, embedded = bulk.BulkEmbedder.embed, []
+
+    async def stopping(self: bulk.BulkEmbedder, item: Any) -> Any:
+        embedded.append(item.place.name)
+        if len(embedded) == 3:
+            raise KeyboardInterrupt
+        return await embed(self, item)
+
+    monkeypatch.setattr(bulk.BulkEmbedder, "embed", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        bulk.run(request)
+    assert not out.exists()
+    summary = bulk.run(request)
+    assert (summary.files, summary.rows, summary.skipped) == (5, 7, 2)
+    assert embedded.count("audio_a.wav") == 1
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [Path(row["file"]).name for row in rows] == ["audio_a.wav"] * 5 + list(names[1:])
+    assert [row.get("start") for row in rows] == [0, 1, 2, 3, 4, None, None]
+    for row in rows[5:]:
+        np.testing.assert_allclose(row["embedding"], unit(Path(row["file"]).name), atol=1e-5)
+    assert not list(tmp_path.glob(".*"))
