@@ -15,7 +15,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deploy.ray.encoders import Handle, RayEncoders
 from server.api.app import open_application
-from server.api.launch import open_engine
+from server.api.launch.engine import open_engine
 from server.engine import flags
 from server.settings import Settings
 

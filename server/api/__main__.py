@@ -3,16 +3,13 @@
 A model folder without a language model is served without vLLM, which is then not imported.
 With vLLM's --api-server-count above 1, this process starts several API processes. On a start-up
 error, prints one line and exits with status 1 or 2.
-vLLM's engine process imports this module too, before it imports the engine.
 """
 
-# ruff: noqa: E402
 import gc
-
-gc.disable()  # garbage collections would take a quarter of the time of the imports below
-
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from cache_index.errors import CacheError
 from model_ext.config import has_language_model, read_document
@@ -24,17 +21,16 @@ from server.errors import Unavailable
 from server.process.child import die_with_parent
 from server.process.control import Parent
 
-gc.enable()
-
 
 def main() -> None:
     parent = Parent.connect()
     die_with_parent(os.getppid(), by=signal.SIGTERM)
     try:
-        if has_language_model(read_document(parent.settings.model)):
-            from server.api.launch import run_api  # imports vLLM
-        else:
-            from server.api.launch_encoders import run_api
+        with no_collection():
+            if has_language_model(read_document(parent.settings.model)):
+                from server.api.launch.engine import run_api  # imports vLLM
+            else:
+                from server.api.launch.encoders import run_api
         run_api(parent)
     except KeyboardInterrupt:
         pass
@@ -44,5 +40,19 @@ def main() -> None:
         logs.fail(str(error))
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Disable garbage collection, which would take a quarter of the time of vLLM's imports."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":
+    # vLLM started this process, which imports the engine next.
+    with no_collection():
+        import vllm.v1.engine.core  # noqa: F401

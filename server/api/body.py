@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 
-from server.api.field_limits import check_engine_fields, check_maxima, check_values
 from server.api.grammar.limits import check_grammars
+from server.api.limits.fields import check_engine_fields, check_maxima, check_values
 from server.api.state import state_of
 from server.errors import BadRequest, UnsupportedMediaType
 from server.media.sources import Upload

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from server.api.body import Incoming, Json, run
-from server.api.field_limits import check_parsed
+from server.api.limits.fields import check_parsed
 from server.api.state import state_of
 from server.context import current
 from server.errors import BadRequest

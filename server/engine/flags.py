@@ -41,7 +41,7 @@ def parse(settings: Settings) -> Namespace:
         # "auto" chooses the backend of all clients by the first client's request. The server bounds
         # the compilation of xgrammar only, so other backends need the operator's flag.
         args.structured_outputs_config.backend = "xgrammar"
-    # None: server/api/memory.py chooses the engine's share of the GPU's memory.
+    # None: server/api/launch/memory.py chooses the engine's share of the GPU's memory.
     args.bindserve_utilization = args.gpu_memory_utilization
     if args.gpu_memory_utilization is None:
         args.gpu_memory_utilization = CacheConfig.gpu_memory_utilization

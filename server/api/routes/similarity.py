@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 from cache_index.captions import Caption
 from cache_index.enhance import MAX_TOP_K
 from server.api.body import Incoming, Json, read_json
-from server.api.cancellation import unless_disconnected
-from server.api.embedding import check_count, check_model, embed_parts, units
+from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.embed import check_count, check_model, embed_parts, units
 from server.api.inputs import CLIENT_DISCONNECTED, parse
 from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions

@@ -22,7 +22,7 @@ from vllm.exceptions import QueueOverflowError, VLLMValidationError
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from model_ext.conditioning import pack
-from server.api.field_limits import ENGINE_FIELDS
+from server.api.limits.fields import ENGINE_FIELDS
 from server.api.middleware.auth import OPEN_PATHS, key_digest
 from tests.server.application import TEXT_ONLY, Served, serve
 

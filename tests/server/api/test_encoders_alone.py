@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from model_ext.convert.encoders_alone import EncoderSource, write_encoders
-from server.api import encoder_flags
+from server.api.launch import encoder_flags
 from server.engine.exposure import UsageError, weaviate_address
 from server.settings import Settings
 
@@ -24,10 +24,11 @@ for name in ("vllm", "model_ext.engine", "model_ext.weights", "server.engine.llm
 import httpx
 import numpy as np
 import server.cli.serve, server.cli.preflight, server.encoding.service, server.api.__main__
-from server.api import encoder_flags, launch_encoders
+from server.api.launch import encoder_flags
+from server.api.launch import encoders as launch_encoders
 from server.api.app import open_application
 from server.api.encoders_alone import NoEngine
-from server.api.weaviate import create_weaviate_app
+from server.api.embedding.weaviate import create_weaviate_app
 from server.encoding.messages import Hello
 from server.media.embedded import Embedded
 from server.settings import Settings

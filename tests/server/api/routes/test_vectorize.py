@@ -12,8 +12,8 @@ from PIL import Image
 
 from model_ext.imagebind.model import ImageBind
 from server.api.components import Components
+from server.api.embedding.weaviate import create_weaviate_app
 from server.api.routes.vectorize import FIELDS
-from server.api.weaviate import create_weaviate_app
 from server.settings import Settings
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.server.application import Served, serve

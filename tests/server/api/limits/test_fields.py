@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from vllm.sampling_params import RepetitionDetectionParams
 
-from server.api.field_limits import (
+from server.api.limits.fields import (
     MAX_CHARACTERS,
     MAX_INTEGER,
     MAX_ITEMS,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from model_ext.conditioning import Vector
-from server.api import memory
 from server.api.components import Encoders
-from server.api.memory import MEASURED, check_early, fit_many, fit_to_card
+from server.api.launch import memory
+from server.api.launch.memory import MEASURED, check_early, fit_many, fit_to_card
 from server.encoding.messages import Hello
 from server.engine.flags import UsageError, parse
 from server.engine.memory_budget import CUDA_CONTEXT, MAX_UTILIZATION, Card, GiB
@@ -76,7 +76,7 @@ async def test_the_engine_gets_what_the_others_leave(
 ) -> None:
     card(24, used=3.5)
     args = arguments(cache_device="cpu")
-    with caplog.at_level(logging.INFO, logger="server.api.memory"):
+    with caplog.at_level(logging.INFO, logger="server.api.launch.memory"):
         await fit_to_card(args, encoders())
     expected = 1 - (ENCODER_BYTES + CUDA_CONTEXT) / (24 * GiB) - 0.02
     assert args.gpu_memory_utilization == pytest.approx(expected, abs=0.001)

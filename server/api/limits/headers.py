@@ -7,7 +7,7 @@ has no limits.
 
 import json
 
-from server.api.connection_times import TimedProtocol
+from server.api.limits.connection_times import TimedProtocol
 from server.errors import HeadersTooLarge, body
 from server.metrics import REJECTIONS
 from server.settings import Settings

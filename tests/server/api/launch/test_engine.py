@@ -1,4 +1,4 @@
-"""Functions of server/api/launch.py. The tests in tests/serving start whole servers."""
+"""Functions of server/api/launch/engine.py. The tests in tests/serving start whole servers."""
 
 import inspect
 import logging
@@ -10,7 +10,7 @@ from vllm.entrypoints.launchers.api_server.entry import build_and_serve
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-from server.api.launch import log_like_vllm, uvicorn_options
+from server.api.launch.engine import log_like_vllm, uvicorn_options
 from server.settings import Settings
 
 ROOMS = ("server", "model_ext", "cache_index")

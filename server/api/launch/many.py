@@ -19,7 +19,7 @@ from vllm.v1.metrics.prometheus import setup_multiprocess_prometheus
 from vllm.v1.utils import APIServerProcessManager, wait_for_completion_or_failure
 
 from model_ext.engine.adapter import adapt
-from server.api import memory
+from server.api.launch import memory
 
 # The type of an API process's main function: (listen_address, socket, args, client_config).
 Target = Callable[[str, Any, Namespace, dict[str, Any]], None]

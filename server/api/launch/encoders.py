@@ -15,11 +15,11 @@ import uvicorn
 import uvloop
 
 from server import logs
-from server.api import encoder_flags
 from server.api.app import open_application
+from server.api.embedding.weaviate import open_weaviate
 from server.api.encoders_alone import NoEngine
-from server.api.header_limits import limited_protocol
-from server.api.weaviate import open_weaviate
+from server.api.launch import encoder_flags
+from server.api.limits.headers import limited_protocol
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.metrics import RESTARTS, STALLED

@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from prometheus_client import REGISTRY
 
-from server.api.header_limits import limited_protocol
+from server.api.limits.headers import limited_protocol
 from server.settings import Settings
 from tests.server.waiting import until
 

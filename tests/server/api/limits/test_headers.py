@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from server.api.header_limits import limited_protocol
+from server.api.limits.headers import limited_protocol
 from server.settings import Settings
 
 MAX_BYTES, MAX_COUNT = 1 << 16, 100

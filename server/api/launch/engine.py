@@ -31,12 +31,12 @@ from vllm.utils.system_utils import decorate_logs, set_process_title, set_ulimit
 
 from model_ext.engine.adapter import adapt
 from model_ext.engine.step_clock import StepClock
-from server.api import memory
 from server.api.app import open_application
 from server.api.components import Encoders
-from server.api.header_limits import limited_protocol
-from server.api.launch_many import run_api_processes
-from server.api.weaviate import open_weaviate
+from server.api.embedding.weaviate import open_weaviate
+from server.api.launch import memory
+from server.api.launch.many import run_api_processes
+from server.api.limits.headers import limited_protocol
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.engine import flags

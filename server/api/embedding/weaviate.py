@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api import error_handlers
-from server.api.header_limits import limited_protocol
+from server.api.limits.headers import limited_protocol
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.api.middleware.body_time import BodyTimeMiddleware
