@@ -25,6 +25,11 @@ from trimesh.sample import sample_surface
 FOLDER = Path(__file__).parent / "fixtures" / "corpus"
 RATE = 16_000
 CONTENTS = ("a", "b")
+DOCUMENT = Path(__file__).parents[1] / "docs" / "formats.md"
+HEAD = """`python -m tests.corpus` writes this list. The tests decode two files of each format.
+The server recognizes a format by the content of the file, not by its name. It also reads other
+files in the same containers with the codecs of `model_ext/imagebind/preprocess/av_file.py`, and
+rejects all other files with an error that names the kind of the file if its signature is known."""
 
 Waveform = NDArray[np.float32]  # (N, channels)
 
@@ -293,7 +298,26 @@ def makers() -> dict[tuple[str, str, str], Maker]:
     return made
 
 
+TITLES = {"audio": "sounds", "video": "videos", "image": "pictures", "point": "point clouds"}
+RELEASED = {  # formats that the tests of the readers cover
+    "audio": ["wav", "flac", "ogg"],
+    "video": ["mp4"],
+    "image": ["jpg", "png"],
+    "point": ["npy", "obj", "pcd", "ply", "pts", "xyz"],
+}
+
+
+def document() -> str:
+    """The list of tested formats, as a document."""
+    rows = ["# Formats", "", HEAD, "", "| kind | tested formats (extension) |", "|---|---|"]
+    for modality, title in TITLES.items():
+        tested = [f"{n} (.{e})" if n != e else e for m, n, e in makers() if m == modality]
+        rows.append(f"| {title} | {', '.join(sorted({*RELEASED[modality], *tested}))} |")
+    return "\n".join(rows) + "\n"
+
+
 def main() -> None:
+    DOCUMENT.write_text(document())
     FOLDER.mkdir(exist_ok=True)
     for (modality, name, extension), make in makers().items():
         for content in CONTENTS:

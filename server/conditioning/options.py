@@ -64,7 +64,7 @@ class MixedPart(BaseModel):
     modality: str
     weight: float  # The weight that the client sent.
     share: float  # The weight divided by the sum of all weights.
-    # What the file's reader did, e.g. the chosen channel of a sound.
+    # Facts that the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
 
 

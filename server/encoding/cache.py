@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Cacheable(Protocol):
-    """What the cache stores. Many requests share a result, so it must not change."""
+    """The interface of a result. Many requests share a result, so it must not change."""
 
     @property
     def nbytes(self) -> int: ...

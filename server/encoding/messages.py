@@ -73,7 +73,7 @@ class Answer:
     failed: str | None = None  # Name of the stage that failed.
     error: dict[str, str | None] | None = None  # The error, with the keys kind, message and code.
     modality: str = ""  # The modality that was encoded, or that of the job if there is an error.
-    notes: dict[str, Any] = field(default_factory=dict)  # What the file's reader did.
+    notes: dict[str, Any] = field(default_factory=dict)  # Facts that the file's reader reports.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:

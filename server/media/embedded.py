@@ -10,7 +10,7 @@ from model_ext.imagebind.preprocess.options import Notes
 class Embedded:
     modality: str  # The modality that was encoded: "audio" for a video file without pictures.
     numbers: Vector  # The unit embedding and its length before the normalisation (D + 1,).
-    notes: Notes = field(default_factory=dict)  # What the file's reader did.
+    notes: Notes = field(default_factory=dict)  # Facts that the file's reader reports.
 
     def __post_init__(self) -> None:
         self.numbers.setflags(write=False)  # many requests share a cached result

@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from tests.corpus import FOLDER
 from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, matroska
 from tests.server.media_files import media
 
@@ -24,7 +25,17 @@ def seeds() -> dict[str, bytes]:
     files["mp4"] = media("video_a.mp4")
     files["avi"] = avi(frames, 10)
     files["mkv"] = matroska(frames, range(0, 800, 100), 800)
-    return files | clouds() | {"txt": b"A dog is running on the beach.", "imu": array((6, 2000))}
+    files |= clouds() | {"txt": b"A dog is running on the beach.", "imu": array((6, 2000))}
+    return files | corpus_files()
+
+
+def corpus_files() -> dict[str, bytes]:
+    """One file of each format of tests/corpus.py, by names like "alac.m4a"."""
+    files = {}
+    for path in sorted(FOLDER.glob("*-a-*")):
+        _, _, name = path.stem.split("-", 2)
+        files[f"{name}{path.suffix}"] = path.read_bytes()
+    return files
 
 
 def saved(picture: Image.Image, kind: str, **options: object) -> bytes:

@@ -1,4 +1,4 @@
-"""What `video.py` needs of a video decoder.
+"""The interface of a video decoder, which `video.py` uses.
 
 Shapes: N frames of the video, T frames of a clip.
 """

@@ -8,7 +8,7 @@ from typing import Literal
 
 Channels = Literal["auto", "first", "mean"]
 Note = str | int | float | bool
-# What a reader did that the file's sender may want to know, e.g. {"dropped_rows": 3}.
+# Facts that a reader reports to the client, e.g. {"dropped_rows": 3}.
 Notes = dict[str, Note]
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from prometheus_client import REGISTRY
 
+from model_ext.imagebind.preprocess.options import ReadOptions
 from server.context import RequestContext, entered
 from server.encoding.client import STALLED, EncodingClient
 from server.encoding.components import EncodingComponents
@@ -32,6 +33,7 @@ from server.encoding.messages import (
 from server.encoding.service import EncodingService, receive
 from server.errors import InternalError, NotFound, Unavailable
 from server.media.blob import DiskBlob, MemoryBlob
+from tests.corpus import FOLDER
 from tests.server.media_files import media
 from tests.server.waiting import until
 
@@ -209,3 +211,13 @@ async def test_a_stalled_service_ends_waiting_jobs_and_is_found_again(tmp_path: 
             watch.send(Packet(State()).encode())
             await until(lambda: client.missing() is None)
         await client.close()
+
+
+async def test_a_container_without_pictures_is_a_sound(client: EncodingClient) -> None:
+    """The modality is decided in the decoding process; options have their own results."""
+    recording = MemoryBlob((FOLDER / "audio-a-webm.webm").read_bytes())
+    sound = await client.embed("video", recording)
+    assert sound.modality == "audio"
+    assert (sound.notes["container"], sound.notes["codec"]) == ("matroska", "opus")
+    mean = await client.embed("video", recording, ReadOptions(channels="mean"))
+    assert mean.notes["channel"] == "mean"

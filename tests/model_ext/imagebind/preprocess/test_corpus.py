@@ -16,7 +16,7 @@ from torch import Tensor
 
 from model_ext.imagebind.preprocess.registry import decode
 from model_ext.imagebind.preprocess.sniff import sniff
-from tests.corpus import FOLDER, LOSSY, RATE, points, save_picture, waveform
+from tests.corpus import DOCUMENT, FOLDER, LOSSY, RATE, document, points, save_picture, waveform
 
 FILES = sorted(FOLDER.iterdir())
 
@@ -76,3 +76,8 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
         bound = 0.5 if name == "amr" else 0.8 if modality == "audio" else 0.9
     assert similarity(tensors[0], tensors[1]) >= bound
     assert similarity(tensors[0], tensors[1]) > similarity(tensors[0], tensors[2])
+
+
+def test_the_document_lists_what_is_tested() -> None:
+    """`python -m tests.corpus` writes the document."""
+    assert DOCUMENT.read_text() == document()
