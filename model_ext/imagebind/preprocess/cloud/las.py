@@ -1,6 +1,7 @@
 """Read laser scans (.las and .laz) with laspy and lazrs."""
 
 import io
+import struct
 
 import laspy
 import numpy as np
@@ -8,6 +9,10 @@ import numpy as np
 from model_ext.imagebind.preprocess.cloud.table import Cloud, check_count
 from model_ext.imagebind.preprocess.errors import DecodeError
 
+# Number of variable-length records, its position in the header, and their smallest size
+RECORDS, RECORDS_POSITION, RECORD_BYTES = struct.Struct("<I"), 100, 54
+TABLE_POSITION = struct.Struct("<q")
+TABLE_HEAD = struct.Struct("<II")  # version and number of chunks
 BLOCK = 500_000  # points read at a time
 
 
@@ -15,8 +20,14 @@ def read_las(data: bytes, max_points: int) -> Cloud:
     blocks = [np.empty((0, 3))]
     count = 0
     try:
-        with laspy.open(io.BytesIO(data), laz_backend=laspy.LazBackend.Lazrs) as file:
+        # laspy reads as many records as the header declares, also behind the end of the file.
+        if RECORDS.unpack_from(data, RECORDS_POSITION)[0] * RECORD_BYTES > len(data):
+            raise DecodeError("the .las file is damaged")
+        source, backend = io.BytesIO(data), laspy.LazBackend.Lazrs
+        with laspy.open(source, laz_backend=backend, read_evlrs=False) as file:
             check_count(file.header.point_count, max_points)
+            if file.header.are_points_compressed:
+                _check_chunks(data, file.header)
             for block in file.chunk_iterator(BLOCK):
                 count += len(block)
                 check_count(count, max_points)
@@ -28,3 +39,18 @@ def read_las(data: bytes, max_points: int) -> Cloud:
             raise
         raise DecodeError("the .las file is damaged") from None
     return np.concatenate(blocks)
+
+
+def _check_chunks(data: bytes, header: laspy.LasHeader) -> None:
+    """Check the number of chunks, for which lazrs allocates memory before it reads them.
+
+    Raises struct.error: when the table of chunks is outside of the file.
+    """
+    (position,) = TABLE_POSITION.unpack_from(data, header.offset_to_point_data)
+    if position == -1:  # the file was written as a stream, so its end has the position
+        (position,) = TABLE_POSITION.unpack_from(data, len(data) - TABLE_POSITION.size)
+    if position < 0:
+        raise DecodeError("the .las file is damaged")
+    _, chunks = TABLE_HEAD.unpack_from(data, position)
+    if chunks > min(header.point_count, len(data)):
+        raise DecodeError("the .las file is damaged")
