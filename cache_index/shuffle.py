@@ -46,15 +46,15 @@ def shuffle(
         for name in (INDEX, CAPTIONS, OFFSETS):
             if name in manifest.files:
                 write_once(new / name, partial(shutil.copyfile, folder / name))
-        # More candidates than neighbors would let the permuted vectors choose among them.
+        # `refine` is off: with it, the search would rank candidates by the permuted vectors.
         search = SearchSettings(nprobe=manifest.search.nprobe)
         changes = {"shuffled": True, "search": search, "recall": None}
-        draft = Manifest.model_validate(manifest.model_dump() | changes)  # computes a new name
+        draft = Manifest.model_validate(manifest.model_dump() | changes)  # its name, a hash, is new
         return finish(new, draft, progress)
 
 
 def cycle(count: int, seed: int) -> Ids:
-    """A random permutation of `count` rows in which no row keeps its place (one row does)."""
+    """A random permutation of `count` rows. No row keeps its place, unless `count` is 1."""
     order = np.random.default_rng(seed).permutation(count)
     result: Ids = np.empty(count, dtype=np.int64)
     result[order] = np.roll(order, 1)

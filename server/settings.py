@@ -120,16 +120,16 @@ class Settings(BaseSettings):
     fetch_waiting: Count = 128  # Concurrent fetches of URLs; further fetches get 503.
 
     # Concurrent requests in one process; further requests get 503. 0: no limit. One client (an API
-    # key, or an address where requests need no key) may use half of this and of each other limit of
-    # all clients together. That is by default four times vLLM's default number of running
-    # sequences, so that vLLM's queue is full before this limit is reached.
+    # key, or an address where requests need no key) may use half of this limit, and half of each
+    # other limit that all clients share. By default, one client's half is four times vLLM's default
+    # number of running sequences, so that vLLM's queue is full before a client reaches it.
     max_requests: int = Field(2048, ge=0)
     max_header_bytes: Count = 1 << 16  # Maximum bytes of one request's URL and headers; 431 beyond.
     max_header_count: Count = 100  # Maximum number of headers of one request; 431 beyond.
-    header_timeout_s: float = Field(10, gt=0)  # Seconds for the headers of a request; then 408.
+    header_timeout_s: float = Field(10, gt=0)  # Seconds to receive a request's headers; then 408.
     # Bytes per second at which a body must arrive after its first 10 seconds; 408 below.
     body_min_rate: Count = 1024
-    body_timeout_s: float = Field(600, gt=0)  # Seconds for one body; then 408.
+    body_timeout_s: float = Field(600, gt=0)  # Seconds to receive a request's body; then 408.
     # Seconds in which a client must read 64 KiB of its response; then the connection is closed.
     send_timeout_s: float = Field(30, gt=0)
     max_body_bytes: Count = 64 * MiB  # Maximum bytes of one request body in memory.

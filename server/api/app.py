@@ -41,8 +41,8 @@ UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
 @dataclass(frozen=True, slots=True)
 class Application(Generic[Engine]):
     app: FastAPI
-    engine: Engine  # the engine client, or `NoEngine`
-    # Stops the engine client. The components stay open.
+    engine: Engine  # the engine client, or `NoEngine` without a language model
+    # `close_engine` stops the engine client. The components stay open.
     close_engine: Callable[[], Awaitable[None]]
 
 

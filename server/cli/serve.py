@@ -79,7 +79,10 @@ def serve(
         ),
     ] = None,
     header_timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds for the headers of a request. Default: 10.")
+        float | None,
+        typer.Option(
+            help="Maximum seconds until the headers of a request are complete. Default: 10."
+        ),
     ] = None,
     body_min_rate: Annotated[
         int | None,
@@ -88,7 +91,8 @@ def serve(
         ),
     ] = None,
     body_timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds for the body of a request. Default: 600.")
+        float | None,
+        typer.Option(help="Maximum seconds until the body of a request is complete. Default: 600."),
     ] = None,
     send_timeout_s: Annotated[
         float | None,
@@ -209,7 +213,7 @@ serve.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined
 
 
 def grammar_limits(options: list[str] | None) -> dict[str, str] | None:
-    """The setting `grammar`, from options such as `alternatives=20000`."""
+    """Convert options such as `alternatives=20000` to the setting `grammar`."""
     for option in options or ():
         if "=" not in option:
             fail(f"--grammar-limit {option}: write NAME=VALUE", code=2)

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Cacheable(Protocol):
-    """What the cache stores. Many requests share a result, so it must not change."""
+    """A result that the cache stores. It must be immutable, because many requests share it."""
 
     @property
     def nbytes(self) -> int: ...

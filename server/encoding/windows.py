@@ -33,7 +33,7 @@ class Window:
 
 
 class Cutter:
-    """Cuts sounds. At most `window_files` of them at a time."""
+    """Cuts sounds into windows, at most `window_files` sounds at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -125,9 +125,10 @@ class Child:
         self._stalls = Stalls()
 
     async def keep(self) -> int:
-        """Start the program, and restart it whenever it ends. Returns its last exit code.
+        """Start the program, and restart it each time it ends. Returns 0 when the server stops.
 
-        If the first start fails, there is no restart, because the program cannot work at all.
+        Returns the program's exit code when the program is not restarted: if its first start
+        fails, because then it cannot work at all, or after more than MAX_FAILURES failed starts.
         """
         failures = 0
         while True:

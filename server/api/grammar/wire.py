@@ -1,4 +1,7 @@
-"""Messages between the API process and the process that compiles grammars: JSON with a length."""
+"""Messages between the API process and the process that compiles grammars.
+
+A message is the number of its bytes, and then a JSON object.
+"""
 
 import json
 import socket

@@ -31,7 +31,7 @@ WITHOUT_CACHE = ImageBindOptions(cache=False)
 # Names of the two sides of /v1/score in vLLM's versions.
 FIRST = ("data_1", "text_1", "queries")
 SECOND = ("data_2", "text_2", "documents", "items")
-USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # the LLM processes no tokens
+USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # 0, because the LLM processes no tokens
 
 Handler = Callable[[Incoming, Request], Awaitable[Response]]
 Scalar = str | int | float | bool | None

@@ -81,7 +81,8 @@ def table(comparisons: "list[Comparison]", first: str, second: str) -> "Table":
         notes=[
             f"First: {first}. Second: {second}.",
             f"p: two-sided paired permutation test with {SAMPLES} permutations of the items.",
-            "Changed, better, worse: questions with another answer, a higher or a lower score.",
+            "Changed: questions with different answers. Better, worse: questions whose score is "
+            "higher or lower in the second run.",
         ],
         texts=1,
     )

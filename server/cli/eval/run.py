@@ -42,7 +42,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Finished:
-    """sent: the questions sent by this command; a resumed run has stored answers to others."""
+    """sent: number of questions that this command sent. Earlier commands sent the others."""
 
     head: Head
     sent: int
