@@ -32,7 +32,7 @@ def main() -> None:
     die_with_parent(os.getppid(), by=signal.SIGTERM)
     try:
         if has_language_model(read_document(parent.settings.model)):
-            from server.api.launch import run_api  # imports vLLM
+            from server.api.launch import run_api  # this import loads vLLM
         else:
             from server.api.launch_encoders import run_api
         run_api(parent)

@@ -206,7 +206,7 @@ def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def maximum_in(path: Path, key: str | int) -> float:
-    """The largest integer that the object in a field may contain; 0 for other fields."""
+    """The largest integer that a field's object may contain. 0 if the field is not in OBJECTS."""
     if path is None and key != "chat_template_kwargs":
         return 0  # The top-level `input` of /v1/responses and /v1/embeddings is not a tool call.
     return OBJECTS.get(key, 0) if isinstance(key, str) else 0

@@ -74,8 +74,8 @@ def serve(
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Address or network of a proxy whose X-Forwarded-For names the client. May be "
-            "repeated."
+            help="Address or network of a trusted proxy, which writes the client's address into "
+            "X-Forwarded-For. May be repeated."
         ),
     ] = None,
     header_timeout_s: Annotated[
@@ -87,7 +87,7 @@ def serve(
     body_min_rate: Annotated[
         int | None,
         typer.Option(
-            help="Bytes per second at which a body must arrive after 10 seconds. Default: 1024."
+            help="Minimum bytes per second of a body, after its first 10 seconds. Default: 1024."
         ),
     ] = None,
     body_timeout_s: Annotated[

@@ -52,7 +52,7 @@ class Conditioner:
     ) -> None:
         """`encoders`: the names of the model's encoders. `text_only` (D,): the embedding with which
         the model was trained on samples without attachments. `fetcher`: None if the server fetches
-        no URLs. The code that reads attachments then rejects requests with URLs.
+        no URLs; such a server rejects requests with URLs before this class gets them.
         """
         self.text_only = text_only
         self._embedder = embedder

@@ -42,7 +42,8 @@ class Cutter:
     async def cut(
         self, content: Blob, seconds: float, stride: float
     ) -> AsyncGenerator[Window, None]:
-        """Yield windows of `seconds`, which start every `stride` seconds. The last may be shorter.
+        """Yield windows of `seconds`, which start every `stride` seconds. Windows at the end of the
+        sound may be shorter.
 
         Raises MediaError: when the sound cannot be read or exceeds a limit.
         Raises Unavailable: when too many sounds are being cut.

@@ -233,13 +233,16 @@ class Child:
 
 
 class Stalls:
-    """How long a program has made no progress: its processes stay silent, or report this.
+    """How long a program has made no progress.
 
-    Counts ticks instead of reading a clock, because the supervisor, too, may have been stopped.
+    A program makes no progress if its processes send no messages, or if they report no progress.
+
+    This class counts ticks instead of reading a clock, because the supervisor may have been
+    stopped, too.
     """
 
     def __init__(self) -> None:
-        self._silent_s: dict[int, float] = {}  # by process id
+        self._silent_s: dict[int, float] = {}  # process id -> seconds without a message
         self._stalled_s: dict[int, float] = {}
 
     def heard(self, pid: int, stalled_s: float) -> None:

@@ -71,8 +71,8 @@ class GrammarChecker:
         self._keys: defaultdict[str, KeyQueue] = defaultdict(KeyQueue)
 
     async def check(self, grammar: Grammar, field: str) -> None:
-        """Compile the grammar of a request's field, and forget the result. Cancelling the caller
-        kills the compilation.
+        """Check the grammar in a request's field by compiling it. Cancelling the caller kills the
+        compilation.
 
         Raises BadRequest: when the grammar is not valid, or compiling or using it costs too much.
         Raises TooManyRequests: when too many compilations of the key wait.

@@ -33,8 +33,8 @@ class Constraint:
 
 
 def constraints(document: Mapping[str, Any]) -> Iterator[Constraint]:
-    """The constraints in a request to any route, without fields of a wrong type, which vLLM
-    rejects.
+    """Yield the constraints in a request to any route. Omits fields of a wrong type, because vLLM
+    rejects these fields.
     """
     outputs = mapping(document.get("structured_outputs"))
     for source in ("json", "regex", "choice", "grammar", "structural_tag"):
@@ -98,7 +98,7 @@ def check_one_kind(outputs: Any) -> None:
 
 
 class Bounds:
-    """The totals of one constraint."""
+    """Adds up properties, alternatives and characters of one constraint, and checks the sums."""
 
     def __init__(self, field: str, limits: GrammarLimits, size: int) -> None:
         """`size`: the bytes of the request's constraints that were checked earlier."""

@@ -24,7 +24,7 @@ def text_size(text: str, *, quoted: bool) -> TextSize:
     is a literal (regular expressions).
     """
     size = TextSize()
-    totals, last = [0], 0  # the positions of each open group, and of the last item
+    totals, last = [0], 0  # number of positions in each open group, and in the last item
     index = 0
     while index < len(text):
         char = text[index]

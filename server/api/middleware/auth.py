@@ -81,8 +81,8 @@ class Keys:
 
 class AuthMiddleware:
     def __init__(self, app: ASGIApp, keys: Keys, metrics_keys: Keys | None = None) -> None:
-        """`metrics_keys`: the only keys that may read /metrics. They open no other path. None: the
-        keys of `keys` may read it.
+        """`metrics_keys`: the only keys that may read /metrics; they are invalid for other paths.
+        None: the keys of `keys` may read /metrics.
         """
         self.app = app
         self.keys = keys

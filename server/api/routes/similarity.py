@@ -75,7 +75,7 @@ async def run(handler: Handler, raw_request: Request) -> Response:
 
 
 async def score(incoming: Incoming, raw_request: Request) -> Response:
-    """Score one input against each of N, or each of N inputs against the other N inputs."""
+    """Return N similarities: of one input and each of N inputs, or of two lists, pair by pair."""
     state, document = state_of(raw_request), incoming.document
     request = parse(ScoreRequest, document)
     check_model(request.model, state)

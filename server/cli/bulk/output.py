@@ -26,7 +26,8 @@ def write_output(folder: Path, out: Path) -> int:
     draft = folder / f"output{out.suffix}"
     rows = WRITERS[out.suffix](folder, draft)
     captions = draft.with_suffix(".captions")
-    if captions.exists():  # the rows' file names and times, which an array cannot contain
+    # This file has the rows' file names and times, which a .npy file cannot contain.
+    if captions.exists():
         captions.replace(out.with_suffix(".jsonl"))
     draft.replace(out)
     return rows

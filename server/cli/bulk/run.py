@@ -1,4 +1,6 @@
-"""Embed many files with the components of the encoding service, which decode and encode at once.
+"""Embed many files with the components of the encoding service.
+
+Decoding processes and the encoder work at the same time.
 
 Rows are written to shards in a folder beside the output, so that a killed run resumes. Files that
 cannot be read or decoded are reported and skipped. The output appears when all files are done.
@@ -123,7 +125,7 @@ async def stream(
     failures: Failures,
     bar: "tqdm[Any]",
 ) -> None:
-    """Embed the files in order; `embedder.concurrent` files are in work at a time."""
+    """Embed at most `embedder.concurrent` files at a time, and write rows in the files' order."""
     pending: deque[tuple[MediaItem, asyncio.Task[Rows | str]]] = deque()
 
     async def finish_first() -> None:
