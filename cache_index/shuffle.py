@@ -1,8 +1,8 @@
-"""A control of the cache: the same index, with the stored vectors in another order.
+"""Write a copy of a cache for control runs: the same index, but permuted vectors.
 
-A search finds the rows that it finds in the original cache, and then mixes in the vectors of other
-rows. If answers with the shuffled cache were as good as with the original, the cache's content
-would not be the cause.
+A search finds the same rows as in the original cache, but then mixes in the vectors of other rows.
+If answers with the copy are as good as with the original cache, the cache's content does not
+improve the answers.
 """
 
 import shutil
@@ -49,7 +49,7 @@ def shuffle(
         # `refine` is off: with it, the search would rank candidates by the permuted vectors.
         search = SearchSettings(nprobe=manifest.search.nprobe)
         changes = {"shuffled": True, "search": search, "recall": None}
-        draft = Manifest.model_validate(manifest.model_dump() | changes)  # its name, a hash, is new
+        draft = Manifest.model_validate(manifest.model_dump() | changes)  # has a new name (a hash)
         return finish(new, draft, progress)
 
 

@@ -42,6 +42,7 @@ UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
 class Application(Generic[Engine]):
     app: FastAPI
     engine: Engine  # the engine client, or `NoEngine` without a language model
+
     # `close_engine` stops the engine client. The components stay open.
     close_engine: Callable[[], Awaitable[None]]
 

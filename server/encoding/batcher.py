@@ -266,7 +266,7 @@ def _claim(request: Waiting) -> bool:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether the device itself failed. Each later call on the device then fails, too."""
+    """Whether the error means that the device failed. Later calls on the device then fail, too."""
     return isinstance(error, torch.AcceleratorError)
 
 

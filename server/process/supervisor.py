@@ -128,7 +128,8 @@ class Child:
         """Start the program, and restart it each time it ends. Returns 0 when the server stops.
 
         Returns the program's exit code when the program is not restarted: if its first start
-        fails, because then it cannot work at all, or after more than MAX_FAILURES failed starts.
+        fails, because then it cannot work at all, or after more than MAX_FAILURES
+        consecutive failed starts.
         """
         failures = 0
         while True:

@@ -36,7 +36,7 @@ MAX_ANSWER_BYTES = 1 << 16
 MAX_RESULTS = 1024  # maximum number of results in the cache
 MAX_WAITING_PER_KEY = 64
 
-# The template process's first message: the tokenizer in xgrammar's JSON, and options.
+# Returns the first message to the template process: the tokenizer in xgrammar's JSON, and options.
 Start = Callable[[], dict[str, Any]]
 
 

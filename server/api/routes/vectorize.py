@@ -88,7 +88,7 @@ async def respond(incoming: Incoming, raw_request: Request) -> Response:
 def read_fields(document: Json, maximum: int) -> list[tuple[str, list[str]]]:
     """Return the name and the text of each input, e.g. ("images[0]", [base64]), in order.
 
-    The text is in a list, from which `embed` removes it. Raises BadRequest.
+    The text is in a list, from which `embed_all` removes it. Raises BadRequest.
     """
     inputs = []
     for field in FIELDS:
@@ -114,7 +114,7 @@ async def embed_all(inputs: list[tuple[str, list[str]]], state: AppState) -> lis
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(limited(name, text)) for name, text in inputs]
     except ExceptionGroup as failures:
-        del group, tasks  # Their error's traceback references the files.
+        del group, tasks  # The error's traceback references the files.
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 

@@ -43,7 +43,7 @@ def shards(folder: Path) -> Iterator[Shard]:
 
 
 def as_row(line: Row) -> Row:
-    """The row of a line of the shard's caption file: its id is the file's path."""
+    """Convert a line of the shard's caption file to a row. Its id is the media file's path."""
     return {"file": line.pop("id"), **line}
 
 

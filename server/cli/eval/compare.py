@@ -21,7 +21,8 @@ def compare(
         Path | None, typer.Option(help="File for all changed answers, as JSON lines.")
     ] = None,
     listed: Annotated[
-        int, typer.Option("--list", min=0, help="Changed answers of a task to print.")
+        int,
+        typer.Option("--list", min=0, help="Maximum number of changed answers to print per task."),
     ] = 20,
 ) -> None:
     """Compare two runs on the same questions, with a paired permutation test for each task."""

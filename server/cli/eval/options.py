@@ -44,7 +44,8 @@ RankCandidates = Annotated[
     bool,
     typer.Option(
         "--rank-candidates",
-        help="Visdial: also ask for the log-probability of each candidate, for the strict column.",
+        help="In the task Visdial, also request the log-probability of each candidate, which the "
+        "strict score needs.",
     ),
 ]
 ApiKey = Annotated[str | None, typer.Option(envvar="OPENAI_API_KEY")]
