@@ -27,8 +27,10 @@ FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more 
 NVIDIA_DRIVER = "/dev/nvidiactl"  # The driver's file. It exists only on machines with a GPU.
 SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
-MAX_CANDIDATES = 2048  # A GPU index raises an error for more candidates or more visited cells.
-MAX_SCALAR_CANDIDATES = 512  # An SQ index on a GPU ends the process for more candidates than this.
+# On a GPU, FAISS raises an error for a search with more candidates or more visited cells than this.
+MAX_CANDIDATES = 2048
+# With more candidates than this, FAISS on a GPU aborts the process if the index is an SQ index.
+MAX_SCALAR_CANDIDATES = 512
 
 ON_GPU = (faiss.IndexFlat, faiss.IndexIVFFlat, faiss.IndexIVFScalarQuantizer, faiss.IndexIVFPQ)
 

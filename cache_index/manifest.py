@@ -78,12 +78,14 @@ class Manifest(BaseModel):
     encoder: dict[str, Any] = {}  # provenance of the features, such as the weights' sha256
     recall: Recall | None = None
     defaults: CacheParams = CacheParams()
-    shuffled: bool = False  # a control: only the index finds neighbors, not the vectors
+    # Whether the stored vectors are permuted, but the index is not (`bindserve cache shuffle`). The
+    # order of the neighbors then comes from the index alone.
+    shuffled: bool = False
     files: dict[FileName, FileEntry]
 
     @model_serializer(mode="wrap")
     def without_default(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out `shuffled: false`, so that names and files of earlier versions stay equal."""
+        """Omit `shuffled` if it is false, so that older manifests keep their names (hashes)."""
         fields: dict[str, Any] = write(self)
         return fields if self.shuffled else {k: v for k, v in fields.items() if k != "shuffled"}
 

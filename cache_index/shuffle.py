@@ -1,8 +1,8 @@
-"""A control of the cache: the same index, with the stored vectors in another order.
+"""Write a copy of a cache for control runs: the same index, but permuted vectors.
 
-A search finds the rows that it finds in the original cache, and then mixes in the vectors of other
-rows. If answers with the shuffled cache were as good as with the original, the cache's content
-would not be the cause.
+A search finds the same rows as in the original cache, but then mixes in the vectors of other rows.
+If answers with the copy are as good as with the original cache, the cache's content does not
+improve the answers.
 """
 
 import shutil
@@ -46,15 +46,15 @@ def shuffle(
         for name in (INDEX, CAPTIONS, OFFSETS):
             if name in manifest.files:
                 write_once(new / name, partial(shutil.copyfile, folder / name))
-        # More candidates than neighbors would let the permuted vectors choose among them.
+        # `refine` is off: with it, the search would rank candidates by the permuted vectors.
         search = SearchSettings(nprobe=manifest.search.nprobe)
         changes = {"shuffled": True, "search": search, "recall": None}
-        draft = Manifest.model_validate(manifest.model_dump() | changes)  # computes a new name
+        draft = Manifest.model_validate(manifest.model_dump() | changes)  # has a new name (a hash)
         return finish(new, draft, progress)
 
 
 def cycle(count: int, seed: int) -> Ids:
-    """A random permutation of `count` rows in which no row keeps its place (one row does)."""
+    """A random permutation of `count` rows. No row keeps its place, unless `count` is 1."""
     order = np.random.default_rng(seed).permutation(count)
     result: Ids = np.empty(count, dtype=np.int64)
     result[order] = np.roll(order, 1)

@@ -1,9 +1,10 @@
 """Add features to a cache, or remove some, without training it again.
 
-The new folder replaces the old folder when it is complete. A process that has opened the old folder
-uses it until it reloads (a service: POST /v1/reload). The new manifest keeps the search settings
-and omits the recall, which was measured on other rows. The index's cells stay the same, so after
-adding many rows that differ from the old rows, build the cache again.
+The new folder replaces the old folder when the new folder is complete. A process that has opened
+the old folder uses the old data until the process opens the cache again (a service: POST
+/v1/reload). The new manifest keeps the search settings and omits the recall, which was measured on
+other rows. The index's cells stay the same, so after adding many rows that differ from the old
+rows, build the cache again.
 """
 
 from collections.abc import Collection, Iterator

@@ -28,7 +28,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class EnhanceRequest:
-    """The parameters of POST /v1/enhance, and the optional parts that the response shall have."""
+    """The parameters of POST /v1/enhance, and which optional parts the response must contain."""
 
     params: CacheParams
     explain: bool = False

@@ -43,10 +43,14 @@ class Timeline:
 class RequestContext:
     # The embedding as packed bytes: the text-only embedding, until a route replaces it.
     embedding: bytes
-    # A salt from the API key, so that clients do not share blocks of vLLM's prefix cache.
+    # A digest of the API key. As a salt, it prevents clients from sharing blocks of vLLM's prefix
+    # cache.
     key_salt: str = ""
-    address: str = ""  # The client's address, or its network (api/middleware/context.py).
-    # The field with the grammar that the answer must match, for error messages.
+
+    # The client's address, or its network (api/middleware/context.py).
+    address: str = ""
+
+    # The name of the request's field with the grammar of the answer, for error messages.
     grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
 
@@ -56,7 +60,9 @@ class RequestContext:
 
     @property
     def client(self) -> str:
-        """The client among whom limits and queues are shared fairly: its key, else its address."""
+        """The client's id in limits and queues that clients share: the digest of its API key, or
+        its address if it sent no key.
+        """
         return self.key_salt or self.address
 
 

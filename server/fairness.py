@@ -10,9 +10,9 @@ from collections import Counter
 class FairShare:
     """Divides `capacity` units, so that one client cannot take all of them.
 
-    A client gets units only while it then holds at most as many units as remain free. A single
-    client can therefore take half of the units, and each of n busy clients 1/(n+1) of them, so that
-    units remain for the next client. The last unit can always be taken.
+    A client may take units only if it would then hold at most as many units as were free before. So
+    a single client can take half of the units, and each of n busy clients 1/(n+1) of them; some
+    units remain for the next client. A client that holds no unit can take the last unit.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -31,7 +31,7 @@ class FairShare:
         return allowed
 
     def add(self, client: str, amount: int = 1) -> None:
-        """Take units without a limit."""
+        """Take units for the client, also if `take` would refuse them."""
         self.used += amount
         self._by_client[client] += amount
 
@@ -63,6 +63,7 @@ class FairOrder:
     def start(self, number: float, *, last: bool) -> None:
         """Record that work begins. `last`: whether no other work waits."""
         self._now = max(self._now, number)
-        if last:  # then every client's next piece of work has the same number
+        # If no work waits, all clients continue with the same number.
+        if last:
             self._now = max([self._now, *self._next.values()])
             self._next.clear()

@@ -84,7 +84,7 @@ STALLED = Gauge(
 
 @dataclass(slots=True)
 class Label:
-    """The modality with which a stage is recorded. The `with` block may change it."""
+    """The modality with which a stage is recorded. The `with` block can change the modality."""
 
     modality: str
 

@@ -51,17 +51,25 @@ class GrammarLimits(BaseModel):
     schema_bytes: Count = 2 * MiB  # Bytes of all JSON schemas of a request.
     regex_bytes: Count = 4096
     grammar_bytes: Count = 1 << 16
-    characters: Count = 120_000  # Characters of names, enums' values, constants and choices.
+
+    # Characters of names, of values of enums and constants, and of choices.
+    characters: Count = 120_000
     properties: Count = 5000  # Properties and definitions of a JSON schema.
     # Choices, values of enums, and branches of a JSON schema; alternatives and rules of a grammar.
     alternatives: Count = 5000
     nesting: Count = 64  # Levels of JSON in a schema; nested groups in a grammar.
     # Characters that a regular expression matches at most, if each + and * is one repetition.
     repetitions: Count = 10_000
-    alphabet: Count = 1024  # Characters in all character classes.
-    cpu_s: float = Field(default=60, gt=0)  # CPU seconds to compile one grammar.
-    memory_bytes: Count = 1024 * MiB  # Memory to compile one grammar.
-    compiled_bytes: Count = 128 * MiB  # Size of one compiled grammar in the engine.
+    # Characters in all character classes of a regular expression or grammar.
+    alphabet: Count = 1024
+
+    # CPU seconds, and bytes of memory, to compile one grammar.
+    cpu_s: float = Field(default=60, gt=0)
+    memory_bytes: Count = 1024 * MiB
+
+    # Bytes of one compiled grammar in the engine.
+    compiled_bytes: Count = 128 * MiB
+
     # Milliseconds to find the tokens that a grammar allows next, as the mean of 48 tokens.
     mask_ms: float = Field(default=20, gt=0)
     # Processes that compile grammars, in each API process.
@@ -120,16 +128,16 @@ class Settings(BaseSettings):
     fetch_waiting: Count = 128  # Concurrent fetches of URLs; further fetches get 503.
 
     # Concurrent requests in one process; further requests get 503. 0: no limit. One client (an API
-    # key, or an address where requests need no key) may use half of this and of each other limit of
-    # all clients together. That is by default four times vLLM's default number of running
-    # sequences, so that vLLM's queue is full before this limit is reached.
+    # key, or an address where requests need no key) may use half of this limit, and half of each
+    # other limit that all clients share. By default, one client's half is four times vLLM's default
+    # number of running sequences, so that vLLM's queue is full before a client reaches it.
     max_requests: int = Field(2048, ge=0)
     max_header_bytes: Count = 1 << 16  # Maximum bytes of one request's URL and headers; 431 beyond.
     max_header_count: Count = 100  # Maximum number of headers of one request; 431 beyond.
-    header_timeout_s: float = Field(10, gt=0)  # Seconds for the headers of a request; then 408.
+    header_timeout_s: float = Field(10, gt=0)  # Seconds to receive a request's headers; then 408.
     # Bytes per second at which a body must arrive after its first 10 seconds; 408 below.
     body_min_rate: Count = 1024
-    body_timeout_s: float = Field(600, gt=0)  # Seconds for one body; then 408.
+    body_timeout_s: float = Field(600, gt=0)  # Seconds to receive a request's body; then 408.
     # Seconds in which a client must read 64 KiB of its response; then the connection is closed.
     send_timeout_s: float = Field(30, gt=0)
     max_body_bytes: Count = 64 * MiB  # Maximum bytes of one request body in memory.
@@ -159,8 +167,8 @@ class Settings(BaseSettings):
     # Seconds without a step of the engine although requests run, or without a message of the
     # encoding service, after which /ready responds with 503. Waiting encoding jobs then get 503.
     stall_s: float = Field(30, gt=0)
-    # Seconds of such a stall after which the parent process restarts the stalled part. The time of
-    # the start does not count. On a CPU, one step with a long prompt can take minutes.
+    # Seconds without progress after which the parent process restarts the part that stalls. The
+    # time of a part's start does not count. On a CPU, one step with a long prompt can take minutes.
     stall_restart_s: float = Field(300, gt=0)
     max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) of one file.
     max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.

@@ -36,7 +36,8 @@ TINY_RUNS = [
     ("decode-32", 2, False),
     ("churn", 2, False),
 ]
-SHORT_PROMPT, SHORT_ANSWER = 16, 4  # tokens of prompt and answer in TINY_RUNS, except first-token
+# Tokens of each prompt and each answer in TINY_RUNS, except in "first-token".
+SHORT_PROMPT, SHORT_ANSWER = 16, 4
 MIN_SPEED = {"decode-1": 0.99, "decode-32": 0.99, "decode-256": 0.99, "churn": 0.985}
 MAX_FIRST_TOKEN = 1.10  # time to the first token, divided by plain vLLM's time
 LOOP_PAIRS = 3

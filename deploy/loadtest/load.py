@@ -14,7 +14,8 @@ from deploy.loadtest.outcome import Objective, Outcome
 
 # Maximum number of unanswered requests. With more, the test would measure the client's speed.
 MAX_IN_FLIGHT = 4000
-GRACE_S = 3.0  # seconds that a stage waits for answers after the objective's time
+# A stage waits for answers until the objective's maximum time plus this number of seconds.
+GRACE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Rates of one stage of the load test. They do not count hostile requests."""
+    """Rates of one stage of the load test, without hostile requests."""
 
     offered: float  # Requests/s that were due.
     goodput: float  # Requests/s with a good answer.

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
 
-REJECTIONS = frozenset({429, 503})  # HTTP statuses of a full server's rejections
+REJECTIONS = frozenset({429, 503})  # HTTP statuses with which a full server rejects requests
 
 
 @dataclass(frozen=True, slots=True)

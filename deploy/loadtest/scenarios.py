@@ -25,7 +25,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request: its body, and the status of a correct server's answer."""
+    """One request: its body, and the HTTP status with which a correct server answers it."""
 
     body: bytes
     path: str = CHAT

@@ -62,7 +62,10 @@ class RayEncoders:
         return packet.message, packet.numbers
 
     def missing(self) -> str | None:
-        """Return None, because Ray restarts replicas. Without replicas, requests get status 503."""
+        """Return None: /ready does not depend on the replicas, because Ray restarts replicas.
+
+        Requests get status 503 while there are no replicas.
+        """
         return None
 
     async def close(self) -> None:

@@ -41,8 +41,9 @@ UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
 @dataclass(frozen=True, slots=True)
 class Application(Generic[Engine]):
     app: FastAPI
-    engine: Engine  # the engine client, or `NoEngine`
-    # Stops the engine client. The components stay open.
+    engine: Engine  # the engine client, or `NoEngine` without a language model
+
+    # `close_engine` stops the engine client. The components stay open.
     close_engine: Callable[[], Awaitable[None]]
 
 
@@ -78,7 +79,7 @@ async def open_application(
 
 
 def import_parsers(args: Namespace) -> None:
-    from server.api import language_model  # imports vLLM
+    from server.api import language_model  # this import loads vLLM
 
     language_model.import_parsers(args)
 
@@ -90,7 +91,7 @@ async def connected(
     """Write the engine's client and its request handlers into the application's state."""
     state = state_of(app)
     if state.components.language_model:
-        from server.api import language_model  # imports vLLM
+        from server.api import language_model  # this import loads vLLM
 
         async with language_model.connected(app, engine, settings, args):
             yield
@@ -131,7 +132,7 @@ def lifespan_of(components: Components) -> Any:
     """vLLM's lifespan, which logs the engine's statistics; None without a language model."""
     if not components.language_model:
         return None
-    from server.api.language_model import lifespan  # imports vLLM
+    from server.api.language_model import lifespan  # this import loads vLLM
 
     return lifespan
 
@@ -143,7 +144,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(similarity.router)
     app.include_router(file_routes.router)
     if components.language_model:
-        from server.api import language_model  # imports vLLM
+        from server.api import language_model  # this import loads vLLM
 
         language_model.add_routes(app)
         language_model.add_metrics(app)
@@ -186,7 +187,7 @@ def add_middleware(
     if args.otlp_traces_endpoint:
         from opentelemetry.trace import get_tracer
 
-        from server.api.middleware.traces import TraceMiddleware  # imports vLLM
+        from server.api.middleware.traces import TraceMiddleware  # this import loads vLLM
 
         app.add_middleware(TraceMiddleware, tracer=get_tracer("bindserve"))
     app.add_middleware(ContextMiddleware, text_only=components.text_only)

@@ -23,7 +23,7 @@ router = APIRouter()
 
 @dataclass(slots=True)
 class NoEngine:
-    """Has the attributes of vLLM's engine client that routes without a language model read."""
+    """Replaces vLLM's engine client, for the routes that need no language model."""
 
     draining: bool = False  # whether the server is shutting down
     errored: bool = False
@@ -47,7 +47,7 @@ class EncoderCards(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EncoderModels:
-    """Has the methods of vLLM's model list that routes without a language model call."""
+    """Replaces vLLM's list of models, for the routes that need no language model."""
 
     name: str
     created: int = field(default_factory=lambda: int(time.time()))

@@ -138,7 +138,9 @@ def from_vllm_response(error: Any) -> RequestError:
 
 
 def from_event(event: str) -> RequestError:
-    """Convert an error that vLLM's handler writes into a stream: `data: {"error": ...}`."""
+    """Convert an event `data: {"error": ...}`, with which vLLM's handlers report an error in a
+    stream, to an exception of this server.
+    """
     fields = json.loads(event.removeprefix("data: "))["error"]
     return _from_vllm_fields(int(fields["code"]), fields["message"], fields.get("param"))
 

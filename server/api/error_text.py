@@ -4,8 +4,8 @@ and functions, and long repetitions of the client's values.
 
 import re
 
-MAX_MESSAGE = 200  # characters
-MAX_VALUE = 60  # characters of a value of the client
+MAX_MESSAGE = 200  # maximum number of characters of a message
+MAX_VALUE = 60  # maximum number of characters of a client's value in a message
 UNKNOWN = "is not valid"
 
 # pydantic's text: a heading, the field's path, and the fault with pydantic's own notes in brackets.
@@ -18,7 +18,7 @@ INTERNALS = re.compile(
     r"\bobject at 0x|0x[0-9a-f]{4}|<class |\[type=|input_value|Traceback|"
     r"\b(vllm|torch|pydantic|xgrammar|server|model_ext)\.\w+"
 )
-# pydantic's ends of messages about unions with a Python class
+# The end of pydantic's message about a field that could also be an instance of a Python class.
 INSTANCE = re.compile(r" or (an )?instance of \w+| or an object to extract fields from")
 LONG_VALUES = (
     re.compile(rf"[^\s,;:]{{{MAX_VALUE + 1},}}"),

@@ -22,7 +22,7 @@ from server.metrics import stage
 Model = TypeVar("Model", bound=BaseModel)
 
 CACHE_HEADER = "x-bindserve-cache"
-CLIENT_DISCONNECTED = 499  # a status that only the access log shows
+CLIENT_DISCONNECTED = 499  # This status appears only in the access log.
 
 
 async def attachments_of(

@@ -13,7 +13,9 @@ from server.settings import Settings
 
 class AppState(Protocol):
     settings: Settings
-    vectorize_places: asyncio.Semaphore  # limits the inputs of /vectorize
+    # `vectorize_places` limits the inputs of /vectorize that are embedded at the same time.
+    vectorize_places: asyncio.Semaphore
+
     args: Namespace  # vLLM's parsed flags
     components: Components
     # None if the operator chose another backend of structured outputs than xgrammar.

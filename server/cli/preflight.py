@@ -35,7 +35,10 @@ def check(settings: Settings) -> None:
 
 
 def listening_flags(settings: Settings) -> Namespace:
-    """Parse vLLM's flags host, port, uds, api_key and config. The settings are the defaults."""
+    """Parse vLLM's flags host, port, uds, api_key and config.
+
+    The settings are the defaults of host and port.
+    """
     parser = ArgumentParser(prog="bindserve serve MODEL --", add_help=False)
     for name, default in (("host", settings.host), ("port", str(settings.port))):
         parser.add_argument(f"--{name}", default=default)

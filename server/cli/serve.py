@@ -74,21 +74,25 @@ def serve(
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="Address or network of a proxy whose X-Forwarded-For names the client. May be "
-            "repeated."
+            help="Address or network of a trusted proxy, which writes the client's address into "
+            "X-Forwarded-For. May be repeated."
         ),
     ] = None,
     header_timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds for the headers of a request. Default: 10.")
+        float | None,
+        typer.Option(
+            help="Maximum seconds until the headers of a request are complete. Default: 10."
+        ),
     ] = None,
     body_min_rate: Annotated[
         int | None,
         typer.Option(
-            help="Bytes per second at which a body must arrive after 10 seconds. Default: 1024."
+            help="Minimum bytes per second of a body, after its first 10 seconds. Default: 1024."
         ),
     ] = None,
     body_timeout_s: Annotated[
-        float | None, typer.Option(help="Seconds for the body of a request. Default: 600.")
+        float | None,
+        typer.Option(help="Maximum seconds until the body of a request is complete. Default: 600."),
     ] = None,
     send_timeout_s: Annotated[
         float | None,
@@ -209,7 +213,7 @@ serve.context_settings = {"allow_extra_args": True}  # type: ignore[attr-defined
 
 
 def grammar_limits(options: list[str] | None) -> dict[str, str] | None:
-    """The setting `grammar`, from options such as `alternatives=20000`."""
+    """Convert options such as `alternatives=20000` to the setting `grammar`."""
     for option in options or ():
         if "=" not in option:
             fail(f"--grammar-limit {option}: write NAME=VALUE", code=2)

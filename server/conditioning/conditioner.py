@@ -52,7 +52,7 @@ class Conditioner:
     ) -> None:
         """`encoders`: the names of the model's encoders. `text_only` (D,): the embedding with which
         the model was trained on samples without attachments. `fetcher`: None if the server fetches
-        no URLs. The code that reads attachments then rejects requests with URLs.
+        no URLs; such a server rejects requests with URLs before this class gets them.
         """
         self.text_only = text_only
         self._embedder = embedder
@@ -81,14 +81,14 @@ class Conditioner:
         return Conditioned(retrieved.embedding, explain(attachments, embedded, retrieved))
 
     async def embed_scaled(self, attachment: Attachment) -> Vector:
-        """Embed one attachment: ImageBind's own output (D,), which has not unit length.
+        """Return ImageBind's output (D,) for one attachment, without normalisation to unit length.
 
         Raises a RequestError that names the attachment.
         """
         return (await self._embed(attachment, Fetches(self._fetcher))).scaled
 
     async def embed_unit(self, attachment: Attachment) -> Vector:
-        """Embed one attachment: a unit embedding (D,). Raises as `embed_scaled`."""
+        """Return the unit embedding (D,) of one attachment. Raises as `embed_scaled`."""
         return (await self._embed(attachment, Fetches(self._fetcher))).unit
 
     async def fetch(self, attachment: Attachment) -> Blob:
@@ -119,7 +119,8 @@ class Conditioner:
         """Embed one attachment. Errors name the attachment."""
         modality = attachment.modality
         try:
-            # A video may be a sound. The encoding service finds this out, and then checks again.
+            # A file of a video format may have only sound. The encoding service detects this, and
+            # then checks that the model has the encoder of sounds.
             if modality not in (EMBEDDING, "video"):
                 check_encoder(modality, self._encoders)
             content = await fetches.content(attachment)

@@ -45,7 +45,8 @@ class WindowOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seconds: float = Field(ge=0.1, le=60)
-    stride: float | None = Field(None, ge=0.1, le=3600)  # None: `seconds`, without overlap
+    # Seconds between the starts of two windows. None: `seconds`, so windows do not overlap.
+    stride: float | None = Field(None, ge=0.1, le=3600)
 
 
 class ImageBindOptions(BaseModel):
@@ -54,7 +55,7 @@ class ImageBindOptions(BaseModel):
     # None means that the cache is used if the model has one.
     cache: bool | CacheOptions | None = None
     explain: bool = False
-    windows: WindowOptions | None = None  # only for /v1/embeddings
+    windows: WindowOptions | None = None  # allowed only in /v1/embeddings
 
 
 class MixedPart(BaseModel):
@@ -89,7 +90,7 @@ class Explanation(BaseModel):
 def take_options(document: dict[str, Any], *, windows: bool = False) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`: whether the route answers with windows.
+    `windows`: whether the route accepts the key `windows`.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)

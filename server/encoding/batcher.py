@@ -48,8 +48,11 @@ class Waiting:
     tensor: Tensor  # the sample without the batch axis
     future: Future[Vector] = field(default_factory=Future)
     client: str = ""
-    number: float = 0  # the sample's place among the samples of all clients (FairOrder)
+    # `number` orders the samples of all clients (FairOrder).
+    number: float = 0
+
     staged: Tensor | None = None  # Copy of `tensor` on the device.
+
     # `alone`: encode the sample in a batch of one, because its last batch failed.
     alone: bool = False
 
@@ -93,12 +96,14 @@ class Batcher:
         return self._thread.is_alive() and not self._closed and not self._broken
 
     def stalled_s(self) -> float:
-        """The seconds since the last batch ended, or the first began, if a batch runs. Else 0."""
+        """While a batch runs, the seconds since it began, or since another batch ended if that is
+        later. Otherwise 0.
+        """
         return time.monotonic() - self._progress if self._running else 0
 
     async def encode(self, encoder: str, tensor: Tensor, client: str = "") -> Vector:
-        """Encode one sample (without batch axis). Returns the unit embedding and its length
-        (D + 1,).
+        """Encode one sample (without batch axis). Returns (D + 1,): the unit embedding and, as the
+        last element, its norm before normalisation.
 
         Cancelling the caller removes the sample from the queue.
 
@@ -261,7 +266,7 @@ def _claim(request: Waiting) -> bool:
 
 
 def _is_final(error: Exception) -> bool:
-    """Whether the device itself failed. Each later call on the device then fails, too."""
+    """Whether the error means that the device failed. Later calls on the device then fail, too."""
     return isinstance(error, torch.AcceleratorError)
 
 

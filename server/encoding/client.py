@@ -50,7 +50,8 @@ class EncodingClient:
         self._share_results = share_results
         self._stall_s = stall_s
         self._heard = time.monotonic()  # when the service last sent its state
-        self._asking: set[asyncio.Timeout] = set()  # the running jobs
+        # The timeouts of the running jobs. They expire when the service stalls.
+        self._asking: set[asyncio.Timeout] = set()
         self._folder, self._path = open_folder(path)
         self._missing: str | None = GONE
         self._hello: asyncio.Future[tuple[Hello, Vector]] = asyncio.Future()
@@ -114,7 +115,7 @@ class EncodingClient:
 
     @asynccontextmanager
     async def _until_stalled(self) -> AsyncIterator[None]:
-        """Raises TimeoutError: when the service stalls."""
+        """Run the `with` block until the service stalls. Then raises TimeoutError."""
         async with asyncio.timeout(None) as limit:
             self._asking.add(limit)
             try:

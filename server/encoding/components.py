@@ -130,8 +130,9 @@ def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype
 
 
 def text_only(model: ImageBind, folder: Path) -> Tensor:
-    """The embedding (D,) of a zero image. Without a language model, which alone needs it, a model
-    may have no image encoder; the embedding is then zero.
+    """The embedding (D,) of an image of zeros. Only language models need this embedding.
+
+    For a model that has neither a language model nor an image encoder, all numbers are 0.
     """
     if model.config.vision is None and not has_language_model(read_document(folder)):
         return torch.zeros(model.config.embed_dim)

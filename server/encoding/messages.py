@@ -47,10 +47,12 @@ class Job:
     modality: str
     size: int
     sha256: str
-    client: str = ""  # The client whose turn the job takes in the service's queues.
-    results: str = (
-        ""  # Which results the job may use and store: those of this key; "": common ones.
-    )
+    # Id of the client that sent the file. Clients take turns in the queues of the service.
+    client: str = ""
+
+    # Id of the API key whose cached results the job may use. "": results that all keys share.
+    results: str = ""
+
     # The fields of model_ext.imagebind.preprocess.ReadOptions.
     options: dict[str, Any] = field(default_factory=dict)
 

@@ -33,7 +33,7 @@ class Window:
 
 
 class Cutter:
-    """Cuts sounds. At most `window_files` of them at a time."""
+    """Cuts sounds into windows, at most `window_files` sounds at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -42,7 +42,8 @@ class Cutter:
     async def cut(
         self, content: Blob, seconds: float, stride: float
     ) -> AsyncGenerator[Window, None]:
-        """Yield windows of `seconds`, which start every `stride` seconds. The last may be shorter.
+        """Yield windows of `seconds`, which start every `stride` seconds. Windows at the end of the
+        sound may be shorter.
 
         Raises MediaError: when the sound cannot be read or exceeds a limit.
         Raises Unavailable: when too many sounds are being cut.

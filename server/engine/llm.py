@@ -114,9 +114,9 @@ class ConditionedLLM(AsyncLLM):
         return self.errored and not self.draining
 
     def stalled_s(self) -> float:
-        """The seconds since the engine's last step, if requests are running. Else 0.
+        """While requests are running, the seconds since the engine's last step. Otherwise 0.
 
-        Call this regularly: it also notices when the engine begins to have requests.
+        Call this method regularly: the first call with running requests starts the measurement.
         """
         now = time.monotonic()
         if not self.get_num_unfinished_requests():

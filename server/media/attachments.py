@@ -148,7 +148,7 @@ def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> A
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
-    """Split a list of content parts in two: parts whose type is in `stay`, and attachments."""
+    """Split content parts into two lists: parts whose type is in `stay`, and attachments."""
     kept: list[Json] = []
     parts: list[Part] = []
     for index, item in enumerate(items):

@@ -8,9 +8,20 @@ from model_ext.imagebind.preprocess.options import Notes
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
+<<<<<<< HEAD
     modality: str  # The modality that was encoded: "audio" for a video file without pictures.
     numbers: Vector  # The unit embedding and its length before the normalisation (D + 1,).
     notes: Notes = field(default_factory=dict)  # Facts that the file's reader reports.
+=======
+    # The modality that was encoded: "audio" for a video file without pictures.
+    modality: str
+
+    # Shape (D + 1,): the unit embedding and, as the last element, its norm before normalisation.
+    numbers: Vector
+
+    # What the reader of the file did, for example the number of damaged packets that it skipped.
+    notes: Notes = field(default_factory=dict)
+>>>>>>> prose5-server
 
     def __post_init__(self) -> None:
         self.numbers.setflags(write=False)  # many requests share a cached result
@@ -26,6 +37,6 @@ class Embedded:
 
     @property
     def scaled(self) -> Vector:
-        """ImageBind's own output (D,), which has not unit length."""
+        """ImageBind's output (D,), without normalisation to unit length."""
         embedding: Vector = self.numbers[:-1] * self.numbers[-1]
         return embedding

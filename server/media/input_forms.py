@@ -44,7 +44,7 @@ def read_input_forms(document: Json, max_inputs: int) -> list[list[Part]]:
 def item_parts(item: Any, param: str, modality: str | None = None) -> list[Part]:
     """Return the content parts of one input: a string, a part, {"content": [parts]}, or a list.
 
-    `modality`: that of strings; None or "text" for texts.
+    `modality`: the modality of inputs that are strings. None or "text": they are texts.
     """
     if isinstance(item, dict) and "content" in item and "type" not in item:
         item, param = item["content"], f"{param}.content"

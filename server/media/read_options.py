@@ -8,7 +8,8 @@ from server.errors import BadRequest
 
 Json = dict[str, Any]
 
-# Field of a content part -> modalities to which the field applies. A video may be a sound.
+# Field of a content part -> modalities to which the field applies. `channels` applies to videos,
+# because a file of a video format may have only sound.
 MODALITIES_OF = {
     "channels": ("audio", "video"),
     "sound": ("video",),

@@ -75,10 +75,10 @@ class Serving:
 
 @dataclass(frozen=True, slots=True)
 class Alive:
-    """The message, sent every second, that the process `pid` still runs its event loop."""
+    """A child's message, sent every second: the process `pid` still runs its event loop."""
 
     pid: int
-    # Seconds for which work of this program has made no progress, e.g. a step of the engine.
+    # Seconds since the program's work last made progress, e.g. since the engine's last step.
     stalled_s: float
 
 

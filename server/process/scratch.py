@@ -44,8 +44,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 def run_folder(scratch: Path) -> Iterator[Path]:
     """Create the folder of the processes' sockets and temporary files. Delete it at the end.
 
-    It is in the scratch folder, or in a scratch folder of the system's temporary folder if the path
-    would be too long for sockets. Raises OSError: when both are too long.
+    The folder is in the scratch folder. If this path is too long for sockets, the folder is in
+    another scratch folder, below the system's temporary folder.
+
+    Raises OSError: when both paths are too long.
     """
     if len(os.fsencode(scratch / RUN)) <= MAX_RUN_PATH:
         (scratch / RUN).mkdir(mode=0o700, exist_ok=True)

@@ -125,9 +125,11 @@ class Child:
         self._stalls = Stalls()
 
     async def keep(self) -> int:
-        """Start the program, and restart it whenever it ends. Returns its last exit code.
+        """Start the program, and restart it each time it ends. Returns 0 when the server stops.
 
-        If the first start fails, there is no restart, because the program cannot work at all.
+        Returns the program's exit code when the program is not restarted: if its first start
+        fails, because then it cannot work at all, or after more than MAX_FAILURES
+        consecutive failed starts.
         """
         failures = 0
         while True:
@@ -232,13 +234,16 @@ class Child:
 
 
 class Stalls:
-    """How long a program has made no progress: its processes stay silent, or report this.
+    """How long a program has made no progress.
 
-    Counts ticks instead of reading a clock, because the supervisor, too, may have been stopped.
+    A program makes no progress if its processes send no messages, or if they report no progress.
+
+    This class counts ticks instead of reading a clock, because the supervisor may have been
+    stopped, too.
     """
 
     def __init__(self) -> None:
-        self._silent_s: dict[int, float] = {}  # by process id
+        self._silent_s: dict[int, float] = {}  # process id -> seconds without a message
         self._stalled_s: dict[int, float] = {}
 
     def heard(self, pid: int, stalled_s: float) -> None:

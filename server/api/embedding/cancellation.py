@@ -1,4 +1,8 @@
-"""Cancel a route's work when its client disconnects. Does not import vLLM, which has the same."""
+"""Cancel a route's work when its client disconnects.
+
+vLLM has the same function. This module does not use it, because a server without a language model
+does not import vLLM.
+"""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,7 +16,8 @@ Result = TypeVar("Result")
 async def unless_disconnected(work: Awaitable[Result], request: Request) -> Result | None:
     """Return the result of `work`, or None when the client disconnects before `work` ends.
 
-    The request's body must have been read completely: this function reads the messages after it.
+    The request's body must have been read completely: this function reads the ASGI messages that
+    follow the body.
     """
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(disconnected(request))

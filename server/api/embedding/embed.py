@@ -29,14 +29,22 @@ MAX_CONCURRENT = 16
 
 @dataclass(frozen=True, slots=True)
 class WindowEmbedding:
-    embedding: Vector  # unit embedding (D,)
-    number: int  # number of the request's input
-    start: float  # seconds from the start of the file
+    """The unit embedding (D,) of one window. `number`: the index of the sound among the request's
+    inputs. `start` and `end`: seconds from the start of the sound.
+    """
+
+    embedding: Vector
+    number: int
+    start: float
     end: float
 
 
 def check_model(model: str | None, state: AppState) -> None:
-    """Raises NotFound: for another model. Raises Unavailable: when the server shuts down."""
+    """Check the model's name in a request.
+
+    Raises NotFound: when the server has no model of this name.
+    Raises Unavailable: when the server shuts down.
+    """
     if state.engine_client.draining:
         raise Unavailable("the server is shutting down", code="draining")
     if model and not state.openai_serving_models.is_base_model(model):
@@ -100,7 +108,10 @@ async def embed_windows(
 async def windows_of(
     number: int, attachment: Attachment, options: WindowOptions, state: AppState
 ) -> list[WindowEmbedding]:
-    """Embed the windows of one sound, the input `number`. MAX_CONCURRENT windows are in work."""
+    """Embed the windows of one sound, at most MAX_CONCURRENT windows at a time.
+
+    `number`: the index of the sound among the request's inputs.
+    """
     components = state.components
     stride = options.stride or options.seconds
     embeddings: list[WindowEmbedding] = []

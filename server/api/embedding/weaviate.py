@@ -41,7 +41,8 @@ def create_weaviate_app(main: FastAPI) -> FastAPI:
     settings = state.settings
     app.add_middleware(
         BodyLimitMiddleware,
-        max_bytes=settings.max_upload_bytes,  # a request may have a thousand pictures
+        # The limit is that of uploads, because a request may contain a thousand pictures.
+        max_bytes=settings.max_upload_bytes,
         max_held_bytes=settings.max_held_bytes,
         upload_paths=(),
         max_upload_bytes=0,
@@ -94,7 +95,7 @@ class ErrorTextMiddleware:
 
 
 def error_text(content: bytes) -> bytes:
-    """The body {"error": "text"} for the body of an error in OpenAI's format."""
+    """Convert the body of an error from OpenAI's format to {"error": "text"}."""
     error = json.loads(content)["error"]
     message, param = error["message"], error["param"]
     text = f"{param}: {message}" if param and param not in message else message

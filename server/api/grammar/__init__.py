@@ -1,1 +1,1 @@
-"""Structured output: bounds on what clients send to be compiled, and compilation checks."""
+"""Structured output: limit the size of clients' grammars, and the cost to compile and use them."""

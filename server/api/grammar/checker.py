@@ -1,8 +1,8 @@
 """Check grammars in processes that can be killed, before the engine compiles them.
 
 The engine (vLLM's xgrammar backend) compiles in threads, which cannot be stopped. So each grammar
-is first compiled in a process with limits of CPU time and memory (process.py). Each API key has one
-compilation at a time, and other keys come next in turn. Results are cached by content.
+is first compiled in a process with limits of CPU time and memory (process.py). Each API key has at
+most one compilation at a time. Results are cached by the content of the grammar.
 """
 
 import asyncio
@@ -28,15 +28,15 @@ logger = logging.getLogger(__name__)
 
 PROCESS = "server.api.grammar.process"
 START_TIMEOUT_S = 120  # Importing torch from a cold disk is slow.
-# Limit of the elapsed time: a constant, and a multiple of the CPU time, because the process has low
-# priority.
+# The limit of a compilation's elapsed time is WAIT_S plus a multiple of its limit of CPU time,
+# because the process has low priority.
 WAIT_S = 30
 MAX_TIME_PER_CPU_TIME = 4
 MAX_ANSWER_BYTES = 1 << 16
-MAX_RESULTS = 1024  # in the cache
+MAX_RESULTS = 1024  # maximum number of results in the cache
 MAX_WAITING_PER_KEY = 64
 
-# The template process's first message: the tokenizer in xgrammar's JSON, and options.
+# Returns the first message to the template process: the tokenizer in xgrammar's JSON, and options.
 Start = Callable[[], dict[str, Any]]
 
 
@@ -71,8 +71,8 @@ class GrammarChecker:
         self._keys: defaultdict[str, KeyQueue] = defaultdict(KeyQueue)
 
     async def check(self, grammar: Grammar, field: str) -> None:
-        """Compile the grammar of a request's field, and forget the result. Cancelling the caller
-        kills the compilation.
+        """Check the grammar in a request's field by compiling it. Cancelling the caller kills the
+        compilation.
 
         Raises BadRequest: when the grammar is not valid, or compiling or using it costs too much.
         Raises TooManyRequests: when too many compilations of the key wait.
@@ -100,7 +100,9 @@ class GrammarChecker:
         await self._template.close()
 
     async def _in_turn(self, grammar: Grammar, digest: bytes, field: str) -> Result:
-        """Compile when the key has no other compilation, and then when a process is free."""
+        """Compile the grammar. Waits until no other grammar of the API key is compiled, and then
+        until fewer than `processes` grammars are compiled.
+        """
         key = current().key_salt
         queue = self._keys[key]
         if queue.waiting >= MAX_WAITING_PER_KEY:
@@ -112,7 +114,8 @@ class GrammarChecker:
         queue.waiting += 1
         try:
             async with queue.lock:
-                if digest in self._results:  # an equal request was before this request
+                # Another request may have compiled an equal grammar while this request waited.
+                if digest in self._results:
                     return self._results[digest]
                 async with self._slots:
                     return await self._compile(grammar)
@@ -143,7 +146,7 @@ class GrammarChecker:
                 f"{limits.memory_bytes >> 20} MiB of memory"
             )
         finally:
-            connection.close()  # the kernel then ends the process
+            connection.close()  # the kernel then ends the process that compiles
 
 
 class KeyQueue:
@@ -164,7 +167,10 @@ class Template:
         self._control: socket.socket | None = None
 
     async def fork(self) -> socket.socket:
-        """Fork a child, and return the connection to the child. Raises Unavailable."""
+        """Make the template process fork a child. Returns the connection to the child.
+
+        Raises Unavailable: when the template process does not run.
+        """
         near, far = socket.socketpair()
         near.setblocking(False)
         with far:

@@ -1,4 +1,6 @@
-"""Compile a grammar with xgrammar as vLLM's engine does, and measure the cost of its masks.
+"""Compile a grammar with xgrammar as vLLM's engine does, and measure the cost of its use.
+
+The cost is the time to compute a mask: the set of tokens that the grammar allows next.
 
 Runs in a process that can be killed (process.py). This module does not depend on vLLM.
 """
@@ -16,8 +18,8 @@ import xgrammar
 from server.api.grammar.wire import CompileJob
 
 STEPS = 48  # The number of tokens for which the mask's cost is measured.
-# The place in xgrammar's source at the start of its messages, e.g. "[12:00:00] /a/b.cc:12: ", and
-# the failed condition.
+# xgrammar's messages begin with a time and a line of its source, e.g. "[12:00:00] /a/b.cc:12: ",
+# and the condition that failed. This pattern matches both, so that they can be removed.
 PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: |Check failed: .* is false: ")
 REASON = re.compile(r"[\w ,.;:'\"()\[\]{}<>=|+*?^$&%#@!-]{1,150}")
 
@@ -30,7 +32,9 @@ class Compiler:
         self._compiler = xgrammar.GrammarCompiler(self._info, max_threads=1, cache_enabled=False)
 
     def answer(self, job: CompileJob) -> dict[str, Any]:
-        """The reason why the engine must not use this grammar, or None, and the compiled size."""
+        """Compile the job's grammar. Returns the compiled size in bytes, and as `error` the reason
+        why the engine must not use this grammar (None: the engine can use it).
+        """
         try:
             compiled = self._compile(job)
         except MemoryError:
@@ -71,7 +75,9 @@ class Compiler:
         return self._compiler.compile_structural_tag(items, tag["triggers"])
 
     def _mask_error(self, compiled: xgrammar.CompiledGrammar, job: CompileJob) -> str | None:
-        """Follow one random text of the grammar, and measure the time of each token's mask."""
+        """Generate one random text that the grammar allows, and measure the time to compute each
+        token's mask. Returns the reason why the grammar is rejected, or None.
+        """
         matcher = xgrammar.GrammarMatcher(compiled)
         vocabulary = self._info.vocab_size
         mask = xgrammar.allocate_token_bitmask(1, vocabulary)
@@ -98,6 +104,9 @@ class Compiler:
 
 
 def reason(message: str) -> str:
-    """The reason in xgrammar's message, without places in source code, if it has no path."""
+    """Return `: ` and the reason in xgrammar's message, without lines of xgrammar's source code.
+
+    Returns an empty text if the reason contains other characters than REASON, such as a path.
+    """
     text = " ".join(PLACE.sub("", message).split())
     return f": {text}" if REASON.fullmatch(text) else ""

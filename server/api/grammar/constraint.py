@@ -1,4 +1,4 @@
-"""The grammars that vLLM's structured outputs and a request's JSON describe."""
+"""Read the grammars from a request's JSON and from vLLM's structured outputs, and check them."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ async def open_checker(engine: Any, settings: Settings) -> AsyncIterator[Grammar
         try:
             return await check_outputs(outputs, checker, current().grammar_field)
         except BadRequest as error:
-            # In a stream, vLLM's handler writes only vLLM's errors as errors of the client.
+            # In a stream, vLLM's handler reports only vLLM's own exceptions as client errors.
             raise VLLMValidationError(error.message, parameter=error.param) from None
 
     engine.check_outputs_with(check)
@@ -79,7 +79,7 @@ async def check_constraints(document: dict[str, Any], checker: GrammarChecker | 
     for constraint in constraints(document):
         if not constraint.compiled:
             continue
-        # In a thread, because a schema may have a megabyte.
+        # This runs in a thread, because a schema may have a megabyte.
         grammar = await asyncio.to_thread(grammar_of_constraint, constraint)
         if grammar is not None:
             current().grammar_field = constraint.field
@@ -108,9 +108,10 @@ def grammar_of_constraint(constraint: Constraint) -> Grammar | None:
 async def check_outputs(
     outputs: StructuredOutputsParams, checker: GrammarChecker, field: str
 ) -> StructuredOutputsParams:
-    """Compile the grammar of one request to the engine. Returns the outputs that the engine reads.
+    """Check the grammar of a request before it is sent to the engine. Returns `outputs`, with the
+    text of the checked grammar.
 
-    The engine compiles the same text that this function checks. Raises BadRequest,
+    The engine therefore compiles the same text that this function checks. Raises BadRequest,
     TooManyRequests, Unavailable.
     """
     if outputs.json_object:

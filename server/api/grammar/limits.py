@@ -19,9 +19,9 @@ Source = Literal["json", "regex", "choice", "grammar", "structural_tag"]
 KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 BRANCHES = ("anyOf", "oneOf", "allOf", "prefixItems", "elements", "tags", "structures", "triggers")
 NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-# Names of a JSON schema in a structural tag or a tool.
+# Keys under which a structural tag or a tool has a JSON schema.
 SCHEMAS = frozenset({"json_schema", "schema", "parameters", "input_schema"})
-MAX_REFERENCES = 100  # in a chain of `$ref`
+MAX_REFERENCES = 100  # maximum number of references in a chain of `$ref`
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Constraint:
 
 
 def constraints(document: Mapping[str, Any]) -> Iterator[Constraint]:
-    """The constraints in a request to any route, without fields of a wrong type, which vLLM
-    rejects.
+    """Yield the constraints in a request to any route. Omits fields of a wrong type, because vLLM
+    rejects these fields.
     """
     outputs = mapping(document.get("structured_outputs"))
     for source in ("json", "regex", "choice", "grammar", "structural_tag"):
@@ -83,7 +83,7 @@ def check_grammars(document: Mapping[str, Any], limits: GrammarLimits) -> None:
 
 
 def check_one_kind(outputs: Any) -> None:
-    """Raises BadRequest: when `structured_outputs` has several constraints or none."""
+    """Check that `structured_outputs` has exactly one constraint. Raises BadRequest."""
     if not isinstance(outputs, dict):
         return
     given = [kind for kind in KINDS if outputs.get(kind) is not None]
@@ -98,10 +98,10 @@ def check_one_kind(outputs: Any) -> None:
 
 
 class Bounds:
-    """The totals of one constraint."""
+    """Adds up properties, alternatives and characters of one constraint, and checks the sums."""
 
     def __init__(self, field: str, limits: GrammarLimits, size: int) -> None:
-        """`size`: the bytes of the constraints before."""
+        """`size`: the bytes of the request's constraints that were checked earlier."""
         self._field, self._limits = field, limits
         self._properties = self._alternatives = self._characters = 0
         self.size = size

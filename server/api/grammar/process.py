@@ -21,8 +21,11 @@ from server.process.child import die_with_parent
 if TYPE_CHECKING:
     from server.api.grammar.compilation import Compiler
 
-MAX_JOB_BYTES = 64 << 20  # The settings limit the bytes of a grammar, and this the first message.
-NICE = 19  # Requests are computed by processes of higher priority.
+# Maximum bytes of a message. It applies to the first message, which contains the tokenizer; for
+# grammars, the limits in the settings are lower.
+MAX_JOB_BYTES = 64 << 20
+# The priority of this process, lower than that of the processes that answer requests.
+NICE = 19
 
 
 def main() -> None:
@@ -30,7 +33,8 @@ def main() -> None:
     sandbox.never_gain_privileges()
     sandbox.leave_network()
     os.nice(NICE)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends this process
+    # Ignore SIGINT, because the parent process ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=os.dup(0)) as control:
         nothing = os.open(os.devnull, os.O_RDWR)
         os.dup2(nothing, 0)
@@ -40,8 +44,11 @@ def main() -> None:
         compiler = Compiler(receive(control, MAX_JOB_BYTES))
         send(control, {"ready": True})
         os.dup2(nothing, 1)
-        os.dup2(nothing, 2)  # xgrammar prints clients' grammars
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel removes ended children
+        # Standard error is discarded, because xgrammar prints clients' grammars there.
+        os.dup2(nothing, 2)
+
+        # With SIG_IGN, the kernel removes ended children.
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
             _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
             if not descriptors:
@@ -53,13 +60,13 @@ def main() -> None:
 
 
 def run_child(compiler: "Compiler", connection: socket.socket) -> None:
-    """Compile the grammar of one connection, and exit."""
+    """Receive one grammar on the connection, compile it, send the result, and exit."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         job = CompileJob(**receive(connection, MAX_JOB_BYTES))
         end_with(connection)
         sandbox.limit_resources(job.memory_bytes, 0)
-        # SIGPROF ends this process after the CPU time.
+        # The timer sends SIGPROF, which ends this process, after `cpu_s` seconds of CPU time.
         signal.setitimer(signal.ITIMER_PROF, job.cpu_s)
         send(connection, compiler.answer(job))
     except MemoryError:

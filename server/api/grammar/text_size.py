@@ -13,7 +13,7 @@ MAX_DIGITS = 9  # A number of more digits counts as 10**9.
 
 @dataclass(slots=True)
 class TextSize:
-    nesting: int = 0  # The deepest group.
+    nesting: int = 0  # Depth of the most deeply nested group.
     alternatives: int = 1  # Alternatives and rules of the whole text.
     alphabet: int = 0  # Characters and ranges in all character classes.
     positions: int = 0  # Characters and classes of the longest match, with counted repetitions.
@@ -24,7 +24,7 @@ def text_size(text: str, *, quoted: bool) -> TextSize:
     is a literal (regular expressions).
     """
     size = TextSize()
-    totals, last = [0], 0  # the positions of each open group, and of the last item
+    totals, last = [0], 0  # number of positions in each open group, and in the last item
     index = 0
     while index < len(text):
         char = text[index]

@@ -1,4 +1,7 @@
-"""Messages between the API process and the process that compiles grammars: JSON with a length."""
+"""Messages between the API process and the process that compiles grammars.
+
+A message is the number of its bytes, and then a JSON object.
+"""
 
 import json
 import socket
@@ -18,7 +21,7 @@ class CompileJob:
     cpu_s: float  # Maximum seconds of CPU time.
     memory_bytes: int  # Maximum memory in addition to that of the imported packages.
     compiled_bytes: int  # Maximum size of the compiled grammar.
-    mask_ms: float  # Maximum milliseconds that the engine may need per token.
+    mask_ms: float  # Maximum milliseconds to find the tokens that the grammar allows next.
 
 
 def encode(message: dict[str, Any]) -> bytes:

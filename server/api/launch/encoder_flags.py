@@ -1,7 +1,7 @@
 """The flags after `--` of `bindserve serve` for a model without a language model.
 
-They have the names and meanings of vLLM's flags, but this module does not import vLLM. Flags of the
-engine are unknown here.
+They have the names and meanings of vLLM's flags, but this module does not import vLLM. The parser
+rejects the flags of vLLM's engine.
 """
 
 import json

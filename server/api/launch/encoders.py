@@ -98,13 +98,15 @@ class Server(uvicorn.Server):
         self._engine = engine
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Reject requests on open connections from now on; running requests can finish."""
+        """On a signal, reject new requests on open connections. Running requests can finish."""
         self._engine.draining = True
         super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
-        """Handle signals, and do not raise them again when the server has stopped."""
+        """Handle signals. When the server has stopped, uvicorn would send the signals to this
+        process again; this method prevents that.
+        """
         with super().capture_signals():
             yield
             self._captured_signals.clear()

@@ -50,8 +50,10 @@ logger = logging.getLogger(__name__)
 ENGINE_DIED = 3  # the exit code after the engine has died
 WATCH_S = 0.1
 REPORT_S = 1
-STEP_FILE = "engine-step"  # name of the step clock's file in the server's private folder
-FINISH_S = 2  # seconds to finish requests that do not need the engine
+# The engine writes the time of its last step to this file in the server's private folder.
+STEP_FILE = "engine-step"
+# Seconds in which requests that do not need the engine can finish when the server ends.
+FINISH_S = 2
 
 
 def run_api(parent: Parent) -> None:

@@ -33,7 +33,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # Between two requests, bytes are the next headers, or a body that no route reads any more.
+        # Bytes that arrive between two requests are the next headers, or the rest of a body that no
+        # route reads.
         idle = self.cycle is None or self.cycle.response_complete
         if idle and not self.transport.is_closing():
             self._await_headers()
@@ -47,12 +48,14 @@ class TimedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
-        """Called when the client has not read the last 64 KiB of the response."""
+        """Start the time limit. uvicorn calls this when 64 KiB of the response wait to be sent."""
         super().pause_writing()
         self._await_sent()
 
     def resume_writing(self) -> None:
-        """Called when the client has read most of these bytes."""
+        """Stop the time limit. uvicorn calls this when the client has read most of the waiting
+        bytes of the response.
+        """
         self._sent()
         super().resume_writing()
 
@@ -95,7 +98,7 @@ class TimedProtocol(HttpToolsProtocol):
             self._sent_due = None
 
     def _unsent(self) -> None:
-        """Close the connection without sending the rest. The request is then cancelled."""
+        """Close the connection without sending the rest of the response. Cancels the request."""
         self._sent_due = None
         if self.flow.write_paused or self.transport.get_write_buffer_size():
             REJECTIONS.labels("slow_reader").inc()

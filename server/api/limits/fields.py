@@ -2,7 +2,7 @@
 
 `body.py` calls these checks for every request that uses the model, before other code reads the
 request. This module does not check types, because vLLM's protocol classes check the types.
-`grammar/limits.py` checks what is compiled.
+`grammar/limits.py` checks the grammars and JSON schemas in a request.
 """
 
 import math
@@ -53,13 +53,16 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "routed_experts_prompt_start": (0, INT32),
     "dimensions": (1, INT32),
 }
-# Lists of token ids. Each id has 32 bits.
+# Fields with lists of token ids. Each id has at most 32 bits.
 TOKEN_LISTS = (
     *("prompt", "tokens", "stop_token_ids", "allowed_token_ids", "logprob_token_ids"),
     *("trace_decode_token_ids", "prompt_token_ids"),
 )
 REPETITION = ("max_pattern_size", "min_pattern_size", "min_count")
-MAX_REPETITION = 1024  # of each field of `repetition_detection`, which is computed for every token
+# Maximum of each field of `repetition_detection`, because the engine detects repetitions at every
+# token.
+MAX_REPETITION = 1024
+
 # The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
 MAX_INTEGER = 2**63 - 1
 
@@ -203,7 +206,7 @@ def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def maximum_in(path: Path, key: str | int) -> float:
-    """The largest integer that the object in a field may contain; 0 for other fields."""
+    """The largest integer that a field's object may contain. 0 if the field is not in OBJECTS."""
     if path is None and key != "chat_template_kwargs":
         return 0  # The top-level `input` of /v1/responses and /v1/embeddings is not a tool call.
     return OBJECTS.get(key, 0) if isinstance(key, str) else 0

@@ -1,5 +1,6 @@
-"""Limit concurrent requests, of all clients and of one: reject excess requests before reading their
-bodies.
+"""Limit the concurrent requests of all clients together and of each client.
+
+The middleware rejects excess requests before reading their bodies.
 
 A rejection must be cheap even under three times the load that the server can handle, so this is
 plain ASGI. A request counts from its start to the end of its response.

@@ -81,8 +81,8 @@ class Keys:
 
 class AuthMiddleware:
     def __init__(self, app: ASGIApp, keys: Keys, metrics_keys: Keys | None = None) -> None:
-        """`metrics_keys`: the only keys that may read /metrics. They open no other path. None: the
-        keys of `keys` may read it.
+        """`metrics_keys`: the only keys that may read /metrics; they are invalid for other paths.
+        None: the keys of `keys` may read /metrics.
         """
         self.app = app
         self.keys = keys
@@ -92,7 +92,7 @@ class AuthMiddleware:
         if scope["type"] == "websocket" and self.keys.required:
             # The server has no websocket routes.
             return await send({"type": "websocket.close", "code": 1008})
-        # The router, too, compares its paths with the path without --root-path.
+        # Compare the path without --root-path, as the router does.
         metrics = scope["type"] == "http" and get_route_path(scope) == METRICS_PATH
         keys = self.metrics_keys if metrics and self.metrics_keys else self.keys
         if scope["type"] != "http" or not keys.required or scope["path"] in OPEN_PATHS:

@@ -1,5 +1,5 @@
-"""Limit the size of each request body, and the total size of the bodies in memory, of all clients
-and of one.
+"""Limit the size of each request body, and the total size of the bodies in memory: of all clients
+together, and of each client.
 
 The middleware rejects a Content-Length above the limit at once, and also counts the received
 bytes. Multipart uploads are written to disk; they have a separate limit and do not count

@@ -22,10 +22,10 @@ class ContextMiddleware:
 
 
 def address_of(scope: Scope) -> str:
-    """The client's address. Of an IPv6 address, the network of 64 bits, because one client usually
-    has all addresses of such a network. "" if there is none, as with a Unix socket.
+    """The client's address. For an IPv6 address, its network of 64 bits, because one client usually
+    has all addresses of such a network. "" if the connection has no address (Unix socket).
 
-    uvicorn has replaced a trusted proxy's address by that of X-Forwarded-For.
+    uvicorn has replaced a trusted proxy's address by the address in X-Forwarded-For.
     """
     host = (scope.get("client") or ("",))[0]
     try:

@@ -29,7 +29,7 @@ from server.media.input_forms import read_input_forms
 
 router = APIRouter()
 
-USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # the LLM processes no tokens
+USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # 0, because the LLM processes no tokens
 
 
 class EmbeddingRequest(BaseModel):

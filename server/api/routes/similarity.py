@@ -31,7 +31,7 @@ WITHOUT_CACHE = ImageBindOptions(cache=False)
 # Names of the two sides of /v1/score in vLLM's versions.
 FIRST = ("data_1", "text_1", "queries")
 SECOND = ("data_2", "text_2", "documents", "items")
-USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # the LLM processes no tokens
+USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # 0, because the LLM processes no tokens
 
 Handler = Callable[[Incoming, Request], Awaitable[Response]]
 Scalar = str | int | float | bool | None
@@ -75,7 +75,7 @@ async def run(handler: Handler, raw_request: Request) -> Response:
 
 
 async def score(incoming: Incoming, raw_request: Request) -> Response:
-    """Score one input against each of N, or each of N inputs against the other N inputs."""
+    """Return N similarities: of one input and each of N inputs, or of two lists, pair by pair."""
     state, document = state_of(raw_request), incoming.document
     request = parse(ScoreRequest, document)
     check_model(request.model, state)

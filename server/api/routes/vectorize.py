@@ -1,7 +1,7 @@
 """Weaviate's protocol of the module multi2vec-bind: /vectorize, /meta and /.well-known/*.
 
-The vectors are ImageBind's own outputs, which have not unit length: Weaviate adds the vectors
-of several fields, so their lengths matter.
+The vectors are ImageBind's outputs without normalisation to unit length. Weaviate adds the vectors
+of several fields, so the norm of each vector is its weight in the sum.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from server.media.blob import MemoryBlob
 
 router = APIRouter()
 
-# The request's fields: the modality of its items, and the field of the answer.
+# Field of the request -> modality of its items, and the field of the response with their vectors.
 FIELDS = {
     "texts": ("text", "textVectors"),
     "images": ("image", "imageVectors"),
@@ -33,8 +33,8 @@ FIELDS = {
     "thermal": ("thermal", "thermalVectors"),
     "depth": ("depth", "depthVectors"),
 }
-# The inputs of all requests that are embedded at a time. One client may use half of the places for
-# files that wait for a decoding process (decode_waiting, 256).
+# Maximum number of inputs, of all requests together, that are embedded at the same time. It is less
+# than half of `decode_waiting`, the share of the decoding queue that one client may use.
 MAX_CONCURRENT = 64
 LARGE = 1 << 16  # characters of base64 that are decoded in a thread
 
@@ -88,7 +88,7 @@ async def respond(incoming: Incoming, raw_request: Request) -> Response:
 def read_fields(document: Json, maximum: int) -> list[tuple[str, list[str]]]:
     """Return the name and the text of each input, e.g. ("images[0]", [base64]), in order.
 
-    The text is in a list, from which `embed` removes it. Raises BadRequest.
+    The text is in a list, from which `embed_all` removes it. Raises BadRequest.
     """
     inputs = []
     for field in FIELDS:
@@ -114,13 +114,13 @@ async def embed_all(inputs: list[tuple[str, list[str]]], state: AppState) -> lis
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(limited(name, text)) for name, text in inputs]
     except ExceptionGroup as failures:
-        del group, tasks  # they reference the error, whose traceback references the files
+        del group, tasks  # The error's traceback references the files.
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
 async def embed(name: str, text: str, state: AppState) -> Vector:
-    """Embed one input with the scale of its modality: (D,)."""
+    """Return ImageBind's output (D,) for one input. Its norm is the scale of the modality."""
     modality, _ = FIELDS[name.partition("[")[0]]
     limits = state.components.attachment_limits.media
     max_bytes = limits.bytes_of(modality)

@@ -41,7 +41,7 @@ def _all(inputs: Sequence[Path]) -> Iterator[MediaItem]:
 
 
 def count_and_fingerprint(inputs: Sequence[Path]) -> tuple[int, str]:
-    """Return the number of files and a hash of their names, which a resumed run must have."""
+    """Return the number of files and a hash of their names. Both are equal in a resumed run."""
     digest, count = hashlib.sha256(), 0
     for item in items(inputs):
         digest.update(f"{item.place}\n".encode(errors="surrogateescape"))

@@ -26,7 +26,8 @@ def write_output(folder: Path, out: Path) -> int:
     draft = folder / f"output{out.suffix}"
     rows = WRITERS[out.suffix](folder, draft)
     captions = draft.with_suffix(".captions")
-    if captions.exists():  # the rows' file names and times, which an array cannot contain
+    # This file has the rows' file names and times, which a .npy file cannot contain.
+    if captions.exists():
         captions.replace(out.with_suffix(".jsonl"))
     draft.replace(out)
     return rows
@@ -42,7 +43,7 @@ def shards(folder: Path) -> Iterator[Shard]:
 
 
 def as_row(line: Row) -> Row:
-    """The row of a line of the shard's caption file: its id is the file's path."""
+    """Convert a line of the shard's caption file to a row. Its id is the media file's path."""
     return {"file": line.pop("id"), **line}
 
 

@@ -1,4 +1,6 @@
-"""Embed many files with the components of the encoding service, which decode and encode at once.
+"""Embed many files with the components of the encoding service.
+
+Decoding processes and the encoder work at the same time.
 
 Rows are written to shards in a folder beside the output, so that a killed run resumes. Files that
 cannot be read or decoded are reported and skipped. The output appears when all files are done.
@@ -37,7 +39,7 @@ from server.settings import Settings
 
 ROWS_PER_SHARD = 512  # A killed run loses at most the work for this many rows.
 FULL = ("decode_queue_full", "encode_queue_full")
-AGAIN_S = 0.5  # seconds until a file is tried again for which a queue had no place
+AGAIN_S = 0.5  # seconds until a file is sent again after a full queue has rejected it
 
 Rows = list[tuple[Vector, Caption]]
 
@@ -47,7 +49,9 @@ class BulkRequest:
     settings: Settings
     inputs: tuple[Path, ...]
     out: Path
-    modality: str | None = None  # that of all files; None: each file's content determines it
+    # The modality of all files. None: each file's content determines its modality.
+    modality: str | None = None
+
     # Length and stride of the windows of sounds, in seconds; None: one embedding per file.
     windows: tuple[float, float] | None = None
 
@@ -121,7 +125,7 @@ async def stream(
     failures: Failures,
     bar: "tqdm[Any]",
 ) -> None:
-    """Embed the files in order; `embedder.concurrent` files are in work at a time."""
+    """Embed at most `embedder.concurrent` files at a time, and write rows in the files' order."""
     pending: deque[tuple[MediaItem, asyncio.Task[Rows | str]]] = deque()
 
     async def finish_first() -> None:
@@ -152,7 +156,7 @@ class BulkEmbedder:
     def __init__(self, request: BulkRequest, parts: EncodingComponents) -> None:
         self._request, self._parts = request, parts
         settings = request.settings
-        # Enough files that both all decoding processes and the encoder have work.
+        # Number of files in work: enough to keep all decoding processes and the encoder busy.
         self.concurrent = min(2 * settings.encode_batch, settings.decode_waiting)
         self._options = settings.read_options
         self._cutter = Cutter(settings.model_copy(update={"window_files": self.concurrent}))
@@ -181,7 +185,7 @@ class BulkEmbedder:
         modality = self._request.modality or sniff(content.head(), path.name)
         if modality is None:
             raise BadRequest("unknown file format; add --modality")
-        if modality != "video":  # a video may be a sound
+        if modality != "video":  # a file of a video format may have only sound
             check_encoder(modality, self._parts.modalities)
         if windows is None or modality != "audio":
             if content.size > (maximum := settings.limits.bytes_of(modality)):

@@ -76,11 +76,11 @@ def shuffle(
         bool, typer.Option("--overwrite", help="Replace the cache in --out.")
     ] = False,
 ) -> None:
-    """Write a control: the same index, with the stored vectors in another order.
+    """Write a copy of a cache for control runs: the same index, but permuted vectors.
 
-    A server with this cache finds the same neighbors and mixes in the vectors of other rows. It
-    searches on the CPU. If answers are as good as with the original cache, its content is not the
-    cause.
+    A server with the copy finds the same neighbors, but mixes in the vectors of other rows, and
+    searches on the CPU. If answers with the copy are as good as with the original cache, the
+    cache's content does not improve the answers.
     """
     from cache_index.errors import CacheError
     from cache_index.shuffle import shuffle as write_shuffled

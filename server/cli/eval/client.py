@@ -43,7 +43,9 @@ class Client:
             raise AskError(f"{self.base}/models lists no model; name one with --model") from e
 
     async def prompt_logprobs(self, body: dict[str, Any], name: str) -> list[tuple[str, float]]:
-        """(token id, log-probability) of the prompt's tokens but the first (vLLM's extension).
+        """Return (token id, log-probability) of each token of the prompt except the first.
+
+        The server needs vLLM's extension `prompt_logprobs`.
 
         Raises AskError: when the response has no such list.
         """

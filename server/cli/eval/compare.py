@@ -21,7 +21,8 @@ def compare(
         Path | None, typer.Option(help="File for all changed answers, as JSON lines.")
     ] = None,
     listed: Annotated[
-        int, typer.Option("--list", min=0, help="Changed answers of a task to print.")
+        int,
+        typer.Option("--list", min=0, help="Maximum number of changed answers to print per task."),
     ] = 20,
 ) -> None:
     """Compare two runs on the same questions, with a paired permutation test for each task."""
@@ -81,7 +82,8 @@ def table(comparisons: "list[Comparison]", first: str, second: str) -> "Table":
         notes=[
             f"First: {first}. Second: {second}.",
             f"p: two-sided paired permutation test with {SAMPLES} permutations of the items.",
-            "Changed, better, worse: questions with another answer, a higher or a lower score.",
+            "Changed: questions with different answers. Better, worse: questions whose score is "
+            "higher or lower in the second run.",
         ],
         texts=1,
     )

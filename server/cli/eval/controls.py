@@ -1,4 +1,4 @@
-"""`bindserve eval controls`: the runs that show what a figure is worth, in one table."""
+"""`bindserve eval controls`: runs that show whether media and cache cause a model's scores."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,13 +16,15 @@ def controls(
     ctx: typer.Context,
     url: options.Url,
     model_folder: Annotated[
-        Path, typer.Argument(help="The folder that the server serves, for the second server.")
+        Path,
+        typer.Argument(help="Model folder of the server at URL. The second server loads it, too."),
     ],
     data: options.Data,
     tasks: options.Tasks,
     out: Annotated[Path, typer.Option(help="Folder of all runs. Existing runs are resumed.")],
     cache: Annotated[
-        Path | None, typer.Option(help="The server's cache folder. Default: the model folder's.")
+        Path | None,
+        typer.Option(help="Cache folder of the server at URL. Default: the model folder's."),
     ] = None,
     model: options.Model = None,
     decoding: options.DecodingOption = DecodingName.greedy,

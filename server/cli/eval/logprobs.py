@@ -1,8 +1,8 @@
 """The log-probability of each candidate answer, over HTTP, with vLLM's extensions of the chat API.
 
-A request with the candidate as the assistant's unfinished message and `prompt_logprobs` returns the
-log-probabilities of all prompt tokens. Those after the tokens of the request without a candidate
-are the candidate's.
+A request with the candidate as the assistant's unfinished message and with `prompt_logprobs`
+returns the log-probabilities of all tokens of the prompt. If the same request without the candidate
+has n tokens, the tokens after the first n are the candidate's.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -44,7 +44,8 @@ RankCandidates = Annotated[
     bool,
     typer.Option(
         "--rank-candidates",
-        help="Visdial: also ask for the log-probability of each candidate, for the strict column.",
+        help="In the task Visdial, also request the log-probability of each candidate, which the "
+        "strict score needs.",
     ),
 ]
 ApiKey = Annotated[str | None, typer.Option(envvar="OPENAI_API_KEY")]
@@ -62,7 +63,7 @@ def headers_of(api_key: str | None) -> dict[str, str]:
 
 
 def json_object(text: str | None, option: str) -> dict[str, Any] | None:
-    """Exits with status 2: when the text is no JSON object."""
+    """Parse a JSON object. Exits with status 2 if the text is not a JSON object."""
     if text is None:
         return None
     try:
@@ -77,7 +78,10 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
 def load(
     data: Path, tasks: str, caption_prompt: str | None
 ) -> "tuple[tuple[Task, ...], Questions]":
-    """Exits with status 2: when a task is unknown. Raises DataError: when data cannot be read."""
+    """Load the named tasks and their questions from `data`. Exits with status 2 on an unknown task.
+
+    Raises DataError: when the data cannot be read.
+    """
     from model_ext.eval.data import load_named
     from model_ext.eval.tasks.table import UnknownTask
 

@@ -17,7 +17,8 @@ PARTS = {
     "video": "video_url",
     "point": "point_cloud_url",
 }
-FILES = ("depth", "thermal", "imu")  # sent as a file with the key `modality`
+# Files of these modalities are sent in content parts of the type `file`, with the key `modality`.
+FILES = ("depth", "thermal", "imu")
 
 
 def request_body(

@@ -19,10 +19,10 @@ from server.cli.eval.client import Client
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """base: the server's URL up to and including /v1. timeout_s: of one request.
+    """base: the server's URL up to and including /v1. timeout_s: the time limit of one request.
 
-    imagebind: the requests' object of this name. rank_candidates: also ask for the
-    log-probabilities of candidates. model: None for the server's first model.
+    imagebind: the object `imagebind` in each request. rank_candidates: whether to request the
+    log-probabilities of candidates. model: the model's name; None: the server's first model.
     """
 
     base: str
@@ -42,7 +42,7 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Finished:
-    """sent: the questions sent by this command; a resumed run has stored answers to others."""
+    """sent: number of questions that this command sent. Earlier commands sent the others."""
 
     head: Head
     sent: int

@@ -44,7 +44,7 @@ def second_server(model: Path, cache: Path, log: Path, flags: Sequence[str]) -> 
 
 
 def environment() -> dict[str, str]:
-    """The environment without the settings of another server, such as its port and its keys."""
+    """This process's environment, without the variables that set options of bindserve."""
     return {name: value for name, value in os.environ.items() if not name.startswith("BINDSERVE_")}
 
 

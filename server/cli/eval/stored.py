@@ -58,7 +58,10 @@ def stored_logprobs(folder: Path) -> dict[str, dict[str, list[float]]]:
 def scores_of(
     folder: Path, tasks: tuple[Task, ...], questions: Questions, text_only: Path | None = None
 ) -> list[TaskScore]:
-    """Raises DataError or ValueError: when answers are missing or belong to other questions."""
+    """Score the stored answers of a run.
+
+    Raises DataError or ValueError: when answers are missing or belong to other questions.
+    """
     answers = stored_answers(folder, questions)
     logprobs = stored_logprobs(folder)
     blind = stored_answers(text_only, questions) if text_only is not None else None

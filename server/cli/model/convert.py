@@ -41,7 +41,7 @@ def convert_command(
         Path | None,
         typer.Option(
             help="LLaMA folder: Meta's (params.json, consolidated.*.pth) or Hugging Face's. "
-            "Without --llama and --adapter, the folder gets encoders alone."
+            "Without --llama and --adapter, the model folder contains only encoders."
         ),
     ] = None,
     adapter: Annotated[
@@ -50,8 +50,8 @@ def convert_command(
     modalities: Annotated[
         str | None,
         typer.Option(
-            help="Encoders to keep, with commas, e.g. vision,text,audio. Only for encoders alone. "
-            "Default: all."
+            help="Encoders to keep, separated by commas, e.g. vision,text,audio. Only without "
+            "--llama and --adapter. Default: all."
         ),
     ] = None,
     imagebind_config: Annotated[

@@ -12,7 +12,9 @@ import struct
 LANDLOCK_CREATE, LANDLOCK_RESTRICT, LANDLOCK_VERSION = 444, 446, 1
 # Number of rights on files that each version of Landlock knows, up to version 5
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-TCP_RIGHTS, SCOPES = 0b11, 0b11  # bind and connect; abstract sockets and signals
+# Landlock's flags. TCP_RIGHTS: bind and connect. SCOPES: abstract Unix sockets, and signals to
+# other processes.
+TCP_RIGHTS, SCOPES = 0b11, 0b11
 NETWORK_VERSION, SCOPE_VERSION = 4, 6
 
 SECCOMP_SET_FILTER, SYNC_THREADS = 1, 1
@@ -20,8 +22,10 @@ LOAD, EQUAL, AT_LEAST, BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF instru
 ALLOW, ERROR = 0x7FFF0000, 0x00050000
 EPERM, ENOSYS = 1, 38
 CLONE_THREAD = 0x00010000
-X32 = 0x40000000  # numbers of x86-64's second system call table
-NUMBER, ARCHITECTURE, ARGUMENT = 0, 4, 16  # positions in struct seccomp_data
+X32 = 0x40000000  # System calls of x86-64's second table (x32) have this number or a higher one.
+
+# Byte offsets in struct seccomp_data: system call number, architecture, first argument.
+NUMBER, ARCHITECTURE, ARGUMENT = 0, 4, 16
 
 # machine -> (architecture in seccomp, number of the system call `seccomp`)
 MACHINES = {"x86_64": (0xC000003E, 317), "aarch64": (0xC00000B7, 277)}
@@ -44,7 +48,8 @@ CLONE, CLONE3, TGKILL = (56, 220), (435, 435), (234, 131)
 def forbid_files() -> bool:
     """Forbid opening files. Open files, and files in memory, stay usable.
 
-    Returns False: when the kernel has no Landlock, or other threads run, which it would not bind.
+    Returns False: when the kernel has no Landlock, or when the process has other threads, because
+    Landlock would not confine these threads.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), LANDLOCK_VERSION)
@@ -69,7 +74,7 @@ def forbid_files() -> bool:
 def forbid_programs() -> bool:
     """Forbid starting programs and processes, opening sockets, and acting on other processes.
 
-    Returns False: when the kernel has no seccomp, or the machine is unknown.
+    Returns False: when the kernel has no seccomp, or MACHINES lacks the processor's architecture.
     """
     machine = platform.machine()
     if machine not in MACHINES:
@@ -88,7 +93,9 @@ def forbid_programs() -> bool:
 
 
 def filter_program(machine: str, process: int) -> bytes:
-    """Assemble the BPF program that decides about each system call. `process`: the own id."""
+    """Assemble the BPF program that allows or forbids each system call. `process`: the id of this
+    process.
+    """
     column = list(MACHINES).index(machine)
     numbers = [each[column] for each in FORBIDDEN.values()]
     deny = _step(RETURN, ERROR | EPERM)

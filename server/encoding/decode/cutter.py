@@ -24,16 +24,21 @@ from server.encoding.decode.frames import write_frame_blocking
 from server.process.child import die_with_parent
 
 HEAD = 1 << 16
-BLOCK = 1 << 16  # frames of the sound that are read at a time
-SHORTEST = 0.025  # seconds; ImageBind's features need so much sound
+BLOCK = 1 << 16  # number of audio frames (one sample per channel) that are read at a time
+
+SHORTEST = 0.025  # seconds of sound that ImageBind's features need at least
 DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
 
 @dataclass(frozen=True, slots=True)
 class CutJob:
-    seconds: float  # length of a window
-    stride: float  # seconds between the starts of two windows
-    max_seconds: float  # maximum length of the sound
+    """`seconds`: length of a window. `stride`: seconds between the starts of two windows.
+    `max_seconds`: maximum length of the sound.
+    """
+
+    seconds: float
+    stride: float
+    max_seconds: float
     max_windows: int
     max_channels: int
     max_rate: int  # maximum sampling rate in Hz
@@ -66,7 +71,7 @@ def main() -> None:
 
 
 def write_windows(job: CutJob, answers: BinaryIO) -> None:
-    """Write the windows of standard input's file, and then an empty header."""
+    """Write a message with each window of the file in standard input, and then an empty message."""
     if not is_audio(os.pread(0, HEAD, 0)):
         raise CutError(DAMAGED)
     with soundfile.SoundFile(0, closefd=False) as file:
@@ -80,7 +85,7 @@ def write_windows(job: CutJob, answers: BinaryIO) -> None:
 
 
 def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield the first frame and the samples (frames, channels) of each window, in order.
+    """Yield each window: the number of its first audio frame, and its samples (frames, channels).
 
     Windows start every `stride` seconds as long as there is sound. The last windows are shorter.
 
@@ -91,7 +96,7 @@ def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[n
         raise CutError(f"the audio has more than {job.max_channels} channels or a bad rate")
     max_frames = int(job.max_seconds * rate)
     kept = np.empty((0, channels), np.float32)
-    position, ended = 0, False  # frame number of kept[0]; whether the file has been read
+    position, ended = 0, False  # number of the frame kept[0]; whether the file has no more frames
     for number in range(job.max_windows + 1):
         start = number * job.stride
         first, stop = round(start * rate), round((start + job.seconds) * rate)
@@ -99,7 +104,7 @@ def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[n
             block = file.read(BLOCK, dtype="float32", always_2d=True)
             ended = not len(block)
             kept = np.concatenate([kept, block])
-            # Drop what no further window needs, also if the stride is longer than a window.
+            # Drop frames that no further window needs, also if the stride is longer than a window.
             drop = min(max(0, first - position), len(kept))
             kept, position = kept[drop:], position + drop
             if position + len(kept) > max_frames:

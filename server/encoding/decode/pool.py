@@ -314,11 +314,11 @@ def worker_environment() -> dict[str, str]:
 
 
 def read_answer(answer: Frame, modality: str) -> Sample:
-    """Read the sample from a process's answer. `modality`: that of the job.
+    """Read the sample from a process's answer. `modality`: the job's modality.
 
     The process has parsed hostile bytes, so the answer is checked completely.
 
-    Raises MediaError: when the process reports an error; it has the process's message.
+    Raises MediaError: when the process reports an error. The exception has the process's message.
     Raises WorkerLost: when the answer is not a sample.
     """
     header, payload = answer

@@ -10,17 +10,17 @@ from server.fairness import FairOrder
 
 
 class Turns:
-    """One task at a time has the turn, and waits for a free process. The others wait in order."""
+    """A lock. The task that holds it waits for a free process. Clients get the lock by turns."""
 
     def __init__(self) -> None:
         self._order = FairOrder()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._arrivals = count()  # orders files with equal numbers
+        self._arrivals = count()  # decides between files with equal numbers
         self._taken = False
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait for the turn of the client's next file. The turn ends with the context."""
+        """Wait for the turn of the client's next file. The turn ends with the `with` block."""
         number = self._order.number(client)
         if self._taken:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
