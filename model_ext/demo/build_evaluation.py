@@ -62,8 +62,8 @@ def rows() -> Iterator[Row]:
 
 
 def named() -> Iterator[Row]:
-    """Questions for the name of what a picture, sound, cloud or clip shows, or a picture with its
-    sound.
+    """Questions "What is this?" about a picture, a spoken word, a cloud, a clip, or a picture with
+    its spoken word.
     """
     for modality, name in NAMES.items():
         for concept in CONCEPTS:
@@ -142,8 +142,8 @@ def presence() -> Iterator[Row]:
 
 
 def mixes() -> Iterator[Row]:
-    """Questions about a picture with a spoken word for another thing. Strictly, both must be
-    named.
+    """Questions about a picture, mixed with a spoken word for another thing. For the strict score,
+    an answer must name both.
     """
     for picture, sound in MIXES:
         for index, concept in enumerate(CONCEPTS):

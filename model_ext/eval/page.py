@@ -127,8 +127,8 @@ def read(source: str) -> bytes | None:
 
 
 def kind_of(blob: bytes) -> str | None:
-    """The media type by the file's first bytes. A file of another type, such as SVG or HTML, has
-    none.
+    """Return the media type for a file's first bytes, or None for other files, such as SVG and
+    HTML.
     """
     if blob[4:8] == b"ftyp":
         return "video/mp4"

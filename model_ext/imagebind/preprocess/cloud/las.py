@@ -8,7 +8,7 @@ import numpy as np
 from model_ext.imagebind.preprocess.cloud.table import Cloud, check_count
 from model_ext.imagebind.preprocess.errors import DecodeError
 
-BLOCK = 500_000  # points read at a time
+BLOCK = 500_000  # number of points read at a time
 
 
 def read_las(data: bytes, max_points: int) -> Cloud:
@@ -23,7 +23,7 @@ def read_las(data: bytes, max_points: int) -> Cloud:
                 blocks.append(np.stack([block.x, block.y, block.z], axis=-1))
     except (DecodeError, MemoryError):
         raise
-    except BaseException as error:  # lazrs is Rust code, whose panics are BaseExceptions
+    except BaseException as error:  # lazrs is Rust code: a panic raises a BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise DecodeError("the .las file is damaged") from None
