@@ -1,4 +1,6 @@
-"""Some encoders can be read alone from a folder. They give the outputs of the whole model."""
+"""A program can load only some of a folder's encoders. Their outputs equal those of the whole
+model.
+"""
 
 import shutil
 from pathlib import Path

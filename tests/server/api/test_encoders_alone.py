@@ -1,4 +1,6 @@
-"""A server without a language model: no import of vLLM, and its routes."""
+"""A server without a language model: it does not import vLLM, and it has the routes of the
+encoders.
+"""
 
 import subprocess
 import sys
