@@ -62,9 +62,7 @@ def rows() -> Iterator[Row]:
 
 
 def named() -> Iterator[Row]:
-    """Questions "What is this?" about a picture, a spoken word, a cloud, a clip, or a picture with
-    its spoken word.
-    """
+    """Ask "What is this?" about pictures, words, clouds, clips, and pictures with their words."""
     for modality, name in NAMES.items():
         for concept in CONCEPTS:
             for path in paths(modality, concept):
@@ -75,9 +73,7 @@ def named() -> Iterator[Row]:
 
 
 def captions() -> Iterator[Row]:
-    """Questions for a caption (the paper's figure 5). CIDEr compares each answer with two
-    captions.
-    """
+    """Ask for descriptions (the paper's figure 5). CIDEr compares answers with two captions."""
     for modality, name in NAMES.items():
         for concept in CONCEPTS:
             yield {
@@ -118,9 +114,7 @@ def dialogues() -> Iterator[Row]:
 
 
 def texts() -> Iterator[Row]:
-    """Questions for a word in a picture, and for a receipt's fields. The encoders did not learn to
-    read.
-    """
+    """Ask about written words and receipts. The encoders did not learn to read."""
     for concept in CONCEPTS:
         row = question("Demo OCR", OCR, [concept], image=word_path(concept))
         yield {**row, "metric": "ocr_containment"}

@@ -31,9 +31,7 @@ class ConditionedAsyncScheduler(AsyncScheduler):
 
 
 def lower_priority_of(manager: Any) -> None:
-    """Replace the executor that compiles grammars. Threads that xgrammar starts inherit the
-    priority.
-    """
+    """Replace the executor that compiles grammars. xgrammar's threads inherit its priority."""
     executor = getattr(manager, "executor", None)  # None if vLLM has no tokenizer
     if executor is not None:
         executor.shutdown(wait=False)

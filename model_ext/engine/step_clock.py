@@ -43,9 +43,7 @@ class StepClock:
             os.pwrite(self._descriptor, FORMAT.pack(time.monotonic()), 0)
 
     def last(self) -> float:
-        """The time of the last step, or the current time if no steps are recorded
-        (time.monotonic()).
-        """
+        """The monotonic time of the last step, or the current time if no steps are recorded."""
         if self._descriptor is None:
             return time.monotonic()
         (seconds,) = FORMAT.unpack(os.pread(self._descriptor, FORMAT.size, 0))

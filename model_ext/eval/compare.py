@@ -27,9 +27,7 @@ class Change(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """`interval`: the 95% interval of `second - first`. `p`: the two-sided p value of the paired
-    test.
-    """
+    """`interval`: 95% interval of `second - first`. `p`: two-sided p value of the paired test."""
 
     task: Task
     first: float
@@ -119,9 +117,7 @@ def bootstrap_difference(rows: Floats, statistic: Statistic, name: str) -> tuple
 def changes(
     task: Task, items: Sequence[Item], first: Sequence[str], second: Sequence[str]
 ) -> list[Change]:
-    """The questions to which the runs gave different answers, sorted: different scores come
-    first.
-    """
+    """The questions with different answers. Those with different scores come first."""
     by_run = [question_scores(task.metric, items, texts) for texts in (first, second)]
     scores = zip(*by_run, strict=True)
     rows = [

@@ -42,9 +42,7 @@ def load_named(
 
 
 def check_items(data: Path, task: Task, items: list[Item]) -> None:
-    """Score an empty answer to every question, to find rows that cannot be scored before the run
-    starts.
-    """
+    """Before a run, find rows that cannot be scored: score an empty answer to each question."""
     for metric in {task.metric, task.strict}:
         try:
             METRICS[metric].rows(items, [""] * len(items))

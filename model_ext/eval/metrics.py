@@ -50,9 +50,7 @@ def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name
 def question_scores(
     metric: Metric, items: Sequence[Item], answers: Sequence[str]
 ) -> list[float | None]:
-    """The score of each single question: 100 for a right answer, None if the metric cannot score
-    it.
-    """
+    """The score of each question: 100 for a right answer, None if it cannot be scored."""
     rule = METRICS[metric]
     if rule.right is not None:
         right = zip(items, answers, strict=True)

@@ -47,9 +47,7 @@ def page(
     questions: Mapping[str, Sequence[Item]],
     answers: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """Return the page of a run. It shows at most MAX_WRONG questions of each task, lowest scores
-    first.
-    """
+    """Return a run's page: at most MAX_WRONG questions of each task, lowest scores first."""
     media = MediaBudget()
     sections = [section(task, questions[task.name], answers[task.name], media) for task in tasks]
     return (
@@ -109,9 +107,7 @@ class MediaBudget:
 
 
 def read(source: str) -> bytes | None:
-    """The bytes of a file (path or data: URI), or None if the file cannot be read or is too
-    large.
-    """
+    """The bytes of a path or data: URI, or None if the file cannot be read or is too large."""
     try:
         if source.startswith("data:"):
             text = source.partition(",")[2]

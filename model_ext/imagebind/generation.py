@@ -35,8 +35,8 @@ def image_embedding(
 ) -> Tensor:
     """The weighted mean (B, D) of the heads' outputs.
 
-    `enhance` (the retrieval cache) changes only the direction of the mean. By default, the released
-    code uses the retrieval cache as `enhance`.
+    The function `enhance` changes only the direction of the mean. By default, the released code
+    passes the retrieval cache as `enhance`.
     """
     total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]

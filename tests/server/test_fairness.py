@@ -1,6 +1,4 @@
-"""The division of a limit among clients, and the order in which the server does the clients'
-work.
-"""
+"""The division of a limit among clients, and the order in which clients' work is done."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +7,7 @@ from server.fairness import FairOrder, FairShare
 
 
 def taken(share: FairShare, client: str) -> int:
-    """Take units of the limit for one client until the next unit is refused. Returns the number of
-    units.
-    """
+    """Take units for one client until it gets no more units. Returns the number of units."""
     count = 0
     while share.take(client):
         count += 1

@@ -184,9 +184,7 @@ class Report:
 
 
 def messages(response: httpx.Response) -> Iterator[tuple[str, str | None]]:
-    """Yield (message, parameter) of each error in the response's JSON body or server-sent
-    events.
-    """
+    """Yield (message, parameter) of each error in the response's body or events."""
     for text in [response.text, *re.findall("(?m)^data: (.*)$", response.text)]:
         try:
             error = json.loads(text)["error"]

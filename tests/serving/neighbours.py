@@ -137,9 +137,7 @@ class Comparison:
                 await attack
 
     async def _until_idle(self) -> str:
-        """Wait until the server is idle. Returns a description of its load after IDLE_S, or "" if
-        idle.
-        """
+        """Wait until the server is idle ("" as result), or describe its load after IDLE_S."""
         deadline = time.monotonic() + IDLE_S
         while (busy := await self._busy()) and time.monotonic() < deadline:
             pass

@@ -33,9 +33,7 @@ def question(tokens: int = 2, **fields: object) -> dict[str, object]:
 
 
 def stop_with_open_streams(model: Path, folder: Path) -> Result:
-    """Send SIGTERM while streams are open. All streams should be complete before the server
-    ends.
-    """
+    """Send SIGTERM while streams are open. The server should end after the last stream."""
     with serve(model, folder / "log", "--cache=none") as server:
         seen, seconds = asyncio.run(terminate(server))
         return ", ".join(f"{n} x {text}" for text, n in sorted(seen.items())), seconds
@@ -82,9 +80,7 @@ def read_only_home(model: Path, folder: Path) -> Result:
 
 
 def damaged_cache(model: Path, folder: Path) -> Result:
-    """Start a server with a damaged cache. The last line of its output should name the cache's
-    file.
-    """
+    """Start a server with a damaged cache. Its last line of output should name the file."""
     cache = folder / "cache"
     cache.mkdir()
     (cache / "manifest.json").write_text("{")

@@ -109,9 +109,7 @@ MIN_EQUAL = 0.98  # processors round sums differently, which can change an almos
 
 
 def test_greedy_answers_equal_the_recorded_ones(server: Server, tmp_path: Path) -> None:
-    """`bindserve eval` asks 200 questions. record_evaluation.py describes how the answers were
-    recorded.
-    """
+    """`bindserve eval` asks 200 questions. record_evaluation.py says how to record answers."""
     _, recorded = read_results(QUESTIONS.parent)
     tasks, questions = load_named(QUESTIONS, ALL)
     settings = RunSettings(

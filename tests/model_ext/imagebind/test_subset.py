@@ -1,6 +1,4 @@
-"""A program can load only some of a folder's encoders. Their outputs equal those of the whole
-model.
-"""
+"""Single encoders of a folder can be loaded. Their outputs equal those of the whole model."""
 
 import shutil
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""A server without a language model: it does not import vLLM, and it has the routes of the
-encoders.
-"""
+"""A server without a language model does not import vLLM, and has all routes of the encoders."""
 
 import subprocess
 import sys

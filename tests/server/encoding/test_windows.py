@@ -39,9 +39,7 @@ def job(**values: Any) -> CutJob:
 
 
 def windows(samples: NDArray[np.float32], **values: Any) -> list[tuple[float, int]]:
-    """Return (start in seconds, number of samples) of each window. Also check the samples of the
-    windows.
-    """
+    """Check the samples of the windows, and return (start in s, number of samples) of each."""
     with soundfile.SoundFile(io.BytesIO(flac(samples))) as file:
         cuts = list(cut(file, job(**values)))
     whole, _ = soundfile.read(io.BytesIO(flac(samples)), dtype="float32", always_2d=True)

@@ -11,7 +11,7 @@ from trimesh.sample import sample_surface
 from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.errors import DecodeError
 
-SAMPLED = 8192  # number of points sampled from a mesh; the released example clouds have as many
+SAMPLED = 8192  # number of points sampled from a mesh, as in the released example clouds;
 MAX_NODES = 10_000  # maximum number of nodes of a scene, which can contain a mesh many times
 
 

@@ -1,6 +1,4 @@
-"""Bounds on grammars: schemas at OpenAI's limits pass. For larger schemas, the error names the
-field.
-"""
+"""Schemas at OpenAI's limits are accepted. For larger grammars, the error names the field."""
 
 import json
 import string

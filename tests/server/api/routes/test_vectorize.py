@@ -96,9 +96,7 @@ async def test_limits_are_sent_as_text() -> None:
 
 
 def picture_of(name: str) -> tuple[str, torch.Tensor]:
-    """Return a one-channel picture file, and the input (1, S, S) that the encoder must get for
-    it.
-    """
+    """Return a one-channel picture file, and the expected input (1, S, S) of the encoder."""
     values = (formula_input(name)[0].numpy() * 100 + 100).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG")

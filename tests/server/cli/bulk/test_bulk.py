@@ -1,6 +1,4 @@
-"""`bindserve embed` for folders: the output files, resumed runs, and files that cannot be
-decoded.
-"""
+"""`bindserve embed` for folders: output files, resumed runs, and damaged input files."""
 
 import json
 import shutil

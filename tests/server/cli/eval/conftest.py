@@ -11,9 +11,7 @@ import pytest
 
 
 class Server:
-    """Answers chat completions with the result of `reply(body)`: a status, a text, or a whole
-    response.
-    """
+    """Answers chat completions with `reply(body)`, which is a status, a text or a JSON object."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []

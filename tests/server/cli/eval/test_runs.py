@@ -53,9 +53,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def shown(body: dict[str, Any]) -> str:
-    """Return the name in the media file of the request, or "nothing" if the request has no
-    media.
-    """
+    """Return the name in the request's media file, or "nothing" without media."""
     part = body["messages"][0]["content"][0]
     if part["type"] == "text":
         return "nothing"
