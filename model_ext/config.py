@@ -96,7 +96,7 @@ class Source:
 class Provenance:
     """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
-    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": without a language model
+    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": without a language model;
     legacy: bool = False  # whether the bind network is the older one, with LayerNorm and biases
     base_fingerprint: Sha256 | None = None
     sources: tuple[Source, ...] = ()
