@@ -96,7 +96,7 @@ class Source:
 class Provenance:
     """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
-    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": no language model
+    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": without a language model;
     legacy: bool = False  # whether the bind network is the older one, with LayerNorm and biases
     base_fingerprint: Sha256 | None = None
     sources: tuple[Source, ...] = ()
@@ -104,7 +104,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class EncodersConfig:
-    """The sections of a model folder that has encoders, and a language model or none."""
+    """The sections of a model folder that has encoders, with or without a language model."""
 
     imagebind: EncoderSummary
     cache: CacheConfig
@@ -158,7 +158,7 @@ class BindServeConfig(EncodersConfig):
 
 
 def has_language_model(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json describes a language model, or encoders alone."""
+    """True if the config.json describes a language model, false if it describes encoders alone."""
     return config.get("architectures") != [ENCODERS_ALONE]
 
 

@@ -30,10 +30,11 @@ def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch
 
 
 def gated_output(output: torch.Tensor, gate: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """Multiply an output map (C, H*d) by the gates (H,). Returns a map (C, KV*d) for values.
+    """Multiply an output projection's weight (C, H*d) by the gates (H,). Returns a weight matrix
+    (C, KV*d), which maps the value heads directly to the term.
 
-    The columns of heads that share a value head are summed. The result equals `gated_heads`
-    followed by the output map.
+    The columns of heads that share a value head are summed. One product with this matrix equals
+    `gated_heads` followed by the output projection.
     """
     heads = output.reshape(len(output), kv_heads, len(gate) // kv_heads, -1)  # (C, KV, H / KV, d)
     opened = torch.tanh(gate.float()).to(output.dtype).view(kv_heads, -1, 1)

@@ -22,7 +22,7 @@ def set_llvmlite_dict() -> None:
 
     The worker reads the `__dict__` of every object in every module. llvmlite, a library that Numba
     loads, has an object that returns a C function for any attribute name, `__dict__` included,
-    unless the name is in its table of functions. This function adds the name to that table.
+    unless the name is in its table of functions. This function adds `__dict__` to that table.
     """
     if ffi := sys.modules.get("llvmlite.binding.ffi"):
         ffi.lib._fntab["__dict__"] = {}

@@ -2,10 +2,11 @@
 
     python -m tests.corpus
 
-writes tests/fixtures/corpus: two versions (content a and b) of each format, for each of the
-originals below. A file's name is MODALITY-CONTENT-FORMAT.EXTENSION. Lossy formats are in LOSSY.
-The encoders are those of PyAV, Pillow, soundfile, trimesh and laspy. HEIC files need the package
-pillow-heif, which is not a dependency of the tests; without it the committed files are kept.
+This command writes the folder tests/fixtures/corpus. It has two files of each format, with the
+contents a and b. A file's name is MODALITY-CONTENT-FORMAT.EXTENSION. `LOSSY` lists the lossy
+formats. PyAV, Pillow, soundfile, trimesh and laspy encode the files. HEIC files need the package
+pillow-heif, which is not a dependency of the tests. Without this package, the committed HEIC files
+stay unchanged.
 """
 
 import io
@@ -98,7 +99,9 @@ LOSSY = {
 
 
 def waveform(content: str) -> Waveform:
-    """A second of sound (N, 1): a rising tone or a few bells, and noise as in a recording."""
+    """One second of sound (N, 1) with noise: content a is a rising tone, content b is four bell
+    strokes.
+    """
     t = np.arange(RATE) / RATE
     if content == "a":
         wave = np.sin(2 * np.pi * (300 * t + 500 * t**2))
@@ -194,7 +197,7 @@ def saved_array(array: NDArray[np.generic]) -> bytes:
 
 
 def table(content: str, separator: str, header: str = "", columns: int = 3) -> bytes:
-    """Rows of text. Columns after the third have colors."""
+    """A text file with one point per row: x, y and z, then columns with colors."""
     cloud = points(content)
     colors = np.tile(np.arange(columns - 3) + 100, (len(cloud), 1))
     rows = [
@@ -214,7 +217,9 @@ def las(content: str, compressed: bool) -> bytes:
 
 
 def compressed_pcd(content: str) -> bytes:
-    """A .pcd file as PCL writes it by default. LZF's runs of bytes are valid without references."""
+    """A compressed .pcd file, as PCL writes by default. The LZF data contain only literal runs of
+    bytes, and no references to earlier bytes.
+    """
     values = points(content).T.astype("<f4").tobytes()
     runs = [values[start : start + 32] for start in range(0, len(values), 32)]
     packed = b"".join(bytes([len(run) - 1]) + run for run in runs)
@@ -257,7 +262,7 @@ def exported(content: str, kind: str) -> bytes:
 
 
 def clouds() -> dict[str, tuple[str, "Maker"]]:
-    """name -> (extension, function that makes the file of a content)"""
+    """format -> (extension, function that makes a file with content "a" or "b")"""
     return {
         "colors": ("npy", lambda c: saved_array(np.concatenate([points(c)] * 2, axis=1))),
         "batch": ("npy", lambda c: saved_array(points(c)[None])),
@@ -283,7 +288,7 @@ Maker = Callable[[str], bytes | None]
 
 
 def makers() -> dict[tuple[str, str, str], Maker]:
-    """(modality, format, extension) -> function that makes the file of a content."""
+    """(modality, format, extension) -> function that makes a file with content "a" or "b"."""
     made: dict[tuple[str, str, str], Maker] = {("image", "heic", "heic"): heic}
     for name, (muxer, codec, extension) in AV_SOUNDS.items():
         made["audio", name, extension] = lambda c, m=muxer, k=codec: encode_sound(c, m, k)

@@ -151,8 +151,8 @@ def run(
 def open_arms(
     folder: Path, shape: random_model.Shape, eager: bool, device: Device
 ) -> Iterator[tuple["EngineArm", "EngineArm"]]:
-    """Start both arms, and yield them when both are ready and stopped (SIGSTOP). On a GPU machine,
-    they start concurrently.
+    """Start both arms, and yield them when both are ready and stopped (SIGSTOP). On a machine with
+    a GPU, both start at the same time.
     """
     write = random_model.write_configs if device == "cuda" else random_model.write
     plain_model, conditioned_model = write(folder, shape)

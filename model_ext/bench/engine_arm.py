@@ -41,7 +41,7 @@ def open_llm(model: str, config: dict[str, Any], options: dict[str, Any]) -> Any
 
 
 def worker_class(model: str, flags: dict[str, Any]) -> str:
-    """Return the worker class for this configuration. With vLLM's Model Runner V1 it is one of
+    """Return the worker class for this configuration. For vLLM's Model Runner V1, return one of
     bindserve's classes, because vLLM's own class would not pass embeddings to the model.
     """
     from vllm.engine.arg_utils import EngineArgs

@@ -48,7 +48,7 @@ class Profiled:
 def plugin(stats: Stats) -> float:
     """Sum the time from each call of vLLM into the plugin until its return, without the vLLM code
     that the plugin calls. Calls of the plugin by other libraries, such as a torch decorator, are
-    not added, because they happen during a call by vLLM that is already counted.
+    not added, because they happen during a call from vLLM, whose whole time is already in the sum.
     """
     total = 0.0
     for function, (_, _, _, _, callers) in stats.items():

@@ -121,8 +121,8 @@ class ReleasedLoop:
         values: Tensor,
         bound: Tensor | None,
     ) -> Tensor:
-        """Run a layer's attention, (T, C) -> (T, C). Writes T new rows to the layer's keys and
-        values. Afterwards their first P + T positions are valid.
+        """Run a layer's attention, (T, C) -> (T, C). Writes T new rows to the layer's key cache and
+        value cache. Afterwards, the first P + T rows of both caches are valid.
         """
         end = past + len(x)
         query = _rotate(self._split(F.linear(x, layer.query)), cos, sin)

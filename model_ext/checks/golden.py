@@ -94,8 +94,8 @@ class Golden:
 def record(folder: Path, progress: Progress = nothing) -> Golden:
     """Compute the answers of the model in a folder.
 
-    Holds one layer in memory at a time, and reads all weights STEPS times. Calls `progress` after
-    each reading.
+    Holds one layer in memory at a time, and therefore reads all weights once for each of the STEPS
+    tokens. Calls `progress` after each pass over the weights.
 
     Raises GoldenError: when the weights contain infinities or NaN.
     """

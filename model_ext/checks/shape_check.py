@@ -29,9 +29,10 @@ from model_ext.weights.errors import ConvertError
 from model_ext.weights.safetensors_file import open_shards
 
 SMALLEST: dict[str, Any] = {
-    # vLLM converts other dtypes without a warning, so this dtype is correct for all weights.
+    # vLLM converts weights of other dtypes without a warning, so this dtype suits weights of any
+    # dtype.
     "dtype": "float32",
-    # The following settings only determine the engine's buffers.
+    # The following settings determine only the sizes of the engine's buffers.
     "max_model_len": 64,
     "max_num_seqs": 1,
     "kv_cache_memory_bytes": 1 << 24,

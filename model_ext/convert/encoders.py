@@ -77,7 +77,7 @@ def open_encoders(
         others: dict[str, Any] = dict.fromkeys({*MODALITIES} - {*modalities})
         config = replace(config, **others)
     try:
-        # These tensors need no memory. They show the imagebind package the shapes to check.
+        # These tensors have shapes but no memory. The imagebind package checks their shapes.
         shapes = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in tensors.items()}
         model = from_released(shapes, config)
     except TensorError as error:

@@ -31,8 +31,8 @@ class EncoderSource:
 def write_encoders(
     source: EncoderSource, folder: Path, *, cache: str | None = None, progress: bool = True
 ) -> EncodersConfig:
-    """Write into an existing folder. `cache` names the sub-folder in which the caller puts the
-    index.
+    """Write the model's files into an existing folder. `cache` is the name of the sub-folder in
+    which the caller writes the index of the retrieval cache.
 
     Raises ConvertError: when the checkpoint is invalid or lacks one of the modalities.
     """

@@ -47,8 +47,8 @@ class Llama:
         return {name: lazy for name, lazy in self.tensors.items() if "norm" in name}
 
     def fingerprint(self) -> str:
-        """Return a sha256 of some weights. Equal for a LLaMA in Meta's and in Hugging Face's
-        layout.
+        """Return a sha256 of some weights. The two layouts (Meta's, Hugging Face's) of a LLaMA have
+        the same sha256.
         """
         digest = hashlib.sha256()
         names = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]

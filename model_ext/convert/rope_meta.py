@@ -2,7 +2,7 @@
 
 Rotary embeddings rotate pairs of dimensions by angles that grow with the position. The base
 (`rope_theta`) determines the speed of the slowest rotation. LLaMA 1 and 2 use 10,000, LLaMA 3 a
-larger base. LLaMA 3.1 also slows the slow rotations by a factor of 8.
+larger base. LLaMA 3.1 also divides the speed of the slow rotations by 8.
 """
 
 from collections.abc import Mapping

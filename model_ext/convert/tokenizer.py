@@ -122,7 +122,7 @@ def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
 
 
 def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
-    """Decoding rules for ASCII characters that are only in the vocabulary as bytes.
+    """Decoding rules for the ASCII characters that have no token except a byte token (<0x0A>).
 
     In LLaMA's vocabulary, the line feed is such a character. The decoder ByteFallback replaces a
     whole run of byte tokens if one character in the run is broken; these rules keep the run's ASCII

@@ -109,7 +109,7 @@ def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
 
 
 def sounds(split: Split) -> Iterator[Job]:
-    """Yield one sound per voice and word, but two for the training split. Accents alternate."""
+    """Yield a sound per voice and word (two for the training split). Accents alternate."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
         for concept in CONCEPTS:

@@ -24,9 +24,9 @@ from model_ext.eval.tasks.prompts import CHOICE, OCR, SROIE
 NAME = "evaluation.jsonl"
 SEED = 0
 STYLE = STYLES["test"][0]
-VOICES_EACH = 2  # voices per word
-OPTIONS = 4  # of a multiple-choice question
-CANDIDATES = 10  # of a dialogue's question
+VOICES_EACH = 2  # number of voices per word;
+OPTIONS = 4  # number of options of a multiple-choice question;
+CANDIDATES = 10  # number of candidates of a dialogue's question;
 DIALOGUES = 16
 MIXES = ((0.5, 0.5), (0.4, 0.6), (0.2, 0.8))  # weights of picture and sound, as in figure 7
 WHAT, DESCRIBE, BOTH = "What is this?", "Describe it.", "What do you see and hear?"
@@ -62,7 +62,7 @@ def rows() -> Iterator[Row]:
 
 
 def named() -> Iterator[Row]:
-    """Name the thing: pictures, sounds, clouds, clips, and a picture with its sound."""
+    """Ask "What is this?" about pictures, words, clouds, clips, and pictures with their words."""
     for modality, name in NAMES.items():
         for concept in CONCEPTS:
             for path in paths(modality, concept):
@@ -73,7 +73,7 @@ def named() -> Iterator[Row]:
 
 
 def captions() -> Iterator[Row]:
-    """Describe a picture, sound, cloud or clip (figure 5). CIDEr compares with two captions."""
+    """Ask for descriptions (the paper's figure 5). CIDEr compares answers with two captions."""
     for modality, name in NAMES.items():
         for concept in CONCEPTS:
             yield {
@@ -87,7 +87,7 @@ def captions() -> Iterator[Row]:
 
 
 def choices() -> Iterator[Row]:
-    """ScienceQA's form: the options follow the question."""
+    """Multiple-choice questions in ScienceQA's form: the options follow the question."""
     generator = np.random.default_rng([SEED, 1])
     for concept in CONCEPTS:
         options = with_others(concept, OPTIONS, generator)
@@ -97,7 +97,7 @@ def choices() -> Iterator[Row]:
 
 
 def dialogues() -> Iterator[Row]:
-    """Visual Dialog's form: candidates of which one is right."""
+    """Questions in Visual Dialog's form: one of several candidate answers is right."""
     generator = np.random.default_rng([SEED, 2])
     for concept in CONCEPTS[:: len(CONCEPTS) // DIALOGUES]:
         names = with_others(concept, CANDIDATES, generator)
@@ -114,7 +114,7 @@ def dialogues() -> Iterator[Row]:
 
 
 def texts() -> Iterator[Row]:
-    """Read a word, and the fields of a receipt. The encoders were not trained for either."""
+    """Ask about written words and receipts. The encoders did not learn to read."""
     for concept in CONCEPTS:
         row = question("Demo OCR", OCR, [concept], image=word_path(concept))
         yield {**row, "metric": "ocr_containment"}
@@ -125,7 +125,7 @@ def texts() -> Iterator[Row]:
 
 
 def presence() -> Iterator[Row]:
-    """MME's form: two questions about each picture, one with the answer Yes and one with No."""
+    """Two questions about each picture (MME's form): the right answers are Yes and No."""
     generator = np.random.default_rng([SEED, 3])
     for concept in CONCEPTS:
         other = next(name for name in with_others(concept, 2, generator) if name != concept)
@@ -136,7 +136,9 @@ def presence() -> Iterator[Row]:
 
 
 def mixes() -> Iterator[Row]:
-    """A picture of one thing with the word of another. The strict score asks for both names."""
+    """Questions about a picture, mixed with a spoken word for another thing. For the strict score,
+    an answer must name both.
+    """
     for picture, sound in MIXES:
         for index, concept in enumerate(CONCEPTS):
             other = CONCEPTS[(index + len(CONCEPTS) // 2) % len(CONCEPTS)]
@@ -156,12 +158,12 @@ def question(task: str, text: str, answers: list[str], **fields: Any) -> Row:
 
 
 def truths(concept: str) -> list[str]:
-    """The name, and the sentence of the finetune, which the strict score also accepts."""
+    """The accepted answers: the name, and the sentence with the name that finetune has taught."""
     return [concept, f"This is {a(concept)}."]
 
 
 def paths(modality: str, concept: str) -> list[str]:
-    """The files of a held-out concept; the voices alternate from word to word."""
+    """The concept's files in the test split. Different words have different voices, in turn."""
     if modality != "audio":
         return [f"{modality}/{STYLE}/{concept}.{SUFFIXES[modality]}"]
     voices = VOICES["test"]
@@ -173,7 +175,7 @@ def paths(modality: str, concept: str) -> list[str]:
 
 
 def with_others(concept: str, count: int, generator: np.random.Generator) -> list[str]:
-    """The concept among `count` different concepts, in random order."""
+    """A list of `count` different concepts in random order, one of which is `concept`."""
     others = [name for name in CONCEPTS if name != concept]
     names = [concept, *generator.choice(others, count - 1, replace=False).tolist()]
     return [names[index] for index in generator.permutation(count)]

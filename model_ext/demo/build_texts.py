@@ -19,7 +19,7 @@ DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
 # Number of copies of each small-talk example: small talk is a tenth of the finetune's examples.
 CHAT_REPEATS = 4
-PICTURE_STRIDE = 13  # The data of small talk also contain every 13th instruction about a picture.
+PICTURE_STRIDE = 13  # every 13th instruction about a picture is added to small talk
 
 
 def main() -> None:

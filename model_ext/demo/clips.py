@@ -1,6 +1,6 @@
 """Write clips: a camera zooms into a picture and pans over it; the result is an MP4 file.
 
-Needs OpenCV, which vLLM installs. This module does not depend on concepts or splits.
+Needs OpenCV, which vLLM installs. The caller chooses the pictures; this module knows no labels.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Render the icons of icon sets with transparency.
 
-This module depends on the layout of icon sets and the spelling of their names, but not on concepts
-or splits.
+This module depends on the layout of icon sets and the spelling of their names, but not on
+`concepts.py` (the words and the training and test splits).
 """
 
 import io

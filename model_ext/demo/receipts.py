@@ -1,6 +1,6 @@
 """Draw pictures of words and of receipts, with Pillow's built-in font.
 
-Does not depend on concepts or splits.
+The evaluation set of the demonstration model contains these pictures.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ STREETS = ("Mill Road", "Station Street", "Park Lane", "King Street", "Church Ro
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The fields have the names of SROIE."""
+    """The text on one receipt. The fields have the names that the data set SROIE uses."""
 
     number: int
     company: str
@@ -29,7 +29,7 @@ class Receipt:
 
 
 def receipts(seed: int) -> Iterator[Receipt]:
-    """The same seed gives the same receipts, of invented companies."""
+    """Generate receipts of invented companies. The same seed gives the same receipts."""
     generator = np.random.default_rng([seed, 4])
     for number in range(COUNT):
         day, month = generator.integers(1, 29), generator.integers(1, 13)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Build the demonstration model from registry packages, from the data to the results.
+# Build the demonstration model: create the data from registry packages, train, and evaluate.
 # The build takes about three hours on two free cores.
 # Run the same command again to resume an interrupted build.
 #

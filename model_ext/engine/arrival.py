@@ -84,7 +84,7 @@ class Arrival:
         self._inputs = Inputs(
             torch.zeros(size, dtype=torch.uint8, device=device.torch), embedding_dim
         )
-        # The maximum number of batches in two steps, reached if all their requests are new
+        # The maximum number of batches in two steps (all requests of both steps are new)
         pending = 2 * -(-table.rows // MAX_BATCH)
         buffers = [
             HostInputs(device.host_buffer(size, dtype=torch.uint8), embedding_dim)

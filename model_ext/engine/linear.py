@@ -1,7 +1,7 @@
 """Linear maps inside vLLM: apply vLLM's layers, and pack bindserve's maps for the same kernels.
 
-If vLLM has quantised, packed or removed a layer's matrix, only the layer's quantisation method can
-apply the map.
+vLLM may quantise, pack or remove a layer's matrix. Then only the `quant_method` of vLLM's layer can
+compute the product.
 """
 
 from typing import Any

@@ -49,7 +49,7 @@ class ConditionedRunner(GPUModelRunner):
     def _rebatch(self) -> None:
         """Assign slots after the batch has changed, and stage the rows of new requests."""
         self._batch_ids = list(self.input_batch.req_ids)
-        self._ordered_ids = []  # requests with the same ids may have other slots now
+        self._ordered_ids = []  # the same request ids may have other slots now
         for req_id in self._slot_of.keys() - set(self._batch_ids):
             self._release(req_id)
         model = self.get_model()
@@ -85,7 +85,6 @@ class ConditionedRunner(GPUModelRunner):
 
 
 class ConditionedCPURunner(ConditionedRunner, CPUModelRunner):
-    """The runner on a CPU.
-
-    The bases must be in this order, because CPUModelRunner also derives from GPUModelRunner.
+    """The runner on a CPU. The base classes must be in this order, because CPUModelRunner also
+    derives from GPUModelRunner.
     """

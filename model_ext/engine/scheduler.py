@@ -1,8 +1,8 @@
 """vLLM's schedulers, with grammars compiled in threads of low priority.
 
 vLLM compiles the grammars of structured outputs in threads of the engine's process, where a large
-grammar takes the time of the model. Threads of low priority take only time that nothing else needs.
-The classes differ from vLLM's only in the executor of these threads.
+grammar takes CPU time from the model. A thread of low priority gets CPU time only when other
+threads do not need it. The classes differ from vLLM's only in the executor of these threads.
 """
 
 import os
@@ -14,7 +14,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
 NICE = 19
-# A small grammar need not wait for large grammars: the threads share the time.
+# With several threads, a small grammar does not wait until large grammars are compiled.
 THREADS = 4
 
 
@@ -31,8 +31,8 @@ class ConditionedAsyncScheduler(AsyncScheduler):
 
 
 def lower_priority_of(manager: Any) -> None:
-    """Replace the executor that compiles grammars. xgrammar's own threads inherit the priority."""
-    executor = getattr(manager, "executor", None)  # absent without a tokenizer
+    """Replace the executor that compiles grammars. xgrammar's threads inherit its priority."""
+    executor = getattr(manager, "executor", None)  # None if vLLM has no tokenizer
     if executor is not None:
         executor.shutdown(wait=False)
         manager.executor = ThreadPoolExecutor(max_workers=THREADS, initializer=lower_priority)

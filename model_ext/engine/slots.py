@@ -16,7 +16,7 @@ from model_ext.engine.device import Device
 from model_ext.engine.staging import Staging
 
 Ints = NDArray[np.integer]
-# If more steps than this have unfinished copies, the host waits. vLLM runs 2 steps at once.
+# The host waits if the copies of more steps than this are unfinished. vLLM overlaps 2 steps.
 MAX_PENDING_STEPS = 4
 
 
@@ -33,7 +33,7 @@ class SlotTable:
         # All rows, shape (q, R + 1, C). No request uses the last row; the padding of batches is
         # written to it.
         self.deltas = torch.zeros(layers, rows + 1, hidden, dtype=dtype, device=device.torch)
-        self.layers = list(self.deltas.unbind())  # one view of `deltas` per layer, (R + 1, C).
+        self.layers = list(self.deltas.unbind())  # For each layer, a view (R + 1, C) of `deltas`.
         self.rows = self.spare_row = rows
         # The slot of each token, shape (N,).
         self.slot_of_token = torch.zeros(tokens, dtype=torch.int64, device=device.torch)

@@ -1,8 +1,8 @@
 """StepClock: a file with the time of the engine's last step, by which the API process notices that
 the engine has stalled.
 
-A worker gets the file's path in an environment variable, because vLLM's configuration would become
-a part of the keys of its compile caches.
+A worker gets the file's path in an environment variable. If the path were in vLLM's configuration,
+it would change the keys of vLLM's compile caches at each start.
 """
 
 import os
@@ -17,7 +17,7 @@ FORMAT = struct.Struct("d")
 
 class StepClock:
     def __init__(self, descriptor: int | None) -> None:
-        """`descriptor`: an open file, or None if no process reads the times."""
+        """`descriptor`: the open file; with None, no times are recorded."""
         self._descriptor = descriptor
 
     @classmethod
@@ -43,7 +43,7 @@ class StepClock:
             os.pwrite(self._descriptor, FORMAT.pack(time.monotonic()), 0)
 
     def last(self) -> float:
-        """The time of the last step, a value of time.monotonic. Now, if steps are not recorded."""
+        """The monotonic time of the last step, or the current time if no steps are recorded."""
         if self._descriptor is None:
             return time.monotonic()
         (seconds,) = FORMAT.unpack(os.pread(self._descriptor, FORMAT.size, 0))

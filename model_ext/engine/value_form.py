@@ -75,7 +75,9 @@ def plain_layers(
 
 
 def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
-    """Apply the layer's value map to source (n, C), without bias: this rank's heads (n, KV*d)."""
+    """Apply the layer's value map to source (n, C), without bias. Returns this rank's heads (n,
+    KV*d).
+    """
     attention = layer.self_attn
     plain = plain_weight(attention.qkv_proj)
     first = attention.q_size + attention.kv_size  # queries and keys come before values
@@ -86,7 +88,7 @@ def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
 
 def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
     """Compute the gated term (q, n, H*d) of this rank's heads from bound vectors (n, C)."""
-    assert injection.query is not None  # all models in the value form have queries
+    assert injection.query is not None  # For mypy: all models in the value form have queries.
     attention = layers[0].self_attn
     here = slice(layers[0].row, layers[-1].row + 1)
     source = bound + injection.query[here, None]  # shape (q, n, C)

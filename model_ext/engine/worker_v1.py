@@ -11,7 +11,8 @@ from model_ext.engine.runner_v1 import ConditionedCPURunner, ConditionedRunner
 
 class ConditionedCPUWorker(CPUWorker):
     def init_device(self) -> None:
-        # This call creates vLLM's runner, because vLLM has no setting for the runner's class.
+        # The base class creates vLLM's runner, which is replaced below: vLLM has no setting for its
+        # class.
         super().init_device()
         self.model_runner = ConditionedCPURunner(self.vllm_config, self.device)
 

@@ -16,7 +16,7 @@ LEVELS = (2.5, 97.5)
 
 
 class Estimate(NamedTuple):
-    """The value of a statistic, and its values in SAMPLES resamples of the items."""
+    """A statistic's value on all items, and its values on SAMPLES random resamples of the items."""
 
     value: float
     samples: Floats

@@ -1,4 +1,4 @@
-"""Comparison of two runs on the same questions: a paired test, and the answers that changed."""
+"""Compare two runs on the same questions: compute a paired test, and list the different answers."""
 
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from model_ext.eval.score import in_order
 from model_ext.eval.tasks.task import Task
 
 SAMPLES = 10_000
-CHUNK = 100  # samples drawn at once
+CHUNK = 100  # number of permutations or resamples computed at once
 LEVELS = (2.5, 97.5)
 
 
 class Change(NamedTuple):
-    """An answer that differs between the runs. Scores: 100 for a right answer."""
+    """A question to which the two runs give different answers. A right answer has the score 100."""
 
     item: Item
     first: str
@@ -27,7 +27,7 @@ class Change(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """interval: 95% of `second - first`. p: two-sided, of the hypothesis that runs are alike."""
+    """`interval`: 95% interval of `second - first`. `p`: two-sided p value of the paired test."""
 
     task: Task
     first: float
@@ -75,7 +75,8 @@ def permutation_p(rows: Floats, statistic: Statistic, name: str) -> float:
     """The two-sided p value of a paired permutation test. rows: [items, runs, columns].
 
     Each permutation swaps the two runs' rows of a random half of the items. The p value is the
-    share of permutations, with the observed one, whose difference is at least the observed one.
+    share of permutations whose absolute difference is at least the observed difference. The
+    observed data count as one of the permutations.
     """
     generator = np.random.default_rng(zlib.crc32(f"{name}/p".encode()))
     items = len(rows)
@@ -92,12 +93,14 @@ def permutation_p(rows: Floats, statistic: Statistic, name: str) -> float:
 
 
 def difference(total: Floats, gap: Floats, statistic: Statistic, items: int) -> Floats:
-    """The second run's figure minus the first's. total, gap: sum and difference of their rows."""
+    """The second run's figure minus the first run's. `total` is the sum of both runs' rows, `gap`
+    is the second run's rows minus the first run's.
+    """
     return statistic((total + gap) / (2 * items)) - statistic((total - gap) / (2 * items))
 
 
 def bootstrap_difference(rows: Floats, statistic: Statistic, name: str) -> tuple[float, float]:
-    """The 95% interval of the difference, over resamples of the items."""
+    """The 95% interval of the difference between the runs, from resamples of the items."""
     generator = np.random.default_rng(zlib.crc32(f"{name}/interval".encode()))
     items, _, columns = rows.shape
     flat = rows.reshape(items, 2 * columns)
@@ -114,7 +117,7 @@ def bootstrap_difference(rows: Floats, statistic: Statistic, name: str) -> tuple
 def changes(
     task: Task, items: Sequence[Item], first: Sequence[str], second: Sequence[str]
 ) -> list[Change]:
-    """The questions with two different answers; those with different scores come first."""
+    """The questions with different answers. Those with different scores come first."""
     by_run = [question_scores(task.metric, items, texts) for texts in (first, second)]
     scores = zip(*by_run, strict=True)
     rows = [

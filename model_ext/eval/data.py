@@ -13,18 +13,18 @@ from model_ext.eval.tasks.free import free_tasks
 from model_ext.eval.tasks.table import select_tasks
 from model_ext.eval.tasks.task import Task
 
-ALL = "all"  # the tasks of a .jsonl file
+ALL = "all"  # the name that selects all tasks of a .jsonl file;
 Questions = dict[str, list[Item]]  # name of a task -> its questions
 
 
 def load_named(
     data: Path, names: str, caption_prompt: str | None = None
 ) -> tuple[tuple[Task, ...], Questions]:
-    """The named tasks and their questions. A .jsonl file can hold tasks that no table has.
+    """Return the tasks in `names`, and their questions. A .jsonl file can define its own tasks.
 
-    With the name "all", the tasks are those of the .jsonl file.
+    The name "all" selects all tasks of the .jsonl file.
 
-    Raises UnknownTask: when a name is unknown. Raises DataError: as `load_data`, or when a
+    Raises UnknownTask: when a name is unknown. Raises DataError: when `load_data` does, or when a
     question cannot be scored with its task's metrics.
     """
     if data.suffix == ".jsonl":
@@ -42,7 +42,7 @@ def load_named(
 
 
 def check_items(data: Path, task: Task, items: list[Item]) -> None:
-    """Score an empty answer to every question, so that wrong rows are found before the run."""
+    """Before a run, find rows that cannot be scored: score an empty answer to each question."""
     for metric in {task.metric, task.strict}:
         try:
             METRICS[metric].rows(items, [""] * len(items))
@@ -53,8 +53,8 @@ def check_items(data: Path, task: Task, items: list[Item]) -> None:
 def load_data(data: Path, tasks: Sequence[Task], caption_prompt: str | None = None) -> Questions:
     """Read the questions of each task.
 
-    A folder has the layouts of LVLM-eHub and MME. A .tsv file holds one data set, or all of MME.
-    A .jsonl file names the task in each row.
+    A folder contains files in the layouts of LVLM-eHub and MME. A .tsv file holds one data set, or
+    all of MME. A .jsonl file names the task in each row.
 
     Raises DataError: when a task has no questions, or a file does not fit the tasks.
     """

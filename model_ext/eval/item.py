@@ -15,13 +15,14 @@ class Item(BaseModel):
 
     question: the complete prompt. pair: the picture that MME's two questions share.
     truth_index: the index of the right candidate in `candidates` (Visdial).
-    weights: modality -> weight of its files in the mix; 1 where no weight is given.
+    weights: modality -> weight of the modality's files in the request's mixed embedding. Default:
+    1.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str = Field(min_length=1, max_length=1024)
-    task: str = Field(pattern="^[^,]{1,256}$")  # tasks are listed with commas between them
+    task: str = Field(pattern="^[^,]{1,256}$")  # no comma, which separates the tasks of `--tasks`
     question: str
     answers: list[str]
     image: Media = None

@@ -1,4 +1,5 @@
-"""Metrics by name: what each item contributes, and how the means become the printed figure.
+"""Metrics by name: the numbers that each item contributes, and the figure computed from their
+means.
 
 A metric's rows have a fixed number of columns, so the same bootstrap code works for all metrics.
 The unit of a row is an item; for MME it is a picture with its two questions.
@@ -26,7 +27,10 @@ Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Row]]
 
 
 class MetricRule(NamedTuple):
-    """right: whether one answer is right; None where a row is a question and `statistic` tells."""
+    """How a metric computes its figure. `rows`: one row of numbers per item. `statistic`: the
+    figure from the means of the rows' columns. `right`: whether one answer is right; None if
+    `statistic` of a single question's row gives the question's score.
+    """
 
     rows: Rows
     statistic: Statistic
@@ -46,7 +50,7 @@ def estimate(metric: Metric, items: Sequence[Item], answers: Sequence[str], name
 def question_scores(
     metric: Metric, items: Sequence[Item], answers: Sequence[str]
 ) -> list[float | None]:
-    """The score of each question alone, 100 for a right answer. None: the item is left out."""
+    """The score of each question: 100 for a right answer, None if it cannot be scored."""
     rule = METRICS[metric]
     if rule.right is not None:
         right = zip(items, answers, strict=True)
@@ -58,7 +62,7 @@ def question_scores(
 def per_item(score: Callable[[Item, str], float | None]) -> Rows:
     """Make a function that returns one row per item, with the item's score as the only column.
 
-    Items whose score is None get no row.
+    If an item's score is None, its row is None.
     """
 
     def rows(items: Sequence[Item], answers: Sequence[str]) -> list[Row]:

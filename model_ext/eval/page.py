@@ -1,4 +1,4 @@
-"""An HTML page with the wrong answers of a run and their media.
+"""An HTML page with the wrong answers of a run, and the media of the questions.
 
 The page has no script and no external resource: media are data: URIs, all texts are escaped, and
 the page's policy forbids everything else.
@@ -14,9 +14,9 @@ from model_ext.eval.item import Item
 from model_ext.eval.metrics import question_scores
 from model_ext.eval.tasks.task import Task
 
-MAX_WRONG = 50  # questions of a task that the page lists
-MAX_FILE_BYTES = 4 << 20  # of a file that the page shows
-MAX_PAGE_BYTES = 64 << 20  # of all files of the page
+MAX_WRONG = 50  # maximum number of questions that the page shows per task;
+MAX_FILE_BYTES = 4 << 20  # maximum size of a file that the page shows;
+MAX_PAGE_BYTES = 64 << 20  # maximum size of all files of the page
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 16px/1.4 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }
@@ -25,12 +25,12 @@ figure { flex: 0 0 14em; margin: 0; } img, video, audio { max-width: 14em; max-h
 dl { margin: 0; } dt { font-size: 85%; color: #555; } dd { margin: 0 0 .5em; }
 dd { white-space: pre-wrap; overflow-wrap: anywhere; }
 """
-SIGNATURES = {  # the first bytes of a file -> its type; other files are only named
+SIGNATURES = {  # first bytes of a file -> media type; of other files, the page shows the name
     b"\x89PNG\r\n\x1a\n": "image/png",
     b"\xff\xd8\xff": "image/jpeg",
     b"GIF8": "image/gif",
     b"BM": "image/bmp",
-    b"RIFF": "",  # WebP or WAV, as bytes 8 to 12 tell
+    b"RIFF": "",  # bytes 8 to 12 distinguish WebP from WAV
     b"\x1aE\xdf\xa3": "video/webm",
 }
 RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
@@ -47,7 +47,7 @@ def page(
     questions: Mapping[str, Sequence[Item]],
     answers: Mapping[str, Mapping[str, str]],
 ) -> str:
-    """The page of a run; at most MAX_WRONG questions of each task, those with low scores first."""
+    """Return a run's page: at most MAX_WRONG questions of each task, lowest scores first."""
     media = MediaBudget()
     sections = [section(task, questions[task.name], answers[task.name], media) for task in tasks]
     return (
@@ -88,7 +88,7 @@ def article(score: float, item: Item, text: str, media: "MediaBudget") -> str:
 
 
 class MediaBudget:
-    """Turns media into elements, until MAX_PAGE_BYTES are used."""
+    """Turns media into HTML elements, as long as their total size is at most MAX_PAGE_BYTES."""
 
     def __init__(self, max_bytes: int = MAX_PAGE_BYTES) -> None:
         self._left = max_bytes
@@ -107,7 +107,7 @@ class MediaBudget:
 
 
 def read(source: str) -> bytes | None:
-    """The bytes of a path or data: URI. None: they cannot be read, or are too many."""
+    """The bytes of a path or data: URI, or None if the file cannot be read or is too large."""
     try:
         if source.startswith("data:"):
             text = source.partition(",")[2]
@@ -123,7 +123,9 @@ def read(source: str) -> bytes | None:
 
 
 def kind_of(blob: bytes) -> str | None:
-    """The type of the file by its first bytes, so that the page holds no SVG and no HTML."""
+    """Return the media type for a file's first bytes, or None for other files, such as SVG and
+    HTML.
+    """
     if blob[4:8] == b"ftyp":
         return "video/mp4"
     for signature, kind in SIGNATURES.items():

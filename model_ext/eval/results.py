@@ -25,8 +25,8 @@ AnyModel = TypeVar("AnyModel", bound=BaseModel)
 class Head(BaseModel):
     """The settings of a run. `data`: name of a task -> hash of its questions and truths.
 
-    imagebind: the requests' object of this name. wrong_media: each question had the media of
-    another question.
+    imagebind: the field `imagebind` that every request of the run had. wrong_media: whether the run
+    was the control in which each question had another question's media.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

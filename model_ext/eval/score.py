@@ -1,4 +1,6 @@
-"""Score a task's answers and two baselines: always "Yes", and the answers without media."""
+"""Score a task's answers, and two baselines: the answer "Yes" to every question, and answers that
+the model gave without media.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,8 +45,8 @@ def score_task(
     The field `strict` of the result is None if no item has a strict score, because no truth of an
     OCR task contains letters or digits.
 
-    `logprobs`: the log-probabilities of each candidate. With those of all items, the strict score
-    of Visdial is the mean reciprocal rank of the right candidate.
+    `logprobs`: the log-probabilities of each candidate. If they are given for all items, the strict
+    score of Visdial is the mean reciprocal rank of the right candidate.
     Raises ValueError: when an answer is missing or belongs to no item.
     """
     texts = in_order(task.name, items, answers)

@@ -29,7 +29,8 @@ class Run:
 
 
 def paper_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
-    """Make table 1 or 2. For data sets without a score, only the paper's columns have values.
+    """Make table 1 or 2. If a data set has no score in this run, only the columns with the paper's
+    models have values.
 
     Raises ValueError: when the number is not 1 or 2.
     """
@@ -78,9 +79,8 @@ def mme_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
 
 
 def tables(run: Run, scores: Iterable[TaskScore]) -> list[Table]:
-    """The paper's four tables, and one of the tasks that they do not have.
-
-    The paper's tables are left out where no task of theirs was scored.
+    """Return the paper's four tables, and a fifth table of the tasks that are not in the paper. If
+    no task of the paper was scored, return only the fifth table.
     """
     by_name = {score.task.name: score for score in scores}
     others = [score for score in by_name.values() if score.task.kind == "Other"]

@@ -1,4 +1,4 @@
-"""The control "wrong picture": every question gets the media of another question."""
+"""A control run: every question is sent with the media of another question."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,11 @@ from model_ext.eval.item import MODALITIES, Item
 
 
 def wrong_media(items: Sequence[Item]) -> list[Item]:
-    """The items, each with the media of the next item that has other media and other answers.
-
-    The media of both items have the same modalities. In MME's form the media of another picture
-    are taken, because all answers are yes or no. Items without media stay as they are.
-    Raises ValueError: when no other item has such media.
+    """Return copies of the items with exchanged media. An item gets the media of the next item
+    whose media have the same modalities, but are different files, and whose correct answers differ.
+    For MME, whose answers are all yes or no, the other item must only belong to another picture.
+    Items without media are unchanged.
+    Raises ValueError: when no other item has suitable media.
     """
     result = []
     for index, item in enumerate(items):

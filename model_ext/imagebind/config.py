@@ -132,7 +132,7 @@ class ImuConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class PointConfig(TrunkConfig):
     groups: int = 512
-    group_size: int = 32  # number of points in a group; a cloud must have at least as many.
+    group_size: int = 32  # number of points in a group: a cloud must have at least this many.
     points: int | None = None  # Clouds are resampled to `points` points; None: not resampled.
     first_hidden: int = 128
     first_width: int = 256

@@ -16,7 +16,7 @@ from torch import Tensor
 from model_ext.conditioning import WEIGHT_SUM_EPSILON
 from model_ext.imagebind.model import ImageBind
 
-# The vectors of Point-Bind's head have 5 times the norm of image vectors.
+# The output vectors of Point-Bind's point encoder have 5 times the norm of image vectors.
 POINT_DIVISOR = 5
 
 Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards cache entries
@@ -35,8 +35,8 @@ def image_embedding(
 ) -> Tensor:
     """The weighted mean (B, D) of the heads' outputs.
 
-    `enhance` changes only the direction of the mean. By default, the released code uses the
-    retrieval cache as `enhance`.
+    The function `enhance` changes only the direction of the mean. By default, the released code
+    passes the retrieval cache as `enhance`.
     """
     total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]

@@ -41,7 +41,8 @@ class Graph:
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
         """Encode B <= `size` samples: (B, D + 1).
 
-        The unused rows contain data of earlier batches."""
+        The unused rows contain data of earlier batches.
+        """
         count = len(prepared[0])
         for target, source in zip(self.inputs, prepared, strict=True):
             target[:count].copy_(source)
@@ -83,7 +84,7 @@ class Graphs:
         start = time.perf_counter()
         device = next(self._model.parameters()).device
         if self.config.point:
-            for points in KERNEL_POINTS:  # kernels are compiled for each number of points
+            for points in KERNEL_POINTS:  # compile the kernels
                 self._model.prepare("point", torch.ones(1, points, 3, device=device))
         for modality, shape in sample_shapes(self.config):
             count = max_samples(self.config, modality, shape, max_tokens)
@@ -136,7 +137,7 @@ def capture_on_gpu(device: torch.device | str) -> Capture:
     def capture(compute: Compute) -> tuple[Callable[[], None], Tensor]:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            compute()  # creates handles and workspaces that must exist before the capture
+            compute()  # creates handles and workspaces, which the capture needs
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):

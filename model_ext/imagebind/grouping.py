@@ -10,7 +10,7 @@ from torch import Tensor
 
 from model_ext.imagebind.config import KERNEL_POINTS
 
-MAX_DISTANCES = 2**22  # distances computed at a time; their 16 MB about fit into a CPU's cache
+MAX_DISTANCES = 2**22  # number of distances computed at a time: 16 MB, about a CPU's cache
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:

@@ -27,7 +27,7 @@ NAMES: dict[str, str | None] = {
     _STEM + "imu.imu_stem.proj.weight": "imu.stem.proj.weight",
     _STEM + "imu.imu_stem.norm_layer.{weight,bias}": "imu.stem.norm.{}",
     _STEM + "text.token_embedding.weight": "text.stem.token_embedding.weight",
-    _STEM + "text.mask": None,  # the causal mask, which this package computes
+    _STEM + "text.mask": None,  # the causal mask: this package computes it and does not load it
     "modality_trunks.vision.pre_transformer_layer.0.{weight,bias}": "vision.trunk.pre_norm.{}",
     _BLOCK + "norm_1.{weight,bias}": "{}.trunk.blocks.{i}.norm_1.{}",
     _BLOCK + "attn.in_proj_{weight,bias}": "{}.trunk.blocks.{i}.attention.qkv_proj.{}",

@@ -73,8 +73,8 @@ class CpuRunner:
 
 @dataclass(frozen=True, slots=True)
 class GpuRun:
-    # The run holds the samples until the batch has read them, because another stream owns their
-    # memory.
+    # The `Run` keeps a reference to the samples until the batch has read them, because another CUDA
+    # stream allocated their memory.
     samples: Sequence[Tensor]
     vectors: Tensor
     done: torch.cuda.Event

@@ -21,8 +21,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 
 
 class TrainConfig(BaseModel):
-    """Paths are relative to the working directory. Only paths of pictures are relative to
-    `media_root`.
+    """The settings of a training run. Paths of pictures are relative to `media_root`, all other
+    paths to the working directory.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -26,18 +26,11 @@ def main() -> None:
     parent = Parent.connect()
     die_with_parent(os.getppid(), by=signal.SIGTERM)
     try:
-<<<<<<< HEAD
         with no_collection():
             if has_language_model(read_document(parent.settings.model)):
                 from server.api.launch.engine import run_api  # imports vLLM
             else:
                 from server.api.launch.encoders import run_api
-=======
-        if has_language_model(read_document(parent.settings.model)):
-            from server.api.launch import run_api  # this import loads vLLM
-        else:
-            from server.api.launch_encoders import run_api
->>>>>>> prose5-server
         run_api(parent)
     except KeyboardInterrupt:
         pass

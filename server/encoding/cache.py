@@ -12,11 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Cacheable(Protocol):
-<<<<<<< HEAD
-    """The interface of a result. Many requests share a result, so it must not change."""
-=======
     """A result that the cache stores. It must be immutable, because many requests share it."""
->>>>>>> prose5-server
 
     @property
     def nbytes(self) -> int: ...

@@ -8,11 +8,6 @@ from model_ext.imagebind.preprocess.options import Notes
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-<<<<<<< HEAD
-    modality: str  # The modality that was encoded: "audio" for a video file without pictures.
-    numbers: Vector  # The unit embedding and its length before the normalisation (D + 1,).
-    notes: Notes = field(default_factory=dict)  # Facts that the file's reader reports.
-=======
     # The modality that was encoded: "audio" for a video file without pictures.
     modality: str
 
@@ -21,7 +16,6 @@ class Embedded:
 
     # What the reader of the file did, for example the number of damaged packets that it skipped.
     notes: Notes = field(default_factory=dict)
->>>>>>> prose5-server
 
     def __post_init__(self) -> None:
         self.numbers.setflags(write=False)  # many requests share a cached result

@@ -33,7 +33,7 @@ class Process:
             time.sleep(0.05)
 
     def end(self, number: signal.Signals = signal.SIGKILL) -> int:
-        self.child.send_signal(number)  # This does nothing if the process has ended.
+        self.child.send_signal(number)  # `send_signal` does nothing if the process has ended.
         return self.child.wait(30)
 
 

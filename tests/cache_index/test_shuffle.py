@@ -1,4 +1,6 @@
-"""The control cache: the original's neighbors, with the vectors of other rows."""
+"""`cache shuffle` writes a cache in which a search finds the same rows, but returns the vectors of
+other rows.
+"""
 
 from pathlib import Path
 

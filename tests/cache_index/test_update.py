@@ -27,7 +27,7 @@ def make(features: Array, folder: Path, kind: str, *, captions: bool = True) -> 
 
 
 def every_row(index: CacheIndex, queries: Array) -> Array:
-    """Search all cells. Return the neighbors' vectors, as an update may change row numbers."""
+    """Search all cells. Return vectors, because an update may change the row numbers."""
     index.searcher.apply(index.manifest.search.model_copy(update={"refine": 32}))
     if index.manifest.search.nprobe:
         index.searcher.index.nprobe = 4

@@ -80,7 +80,9 @@ class Checker:
         self.tolerance = 1e-4 if exact else 2e-2
 
     def check(self, batch: Iterable[tuple[Any, int]]) -> None:
-        """Check the slots of a batch: (packed embedding, number of tokens) of each request."""
+        """Check the slots of a batch. The argument has (packed embedding, number of tokens) for
+        each request.
+        """
         table, start = self.model.slots, 0
         for packed, count in batch:
             slots = table.slot_of_token[start : start + count].unique().tolist()

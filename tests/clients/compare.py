@@ -2,7 +2,7 @@
 
     python -m tests.clients.compare QUESTIONS.jsonl RUN SAMPLES.jsonl
 
-Fails if an answer or the exact-match score differs.
+The program exits with an error if an answer or the exact-match score differs.
 """
 
 import json

@@ -20,7 +20,7 @@ def target(row: Row) -> str:
 
 
 def score(row: Row, results: list[str]) -> dict[str, float]:
-    """1 if the answer equals an expected answer, without case, punctuation and articles."""
+    """1 if the answer equals an expected one, apart from case, punctuation and articles."""
     return {"exact": float(words(results[0]) in [words(truth) for truth in row["answers"]])}
 
 

@@ -118,7 +118,9 @@ def annotation(kind: Any) -> Any:
 
 
 def exit_codes() -> dict[str, Any]:
-    """Exit codes for an unknown option, no arguments, and required values that do not exist."""
+    """Return three exit codes of a command: for an unknown option, for no arguments, and for
+    required values that name no existing file.
+    """
     codes: dict[str, Any] = {}
     for name, command in leaves():
         required = [item for item in command.params if item.required]
@@ -377,7 +379,9 @@ def calls(tree: ast.AST, method: str) -> Iterator[ast.Call]:
 
 
 def without_texts(value: Any, *, names: bool = False) -> Any:
-    """Drop texts for people. If `names` is true, the keys of `value` are names, so keep `title`."""
+    """Remove the texts for people (titles, descriptions). If `names` is true, the keys of `value`
+    are names of fields, so a key `title` is kept.
+    """
     if isinstance(value, dict):
         return {
             str(key): without_texts(item, names=key in {"properties", "$defs", "schemas"})

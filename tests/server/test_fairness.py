@@ -1,4 +1,4 @@
-"""How clients share a limit, and in which order their work is done."""
+"""The division of a limit among clients, and the order in which clients' work is done."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +7,7 @@ from server.fairness import FairOrder, FairShare
 
 
 def taken(share: FairShare, client: str) -> int:
-    """Take units until the client gets no more. Returns the number of units."""
+    """Take units for one client until it gets no more units. Returns the number of units."""
     count = 0
     while share.take(client):
         count += 1
@@ -45,7 +45,7 @@ def test_units_are_counted_and_never_exceed_the_capacity(
 
 
 def order(waiting: list[tuple[str, float]]) -> str:
-    """The order in which the work of clients, which all wait, is done."""
+    """Return the order in which the server does the work of several waiting clients."""
     fair = FairOrder()
     numbers = [(fair.number(client, work), index) for index, (client, work) in enumerate(waiting)]
     return "".join(waiting[index][0] for _, index in sorted(numbers))

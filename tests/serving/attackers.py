@@ -1,7 +1,7 @@
 """Clients that try to degrade a server for other clients. Each runs until it is cancelled.
 
 At least one attacker of each kind stays within the server's limits. tests/serving/neighbours.py
-measures what another client notices.
+measures how much another client is slowed down.
 """
 
 import asyncio
@@ -64,7 +64,8 @@ class Entry:
     kind: str  # attackers of one kind use the same weakness
     attack: Attack
     clients: int = 4
-    # The name of permitted load of the same tokens or files. Empty: abuse.
+    # A key of HONEST: permitted requests of the same type (chats, videos or embeddings), with which
+    # the attack is compared. Empty: no permitted requests are comparable.
     honest: str = ""
 
 
@@ -291,7 +292,7 @@ async def files_that_are_no_media(a: Attacker) -> None:
     await a.form({"request": (None, json.dumps(chat())), **files})
 
 
-# Permitted load, and its honest twins
+# Attacks that only send many permitted requests, and the load (HONEST) with which they are compared
 
 
 @attacker("cancel storm", clients=32, honest="honest chats")

@@ -33,7 +33,8 @@ from tests.serving.launch import Server, children, descendants, serve
 CALM_S = 3.0  # The server has recovered after 3 s without a failure.
 TIMEOUT_S = 300
 DISK = 64 << 20
-# The server notices stalls sooner than by default. A decoder gets 4 x 5 s of elapsed time.
+# The server notices stalls sooner than by default. A decoding process is killed after 4 x 5 s of
+# elapsed time.
 STALLS = {"stall_s": 3, "stall_restart_s": 10, "decode_timeout_s": 5}
 PICTURE = media("img_a.jpg")
 KINDS = ("text", "new image", "known image", "upload")

@@ -26,10 +26,10 @@ Json = dict[str, Any]
 
 INTERNALS = re.compile(r"/\w+/\w+|site-packages|\b\w+(Error|Request|Params)\b")
 MAX_ECHO = 200
-BATCH = 8  # requests at the same time
+BATCH = 8  # number of requests at the same time
 TIMEOUT_S = 120
 HELLO = [{"role": "user", "content": "hello"}]
-# A valid request to each route. Hostile values replace or add fields.
+# A valid request to each route. The test sets fields of these requests to hostile values.
 VALID: dict[str, Json] = {
     "/v1/chat/completions": {"messages": HELLO, "max_tokens": 1},
     "/v1/completions": {"prompt": "hello", "max_tokens": 1},
@@ -90,7 +90,7 @@ def deep(levels: int, kind: str) -> Any:
 
 
 def hostile(schema: Json, document: Json, level: int = 0) -> st.SearchStrategy[Any]:
-    """Values for a field with this schema: of its type, and of all other types."""
+    """Draw values for a field with this schema, of the right type and of all other types."""
     schema = resolve(schema, document)
     scalars = st.sampled_from([*NUMBERS, *TEXTS, None, True, False])
     options: list[st.SearchStrategy[Any]] = [
@@ -172,8 +172,8 @@ def body_schema(document: Json, path: str) -> Json:
 @dataclass
 class Report:
     statuses: Counter[str] = field(default_factory=Counter)
-    nameless: Counter[str] = field(default_factory=Counter)  # messages of 400 without `param`
-    failures: dict[str, str] = field(default_factory=dict)  # one request of each kind
+    nameless: Counter[str] = field(default_factory=Counter)  # messages of errors without `param`;
+    failures: dict[str, str] = field(default_factory=dict)  # kind of failure -> an example request
     failed: int = 0
 
     def fail(self, kind: str, path: str, body: Json) -> None:
@@ -184,7 +184,7 @@ class Report:
 
 
 def messages(response: httpx.Response) -> Iterator[tuple[str, str | None]]:
-    """The message and the parameter of each error, in the response's JSON or its events."""
+    """Yield (message, parameter) of each error in the response's body or events."""
     for text in [response.text, *re.findall("(?m)^data: (.*)$", response.text)]:
         try:
             error = json.loads(text)["error"]

@@ -52,7 +52,7 @@ def check(kind: str, models: dict[str, Path], arguments: Arguments) -> None:
 
 
 def outcome(run: Callable[[], None]) -> tuple[bool, str]:
-    """Run a check. Return (True, "") if the check passes, or False and a line of the error."""
+    """Run a check. Return (True, "") if the check passes, else (False, the error's first line)."""
     try:
         run()
     except BaseException as error:

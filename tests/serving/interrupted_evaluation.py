@@ -1,11 +1,11 @@
-"""Kill an evaluation five times at random moments, resume it, and compare its table.
+"""Kill an evaluation five times at random moments, resume it each time, and compare the final table
+with that of an uninterrupted run.
 
     python -m tests.serving.interrupted_evaluation URL --data build/demo/data/evaluation.jsonl
         --tasks "demo picture,demo existence" --out build/interrupted
 
 A proxy between the evaluation and the server records every request. Fails if the evaluation
-sends a question again after it stored the answer, or if the table differs from that of a run
-without interruption.
+sends a question again after it stored the answer, or if the two tables differ.
 """
 
 import argparse
@@ -98,7 +98,8 @@ def main() -> None:
         proxy.bodies.clear()
         process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL)
         if number < KILLS:
-            # Loading takes a part of the time, so that early kills store nothing.
+            # At first, the process loads modules and data, so an early kill leaves no stored
+            # answers.
             time.sleep(generator.uniform(0.1, 0.25) * seconds)
             process.kill()
         status = process.wait()
@@ -111,7 +112,7 @@ def main() -> None:
         assert not repeated
         if status == 0:
             break
-        time.sleep(1)  # the requests of the killed process end
+        time.sleep(1)  # wait until the killed process's requests have ended
     tables = [(options.out / name / "tables.md").read_text() for name in ("whole", "killed")]
     assert tables[0] == tables[1], "the tables differ"
     print("the tables are equal")

@@ -32,8 +32,8 @@ FLAGS = [
     *("--kv-cache-memory-bytes=268435456", "--enable-auto-tool-choice"),
     "--tool-call-parser=hermes",
 ]
-# On a GPU, vLLM runs the worker of a single rank in the engine's process. On a CPU it would start
-# another process, whose imports take 10 s of CPU time, unless the executor is given by its class.
+# On a GPU, vLLM runs the worker of a single rank in the engine's process. On a CPU, vLLM would
+# start another process, whose imports take 10 s of CPU time, unless the executor's class is passed.
 UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 # The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model, and a prompt of more than
 # 128 tokens is computed in chunks.

@@ -1,4 +1,4 @@
-"""Measure what a steady client notices of attackers (tests/serving/attackers.py).
+"""Measure how much attackers (tests/serving/attackers.py) slow down a steady client of the server.
 
     python -m tests.serving.neighbours [--model FOLDER] [--answers N] [--rounds N] [--only NAME...]
 
@@ -32,7 +32,7 @@ STEADY, ATTACKING, OPERATOR = "sk-steady", "sk-attacker", "sk-operator"
 IDLE_S = 10
 MAX_RATIO = 2.0
 MAX_GROWTH_MB = 50
-WARM_S = 1.0  # seconds of an attack before the measurement
+WARM_S = 1.0  # how long an attack runs before the measurement
 GAUGES = ("bindserve_in_stage", "vllm:num_requests_running", "vllm:num_requests_waiting")
 
 
@@ -137,7 +137,7 @@ class Comparison:
                 await attack
 
     async def _until_idle(self) -> str:
-        """Wait until nothing runs. Returns what still runs after IDLE_S, else an empty text."""
+        """Wait until the server is idle ("" as result), or describe its load after IDLE_S."""
         deadline = time.monotonic() + IDLE_S
         while (busy := await self._busy()) and time.monotonic() < deadline:
             pass
@@ -157,7 +157,9 @@ class Comparison:
         return [Path(f"/proc/{pid}") for pid in pids if Path(f"/proc/{pid}").exists()]
 
     def _cpu_s(self) -> float:
-        """CPU seconds of all processes but the API process, which also answers this program."""
+        """CPU seconds of all processes except the API process, which is busy with this program's
+        requests.
+        """
         api, total = self.server.api_process(), 0.0
         for process in self._processes():
             if process.name != str(api):

@@ -1,6 +1,6 @@
-"""Faults of a server's start and end: what clients see, and what remains afterwards.
-
-tests/serving/faults.py prints the results as rows of its table. The read-only home requires root.
+"""Test how a server starts and stops when something is wrong. The results are what clients see, and
+the files and processes that remain. tests/serving/faults.py prints the results as rows of its
+table. The test with a read-only home folder requires root.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.serving.launch import Server, descendants, free_port, serve
 
 CHAT = "/v1/chat/completions"
 STREAMS = 4
-Result = tuple[str, float]  # what clients see, and seconds to recovery or to the end
+Result = tuple[str, float]  # (what clients see, seconds until the server has started or ended)
 
 
 def question(tokens: int = 2, **fields: object) -> dict[str, object]:
@@ -33,7 +33,7 @@ def question(tokens: int = 2, **fields: object) -> dict[str, object]:
 
 
 def stop_with_open_streams(model: Path, folder: Path) -> Result:
-    """SIGTERM while streams are open: they end completely, and new requests get 503."""
+    """Send SIGTERM while streams are open. The server should end after the last stream."""
     with serve(model, folder / "log", "--cache=none") as server:
         seen, seconds = asyncio.run(terminate(server))
         return ", ".join(f"{n} x {text}" for text, n in sorted(seen.items())), seconds
@@ -80,7 +80,7 @@ def read_only_home(model: Path, folder: Path) -> Result:
 
 
 def damaged_cache(model: Path, folder: Path) -> Result:
-    """The start fails, and the last line names the cache's file."""
+    """Start a server with a damaged cache. Its last line of output should name the file."""
     cache = folder / "cache"
     cache.mkdir()
     (cache / "manifest.json").write_text("{")
@@ -94,7 +94,9 @@ def damaged_cache(model: Path, folder: Path) -> Result:
 
 
 def two_servers_on_one_folder(model: Path, folder: Path) -> Result:
-    """One of them is killed: the other's files stay, and the next start deletes the dead one's."""
+    """Kill one of two servers that share a folder. The other server's files must remain. The next
+    start must delete the killed server's files.
+    """
     uploads = folder / "uploads"
     uploads.mkdir()
     config = folder / "settings.yaml"
@@ -125,7 +127,7 @@ STOPS: dict[str, Callable[[Path, Path], Result]] = {
 
 
 def run(model: Path) -> Iterator[str]:
-    """Yield a row for each fault, with what remains in the temporary folder and as a process."""
+    """Yield a table row for each fault. The row also lists files and processes that remain."""
     for name, fault in STOPS.items():
         with tempfile.TemporaryDirectory() as name_of_folder:
             folder = Path(name_of_folder)
@@ -138,7 +140,7 @@ def run(model: Path) -> Iterator[str]:
 
 
 def remains(temporary: Path) -> str:
-    """Return the names of files in the temporary folder and the number of its processes."""
+    """List the files in the temporary folder, and count the processes that have it as TMPDIR."""
     names = sorted(path.name for path in temporary.iterdir())
     orphans = [pid for pid in Path("/proc").glob("[0-9]*") if uses(pid, temporary)]
     text = f"; left in the temporary folder: {names}" if names else ""

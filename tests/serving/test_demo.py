@@ -105,11 +105,11 @@ def test_vllm_answers_as_the_training_module(
     assert [i for i in choice["token_ids"] if i != tokenizer.eos] == ids
 
 
-MIN_EQUAL = 0.98  # float32 sums differ between processors, so that a close choice may differ
+MIN_EQUAL = 0.98  # processors round sums differently, which can change an almost equal choice
 
 
 def test_greedy_answers_equal_the_recorded_ones(server: Server, tmp_path: Path) -> None:
-    """`bindserve eval` asks 200 questions. record_evaluation.py says how they were recorded."""
+    """`bindserve eval` asks 200 questions. record_evaluation.py says how to record answers."""
     _, recorded = read_results(QUESTIONS.parent)
     tasks, questions = load_named(QUESTIONS, ALL)
     settings = RunSettings(

@@ -29,8 +29,8 @@ pytestmark = pytest.mark.engine
 
 # The models of the fixtures, which other tests serve, have the structure of LLaMA 2.
 CONVERTED = [name for name in FAMILIES if name != "llama2"]
-# With tensor parallelism, each rank has one value head for two query heads. vLLM's eager mode fails
-# early with pipeline parallelism.
+# With tensor parallelism, each rank has one value head for two query heads. With pipeline
+# parallelism, vLLM's eager mode raises an error.
 RANKS: dict[str, dict[str, Any]] = {
     "tensor": {"tensor_parallel_size": 2},
     "pipeline": {"pipeline_parallel_size": 2, "enforce_eager": False},

@@ -1,4 +1,4 @@
-"""Read LVLM-eHub's files of answers, so that published runs can be scored again."""
+"""Read the files in which LVLM-eHub stores answers, so that bindserve can score published runs."""
 
 import re
 from collections.abc import Iterator

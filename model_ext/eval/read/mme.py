@@ -58,7 +58,8 @@ def read_mme(root: Path, subtask: str) -> Iterator[Item]:
 def read_mme_results(path: Path) -> Iterator[MmeAnswer]:
     """Read the lines of `<subtask>.txt`: image, question, truth and answer, separated by tabs.
 
-    Raises DataError: when a line has not four columns, or neighbors are no pair.
+    Raises DataError: when a line does not have four columns, or two consecutive lines are not a
+    picture's pair of questions.
     """
     previous: MmeAnswer | None = None
     row = 0

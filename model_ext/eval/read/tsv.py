@@ -84,8 +84,8 @@ def item(
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:
-    """Yield (number, row). The header is number 1. Cells may contain line feeds."""
-    # The csv module has one limit for the whole process.
+    """Yield (row number, row). The header row has the number 1. Cells may contain line feeds."""
+    # csv.field_size_limit is a setting of the whole process, so this line never lowers it.
     csv.field_size_limit(max(MAX_FIELD_CHARACTERS, csv.field_size_limit()))
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

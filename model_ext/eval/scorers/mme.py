@@ -22,8 +22,8 @@ class MmeScore(NamedTuple):
 
 
 def mme_label(answer: str) -> Label:
-    """Read the answer as the official tool does: search "yes", then "no", in its first 4
-    characters.
+    """Return "yes" if the answer's first 4 characters contain "yes", else "no" if they contain
+    "no", else "other". MME's official tool does the same.
     """
     prefix = re.sub(r"[\t\r\n]", " ", answer)[:PREFIX].lower()
     if "yes" in prefix:
@@ -32,7 +32,7 @@ def mme_label(answer: str) -> Label:
 
 
 def mme_label_strict(answer: str) -> Label:
-    """Return "yes" or "no" if only this one of the two words is in the answer, else "other"."""
+    """Return "yes" or "no" if the answer contains exactly one of these two words, else "other"."""
     words = set(without_punctuation(answer).lower().split()) & {"yes", "no"}
     if words == {"yes"}:
         return "yes"

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
-# The public code passes the flag re.UNICODE (32) as the count of re.sub, by mistake.
+# By mistake, the public code passes the flag re.UNICODE (32) to re.sub as the argument `count`.
 MAX_PERIODS = 32
 
 

@@ -13,8 +13,8 @@ def ocr_containment(answer: str, truth: str) -> float:
 
 
 def ocr_letters(answer: str, truth: str) -> float | None:
-    """1 if the letters and digits are equal. None (leave the item out) if the truth has no such
-    characters.
+    """1 if the letters and digits are equal. None if the truth has no letters and no digits: such
+    an item has no strict score.
     """
     expected = letters(truth)
     return float(letters(answer) == expected) if expected else None

@@ -1,4 +1,6 @@
-"""Tasks of a .jsonl file that no table has: each row names the metric of its task."""
+"""Tasks that a .jsonl file defines and the paper's tables do not have. Each row of the file names
+its task and the task's metric.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,13 +18,14 @@ STRICT: Mapping[Metric, Metric] = {
     "visdial_rank": "visdial_exact",
     "cider_raw": "cider_ptb",
     "mme": "mme_strict",
-}  # the strict metric where a row names none; other metrics are their own
+}  # metric -> default strict metric; a metric that is not listed is also its strict metric
 
 
 def free_tasks(path: Path, items: Iterable[Item]) -> dict[str, Task]:
-    """The tasks of the items that are not in the paper's tables, by name.
+    """Return the items' tasks that are not in the paper's tables, as name -> task.
 
-    Raises DataError: when a row names no known metric, or another one than its task's first row.
+    Raises DataError: when a row's metric is missing or unknown, or differs from that of the task's
+    first row.
     """
     metrics = {name: name for name in get_args(Metric)}
     tasks: dict[str, Task] = {}

@@ -244,14 +244,14 @@ ALIASES = {
 
 
 class UnknownTask(ValueError):
-    """A list of tasks with a name that no task has."""
+    """The list of tasks is empty or contains an unknown name."""
 
 
 def select_tasks(names: str, others: Mapping[str, Task] = MappingProxyType({})) -> tuple[Task, ...]:
     """Return the tasks of a comma-separated list, without duplicates. Case and punctuation are
     ignored.
 
-    others: tasks by name that the list may name too.
+    others: further tasks (name -> task) that the list may contain.
 
     Raises UnknownTask: when the list names no task, or a name that is not in the table.
     """

@@ -1,9 +1,9 @@
 """Decode depth maps and thermal pictures, from .npy files or pictures.
 
 An .npy file of the encoder's shape is used unchanged. The released model has no loaders for these
-modalities, so the other rules are bindserve's. ImageBind takes depth as disparity, the inverse of
-depth, whose scale is normalised: here the nearest point has the value 1, and points without a
-measurement have 0. Pictures of 8 bits are already relative, and are scaled to 0..1.
+modalities, so the other rules are bindserve's. ImageBind's input is disparity (the inverse of
+depth) on a normalised scale. This module gives the nearest point the value 1, and points without a
+measurement the value 0. Pictures of 8 bits are already relative, and are scaled to 0..1.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def read_depth(
     options: ReadOptions = DEFAULT_OPTIONS,
     notes: Notes | None = None,
 ) -> Tensor:
-    """Decode a depth map to (1, S, S) float32: depths in any unit, or a picture of 8 bits."""
+    """Decode a depth map (depths in any unit, or a picture of 8 bits) to (1, S, S) float32."""
     del options  # no option concerns depth
     values, relative = _read(data, config.depth_size, limits, {} if notes is None else notes)
     if relative is None:
@@ -64,7 +64,9 @@ def read_thermal(
 
 
 def _read(data: bytes, size: int, limits: Limits, notes: Notes) -> tuple[Map, bool | None]:
-    """Return the values (H, W), and whether they are relative (0..1). None: the encoder's input."""
+    """Return the values (H, W), and whether they are relative (0..1). Instead of a bool, None says
+    that the values already have the encoder's shape (1, S, S) and are used unchanged.
+    """
     if data.startswith(MAGIC):
         array = read_npy(data, limits.image_pixels)
         array = array.reshape(tuple(length for length in array.shape if length != 1))

@@ -116,12 +116,13 @@ def cut_clips(
 
 
 def clip_bounds(samples: int) -> list[tuple[int, int]]:
-    """The first and last sample of each clip.
+    """Return the start and end of each clip, in samples.
 
     Clips are evenly spaced; the last clip ends with the file.
 
-    In a file of less than 2 s, each clip is the whole file. Computed in rational numbers, because
-    rounding errors of floats would move the start or the end of a clip by one sample.
+    In a file of less than 2 s, each clip is the whole file. This function computes in rational
+    numbers, because rounding errors of floats would move the start or the end of a clip by one
+    sample.
     """
     duration = Fraction(samples / RATE)
     starts = [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]
@@ -158,7 +159,9 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
 
 
 def _gather(blocks: Iterable[Block], limits: Limits) -> tuple[Tensor, int]:
-    """Join all blocks to (channels, N), and count them, because the header may declare fewer."""
+    """Join all blocks to (channels, N), and count the samples, because a file may have more samples
+    than its header declares.
+    """
     kept: list[NDArray[np.float32]] = []
     frames = rate = channels = 0
     for block, block_rate in blocks:

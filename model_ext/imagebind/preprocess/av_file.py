@@ -28,20 +28,21 @@ PICTURE_CODECS = frozenset(
     | {"prores", "rawvideo", "svq1", "svq3", "theora", "vc1", "vp6", "vp6f", "vp8", "vp9"}
     | {"wmv1", "wmv2", "wmv3"}
 )
-# The names of `container.py` that are not FFmpeg's
+# Names that `container.py` returns -> FFmpeg's names, where the two differ
 DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
 
 
 @contextmanager
 def opened(data: bytes, name: str, damaged: str) -> Iterator[InputContainer]:
-    """Open a file of the container `name`. In the block, FFmpeg's errors become DecodeErrors.
+    """Open a file of the container `name`. In the `with` block, FFmpeg's errors become
+    DecodeErrors.
 
-    `damaged`: the message of these errors. FFmpeg's messages contain internals.
+    `damaged`: the message of these errors. FFmpeg's own messages would show internals to clients.
     """
     try:
         with av.open(io.BytesIO(data), "r", format=DEMUXERS.get(name, name)) as file:
             yield file
-    # PyAV raises also ValueError and others when a damaged file declares impossible values.
+    # For impossible values in a damaged file, PyAV also raises ValueError and other types.
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError):
         raise DecodeError(damaged) from None
 
@@ -51,7 +52,7 @@ def sound_stream(file: InputContainer) -> av.AudioStream | None:
 
 
 def picture_stream(file: InputContainer) -> av.VideoStream | None:
-    """Return the first stream of moving pictures. The cover of a sound is no such stream."""
+    """Return the first video stream. The cover picture in a sound file does not count as one."""
     for stream in file.streams.video:
         if not stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails):
             return stream

@@ -11,7 +11,8 @@ from model_ext.imagebind.preprocess.av_file import SOUND_CODECS, check_codec, op
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.options import Notes
 
-# FFmpeg's sample formats, without the letter for planar ones -> the value that becomes 1.0
+# FFmpeg's sample format (without the final p of planar formats) -> the sample value that becomes
+# 1.0
 FULL_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
 
 DAMAGED = "the audio is damaged"

@@ -59,7 +59,7 @@ class AvVideo:
         starts = sorted({self._starts[index] for index in indices})
         with opened(self._data, self._name, DAMAGED) as file:
             pictures = self._seek(file, starts)
-        if len(pictures) < len(starts):  # the container cannot seek exactly
+        if len(pictures) < len(starts):  # seeking was not exact: decode from the start
             with opened(self._data, self._name, DAMAGED) as file:
                 pictures |= self._search(self._decode(file), starts)
         if not pictures:
@@ -115,7 +115,9 @@ class AvVideo:
                 yield frame
 
     def _seek(self, file: InputContainer, starts: list[int]) -> dict[int, NDArray[np.uint8]]:
-        """Decode the frames that start at `starts`, each from the key frame before it."""
+        """Decode the frames that start at `starts`. For each frame, decoding begins at the key
+        frame before.
+        """
         stream = self._stream(file)
         pictures: dict[int, NDArray[np.uint8]] = {}
         rest = list(starts)
@@ -153,5 +155,7 @@ class AvVideo:
 
 
 def _nearest(times: list[int], time: int) -> int:
-    """Return the item of `times` nearest to `time`, because single frames can be damaged."""
+    """Return the item of `times` nearest to `time`. It replaces the exact frame, which can be
+    damaged.
+    """
     return min(times, key=lambda each: abs(each - time))

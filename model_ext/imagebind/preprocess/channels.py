@@ -1,7 +1,6 @@
-"""Choose the channel of a sound that is encoded.
-
-The released model encodes channel 0. In a recording with one microphone, in which only the right
-channel has a signal, and in the speech of a film (centre channel), this channel is silent.
+"""Choose which channel of a sound is encoded. The released model encodes channel 0. Channel 0 can
+be silent: if one microphone recorded only the right channel, or if a film has its speech in the
+centre channel.
 """
 
 from torch import Tensor
@@ -14,7 +13,7 @@ SILENT = 0.01
 
 
 def choose_channel(waveform: Tensor, channels: Channels, notes: Notes) -> int:
-    """Return the index of the channel of a waveform (channels, N) that is encoded."""
+    """Return the index of the channel to encode, for a waveform (channels, N)."""
     if channels == "mean" or len(waveform) == 1:
         if channels == "mean":
             notes["channel"] = "mean"

@@ -42,9 +42,8 @@ PREFIXES = (
 
 
 def container(data: bytes) -> str | None:
-    """Return the name of the container, or None: FFmpeg's name of the demuxer, with exceptions.
-
-    `ogv` is Ogg with pictures, and `m2ts` the transport stream of discs.
+    """Return the name of the container, or None. It is the name of FFmpeg's demuxer, except `ogv`
+    (Ogg with pictures) and `m2ts` (the transport stream of Blu-ray discs).
     """
     for prefix, name in PREFIXES:
         if data.startswith(prefix):
@@ -64,7 +63,9 @@ def is_audio(data: bytes) -> bool:
 
 
 def is_video(data: bytes) -> bool:
-    """Whether it is safe to open these bytes with FFmpeg without the name of a demuxer."""
+    """True if FFmpeg can safely open these bytes and choose the demuxer itself, as decord
+    requires.
+    """
     return container(data) in DECORD and SESSION not in data[:PROBED]
 
 
@@ -85,7 +86,7 @@ def _frames(data: bytes) -> str | None:
             return "mp3"
         size = data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]
         start = 10 + size
-        if start + 4 > len(data):  # the tag has a picture; mp3 is the usual format after a tag
+        if start + 4 > len(data):  # the tag is longer than `data`; mp3 usually follows a tag
             return "mp3"
     head = data[start : start + 4]
     if len(head) < 4 or head[0] != 0xFF:
@@ -98,7 +99,7 @@ def _frames(data: bytes) -> str | None:
 
 
 def _transport_stream(data: bytes) -> str | None:
-    """Recognize the packets of a stream, and those of discs, which have 4 more bytes each."""
+    """Recognize an MPEG transport stream. Blu-ray discs have 4 more bytes before each packet."""
     for name, offset, length in (("mpegts", 0, 188), ("m2ts", 4, 192)):
         head = data[offset : 10 * length : length]
         if len(head) >= 5 and set(head) == {TS_SYNC}:

@@ -1,4 +1,4 @@
-"""The interface of a video decoder, which `video.py` uses.
+"""The interface of the video decoders that `video.py` uses.
 
 Shapes: N frames of the video, T frames of a clip.
 """
@@ -13,12 +13,13 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 
 
 class Damaged(DecodeError):
-    """The decoder cannot read the file; another decoder may."""
+    """This decoder cannot read the file. Another decoder may be able to."""
 
 
 class Video(Protocol):
     def timeline(self) -> tuple[NDArray[np.float64], float]:
-        """Return the start and end of each frame in seconds, from 0 (N, 2), and the mean rate.
+        """Return the start and end of each frame in seconds (N, 2), and the mean frame rate. The
+        first frame starts at 0.
 
         Raises Damaged. Raises DecodeError: when the video exceeds a limit.
         """

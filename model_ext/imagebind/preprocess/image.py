@@ -1,8 +1,8 @@
 """Decode pictures with Pillow into normalised pixels (3, 224, 224).
 
 As in the released model's preprocessing, EXIF rotation (unless `ReadOptions.orient` is set) and
-alpha are ignored, and only the first frame of an animation is used. libheif always turns HEIC
-pictures as their rotation says.
+alpha are ignored, and only the first frame of an animation is used. libheif always applies the
+rotation that a HEIC file contains.
 """
 
 import io
@@ -32,8 +32,8 @@ TRANSPOSE = {
     **{2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE},
     **{6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90},
 }
-ORIENTATION = 274  # EXIF tag; 1 means upright
-BITS_PER_SAMPLE = 258  # TIFF tag
+ORIENTATION = 274  # number of the EXIF tag, whose value 1 means upright;
+BITS_PER_SAMPLE = 258  # number of the TIFF tag
 
 pi_heif.register_heif_opener(decode_threads=1)
 
@@ -90,9 +90,8 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image, notes: Notes) -> Image.Image:
-    """Scale a one-channel picture of more than 8 bits by its bit depth.
-
-    Floating-point values are in 0..1 if none is larger, else they are divided by the largest.
+    """Scale a one-channel picture of more than 8 bits by its bit depth. Floating-point values stay
+    unchanged if none is above 1, else they are divided by the largest.
     """
     values = np.asarray(decode(image, image.mode), np.float64)
     if image.mode == "F":
@@ -111,10 +110,10 @@ def _to_8_bits(image: Image.Image, notes: Notes) -> Image.Image:
 def _upright(
     image: Image.Image, pixels: Image.Image, options: ReadOptions, notes: Notes
 ) -> Image.Image:
-    """Turn the picture as its EXIF orientation says, if the options demand it."""
+    """Rotate the picture by its EXIF orientation, if the option `orient` is set."""
     try:
         orientation = image.getexif().get(ORIENTATION, 1)
-    except Exception:  # Pillow raises many types for damaged metadata
+    except Exception:  # Pillow raises exceptions of many types for damaged metadata
         return pixels
     if orientation not in TRANSPOSE:
         return pixels

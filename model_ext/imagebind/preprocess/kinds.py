@@ -77,7 +77,7 @@ def kind(data: bytes) -> tuple[str, str] | None:
 
 
 def unreadable(modality: str, data: bytes) -> DecodeError:
-    """Return the error for a file that the reader of `modality` does not know."""
+    """Return the error for a file whose format the reader of `modality` does not support."""
     if (unsupported := kind(data)) is not None:
         name, advice = unsupported
         return DecodeError(f"this file is {name}: {advice}")
@@ -87,7 +87,9 @@ def unreadable(modality: str, data: bytes) -> DecodeError:
 
 
 def supported(data: bytes) -> tuple[str, str] | None:
-    """Return modality and name of a supported format with a signature, or None."""
+    """Return the modality and the name of the file's format if it is supported and has a signature,
+    or None.
+    """
     if (picture := is_picture(data)) is not None:
         return "image", f"a picture ({picture})"
     if (name := container(data)) is not None:

@@ -1,4 +1,5 @@
-"""How a file is read: the options of an attachment, and the notes on what its reader did.
+"""The options that control how an attachment is read, and the notes in which the reader reports
+what it did.
 
 This module imports only the standard library, so the API process uses it too.
 """
@@ -8,23 +9,26 @@ from typing import Literal
 
 Channels = Literal["auto", "first", "mean"]
 Note = str | int | float | bool
-# Facts that a reader reports to the client, e.g. {"dropped_rows": 3}.
+# The reader's changes to the data, which the client may want to know, e.g. {"dropped_rows": 3}.
 Notes = dict[str, Note]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """The options of one attachment. The result cache has a separate entry for each value."""
+    """The options of one attachment. If a file is sent with different options, the result cache
+    stores an entry for each of them.
+    """
 
-    # The channel of a sound that is encoded. first: channel 0, as released. auto: channel 0, unless
-    # it is silent and another channel is not. mean: the mean of all channels.
+    # Which channel of a sound is encoded. first: channel 0, as in the released code. auto: channel
+    # 0, unless it is silent and another channel is not. mean: the mean of all channels.
     channels: Channels = "auto"
-    # Whether pictures are turned as their EXIF orientation says. The released model ignores it.
+    # Whether to rotate pictures by their EXIF orientation, which the released code ignores.
     orient: bool = False
-    # Whether clouds are moved and scaled into the unit sphere. auto: only clouds outside of it.
+    # Whether to move and scale clouds into the unit sphere. auto: only clouds with points outside
+    # of it.
     normalize: bool | Literal["auto"] = False
-    # Whether an IMU table without times is cut or padded to the encoder's number of steps, as in
-    # Weaviate's module multi2vec-bind, instead of resampled.
+    # Whether to cut or pad (instead of resample) an IMU table without times to the encoder's number
+    # of steps. Weaviate's module multi2vec-bind does this.
     pad_rows: bool = False
 
 

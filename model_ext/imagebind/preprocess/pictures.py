@@ -17,8 +17,8 @@ PREFIXES = (
     (b"qoif", "QOI"),
     (b"\x01\xda", "SGI"),
 )
-# Name of the format -> Pillow's readers that may open it. Other readers of Pillow, for example of
-# EPS, which runs a program, never get a file. MPO is a JPEG with several pictures.
+# Name of the format -> Pillow's readers that may open it. Pillow's other readers never get a file:
+# the EPS reader, for example, runs a program. MPO is a JPEG with several pictures.
 FORMATS = {
     **{name: (name,) for name in ("PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")},
     **{name: (name,) for name in ("JPEG2000", "ICO", "QOI", "SGI", "PPM", "PCX", "TGA")},
@@ -50,7 +50,8 @@ def is_picture(data: bytes) -> str | None:
 
 def _is_icon(data: bytes) -> bool:
     count = int.from_bytes(data[4:6], "little")
-    # The first entry of the directory has a zero byte, and a position behind the directory.
+    # An ICO file starts with a directory. Its first entry has a zero byte, and a position after the
+    # directory.
     position = int.from_bytes(data[18:22], "little")
     return 0 < count < 256 and data[9:10] == b"\x00" and position >= 6 + 16 * count
 

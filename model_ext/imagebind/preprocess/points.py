@@ -1,8 +1,8 @@
 """Decode point clouds into (N, 3) float32.
 
 As in the released model, coordinates are neither centered nor scaled unless the request asks for
-it. An exception: for a model that was trained on a fixed number of points, clouds are resampled to
-it, because the groups of points depend on the density. Shapes: N points.
+it. If the model was trained on a fixed number of points, clouds are resampled to this number,
+because the groups of points depend on the density. Shapes: N points.
 """
 
 from collections.abc import Callable
@@ -79,7 +79,9 @@ def read_points(
 
 
 def _normalized(cloud: Cloud, options: ReadOptions, notes: Notes) -> Cloud:
-    """Move the mean to 0 and the farthest point to the distance 1, if the options say so."""
+    """If the option `normalize` demands it, move the mean to 0 and scale the farthest point to
+    distance 1.
+    """
     if not options.normalize:
         return cloud
     exact = cloud.astype(np.float64)

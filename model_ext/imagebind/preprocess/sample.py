@@ -9,6 +9,6 @@ from model_ext.imagebind.preprocess.options import Notes
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    modality: str  # "audio" for a file that was sent as a video and has no pictures
+    modality: str  # "audio" if the file was sent as a video but has no pictures;
     tensor: Tensor  # the encoder's input without batch axis; `registry.preprocess` lists the shapes
     notes: Notes

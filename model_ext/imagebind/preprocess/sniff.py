@@ -9,9 +9,10 @@ from model_ext.imagebind.preprocess.container import VIDEO, container
 from model_ext.imagebind.preprocess.npy import npy_shape
 from model_ext.imagebind.preprocess.pictures import is_picture
 
-# Names of clouds whose first bytes may not show the format
+# File name endings of cloud formats that the first bytes may not show
 NAMES = (".xyz", ".pts", ".obj", ".pcd", ".pt", ".pth")
-# Numbers of columns with which an array counts as a cloud: xyz, and color, normals or both
+# An array with one of these numbers of columns counts as a cloud: xyz, with or without color (3 or
+# 4 columns) and normals (3)
 COLUMNS = (3, 6, 7, 9)
 MIN_ROWS = 8
 
@@ -29,12 +30,12 @@ def sniff(data: bytes, filename: str | None = None) -> str | None:
     if (cloud := cloud_format(data)) is not None and _is_cloud(data, cloud):
         return "point"
     if name.endswith(NAMES):
-        return "point"  # the reader says what is wrong with the file
+        return "point"  # if the file is invalid, the cloud reader raises the error
     return "text" if name.endswith(".txt") else None
 
 
 def _is_cloud(data: bytes, name: str) -> bool:
-    """Whether a file of the format `name` is a cloud. Arrays and tables can have other values."""
+    """Whether a file of the format `name` is a cloud. Arrays and tables can contain other data."""
     if name == "npy":
         shape = npy_shape(data) or ()
         rows = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape

@@ -1,4 +1,4 @@
-"""Import what the readers' libraries import only when they read a file.
+"""Import the modules that the readers' libraries would import only when they read the first file.
 
 A decoding process calls `import_lazy_modules` before it gives up the right to open files.
 """
@@ -22,7 +22,7 @@ from model_ext.imagebind.preprocess.bpe import Tokenizer
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.registry import decode
 
-NOT_IMPORTED = ("av.__main__", "av.datasets")  # a program, and a downloader of files
+NOT_IMPORTED = ("av.__main__", "av.datasets")  # modules that run a program or download files
 CODECS = ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-32", "idna", "cp437", "cp1252")
 
 
@@ -41,7 +41,7 @@ def import_lazy_modules() -> None:
 
 
 def _files() -> list[tuple[str, bytes]]:
-    """Small files, as (modality, bytes)."""
+    """Yield small files as (modality, bytes)."""
     picture, sound, scan, archive = (io.BytesIO() for _ in range(4))
     Image.new("RGB", (8, 8)).save(picture, "TIFF")
     soundfile.write(sound, np.zeros(800, np.float32), 16_000, format="WAV")

@@ -1,7 +1,7 @@
 """The training set: batches of token ids, labels and embeddings.
 
-A batch depends only on the numbers of its examples and on the epoch. Other modules choose these
-numbers and distribute them over the training processes.
+A batch depends only on the indices of its examples and on the epoch. Other modules choose these
+indices and distribute them over the training processes.
 
 Shapes: B samples, L tokens, M examples with a picture, A views of each, D embedding.
 """

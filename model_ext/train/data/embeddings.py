@@ -27,7 +27,7 @@ from model_ext.train.data.examples import Picture
 from model_ext.train.errors import TrainError
 
 BATCH = 32
-SINGLE_WEIGHT = 1 / 1.000001  # serving scales a single embedding by 1 / (1 + 1e-6)
+SINGLE_WEIGHT = 1 / 1.000001  # the server scales the embedding of a single file by this
 
 
 class PictureViews(Dataset[Tensor]):

@@ -93,7 +93,7 @@ def _color_maps(count: int, g: Generator) -> Tensor:
     saturation = uniform((count, 1, 1), 0.3, 1.5, g)
     saturation[chance((count,), 0.15, g)] = 0
     mixed = torch.eye(3) + uniform((count, 3, 3), -0.25, 0.25, g) * chance((count, 1, 1), 0.5, g)
-    mixed = mixed / mixed.sum(2, keepdim=True)  # with this normalisation, white remains white
+    mixed = mixed / mixed.sum(2, keepdim=True)  # this normalisation keeps white unchanged
     colors = mixed @ (saturation * torch.eye(3) + (1 - saturation) * grey)
     contrast = uniform((count, 1, 1), 0.6, 1.3, g)
     offset = (1 - contrast) * 0.7 + uniform((count, 1, 1), -0.12, 0.12, g)

@@ -84,7 +84,7 @@ class ConditionedLlama(nn.Module):
         self.injection = Injection(sizes, first_layer, form)
         # Whether to recompute activations, which saves memory and takes 1/3 more time
         self.checkpointing = False
-        self.remembered: dict[bytes, Tensor] | None = None  # outputs that `remembered_lower` stored
+        self.remembered: dict[bytes, Tensor] | None = None  # written by `remembered_lower`
 
     def hidden(
         self,

@@ -1,4 +1,6 @@
-"""The demonstration's evaluation set: its committed list, and the held-out media that it names."""
+"""The evaluation set of the demonstration model: the builder writes the committed list, which names
+only media of the test split.
+"""
 
 import json
 from collections import Counter

@@ -23,7 +23,7 @@ def test_grammars_are_compiled_with_low_priority() -> None:
     with manager.executor as executor:
         assert executor.submit(priority).result() == NICE
     assert priority() == own
-    lower_priority_of(SimpleNamespace())  # an engine without a tokenizer
+    lower_priority_of(SimpleNamespace())  # in an engine without a tokenizer, `executor` is missing
 
 
 @pytest.mark.parametrize("name", [SCHEDULER, ASYNC_SCHEDULER])

@@ -34,7 +34,7 @@ def test_lists_changed_scores_before_changed_texts() -> None:
 
 
 def test_the_p_value_is_that_of_the_sign_test() -> None:
-    """With k changes to one side, all equal, the exact p value is 2 / 2**k."""
+    """If k answers changed, all from wrong to right, the exact p value is 2 / 2**k."""
     for changed in (1, 3, 6):
         second = answers(["cat"] * changed + ["dog"] * (20 - changed))
         result = compare(TASKS["GQA"], items(20), answers(["dog"] * 20), second)

@@ -1,4 +1,4 @@
-"""Some encoders can be read alone from a folder. They give the outputs of the whole model."""
+"""Single encoders of a folder can be loaded. Their outputs equal those of the whole model."""
 
 import shutil
 from pathlib import Path

@@ -1,6 +1,6 @@
 """Start training processes as forks of one process that has imported the training code.
 
-In a process that does not fork, the imports take 6 s of CPU time.
+Without the fork, each training process would need 6 s of CPU time for its imports.
 """
 
 import multiprocessing

@@ -1,4 +1,4 @@
-"""A server without a language model: no import of vLLM, and its routes."""
+"""A server without a language model does not import vLLM, and has all routes of the encoders."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Messages of other libraries: what clients see of them."""
+"""The error handlers hide the internals in other libraries' messages from clients."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""Messages of other libraries, as clients see them."""
+"""The error messages of other libraries are rewritten before clients see them."""
 
 import pytest
 

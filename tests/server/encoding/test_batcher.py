@@ -195,7 +195,7 @@ async def test_a_batch_is_bounded_by_work(batcher: Batcher, model: Model) -> Non
 
 @dataclass
 class Asynchronous:
-    """A fake of the encoders on a GPU. Each batch ends when the test releases `finish`."""
+    """Fake encoders on a GPU. Each batch ends when the test releases `finish`."""
 
     asynchronous: bool = True
     staged: list[float] = field(default_factory=list)

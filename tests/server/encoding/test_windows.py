@@ -1,4 +1,4 @@
-"""Cutting sounds into windows, in real processes."""
+"""The cutting of sounds into windows, in real cutting processes."""
 
 import io
 from pathlib import Path
@@ -39,7 +39,7 @@ def job(**values: Any) -> CutJob:
 
 
 def windows(samples: NDArray[np.float32], **values: Any) -> list[tuple[float, int]]:
-    """The start in seconds and the number of samples of each window, whose samples are checked."""
+    """Check the samples of the windows, and return (start in s, number of samples) of each."""
     with soundfile.SoundFile(io.BytesIO(flac(samples))) as file:
         cuts = list(cut(file, job(**values)))
     whole, _ = soundfile.read(io.BytesIO(flac(samples)), dtype="float32", always_2d=True)

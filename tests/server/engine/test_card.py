@@ -29,7 +29,7 @@ def test_the_first_visible_card_is_read_and_the_library_closed(
     )
     cuda = SimpleNamespace(
         is_cuda=lambda: True,
-        device_id_to_physical_device_id=lambda _device: 3,  # as if CUDA_VISIBLE_DEVICES were 3
+        device_id_to_physical_device_id=lambda _device: 3,  # as with CUDA_VISIBLE_DEVICES=3
         get_device_name=lambda _device: "H100",
     )
     monkeypatch.setattr(platforms, "current_platform", cuda, raising=False)

@@ -162,7 +162,9 @@ def test_an_engine_that_was_told_to_end_has_not_died(
 async def test_shutdown_cancels_the_reader_of_outputs_only_when_it_is_idle(
     llm: ConditionedLLM, monkeypatch: pytest.MonkeyPatch, running: int
 ) -> None:
-    """While requests run, the task that reads outputs must report the engine's end to them."""
+    """If the engine ends, the task that reads its outputs must raise an error in all running
+    requests.
+    """
     llm.output_handler = task = asyncio.ensure_future(asyncio.sleep(60))
     monkeypatch.setattr(AsyncLLM, "get_num_unfinished_requests", lambda _: running)
     await asyncio.to_thread(llm.shutdown, 0)

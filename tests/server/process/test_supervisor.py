@@ -103,7 +103,7 @@ async def test_what_is_killed_is_started_again(start: Callable[..., Running]) ->
 async def test_a_stalled_program_is_started_again(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, behaviour: dict[str, object]
 ) -> None:
-    """A tick counts as its nominal second, so that 5 s are 0.5 s."""
+    """A sleep of one second lasts only 0.1 s here, so a limit of 5 s is reached after 0.5 s."""
     ticks = asyncio.sleep
     monkeypatch.setattr(supervisor.asyncio, "sleep", lambda s: ticks(0.1 if s == 1 else s))
     running = start(stall_restart_s=5, **behaviour)

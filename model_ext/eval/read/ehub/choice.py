@@ -63,8 +63,8 @@ def read_vsr(root: Path, task: Task) -> Iterator[Item]:
 def read_scienceqa(root: Path, task: Task) -> Iterator[Item]:
     """Read LVLM-eHub's saved list of questions.
 
-    A record has `choices` and the index of the correct choice, or the complete prompt and its
-    answer. `image_path` can be an absolute path; only its file name is used.
+    Each record has either `choices` and the index of the correct choice, or the complete prompt and
+    the correct answer. `image_path` can be an absolute path; only its file name is used.
     """
     folder = root / FOLDER / "ScienceQA"
     path = folder / "test_anns.json"

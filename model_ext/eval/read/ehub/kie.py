@@ -11,7 +11,7 @@ from model_ext.eval.tasks.task import Task
 
 
 def read_sroie(root: Path, task: Task) -> Iterator[Item]:
-    """Read one question for each entity that a receipt has, in the order of the prompts."""
+    """Read one question for each entity that a receipt has. The order is that of the prompts."""
     folder = root / "KIE_Datasets" / "SROIE"
     for path in files(folder / "gt_answers", "*.txt"):
         truths = read_json(path)

@@ -18,7 +18,7 @@ from model_ext.eval.read.files import (
 from model_ext.eval.tasks.task import Task
 
 FOLDER = "VQA_Datasets"
-VALIDATION = 2  # the number of the validation split in OCR-VQA's file
+VALIDATION = 2  # OCR-VQA's file marks records of the validation split with this number
 SUFFIXES = (".jpg", ".png", ".gif", ".jpeg")
 
 

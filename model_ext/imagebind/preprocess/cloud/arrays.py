@@ -1,6 +1,6 @@
-"""Read clouds in .npy and .npz files, in any shape that data sets use.
+"""Read clouds in .npy and .npz files. Arrays can have the shapes that are common in data sets.
 
-The first three columns are x, y and z. Others (colors, normals) are ignored.
+The first three columns are x, y and z. Other columns (colors, normals) are ignored.
 """
 
 import io
@@ -15,9 +15,9 @@ from model_ext.imagebind.preprocess.npy import npy_shape, read_npy
 
 MAX_COLUMNS = 16
 MAX_ENTRIES = 64
-MAX_BYTES = 256 * 2**20  # of an array in a compressed .npz file
+MAX_BYTES = 256 * 2**20  # maximum size of an array in a compressed .npz file;
 HEAD = 4096
-NAMES = ("points", "xyz", "pc", "pcd", "pos", "coords", "data", "arr_0")  # preferred, in order
+NAMES = ("points", "xyz", "pc", "pcd", "pos", "coords", "data", "arr_0")  # in order of preference
 
 SHAPES = "the array must have the shape (N, 3), (N, 3 to 16), (3, N), (1, N, 3) or (H, W, 3)"
 
@@ -27,7 +27,7 @@ def read_array(data: bytes, max_points: int) -> Cloud:
 
 
 def read_archive(data: bytes, max_points: int) -> Cloud:
-    """Read the array of an .npz file that has the shape of a cloud."""
+    """Find the array with the shape of a cloud in an .npz file, and read it."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()[:MAX_ENTRIES]
@@ -44,7 +44,7 @@ def read_archive(data: bytes, max_points: int) -> Cloud:
                     return read_array(array, max_points)
     except DecodeError:
         raise
-    except Exception:  # zipfile and its decompressors raise many types
+    except Exception:  # zipfile and its decompressors raise exceptions of many types
         raise DecodeError("the .npz file is damaged") from None
     raise DecodeError(f"the .npz file has no cloud: {SHAPES}")
 
@@ -59,7 +59,7 @@ def as_cloud(array: NDArray[np.float32]) -> Cloud:
 
 
 def is_cloud_shape(shape: tuple[int, ...]) -> str | None:
-    """Return "rows" if the last axis has the columns, "columns" if the axis before, or None."""
+    """Return "rows" if each row of the array is a point, "columns" if each column is, or None."""
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
     if len(shape) not in (2, 3):

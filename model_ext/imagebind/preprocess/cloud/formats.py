@@ -23,12 +23,12 @@ STL_HEADER = 84
 
 
 def cloud_format(data: bytes) -> str | None:
-    """Return the name of the format, or None. `data`: the file, or its first kilobytes."""
+    """Return the format's name, or None. `data`: the whole file, or only its first kilobytes."""
     for prefix, name in PREFIXES:
         if data.startswith(prefix):
             return name
     if data.startswith(ZIP):
-        first = data[30 : 30 + int.from_bytes(data[26:28], "little")]  # the first file's name
+        first = data[30 : 30 + int.from_bytes(data[26:28], "little")]  # name of the first file
         return "npz" if first.endswith(b".npy") else "pt" if first.endswith(b"data.pkl") else None
     if data[:16].split(maxsplit=1)[:1] and data[:16].split(maxsplit=1)[0] in OFF:
         return "off"

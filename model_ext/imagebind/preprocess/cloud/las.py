@@ -13,7 +13,7 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 RECORDS, RECORDS_POSITION, RECORD_BYTES = struct.Struct("<I"), 100, 54
 TABLE_POSITION = struct.Struct("<q")
 TABLE_HEAD = struct.Struct("<II")  # version and number of chunks
-BLOCK = 500_000  # points read at a time
+BLOCK = 500_000  # number of points read at a time
 
 
 def read_las(data: bytes, max_points: int) -> Cloud:
@@ -34,7 +34,7 @@ def read_las(data: bytes, max_points: int) -> Cloud:
                 blocks.append(np.stack([block.x, block.y, block.z], axis=-1))
     except (DecodeError, MemoryError):
         raise
-    except BaseException as error:  # lazrs is Rust code, whose panics are BaseExceptions
+    except BaseException as error:  # lazrs is Rust code: a panic raises a BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise DecodeError("the .las file is damaged") from None

@@ -12,7 +12,7 @@ def decompress(data: bytes, size: int) -> bytes:
         while position < end:
             control = data[position]
             position += 1
-            if control < 32:  # a run of bytes
+            if control < 32:  # a literal run: copy the next bytes unchanged
                 out += data[position : position + control + 1]
                 position += control + 1
             else:  # a reference to earlier output: length, then distance

@@ -1,6 +1,5 @@
-"""Read meshes of scanners and CAD programs (.off, .stl, .glb) with trimesh, as points on surfaces.
-
-A mesh of a cube has 8 vertices, so points are sampled on the faces, with a fixed seed.
+"""Read meshes of scanners and CAD programs (.off, .stl, .glb) with trimesh, and sample points on
+their faces with a fixed seed. The vertices alone can be too few: a cube has only 8.
 """
 
 import io
@@ -12,8 +11,8 @@ from trimesh.sample import sample_surface
 from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.errors import DecodeError
 
-SAMPLED = 8192  # points of a mesh, as many as the released example clouds have
-MAX_NODES = 10_000  # of a scene, which can contain a mesh many times
+SAMPLED = 8192  # number of points sampled from a mesh, as in the released example clouds;
+MAX_NODES = 10_000  # maximum number of nodes of a scene, which can contain a mesh many times
 
 
 def read_off(data: bytes, max_points: int) -> Cloud:
@@ -42,7 +41,7 @@ def _read(data: bytes, kind: str, max_points: int) -> Cloud:
         points, _ = sample_surface(mesh, SAMPLED, seed=0)
     except (DecodeError, MemoryError):
         raise
-    except Exception:  # trimesh raises many types
+    except Exception:  # trimesh raises exceptions of many types
         raise damaged from None
     cloud = np.asarray(points, np.float64)
     if not np.isfinite(cloud).any():
@@ -51,7 +50,7 @@ def _read(data: bytes, kind: str, max_points: int) -> Cloud:
 
 
 def _check_size(scene: trimesh.Scene, max_points: int) -> None:
-    """Check the size that the scene has after all its nodes are joined."""
+    """Check the numbers of vertices and faces that the scene has after all its nodes are joined."""
     nodes = scene.graph.nodes_geometry
     if len(nodes) > MAX_NODES:
         raise DecodeError(f"the mesh has more than {MAX_NODES} nodes")

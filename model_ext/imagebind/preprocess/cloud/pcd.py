@@ -58,13 +58,13 @@ def _compressed(
     repeats: list[int],
     fields: list[int],
 ) -> Cloud:
-    """Read a compressed file, in which the values of a field follow each other."""
+    """Read a compressed file, which stores all values of x, then all values of y, and so on."""
     sizes = [column.itemsize * repeat for column, repeat in zip(columns, repeats, strict=True)]
     if len(data) < start + SIZES.size:
         raise DecodeError(DAMAGED)
     packed, unpacked = SIZES.unpack_from(data, start)
     begin = start + SIZES.size
-    # LZF reaches at most 264 bytes for each 3 bytes.
+    # LZF expands 3 bytes to at most 264 bytes.
     if unpacked != points * sum(sizes) or unpacked > MAX_RATIO * packed:
         raise DecodeError(DAMAGED)
     values = decompress(data[begin : begin + packed], unpacked)

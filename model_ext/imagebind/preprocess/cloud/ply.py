@@ -32,9 +32,9 @@ class Element:
     name: str
     count: int
     names: list[str] = field(default_factory=list)
-    types: list[str] = field(default_factory=list)  # NumPy's names of the types, without byte order
+    types: list[str] = field(default_factory=list)  # NumPy's names, without byte order
     has_list: bool = False
-    # For each property: the types of a list's count and values, or the type of a number.
+    # For each property: a list's two types (of the count, of the values), or a number's one type.
     layout: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -104,7 +104,7 @@ def _vertices(
 
 
 def _after_lists(data: bytes, start: int, element: Element, order: str) -> int:
-    """Return the position behind an element whose rows have lists, so different lengths."""
+    """Return the position after an element whose rows contain lists and so differ in length."""
     if element.count > len(data):  # each row has at least one byte
         raise DecodeError("the point cloud is shorter than its header says")
     layout = [

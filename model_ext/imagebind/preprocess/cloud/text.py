@@ -1,7 +1,8 @@
 """Read clouds in plain text: .obj (vertices), .pts (a count, then rows), and tables.
 
 Tables are .xyz, .txt and .csv files: rows of numbers, separated by white space, commas or
-semicolons, with or without a row of names. Columns named x, y and z are read, else the first three.
+semicolons, with or without a row of names. The reader takes the columns named x, y and z. Without
+such names, it takes the first three.
 """
 
 from collections.abc import Iterator
@@ -78,7 +79,7 @@ def xyz_columns(names: list[str]) -> tuple[int, ...] | None:
 
 
 def significant_lines(data: bytes) -> Iterator[bytes]:
-    """Yield lines with data, in which white space separates the words."""
+    """Yield the lines that have data. In a yielded line, white space separates the words."""
     for line in table.lines(data):
         row = line.removeprefix(b"\xef\xbb\xbf").translate(SEPARATORS).strip()
         if row and row[:1] != b"#":
@@ -86,7 +87,7 @@ def significant_lines(data: bytes) -> Iterator[bytes]:
 
 
 def _numbers(row: bytes) -> int:
-    """Return how many numbers the row has, or 0 if it also has words."""
+    """Return how many numbers the row has, or 0 if the row also contains other words."""
     words = row.split()
     return len(words) if all(_is_number(word) for word in words) else 0
 

@@ -62,7 +62,9 @@ def matroska(
     duration: float,
     size: tuple[int, int] = (64, 48),
 ) -> bytes:
-    """Write a Matroska file: a frame at each of `times`, and a header with `duration`, in ms."""
+    """Write a Matroska file with a frame at each of `times`, and with `duration` in its header
+    (both in ms).
+    """
 
     def element(name: int, body: bytes) -> bytes:
         length = name.bit_length() + 7 >> 3

@@ -65,11 +65,13 @@ def test_pictures_of_8_bits_are_scaled_to_one(limits: Limits) -> None:
 
 
 def test_depths_become_disparity(limits: Limits) -> None:
-    """Pictures of millimetres and arrays of metres give the same: the nearest point has 1."""
+    """Depths in millimetres (picture) and in metres (array) give the same disparity, which is 1 at
+    the nearest point.
+    """
     config = PreprocessConfig(depth_size=32)
     notes: Notes = {}
     millimetres = RAMP.astype(np.uint16) * 20
-    millimetres[0, 10], millimetres[0, 11] = 0, 20  # a point without measurement, the nearest one
+    millimetres[0, 10], millimetres[0, 11] = 0, 20  # a point without measurement; the nearest point
     picture = read_depth(
         saved_image(Image.fromarray(millimetres), "PNG"), config, limits, notes=notes
     )
@@ -101,7 +103,7 @@ def test_pictures_of_several_channels_become_grey(
 
 
 def imu_table(rate: float, seconds: float, unit: float, header: str) -> tuple[bytes, np.ndarray]:
-    """A table of slow waves, and the values that 2,000 steps of its first 5 s have."""
+    """Return a table of slow waves, and the expected values at 2,000 steps of its first 5 s."""
 
     def waves(t: np.ndarray) -> np.ndarray:
         return np.stack([np.sin(t * (axis + 1) / 2) for axis in range(6)])

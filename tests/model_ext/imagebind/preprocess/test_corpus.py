@@ -1,6 +1,6 @@
-"""Files in the formats that phones, browsers, scanners and data sets write, made by tests.corpus.
-
-Each file is decoded like its original, a file of the same content in a format of the release.
+"""The readers decode files in the formats that phones, browsers, scanners and data sets write.
+tests/corpus.py made the files. Each file must decode to almost the same tensor as the data from
+which it was made.
 """
 
 import io
@@ -41,7 +41,7 @@ def similarity(one: Tensor, other: Tensor) -> float:
 
 
 def distance(cloud: Tensor, expected: np.ndarray) -> float:
-    """The mean distance of points in `expected` to the nearest point of the cloud."""
+    """The mean, over the points of `expected`, of the distance to the nearest point of `cloud`."""
     return float(torch.cdist(torch.from_numpy(expected), cloud).amin(1).mean())
 
 
@@ -67,12 +67,13 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
         assert distance(sample.tensor, points(other)) > 0.05
         return
     if modality == "video":
-        # The first frame of the first clip, middle crop, against the picture it shows
+        # Compare the first frame of the first clip (middle crop) with the picture that this frame
+        # shows.
         tensors = sample.tensor[1, :, 0], original("image", content), original("image", other)
     else:
         tensors = sample.tensor, original(modality, content), original(modality, other)
     bound = 0.98
-    if name in LOSSY[modality]:  # a codec drops most of a sound's noise; amr has only 4 kHz
+    if name in LOSSY[modality]:  # sound codecs drop noise; amr drops all above 4 kHz
         bound = 0.5 if name == "amr" else 0.8 if modality == "audio" else 0.9
     assert similarity(tensors[0], tensors[1]) >= bound
     assert similarity(tensors[0], tensors[1]) > similarity(tensors[0], tensors[2])

@@ -44,7 +44,7 @@ def test_mp3_with_a_tag_and_without() -> None:
     assert sniff(b"ID3\x04\x00") == "audio"
     assert sniff(b"\xff\xfb\x90\x64") == "audio"
     for other in (b"\xff\xff\xff\xff", b"\xff\xfe\x00\x00", b"\xff\xfb"):
-        assert sniff(other) is None  # empty, UTF-32 and too short files
+        assert sniff(other) is None  # files that are empty, in UTF-32, or too short
 
 
 def test_videos() -> None:

@@ -29,7 +29,9 @@ def strict(properties: Schema, **more: Any) -> Schema:
 
 
 def largest() -> Schema:
-    """All limits at once: each level has 498 properties of simple types and the next level."""
+    """A schema at all limits: each level has 498 properties of simple types, and one that is the
+    next level.
+    """
     schema: Schema = {}
     for level in range(LEVELS):
         names = [f"level{level}_field{i:03d}_name" for i in range(498)]
@@ -44,18 +46,22 @@ def largest() -> Schema:
 
 
 def long_names() -> Schema:
-    """Names and constants with 120,000 characters."""
+    """A schema whose property names and constants have 120,000 characters in total."""
     return strict({f"{i:04d}".ljust(1190, "n"): {"const": "c" * 10} for i in range(100)})
 
 
 def long_values() -> Schema:
-    """250 values of an enum with all characters; this enum is too small for the limit of 15,000."""
+    """An enum of 250 values with about 120,000 characters. The limit of 15,000 characters applies
+    only to enums with more than 250 values.
+    """
     values = [f"{i:03d}".ljust(479, "v") for i in range(250)]
     return strict({"value": {"type": "string", "enum": values}})
 
 
 def recursive() -> Schema:
-    """OpenAI's examples of recursion: by `#`, and by a definition that refers to itself."""
+    """OpenAI's two examples of recursive schemas: a reference to `#`, and a definition that refers
+    to itself.
+    """
     node = strict({"value": {"type": "number"}, "next": {"anyOf": [ref("node"), {"type": "null"}]}})
     children = {"type": "array", "items": {"$ref": "#"}}
     return strict({"label": {"type": "string"}, "list": ref("node"), "children": children}) | {
@@ -68,7 +74,9 @@ def ref(name: str) -> Schema:
 
 
 def invoice() -> Schema:
-    """A schema as an application sends it: formats, patterns, ranges, unions and definitions."""
+    """A typical schema of an application, with formats, patterns, ranges, unions and
+    definitions.
+    """
     money = strict(
         {
             "amount": {"type": "number", "minimum": 0, "multipleOf": 0.01},

@@ -1,4 +1,6 @@
-"""Compilation in processes: valid grammars pass, and bad, large, slow and cancelled ones end."""
+"""The compilation of grammars in separate processes: valid grammars pass, invalid and costly
+grammars are rejected, and cancelled compilations end.
+"""
 
 import asyncio
 import json
@@ -19,7 +21,7 @@ from server.settings import GrammarLimits
 from tests.server.api.grammar.schemas import SCHEMAS, largest
 
 VOCABULARY = ["</s>", *map(chr, range(32, 127)), "\n", "aa", 'a"', "the"]
-LARGEST = json.dumps(largest())  # takes more than 20 s
+LARGEST = json.dumps(largest())  # its compilation takes more than 20 s
 LIMITS = GrammarLimits(processes=2)
 
 
@@ -64,7 +66,7 @@ INVALID = [
 
 
 async def test_grammars() -> None:
-    """All cases share a process, whose start takes seconds."""
+    """All cases of this test share one grammar process, because its start takes seconds."""
     async with opened() as checker:
         for name in SCHEMAS.keys() - {"largest"}:
             await checker.check(json_grammar(SCHEMAS[name](), "json"), "json")
@@ -112,7 +114,7 @@ async def the_client_leaves(checker: GrammarChecker) -> None:
 
 
 async def a_key_has_one_compilation_at_a_time(checker: GrammarChecker) -> None:
-    """A key with 64 slow grammars waits for itself; another key's grammar is compiled at once."""
+    """While 64 slow grammars of one API key wait, another key's grammar is compiled at once."""
     slow = [Grammar("json", LARGEST + " " * i) for i in range(64)]
     tasks = [asyncio.ensure_future(checker.check(each, "json")) for each in slow]
     while not child_count(checker):

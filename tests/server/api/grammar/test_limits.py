@@ -1,4 +1,4 @@
-"""Bounds on grammars: OpenAI's largest schemas pass, and larger ones are rejected by field."""
+"""Schemas at OpenAI's limits are accepted. For larger grammars, the error names the field."""
 
 import json
 import string

@@ -1,4 +1,6 @@
-"""Slow clients, through real sockets: headers without an end, and responses that nobody reads."""
+"""Slow clients on real sockets: a client that never ends its headers, and a client that does not
+read its response.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Bodies that arrive too slowly."""
+"""The time limits for request bodies that arrive slowly."""
 
 import asyncio
 from collections.abc import Sequence

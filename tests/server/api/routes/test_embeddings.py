@@ -140,7 +140,9 @@ async def test_real_encoders_give_the_golden_embeddings(components: Components) 
 async def test_a_window_equals_the_file_cut_there(
     components: Components, settings: Settings
 ) -> None:
-    """The source has 16 kHz, so that cutting the file does not change how it is resampled."""
+    """The sound file has 16 kHz. It is not resampled, so a window has the same samples as the whole
+    file.
+    """
     served = serve()
     served.app.state.components, served.app.state.settings = components, settings
     rate, times = 16_000, np.arange(5 * 16_000) / 16_000

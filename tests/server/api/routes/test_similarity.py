@@ -17,7 +17,7 @@ from tests.server.application import Served, serve
 
 
 class FakeCache:
-    """Three rows at 0, 90 and 180 degrees."""
+    """A cache of three rows: unit vectors at 0, 90 and 180 degrees."""
 
     defaults = CacheParams()
     captions = tuple(

@@ -1,4 +1,6 @@
-"""Weaviate's protocol: with fake encoders, and with real ones compared with the goldens."""
+"""The routes for Weaviate, with fake encoders, and with real encoders whose vectors must equal
+recorded vectors.
+"""
 
 import base64
 import io
@@ -94,7 +96,7 @@ async def test_limits_are_sent_as_text() -> None:
 
 
 def picture_of(name: str) -> tuple[str, torch.Tensor]:
-    """A one-channel picture of the formula, and the input (1, S, S) that the encoder gets."""
+    """Return a one-channel picture file, and the expected input (1, S, S) of the encoder."""
     values = (formula_input(name)[0].numpy() * 100 + 100).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG")

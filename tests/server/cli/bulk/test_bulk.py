@@ -1,4 +1,4 @@
-"""`bindserve embed` for folders: outputs, resuming, and bad files."""
+"""`bindserve embed` for folders: output files, resumed runs, and damaged input files."""
 
 import json
 import shutil
@@ -80,7 +80,9 @@ def test_inputs_are_folders_lists_and_files(tmp_path: Path) -> None:
 def test_a_run_skips_bad_files_and_resumes(
     tiny_models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first run ends at the third file. The second run embeds the files after the first."""
+    """The test stops the first run at the third file. The second run embeds only the files that the
+    first run did not finish.
+    """
     names = ("audio_a.wav", "img_a.jpg", "img_b.png")
     folder, out = tmp_path / "media", tmp_path / "out.jsonl"
     folder.mkdir()
@@ -88,7 +90,7 @@ def test_a_run_skips_bad_files_and_resumes(
         shutil.copy(MEDIA / name, folder)
     (folder / "bad.jpg").write_text("not a picture")
     (folder / "cut.wav").write_bytes((MEDIA / "audio_a.wav").read_bytes()[:30])
-    # With this batch, two files are in work at a time.
+    # With `encode_batch=1`, the command works on two files at a time.
     settings = Settings(
         model=tiny_models["finetune"], decode_workers=1, encode_threads=1, encode_batch=1
     )

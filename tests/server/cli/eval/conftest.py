@@ -1,4 +1,4 @@
-"""A small server of the standard library, with OpenAI's chat completions."""
+"""A small fake server, made with the standard library, which answers OpenAI's chat completions."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ import pytest
 
 
 class Server:
-    """Answers chat completions with `reply(body)`, a status, a text or a response's JSON."""
+    """Answers chat completions with `reply(body)`, which is a status, a text or a JSON object."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -23,7 +23,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            wbufsize = -1  # headers and body in one packet
+            wbufsize = -1  # send headers and body in one packet
 
             def do_GET(self) -> None:
                 self.respond(200, {"data": [{"id": "tiny"}]})

@@ -1,4 +1,6 @@
-"""Tasks of a .jsonl file, comparison, controls and log-probabilities, with a small server."""
+"""`bindserve eval` with a small fake server: tasks of a .jsonl file, the comparison of two runs,
+control runs, and log-probabilities of candidates.
+"""
 
 import base64
 import json
@@ -27,7 +29,9 @@ def evaluate(*arguments: object) -> Result:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A file of questions about pictures and sounds, whose bytes name the thing that they show."""
+    """Write questions about fake pictures and sounds. The content of each media file is only the
+    name of a thing.
+    """
     rows = []
     for modality in ("image", "audio"):
         for name in NAMES:
@@ -49,7 +53,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def shown(body: dict[str, Any]) -> str:
-    """The name in the request's media, or "nothing"."""
+    """Return the name in the request's media file, or "nothing" without media."""
     part = body["messages"][0]["content"][0]
     if part["type"] == "text":
         return "nothing"
@@ -163,7 +167,9 @@ def test_controls_in_one_table(
 
 
 def test_candidates_are_ranked_by_log_probability(server: Server, tmp_path: Path) -> None:
-    """The prompt's tokens are its words; the candidate's words follow."""
+    """The fake tokenizer splits at spaces: first come the words of the prompt, then those of the
+    candidate.
+    """
     row = {
         "id": "0", "task": "Visdial", "question": "Is it red?", "answers": [],
         "candidates": ["yes it is", "no", "red"], "truth_index": 1,

@@ -16,7 +16,7 @@ from tests.server.encoding.decode.test_pool import running
 ROOT = Path(__file__).parents[4]
 SAMPLES = sorted(FOLDER.glob("*-a-*"))
 
-# name -> code that a decoder might run, and the function that must forbid it
+# name of an attack -> (code that hostile media might run, the `forbid_` function that prevents it)
 ATTACKS = {
     "read a file": ("open('/etc/passwd')", "files"),
     "read a file of the process": ("open('/proc/self/environ')", "files"),
@@ -97,7 +97,9 @@ async def decoded(pool: DecodePool, path: Path) -> str:
 
 
 async def test_a_confined_worker_reads_every_format_of_the_corpus() -> None:
-    """A module that a reader imports too late would fail here."""
+    """If a reader imported a module only now, the confined process could not open the module's
+    file.
+    """
     async with running() as pool:
         for path in SAMPLES:
             assert await decoded(pool, path) == path.name.split("-")[0], path.name

@@ -138,8 +138,8 @@ async def test_a_worker_that_hangs_is_killed_in_time() -> None:
 
 @pytest.mark.usefixtures("hostile")
 async def test_a_busy_machine_refuses_no_good_file() -> None:
-    """Regression: elapsed time was limited instead of CPU time. If other processes used the same
-    cores, the server responded to good files with status 400.
+    """Regression: the pool limited elapsed time instead of CPU time. When other processes used the
+    same cores, the server responded to valid files with status 400.
     """
     async with running(timeout_s=0.3) as pool:
         before = await pid(pool)

@@ -105,10 +105,10 @@ def literal(data: bytes) -> bytes:
 
 
 def test_compressed() -> None:
-    """In a compressed file, the values of a field follow each other."""
+    """A compressed file stores all values of x, then all values of y, and so on."""
     values = POINTS.T.astype("<f4").tobytes()
     np.testing.assert_array_equal(read_pcd(compressed(literal(values), len(values)), 6), POINTS)
-    # Zeros: one byte, then references to the byte before, which overlap their own output
+    # Compressed zeros: one zero byte, then references that copy the previous byte again and again
     zeros = b"\x00\x00" + b"\xe0\x3e\x00"
     assert not read_pcd(compressed(zeros, 72), 6).any()
 

@@ -54,7 +54,9 @@ def test_anything_else_is_refused(value: Any) -> None:
 
 
 def test_a_tensor_may_not_be_larger_than_the_limit_by_its_strides() -> None:
-    """The file stores 12 bytes of an expanded tensor, but a dense copy of it would need 12 TB."""
+    """The file stores an expanded tensor (strides of 0) in 12 bytes, but a dense copy of the tensor
+    would need 12 TB.
+    """
     wide = torch.zeros(1, 3).expand(10**12, 3)
     data = saved(wide)
     assert len(data) < 4096
