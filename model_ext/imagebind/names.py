@@ -75,7 +75,7 @@ _BLOCK_NUMBER = re.compile(r"(?<=\bblocks\.)\d+(?=\.)")
 
 
 def _written_out() -> dict[str, str | None]:
-    """Return the table with one row per word; only `{i}` is not replaced."""
+    """Return `NAMES` with a row for each choice of words in braces. `{i}` stays in the names."""
     rows: dict[str, str | None] = {}
     for released, ours in NAMES.items():
         choices = [group.split(",") for group in _CHOICE.findall(released)]

@@ -133,7 +133,7 @@ class ConditionedLLM(AsyncLLM):
         outputs. Between these two steps, the task can log that the engine is dead. So this method
         cancels the task first if no request is running: then the task has no more outputs to read.
         """
-        self.draining = True  # /ready has status 503 while running requests finish
+        self.draining = True  # /ready responds with 503 until the running requests have finished
         task = getattr(self, "output_handler", None)
         if task is not None and not self.get_num_unfinished_requests():
             cancel_task_threadsafe(task)

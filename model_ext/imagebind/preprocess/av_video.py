@@ -26,7 +26,7 @@ DEFAULT_FPS = 25
 
 
 class AvVideo:
-    """A video of the container `name`. Implements the protocol `frames.Video`.
+    """A video whose container has the format `name`, for example mp4. Implements the protocol `frames.Video`.
 
     Each method opens the file anew.
     """

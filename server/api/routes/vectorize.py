@@ -36,7 +36,7 @@ FIELDS = {
 # Maximum number of inputs, of all requests together, that are embedded at the same time. It is less
 # than half of `decode_waiting`, the share of the decoding queue that one client may use.
 MAX_CONCURRENT = 64
-LARGE = 1 << 16  # characters of base64 that are decoded in a thread
+LARGE = 1 << 16  # A thread decodes base64 texts of at least this many characters.
 
 
 @router.head("/.well-known/live", include_in_schema=False)

@@ -26,7 +26,7 @@ from server.process.child import die_with_parent
 HEAD = 1 << 16
 BLOCK = 1 << 16  # number of audio frames (one sample per channel) that are read at a time
 
-SHORTEST = 0.025  # seconds of sound that ImageBind's features need at least
+SHORTEST = 0.025  # minimum seconds of sound for ImageBind's features
 DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
 

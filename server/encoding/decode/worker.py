@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Take standard input and output for frames. Afterwards, libraries print to standard error."""
+    """Reserve standard input and output for messages, and let libraries print to standard error."""
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
