@@ -26,7 +26,7 @@ DEFAULT_FPS = 25
 
 
 class AvVideo:
-    """A video whose container has the format `name`, for example mp4. Implements the protocol `frames.Video`.
+    """A video in a container of the format `name`, e.g. mp4. Implements `frames.Video`.
 
     Each method opens the file anew.
     """

@@ -73,7 +73,7 @@ def read_merges() -> list[Pair]:
 
 
 def clean(text: str) -> str:
-    """Repair wrongly decoded characters and HTML entities, join white space, and convert to lower case."""
+    """Repair wrongly decoded characters and HTML entities, join white space, use lower case."""
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
