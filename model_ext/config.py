@@ -55,7 +55,7 @@ class InjectionConfig:
     """Section `injection`: the gated term that conditions the last `layers` layers.
 
     The form `value`, that of the released weights, adds the term after attention. The form
-    `residual` (paper, eq. 2) adds it to the layer's input.
+    `residual` (paper, eq. 2) adds the term to the layer's input.
     """
 
     form: InjectionForm

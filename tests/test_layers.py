@@ -101,7 +101,7 @@ def test_no_import_cycle_between_modules() -> None:
     packages = {name for name in MODULES if (ROOT / Path(*name.split("."))).is_dir()}
     # The __init__.py files import no modules, so cycles through packages do not count.
     graph = {name: needed - packages for name, needed in graph.items()}
-    assert list(TopologicalSorter(graph).static_order())  # `static_order` raises CycleError.
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError for a cycle of imports
 
 
 def test_the_server_has_the_files_that_its_documentation_names() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 COUNT = 16
-SIDE = 320  # pixels
+SIDE = 320  # width and height of the pictures in pixels
 NAMES = ("Northwind", "Bluebell", "Hilltop", "Riverside", "Maple", "Harbour", "Sunrise", "Copper")
 KINDS = ("Bakery", "Hardware", "Books", "Coffee", "Market", "Garden")
 STREETS = ("Mill Road", "Station Street", "Park Lane", "King Street", "Church Road")

@@ -34,7 +34,7 @@ class StepClock:
         path = os.environ.get(VARIABLE)
         try:
             return cls(None if path is None else os.open(path, os.O_RDWR | os.O_CLOEXEC))
-        except OSError:  # a worker on another machine
+        except OSError:  # this worker runs on another machine
             return cls(None)
 
     def record(self) -> None:

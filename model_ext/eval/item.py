@@ -22,7 +22,7 @@ class Item(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     id: str = Field(min_length=1, max_length=1024)
-    task: str = Field(pattern="^[^,]{1,256}$")  # no comma, which separates the tasks of `--tasks`
+    task: str = Field(pattern="^[^,]{1,256}$")  # no comma: `--tasks` splits at commas
     question: str
     answers: list[str]
     image: Media = None

@@ -15,7 +15,7 @@ from model_ext.eval.scorers.visdial import visdial_true_rank
 from model_ext.eval.tasks.task import Task
 
 ALWAYS_YES = "Yes"
-LISTED = 5  # maximum number of ids in an error message
+LISTED = 5  # an error message lists at most this many ids
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def translate(document: Mapping[str, Any]) -> dict[str, Any]:
     """
     source = document.get("imagebind", document)
     sizes = Section(source, "the imagebind section")
-    sizes.drop("audio_drop_path", "imu_drop_path")  # sizes that only the original training uses
+    sizes.drop("audio_drop_path", "imu_drop_path")  # settings of the original training only
     image_size, mlp_ratio = sizes.take("image_size"), sizes.take("mlp_ratio")
     frames, patch, patch_width = sizes.take_list("kernel_size", 3)
     if patch != patch_width or frames != sizes.take("video_frames"):
@@ -84,7 +84,7 @@ def translate(document: Mapping[str, Any]) -> dict[str, Any]:
 
 def _point(source: object) -> dict[str, Any]:
     sizes = Section(source, "the point section")
-    sizes.drop("drop_path_rate", "cls_dim")  # sizes that only training uses
+    sizes.drop("drop_path_rate", "cls_dim")  # settings of training only
     if sizes.take("qkv_bias"):
         raise ConfigError("point qkv_bias must be false: the released trunk has none")
     first_hidden, first_width = sizes.take_list("encoder_hidden", 2)

@@ -18,7 +18,7 @@ from model_ext.imagebind.config import (
     VisionConfig,
 )
 
-VIDEO_CLIPS = 15  # five clips, with three crops of each
+VIDEO_CLIPS = 15  # number of encoded parts of a video: five clips with three crops each
 AUDIO_CLIPS = 3
 USUAL_POINTS = 8192
 

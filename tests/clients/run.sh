@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run the task demo_pictures with lmms-eval, unmodified, against a running server, and compare its
-# answers and its score with those of `bindserve eval`.
+# Send the task demo_pictures to a running server with lmms-eval, which is not modified.
+# Then compare lmms-eval's answers and score with those of `bindserve eval`.
 #
 #     sh tests/clients/run.sh [URL]        default: http://127.0.0.1:8000
 #

@@ -61,7 +61,7 @@ Attack = Callable[[Attacker], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Entry:
-    kind: str  # attackers of one kind use the same weakness
+    kind: str  # attackers of one kind attack the same resource
     attack: Attack
     clients: int = 4
     # A key of HONEST: permitted requests of the same type (chats, videos or embeddings), with which

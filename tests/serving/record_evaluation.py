@@ -19,7 +19,7 @@ from model_ext.demo.splits import CONCEPTS
 
 FOLDER = Path(__file__).parents[1] / "fixtures" / "evaluation"
 QUESTIONS = FOLDER / "questions.jsonl"
-SIDE = 96  # pixels
+SIDE = 96  # width and height of the pictures in pixels
 MAX_TOKENS = 8
 TEXTS = {
     "What is the capital of France?": ["Paris"],

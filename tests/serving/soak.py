@@ -59,7 +59,7 @@ class State:
 class Report:
     answers: Counter[str] = field(default_factory=Counter)
     left: Counter[float] = field(default_factory=Counter)
-    states: list[tuple[float, State]] = field(default_factory=list)  # pairs of a minute and a state
+    states: list[tuple[float, State]] = field(default_factory=list)  # (minute, state)
 
     def slope(self) -> float:
         """Return the growth of the memory in MiB per minute after the warm-up (least squares)."""

@@ -80,4 +80,4 @@ def picture(folder: Path, text: Path) -> Path:
     for suffix in SUFFIXES:
         if (folder / f"{text.stem}{suffix}").is_file():
             return folder / f"{text.stem}{suffix}"
-    return inside(folder, f"{text.stem}{SUFFIXES[0]}", text)  # raises DataError: no such file
+    return inside(folder, f"{text.stem}{SUFFIXES[0]}", text)  # raises DataError: none exists

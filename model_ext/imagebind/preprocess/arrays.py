@@ -30,7 +30,7 @@ def read_depth(
     notes: Notes | None = None,
 ) -> Tensor:
     """Decode a depth map (depths in any unit, or a picture of 8 bits) to (1, S, S) float32."""
-    del options  # no option concerns depth
+    del options  # no reading option applies to depth maps
     values, relative = _read(data, config.depth_size, limits, {} if notes is None else notes)
     if relative is None:
         return _tensor(values)
@@ -49,7 +49,7 @@ def read_thermal(
     notes: Notes | None = None,
 ) -> Tensor:
     """Decode a thermal picture to (1, S, S) float32. Raw temperatures are scaled to 0..1."""
-    del options  # no option concerns thermal pictures
+    del options  # no reading option applies to thermal pictures
     values, relative = _read(data, config.thermal_size, limits, {} if notes is None else notes)
     if relative is None:
         return _tensor(values)

@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from model_ext.imagebind.preprocess.errors import DecodeError
 
-ORDERS = ("le", "be")  # byte orders
+ORDERS = ("le", "be")  # little-endian, big-endian
 SOUND_CODECS = frozenset(
     {"aac", "aac_latm", "ac3", "alac", "amr_nb", "amr_wb", "dts", "eac3", "flac", "gsm", "gsm_ms"}
     | {"mp1", "mp2", "mp3", "nellymoser", "opus", "speex", "tta", "vorbis", "wavpack"}

@@ -91,7 +91,7 @@ def _frames(data: bytes) -> str | None:
     head = data[start : start + 4]
     if len(head) < 4 or head[0] != 0xFF:
         return "mp3" if start else None
-    if head[1] & 0xF6 == 0xF0:  # layer 0, which no MPEG layer uses: AAC in ADTS frames
+    if head[1] & 0xF6 == 0xF0:  # layer bits 0 mean AAC (ADTS), not MPEG audio
         return "aac" if head[2] >> 2 & 15 < 13 else None
     layer, bitrate, rate = head[1] >> 1 & 3, head[2] >> 4, head[2] >> 2 & 3
     valid = head[1] & 0xE0 == 0xE0 and head[1] & 0x18 != 0x08 and layer in (1, 2)

@@ -87,6 +87,6 @@ def _padded(video: decord.VideoReader, frames: Sequence[int]) -> NDArray[np.uint
     """
     rows = np.stack([video[frame].asnumpy() for frame in frames])
     count, height, width, pixel_bytes = rows.shape
-    if pixel_bytes == 3:  # no padding: the batch failed for another reason
+    if pixel_bytes == 3:  # rows have no padding, so it is another error
         raise Damaged(DAMAGED)
     return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)

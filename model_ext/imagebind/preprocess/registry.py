@@ -55,7 +55,7 @@ def decode(
     limits = limits or Limits()
     modality = actual_modality(modality, data)
     max_bytes = limits.bytes_of(modality)
-    if modality == "audio" and container(data) in VIDEO:  # the sound track of a video
+    if modality == "audio" and container(data) in VIDEO:  # read the sound track of a video
         max_bytes = max(max_bytes, limits.video_bytes)
     if len(data) > max_bytes:
         raise DecodeError(f"larger than the {max_bytes} bytes allowed ({modality})")
@@ -100,4 +100,4 @@ def actual_modality(modality: str, data: bytes) -> str:
     try:
         return "video" if has_pictures(data, name) else "audio"
     except DecodeError:
-        return "video"  # decord may be able to open the file
+        return "video"  # PyAV failed, but decord may open the file

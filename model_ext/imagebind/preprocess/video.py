@@ -37,7 +37,7 @@ def read_video(
     notes: Notes | None = None,
 ) -> Tensor:
     """Decode a video to (15, 3, T, S, S) float32: clip after clip, three crops of each clip."""
-    del options  # no option of an attachment concerns videos
+    del options  # no reading option applies to videos
     name = container(data)
     if name is None or name not in VIDEO:
         raise unreadable("video", data)

@@ -44,7 +44,7 @@ def tokenize(
     if a token spans prompt and answer, the number of masked labels is off by one, as in the
     released code. Later turns use the chat template. The answers of all turns are targets.
     """
-    text, borders = "", []  # `borders`: per answer, the texts up to its start and end
+    text, borders = "", []  # borders: for each answer, the texts up to its start and end
     for number, turn in enumerate(turns):
         text += _prompt(turn, form) if number == 0 else _next_prompt(turn)
         with_answer = text + turn.answer

@@ -10,7 +10,7 @@ UPDATE = (f"{VLLM}/gpu_model_runner.py", 2, "_update_states")
 WORKER = (f"{VLLM}/gpu_worker.py", 1, "execute_model")
 WORKER_SAMPLES = (f"{VLLM}/gpu_worker.py", 2, "sample_tokens")
 DELTAS = (f"{PLUGIN[0]}/model.py", 2, "deltas")
-DECORATED = ("/torch/utils/_contextlib.py", 1, "decorate_context")  # torch's wrapper of `deltas`
+DECORATED = ("/torch/utils/_contextlib.py", 1, "decorate_context")  # torch decorator of `deltas`
 TORCH = ("/torch/functional.py", 1, "linear")
 
 

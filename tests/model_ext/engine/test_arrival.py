@@ -280,7 +280,7 @@ def test_a_staging_buffer_is_not_rewritten_before_its_copy() -> None:
 
 def test_when_all_staging_buffers_are_pending_the_host_waits_for_the_oldest() -> None:
     device = DelayedDevice()
-    table, _, arrival = doubling(device)  # `arrival` has two host buffers.
+    table, _, arrival = doubling(device)  # The `Arrival` has two buffers in host memory.
     arrival.capture()
     with delayed_copies(device):
         for slot in range(4):

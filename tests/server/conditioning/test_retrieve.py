@@ -143,7 +143,7 @@ async def test_a_cache_that_fails_and_comes_back(
     assert np.subtract(after, before).tolist() == [1, *told]
     lines = [r.message for r in caplog.records if r.name == retrieve.__name__]
     assert [line.split(",")[0] for line in lines] == [
-        "the cache cannot be reached",  # one line for three failed requests
+        "the cache cannot be reached",  # three failed requests log only one line
         "the cache answers again",
     ]
     await retriever.close()

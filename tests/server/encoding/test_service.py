@@ -112,7 +112,7 @@ async def test_who_leaves_takes_the_work_along(
     client: EncodingClient, parts: EncodingComponents
 ) -> None:
     descriptors = len(os.listdir("/proc/self/fd"))
-    async with parts.decoder._turns.turn("other"):  # until then, the job waits for its turn
+    async with parts.decoder._turns.turn("other"):  # the job waits for its turn
         task = asyncio.ensure_future(client.embed("video", MemoryBlob(media("video_a.mp4"))))
         await until(lambda: bool(parts.contents._in_flight))
         task.cancel()
@@ -202,7 +202,7 @@ async def test_a_stalled_service_ends_waiting_jobs_and_is_found_again(tmp_path: 
         with watch:
             watch.send(Packet(State()).encode())
             await until(lambda: client.missing() is None)
-            for _ in range(2):  # a running job, and a new one
+            for _ in range(2):  # a job that runs during the stall, then a new job
                 with pytest.raises(Unavailable) as caught:
                     await client.embed("image", PICTURE)
                 assert caught.value.code == "encoders_stalled"

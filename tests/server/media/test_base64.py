@@ -29,7 +29,7 @@ def test_the_scheme_is_not_case_sensitive() -> None:
         "data:image/png,plain",
         "data:image/png;base64",
         "gopher://x",
-        "http://x/y.png",  # fetch.py downloads http URLs.
+        "http://x/y.png",  # fetch.py handles http URLs, not this decoder
         "data;base64,AAAA",
     ],
 )

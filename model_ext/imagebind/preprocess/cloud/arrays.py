@@ -17,7 +17,7 @@ MAX_COLUMNS = 16
 MAX_ENTRIES = 64
 MAX_BYTES = 256 * 2**20  # maximum size of an array in a compressed .npz file;
 HEAD = 4096
-NAMES = ("points", "xyz", "pc", "pcd", "pos", "coords", "data", "arr_0")  # in order of preference
+NAMES = ("points", "xyz", "pc", "pcd", "pos", "coords", "data", "arr_0")  # the preferred name first
 
 SHAPES = "the array must have the shape (N, 3), (N, 3 to 16), (3, N), (1, N, 3) or (H, W, 3)"
 

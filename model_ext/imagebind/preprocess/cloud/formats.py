@@ -28,7 +28,7 @@ def cloud_format(data: bytes) -> str | None:
         if data.startswith(prefix):
             return name
     if data.startswith(ZIP):
-        first = data[30 : 30 + int.from_bytes(data[26:28], "little")]  # name of the first file
+        first = data[30 : 30 + int.from_bytes(data[26:28], "little")]  # name of the first member
         return "npz" if first.endswith(b".npy") else "pt" if first.endswith(b"data.pkl") else None
     if data[:16].split(maxsplit=1)[:1] and data[:16].split(maxsplit=1)[0] in OFF:
         return "off"

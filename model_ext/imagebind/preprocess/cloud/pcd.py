@@ -73,7 +73,7 @@ def _compressed(
         np.frombuffer(values, columns[index], points, offset)
         for index, offset in zip(fields, offsets, strict=True)
     ]
-    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+    with np.errstate(invalid="ignore"):  # no warning about signalling NaNs
         return np.stack([axis.astype(np.float64) for axis in axes], axis=-1)
 
 

@@ -58,7 +58,7 @@ def from_binary(
     if count * record.itemsize > len(data) - offset:
         raise DecodeError("the point cloud is shorter than its header says")
     table = np.frombuffer(data, record, count, offset)
-    with np.errstate(invalid="ignore"):  # a signalling NaN is a NaN
+    with np.errstate(invalid="ignore"):  # no warning about signalling NaNs
         return np.stack([table[f"c{index}"].astype(np.float64) for index in xyz], axis=-1)
 
 

@@ -68,7 +68,7 @@ def test_torch_files_are_refused_unless_asked_for(
 def test_too_few_and_too_many_points(name: str, limits: Limits) -> None:
     with pytest.raises(DecodeError, match="fewer than 41 points"):
         read_points(FORMATS[name](), PreprocessConfig(min_points=41), limits)
-    few = 2 if "npy" in name else 39  # an array may have 16 columns
+    few = 2 if "npy" in name else 39  # arrays may have up to 16 columns
     with pytest.raises(DecodeError, match=r"more than (39 points|\d+ elements)"):
         read_points(FORMATS[name](), PreprocessConfig(), Limits(cloud_file_points=few))
 

@@ -134,7 +134,7 @@ async def a_key_has_one_compilation_at_a_time(checker: GrammarChecker) -> None:
 async def test_limits_of_time_memory_and_masks() -> None:
     async with opened(cpu_s=0.2, mask_ms=1e-6) as checker:
         document = {"structured_outputs": {"json": LARGEST}}
-        for _ in range(2):  # the second time, the result is in the cache
+        for _ in range(2):  # the second check uses the cached result
             with pytest.raises(BadRequest, match=r"structured_outputs.json cannot be compiled"):
                 await check_constraints(document, checker)
         assert current().grammar_field == "structured_outputs.json"

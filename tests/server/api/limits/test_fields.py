@@ -197,7 +197,7 @@ async def test_every_route_of_the_model_checks_values(path: str, padding: int) -
     served = serve()
     for value, param in ((HALF, "stop[0]"), (10**30, "stop[0]")):
         document = {"messages": HELLO, "stop": [value], "user": "x" * padding}
-        content = json.dumps(document)  # httpx cannot encode an unpaired surrogate.
+        content = json.dumps(document)  # httpx's own encoder rejects unpaired surrogates
         headers = {"content-type": "application/json"}
         check_error(
             await served.client.post(path, content=content, headers=headers), 400, param=param

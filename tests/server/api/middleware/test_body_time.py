@@ -30,7 +30,7 @@ async def read(pieces: Sequence[Any], **limits: Any) -> int:
             message = await receive()
             total += len(message["body"])
             more = message["more_body"]
-        await receive()  # waits for the end of the connection, without a limit
+        await receive()  # wait until the client disconnects: no time limit applies
 
     await BodyTimeMiddleware(app, **limits)(SCOPE, receive, receive)
     return total

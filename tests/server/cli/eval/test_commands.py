@@ -122,7 +122,7 @@ def test_kill_and_resume(server: Server, data: Path, tmp_path: Path) -> None:
     answers = out / ANSWERS_FILE
     arguments = [server.url, "--data", data, "--tasks", "mme/color", "--out", out]
     command = [sys.executable, "-m", "server.cli.main", "eval", *map(str, arguments)]
-    stored: set[str] = set()  # questions whose answers were on disk at the last kill
+    stored: set[str] = set()  # questions with stored answers at the last kill
     for lines in (5, 20):
         process = subprocess.Popen(
             [*command, "--concurrency", "2"],
