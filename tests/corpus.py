@@ -321,6 +321,19 @@ def document() -> str:
     return "\n".join(rows) + "\n"
 
 
+def file_name(modality: str, content: str, name: str, extension: str) -> str:
+    return f"{modality}-{content}-{name}.{extension}"
+
+
+def file_names() -> set[str]:
+    """The names of all files of the folder."""
+    return {
+        file_name(modality, content, name, extension)
+        for modality, name, extension in makers()
+        for content in CONTENTS
+    }
+
+
 def main() -> None:
     DOCUMENT.write_text(document())
     FOLDER.mkdir(exist_ok=True)
@@ -328,7 +341,7 @@ def main() -> None:
         for content in CONTENTS:
             data = make(content)
             if data is not None:
-                (FOLDER / f"{modality}-{content}-{name}.{extension}").write_bytes(data)
+                (FOLDER / file_name(modality, content, name, extension)).write_bytes(data)
     sizes = [path.stat().st_size for path in FOLDER.iterdir()]
     print(f"{len(sizes)} files, {sum(sizes)} bytes")
 

@@ -16,13 +16,13 @@ def main() -> None:
         print(os.getpid(), file=file)
     serving(parent.control)
     behaviour = json.loads((parent.scratch / "behaviour").read_text())
-    alive(parent.control, behaviour.get("encoding_stalled_s", 0) if not parent.restarts else 0)
+    stalled_s = behaviour.get("encoding_stalled_s", 0) if not parent.restarts else 0
+    alive(parent.control, stalled_s)
     if behaviour.get("encoding_stops") and not parent.restarts:
         os.kill(os.getpid(), signal.SIGSTOP)
     while True:
         time.sleep(0.02)
-        if not behaviour.get("encoding_stalled_s") or parent.restarts:
-            alive(parent.control, 0)
+        alive(parent.control, stalled_s)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ import httpx
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from server.api.error_handlers import FAILED
+
 Json = dict[str, Any]
 
 INTERNALS = re.compile(r"/\w+/\w+|site-packages|\b\w+(Error|Request|Params)\b")
@@ -226,7 +228,7 @@ async def send(client: httpx.AsyncClient, path: str, body: Json, report: Report)
             report.fail(f"internals: {message}", path, body)
         if len(message) > MAX_ECHO and echoes(message, body):
             report.fail(f"echo: {message[:300]}", path, body)
-        if message == "the server failed to answer this request" and response.status_code == 200:
+        if message == FAILED and response.status_code == 200:
             report.fail(f"error in a stream {path}", path, body)
 
 

@@ -136,7 +136,9 @@ async def attack(server: Server, requests: int, seed: int) -> Report:
     questions = [Question(a, p) for a in range(ATTACHMENTS) for p in range(len(PROMPTS))]
     questions = rng.sample(questions, min(len(questions), max(8, requests // 10)))
     limits = httpx.Limits(max_connections=CLIENTS)
+    checked_before = slots_checked(server)
     async with httpx.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
+        preempted_before = await preemptions(client)
         alone = {question: await solo(client, question) for question in questions}
         remaining = iter(range(requests))
 
@@ -146,12 +148,21 @@ async def attack(server: Server, requests: int, seed: int) -> Report:
                 await ask(client, question, alone[question], report, rng)
 
         await asyncio.gather(*(one_client() for _ in range(CLIENTS)))
-        metrics = (await client.get("/metrics")).text
-    report.preemptions = int(metric(metrics, "vllm:num_preemptions_total"))
-    checked = re.findall(r"slots checked: (\d+)", server.log.read_text())
-    report.slots_checked = max(map(int, checked), default=0)
+        report.preemptions = await preemptions(client) - preempted_before
+    report.slots_checked = slots_checked(server) - checked_before
     report.seconds = time.monotonic() - start
     return report
+
+
+async def preemptions(client: httpx.AsyncClient) -> int:
+    """The server's number of preempted requests since its start."""
+    return int(metric((await client.get("/metrics")).text, "vllm:num_preemptions_total"))
+
+
+def slots_checked(server: Server) -> int:
+    """The number of slots that the server's worker has checked since its start."""
+    checked = re.findall(r"slots checked: (\d+)", server.log.read_text())
+    return max(map(int, checked), default=0)
 
 
 def metric(text: str, name: str) -> float:

@@ -14,7 +14,7 @@ import random
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +122,12 @@ def damaged_files(total: int, seed: int) -> list[tuple[str, bytes]]:
     dice, good = random.Random(seed), seeds()
     files = list(bombs().values())
     files += [(name, b"") for name in good]
-    files += [(name, good[other]) for name in good for other in good if name != other]
+    for name in good:
+        others = [other for other in good if other != name]
+        files += [(name, good[other]) for other in dice.sample(others, 2)]
     names = [name for name in good for _ in range(1 if name in ("mp4", "avi", "mkv") else 3)]
-    while len(files) < total:
-        name = dice.choice(names)
+    dice.shuffle(names)
+    for name in islice(cycle(names), max(0, total - len(files))):
         files.append((name, damage(good[name], list(good.values()), dice)))
     return files[:total]
 

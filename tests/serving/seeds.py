@@ -14,7 +14,7 @@ from tests.server.media_files import media
 
 
 def seeds() -> dict[str, bytes]:
-    """Return the bytes of one file for each format. The keys are the files' extensions."""
+    """Return the bytes of one file for each format. A key ends with the file's extension."""
     picture = Image.open(io.BytesIO(media("img_a.jpg"))).convert("RGB").resize((96, 72))
     frames = grey_frames(8)
     files = {"jpg": media("img_a.jpg"), "flac": sound("FLAC"), "wav": sound("WAV")}
@@ -30,11 +30,11 @@ def seeds() -> dict[str, bytes]:
 
 
 def corpus_files() -> dict[str, bytes]:
-    """One file of each format of tests/corpus.py, by names like "alac.m4a"."""
+    """One file of each format of tests/corpus.py, by names like "audio-alac.m4a"."""
     files = {}
     for path in sorted(FOLDER.glob("*-a-*")):
-        _, _, name = path.stem.split("-", 2)
-        files[f"{name}{path.suffix}"] = path.read_bytes()
+        modality, _, name = path.stem.split("-", 2)
+        files[f"{modality}-{name}{path.suffix}"] = path.read_bytes()
     return files
 
 

@@ -87,7 +87,10 @@ def test_vllm_computes_the_oracles_logits(engines: Engines, name: str) -> None:
         ids = list(prompt.ids)
         for token, logprob in zip(answer.ids, answer.logprobs, strict=True):
             generated = oracle.logits(ids, embedding)[-1].log_softmax(-1)
-            assert generated[token] > generated.max() - 1e-3  # the most probable token
+            if name in ("value", *RANKS):  # no near-ties occur in this model's answers
+                assert token == generated.argmax()
+            # the most probable token, up to rounding
+            assert generated[token] > generated.max() - 1e-3
             assert abs(generated[token] - logprob) <= 1e-3
             ids.append(token)
         assert len(ids) == len(prompt.ids) + STEPS

@@ -10,6 +10,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.parametrize("spec", [ISOLATING], i
 
 def test_concurrent_answers_equal_solo_answers(server: Server) -> None:
     """Run the isolation check on Model Runner V1. tests/deploy/test_gpu_check.py runs it on V2."""
-    report = asyncio.run(attack(server, requests=200, seed=0))
+    report = asyncio.run(attack(server, requests=400, seed=0))
     print(report)
     report.assert_isolated()

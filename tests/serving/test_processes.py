@@ -1,7 +1,12 @@
-"""Two API processes share one engine, files and metrics; each process can answer any request."""
+"""Two API processes share one engine, files and metrics; each process can answer any request.
+
+The engine has two workers (vLLM's tensor parallelism) in processes of their own, as vLLM starts
+them by default on a CPU. The other tests run the worker in the engine's process.
+"""
 
 import base64
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.oracle import Oracle
 from tests.server.media_files import media
 from tests.serving.launch import Server, descendants, serve
+from tests.serving.test_forms import check
 
 pytestmark = pytest.mark.engine
 
@@ -31,9 +38,13 @@ def pair(tiny_models: dict[str, Path], scratch: Path) -> Iterator[Server]:
     config.write_text(json.dumps({"upload_folder": str(scratch)}))
     options = ("--cache=none", f"--config={config}")
     log = scratch.parent / "server.log"
-    flags = ["--api-server-count=2"]
-    with serve(tiny_models["finetune"], log, *options, flags=flags) as server:
-        yield server
+    flags, cores = ["--api-server-count=2"], sorted(os.sched_getaffinity(0))[:2]
+    with pytest.MonkeyPatch.context() as environment:
+        if len(cores) == 2:  # vLLM needs one core per rank
+            flags += ["--tensor-parallel-size=2"]
+            environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores)))
+        with serve(tiny_models["finetune"], log, *options, flags=flags, executor="mp") as server:
+            yield server
 
 
 def count(page: str, name: str) -> float:
@@ -59,6 +70,10 @@ def test_both_processes_have_every_file_and_sum_their_metrics(pair: Server, scra
     assert count(page, "vllm:request_success_total") == REQUESTS
     (folder,) = scratch.iterdir()
     assert len(list(folder.glob("owners/*/file-*"))) == 2  # an uploaded file and its record
+
+
+def test_concurrent_answers_are_the_oracles(pair: Server, tiny_models: dict[str, Path]) -> None:
+    check(pair, {"any": Oracle.from_folder(tiny_models["finetune"])})
 
 
 def test_equal_files_are_encoded_once_for_both_processes(pair: Server) -> None:

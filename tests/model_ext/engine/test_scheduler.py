@@ -28,7 +28,8 @@ def test_grammars_are_compiled_with_low_priority() -> None:
 
 @pytest.mark.parametrize("name", [SCHEDULER, ASYNC_SCHEDULER])
 def test_the_schedulers_are_vllms(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    manager = SimpleNamespace(executor=None)
+    vllms = ThreadPoolExecutor(1)
+    manager = SimpleNamespace(executor=vllms)
 
     def init(self: Scheduler, **options: object) -> None:
         self.structured_output_manager = options["manager"]
@@ -38,4 +39,7 @@ def test_the_schedulers_are_vllms(name: str, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Scheduler, "__init__", init)
     scheduler = resolve_obj_by_qualname(name)(manager=manager)
     assert scheduler.structured_output_manager is manager
+    assert manager.executor is not vllms
+    with manager.executor as executor:
+        assert executor.submit(priority).result() == NICE
     assert isinstance(scheduler, Scheduler)

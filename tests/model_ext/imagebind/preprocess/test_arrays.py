@@ -1,4 +1,5 @@
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +51,31 @@ def test_values_that_are_no_numbers_are_refused(
     motion[3, 7] = value
     with pytest.raises(DecodeError, match="not finite"):
         read_imu(saved(motion), config, limits)
+    values = np.zeros((224, 224))
+    values[3, 7] = value
+    for reader in (read_depth, read_thermal):
+        with pytest.raises(DecodeError, match="not finite"):
+            reader(saved(values), config, limits)
+
+
+@pytest.mark.parametrize("reader", [read_depth, read_thermal])
+def test_an_array_needs_values(reader: Any, config: PreprocessConfig, limits: Limits) -> None:
+    with pytest.raises(DecodeError, match="no values"):
+        reader(saved(np.zeros((224, 0), np.float32)), config, limits)
+
+
+def test_the_middle_of_a_wide_array_is_resized(limits: Limits) -> None:
+    """The ends are outside the square. They change only its outermost columns, because the array
+    is resized before it is cut.
+    """
+    config = PreprocessConfig(thermal_size=16)
+    wide = np.full((32, 64), 9, np.float32)
+    wide[:, 16:48] = np.repeat(np.linspace(0, 1, 16, dtype=np.float32), 2)
+    wide[:, 16:48] += 8
+    thermal = read_thermal(saved(wide), config, limits)
+    assert thermal.shape == (1, 16, 16)
+    expected = torch.linspace(0, 1, 16)[2:-2].expand(16, 12)
+    torch.testing.assert_close(thermal[0, :, 2:-2], expected, rtol=0, atol=1e-3)
 
 
 RAMP = np.tile(np.linspace(1, 255, 40).astype(np.uint8), (32, 1))

@@ -198,13 +198,15 @@ def test_declared_length_is_checked_before_decoding(config: PreprocessConfig) ->
         read_audio(bytes(data), config, Limits())
 
 
-def test_length_must_be_declared(config: PreprocessConfig) -> None:
+def test_a_length_need_not_be_declared(config: PreprocessConfig) -> None:
     """libsndfile cannot read a FLAC file whose header has no length from memory, but PyAV can."""
     data = bytearray(sound(3, kind="FLAC"))
     data[21] &= 0xF0
     data[22:26] = bytes(4)
     features = read_audio(sound(3, kind="FLAC"), config, Limits())
     assert torch.equal(read_audio(bytes(data), config, Limits()), features)
+    with pytest.raises(DecodeError, match="longer than 1 s"):
+        read_audio(bytes(data), config, Limits(audio_seconds=1))
 
 
 class EndlessFile:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model_ext.imagebind.preprocess.sniff import sniff
+from model_ext.imagebind.preprocess.sniff import NAMES, sniff
 from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, matroska
 from tests.model_ext.imagebind.preprocess.test_audio import sound
 from tests.model_ext.imagebind.preprocess.test_image import saved as saved_image
@@ -56,6 +56,11 @@ def test_videos() -> None:
 def test_clouds(name: str) -> None:
     data = FORMATS[name]()
     assert sniff(data) == "point"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cloud_without_a_signature_is_recognized_by_its_name(name: str) -> None:
+    assert sniff(b"\x00\x01\x02", f"A Cloud{name.upper()}") == "point"
 
 
 def test_torch_files_are_clouds_so_that_the_refusal_can_say_why(media: Path) -> None:

@@ -19,6 +19,7 @@ from server.context import RequestContext, current, entered
 from server.errors import BadRequest, TooManyRequests
 from server.settings import GrammarLimits
 from tests.server.api.grammar.schemas import SCHEMAS, largest
+from tests.server.waiting import until
 
 VOCABULARY = ["</s>", *map(chr, range(32, 127)), "\n", "aa", 'a"', "the"]
 LARGEST = json.dumps(largest())  # its compilation takes more than 20 s
@@ -105,11 +106,9 @@ async def the_engine_gets_what_was_checked(checker: GrammarChecker) -> None:
 
 async def the_client_leaves(checker: GrammarChecker) -> None:
     task = asyncio.ensure_future(checker.check(Grammar("json", LARGEST), "json"))
-    while not child_count(checker):
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(child_count(checker)))
     task.cancel()
-    while child_count(checker):
-        await asyncio.sleep(0.01)
+    await until(lambda: not child_count(checker))
     assert task.cancelled()
 
 
@@ -117,8 +116,7 @@ async def a_key_has_one_compilation_at_a_time(checker: GrammarChecker) -> None:
     """While 64 slow grammars of one API key wait, another key's grammar is compiled at once."""
     slow = [Grammar("json", LARGEST + " " * i) for i in range(64)]
     tasks = [asyncio.ensure_future(checker.check(each, "json")) for each in slow]
-    while not child_count(checker):
-        await asyncio.sleep(0.01)
+    await until(lambda: bool(child_count(checker)))
     with pytest.raises(TooManyRequests, match="64 grammars"):
         await checker.check(Grammar("regex", "b"), "regex")
     assert child_count(checker) == 1

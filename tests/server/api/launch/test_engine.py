@@ -50,3 +50,10 @@ def test_uvicorn_gets_every_option_that_vllm_sets() -> None:
     assert options - {"sock", "enable_ssl_refresh", "peer_loads"} == uvicorn_options(
         args
     ).keys() - {"http", "forwarded_allow_ips"}
+
+
+def test_only_the_trusted_proxies_may_name_the_clients_address() -> None:
+    args = make_arg_parser(FlexibleArgumentParser()).parse_args([])
+    for proxies in ([], ["10.0.0.0/8"]):
+        args.bindserve = Settings(model=Path(), trusted_proxies=proxies)
+        assert uvicorn_options(args)["forwarded_allow_ips"] == proxies

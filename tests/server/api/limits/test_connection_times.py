@@ -75,9 +75,10 @@ async def test_headers_must_be_complete_in_time(sent: bytes, status: bytes) -> N
 
 
 async def test_the_time_begins_anew_with_each_request() -> None:
-    async with running(App(2), header_timeout_s=0.1) as port:
+    async with running(App(2), header_timeout_s=1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(2):
+            await asyncio.sleep(0.6)
             writer.write(GET + b"\r\n")
             assert (await reader.readuntil(b"\0\0")).startswith(b"HTTP/1.1 200")
         writer.write(GET)
@@ -104,12 +105,12 @@ async def test_a_client_that_does_not_read_is_disconnected(size: int) -> None:
 
 async def test_a_slow_but_steady_reader_gets_everything() -> None:
     app = App(8 * MiB)
-    async with running(app, send_timeout_s=5) as port:
+    async with running(app, send_timeout_s=1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
         writer.write(GET + b"Connection: close\r\n\r\n")
         received = 0
         while piece := await reader.read(1 << 16):
             received += len(piece)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)  # 128 pieces take longer than the limit
         writer.close()
     assert received > 8 * MiB

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from server.api.middleware.body_limit import BodyLimitMiddleware
+from server.context import RequestContext, entered
 from server.errors import Unavailable
 
 CHAT, UPLOAD = "/v1/chat/completions", "/v1/files"
@@ -15,7 +16,8 @@ FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
 class LimitedApp:
     """An application that reads request bodies of 400 bytes and keeps them until `go` is set.
 
-    A body arrives in two messages. The limit of all bodies together is 1,000 bytes.
+    A body arrives in two messages. The limit of all bodies together is 1,500 bytes, of which one
+    client can have 800.
     """
 
     def __init__(self) -> None:
@@ -48,6 +50,14 @@ async def test_bodies_of_all_requests_are_bounded_together() -> None:
     with pytest.raises(Unavailable, match="too many bytes in memory"):
         await limited.ask()
     assert limited.middleware.held.used == 800  # The bytes of the rejected request do not count.
+    with entered(RequestContext(b"", address="2.2.2.2")):
+        other = asyncio.ensure_future(limited.ask())
+        await asyncio.sleep(0)
+        assert limited.middleware.held.used == 1200
+        with pytest.raises(Unavailable, match="too many bytes in memory"):
+            await limited.ask()  # The limit of all clients is reached.
+    other.cancel()
+    await asyncio.gather(other, return_exceptions=True)
     # Multipart uploads do not count, because they are written to disk.
     uploads = [asyncio.ensure_future(limited.ask(UPLOAD, FORM)) for _ in range(9)]
     await asyncio.sleep(0)
