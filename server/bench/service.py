@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,19 +69,28 @@ def start_plain_vllm(
 
 @contextmanager
 def started(
-    command: Sequence[str], log: Path, port: int, ready_path: str, environment: dict[str, str]
+    command: Sequence[str],
+    log: Path,
+    port: int,
+    ready_path: str,
+    environment: Mapping[str, str | None],
+    end_s: float = END_S,
 ) -> Iterator[Service]:
+    """Start a server, and end it after the `with` block: kill it if it runs after `end_s` seconds.
+
+    environment: changes of this process's environment variables; None removes a variable.
+    """
+    changed = {**os.environ, **environment}
+    variables = {name: value for name, value in changed.items() if value is not None}
     with log.open("wb") as output:
         begin = time.perf_counter()
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, **environment}
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
     try:
         yield Service(f"http://127.0.0.1:{port}", ready_path, log, process, begin)
     finally:
         process.terminate()
         try:
-            process.wait(END_S)
+            process.wait(end_s)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

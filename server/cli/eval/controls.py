@@ -9,6 +9,8 @@ from server.cli.eval import options
 from server.cli.eval.options import DecodingName
 from server.logs import fail
 
+# The stored URL of the run with the shuffled cache. The port of its server differs at each start.
+SECOND_URL = "a second server with the shuffled cache"
 ON, OFF, WRONG, BLIND, SHUFFLED = "cache-on", "cache-off", "wrong-media", "text-only", "shuffled"
 
 
@@ -24,7 +26,7 @@ def controls(
     out: Annotated[Path, typer.Option(help="Folder of all runs. Existing runs are resumed.")],
     cache: Annotated[
         Path | None,
-        typer.Option(help="Cache folder of the server at URL. Default: the model folder's."),
+        typer.Option(help="Cache folder of the server at URL. Default: the model's own."),
     ] = None,
     model: options.Model = None,
     decoding: options.DecodingOption = DecodingName.greedy,
@@ -78,13 +80,36 @@ def controls(
             typer.echo(f"run {SHUFFLED}", err=True)
             folder = out / "shuffled-cache"
             if not folder.exists():
-                shuffle(cache or model_folder / "cache", folder, progress=False)
+                shuffle(cache_folder(model_folder, cache), folder, progress=False)
             log = out / "second-server.log"
             with second_server(model_folder, folder, log, ctx.args) as second:
                 settings = replace(
-                    base, base=f"{second}/v1", out=out / SHUFFLED, model=None, headers={}
+                    base,
+                    base=f"{second}/v1",
+                    recorded_url=SECOND_URL,
+                    out=out / SHUFFLED,
+                    model=None,
+                    headers={},
                 )
                 asyncio.run(run(settings, selected, questions))
         typer.echo(write_controls(out, selected, questions))
     except (AskError, CacheError, DataError, SecondServerError, ValueError) as e:
         fail(str(e))
+
+
+def cache_folder(model: Path, cache: Path | None) -> Path:
+    """The folder of the cache to shuffle: `cache`, or the cache that the model's config.json names.
+
+    Raises CacheError: when the cache is not a folder. Raises ValueError: when config.json is damaged.
+    """
+    from cache_index.errors import CacheError
+    from model_ext.config import read_sections
+    from server.cli.serve import load_settings
+    from server.conditioning.open_cache import cache_source
+
+    if cache is not None:
+        return cache
+    source = cache_source(load_settings(model=model), read_sections(model))
+    if not isinstance(source, Path):
+        raise CacheError(f"{model}: no cache folder to shuffle; name one with --cache")
+    return source

@@ -21,6 +21,8 @@ from server.cli.eval.client import Client
 class RunSettings:
     """base: the server's URL up to and including /v1. timeout_s: the time limit of one request.
 
+    recorded_url: the URL in the stored run; None: `base`. A run resumes only with an equal URL.
+
     imagebind: the object `imagebind` in each request. rank_candidates: whether to request the
     log-probabilities of candidates. model: the model's name; None: the server's first model.
     """
@@ -33,6 +35,7 @@ class RunSettings:
     text_only: bool = False
     wrong_media: bool = False
     imagebind: dict[str, Any] | None = None
+    recorded_url: str | None = None
     rank_candidates: bool = False
     concurrency: int = 16
     retries: int = 5
@@ -66,7 +69,7 @@ async def run(settings: RunSettings, tasks: tuple[Task, ...], questions: Questio
     ) as session:
         client = Client(session=session, base=settings.base, retries=settings.retries)
         head = Head(
-            url=settings.base,
+            url=settings.recorded_url or settings.base,
             model=settings.model or await client.model(),
             decoding=settings.decoding,
             caption_prompt=settings.caption_prompt,

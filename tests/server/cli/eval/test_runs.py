@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from cache_index.build import build_from_features
+from model_ext.config import ENCODERS_ALONE
 from model_ext.eval.results import read_results
 from server.cli.eval import second_server
 from server.cli.eval.commands import app
@@ -146,8 +147,7 @@ def test_controls_in_one_table(
         return "Yes" if name == "cat" and body.get("imagebind") == {"cache": False} else name
 
     monkeypatch.setattr(second_server, "second_server", fake)
-    np.save(tmp_path / "features.npy", np.eye(4, dtype=np.float32))
-    build_from_features(tmp_path / "features.npy", tmp_path / "model/cache", progress=False)
+    write_model(tmp_path)
     server.reply = reply
     out = tmp_path / "out"
     arguments = [server.url, tmp_path / "model", "--data", data, "--tasks", "demo image"]
@@ -164,6 +164,49 @@ def test_controls_in_one_table(
     again = evaluate("controls", *arguments, "--out", out)
     assert again.stdout == result.stdout
     assert (server.bodies, len(started)) == ([], 1)
+
+
+def write_model(tmp_path: Path) -> None:
+    """Write a model folder with only a configuration and the cache that it names."""
+    sections = {
+        "architectures": [ENCODERS_ALONE],
+        "imagebind": {"embedding_dim": 4, "modalities": ["vision"]},
+        "cache": {"folder": "memory"},
+        "provenance": {"stage": "encoders"},
+    }
+    np.save(tmp_path / "features.npy", np.eye(4, dtype=np.float32))
+    build_from_features(tmp_path / "features.npy", tmp_path / "model/memory", progress=False)
+    (tmp_path / "model/config.json").write_text(json.dumps(sections))
+
+
+def test_an_interrupted_shuffled_run_resumes_with_a_server_at_another_port(
+    server: Server, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL of the second server was part of the run's settings, so no run could resume."""
+    urls = iter([server.url, server.url.replace("127.0.0.1", "localhost")])
+
+    @contextmanager
+    def fake(*_: object) -> Iterator[str]:
+        server.bodies.clear()
+        yield next(urls)
+
+    monkeypatch.setattr(second_server, "second_server", fake)
+    write_model(tmp_path)
+    arguments = [server.url, tmp_path / "model", "--data", data, "--tasks", "demo image"]
+    arguments += ["--out", tmp_path / "out", "--concurrency", 1]
+
+    def failing(body: dict[str, Any]) -> str | int:
+        second = body["model"] == "tiny" and len(server.bodies) == 3
+        return 400 if second and (tmp_path / "out/shuffled/answers.jsonl").exists() else "cow"
+
+    server.reply = failing
+    assert "status 400" in evaluate("controls", *arguments).stderr
+    stored = read_results(tmp_path / "out/shuffled")[1]
+    assert 0 < len(stored) < 4
+    server.reply = lambda _: "cow"
+    result = evaluate("controls", *arguments)
+    assert result.exit_code == 0, result.output
+    assert len(server.bodies) == 4 - len(stored)
 
 
 def test_candidates_are_ranked_by_log_probability(server: Server, tmp_path: Path) -> None:
