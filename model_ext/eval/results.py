@@ -67,6 +67,8 @@ def data_hash(items: Iterable[Item]) -> str:
 def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
     """The head and the answers of a run. An incomplete last line is ignored.
 
+    A later line replaces an answer if only the later line has log-probabilities of candidates.
+
     Raises DataError: when there is no head, or a complete line is not valid or repeated.
     """
     path = folder / ANSWERS_FILE
@@ -76,10 +78,15 @@ def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
     for row, line in enumerate(lines[1:-1], 2):
         result = parse(Result, line, path, row)
         key = (result.task, result.id)
-        if key in results:
+        if key in results and not completes(result, results[key]):
             raise DataError(path, f"the answer of {key} is repeated", row)
         results[key] = result
     return head, results
+
+
+def completes(result: Result, stored: Result) -> bool:
+    """Whether `result` is the stored answer with log-probabilities, which the stored one lacks."""
+    return stored == result.model_copy(update={"candidate_logprobs": None}) != result
 
 
 def complete_lines(path: Path) -> bytes:

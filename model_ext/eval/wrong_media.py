@@ -31,4 +31,11 @@ def exchangeable(item: Item, other: Item) -> bool:
         return False
     if item.pair is not None:
         return item.pair != other.pair
-    return item.answers != other.answers
+    return correct(item) != correct(other)
+
+
+def correct(item: Item) -> tuple[list[str], str | None]:
+    """The correct answers, and the correct candidate of an item whose task ranks candidates."""
+    candidates, index = item.candidates or [], item.truth_index
+    known = index is not None and index < len(candidates)
+    return item.answers, candidates[index] if known else None

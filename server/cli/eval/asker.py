@@ -26,17 +26,25 @@ class Asker:
     rank_candidates: bool = False
 
     async def run(self, questions: list[tuple[Task, Item]], progress: Callable[[], object]) -> None:
-        """Ask the questions that have no stored answer. The first error ends the run.
+        """Ask the questions that have no complete stored result. The first error ends the run.
 
         Answers that were received before the error are stored.
         """
-        pending = iter([q for q in questions if (q[0].name, q[1].id) not in self.writer.results])
+        pending = iter([question for question in questions if self.is_pending(*question)])
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.concurrency):
                     group.create_task(self.work(pending, progress))
         except* (AskError, ValueError) as errors:
             raise AskError(str(first(errors))) from errors
+
+    def is_pending(self, task: Task, item: Item) -> bool:
+        """Whether a question has no stored answer, or lacks the log-probabilities it needs."""
+        result = self.writer.results.get((task.name, item.id))
+        return result is None or (self.ranks(item) and result.candidate_logprobs is None)
+
+    def ranks(self, item: Item) -> bool:
+        return self.rank_candidates and bool(item.candidates)
 
     async def work(
         self, pending: Iterator[tuple[Task, Item]], progress: Callable[[], object]
@@ -62,9 +70,13 @@ class Asker:
             imagebind=self.imagebind,
         )
         name = f"{task.name}, question {item.id}"
-        answer, reason = await self.client.answer(body, name)
+        stored = self.writer.results.get((task.name, item.id))
+        if stored is None:
+            answer, reason = await self.client.answer(body, name)
+        else:
+            answer, reason = stored.answer, stored.finish_reason
         logprobs = None
-        if self.rank_candidates and item.candidates:
+        if self.ranks(item) and item.candidates:
             logprobs = await candidate_logprobs(self.client, body, item.candidates, name)
         return Result(
             task=task.name,

@@ -100,7 +100,8 @@ def controls(
 def cache_folder(model: Path, cache: Path | None) -> Path:
     """The folder of the cache to shuffle: `cache`, or the cache that the model's config.json names.
 
-    Raises CacheError: when the cache is not a folder. Raises ValueError: when config.json is damaged.
+    Raises CacheError: when the cache is not a folder.
+    Raises ValueError: when config.json is damaged.
     """
     from cache_index.errors import CacheError
     from model_ext.config import read_sections

@@ -92,11 +92,11 @@ async def run(settings: RunSettings, tasks: tuple[Task, ...], questions: Questio
             concurrency=settings.concurrency,
         )
         pairs = [(task, item) for task in tasks for item in questions[task.name]]
-        stored = len(writer.results)
+        sent = sum(asker.is_pending(*pair) for pair in pairs)
         start = time.monotonic()
         try:
-            with tqdm(total=len(pairs), initial=stored, unit="question") as bar:
+            with tqdm(total=len(pairs), initial=len(pairs) - sent, unit="question") as bar:
                 await asker.run(pairs, bar.update)
         finally:
             writer.close()
-    return Finished(head, len(pairs) - stored, time.monotonic() - start)
+    return Finished(head, sent, time.monotonic() - start)

@@ -89,6 +89,16 @@ def test_repeated_answers_and_missing_files_are_errors(tmp_path: Path) -> None:
         read_results(tmp_path / "absent")
 
 
+def test_log_probabilities_are_added_to_a_stored_answer(tmp_path: Path) -> None:
+    ranked = result(0).model_copy(update={"candidate_logprobs": [-1.0]})
+    write_run(tmp_path, result(0), ranked)
+    assert list(read_results(tmp_path)[1].values()) == [ranked]
+    for other in (ranked, result(0), ranked.model_copy(update={"answer": "b"})):
+        write_run(tmp_path / "twice" / str(id(other)), ranked, other)
+        with pytest.raises(DataError, match="is repeated"):
+            read_results(tmp_path / "twice" / str(id(other)))
+
+
 def test_the_hash_depends_on_questions_truths_and_order() -> None:
     items = [Item(id=str(n), task="t", question="Q?", answers=["a"]) for n in range(2)]
     changed = items[1].model_copy(update={"answers": ["b"]})

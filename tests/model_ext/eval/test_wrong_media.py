@@ -32,6 +32,18 @@ def test_in_mmes_form_another_picture_is_taken() -> None:
     assert [each.image for each in wrong_media(items)] == ["q", "q", "p", "p"]
 
 
+def test_candidates_have_correct_answers_too() -> None:
+    """All items of Visdial have no `answers`, so no two of them had different ones."""
+    words = ["yes", "no"]
+    items = [
+        item(str(n), "", image=str(n)).model_copy(
+            update={"answers": [], "candidates": words, "truth_index": truth}
+        )
+        for n, truth in enumerate([0, 0, 1])
+    ]
+    assert [each.image for each in wrong_media(items)] == ["2", "2", "0"]
+
+
 def test_rejects_a_single_picture() -> None:
     with pytest.raises(ValueError, match="no other question has media"):
         wrong_media([item("0", "cat", image="a"), item("1", "cat")])

@@ -241,6 +241,14 @@ def test_candidates_are_ranked_by_log_probability(server: Server, tmp_path: Path
     assert cells(result.stdout, "Visdial")[8:12] == [
         "100.00", "100.00-100.00", "100.00", "100.00-100.00",
     ]  # fmt: skip
+    # The option also adds log-probabilities to a run that was made without it.
+    late = tmp_path / "late"
+    assert ask(server, path, late, tasks="visdial").exit_code == 0
+    server.bodies.clear()
+    for sent in (4, 4):
+        ranked = ask(server, path, late, "--rank-candidates", tasks="visdial")
+        assert ranked.stdout == result.stdout
+        assert len(server.bodies) == sent
     server.reply = lambda _: "yes"
     result = ask(server, path, tmp_path / "other", "--rank-candidates", tasks="visdial")
     assert "the response has no prompt_logprobs" in result.stderr
