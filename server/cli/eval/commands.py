@@ -69,7 +69,7 @@ def ask(
     from model_ext.eval.errors import DataError
     from server.cli.eval.client import AskError
     from server.cli.eval.run import RunSettings, run
-    from server.cli.eval.stored import write_tables
+    from server.cli.eval.stored import read_run, write_tables
 
     settings = RunSettings(
         base=options.base_url(url),
@@ -89,7 +89,7 @@ def ask(
     try:
         selected, questions = options.load(data, tasks, caption_prompt)
         finished = asyncio.run(run(settings, selected, questions))
-        typer.echo(write_tables(out, finished.head, selected, questions))
+        typer.echo(write_tables(read_run(out), selected, questions))
         typer.echo(str(finished), err=True)
     except (AskError, DataError, ValueError) as e:
         fail(str(e))
@@ -109,8 +109,8 @@ def score(
     from server.cli.eval.stored import load_run, write_tables
 
     try:
-        head, selected, questions = load_run(run, data)
-        typer.echo(write_tables(run, head, selected, questions, text_only))
+        stored, selected, questions = load_run(run, data)
+        typer.echo(write_tables(stored, selected, questions, text_only))
     except (DataError, ValueError) as e:
         fail(str(e))
 

@@ -29,17 +29,16 @@ def compare(
     from model_ext.eval.compare import compare as compare_task
     from model_ext.eval.errors import DataError
     from model_ext.eval.render import markdown
-    from model_ext.eval.results import read_results
-    from server.cli.eval.stored import load_run, stored_answers
+    from server.cli.eval.stored import load_run, read_run
 
     try:
-        _, tasks, questions = load_run(first, data)
-        others = read_results(second)[0].data
-        tasks = tuple(task for task in tasks if task.name in others)
+        run, tasks, questions = load_run(first, data)
+        other = read_run(second)
+        tasks = tuple(task for task in tasks if task.name in other.head.data)
         if not tasks:
             fail(f"{first} and {second} have no task in common")
         questions = {task.name: questions[task.name] for task in tasks}
-        answers = [stored_answers(folder, questions) for folder in (first, second)]
+        answers = [each.answers(questions) for each in (run, other)]
         comparisons = [
             compare_task(task, questions[task.name], answers[0][task.name], answers[1][task.name])
             for task in tasks

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from model_ext.eval.data import Questions
 from model_ext.eval.render import Table, latex, markdown
-from model_ext.eval.results import read_results
 from model_ext.eval.score import TaskScore
 from model_ext.eval.tables import decimals, interval
 from model_ext.eval.tasks.task import Task
-from server.cli.eval.stored import scores_of, write_page
+from server.cli.eval.stored import read_run, scores_of, write_page
 
 COLUMNS = {  # folder of the run -> column
     "cache-on": "cache on",
@@ -32,11 +31,13 @@ def write_controls(folder: Path, tasks: tuple[Task, ...], questions: Questions) 
     Raises DataError or ValueError: when a run is not complete.
     """
     runs: dict[str, dict[str, TaskScore]] = {}
+    titles: dict[str, str] = {}
     for name in COLUMNS:
-        runs[name] = {s.task.name: s for s in scores_of(folder / name, tasks, questions)}
-        write_page(folder / name, read_results(folder / name)[0], tasks, questions)
-    head, _ = read_results(folder / "cache-on")
-    table = controls_table(f"{head.model}, decoding {head.decoding}", tasks, runs)
+        run = read_run(folder / name)
+        runs[name] = {s.task.name: s for s in scores_of(run, tasks, questions)}
+        write_page(run, tasks, questions)
+        titles[name] = f"{run.head.model}, decoding {run.head.decoding}"
+    table = controls_table(titles["cache-on"], tasks, runs)
     text = markdown(table)
     (folder / "controls.md").write_text(text, encoding="utf-8")
     (folder / "controls.tex").write_text(latex(table), encoding="utf-8")

@@ -1,70 +1,82 @@
 """The stored answers of a run, with their questions; the tables and the page of a run."""
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from model_ext.eval.data import Questions, load_named
 from model_ext.eval.errors import DataError
+from model_ext.eval.item import MODALITIES, Item
 from model_ext.eval.page import page
 from model_ext.eval.render import latex, markdown
-from model_ext.eval.results import ANSWERS_FILE, Head, data_hash, read_results
+from model_ext.eval.results import ANSWERS_FILE, Head, Key, Result, data_hash, read_results
 from model_ext.eval.score import TaskScore, score_task
 from model_ext.eval.tables import Run, tables
 from model_ext.eval.tasks.table import UnknownTask
 from model_ext.eval.tasks.task import Task
+from model_ext.eval.wrong_media import wrong_media
 
 Answers = dict[str, dict[str, str]]  # task -> id -> text
 PAGE_FILE = "wrong.html"
 
 
-def load_run(folder: Path, data: Path) -> tuple[Head, tuple[Task, ...], Questions]:
-    """The settings of a run, its tasks and their questions.
+class StoredRun(NamedTuple):
+    """The content of a run's file of answers."""
+
+    folder: Path
+    head: Head
+    results: dict[Key, Result]
+
+    def answers(self, questions: Questions) -> Answers:
+        """Answers by task and id, stripped as LVLM-eHub's model wrappers strip them.
+
+        Raises DataError: when the run was made with other questions.
+        """
+        path = self.folder / ANSWERS_FILE
+        answers: Answers = {name: {} for name in questions}
+        for name, items in questions.items():
+            if self.head.data.get(name) != data_hash(items):
+                raise DataError(path, f"has answers to other questions of {name}", 1)
+        for (task, key), result in self.results.items():
+            if task in answers:
+                answers[task][key] = result.answer.strip()
+        return answers
+
+    def logprobs(self) -> dict[str, dict[str, list[float]]]:
+        """The log-probabilities of candidates, by task and id, of the questions that have them."""
+        logprobs: dict[str, dict[str, list[float]]] = {}
+        for (task, key), result in self.results.items():
+            if result.candidate_logprobs is not None:
+                logprobs.setdefault(task, {})[key] = result.candidate_logprobs
+        return logprobs
+
+
+def read_run(folder: Path) -> StoredRun:
+    """Read a run's file of answers. Raises DataError: when the file is not valid."""
+    return StoredRun(folder, *read_results(folder))
+
+
+def load_run(folder: Path, data: Path) -> tuple[StoredRun, tuple[Task, ...], Questions]:
+    """A stored run, its tasks and their questions.
 
     Raises DataError: when the answers or the questions cannot be read.
     """
-    head, _ = read_results(folder)
+    run = read_run(folder)
     try:
-        tasks, questions = load_named(data, ",".join(head.data), head.caption_prompt)
+        tasks, questions = load_named(data, ",".join(run.head.data), run.head.caption_prompt)
     except UnknownTask as e:
         raise DataError(folder / ANSWERS_FILE, f"has answers to other tasks than {data}", 1) from e
-    return head, tasks, questions
-
-
-def stored_answers(folder: Path, questions: Questions) -> Answers:
-    """Answers by task and id, stripped as LVLM-eHub's model wrappers strip them.
-
-    Raises DataError: when the run was made with other questions.
-    """
-    head, results = read_results(folder)
-    answers: Answers = {name: {} for name in questions}
-    for name, items in questions.items():
-        if head.data.get(name) != data_hash(items):
-            raise DataError(folder / ANSWERS_FILE, f"has answers to other questions of {name}", 1)
-    for (task, key), result in results.items():
-        if task in answers:
-            answers[task][key] = result.answer.strip()
-    return answers
-
-
-def stored_logprobs(folder: Path) -> dict[str, dict[str, list[float]]]:
-    """The log-probabilities of candidates, by task and id, of the questions that have them."""
-    logprobs: dict[str, dict[str, list[float]]] = {}
-    for (task, key), result in read_results(folder)[1].items():
-        if result.candidate_logprobs is not None:
-            logprobs.setdefault(task, {})[key] = result.candidate_logprobs
-    return logprobs
+    return run, tasks, questions
 
 
 def scores_of(
-    folder: Path, tasks: tuple[Task, ...], questions: Questions, text_only: Path | None = None
+    run: StoredRun, tasks: tuple[Task, ...], questions: Questions, text_only: Path | None = None
 ) -> list[TaskScore]:
     """Score the stored answers of a run.
 
     Raises DataError or ValueError: when answers are missing or belong to other questions.
     """
-    answers = stored_answers(folder, questions)
-    logprobs = stored_logprobs(folder)
-    blind = stored_answers(text_only, questions) if text_only is not None else None
+    answers, logprobs = run.answers(questions), run.logprobs()
+    blind = read_run(text_only).answers(questions) if text_only is not None else None
     return [
         score_task(
             task,
@@ -78,29 +90,35 @@ def scores_of(
 
 
 def write_tables(
-    folder: Path,
-    head: Head,
-    tasks: tuple[Task, ...],
-    questions: Questions,
-    text_only: Path | None = None,
+    run: StoredRun, tasks: tuple[Task, ...], questions: Questions, text_only: Path | None = None
 ) -> str:
     """Write tables.md, tables.tex and wrong.html to the run's folder. Return the tables."""
-    scores = scores_of(folder, tasks, questions, text_only)
+    folder, head = run.folder, run.head
+    scores = scores_of(run, tasks, questions, text_only)
     source = f"answers of {head.url}" + conditions(head)
     results = tables(Run(model=head.model, decoding=head.decoding, source=source), scores)
     text = "\n".join(map(markdown, results))
     (folder / "tables.md").write_text(text, encoding="utf-8")
     (folder / "tables.tex").write_text("\n".join(map(latex, results)), encoding="utf-8")
-    write_page(folder, head, tasks, questions)
+    write_page(run, tasks, questions)
     return text
 
 
-def write_page(folder: Path, head: Head, tasks: tuple[Task, ...], questions: Questions) -> Path:
-    answers: Mapping[str, Mapping[str, str]] = stored_answers(folder, questions)
-    path = folder / PAGE_FILE
+def write_page(run: StoredRun, tasks: tuple[Task, ...], questions: Questions) -> Path:
+    """Write wrong.html, with the media that the run sent."""
+    head = run.head
+    path = run.folder / PAGE_FILE
     title = f"{head.model}, decoding {head.decoding}{conditions(head)}"
-    path.write_text(page(title, tasks, questions, answers), encoding="utf-8")
+    sent = {name: sent_items(head, items) for name, items in questions.items()}
+    path.write_text(page(title, tasks, sent, run.answers(questions)), encoding="utf-8")
     return path
+
+
+def sent_items(head: Head, items: list[Item]) -> list[Item]:
+    """The questions of a task with the media that the run sent."""
+    if head.text_only:
+        return [item.model_copy(update=dict.fromkeys(MODALITIES)) for item in items]
+    return wrong_media(items) if head.wrong_media else items
 
 
 def conditions(head: Head) -> str:

@@ -18,6 +18,7 @@ from model_ext.config import ENCODERS_ALONE
 from model_ext.eval.results import read_results
 from server.cli.eval import second_server
 from server.cli.eval.commands import app
+from server.cli.eval.controls_table import COLUMNS
 from tests.server.cli.eval.conftest import Server, question_of
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -160,6 +161,11 @@ def test_controls_in_one_table(
     assert started == [(tmp_path / "model", out / "shuffled-cache", ["--enforce-eager"])]
     assert (out / "controls.tex").exists()
     assert read_results(out / "wrong-media")[0].wrong_media
+    pages = {name: (out / name / "wrong.html").read_text() for name in COLUMNS}
+    assert "<img" not in pages["text-only"]
+    # With the wrong media, the question about the cat has the picture of the dog.
+    cat = pages["wrong-media"].partition("<dd>image/cat</dd>")[0].rpartition("<article>")[2]
+    assert base64.b64encode(PNG + b"dog").decode() in cat
     server.bodies.clear()
     again = evaluate("controls", *arguments, "--out", out)
     assert again.stdout == result.stdout
