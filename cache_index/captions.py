@@ -6,6 +6,7 @@ line may have more keys, with texts or numbers, which a search returns and can f
 """
 
 import json
+import math
 import os
 import weakref
 from collections.abc import Iterable, Iterator
@@ -114,10 +115,15 @@ def as_line(caption: Caption) -> bytes:
 
 
 def parse(line: bytes, path: Path, number: int) -> Caption:
+    """Parse a line. Raises CacheError: when the line has another form, or a number that JSON does
+    not have, such as NaN or 1e999 (which would be infinite).
+    """
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_float=finite, parse_constant=finite)
     except (ValueError, RecursionError):
-        raise CacheError(f"{path}: line {number} is not JSON") from None
+        raise CacheError(
+            f"{path}: line {number} is not JSON, or contains a number that is not finite"
+        ) from None
     if isinstance(value, str):
         return Caption(caption=clean(value))
     if isinstance(value, dict):
@@ -129,6 +135,13 @@ def parse(line: bytes, path: Path, number: int) -> Caption:
                 read_fields(value),
             )
     raise CacheError(f'{path}: line {number} must be a string or an object with "caption" and "id"')
+
+
+def finite(text: str) -> float:
+    """Parse a number of a line. Raises ValueError: when the number is not finite."""
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def read_fields(line: dict[str, Any]) -> Fields:

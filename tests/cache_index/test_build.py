@@ -9,7 +9,7 @@ import pytest
 
 from cache_index import build
 from cache_index.build import build_from_features, import_index
-from cache_index.captions import Caption
+from cache_index.captions import Caption, read_captions
 from cache_index.enhance import Array, CacheParams
 from cache_index.errors import CacheError
 from cache_index.index import CacheIndex
@@ -185,3 +185,14 @@ def test_existing_folders(sources: Path, tmp_path: Path, queries: Array) -> None
 def test_unknown_kind(sources: Path, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="'HSNW' is no supported index kind"):
         make(sources, tmp_path / "c", kind="HSNW")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_caption_lines_have_finite_numbers(number: str, tmp_path: Path) -> None:
+    """A response in JSON cannot contain these numbers, so a search that found the row failed."""
+    path = tmp_path / "x.jsonl"
+    path.write_text(f'{{"caption": "a", "start": 1.5}}\n{{"start": {number}}}\n')
+    captions = read_captions(path)
+    assert next(captions) == Caption("a", None, {"start": 1.5})
+    with pytest.raises(CacheError, match="line 2 is not JSON, or contains a number that is not"):
+        next(captions)
