@@ -26,7 +26,15 @@ class WeightDtype(StrEnum):
     float32 = "float32"
 
 
+# Options that concern the language model only.
+LANGUAGE_MODEL_OPTIONS = (
+    *("tokenizer", "delta", "dtype", "max_shard_size"),
+    *("golden", "llama_licence", "adapter_licence"),
+)
+
+
 def convert_command(
+    ctx: typer.Context,
     imagebind: Annotated[
         Path,
         typer.Option(
@@ -105,6 +113,7 @@ def convert_command(
     Run the same command again to resume an interrupted conversion.
     """
     if llama is None and adapter is None:
+        reject_given(ctx, LANGUAGE_MODEL_OPTIONS)
         convert_encoders(
             imagebind,
             imagebind_config,
@@ -139,6 +148,15 @@ def convert_command(
     except (ConvertError, CacheError, OSError) as error:
         fail(f"{error}{resume_hint(out)}", code=1)
     report(config.provenance, out)
+
+
+def reject_given(ctx: typer.Context, names: tuple[str, ...]) -> None:
+    """Exit with status 2 if one of these options was given."""
+    for name in names:
+        source = ctx.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            option = "--" + name.replace("_", "-")
+            fail(f"{option} is only for a language model, with --llama and --adapter", code=2)
 
 
 def convert_encoders(

@@ -115,3 +115,19 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
 
 def test_a_missing_option_is_a_usage_error() -> None:
     assert CliRunner().invoke(APP, ["--out", "x"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--delta=x", "--dtype=float16", "--max-shard-size=1MB", "--golden", "--no-golden"),
+        *("--llama-licence=x", "--adapter-licence=x", "--tokenizer=x"),
+    ],
+)
+def test_encoders_alone_take_no_options_of_a_language_model(option: str, tmp_path: Path) -> None:
+    """These options had no effect."""
+    arguments = ["--imagebind", str(TINY / "imagebind_w3D.pth"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(APP, [*arguments, option])
+    assert result.exit_code == 2
+    assert "is only for a language model, with --llama and --adapter" in result.stderr
+    assert not (tmp_path / "out").exists()
