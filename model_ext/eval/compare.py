@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model_ext.eval.bootstrap import Floats, Statistic
+from model_ext.eval.bootstrap import Floats, Statistic, bootstrap
 from model_ext.eval.item import Item
 from model_ext.eval.metrics import METRICS, question_scores
 from model_ext.eval.score import in_order
 from model_ext.eval.tasks.task import Task
 
 SAMPLES = 10_000
-CHUNK = 100  # number of permutations or resamples computed at once
-LEVELS = (2.5, 97.5)
+CHUNK = 100  # number of permutations computed at once
 
 
 class Change(NamedTuple):
@@ -60,11 +59,17 @@ def compare(
     kept = [(a, b) for a, b in pairs if a is not None and b is not None]
     rows = np.array(kept, dtype=np.float64)  # [items, runs, columns]
     values = [float(rule.statistic(rows[:, run].mean(axis=0))) for run in (0, 1)]
+    columns = rows.shape[2]
+
+    def gain(means: Floats) -> Floats:  # [..., both runs' columns] -> [...]
+        return rule.statistic(means[..., columns:]) - rule.statistic(means[..., :columns])
+
+    both = rows.reshape(len(rows), 2 * columns)
     return Comparison(
         task=task,
         first=values[0],
         second=values[1],
-        interval=bootstrap_difference(rows, rule.statistic, task.name),
+        interval=bootstrap(both, gain, f"{task.name}/interval").interval,
         p=permutation_p(rows, rule.statistic, task.name),
         items=len(rows),
         changes=changes(task, items, texts[0], texts[1]),
@@ -74,8 +79,8 @@ def compare(
 def permutation_p(rows: Floats, statistic: Statistic, name: str) -> float:
     """The two-sided p value of a paired permutation test. rows: [items, runs, columns].
 
-    Each permutation swaps the two runs' rows of a random half of the items. The p value is the
-    share of permutations whose absolute difference is at least the observed difference. The
+    Each permutation exchanges the two runs' rows of each item with probability 1/2. The p value
+    is the share of permutations whose absolute difference is at least the observed difference. The
     observed data count as one of the permutations.
     """
     generator = np.random.default_rng(zlib.crc32(f"{name}/p".encode()))
@@ -97,21 +102,6 @@ def difference(total: Floats, gap: Floats, statistic: Statistic, items: int) -> 
     is the second run's rows minus the first run's.
     """
     return statistic((total + gap) / (2 * items)) - statistic((total - gap) / (2 * items))
-
-
-def bootstrap_difference(rows: Floats, statistic: Statistic, name: str) -> tuple[float, float]:
-    """The 95% interval of the difference between the runs, from resamples of the items."""
-    generator = np.random.default_rng(zlib.crc32(f"{name}/interval".encode()))
-    items, _, columns = rows.shape
-    flat = rows.reshape(items, 2 * columns)
-    chances = np.full(items, 1 / items)
-    values = []
-    for _ in range(SAMPLES // CHUNK // 10):
-        counts = generator.multinomial(items, chances, size=CHUNK)
-        means = (counts @ flat / items).reshape(CHUNK, 2, columns)
-        values.append(statistic(means[:, 1]) - statistic(means[:, 0]))
-    low, high = np.percentile(np.concatenate(values), LEVELS)
-    return float(low), float(high)
 
 
 def changes(

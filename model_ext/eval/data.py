@@ -24,8 +24,8 @@ def load_named(
 
     The name "all" selects all tasks of the .jsonl file.
 
-    Raises UnknownTask: when a name is unknown. Raises DataError: when `load_data` does, or when a
-    question cannot be scored with its task's metrics.
+    Raises UnknownTask: when a name is unknown. Raises DataError: when `load_data` or `free_tasks`
+    does, or when a question cannot be scored with its task's metrics.
     """
     if data.suffix == ".jsonl":
         items = list(read_jsonl(data))
@@ -51,17 +51,15 @@ def check_items(data: Path, task: Task, items: list[Item]) -> None:
 
 
 def load_data(data: Path, tasks: Sequence[Task], caption_prompt: str | None = None) -> Questions:
-    """Read the questions of each task.
+    """Read the questions of each task from a folder or a .tsv file.
 
     A folder contains files in the layouts of LVLM-eHub and MME. A .tsv file holds one data set, or
-    all of MME. A .jsonl file names the task in each row.
+    all of MME.
 
     Raises DataError: when a task has no questions, or a file does not fit the tasks.
     """
     if data.suffix == ".tsv":
         return select(data, read_items(data, tasks), tasks)
-    if data.suffix == ".jsonl":
-        return select(data, list(read_jsonl(data)), tasks)
     return {task.name: load_items(data, task, caption_prompt) for task in tasks}
 
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 from model_ext.eval.errors import DataError
 from model_ext.eval.item import Item
-from model_ext.eval.tasks.table import TASKS
+from model_ext.eval.tasks.table import ALIASES, TASKS
 from model_ext.eval.tasks.task import Metric, Task
 
 STRICT: Mapping[Metric, Metric] = {
@@ -25,10 +25,11 @@ def free_tasks(path: Path, items: Iterable[Item]) -> dict[str, Task]:
     """Return the items' tasks that are not in the paper's tables, as name -> task.
 
     Raises DataError: when a row's metric is missing or unknown, or differs from that of the task's
-    first row.
+    first row. Raises DataError: when `--tasks` cannot distinguish the task's name from another one.
     """
     metrics = {name: name for name in get_args(Metric)}
     tasks: dict[str, Task] = {}
+    names = {task.slug: name for name, task in TASKS.items()} | {name: name for name in ALIASES}
     for item in items:
         if item.task in TASKS:
             continue
@@ -37,6 +38,9 @@ def free_tasks(path: Path, items: Iterable[Item]) -> dict[str, Task]:
         if item.strict is not None:
             strict = metric_of(item.strict, metrics, path, item)
         task = Task(name=item.task, kind="Other", metric=metric, strict=strict, files=())
+        if (other := names.setdefault(task.slug, task.name)) != task.name:
+            message = f"the names of the tasks {task.name} and {other} differ only in case or"
+            raise DataError(path, f"{message} punctuation; rename one", item.id)
         if tasks.setdefault(item.task, task) != task:
             raise DataError(path, f"the task {item.task} has two metrics", item.id)
     return tasks

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from model_ext.eval.data import load_data
+from model_ext.eval.data import load_data, load_named
 from model_ext.eval.errors import DataError
 from model_ext.eval.tasks.table import select_tasks
 from tests.model_ext.eval.read.folders import DATA_SETS, write
@@ -22,10 +22,10 @@ def test_the_rows_of_a_jsonl_file_name_their_task(tmp_path: Path) -> None:
         for n, task in enumerate(["GQA", "SVT", "GQA"])
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    questions = load_data(path, select_tasks("gqa"))
+    _, questions = load_named(path, "gqa")
     assert [item.id for item in questions["GQA"]] == ["0", "2"]
     with pytest.raises(DataError, match="has no question of the task VSR"):
-        load_data(path, select_tasks("vsr"))
+        load_named(path, "vsr")
 
 
 def test_a_tsv_file_holds_one_data_set_or_mme(tmp_path: Path) -> None:

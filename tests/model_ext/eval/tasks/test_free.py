@@ -41,3 +41,16 @@ def test_rows_name_the_metric_of_their_task() -> None:
 def test_rejects_rows_without_a_metric(rows: list[dict[str, str]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         free_tasks(PATH, [item(str(n), **row) for n, row in enumerate(rows)])
+
+
+@pytest.mark.parametrize(
+    ("names", "other"),
+    [(("My birds", "MyBirds"), "My birds"), (("gqa",), "GQA"), (("MME",), "mme")],
+)
+def test_rejects_names_that_the_command_line_cannot_distinguish(
+    names: tuple[str, ...], other: str
+) -> None:
+    """One of the two tasks was replaced by the other without a message."""
+    items = [item(str(n), name, metric="anls") for n, name in enumerate(names)]
+    with pytest.raises(DataError, match=f"of the tasks {names[-1]} and {other} differ only in"):
+        free_tasks(PATH, items)
