@@ -38,4 +38,4 @@ def correct(item: Item) -> tuple[list[str], str | None]:
     """The correct answers, and the correct candidate of an item whose task ranks candidates."""
     candidates, index = item.candidates or [], item.truth_index
     known = index is not None and index < len(candidates)
-    return item.answers, candidates[index] if known else None
+    return item.answers, candidates[index or 0] if known else None

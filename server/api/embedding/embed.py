@@ -4,7 +4,6 @@ Shapes: N inputs, D embedding dimensions.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -19,6 +18,8 @@ from server.api.state import AppState, state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions, WindowOptions
+from server.encoding.in_order import in_order
+from server.encoding.windows import Window
 from server.errors import BadRequest, NotFound, RequestError, Unavailable
 from server.media.attachments import Attachment, Part, read_attachments
 from server.metrics import stage
@@ -114,33 +115,22 @@ async def windows_of(
     """
     components = state.components
     stride = options.stride or options.seconds
-    embeddings: list[WindowEmbedding] = []
-    running: deque[tuple[float, float, asyncio.Task[Vector]]] = deque()
 
-    async def finish_first() -> None:
-        start, end, task = running[0]
-        embeddings.append(WindowEmbedding(await task, number, start, end))
-        running.popleft()
+    async def embed(window: Window) -> Vector:
+        part = Attachment("audio", window.content, 1.0, attachment.param)
+        return await components.conditioner.embed_unit(part)
 
     try:
         content = await components.conditioner.fetch(attachment)
-        async with aclosing(components.cutter.cut(content, options.seconds, stride)) as windows:
-            async for window in windows:
-                part = Attachment("audio", window.content, 1.0, attachment.param)
-                task = asyncio.ensure_future(components.conditioner.embed_unit(part))
-                running.append((window.start, window.end, task))
-                if len(running) >= MAX_CONCURRENT:
-                    await finish_first()
-        while running:
-            await finish_first()
+        windows = components.cutter.cut(content, options.seconds, stride)
+        async with aclosing(in_order(windows, embed, MAX_CONCURRENT)) as embedded:
+            return [
+                WindowEmbedding(unit, number, window.start, window.end)
+                async for window, unit in embedded
+            ]
     except RequestError as error:
         param = error.param or attachment.param
         raise type(error)(error.message, param=param, code=error.code) from None
-    finally:
-        for _, _, task in running:
-            task.cancel()
-        await asyncio.gather(*(task for _, _, task in running), return_exceptions=True)
-    return embeddings
 
 
 async def condition_all(

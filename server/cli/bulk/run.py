@@ -8,6 +8,7 @@ cannot be read or decoded are reported and skipped. The output appears when all 
 
 import asyncio
 import json
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -30,14 +31,16 @@ from server.cli.bulk.output import write_output
 from server.cli.cache.media_features import read_at_most
 from server.cli.cache.media_list import MediaItem
 from server.encoding.components import EncodingComponents
-from server.encoding.windows import Cutter
+from server.encoding.in_order import in_order
+from server.encoding.windows import Cutter, Window
 from server.errors import BadRequest, RequestError, Unavailable
-from server.media.blob import Blob, MemoryBlob
+from server.media.blob import Blob, DiskBlob, MemoryBlob
 from server.media.embedded import Embedded
 from server.media.encoders import check_encoder
 from server.settings import Settings
 
 ROWS_PER_SHARD = 512  # A killed run loses at most the work for this many rows.
+WINDOWS = 16  # maximum number of windows of one sound that are embedded at a time
 FULL = ("decode_queue_full", "encode_queue_full")
 AGAIN_S = 0.5  # seconds until a file is sent again after a full queue has rejected it
 
@@ -159,7 +162,9 @@ class BulkEmbedder:
         # Number of files in work: enough to keep all decoding processes and the encoder busy.
         self.concurrent = min(2 * settings.encode_batch, settings.decode_waiting)
         self._options = settings.read_options
-        self._cutter = Cutter(settings.model_copy(update={"window_files": self.concurrent}))
+        self._cutter = Cutter(settings)
+        # A cutter rejects further sounds, so they wait here.
+        self._cutting = asyncio.Semaphore(settings.window_files)
 
     async def embed(self, item: MediaItem) -> Rows | str:
         """Return the rows of one file, or the reason why the file has none.
@@ -178,26 +183,41 @@ class BulkEmbedder:
 
     async def _embed(self, path: Path, caption: Caption) -> Rows:
         settings, windows = self._request.settings, self._request.windows
-        limit = settings.max_file_bytes
+        modality = self._request.modality
         if windows is not None:
-            limit = max(limit, settings.max_window_file_bytes)
-        content = MemoryBlob(await asyncio.to_thread(read_at_most, path, limit))
-        modality = self._request.modality or sniff(content.head(), path.name)
+            file = await asyncio.to_thread(open_file, path)
+            modality = modality or sniff(file.head(), path.name)
+            if modality == "audio":
+                return await self._windows(file, caption, *windows)
+        content = MemoryBlob(await asyncio.to_thread(read_at_most, path, settings.max_file_bytes))
+        modality = modality or sniff(content.head(), path.name)
         if modality is None:
             raise BadRequest("unknown file format; add --modality")
         if modality != "video":  # a file of a video format may have only sound
             check_encoder(modality, self._parts.modalities)
-        if windows is None or modality != "audio":
-            if content.size > (maximum := settings.limits.bytes_of(modality)):
-                raise BadRequest(f"the file has more than {maximum} bytes")
-            fields: Fields = {**caption.fields, "modality": modality}
-            return [(await self._unit(modality, content), replace(caption, fields=fields))]
+        if content.size > (maximum := settings.limits.bytes_of(modality)):
+            raise BadRequest(f"the file has more than {maximum} bytes")
+        fields: Fields = {**caption.fields, "modality": modality}
+        return [(await self._unit(modality, content), replace(caption, fields=fields))]
+
+    async def _windows(
+        self, content: Blob, caption: Caption, seconds: float, stride: float
+    ) -> Rows:
+        """Return a row for each window of a sound. The windows are embedded concurrently."""
+        check_encoder("audio", self._parts.modalities)
+        if content.size > (maximum := self._request.settings.max_window_file_bytes):
+            raise BadRequest(f"the file has more than {maximum} bytes")
+
+        async def embed(window: Window) -> Vector:
+            return await self._unit("audio", window.content)
+
         rows: Rows = []
-        async with aclosing(self._cutter.cut(content, *windows)) as cuts:
-            async for cut in cuts:
-                times: Fields = {"modality": modality, "start": cut.start, "end": cut.end}
-                vector = await self._unit(modality, cut.content)
-                rows.append((vector, replace(caption, fields={**caption.fields, **times})))
+        async with self._cutting:
+            windows = self._cutter.cut(content, seconds, stride)
+            async with aclosing(in_order(windows, embed, WINDOWS)) as embedded:
+                async for window, vector in embedded:
+                    times: Fields = {"modality": "audio", "start": window.start, "end": window.end}
+                    rows.append((vector, replace(caption, fields={**caption.fields, **times})))
         return rows
 
     async def _unit(self, modality: str, content: Blob) -> Vector:
@@ -215,3 +235,11 @@ class BulkEmbedder:
         check_encoder(sample.modality, self._parts.modalities)
         encoder = ENCODER_OF[sample.modality]
         return Embedded(encoder, await self._parts.batcher.encode(encoder, sample.tensor)).unit
+
+
+def open_file(path: Path) -> DiskBlob:
+    """Open a file without reading it. The SHA-256 of the result is empty, because cutting a sound
+    does not need it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return DiskBlob(descriptor, os.fstat(descriptor).st_size, b"")

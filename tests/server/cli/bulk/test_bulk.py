@@ -1,8 +1,11 @@
 """`bindserve embed` for folders: output files, resumed runs, and damaged input files."""
 
+import asyncio
 import json
 import shutil
+from collections.abc import AsyncGenerator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,9 @@ from cache_index.shards import ShardWriter
 from server.cli.bulk import run as bulk
 from server.cli.bulk.inputs import count_and_fingerprint, is_bulk, items
 from server.cli.bulk.output import write_output
+from server.cli.cache.media_list import MediaItem
+from server.encoding.windows import Window
+from server.media.blob import DiskBlob
 from server.settings import Settings
 from tests.server.cli.test_embed import MEDIA, unit
 
@@ -117,3 +123,41 @@ def test_a_run_skips_bad_files_and_resumes(
     for row in rows[5:]:
         np.testing.assert_allclose(row["embedding"], unit(Path(row["file"]).name), atol=1e-5)
     assert not list(tmp_path.glob(".*"))
+
+
+async def test_long_sounds_are_not_read_and_few_are_cut_at_a_time(tmp_path: Path) -> None:
+    """All files in work were read into memory, and each had its own cutting process. The windows of
+    a sound were embedded one after the other.
+    """
+    settings = Settings(model=tmp_path, window_files=2, encode_batch=8)
+    request = bulk.BulkRequest(settings, (), tmp_path / "x.npy", "audio", windows=(2, 1))
+    embedder = bulk.BulkEmbedder(request, SimpleNamespace(modalities=("audio",)))  # type: ignore[arg-type]
+    cutting, most, embedding, peak = 0, 0, 0, 0
+
+    async def cut(content: Any, *_: float) -> AsyncGenerator[Window, None]:
+        nonlocal cutting, most
+        assert isinstance(content, DiskBlob)
+        cutting += 1
+        most = max(most, cutting)
+        for start in range(4):
+            yield Window(start, start + 2, content)
+        await asyncio.sleep(0.005)
+        cutting -= 1
+
+    async def unit(*_: Any) -> Any:
+        nonlocal embedding, peak
+        embedding += 1
+        peak = max(peak, embedding)
+        await asyncio.sleep(0.001)
+        embedding -= 1
+        return VECTORS[0]
+
+    embedder._cutter.cut = cut  # type: ignore[method-assign,assignment]
+    embedder._unit = unit  # type: ignore[method-assign]
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"sound")
+    results = await asyncio.gather(*(embedder.embed(MediaItem(path, Caption())) for _ in range(5)))
+    for rows in results:
+        assert [caption.fields["start"] for _, caption in rows] == [0, 1, 2, 3]
+    assert most == 2
+    assert peak > 2  # with two sounds at a time, one of them had several windows in work
