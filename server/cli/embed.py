@@ -46,16 +46,17 @@ def embed(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Media files, or folders and .tsv lists of them. The content determines the "
-            "modality."
+            help="Media files, or folders and lists (.tsv, .csv) of them. The content determines "
+            "the modality."
         ),
     ],
     format: Annotated[
-        Format,
+        Format | None,
         typer.Option(
-            help="json: a list of file, modality and embedding. npy: a float32 array (files, D).",
+            help="json (the default): a list of file, modality and embedding. npy: a float32 array "
+            "(files, D). Not for folders, lists and --windows: the suffix of --out decides.",
         ),
-    ] = Format.json,
+    ] = None,
     modality: Annotated[
         Modality | None,
         typer.Option(help="Modality of all files. Required for depth, thermal and imu."),
@@ -83,11 +84,16 @@ def embed(
     """
     settings = load_settings(model=model)
     if windows is not None or is_bulk(files):
+        if format is not None:
+            fail("--format: for folders, lists and --windows, the suffix of --out decides", code=2)
         embed_in_bulk(settings, files, out, modality, windows)
         return
+    format = format or Format.json
     if format is Format.npy and out is None and sys.stdout.isatty():
         fail("--format npy: a terminal cannot show an array; add --out or use json", code=2)
-    embedded = embed_all(settings, [(path, modality or modality_of(path)) for path in files])
+    embedded = embed_all(
+        settings, [(path, modality_of(path, modality, settings)) for path in files]
+    )
     if out is None:
         write(embedded, format, sys.stdout.buffer)
     else:
@@ -138,21 +144,24 @@ def parse_windows(text: str | None) -> tuple[float, float] | None:
     return values
 
 
-def modality_of(path: Path) -> str:
-    """Determine a file's modality from its content and its name. Exits with status 1 on failure."""
+def modality_of(path: Path, modality: str | None, settings: "Settings") -> str:
+    """Return `modality`, or determine a file's modality from its content and its name. The modality
+    of a video without pictures is audio. Exits with status 1 on failure.
+    """
     from model_ext.imagebind.preprocess.registry import actual_modality
     from model_ext.imagebind.preprocess.sniff import sniff
 
     try:
-        with path.open("rb") as file:
-            modality = sniff(file.read(HEAD), path.name)
-            if modality == "video":
-                file.seek(0)
-                modality = actual_modality(modality, file.read())
+        if modality is None:
+            with path.open("rb") as file:
+                modality = sniff(file.read(HEAD), path.name)
     except OSError as error:
         fail(f"{path}: {error.strerror}", code=1)
     if modality is None:
         fail(f"{path}: unknown file format; add --modality", code=1)
+    if modality == "video":
+        limit = max(settings.limits.bytes_of(each) for each in ("video", "audio"))
+        return actual_modality(modality, read(path, limit))
     return modality
 
 

@@ -100,6 +100,30 @@ def test_a_file_above_the_limit_is_not_read(model: Path, tmp_path: Path) -> None
     assert f"more than the {Limits().image_bytes} allowed" in result.stderr
 
 
+def test_a_video_above_the_limit_is_not_read(model: Path, tmp_path: Path) -> None:
+    with (tmp_path / "x.mp4").open("wb") as file:
+        file.write((MEDIA / "video_a.mp4").read_bytes()[:64])
+        file.truncate(1 << 34)
+    result = run(model, tmp_path / "x.mp4")
+    assert result.exit_code == 1
+    assert f"more than the {Limits().video_bytes} allowed" in result.stderr
+
+
+def test_a_video_without_pictures_is_a_sound(model: Path) -> None:
+    """The tensor of the sound was sent to the encoder of videos."""
+    result = run(model, MEDIA / "audio_a.wav", "--modality", "video")
+    assert result.exit_code == 0, result.output
+    (row,) = json.loads(result.stdout)
+    assert row["modality"] == "audio"
+    np.testing.assert_allclose(row["embedding"], unit("audio_a.wav"), atol=1e-5)
+
+
+def test_the_suffix_decides_the_format_of_folders(model: Path, tmp_path: Path) -> None:
+    result = run(model, tmp_path, "--out", tmp_path / "x.npy", "--format", "json")
+    assert result.exit_code == 2
+    assert "the suffix of --out decides" in result.stderr
+
+
 def test_no_model(tmp_path: Path) -> None:
     result = run(tmp_path, MEDIA / "img_a.jpg")
     assert (result.exit_code, "not a model folder" in result.stderr) == (2, True)
