@@ -41,9 +41,11 @@ def _all(inputs: Sequence[Path]) -> Iterator[MediaItem]:
 
 
 def count_and_fingerprint(inputs: Sequence[Path]) -> tuple[int, str]:
-    """Return the number of files and a hash of their names. Both are equal in a resumed run."""
+    """Return the number of files, and a hash of their names and captions. Both are equal in a
+    resumed run.
+    """
     digest, count = hashlib.sha256(), 0
     for item in items(inputs):
-        digest.update(f"{item.place}\n".encode(errors="surrogateescape"))
+        digest.update(f"{item.place}\0{item.caption}\n".encode(errors="surrogateescape"))
         count += 1
     return count, digest.hexdigest()

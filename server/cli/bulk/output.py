@@ -18,18 +18,39 @@ Row = dict[str, Any]
 Shard = tuple[NDArray[np.float32], list[Row]]
 
 
+def check_output(out: Path) -> None:
+    """Check that `write_output` can write `out`.
+
+    Raises CacheError: when a package is missing, or when another file would be overwritten.
+    """
+    if out.suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError:
+            raise CacheError(
+                "a .parquet file needs the package pyarrow: install bindserve with the extra "
+                "[parquet]"
+            ) from None
+    if out.suffix == ".npy" and not out.exists() and (other := out.with_suffix(".jsonl")).exists():
+        raise CacheError(
+            f"{other}: exists already, but {out.name} needs a file of this name for its rows; "
+            "choose another --out"
+        )
+
+
 def write_output(folder: Path, out: Path) -> int:
     """Write `out` from the shards in `folder`. Returns the number of rows.
 
-    Raises CacheError: when the suffix is unknown or a package is missing.
+    Raises CacheError: when no file could be embedded.
     """
     draft = folder / f"output{out.suffix}"
     rows = WRITERS[out.suffix](folder, draft)
     captions = draft.with_suffix(".captions")
+    # The array comes first: with it, `check_output` accepts the other file if a killed run resumes.
+    draft.replace(out)
     # This file has the rows' file names and times, which a .npy file cannot contain.
     if captions.exists():
         captions.replace(out.with_suffix(".jsonl"))
-    draft.replace(out)
     return rows
 
 
@@ -84,13 +105,9 @@ def new_array(path: Path, shape: tuple[int, int]) -> "np.memmap[Any, np.dtype[np
 
 def write_parquet(folder: Path, path: Path) -> int:
     """Write one row group per shard, with a column of lists of float32 numbers."""
-    try:
-        import pyarrow as arrow
-        from pyarrow import parquet
-    except ImportError:
-        raise CacheError(
-            "a .parquet file needs the package pyarrow: install bindserve with the extra [parquet]"
-        ) from None
+    import pyarrow as arrow
+    from pyarrow import parquet
+
     columns = {"caption": arrow.string(), "modality": arrow.string()}
     columns |= {"start": arrow.float64(), "end": arrow.float64()}
     writer, count = None, 0

@@ -13,7 +13,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,16 @@ from cache_index.errors import CacheError
 from cache_index.folder import begin_or_resume, locked
 from cache_index.shards import ShardWriter
 from model_ext.conditioning import Vector
+from model_ext.config import read_sections
 from model_ext.imagebind.config import ENCODER_OF
+from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.preprocess.sniff import sniff
 from server.cli.bulk.inputs import count_and_fingerprint, items
-from server.cli.bulk.output import write_output
+from server.cli.bulk.output import check_output, write_output
 from server.cli.cache.media_features import read_at_most
-from server.cli.cache.media_list import MediaItem
-from server.encoding.components import EncodingComponents
+from server.cli.cache.media_list import MediaItem, printable
+from server.conditioning.open_cache import encoder_of
+from server.encoding.components import EncodingComponents, choose_device
 from server.encoding.in_order import in_order
 from server.encoding.windows import Cutter, Window
 from server.errors import BadRequest, RequestError, Unavailable
@@ -74,9 +77,10 @@ def run(request: BulkRequest) -> Summary:
     count, fingerprint = count_and_fingerprint(request.inputs)
     if not count:
         raise CacheError("the inputs contain no files")
+    check_output(request.out)
     folder = request.out.with_name(f".{request.out.name}.partial")
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = [str(request.settings.model), request.modality, request.windows, fingerprint]
+    inputs = [request.modality, request.windows, fingerprint, *embeddings_of(request.settings)]
     with locked(folder):
         begin_or_resume(folder, json.dumps(inputs))
         skipped = folder / "skipped.txt"
@@ -86,6 +90,16 @@ def run(request: BulkRequest) -> Summary:
         failed = len(skipped.read_text().splitlines()) if skipped.exists() else 0
         shutil.rmtree(folder)
     return Summary(count, rows, failed)
+
+
+def embeddings_of(settings: Settings) -> list[object]:
+    """What the embedding of a file depends on, apart from the file: equal in a resumed run.
+
+    Raises ConfigError, OSError: when the model's config.json cannot be read.
+    """
+    dtype = choose_dtype(settings.encode_dtype, choose_device(settings.encode_device))
+    encoder = encoder_of(read_sections(settings.model).provenance)
+    return [str(settings.model), encoder, dtype, asdict(settings.read_options)]
 
 
 async def embed_all(
@@ -116,8 +130,8 @@ class Failures:
         path.write_text("".join(kept))
 
     def add(self, number: int, item: MediaItem, reason: str) -> None:
-        self._bar.write(f"skipped {item.place}: {reason}")
-        with self._path.open("a", errors="surrogateescape") as file:
+        self._bar.write(f"skipped {printable(item.place)}: {reason}")
+        with self._path.open("a") as file:
             file.write(f"{number}\t{str(item.place)!r}\t{reason!r}\n")
 
 

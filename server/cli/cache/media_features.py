@@ -24,7 +24,7 @@ from model_ext.imagebind.dtype import choose_dtype
 from model_ext.imagebind.preprocess.options import ReadOptions
 from model_ext.imagebind.preprocess.sniff import sniff
 from model_ext.imagebind.subset import load_encoders
-from server.cli.cache.media_list import MediaItem, MediaList
+from server.cli.cache.media_list import MediaItem, MediaList, printable
 from server.encoding.batcher import Batcher
 from server.encoding.components import ENCODERS, choose_device, decode_settings, open_batcher
 from server.encoding.decode.pool import DecodePool
@@ -92,7 +92,7 @@ def write(
     if result is None or isinstance(result, str):
         writer.skip()
         if result is not None:
-            bar.write(f"skipped {item.place}: {result}")
+            bar.write(f"skipped {printable(item.place)}: {result}")
     else:
         writer.append(result, item.caption)
     bar.update()

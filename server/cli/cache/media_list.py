@@ -65,6 +65,11 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
         yield MediaItem(path, Caption(caption_beside(path), name.as_posix()))
 
 
+def printable(place: Path | str) -> str:
+    """A file's name for messages. Bytes that are not UTF-8 become escapes such as \\udcff."""
+    return str(place).encode(errors="backslashreplace").decode()
+
+
 def is_caption(path: Path) -> bool:
     """Whether a .txt file is the caption of a media file with the same name and another suffix."""
     return path.suffix == CAPTION and any(

@@ -1,8 +1,10 @@
 """`bindserve embed` for folders: output files, resumed runs, and damaged input files."""
 
 import asyncio
+import io
 import json
 import shutil
+import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,7 @@ from cache_index.errors import CacheError
 from cache_index.shards import ShardWriter
 from server.cli.bulk import run as bulk
 from server.cli.bulk.inputs import count_and_fingerprint, is_bulk, items
-from server.cli.bulk.output import write_output
+from server.cli.bulk.output import check_output, write_output
 from server.cli.cache.media_list import MediaItem
 from server.encoding.windows import Window
 from server.media.blob import DiskBlob
@@ -81,6 +83,58 @@ def test_inputs_are_folders_lists_and_files(tmp_path: Path) -> None:
     listed.write_text("url\nhttp://host/c.wav\n")
     with pytest.raises(CacheError, match="URL"):
         list(items((listed,)))
+
+
+def test_the_captions_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    fingerprints = set()
+    for caption in ("a cat", "a dog"):
+        (tmp_path / "a.txt").write_text(caption)
+        fingerprints.add(count_and_fingerprint([tmp_path]))
+    assert len(fingerprints) == 2
+
+
+def test_embeddings_depend_on_the_read_options_the_dtype_and_the_encoders(
+    tiny_models: dict[str, Path], tmp_path: Path
+) -> None:
+    """A run resumed with other values of these, and its file had rows of both."""
+    model = tmp_path / "model"
+    model.mkdir()
+    shutil.copy(tiny_models["finetune"] / "config.json", model)
+    settings = Settings(model=model)
+    changes: list[dict[str, Any]] = [{}, {"channels": "mean"}, {"encode_dtype": "bfloat16"}]
+    kinds = [bulk.embeddings_of(settings.model_copy(update=change)) for change in changes]
+    config = json.loads((model / "config.json").read_text())
+    for source in config["provenance"]["sources"]:
+        source["sha256"] = "0" * 64
+    (model / "config.json").write_text(json.dumps(config))
+    kinds.append(bulk.embeddings_of(settings))
+    assert len(set(map(str, kinds))) == 4
+
+
+def test_what_the_output_needs_is_checked_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing package was reported after all files had been embedded."""
+    (tmp_path / "x.jpg").touch()
+    (tmp_path / "x.jsonl").touch()
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    for name, message in (("x.npy", "x.jsonl: exists already"), ("x.parquet", "package pyarrow")):
+        request = bulk.BulkRequest(Settings(model=tmp_path), (tmp_path,), tmp_path / name)
+        with pytest.raises(CacheError, match=message):
+            bulk.run(request)
+    check_output(tmp_path / "y.npy")
+    (tmp_path / "x.npy").touch()
+    check_output(tmp_path / "x.npy")  # both files are of an earlier run
+
+
+def test_names_that_are_not_utf_8_are_reported(tmp_path: Path) -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # as strict as standard output
+    bar = SimpleNamespace(write=file.write)
+    failures = bulk.Failures(tmp_path / "skipped.txt", 0, bar)  # type: ignore[arg-type]
+    failures.add(0, MediaItem(Path("\udcff.jpg"), Caption()), "not a picture")
+    file.flush()
+    assert "\\udcff.jpg" in (tmp_path / "skipped.txt").read_text()
 
 
 def test_a_run_skips_bad_files_and_resumes(
