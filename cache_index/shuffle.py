@@ -1,8 +1,10 @@
 """Write a copy of a cache for control runs: the same index, but permuted vectors.
 
-A search finds the same rows as in the original cache, but then mixes in the vectors of other rows.
-If answers with the copy are as good as with the original cache, the cache's content does not
-improve the answers.
+A search in an index with exact similarities (Flat, IVFn,Flat) finds the same rows as in the
+original cache. In a compressed index, it can find other rows, because it does not rank candidates
+again by their vectors. Then it mixes in the vectors of other rows than it has found. If answers
+with the copy are as good as with the original cache, the cache's content does not improve the
+answers.
 """
 
 import shutil

@@ -78,9 +78,9 @@ def shuffle(
 ) -> None:
     """Write a copy of a cache for control runs: the same index, but permuted vectors.
 
-    A server with the copy finds the same neighbors, but mixes in the vectors of other rows, and
-    searches on the CPU. If answers with the copy are as good as with the original cache, the
-    cache's content does not improve the answers.
+    A server with the copy finds the same neighbors (if the index is not compressed), but mixes in
+    the vectors of other rows, and searches on the CPU. If answers with the copy are as good as
+    with the original cache, the cache's content does not improve the answers.
     """
     from cache_index.errors import CacheError
     from cache_index.shuffle import shuffle as write_shuffled
