@@ -188,8 +188,10 @@ class BulkEmbedder:
         assert isinstance(item.place, Path)
         try:
             return await self._embed(item.place, item.caption)
-        except Unavailable:
-            raise
+        except Unavailable as error:
+            if error.code != "file_unreadable":
+                raise
+            return "the file cannot be read"
         except RequestError as error:
             return error.message
         except OSError as error:
@@ -255,5 +257,5 @@ def open_file(path: Path) -> DiskBlob:
     """Open a file without reading it. The SHA-256 of the result is empty, because cutting a sound
     does not need it.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    return DiskBlob(descriptor, os.fstat(descriptor).st_size, b"")
+    with path.open("rb") as file:
+        return DiskBlob(os.dup(file.fileno()), os.fstat(file.fileno()).st_size, b"")

@@ -31,6 +31,19 @@ def test_a_server_is_ready_when_it_responds_with_200(tmp_path: Path) -> None:
     assert service.process.poll() is not None
 
 
+def test_the_environment_of_a_server_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BINDSERVE_KEPT", "kept")
+    monkeypatch.setenv("BINDSERVE_REMOVED", "here")
+    names = "('BINDSERVE_KEPT', 'BINDSERVE_REMOVED', 'BINDSERVE_NEW')"
+    command = [sys.executable, "-c", f"import os; print([os.environ.get(n) for n in {names}])"]
+    changes = {"BINDSERVE_REMOVED": None, "BINDSERVE_NEW": "new"}
+    with started(command, tmp_path / "log", free_port(), "/ready", changes) as service:
+        service.process.wait(20)
+    assert (tmp_path / "log").read_text() == "['kept', None, 'new']\n"
+
+
 @pytest.mark.parametrize("code", ["import sys; sys.exit('no card')", "import time; time.sleep(60)"])
 def test_a_server_that_does_not_start_is_an_error(code: str, tmp_path: Path) -> None:
     command, begin = [sys.executable, "-c", code], time.monotonic()

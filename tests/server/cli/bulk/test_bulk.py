@@ -213,5 +213,6 @@ async def test_long_sounds_are_not_read_and_few_are_cut_at_a_time(tmp_path: Path
     results = await asyncio.gather(*(embedder.embed(MediaItem(path, Caption())) for _ in range(5)))
     for rows in results:
         assert [caption.fields["start"] for _, caption in rows] == [0, 1, 2, 3]
+    assert await embedder.embed(MediaItem(tmp_path, Caption())) == "Is a directory"
     assert most == 2
     assert peak > 2  # with two sounds at a time, one of them had several windows in work
