@@ -126,7 +126,7 @@ async def windows_of(
         content = await components.conditioner.fetch(attachment)
         async with aclosing(components.cutter.cut(content, options.seconds, stride)) as windows:
             async for window in windows:
-                part = Attachment("audio", window.content, 1.0, attachment.param)
+                part = replace(attachment, source=window.content, weight=1.0)
                 task = asyncio.ensure_future(components.conditioner.embed_unit(part))
                 running.append((window.start, window.end, task))
                 if len(running) >= MAX_CONCURRENT:
