@@ -71,6 +71,8 @@ async def vectorize(raw_request: Request) -> Response:
 
 async def respond(incoming: Incoming, raw_request: Request) -> Response:
     state = state_of(raw_request)
+    if state.engine_client.draining:
+        raise Unavailable("the server is shutting down", code="draining")
     inputs = read_fields(incoming.document, state.settings.max_vectorize_inputs)
     incoming.document.clear()  # `inputs` holds the files; each is freed when it is embedded
     vectors = await embed_all(inputs, state)
@@ -103,8 +105,6 @@ def read_fields(document: Json, maximum: int) -> list[tuple[str, list[str]]]:
 
 async def embed_all(inputs: list[tuple[str, list[str]]], state: AppState) -> list[Vector]:
     """Embed all inputs. The first error, which names its input, cancels the other inputs."""
-    if not hasattr(state, "vectorize_places"):
-        state.vectorize_places = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def limited(name: str, text: list[str]) -> Vector:
         async with state.vectorize_places:
