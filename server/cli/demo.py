@@ -27,9 +27,9 @@ from model_ext.demo.questions import (
     Question,
     request,
 )
-from server.cache_folder import cache_folder
 from server.cli.serve import load_settings, run
 from server.logs import fail
+from server.process.cache_folder import cache_folder
 
 # These two files identify the version of the model: a change of any part changes one of them,
 # because the manifest contains the hash of the encoders.

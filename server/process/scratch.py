@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from server.cache_folder import cache_folder
+from server.process.cache_folder import cache_folder
 
 PREFIX = "bindserve-files-"
 RUN = "run"
