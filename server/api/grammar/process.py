@@ -69,7 +69,9 @@ def run_child(compiler: "Compiler", connection: socket.socket) -> None:
     """Compile one grammar in a forked process, report if its limits end that process, and exit."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        parent = os.getpid()
         if (child := os.fork()) == 0:
+            die_with_parent(parent)
             compile_grammar(compiler, connection)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
