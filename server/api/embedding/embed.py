@@ -17,6 +17,7 @@ from server.api.body import Incoming
 from server.api.inputs import sources_of
 from server.api.state import AppState, state_of
 from server.conditioning.conditioner import Conditioned
+from server.conditioning.first_error import all_results
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions, WindowOptions
 from server.errors import BadRequest, NotFound, RequestError, Unavailable
@@ -154,15 +155,7 @@ async def condition_all(
         async with semaphore:
             return await conditioner.condition(attachments, options)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(limited(attachments)) for attachments in inputs]
-    except ExceptionGroup as failures:
-        # Delete these variables, because they reference the error, whose traceback references the
-        # files.
-        del group, tasks
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await all_results(limited(attachments) for attachments in inputs)
 
 
 def units(conditioned: Sequence[Conditioned]) -> Vector:

@@ -16,6 +16,7 @@ from server.api.body import Incoming, Json, read_json
 from server.api.embedding.cancellation import unless_disconnected
 from server.api.inputs import CLIENT_DISCONNECTED
 from server.api.state import AppState, state_of
+from server.conditioning.first_error import all_results
 from server.errors import BadRequest, TooLarge, Unavailable
 from server.media.attachments import Attachment
 from server.media.base64 import read_base64, read_data_url
@@ -110,13 +111,7 @@ async def embed_all(inputs: list[tuple[str, list[str]]], state: AppState) -> lis
         async with state.vectorize_places:
             return await embed(name, text.pop(), state)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(limited(name, text)) for name, text in inputs]
-    except ExceptionGroup as failures:
-        del group, tasks  # The error's traceback references the files.
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await all_results(limited(name, text) for name, text in inputs)
 
 
 async def embed(name: str, text: str, state: AppState) -> Vector:
