@@ -135,6 +135,7 @@ async def the_kernel_kills_a_compilation(checker: GrammarChecker) -> None:
         os.kill(pid if generation == 1 else children(pid)[0], signal.SIGKILL)
         with pytest.raises(Unavailable, match="ended"):
             await task
+        await until(lambda: not child_count(checker))
     assert grammar.digest not in checker._results
 
 
