@@ -159,7 +159,8 @@ class BulkEmbedder:
         # Number of files in work: enough to keep all decoding processes and the encoder busy.
         self.concurrent = min(2 * settings.encode_batch, settings.decode_waiting)
         self._options = settings.read_options
-        self._cutter = Cutter(settings.model_copy(update={"window_files": self.concurrent}))
+        # One client gets half of the places, and this command is one client.
+        self._cutter = Cutter(settings.model_copy(update={"window_files": 2 * self.concurrent}))
 
     async def embed(self, item: MediaItem) -> Rows | str:
         """Return the rows of one file, or the reason why the file has none.
