@@ -170,7 +170,7 @@ class Settings(BaseSettings):
     # Seconds without progress after which the parent process restarts the part that stalls. The
     # time of a part's start does not count. On a CPU, one step with a long prompt can take minutes.
     stall_restart_s: float = Field(300, gt=0)
-    max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) of one file.
+    max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) in one request.
     max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
     max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
     window_files: Count = 4  # Files that are cut into windows at a time; further requests get 503.

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.serve.handle import DeploymentHandle
 
+from deploy.ray.checks import check_settings
 from deploy.ray.encoders import Handle, RayEncoders
 from server.api.app import open_application
 from server.api.launch.engine import open_engine
@@ -25,6 +26,7 @@ from server.settings import Settings
 class Server:
     async def __init__(self, settings: dict[str, Any], encoder: DeploymentHandle) -> None:  # type: ignore[misc]  # Ray awaits it
         loaded = Settings.load(**settings)
+        check_settings(loaded)
         args = flags.parse(loaded)
         args.bindserve = loaded
         self._open = AsyncExitStack()

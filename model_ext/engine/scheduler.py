@@ -1,8 +1,8 @@
 """vLLM's schedulers, with grammars compiled in threads of low priority.
 
 vLLM compiles the grammars of structured outputs in threads of the engine's process, where a large
-grammar takes CPU time from the model. A thread of low priority gets CPU time only when other
-threads do not need it. The classes differ from vLLM's only in the executor of these threads.
+grammar takes CPU time from the model. A thread of low priority gets little CPU time while other
+threads need it. The classes differ from vLLM's only in the executor of these threads.
 """
 
 import os

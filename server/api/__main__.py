@@ -42,7 +42,9 @@ def main() -> None:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Disable garbage collection, which would take a quarter of the time of vLLM's imports."""
+    """Disable garbage collection, which takes much of the CPU time of vLLM's imports
+    (docs/measurements.md).
+    """
     gc.disable()
     try:
         yield

@@ -30,6 +30,7 @@ from server.api.routes import files as file_routes
 from server.api.routes import health, models, similarity
 from server.api.state import state_of
 from server.engine.exposure import api_keys
+from server.fairness import FairShare
 from server.settings import Settings
 
 Engine = TypeVar("Engine")
@@ -121,6 +122,8 @@ def create_app(
     state = state_of(app)
     state.settings, state.args, state.components = settings, args, components
     state.grammars = None
+    state.running = FairShare(settings.max_requests)
+    state.held_bytes = FairShare(settings.max_held_bytes)
     error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
     add_routes(app, components)
@@ -165,7 +168,7 @@ def add_middleware(
     app.add_middleware(
         BodyLimitMiddleware,
         max_bytes=settings.max_body_bytes,
-        max_held_bytes=settings.max_held_bytes,
+        held=state_of(app).held_bytes,
         upload_paths=UPLOAD_PATHS,
         max_upload_bytes=settings.max_upload_bytes,
     )
@@ -173,7 +176,7 @@ def add_middleware(
         BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
     )
     if settings.max_requests:
-        app.add_middleware(AdmissionMiddleware, max_requests=settings.max_requests)
+        app.add_middleware(AdmissionMiddleware, running=state_of(app).running)
     if settings.key_requests_per_minute or settings.key_concurrent:
         app.add_middleware(
             RateLimitMiddleware,

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
-from server.api.error_text import client_text
+from server.api.error_text import PYDANTIC, client_text
 from server.errors import (
     BadRequest,
     InternalError,
@@ -143,6 +143,16 @@ def from_event(event: str) -> RequestError:
     """
     fields = json.loads(event.removeprefix("data: "))["error"]
     return _from_vllm_fields(int(fields["code"]), fields["message"], fields.get("param"))
+
+
+def stream_message(message: str) -> str:
+    """Make the message of an error in a stream of /v1/responses or /v1/messages fit for a client.
+    vLLM reports all errors there without a status.
+    """
+    # This is vLLM's failure to read an event of its own stream.
+    if PYDANTIC.match(message):
+        return FAILED
+    return client_text(message)
 
 
 def in_openai_form(response: Response) -> Response:

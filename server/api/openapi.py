@@ -89,6 +89,7 @@ def describe(document: Json) -> Json:
     if "/v1/chat/completions" in document["paths"]:
         add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
+    schemas |= similarity_requests()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = responses(path, method, operation["responses"])
@@ -192,6 +193,44 @@ def embedding_request() -> Json:
     }
 
 
+def similarity_requests() -> Json:
+    """The schemas of the bodies of /v1/score, /v1/rerank and /v1/search."""
+    item = {"anyOf": [{"type": "string"}, ref("Attachment")]}
+    mixed = {
+        "anyOf": [item, {"type": "array", "items": item, "minItems": 1}, {"type": "object"}],
+        "description": "A text, a content part, or parts that are mixed (a list, or `content`).",
+    }
+    items = {"type": "array", "items": mixed, "minItems": 1}
+    model = {"type": ["string", "null"]}
+    value = {"type": ["string", "number", "boolean", "null"]}
+    score = {
+        "model": model,
+        "data_1": {"anyOf": [mixed, items]},
+        "data_2": {"anyOf": [mixed, items]},
+    }
+    rerank = {
+        **{"model": model, "query": mixed, "documents": items},
+        **{"top_n": {"type": ["integer", "null"], "minimum": 0}},
+        "return_documents": {"type": "boolean", "default": True},
+    }
+    search = {
+        **{"model": model, "input": mixed},
+        "top_k": {"type": "integer", "minimum": 1, "default": 10},
+        "filter": {
+            "type": "object",
+            "additionalProperties": {"anyOf": [value, {"type": "array", "items": value}]},
+        },
+    }
+    return {
+        name: {"type": "object", "required": required, "properties": properties}
+        for name, required, properties in (
+            ("ScoreRequest", [], score),
+            ("RerankRequest", ["query", "documents"], rerank),
+            ("SearchRequest", [], search),
+        )
+    }
+
+
 def add_bodies(paths: Json) -> None:
     """Add the bodies of the routes that read their bodies themselves."""
     chat = {
@@ -215,6 +254,9 @@ def add_bodies(paths: Json) -> None:
             "application/json": {"schema": ref("AnthropicCountTokensRequest")}
         },
         "/v1/embeddings": {"application/json": {"schema": ref("EmbeddingRequest")}},
+        "/v1/score": {"application/json": {"schema": ref("ScoreRequest")}},
+        "/v1/rerank": {"application/json": {"schema": ref("RerankRequest")}},
+        "/v1/search": {"application/json": {"schema": ref("SearchRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
     }.items():
         if path in paths:

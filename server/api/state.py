@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 
 from server.api.components import Components
 from server.api.grammar.checker import GrammarChecker
+from server.fairness import FairShare
 from server.settings import Settings
 
 
@@ -15,6 +16,11 @@ class AppState(Protocol):
     settings: Settings
     # `vectorize_places` limits the inputs of /vectorize that are embedded at the same time.
     vectorize_places: asyncio.Semaphore
+
+    # The requests that run, and the bytes of their bodies. All applications of this process share
+    # these objects.
+    running: FairShare
+    held_bytes: FairShare
 
     args: Namespace  # vLLM's parsed flags
     components: Components

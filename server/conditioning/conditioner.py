@@ -6,8 +6,6 @@ HTTP or on the LLM engine. The encoding service decodes and encodes files (encod
 Shapes: M attachments, D embedding dimensions.
 """
 
-import asyncio
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,6 +15,7 @@ import numpy as np
 from model_ext.conditioning import Vector
 from model_ext.imagebind.preprocess.options import ReadOptions
 from server.conditioning.fetches import Fetch, Fetches
+from server.conditioning.first_error import all_results
 from server.conditioning.mix import mix, normalize
 from server.conditioning.options import Explanation, ImageBindOptions, MixedPart
 from server.conditioning.retrieve import Retrieved, Retriever
@@ -98,22 +97,12 @@ class Conditioner:
 
     async def _embed_all(self, attachments: Sequence[Attachment]) -> list[Embedded]:
         """Embed all attachments. The first failure cancels the other attachments."""
+        fetches = Fetches(self._fetcher)
         try:
-            async with asyncio.TaskGroup() as group:
-                fetches = Fetches(self._fetcher)
-                tasks = [group.create_task(self._embed(each, fetches)) for each in attachments]
-        except ExceptionGroup as failures:
-            # Delete these variables: they reference the error, whose traceback would keep the
-            # attachments' files open.
-            del group, tasks, fetches
-            raise failures.exceptions[0] from None
-        except asyncio.CancelledError as cancelled:
-            # The traceback's frames reference the attachments' files and the TaskGroup's tasks, and
-            # would keep the files open.
-            traceback.clear_frames(cancelled.__traceback__)
-            del group, tasks, fetches
-            raise
-        return [task.result() for task in tasks]
+            return await all_results(self._embed(each, fetches) for each in attachments)
+        finally:
+            # The traceback of an error references this frame, and would keep the files open.
+            del fetches
 
     async def _embed(self, attachment: Attachment, fetches: "Fetches") -> Embedded:
         """Embed one attachment. Errors name the attachment."""

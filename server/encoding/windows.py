@@ -12,10 +12,12 @@ import sys
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 
+from server.context import client
 from server.encoding.decode.cutter import CutJob
 from server.encoding.decode.frames import FrameError, read_frame
 from server.encoding.decode.pool import MediaError, worker_environment
 from server.errors import Unavailable
+from server.fairness import FairShare
 from server.media.blob import Blob, MemoryBlob
 from server.settings import Settings
 
@@ -33,11 +35,13 @@ class Window:
 
 
 class Cutter:
-    """Cuts sounds into windows, at most `window_files` sounds at a time."""
+    """Cuts sounds into windows, at most `window_files` sounds at a time, and for one client half of
+    them.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._running = 0
+        self._running = FairShare(settings.window_files)
 
     async def cut(
         self, content: Blob, seconds: float, stride: float
@@ -46,11 +50,10 @@ class Cutter:
         sound may be shorter.
 
         Raises MediaError: when the sound cannot be read or exceeds a limit.
-        Raises Unavailable: when too many sounds are being cut.
+        Raises Unavailable: when too many sounds of all clients or of this client are being cut.
         """
-        if self._running >= self._settings.window_files:
+        if not self._running.take(caller := client()):
             raise Unavailable("too many files are being cut into windows", code="window_queue_full")
-        self._running += 1
         try:
             process = await self._start(content, self._job(seconds, stride))
             try:
@@ -62,7 +65,7 @@ class Cutter:
                     process.kill()
                 await process.wait()
         finally:
-            self._running -= 1
+            self._running.give_back(caller)
 
     def _job(self, seconds: float, stride: float) -> CutJob:
         settings, limits = self._settings, self._settings.limits
@@ -73,6 +76,7 @@ class Cutter:
             max_windows=settings.max_windows,
             max_channels=limits.audio_channels,
             max_rate=limits.audio_rate,
+            max_samples=limits.audio_samples,
             memory_bytes=settings.decode_memory_bytes,
             cpu_s=settings.decode_timeout_s,
         )
@@ -96,6 +100,7 @@ class Cutter:
     ) -> AsyncGenerator[Window, None]:
         limits = self._settings.limits
         samples = int(seconds * limits.audio_rate + 1) * limits.audio_channels
+        samples = min(samples, limits.audio_samples)
         assert process.stdout is not None
         while True:
             try:

@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from server.process.cache_folder import cache_folder
+
 PREFIX = "bindserve-files-"
 RUN = "run"
+TORCH_CACHE = "torchinductor"
 # The kernel allows 107 bytes for the path of a socket. vLLM's sockets have names of 36 bytes.
 MAX_RUN_PATH = 107 - 1 - 36
 LOCK = "lock"  # the server's processes hold a shared lock on this file
@@ -66,16 +69,16 @@ def run_environment(folder: Path) -> dict[str, str]:
     """The environment variables that make child processes, and vLLM in them, use the run folder.
 
     Only torch's compile cache, which is useful at the next start, is in the user's cache folder. It
-    is in the run folder, too, if the user's cache folder is read-only.
+    is in the run folder, too, if the user has no cache folder or it is read-only.
     """
-    compiled = Path.home() / ".cache" / "bindserve" / "torchinductor"
     try:
+        compiled = cache_folder() / TORCH_CACHE
         compiled.mkdir(parents=True, exist_ok=True)
         writable = os.access(compiled, os.W_OK)
-    except OSError:
+    except (OSError, RuntimeError):
         writable = False
     if not writable:
-        compiled = folder / compiled.name
+        compiled = folder / TORCH_CACHE
     return {
         "TMPDIR": str(folder),
         "VLLM_RPC_BASE_PATH": os.environ.get("VLLM_RPC_BASE_PATH", str(folder)),

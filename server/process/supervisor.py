@@ -32,7 +32,8 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# The server ends after this many consecutive starts of a program that answered no request.
+# The server ends after more than this many consecutive starts that failed, because the program
+# ended before it was ready.
 MAX_FAILURES = 5
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
 TICK_S = 1  # Seconds between two checks for stalled processes.

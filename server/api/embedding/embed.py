@@ -16,6 +16,7 @@ from server.api.body import Incoming
 from server.api.inputs import sources_of
 from server.api.state import AppState, state_of
 from server.conditioning.conditioner import Conditioned
+from server.conditioning.first_error import all_results
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions, WindowOptions
 from server.encoding.in_order import in_order
@@ -117,7 +118,7 @@ async def windows_of(
     stride = options.stride or options.seconds
 
     async def embed(window: Window) -> Vector:
-        part = Attachment("audio", window.content, 1.0, attachment.param)
+        part = replace(attachment, source=window.content, weight=1.0)
         return await components.conditioner.embed_unit(part)
 
     try:
@@ -144,15 +145,7 @@ async def condition_all(
         async with semaphore:
             return await conditioner.condition(attachments, options)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(limited(attachments)) for attachments in inputs]
-    except ExceptionGroup as failures:
-        # Delete these variables, because they reference the error, whose traceback references the
-        # files.
-        del group, tasks
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await all_results(limited(attachments) for attachments in inputs)
 
 
 def units(conditioned: Sequence[Conditioned]) -> Vector:

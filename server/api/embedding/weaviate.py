@@ -4,6 +4,7 @@ Weaviate's client sends no API key, so this listener needs none. It has the limi
 listener, and sends errors as {"error": "text"}.
 """
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -30,12 +31,15 @@ BACKLOG = 1024
 GRACE_S = 30  # Seconds in which running requests can finish when the server ends.
 
 
-def create_weaviate_app(main: FastAPI) -> FastAPI:
-    """Create the application. It shares the components of the application `main`."""
+def create_weaviate_app(main: FastAPI) -> ASGIApp:
+    """Create the application. It shares the components and the limits of the process with the
+    application `main`.
+    """
     app = FastAPI(title="bindserve for Weaviate", openapi_url=None)
     state, shared = state_of(app), state_of(main)
     state.settings, state.args, state.components = shared.settings, shared.args, shared.components
     state.engine_client = shared.engine_client
+    state.vectorize_places = asyncio.Semaphore(vectorize.MAX_CONCURRENT)
     error_handlers.install(app, language_model=False)
     app.include_router(vectorize.router)
     settings = state.settings
@@ -43,7 +47,7 @@ def create_weaviate_app(main: FastAPI) -> FastAPI:
         BodyLimitMiddleware,
         # The limit is that of uploads, because a request may contain a thousand pictures.
         max_bytes=settings.max_upload_bytes,
-        max_held_bytes=settings.max_held_bytes,
+        held=shared.held_bytes,
         upload_paths=(),
         max_upload_bytes=0,
     )
@@ -51,7 +55,7 @@ def create_weaviate_app(main: FastAPI) -> FastAPI:
         BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
     )
     if settings.max_requests:
-        app.add_middleware(AdmissionMiddleware, max_requests=settings.max_requests)
+        app.add_middleware(AdmissionMiddleware, running=shared.running)
     if settings.key_requests_per_minute or settings.key_concurrent:
         app.add_middleware(
             RateLimitMiddleware,
@@ -60,8 +64,8 @@ def create_weaviate_app(main: FastAPI) -> FastAPI:
         )
     app.add_middleware(ContextMiddleware, text_only=state.components.text_only)
     app.add_middleware(RequestIdMiddleware)
-    app.add_middleware(ErrorTextMiddleware)
-    return app
+    # This wraps the finished application, whose outermost middleware responds with status 500.
+    return ErrorTextMiddleware(app)
 
 
 class ErrorTextMiddleware:
@@ -95,8 +99,15 @@ class ErrorTextMiddleware:
 
 
 def error_text(content: bytes) -> bytes:
-    """Convert the body of an error from OpenAI's format to {"error": "text"}."""
-    error = json.loads(content)["error"]
+    """Convert the body of an error from OpenAI's format to {"error": "text"}. Returns another body
+    unchanged, for example the empty body if the client disconnected.
+    """
+    try:
+        error = json.loads(content)["error"]
+    except (ValueError, TypeError, LookupError):
+        return content
+    if not isinstance(error, dict):
+        return content
     message, param = error["message"], error["param"]
     text = f"{param}: {message}" if param and param not in message else message
     return json.dumps({"error": text}).encode()

@@ -1,7 +1,7 @@
 """Check grammars in processes that can be killed, before the engine compiles them.
 
 The engine (vLLM's xgrammar backend) compiles in threads, which cannot be stopped. So each grammar
-is first compiled in a process with limits of CPU time and memory (process.py). Each API key has at
+is first compiled in a process with limits of CPU time and memory (process.py). Each client has at
 most one compilation at a time. Results are cached by the content of the grammar.
 """
 
@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from server.api.grammar.wire import LENGTH, CompileJob, Kind, encode
-from server.context import current
+from server.context import client
 from server.encoding.decode.pool import worker_environment
 from server.errors import BadRequest, TooManyRequests, Unavailable
 from server.metrics import stage
@@ -34,7 +34,7 @@ WAIT_S = 30
 MAX_TIME_PER_CPU_TIME = 4
 MAX_ANSWER_BYTES = 1 << 16
 MAX_RESULTS = 1024  # maximum number of results in the cache
-MAX_WAITING_PER_KEY = 64
+MAX_WAITING_PER_CLIENT = 64
 
 # Returns the first message to the template process: the tokenizer in xgrammar's JSON, and options.
 Start = Callable[[], dict[str, Any]]
@@ -68,15 +68,15 @@ class GrammarChecker:
         self._results: OrderedDict[bytes, Result] = OrderedDict()
         self._cached_bytes = 0
         self._slots = asyncio.Semaphore(limits.processes)
-        self._keys: defaultdict[str, KeyQueue] = defaultdict(KeyQueue)
+        self._queues: defaultdict[str, ClientQueue] = defaultdict(ClientQueue)
 
     async def check(self, grammar: Grammar, field: str) -> None:
         """Check the grammar in a request's field by compiling it. Cancelling the caller kills the
         compilation.
 
         Raises BadRequest: when the grammar is not valid, or compiling or using it costs too much.
-        Raises TooManyRequests: when too many compilations of the key wait.
-        Raises Unavailable: when the machine is too busy, or the processes do not start.
+        Raises TooManyRequests: when too many compilations of the client wait.
+        Raises Unavailable: when the machine is too busy, or a process does not start or is killed.
         """
         digest = grammar.digest
         if digest not in self._results:
@@ -100,14 +100,14 @@ class GrammarChecker:
         await self._template.close()
 
     async def _in_turn(self, grammar: Grammar, digest: bytes, field: str) -> Result:
-        """Compile the grammar. Waits until no other grammar of the API key is compiled, and then
+        """Compile the grammar. Waits until no other grammar of the client is compiled, and then
         until fewer than `processes` grammars are compiled.
         """
-        key = current().key_salt
-        queue = self._keys[key]
-        if queue.waiting >= MAX_WAITING_PER_KEY:
+        caller = client()
+        queue = self._queues[caller]
+        if queue.waiting >= MAX_WAITING_PER_CLIENT:
             raise TooManyRequests(
-                f"more than {MAX_WAITING_PER_KEY} grammars of this API key wait for compilation",
+                f"more than {MAX_WAITING_PER_CLIENT} grammars of this client wait for compilation",
                 param=field,
                 code="rate_limit_exceeded",
             )
@@ -122,7 +122,7 @@ class GrammarChecker:
         finally:
             queue.waiting -= 1
             if not queue.waiting:
-                self._keys.pop(key, None)
+                self._queues.pop(caller, None)
 
     async def _compile(self, grammar: Grammar) -> Result:
         limits = self._limits
@@ -137,20 +137,23 @@ class GrammarChecker:
         connection = await self._template.fork()
         try:
             async with asyncio.timeout(WAIT_S + limits.cpu_s * MAX_TIME_PER_CPU_TIME):
-                return await ask(connection, job)
+                answer = await ask(connection, job)
         except TimeoutError:
             raise Unavailable("the server is too busy to compile this grammar") from None
-        except (EOFError, OSError):  # A limit ended the process, or xgrammar crashed.
+        except (EOFError, OSError):  # for example, the kernel killed the process
+            raise Unavailable("the process that compiles this grammar ended") from None
+        finally:
+            connection.close()  # the kernel then ends the process that compiles
+        if "limit" in answer:
             return Result(
                 f"cannot be compiled within {limits.cpu_s:g} s of CPU time and "
                 f"{limits.memory_bytes >> 20} MiB of memory"
             )
-        finally:
-            connection.close()  # the kernel then ends the process that compiles
+        return Result(answer["error"] and str(answer["error"])[:300], int(answer["size"]))
 
 
-class KeyQueue:
-    """The compilations of one API key that wait or run."""
+class ClientQueue:
+    """The compilations of one client that wait or run."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -227,11 +230,12 @@ class Template:
             raise
 
 
-async def ask(connection: socket.socket, job: CompileJob) -> Result:
-    """Send a job and receive its result. Raises EOFError, OSError."""
+async def ask(connection: socket.socket, job: CompileJob) -> dict[str, Any]:
+    """Send a job and receive the answer: {"error", "size"} (compilation.py), or {"limit"} if a
+    limit of the job ended the compilation. Raises EOFError, OSError.
+    """
     await asyncio.get_running_loop().sock_sendall(connection, encode(asdict(job)))
-    answer = await receive(connection)
-    return Result(answer["error"] and str(answer["error"])[:300], int(answer["size"]))
+    return await receive(connection)
 
 
 async def receive(connection: socket.socket) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Compiler:
             raise
         # xgrammar raises several exceptions, whose messages contain paths.
         except Exception as error:
+            if "bad_alloc" in str(error):
+                raise MemoryError from None
             return {"error": f"is not valid{reason(str(error))}", "size": 0}
         size, maximum = compiled.memory_size_bytes, job.compiled_bytes
         if size > maximum:
@@ -82,19 +84,19 @@ class Compiler:
         vocabulary = self._info.vocab_size
         mask = xgrammar.allocate_token_bitmask(1, vocabulary)
         dice, milliseconds = random.Random(0), []
-        stops = set(self._info.stop_token_ids)
+        stops = [token for token in self._info.stop_token_ids if token < vocabulary]
         for _ in range(STEPS):
             started = time.thread_time()
             matcher.fill_next_token_bitmask(mask)
             milliseconds.append((time.thread_time() - started) * 1000)
             bits = np.unpackbits(mask.numpy().view(np.uint8), bitorder="little")[:vocabulary]
-            tokens = np.flatnonzero(bits).tolist()
-            if not tokens:
+            if not bits.any():
                 return "allows no text"
-            tokens = [token for token in tokens if token not in stops]
-            if not tokens:
+            bits[stops] = 0
+            tokens = np.flatnonzero(bits)
+            if not len(tokens):
                 break
-            if not matcher.accept_token(dice.choice(tokens)):
+            if not matcher.accept_token(int(dice.choice(tokens))):
                 return "has a rule that begins with itself"
             if matcher.is_terminated():
                 break

@@ -5,10 +5,11 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 from vllm import envs
-from vllm.exceptions import VLLMValidationError
+from vllm.exceptions import GracefulHTTPError, VLLMError, VLLMValidationError
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.v1.structured_output.backend_xgrammar import (
     XgrammarBackend,
@@ -20,7 +21,7 @@ from server.api.grammar.checker import Grammar, GrammarChecker
 from server.api.grammar.limits import Constraint, constraints
 from server.context import current
 from server.engine.llm import ConditionedLLM
-from server.errors import BadRequest
+from server.errors import BadRequest, RequestError
 from server.settings import Settings
 
 
@@ -42,15 +43,23 @@ async def open_checker(engine: Any, settings: Settings) -> AsyncIterator[Grammar
     async def check(outputs: StructuredOutputsParams) -> StructuredOutputsParams:
         try:
             return await check_outputs(outputs, checker, current().grammar_field)
-        except BadRequest as error:
-            # In a stream, vLLM's handler reports only vLLM's own exceptions as client errors.
-            raise VLLMValidationError(error.message, parameter=error.param) from None
+        except RequestError as error:
+            raise to_vllm_error(error) from None
 
     engine.check_outputs_with(check)
     try:
         yield checker
     finally:
         await checker.close()
+
+
+def to_vllm_error(error: RequestError) -> VLLMError:
+    """Convert an error to vLLM's exception with the same status. In a stream, vLLM's handler gives
+    all other exceptions status 500.
+    """
+    if isinstance(error, BadRequest):
+        return VLLMValidationError(error.message, parameter=error.param)
+    return GracefulHTTPError(error.message, HTTPStatus(error.status))
 
 
 def start_message(engine: ConditionedLLM) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """The template process, which forks one child per grammar. The child compiles the grammar.
 
 Importing xgrammar takes seconds and 270 MB, so this process imports xgrammar once, and its children
-share the memory. A child has limits of CPU time and memory. The kernel ends a child when the API
-process closes the child's connection, so that a cancelled request stops its compilation. A
+share the memory. A child forks again: the grandchild compiles with limits of CPU time and
+memory, and the child reports if such a limit ends the grandchild. The kernel ends the grandchild
+when the API process closes the connection, so that a cancelled request stops its compilation. A
 compiled grammar cannot be sent to the engine: xgrammar's serialised form of a schema with 1,000
-properties has 578 MB. So the child only reports whether the grammar is valid and cheap enough.
+properties has 578 MB. So the answer says only whether the grammar is valid and cheap enough.
 """
 
 import os
@@ -24,6 +25,11 @@ if TYPE_CHECKING:
 # Maximum bytes of a message. It applies to the first message, which contains the tokenizer; for
 # grammars, the limits in the settings are lower.
 MAX_JOB_BYTES = 64 << 20
+# The signals by which a grammar ends the process that compiles it: the limit of CPU time, or an
+# allocation that fails in xgrammar.
+OWN_SIGNALS = (signal.SIGPROF, signal.SIGABRT, signal.SIGSEGV)
+NO_MEMORY = 1  # the exit status if an allocation fails in Python
+
 # The priority of this process, lower than that of the processes that answer requests.
 NICE = 19
 
@@ -60,9 +66,24 @@ def main() -> None:
 
 
 def run_child(compiler: "Compiler", connection: socket.socket) -> None:
-    """Receive one grammar on the connection, compile it, send the result, and exit."""
+    """Compile one grammar in a forked process, report if its limits end that process, and exit."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        parent = os.getpid()
+        if (child := os.fork()) == 0:
+            die_with_parent(parent)
+            compile_grammar(compiler, connection)
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code == NO_MEMORY or -code in OWN_SIGNALS:
+            send(connection, {"limit": True})
+    finally:
+        os._exit(0)
+
+
+def compile_grammar(compiler: "Compiler", connection: socket.socket) -> None:
+    """Receive one grammar on the connection, compile it, send the result, and exit."""
+    try:
         job = CompileJob(**receive(connection, MAX_JOB_BYTES))
         end_with(connection)
         sandbox.limit_resources(job.memory_bytes, 0)
@@ -70,7 +91,7 @@ def run_child(compiler: "Compiler", connection: socket.socket) -> None:
         signal.setitimer(signal.ITIMER_PROF, job.cpu_s)
         send(connection, compiler.answer(job))
     except MemoryError:
-        os._exit(1)
+        os._exit(NO_MEMORY)
     finally:
         os._exit(0)
 

@@ -7,11 +7,17 @@ waited for its next request for some seconds.
 
 import asyncio
 import json
+import sys
+import termios
+from fcntl import ioctl
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from server.errors import RequestTimeout, body
 from server.metrics import REJECTIONS
+
+# A client must read this many bytes of its response within `send_timeout_s`.
+PROGRESS_BYTES = 1 << 16
 
 
 class TimedProtocol(HttpToolsProtocol):
@@ -20,6 +26,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     _headers_due: asyncio.TimerHandle | None = None
     _sent_due: asyncio.TimerHandle | None = None
+    _unread = 0  # waiting bytes of the response at the start of the time limit
     _begun = False  # whether a part of the awaited headers has arrived
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -50,6 +57,7 @@ class TimedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """Start the time limit. uvicorn calls this when 64 KiB of the response wait to be sent."""
         super().pause_writing()
+        self._sent()  # the end of the previous response may have started a time limit
         self._await_sent()
 
     def resume_writing(self) -> None:
@@ -90,6 +98,7 @@ class TimedProtocol(HttpToolsProtocol):
 
     def _await_sent(self) -> None:
         if self._sent_due is None:
+            self._unread = self._waiting_bytes()
             self._sent_due = self.loop.call_later(self.send_timeout_s, self._unsent)
 
     def _sent(self) -> None:
@@ -98,8 +107,22 @@ class TimedProtocol(HttpToolsProtocol):
             self._sent_due = None
 
     def _unsent(self) -> None:
-        """Close the connection without sending the rest of the response. Cancels the request."""
+        """Start the next time limit if the client has read enough. Otherwise close the connection
+        without sending the rest of the response, which cancels the request.
+        """
         self._sent_due = None
-        if self.flow.write_paused or self.transport.get_write_buffer_size():
-            REJECTIONS.labels("slow_reader").inc()
-            self.transport.abort()
+        if not (self.flow.write_paused or self.transport.get_write_buffer_size()):
+            return
+        if self._unread - self._waiting_bytes() >= PROGRESS_BYTES:
+            self._await_sent()
+            return
+        REJECTIONS.labels("slow_reader").inc()
+        self.transport.abort()
+
+    def _waiting_bytes(self) -> int:
+        """The bytes of the response that the client's host has not received. Includes the kernel's
+        bytes, because the kernel accepts more only when about a third of its buffer is free.
+        """
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        in_kernel = int.from_bytes(ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        return self.transport.get_write_buffer_size() + in_kernel

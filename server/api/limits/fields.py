@@ -116,25 +116,25 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
     for names, maximum in ((TOKENS, settings.max_tokens), (CHOICES, settings.max_n)):
         for name in names:
             if number(document.get(name)) > maximum:
-                raise too_large(f"{name} must be at most {maximum}", name)
+                raise BadRequest(f"{name} must be at most {maximum}", param=name)
     for name, maximum in MAX_ITEMS.items():
         value = document.get(name)
         if isinstance(value, list | dict) and len(value) > maximum:
-            raise too_large(f"{name} holds more than {maximum} items", name)
+            raise BadRequest(f"{name} holds more than {maximum} items", param=name)
     for name in STRINGS:
         value = document.get(name)
         texts = value if isinstance(value, list) else [value]
         if any(isinstance(text, str) and len(text) > MAX_CHARACTERS for text in texts):
-            raise too_large(
-                f"{name} contains a text of more than {MAX_CHARACTERS} characters", name
+            raise BadRequest(
+                f"{name} contains a text of more than {MAX_CHARACTERS} characters", param=name
             )
     prompts = document.get("prompt")
     if isinstance(prompts, list) and not is_tokens(prompts) and len(prompts) > MAX_PROMPTS:
-        raise too_large(f"more than {MAX_PROMPTS} prompts", "prompt")
+        raise BadRequest(f"more than {MAX_PROMPTS} prompts", param="prompt")
     check_ranges(document)
     if number(cache_top_k(document)) > settings.max_cache_top_k:
         maximum = settings.max_cache_top_k
-        raise too_large(f"top_k must be at most {maximum}", "imagebind.cache.top_k")
+        raise BadRequest(f"top_k must be at most {maximum}", param="imagebind.cache.top_k")
 
 
 def check_ranges(fields: Mapping[str, Any]) -> None:
@@ -145,25 +145,22 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
     for name, (low, high) in RANGES.items():
         value = fields.get(name)
         if value is not None and not low <= number(value, default=low) <= high:
-            raise too_large(f"{name} must be between {low} and {high}", name)
+            raise BadRequest(f"{name} must be between {low} and {high}", param=name)
     for name in TOKEN_LISTS:
         ids = fields.get(name)
         for index, each in enumerate(ids if isinstance(ids, list) else ()):
             if not -INT32 <= number(each) <= INT32:
-                raise too_large(f"{name}[{index}] is too large a number", f"{name}[{index}]")
+                raise BadRequest(f"{name}[{index}] is too large a number", param=f"{name}[{index}]")
     detection = fields.get("repetition_detection")
     numbers = (
         dict(items_of(detection)) if isinstance(detection, dict) or is_dataclass(detection) else {}
     )
     for name in REPETITION:
         if not 0 <= number(numbers.get(name)) <= MAX_REPETITION:
-            raise too_large(
-                f"{name} must be between 0 and {MAX_REPETITION}", f"repetition_detection.{name}"
+            raise BadRequest(
+                f"{name} must be between 0 and {MAX_REPETITION}",
+                param=f"repetition_detection.{name}",
             )
-
-
-def too_large(message: str, param: str | None) -> BadRequest:
-    return BadRequest(message, param=param)
 
 
 def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
@@ -183,11 +180,11 @@ def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
             elif isinstance(value, int):
                 if value > maximum or (value < -MAX_INTEGER and maximum < math.inf):
                     name = field_name((path, key))
-                    raise too_large(f"{name or 'an integer'} is too large a number", name)
+                    raise BadRequest(f"{name or 'an integer'} is too large a number", param=name)
             elif isinstance(value, float):
                 if not math.isfinite(value):
                     name = field_name((path, key))
-                    raise too_large(f"{name or 'a number'} is not a finite number", name)
+                    raise BadRequest(f"{name or 'a number'} is not a finite number", param=name)
             elif isinstance(value, dict | list | BaseModel) or is_dataclass(value):
                 containers.append((value, (path, key), max(maximum, maximum_in(path, key))))
 

@@ -9,6 +9,7 @@ plain ASGI. A request counts from its start to the end of its response.
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.error_handlers import error_response
+from server.api.middleware.route_path import route_path
 from server.context import client
 from server.errors import Unavailable
 from server.fairness import FairShare
@@ -25,12 +26,13 @@ PATHS = frozenset(
 
 
 class AdmissionMiddleware:
-    def __init__(self, app: ASGIApp, max_requests: int) -> None:
+    def __init__(self, app: ASGIApp, running: FairShare) -> None:
+        """`running`: the requests that run. All applications of the process share this object."""
         self.app = app
-        self.running = FairShare(max_requests)
+        self.running = running
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in PATHS:
+        if scope["type"] != "http" or route_path(scope) not in PATHS:
             return await self.app(scope, receive, send)
         if not self.running.take(caller := client()):
             REFUSED.inc()

@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from starlette._utils import get_route_path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.error_handlers import error_response
+from server.api.middleware.route_path import route_path
 from server.context import current
 from server.errors import Unauthorized
 
@@ -92,10 +92,10 @@ class AuthMiddleware:
         if scope["type"] == "websocket" and self.keys.required:
             # The server has no websocket routes.
             return await send({"type": "websocket.close", "code": 1008})
-        # Compare the path without --root-path, as the router does.
-        metrics = scope["type"] == "http" and get_route_path(scope) == METRICS_PATH
+        path = route_path(scope) if scope["type"] == "http" else ""
+        metrics = path == METRICS_PATH
         keys = self.metrics_keys if metrics and self.metrics_keys else self.keys
-        if scope["type"] != "http" or not keys.required or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or not keys.required or path in OPEN_PATHS:
             return await self.app(scope, receive, send)
         digest = keys.find(key_of(Headers(scope=scope)))
         if digest is None:

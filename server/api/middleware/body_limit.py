@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.error_handlers import error_response
+from server.api.middleware.route_path import route_path
 from server.context import client
 from server.errors import BadRequest, RequestError, TooLarge, Unavailable
 from server.fairness import FairShare
@@ -22,16 +23,17 @@ class BodyLimitMiddleware:
         self,
         app: ASGIApp,
         max_bytes: int,
-        max_held_bytes: int,
+        held: FairShare,
         upload_paths: Collection[str],
         max_upload_bytes: int,
     ) -> None:
-        """Requests of type multipart/form-data to `upload_paths` may have up to
+        """`held`: the bytes of the bodies of all running requests. All applications of the process
+        share this object. Requests of type multipart/form-data to `upload_paths` may have up to
         `max_upload_bytes`.
         """
         self.app = app
         self.max_bytes = max_bytes
-        self.held = FairShare(max_held_bytes)  # bytes of the bodies of all running requests
+        self.held = held
         self.upload_paths = frozenset(upload_paths)
         self.max_upload_bytes = max_upload_bytes
 
@@ -40,7 +42,7 @@ class BodyLimitMiddleware:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         is_form = headers.get("content-type", "").lower().startswith("multipart/form-data")
-        upload = is_form and scope["path"] in self.upload_paths
+        upload = is_form and route_path(scope) in self.upload_paths
         max_bytes = self.max_upload_bytes if upload else self.max_bytes
         declared = headers.get("content-length", "0")
         if not (declared.isascii() and declared.isdigit() and len(declared) < 20):

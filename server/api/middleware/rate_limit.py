@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.error_handlers import error_response
 from server.api.middleware.auth import METRICS_PATH, OPEN_PATHS
+from server.api.middleware.route_path import route_path
 from server.context import current
 from server.errors import RETRY_AFTER_S, TooManyRequests
 
@@ -48,7 +49,7 @@ class RateLimitMiddleware:
         self.usage: dict[str, KeyUsage] = defaultdict(lambda: KeyUsage(per_minute))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in UNLIMITED:
+        if scope["type"] != "http" or route_path(scope) in UNLIMITED:
             return await self.app(scope, receive, send)
         usage = self.usage[current().key_salt]
         if self.concurrent and usage.running >= self.concurrent:

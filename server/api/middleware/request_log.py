@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.middleware.rate_limit import UNLIMITED
 from server.api.middleware.request_id import request_id
+from server.api.middleware.route_path import route_path
 from server.context import Timeline, current
 
 # The logged status if the client disconnects before the response has a status.
@@ -64,7 +65,7 @@ class RequestLogMiddleware:
         self.write = write
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in UNLIMITED:
+        if scope["type"] != "http" or route_path(scope) in UNLIMITED:
             return await self.app(scope, receive, send)
         at, started, outcome = datetime.now(UTC), time.perf_counter(), Outcome()
         try:

@@ -15,6 +15,7 @@ from vllm.tracing import extract_trace_context
 from server.api.middleware.rate_limit import UNLIMITED
 from server.api.middleware.request_id import request_id
 from server.api.middleware.request_log import Outcome, route, tokens
+from server.api.middleware.route_path import route_path
 from server.context import Span, current
 
 # Maximum number of child spans of one request, because a request to /v1/embeddings may have
@@ -32,7 +33,7 @@ class TraceMiddleware:
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in UNLIMITED:
+        if scope["type"] != "http" or route_path(scope) in UNLIMITED:
             return await self.app(scope, receive, send)
         headers = MutableHeaders(raw=list(scope["headers"]))
         span = self.tracer.start_span(

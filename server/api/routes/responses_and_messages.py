@@ -4,11 +4,13 @@ The two protocols have different content parts for attachments. This module tran
 content parts of chat completions, and conditions the request as `generate.py` does.
 """
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Any, cast
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response
+from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 from vllm.entrypoints.anthropic.api_router import count_tokens, create_messages
 from vllm.entrypoints.anthropic.protocol import (
@@ -20,7 +22,7 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json, run
-from server.api.error_handlers import in_openai_form
+from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
 from server.api.inputs import (
     CACHE_HEADER,
@@ -35,6 +37,8 @@ from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
 
 router = APIRouter()
+
+ERROR_EVENT = "event: error\n"
 
 # Types of Anthropic's content blocks that are neither text nor attachments. vLLM reads them.
 BLOCKS = frozenset(
@@ -105,7 +109,30 @@ async def call_handler(
     conditioned = await apply_attachments(1, raw_request, attachments, options)
     response = in_openai_form(await handler(request, raw_request))
     response.headers[CACHE_HEADER] = conditioned.explanation.cache
+    if isinstance(response, StreamingResponse):
+        events = cast(AsyncGenerator[str], response.body_iterator)
+        response.body_iterator = with_client_texts(events)
     return response
+
+
+async def with_client_texts(events: AsyncGenerator[str]) -> AsyncGenerator[str]:
+    """Yield the stream's events. The messages of vLLM's errors get the form of other errors.
+
+    Closing this generator closes `events`, which aborts the request in the engine.
+    """
+    async with aclosing(events):
+        async for event in events:
+            yield with_client_text(event) if event.startswith(ERROR_EVENT) else event
+
+
+def with_client_text(event: str) -> str:
+    """Filter the message of an error event: {"error": {"message"}}, or {"message"}."""
+    name, _, data = event.partition("\ndata: ")
+    document = json.loads(data)
+    error = document.get("error")
+    error = error if isinstance(error, dict) else document
+    error["message"] = stream_message(str(error.get("message")))
+    return f"{name}\ndata: {json.dumps(document)}\n\n"
 
 
 def options_of(incoming: Incoming) -> ImageBindOptions:

@@ -16,6 +16,7 @@ from server.api.body import Incoming, Json, read_json
 from server.api.embedding.cancellation import unless_disconnected
 from server.api.inputs import CLIENT_DISCONNECTED
 from server.api.state import AppState, state_of
+from server.conditioning.first_error import all_results
 from server.errors import BadRequest, TooLarge, Unavailable
 from server.media.attachments import Attachment
 from server.media.base64 import read_base64, read_data_url
@@ -71,6 +72,8 @@ async def vectorize(raw_request: Request) -> Response:
 
 async def respond(incoming: Incoming, raw_request: Request) -> Response:
     state = state_of(raw_request)
+    if state.engine_client.draining:
+        raise Unavailable("the server is shutting down", code="draining")
     inputs = read_fields(incoming.document, state.settings.max_vectorize_inputs)
     incoming.document.clear()  # `inputs` holds the files; each is freed when it is embedded
     vectors = await embed_all(inputs, state)
@@ -103,20 +106,12 @@ def read_fields(document: Json, maximum: int) -> list[tuple[str, list[str]]]:
 
 async def embed_all(inputs: list[tuple[str, list[str]]], state: AppState) -> list[Vector]:
     """Embed all inputs. The first error, which names its input, cancels the other inputs."""
-    if not hasattr(state, "vectorize_places"):
-        state.vectorize_places = asyncio.Semaphore(MAX_CONCURRENT)
 
     async def limited(name: str, text: list[str]) -> Vector:
         async with state.vectorize_places:
             return await embed(name, text.pop(), state)
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(limited(name, text)) for name, text in inputs]
-    except ExceptionGroup as failures:
-        del group, tasks  # The error's traceback references the files.
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await all_results(limited(name, text) for name, text in inputs)
 
 
 async def embed(name: str, text: str, state: AppState) -> Vector:

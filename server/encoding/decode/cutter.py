@@ -42,6 +42,7 @@ class CutJob:
     max_windows: int
     max_channels: int
     max_rate: int  # maximum sampling rate in Hz
+    max_samples: int  # maximum samples of one window, of all channels together
     memory_bytes: int
     cpu_s: float  # maximum CPU seconds for one window
 
@@ -94,6 +95,10 @@ def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[n
     rate, channels = file.samplerate, file.channels
     if not 1 <= channels <= job.max_channels or not 1000 <= rate <= job.max_rate:
         raise CutError(f"the audio has more than {job.max_channels} channels or a bad rate")
+    if round(job.seconds * rate) * channels > job.max_samples:
+        raise CutError(
+            f"a window has more than {job.max_samples} samples in all channels; use shorter windows"
+        )
     max_frames = int(job.max_seconds * rate)
     kept = np.empty((0, channels), np.float32)
     position, ended = 0, False  # number of the frame kept[0]; whether the file has no more frames

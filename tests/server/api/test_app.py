@@ -544,3 +544,21 @@ async def test_the_operators_middleware_is_applied() -> None:
     assert (await served.client.get("/health")).headers["x-stamp"] == "operator"
     with pytest.raises(ValueError, match="FLAGS: neither a class nor a coroutine function"):
         serve(flags={"middleware": ["tests.server.application.FLAGS"]})
+
+
+async def test_limits_apply_to_paths_with_the_root_path() -> None:
+    """A proxy may leave the root path in the URL, as the router accepts it."""
+    served = serve("client", flags={"root_path": "/api"}, max_requests=1)
+    headers = {"authorization": "Bearer client"}
+    assert (await served.client.get("/api/health")).status_code == 200
+    served.app.state.running.add("another client")
+    for path in ("/v1/chat/completions", "/api/v1/chat/completions"):
+        response = await served.client.post(path, json={}, headers=headers)
+        check_error(response, 503, code="server_full")
+
+
+async def test_a_form_with_the_root_path_may_have_the_size_of_an_upload() -> None:
+    served = serve(flags={"root_path": "/api"}, max_body_bytes=100)
+    files = {"file": ("a.txt", b"0" * 1000)}
+    response = await served.client.post("/api/v1/files", files=files, data={"purpose": "vision"})
+    assert response.status_code != 413

@@ -40,3 +40,8 @@ async def test_an_error_has_the_documented_schema() -> None:
     schema = served.app.openapi()["components"]["schemas"]["Error"]["properties"]["error"]
     response = await served.client.post("/v1/chat/completions", json={})
     assert response.json()["error"].keys() == set(schema["required"])
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/score", "/v1/rerank", "/v1/search"])
+def test_routes_that_read_their_bodies_describe_them(document: dict[str, Any], path: str) -> None:
+    assert document["paths"][path]["post"]["requestBody"]["required"]

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from server.context import RequestContext, entered
 from server.encoding.decode.cutter import CutError, CutJob, cut
 from server.encoding.decode.pool import MediaError
 from server.encoding.windows import Cutter, Window
@@ -33,7 +34,13 @@ def flac(samples: NDArray[np.float32]) -> bytes:
 def job(**values: Any) -> CutJob:
     defaults = {
         **{"seconds": 2, "stride": 1, "max_seconds": 100, "max_windows": 100},
-        **{"max_channels": 2, "max_rate": 48_000, "memory_bytes": 1 << 30, "cpu_s": 5},
+        **{
+            "max_channels": 2,
+            "max_rate": 48_000,
+            "max_samples": 100_000,
+            "memory_bytes": 1 << 30,
+            "cpu_s": 5,
+        },
     }
     return CutJob(**(defaults | values))
 
@@ -66,6 +73,7 @@ def test_an_end_shorter_than_25_ms_is_no_window() -> None:
         ({"max_seconds": 3}, "longer than 3 s"),
         ({"max_windows": 2}, "more than 2 windows"),
         ({"max_channels": 1}, "more than 1 channels"),
+        ({"max_samples": 63_999}, "more than 63999 samples"),
     ],
     ids=str,
 )
@@ -101,3 +109,15 @@ async def test_more_files_than_allowed_are_rejected_at_once() -> None:
         await collect(cutter, MemoryBlob(b""))
     await running.aclose()
     assert len(await collect(cutter, MemoryBlob(flac(noise(1))))) == 1
+
+
+async def test_one_client_gets_half_of_the_places() -> None:
+    cutter, sound = Cutter(Settings(model=Path("m"), window_files=2)), MemoryBlob(flac(noise(3)))
+    with entered(RequestContext(b"", address="10.0.0.1")):
+        running = cutter.cut(sound, 1, 1)
+        await anext(running)
+        with pytest.raises(Unavailable):
+            await collect(cutter, sound)
+    with entered(RequestContext(b"", address="10.0.0.2")):
+        assert len(await collect(cutter, sound)) == 3
+    await running.aclose()

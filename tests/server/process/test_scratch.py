@@ -73,3 +73,26 @@ def test_a_read_only_home_is_no_error(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     environment = run_environment(tmp_path)
     assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor")
+
+
+def test_a_user_without_a_home_folder_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    environment = run_environment(tmp_path)
+    assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "torchinductor")
+
+
+def test_compiled_kernels_are_in_the_users_cache_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    environment = run_environment(tmp_path)
+    expected = tmp_path / "caches" / "bindserve" / "torchinductor"
+    assert environment["TORCHINDUCTOR_CACHE_DIR"] == str(expected)

@@ -4,6 +4,8 @@ grammars are rejected, and cancelled compilations end.
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,12 +13,18 @@ from typing import Any
 
 import pytest
 import xgrammar
+from vllm.entrypoints.serve.exception_handling.error_response import create_error_response
 from vllm.sampling_params import StructuredOutputsParams
 
 from server.api.grammar.checker import Grammar, GrammarChecker
-from server.api.grammar.constraint import check_constraints, check_outputs, json_grammar
+from server.api.grammar.constraint import (
+    check_constraints,
+    check_outputs,
+    json_grammar,
+    to_vllm_error,
+)
 from server.context import RequestContext, current, entered
-from server.errors import BadRequest, TooManyRequests
+from server.errors import BadRequest, RequestError, TooManyRequests, Unavailable
 from server.settings import GrammarLimits
 from tests.server.api.grammar.schemas import SCHEMAS, largest
 from tests.server.waiting import until
@@ -42,15 +50,18 @@ async def opened(**limits: Any) -> AsyncIterator[GrammarChecker]:
 
 @pytest.fixture(autouse=True)
 def request_context() -> Iterator[None]:
-    with entered(RequestContext(b"")):
+    with entered(RequestContext(b"", address="10.0.0.1")):
         yield
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def child_count(checker: GrammarChecker) -> int:
     process = checker._template._process
     assert process
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-    return len(children.split())
+    return len(children(process.pid))
 
 
 INVALID = [
@@ -83,7 +94,8 @@ async def test_grammars() -> None:
             assert "/" not in caught.value.message
         await the_engine_gets_what_was_checked(checker)
         await the_client_leaves(checker)
-        await a_key_has_one_compilation_at_a_time(checker)
+        await the_kernel_kills_a_compilation(checker)
+        await a_client_has_one_compilation_at_a_time(checker)
 
 
 async def the_engine_gets_what_was_checked(checker: GrammarChecker) -> None:
@@ -112,21 +124,38 @@ async def the_client_leaves(checker: GrammarChecker) -> None:
     assert task.cancelled()
 
 
-async def a_key_has_one_compilation_at_a_time(checker: GrammarChecker) -> None:
-    """While 64 slow grammars of one API key wait, another key's grammar is compiled at once."""
+async def the_kernel_kills_a_compilation(checker: GrammarChecker) -> None:
+    """A killed process says nothing about the grammar: no 400, and nothing in the cache."""
+    process, grammar = checker._template._process, Grammar("json", LARGEST)
+    assert process
+    for generation in (1, 2):
+        task = asyncio.ensure_future(checker.check(grammar, "json"))
+        await until(lambda: any(children(child) for child in children(process.pid)))
+        (pid,) = children(process.pid)
+        os.kill(pid if generation == 1 else children(pid)[0], signal.SIGKILL)
+        with pytest.raises(Unavailable, match="ended"):
+            await task
+        await until(lambda: not child_count(checker))
+    assert grammar.digest not in checker._results
+
+
+async def a_client_has_one_compilation_at_a_time(checker: GrammarChecker) -> None:
+    """While 64 slow grammars of one client wait, another client's grammar is compiled at once.
+    Without API keys, a client is an address.
+    """
     slow = [Grammar("json", LARGEST + " " * i) for i in range(64)]
     tasks = [asyncio.ensure_future(checker.check(each, "json")) for each in slow]
     await until(lambda: bool(child_count(checker)))
     with pytest.raises(TooManyRequests, match="64 grammars"):
         await checker.check(Grammar("regex", "b"), "regex")
     assert child_count(checker) == 1
-    with entered(RequestContext(b"", key_salt="other")):
+    with entered(RequestContext(b"", address="10.0.0.2")):
         await checker.check(Grammar("regex", "c"), "regex")
     assert not any(task.done() for task in tasks)
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert not checker._keys
+    assert not checker._queues
 
 
 async def test_limits_of_time_memory_and_masks() -> None:
@@ -136,6 +165,9 @@ async def test_limits_of_time_memory_and_masks() -> None:
             with pytest.raises(BadRequest, match=r"structured_outputs.json cannot be compiled"):
                 await check_constraints(document, checker)
         assert current().grammar_field == "structured_outputs.json"
+        checker._limits = LIMITS.model_copy(update={"memory_bytes": 8 << 20, "mask_ms": 1e-6})
+        with pytest.raises(BadRequest, match=r"and 8 MiB of memory"):
+            await checker.check(Grammar("json", LARGEST + " "), "json")
         with pytest.raises(BadRequest, match=r"needs \d+\.\d ms per token"):
             await checker.check(Grammar("regex", "[a-z]+"), "regex")
         process = checker._template._process
@@ -144,3 +176,8 @@ async def test_limits_of_time_memory_and_masks() -> None:
         await process.wait()
         with pytest.raises(BadRequest, match="is not valid"):
             await checker.check(Grammar("regex", "(b"), "regex")
+
+
+@pytest.mark.parametrize("error", [BadRequest("m"), TooManyRequests("m"), Unavailable("m")])
+def test_errors_keep_their_status_in_vllms_streams(error: RequestError) -> None:
+    assert create_error_response(to_vllm_error(error)).error.code == error.status

@@ -21,18 +21,20 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 class App:
-    """Responds with `size` bytes, and records how the response ended."""
+    """Responds with `size` bytes in messages of `piece` bytes, and records how the response
+    ended.
+    """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, piece: int = MiB) -> None:
+        self.size, self.piece = size, piece
         self.disconnected = False
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ARG002
         headers = [(b"content-length", b"%d" % self.size)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        for begin in range(0, self.size, MiB):
-            piece = bytes(min(MiB, self.size - begin))
-            more = begin + MiB < self.size
+        for begin in range(0, self.size, self.piece):
+            piece = bytes(min(self.piece, self.size - begin))
+            more = begin + self.piece < self.size
             await send({"type": "http.response.body", "body": piece, "more_body": more})
         while (await receive())["type"] != "http.disconnect":
             pass
@@ -114,3 +116,19 @@ async def test_a_slow_but_steady_reader_gets_everything() -> None:
             await asyncio.sleep(0.02)  # 128 pieces take longer than the limit
         writer.close()
     assert received > 8 * MiB
+
+
+async def test_a_slow_but_steady_reader_gets_a_body_of_one_message() -> None:
+    """The transport's buffer holds the body for longer than the limit, so its low-water mark does
+    not show that the client reads.
+    """
+    app = App(32 * MiB, piece=32 * MiB)
+    async with running(app, send_timeout_s=0.25) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 16)
+        writer.write(GET + b"Connection: close\r\n\r\n")
+        received = 0
+        while piece := await reader.read(1 << 17):
+            received += len(piece)
+            await asyncio.sleep(0.005)
+        writer.close()
+    assert received > 32 * MiB

@@ -6,6 +6,7 @@ from typing import Any
 from prometheus_client import REGISTRY
 
 from server.api.middleware.admission import AdmissionMiddleware
+from server.fairness import FairShare
 
 CHAT = "/v1/chat/completions"
 
@@ -21,7 +22,7 @@ class LimitedApp:
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
-        self.middleware = AdmissionMiddleware(self.app, max_requests=4)
+        self.middleware = AdmissionMiddleware(self.app, FairShare(4))
 
     async def app(self, _scope: Any, _receive: Any, send: Any) -> None:
         await self.go.wait()

@@ -8,6 +8,7 @@ import pytest
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.context import RequestContext, entered
 from server.errors import Unavailable
+from server.fairness import FairShare
 
 CHAT, UPLOAD = "/v1/chat/completions", "/v1/files"
 FORM = [(b"content-type", b"multipart/form-data; boundary=x")]
@@ -25,7 +26,7 @@ class LimitedApp:
         self.middleware = BodyLimitMiddleware(
             self.app,
             max_bytes=500,
-            max_held_bytes=1500,
+            held=FairShare(1500),
             upload_paths={UPLOAD},
             max_upload_bytes=500,
         )

@@ -137,8 +137,9 @@ async def test_real_encoders_give_the_golden_embeddings(components: Components) 
     assert np.abs(plain - pulled).max() > 1e-3
 
 
+@pytest.mark.parametrize("fields", [{}, {"channels": "mean"}], ids=["", "channels"])
 async def test_a_window_equals_the_file_cut_there(
-    components: Components, settings: Settings
+    components: Components, settings: Settings, fields: dict[str, Any]
 ) -> None:
     """The sound file has 16 kHz. It is not resampled, so a window has the same samples as the whole
     file.
@@ -146,13 +147,14 @@ async def test_a_window_equals_the_file_cut_there(
     served = serve()
     served.app.state.components, served.app.state.settings = components, settings
     rate, times = 16_000, np.arange(5 * 16_000) / 16_000
-    samples = (8000 * np.sin(2000 * times * (1 + 0.2 * times)) * times / 5).astype(np.int16)
+    left = 8000 * np.sin(2000 * times * (1 + 0.2 * times)) * times / 5
+    samples = np.stack([left, 8000 * np.sin(5000 * times)], 1).astype(np.int16)
 
     def part(first: int, stop: int) -> dict[str, Any]:
         file = io.BytesIO()
         soundfile.write(file, samples[first:stop], rate, format="WAV")
         data = base64.b64encode(file.getvalue()).decode()
-        return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+        return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}, **fields}
 
     windows = {"seconds": 2, "stride": 1.5}
     body = {"input": [part(0, len(samples)), part(0, 8000)], "imagebind": {"windows": windows}}

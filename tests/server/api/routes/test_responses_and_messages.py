@@ -3,11 +3,13 @@ texts.
 """
 
 import base64
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 
 from tests.server.api.test_app import check_error
@@ -103,3 +105,35 @@ async def test_errors_have_openais_form_and_name_the_part(served: Served) -> Non
     served.handler.answer = ErrorResponse(error=info)
     response = await served.client.post("/v1/responses", json={"input": "Hello", "model": "x"})
     check_error(response, 404, code="model_not_found")
+
+
+class ErrorEvent(BaseModel):
+    type: str = "error"
+    message: str = "/secret/vllm/file.py: KeyError"
+
+
+async def error_event(path: str) -> AsyncIterator[Any]:
+    if path == "/v1/responses":
+        yield ErrorEvent()
+    else:
+        error = {"type": "internal_error", "message": ErrorEvent().message}
+        yield 'event: ping\ndata: {"type": "ping"}\n\n'
+        yield f"event: error\ndata: {json.dumps({'type': 'error', 'error': error})}\n\n"
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages"])
+async def test_an_error_in_a_stream_shows_nothing_of_the_server(served: Served, path: str) -> None:
+    served.handler.answer = error_event(path)
+    body: dict[str, Any] = {"model": "tiny", "stream": True, "max_tokens": 4, "input": "Hello"}
+    if path == "/v1/messages":
+        body = body | {"messages": [{"role": "user", "content": "Hello"}]}
+        del body["input"]
+    else:
+        del body["max_tokens"]
+    response = await served.client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    event = response.text.removesuffix("\n\n").rpartition("\n\n")[2]
+    assert event.startswith("event: error\ndata: {")
+    document = json.loads(event.partition("data: ")[2])
+    assert document["type"] == "error"
+    assert document.get("error", document)["message"] == "the request is not valid"

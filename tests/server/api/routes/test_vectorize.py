@@ -14,7 +14,7 @@ from PIL import Image
 
 from model_ext.imagebind.model import ImageBind
 from server.api.components import Components
-from server.api.embedding.weaviate import create_weaviate_app
+from server.api.embedding.weaviate import create_weaviate_app, error_text
 from server.api.routes.vectorize import FIELDS
 from server.settings import Settings
 from tests.model_ext.imagebind.formulas import formula_input
@@ -142,3 +142,37 @@ async def test_all_kinds_equal_the_goldens(components: Components, settings: Set
     for field, vectors in expected.items():
         found = response.json()[field]
         np.testing.assert_allclose(found, vectors, rtol=0, atol=1e-4, err_msg=field)
+
+
+async def test_the_listener_rejects_requests_when_the_server_shuts_down() -> None:
+    served = serve()
+    served.engine.draining = True
+    response = await client_of(served).post("/vectorize", json={"texts": ["0"]})
+    assert (response.status_code, response.json()) == (
+        503,
+        {"error": "the server is shutting down"},
+    )
+
+
+async def test_an_unexpected_error_has_weaviates_form() -> None:
+    served = serve()
+    client = client_of(served)
+    served.components.conditioner = None  # type: ignore[assignment]
+    response = await client.post("/vectorize", json={"texts": ["0"]})
+    assert response.status_code == 500
+    assert isinstance(response.json()["error"], str)
+
+
+@pytest.mark.parametrize("content", [b"", b"no JSON", b"[]", b'{"error": "text"}'])
+def test_other_bodies_than_openais_errors_stay_unchanged(content: bytes) -> None:
+    assert error_text(content) == content
+
+
+@pytest.mark.parametrize(
+    ("limit", "resource"), [("max_requests", "running"), ("max_held_bytes", "held_bytes")]
+)
+async def test_both_listeners_share_the_limits_of_the_process(limit: str, resource: str) -> None:
+    served = serve(**{limit: 100})
+    getattr(served.app.state, resource).add("another client", 100)
+    response = await client_of(served).post("/vectorize", json={"texts": ["0"]})
+    assert response.status_code == 503

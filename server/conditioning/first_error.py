@@ -1,0 +1,28 @@
+"""Run coroutines concurrently, and raise the first error alone."""
+
+import asyncio
+import traceback
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+async def all_results(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return the results in order. The first error cancels the other coroutines.
+
+    An error that leaves this function does not reference the tasks. The tasks reference the error,
+    and this cycle would keep the files of a request open until a garbage collection.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except ExceptionGroup as failures:
+        del group, tasks, work
+        raise failures.exceptions[0] from None
+    except asyncio.CancelledError as cancelled:
+        # The frames in the traceback also reference the tasks and the files.
+        traceback.clear_frames(cancelled.__traceback__)
+        del group, tasks, work
+        raise
+    return [task.result() for task in tasks]

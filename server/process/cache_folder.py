@@ -1,0 +1,12 @@
+"""The folder of files that only save time at the next start, for example compiled kernels."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """bindserve's folder in the user's cache folder (XDG_CACHE_HOME, or ~/.cache).
+
+    Raises RuntimeError: when the user has no home folder.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bindserve"
