@@ -250,7 +250,8 @@ def _not_read(head: bytes) -> str:
         return f"this file is {name}, which the server does not read: {advice}"
     return (
         "the server does not recognize this file by its first bytes: state `modality` in the"
-        " file's part if it is a depth map, a thermal picture, IMU values, or a text"
+        " file's part if it is a depth map, a thermal picture, IMU values, a table"
+        " of points, or a text"
     )
 
 
