@@ -1,8 +1,8 @@
 """Recognize the modality of bytes by the signatures of the supported formats.
 
-For bytes without a signature, the result is None instead of a guess, except for texts that look like
-a point cloud (cloud/guess.py). A container that usually has pictures counts as a video here; the
-decoding process decides whether it is a sound.
+For bytes without a signature, the result is None instead of a guess, except for texts that look
+like a point cloud (cloud/guess.py). A container that usually has pictures counts as a video here;
+the decoding process decides whether it is a sound.
 """
 
 from model_ext.imagebind.preprocess.cloud.formats import cloud_format

@@ -1,7 +1,8 @@
 """Decide whether a text is a point cloud, for files whose modality the request does not state.
 
-Any table of numbers can be read as a cloud. So a table counts as a cloud only if its header names x,
-y and z, or if its rows look like coordinates with colors or normals. An .obj file needs a vertex.
+Any table of numbers can be read as a cloud. So a table counts as a cloud only if its header names
+x, y and z, or if its rows look like coordinates, alone or with colors or normals. An .obj file must
+have a vertex.
 """
 
 import re
