@@ -129,7 +129,7 @@ def read_attachments(
         _check_count(len(attachments), limits, part.param)
         attachment = read_attachment(part, limits, sources)
         attachments.append(attachment)
-        weight = sound_weight(part.json, attachment.modality, part.param)
+        weight = sound_weight(part.json, part.param)
         if weight is not None:
             param = f"{part.param}.sound"
             _check_count(len(attachments), limits, param)
