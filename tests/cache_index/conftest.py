@@ -9,6 +9,7 @@ import pytest
 from cache_index.build import build_from_features, import_index
 from cache_index.enhance import Array
 from cache_index.index import CacheIndex
+from tests.cache_index.services import build
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 COUNT, DIMENSION = 400, 24
@@ -75,3 +76,9 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], CacheI
         return opened[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def whole(features: Array, tmp_path_factory: pytest.TempPathFactory) -> CacheIndex:
+    """A cache of all test features."""
+    return CacheIndex.open(build(features, tmp_path_factory.mktemp("whole") / "w"))

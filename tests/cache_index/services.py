@@ -1,13 +1,22 @@
-"""Real retrieval services in separate processes, which tests can kill."""
+"""Real retrieval services in separate processes, which tests can kill, and their clients."""
 
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
+
+from cache_index.build import build_from_features
+from cache_index.client import CacheClient
+from cache_index.enhance import Array, CacheParams
+
 TOKEN = "secret"
+PARAMS = CacheParams(top_k=9, inverse_temperature=7, weight=0.6)
 
 
 class Process:
@@ -46,3 +55,23 @@ def free_port() -> int:
 def listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def build(features: Array, folder: Path, **options: object) -> Path:
+    """Build a cache of the features (N, D) below the new folder. Returns the cache's folder."""
+    folder.mkdir()
+    np.save(folder / "f.npy", features)
+    lines = "".join(f'"{row[0]:.6f}"\n' for row in features)
+    (folder / "f.jsonl").write_text(lines)
+    build_from_features(folder / "f.npy", folder / "c", progress=False, **options)  # type: ignore[arg-type]
+    return folder / "c"
+
+
+@asynccontextmanager
+async def connected(url: str, **options: object) -> AsyncIterator[CacheClient]:
+    """A client of the service at `url`. `options`: further arguments of `CacheClient.connect`."""
+    client = await CacheClient.connect(url, token=TOKEN, **options)  # type: ignore[arg-type]
+    try:
+        yield client
+    finally:
+        await client.aclose()

@@ -98,9 +98,7 @@ def run(model: str, prompts: list[Prompt], more: dict[str, Any]) -> list[dict[st
         **{"skip_tokenizer_init": True, "max_num_seqs": max(2, len(prompts))},
         **more,
     }
-    set_environment(
-        options.get("tensor_parallel_size", 1) * options.get("pipeline_parallel_size", 1)
-    )
+    bind_cores(options.get("tensor_parallel_size", 1) * options.get("pipeline_parallel_size", 1))
     config = EngineArgs(**options).create_engine_config()
     adapt(config)
     llm = LLM(**options, worker_cls=config.parallel_config.worker_cls, use_tqdm_on_load=False)
@@ -112,13 +110,10 @@ def run(model: str, prompts: list[Prompt], more: dict[str, Any]) -> list[dict[st
     return answers
 
 
-def set_environment(ranks: int) -> None:
-    """Give each rank one core. With several ranks, torch.compile runs without its inductor, because
-    each rank would compile the same code for half a minute.
-    """
+def bind_cores(ranks: int) -> None:
+    """Give each rank one core."""
     cores = sorted(os.sched_getaffinity(0))[:ranks]
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(map(str, cores))
-    os.environ["VLLM_CPU_CI_ENV"] = str(int(ranks > 1))
 
 
 def request(prompt: Prompt) -> tuple[dict[str, Any], Any]:

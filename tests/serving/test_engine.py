@@ -35,7 +35,6 @@ RANKS: dict[str, dict[str, Any]] = {
     "tensor": {"tensor_parallel_size": 2},
     "pipeline": {"pipeline_parallel_size": 2, "enforce_eager": False},
 }
-COMPILED = {"enforce_eager": False}  # the default of `bindserve serve`
 STEPS = 12
 IDS = torch.randint(3, 512, (70,), generator=torch.Generator().manual_seed(2)).tolist()
 EMBEDDINGS = [normalize(torch.arange(40) % modulus - 3.0, dim=0) for modulus in (7, 5)]
@@ -68,7 +67,6 @@ def engines(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
     quantised = quantise(models["value"], models["eight-bit"])
 
     jobs = {name: Job(model, PROMPTS) for name, model in models.items()}
-    jobs["value"] = Job(models["value"], PROMPTS, COMPILED)
     if len(os.sched_getaffinity(0)) > 1:
         jobs |= {name: Job(models["value"], PROMPTS, flags) for name, flags in RANKS.items()}
     answers = generate(jobs)
