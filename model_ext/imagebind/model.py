@@ -13,7 +13,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from model_ext.errors import ConfigError
 from model_ext.imagebind.config import ImageBindConfig
@@ -98,8 +97,8 @@ class ImageBind(nn.Module):
         determine the operations, so that a CUDA graph can contain them.
         """
         embedding = self._clip_mean(modality, prepared, post=True)
-        unit = F.normalize(embedding, dim=-1, eps=1e-12)
-        return torch.cat([unit, embedding.norm(dim=-1, keepdim=True)], dim=-1)
+        length = embedding.norm(dim=-1, keepdim=True)
+        return torch.cat([embedding / length.clamp_min(1e-12), length], dim=-1)
 
     def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
         encoder = self.encoder(modality)

@@ -115,18 +115,18 @@ class Conditioner:
             content = await fetches.content(attachment)
             if modality == EMBEDDING:
                 numbers = np.frombuffer(content.head(content.size), "<f4")
-                count_attachment(modality)
                 unit = normalize(numbers.astype(np.float32))
                 return Embedded(modality, np.append(unit, np.float32(1)))
             with stage("embed", modality) as label:
                 embedded = await self._embedder.embed(modality, content, attachment.options)
                 label.modality = modality = embedded.modality
-            count_attachment(modality)
             return embedded
         # Raise a copy, because other requests may share the error object.
         except RequestError as error:
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
+        finally:  # attachments that fail count, too
+            count_attachment(modality)
 
 
 def without_default_cache(options: ImageBindOptions) -> ImageBindOptions:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import threading
 import time
-from bisect import insort
+from bisect import insort, insort_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -249,7 +249,7 @@ class Batcher:
             if error is not None:
                 for request in reversed(batch):
                     request.alone = True
-                    self._waiting.appendleft(request)
+                    insort_left(self._waiting, request, key=lambda each: each.number)
                     self._shares.add(request.client)
             self._changed.notify_all()
 

@@ -129,7 +129,7 @@ def read_attachments(
         _check_count(len(attachments), limits, part.param)
         attachment = read_attachment(part, limits, sources)
         attachments.append(attachment)
-        weight = sound_weight(part.json, attachment.modality, part.param)
+        weight = sound_weight(part.json, part.param)
         if weight is not None:
             param = f"{part.param}.sound"
             _check_count(len(attachments), limits, param)
@@ -250,7 +250,8 @@ def _not_read(head: bytes) -> str:
         return f"this file is {name}, which the server does not read: {advice}"
     return (
         "the server does not recognize this file by its first bytes: state `modality` in the"
-        " file's part if it is a depth map, a thermal picture, IMU values, or a text"
+        " file's part if it is a depth map, a thermal picture, IMU values, a table"
+        " of points, or a text"
     )
 
 

@@ -22,7 +22,8 @@ class Embedded:
 
     @property
     def nbytes(self) -> int:
-        return self.numbers.nbytes
+        notes = sum(len(name) + len(str(value)) for name, value in self.notes.items())
+        return self.numbers.nbytes + notes
 
     @property
     def unit(self) -> Vector:

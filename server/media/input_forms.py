@@ -48,8 +48,9 @@ def item_parts(item: Any, param: str, modality: str | None = None) -> list[Part]
     """
     if isinstance(item, dict) and "content" in item and "type" not in item:
         item, param = item["content"], f"{param}.content"
-    each = [as_part(one, modality) for one in item] if isinstance(item, list) else item
-    return input_parts(each if isinstance(item, list) else as_part(item, modality), param)
+    if isinstance(item, list):
+        return input_parts([as_part(one, modality) for one in item], param)
+    return input_parts(as_part(item, modality), param)
 
 
 def conversation_parts(messages: Any) -> list[Part]:

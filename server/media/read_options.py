@@ -43,10 +43,13 @@ def read_options(part: Json, modality: str, defaults: ReadOptions, param: str) -
     return defaults
 
 
-def sound_weight(part: Json, modality: str, param: str) -> float | None:
-    """Return the weight of a video's sound track, or None if it is not an attachment."""
+def sound_weight(part: Json, param: str) -> float | None:
+    """Return the weight of a video's sound track, or None if it is not an attachment.
+
+    `read_options` rejects the field for other modalities.
+    """
     sound = part.get("sound")
-    if sound is None or modality != "video":
+    if sound is None:
         return None
     if not isinstance(sound, dict) or sound.keys() - {"weight"}:
         raise BadRequest('sound must be an object like {"weight": 0.5}', param=f"{param}.sound")

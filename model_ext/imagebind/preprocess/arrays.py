@@ -21,6 +21,8 @@ from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadO
 
 Map = NDArray[np.float32]
 
+NOTHING_VALID = "the file has no valid values: all are zero or not finite numbers"
+
 
 def read_depth(
     data: bytes,
@@ -54,10 +56,7 @@ def read_thermal(
     if relative is None:
         return _tensor(values)
     if not relative:
-        finite = values[np.isfinite(values)]
-        low, high = (finite.min(), finite.max()) if finite.size else (0, 0)
-        scaled = (values - low) / max(high - low, np.float32(1e-12))
-        values = np.nan_to_num(scaled, nan=0, posinf=0, neginf=0)
+        values = _scaled(values)
         if notes is not None:
             notes["scaled"] = True
     return _tensor(_square(values, config.thermal_size, limits))
@@ -72,6 +71,8 @@ def _read(data: bytes, size: int, limits: Limits, notes: Notes) -> tuple[Map, bo
         array = array.reshape(tuple(length for length in array.shape if length != 1))
         if array.ndim != 2:
             raise DecodeError(f"the .npy file must have the shape (H, W) or (1, {size}, {size})")
+        if not array.size:
+            raise DecodeError("the file has no values")
         return (array[None], None) if array.shape == (size, size) else (array, False)
     image = open_image(data, limits)
     if image.mode in DEEP:
@@ -81,15 +82,28 @@ def _read(data: bytes, size: int, limits: Limits, notes: Notes) -> tuple[Map, bo
     return np.asarray(decode(image, "L"), np.float32) / np.float32(255), True
 
 
+def _scaled(values: Map) -> Map:
+    """Scale the finite values to 0..1; other values become 0. Raises DecodeError."""
+    valid = np.isfinite(values)
+    low = np.min(values, where=valid, initial=np.inf)
+    high = np.max(values, where=valid, initial=-np.inf)
+    if low > high or low == high == 0:
+        raise DecodeError(NOTHING_VALID)
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller rejects infinite values
+        scaled: Map = (np.where(valid, values, low) - low) / max(high - low, np.float32(1e-12))
+    return scaled
+
+
 def _disparity(depth: Map) -> Map:
+    """Invert the positive depths; other depths become 0. Raises DecodeError."""
     valid = np.isfinite(depth) & (depth > 0)
-    inverse = np.divide(1, depth, where=valid, out=np.zeros_like(depth), dtype=np.float64)
-    return (inverse / max(float(inverse.max(initial=0)), 1e-300)).astype(np.float32)
+    nearest = np.min(depth, where=valid, initial=np.inf)
+    if not np.isfinite(nearest):
+        raise DecodeError(NOTHING_VALID)
+    return np.divide(nearest, depth, where=valid, out=np.zeros_like(depth))
 
 
 def _square(values: Map, size: int, limits: Limits) -> Map:
-    if not values.size:
-        raise DecodeError("the file has no values")
     square = middle_square(Image.fromarray(np.ascontiguousarray(values)), size, limits)
     return np.asarray(square, np.float32)[None]
 

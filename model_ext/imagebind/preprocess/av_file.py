@@ -1,7 +1,8 @@
 """Open containers of sound and video with PyAV (FFmpeg), from memory.
 
 FFmpeg gets the name of the demuxer, so no file can choose a demuxer that opens other files. Only
-the codecs of SOUND_CODECS and PICTURE_CODECS are decoded.
+the codecs of SOUND_CODECS and PICTURE_CODECS are decoded. FFmpeg decodes the first frames of each
+stream already when it opens the file, so it also gets the list of decoders.
 """
 
 import io
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import av
+from av.codec import codecs_available
+from av.codec.codec import UnknownCodecError
 from av.container import InputContainer
 from av.stream import Disposition
 
@@ -32,6 +35,22 @@ PICTURE_CODECS = frozenset(
 DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
 
 
+def _decoders() -> str:
+    """Return the names of FFmpeg's decoders for the codecs, as its option `codec_whitelist`."""
+    names = set()
+    for name in codecs_available:
+        try:
+            codec = av.Codec(name, "r")
+        except UnknownCodecError:  # it only encodes
+            continue
+        if codec.canonical_name in SOUND_CODECS | PICTURE_CODECS:
+            names.add(codec.name)
+    return ",".join(sorted(names))
+
+
+OPTIONS = {"codec_whitelist": _decoders()}
+
+
 @contextmanager
 def opened(data: bytes, name: str, damaged: str) -> Iterator[InputContainer]:
     """Open a file of the container `name`. In the `with` block, FFmpeg's errors become
@@ -40,7 +59,8 @@ def opened(data: bytes, name: str, damaged: str) -> Iterator[InputContainer]:
     `damaged`: the message of these errors. FFmpeg's own messages would show internals to clients.
     """
     try:
-        with av.open(io.BytesIO(data), "r", format=DEMUXERS.get(name, name)) as file:
+        demuxer = DEMUXERS.get(name, name)
+        with av.open(io.BytesIO(data), "r", format=demuxer, container_options=OPTIONS) as file:
             yield file
     # For impossible values in a damaged file, PyAV also raises ValueError and other types.
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError):

@@ -1,7 +1,7 @@
 """Decode chosen frames of a video with PyAV (FFmpeg), from memory.
 
 Files that decord reads need this module only when decord fails.
-Shapes: N frames of the video, T frames of a clip.
+Shapes: N frames of the video.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,21 +54,18 @@ class AvVideo:
         seconds = (starts - starts[0]) * unit
         return np.stack([seconds[:-1], seconds[1:]], 1), rate
 
-    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Decode frames (T, H, W, 3), in the order of `indices`."""
+    def frames(self, indices: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
+        """Decode frames (H, W, 3), in the order of `indices`."""
         starts = sorted({self._starts[index] for index in indices})
         with opened(self._data, self._name, DAMAGED) as file:
             pictures = self._seek(file, starts)
         if len(pictures) < len(starts):  # seeking was not exact: decode from the start
             with opened(self._data, self._name, DAMAGED) as file:
-                pictures |= self._search(self._decode(file), starts)
+                pictures |= self._search(self._decode(file, self._stream(file)), starts)
         if not pictures:
             raise Damaged(DAMAGED)
-        shapes = {picture.shape for picture in pictures.values()}
-        if len(shapes) != 1:
-            raise DecodeError("the video has frames of different sizes")
         times = sorted(pictures)
-        return np.stack([pictures[_nearest(times, self._starts[index])] for index in indices])
+        return [pictures[_nearest(times, self._starts[index])] for index in indices]
 
     def _stream(self, file: InputContainer) -> av.VideoStream:
         stream = picture_stream(file)
@@ -89,22 +86,20 @@ class AvVideo:
             if packet.size and not packet.is_discard:
                 times.append((packet.pts, packet.duration or 0))
                 self._check_count(len(times))
-            elif packet.size:
-                self._check_count(len(times))
         return times if None not in {start for start, _ in times} else [(None, 0)]
 
     def _decoded_times(self) -> list[tuple[int | None, int]]:
         times: list[tuple[int | None, int]] = []
         with opened(self._data, self._name, DAMAGED) as file:
-            for frame in self._decode(file):
+            for frame in self._decode(file, self._stream(file)):
                 if frame.pts is not None:
                     times.append((frame.pts, frame.duration or 0))
                     self._check_count(len(times))
         return times
 
-    def _decode(self, file: InputContainer) -> Iterator[av.VideoFrame]:
+    def _decode(self, file: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
         """Decode frames from the file's position; skip damaged packets."""
-        for packet in file.demux(self._stream(file)):
+        for packet in file.demux(stream):
             try:
                 frames = packet.decode()
             except av.InvalidDataError:
@@ -128,7 +123,7 @@ class AvVideo:
                 return pictures
             # A clip's two frames are close to each other, so both are searched after one seek.
             near = [time for time in rest if time - rest[0] <= 3 / float(stream.time_base or 1)]
-            pictures |= self._search(self._decode(file), near)
+            pictures |= self._search(self._decode(file, stream), near)
             rest = [time for time in rest if time not in near]
         return pictures
 

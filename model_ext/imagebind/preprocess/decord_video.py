@@ -46,8 +46,8 @@ class DecordVideo:
         self._video = video
         return times, fps
 
-    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Decode frames (T, H, W, 3), and check their size, which only decoding shows."""
+    def frames(self, indices: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
+        """Decode frames (H, W, 3), and check their size, which only decoding shows."""
         assert self._video is not None
         try:
             try:
@@ -60,7 +60,7 @@ class DecordVideo:
             raise DecodeError(
                 f"the video has frames of more than {self._limits.video_pixels} pixels"
             )
-        return pictures
+        return list(pictures)
 
 
 @contextmanager

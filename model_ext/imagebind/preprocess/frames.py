@@ -1,6 +1,6 @@
 """The interface of the video decoders that `video.py` uses.
 
-Shapes: N frames of the video, T frames of a clip.
+Shapes: N frames of the video.
 """
 
 from collections.abc import Sequence
@@ -25,6 +25,9 @@ class Video(Protocol):
         """
         ...
 
-    def frames(self, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """Decode frames (T, H, W, 3). Call `timeline` first. Raises as `timeline` does."""
+    def frames(self, indices: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
+        """Decode frames (H, W, 3). Call `timeline` first. `indices`: increasing.
+
+        Raises as `timeline` does.
+        """
         ...

@@ -63,10 +63,10 @@ MARKUP = ((b"<svg", "SVG", PICTURE), (b"<html", "an HTML page", "send its text")
 def kind(data: bytes) -> tuple[str, str] | None:
     """Return the name of an unsupported kind of file and what to do, or None."""
     for offset, signature, name, advice in SIGNATURES:
-        if data[offset : offset + len(signature)] == signature:
+        if data.startswith(signature, offset):
             return name, advice
     head = data[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<", b"<?xml")):
+    if head.startswith(b"<"):
         for tag, name, advice in MARKUP:
             if tag in head:
                 return name, advice

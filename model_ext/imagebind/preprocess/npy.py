@@ -31,7 +31,14 @@ def npy_shape(data: bytes) -> tuple[int, ...] | None:
 
 
 def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
-    """Read real numbers as float32.
+    """Read real numbers as float32. Raises as `read_exact` does."""
+    # A number too large for float32 becomes infinite; the caller rejects infinite values.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return read_exact(data, max_elements).astype(np.float32, order="C")
+
+
+def read_exact(data: bytes, max_elements: int) -> NDArray[Any]:
+    """Read real numbers in the file's dtype.
 
     Raises DecodeError: when the header does not agree with the length of the data.
     """
@@ -44,9 +51,7 @@ def read_npy(data: bytes, max_elements: int) -> NDArray[np.float32]:
     if count * dtype.itemsize != len(data) - offset:
         raise DecodeError("the .npy file's header does not agree with its length")
     flat = np.frombuffer(data, dtype, count, offset)
-    # A number too large for float32 becomes infinite; the caller rejects infinite values.
-    with np.errstate(over="ignore", invalid="ignore"):
-        return flat.reshape(shape, order="F" if fortran else "C").astype(np.float32, order="C")
+    return flat.reshape(shape, order="F" if fortran else "C")
 
 
 def _header(data: bytes) -> Header:

@@ -53,12 +53,9 @@ def decode(
     """Decode a file. Raises as `preprocess` does."""
     notes: Notes = {}
     limits = limits or Limits()
+    _check_size(modality, data, limits)  # `actual_modality` may open the file
     modality = actual_modality(modality, data)
-    max_bytes = limits.bytes_of(modality)
-    if modality == "audio" and container(data) in VIDEO:  # read the sound track of a video
-        max_bytes = max(max_bytes, limits.video_bytes)
-    if len(data) > max_bytes:
-        raise DecodeError(f"larger than the {max_bytes} bytes allowed ({modality})")
+    _check_size(modality, data, limits)
     read = READERS[modality]
     tensor = read(data, config or PreprocessConfig(), limits, options or ReadOptions(), notes)
     return Sample(modality, tensor, notes)
@@ -88,6 +85,14 @@ def preprocess(
     if sample.modality != modality:
         raise DecodeError(f"the file has no pictures: it is of the modality {sample.modality}")
     return sample.tensor
+
+
+def _check_size(modality: str, data: bytes, limits: Limits) -> None:
+    max_bytes = limits.bytes_of(modality)
+    if modality == "audio" and container(data) in VIDEO:  # read the sound track of a video
+        max_bytes = max(max_bytes, limits.video_bytes)
+    if len(data) > max_bytes:
+        raise DecodeError(f"larger than the {max_bytes} bytes allowed ({modality})")
 
 
 def actual_modality(modality: str, data: bytes) -> str:

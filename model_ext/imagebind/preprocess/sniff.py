@@ -1,10 +1,12 @@
 """Recognize the modality of bytes by the signatures of the supported formats.
 
-For bytes without a signature, the result is None instead of a guess. A container that usually has
-pictures counts as a video here; the decoding process decides whether it is a sound.
+For bytes without a signature, the result is None instead of a guess, except for texts that look
+like a point cloud (cloud/guess.py). A container that usually has pictures counts as a video here;
+the decoding process decides whether it is a sound.
 """
 
 from model_ext.imagebind.preprocess.cloud.formats import cloud_format
+from model_ext.imagebind.preprocess.cloud.guess import is_text_cloud
 from model_ext.imagebind.preprocess.container import VIDEO, container
 from model_ext.imagebind.preprocess.npy import npy_shape
 from model_ext.imagebind.preprocess.pictures import is_picture
@@ -15,6 +17,7 @@ NAMES = (".xyz", ".pts", ".obj", ".pcd", ".pt", ".pth")
 # 4 columns) and normals (3)
 COLUMNS = (3, 6, 7, 9)
 MIN_ROWS = 8
+TEXTS = ("obj", "pts", "xyz")
 
 
 def sniff(data: bytes, filename: str | None = None) -> str | None:
@@ -42,9 +45,7 @@ def _is_cloud(data: bytes, name: str) -> bool:
         return len(rows) == 2 and (
             rows[1] == 3 or (rows[0] == 3 and rows[1] > 3) or _has_colors(rows)
         )
-    if name == "obj":
-        return data.startswith((b"v ", b"#", b"mtllib", b"o ", b"g ")) and b"v " in data
-    return True
+    return is_text_cloud(data, name) if name in TEXTS else True
 
 
 def _has_colors(shape: tuple[int, ...]) -> bool:

@@ -55,11 +55,20 @@ def _read(video: Video, config: PreprocessConfig, limits: Limits) -> Tensor:
     times, fps = video.timeline()
     if times[-1, 1] > limits.video_seconds:
         raise DecodeError(f"the video is longer than {limits.video_seconds} s")
+    clips = [
+        [clip[index] for index in torch.linspace(0, len(clip) - 1, config.frames).long()]
+        for clip in clip_frames(times, fps)
+    ]
+    # All frames are decoded at once, because a decoder may have to open the file for each call.
+    indices = sorted({index for clip in clips for index in clip})
+    pictures = dict(zip(indices, video.frames(indices), strict=True))
     crops = []
-    for clip in clip_frames(times, fps):
-        picked = torch.linspace(0, len(clip) - 1, config.frames).long()
-        frames = torch.from_numpy(video.frames([clip[index] for index in picked]))
-        crops += three_crops(resize(frames, config.image_size, limits), config.image_size)
+    for clip in clips:
+        frames = [pictures[index] for index in clip]
+        if len({frame.shape for frame in frames}) != 1:
+            raise DecodeError("the video has frames of different sizes")
+        resized = resize(torch.from_numpy(np.stack(frames)), config.image_size, limits)
+        crops += three_crops(resized, config.image_size)
     normalized = (torch.stack(crops) - MEAN[:, None, None]) / STD[:, None, None]
     return normalized.transpose(1, 2).contiguous()
 

@@ -41,7 +41,7 @@ def import_lazy_modules() -> None:
 
 
 def _files() -> list[tuple[str, bytes]]:
-    """Yield small files as (modality, bytes)."""
+    """Return small files as (modality, bytes)."""
     picture, sound, scan, archive = (io.BytesIO() for _ in range(4))
     Image.new("RGB", (8, 8)).save(picture, "TIFF")
     soundfile.write(sound, np.zeros(800, np.float32), 16_000, format="WAV")

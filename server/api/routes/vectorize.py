@@ -127,7 +127,7 @@ async def embed(name: str, text: str, state: AppState) -> Vector:
         data = await asyncio.to_thread(read_file, text, max_bytes, name)
     else:
         data = read_file(text, max_bytes, name)
-    options = replace(state.components.attachment_limits.options, pad_rows=True)
+    options = replace(state.components.attachment_limits.options, pad_rows=modality == "imu")
     attachment = Attachment(modality, MemoryBlob(data), 1.0, name, options)
     return await state.components.conditioner.embed_scaled(attachment)
 

@@ -35,6 +35,7 @@ FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     **{"ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271)},
     **{"socket": (41, 198), "socketpair": (53, 199), "connect": (42, 203), "bind": (49, 200)},
     **{"kill": (62, 129), "tkill": (200, 130), "pidfd_open": (434, 434)},
+    **{"rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240)},
     **{"pidfd_getfd": (438, 438), "pidfd_send_signal": (424, 424)},
     **{"open_by_handle_at": (304, 265), "mount": (165, 40), "umount2": (166, 39)},
     **{"pivot_root": (155, 41), "chroot": (161, 51), "unshare": (272, 97), "setns": (308, 268)},
@@ -42,7 +43,7 @@ FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     **{"io_uring_setup": (425, 425), "keyctl": (250, 219), "add_key": (248, 217)},
     **{"request_key": (249, 218), "init_module": (175, 105), "finit_module": (313, 273)},
 }
-CLONE, CLONE3, TGKILL = (56, 220), (435, 435), (234, 131)
+CLONE, CLONE3, TGKILL, PRLIMIT64 = (56, 220), (435, 435), (234, 131), (302, 261)
 
 
 def forbid_files() -> bool:
@@ -110,8 +111,11 @@ def filter_program(machine: str, process: int) -> bytes:
     lines += [_step(EQUAL, CLONE[column], 0, 4), _step(LOAD, ARGUMENT)]
     lines += [_step(BITS, CLONE_THREAD, 0, 1), _step(RETURN, ALLOW), deny]
     # `abort` sends a signal to the process itself.
-    lines += [_step(EQUAL, TGKILL[column], 0, 3), _step(LOAD, ARGUMENT)]
-    lines += [_step(EQUAL, process, 1, 0), deny]
+    lines += [_step(EQUAL, TGKILL[column], 0, 4), _step(LOAD, ARGUMENT)]
+    lines += [_step(EQUAL, process, 1, 0), deny, _step(RETURN, ALLOW)]
+    # `setrlimit` of the C library calls `prlimit64` with 0, which means the process itself.
+    lines += [_step(EQUAL, PRLIMIT64[column], 0, 4), _step(LOAD, ARGUMENT)]
+    lines += [_step(EQUAL, 0, 2, 0), _step(EQUAL, process, 1, 0), deny]
     lines += [_step(RETURN, ALLOW)]
     return b"".join(lines)
 

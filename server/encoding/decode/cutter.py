@@ -2,8 +2,8 @@
 
 Standard input is the sound's file, which the process reads in blocks, so that its memory does not
 grow with the sound's length. It writes one frame per window to standard output, and waits when the
-reader is slow. The process has the sandbox of a decoding process. It imports no torch, so it starts
-in a fraction of a second.
+reader is slow. The process has the sandbox and the confinement of a decoding process. It imports no
+torch, so it starts in a fraction of a second.
 """
 
 import io
@@ -19,7 +19,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.container import is_audio
-from server.encoding.decode import sandbox
+from server.encoding.decode import confine, sandbox
 from server.encoding.decode.frames import write_frame_blocking
 from server.process.child import die_with_parent
 
@@ -62,6 +62,8 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     job = CutJob(**json.loads(text))
     sandbox.limit_resources(job.memory_bytes, 0)
+    confine.forbid_files()
+    confine.forbid_programs()
     sandbox.allow_cpu(job.cpu_s)
     try:
         write_windows(job, answers)

@@ -1,6 +1,7 @@
 """The conditioner turns files into one embedding. Real encoders reproduce the recorded values."""
 
 import asyncio
+import contextlib
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import Blob, MemoryBlob
 from server.media.embedded import Embedded
 from server.media.sources import Link
+from server.metrics import ATTACHMENTS
 from tests.model_ext.imagebind.formulas import formula_input
 from tests.server.conditioning.test_mix import COMBOS, MIXED
 from tests.server.media_files import MEDIA, media
@@ -196,6 +198,23 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
     errors = await asyncio.gather(*runs, return_exceptions=True)
     assert [error.param for error in errors] == ["a", "b"]  # type: ignore[union-attr]
     assert fake.decoded == [b"x"]
+
+
+async def test_attachments_that_fail_are_counted() -> None:
+    """Regression: only attachments with an embedding were counted."""
+
+    def counted(modality: str) -> float:
+        return ATTACHMENTS.labels(modality)._value.get()  # type: ignore[no-any-return]
+
+    before = counted("image"), counted("point"), counted(EMBEDDING)
+    data = np.array([0, 3], "<f4").tobytes()
+    sent = [("image", b"1"), ("point", b"1"), ("image", b"x"), (EMBEDDING, data)]
+    for modality, content in sent:
+        file = Attachment(modality, MemoryBlob(content), 1.0, "p")
+        with contextlib.suppress(BadRequest):
+            await conditioner(Fake()).condition([file], OFF)
+    after = counted("image"), counted("point"), counted(EMBEDDING)
+    assert np.subtract(after, before).tolist() == [2, 1, 1]
 
 
 async def test_a_modality_that_the_model_lacks() -> None:

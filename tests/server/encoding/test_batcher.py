@@ -112,6 +112,19 @@ async def test_a_bad_sample_fails_alone(batcher: Batcher, model: Model) -> None:
     assert "secret" not in results[2].message
 
 
+async def test_samples_of_a_failed_batch_keep_their_turn(batcher: Batcher, model: Model) -> None:
+    """Regression: they went before all other samples, and the queue was no longer ordered."""
+    first = await hold(batcher, model)
+    others = [batcher.submit("vision", sample(1)), batcher.submit("audio", sample(1))]
+    others.append(batcher.submit("vision", sample(-1)))
+    model.go.set()
+    await asyncio.gather(first, *map(asyncio.wrap_future, others), return_exceptions=True)
+    assert model.batches[1:] == [
+        *(("vision", 2), ("vision", 1)),
+        *(("audio", 1), ("vision", 1)),
+    ]
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 0])
 async def test_only_the_sample_without_an_embedding_is_rejected(
     batcher: Batcher, model: Model, value: float

@@ -52,6 +52,12 @@ def test_a_result_cannot_be_changed() -> None:
         result.numbers[0] = 2
 
 
+def test_the_size_of_a_result_includes_its_notes() -> None:
+    numbers = np.zeros(2, np.float32)
+    assert Embedded("audio", numbers).nbytes == 8
+    assert Embedded("audio", numbers, {"codec": "x" * 100, "damaged_packets": 3}).nbytes > 108
+
+
 async def test_equal_content_in_flight_is_computed_once() -> None:
     cache, work = ResultCache(1000), Work()
     waiting = [asyncio.ensure_future(cache.get("a", work)) for _ in range(100)]

@@ -25,10 +25,14 @@ def noise(seconds: float, channels: int = 1) -> NDArray[np.float32]:
     return generator.uniform(-0.5, 0.5, (round(seconds * RATE), channels)).astype(np.float32)
 
 
-def flac(samples: NDArray[np.float32]) -> bytes:
+def encoded(samples: NDArray[np.float32], kind: str) -> bytes:
     file = io.BytesIO()
-    soundfile.write(file, samples, RATE, format="FLAC")
+    soundfile.write(file, samples, RATE, format=kind)
     return file.getvalue()
+
+
+def flac(samples: NDArray[np.float32]) -> bytes:
+    return encoded(samples, "FLAC")
 
 
 def job(**values: Any) -> CutJob:
@@ -93,6 +97,14 @@ async def test_a_process_returns_wav_files() -> None:
     part, rate = soundfile.read(io.BytesIO(found[1].content.head(1 << 20)), dtype="float32")
     assert rate == RATE
     np.testing.assert_allclose(part, samples[RATE:, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["WAV", "OGG", "MP3"])
+async def test_a_confined_process_reads_each_format(kind: str) -> None:
+    """The process cannot open files, so libsndfile must not load anything when it reads."""
+    data = MemoryBlob(encoded(noise(1.5), kind))
+    found = await collect(Cutter(Settings(model=Path("m"))), data)
+    assert [window.start for window in found] == [0, 1]
 
 
 @pytest.mark.parametrize("data", [b"no sound", flac(noise(1))[:40], flac(noise(0.01))], ids=len)

@@ -5,13 +5,14 @@ The first three columns are x, y and z. Other columns (colors, normals) are igno
 
 import io
 import zipfile
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.errors import DecodeError
-from model_ext.imagebind.preprocess.npy import npy_shape, read_npy
+from model_ext.imagebind.preprocess.npy import npy_shape, read_exact
 
 MAX_COLUMNS = 16
 MAX_ENTRIES = 64
@@ -23,7 +24,7 @@ SHAPES = "the array must have the shape (N, 3), (N, 3 to 16), (3, N), (1, N, 3) 
 
 
 def read_array(data: bytes, max_points: int) -> Cloud:
-    return as_cloud(read_npy(data, MAX_COLUMNS * max_points))
+    return as_cloud(read_exact(data, MAX_COLUMNS * max_points))
 
 
 def read_archive(data: bytes, max_points: int) -> Cloud:
@@ -49,13 +50,18 @@ def read_archive(data: bytes, max_points: int) -> Cloud:
     raise DecodeError(f"the .npz file has no cloud: {SHAPES}")
 
 
-def as_cloud(array: NDArray[np.float32]) -> Cloud:
-    """Take x, y and z from an array of any shape that `is_cloud_shape` knows."""
+def as_cloud(array: NDArray[Any]) -> Cloud:
+    """Take x, y and z from an array of any shape that `is_cloud_shape` knows.
+
+    The points are in float32 if this type has all numbers of the array's type, else in float64.
+    """
     layout = is_cloud_shape(array.shape)
     if layout is None:
         raise DecodeError(SHAPES)
     rows = array.reshape(array.shape[-2:]).T if layout == "columns" else array
-    return np.ascontiguousarray(rows.reshape(-1, rows.shape[-1])[:, :3])
+    points = rows.reshape(-1, rows.shape[-1])[:, :3]
+    with np.errstate(invalid="ignore"):  # no warning about signalling NaNs
+        return points.astype(np.promote_types(array.dtype, np.float32), order="C")
 
 
 def is_cloud_shape(shape: tuple[int, ...]) -> str | None:

@@ -29,6 +29,7 @@ from tests.corpus import (
 )
 
 FILES = sorted(FOLDER.iterdir())
+SAMPLED = ("off", "stl", "stl-ascii", "glb")  # meshes, on which the reader samples points
 
 
 def parts(path: Path) -> tuple[str, str, str]:
@@ -72,6 +73,10 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
     sample = decode(sniff(data[:8192]) or "", data)
     assert sample.modality == modality
     other = "b" if content == "a" else "a"
+    if modality == "point" and name not in SAMPLED:
+        expected = np.delete(points(content), np.s_[::7], 0) if name == "nan" else points(content)
+        np.testing.assert_allclose(sample.tensor.numpy(), expected, rtol=0, atol=1e-5)
+        return
     if modality == "point":
         assert distance(sample.tensor, points(content)) < 0.05
         assert distance(sample.tensor, points(other)) > 0.05

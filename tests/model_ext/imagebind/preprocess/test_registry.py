@@ -1,9 +1,15 @@
+import io
 from dataclasses import replace
+from pathlib import Path
 
+import av
 import pytest
 import torch
+from PIL import Image
 
 from model_ext.imagebind.config import ENCODER_OF, ImageBindConfig
+from model_ext.imagebind.preprocess.av_file import opened
+from model_ext.imagebind.preprocess.av_video import AvVideo
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
@@ -21,6 +27,31 @@ def test_size_is_checked_before_anything_is_read(modality: str) -> None:
     )
     with pytest.raises(DecodeError, match="larger than the 9 bytes allowed"):
         preprocess(modality, b"x" * 10, limits=limits)
+
+
+def test_size_is_checked_before_a_container_is_opened(
+    media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Regression: the container was opened to find out whether it has pictures."""
+    monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("was opened"))
+    data = (media / "video_a.mp4").read_bytes()
+    with pytest.raises(DecodeError, match="larger than the 9 bytes allowed"):
+        preprocess("video", data, limits=Limits(video_bytes=9))
+
+
+def test_codecs_that_are_not_listed_are_not_decoded_when_a_file_is_opened() -> None:
+    """Regression: FFmpeg decoded the first frames of any codec when it opened a file."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="avi") as writer:
+        stream = writer.add_stream("png", 10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb24"
+        picture = av.VideoFrame.from_image(Image.new("RGB", (64, 48)))
+        writer.mux([*stream.encode(picture), *stream.encode(None)])
+    with opened(file.getvalue(), "avi", "damaged") as reader:
+        context = reader.streams.video[0].codec_context
+        assert (context.name, context.pix_fmt) == ("png", None)  # only decoding shows the format
+    with pytest.raises(DecodeError, match="has the codec png, which is not read"):
+        AvVideo(file.getvalue(), "avi", Limits()).timeline()
 
 
 @pytest.mark.parametrize("modality", sorted(READERS.keys() - {"text"}))

@@ -58,6 +58,53 @@ def test_clouds(name: str) -> None:
     assert sniff(data) == "point"
 
 
+def rows(columns: int, form: str = "%.6f", count: int = 12, separator: str = " ") -> bytes:
+    """A table of random numbers without header."""
+    values = np.random.default_rng(0).normal(size=(count, columns))
+    return b"".join(separator.join(form % v for v in row).encode() + b"\n" for row in values)
+
+
+def beside(table: bytes, more: str) -> bytes:
+    """Append further columns to each row of a table."""
+    return b"".join(line + b" " + more.encode() + b"\n" for line in table.splitlines())
+
+
+TIMES = b"".join(b"%.2f " % (0.01 * n) + row + b"\n" for n, row in enumerate(rows(6).splitlines()))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"year,price,sold\n" + rows(3, separator=","), b"2024 10 11\nToday it rained.\n"),
+        *(b"2024 10 11\n" * 20, b"2024\n" + b"10 11 12\n" * 20, b"42", b"42\n"),
+        *(b"time,acc_x,acc_y,acc_z,gyro_x,gyro_y,gyro_z\n" + rows(7), rows(6), TIMES),
+        *(rows(5), rows(3, count=7), rows(3, form="%d"), rows(3) + b"and so on\n"),
+        *(b"o livro e a tv cara", b"g v 1", b"v for victory", b"# Notes\no tv \n"),
+    ],
+)
+def test_texts_without_a_sign_of_a_cloud_are_not_recognized(data: bytes) -> None:
+    """Regression: any table with three columns of numbers counted as a cloud."""
+    assert sniff(data) is None
+    assert sniff(data, "table.csv") is None
+    assert sniff(data, "diary.txt") == "text"
+    assert sniff(data, "cloud.xyz") == "point"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(rows(3), rows(4), rows(3, separator=","), b"12\n" + rows(3), b"x,y,z\n1,2,3\n"),
+        *(b"//X Y Z\n" + rows(3, form="%d"), b"Label;X;Y;Z\n1;2;3;4\n", rows(3) + b"0.5 0.2"),
+        *(beside(rows(3), "255 0 17"), beside(rows(3), "0.5 1 0"), beside(rows(3), "0.6 -0.8 0")),
+        *(beside(rows(4), "0.6 -0.8 0"), beside(rows(3), "7 8 9 0.6 0 -0.8")),
+        *(b"v 1 2 3\n", b"# made by hand\nmtllib a.mtl\no thing\nv -0.5 .2 1e-3\n"),
+    ],
+)
+def test_texts_that_look_like_a_cloud(data: bytes) -> None:
+    assert sniff(data) == "point"
+    assert sniff(data, "cloud.txt") == "point"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cloud_without_a_signature_is_recognized_by_its_name(name: str) -> None:
     assert sniff(b"\x00\x01\x02", f"A Cloud{name.upper()}") == "point"

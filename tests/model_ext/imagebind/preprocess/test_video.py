@@ -5,7 +5,9 @@ import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import av
 import decord
 import numpy as np
 import pytest
@@ -13,11 +15,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from model_ext.imagebind.preprocess.av_video import AvVideo
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.imagebind.preprocess.video import clip_frames, read_video, resize, three_crops
+from model_ext.imagebind.preprocess.video import _read, clip_frames, read_video, resize, three_crops
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, jpeg, matroska
 
@@ -210,8 +213,24 @@ def test_files_that_name_other_files_never_reach_the_decoder(
     secret = tmp_path / "secret.avi"
     secret.write_bytes(avi(grey_frames(5), 10))
     monkeypatch.setattr(decord, "VideoReader", lambda *_, **__: pytest.fail("was opened"))
+    monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("was opened"))
     with pytest.raises(DecodeError, match=r"playlist|XML|unknown format"):
         read_video(HOSTILE[kind].replace(b"%s", bytes(secret)), config, Limits())
+
+
+def test_pyav_opens_a_file_once_for_all_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Regression: it opened the file again for each clip."""
+    calls, open_file = [], av.open
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        return open_file(*arguments, **options)
+
+    monkeypatch.setattr(av, "open", counting)
+    data = avi(grey_frames(40), 10)
+    video = _read(AvVideo(data, "avi", Limits()), SMALL, Limits())
+    assert len(calls) == 2  # for the times and for the frames
+    assert shown(video)[::3] == [[0, 19], [5, 24], [10, 29], [15, 34], [20, 39]]
 
 
 def test_no_picture_in_the_file_is_an_error(media: Path, config: PreprocessConfig) -> None:

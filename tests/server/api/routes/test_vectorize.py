@@ -43,6 +43,16 @@ async def test_vectors_have_their_scale_and_order() -> None:
     assert response.json()["imuVectors"] == []
 
 
+async def test_an_input_that_another_route_has_embedded_is_not_decoded_again() -> None:
+    """Regression: an option for IMU tables was set for all inputs, and separated their results."""
+    served = serve()
+    response = await served.client.post("/v1/embeddings", json={"model": "tiny", "input": ["90"]})
+    assert response.status_code == 200, response.text
+    response = await client_of(served).post("/vectorize", json={"texts": ["90"]})
+    assert response.status_code == 200, response.text
+    assert served.components.components.decoded == [b"90"]
+
+
 @pytest.mark.parametrize("path", ["/.well-known/ready", "/.well-known/live"])
 async def test_readiness_needs_no_key(path: str) -> None:
     client = client_of(serve("secret"))

@@ -1,19 +1,26 @@
 """A confined process cannot open files, start programs or reach other processes."""
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from server.encoding.decode.confine import MACHINES, filter_program
-from server.encoding.decode.pool import DecodePool
+from server.encoding.decode.cutter import CutJob
+from server.encoding.decode.pool import DecodePool, worker_environment
 from server.media.blob import MemoryBlob
 from tests.corpus import FOLDER
 from tests.server.encoding.decode.test_pool import running
 
 ROOT = Path(__file__).parents[4]
+JOB = CutJob(
+    **{"seconds": 2, "stride": 1, "max_seconds": 100, "max_windows": 100},
+    **{"max_channels": 2, "max_rate": 48_000, "memory_bytes": 1 << 30, "cpu_s": 5},
+)
 SAMPLES = sorted(FOLDER.glob("*-a-*"))
 
 # name of an attack -> (code that hostile media might run, the `forbid_` function that prevents it)
@@ -24,46 +31,98 @@ ATTACKS = {
     "write a file": ("open('written', 'w')", "files"),
     "reopen a descriptor": ("open('/proc/self/fd/%d' % passed)", "files"),
     "delete a file": ("os.unlink('victim')", "files"),
-    "start a program": ("os.execv('/bin/true', ['true'])", "programs"),
+    "start a program": ("os.execv('/bin/sh', ['sh', '-c', 'exit 3'])", "programs"),
     "fork": ("os.fork()", "programs"),
     "open a socket": ("socket.socket()", "programs"),
     "open a unix socket": ("socket.socketpair()", "programs"),
     "send a signal": ("os.kill(os.getppid(), 0)", "programs"),
-    "trace": ("check(libc.ptrace(16, os.getppid(), 0, 0))", "programs"),
+    "queue a signal": ("check(libc.syscall(QUEUE, os.getppid(), 0, signal))", "programs"),
+    "queue a signal for a thread": (
+        "check(libc.syscall(QUEUE_THREAD, os.getppid(), os.getppid(), 0, signal))",
+        "programs",
+    ),
+    "limit a process": ("resource.prlimit(os.getppid(), resource.RLIMIT_CORE)", "programs"),
+    "trace": ("check(libc.ptrace(SEIZE, victim, 0, 0))", "programs"),
     "leave": ("check(libc.unshare(0x10000000))", "programs"),
 }
+# Exit statuses: 0 if the attack is forbidden, 3 if it succeeds, 77 if the kernel cannot confine.
+# The child `victim` ends with its parent, because the parent then closes the pipe.
 CODE = """
-import ctypes, os, socket, threading
+import ctypes, os, platform, resource, socket, struct, threading
 from server.encoding.decode import confine, sandbox
 libc = ctypes.CDLL(None, use_errno=True)
+SEIZE = 0x4206
+QUEUE, QUEUE_THREAD = (129, 297) if platform.machine() == "x86_64" else (138, 240)
+signal = struct.pack("3i116x", 0, 0, -1)
 def check(result):
     if result < 0: raise PermissionError(ctypes.get_errno())
+reader, writer = os.pipe()
+victim = os.fork()
+if not victim:
+    os.close(writer)
+    os.read(reader, 1)
+    os._exit(0)
 open("victim", "w").close()
 passed = os.open("victim", os.O_RDONLY)
 sandbox.never_gain_privileges()
-if not confine.forbid_{rule}(): raise SystemExit(77)
+if not ({confined}): raise SystemExit(77)
 try:
     {attack}
 except PermissionError:
     raise SystemExit(0)
-raise SystemExit(1)
+raise SystemExit(3)
 """
+CONFINED = "confine.forbid_files() & confine.forbid_programs()"
+
+
+def status(code: str, folder: Path) -> int:
+    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, stderr=subprocess.PIPE
+    ).returncode
 
 
 def run(code: str, folder: Path) -> int:
-    environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
-    child = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, stderr=subprocess.PIPE
-    )
-    if child.returncode == 77:
+    if (result := status(code, folder)) == 77:
         pytest.skip("this kernel does not confine processes")
-    return child.returncode
+    return result
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_confined_process_cannot(name: str, tmp_path: Path) -> None:
+    """Also run the attack in a process that is not confined, where it must succeed."""
     attack, rule = ATTACKS[name]
-    assert run(CODE.format(attack=attack, rule=rule), tmp_path) == 0
+    if status(CODE.format(attack=attack, confined=True), tmp_path) != 3:
+        pytest.skip("the attack fails here without confinement, too")
+    assert run(CODE.format(attack=attack, confined=f"confine.forbid_{rule}()"), tmp_path) == 0
+
+
+@pytest.mark.parametrize("attack", ["open('/etc/passwd')", "os.fork()"])
+def test_a_cutting_process_is_confined(attack: str, tmp_path: Path) -> None:
+    if status(CODE.format(attack="pass", confined=CONFINED), tmp_path) == 77:
+        pytest.skip("this kernel does not confine processes")
+    code = f"""
+import os, sys
+from server.encoding.decode import cutter
+def attack(*_):
+    try:
+        {attack}
+    except PermissionError:
+        os._exit(0)
+    os._exit(3)
+cutter.write_windows = attack
+sys.argv[1:] = [str(os.getppid()), {json.dumps(json.dumps(asdict(JOB)))}]
+cutter.main()
+"""
+    (tmp_path / "sound").write_bytes(b"")
+    with open(tmp_path / "sound", "rb") as sound:
+        child = subprocess.run(
+            [sys.executable, "-c", code],
+            stdin=sound,
+            capture_output=True,
+            env=worker_environment(),
+        )
+    assert child.returncode == 0, child.stderr.decode()
 
 
 @pytest.mark.parametrize(
@@ -72,12 +131,12 @@ def test_a_confined_process_cannot(name: str, tmp_path: Path) -> None:
         "t = threading.Thread(target=str); t.start(); t.join()",
         "f = os.memfd_create('x'); open('/proc/self/fd/%d' % f, 'rb').read()",
         "os.read(passed, 10)",
+        "resource.setrlimit(resource.RLIMIT_CPU, (60, resource.getrlimit(resource.RLIMIT_CPU)[1]))",
+        "resource.prlimit(os.getpid(), resource.RLIMIT_CPU)",
     ],
 )
 def test_a_confined_process_can_still_decode(work: str, tmp_path: Path) -> None:
-    code = CODE.format(attack="pass", rule="files() & confine.forbid_programs")
-    code = code.replace("    pass\n", f"    {work}\n").replace("SystemExit(1)", "SystemExit(42)")
-    assert run(code, tmp_path) == 42
+    assert run(CODE.format(attack=work, confined=CONFINED), tmp_path) == 3
 
 
 @pytest.mark.parametrize("machine", MACHINES)
@@ -96,10 +155,14 @@ async def decoded(pool: DecodePool, path: Path) -> str:
     return sample.modality
 
 
-async def test_a_confined_worker_reads_every_format_of_the_corpus() -> None:
+async def test_a_confined_worker_reads_every_format_of_the_corpus(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """If a reader imported a module only now, the confined process could not open the module's
     file.
     """
+    possible = status(CODE.format(attack="pass", confined=CONFINED), tmp_path) != 77
     async with running() as pool:
+        assert ("does not confine" in caplog.text) != possible
         for path in SAMPLES:
             assert await decoded(pool, path) == path.name.split("-")[0], path.name
