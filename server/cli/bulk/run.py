@@ -176,8 +176,8 @@ class BulkEmbedder:
         # Number of files in work: enough to keep all decoding processes and the encoder busy.
         self.concurrent = min(2 * settings.encode_batch, settings.decode_waiting)
         self._options = settings.read_options
-        # A cutter rejects further sounds, so they wait here. One client gets half of its places, and
-        # this command is one client.
+        # A cutter rejects further sounds, so they wait here. One client gets half of the cutter's
+        # places, and this command is one client.
         self._cutting = asyncio.Semaphore(settings.window_files)
         places = {"window_files": 2 * settings.window_files}
         self._cutter = Cutter(settings.model_copy(update=places))
