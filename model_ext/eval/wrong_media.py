@@ -37,5 +37,6 @@ def exchangeable(item: Item, other: Item) -> bool:
 def correct(item: Item) -> tuple[list[str], str | None]:
     """The correct answers, and the correct candidate of an item whose task ranks candidates."""
     candidates, index = item.candidates or [], item.truth_index
-    known = index is not None and index < len(candidates)
-    return item.answers, candidates[index or 0] if known else None
+    if index is None or index >= len(candidates):
+        return item.answers, None
+    return item.answers, candidates[index]

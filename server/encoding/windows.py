@@ -63,7 +63,7 @@ class Cutter:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                await process.wait()
+                await process.communicate()  # empties the pipe: without it, the pipe stays open
         finally:
             self._running.give_back(caller)
 

@@ -19,7 +19,8 @@ from tests.server.encoding.decode.test_pool import running
 ROOT = Path(__file__).parents[4]
 JOB = CutJob(
     **{"seconds": 2, "stride": 1, "max_seconds": 100, "max_windows": 100},
-    **{"max_channels": 2, "max_rate": 48_000, "memory_bytes": 1 << 30, "cpu_s": 5},
+    **{"max_channels": 2, "max_rate": 48_000, "max_samples": 100_000},
+    **{"memory_bytes": 1 << 30, "cpu_s": 5},
 )
 SAMPLES = sorted(FOLDER.glob("*-a-*"))
 
