@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     served_model_name: str | None = None  # Model name in requests. Default: the folder's name.
     vllm_args: Annotated[tuple[str, ...], NoDecode] = ()  # Flags of `vllm serve`.
 
+    # Serve the web page at `/`. Its static files need no API key.
+    page: bool = False
+    page_examples: Path | None = None  # Folder with files that the page offers as examples.
+
     # Print one line of JSON per request instead of uvicorn's access log line.
     request_log: bool = False
 

@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from server.api import encoders_alone, error_handlers, openapi
 from server.api.components import Components, Encoders, open_components
 from server.api.middleware.admission import AdmissionMiddleware
-from server.api.middleware.auth import AuthMiddleware, Keys
+from server.api.middleware.auth import OPEN_PATHS, AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
@@ -27,7 +27,7 @@ from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
-from server.api.routes import health, models, similarity
+from server.api.routes import health, models, page, similarity
 from server.api.state import state_of
 from server.engine.exposure import api_keys
 from server.fairness import FairShare
@@ -146,6 +146,9 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(embedding_routes.router)
     app.include_router(similarity.router)
     app.include_router(file_routes.router)
+    settings = state_of(app).settings
+    if settings.page:
+        page.add_page(app, settings.page_examples)
     if components.language_model:
         from server.api import language_model  # this import loads vLLM
 
@@ -164,6 +167,11 @@ def add_middleware(
     metrics_keys: Keys | None,
 ) -> None:
     """Add the middleware, from the innermost to the outermost."""
+
+    def is_open(path: str) -> bool:
+        """Whether a path needs no API key."""
+        return path in OPEN_PATHS or (settings.page and page.is_page(path))
+
     add_operator_middleware(app, args.middleware)
     app.add_middleware(
         BodyLimitMiddleware,
@@ -182,8 +190,9 @@ def add_middleware(
             RateLimitMiddleware,
             per_minute=settings.key_requests_per_minute,
             concurrent=settings.key_concurrent,
+            is_open=is_open,
         )
-    app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys)
+    app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys, is_open=is_open)
     if settings.request_log:
         app.add_middleware(RequestLogMiddleware, write=to_standard_output())
     # With the flag --otlp-traces-endpoint, vLLM has already configured OpenTelemetry's exporter.

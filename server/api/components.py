@@ -6,20 +6,22 @@ LLM engine.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from model_ext.conditioning import Vector, pack
-from model_ext.config import BindServeConfig, EncodersConfig, Provenance, read_sections
+from model_ext.config import BindServeConfig, EncodersConfig, read_sections
 from model_ext.imagebind.preprocess.options import ReadOptions
 from server.api.multipart import FormLimits, Uploads
+from server.api.offer import describe
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.mix import mix
 from server.conditioning.open_cache import dtype_difference, open_cache
 from server.conditioning.retrieve import Retriever
+from server.encoding.clouds import CloudReader
 from server.encoding.messages import Hello
 from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
@@ -54,6 +56,7 @@ class Components:
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # the model's description in /v1/models
     cutter: Cutter
+    clouds: CloudReader
     language_model: bool = True  # whether the model folder has a language model
 
     @classmethod
@@ -91,8 +94,9 @@ class Components:
             files,
             Uploads(files.incoming, form_limits(settings), settings.max_uploads),
             AttachmentLimits(settings.max_attachments, settings.limits, dim, settings.read_options),
-            describe(config, hello.encoders, retriever),
+            describe(settings, config, hello.encoders, retriever),
             Cutter(settings),
+            CloudReader(settings),
             isinstance(config, BindServeConfig),
         )
 
@@ -157,16 +161,3 @@ def form_limits(settings: Settings) -> FormLimits:
         field_bytes=settings.max_body_bytes,
         file_bytes=max(settings.max_file_bytes, settings.max_window_file_bytes),
     )
-
-
-def describe(
-    config: EncodersConfig, encoders: Sequence[str], retriever: Retriever
-) -> dict[str, Any]:
-    provenance: Provenance = config.provenance
-    return {
-        "embedding_dim": config.imagebind.embedding_dim,
-        "encoders": list(encoders),
-        "text_only": config.imagebind.text_only,
-        "cache": retriever.available,
-        "provenance": asdict(provenance),
-    }

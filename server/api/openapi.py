@@ -272,7 +272,7 @@ def responses(path: str, method: str, documented: Json) -> Json:
             "application/json": {"schema": {"type": "object"}},
             "text/event-stream": {"schema": {"type": "string"}},
         }
-    if path.endswith("/content"):
+    if path.endswith(("/content", "/points")):
         binary = {"schema": {"type": "string", "format": "binary"}}
         kept["200"]["content"] = {"application/octet-stream": binary}
     if path == "/metrics":

@@ -95,6 +95,8 @@ def demo(
         port=port,
         served_model_name="demo",
         no_auth=no_auth,
+        page=True,
+        page_examples=MEDIA,
         vllm_args=ctx.args or QUICK,
     )
     # Hides log lines, so that the printed answers are readable.
@@ -135,7 +137,8 @@ def ask_first(url: str) -> None:
             typer.echo()
         except (urllib.error.URLError, ConnectionError, ValueError) as error:
             typer.echo(f"\nthe question failed: {error}", err=True)
-    typer.echo(f"\nThe server keeps running: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
+    typer.echo(f"\nOpen {url}/ in a browser to ask about your own files.")
+    typer.echo(f"The server keeps running: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
 
 
 def wait_until_ready(url: str) -> bool:

@@ -147,6 +147,13 @@ def serve(
             "log: status, milliseconds of each stage, tokens. Contents are not logged.",
         ),
     ] = None,
+    page: Annotated[
+        bool | None,
+        typer.Option(
+            "--page",
+            help="Serve a web page at / on which people can ask about files and mixes of files.",
+        ),
+    ] = None,
     weaviate: Annotated[
         str | None,
         typer.Option(
@@ -200,6 +207,7 @@ def serve(
         grammar=grammar_limits(grammar_limit),
         allow_media_urls=allow_media_urls,
         request_log=request_log,
+        page=page,
         weaviate=weaviate,
         encode_device=encode_device,
         decode_workers=decode_workers,

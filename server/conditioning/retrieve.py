@@ -72,6 +72,18 @@ class Retriever:
         """Whether the server has a retrieval cache for the model."""
         return self._cache is not None
 
+    def default_options(self) -> dict[str, float]:
+        """The parameters of requests that set none, with their names in requests. Call only if the
+        server has a cache.
+        """
+        assert self._cache is not None
+        defaults = self._cache.defaults
+        return {
+            "top_k": defaults.top_k,
+            "temperature": defaults.inverse_temperature,
+            "weight": defaults.weight,
+        }
+
     @property
     def refuses(self) -> bool:
         """Whether requests that use the cache are rejected at the moment."""

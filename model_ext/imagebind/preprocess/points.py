@@ -5,25 +5,21 @@ it. If the model was trained on a fixed number of points, clouds are resampled t
 because the groups of points depend on the density. Shapes: N points.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from model_ext.imagebind.preprocess.cloud.arrays import read_archive, read_array
-from model_ext.imagebind.preprocess.cloud.formats import cloud_format
-from model_ext.imagebind.preprocess.cloud.las import read_las
-from model_ext.imagebind.preprocess.cloud.mesh import read_glb, read_off, read_stl
-from model_ext.imagebind.preprocess.cloud.pcd import read_pcd
-from model_ext.imagebind.preprocess.cloud.ply import read_ply
+from model_ext.imagebind.preprocess.cloud.read import (
+    READERS,
+    Reader,
+    into_unit_sphere,
+    read_cloud,
+    resampled,
+)
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz
 from model_ext.imagebind.preprocess.cloud.torch_file import read_torch_file
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
-from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
@@ -33,13 +29,7 @@ from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadO
 MAX_COORDINATE = 10_000.0
 UNIT = 1.001  # radius of the unit sphere, with a tolerance for rounded coordinates
 
-Reader = Callable[[bytes, int], Cloud]
-
-READERS: dict[str, Reader] = {
-    **{"npy": read_array, "npz": read_archive, "ply": read_ply, "pcd": read_pcd, "las": read_las},
-    **{"off": read_off, "stl": read_stl, "glb": read_glb, "pt": read_torch_file},
-    **{"obj": read_obj, "pts": read_pts, "xyz": read_xyz},
-}
+WITH_TORCH: dict[str, Reader] = {**READERS, "pt": read_torch_file}
 
 
 def read_points(
@@ -51,22 +41,8 @@ def read_points(
 ) -> Tensor:
     """Decode a point cloud to (N, 3) float32."""
     notes = {} if notes is None else notes
-    name = cloud_format(data)
-    if name is None:
-        raise unreadable("point cloud", data)
-    if name == "pt" and not limits.torch_clouds:
-        raise DecodeError("point clouds as .pt files are not accepted: save as .npy or .ply")
-    notes["format"] = name
-    cloud = READERS[name](data, limits.cloud_file_points)
-    finite = np.isfinite(cloud).all(axis=1)
-    if not finite.all():
-        notes["dropped_rows"] = int((~finite).sum())
-        cloud = cloud[finite]
-    if len(cloud) < config.min_points:
-        raise DecodeError(f"the point cloud has fewer than {config.min_points} points")
-    if len(cloud) > limits.cloud_points:
-        notes["subsampled_from"] = len(cloud)
-        cloud = cloud[np.sort(resampled(len(cloud), limits.cloud_points))]
+    readers = WITH_TORCH if limits.torch_clouds else READERS
+    cloud = read_cloud(data, limits, notes, min_points=config.min_points, readers=readers)
     cloud = _normalized(cloud, options, notes)
     if np.abs(cloud).max() > MAX_COORDINATE:
         raise DecodeError(
@@ -84,20 +60,8 @@ def _normalized(cloud: Cloud, options: ReadOptions, notes: Notes) -> Cloud:
     """
     if not options.normalize:
         return cloud
-    exact = cloud.astype(np.float64)
-    if options.normalize == "auto" and np.linalg.norm(exact, axis=1).max() <= UNIT:
+    radius = np.linalg.norm(cloud.astype(np.float64), axis=1).max()
+    if options.normalize == "auto" and radius <= UNIT:
         return cloud
     notes["normalized"] = True
-    # Dividing first avoids an overflow of very large coordinates.
-    exact /= max(float(np.abs(exact).max()), 1e-300)
-    exact -= exact.mean(axis=0)
-    return exact / max(float(np.linalg.norm(exact, axis=1).max()), 1e-300)
-
-
-def resampled(available: int, points: int) -> NDArray[np.int64]:
-    """Choose points at random, but always the same for equal arguments: indices (points,).
-
-    If the cloud has fewer than `points` points, some points are repeated.
-    """
-    order = np.random.default_rng(0).permutation(available)
-    return np.resize(order, points)
+    return into_unit_sphere(cloud)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from model_ext.imagebind.config import ImageBindConfig
-from model_ext.imagebind.preprocess.points import resampled
+from model_ext.imagebind.preprocess.cloud.read import resampled
 from model_ext.train.encoders import augment
 from model_ext.train.encoders.samples import Samples
 from model_ext.train.errors import TrainError

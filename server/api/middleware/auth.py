@@ -9,7 +9,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from starlette.datastructures import Headers
@@ -80,11 +80,18 @@ class Keys:
 
 
 class AuthMiddleware:
-    def __init__(self, app: ASGIApp, keys: Keys, metrics_keys: Keys | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        keys: Keys,
+        metrics_keys: Keys | None = None,
+        is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+    ) -> None:
         """`metrics_keys`: the only keys that may read /metrics; they are invalid for other paths.
-        None: the keys of `keys` may read /metrics.
+        None: the keys of `keys` may read /metrics. `is_open`: whether a path needs no key.
         """
         self.app = app
+        self.is_open = is_open
         self.keys = keys
         self.metrics_keys = metrics_keys
 
@@ -95,7 +102,7 @@ class AuthMiddleware:
         path = route_path(scope) if scope["type"] == "http" else ""
         metrics = path == METRICS_PATH
         keys = self.metrics_keys if metrics and self.metrics_keys else self.keys
-        if scope["type"] != "http" or not keys.required or path in OPEN_PATHS:
+        if scope["type"] != "http" or not keys.required or self.is_open(path):
             return await self.app(scope, receive, send)
         digest = keys.find(key_of(Headers(scope=scope)))
         if digest is None:

@@ -8,6 +8,7 @@ Every API process counts separately.
 import math
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -17,8 +18,6 @@ from server.api.middleware.auth import METRICS_PATH, OPEN_PATHS
 from server.api.middleware.route_path import route_path
 from server.context import current
 from server.errors import RETRY_AFTER_S, TooManyRequests
-
-UNLIMITED = OPEN_PATHS | {METRICS_PATH}
 
 
 @dataclass(slots=True)
@@ -41,15 +40,25 @@ class KeyUsage:
 
 
 class RateLimitMiddleware:
-    def __init__(self, app: ASGIApp, per_minute: int, concurrent: int) -> None:
-        """`per_minute`, `concurrent`: the limits for one key; 0 means no limit."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        per_minute: int,
+        concurrent: int,
+        is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+    ) -> None:
+        """`per_minute`, `concurrent`: the limits for one key; 0 means no limit. `is_open`: whether
+        a path needs no key, and has no limit.
+        """
         self.app = app
+        self.is_open = is_open
         self.per_minute = per_minute
         self.concurrent = concurrent
         self.usage: dict[str, KeyUsage] = defaultdict(lambda: KeyUsage(per_minute))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or route_path(scope) in UNLIMITED:
+        path = route_path(scope) if scope["type"] == "http" else METRICS_PATH
+        if path == METRICS_PATH or self.is_open(path):
             return await self.app(scope, receive, send)
         usage = self.usage[current().key_salt]
         if self.concurrent and usage.running >= self.concurrent:

@@ -1,4 +1,4 @@
-"""/v1/files in OpenAI's format: upload, list, read and delete files.
+"""/v1/files in OpenAI's format: upload, list, read and delete files, and read points of clouds.
 
 This module handles HTTP only; `media/files.py` stores the files. Each API key owns the files that
 it uploads. On a server without keys, all clients share all files.
@@ -11,11 +11,14 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from server.api.embedding.cancellation import unless_disconnected
+from server.api.inputs import CLIENT_DISCONNECTED
 from server.api.multipart import Form
 from server.api.state import state_of
 from server.context import current
 from server.errors import BadRequest, NotFound
 from server.media.files import FileStore, OwnedFiles
+from server.media.sources import check_size
 
 router = APIRouter(prefix="/v1/files")
 
@@ -91,6 +94,20 @@ async def file_content(request: Request, file_id: str) -> Response:
     return StreamingResponse(
         content.pieces(), headers=headers, media_type="application/octet-stream"
     )
+
+
+@router.get("/{file_id}/points")
+async def file_points(request: Request, file_id: str) -> Response:
+    """The points of a stored point cloud in the unit sphere: for each point, x, y and z as
+    little-endian float32 numbers.
+    """
+    components = state_of(request).components
+    content = owned(request).get(file_id).content
+    check_size(content, components.attachment_limits.media.bytes_of("point"), "file_id")
+    points = await unless_disconnected(components.clouds.read(content), request)
+    if points is None:
+        return Response(status_code=CLIENT_DISCONNECTED)
+    return Response(points, media_type="application/octet-stream")
 
 
 @router.delete("/{file_id}")

@@ -1,4 +1,4 @@
-"""/v1/models in OpenAI's format, with each model's modalities and the origin of its weights."""
+"""/v1/models in OpenAI's format, with what the server offers and the origin of each model's weights."""
 
 from typing import Any
 
@@ -27,9 +27,11 @@ async def retrieve_model(request: Request, name: str) -> JSONResponse:
 async def cards(request: Request) -> list[dict[str, Any]]:
     state = state_of(request)
     listed = await state.openai_serving_models.show_available_models()
+    # vLLM's flag; a server without a language model does not have it.
+    tools = bool(getattr(state.args, "enable_auto_tool_choice", False))
     described = [card.model_dump(mode="json") for card in listed.data]
     for card in described:
         card["root"] = card["id"]  # vLLM would return the path of the model folder
         card["owned_by"] = "bindserve"
-        card["imagebind"] = state.components.description
+        card["imagebind"] = {**state.components.description, "tools": tools}
     return described
