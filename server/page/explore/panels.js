@@ -1,0 +1,66 @@
+// What the encoders can do without a language model: similarities, time lines and searches.
+import { postJson } from "../lib/api.js";
+import { button, h, uid } from "../lib/dom.js";
+import { rankedList } from "../ask/answer.js";
+import { retryButton } from "../mix/retry.js";
+import { text } from "../text.js";
+import { matrix } from "./matrix.js";
+import { timeline } from "./timeline.js";
+
+/** Return the panels as [name, element]. */
+export function explorePanels(shared) {
+  const { offer } = shared;
+  return [
+    ["compare", panel("compare", shared, compare)],
+    offer.cache && ["search", panel("search", shared, search)],
+    offer.modalities.includes("audio") && ["timeline", timelinePanel(shared)],
+  ];
+}
+
+/** A panel with one button. `work` returns the elements of the result. */
+function panel(name, shared, work, more = []) {
+  const { mix, say } = shared;
+  const result = h("div", { class: "result", "aria-live": "polite" });
+  const labels = text[name];
+  const run = async () => {
+    go.disabled = true;
+    result.replaceChildren(h("p", { class: "note" }, text.working));
+    try {
+      if (!mix.active.length) throw Object.assign(new Error(labels.empty), { local: true });
+      await mix.ready();
+      result.replaceChildren(...(await work(shared)));
+      say(text.ready, false);
+    } catch (error) {
+      const retry = error.local ? null : retryButton(error, run);
+      result.replaceChildren(h("div", { class: "problem" }, h("p", {}, error.message), retry));
+    }
+    go.disabled = false;
+  };
+  const go = button(labels.run, run, { kind: "primary" });
+  const heading = uid("heading");
+  return h("section", { class: "explore", "aria-labelledby": heading },
+    h("h2", { id: heading }, labels.title), h("p", { class: "note" }, labels.hint),
+    h("div", { class: "adders" }, ...more, go), result);
+}
+
+/** Cosines of all pairs of parts, and of each part with the mix. */
+async function compare({ model, mix }) {
+  const parts = mix.active;
+  const input = parts.map((part) => part.json());
+  if (parts.length > 1) input.push(parts.map((part) => part.json(part.weight)));
+  const { data } = await postJson("v1/embeddings", { model, input });
+  const embeddings = data.map((item) => item.embedding);
+  const names = parts.map((part) => part.name);
+  return [matrix(parts.length > 1 ? [...names, text.compare.mix] : names, embeddings)];
+}
+
+async function search({ model, mix }) {
+  const body = { model, input: [mix.active.map((part) => part.json(part.weight))], top_k: 10 };
+  const { data } = await postJson("v1/search", body);
+  return [rankedList(data.map((row) => [row.caption ?? text.answer.row(row.index), row.similarity]))];
+}
+
+function timelinePanel(shared) {
+  const query = h("input", { type: "text", class: "field", "aria-label": text.timeline.query, placeholder: text.timeline.query });
+  return panel("timeline", shared, (all) => timeline(all, query.value.trim()), [query]);
+}

@@ -1,0 +1,79 @@
+// The card of one part: preview, name, modality, weight, progress of the upload, and its error.
+import { button, h, icon, uid } from "../lib/dom.js";
+import { size } from "../lib/kinds.js";
+import { text } from "../text.js";
+import { preview } from "./preview.js";
+import { retryButton } from "./retry.js";
+
+export function card(part, mix) {
+  const view = preview(part);
+  const output = h("output", { class: "weight-value" });
+  const slider = h("input", {
+    type: "range", min: -1, max: 2, step: 0.05, value: part.weight, class: "slider",
+    "aria-label": text.card.weightOf(part.name),
+    oninput: () => mix.setWeight(part, Number(slider.value)),
+    ondblclick: () => {
+      slider.value = 1;
+      mix.setWeight(part, 1);
+    },
+  });
+  const bar = h("progress", { max: 1, "aria-label": text.card.uploading(part.name) });
+  const status = h("div", { class: "upload" }, bar);
+  const problem = h("div", { class: "problem", role: "alert" });
+  const chooser = h("span", { class: "kind" });
+  const element = h("li", { class: "card" },
+    h("div", { class: "card-head" },
+      view.thumbnail ?? h("span", { class: "thumbnail" }),
+      h("div", { class: "card-title" },
+        h("bdi", { class: "name", title: part.name }, part.name),
+        h("div", { class: "facts" }, chooser, part.file && h("span", {}, size(part.file.size)))),
+      button(text.card.remove(part.name), () => mix.remove(part),
+        { icon: "close", alone: true, kind: "quiet" })),
+    view.wide, status, problem,
+    h("div", { class: "weight" }, h("span", { "aria-hidden": "true" }, text.card.weight), slider, output));
+
+  const showWeight = () => {
+    const share = mix.share(part);
+    const percent = part.weight === 0 ? text.card.out : text.card.share(share);
+    output.replaceChildren(h("b", {}, text.number(part.weight)), ` · ${percent}`);
+    slider.setAttribute("aria-valuetext", `${text.number(part.weight)}, ${percent}`);
+    element.classList.toggle("out", part.weight === 0);
+    const filled = ((part.weight + 1) / 3) * 100;
+    slider.style.setProperty("--at", `${filled}%`);
+  };
+  let shown = null;
+  const show = () => {
+    element.dataset.modality = part.modality;
+    const waiting = part.file && !part.fileId && !part.error;
+    status.hidden = !waiting;
+    bar.value = part.progress;
+    if (part.error !== shown) {
+      shown = part.error;
+      problem.replaceChildren(...(shown ? [h("p", {}, shown.message), retryButton(shown, () => mix.start(part))] : []));
+    }
+    problem.hidden = !part.error;
+    showKind(chooser, part, mix);
+    if (part.fileId) view.stored?.(part.fileId, part.modality);
+  };
+  show();
+  showWeight();
+  return { element, show, showWeight, close: view.close };
+}
+
+/** The modality, which the visitor can change: a depth map, for example, looks like any array. */
+function showKind(holder, part, mix) {
+  if (holder.dataset.shown === part.modality) return;
+  holder.dataset.shown = part.modality;
+  if (!part.file) return holder.replaceChildren(icon("text"), text.modality.text);
+  const names = part.modality === "unknown" ? ["unknown", ...mix.offer.modalities] : mix.offer.modalities;
+  const select = h("select", {
+    id: uid("kind"), "aria-label": text.card.kindOf(part.name),
+    onchange: () => {
+      part.override = select.value === part.guess || select.value === "unknown" ? "" : select.value;
+      if (part.error && !part.fileId) mix.start(part);
+      mix.partChanged(part);
+    },
+  }, ...[...new Set([part.modality, ...names])].map((name) =>
+    h("option", { value: name, selected: name === part.modality }, text.modality[name] ?? name)));
+  holder.replaceChildren(icon(part.modality), select);
+}
