@@ -31,6 +31,8 @@ function panel(name, shared, work, more = []) {
       result.replaceChildren(...(await work(shared)));
       say(text.ready, false);
     } catch (error) {
+      const part = mix.active[partIndex(error)];
+      if (part) mix.setError(part, error);
       const retry = error.local ? null : retryButton(error, run);
       result.replaceChildren(h("div", { class: "problem" }, h("p", {}, error.message), retry));
     }
@@ -41,6 +43,12 @@ function panel(name, shared, work, more = []) {
   return h("section", { class: "explore", "aria-labelledby": heading },
     h("h2", { id: heading }, labels.title), h("p", { class: "note" }, labels.hint),
     h("div", { class: "adders" }, ...more, go), result);
+}
+
+/** Return the index of the part that an error's `param` names: input[1], or input[0][1] in a mix. */
+function partIndex({ param }) {
+  const numbers = /^input\[(\d+)\](?:\[(\d+)\])?/.exec(param ?? "");
+  return numbers ? Number(numbers[2] ?? numbers[1]) : -1;
 }
 
 /** Cosines of all pairs of parts, and of each part with the mix. */

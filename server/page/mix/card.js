@@ -6,7 +6,9 @@ import { preview } from "./preview.js";
 import { retryButton } from "./retry.js";
 
 export function card(part, mix) {
-  const view = preview(part);
+  const thumbnail = h("div");
+  const wide = h("div");
+  let view = null;
   const output = h("output", { class: "weight-value" });
   const slider = h("input", {
     type: "range", min: -1, max: 2, step: 0.05, value: part.weight, class: "slider",
@@ -23,13 +25,13 @@ export function card(part, mix) {
   const chooser = h("span", { class: "kind" });
   const element = h("li", { class: "card" },
     h("div", { class: "card-head" },
-      view.thumbnail ?? h("span", { class: "thumbnail" }),
+      thumbnail,
       h("div", { class: "card-title" },
         h("bdi", { class: "name", title: part.name }, part.name),
         h("div", { class: "facts" }, chooser, part.file && h("span", {}, size(part.file.size)))),
       button(text.card.remove(part.name), () => mix.remove(part),
         { icon: "close", alone: true, kind: "quiet" })),
-    view.wide, status, problem,
+    wide, status, problem,
     h("div", { class: "weight" }, h("span", { "aria-hidden": "true" }, text.card.weight), slider, output));
 
   const showWeight = () => {
@@ -41,9 +43,19 @@ export function card(part, mix) {
     const filled = ((part.weight + 1) / 3) * 100;
     slider.style.setProperty("--at", `${filled}%`);
   };
+  /** Show another preview when the server, or the visitor, says what kind of file it is. */
+  const showPreview = () => {
+    if (view?.modality === part.modality) return;
+    view?.close();
+    view = { modality: part.modality, ...preview(part) };
+    thumbnail.replaceChildren(view.thumbnail);
+    wide.replaceChildren(view.wide ?? "");
+    wide.hidden = !view.wide;
+  };
   let shown = null;
   const show = () => {
     element.dataset.modality = part.modality;
+    showPreview();
     const waiting = part.file && !part.fileId && !part.error;
     status.hidden = !waiting;
     bar.value = part.progress;
@@ -53,11 +65,11 @@ export function card(part, mix) {
     }
     problem.hidden = !part.error;
     showKind(chooser, part, mix);
-    if (part.fileId) view.stored?.(part.fileId, part.modality);
+    if (part.fileId) view.stored?.(part.fileId);
   };
   show();
   showWeight();
-  return { element, show, showWeight, close: view.close };
+  return { element, show, showWeight, close: () => view.close() };
 }
 
 /** The modality, which the visitor can change: a depth map, for example, looks like any array. */

@@ -45,8 +45,8 @@ export function pointViewer(name) {
   };
   return {
     wide: h("div", { class: "cloud-holder" }, canvas, caption),
-    stored: (fileId, modality) => {
-      if (loaded || modality !== "point") return;
+    stored: (fileId) => {
+      if (loaded) return;
       loaded = fileId;
       load(fileId);
     },

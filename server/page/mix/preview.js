@@ -9,8 +9,8 @@ import { pointViewer } from "./points.js";
  */
 export function preview(part) {
   const nothing = { close() {} };
-  const plain = () => h("span", { class: "thumbnail" }, icon(part.guess ?? "file"));
-  switch (part.guess) {
+  const plain = () => h("span", { class: "thumbnail" }, icon(part.modality));
+  switch (part.modality) {
     case "image": {
       const picture = h("img", {
         class: "thumbnail", src: part.preview, alt: "",
@@ -20,7 +20,7 @@ export function preview(part) {
     }
     case "audio":
     case "video": {
-      const player = h(part.guess, {
+      const player = h(part.modality, {
         controls: true, preload: "metadata", src: part.preview, class: "player",
         "aria-label": text.card.play(part.name), playsinline: true,
         onerror: () => player.remove(),

@@ -342,3 +342,20 @@ async def send_form_and_leave(app: ASGIApp, request: str) -> None:
 
     async with asyncio.timeout(5):
         await app(scope, receive, send)
+
+
+async def test_points_of_a_stored_cloud(served: Served) -> None:
+    rows = b"0 0 0\n2.5 0 0\n0 2.5 0\n" + b"1.25 1.25 0\n" * 9
+    header = b"ply\nformat ascii 1.0\nelement vertex 12\n"
+    columns = b"property float x\nproperty float y\nproperty float z\nend_header\n"
+    response = await upload(served, header + columns + rows)
+    path = f"{FILES}/{response.json()['id']}/points"
+    response = await served.client.get(path)
+    assert response.status_code == 200, response.text
+    points = np.frombuffer(response.content, "<f4").reshape(12, 3)
+    assert np.linalg.norm(points, axis=1).max() == pytest.approx(1)
+    other = await served.client.get(path, headers={"authorization": "Bearer second"})
+    check_error(other, 404)
+    picture = (await upload(served, PNG.encode("latin-1"))).json()["id"]
+    message = check_error(await served.client.get(f"{FILES}/{picture}/points"), 400)
+    assert "point cloud" in message

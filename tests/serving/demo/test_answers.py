@@ -5,7 +5,6 @@ code.
 """
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ from model_ext.train.lm.model import ConditionedLlama
 from model_ext.train.run import make_model
 from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
 from server.cli.eval.run import RunSettings, run
-from tests.serving.launch import Server, serve
+from tests.serving.launch import Server
 from tests.serving.record_evaluation import QUESTIONS
 
 pytestmark = pytest.mark.engine
@@ -41,20 +40,6 @@ SHOWN = {  # the modality and the object of each file
     CLIP: ("video", "umbrella"),
 }
 STEPS = 24
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo") / "model"
-    prepare.prepare(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[Server]:
-    flags = ["--max-model-len=1024", "--max-logprobs=20"]
-    with serve(folder, folder.parent / "log", flags=flags) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,155 @@
+"""Drive the web page in Debian's Chromium, and record what must not happen there."""
+
+import base64
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--enable-unsafe-swiftshader", "--use-fake-device-for-media-stream"]
+FLAGS += ["--use-fake-ui-for-media-stream", "--disable-dev-shm-usage"]
+DROP = """
+async ([name, data]) => {
+  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name));
+  document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
+}
+"""
+# Controls that lie over each other, and elements that are wider than the window.
+LAYOUT_FAULTS = """
+() => {
+  const faults = [];
+  const root = document.documentElement;
+  if (root.scrollWidth > innerWidth) faults.push(`the page is ${root.scrollWidth} px wide`);
+  const visible = [...document.querySelectorAll("button, input, select, textarea, summary, h2, bdi, p")]
+    .filter((each) => each.checkVisibility({opacityProperty: true}) && !each.closest(
+      ".visually-hidden, .skip, .toast, .veil, dialog"));
+  const boxes = visible.map((each) => [each, each.getBoundingClientRect()]).filter(
+    ([, box]) => box.width && box.height);
+  for (const [each, box] of boxes) {
+    if (box.right > innerWidth + 1 && !each.closest(".scroll, .tabs"))
+      faults.push(`${each.tagName} ${each.className} ends at ${box.right}`);
+  }
+  const sticky = (each) => Boolean(each.closest(".composer"));
+  for (const [index, [a, first]] of boxes.entries()) for (const [b, second] of boxes.slice(index + 1)) {
+    if (a.contains(b) || b.contains(a) || sticky(a) !== sticky(b)) continue;
+    const width = Math.min(first.right, second.right) - Math.max(first.left, second.left);
+    const height = Math.min(first.bottom, second.bottom) - Math.max(first.top, second.top);
+    if (width > 2 && height > 2)
+      faults.push(`${a.tagName} ${a.className} overlaps ${b.tagName} ${b.className}`);
+  }
+  return faults;
+}
+"""
+
+
+@dataclass
+class Tab:
+    """One browser tab with the page, and the faults that the browser reports about it."""
+
+    page: Any
+    errors: list[str] = field(default_factory=list)
+
+    def drop(self, name: str, data: bytes) -> None:
+        """Drop a file, and wait until it is uploaded."""
+        before = self.page.locator(".card").count()
+        self.page.evaluate(DROP, [name, base64.b64encode(data).decode()])
+        self.page.wait_for_function(f"document.querySelectorAll('.card').length == {before + 1}")
+
+    def uploaded(self) -> None:
+        """Wait until no upload runs."""
+        self.page.wait_for_function(
+            "![...document.querySelectorAll('.upload')].some((each) => !each.hidden)"
+        )
+
+    def ask(self, question: str, press: str = "Enter") -> str:
+        """Ask, and return the text of the first choice of the last answer."""
+        self.start(question, press)
+        return self.answer()
+
+    def start(self, question: str, press: str = "Enter") -> None:
+        field = self.page.locator(".question-field")
+        field.fill(question)
+        turns = self.page.locator(".turn").count()
+        field.press(press)
+        self.page.wait_for_function(f"document.querySelectorAll('.turn').length == {turns + 1}")
+
+    def answer(self) -> str:
+        self.page.wait_for_function("!document.querySelector('.answer[aria-busy=\"true\"]')")
+        words = self.page.locator(".turn").last.locator(".words").first
+        text: str = words.evaluate("element => element.textContent")
+        return text
+
+    def copied(self, name: str) -> str:
+        self.page.get_by_role("button", name=f"Copy as {name}").last.click()
+        self.page.wait_for_selector(".toast:not([hidden])")
+        text: str = self.page.evaluate("navigator.clipboard.readText()")
+        return text
+
+    def clear(self) -> None:
+        """Remove all parts, and start a new conversation."""
+        while self.page.locator(".card").count():
+            self.page.get_by_role("button", name="Remove").first.click()
+        self.page.get_by_role("button", name="New conversation").click()
+
+    def set_weight(self, index: int, weight: float) -> None:
+        slider = self.page.locator(".slider").nth(index)
+        slider.evaluate(
+            "(element, value) => {element.value = value;"
+            " element.dispatchEvent(new Event('input', {bubbles: true}))}",
+            weight,
+        )
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Start Chromium. Skips the tests if playwright or Chromium is missing."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("Chromium (Debian's package `chromium`) is not installed")
+    flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser: Any, url: str, width: int = 1440, theme: str = "light") -> Iterator[Tab]:
+    """Open the page in a fresh tab with its own storage."""
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme=theme,
+        permissions=["clipboard-read", "clipboard-write"],
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    tab = Tab(page)
+    page.on("pageerror", lambda error: tab.errors.append(str(error)))
+    page.on("dialog", lambda dialog: tab.errors.append(f"dialog: {dialog.message}"))
+    page.on(
+        "console",
+        lambda entry: tab.errors.append(entry.text) if entry.type == "error" else None,
+    )
+    page.goto(url)
+    page.wait_for_selector(".layout > *")
+    try:
+        yield tab
+    finally:
+        context.close()
+
+
+def run_shell(command: str, folder: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return done.stdout

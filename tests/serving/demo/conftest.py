@@ -1,0 +1,35 @@
+"""The demonstration model and its server, which the tests of this folder share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from model_ext.demo import prepare
+from model_ext.demo.questions import MEDIA
+from tests.serving.launch import Server, serve
+
+
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "model"
+    prepare.prepare(folder)
+    return folder
+
+
+@pytest.fixture(scope="package")
+def uploads(folder: Path) -> Path:
+    """The folder in which the server keeps its private folder."""
+    uploads = folder.parent / "uploads"
+    uploads.mkdir()
+    return uploads
+
+
+@pytest.fixture(scope="package")
+def server(folder: Path, uploads: Path) -> Iterator[Server]:
+    config = folder.parent / "settings.yaml"
+    config.write_text(f"page_examples: {MEDIA}\nupload_folder: {uploads}\n")
+    flags = ["--max-model-len=1024", "--max-logprobs=20"]
+    options = ["--page", f"--config={config}"]
+    with serve(folder, folder.parent / "log", *options, flags=flags) as server:
+        yield server

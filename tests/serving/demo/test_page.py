@@ -1,0 +1,443 @@
+"""The web page in a real browser, with the demonstration's server."""
+
+import io
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from model_ext.demo.questions import CLIP, CLOUD, MEDIA, PICTURE, WHAT, WORD
+from tests.serving.demo.browser import LAYOUT_FAULTS, Tab, chromium, opened, run_shell
+from tests.serving.launch import Server
+
+pytestmark = pytest.mark.engine
+
+CHAT = "**/v1/chat/completions"
+RUNNING = re.compile(r"^vllm:num_requests_running\{.*\} ([0-9.]+)$", re.MULTILINE)
+HOSTILE = (
+    "<script>window.hacked = 1</script>",
+    "<img src=x onerror='window.hacked = 1'>",
+    "<svg onload=window.hacked=1>",
+    "<iframe srcdoc='<script>parent.hacked = 1</script>'>",
+    "<a href='javascript:window.hacked=1'>click</a>",
+    "<style>* { display: none }</style>",
+    "</textarea><script>hacked = 1</script>",
+    "\"><script>hacked = 1</script>",
+    "' onmouseover='hacked = 1",
+    "<math><mtext><script>hacked=1</script></mtext></math>",
+    "<base href='//evil.example/'>",
+    "<meta http-equiv=refresh content='0;url=//evil.example'>",
+    "<form action=//evil.example><input name=q autofocus onfocus=hacked=1>",
+    "<object data='data:text/html,<script>hacked=1</script>'></object>",
+    "<link rel=stylesheet href=//evil.example/x.css>",
+    "${window.hacked = 1}",
+    "{{constructor.constructor('hacked=1')()}}",
+    "javascript:window.hacked=1",
+    "data:text/html,<script>hacked=1</script>",
+    "`; window.hacked = 1; `",
+    "\\u003cscript\\u003ehacked=1\\u003c/script\\u003e",
+    "&lt;script&gt;hacked=1&lt;/script&gt;",
+    "<!--<script>hacked=1</script>-->",
+    "]]><script>hacked=1</script>",
+    "\u202egnp.exe\u202d right to left",
+    "\u2066\u2067\u2068 unclosed isolates",
+    "zero\u200bwidth\u200djoiners\ufeff" * 20,
+    "a" * 4000,
+    "word " * 800,
+    "\n" * 300 + "far below",
+    "Z̸̡̢̛͚͓̗̬̥͇̲̱̪̓̈́̍͊̔̽̚͝a̴̢̫͎̬͍͉̪͔͗̃̐̅́͐l̸͉̫̻̝͎͌̏̇̀̍͆̒͘g̷̨̙͙͈̱̹̟̞͌̃̑͛̔͋̐͠o̴" * 12,
+    "🏳️‍🌈👩‍👩‍👧‍👦" * 60,
+    "ﷺ" * 60,
+    "𒐫" * 120,
+    "مرحبا بالعالم " * 30,
+    "x" * 90 + ".png<img src=1 onerror=hacked=1>",
+    "'; rm -rf ~; echo '",
+    "$(touch hacked) `touch hacked` \"; touch hacked; \"",
+    "../../etc/passwd%00.png",
+    "\t\v\f control \x07\x1b[31m characters",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def tab(browser: Any, server: Server) -> Iterator[Tab]:
+    with opened(browser, server.url) as tab:
+        yield tab
+        assert tab.errors == []
+
+
+def add(tab: Tab, *names: str) -> None:
+    for name in names:
+        tab.drop(name, (MEDIA / name).read_bytes())
+    tab.uploaded()
+
+
+def incoming(uploads: Path) -> list[Path]:
+    """The files of uploads that have not ended."""
+    return [path for path in uploads.rglob("incoming-*") if path.is_file()]
+
+
+def stored(server: Server) -> list[Any]:
+    files: list[Any] = httpx.get(f"{server.url}/v1/files").json()["data"]
+    return files
+
+
+def until(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_answers_equal_those_of_the_copied_programs(tab: Tab) -> None:
+    """Four files and a mix: the program that the page copies gets the answer that the page shows."""
+    for names in ((PICTURE,), (WORD,), (CLOUD,), (CLIP,), (PICTURE, WORD)):
+        add(tab, *names)
+        answer = tab.ask(WHAT)
+        program = tab.copied("curl")
+        assert "file_id" not in program
+        response = json.loads(run_shell(program, MEDIA))
+        assert response["choices"][0]["message"]["content"] == answer
+        assert answer.strip()
+        tab.clear()
+
+
+def test_the_copied_python_program_gets_the_same_answer(tab: Tab, tmp_path: Path) -> None:
+    add(tab, PICTURE)
+    tab.set_weight(0, 0.5)
+    answer = tab.ask(WHAT)
+    program = tab.copied("Python")
+    (tmp_path / "program.py").write_text(program)
+    assert run_shell(f"python {tmp_path / 'program.py'}", MEDIA) == f"{answer}\n"
+
+
+def test_a_weight_of_zero_removes_a_part(tab: Tab) -> None:
+    add(tab, WORD)
+    alone = tab.ask(WHAT)
+    add(tab, PICTURE)
+    mixed = tab.ask(WHAT)
+    tab.set_weight(1, 0)
+    assert tab.ask(WHAT) == alone
+    tab.set_weight(1, 1)
+    tab.set_weight(0, 0)
+    assert tab.ask(WHAT) != alone
+    assert mixed.strip()
+    tab.page.get_by_role("button", name="Remove").first.click()
+
+
+def test_the_cache_is_compared_and_explained(tab: Tab) -> None:
+    add(tab, WORD)
+    tab.page.get_by_text("Compare", exact=True).last.click()
+    tab.ask(WHAT)
+    answers = tab.page.locator(".turn").last.locator(".answer")
+    assert answers.count() == 2
+    assert "cache on" in answers.nth(0).inner_text()
+    assert "cache off" in answers.nth(1).inner_text()
+    answers.nth(0).locator(".neighbors summary").click()
+    assert answers.nth(0).locator(".ranked li").count() == 10
+    assert answers.nth(1).locator(".ranked").count() == 0
+
+
+def endless(route: Any) -> None:
+    """Let the model generate until max_tokens."""
+    body = json.loads(route.request.post_data) | {"ignore_eos": True}
+    route.continue_(post_data=json.dumps(body))
+
+
+def test_tokens_appear_early_and_stop_aborts_in_the_engine(tab: Tab, server: Server) -> None:
+    tab.page.route(CHAT, endless)
+    add(tab, PICTURE)
+    tab.start(WHAT)
+    tab.page.wait_for_function("document.querySelector('.words').textContent.length > 20")
+    assert tab.page.locator('.answer[aria-busy="true"]').count() == 1
+    tab.page.get_by_role("button", name="Stop").click()
+    assert "stopped" in tab.page.locator(".meta").inner_text()
+
+    def running() -> float:
+        return float(RUNNING.findall(httpx.get(f"{server.url}/metrics").text)[0])
+
+    until(lambda: running() == 0, 1.5)
+    tab.page.unroute(CHAT)
+    assert tab.ask(WHAT).strip()
+
+
+def test_two_tabs_at_once(browser: Any, server: Server) -> None:
+    with opened(browser, server.url) as first, opened(browser, server.url) as second:
+        add(first, PICTURE)
+        add(second, CLIP)
+        first.start(WHAT)
+        second.start(WHAT)
+        assert "cat" in first.answer()
+        assert "umbrella" in second.answer()
+        assert first.errors == second.errors == []
+
+
+def test_files_are_deleted_with_their_part_and_with_the_tab(browser: Any, server: Server) -> None:
+    before = len(stored(server))
+    with opened(browser, server.url) as tab:
+        add(tab, PICTURE, WORD)
+        assert len(stored(server)) == before + 2
+        tab.page.get_by_role("button", name="Remove").first.click()
+        until(lambda: len(stored(server)) == before + 1, 5)
+        tab.page.reload()
+        until(lambda: len(stored(server)) == before, 5)
+
+
+def test_a_file_that_the_server_has_lost_is_uploaded_again(tab: Tab, server: Server) -> None:
+    add(tab, PICTURE)
+    answer = tab.ask(WHAT)
+    for file in stored(server):
+        httpx.delete(f"{server.url}/v1/files/{file['id']}")
+    tab.page.get_by_role("button", name="New conversation").click()
+    assert tab.ask(WHAT) == answer
+    assert all("404" in error for error in tab.errors)
+    tab.errors.clear()
+
+
+def test_a_large_upload_is_cancelled_or_ends_with_a_reload(
+    tab: Tab, server: Server, uploads: Path, tmp_path: Path
+) -> None:
+    video = tmp_path / "large.mp4"
+    with video.open("wb") as file:
+        file.write((MEDIA / CLIP).read_bytes())
+        file.truncate(90_000_000)
+    before = len(stored(server))
+    network = tab.page.context.new_cdp_session(tab.page)
+    network.send("Network.enable")
+    slow = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 4_000_000}
+    network.send("Network.emulateNetworkConditions", slow)
+    for end in (
+        lambda: tab.page.get_by_role("button", name="Remove").click(),
+        lambda: tab.page.reload(),
+    ):
+        tab.page.locator("input[type=file]").set_input_files(video)
+        tab.page.wait_for_function("document.querySelector('.upload progress')?.value > 0.01")
+        assert tab.page.locator(".upload progress").evaluate("bar => bar.value") < 1
+        until(lambda: incoming(uploads), 10)
+        end()
+        until(lambda: not incoming(uploads), 10)
+    assert len(stored(server)) == before
+
+
+def test_a_file_that_is_too_large_is_not_uploaded(tab: Tab, tmp_path: Path) -> None:
+    picture = tmp_path / "large.png"
+    with picture.open("wb") as file:
+        file.truncate(21 << 20)
+    requests: list[str] = []
+    tab.page.on("request", lambda request: requests.append(request.url))
+    tab.page.locator("input[type=file]").set_input_files(picture)
+    assert "20 MiB" in tab.page.locator(".card .problem").inner_text()
+    assert not [url for url in requests if url.endswith("/v1/files")]
+
+
+def test_errors_appear_at_the_part_that_caused_them(tab: Tab) -> None:
+    add(tab, PICTURE)
+    tab.drop("broken.png", b"\x89PNG\r\n\x1a\n broken")
+    tab.uploaded()
+    tab.ask(WHAT)
+    problems = tab.page.locator(".card .problem")
+    assert not problems.nth(0).is_visible()
+    assert problems.nth(1).inner_text() in tab.page.locator(".answer .problem").inner_text()
+    tab.page.get_by_role("button", name="Remove broken.png").click()
+    assert tab.ask(WHAT).strip()
+    assert len(tab.errors) == 1
+    assert "400" in tab.errors.pop()
+
+
+def test_a_full_server_says_when_to_try_again(tab: Tab) -> None:
+    error = {"message": "too many requests at a time", "type": "x", "param": None, "code": "y"}
+    tab.page.route(
+        CHAT,
+        lambda route: route.fulfill(
+            status=503, headers={"Retry-After": "1"}, json={"error": error}
+        ),
+    )
+    tab.ask(WHAT)
+    assert error["message"] in tab.page.locator(".answer .problem").inner_text()
+    retry = tab.page.get_by_role("button", name="Try again")
+    assert retry.is_disabled()
+    assert "1 s" in retry.inner_text()
+    tab.page.unroute(CHAT)
+    retry.click()
+    assert tab.answer().strip()
+    assert len(tab.errors) == 1
+    assert "503" in tab.errors.pop()
+
+
+def test_a_lost_stream_leaves_the_conversation_usable(tab: Tab) -> None:
+    event = {"choices": [{"index": 0, "delta": {"content": "half an"}}]}
+    tab.page.route(
+        CHAT,
+        lambda route: route.fulfill(
+            content_type="text/event-stream", body=f"data: {json.dumps(event)}\n\n"
+        ),
+    )
+    tab.ask(WHAT)
+    assert "lost" in tab.page.locator(".answer .problem").inner_text()
+    tab.page.unroute(CHAT)
+    requests: list[Any] = []
+    tab.page.on("request", lambda request: requests.append(request.post_data_json))
+    assert tab.ask("Hello!").strip()
+    assert len(requests[-1]["messages"]) == 1
+
+
+def test_a_key_is_kept_for_the_tab_only(tab: Tab) -> None:
+    def check(route: Any) -> None:
+        if route.request.headers.get("authorization") == "Bearer sk-right":
+            return route.continue_()
+        error = {"message": "a valid API key is needed", "type": "x", "param": None, "code": "y"}
+        return route.fulfill(status=401, json={"error": error})
+
+    tab.page.route("**/v1/**", check)
+    tab.page.reload()
+    tab.page.get_by_role("button", name="Enter a key").click()
+    tab.page.keyboard.type("sk-right")
+    tab.page.keyboard.press("Enter")
+    add(tab, PICTURE)
+    tab.ask(WHAT)
+    assert "sk-right" not in tab.copied("curl")
+    kept = tab.page.evaluate("[{...sessionStorage}, {...localStorage}, document.cookie]")
+    assert kept == [{"bindserve-key": "sk-right"}, {}, ""]
+    assert all("401" in error for error in tab.errors)
+    tab.errors.clear()
+
+
+def test_the_first_question_by_keyboard_alone(tab: Tab) -> None:
+    def focus(name: str) -> None:
+        for _ in range(40):
+            tab.page.keyboard.press("Tab")
+            focused = tab.page.evaluate(
+                "document.activeElement.ariaLabel ?? document.activeElement.textContent"
+            )
+            if focused == name:
+                return
+        pytest.fail(f"{name} cannot be reached with the Tab key")
+
+    focus(PICTURE)  # an example
+    tab.page.keyboard.press("Enter")
+    tab.page.wait_for_selector(".card")
+    tab.uploaded()
+    focus("Question")
+    tab.page.keyboard.type(WHAT)
+    tab.page.keyboard.press("Enter")
+    assert "cat" in tab.answer()
+    assert tab.page.evaluate("document.activeElement.ariaLabel") == "Question"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_layout_and_accessibility(browser: Any, server: Server, width: int, theme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    with opened(browser, server.url, width, theme) as tab:
+        assert tab.page.evaluate(LAYOUT_FAULTS) == []
+        add(tab, PICTURE, WORD, CLOUD)
+        tab.ask(WHAT)
+        tab.page.get_by_text("Settings", exact=True).click()
+        tab.page.locator(".neighbors summary").click()
+        assert tab.page.evaluate(LAYOUT_FAULTS) == []
+        results = axe.run(tab.page).response["violations"]
+        serious = [each for each in results if each["impact"] in ("serious", "critical")]
+        assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
+        assert tab.errors == []
+
+
+def test_hostile_texts_stay_texts(browser: Any, server: Server) -> None:
+    """Names of files, captions, answers and errors: no text becomes an element or a script."""
+    with opened(browser, server.url, 360) as tab:
+        for start in range(0, len(HOSTILE), 10):
+            texts = HOSTILE[start : start + 10]
+            for text in texts:
+                tab.drop(text.replace("/", "∕").replace("\0", ""), b"\x89PNG\r\n\x1a\n" + text.encode())
+            rows = [{"row": 1, "similarity": 0.5, "caption": text} for text in texts]
+            explanation = {"cache": "on", "neighbors": rows, "mix": [], "text_only": False}
+            choices = [{"index": 0, "delta": {"content": text}} for text in texts]
+            events = [{"imagebind": explanation, "choices": [choice]} for choice in choices]
+            error = {"error": {"message": "".join(texts), "type": "x", "param": None, "code": "y"}}
+            lines = [f"data: {json.dumps(event)}\n\n" for event in [*events, error]]
+            tab.page.route(
+                CHAT,
+                lambda route, lines=lines: route.fulfill(
+                    content_type="text/event-stream", body="".join(lines)
+                ),
+            )
+            elements = tab.page.evaluate(
+                "document.querySelectorAll('script, iframe, object, base, form, svg, a').length"
+            )
+            tab.uploaded()
+            shown = tab.ask(texts[0])
+            assert shown == "".join(texts)
+            tab.page.locator(".neighbors summary").last.click()
+            captions = tab.page.locator(".ranked .caption").all_text_contents()
+            assert captions == list(texts)
+            faults = tab.page.evaluate(LAYOUT_FAULTS)
+            assert faults == []
+            assert elements >= 1
+            assert tab.page.locator("script, iframe, object, base, style, math").count() == 1
+            tab.page.unroute(CHAT)
+            tab.clear()
+        assert tab.page.evaluate("window.hacked") is None
+        assert tab.errors == []
+
+
+def test_the_encoders_panels(tab: Tab) -> None:
+    """Similarities of all pairs, a search in the cache, and a time line of a recording."""
+    add(tab, PICTURE, WORD)
+    tab.page.get_by_role("tab", name="Compare").click()
+    tab.page.get_by_role("button", name="Compare").click()
+    tab.page.wait_for_selector(".matrix")
+    cells = tab.page.locator(".matrix tbody td").all_inner_texts()
+    assert len(cells) == 9
+    assert cells[0] == cells[4] == cells[8] == "1.00"
+    assert cells[1] == cells[3] != "1.00"
+    tab.page.get_by_role("tab", name="Search").click()
+    tab.page.get_by_role("button", name="Search").click()
+    tab.page.wait_for_selector(".ranked")
+    figures = [float(each) for each in tab.page.locator(".ranked .figure").all_inner_texts()]
+    assert len(figures) == 10
+    assert figures == sorted(figures, reverse=True)
+    tab.page.get_by_role("tab", name="Time line").click()
+    tab.page.locator(".explore .field").fill("a penguin")
+    tab.page.get_by_role("button", name="Show").click()
+    tab.page.wait_for_selector(".window")
+    assert tab.page.locator(".window").count() >= 1
+
+
+def test_points_are_drawn_and_turned(tab: Tab) -> None:
+    cloud = io.BytesIO()
+    np.save(cloud, np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32))
+    tab.drop("cloud.npy", cloud.getvalue())
+    assert tab.page.locator(".cloud").count() == 0  # .npy may also be another modality
+    tab.page.locator(".kind select").select_option("point")
+    tab.page.wait_for_selector(".cloud[data-frames]")
+    assert "2,000 points" in tab.page.locator(".cloud-note").inner_text()
+    canvas = tab.page.locator(".cloud")
+    first = canvas.screenshot()
+    canvas.press("ArrowRight")
+    tab.page.wait_for_function("Number(document.querySelector('.cloud').dataset.frames) > 1")
+    assert canvas.screenshot() != first
+
+
+def test_a_recorded_sound_and_a_picture_of_the_camera(tab: Tab) -> None:
+    tab.page.get_by_role("button", name="Record").click()
+    tab.page.wait_for_timeout(700)
+    tab.page.get_by_role("button", name="Stop and use").click()
+    tab.page.wait_for_selector(".card")
+    tab.page.get_by_role("button", name="Camera").click()
+    tab.page.wait_for_function("document.querySelector('.camera')?.videoWidth > 0")
+    tab.page.get_by_role("button", name="Take the picture").click()
+    tab.page.wait_for_function("document.querySelectorAll('.card').length == 2")
+    tab.uploaded()
+    assert tab.ask(WHAT).strip()
+    kinds = tab.page.locator(".card").evaluate_all("all => all.map((each) => each.dataset.modality)")
+    assert kinds == ["audio", "image"]
