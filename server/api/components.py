@@ -21,7 +21,6 @@ from server.conditioning.conditioner import Conditioner
 from server.conditioning.mix import mix
 from server.conditioning.open_cache import dtype_difference, open_cache
 from server.conditioning.retrieve import Retriever
-from server.encoding.clouds import CloudReader
 from server.encoding.messages import Hello
 from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
@@ -56,7 +55,6 @@ class Components:
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # the model's description in /v1/models
     cutter: Cutter
-    clouds: CloudReader
     language_model: bool = True  # whether the model folder has a language model
 
     @classmethod
@@ -96,7 +94,6 @@ class Components:
             AttachmentLimits(settings.max_attachments, settings.limits, dim, settings.read_options),
             describe(settings, config, hello.encoders, retriever),
             Cutter(settings),
-            CloudReader(settings),
             isinstance(config, BindServeConfig),
         )
 

@@ -6,14 +6,16 @@ the memory does not depend on the length of the file.
 
 import asyncio
 import contextlib
+import json
+import os
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 
 from server.context import client
 from server.encoding.decode.cutter import CutJob
 from server.encoding.decode.frames import FrameError, read_frame
-from server.encoding.decode.pool import MediaError
-from server.encoding.start import end, start
+from server.encoding.decode.pool import MediaError, worker_environment
 from server.errors import Unavailable
 from server.fairness import FairShare
 from server.media.blob import Blob, MemoryBlob
@@ -53,13 +55,15 @@ class Cutter:
         if not self._running.take(caller := client()):
             raise Unavailable("too many files are being cut into windows", code="window_queue_full")
         try:
-            process = await start(CUTTER, content, asdict(self._job(seconds, stride)))
+            process = await self._start(content, self._job(seconds, stride))
             try:
                 async with contextlib.aclosing(self._windows(process, seconds)) as windows:
                     async for window in windows:
                         yield window
             finally:
-                await end(process)
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.communicate()  # empties the pipe: without it, the pipe stays open
         finally:
             self._running.give_back(caller)
 
@@ -76,6 +80,20 @@ class Cutter:
             memory_bytes=settings.decode_memory_bytes,
             cpu_s=settings.decode_timeout_s,
         )
+
+    async def _start(self, content: Blob, job: CutJob) -> asyncio.subprocess.Process:
+        descriptor = await content.descriptor()
+        try:
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", CUTTER, str(os.getpid()), json.dumps(asdict(job))),
+                stdin=descriptor,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                cwd="/",
+                env=worker_environment(),
+            )
+        finally:
+            os.close(descriptor)
 
     async def _windows(
         self, process: asyncio.subprocess.Process, seconds: float

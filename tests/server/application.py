@@ -22,7 +22,6 @@ from server.api.middleware.auth import Keys
 from server.api.multipart import Uploads
 from server.conditioning.retrieve import Retriever
 from server.context import current
-from server.encoding.clouds import CloudReader
 from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
 from server.media.files import FileStore
@@ -81,7 +80,6 @@ class Components:
         self.files = FileStore(Path(self._folder.name), file_limits(settings))
         limits = form_limits(settings)
         self.cutter = Cutter(settings)
-        self.clouds = CloudReader(settings)
         self.uploads = Uploads(self.files.incoming, limits, settings.max_uploads)
 
     def missing(self) -> str | None:

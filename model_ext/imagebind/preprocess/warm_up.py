@@ -8,15 +8,17 @@ import importlib
 import io
 import pkgutil
 import struct
+import zipfile
 
 import av
+import laspy
 import numpy as np
 import soundfile
+import trimesh
 from PIL import Image
 from safetensors.torch import save
 
 from model_ext.imagebind.preprocess.bpe import Tokenizer
-from model_ext.imagebind.preprocess.cloud.samples import sample_clouds
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.registry import decode
 
@@ -40,9 +42,16 @@ def import_lazy_modules() -> None:
 
 def _files() -> list[tuple[str, bytes]]:
     """Return small files as (modality, bytes)."""
-    picture, sound = io.BytesIO(), io.BytesIO()
+    picture, sound, scan, archive = (io.BytesIO() for _ in range(4))
     Image.new("RGB", (8, 8)).save(picture, "TIFF")
     soundfile.write(sound, np.zeros(800, np.float32), 16_000, format="WAV")
+    scan_data = laspy.LasData(laspy.LasHeader(point_format=3, version="1.2"))
+    scan_data.x = scan_data.y = scan_data.z = np.zeros(64)
+    scan_data.write(scan, do_compress=True)
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("points.npy", b"")
+    cube = trimesh.creation.box()
+    meshes = [cube.export(file_type=kind) for kind in ("off", "stl", "stl_ascii", "glb")]
     video = b"\x00\x00\x00\x08ftyp" + struct.pack(">I", 8) + b"moov"
     return [
         ("image", picture.getvalue()),
@@ -50,6 +59,8 @@ def _files() -> list[tuple[str, bytes]]:
         ("audio", b"caff"),
         ("video", video),
         ("text", b"a dog"),
-        *(("point", cloud) for cloud in sample_clouds()),
+        ("point", scan.getvalue()),
+        ("point", archive.getvalue()),
+        *(("point", each.encode() if isinstance(each, str) else each) for each in meshes),
         ("imu", b"1,2,3,4,5,6\n" * 8),
     ]

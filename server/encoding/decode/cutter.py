@@ -19,9 +19,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.container import is_audio
-from server.encoding.decode import sandbox
+from server.encoding.decode import confine, sandbox
 from server.encoding.decode.frames import write_frame_blocking
-from server.encoding.decode.one_file import confined
+from server.process.child import die_with_parent
 
 HEAD = 1 << 16
 BLOCK = 1 << 16  # number of audio frames (one sample per channel) that are read at a time
@@ -53,8 +53,17 @@ class CutError(Exception):
 
 def main() -> None:
     parent, text = sys.argv[1:]
+    die_with_parent(int(parent))
+    # Open the file again: the position of the inherited descriptor is shared with other cutters.
+    os.dup2(os.open("/proc/self/fd/0", os.O_RDONLY), 0)
+    sandbox.never_gain_privileges()
+    sandbox.leave_network()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     job = CutJob(**json.loads(text))
-    answers = confined(int(parent), job.memory_bytes)
+    sandbox.limit_resources(job.memory_bytes, 0)
+    confine.forbid_files()
+    confine.forbid_programs()
     sandbox.allow_cpu(job.cpu_s)
     try:
         write_windows(job, answers)

@@ -43,15 +43,6 @@ class DecodeJob:
     options: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class CloudJob:
-    """The argument of a process that reads one point cloud (cloud_reader.py)."""
-
-    limits: dict[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.
-    memory_bytes: int  # Address space in addition to the imported packages.
-    cpu_s: float  # Maximum CPU seconds.
-
-
 def encode_head(header: dict[str, Any], payload_size: int) -> bytes:
     """The bytes of a frame before its payload."""
     text = json.dumps(header).encode()
