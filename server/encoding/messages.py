@@ -6,10 +6,8 @@ large file. The socket is in the server's private folder.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -26,14 +24,17 @@ ERRORS: Mapping[str, type[RequestError]] = {
 }
 
 
-def open_folder(path: Path) -> tuple[int, str]:
-    """Open the folder of `path`. Returns the folder's descriptor, and a short form of `path` that
-    uses it.
+def describe_error(error: RequestError) -> dict[str, str | None]:
+    """Return an error as JSON with the keys kind, message and code."""
+    kind = type(error).__name__ if type(error).__name__ in ERRORS else InternalError.__name__
+    return {"kind": kind, "message": error.message, "code": error.code}
 
-    The short form is necessary because the kernel limits a socket's path to 107 bytes.
-    """
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return folder, f"/proc/self/fd/{folder}/{path.name}"
+
+def raise_described(error: Mapping[str, str | None] | None) -> None:
+    """Raise an error that `describe_error` returned. For None, does nothing."""
+    if error is not None:
+        kind = ERRORS.get(str(error.get("kind")), InternalError)
+        raise kind(str(error.get("message")), code=error.get("code"))
 
 
 class MessageError(Exception):
@@ -79,13 +80,10 @@ class Answer:
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:
-        kind = type(error).__name__ if type(error).__name__ in ERRORS else InternalError.__name__
-        return {"kind": kind, "message": error.message, "code": error.code}
+        return describe_error(error)
 
     def raise_error(self) -> None:
-        if self.error is not None:
-            kind = ERRORS.get(str(self.error.get("kind")), InternalError)
-            raise kind(str(self.error.get("message")), code=self.error.get("code"))
+        raise_described(self.error)
 
 
 @dataclass(frozen=True, slots=True)
