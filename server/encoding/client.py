@@ -23,7 +23,6 @@ from server.encoding.messages import (
     MAX_PACKET,
     Hello,
     Job,
-    MessageError,
     Packet,
     State,
     Watch,
@@ -32,6 +31,7 @@ from server.errors import Unavailable
 from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS, ENCODE_BATCH
+from server.process.error_message import MessageError
 from server.process.local_socket import connected, open_folder
 
 logger = logging.getLogger(__name__)

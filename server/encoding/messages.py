@@ -15,30 +15,12 @@ import numpy as np
 from model_ext.conditioning import Vector
 from server.encoding.decode.pool import MediaError
 from server.errors import BadRequest, InternalError, RequestError, Unavailable
+from server.process.error_message import MessageError, describe_error, kinds, raise_described
 
 SOCKET = "encoding.sock"  # Name of the socket in the server's private folder.
 MAX_PACKET = 1 << 17  # Maximum bytes of a packet; an embedding of 1024 numbers needs 4 KiB.
 
-ERRORS: Mapping[str, type[RequestError]] = {
-    kind.__name__: kind for kind in (BadRequest, MediaError, Unavailable, InternalError)
-}
-
-
-def describe_error(error: RequestError) -> dict[str, str | None]:
-    """Return an error as JSON with the keys kind, message and code."""
-    kind = type(error).__name__ if type(error).__name__ in ERRORS else InternalError.__name__
-    return {"kind": kind, "message": error.message, "code": error.code}
-
-
-def raise_described(error: Mapping[str, str | None] | None) -> None:
-    """Raise an error that `describe_error` returned. For None, does nothing."""
-    if error is not None:
-        kind = ERRORS.get(str(error.get("kind")), InternalError)
-        raise kind(str(error.get("message")), code=error.get("code"))
-
-
-class MessageError(Exception):
-    """Raised when a packet breaks the format."""
+ERRORS = kinds(BadRequest, MediaError, Unavailable, InternalError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +62,10 @@ class Answer:
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:
-        return describe_error(error)
+        return describe_error(error, ERRORS)
 
     def raise_error(self) -> None:
-        raise_described(self.error)
+        raise_described(self.error, ERRORS)
 
 
 @dataclass(frozen=True, slots=True)

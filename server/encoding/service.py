@@ -27,7 +27,6 @@ from server.encoding.messages import (
     Answer,
     Job,
     Message,
-    MessageError,
     Packet,
     State,
     Watch,
@@ -38,6 +37,7 @@ from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
 from server.process.control import Parent, alive, readable, serving
 from server.process.control import receive as receive_packet
+from server.process.error_message import MessageError
 from server.process.local_socket import accept_all, listen, unless_disconnected
 
 logger = logging.getLogger(__name__)

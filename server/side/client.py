@@ -16,9 +16,9 @@ from pathlib import Path
 from model_ext.side import Json, SideData, ignore
 from server.context import client, key_salt
 from server.encoding.cache import ResultCache
-from server.encoding.messages import MessageError, raise_described
 from server.errors import Unavailable
 from server.metrics import SIDE_BATCH, SIDE_HITS, SIDE_UP, SIDE_WAITING, stage
+from server.process.error_message import MessageError, raise_described
 from server.process.local_socket import connected, open_folder
 from server.side import data_file
 from server.side.messages import (

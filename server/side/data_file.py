@@ -10,8 +10,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from model_ext.side import SideData
-from server.encoding.messages import MessageError
 from server.media.blob import memory_file
+from server.process.error_message import MessageError
 
 MAX_BYTES = 1 << 28  # A sound of 10 minutes has 19 MB, a picture of 2048 x 2048 has 13 MB.
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from server.encoding.messages import MessageError
 from server.process.control import readable, writable
 from server.process.control import receive as receive_packet
+from server.process.error_message import MessageError
 
 MAX_PART = 1 << 16  # Maximum bytes of one part of a result.
 

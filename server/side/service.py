@@ -20,10 +20,10 @@ import uvloop
 from model_ext.errors import ConfigError
 from model_ext.side import Json, SideData, SideModel, Task
 from server import logs
-from server.encoding.messages import MessageError, describe_error
 from server.errors import RequestError
 from server.process.child import die_with_parent
 from server.process.control import Parent, alive, serving
+from server.process.error_message import MessageError, describe_error
 from server.process.local_socket import accept_all, listen, unless_disconnected
 from server.side import data_file
 from server.side.catalog import named, socket_path
