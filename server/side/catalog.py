@@ -32,7 +32,26 @@ class Side:
         return cast(SideModel, getattr(importlib.import_module(module), function)(**options))
 
 
-SIDES: tuple[Side, ...] = ()
+def speech(settings: Settings) -> Options | None:
+    if settings.speech_model is None:
+        return None
+    return {
+        "folder": str(settings.speech_model),
+        "device": settings.speech_device,
+        "threads": settings.side_threads,
+    }
+
+
+def ocr(settings: Settings) -> Options | None:
+    if not settings.ocr:
+        return None
+    return {"device": settings.ocr_device, "threads": settings.side_threads}
+
+
+SIDES: tuple[Side, ...] = (
+    Side("speech", "model_ext.experts.speech:load", speech),
+    Side("ocr", "model_ext.experts.ocr:load", ocr),
+)
 
 
 def enabled(settings: Settings) -> Iterator[Side]:
