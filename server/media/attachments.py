@@ -238,12 +238,12 @@ def _modality_of(
     """
     modality = modality or sniff(blob.head(), filename)
     if modality is None:
-        raise UnsupportedMediaType(_not_read(blob.head()), param=param)
+        raise UnsupportedMediaType(not_read(blob.head()), param=param)
     check_size(blob, media.bytes_of(modality), param)
     return modality
 
 
-def _not_read(head: bytes) -> str:
+def not_read(head: bytes) -> str:
     """Return the message for a file whose modality the server does not recognize."""
     if (unsupported := kind(head)) is not None:
         name, advice = unsupported
