@@ -6,7 +6,7 @@ LLM engine.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 from model_ext.conditioning import Vector, pack
 from model_ext.config import BindServeConfig, EncodersConfig, read_sections
 from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.side import Array
 from server.api.multipart import FormLimits, Uploads
 from server.api.offer import describe
 from server.conditioning.conditioner import Conditioner
@@ -29,6 +30,9 @@ from server.media.embedded import Embedded
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.files import FileLimits, FileStore, sweep_regularly
 from server.settings import Settings
+from server.side.catalog import enabled, socket_path
+from server.side.client import SideClient
+from server.side.experts import Experts
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,7 @@ class Encoders(Protocol):
 
     async def hello(self) -> tuple[Hello, Vector]: ...
     async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded: ...
+    async def decode(self, view: str, modality: str, content: Blob) -> Array: ...
     def missing(self) -> str | None: ...
     async def close(self) -> None: ...
 
@@ -55,7 +60,9 @@ class Components:
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # the model's description in /v1/models
     cutter: Cutter
-    language_model: bool = True  # whether the model folder has a language model
+    language_model: bool  # whether the model folder has a language model
+    sides: Mapping[str, SideClient]  # the enabled side models by name
+    experts: Experts
 
     @classmethod
     async def open(
@@ -95,6 +102,8 @@ class Components:
             describe(settings, config, hello.encoders, retriever),
             Cutter(settings),
             isinstance(config, BindServeConfig),
+            sides := open_sides(settings, scratch),
+            Experts.of(settings, sides, encoders),
         )
 
     @property
@@ -112,6 +121,21 @@ class Components:
     async def close(self) -> None:
         await self.encoders.close()
         await self.retriever.close()
+        for side in self.sides.values():
+            await side.close()
+
+
+def open_sides(settings: Settings, scratch: Path) -> dict[str, SideClient]:
+    """Open the clients of the enabled side models, whose processes may still be starting."""
+    return {
+        side.name: SideClient(
+            side.name,
+            socket_path(scratch, side.name),
+            cache_bytes=settings.side_cache_bytes,
+            share_results=settings.share_results,
+        )
+        for side in enabled(settings)
+    }
 
 
 @asynccontextmanager

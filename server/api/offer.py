@@ -12,6 +12,8 @@ from model_ext.config import BindServeConfig, EncodersConfig
 from model_ext.imagebind.config import ENCODER_OF
 from server.conditioning.retrieve import Retriever
 from server.settings import Settings
+from server.side.catalog import enabled
+from server.side.experts import KINDS
 
 
 def describe(
@@ -28,7 +30,7 @@ def describe(
         "cache": retriever.available,
         "cache_defaults": retriever.default_options() if retriever.available else None,
         "limits": limits(settings, modalities),
-        "experts": [],
+        "experts": [side.name for side in enabled(settings) if side.name in KINDS],
         "decoder": None,
         "detector": None,
         "provenance": asdict(config.provenance),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.errors import BadRequest
+from server.settings import Expert
 
 CacheState = Literal["on", "off", "unavailable"]
 
@@ -56,6 +57,9 @@ class ImageBindOptions(BaseModel):
     cache: bool | CacheOptions | None = None
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings
+    # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
+    # and /v1/embeddings.
+    experts: list[Expert] | None = Field(None, max_length=8)
 
 
 class MixedPart(BaseModel):
@@ -67,6 +71,15 @@ class MixedPart(BaseModel):
     share: float  # The weight divided by the sum of all weights.
     # Facts that the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
+
+
+class ExpertPart(BaseModel):
+    """What an expert heard or read in one attachment."""
+
+    param: str
+    expert: str
+    state: Literal["on", "unavailable"]
+    text: str  # as in the prompt; "" if there is no speech or text
 
 
 class NeighborPart(BaseModel):
@@ -85,17 +98,25 @@ class Explanation(BaseModel):
     mix: list[MixedPart]
     cache: CacheState
     neighbors: list[NeighborPart]
+    experts: list[ExpertPart] = []
 
 
-def take_options(document: dict[str, Any], *, windows: bool = False) -> ImageBindOptions:
+def take_options(
+    document: dict[str, Any], *, windows: bool = False, experts: bool = False
+) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`: whether the route accepts the key `windows`.
+    `windows`, `experts`: whether the route accepts this key.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
     if options.windows is not None and not windows:
         raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
+    if options.experts is not None and not experts:
+        raise BadRequest(
+            "experts is only for chat completions, responses and messages",
+            param="imagebind.experts",
+        )
     return options
 
 

@@ -13,6 +13,8 @@ const plural = {
   depth: "depth maps", thermal: "thermal pictures", imu: "motion data",
 };
 
+const expertNames = { speech: "speech", ocr: "text in pictures", objects: "objects" };
+
 export const text = {
   title: "bindserve",
   skip: "Skip to the content",
@@ -107,7 +109,7 @@ export const text = {
     cacheTemperature: "Cache: sharpness",
     cacheWeight: "Cache: weight",
     history: "Send earlier turns about the same mix",
-    experts: "Read text and speech in the files",
+    experts: (names) => `Experts read the files too: ${list(names.map((name) => expertNames[name] ?? name))}`,
     draw: "Draw a picture",
     ground: "Mark the nouns that the detector finds",
     hint: "The cache moves the mix towards similar pictures that the server knows. Temperature 0 always gives the same answer.",
@@ -124,9 +126,12 @@ export const text = {
     stopped: "stopped",
     neighbors: (count) => `What the cache knows: ${count} neighbors`,
     notes: "Notes about the files",
+    experts: "What the experts heard and read",
+    expertFailed: "not available",
     row: (number) => `Row ${number}`,
     drawn: "Picture that the model drew",
   },
+  experts: { speech: "Speech", ocr: "Text in pictures", objects: "Objects" },
   compare: {
     title: "Compare the parts",
     hint: "The cosine of two parts' embeddings: 1 means equal. Sounds, pictures and texts of the same thing are close.",

@@ -15,17 +15,23 @@ from fastapi import FastAPI
 from vllm.entrypoints.openai.models.serving import ModelCard, ModelList
 
 from model_ext.conditioning import pack
+from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.views import read_view
+from model_ext.side import Array
 from server.api.app import create_app
 from server.api.components import file_limits, form_limits
 from server.api.middleware.auth import Keys
 from server.api.multipart import Uploads
 from server.conditioning.retrieve import Retriever
 from server.context import current
+from server.encoding.decode.pool import MediaError
 from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
+from server.media.blob import Blob
 from server.media.files import FileStore
 from server.settings import Settings
+from server.side.experts import Experts
 from tests.server.conditioning.test_conditioner import Fake, conditioner
 
 TEXT_ONLY = np.array([1, 0], np.float32)
@@ -71,8 +77,10 @@ class Components:
         self.conditioner = conditioner(self.components, ("vision", "audio", "text"), self.retriever)
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
-        self.encoders = self  # the application uses only the method `missing`
+        self.encoders = self  # the application uses only the methods `missing` and `decode`
         self.description = {"encoders": ["vision"]}
+        self.sides: dict[str, Any] = {}
+        self.experts = Experts(self.sides, self.components)
         self._folder = tempfile.TemporaryDirectory()
         weakref.finalize(self, self._folder.cleanup)
 
@@ -84,6 +92,12 @@ class Components:
 
     def missing(self) -> str | None:
         return self.lost
+
+    async def decode(self, view: str, modality: str, content: Blob) -> Array:
+        try:
+            return np.asarray(read_view(view, modality, content.head(content.size), Limits()))
+        except DecodeError as error:
+            raise MediaError(str(error)) from None
 
 
 @dataclass

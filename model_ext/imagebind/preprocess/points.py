@@ -9,15 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model_ext.imagebind.preprocess.cloud.read import (
-    READERS,
-    Reader,
-    into_unit_sphere,
-    read_cloud,
-    resampled,
-)
+from model_ext.imagebind.preprocess.cloud.read import into_unit_sphere, read_cloud, resampled
 from model_ext.imagebind.preprocess.cloud.table import Cloud
-from model_ext.imagebind.preprocess.cloud.torch_file import read_torch_file
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
@@ -29,8 +22,6 @@ from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadO
 MAX_COORDINATE = 10_000.0
 UNIT = 1.001  # radius of the unit sphere, with a tolerance for rounded coordinates
 
-WITH_TORCH: dict[str, Reader] = {**READERS, "pt": read_torch_file}
-
 
 def read_points(
     data: bytes,
@@ -41,8 +32,7 @@ def read_points(
 ) -> Tensor:
     """Decode a point cloud to (N, 3) float32."""
     notes = {} if notes is None else notes
-    readers = WITH_TORCH if limits.torch_clouds else READERS
-    cloud = read_cloud(data, limits, notes, min_points=config.min_points, readers=readers)
+    cloud = read_cloud(data, limits, notes, min_points=config.min_points)
     cloud = _normalized(cloud, options, notes)
     if np.abs(cloud).max() > MAX_COORDINATE:
         raise DecodeError(

@@ -104,10 +104,11 @@ async def file_points(request: Request, file_id: str) -> Response:
     components = state_of(request).components
     content = owned(request).get(file_id).content
     check_size(content, components.attachment_limits.media.bytes_of("point"), "file_id")
-    points = await unless_disconnected(components.clouds.read(content), request)
+    work = components.encoders.decode("points", "point", content)
+    points = await unless_disconnected(work, request)
     if points is None:
         return Response(status_code=CLIENT_DISCONNECTED)
-    return Response(points, media_type="application/octet-stream")
+    return Response(points.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
 @router.delete("/{file_id}")

@@ -94,7 +94,7 @@ export class Answer {
 
   explain(explanation) {
     this.explanation = explanation;
-    this.details.replaceChildren(...[neighbors(explanation), notes(explanation)].filter(Boolean));
+    this.details.replaceChildren(...[experts(explanation), neighbors(explanation), notes(explanation)].filter(Boolean));
   }
 }
 
@@ -130,6 +130,16 @@ export function rankedList(rows) {
     return h("li", {}, h("bdi", { class: "caption" }, caption), bar,
       h("span", { class: "figure" }, text.similarity(similarity)));
   }));
+}
+
+/** What experts heard or read in the files, which the prompt contains. */
+function experts({ experts: parts }) {
+  const rows = (parts ?? []).filter((part) => part.text || part.state !== "on");
+  if (!rows.length) return null;
+  return h("details", { class: "notes", open: true }, h("summary", {}, text.answer.experts),
+    h("ul", {}, ...rows.map((part) => h("li", {},
+      h("b", {}, text.experts[part.expert] ?? part.expert), ": ",
+      h("bdi", {}, part.state === "on" ? part.text : text.answer.expertFailed)))));
 }
 
 /** What the server's readers report about the files, for example a chosen channel. */

@@ -12,9 +12,9 @@ export function settingsPanel(offer) {
     fields[name] = h("input", { id, type: "number", class: "field", value, min, max, step, required: true });
     return h("div", { class: "setting" }, h("label", { for: id }, text.settings[name]), fields[name]);
   };
-  const check = (name, value) => {
+  const check = (name, value, label = text.settings[name]) => {
     fields[name] = h("input", { type: "checkbox", checked: value });
-    return h("label", { class: "check" }, fields[name], text.settings[name]);
+    return h("label", { class: "check" }, fields[name], label);
   };
   const mode = cache && segments(text.settings.cache, text.settings.cacheModes, "on");
   const more = h("details", { class: "more" },
@@ -27,7 +27,7 @@ export function settingsPanel(offer) {
       cache && number("cacheTemperature", cache.temperature, 0, 1000, 1),
       cache && number("cacheWeight", cache.weight, 0, 1, 0.05),
       check("history", true),
-      offer.experts.length > 0 && check("experts", false),
+      offer.experts.length > 0 && check("experts", true, text.settings.experts(offer.experts)),
       offer.decoder && check("draw", false),
       offer.detector && check("ground", false)),
     h("p", { class: "note" }, text.settings.hint));

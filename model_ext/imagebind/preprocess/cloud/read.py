@@ -1,10 +1,10 @@
 """Read a point cloud of any format into a table (N, 3) of finite numbers.
 
-This module does not import torch, so a process that only reads clouds starts in a fraction of a
-second. `points.py` turns the table into the encoder's input. Shapes: N points.
+`points.py` turns the table into the encoder's input, `views.py` into what a viewer draws.
+Shapes: N points.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from model_ext.imagebind.preprocess.cloud.pcd import read_pcd
 from model_ext.imagebind.preprocess.cloud.ply import read_ply
 from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.cloud.text import read_obj, read_pts, read_xyz
+from model_ext.imagebind.preprocess.cloud.torch_file import read_torch_file
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
@@ -26,19 +27,12 @@ Reader = Callable[[bytes, int], Cloud]
 
 READERS: dict[str, Reader] = {
     **{"npy": read_array, "npz": read_archive, "ply": read_ply, "pcd": read_pcd, "las": read_las},
-    **{"off": read_off, "stl": read_stl, "glb": read_glb},
+    **{"off": read_off, "stl": read_stl, "glb": read_glb, "pt": read_torch_file},
     **{"obj": read_obj, "pts": read_pts, "xyz": read_xyz},
 }
 
 
-def read_cloud(
-    data: bytes,
-    limits: Limits,
-    notes: Notes,
-    *,
-    min_points: int = 1,
-    readers: Mapping[str, Reader] = READERS,
-) -> Cloud:
+def read_cloud(data: bytes, limits: Limits, notes: Notes, *, min_points: int = 1) -> Cloud:
     """Read a cloud (N, 3), drop points that are not finite, and keep at most `cloud_points` points.
 
     Raises DecodeError: when the cloud cannot be read or has fewer than `min_points` points.
@@ -46,10 +40,10 @@ def read_cloud(
     name = cloud_format(data)
     if name is None:
         raise unreadable("point cloud", data)
-    if name not in readers:
+    if name == "pt" and not limits.torch_clouds:
         raise DecodeError("point clouds as .pt files are not accepted: save as .npy or .ply")
     notes["format"] = name
-    cloud = readers[name](data, limits.cloud_file_points)
+    cloud = READERS[name](data, limits.cloud_file_points)
     finite = np.isfinite(cloud).all(axis=1)
     if not finite.all():
         notes["dropped_rows"] = int((~finite).sum())

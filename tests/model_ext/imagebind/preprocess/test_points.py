@@ -12,6 +12,7 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.points import read_points
+from model_ext.imagebind.preprocess.views import read_view
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 from tests.model_ext.imagebind.preprocess.cloud import test_pcd, test_ply
 from tests.model_ext.imagebind.preprocess.test_npy import saved
@@ -174,3 +175,14 @@ def test_a_model_trained_on_a_number_of_points_gets_that_many() -> None:
     assert {tuple(p) for p in more.tolist()} == rows  # Each point of the cloud occurs.
     again = read_points(data, PreprocessConfig(points=100), Limits()).numpy()
     np.testing.assert_array_equal(fewer, again)
+
+
+def test_points_are_scaled_into_the_unit_sphere() -> None:
+    """Coordinates of millions of metres keep their precision: the oracle computes in float64."""
+    scan = POINTS.astype(np.float64) * 3 + 5_000_000
+    centered = scan - scan.mean(axis=0)
+    expected = centered / np.linalg.norm(centered, axis=1).max()
+    points = read_view("points", "point", saved(scan), Limits())
+    np.testing.assert_allclose(points, expected, atol=1e-6)
+    assert read_view("points", "point", saved(scan), Limits(cloud_points=7)).shape == (7, 3)
+    assert read_view("points", "image", saved(scan), Limits()).shape == (0,)
