@@ -1,4 +1,4 @@
-"""/v1/models in OpenAI's format, with what the server offers and the origin of each model's weights."""
+"""/v1/models in OpenAI's format, with what the server offers and the origin of the weights."""
 
 from typing import Any
 

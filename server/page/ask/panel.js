@@ -10,7 +10,7 @@ import { settingsPanel } from "./settings.js";
 export function askPanel({ model, offer, mix, say }) {
   const turns = [];
   const settings = settingsPanel(offer);
-  const log = h("div", { class: "log", role: "region", "aria-label": text.ask.conversation, tabindex: 0 });
+  const log = h("div", { class: "log", role: "region", "aria-label": text.ask.conversation });
   const field = h("textarea", {
     class: "question-field", rows: 1, maxlength: 20000, placeholder: text.ask.placeholder,
     "aria-label": text.ask.question,
@@ -128,12 +128,22 @@ export function askPanel({ model, offer, mix, say }) {
     event.preventDefault();
     ask(field.value);
   };
+  followBottom(log);
   const heading = uid("heading");
   return h("section", { class: "ask", "aria-labelledby": heading },
     h("h2", { id: heading, class: "visually-hidden" }, text.tabs.ask), log,
     h("div", { class: "composer" }, suggestions,
       h("form", { class: "composer-row", onsubmit }, field, submit, halt),
       settings.element, h("div", { class: "composer-foot" }, h("span", { class: "note" }, text.ask.keys), fresh)));
+}
+
+/** Keep the end of the page in sight while it grows, unless the visitor has scrolled up. */
+function followBottom(log) {
+  const root = document.documentElement;
+  const distance = () => root.scrollHeight - innerHeight - scrollY;
+  let following = false;
+  addEventListener("scroll", () => (following = distance() < 120), { passive: true });
+  new ResizeObserver(() => following && scrollTo({ top: root.scrollHeight })).observe(log);
 }
 
 /** Earlier questions about the same mix, with their answers. Failed answers are left out. */

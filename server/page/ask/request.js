@@ -7,7 +7,7 @@
 export function chatRequest({ model, offer, history, parts, question, settings, variant, seed }) {
   const imagebind = { explain: true };
   if (offer.cache && parts.length) imagebind.cache = variant.cache;
-  if (settings.experts.length) imagebind.experts = settings.experts;
+  if (settings.experts) imagebind.experts = settings.experts;
   if (settings.ground) imagebind.ground = true;
   const content = [...parts.map(({ part, weight }) => part.json(weight)), { type: "text", text: question }];
   const request = {

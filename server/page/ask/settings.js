@@ -54,7 +54,7 @@ export function settingsPanel(offer) {
       n: Math.round(read("n", 1)),
       maxTokens: Math.round(read("maxTokens", 256)),
       history: fields.history.checked,
-      experts: fields.experts?.checked ? offer.experts : [],
+      experts: fields.experts && (fields.experts.checked ? offer.experts : []),
       draw: fields.draw?.checked ?? false,
       ground: fields.ground?.checked ?? false,
     }),

@@ -29,9 +29,10 @@ LAYOUT_FAULTS = """
   const faults = [];
   const root = document.documentElement;
   if (root.scrollWidth > innerWidth) faults.push(`the page is ${root.scrollWidth} px wide`);
-  const visible = [...document.querySelectorAll("button, input, select, textarea, summary, h2, bdi, p")]
-    .filter((each) => each.checkVisibility({opacityProperty: true}) && !each.closest(
-      ".visually-hidden, .skip, .toast, .veil, dialog"));
+  const selector = "button, input, select, textarea, summary, h2, bdi, p";
+  const visible = [...document.querySelectorAll(selector)].filter((each) =>
+    each.checkVisibility({opacityProperty: true})
+      && !each.closest(".visually-hidden, .skip, .toast, .veil, dialog"));
   const boxes = visible.map((each) => [each, each.getBoundingClientRect()]).filter(
     ([, box]) => box.width && box.height);
   for (const [each, box] of boxes) {
@@ -39,7 +40,8 @@ LAYOUT_FAULTS = """
       faults.push(`${each.tagName} ${each.className} ends at ${box.right}`);
   }
   const sticky = (each) => Boolean(each.closest(".composer"));
-  for (const [index, [a, first]] of boxes.entries()) for (const [b, second] of boxes.slice(index + 1)) {
+  const pairs = boxes.flatMap((one, index) => boxes.slice(index + 1).map((two) => [one, two]));
+  for (const [[a, first], [b, second]] of pairs) {
     if (a.contains(b) || b.contains(a) || sticky(a) !== sticky(b)) continue;
     const width = Math.min(first.right, second.right) - Math.max(first.left, second.left);
     const height = Math.min(first.bottom, second.bottom) - Math.max(first.top, second.top);

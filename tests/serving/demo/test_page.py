@@ -28,7 +28,7 @@ HOSTILE = (
     "<a href='javascript:window.hacked=1'>click</a>",
     "<style>* { display: none }</style>",
     "</textarea><script>hacked = 1</script>",
-    "\"><script>hacked = 1</script>",
+    '"><script>hacked = 1</script>',
     "' onmouseover='hacked = 1",
     "<math><mtext><script>hacked=1</script></mtext></math>",
     "<base href='//evil.example/'>",
@@ -58,7 +58,7 @@ HOSTILE = (
     "مرحبا بالعالم " * 30,
     "x" * 90 + ".png<img src=1 onerror=hacked=1>",
     "'; rm -rf ~; echo '",
-    "$(touch hacked) `touch hacked` \"; touch hacked; \"",
+    '$(touch hacked) `touch hacked` "; touch hacked; "',
     "../../etc/passwd%00.png",
     "\t\v\f control \x07\x1b[31m characters",
 )
@@ -101,7 +101,7 @@ def until(condition: Any, seconds: float) -> None:
 
 
 def test_answers_equal_those_of_the_copied_programs(tab: Tab) -> None:
-    """Four files and a mix: the program that the page copies gets the answer that the page shows."""
+    """Four files and a mix: the copied program gets the answer that the page shows."""
     for names in ((PICTURE,), (WORD,), (CLOUD,), (CLIP,), (PICTURE, WORD)):
         add(tab, *names)
         answer = tab.ask(WHAT)
@@ -358,7 +358,9 @@ def test_hostile_texts_stay_texts(browser: Any, server: Server) -> None:
         for start in range(0, len(HOSTILE), 10):
             texts = HOSTILE[start : start + 10]
             for text in texts:
-                tab.drop(text.replace("/", "∕").replace("\0", ""), b"\x89PNG\r\n\x1a\n" + text.encode())
+                tab.drop(
+                    text.replace("/", "∕").replace("\0", ""), b"\x89PNG\r\n\x1a\n" + text.encode()
+                )
             rows = [{"row": 1, "similarity": 0.5, "caption": text} for text in texts]
             explanation = {"cache": "on", "neighbors": rows, "mix": [], "text_only": False}
             choices = [{"index": 0, "delta": {"content": text}} for text in texts]
@@ -439,5 +441,7 @@ def test_a_recorded_sound_and_a_picture_of_the_camera(tab: Tab) -> None:
     tab.page.wait_for_function("document.querySelectorAll('.card').length == 2")
     tab.uploaded()
     assert tab.ask(WHAT).strip()
-    kinds = tab.page.locator(".card").evaluate_all("all => all.map((each) => each.dataset.modality)")
+    kinds = tab.page.locator(".card").evaluate_all(
+        "all => all.map((each) => each.dataset.modality)"
+    )
     assert kinds == ["audio", "image"]

@@ -103,7 +103,13 @@ def test_the_source_is_small() -> None:
     "forbidden",
     [
         *("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "DOMParser"),
-        *("new Function", "localStorage", "indexedDB", "document.cookie", "createContextualFragment"),
+        *(
+            "new Function",
+            "localStorage",
+            "indexedDB",
+            "document.cookie",
+            "createContextualFragment",
+        ),
         *("srcdoc", "javascript:", "style=", 'onclick="', "://"),
     ],
 )
