@@ -4,7 +4,7 @@ If a replica dies, the file is sent to another replica, because a file can safel
 Equal files are sent once, and embeddings in this server's result cache need no replica.
 """
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Protocol
 
 from ray.exceptions import RayActorError, RayError
@@ -94,7 +94,7 @@ class RayEncoders:
         embedded = await self._contents.get((results, modality, options, digest), ask)
         if cached:
             CONTENT_HITS.labels(embedded.modality).inc()
-        return embedded
+        return replace(embedded, cached=cached)
 
     async def decode(self, view: str, modality: str, content: Blob) -> Array:
         """Raise Unavailable: the replicas decode no views, because Ray starts no side models."""

@@ -160,6 +160,7 @@ def explain(
                 weight=attachment.weight,
                 share=attachment.weight / total,
                 notes=result.notes,
+                cached=result.cached,
             )
             for attachment, result in zip(attachments, embedded, strict=True)
         ],

@@ -71,6 +71,7 @@ class MixedPart(BaseModel):
     share: float  # The weight divided by the sum of all weights.
     # Facts that the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
+    cached: bool = False  # Whether the result cache had the embedding.
 
 
 class ExpertPart(BaseModel):

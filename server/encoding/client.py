@@ -12,7 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from model_ext.conditioning import Vector
@@ -92,7 +92,7 @@ class EncodingClient:
             raise gone() from None
         if cached:
             CONTENT_HITS.labels(embedded.modality).inc()
-        return embedded
+        return replace(embedded, cached=cached)
 
     async def decode(self, view: str, modality: str, content: Blob) -> Array:
         """Decode a view of one file (model_ext.imagebind.preprocess.views). Raises as `embed`."""

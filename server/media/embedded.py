@@ -17,6 +17,8 @@ class Embedded:
     # What the reader of the file did, for example the number of damaged packets that it skipped.
     notes: Notes = field(default_factory=dict)
 
+    cached: bool = False  # whether the result cache had the embedding
+
     def __post_init__(self) -> None:
         self.numbers.setflags(write=False)  # many requests share a cached result
 

@@ -119,6 +119,7 @@ export const text = {
     copied: "Copied. Run it in the folder of your files.",
     snippet: "Program",
     cache: { on: "cache on", off: "cache off", unavailable: "cache unavailable" },
+    embedded: (count, all) => (count === all ? "embedding from the result cache" : `${count} of ${all} embeddings from the result cache`),
     first: (seconds) => `first token after ${seconds.toFixed(2)} s`,
     tokens: (count) => `${count} tokens`,
     speed: (rate) => `${rate.toFixed(rate < 10 ? 1 : 0)} tokens/s`,

@@ -81,7 +81,11 @@ export class Answer {
 
   measure(started, { first, last }) {
     const facts = [];
-    if (this.explanation) facts.push(text.answer.cache[this.explanation.cache]);
+    if (this.explanation?.mix.length) {
+      const known = this.explanation.mix.filter((part) => part.cached).length;
+      facts.push(text.answer.cache[this.explanation.cache]);
+      if (known) facts.push(text.answer.embedded(known, this.explanation.mix.length));
+    }
     if (first) facts.push(text.answer.first((first - started) / 1000));
     const tokens = this.usage?.completion_tokens ?? 0;
     if (tokens) facts.push(text.answer.tokens(tokens));

@@ -236,6 +236,7 @@ async def test_an_embedding_of_the_client_is_brought_to_unit_length() -> None:
         "modality": "embedding",
         "weight": 2.0,
         "share": 1.0,
+        "cached": False,
         "notes": {},
     }
 
