@@ -7,11 +7,11 @@ import { extras } from "./extras.js";
 import { curl, python } from "./snippets.js";
 
 export class Answer {
-  /** `label`: how this answer differs from the answer beside it, or "". */
-  constructor(request, label, { say }) {
-    this.request = request;
+  /** `count`: the number of choices. `label`: how it differs from the answer beside it, or "". */
+  constructor(count, label, say) {
+    this.request = null; // set before `run`
     this.controller = new AbortController();
-    this.choices = Array.from({ length: request.n ?? 1 }, () => choiceView());
+    this.choices = Array.from({ length: count }, () => choiceView());
     this.meta = h("p", { class: "meta" });
     this.details = h("div", { class: "details" });
     this.problem = h("div", { class: "problem", role: "alert", hidden: true });
@@ -21,7 +21,7 @@ export class Answer {
       this.problem, this.meta, this.details,
       h("div", { class: "answer-buttons" },
         ...[["curl", curl], ["python", python]].map(([name, snippet]) =>
-          button(text.answer.copy[name], () => copy(snippet(this.request), say), { kind: "quiet small" }))));
+          button(text.answer.copy[name], () => this.request && copy(snippet(this.request), say), { kind: "quiet small" }))));
   }
 
   /** The text of the first choice, which later questions send as the assistant's message. */
@@ -37,8 +37,8 @@ export class Answer {
   async run() {
     const started = performance.now();
     const times = { first: null, last: null };
-    const body = { ...this.request, stream: true, stream_options: { include_usage: true } };
     this.reset();
+    const body = { ...this.request, stream: true, stream_options: { include_usage: true } };
     try {
       const response = await post("v1/chat/completions", body, this.controller.signal);
       for await (const event of events(response)) {
@@ -65,6 +65,7 @@ export class Answer {
   }
 
   reset() {
+    this.controller = new AbortController();
     this.complete = this.stopped = false;
     this.usage = null;
     this.element.setAttribute("aria-busy", "true");
