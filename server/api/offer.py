@@ -21,6 +21,7 @@ def describe(
 ) -> dict[str, Any]:
     """`encoders`: the names of the encoders that the encoding service has loaded."""
     modalities = [modality for modality, name in ENCODER_OF.items() if name in encoders]
+    sides = [side.name for side in enabled(settings)]
     return {
         "embedding_dim": config.imagebind.embedding_dim,
         "encoders": list(encoders),
@@ -30,9 +31,9 @@ def describe(
         "cache": retriever.available,
         "cache_defaults": retriever.default_options() if retriever.available else None,
         "limits": limits(settings, modalities),
-        "experts": [side.name for side in enabled(settings) if side.name in KINDS],
-        "decoder": None,
-        "detector": None,
+        "experts": [name for name in sides if name in KINDS],
+        "decoder": "pictures" in sides,
+        "detector": "detector" in sides,
         "provenance": asdict(config.provenance),
     }
 

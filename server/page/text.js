@@ -111,7 +111,8 @@ export const text = {
     history: "Send earlier turns about the same mix",
     experts: (names) => `Experts read the files too: ${list(names.map((name) => expertNames[name] ?? name))}`,
     draw: "Draw a picture",
-    ground: "Mark the nouns that the detector finds",
+    ground: "Search the nouns of the answer in the pictures",
+    tools: "Tools (a JSON list in OpenAI's form)",
     hint: "The cache moves the mix towards similar pictures that the server knows. Temperature 0 always gives the same answer.",
   },
   answer: {
@@ -131,6 +132,9 @@ export const text = {
     expertFailed: "not available",
     row: (number) => `Row ${number}`,
     drawn: "Picture that the model drew",
+    nouns: "Nouns of the answer",
+    notFound: "not found in the picture",
+    boxes: (nouns) => `Places of ${list(nouns)} in the picture`,
   },
   experts: { speech: "Speech", ocr: "Text in pictures", objects: "Objects" },
   compare: {

@@ -1,17 +1,20 @@
 // One answer: its choices as they stream, its measurements, the cache's neighbors, and its buttons.
-import { events, post } from "../lib/api.js";
+import { ApiError, events, post } from "../lib/api.js";
 import { button, h } from "../lib/dom.js";
 import { retryButton } from "../mix/retry.js";
 import { text } from "../text.js";
-import { extras } from "./extras.js";
+import { Extras } from "./extras.js";
 import { curl, python } from "./snippets.js";
 
 export class Answer {
-  /** `count`: the number of choices. `label`: how it differs from the answer beside it, or "". */
-  constructor(count, label, say) {
+  /**
+   * `count`: the number of choices. `label`: how it differs from the answer beside it, or "".
+   * `partOf` returns the part that a parameter of the request names.
+   */
+  constructor({ count, label, say, partOf }) {
     this.request = null; // set before `run`
     this.controller = new AbortController();
-    this.choices = Array.from({ length: count }, () => choiceView());
+    this.choices = Array.from({ length: count }, () => choiceView(new Extras(partOf)));
     this.meta = h("p", { class: "meta" });
     this.details = h("div", { class: "details" });
     this.problem = h("div", { class: "problem", role: "alert", hidden: true });
@@ -37,12 +40,12 @@ export class Answer {
   async run() {
     const started = performance.now();
     const times = { first: null, last: null };
-    this.reset();
     const body = { ...this.request, stream: true, stream_options: { include_usage: true } };
     try {
       const response = await post("v1/chat/completions", body, this.controller.signal);
       for await (const event of events(response)) {
-        if (event.imagebind) this.explain(event.imagebind);
+        if (event.imagebind?.mix) this.explain(event.imagebind);
+        if (event.images_error) this.fail(new ApiError(String(event.images_error.message)));
         for (const { index, delta } of event.choices ?? []) {
           if (delta.content) {
             times.last = performance.now();
@@ -64,7 +67,8 @@ export class Answer {
     }
   }
 
-  reset() {
+  /** Forget an earlier attempt. Stopping also works from now on, while files are still uploaded. */
+  begin() {
     this.controller = new AbortController();
     this.complete = this.stopped = false;
     this.usage = null;
@@ -76,7 +80,8 @@ export class Answer {
   }
 
   fail(error, again) {
-    this.problem.replaceChildren(h("p", {}, error.message), retryButton(error, again) ?? "");
+    const retry = again && retryButton(error, again);
+    this.problem.replaceChildren(h("p", {}, error.message), retry ?? "");
     this.problem.hidden = false;
   }
 
@@ -103,20 +108,19 @@ export class Answer {
   }
 }
 
-function choiceView() {
+function choiceView(extras) {
   const words = document.createTextNode("");
-  const more = h("div", { class: "extras" });
-  const element = h("div", { class: "choice" }, h("p", { class: "words" }, h("bdi", {}, words)), more);
+  const element = h("div", { class: "choice" }, h("p", { class: "words" }, h("bdi", {}, words)), extras.element);
   return {
     element,
     words: () => words.data,
     add: (delta) => {
       if (delta.content) words.appendData(delta.content);
-      more.append(...extras(delta));
+      extras.add(delta);
     },
     clear: () => {
       words.data = "";
-      more.replaceChildren();
+      extras.clear();
     },
   };
 }

@@ -35,6 +35,7 @@ export class Conversation extends EventTarget {
   /** Get the answers. Each fails alone, and can be retried. */
   async run(turn, answers) {
     this.running += 1;
+    answers.forEach((answer) => answer.begin());
     this.dispatchEvent(new Event("running"));
     await Promise.all(answers.map((answer) => this.runOne(turn, answer)));
     this.running -= 1;
@@ -103,7 +104,9 @@ class Turn {
     this.common = { model, offer, history, parts: this.parts, question, settings: values, seed };
     this.variants = this.parts.length ? settings.variants() : [{ label: "", cache: false }];
     const labelled = this.variants.length > 1;
-    this.answers = this.variants.map(({ label }) => new Answer(values.n, labelled ? label : "", say));
+    const partOf = (param) => this.parts[partIndex({ param })]?.part;
+    this.answers = this.variants.map(({ label }) =>
+      new Answer({ count: values.n, label: labelled ? label : "", say, partOf }));
     const changed = turns.length > 0 && turns.at(-1).signature !== this.signature;
     this.element = h("section", { class: "turn" },
       changed && h("p", { class: "divider" }, text.ask.newMix), this.questionView(),

@@ -19,6 +19,7 @@ export function chatRequest({ model, offer, history, parts, question, settings, 
   };
   if (settings.n > 1) request.n = settings.n;
   if (settings.temperature > 0) request.seed = seed;
+  if (settings.tools) request.tools = settings.tools;
   if (settings.draw) request.modalities = ["text", "image"];
   return request;
 }

@@ -16,6 +16,11 @@ export function settingsPanel(offer) {
     fields[name] = h("input", { type: "checkbox", checked: value });
     return h("label", { class: "check" }, fields[name], label);
   };
+  const area = (name) => {
+    const id = uid("setting");
+    fields[name] = h("textarea", { id, class: "field snippet", rows: 2, spellcheck: "false" });
+    return h("div", { class: "setting wide" }, h("label", { for: id }, text.settings[name]), fields[name]);
+  };
   const mode = cache && segments(text.settings.cache, text.settings.cacheModes, "on");
   const more = h("details", { class: "more" },
     h("summary", {}, text.settings.title),
@@ -29,7 +34,8 @@ export function settingsPanel(offer) {
       check("history", true),
       offer.experts.length > 0 && check("experts", true, text.settings.experts(offer.experts)),
       offer.decoder && check("draw", false),
-      offer.detector && check("ground", false)),
+      offer.detector && check("ground", false),
+      offer.tools && area("tools")),
     h("p", { class: "note" }, text.settings.hint));
 
   /** Read a number, bounded by what its field allows. */
@@ -57,6 +63,7 @@ export function settingsPanel(offer) {
       experts: fields.experts && (fields.experts.checked ? offer.experts : []),
       draw: fields.draw?.checked ?? false,
       ground: fields.ground?.checked ?? false,
+      tools: tools(fields.tools?.value ?? ""),
     }),
     variants: () => {
       const chosen = mode?.value() ?? "off";
@@ -64,6 +71,16 @@ export function settingsPanel(offer) {
       return chosen === "both" ? [variant(true), variant(false)] : [variant(chosen === "on")];
     },
   };
+}
+
+/** Parse a list of tools. Text that is not JSON goes to the server, which rejects it. */
+function tools(words) {
+  if (!words.trim()) return null;
+  try {
+    return JSON.parse(words);
+  } catch {
+    return words;
+  }
 }
 
 /** A group of radio buttons that looks like one control. `names`: visible text by value. */
