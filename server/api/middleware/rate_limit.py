@@ -19,6 +19,8 @@ from server.api.middleware.route_path import route_path
 from server.context import current
 from server.errors import RETRY_AFTER_S, TooManyRequests
 
+UNLIMITED = OPEN_PATHS | {METRICS_PATH}
+
 
 @dataclass(slots=True)
 class KeyUsage:
@@ -45,7 +47,7 @@ class RateLimitMiddleware:
         app: ASGIApp,
         per_minute: int,
         concurrent: int,
-        is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+        is_open: Callable[[str], bool] = UNLIMITED.__contains__,
     ) -> None:
         """`per_minute`, `concurrent`: the limits for one key; 0 means no limit. `is_open`: whether
         a path needs no key, and has no limit.
@@ -58,7 +60,7 @@ class RateLimitMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope) if scope["type"] == "http" else METRICS_PATH
-        if path == METRICS_PATH or self.is_open(path):
+        if path in UNLIMITED or self.is_open(path):
             return await self.app(scope, receive, send)
         usage = self.usage[current().key_salt]
         if self.concurrent and usage.running >= self.concurrent:

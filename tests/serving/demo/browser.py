@@ -4,6 +4,7 @@ import base64
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -60,15 +61,24 @@ class Tab:
     page: Any
     errors: list[str] = field(default_factory=list)
 
+    def wait(self, expression: str, seconds: float = 60) -> None:
+        """Wait until an expression is true. Playwright's own function for this evaluates the
+        expression in a way that the page's Content Security Policy forbids.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < deadline, f"{expression}; {self.errors}"
+            self.page.wait_for_timeout(50)
+
     def drop(self, name: str, data: bytes) -> None:
         """Drop a file, and wait until it is uploaded."""
         before = self.page.locator(".card").count()
         self.page.evaluate(DROP, [name, base64.b64encode(data).decode()])
-        self.page.wait_for_function(f"document.querySelectorAll('.card').length == {before + 1}")
+        self.wait(f"document.querySelectorAll('.card').length == {before + 1}")
 
     def uploaded(self) -> None:
         """Wait until no upload runs."""
-        self.page.wait_for_function(
+        self.wait(
             "![...document.querySelectorAll('.upload')].some((each) => !each.hidden)"
         )
 
@@ -82,10 +92,10 @@ class Tab:
         field.fill(question)
         turns = self.page.locator(".turn").count()
         field.press(press)
-        self.page.wait_for_function(f"document.querySelectorAll('.turn').length == {turns + 1}")
+        self.wait(f"document.querySelectorAll('.turn').length == {turns + 1}")
 
     def answer(self) -> str:
-        self.page.wait_for_function("!document.querySelector('.answer[aria-busy=\"true\"]')")
+        self.wait("!document.querySelector('.answer[aria-busy=\"true\"]')")
         words = self.page.locator(".turn").last.locator(".words").first
         text: str = words.evaluate("element => element.textContent")
         return text

@@ -138,7 +138,7 @@ def test_a_weight_of_zero_removes_a_part(tab: Tab) -> None:
 
 def test_the_cache_is_compared_and_explained(tab: Tab) -> None:
     add(tab, WORD)
-    tab.page.get_by_text("Compare", exact=True).last.click()
+    tab.page.locator(".segments").get_by_text("Compare").click()
     tab.ask(WHAT)
     answers = tab.page.locator(".turn").last.locator(".answer")
     assert answers.count() == 2
@@ -159,7 +159,7 @@ def test_tokens_appear_early_and_stop_aborts_in_the_engine(tab: Tab, server: Ser
     tab.page.route(CHAT, endless)
     add(tab, PICTURE)
     tab.start(WHAT)
-    tab.page.wait_for_function("document.querySelector('.words').textContent.length > 20")
+    tab.wait("document.querySelector('.words').textContent.length > 20")
     assert tab.page.locator('.answer[aria-busy="true"]').count() == 1
     tab.page.get_by_role("button", name="Stop").click()
     assert "stopped" in tab.page.locator(".meta").inner_text()
@@ -222,7 +222,7 @@ def test_a_large_upload_is_cancelled_or_ends_with_a_reload(
         lambda: tab.page.reload(),
     ):
         tab.page.locator("input[type=file]").set_input_files(video)
-        tab.page.wait_for_function("document.querySelector('.upload progress')?.value > 0.01")
+        tab.wait("document.querySelector('.upload progress')?.value > 0.01")
         assert tab.page.locator(".upload progress").evaluate("bar => bar.value") < 1
         until(lambda: incoming(uploads), 10)
         end()
@@ -426,7 +426,7 @@ def test_points_are_drawn_and_turned(tab: Tab) -> None:
     canvas = tab.page.locator(".cloud")
     first = canvas.screenshot()
     canvas.press("ArrowRight")
-    tab.page.wait_for_function("Number(document.querySelector('.cloud').dataset.frames) > 1")
+    tab.wait("Number(document.querySelector('.cloud').dataset.frames) > 1")
     assert canvas.screenshot() != first
 
 
@@ -436,9 +436,9 @@ def test_a_recorded_sound_and_a_picture_of_the_camera(tab: Tab) -> None:
     tab.page.get_by_role("button", name="Stop and use").click()
     tab.page.wait_for_selector(".card")
     tab.page.get_by_role("button", name="Camera").click()
-    tab.page.wait_for_function("document.querySelector('.camera')?.videoWidth > 0")
+    tab.wait("document.querySelector('.camera')?.videoWidth > 0")
     tab.page.get_by_role("button", name="Take the picture").click()
-    tab.page.wait_for_function("document.querySelectorAll('.card').length == 2")
+    tab.wait("document.querySelectorAll('.card').length == 2")
     tab.uploaded()
     assert tab.ask(WHAT).strip()
     kinds = tab.page.locator(".card").evaluate_all(
