@@ -7,7 +7,7 @@ import { explorePanels } from "./explore/panels.js";
 import { askForKey } from "./mix/dialogs.js";
 import { Mix } from "./mix/mix.js";
 import { acceptDrops, mixPanel } from "./mix/panel.js";
-import { retryButton } from "./mix/retry.js";
+import { withRetry } from "./mix/retry.js";
 import { text } from "./text.js";
 
 document.title = text.title;
@@ -50,7 +50,7 @@ async function start() {
     show(card);
   } catch (error) {
     if (error.status === 401) return showKey(key() ? error.message : "");
-    main.replaceChildren(h("div", { class: "notice" }, h("p", {}, error.message), retryButton(error, start)));
+    main.replaceChildren(h("div", { class: "notice" }, ...withRetry(error, start)));
   }
 }
 

@@ -1,7 +1,7 @@
 // One answer: its choices as they stream, its measurements, the cache's neighbors, and its buttons.
 import { ApiError, events, post } from "../lib/api.js";
 import { button, h } from "../lib/dom.js";
-import { retryButton } from "../mix/retry.js";
+import { withRetry } from "../mix/retry.js";
 import { text } from "../text.js";
 import { Extras } from "./extras.js";
 import { curl, python } from "./snippets.js";
@@ -62,8 +62,6 @@ export class Answer {
       if (error.name !== "AbortError") throw error;
       this.stopped = true;
       this.measure(started, times);
-    } finally {
-      this.element.setAttribute("aria-busy", "false");
     }
   }
 
@@ -79,9 +77,12 @@ export class Answer {
     this.choices.forEach((choice) => choice.clear());
   }
 
+  end() {
+    this.element.setAttribute("aria-busy", "false");
+  }
+
   fail(error, again) {
-    const retry = again && retryButton(error, again);
-    this.problem.replaceChildren(h("p", {}, error.message), retry ?? "");
+    this.problem.replaceChildren(...withRetry(error, again));
     this.problem.hidden = false;
   }
 

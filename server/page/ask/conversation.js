@@ -52,6 +52,7 @@ export class Conversation extends EventTarget {
       if (cause) this.mix.setError(cause.part, error);
       answer.fail(error, () => this.run(turn, [answer]));
     }
+    answer.end();
     this.learn(turn, answer);
   }
 

@@ -2,7 +2,7 @@
 import { postJson } from "../lib/api.js";
 import { button, h, uid } from "../lib/dom.js";
 import { rankedList } from "../ask/answer.js";
-import { retryButton } from "../mix/retry.js";
+import { withRetry } from "../mix/retry.js";
 import { text } from "../text.js";
 import { matrix } from "./matrix.js";
 import { timeline } from "./timeline.js";
@@ -33,8 +33,7 @@ function panel(name, shared, work, more = []) {
     } catch (error) {
       const part = mix.active[partIndex(error)];
       if (part) mix.setError(part, error);
-      const retry = error.local ? null : retryButton(error, run);
-      result.replaceChildren(h("div", { class: "problem" }, h("p", {}, error.message), retry));
+      result.replaceChildren(h("div", { class: "problem" }, ...withRetry(error, run)));
     }
     go.disabled = false;
   };

@@ -3,7 +3,7 @@ import { button, h, icon, uid } from "../lib/dom.js";
 import { size } from "../lib/kinds.js";
 import { text } from "../text.js";
 import { preview } from "./preview.js";
-import { retryButton } from "./retry.js";
+import { withRetry } from "./retry.js";
 
 export function card(part, mix) {
   const thumbnail = h("div");
@@ -61,7 +61,7 @@ export function card(part, mix) {
     bar.value = part.progress;
     if (part.error !== shown) {
       shown = part.error;
-      problem.replaceChildren(...(shown ? [h("p", {}, shown.message), retryButton(shown, () => mix.start(part))] : []));
+      problem.replaceChildren(...(shown ? withRetry(shown, () => mix.start(part)) : []));
     }
     problem.hidden = !part.error;
     showKind(chooser, part, mix);

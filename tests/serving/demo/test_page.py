@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,7 +120,7 @@ def test_the_copied_python_program_gets_the_same_answer(tab: Tab, tmp_path: Path
     answer = tab.ask(WHAT)
     program = tab.copied("Python")
     (tmp_path / "program.py").write_text(program)
-    assert run_shell(f"python {tmp_path / 'program.py'}", MEDIA) == f"{answer}\n"
+    assert run_shell(f"{sys.executable} {tmp_path / 'program.py'}", MEDIA) == f"{answer}\n"
 
 
 def test_a_weight_of_zero_removes_a_part(tab: Tab) -> None:
