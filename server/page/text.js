@@ -60,7 +60,6 @@ export const text = {
     label: (name) => `Point cloud ${name}. The arrow keys turn it.`,
     waiting: "The points appear after the upload.",
     count: (count) => `${count.toLocaleString("en")} points · drag to turn`,
-    noWebgl: "This browser does not offer WebGL, so the points cannot be drawn.",
   },
   record: {
     sound: "Recording",

@@ -1,30 +1,16 @@
-// A viewer of point clouds in plain WebGL. The server decodes the points: x, y, z as float32 in the
-// unit sphere. The cloud turns slowly; dragging or the arrow keys turn it by hand.
+// A viewer of point clouds. The server decodes the points: x, y, z as float32 in the unit sphere. The
+// cloud turns slowly; dragging or the arrow keys turn it by hand.
 import { bytes } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { text } from "../text.js";
+import { splatPainter } from "./splats.js";
+import { webglPainter } from "./webgl.js";
 
-const VERTEX = `
-attribute vec3 point;
-uniform vec2 turn, spin;  // cosine and sine of the angles around the x and y axes
-uniform float size;
-varying float depth;
-void main() {
-  vec3 p = vec3(spin.x * point.x + spin.y * point.z, point.y, spin.x * point.z - spin.y * point.x);
-  p = vec3(p.x, turn.x * p.y - turn.y * p.z, turn.y * p.y + turn.x * p.z);
-  depth = 0.5 - 0.5 * p.z;
-  gl_Position = vec4(0.92 * p.xy, -0.5 * p.z, 1.0);
-  gl_PointSize = size;
-}`;
-const FRAGMENT = `
-precision mediump float;
-uniform vec3 near, far;
-varying float depth;
-void main() { gl_FragColor = vec4(mix(near, far, depth), 1.0); }`;
 const COLORS = {
   light: { near: [0.02, 0.37, 0.34], far: [0.62, 0.82, 0.78] },
   dark: { near: [0.45, 0.93, 0.85], far: [0.08, 0.26, 0.25] },
 };
+const MANY = 20_000; // More points than this are drawn with WebGL only if there is a GPU.
 const STEP = 0.12; // radians per press of an arrow key
 const SPEED = 0.5; // radians per second
 
@@ -57,13 +43,12 @@ export function pointViewer(name) {
 class Scene {
   constructor(canvas, points) {
     this.canvas = canvas;
-    this.count = points.length / 3;
+    const many = points.length / 3 > MANY;
+    this.paint = webglPainter(canvas, points, many) ?? splatPainter(canvas, points);
+    this.ratio = many ? 1 : Math.min(2, devicePixelRatio);
     this.angles = { turn: -0.45, spin: 0.6 };
     this.moving = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.frames = 0;
-    this.gl = canvas.getContext("webgl", { antialias: false, alpha: true });
-    if (!this.gl) throw new Error(text.points.noWebgl);
-    this.uniforms = program(this.gl, points);
     this.listen();
     this.visible = true;
     this.watcher = new IntersectionObserver(([entry]) => {
@@ -79,7 +64,6 @@ class Scene {
     this.closed = true;
     this.watcher.disconnect();
     this.resizer.disconnect();
-    this.gl.getExtension("WEBGL_lose_context")?.loseContext();
   }
 
   listen() {
@@ -122,41 +106,11 @@ class Scene {
   }
 
   draw() {
-    const { gl, canvas, uniforms, angles } = this;
-    const ratio = Math.min(2, devicePixelRatio);
+    const { canvas, ratio, angles } = this;
     const [width, height] = [canvas.clientWidth, canvas.clientHeight].map((n) => Math.round(n * ratio));
+    if (!width || !height) return;
     if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-    const side = Math.min(width, height);
-    gl.viewport((width - side) / 2, (height - side) / 2, side, side);
-    gl.clearColor(0, 0, 0, 0);
-    gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
-    const colors = COLORS[document.documentElement.dataset.theme] ?? COLORS.light;
-    gl.uniform3fv(uniforms.near, colors.near);
-    gl.uniform3fv(uniforms.far, colors.far);
-    gl.uniform2f(uniforms.turn, Math.cos(angles.turn), Math.sin(angles.turn));
-    gl.uniform2f(uniforms.spin, Math.cos(angles.spin), Math.sin(angles.spin));
-    gl.uniform1f(uniforms.size, Math.max(1, Math.min(4, (side / 60) * (2000 / this.count) ** 0.25)));
-    gl.drawArrays(gl.POINTS, 0, this.count);
+    this.paint(angles, COLORS[document.documentElement.dataset.theme] ?? COLORS.light);
     canvas.dataset.frames = ++this.frames; // tests read the number of drawn frames
   }
-}
-
-/** Compile the shaders and copy the points to the GPU. Returns the uniforms' locations by name. */
-function program(gl, points) {
-  const linked = gl.createProgram();
-  for (const [type, source] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-    const shader = gl.createShader(type);
-    gl.shaderSource(shader, source);
-    gl.compileShader(shader);
-    gl.attachShader(linked, shader);
-  }
-  gl.linkProgram(linked);
-  gl.useProgram(linked);
-  gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-  gl.bufferData(gl.ARRAY_BUFFER, points, gl.STATIC_DRAW);
-  const place = gl.getAttribLocation(linked, "point");
-  gl.enableVertexAttribArray(place);
-  gl.vertexAttribPointer(place, 3, gl.FLOAT, false, 0, 0);
-  gl.enable(gl.DEPTH_TEST);
-  return Object.fromEntries(["turn", "spin", "size", "near", "far"].map((name) => [name, gl.getUniformLocation(linked, name)]));
 }
