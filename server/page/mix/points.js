@@ -4,7 +4,7 @@ import { bytes } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { text } from "../text.js";
 import { splatPainter } from "./splats.js";
-import { webglPainter } from "./webgl.js";
+import { hasGpu, webglPainter } from "./webgl.js";
 
 const COLORS = {
   light: { near: [0.02, 0.37, 0.34], far: [0.62, 0.82, 0.78] },
@@ -44,8 +44,9 @@ class Scene {
   constructor(canvas, points) {
     this.canvas = canvas;
     const many = points.length / 3 > MANY;
-    this.paint = webglPainter(canvas, points, many) ?? splatPainter(canvas, points);
-    this.ratio = many ? 1 : Math.min(2, devicePixelRatio);
+    const webgl = (!many || hasGpu()) && webglPainter(canvas, points);
+    this.paint = webgl || splatPainter(canvas, points);
+    this.ratio = webgl ? Math.min(2, devicePixelRatio) : 1;
     this.angles = { turn: -0.45, spin: 0.6 };
     this.moving = !matchMedia("(prefers-reduced-motion: reduce)").matches;
     this.frames = 0;

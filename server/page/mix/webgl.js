@@ -18,12 +18,19 @@ uniform vec3 near, far;
 varying float depth;
 void main() { gl_FragColor = vec4(mix(near, far, depth), 1.0); }`;
 
-/**
- * Return a function that draws the points, or null if the browser has no WebGL. `fast`: also return
- * null if WebGL would run without a GPU, which needs a microsecond for each point.
- */
-export function webglPainter(canvas, points, fast) {
-  const gl = canvas.getContext("webgl", { antialias: false, failIfMajorPerformanceCaveat: fast });
+/** Whether WebGL runs on a GPU. Without a GPU, each point needs about a microsecond. */
+export function hasGpu() {
+  const gl = document.createElement("canvas").getContext("webgl");
+  if (!gl) return false;
+  const names = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = gl.getParameter(names ? names.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return !/swiftshader|llvmpipe|software|basic render/i.test(name);
+}
+
+/** Return a function that draws the points, or null if the browser has no WebGL. */
+export function webglPainter(canvas, points) {
+  const gl = canvas.getContext("webgl", { antialias: false });
   if (!gl) return null;
   const places = program(gl, points);
   const count = points.length / 3;

@@ -78,9 +78,7 @@ class Tab:
 
     def uploaded(self) -> None:
         """Wait until no upload runs."""
-        self.wait(
-            "![...document.querySelectorAll('.upload')].some((each) => !each.hidden)"
-        )
+        self.wait("![...document.querySelectorAll('.upload')].some((each) => !each.hidden)")
 
     def ask(self, question: str, press: str = "Enter") -> str:
         """Ask, and return the text of the first choice of the last answer."""
