@@ -137,8 +137,7 @@ def ask_first(url: str) -> None:
             typer.echo()
         except (urllib.error.URLError, ConnectionError, ValueError) as error:
             typer.echo(f"\nthe question failed: {error}", err=True)
-    typer.echo(f"\nOpen {url}/ in a browser to ask about your own files.")
-    typer.echo(f"The server keeps running: {url}/v1, model name `demo`. Ctrl-C stops it.\n")
+    typer.echo(f"\nWeb page: {url}/  API: {url}/v1, model name `demo`. Ctrl-C stops the server.\n")
 
 
 def wait_until_ready(url: str) -> bool:

@@ -84,7 +84,7 @@ export const text = {
   ask: {
     conversation: "Conversation",
     welcome: "Ask about what you added.",
-    welcomeHint: "Add a file on the side, then ask. Mix a sound with a picture, and move the weights to see what changes.",
+    welcomeHint: "Add a file or an example, then ask. Mix a sound with a picture, and move the weights to see what changes.",
     question: "Question",
     placeholder: "Ask about the mix",
     send: "Ask",
@@ -112,7 +112,7 @@ export const text = {
     draw: "Draw a picture",
     ground: "Search the nouns of the answer in the pictures",
     tools: "Tools (a JSON list in OpenAI's form)",
-    hint: "The cache moves the mix towards similar pictures that the server knows. Temperature 0 always gives the same answer.",
+    hint: "The cache moves the mix towards similar pictures that the server knows. With temperature 0, equal questions get equal answers.",
   },
   answer: {
     copy: { curl: "Copy as curl", python: "Copy as Python" },
@@ -126,6 +126,7 @@ export const text = {
     cached: (count, all) => `${count} of ${all} prompt tokens from the prefix cache`,
     stopped: "stopped",
     neighbors: (count) => `${count} neighbors in the cache`,
+    neighborsHint: "The cache moved the mix towards these pictures. The numbers are similarities: 1 means equal.",
     notes: "Notes about the files",
     experts: "What the experts heard and read",
     expertFailed: "not available",

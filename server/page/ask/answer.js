@@ -129,6 +129,7 @@ function choiceView(extras) {
 function neighbors({ neighbors: rows }) {
   if (!rows?.length) return null;
   return h("details", { class: "neighbors" }, h("summary", {}, text.answer.neighbors(rows.length)),
+    h("p", { class: "note" }, text.answer.neighborsHint),
     rankedList(rows.map((row) => [row.caption ?? text.answer.row(row.row), row.similarity])));
 }
 

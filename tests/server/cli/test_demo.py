@@ -62,6 +62,7 @@ def test_it_waits_for_the_server_and_prints_the_answers(
     printed = capsys.readouterr().out
     assert printed.count("A dog that barks.") == 2
     assert "img_a.jpg + audio_a.wav" in printed
+    assert f"Web page: {url}/ " in printed
     about, plain = Handler.questions
     image, audio, text = about["messages"][0]["content"]
     assert image["file"] == {"filename": "img_a.jpg", "file_data": encoded("img_a.jpg")}

@@ -150,6 +150,80 @@ def test_the_cache_is_compared_and_explained(tab: Tab) -> None:
     assert answers.nth(1).locator(".ranked").count() == 0
 
 
+def test_several_answers_and_turns(tab: Tab) -> None:
+    """Earlier turns are sent only while the mix stays the same."""
+    requests: list[Any] = []
+    tab.page.on("request", lambda request: requests.append(request.post_data_json))
+    tab.page.get_by_text("Settings", exact=True).click()
+    tab.page.get_by_label("Answers").fill("3")
+    tab.page.get_by_label("Temperature").first.fill("1")
+    tab.page.get_by_label("Maximum tokens").fill("8")
+    answer = tab.ask("Hello!")
+    assert tab.page.locator(".turn").last.locator(".choice").count() == 3
+    tab.ask("And now?")
+    roles = [message["role"] for message in requests[-1]["messages"]]
+    assert roles == ["user", "assistant", "user"]
+    assert requests[-1]["messages"][1]["content"] == answer
+    assert requests[-1]["n"] == 3
+    add(tab, PICTURE)
+    tab.ask(WHAT)
+    assert len(requests[-1]["messages"]) == 1
+    assert tab.page.locator(".divider").count() == 1
+
+
+def test_controls_and_results_of_optional_models(tab: Tab) -> None:
+    """The page offers experts, pictures, nouns and tools if /v1/models lists them, and shows what a
+    stream then contains.
+    """
+    offered = {"experts": ["speech"], "decoder": True, "detector": True, "tools": True}
+
+    def models(route: Any) -> None:
+        response = route.fetch()
+        document = response.json()
+        document["data"][0]["imagebind"] |= offered
+        route.fulfill(response=response, json=document)
+
+    tab.page.route("**/v1/models", models)
+    tab.page.reload()
+    add(tab, PICTURE)
+    tab.page.get_by_text("Settings", exact=True).click()
+    for label in ("Experts read", "Draw a picture", "Search the nouns"):
+        tab.page.get_by_label(label).set_checked(True)
+    tab.page.get_by_label("Tools").fill('[{"type": "function", "function": {"name": "f"}}]')
+    part = "messages[0].content[0]"
+    nouns = [
+        {"noun": "cat", "part": part, "found": True, "boxes": [{"box": [1, 2, 30, 40]}]},
+        {"noun": "hat", "part": None, "found": False, "boxes": []},
+    ]
+    text = {"param": part, "expert": "speech", "state": "on", "text": "<b>hello</b>"}
+    pixel = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+    deltas = [
+        {"content": "a cat with a hat"},
+        {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a"'}}]},
+        {"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]},
+        {"images": [{"image_url": {"url": pixel}}, {"image_url": {"url": "//evil.example/x"}}]},
+        {"grounding": nouns},
+    ]
+    events: list[Any] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    mix = {"mix": [], "neighbors": [], "cache": "on", "text_only": False, "experts": [text]}
+    body = "".join(f"data: {json.dumps(each)}\n\n" for each in [{"imagebind": mix}, *events])
+    requests: list[Any] = []
+    tab.page.on("request", lambda request: requests.append(request.post_data_json))
+    tab.page.route(CHAT, streaming(f"{body}data: [DONE]\n\n"))
+    tab.ask(WHAT)
+    sent = requests[-1]
+    assert sent["imagebind"]["experts"] == ["speech"]
+    assert sent["imagebind"]["ground"] is True
+    assert sent["modalities"] == ["text", "image"]
+    assert sent["tools"][0]["function"]["name"] == "f"
+    answer = tab.page.locator(".answer")
+    assert answer.locator(".tool-call").all_text_contents() == ['f {"a": 1}']
+    assert answer.locator(".drawn").count() == 1
+    assert answer.locator(".nouns .missing bdi").all_text_contents() == ["hat"]
+    tab.page.wait_for_selector(".boxes rect")
+    assert "<b>hello</b>" in answer.locator(".notes").first.inner_text()
+
+
 def streaming(body: str) -> Callable[[Any], None]:
     """Answer with these events instead of the server's."""
 
