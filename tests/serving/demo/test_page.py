@@ -150,10 +150,21 @@ def test_the_cache_is_compared_and_explained(tab: Tab) -> None:
     assert answers.nth(1).locator(".ranked").count() == 0
 
 
+def questions(tab: Tab) -> list[Any]:
+    """A list that gets the JSON of each question that the page sends from now on."""
+    sent: list[Any] = []
+
+    def note(request: Any) -> None:
+        if request.url.endswith("/chat/completions"):
+            sent.append(request.post_data_json)
+
+    tab.page.on("request", note)
+    return sent
+
+
 def test_several_answers_and_turns(tab: Tab) -> None:
     """Earlier turns are sent only while the mix stays the same."""
-    requests: list[Any] = []
-    tab.page.on("request", lambda request: requests.append(request.post_data_json))
+    requests = questions(tab)
     tab.page.get_by_text("Settings", exact=True).click()
     tab.page.get_by_label("Answers").fill("3")
     tab.page.get_by_label("Temperature").first.fill("1")
@@ -207,8 +218,7 @@ def test_controls_and_results_of_optional_models(tab: Tab) -> None:
     events: list[Any] = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     mix = {"mix": [], "neighbors": [], "cache": "on", "text_only": False, "experts": [text]}
     body = "".join(f"data: {json.dumps(each)}\n\n" for each in [{"imagebind": mix}, *events])
-    requests: list[Any] = []
-    tab.page.on("request", lambda request: requests.append(request.post_data_json))
+    requests = questions(tab)
     tab.page.route(CHAT, streaming(f"{body}data: [DONE]\n\n"))
     tab.ask(WHAT)
     sent = requests[-1]
@@ -365,8 +375,7 @@ def test_a_lost_stream_leaves_the_conversation_usable(tab: Tab) -> None:
     tab.ask(WHAT)
     assert "lost" in tab.page.locator(".answer .problem").inner_text()
     tab.page.unroute(CHAT)
-    requests: list[Any] = []
-    tab.page.on("request", lambda request: requests.append(request.post_data_json))
+    requests = questions(tab)
     assert tab.ask("Hello!").strip()
     assert len(requests[-1]["messages"]) == 1
 
