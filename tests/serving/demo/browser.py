@@ -17,10 +17,12 @@ CHROMIUM = shutil.which("chromium")
 FLAGS = ["--enable-unsafe-swiftshader", "--use-fake-device-for-media-stream"]
 FLAGS += ["--use-fake-ui-for-media-stream", "--disable-dev-shm-usage"]
 DROP = """
-async ([name, data]) => {
-  const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+async (files) => {
   const transfer = new DataTransfer();
-  transfer.items.add(new File([bytes], name));
+  for (const [name, data] of files) {
+    const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
+    transfer.items.add(new File([bytes], name));
+  }
   document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
 }
 """
@@ -70,11 +72,11 @@ class Tab:
             assert time.monotonic() < deadline, f"{expression}; {self.errors}"
             self.page.wait_for_timeout(50)
 
-    def drop(self, name: str, data: bytes) -> None:
-        """Drop a file, and wait until it is uploaded."""
-        before = self.page.locator(".card").count()
-        self.page.evaluate(DROP, [name, base64.b64encode(data).decode()])
-        self.wait(f"document.querySelectorAll('.card').length == {before + 1}")
+    def drop(self, *files: tuple[str, bytes]) -> None:
+        """Drop files, given as (name, content), and wait until their cards appear."""
+        expected = self.page.locator(".card").count() + len(files)
+        self.page.evaluate(DROP, [[name, base64.b64encode(data).decode()] for name, data in files])
+        self.wait(f"document.querySelectorAll('.card').length == {expected}")
 
     def uploaded(self) -> None:
         """Wait until no upload runs."""
