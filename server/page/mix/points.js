@@ -3,8 +3,7 @@
 import { bytes } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { text } from "../text.js";
-import { splatPainter } from "./splats.js";
-import { hasGpu, webglPainter } from "./webgl.js";
+import { hasGpu, splatPainter, webglPainter } from "./painters.js";
 
 const COLORS = {
   light: { near: [0.02, 0.37, 0.34], far: [0.62, 0.82, 0.78] },
