@@ -142,8 +142,8 @@ def serve(
     speech_model: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a Whisper model in CTranslate2's format. Enables the expert `speech` and "
-            "/v1/audio/transcriptions. Needs the extra `speech`."
+            help="Folder of a Whisper model in CTranslate2's format. Enables the expert `speech` "
+            "and /v1/audio/transcriptions. Needs the extra `speech`."
         ),
     ] = None,
     ocr: Annotated[

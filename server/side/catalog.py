@@ -27,7 +27,7 @@ class Side:
     extra: str = ""  # The extra of this project that installs the side model's libraries.
 
     def open(self, settings: Settings) -> SideModel:
-        """Load the model. Raises ConfigError: when its libraries are missing; the model's errors."""
+        """Load the model. Raises ConfigError: when its libraries are missing. OSError."""
         module, function = self.load.split(":")
         options = self.options(settings)
         assert options is not None
