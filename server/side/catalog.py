@@ -54,9 +54,14 @@ def ocr(settings: Settings) -> Options | None:
     return {"device": settings.ocr_device, "threads": settings.side_threads}
 
 
+def voice(settings: Settings) -> Options | None:
+    return {"threads": settings.side_threads} if settings.voice else None
+
+
 SIDES: tuple[Side, ...] = (
     Side("speech", "model_ext.experts.speech:load", speech, "speech"),
     Side("ocr", "model_ext.experts.ocr:load", ocr, "ocr"),
+    Side("voice", "model_ext.voice:load", voice, "voice"),
 )
 
 
