@@ -4,102 +4,34 @@ import random
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
-NOUNS = [
-    "teacher",
-    "doctor",
-    "farmer",
-    "neighbor",
-    "painter",
-    "driver",
-    "singer",
-    "child",
-    "woman",
-    "man",
-    "dog",
-    "cat",
-    "horse",
-    "bird",
-    "ship",
-    "train",
-    "garden",
-    "river",
-    "mountain",
-    "bridge",
-    "window",
-    "kitchen",
-    "market",
-    "letter",
-    "picture",
-    "basket",
-    "bottle",
-    "hammer",
-    "blanket",
-    "chair",
-    "table",
-    "ladder",
-    "candle",
-    "mirror",
-]
-VERBS = [
-    "found",
-    "carried",
-    "watched",
-    "painted",
-    "opened",
-    "moved",
-    "cleaned",
-    "repaired",
-    "bought",
-    "followed",
-]
-ADJECTIVES = [
-    "old",
-    "small",
-    "red",
-    "quiet",
-    "heavy",
-    "bright",
-    "wooden",
-    "green",
-    "cold",
-    "broken",
-    "tall",
-    "yellow",
-]
-PLACES = [
-    "behind the house",
-    "near the station",
-    "in the morning",
-    "after lunch",
-    "under the bridge",
-]
-DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday"]
-NUMBERS = [
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
+
+def listed(text: str) -> list[str]:
+    return text.split()
+
+
+NOUNS = listed(
+    "teacher doctor farmer neighbor painter driver singer child woman man dog cat horse bird ship "
+    "train garden river mountain bridge window kitchen market letter picture basket bottle hammer "
+    "blanket chair table ladder candle mirror"
+)
+VERBS = listed("found carried watched painted opened moved cleaned repaired bought followed")
+ADJECTIVES = listed("old small red quiet heavy bright wooden green cold broken tall yellow")
+PLACES = ["behind the house", "near the station", "in the morning", "under the bridge"]
+DAYS = listed("Monday Tuesday Wednesday Thursday Friday")
+NUMBERS = listed("two three four five six seven eight nine ten eleven twelve")
 
 
 def sentence(choose: random.Random) -> str:
-    noun, verb, adjective = choose.choice, choose.choice(VERBS), choose.choice(ADJECTIVES)
+    noun, place, number = (partial(choose.choice, each) for each in (NOUNS, PLACES, NUMBERS))
+    verb, adjective = choose.choice(VERBS), choose.choice(ADJECTIVES)
     return choose.choice(
         [
-            f"The {noun(NOUNS)} {verb} the {adjective} {noun(NOUNS)} {choose.choice(PLACES)}.",
-            f"On {choose.choice(DAYS)} the {adjective} {noun(NOUNS)} {verb} {choose.choice(NUMBERS)} "
-            f"{noun(NOUNS)}s.",
-            f"My {noun(NOUNS)} {verb} a {adjective} {noun(NOUNS)} {choose.choice(PLACES)}.",
-            f"There are {choose.choice(NUMBERS)} {adjective} {noun(NOUNS)}s "
-            f"{choose.choice(PLACES)}, and one {noun(NOUNS)}.",
+            f"The {noun()} {verb} the {adjective} {noun()} {place()}.",
+            f"On {choose.choice(DAYS)} the {adjective} {noun()} {verb} {number()} {noun()}s.",
+            f"My {noun()} {verb} a {adjective} {noun()} {place()}.",
+            f"There are {number()} {adjective} {noun()}s {place()}, and one {noun()}.",
         ]
     )
 
