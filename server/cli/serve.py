@@ -142,8 +142,8 @@ def serve(
     speech_model: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of a Whisper model in CTranslate2's format. Enables the expert `speech` and "
-            "/v1/audio/transcriptions. Needs the extra `speech`."
+            help="Folder of a Whisper model in CTranslate2's format. Enables the expert `speech` "
+            "and /v1/audio/transcriptions. Needs the extra `speech`."
         ),
     ] = None,
     ocr: Annotated[
@@ -152,6 +152,13 @@ def serve(
             "--ocr",
             help="Enable the expert `ocr`, which reads the text in pictures and videos. Needs the "
             "extra `ocr`.",
+        ),
+    ] = None,
+    voice: Annotated[
+        bool | None,
+        typer.Option(
+            "--voice",
+            help="Enable /v1/audio/speech with an English voice. Needs the extra `voice`.",
         ),
     ] = None,
     expert: Annotated[
@@ -238,6 +245,7 @@ def serve(
         allow_media_urls=allow_media_urls,
         speech_model=speech_model,
         ocr=ocr,
+        voice=voice,
         experts=expert or None,
         expert_policy=expert_policy and expert_policy.value,
         request_log=request_log,

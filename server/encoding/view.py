@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 VIEW = "view"  # Name of the array in the file.
 
 
-class DecodeView(Protocol):
+class ViewDecoder(Protocol):
     """The method of `server.encoding.decode.pool.DecodePool` that this module uses."""
 
     async def decode(
@@ -30,7 +30,7 @@ class DecodeView(Protocol):
     ) -> Sample: ...
 
 
-async def answer_view(decoder: DecodeView, job: Job, blob: Blob) -> tuple[Packet, int | None]:
+async def answer_view(decoder: ViewDecoder, job: Job, blob: Blob) -> tuple[Packet, int | None]:
     """Decode the view. Returns the answer, and the descriptor of the file with the view. An error
     is returned in the answer.
     """

@@ -27,7 +27,7 @@ class Side:
     extra: str = ""  # The extra of this project that installs the side model's libraries.
 
     def open(self, settings: Settings) -> SideModel:
-        """Load the model. Raises ConfigError: when its libraries are missing; the model's errors."""
+        """Load the model. Raises ConfigError: when its libraries are missing. OSError."""
         module, function = self.load.split(":")
         options = self.options(settings)
         assert options is not None
@@ -54,9 +54,14 @@ def ocr(settings: Settings) -> Options | None:
     return {"device": settings.ocr_device, "threads": settings.side_threads}
 
 
+def voice(settings: Settings) -> Options | None:
+    return {"threads": settings.side_threads} if settings.voice else None
+
+
 SIDES: tuple[Side, ...] = (
     Side("speech", "model_ext.experts.speech:load", speech, "speech"),
     Side("ocr", "model_ext.experts.ocr:load", ocr, "ocr"),
+    Side("voice", "model_ext.voice:load", voice, "voice"),
 )
 
 
