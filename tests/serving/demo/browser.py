@@ -123,28 +123,29 @@ class Tab:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start Chromium. Skips the tests if playwright or Chromium is missing."""
+    """Start Chromium, and yield the context of its tabs, which share a cache of the page's files.
+
+    Skips the tests if playwright or Chromium is missing.
+    """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if CHROMIUM is None:
         pytest.skip("Chromium (Debian's package `chromium`) is not installed")
     flags = [*FLAGS, "--no-sandbox"] if os.geteuid() == 0 else FLAGS
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
+        context = browser.new_context(
+            permissions=["clipboard-read", "clipboard-write"], reduced_motion="reduce"
+        )
+        context.set_default_timeout(60_000)
+        yield context
         browser.close()
 
 
 @contextmanager
-def opened(browser: Any, url: str, width: int = 1440, theme: str = "light") -> Iterator[Tab]:
-    """Open the page in a fresh tab with its own storage."""
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme=theme,
-        permissions=["clipboard-read", "clipboard-write"],
-        reduced_motion="reduce",
-    )
-    context.set_default_timeout(60_000)
+def opened(context: Any, url: str, width: int = 1440) -> Iterator[Tab]:
+    """Open the page in a new tab."""
     page = context.new_page()
+    page.set_viewport_size({"width": width, "height": 900})
     tab = Tab(page)
     page.on("pageerror", lambda error: tab.errors.append(str(error)))
     page.on("dialog", lambda dialog: tab.errors.append(f"dialog: {dialog.message}"))
@@ -157,7 +158,7 @@ def opened(browser: Any, url: str, width: int = 1440, theme: str = "light") -> I
     try:
         yield tab
     finally:
-        context.close()
+        page.close()
 
 
 def run_shell(command: str, folder: Path) -> str:

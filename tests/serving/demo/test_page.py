@@ -69,14 +69,14 @@ HOSTILE = (
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
+def context() -> Iterator[Any]:
+    with chromium() as context:
+        yield context
 
 
 @pytest.fixture
-def tab(browser: Any, server: Server) -> Iterator[Tab]:
-    with opened(browser, server.url) as tab:
+def tab(context: Any, server: Server) -> Iterator[Tab]:
+    with opened(context, server.url) as tab:
         yield tab
         assert tab.errors == []
 
@@ -285,8 +285,8 @@ def test_tokens_appear_early_and_stop_aborts_in_the_engine(tab: Tab, server: Ser
     assert tab.ask(WHAT).strip()
 
 
-def test_two_tabs_at_once(browser: Any, server: Server) -> None:
-    with opened(browser, server.url) as first, opened(browser, server.url) as second:
+def test_two_tabs_at_once(context: Any, server: Server) -> None:
+    with opened(context, server.url) as first, opened(context, server.url) as second:
         add(first, PICTURE)
         add(second, CLIP)
         first.start(WHAT)
@@ -296,9 +296,9 @@ def test_two_tabs_at_once(browser: Any, server: Server) -> None:
         assert first.errors == second.errors == []
 
 
-def test_files_are_deleted_with_their_part_and_with_the_tab(browser: Any, server: Server) -> None:
+def test_files_are_deleted_with_their_part_and_with_the_tab(context: Any, server: Server) -> None:
     before = len(stored(server))
-    with opened(browser, server.url) as tab:
+    with opened(context, server.url) as tab:
         add(tab, PICTURE, WORD)
         assert len(stored(server)) == before + 2
         tab.page.get_by_role("button", name="Remove").first.click()
@@ -455,7 +455,7 @@ def test_layout_and_accessibility(tab: Tab) -> None:
     for width, theme in product((360, 768, 1440), ("light", "dark")):
         tab.page.set_viewport_size({"width": width, "height": 900})
         tab.page.emulate_media(color_scheme=theme)
-        assert tab.page.evaluate("document.documentElement.dataset.theme") == theme
+        tab.wait(f"document.documentElement.dataset.theme == '{theme}'")
         assert tab.page.evaluate(LAYOUT_FAULTS) == [], (width, theme)
         if (width, theme) in ((360, "dark"), (1440, "light")):
             results = axe.run(tab.page).response["violations"]
@@ -463,9 +463,9 @@ def test_layout_and_accessibility(tab: Tab) -> None:
             assert [(each["id"], each["nodes"][0]["html"]) for each in serious] == []
 
 
-def test_hostile_texts_stay_texts(browser: Any, server: Server) -> None:
+def test_hostile_texts_stay_texts(context: Any, server: Server) -> None:
     """Names of files, captions, answers and errors: no text becomes an element or a script."""
-    with opened(browser, server.url, 360) as tab:
+    with opened(context, server.url, 360) as tab:
         for start in range(0, len(HOSTILE), 14):
             texts = HOSTILE[start : start + 14]
             names = [text.replace("/", "∕").replace("\0", "") for text in texts]
