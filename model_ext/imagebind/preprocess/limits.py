@@ -22,8 +22,8 @@ class Limits:
     video_pixels: int = 4096 * 2304  # pixels of one frame
 
     cloud_bytes: int = 20 * MIB
-    # Points of a cloud that are encoded; larger clouds are subsampled. Grouping this many points
-    # takes 1 s of CPU time.
+    # Points of a cloud that are encoded; larger clouds are subsampled. The encoder needs 1 s of CPU
+    # time to group this many points.
     cloud_points: int = 250_000
     cloud_file_points: int = 10_000_000  # maximum number of points in a file, before subsampling;
     torch_clouds: bool = False  # whether to accept .pt files, which are pickles
@@ -32,7 +32,7 @@ class Limits:
     text_bytes: int = 64 * 1024
 
     def bytes_of(self, modality: str) -> int:
-        """The maximum size of a file of this modality, in bytes."""
+        """Return the maximum size of a file of this modality, in bytes."""
         return {
             "image": self.image_bytes,
             "video": self.video_bytes,

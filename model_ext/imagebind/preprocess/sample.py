@@ -10,5 +10,5 @@ from model_ext.imagebind.preprocess.options import Notes
 @dataclass(frozen=True, slots=True)
 class Sample:
     modality: str  # "audio" if the file was sent as a video but has no pictures;
-    tensor: Tensor  # the encoder's input without batch axis; `registry.preprocess` lists the shapes
+    tensor: Tensor  # the encoder's input without batch axis; registry.py lists the shapes
     notes: Notes
