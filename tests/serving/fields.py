@@ -92,7 +92,7 @@ def deep(levels: int, kind: str) -> Any:
 
 
 def hostile(schema: Json, document: Json, level: int = 0) -> st.SearchStrategy[Any]:
-    """Draw values for a field with this schema, of the right type and of all other types."""
+    """Draw values for a field with this schema: values of the right type and of all other types."""
     schema = resolve(schema, document)
     scalars = st.sampled_from([*NUMBERS, *TEXTS, None, True, False])
     options: list[st.SearchStrategy[Any]] = [

@@ -27,10 +27,10 @@ from tests.serving.quantised import quantise
 
 pytestmark = pytest.mark.engine
 
-# The models of the fixtures, which other tests serve, have the structure of LLaMA 2.
+# No model with the structure of LLaMA 2, because other tests serve such models (the fixtures).
 CONVERTED = [name for name in FAMILIES if name != "llama2"]
-# With tensor parallelism, each rank has one value head for two query heads. With pipeline
-# parallelism, vLLM's eager mode raises an error.
+# With tensor parallelism, each rank has one value head for two query heads. For pipeline
+# parallelism, the engine does not use eager mode, which raises an error in vLLM.
 RANKS: dict[str, dict[str, Any]] = {
     "tensor": {"tensor_parallel_size": 2},
     "pipeline": {"pipeline_parallel_size": 2, "enforce_eager": False},
@@ -77,7 +77,7 @@ def engines(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("name", [*CONVERTED, "residual", "value", *RANKS])
 def test_vllm_computes_the_oracles_logits(engines: Engines, name: str) -> None:
     if name not in engines.answers:
-        pytest.skip("vLLM needs one core per rank")
+        pytest.skip("vLLM needs one core for each rank")
     oracle = engines.oracles[name]
     for prompt, embedding, answer in zip(PROMPTS, EMBEDDINGS, engines.answers[name], strict=True):
         expected = oracle.logits(prompt.ids, embedding).log_softmax(-1)

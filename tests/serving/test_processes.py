@@ -1,7 +1,7 @@
 """Two API processes share one engine, files and metrics; each process can answer any request.
 
-The engine has two workers (vLLM's tensor parallelism) in processes of their own, as vLLM starts
-them by default on a CPU. The other tests run the worker in the engine's process.
+The engine has two workers (vLLM's tensor parallelism) in separate processes, as by default on a
+CPU. The other tests run the worker in the engine's process.
 """
 
 import base64
@@ -40,7 +40,7 @@ def pair(tiny_models: dict[str, Path], scratch: Path) -> Iterator[Server]:
     log = scratch.parent / "server.log"
     flags, cores = ["--api-server-count=2"], sorted(os.sched_getaffinity(0))[:2]
     with pytest.MonkeyPatch.context() as environment:
-        if len(cores) == 2:  # vLLM needs one core per rank
+        if len(cores) == 2:  # vLLM needs one core for each rank
             flags += ["--tensor-parallel-size=2"]
             environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores)))
         with serve(tiny_models["finetune"], log, *options, flags=flags, executor="mp") as server:

@@ -1,4 +1,6 @@
-"""At its start, the server divides a GPU's memory, here a fake one, or rejects the settings."""
+"""At start-up, the server divides the memory of a GPU (here a fake one), or rejects the
+settings.
+"""
 
 import logging
 from argparse import Namespace
@@ -54,7 +56,7 @@ def arguments(settings: Settings, tmp_path: Path) -> Parse:
         changed = settings.model_copy(update={"vllm_args": flags, **changes})
         args = parse(changed)
         args.bindserve, args.bindserve_scratch = changed, tmp_path
-        args.kv_cache_memory_bytes = None  # This removes the parser's default for a CPU.
+        args.kv_cache_memory_bytes = None  # remove the value that vLLM's parser sets for a CPU
         return args
 
     return arguments
