@@ -18,10 +18,11 @@ COLUMNS = {  # folder of the run -> column
     "text-only": "text only",
 }
 NOTES = [
-    "Cache on, off, shuffled: with the retrieval cache, without it, and with permuted vectors.",
+    "Cache on, off, shuffled: with the retrieval cache, without it, and with a cache whose vectors "
+    "are permuted.",
     "Wrong media: each question with the media of another question. Text only: without media.",
     'Always yes: the score of the answer "Yes" to every question.',
-    "95%: bootstrap interval of the column before it, over the items.",
+    "95%: the bootstrap interval, over the items, of the column to its left.",
 ]
 
 
