@@ -63,7 +63,7 @@ class Cutter:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                await process.communicate()  # empties the pipe: without it, the pipe stays open
+                await process.communicate()  # read the rest of the pipe, which otherwise stays open
         finally:
             self._running.give_back(caller)
 

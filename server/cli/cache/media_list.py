@@ -39,7 +39,7 @@ class MediaList:
 
 
 def read_media_list(source: Path, *, urls: bool) -> MediaList:
-    """Read the whole list now, so that a bad row raises CacheError before the encoding starts,
+    """Read the whole list now, so that a bad row raises CacheError before the encoding,
     which takes long.
     """
     digest, count = hashlib.sha256(str(source.resolve()).encode()), 0
@@ -68,7 +68,7 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
 
 
 def printable(place: Path | str) -> str:
-    """Return a file's name for messages. Bytes that are not UTF-8 become escapes such as \\udcff."""
+    """Return a file's name for messages. Bytes that are not UTF-8 are escaped as \\udcff."""
     return str(place).encode(errors="backslashreplace").decode()
 
 
