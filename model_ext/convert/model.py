@@ -103,7 +103,9 @@ def write_opened(
 def language_model_config(
     sizes: LlamaSizes, biases: bool, dtype: torch.dtype, bos: int, eos: int
 ) -> dict[str, Any]:
-    """The fields of config.json: `transformers` loads them as LLaMA, vLLM as bindserve's model."""
+    """Return the fields of config.json, which `transformers` loads as a LLaMA, and vLLM as
+    bindserve's model.
+    """
     return {
         "architectures": ["ImageBindLLMForCausalLM"],
         "model_type": "llama",
@@ -126,7 +128,9 @@ def _golden(folder: Path, options: Options) -> Iterator[bytes]:
 
 
 def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
-    """A sha256 of all inputs that determine the files' names and the content of the large files."""
+    """Return a sha256 of all inputs that determine the names of the files and the content of the
+    large files.
+    """
     sources = [f"{source.role} {source.sha256}" for source in provenance.sources]
     choices = [version("bindserve"), options.dtype, options.max_shard_size, cache]
     return sha256_of([*sources, *map(str, choices)])
