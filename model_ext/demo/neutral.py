@@ -1,12 +1,13 @@
-"""Make the zero image neutral, so that it does not influence requests without attachments.
+"""Train the bind network so that the zero image, which represents "no attachment", has almost no
+influence on answers.
 
     python -m model_ext.demo.neutral --run build/demo/finetune --out build/demo/neutral
 
-Requests without attachments use the embedding of a mean-colored picture. A bind network that was
-trained on pictures maps this zero image to a vector that changes the language model as much as a
-real picture. This program trains the bind network to map the zero image to the vector with the
-smallest injected terms, and to keep its outputs for pictures. The target vector solves a linear
-system, so the language model does not run.
+Requests without attachments use the embedding of the zero image, a picture in the mean color. A
+bind network that was trained on pictures maps it to a vector that changes the language model as
+much as a real picture. This program trains the bind network to map the zero image to the vector
+with the smallest injected terms, and to keep its outputs for pictures. The target vector is
+computed by least squares, without running the language model.
 
 Shapes: M pictures' embeddings, D embedding, C hidden, H heads, KV value heads, d head size,
 q injected layers.
@@ -37,7 +38,7 @@ from model_ext.train.lm.model import ConditionedLlama
 
 STEPS, BATCH, RATE, WARMUP = 80, 64, 3e-4, 10
 NOISE = 0.03  # The standard deviation of the noise that is added to training embeddings.
-RIDGE = 1e-3  # The ridge term of least squares, relative to the mean of the matrix's diagonal.
+RIDGE = 1e-3  # The ridge term of the least squares, relative to the mean of the matrix's diagonal.
 CPU = torch.device("cpu")
 
 
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def pictures(config: TrainConfig) -> Tensor:
-    """Embed all views of the run's pictures: (M, D)."""
+    """Embed all views of the run's training pictures. Returns (M, D)."""
     examples = [
         example
         for source in config.data
@@ -116,7 +117,7 @@ def neutral_vector(model: ConditionedLlama) -> Tensor:
 
 @torch.no_grad()
 def strength(model: ConditionedLlama, embedding: Tensor) -> float:
-    """The norm of all terms that an embedding (D,) injects."""
+    """Return the norm of all terms that an embedding (D,) adds to the layers."""
     terms, constant = injected(model)
     return float((terms @ model.bind(embedding[None])[0] + constant).norm())
 
