@@ -31,7 +31,7 @@ class EncoderSummary:
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
     embedding_dim: Count  # length D of an embedding;
-    # the input of the vision encoder for a request without attachments: an image of zeros
+    # the input of the vision encoder that represents a request without attachments
     text_only: Literal["zero_image"] = "zero_image"
 
 
@@ -52,7 +52,8 @@ class BindConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class InjectionConfig:
-    """Section `injection`: the gated term that conditions the last `layers` layers.
+    """Section `injection`: the term, multiplied by trained gates, that conditions the last `layers`
+    layers.
 
     The form `value`, that of the released weights, adds the term after attention. The form
     `residual` (paper, eq. 2) adds the term to the layer's input.
@@ -97,7 +98,7 @@ class Provenance:
     """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
     stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": without a language model;
-    legacy: bool = False  # whether the bind network is the older one, with LayerNorm and biases
+    legacy: bool = False  # whether the bind network has the older form, with LayerNorm and biases
     base_fingerprint: Sha256 | None = None
     sources: tuple[Source, ...] = ()
 
@@ -158,7 +159,9 @@ class BindServeConfig(EncodersConfig):
 
 
 def has_language_model(config: Mapping[str, Any]) -> bool:
-    """True if the config.json describes a language model, false if it describes encoders alone."""
+    """Return True if the config.json describes a language model, and False if it describes only
+    encoders.
+    """
     return config.get("architectures") != [ENCODERS_ALONE]
 
 
