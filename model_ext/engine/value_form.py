@@ -1,7 +1,7 @@
 """Compute the rows that layers add in the value form, with the weights of vLLM's own layers.
 
 The layers can be plain, packed, quantised or sharded. If all layers are plain, this module can also
-return their weights, so that `fold.py` can multiply the maps of each layer in advance.
+return their weights, so that `fold.py` can multiply the projections of each layer in advance.
 
 Shapes: n new requests, C hidden, H heads, KV value heads, d head size, q injected layers of this
 pipeline rank.
@@ -75,12 +75,13 @@ def plain_layers(
 
 
 def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
-    """Apply the layer's value map to source (n, C), without bias. Returns this rank's heads (n,
-    KV*d).
+    """Apply the layer's value projection to source (n, C), without bias. Returns this rank's heads
+    (n, KV*d).
     """
     attention = layer.self_attn
     plain = plain_weight(attention.qkv_proj)
-    first = attention.q_size + attention.kv_size  # queries and keys come before values
+    # vLLM's joined output contains queries, keys and then values
+    first = attention.q_size + attention.kv_size
     if plain is not None:
         return F.linear(source, plain[first:])
     return without_bias(attention.qkv_proj, source)[:, first:]
@@ -88,7 +89,7 @@ def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
 
 def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
     """Compute the gated term (q, n, H*d) of this rank's heads from bound vectors (n, C)."""
-    assert injection.query is not None  # For mypy: all models in the value form have queries.
+    assert injection.query is not None  # for mypy; all models in the value form have queries
     attention = layers[0].self_attn
     here = slice(layers[0].row, layers[-1].row + 1)
     source = bound + injection.query[here, None]  # shape (q, n, C)
@@ -102,7 +103,9 @@ def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> t
 
 
 def _value_rows(attention: Any) -> slice:
-    """Return which rows of the whole value matrix this rank has. Ranks can share value heads."""
+    """Return which rows of the complete value matrix this rank has. Several ranks can have the same
+    value heads.
+    """
     ranks = get_tensor_model_parallel_world_size()
     copies = max(1, ranks // attention.total_num_kv_heads)
     first = get_tensor_model_parallel_rank() // copies * attention.kv_size
