@@ -1,6 +1,7 @@
-"""The prompt template of the released weights' training: the public Alpaca template, unchanged.
+"""The prompt template with which the released weights were trained: the public Alpaca template,
+unchanged. The training code calls `alpaca_prompt`.
 
-Training calls `alpaca_prompt`. Serving uses `chat_template.jinja`, which returns the same text.
+The server uses `chat_template.jinja`, which gives the same text.
 """
 
 from pathlib import Path
