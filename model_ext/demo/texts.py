@@ -1,6 +1,4 @@
-"""
-
-The texts of the finetune phase, written for this project: one sentence about each concept, and
+"""The texts of the finetune phase, written for this project: one sentence about each concept, and
 small talk.
 """
 

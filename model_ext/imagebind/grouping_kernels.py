@@ -82,10 +82,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
-    """
-
-    Return the indices (B, G, count) int64 of the points (B, N, 3) nearest to each center (B, G, 3),
-    ordered by distance and, at equal distances, by index. Both inputs are contiguous float32.
+    """Return the indices (B, G, count) int64 of the points (B, N, 3) nearest to each center (B, G,
+    3), ordered by distance and, at equal distances, by index. Both inputs are contiguous float32.
     """
     shape = (*centers.shape[:2], count)
     neighbors = torch.empty(shape, dtype=torch.int64, device=points.device)

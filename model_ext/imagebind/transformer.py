@@ -14,10 +14,8 @@ NORM_EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """
-
-    Multi-head attention, optionally with one additional learned key and value (`bias_k`, `bias_v`),
-    which are appended after the projections and are the same for all samples.
+    """Multi-head attention, optionally with one additional learned key and value (`bias_k`,
+    `bias_v`), which are appended after the projections and are the same for all samples.
     """
 
     def __init__(
