@@ -12,11 +12,11 @@ from model_ext.eval.scorers.containment import contains_word
         ("...", "", False),
         ("", "", False),
         ("costs $5", "$5", False),
-        ("costs US$5", "$5", True),  # "$5" follows a letter.
+        ("costs US$5", "$5", True),  # there is a word boundary between a letter and "$"
         ("a_b", "a", False),
         ("été", "été", True),
-        ("a.b", "axb", False),  # The dot is not a wildcard.
-        ("redred red", "red", True),  # The second "red" is a whole word.
+        ("a.b", "axb", False),  # the dot is not a wildcard
+        ("redred red", "red", True),  # the second "red" is a whole word
     ],
 )
 def test_word_boundaries(text: str, word: str, expected: bool) -> None:

@@ -1,4 +1,6 @@
-"""The reader of laser scans checks the numbers for which its libraries allocate or loop."""
+"""The reader of laser scans checks those numbers in a file that determine how much its libraries
+allocate or loop.
+"""
 
 import struct
 
@@ -20,7 +22,7 @@ def changed(position: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        changed(100, b"\xff\xff\xff\x7f"),  # records before the points
+        changed(100, b"\xff\xff\xff\x7f"),  # number of records before the points
         changed(TABLE_AT + 4, b"\xff\xff\xff\x7f"),  # chunks, of 46 GB
         changed(POINTS_AT, struct.pack("<q", 2**60)),  # position of the table of chunks
         changed(POINTS_AT, struct.pack("<q", -7)),
