@@ -1,9 +1,9 @@
 """The context of one request: the embedding that conditions it, the salt of the prefix cache, and
-the timeline. `api/middleware/context.py` creates a `RequestContext` for each HTTP request.
+the timeline.
 
-All tasks of the request share this object. A route with attachments replaces the embedding. Only
-`ConditionedLLM` (engine/llm.py) calls `engine_inputs`, which adds the embedding to the engine's
-inputs.
+`api/middleware/context.py` creates a `RequestContext` for each HTTP request. All tasks of the
+request share this object. A route with attachments replaces the embedding. Only `ConditionedLLM`
+(engine/llm.py) calls `engine_inputs`, which adds the embedding to the engine's inputs.
 """
 
 import time

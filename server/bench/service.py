@@ -76,8 +76,9 @@ def started(
     environment: Mapping[str, str | None],
     end_s: float = END_S,
 ) -> Iterator[Service]:
-    """Start a server, and end it after the `with` block. Kills the server if it has not ended
-    `end_s` seconds later.
+    """Start a server, and end it after the `with` block.
+
+    Kills the server if it has not ended `end_s` seconds later.
 
     `environment`: changes to this process's environment variables; None removes a variable.
     """

@@ -1,5 +1,7 @@
 """Run a job (one file to embed) in one process, and read its answer in another: `answer` runs the
-job, and `unpack` reads the answer. Both the encoding service and Ray use these functions.
+job, and `unpack` reads the answer.
+
+Both the encoding service and Ray use these functions.
 
 `answer` raises no errors: it returns every error in the answer.
 """
@@ -38,9 +40,10 @@ async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
 
 
 def unpack(packet: Packet) -> tuple[Embedded, bool]:
-    """Read an answer. Returns the result, and whether it came from the result cache.
+    """Read an answer.
 
-    Records the stages of the job in the timeline, as if the last stage ended now.
+    Returns the result, and whether it came from the result cache. Records the stages of the job in
+    the timeline, as if the last stage ended now.
 
     Raises the answer's error: MediaError, BadRequest, Unavailable or InternalError.
     Raises MessageError: when the packet is not an answer.

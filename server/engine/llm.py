@@ -77,9 +77,9 @@ class ConditionedLLM(AsyncLLM):
 
     def _reject_fatal(self, params: SamplingParams) -> None:
         """Reject `prompt_logprobs` in two configurations in which it would end vLLM 0.32's engine.
-        On a CPU, LoRA fails for the logits of a prompt.
 
-        On a GPU, Model Runner V1 indexes these logits with a tensor on the CPU.
+        On a CPU, LoRA fails for the logits of a prompt. On a GPU, Model Runner V1 indexes these
+        logits with a tensor on the CPU.
         """
         if params.prompt_logprobs is None:
             return

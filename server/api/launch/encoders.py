@@ -42,7 +42,9 @@ def run_api(parent: Parent) -> None:
 
 
 def listen(parent: Parent, args: Namespace) -> tuple[Address, socket.socket]:
-    """Open the listening socket. After a restart, use the socket that the parent kept open.
+    """Open the listening socket.
+
+    After a restart, use the socket that the parent kept open.
 
     Raises OSError: when the socket cannot be opened.
     """

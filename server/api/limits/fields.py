@@ -261,9 +261,9 @@ def is_tokens(prompt: list[Any]) -> bool:
 
 
 def number(value: Any, default: float = 0) -> float:
-    """Convert a value to a number. Like pydantic, also accepts strings such as "5".
+    """Convert a value to a number.
 
-    Returns `default` if the value is not a number.
+    Like pydantic, also accepts strings such as "5". Returns `default` if the value is not a number.
     """
     if isinstance(value, str):
         try:

@@ -1,8 +1,8 @@
 """Write the rows of a bulk run to one file: JSON lines, Parquet, or a NumPy array (with a second
-file of JSON lines). Reads one shard at a time, so that memory does not grow with the number of
-rows.
+file of JSON lines).
 
-The file appears only when it is complete.
+Reads one shard at a time, so that memory does not grow with the number of rows. The file appears
+only when it is complete.
 """
 
 import json

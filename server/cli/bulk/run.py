@@ -94,8 +94,9 @@ def run(request: BulkRequest) -> Summary:
 
 
 def embeddings_of(settings: Settings) -> list[object]:
-    """Return everything except the file that determines a file's embedding. It must not change when
-    a run resumes.
+    """Return everything except the file that determines a file's embedding.
+
+    It must not change when a run resumes.
 
     Raises ConfigError, OSError: when the model's config.json cannot be read.
     """

@@ -19,9 +19,10 @@ from server.cli.eval.client import Client
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """`base`: the server's URL up to and including /v1. `timeout_s`: the time limit of one request.
-    `recorded_url`: the URL to store with the run; None: `base`. A run resumes only with an equal
-    URL.
+    """`base`: the server's URL up to and including /v1.
+
+    `timeout_s`: the time limit of one request. `recorded_url`: the URL to store with the run; None:
+    `base`. A run resumes only with an equal URL.
 
     `imagebind`: the object `imagebind` in each request. `rank_candidates`: whether to request the
     log-probabilities of candidates. `model`: the model's name; None: the server's first model.

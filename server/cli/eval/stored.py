@@ -29,7 +29,9 @@ class StoredRun(NamedTuple):
     results: dict[Key, Result]
 
     def answers(self, questions: Questions) -> Answers:
-        """Return the answers by task and id. Removes white space at both ends, as LVLM-eHub does.
+        """Return the answers by task and id.
+
+        Removes white space at both ends, as LVLM-eHub does.
 
         Raises DataError: when the run was made with other questions.
         """
