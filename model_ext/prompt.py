@@ -1,7 +1,8 @@
 """The prompt template with which the released weights were trained: the public Alpaca template,
-unchanged. The training code calls `alpaca_prompt`.
+unchanged.
 
-The server uses `chat_template.jinja`, which gives the same text.
+The training code calls `alpaca_prompt`. The server uses `chat_template.jinja`, which gives the same
+text.
 """
 
 from pathlib import Path

@@ -14,11 +14,10 @@ TEMPERATURE = 20.0
 
 
 def enhanced(queries: Tensor, keys: Tensor, weight: float, values: Tensor | None = None) -> Tensor:
-    """Find the nearest keys (M, D) of each query (B, D), and mix the query with them. Returns (B,
-    D).
+    """Find the nearest keys (M, D) of each query (B, D), and mix the query with them.
 
-    If `values` (M, D) is set, mixes the query with the neighbors' rows of `values` instead of their
-    keys.
+    Returns (B, D). If `values` (M, D) is set, mixes the query with the neighbors' rows of `values`
+    instead of their keys.
     """
     scores, rows = (queries @ keys.T).topk(min(TOP_K, len(keys)), dim=1)  # (B, K)
     neighbors = (keys if values is None else values)[rows]

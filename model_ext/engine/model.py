@@ -1,4 +1,5 @@
 """ImageBind-LLM for vLLM: a LLaMA whose layers add one vector (a row of deltas) per request.
+
 `forward` is that of LLaMA, plus a look-up and an addition in each layer.
 
 `deltas` computes the rows from embeddings when requests arrive. The slot table and the runner

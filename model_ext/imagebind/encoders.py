@@ -1,9 +1,9 @@
-"""One encoder per modality. Its parts: the stem makes tokens from the input, the trunk is a
-transformer, pooling selects one token, the head projects it to the embedding space, and the
-postprocessor multiplies by the logit scale.
+"""One encoder per modality.
 
-This module does not depend on clips, devices or files.
-Shapes: B samples, E width, D embedding, G groups of a cloud, K points in a group.
+Its parts: the stem makes tokens from the input, the trunk is a transformer, pooling selects one
+token, the head projects it to the embedding space, and the postprocessor multiplies by the logit
+scale. This module does not depend on clips, devices or files. Shapes: B samples, E width, D
+embedding, G groups of a cloud, K points in a group.
 """
 
 import torch

@@ -40,9 +40,9 @@ class Graph:
     result: Tensor
 
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Encode B samples, at most `size`. Returns (B, D + 1).
+        """Encode B samples, at most `size`.
 
-        Rows that the batch does not fill contain data of earlier batches.
+        Returns (B, D + 1). Rows that the batch does not fill contain data of earlier batches.
         """
         count = len(prepared[0])
         for target, source in zip(self.inputs, prepared, strict=True):

@@ -13,11 +13,12 @@ MAX_DISTANCES = 2**22  # number of distances computed at a time: 16 MB, about a 
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Choose `count` points of each cloud (B, N, 3) that are far apart. Returns indices (B, count).
+    """Choose `count` points of each cloud (B, N, 3) that are far apart.
 
-    The first index is 0, so that a cloud always has the same embedding; the released code chooses
-    the first point at random. Each next point is the one that is farthest from all chosen points
-    or, at equal distances, the one with the lowest index. If count > N, indices repeat.
+    Returns indices (B, count). The first index is 0, so that a cloud always has the same embedding;
+    the released code chooses the first point at random. Each next point is the one that is farthest
+    from all chosen points or, at equal distances, the one with the lowest index. If count > N,
+    indices repeat.
     """
     chosen = torch.zeros(len(points), count, dtype=torch.int64, device=points.device)
     # The layout (3, B, N) is twice as fast as (B, N, 3).

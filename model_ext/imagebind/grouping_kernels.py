@@ -1,10 +1,10 @@
-"""Triton kernels for `grouping.py`. Sampling uses one thread block per cloud, finding neighbors one
-per center.
+"""Triton kernels for `grouping.py`.
 
-The kernels replace loops of small torch operations, whose launches take 60 ms for 512 groups.
-Products and sums round separately (no fused multiply-add) and in the same order as in the torch
-version, so that `farthest_points` returns the same indices as the torch version.
-Shapes: B clouds, N points, G groups, K points in a group.
+Sampling uses one thread block per cloud, finding neighbors one per center. The kernels replace
+loops of small torch operations, whose launches take 60 ms for 512 groups. Products and sums round
+separately (no fused multiply-add) and in the same order as in the torch version, so that
+`farthest_points` returns the same indices as the torch version. Shapes: B clouds, N points, G
+groups, K points in a group.
 """
 
 import torch

@@ -1,8 +1,8 @@
-"""ImageBind: tensors of any modality -> embeddings in one space. This module combines the encoders,
-averages over clips, and reads and writes the folder of the encoders.
+"""ImageBind: tensors of any modality -> embeddings in one space.
 
-It does not decode files, and does not depend on the LLM.
-Shapes: B samples, S clips of a sample, D embedding.
+This module combines the encoders, averages over clips, and reads and writes the folder of the
+encoders. It does not decode files, and does not depend on the LLM. Shapes: B samples, S clips of a
+sample, D embedding.
 """
 
 from collections.abc import Callable, Mapping

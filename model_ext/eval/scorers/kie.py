@@ -36,10 +36,10 @@ def kie_words(pairs: Iterable[tuple[str, str]]) -> KieCounts:
 
 
 def kie_entities(pairs: Iterable[tuple[str, str]]) -> KieCounts:
-    """Count the (answer, truth) pairs whose texts are equal, for the strict score. Runs of white
-    space count as one space, and case matters.
+    """Count the (answer, truth) pairs whose texts are equal, for the strict score.
 
-    F1 = 200 x (equal, non-empty pairs) / (non-empty answers + non-empty truths).
+    Runs of white space count as one space, and case matters. F1 = 200 x (equal, non-empty pairs) /
+    (non-empty answers + non-empty truths).
     """
     matched = answered = expected = 0
     for answer, truth in pairs:

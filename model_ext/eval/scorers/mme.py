@@ -42,8 +42,9 @@ def mme_label_strict(answer: str) -> Label:
 
 
 def mme_score(pairs: Sequence[tuple[bool, bool]]) -> MmeScore:
-    """Compute the score of a subtask. `pairs`: for each picture, whether each of its two answers is
-    right.
+    """Compute the score of a subtask.
+
+    `pairs`: for each picture, whether each of its two answers is right.
 
     Raises ValueError: when there are no pairs.
     """

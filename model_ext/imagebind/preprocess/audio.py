@@ -58,7 +58,9 @@ def read_audio(
 
 
 def decode(data: bytes, limits: Limits, notes: Notes | None = None) -> tuple[Tensor, int]:
-    """Decode the file. Returns samples (channels, N) in [-1, 1) and the sampling rate in Hz.
+    """Decode the file.
+
+    Returns samples (channels, N) in [-1, 1) and the sampling rate in Hz.
 
     Raises DecodeError.
     """
@@ -85,10 +87,10 @@ def cut_clips(
     waveform: Tensor, rate: int, channels: Channels = "first", notes: Notes | None = None
 ) -> Tensor:
     """Resample to 16 kHz and cut three clips: (channels, N) -> one channel of the clips (3, n).
-    Subtracts each clip's mean (over samples and channels) in place, in the waveform that all clips
-    share, as the released code does.
 
-    If clips overlap, the later clip therefore contains samples that were already changed.
+    Subtracts each clip's mean (over samples and channels) in place, in the waveform that all clips
+    share, as the released code does. If clips overlap, the later clip therefore contains samples
+    that were already changed.
     """
     notes = {} if notes is None else notes
     resampler = Resampler(rate, RATE)

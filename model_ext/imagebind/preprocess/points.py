@@ -95,9 +95,10 @@ def _normalized(cloud: Cloud, options: ReadOptions, notes: Notes) -> Cloud:
 
 
 def resampled(available: int, points: int) -> NDArray[np.int64]:
-    """Return the indices (points,) of random points. Equal arguments give equal indices.
+    """Return the indices (points,) of random points.
 
-    If the cloud has fewer than `points` points, some points are repeated.
+    Equal arguments give equal indices. If the cloud has fewer than `points` points, some points are
+    repeated.
     """
     order = np.random.default_rng(0).permutation(available)
     return np.resize(order, points)

@@ -1,8 +1,8 @@
-"""LLaMA's layers in plain torch. Linear layers have LoRA and biases, and attention adds the gated
-injected term.
+"""LLaMA's layers in plain torch.
 
-The attention is grouped-query attention with rotate-half rotary embeddings. Parameter names are
-those of the model directory. This module does not depend on files, data or losses.
+Linear layers have LoRA and biases, and attention adds the gated injected term. The attention is
+grouped-query attention with rotate-half rotary embeddings. Parameter names are those of the model
+directory. This module does not depend on files, data or losses.
 
 Shapes: B samples, L tokens, C hidden, H heads, KV value heads, d head size, r rank.
 """

@@ -164,9 +164,10 @@ class ConditionedLlama(nn.Module):
 
     def forward(self, ids: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
         """Compute the mean next-token loss over all targets of the batch: ids and labels (B, L) ->
-        (). Computes logits only at target positions, which gives the same loss at a lower cost.
+        ().
 
-        For a batch without targets, the loss and all gradients are 0.
+        Computes logits only at target positions, which gives the same loss at a lower cost. For a
+        batch without targets, the loss and all gradients are 0.
         """
         hidden = self.upper(self.remembered_lower(ids), embedding)[:, :-1]
         targets = labels[:, 1:]

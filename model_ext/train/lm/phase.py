@@ -59,11 +59,11 @@ def groups(
     weight_decay: float,
     gate_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Return the optimiser's parameter groups. Tensors with one axis, and tensors whose name ends
-    in `.bias`, have no weight decay.
+    """Return the optimiser's parameter groups.
 
-    Gates of the value form have four axes, and therefore weight decay. If `gate_factor` is not 1,
-    gates are in separate groups, whose `factor` multiplies the learning rate.
+    Tensors with one axis, and tensors whose name ends in `.bias`, have no weight decay. Gates of
+    the value form have four axes, and therefore weight decay. If `gate_factor` is not 1, gates are
+    in separate groups, whose `factor` multiplies the learning rate.
     """
     parameters_of: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in named_parameters:
