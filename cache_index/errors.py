@@ -1,6 +1,7 @@
-"""The exceptions of this package. Each class has one cause: the files, the request, or the load.
+"""The exceptions of this package.
 
-The server and the retrieval service map each class to an HTTP status.
+Each class has one cause: the files, the request, or the load. The server and the retrieval service
+map each class to an HTTP status.
 """
 
 

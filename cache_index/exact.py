@@ -1,6 +1,6 @@
-"""ExactIndex: an exact search in torch over rows that stay in the device's memory as float16. This
-file is the only one of the package that imports torch, and it does so when an index is loaded.
+"""ExactIndex: an exact search in torch over rows that stay in the device's memory as float16.
 
+This file is the only one of the package that imports torch, and it does so when an index is loaded.
 It does not use FAISS, but has the methods of a FAISS index that `searcher.py` uses.
 
 Shapes: B queries, N rows, D dimensions, C candidates, G rows of a group.

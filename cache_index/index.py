@@ -1,8 +1,8 @@
-"""CacheIndex: an opened cache folder. For a batch of queries, it searches neighbors, reads their
-vectors (gathers), and computes the enhanced embeddings.
+"""CacheIndex: an opened cache folder.
 
-Call it from one thread only, because FAISS's GPU indexes allow one thread. `owner.py` has one
-thread per index and batches concurrent requests.
+For a batch of queries, it searches neighbors, reads their vectors (gathers), and computes the
+enhanced embeddings. Call it from one thread only, because FAISS's GPU indexes allow one thread.
+`owner.py` has one thread per index and batches concurrent requests.
 
 Shapes: B queries, K neighbors each, N rows in the cache, D embedding dimensions.
 """

@@ -175,7 +175,9 @@ def serve(
     drain_seconds: int = 30,
     placement: Placement = AUTO,
 ) -> None:
-    """Serve until SIGTERM. Then refuse new connections, and answer the running requests.
+    """Serve until SIGTERM.
+
+    Then refuse new connections, and answer the running requests.
 
     Raises CacheError: when there is no token and other machines can reach the host.
     """

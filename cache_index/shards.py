@@ -1,8 +1,9 @@
 """ShardWriter: writes features to files (shards) while they are encoded, so that a killed run can
-resume. A shard consists of NNNNN.npy and the captions NNNNN.jsonl.
+resume.
 
-progress.json has the number of complete shards, and the number of the caller's items in them. A
-resumed run overwrites the files of later shards.
+A shard consists of NNNNN.npy and the captions NNNNN.jsonl. progress.json has the number of complete
+shards, and the number of the caller's items in them. A resumed run overwrites the files of later
+shards.
 """
 
 import json

@@ -1,10 +1,9 @@
 """The bodies that the retrieval service and its clients exchange: little-endian numbers, no pickle.
-The body of a request is the query, D float32.
 
-Its parameters are in the URL's query string. The body of a response, for K neighbors (a header has
-the number), contains: the enhanced vector, D float32; the similarities, K float32; the row numbers,
-K int64; with `prototypes=1`, the vectors of the neighbors, K * D float32; with `explain=1`, their
-captions as JSON.
+The body of a request is the query, D float32. Its parameters are in the URL's query string. The
+body of a response, for K neighbors (a header has the number), contains: the enhanced vector, D
+float32; the similarities, K float32; the row numbers, K int64; with `prototypes=1`, the vectors of
+the neighbors, K * D float32; with `explain=1`, their captions as JSON.
 """
 
 import json
