@@ -1,5 +1,6 @@
-"""Profiles: functions that send requests in stages, each with its own rate. `rate` is in requests
-per second, and each profile defines how it uses it.
+"""Profiles: functions that send requests in stages, each with its own rate.
+
+`rate` is in requests per second, and each profile defines how it uses it.
 
 `seconds` is the length of the main stage.
 """
