@@ -56,7 +56,9 @@ class DelayedEvent:
 
 class ValuelessDevice(Device):
     """A fake GPU on PyTorch's meta device, whose tensors have no values, so that a read by the host
-    raises an error. `host_buffers` represent pinned memory.
+    raises an error.
+
+    `host_buffers` represent pinned memory.
 
     `launches` counts launched graphs. Operations inside a graph are hidden from the caller's torch
     dispatch mode.
