@@ -82,7 +82,9 @@ class CacheIndex:
             )
         has_cells = isinstance(index, faiss.IndexIVF)
         if has_cells != (manifest.search.nprobe is not None):
-            raise CacheError(f"{folder / INDEX}: nprobe goes with an IVF index only; {REBUILD}")
+            raise CacheError(
+                f"{folder / INDEX}: nprobe is set, but only IVF indexes have it; {REBUILD}"
+            )
         vectors = Vectors.open(folder, manifest)
         if not manifest.shuffled:
             index = place(index, vectors.rows, placement)

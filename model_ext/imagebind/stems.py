@@ -61,7 +61,7 @@ class VisionStem(ClassTokenStem):
             )
         if rows != columns or rows % patch:
             raise ValueError(
-                f"vision takes squares of whole {patch}-pixel patches, got {rows}x{columns}"
+                f"vision needs square images of whole {patch}-pixel patches, got {rows}x{columns}"
             )
         grid = rows // patch
         x = x.reshape(-1, channels, frames, grid, patch, grid, patch)

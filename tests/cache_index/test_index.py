@@ -159,7 +159,7 @@ def test_manifest_with_a_wrong_entry(folder: Path, changes: dict[str, object], n
         ({"count": COUNT - 1}, "index.faiss"),
         ({"dimension": DIMENSION + 1}, "index.faiss"),
         ({"vector_dtype": "float16"}, "vectors.npy"),
-        ({"search": {"nprobe": 4}}, "nprobe goes with"),
+        ({"search": {"nprobe": 4}}, "nprobe is set"),
     ],
 )
 def test_manifest_that_disagrees_with_its_files(

@@ -167,8 +167,8 @@ def test_goldens_and_isolation_on_model_runner_v2(tmp_path: Path) -> None:
     results = report.load(tmp_path)
     assert set(results) == {"goldens", "isolation"}
     assert {row.name for row in results["goldens"].rows if row.reached} == {
-        "pretrain: greedy ids",
-        "pretrain: prefix cache: equal embeddings share, others do not",
-        "pretrain: log-probabilities of the prompt",
-        "pretrain: model state of Model Runner V2",
+        "pretrain: greedy ids equal the recorded ids",
+        "pretrain: requests share cached blocks only if their embeddings are equal",
+        "pretrain: log-probabilities of the prompt equal the recorded ones",
+        "pretrain: the server uses Model Runner V2",
     }

@@ -210,9 +210,11 @@ def step() -> None:
     try:
         report.assert_isolated()
     except AssertionError as error:
-        arguments.rows.check("every answer is the request's own", False, str(error)[:200])
+        arguments.rows.check(
+            "every answer equals that of the single request", False, str(error)[:200]
+        )
     else:
-        arguments.rows.check("every answer is the request's own", True)
+        arguments.rows.check("every answer equals that of the single request", True)
 
 
 if __name__ == "__main__":
