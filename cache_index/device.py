@@ -99,8 +99,8 @@ def place_faiss(index: Any) -> Any:
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # halves the memory of Flat indexes and of PQ's tables
-    options.use_cuvs = False  # cuVS, the default in some builds, cannot clone SQ indexes
+    options.useFloat16 = True  # Halves the memory of Flat indexes and of PQ's tables.
+    options.use_cuvs = False  # cuVS, the default in some builds, cannot clone SQ indexes.
     if isinstance(index, faiss.IndexIVF):
         # Reset nprobe, because an index with a large nprobe cannot be cloned. `Searcher.apply` sets
         # it again.

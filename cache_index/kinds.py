@@ -38,8 +38,8 @@ def choose_kind(
     if target == "cpu":
         few = (
             dimension <= 256 and dimension % 2 == 0
-        )  # each 4-bit code covers 2 dimensions, so the width must be even
-        codes = dimension // 2 if few else -(-dimension // 4)  # number of 4-bit codes
+        )  # Each 4-bit code covers 2 dimensions, so the width must be even.
+        codes = dimension // 2 if few else -(-dimension // 4)  # Number of 4-bit codes.
         return f"IVF{cells(count) // 4},PQ{codes}x4fs"
     if memory is None:
         raise CacheError("the size of the GPU memory for the index is missing: give its bytes")

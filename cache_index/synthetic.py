@@ -22,7 +22,7 @@ from cache_index.enhance import Array, normalize
 
 CENTERS = 3000
 SPREAD = 0.7  # Length of a row's offset from its group's center. A center's length is about 1.
-BLOCK = 8192  # Number of rows that are generated at a time. Changing it changes the rows.
+BLOCK = 8192  # Number of rows generated at a time. Another number gives other rows.
 
 # Numbers of three random streams, which generate different rows of the same groups.
 ROWS, TUNING_QUERIES, UNSEEN_QUERIES = 0, 1, 2

@@ -25,7 +25,7 @@ class BindNetwork(nn.Module):
         self.blocks = nn.ModuleList(BindBlock(config, linear) for _ in range(config.blocks))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Map embeddings (B, D) to vectors (B, C), called "bound vectors" in other files."""
+        """Map embeddings (B, D) to vectors (B, C)."""
         x: torch.Tensor = self.proj(embedding)
         for block in self.blocks:
             x = block(x)

@@ -92,7 +92,7 @@ class ValueLayer:
 
 
 def value_deltas(bound: torch.Tensor, layers: Sequence[ValueLayer]) -> torch.Tensor:
-    """Compute all layers' terms (B, q, C) in the released form, from bound vectors (B, C)."""
+    """Compute all layers' terms (B, q, C) in the released form from bind outputs (B, C)."""
     return torch.stack([layer.delta(bound) for layer in layers], dim=1)
 
 

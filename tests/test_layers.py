@@ -25,8 +25,8 @@ BANNED = {
     ".": {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"},
 }
 EXEMPT = {
-    "model_ext/convert/pickles.py": {"pickle"},  # pickles.py catches an exception of pickle;
-    "cache_index/exact.py": {"torch"},  # exact.py imports torch only inside functions
+    "model_ext/convert/pickles.py": {"pickle"},  # pickles.py catches an exception of pickle.
+    "cache_index/exact.py": {"torch"},  # exact.py imports torch only inside functions.
 }
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("*.py"))

@@ -61,8 +61,8 @@ class Workload:
 
     name: str
     requests: int
-    prompt: int  # number of tokens of each prompt;
-    tokens: int  # number of tokens of each answer (with min_tokens, of the longest answer)
+    prompt: int  # Number of tokens of each prompt.
+    tokens: int  # Number of tokens of each answer (with min_tokens, of the longest answer).
     min_tokens: int | None = None
 
     def __str__(self) -> str:

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-Function = tuple[str, int, str]  # file, line and name
-# caller -> cProfile's entry: two counts of calls, seconds in the function itself, seconds including
-# the functions that it calls
+Function = tuple[str, int, str]  # File, line and name.
+# Caller -> cProfile's entry: two counts of calls, seconds in the function itself, seconds including
+# the functions that it calls.
 Edges = dict[Function, tuple[int, int, float, float]]
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 

@@ -28,8 +28,8 @@ GOLDEN = "golden.json"
 MAX_BYTES = 1 << 22  # maximum size of golden.json
 INSTRUCTIONS = ("Describe the scene in detail.", "What do you hear?")
 STEPS = 4
-TOP = 5  # number of candidate tokens recorded at each step;
-NUMBERS = 16  # number of values recorded of each encoder's vector
+TOP = 5  # Number of candidate tokens recorded at each step.
+NUMBERS = 16  # Number of values recorded of each encoder's vector.
 ENCODER_TOLERANCE = 1e-5
 
 # Tolerances of log-probabilities, by the dtype of the compared implementation. In bfloat16 (8 bits

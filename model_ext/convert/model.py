@@ -39,8 +39,8 @@ SMALL = 2 * 10**9
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     dtype: torch.dtype = torch.bfloat16
-    max_shard_size: int = MAX_SHARD_SIZE  # maximum size of a weights file in bytes;
-    # whether to record golden.json (None: only if the weights have at most SMALL bytes);
+    max_shard_size: int = MAX_SHARD_SIZE  # Maximum size of a weights file in bytes.
+    # Whether to record golden.json (None: only if the weights have at most SMALL bytes).
     golden: bool | None = None
     progress: bool = True  # whether to show progress bars
 

@@ -14,7 +14,7 @@ from model_ext.weights.errors import ConvertError
 ROPE_PARAMS = ("rope_theta", "use_scaled_rope", "rope_scaling_factor")
 BASE = 10000.0
 LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length in tokens, without scaling.
-CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # whether the base is above BASE -> context length
+CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # Whether the base is above BASE -> context length.
 STRETCHED_CONTEXT = 131072
 SCALE = 8.0  # Scaling factor of the rotations in LLaMA 3.1.
 # Models with a smaller hidden size (LLaMA 3.2) have another scaling factor.

@@ -26,8 +26,8 @@ from model_ext.demo.sounds import speak
 from model_ext.demo.splits import ACCENTS, CONCEPTS, GLYPHS, SPLITS, STYLES, VOICES, Split
 
 SEED = 0
-PICTURE_SIDE = 320  # width and height of the validation and test pictures in pixels
-# the encoders are also trained on icons whose name occurs in at least this many styles
+PICTURE_SIDE = 320  # Width and height of the validation and test pictures in pixels.
+# The encoders are also trained on icons whose name occurs in at least this many styles.
 MIN_STYLES = 4
 # the sampling weight of the 64 concepts; all other icon names have the weight 1
 CONCEPT_WEIGHT = 60.0

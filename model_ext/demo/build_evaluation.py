@@ -24,9 +24,9 @@ from model_ext.eval.tasks.prompts import CHOICE, OCR, SROIE
 NAME = "evaluation.jsonl"
 SEED = 0
 STYLE = STYLES["test"][0]
-VOICES_EACH = 2  # number of voices per word;
-OPTIONS = 4  # number of options of a multiple-choice question;
-CANDIDATES = 10  # number of candidates of a dialogue's question;
+VOICES_EACH = 2  # Number of voices per word.
+OPTIONS = 4  # Number of options of a multiple-choice question.
+CANDIDATES = 10  # Number of candidates of a dialogue's question.
 DIALOGUES = 16
 MIXES = ((0.5, 0.5), (0.4, 0.6), (0.2, 0.8))  # weights of picture and sound, as in figure 7
 WHAT, DESCRIBE, BOTH = "What is this?", "Describe it.", "What do you see and hear?"

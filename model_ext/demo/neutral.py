@@ -54,7 +54,7 @@ def main() -> None:
     before = strength(model, zero)
     movement = teach(model.bind, pictures(config), zero, neutral_vector(model))
     print(f"norm of the zero image's injected terms: {before:.3g} -> {strength(model, zero):.3g}")
-    print(f"mean movement of pictures' bound vectors: {movement:.1%} of their length")
+    print(f"mean change of the bind network's outputs for pictures: {movement:.1%} of their norm")
     tensors = load_file(options.run / ADAPTER_FILE)
     tensors |= {f"bind.{name}": tensor for name, tensor in model.bind.state_dict().items()}
     options.out.mkdir(parents=True, exist_ok=True)
@@ -84,8 +84,9 @@ def pictures(config: TrainConfig) -> Tensor:
 
 @torch.no_grad()
 def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
-    """Return A (q C, C) and c (q C,). All layers' injected terms are A b + c for a bound vector b
-    (C,).
+    """Return A (q C, C) and c (q C,).
+
+    For an output b (C,) of the bind network, the injected terms of all layers are A b + c.
     """
     queries = model.injection.query
     assert queries is not None, "only the value form has queries"
@@ -125,7 +126,7 @@ def strength(model: ConditionedLlama, embedding: Tensor) -> float:
 def teach(bind: BindNetwork, images: Tensor, zero: Tensor, target: Tensor, seed: int = 0) -> float:
     """Train `bind` in place to map `zero` (D,) to `target` (C,) and to keep its other outputs.
 
-    Returns the mean movement of the bound vectors of `images` (M, D), relative to their length.
+    Returns the mean change of the outputs for `images` (M, D), relative to their norm.
     """
     before = copy.deepcopy(bind).requires_grad_(False)
     bind.requires_grad_(True)

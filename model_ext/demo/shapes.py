@@ -30,8 +30,8 @@ def extrude(
         rim[rng.integers(len(rim), size=points)],
         face[rng.integers(len(face), size=points)],
     )
-    position = pixels + rng.random((points, 2))  # a random position in the pixel
-    half = rng.uniform(0.04, 0.12) * len(mask)  # half of the shape's thickness
+    position = pixels + rng.random((points, 2))  # A random position in the pixel.
+    half = rng.uniform(0.04, 0.12) * len(mask)  # Half of the shape's thickness.
     depth = np.where(on_rim, rng.uniform(-1, 1, points), rng.choice([-1.0, 1.0], points)) * half
     cloud = np.stack([position[:, 1], -position[:, 0], depth], axis=1)
     cloud -= cloud.mean(axis=0)

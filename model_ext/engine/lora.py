@@ -19,8 +19,8 @@ from model_ext.engine.device import Device
 class RuntimeLoRA:
     """The requests of a batch that have an adapter, and the indices of the adapters in vLLM."""
 
-    rows: torch.Tensor  # shape (m,), the indices of these requests in the batch;
-    places: torch.Tensor  # shape (m,), the indices of the adapters in vLLM's stacked factors
+    rows: torch.Tensor  # Shape (m,), the indices of these requests in the batch.
+    places: torch.Tensor  # Shape (m,), the indices of the adapters in vLLM's stacked factors.
 
     @classmethod
     def of(cls, model: Any, adapters: list[int], device: Device) -> Self | None:
@@ -44,8 +44,8 @@ class RuntimeLoRA:
         if not hasattr(linear, "lora_a_stacked"):  # vLLM has not wrapped this layer for LoRA
             return
         # If an adapter has no factors for this layer, vLLM stores zeros.
-        a = linear.lora_a_stacked[0][self.places, 0]  # shape (m, r, I)
-        b = linear.lora_b_stacked[0][self.places, 0]  # and shape (m, O, r), already scaled
+        a = linear.lora_a_stacked[0][self.places, 0]  # Shape (m, r, I).
+        b = linear.lora_b_stacked[0][self.places, 0]  # Shape (m, O, r), already scaled.
         reduced = torch.einsum("mri,mi->mr", a, x[self.rows].to(a.dtype))
         added = torch.einsum("mor,mr->mo", b, reduced)
         output.index_add_(0, self.rows, added.to(output.dtype))

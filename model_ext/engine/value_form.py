@@ -30,7 +30,7 @@ Layers = Sequence[Any]
 def layer_rows(
     layers: Layers, injection: Injection, bound: torch.Tensor, lora: RuntimeLoRA | None
 ) -> torch.Tensor:
-    """Compute rows (q, n, C) from bound vectors (n, C), one layer after the other."""
+    """Compute rows (q, n, C) from outputs (n, C) of the bind network, one layer after the other."""
     heads = _gated_heads(layers, injection, bound)
     rows = []
     for layer, x in zip(layers, heads, strict=True):
@@ -88,7 +88,7 @@ def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
 
 
 def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
-    """Compute the gated term (q, n, H*d) of this rank's heads from bound vectors (n, C)."""
+    """Compute the gated term (q, n, H*d) of this rank's heads from bind outputs (n, C)."""
     assert injection.query is not None  # for mypy; all models in the value form have queries
     attention = layers[0].self_attn
     here = slice(layers[0].row, layers[-1].row + 1)

@@ -132,8 +132,8 @@ class ImuConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class PointConfig(TrunkConfig):
     groups: int = 512
-    group_size: int = 32  # number of points in a group; a cloud must have at least this many points
-    # clouds are resampled to this number of points; None: they are not resampled
+    group_size: int = 32  # Number of points in a group; the minimum number of points of a cloud.
+    # Clouds are resampled to this number of points; None: they are not resampled.
     points: int | None = None
     first_hidden: int = 128
     first_width: int = 256

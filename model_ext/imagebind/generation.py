@@ -25,8 +25,8 @@ Enhance = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    modality: str  # modality of the encoder;
-    tensor: Tensor  # input of the encoder, (B, ...)
+    modality: str  # Modality of the encoder.
+    tensor: Tensor  # Input of the encoder, (B, ...).
     weight: float = 1.0
 
 

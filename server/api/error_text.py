@@ -4,8 +4,8 @@ of classes and functions, and long copies of the client's values.
 
 import re
 
-MAX_MESSAGE = 200  # maximum number of characters of a message
-MAX_VALUE = 60  # maximum number of characters of a client's value in a message
+MAX_MESSAGE = 200  # Maximum number of characters of a message.
+MAX_VALUE = 60  # Maximum number of characters of a client's value in a message.
 UNKNOWN = "is not valid"
 
 # The text of a pydantic error: a heading, the field's path, and the fault with notes in brackets.

@@ -82,8 +82,8 @@ class Batcher:
         self._threads = threads
         self._waiting: deque[Waiting] = deque()  # ordered by `number`
         self._shares, self._order = FairShare(max_waiting), FairOrder()
-        self._running = 0  # number of batches that are running
-        self._progress = 0.0  # time at which a batch last began on an idle device, or ended
+        self._running = 0  # Number of batches that are running.
+        self._progress = 0.0  # Time at which a batch last began on an idle device, or ended.
         self._changed = threading.Condition()
         self._closed = False
         self._broken = False

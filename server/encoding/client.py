@@ -49,7 +49,7 @@ class EncodingClient:
         """
         self._share_results = share_results
         self._stall_s = stall_s
-        self._heard = time.monotonic()  # time of the service's last message
+        self._heard = time.monotonic()  # Time of the service's last message.
         # The timeouts of the running jobs. They expire when the service stalls.
         self._asking: set[asyncio.Timeout] = set()
         self._folder, self._path = open_folder(path)

@@ -45,7 +45,7 @@ class EncodingComponents:
     modalities: tuple[str, ...]  # the modalities that the model's encoders support
     device: str
     dtype: Dtype
-    zero_image: Vector  # shape (D,): the embedding for requests without attachments.
+    zero_image: Vector  # Shape (D,): the embedding for requests without attachments.
     gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
     stall_s: float = 30  # The encoders count as stalled if one batch takes longer than this.
 

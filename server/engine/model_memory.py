@@ -14,11 +14,11 @@ from typing import Any
 from model_ext.engine.settings import ArrivalSettings
 from server.engine.memory_budget import EngineNeeds, GiB
 
-BYTES = {"I64": 8, "I32": 4, "I16": 2}  # bytes of one number; other integer types have one byte
-# vLLM casts numbers of these types to the dtype of its model
+BYTES = {"I64": 8, "I32": 4, "I16": 2}  # Bytes of one number; other integer types have one byte.
+# vLLM casts numbers of these types to the dtype of its model.
 FLOATS = ("F64", "F32", "F16", "BF16")
 MAX_HEADER_BYTES = 100 << 20  # Maximum size of a header in the safetensors format.
-LARGE_CARD = 70 * GiB  # vLLM's default batch sizes are larger on a GPU of at least this size
+LARGE_CARD = 70 * GiB  # vLLM's default batch sizes are larger on a GPU of at least this size.
 
 
 def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:

@@ -174,8 +174,8 @@ def body_schema(document: Json, path: str) -> Json:
 @dataclass
 class Report:
     statuses: Counter[str] = field(default_factory=Counter)
-    nameless: Counter[str] = field(default_factory=Counter)  # messages of errors without `param`;
-    failures: dict[str, str] = field(default_factory=dict)  # kind of failure -> an example request
+    nameless: Counter[str] = field(default_factory=Counter)  # Messages of errors without `param`.
+    failures: dict[str, str] = field(default_factory=dict)  # Kind of failure -> an example request.
     failed: int = 0
 
     def fail(self, kind: str, path: str, body: Json) -> None:

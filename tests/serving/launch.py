@@ -50,8 +50,8 @@ class Spec:
     model: str
     cache: str = "none"  # name of the retrieval index in the fixtures, or none
     runner: Runner = "v1"
-    locked: bool = False  # whether the server requires an API key and allows vllm_xargs
-    isolating: bool = False  # whether the KV cache is small and the worker checks its slots
+    locked: bool = False  # Whether the server requires an API key and allows vllm_xargs.
+    isolating: bool = False  # Whether the KV cache is small and the worker checks its slots.
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])

@@ -38,8 +38,8 @@ RANKS: dict[str, dict[str, Any]] = {
 STEPS = 12
 IDS = torch.randint(3, 512, (70,), generator=torch.Generator().manual_seed(2)).tolist()
 EMBEDDINGS = [normalize(torch.arange(40) % modulus - 3.0, dim=0) for modulus in (7, 5)]
-# The first prompt is longer than two cache blocks, and than many attention windows of Mistral. Both
-# prompts share a batch.
+# The first prompt is longer than two cache blocks and several times as long as the attention window
+# of the Mistral model. Both prompts are in one batch.
 PROMPTS = [
     Prompt(ids, embedding.tolist(), STEPS, prompt_logprobs=True)
     for ids, embedding in zip((IDS, IDS[30:]), EMBEDDINGS, strict=True)

@@ -18,9 +18,9 @@ Ngram = tuple[str, ...]
 
 
 class Caption(NamedTuple):
-    weights: list[dict[Ngram, float]]  # for each n: n-gram -> TF-IDF weight;
-    norms: list[float]  # for each n: the norm of the weights;
-    length: int  # the number of bigrams, which pycocoevalcap uses as the length
+    weights: list[dict[Ngram, float]]  # For each n: n-gram -> TF-IDF weight.
+    norms: list[float]  # For each n: the norm of the weights.
+    length: int  # The number of bigrams, which pycocoevalcap uses as the length.
 
 
 def cider_raw(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:

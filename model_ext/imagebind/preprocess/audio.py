@@ -30,8 +30,8 @@ from model_ext.imagebind.preprocess.resample import Resampler
 CLIPS = 3
 CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
-BLOCK = 65_536  # number of frames read at a time;
-UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length
+BLOCK = 65_536  # Number of frames read at a time.
+UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length.
 
 DAMAGED = "the audio is damaged"
 

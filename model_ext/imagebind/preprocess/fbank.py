@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RATE = 16_000
-WINDOW = 400  # samples in a frame: 25 ms at 16 kHz;
-SHIFT = 160  # samples between the starts of two frames: 10 ms at 16 kHz
+WINDOW = 400  # Samples in a frame: 25 ms at 16 kHz.
+SHIFT = 160  # Samples between the starts of two frames: 10 ms at 16 kHz.
 FFT = 512
 PREEMPHASIS = 0.97
-LOWEST, HIGHEST = 20.0, 8000.0  # lowest and highest frequency of the filters in Hz.
+LOWEST, HIGHEST = 20.0, 8000.0  # Lowest and highest frequency of the filters in Hz.
 FLOOR = torch.finfo(torch.float32).eps  # Energies below FLOOR become FLOOR before the log.
 
 

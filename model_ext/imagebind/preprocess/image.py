@@ -32,8 +32,8 @@ TRANSPOSE = {
     **{2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE},
     **{6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90},
 }
-ORIENTATION = 274  # number of the EXIF tag; its value 1 means that the picture is upright;
-BITS_PER_SAMPLE = 258  # number of the TIFF tag for the bits per sample
+ORIENTATION = 274  # Number of the EXIF tag; its value 1 means that the picture is upright.
+BITS_PER_SAMPLE = 258  # Number of the TIFF tag for the bits per sample.
 
 pi_heif.register_heif_opener(decode_threads=1)
 

@@ -160,8 +160,8 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
 
 
-MAX_LEAD = 20  # maximum number of empty 10 ms frames before the sound
-STD_NATS = 9.138  # a normalised value times STD_NATS is a natural log power
+MAX_LEAD = 20  # Maximum number of empty 10 ms frames before the sound.
+STD_NATS = 9.138  # A normalised value times STD_NATS is a natural log power.
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:

@@ -26,8 +26,8 @@ from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.train.errors import TrainError
 
-PAD = -MEAN / STD  # the normalised value of a spectrogram's padding
-ENCODER = {"image": "vision"}  # modality in a list -> name of its encoder
+PAD = -MEAN / STD  # The normalised value of a spectrogram's padding.
+ENCODER = {"image": "vision"}  # Modality in a list -> name of its encoder.
 
 
 @dataclass(frozen=True, slots=True)

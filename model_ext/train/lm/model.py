@@ -125,7 +125,7 @@ class ConditionedLlama(nn.Module):
         self, x: Tensor, bound: Tensor | None, start: int, past: list[KeyValues] | None
     ) -> Tensor:
         """Run the layers below the injected ones if `bound` is None, else the injected layers with
-        the bound vector (B, C).
+        the output (B, C) of the bind network.
         """
         first = self.injection.first_layer
         numbers = range(first) if bound is None else range(first, len(self.model.layers))

@@ -42,8 +42,8 @@ Start = Callable[[], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    error: str | None  # why the grammar is rejected, or None
-    size: int = 0  # bytes of the compiled grammar
+    error: str | None  # Why the grammar is rejected, or None.
+    size: int = 0  # Bytes of the compiled grammar.
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ MAX_DIGITS = 9  # a repetition count with more digits counts as 10**9
 
 @dataclass(slots=True)
 class TextSize:
-    nesting: int = 0  # depth of the most deeply nested group
-    alternatives: int = 1  # number of alternatives and rules in the whole text
-    alphabet: int = 0  # number of characters and ranges in all character classes
-    positions: int = 0  # number of characters and classes, each times its counted repetitions
+    nesting: int = 0  # Depth of the most deeply nested group.
+    alternatives: int = 1  # Number of alternatives and rules in the whole text.
+    alphabet: int = 0  # Number of characters and ranges in all character classes.
+    positions: int = 0  # Number of characters and classes, each times its counted repetitions.
 
 
 def text_size(text: str, *, quoted: bool) -> TextSize:

@@ -26,8 +26,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     _headers_due: asyncio.TimerHandle | None = None
     _sent_due: asyncio.TimerHandle | None = None
-    _unread = 0  # bytes of the response that waited when the time limit started
-    _begun = False  # whether the first bytes of the next headers have arrived
+    _unread = 0  # Bytes of the response that waited when the time limit started.
+    _begun = False  # Whether the first bytes of the next headers have arrived.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -30,8 +30,8 @@ MAX_ITEMS = {
     "tools": 128,
 }
 STRINGS = ("stop", "stop_sequences", "bad_words")
-MAX_CHARACTERS = 256  # maximum length of one text in the fields that STRINGS lists
-MAX_PROMPTS = 64  # maximum number of prompts in one request to /v1/completions
+MAX_CHARACTERS = 256  # Maximum length of one text in the fields that STRINGS lists.
+MAX_PROMPTS = 64  # Maximum number of prompts in one request to /v1/completions.
 INT32 = 2**31 - 1
 # Field -> its smallest and largest value. The engine stores these fields in 32 bits.
 RANGES: Mapping[str, tuple[float, float]] = {

@@ -44,7 +44,7 @@ from server.media.encoders import check_encoder
 from server.settings import Settings
 
 ROWS_PER_SHARD = 512  # A killed run loses at most the work for this many rows.
-WINDOWS = 16  # maximum number of windows of one sound that are embedded at a time
+WINDOWS = 16  # Maximum number of windows of one sound that are embedded at a time.
 FULL = ("decode_queue_full", "encode_queue_full")
 AGAIN_S = 0.5  # seconds until a file is sent again after a full queue has rejected it
 

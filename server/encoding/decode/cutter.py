@@ -41,8 +41,8 @@ class CutJob:
     max_seconds: float
     max_windows: int
     max_channels: int
-    max_rate: int  # maximum sampling rate in Hz
-    max_samples: int  # maximum samples of one window, of all channels together
+    max_rate: int  # Maximum sampling rate in Hz.
+    max_samples: int  # Maximum samples of one window, of all channels together.
     memory_bytes: int
     cpu_s: float  # maximum CPU seconds for one window
 

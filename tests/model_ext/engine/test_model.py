@@ -45,8 +45,8 @@ def model(
         ({"settings": ArrivalSettings(arrival="layers")}, True),
         ({"form": "residual", "plain": False}, True),
         ({"settings": ArrivalSettings(graphs=False)}, False),
-        ({"captures": False}, False),  # as on a CPU, which captures no graphs
-        ({"mode": CUDAGraphMode.NONE}, False),  # the mode that --enforce-eager sets
+        ({"captures": False}, False),  # As on a CPU, which captures no graphs.
+        ({"mode": CUDAGraphMode.NONE}, False),  # The mode that --enforce-eager sets.
         ({"ranks": 2}, False),
         ({"cumem": True}, False),
         ({"plain": False}, False),  # quantised weights

@@ -13,8 +13,8 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 # of a record
 RECORDS, RECORDS_POSITION, RECORD_BYTES = struct.Struct("<I"), 100, 54
 TABLE_POSITION = struct.Struct("<q")
-TABLE_HEAD = struct.Struct("<II")  # version and number of chunks
-BLOCK = 500_000  # number of points read at a time
+TABLE_HEAD = struct.Struct("<II")  # Version and number of chunks.
+BLOCK = 500_000  # Number of points read at a time.
 
 
 def read_las(data: bytes, max_points: int) -> Cloud:

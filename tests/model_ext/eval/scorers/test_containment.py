@@ -15,8 +15,8 @@ from model_ext.eval.scorers.containment import contains_word
         ("costs US$5", "$5", True),  # there is a word boundary between a letter and "$"
         ("a_b", "a", False),
         ("été", "été", True),
-        ("a.b", "axb", False),  # the dot is not a wildcard
-        ("redred red", "red", True),  # the second "red" is a whole word
+        ("a.b", "axb", False),  # The dot is not a wildcard.
+        ("redred red", "red", True),  # The second "red" is a whole word.
     ],
 )
 def test_word_boundaries(text: str, word: str, expected: bool) -> None:
