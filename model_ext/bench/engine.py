@@ -108,9 +108,9 @@ class EngineResult:
     workload: Workload
     # Speed (or time to first token) of the conditioned arm, divided by that of the plain arm.
     ratio: Ratio
-    cpu: Ratio  # The same ratio of CPU times, which depend less on other programs.
-    share: float | None  # The share of this project's Python code in the worker's CPU time.
-    plain_s: float  # The median wall time of the plain arm.
+    cpu: Ratio  # Ratio of the arms' CPU times, which depend less on other programs.
+    share: float | None  # Share of this project's Python code in the worker's CPU time.
+    plain_s: float  # Median wall time of the plain arm in seconds.
     conditioned_s: float
 
     @property

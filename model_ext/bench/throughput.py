@@ -107,7 +107,9 @@ def compare(
 def result(
     device: str, fair: Ratio | None, triples: Sequence[tuple[tuple[float, float], float]]
 ) -> ThroughputResult:
-    """Compute the result. A triple is ((seconds of one request in the loop, limit), seconds of all
+    """Compute the result of the measurements in `triples`.
+
+    Each is ((seconds of one request in the loop, speedup that batching allows), seconds of all
     requests in the engine).
     """
     speedups = [(CLIENTS * one, batch) for (one, _), batch in triples]

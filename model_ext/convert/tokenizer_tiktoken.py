@@ -21,7 +21,7 @@ PIECES = (
 )
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 NAMED = {0: BOS, 1: EOS, 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
-# bytes that the character with the same code point represents
+# A byte in these ranges is written as the character with the same code point.
 PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))
 
 

@@ -150,7 +150,7 @@ def stream_message(message: str) -> str:
     """Remove the server's internals from the message of an error in a stream of /v1/responses or
     /v1/messages. vLLM sends these errors without a status.
     """
-    # vLLM failed to read an event of its own stream, so the fault is not the client's.
+    # This message means that vLLM could not parse its own event. The client made no mistake.
     if PYDANTIC.match(message):
         return FAILED
     return client_text(message)

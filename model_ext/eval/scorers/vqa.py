@@ -1,5 +1,7 @@
-"""Scores of question answering: whether the answer contains a truth (LVLM-eHub), and exact match or
-the consensus of annotators (strict).
+"""Scores of question answering.
+
+LVLM-eHub's score: whether the answer contains a correct answer. Strict scores: exact match, or the
+consensus of annotators.
 """
 
 from collections import Counter

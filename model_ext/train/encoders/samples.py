@@ -1,6 +1,7 @@
 """Decode the samples of a training list once and store them as small tensors. Files are
-preprocessed as in serving. A sample belongs to a key (its concept). This module does not apply
-random variations.
+preprocessed as in serving. The key of a sample is its concept, e.g. "penguin". This module does not
+apply random variations.
+
 Shapes: M samples of a modality.
 """
 

@@ -16,8 +16,8 @@ from model_ext.convert.llama_meta import open_meta
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.model import ConditionedLlama
 
-ADAPTER_FILE = "adapter.safetensors"  # The file with the trained weights of a finished run.
-SETTINGS_FILE = "adapter.json"  # The file with its settings that tensor shapes do not show.
+ADAPTER_FILE = "adapter.safetensors"  # The trained weights of a finished run.
+SETTINGS_FILE = "adapter.json"  # The run's settings that tensor shapes do not show.
 
 
 def open_base(folder: Path) -> Llama:

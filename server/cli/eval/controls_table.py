@@ -10,7 +10,7 @@ from model_ext.eval.tables import decimals, interval
 from model_ext.eval.tasks.task import Task
 from server.cli.eval.stored import read_run, scores_of, write_page
 
-COLUMNS = {  # folder of the run -> column
+COLUMNS = {  # Name of a run's folder -> heading of its column.
     "cache-on": "cache on",
     "cache-off": "cache off",
     "shuffled": "cache shuffled",

@@ -52,7 +52,7 @@ EXIT_S = 1  # A process must exit within this many seconds after its socket is c
 # A process must be ready within this time. Importing torch from a cold disk is slow.
 START_TIMEOUT_S = 120
 MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
-# Maximum number of notes, and maximum characters of each key and note.
+# Maximum number of notes about how a file was read, and maximum characters of each key and note.
 MAX_NOTES, MAX_NOTE = 16, 64
 MAX_LOGGED_OUTPUT = 2000  # Maximum characters of a failing process's output that are logged.
 
@@ -341,7 +341,7 @@ def read_answer(answer: Frame, modality: str) -> Sample:
 
 
 def read_notes(notes: object) -> dict[str, Note]:
-    """Check the notes of a process's answer. Raises ValueError."""
+    """Check what a decoding process reports about how it read the file. Raises ValueError."""
     if not isinstance(notes, dict) or len(notes) > MAX_NOTES:
         raise ValueError("not notes")
     for key, note in notes.items():

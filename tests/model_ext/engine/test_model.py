@@ -45,7 +45,7 @@ def model(
         ({"settings": ArrivalSettings(arrival="layers")}, True),
         ({"form": "residual", "plain": False}, True),
         ({"settings": ArrivalSettings(graphs=False)}, False),
-        ({"captures": False}, False),  # As on a CPU, which captures no graphs.
+        ({"captures": False}, False),  # The platform captures no graphs, as on a CPU.
         ({"mode": CUDAGraphMode.NONE}, False),  # The mode that --enforce-eager sets.
         ({"ranks": 2}, False),
         ({"cumem": True}, False),

@@ -14,7 +14,7 @@ def test_the_rows_are_the_data_sets_in_order() -> None:
 
 
 def is_whole_count(percentage: float, size: int) -> bool:
-    """Whether a whole number of `size` items has this percentage, rounded to two decimals."""
+    """Whether k / `size` rounds to this percentage (two decimals) for a whole number k."""
     count = percentage * size / 100
     return any(
         abs(100 * n / size - percentage) <= 0.005 + 1e-9 for n in (int(count), int(count) + 1)
