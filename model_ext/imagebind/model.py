@@ -86,16 +86,21 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit` (B, D) from prepared inputs."""
+        """Compute the embedding (B, D) with length 1 from the result of `prepare`."""
         return self.unit_and_length_of(modality, prepared)[:, :-1]
 
     def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
-        """Compute `unit` and, as the last column, the length of `embed`. Returns (B, D + 1)."""
+        """Compute the embedding with length 1 and, as the last column, its original length.
+
+        Returns (B, D + 1).
+        """
         return self.unit_and_length_of(modality, self.prepare(modality, inputs))
 
     def unit_and_length_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit_and_length` (B, D + 1) from prepared inputs. The operations depend only on
-        the shapes of the inputs, so that a CUDA graph can contain them.
+        """Compute the embedding and its length (B, D + 1) from the result of `prepare`.
+
+        The operations depend only on the shapes of the inputs, so that a CUDA graph can contain
+        them.
         """
         embedding = self._clip_mean(modality, prepared, post=True)
         length = embedding.norm(dim=-1, keepdim=True)

@@ -143,9 +143,11 @@ class ConditionedLlama(nn.Module):
         return x
 
     def remembered_lower(self, ids: Tensor) -> Tensor:
-        """Compute `lower`. If `remembered` is a dict, stores the outputs on the CPU by token ids,
-        and uses the stored outputs for repeated texts. This is valid only in pretrain, where the
-        lower layers do not change.
+        """Run the layers below the first injected layer, but only once for each text.
+
+        If `remembered` is a dict, stores the outputs in it (on the CPU, by token ids), and uses
+        the stored outputs for repeated texts. This is valid only in pretrain, where the lower
+        layers do not change.
         """
         if self.remembered is None:
             return self.lower(ids)

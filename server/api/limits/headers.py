@@ -76,7 +76,7 @@ class LimitedProtocol(TimedProtocol):
 
     def _fail(self, error: HeadersTooLarge) -> None:
         self._error = error
-        raise error  # The exception stops the parser.
+        raise error  # The parser stops at this exception.
 
     def _reject(self) -> None:
         """Respond, unless another response has begun, and close the connection."""

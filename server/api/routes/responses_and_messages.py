@@ -164,7 +164,7 @@ def block_parts(messages: Any) -> list[Part]:
 
 
 def translate(items: Any, translate_part: Callable[[Json], Json]) -> None:
-    """Replace each content part by its translation, in place."""
+    """Replace each content part by the result of `translate_part`, in place."""
     for item in items if isinstance(items, list) else []:
         if isinstance(item, dict) and isinstance(item.get("content"), list):
             item["content"] = [

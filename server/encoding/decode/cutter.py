@@ -104,7 +104,7 @@ def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[n
         )
     max_frames = int(job.max_seconds * rate)
     kept = np.empty((0, channels), np.float32)
-    position, ended = 0, False  # number of the audio frame kept[0]; whether the file has ended
+    position, ended = 0, False  # Index of the frame kept[0]; whether the file has ended.
     for number in range(job.max_windows + 1):
         start = number * job.stride
         first, stop = round(start * rate), round((start + job.seconds) * rate)
