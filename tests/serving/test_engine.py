@@ -28,15 +28,15 @@ from tests.serving.quantised import quantise
 
 pytestmark = pytest.mark.engine
 
-# The models of the fixtures, which other tests serve, have the structure of LLaMA 2.
+# No model with the structure of LLaMA 2, because other tests serve such models (the fixtures).
 CONVERTED = [name for name in FAMILIES if name != "llama2"]
 # With pipeline parallelism, vLLM's eager mode raises an error.
 PIPELINE: dict[str, Any] = {"pipeline_parallel_size": 2, "enforce_eager": False}
 STEPS = 12
 IDS = torch.randint(3, 512, (70,), generator=torch.Generator().manual_seed(2)).tolist()
 EMBEDDINGS = [normalize(torch.arange(40) % modulus - 3.0, dim=0) for modulus in (7, 5)]
-# The first prompt is longer than two cache blocks, and than many attention windows of Mistral. Both
-# prompts share a batch.
+# The first prompt is longer than two cache blocks and several times as long as the attention window
+# of the Mistral model. Both prompts are in one batch.
 PROMPTS = [
     Prompt(ids, embedding.tolist(), STEPS, prompt_logprobs=True)
     for ids, embedding in zip((IDS, IDS[30:]), EMBEDDINGS, strict=True)
@@ -74,7 +74,7 @@ def engines(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("name", [*CONVERTED, "residual", "value", "pipeline"])
 def test_vllm_computes_the_oracles_logits(engines: Engines, name: str) -> None:
     if name not in engines.answers:
-        pytest.skip("vLLM needs one core per rank")
+        pytest.skip("vLLM needs one core for each rank")
     oracle = engines.oracles[name]
     for prompt, embedding, answer in zip(PROMPTS, EMBEDDINGS, engines.answers[name], strict=True):
         expected = oracle.logits(prompt.ids, embedding).log_softmax(-1)

@@ -108,7 +108,7 @@ def test_the_adapters_change_the_logits(with_adapters: tuple[Server, dict[str, O
 def test_prompt_logprobs_with_lora_are_rejected(
     with_adapters: tuple[Server, dict[str, Oracle]],
 ) -> None:
-    """The server rejects prompt_logprobs with LoRA, which would end vLLM 0.32's engine on a CPU."""
+    """The server rejects prompt_logprobs with LoRA. On a CPU, they would end vLLM 0.32's engine."""
     server, oracles = with_adapters
     body = {"model": "a", "prompt": "Rain", "prompt_logprobs": 1, "max_tokens": 1}
     response = server.post("/v1/completions", body)

@@ -45,7 +45,7 @@ def pair(adapted: Adapted, scratch: Path) -> Iterator[Server]:
     log = scratch.parent / "server.log"
     flags, cores = [*adapted.flags, "--api-server-count=2"], sorted(os.sched_getaffinity(0))[:2]
     with pytest.MonkeyPatch.context() as environment:
-        if len(cores) == 2:  # vLLM needs one core per rank
+        if len(cores) == 2:  # vLLM needs one core for each rank
             flags += ["--tensor-parallel-size=2"]
             environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores)))
         with serve(adapted.model, log, *options, flags=flags, executor="mp") as server:
