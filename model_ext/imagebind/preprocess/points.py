@@ -1,8 +1,8 @@
 """Decode point clouds into (N, 3) float32.
 
-As in the released model, coordinates are neither centered nor scaled unless the request asks for
-it. If the model was trained on a fixed number of points, clouds are resampled to this number,
-because the groups of points depend on the density. Shapes: N points.
+As in the released model, coordinates are not centered or scaled, unless the request sets
+`normalize`. If the model was trained on clouds of a fixed number of points, each cloud is resampled
+to this number, because the encoder's groups of points depend on the density. Shapes: N points.
 """
 
 import numpy as np
@@ -16,9 +16,9 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
-# Maximum absolute coordinate. With it, squared distances stay below the initial distance of
-# farthest point sampling (1e10), and coordinates fit into float16. The released example clouds are
-# in the unit sphere.
+# Maximum absolute coordinate. It keeps squared distances below 1e10, the initial value in farthest
+# point sampling, and coordinates fit into float16. The released example clouds are in the unit
+# sphere.
 MAX_COORDINATE = 10_000.0
 UNIT = 1.001  # radius of the unit sphere, with a tolerance for rounded coordinates
 
@@ -45,7 +45,7 @@ def read_points(
 
 
 def _normalized(cloud: Cloud, options: ReadOptions, notes: Notes) -> Cloud:
-    """If the option `normalize` demands it, move the mean to 0 and scale the farthest point to
+    """If the option `normalize` is set, move the mean to 0, and scale the farthest point to
     distance 1.
     """
     if not options.normalize:

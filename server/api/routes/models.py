@@ -31,7 +31,7 @@ async def cards(request: Request) -> list[dict[str, Any]]:
     tools = bool(getattr(state.args, "enable_auto_tool_choice", False))
     described = [card.model_dump(mode="json") for card in listed.data]
     for card in described:
-        card["root"] = card["id"]  # vLLM would return the path of the model folder
+        card["root"] = card["id"]  # replaces the path of the model folder, which vLLM returns
         card["owned_by"] = "bindserve"
         card["imagebind"] = {**state.components.description, "tools": tools}
     return described

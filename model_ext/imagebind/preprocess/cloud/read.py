@@ -57,9 +57,10 @@ def read_cloud(data: bytes, limits: Limits, notes: Notes, *, min_points: int = 1
 
 
 def resampled(available: int, points: int) -> NDArray[np.int64]:
-    """Choose points at random, but always the same for equal arguments: indices (points,).
+    """Return the indices (points,) of random points.
 
-    If the cloud has fewer than `points` points, some points are repeated.
+    Equal arguments give equal indices. If the cloud has fewer than `points` points, some points are
+    repeated.
     """
     order = np.random.default_rng(0).permutation(available)
     return np.resize(order, points)
@@ -68,7 +69,7 @@ def resampled(available: int, points: int) -> NDArray[np.int64]:
 def into_unit_sphere(cloud: Cloud) -> Cloud:
     """Move the mean of a cloud (N, 3) to 0, and scale the farthest point to distance 1."""
     exact = cloud.astype(np.float64)
-    # Dividing first avoids an overflow of very large coordinates.
+    # Divide first, because the sum of very large coordinates would overflow.
     exact /= max(float(np.abs(exact).max()), 1e-300)
     exact -= exact.mean(axis=0)
     return exact / max(float(np.linalg.norm(exact, axis=1).max()), 1e-300)
