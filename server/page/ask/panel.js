@@ -8,8 +8,10 @@ export function askPanel(shared) {
   const settings = settingsPanel(shared.offer);
   const conversation = new Conversation(shared, settings);
   const { row, ask, field } = questionRow(conversation);
-  const suggestions = text.ask.suggestions.map((question) =>
-    button(question, () => ask(question), { kind: "chip" }));
+  const suggestions = h("div", { class: "chips", hidden: true }, ...text.ask.suggestions.map((question) =>
+    button(question, () => ask(question), { kind: "chip" })));
+  // The suggestions are about the mix, so they appear with its first part.
+  shared.mix.addEventListener("change", () => (suggestions.hidden = !shared.mix.parts.length));
   const restart = () => {
     conversation.clear();
     field.focus();
@@ -19,7 +21,7 @@ export function askPanel(shared) {
   return h("section", { class: "ask", "aria-labelledby": heading },
     h("h2", { id: heading, class: "visually-hidden" }, text.tabs.ask), conversation.log,
     h("div", { class: "composer" },
-      h("div", { class: "chips" }, ...suggestions), row, settings.element,
+      suggestions, row, settings.element,
       h("div", { class: "composer-foot" }, h("span", { class: "note" }, text.ask.keys),
         button(text.ask.fresh, restart, { kind: "quiet small" }))));
 }

@@ -4,8 +4,7 @@ import { button, h, uid } from "../lib/dom.js";
 import { rankedList } from "../ask/answer.js";
 import { withRetry } from "../mix/retry.js";
 import { text } from "../text.js";
-import { matrix } from "./matrix.js";
-import { timeline } from "./timeline.js";
+import { dot, timeline } from "./timeline.js";
 
 /** Return the panels as [name, element]. */
 export function explorePanels(shared) {
@@ -70,4 +69,19 @@ async function search({ model, mix }) {
 function timelinePanel(shared) {
   const query = h("input", { type: "text", class: "field", "aria-label": text.timeline.query, placeholder: text.timeline.query });
   return panel("timeline", shared, (all) => timeline(all, query.value.trim()), [query]);
+}
+
+/** A table of the similarities of all pairs. `embeddings`: unit vectors, one for each name. */
+function matrix(names, embeddings) {
+  const cell = (row, column) => {
+    const value = dot(embeddings[row], embeddings[column]);
+    const element = h("td", { class: row === column ? "same" : "" }, text.similarity(value));
+    element.style.setProperty("--share", Math.max(0, value).toFixed(3));
+    return element;
+  };
+  const head = names.map((name) => h("th", { scope: "col" }, h("bdi", { title: name }, name)));
+  const rows = names.map((name, row) => h("tr", {},
+    h("th", { scope: "row" }, h("bdi", { title: name }, name)), ...names.map((_, column) => cell(row, column))));
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": text.compare.title },
+    h("table", { class: "matrix" }, h("thead", {}, h("tr", {}, h("td", {}), ...head)), h("tbody", {}, ...rows)));
 }

@@ -3,9 +3,11 @@
 import { postJson } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { text } from "../text.js";
-import { dot } from "./matrix.js";
 
 const MAX_BARS = 120;
+
+/** The inner product of two embeddings. */
+export const dot = (first, second) => first.reduce((sum, value, index) => sum + value * second[index], 0);
 
 /** Return the elements of the time line of the first sound in the mix. */
 export async function timeline({ model, mix }, query) {

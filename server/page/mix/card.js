@@ -2,7 +2,7 @@
 import { button, h, icon, uid } from "../lib/dom.js";
 import { size } from "../lib/kinds.js";
 import { text } from "../text.js";
-import { preview } from "./preview.js";
+import { pointViewer } from "./points.js";
 import { withRetry } from "./retry.js";
 
 export function card(part, mix) {
@@ -88,4 +88,35 @@ function showKind(holder, part, mix) {
   }, ...[...new Set([part.modality, ...names])].map((name) =>
     h("option", { value: name, selected: name === part.modality }, text.modality[name] ?? name)));
   holder.replaceChildren(icon(part.modality), select);
+}
+
+/**
+ * Return `thumbnail` (beside the name) and `wide` (below it), `stored` (called when the server has
+ * the file) and `close`.
+ */
+function preview(part) {
+  const nothing = { close() {} };
+  const plain = () => h("span", { class: "thumbnail" }, icon(part.modality));
+  switch (part.modality) {
+    case "image": {
+      const picture = h("img", {
+        class: "thumbnail", src: part.preview, alt: "",
+        onerror: () => picture.replaceWith(plain()), // a format that the browser cannot show
+      });
+      return { ...nothing, thumbnail: picture };
+    }
+    case "audio":
+    case "video": {
+      const player = h(part.modality, {
+        controls: true, preload: "metadata", src: part.preview, class: "player",
+        "aria-label": text.card.play(part.name), playsinline: true,
+        onerror: () => player.remove(),
+      });
+      return { ...nothing, thumbnail: plain(), wide: player };
+    }
+    case "point":
+      return { thumbnail: plain(), ...pointViewer(part.name) };
+    default:
+      return { ...nothing, thumbnail: plain() };
+  }
 }
