@@ -2,7 +2,7 @@
 // current folder. They read the key from the environment and never contain it.
 import { key, url } from "../lib/api.js";
 
-const KEY = "BINDSERVE_KEY";
+const KEY = "API_KEY";
 
 /** Quote a word for a POSIX shell. */
 const shell = (word) => `'${word.replaceAll("'", "'\\''")}'`;

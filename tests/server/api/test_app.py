@@ -464,7 +464,7 @@ async def test_models_have_their_provenance_but_not_their_path(served: Served) -
     response = await served.client.get("/v1/models")
     assert "secret" not in response.text
     (card,) = response.json()["data"]
-    assert card["imagebind"] == {"encoders": ["vision"]}
+    assert card["imagebind"] == {"encoders": ["vision"], "tools": False}
     assert (await served.client.get("/v1/models/tiny")).json()["id"] == "tiny"
     check_error(await served.client.get("/v1/models/other"), 404, code="model_not_found")
 
