@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from server.errors import BadRequest
 
 CacheState = Literal["on", "off", "unavailable"]
+# Names of types in the paths of pydantic's errors, which are no keys of the request.
+UNIONS = ("bool", "CacheOptions", "literal['all','latest']", "Decay")
 
 
 class CacheOptions(BaseModel):
@@ -49,6 +51,14 @@ class WindowOptions(BaseModel):
     stride: float | None = Field(None, ge=0.1, le=3600)
 
 
+class Decay(BaseModel):
+    """Attachments count less with each user turn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    decay: float = Field(ge=0, le=1)  # the factor of a weight, per user turn
+
+
 class ImageBindOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -56,6 +66,8 @@ class ImageBindOptions(BaseModel):
     cache: bool | CacheOptions | None = None
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings
+    # How much attachments of earlier turns count; only in dialogues. None means "all".
+    turns: Literal["all", "latest"] | Decay | None = None
 
 
 class MixedPart(BaseModel):
@@ -63,7 +75,7 @@ class MixedPart(BaseModel):
 
     param: str
     modality: str
-    weight: float  # The weight that the client sent.
+    weight: float  # The weight that the client sent, after the option `turns`.
     share: float  # The weight divided by the sum of all weights.
     # Facts that the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
@@ -87,13 +99,17 @@ class Explanation(BaseModel):
     neighbors: list[NeighborPart]
 
 
-def take_options(document: dict[str, Any], *, windows: bool = False) -> ImageBindOptions:
+def take_options(
+    document: dict[str, Any], *, windows: bool = False, turns: bool = False
+) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`: whether the route accepts the key `windows`.
+    `windows`, `turns`: whether the route accepts the key of this name.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
+    if options.turns is not None and not turns:
+        raise BadRequest("turns is only for requests with messages", param="imagebind.turns")
     if options.windows is not None and not windows:
         raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
     return options
@@ -106,10 +122,10 @@ def parse_options(document: dict[str, Any]) -> ImageBindOptions:
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        # The field `cache` accepts two types, and pydantic reports errors for both. The error with
-        # the longest path belongs to the type that the client meant.
+        # The fields `cache` and `turns` accept two types, and pydantic reports errors for both. The
+        # error with the longest path belongs to the type that the client meant.
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         deepest = max(errors, key=lambda each: len(each["loc"]))
-        keys = [str(key) for key in deepest["loc"] if key not in ("bool", "CacheOptions")]
+        keys = [str(key) for key in deepest["loc"] if key not in UNIONS]
         param = ".".join(["imagebind", *keys])
         raise BadRequest(f"{param}: {deepest['msg']}", param=param) from None

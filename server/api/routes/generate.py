@@ -30,8 +30,10 @@ from server.api.inputs import (
     parse,
 )
 from server.api.state import state_of
+from server.api.tools import correct_finish_reasons, prepare_tools
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
+from server.conditioning.turns import weigh_turns
 from server.context import current
 from server.errors import body
 from server.media.attachments import (
@@ -59,16 +61,19 @@ async def create_completion(raw_request: Request) -> Response:
 
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
-    options = take_options(incoming.document)
+    options = take_options(incoming.document, turns=True)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
+    await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
+    attachments[:] = weigh_turns(attachments, options.turns, contexts.turn_of, contexts.last)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
+    correct_finish_reasons(answer, request)
     return respond(answer, raw_request, conditioned, options)
 
 

@@ -1,0 +1,60 @@
+"""The line `Action Input:` of a call: plain values joined by commas, or JSON.
+
+The chat template renders this line, and `parse_line` reads it. The pair is lossless as JSON values.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MAX_PLAIN = 3  # maximum number of arguments of a plain tool
+
+
+def plain_names(schema: object) -> list[str]:
+    """The names of a plain tool's arguments, in order. Empty for other tools.
+
+    A plain tool has one to three arguments, which are all strings and all required.
+    """
+    fields = schema.get("properties") if isinstance(schema, Mapping) else None
+    if not isinstance(fields, Mapping) or not 1 <= len(fields) <= MAX_PLAIN:
+        return []
+    assert isinstance(schema, Mapping)
+    required = schema.get("required")
+    names = set(required) if isinstance(required, Sequence) else set()
+    plain = all(
+        isinstance(field, Mapping)
+        and field.get("type") == "string"
+        and name in names
+        and name.splitlines() == [name]
+        for name, field in fields.items()
+    )
+    return list(fields) if plain else []
+
+
+def parse_line(line: str, names: Sequence[str]) -> str:
+    """Return the arguments of a call as OpenAI's text, which is JSON if the line is well formed.
+
+    `names`: the argument names of a plain tool. Empty for other tools.
+    """
+    line = line.strip()
+    if line.startswith("{"):
+        return line
+    if line.startswith('"') and (value := json_string(line)) is not None:
+        return value
+    if names:
+        values = (value.strip() for value in line.split(",", len(names) - 1))
+        return to_json(dict(zip(names, values, strict=False)))
+    return to_json({"input": line} if line else {})
+
+
+def json_string(text: str) -> str | None:
+    """The value of a JSON string, or None if the text is something else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
+
+
+def to_json(arguments: Mapping[str, Any]) -> str:
+    return json.dumps(arguments, ensure_ascii=False)
