@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_ext.config import InjectionForm
-from model_ext.train.data.examples import Turns
+from model_ext.train.data.conversations import Turns
 from model_ext.train.data.tokens import InstructionForm
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.phase import RECIPES, Phase
@@ -36,7 +36,10 @@ class TrainConfig(BaseModel):
 
     data: Annotated[tuple[Path, ...], Field(min_length=1)]  # training files; examples are mixed
     media_root: Path = Path()
-    turns: Turns = "first"  # turns of a conversation to train on; the released code uses the first
+    # The rounds of a conversation to train on: `first` (as the released code), `every` round as an
+    # example of its own, or `all` rounds in one example.
+    turns: Turns = "first"
+    image_mark: bool = False  # Keep LLaVA's mark <image> in questions, as the released code does.
     instruction_form: InstructionForm = "plain"
     embedding_cache: Path | None = None  # Folder of embeddings. Default: <out>/embeddings.
     image_views: Count = 1  # Number of views of a picture; all but the first are random crops.
