@@ -57,10 +57,14 @@ class Result(BaseModel):
 
 
 def data_hash(items: Iterable[Item]) -> str:
-    """SHA-256 of ids, questions and truths; the bytes of the media are not part of it."""
+    """SHA-256 of ids, questions, truths and earlier turns; the bytes of the media are not part of
+    it.
+    """
     digest = hashlib.sha256()
     for item in items:
-        digest.update(json.dumps([item.id, item.question, item.answers]).encode() + b"\n")
+        earlier = [[turn.question, turn.answer] for turn in item.earlier]
+        fields = [item.id, item.question, item.answers, *([earlier] if earlier else ())]
+        digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()
 
 

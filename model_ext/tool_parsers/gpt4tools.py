@@ -129,7 +129,8 @@ class Gpt4ToolsParser(ToolParser):
 
 
 def reply_of(request: Request) -> Reply:
-    return Reply(dict(schemas(request)), request.parallel_tool_calls is not False)
+    named = chosen_name(request.tool_choice) is not None
+    return Reply(dict(schemas(request)), request.parallel_tool_calls is not False, named)
 
 
 def schemas(request: Request) -> Iterable[tuple[str, Any]]:

@@ -40,9 +40,13 @@ class Reply:
     another state follows; otherwise it needs more text.
     """
 
-    def __init__(self, tools: Mapping[str, Any], parallel: bool = True) -> None:
-        """`tools`: the schema of each tool, by name. `parallel`: whether several calls count."""
-        self._tools, self._parallel = tools, parallel
+    def __init__(
+        self, tools: Mapping[str, Any], parallel: bool = True, named: bool = False
+    ) -> None:
+        """`tools`: the schema of each tool, by name. `parallel`: whether several calls count.
+        `named`: whether a grammar forces one call, whose JSON may have several lines.
+        """
+        self._tools, self._parallel, self._named = tools, parallel, named
         self._lower = {name.lower(): name for name in reversed(tools)}
         self._state: Callable[[], bool] = self._thought
         self._events: list[Event] = []
@@ -163,6 +167,8 @@ class Reply:
 
     def _json(self) -> bool:
         line, newline, rest = self._text.partition("\n")
+        if self._named:
+            line, newline = self._text, ""
         text = line.rstrip()
         self._emit(CallArguments(text))
         if newline:

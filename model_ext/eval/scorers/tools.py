@@ -20,8 +20,9 @@ FILE = ".png"  # any file name with this ending is right
 
 
 class ToolScore(NamedTuple):
-    """thought, action, arguments: shares of positions that are right (of the longer list). `thought`
-    is nan if neither text has one. success: whether the whole reply is right. iou: the overlap.
+    """thought, action, arguments: shares of the positions (of the longer list) that are right.
+    `thought` is nan if neither text has one. success: whether the whole reply is right. iou: the
+    overlap.
     """
 
     thought: float
@@ -62,10 +63,6 @@ def tool_score(reply: str, truth: str) -> ToolScore:
     return ToolScore(thought, action, arguments, success, iou)
 
 
-def tool_success(reply: str, truth: str) -> float:
-    return tool_score(reply, truth).success
-
-
 def tool_strict(reply: str, truth: str) -> float:
     """1 if the reply has exactly the truth's calls with equal arguments. Without calls in the
     truth: 1 if the reply has none.
@@ -74,8 +71,15 @@ def tool_strict(reply: str, truth: str) -> float:
     return float(right.actions == given.actions and right.inputs == given.inputs)
 
 
+def tool_false_call(reply: str, truth: str) -> float | None:
+    """Whether a reply has a call although the truth has none. None if the truth has calls."""
+    return None if steps(truth).actions else float(bool(steps(reply).actions))
+
+
 def steps(text: str) -> Steps:
-    return Steps(*([line.strip() for line in mark.findall(text)] for mark in (THOUGHT, ACTION, INPUT)))
+    return Steps(
+        *([line.strip() for line in mark.findall(text)] for mark in (THOUGHT, ACTION, INPUT))
+    )
 
 
 def pairs(right: Sequence[str], given: Sequence[str]) -> list[tuple[str | None, str | None]]:

@@ -20,6 +20,13 @@ Metric = Literal[
     "cider_ptb",
     "mme",
     "mme_strict",
+    "tool_success",
+    "tool_thought",
+    "tool_action",
+    "tool_arguments",
+    "tool_overlap",
+    "tool_strict",
+    "tool_false_call",
 ]
 
 

@@ -126,3 +126,10 @@ def test_prose_without_a_thought_is_content(text: str) -> None:
 def test_no_call_with_arguments_that_were_cut() -> None:
     text = f"{YES}Action: Detect the Give Object\nAction Input: a.png, the ca"
     assert read(Reply(TOOLS), [text], cut=True) == (None, [["Detect the Give Object", ""]])
+
+
+def test_the_json_of_a_named_call_may_have_several_lines() -> None:
+    """A grammar forces this JSON, and allows line breaks in it."""
+    text = f'{YES}Action: now\nAction Input: {{\n "a": {{\n}}\n}}\n'
+    assert read(Reply(TOOLS, named=True), text) == (None, [["now", '{\n "a": {\n}\n}']])
+    assert read(Reply(TOOLS), text) == (None, [["now", "{"]])
