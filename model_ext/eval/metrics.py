@@ -15,6 +15,7 @@ from model_ext.eval.bootstrap import Estimate, Floats, Statistic, bootstrap
 from model_ext.eval.item import Item
 from model_ext.eval.scorers.anls import anls
 from model_ext.eval.scorers.cider import cider_ptb, cider_raw
+from model_ext.eval.scorers.containment import contains_any
 from model_ext.eval.scorers.kie import kie_entities, kie_words
 from model_ext.eval.scorers.mme import Label, mme_label, mme_label_strict
 from model_ext.eval.scorers.ocr import ocr_containment, ocr_letters
@@ -183,6 +184,9 @@ METRICS: dict[Metric, MetricRule] = {
         per_item(lambda item, answer: vqa_exact(answer, item.answers)), percent
     ),
     "vqa_consensus": MetricRule(per_item(consensus), percent),
+    "contains_any": MetricRule(
+        per_item(lambda item, answer: contains_any(answer, item.answers)), percent
+    ),
     "anls": MetricRule(per_item(lambda item, answer: anls(answer, item.answers)), percent),
     "visdial_rank": MetricRule(
         per_item(lambda item, answer: visdial_reciprocal_rank(answer, item.candidates or [])),

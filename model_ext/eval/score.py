@@ -3,7 +3,7 @@ the model gave without media.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -36,7 +36,7 @@ class TaskScore:
     always_yes: Estimate
     text_only: Estimate | None
     # The other scores of a task with tools.
-    tools: Mapping[Metric, Estimate] = MappingProxyType({})
+    tools: Mapping[Metric, Estimate] = field(default_factory=dict)
 
 
 def score_task(

@@ -20,11 +20,11 @@ def plain_names(schema: object) -> list[str]:
         return []
     assert isinstance(schema, Mapping)
     required = schema.get("required")
-    names = set(required) if isinstance(required, Sequence) else set()
+    required = required if isinstance(required, list | tuple) else ()
     plain = all(
         isinstance(field, Mapping)
         and field.get("type") == "string"
-        and name in names
+        and name in required
         and name.splitlines() == [name]
         for name, field in fields.items()
     )

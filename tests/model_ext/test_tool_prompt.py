@@ -207,6 +207,7 @@ def random_schema(rng: random.Random) -> Any:
     schema: dict[str, Any] = {"type": "object", "properties": {n: rng.choice(kinds) for n in names}}
     if rng.random() < 0.9:
         schema["required"] = names if rng.random() < 0.8 else names[1:]
+        schema["required"] = rng.choice([schema["required"]] * 9 + ["image text", [{}], None])
     return rng.choice([schema] * 9 + [None])
 
 

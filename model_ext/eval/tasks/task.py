@@ -13,6 +13,7 @@ Metric = Literal[
     "vqa_every",
     "vqa_exact",
     "vqa_consensus",
+    "contains_any",
     "anls",
     "visdial_rank",
     "visdial_exact",

@@ -41,6 +41,8 @@ def dialogues(row: Mapping[str, Any], turns: Turns, image_mark: bool = False) ->
         if row.get("tools"):
             rounds = replies(messages, row["tools"])
             return rounds[:1] if turns == "first" else rounds
+        if any(message.get("weight") == 0 for message in messages):
+            raise RowError("`weight` is only for messages of rows with tools")
         dialogue = rounds_of(messages)
     elif "conversations" in row:
         dialogue = rounds_of([conversation_message(each) for each in row["conversations"]])
@@ -116,12 +118,13 @@ def rounds_of(messages: Sequence[Mapping[str, Any]]) -> Dialogue:
 
 def replies(messages: Sequence[dict[str, Any]], tools: Sequence[Any]) -> list[Dialogue]:
     """The prompt and the reply of each assistant message, rendered as a server renders them.
+    Messages with OpenAI's `"weight": 0` are not learned.
 
     Raises RowError: when the chat template rejects the messages.
     """
     examples = []
     for index, message in enumerate(messages):
-        if message["role"] != "assistant":
+        if message["role"] != "assistant" or message.get("weight") == 0:
             continue
         before = list(messages[:index])
         contexts = [each["context"] for each in before if each["role"] == "user"]
@@ -132,7 +135,7 @@ def replies(messages: Sequence[dict[str, Any]], tools: Sequence[Any]) -> list[Di
             raise RowError(str(error)) from None
         examples.append(Dialogue((turn_of(prompt, whole.removeprefix(prompt)),)))
     if not examples:
-        raise RowError("no message has the role assistant")
+        raise RowError("no message of the role assistant is to be learned")
     return examples
 
 

@@ -189,6 +189,16 @@ def test_training_ids_are_serving_ids_with_tools(folder: Path, tokenizer: TextTo
     assert [example.turns[0].input for example in examples] == ["", "", "sign", "sign"]
 
 
+def test_a_message_of_weight_0_is_not_learned() -> None:
+    messages = with_calls()
+    messages[4]["weight"] = 0
+    examples = dialogues({"messages": messages, "tools": DEFINITIONS}, "all")
+    assert len(examples) == 3
+    assert "AI: Noon." in examples[1].turns[0].instruction
+    with pytest.raises(RowError, match="weight"):
+        dialogues({"messages": [message("user", "x"), {**messages[4]}]}, "all")
+
+
 def test_a_call_without_a_result_is_refused() -> None:
     messages = [message("user", "x"), call("now"), message("assistant", "y")]
     with pytest.raises(RowError, match="result"):
