@@ -61,7 +61,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileSch
 
 
 def shared_server(nodeid: str) -> str | None:
-    """Return the server (a spec of tests/serving/launch.py) with which a test is parametrized."""
+    """Return the server that a test uses: the demonstration's, or the one with whose specification
+    (a spec of tests/serving/launch.py) the test is parametrized.
+    """
+    if nodeid.startswith("tests/serving/demo/"):
+        return "demo"
     if not nodeid.startswith("tests/serving/") or "[" not in nodeid:
         return None
     from tests.serving.launch import LOCKED, PLAIN, SPECS

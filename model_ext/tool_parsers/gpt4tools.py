@@ -35,8 +35,16 @@ from model_ext.tool_parsers.reply import (
 # The server ends a text with this character if the maximum number of tokens ended it. No tokenizer
 # can produce half of a surrogate pair. vLLM does not tell a parser why a text ended.
 CUT = "\udc00"
-# A request with this key in `vllm_xargs` needs the character.
+# A request with this key in `vllm_xargs` needs the character. Only the value that the parser sets
+# counts, and not one that a client sends.
 MARK_CUTS = "bindserve_mark_cuts"
+
+
+class FromParser(str):
+    """The value of MARK_CUTS."""
+
+    __slots__ = ()
+
 
 Request = ChatCompletionRequest | ResponsesRequest
 
@@ -59,7 +67,7 @@ class Gpt4ToolsParser(ToolParser):
             return request
         stops = [request.stop] if isinstance(request.stop, str) else list(request.stop or [])
         request.stop = [*stops, STOP]
-        request.vllm_xargs = {**(request.vllm_xargs or {}), MARK_CUTS: 1}
+        request.vllm_xargs = {**(request.vllm_xargs or {}), MARK_CUTS: FromParser(1)}
         if (tag := forced_beginning(request)) is not None:
             request.structured_outputs = StructuredOutputsParams(structural_tag=json.dumps(tag))
             if isinstance(request, ResponsesRequest):

@@ -10,12 +10,12 @@ from contextlib import aclosing
 from vllm.outputs import RequestOutput
 from vllm.sampling_params import SamplingParams
 
-from model_ext.tool_parsers.gpt4tools import CUT, MARK_CUTS
+from model_ext.tool_parsers.gpt4tools import CUT, MARK_CUTS, FromParser
 
 
 def take_request(params: SamplingParams) -> bool:
-    """Remove the parser's key from the parameters. Returns whether it was there."""
-    return bool(params.extra_args and params.extra_args.pop(MARK_CUTS, None))
+    """Remove the parser's key from the parameters. Returns whether the parser has set it."""
+    return isinstance((params.extra_args or {}).pop(MARK_CUTS, None), FromParser)
 
 
 async def mark_cuts(

@@ -1,4 +1,4 @@
-"""Write the 200 questions that tests/serving/test_demo.py asks, and their pictures.
+"""Write the 200 questions that tests/serving/demo/test_answers.py asks, and their pictures.
 
     python -m tests.serving.record_evaluation --data build/demo/data
     bindserve eval URL --data tests/fixtures/evaluation/questions.jsonl --tasks all

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+from vllm.sampling_params import SamplingParams
 
 from model_ext.tool_parsers.gpt4tools import CUT, MARK_CUTS, Gpt4ToolsParser
 from server.api.tools import (
@@ -17,6 +18,7 @@ from server.api.tools import (
     name_files,
 )
 from server.context import RequestContext, entered
+from server.engine.cut_marks import take_request
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import MemoryBlob
@@ -152,7 +154,13 @@ def test_the_engine_stops_where_a_result_follows() -> None:
     adjusted = Gpt4ToolsParser(None, request.tools).adjust_request(request)
     assert adjusted.stop == ["x", "\nObservation:"]
     assert adjusted.structured_outputs is None
-    assert adjusted.vllm_xargs == {MARK_CUTS: 1}
+    assert adjusted.vllm_xargs
+    assert take_request(SamplingParams(extra_args=dict(adjusted.vllm_xargs)))
+
+
+def test_a_client_cannot_ask_for_the_mark() -> None:
+    assert not take_request(SamplingParams(extra_args={MARK_CUTS: "1"}))
+    assert not take_request(SamplingParams())
 
 
 @pytest.mark.parametrize(
