@@ -63,7 +63,7 @@ class Gpt4ToolsParser(ToolParser):
         """Let the engine stop where a result follows, and force the beginning of the reply if the
         request demands a call.
         """
-        if not request.tools or request.tool_choice == "none":
+        if not may_call(request):
             return request
         stops = [request.stop] if isinstance(request.stop, str) else list(request.stop or [])
         request.stop = [*stops, STOP]
@@ -79,7 +79,7 @@ class Gpt4ToolsParser(ToolParser):
     def extract_tool_calls(
         self, model_output: str, request: ChatCompletionRequest
     ) -> ExtractedToolCallInformation:
-        if request.tool_choice == "none":
+        if not may_call(request):
             content = model_output.removesuffix(CUT)
             return ExtractedToolCallInformation(tools_called=False, tool_calls=[], content=content)
         reply, text, cut = reply_of(request), *split_cut(model_output)
@@ -99,7 +99,7 @@ class Gpt4ToolsParser(ToolParser):
         request: ChatCompletionRequest,
     ) -> DeltaMessage | None:
         text, cut = split_cut(delta_text)
-        if request.tool_choice == "none":
+        if not may_call(request):
             return DeltaMessage(content=text) if text else None
         if self._reply is None:
             self._reply = reply_of(request)
@@ -134,6 +134,11 @@ class Gpt4ToolsParser(ToolParser):
         if not content and not calls:
             return None
         return DeltaMessage(content=content or None, tool_calls=calls)
+
+
+def may_call(request: Request) -> bool:
+    """Whether the reply may have calls. Otherwise it is plain content."""
+    return bool(request.tools) and request.tool_choice != "none"
 
 
 def reply_of(request: Request) -> Reply:

@@ -137,8 +137,9 @@ def test_the_plugin(case: Any) -> None:
     assert "".join(delta.content or "" for delta in deltas if delta) == (content or "")
 
 
-def test_without_tools_the_text_is_the_content() -> None:
-    request = request_of(tool_choice="none")
+@pytest.mark.parametrize("fields", [{"tool_choice": "none"}, {"tools": None}])
+def test_without_tools_the_text_is_the_content(fields: dict[str, Any]) -> None:
+    request = request_of(**fields)
     parser = Gpt4ToolsParser(None, request.tools)
     text = f"{YES}now\nAction Input: {{}}"
     assert parser.adjust_request(request).stop == []
