@@ -41,6 +41,7 @@ from server.media.attachments import (
     list_parts,
     message_parts,
 )
+from server.media.contexts import Contexts
 
 router = APIRouter()
 
@@ -68,8 +69,7 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
     await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
-    attachments[:] = weigh_turns(attachments, options.turns, contexts.turn_of, contexts.last)
-    conditioned = await apply_attachments(request.n, raw_request, attachments, options)
+    conditioned = await apply_attachments(request.n, raw_request, attachments, options, contexts)
     fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
@@ -96,16 +96,20 @@ async def apply_attachments(
     raw_request: Request,
     attachments: list[Attachment],
     options: ImageBindOptions,
+    contexts: Contexts | None = None,
 ) -> Conditioned:
     """Compute the attachments' embedding, which conditions everything that this request generates.
 
-    `n`: the number of choices that the request asks for.
+    `n`: the number of choices that the request asks for. `contexts`: the turns of a dialogue.
     Raises vLLM's error: when its queue is full.
     """
     state = state_of(raw_request)
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
-    conditioned = await state.components.conditioner.condition(attachments, options)
+    counted = list(attachments)
+    if contexts is not None:
+        counted = weigh_turns(attachments, options.turns, contexts.turn_of, contexts.last)
+    conditioned = await state.components.conditioner.condition(counted, options)
     attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned

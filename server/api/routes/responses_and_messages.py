@@ -35,7 +35,6 @@ from server.api.routes.generate import apply_attachments
 from server.api.state import state_of
 from server.api.tools import prepare_tools
 from server.conditioning.options import ImageBindOptions, take_options
-from server.conditioning.turns import weigh_turns
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
 from server.media.contexts import Contexts
@@ -122,8 +121,7 @@ async def call_handler(
     options: ImageBindOptions,
 ) -> Response:
     """Condition the request, fill its Input slots, and call vLLM's handler."""
-    attachments[:] = weigh_turns(attachments, options.turns, contexts.turn_of, contexts.last)
-    conditioned = await apply_attachments(1, raw_request, attachments, options)
+    conditioned = await apply_attachments(1, raw_request, attachments, options, contexts)
     fill_input_slots(request, contexts, raw_request)
     response = in_openai_form(await handler(request, raw_request))
     response.headers[CACHE_HEADER] = conditioned.explanation.cache
