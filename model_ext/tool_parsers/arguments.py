@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_PLAIN = 3  # maximum number of arguments of a plain tool
+MAX_NESTING = 32  # maximum levels of JSON in the arguments that the chat template prints
 
 
 def plain_names(schema: object) -> list[str]:
@@ -58,3 +59,31 @@ def json_string(text: str) -> str | None:
 
 def to_json(arguments: Mapping[str, Any]) -> str:
     return json.dumps(arguments, ensure_ascii=False)
+
+
+def template_arguments(text: str) -> dict[str, Any]:
+    """The arguments of an earlier call as the chat template reads them: a JSON object, or
+    {"": text} if the text is no JSON object, or one of too many levels.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {"": text}
+    # The template would read {"": value} as a text.
+    if isinstance(value, dict) and list(value) != [""] and levels(value) <= MAX_NESTING:
+        return value
+    return {"": text}
+
+
+def levels(value: Any) -> int:
+    """The levels of lists and objects, counted to MAX_NESTING + 1."""
+    count, containers = 0, [value]
+    while containers and count <= MAX_NESTING:
+        count += 1
+        children = [
+            each
+            for container in containers
+            for each in (container.values() if isinstance(container, dict) else container)
+        ]
+        containers = [each for each in children if isinstance(each, dict | list)]
+    return count

@@ -46,7 +46,7 @@ class FromParser(str):
     __slots__ = ()
 
 
-Request = ChatCompletionRequest | ResponsesRequest
+Request = Any  # vLLM's request of chat completions or Responses
 
 
 class Gpt4ToolsParser(ToolParser):
@@ -83,9 +83,9 @@ class Gpt4ToolsParser(ToolParser):
             content = model_output.removesuffix(CUT)
             return ExtractedToolCallInformation(tools_called=False, tool_calls=[], content=content)
         reply, text, cut = reply_of(request), *split_cut(model_output)
-        content, calls = whole([*reply.feed(text), *reply.finish(cut=cut)])
+        answer, calls = whole([*reply.feed(text), *reply.finish(cut=cut)])
         return ExtractedToolCallInformation(
-            tools_called=bool(calls), tool_calls=calls, content=content
+            tools_called=bool(calls), tool_calls=calls, content=answer
         )
 
     def extract_tool_calls_streaming(
@@ -189,7 +189,7 @@ def forced_beginning(request: Request) -> dict[str, Any] | None:
     if name is None and request.tool_choice != "required":
         return None
     tools = dict(schemas(request))
-    rest = {"type": "any_text"}
+    rest: dict[str, Any] = {"type": "any_text"}
     if name is not None:
         rest = {"type": "json_schema", "json_schema": tools.get(name) or {"type": "object"}}
     names = [

@@ -47,7 +47,7 @@ class Reply:
         `named`: whether a grammar forces one call, whose JSON may have several lines.
         """
         self._tools, self._parallel, self._named = tools, parallel, named
-        self._lower = {name.lower(): name for name in reversed(tools)}
+        self._lower = {name.lower(): name for name in reversed(list(tools))}
         self._state: Callable[[], bool] = self._thought
         self._events: list[Event] = []
         self._tail = ""  # text that may begin STOP

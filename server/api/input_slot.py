@@ -35,7 +35,7 @@ def fill_input_slots(request: Any, contexts: Contexts, raw_request: Request) -> 
     Raises BadRequest: when the template has no Input slot.
     """
     texts = contexts.values()
-    variables = {"contexts": texts} if texts else {}
+    variables: dict[str, Any] = {"contexts": texts} if texts else {}
     if any(contexts.files):
         variables["attachments"] = contexts.files
     if not variables:

@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.tool_parsers.gpt4tools import cut_inside
 from server.api.body import Json
 from server.context import current
@@ -19,7 +20,6 @@ from server.media.contexts import Contexts, message_index
 from server.media.sources import Link
 
 MAX_NAME = 128  # maximum number of characters of a tool's name
-MAX_NESTING = 32  # maximum levels of JSON in the arguments of an earlier call
 # The suffix of a file's name, by modality. Other attachments have no name.
 SUFFIXES = {
     **{"image": "png", "depth": "png", "thermal": "png", "video": "mp4", "audio": "wav"},
@@ -85,31 +85,10 @@ def keep_arguments(messages: Any) -> None:
 def keep(call: Json) -> None:
     """Write arguments that are no JSON object as {"": text}, which the chat template reads."""
     text = call.get("arguments")
-    if isinstance(text, str) and not is_object(text):
-        call["arguments"] = json.dumps({"": text})
-
-
-def is_object(text: str) -> bool:
-    """Whether the text is a JSON object, and not one that the chat template reads as a text."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and list(value) != [""] and levels(value) <= MAX_NESTING
-
-
-def levels(value: Any) -> int:
-    """The levels of lists and objects, counted to MAX_NESTING + 1."""
-    count, containers = 0, [value]
-    while containers and count <= MAX_NESTING:
-        count += 1
-        children = [
-            each
-            for container in containers
-            for each in (container.values() if isinstance(container, dict) else container)
-        ]
-        containers = [each for each in children if isinstance(each, dict | list)]
-    return count
+    if isinstance(text, str):
+        arguments = template_arguments(text)
+        if "" in arguments:
+            call["arguments"] = json.dumps(arguments)
 
 
 async def name_files(messages: Any, attachments: Sequence[Attachment], contexts: Contexts) -> None:

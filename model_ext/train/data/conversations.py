@@ -11,6 +11,7 @@ from typing import Any, Literal
 from jinja2.exceptions import TemplateError
 
 from model_ext.prompt import WITH_INPUT, WITHOUT_INPUT, chat_prompt, flatten
+from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.train.data.tokens import Dialogue, Turn
 
 Turns = Literal["first", "every", "all"]
@@ -90,7 +91,17 @@ def message_of(message: Mapping[str, Any]) -> dict[str, Any]:
     if len(texts) + len(contexts) < len(parts):
         raise RowError("a content part is neither text nor context; name a picture in `image`")
     context = "\n".join(flat for each in contexts if (flat := flatten(each)))
-    return {**message, "content": "\n".join(texts), "context": context}
+    calls = [call_of(call) for call in message.get("tool_calls") or ()]
+    return {**message, "content": "\n".join(texts), "context": context, "tool_calls": calls}
+
+
+def call_of(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a call whose arguments have the form that the chat template reads."""
+    function = call["function"]
+    arguments = function.get("arguments") or ""
+    if isinstance(arguments, str):
+        arguments = template_arguments(arguments)
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def rounds_of(messages: Sequence[Mapping[str, Any]]) -> Dialogue:

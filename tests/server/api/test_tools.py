@@ -9,11 +9,11 @@ import pytest
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.sampling_params import SamplingParams
 
+from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.tool_parsers.gpt4tools import CUT, MARK_CUTS, Gpt4ToolsParser
 from server.api.tools import (
     check_tools,
     correct_finish_reasons,
-    is_object,
     keep_arguments,
     name_files,
 )
@@ -46,10 +46,16 @@ def test_names_that_the_model_cannot_write(name: str) -> None:
 
 
 def test_other_json_is_left_to_vllm() -> None:
-    for tools in (None, {}, "x", [1, {"function": 3}, {"function": {"name": 4}}]):
-        check_tools({"tools": tools})
-    for messages in (None, {}, [1, {"tool_calls": 3}, {"tool_calls": [1, {"function": []}]}]):
-        keep_arguments(messages)
+    tools: tuple[Any, ...] = (None, {}, "x", [1, {"function": 3}, {"function": {"name": 4}}])
+    for each in tools:
+        check_tools({"tools": each})
+    calls: tuple[Any, ...] = (
+        None,
+        {},
+        [1, {"tool_calls": 3}, {"tool_calls": [1, {"function": []}]}],
+    )
+    for each in calls:
+        keep_arguments(each)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +72,14 @@ def test_other_json_is_left_to_vllm() -> None:
     ],
 )
 def test_arguments_that_are_an_object(text: str, expected: bool) -> None:
-    assert is_object(text) is expected
+    assert (template_arguments(text) != {"": text}) is expected
 
 
 def test_arguments_reach_the_template_as_they_are() -> None:
-    chat = {"role": "assistant", "tool_calls": [{"function": {"arguments": "not json"}}]}
+    chat: Any = {"role": "assistant", "tool_calls": [{"function": {"arguments": "not json"}}]}
     item = {"type": "function_call", "arguments": '{"a": 1}'}
     keep_arguments([chat, item])
-    assert json.loads(chat["tool_calls"][0]["function"]["arguments"]) == {"": "not json"}  # type: ignore[index]
+    assert json.loads(chat["tool_calls"][0]["function"]["arguments"]) == {"": "not json"}
     assert item["arguments"] == '{"a": 1}'
 
 

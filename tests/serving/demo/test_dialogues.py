@@ -82,16 +82,13 @@ def test_prompts_with_calls_are_those_of_training(server: Server, folder: Path) 
     """The same messages, with a hostile result, in the three forms of the API."""
     function = {"name": "draw", "arguments": '{"text": "a cat"}'}
     call = {"id": "c", "type": "function", "function": function}
-    messages = [
+    messages: list[Any] = [
         {"role": "user", "content": "Draw a cat."},
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {**result(call), "content": HOSTILE.replace("</s>", "")},
     ]
     learned = [*messages, {"role": "assistant", "content": "Done."}]
-    for each in learned[1].get("tool_calls", []):
-        each["function"] = {"name": "draw", "arguments": {"text": "a cat"}}
     expected = training_ids(folder, {"messages": learned, "tools": TOOLS})
-    call["function"] = function
     assert prompt_ids(server, messages=messages[:1], tools=TOOLS) == expected[0]
     assert prompt_ids(server, messages=messages, tools=TOOLS) == expected[1]
     none = prompt_ids(server, messages=messages[:1], tools=TOOLS, tool_choice="none")

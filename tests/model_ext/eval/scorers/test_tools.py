@@ -14,7 +14,7 @@ NO = "Thought: Do I need to use a tool? No\nAI: x"
 def test_recorded_scores() -> None:
     rows = cases("tools")
     assert len(rows) == 138
-    scored = 0
+    scored = 0.0
     for truth, reply, *expected in rows:
         if isinstance(expected[0], str):
             with pytest.raises(ValueError, match="without Action Input"):

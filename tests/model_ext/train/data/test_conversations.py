@@ -189,6 +189,16 @@ def test_training_ids_are_serving_ids_with_tools(folder: Path, tokenizer: TextTo
     assert [example.turns[0].input for example in examples] == ["", "", "sign", "sign"]
 
 
+@pytest.mark.parametrize(
+    ("text", "line"), [('{"image": "a.png"}', '{"image": "a.png"}'), ("x", '"x"'), ("", '""')]
+)
+def test_arguments_are_json_texts_as_in_openais_form(text: str, line: str) -> None:
+    messages = [message("user", "x"), call("resize")]
+    messages[1]["tool_calls"][0]["function"]["arguments"] = text
+    (example,) = dialogues({"messages": messages, "tools": DEFINITIONS}, "all")
+    assert example.turns[0].answer.endswith(f"\nAction Input: {line}\nObservation:")
+
+
 def test_a_message_of_weight_0_is_not_learned() -> None:
     messages = with_calls()
     messages[4]["weight"] = 0
