@@ -14,13 +14,13 @@ from model_ext.eval.tasks.free import free_tasks
 from model_ext.eval.tasks.table import select_tasks
 from model_ext.eval.tasks.task import Task
 
-ALL = "all"  # the name that selects all tasks of a .jsonl file;
+ALL = "all"  # The name that selects all tasks of a .jsonl or .json file.
 # Readers of files that define their tasks, by suffix.
 READERS: Mapping[str, Callable[[Path], Iterable[Item]]] = {
     ".jsonl": read_jsonl,
     ".json": read_gpt4tools,
 }
-Questions = dict[str, list[Item]]  # name of a task -> its questions
+Questions = dict[str, list[Item]]  # Name of a task -> its questions.
 
 
 def load_named(

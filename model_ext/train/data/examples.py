@@ -140,10 +140,10 @@ def with_picture(picture: Picture | None) -> Callable[[Dialogue], Example]:
 
 
 def shard_examples(path: Path, turns: Turns, image_mark: bool = False) -> Iterator[Example]:
-    """Read examples from a tar shard. An example's files have one stem: picture, .txt (caption),
-    .json.
+    """Read examples from a tar shard. The files of an example have the same stem: the picture, .txt
+    (caption) and .json.
 
-    Indexes the shard without unpacking it: training reads pictures from the tar file.
+    The shard is not unpacked: training reads pictures from the tar file.
     """
     stem, parts = "", dict[str, tuple[int, int]]()  # suffix -> offset and size in the tar file
     try:
