@@ -1,20 +1,26 @@
 """The plugin that vLLM runs in each of its processes (entry point `vllm.general_plugins`).
 
-The plugin registers the model by name, so that a process imports the model's module only when it
-builds the model.
+The plugin registers the model and the tool parser by name, so that vLLM imports their modules only
+when it needs them.
 """
 
 import sys
 
 ARCHITECTURE = "ImageBindLLMForCausalLM"
+# The parser's name in vLLM's flag --tool-call-parser, its module and its class.
+TOOL_PARSER = ("gpt4tools", "model_ext.tool_parsers.gpt4tools", "Gpt4ToolsParser")
 
 
 def register() -> None:
-    """Register bindserve's architecture with vLLM. vLLM may call this several times."""
+    """Register bindserve's architecture and tool parser with vLLM. vLLM may call this several
+    times.
+    """
     from vllm import ModelRegistry
+    from vllm.tool_parsers import ToolParserManager
 
     if ARCHITECTURE not in ModelRegistry.get_supported_archs():
         ModelRegistry.register_model(ARCHITECTURE, f"model_ext.engine.model:{ARCHITECTURE}")
+    ToolParserManager.register_lazy_module(*TOOL_PARSER)
     set_llvmlite_dict()
 
 

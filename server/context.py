@@ -53,6 +53,9 @@ class RequestContext:
     # The name of the request's field with the grammar of the answer, for error messages.
     grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
+    # The texts of choices with tools that the maximum number of tokens ended, by the choice's
+    # index.
+    cut_texts: dict[int, str] = field(default_factory=dict)
 
     def condition_on(self, embedding: Vector) -> None:
         """Set the embedding (D,) that conditions the answers to this request."""

@@ -30,7 +30,7 @@ from model_ext.imagebind.subset import load_encoders
 from model_ext.inject import gated_heads
 from model_ext.train.config import TrainConfig
 from model_ext.train.data.embeddings import SINGLE_WEIGHT, embed_pictures
-from model_ext.train.data.examples import read_examples
+from model_ext.train.data.examples import distinct_pictures, read_examples
 from model_ext.train.export import read_settings
 from model_ext.train.lm.base import ADAPTER_FILE, SETTINGS_FILE
 from model_ext.train.lm.layers import DecoderLayer
@@ -67,9 +67,9 @@ def pictures(config: TrainConfig) -> Tensor:
     examples = [
         example
         for source in config.data
-        for example in read_examples(source, config.media_root, config.turns)
+        for example in read_examples(source, config.media_root, config.turns, config.image_mark)
     ]
-    sources = [example.picture for example in examples if example.picture is not None]
+    sources, _ = distinct_pictures(examples)
     vectors = embed_pictures(
         sources,
         config.encoders,

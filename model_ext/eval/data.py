@@ -1,11 +1,12 @@
 """The questions of a run, from a data folder, a TSV file or a JSONL file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model_ext.eval.errors import DataError
 from model_ext.eval.item import Item
 from model_ext.eval.metrics import METRICS
+from model_ext.eval.read.gpt4tools import read_gpt4tools
 from model_ext.eval.read.jsonl import read_jsonl
 from model_ext.eval.read.load import load_items
 from model_ext.eval.read.tsv import read_tsv
@@ -13,22 +14,28 @@ from model_ext.eval.tasks.free import free_tasks
 from model_ext.eval.tasks.table import select_tasks
 from model_ext.eval.tasks.task import Task
 
-ALL = "all"  # The name that selects all tasks of a .jsonl file.
+ALL = "all"  # The name that selects all tasks of a .jsonl or .json file.
+# Readers of files that define their tasks, by suffix.
+READERS: Mapping[str, Callable[[Path], Iterable[Item]]] = {
+    ".jsonl": read_jsonl,
+    ".json": read_gpt4tools,
+}
 Questions = dict[str, list[Item]]  # Name of a task -> its questions.
 
 
 def load_named(
     data: Path, names: str, caption_prompt: str | None = None
 ) -> tuple[tuple[Task, ...], Questions]:
-    """Return the tasks in `names`, and their questions. A .jsonl file can define its own tasks.
+    """Return the tasks in `names`, and their questions. A .jsonl file can define its own tasks, and
+    a .json file of GPT4Tools is one.
 
-    The name "all" selects all tasks of the .jsonl file.
+    The name "all" selects all tasks of the file.
 
     Raises UnknownTask: when a name is unknown. Raises DataError: when `load_data` or `free_tasks`
     does, or when a question cannot be scored with its task's metrics.
     """
-    if data.suffix == ".jsonl":
-        items = list(read_jsonl(data))
+    if data.suffix in READERS:
+        items = list(READERS[data.suffix](data))
         if names == ALL:
             names = ",".join(dict.fromkeys(item.task for item in items))
         tasks = select_tasks(names, free_tasks(data, items))

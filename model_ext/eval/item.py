@@ -10,13 +10,41 @@ Modality = Literal["image", "audio", "video", "point", "depth", "thermal", "imu"
 Media = str | list[str] | None  # absolute paths or data: URIs of media
 
 
-class Item(BaseModel):
+class WithMedia(BaseModel):
+    """The media of a question."""
+
+    image: Media = None
+    audio: Media = None
+    video: Media = None
+    point: Media = None
+    depth: Media = None
+    thermal: Media = None
+    imu: Media = None
+
+    def media(self) -> Iterator[tuple[str, str]]:
+        """(modality, absolute path or data: URI) of every attached file."""
+        for modality in MODALITIES:
+            value: Media = getattr(self, modality)
+            for source in [value] if isinstance(value, str) else value or []:
+                yield modality, source
+
+
+class EarlierTurn(WithMedia):
+    """A turn of the dialogue before the question. `answer`: the answer that the model gave."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str
+    answer: str
+
+
+class Item(WithMedia):
     """A row of a JSONL data file. Unknown keys are kept, and are written with the results.
 
-    question: the complete prompt. pair: the picture that MME's two questions share.
-    truth_index: the index of the right candidate in `candidates` (Visdial).
-    weights: modality -> weight of the modality's files in the request's mixed embedding. Default:
-    1.
+    question: the complete prompt. earlier: the turns before the question. pair: the picture that
+    MME's two questions share. truth_index: the index of the right candidate in `candidates`
+    (Visdial). weights: modality -> weight of the modality's files in the request's mixed embedding.
+    Default: 1.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -25,13 +53,7 @@ class Item(BaseModel):
     task: str = Field(pattern="^[^,]{1,256}$")  # no comma: `--tasks` splits at commas
     question: str
     answers: list[str]
-    image: Media = None
-    audio: Media = None
-    video: Media = None
-    point: Media = None
-    depth: Media = None
-    thermal: Media = None
-    imu: Media = None
+    earlier: list[EarlierTurn] = Field(default=[], max_length=64)
     input: str | None = None
     choices: list[str] | None = None
     candidates: list[str] | None = None
@@ -42,10 +64,3 @@ class Item(BaseModel):
     metric: str | None = None
     strict: str | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=65536)
-
-    def media(self) -> Iterator[tuple[str, str]]:
-        """(modality, absolute path or data: URI) of every attached file."""
-        for modality in MODALITIES:
-            value: Media = getattr(self, modality)
-            for source in [value] if isinstance(value, str) else value or []:
-                yield modality, source

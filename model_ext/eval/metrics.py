@@ -5,6 +5,7 @@ A metric's rows have a fixed number of columns, so the same bootstrap code works
 The unit of a row is an item; for MME it is a picture with its two questions.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,9 +15,11 @@ from model_ext.eval.bootstrap import Estimate, Floats, Statistic, bootstrap
 from model_ext.eval.item import Item
 from model_ext.eval.scorers.anls import anls
 from model_ext.eval.scorers.cider import cider_ptb, cider_raw
+from model_ext.eval.scorers.containment import contains_any
 from model_ext.eval.scorers.kie import kie_entities, kie_words
 from model_ext.eval.scorers.mme import Label, mme_label, mme_label_strict
 from model_ext.eval.scorers.ocr import ocr_containment, ocr_letters
+from model_ext.eval.scorers.tools import tool_false_call, tool_score, tool_strict
 from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
 from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_every, vqa_exact
 from model_ext.eval.tasks.task import Metric
@@ -135,6 +138,16 @@ def mme_rows(right: Callable[[Item, str], bool]) -> Rows:
     return rows
 
 
+def tool_rule(name: str) -> MetricRule:
+    """One of GPT4Tools' five scores. A reply without a value (not a number) has no score."""
+
+    def score(item: Item, answer: str) -> float | None:
+        value: float = getattr(tool_score(answer, first_truth(item)), name)
+        return None if math.isnan(value) else value
+
+    return MetricRule(per_item(score), percent)
+
+
 def percent(means: Floats) -> Floats:
     return 100 * means[..., 0]
 
@@ -171,6 +184,9 @@ METRICS: dict[Metric, MetricRule] = {
         per_item(lambda item, answer: vqa_exact(answer, item.answers)), percent
     ),
     "vqa_consensus": MetricRule(per_item(consensus), percent),
+    "contains_any": MetricRule(
+        per_item(lambda item, answer: contains_any(answer, item.answers)), percent
+    ),
     "anls": MetricRule(per_item(lambda item, answer: anls(answer, item.answers)), percent),
     "visdial_rank": MetricRule(
         per_item(lambda item, answer: visdial_reciprocal_rank(answer, item.candidates or [])),
@@ -179,6 +195,17 @@ METRICS: dict[Metric, MetricRule] = {
     "visdial_exact": MetricRule(per_item(visdial_exact), percent),
     "cider_raw": MetricRule(caption_rows(cider_raw), percent),
     "cider_ptb": MetricRule(caption_rows(cider_ptb), percent),
+    "tool_success": tool_rule("success"),
+    "tool_thought": tool_rule("thought"),
+    "tool_action": tool_rule("action"),
+    "tool_arguments": tool_rule("arguments"),
+    "tool_overlap": tool_rule("iou"),
+    "tool_strict": MetricRule(
+        per_item(lambda item, answer: tool_strict(answer, first_truth(item))), percent
+    ),
+    "tool_false_call": MetricRule(
+        per_item(lambda item, answer: tool_false_call(answer, first_truth(item))), percent
+    ),
     "mme": mme_rule(mme_label),
     "mme_strict": mme_rule(mme_label_strict),
 }

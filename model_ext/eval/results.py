@@ -59,10 +59,14 @@ class Result(BaseModel):
 
 
 def data_hash(items: Iterable[Item]) -> str:
-    """Compute the SHA-256 of ids, questions and correct answers, without the bytes of the media."""
+    """Compute the SHA-256 of ids, questions, correct answers and earlier turns, without the bytes
+    of the media.
+    """
     digest = hashlib.sha256()
     for item in items:
-        digest.update(json.dumps([item.id, item.question, item.answers]).encode() + b"\n")
+        earlier = [[turn.question, turn.answer] for turn in item.earlier]
+        fields = [item.id, item.question, item.answers, *([earlier] if earlier else ())]
+        digest.update(json.dumps(fields).encode() + b"\n")
     return digest.hexdigest()
 
 

@@ -3,18 +3,22 @@ the model gave without media.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
 
 from model_ext.eval.bootstrap import Estimate, bootstrap
 from model_ext.eval.item import Item
-from model_ext.eval.metrics import estimate, percent
+from model_ext.eval.metrics import METRICS, estimate, percent
 from model_ext.eval.scorers.visdial import visdial_true_rank
-from model_ext.eval.tasks.task import Task
+from model_ext.eval.tasks.task import Metric, Task
 
 ALWAYS_YES = "Yes"
+TOOL_METRICS: tuple[Metric, ...] = (
+    *("tool_thought", "tool_action", "tool_arguments", "tool_success"),
+    *("tool_overlap", "tool_strict", "tool_false_call"),
+)
 LISTED = 5  # an error message lists at most this many ids
 
 
@@ -31,6 +35,8 @@ class TaskScore:
     strict: Estimate | None
     always_yes: Estimate
     text_only: Estimate | None
+    # The other scores of a task with tools.
+    tools: Mapping[Metric, Estimate] = field(default_factory=dict)
 
 
 def score_task(
@@ -65,7 +71,21 @@ def score_task(
         strict=strict,
         always_yes=estimate(task.metric, items, [ALWAYS_YES] * len(items), task.name),
         text_only=None if blind is None else estimate(task.metric, items, blind, task.name),
+        tools=tool_estimates(task, items, texts),
     )
+
+
+def tool_estimates(
+    task: Task, items: Sequence[Item], texts: Sequence[str]
+) -> dict[Metric, Estimate]:
+    """The scores of a task with tools, without those that no item has."""
+    if task.metric != "tool_success":
+        return {}
+    return {
+        metric: estimate(metric, items, texts, task.name)
+        for metric in TOOL_METRICS
+        if any(row is not None for row in METRICS[metric].rows(items, texts))
+    }
 
 
 def in_order(name: str, items: Sequence[Item], answers: Mapping[str, str]) -> list[str]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from model_ext.eval.bootstrap import Estimate
 from model_ext.eval.paper import MME_SOURCE, TABLE_SOURCE, paper
 from model_ext.eval.render import Table
-from model_ext.eval.score import TaskScore
+from model_ext.eval.score import TOOL_METRICS, TaskScore
 from model_ext.eval.tasks.decoding import Decoding
 from model_ext.eval.tasks.table import COGNITION, PERCEPTION
 
 NONE = "-"
 COLUMNS = ["", "95%", "strict", "strict 95%", "always yes", "text only", "items"]
+TOOL_COLUMNS = ["SR_t", "SR_act", "SR_args", "SR", "IoU", "strict", "false calls"]
 TITLES = {1: "OCR, KIE and captioning", 2: "VQA and KGID"}
 
 
@@ -80,18 +81,21 @@ def mme_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
 
 
 def tables(run: Run, scores: Iterable[TaskScore]) -> list[Table]:
-    """Return the paper's four tables, and a fifth table of the tasks that are not in the paper. If
-    no task of the paper was scored, return only the fifth table.
+    """Return the paper's four tables, a table of the tasks that are not in the paper, and one of
+    their scores of tools. If no task of the paper was scored, return only the last two.
     """
     by_name = {score.task.name: score for score in scores}
     others = [score for score in by_name.values() if score.task.kind == "Other"]
+    other_tables = [other_table(run, others)] if others else []
+    if with_tools := [score for score in others if score.tools]:
+        other_tables.append(tool_table(run, with_tools))
     if by_name and len(others) == len(by_name):
-        return [other_table(run, others)]
+        return other_tables
     paper_tables = [
         *(paper_table(number, run, by_name) for number in (1, 2)),
         *(mme_table(number, run, by_name) for number in (3, 4)),
     ]
-    return [*paper_tables, *([other_table(run, others)] if others else ())]
+    return [*paper_tables, *other_tables]
 
 
 def other_table(run: Run, scores: Sequence[TaskScore]) -> Table:
@@ -106,6 +110,27 @@ def other_table(run: Run, scores: Sequence[TaskScore]) -> Table:
         rows=rows,
         notes=notes(run, "These tasks are not in the paper."),
         texts=3,
+    )
+
+
+def tool_table(run: Run, scores: Sequence[TaskScore]) -> Table:
+    """GPT4Tools' scores, and the stricter one, of the tasks with the metric tool_success."""
+    rows = []
+    for score in scores:
+        values = [score.tools.get(metric) for metric in TOOL_METRICS]
+        figures = [decimals(value.value) if value else NONE for value in values]
+        rows.append([score.task.name, *figures, str(score.ehub.items)])
+    return Table(
+        title="Tools",
+        header=["Task", *TOOL_COLUMNS, "items"],
+        rows=rows,
+        notes=[
+            f"{run.model}: {run.source}; decoding {run.decoding}.",
+            "SR: thought, action and arguments are right (arguments: at least half of the score). "
+            "strict: equal names and arguments. false calls: share of the items whose truth has no "
+            "call.",
+        ],
+        texts=1,
     )
 
 

@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model_ext.config import InjectionForm
-from model_ext.train.data.examples import Turns
+from model_ext.train.data.conversations import Turns
 from model_ext.train.data.tokens import InstructionForm
 from model_ext.train.errors import TrainError
 from model_ext.train.lm.phase import RECIPES, Phase
@@ -38,8 +38,10 @@ class TrainConfig(BaseModel):
     # training files, whose examples are mixed
     data: Annotated[tuple[Path, ...], Field(min_length=1)]
     media_root: Path = Path()
-    # which turns of a conversation are trained; the released code trains the first
+    # The rounds of a conversation to train on: `first` (as the released code), `every` round as an
+    # example of its own, or `all` rounds in one example.
     turns: Turns = "first"
+    image_mark: bool = False  # Keep LLaVA's mark <image> in questions, as the released code does.
     instruction_form: InstructionForm = "plain"
     embedding_cache: Path | None = None  # Folder of embeddings. Default: <out>/embeddings.
     image_views: Count = 1  # Number of views of a picture; all but the first are random crops.

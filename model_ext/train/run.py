@@ -23,8 +23,9 @@ from model_ext.train import checkpoints, distributed, engine
 from model_ext.train.config import TrainConfig
 from model_ext.train.data.dataset import Batch, ConditionedText
 from model_ext.train.data.embeddings import embed_pictures
-from model_ext.train.data.examples import read_examples
+from model_ext.train.data.examples import distinct_pictures, read_examples
 from model_ext.train.data.order import epoch_indices
+from model_ext.train.data.split import split_long
 from model_ext.train.errors import TrainError
 from model_ext.train.journal import Journal
 from model_ext.train.lm.base import ADAPTER_FILE, build, load_adapter, open_base
@@ -212,9 +213,12 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
     examples = [
         example
         for source in config.data
-        for example in read_examples(source, config.media_root, config.turns)
+        for example in read_examples(source, config.media_root, config.turns, config.image_mark)
     ]
-    pictures = [example.picture for example in examples if example.picture is not None]
+    tokenizer = open_tokenizer(config.tokenizer or find_tokenizer(config.base))
+    if config.turns == "all":
+        examples = split_long(examples, tokenizer, config.max_tokens)
+    pictures, _ = distinct_pictures(examples)
     cache = config.embedding_cache or config.out / "embeddings"
     if not distributed.first_on_host():
         dist.barrier()
@@ -231,7 +235,7 @@ def make_dataset(config: TrainConfig, device: torch.device) -> ConditionedText:
         dist.barrier()
     return ConditionedText(
         examples,
-        open_tokenizer(config.tokenizer or find_tokenizer(config.base)),
+        tokenizer,
         vectors,
         zero_image(load_encoders(config.encoders, ["vision"], str(device))),
         config.max_tokens,

@@ -1,10 +1,9 @@
-"""Pass the texts of Input slots (media/contexts.py) from a request to the chat template."""
+"""Pass texts of Input slots (media/contexts.py) and names of files to the chat template."""
 
 from functools import partial
 from typing import Any
 
 from fastapi import Request
-from pydantic import BaseModel
 
 from server.api.body import Incoming, run
 from server.api.state import state_of
@@ -29,27 +28,28 @@ async def contexts_of(
     return contexts
 
 
-def fill_input_slots(request: BaseModel, contexts: Contexts, raw_request: Request) -> None:
-    """Pass the texts to the chat template, in the variable `contexts` of vLLM's parsed request.
+def fill_input_slots(request: Any, contexts: Contexts, raw_request: Request) -> None:
+    """Pass the texts, and the names of files, to the chat template: variables of vLLM's parsed
+    request.
 
     Raises BadRequest: when the template has no Input slot.
     """
-    if texts := contexts.values():
-        set_template_variable(request, "contexts", texts, raw_request)
-
-
-def set_template_variable(request: Any, name: str, value: list[Any], raw_request: Request) -> None:
-    """Set a variable of the chat template. Raises BadRequest: when the template has none."""
+    texts = contexts.values()
+    variables: dict[str, Any] = {"contexts": texts} if texts else {}
+    if any(contexts.files):
+        variables["attachments"] = contexts.files
+    if not variables:
+        return
     state = state_of(raw_request)
     template = state.openai_serving_chat.chat_template
     template = template or state.engine_client.renderer.tokenizer.chat_template
-    if name not in str(template):
+    if texts and "contexts" not in str(template):
         raise BadRequest(
-            f"this model's chat template does not print {name}; "
-            "the operator may replace chat_template.jinja by that of this version",
+            "this model's chat template has no Input slot; the operator can replace "
+            "chat_template.jinja in the model folder by this version's template",
             code="not_supported",
         )
-    request.chat_template_kwargs = {**(request.chat_template_kwargs or {}), name: value}
+    request.chat_template_kwargs = {**(request.chat_template_kwargs or {}), **variables}
 
 
 def token_starts(tokenizer: Any, text: str) -> list[int]:

@@ -16,7 +16,7 @@ from server.api.routes.voice import PATH as SPEECH_PATH
 from server.api.routes.voice import SpeechRequest
 from server.api.speech.options import FORMATS, GRANULARITIES
 from server.conditioning.options import ImageBindOptions
-from server.media.attachments import MODALITIES, URL_PARTS
+from server.media.attachments import CONTEXT, MODALITIES, URL_PARTS
 
 Json = dict[str, Any]
 
@@ -174,7 +174,7 @@ def extend_chat(schema: Json) -> None:
     text = {
         "type": "object",
         "required": ["type", "text"],
-        "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+        "properties": {"type": {"enum": ["text", CONTEXT]}, "text": {"type": "string"}},
     }
     content = {
         "anyOf": [
@@ -186,7 +186,10 @@ def extend_chat(schema: Json) -> None:
     message = {
         "type": "object",
         "required": ["role"],
-        "properties": {"role": role, "content": content},
+        "properties": {
+            **{"role": role, "content": content, "tool_call_id": {"type": "string"}},
+            "tool_calls": {"type": "array", "items": {"type": "object"}},
+        },
     }
     schema["properties"]["messages"] = {"type": "array", "items": message, "minItems": 1}
     schema["properties"]["imagebind"] = ref("ImageBindOptions")

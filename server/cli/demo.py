@@ -32,9 +32,12 @@ from server.cli.serve import load_settings, run
 from server.logs import fail
 from server.process.cache_folder import cache_folder
 
-# These two files identify the version of the model. If any part changes, one of them changes,
-# because the manifest contains the hash of the encoders.
-PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]
+# These files identify the version of the model. If any part changes, one of them changes, because
+# the manifest contains the hash of the encoders.
+PARTS = [
+    MEDIA.parent / name
+    for name in ("weights/adapter.safetensors", "cache/manifest.json", "../chat_template.jinja")
+]
 CACHES = cache_folder()
 FIRST: tuple[Question, ...] = (
     *(((file,), WHAT) for file in (PICTURE, WORD, CLOUD, CLIP)),

@@ -12,6 +12,8 @@ from server.errors import BadRequest
 from server.settings import Expert
 
 CacheState = Literal["on", "off", "unavailable"]
+# Names of types in the paths of pydantic's errors, which are no keys of the request.
+UNIONS = ("bool", "CacheOptions", "literal['all','latest']", "Decay")
 
 
 class CacheOptions(BaseModel):
@@ -50,6 +52,14 @@ class WindowOptions(BaseModel):
     stride: float | None = Field(None, ge=0.1, le=3600)
 
 
+class Decay(BaseModel):
+    """Attachments count less with each user turn."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    decay: float = Field(ge=0, le=1)  # the factor of a weight, per user turn
+
+
 class ImageBindOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -60,6 +70,8 @@ class ImageBindOptions(BaseModel):
     # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
     # and /v1/embeddings.
     experts: Annotated[list[Expert] | None, Field(max_length=8)] = None
+    # How much attachments of earlier turns count; only in dialogues. None means "all".
+    turns: Literal["all", "latest"] | Decay | None = None
 
 
 class MixedPart(BaseModel):
@@ -67,8 +79,8 @@ class MixedPart(BaseModel):
 
     param: str
     modality: str
-    weight: float  # The weight that the client sent.
-    share: float  # The weight, divided by the sum of all weights.
+    weight: float  # The weight that the client sent, after the option `turns`.
+    share: float  # The weight divided by the sum of all weights.
     # What the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
     cached: bool = False  # Whether the result cache had the embedding.
@@ -103,14 +115,20 @@ class Explanation(BaseModel):
 
 
 def take_options(
-    document: dict[str, Any], *, windows: bool = False, experts: bool = False
+    document: dict[str, Any],
+    *,
+    windows: bool = False,
+    experts: bool = False,
+    turns: bool = False,
 ) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`, `experts`: whether the route accepts this key.
+    `windows`, `experts`, `turns`: whether the route accepts the key of this name.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
+    if options.turns is not None and not turns:
+        raise BadRequest("turns is only for requests with messages", param="imagebind.turns")
     if options.windows is not None and not windows:
         raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
     if options.experts is not None and not experts:
@@ -128,10 +146,10 @@ def parse_options(document: dict[str, Any]) -> ImageBindOptions:
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        # The field `cache` accepts two types, so pydantic reports an error for each. Choose the
-        # error with the longest path, which belongs to the type that the client meant.
+        # The fields `cache` and `turns` accept two types, so pydantic reports an error for each.
+        # Choose the error with the longest path, which belongs to the type that the client meant.
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         deepest = max(errors, key=lambda each: len(each["loc"]))
-        keys = [str(key) for key in deepest["loc"] if key not in ("bool", "CacheOptions")]
+        keys = [str(key) for key in deepest["loc"] if key not in UNIONS]
         param = ".".join(["imagebind", *keys])
         raise BadRequest(f"{param}: {deepest['msg']}", param=param) from None

@@ -10,6 +10,7 @@ from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed
 from vllm.platforms import current_platform
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 
+from model_ext.plugin import TOOL_PARSER
 from server.engine.exposure import UsageError as UsageError
 from server.engine.exposure import api_keys as api_keys
 from server.engine.exposure import check_exposure
@@ -73,6 +74,10 @@ def server_defaults(settings: Settings) -> dict[str, Any]:
         "shutdown_timeout": 30,  # seconds that running requests have to finish
         "enable_prefix_caching": True,
         "gpu_memory_utilization": None,
+        # Requests with `tools` work without flags. Another parser replaces this one.
+        "enable_auto_tool_choice": True,
+        "tool_call_parser": TOOL_PARSER[0],
+        "exclude_tools_when_tool_choice_none": True,
     }
     if current_platform.is_cpu():
         # Set the size explicitly: by default, vLLM reserves a share of the machine's memory and

@@ -17,8 +17,9 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from model_ext.config import BindServeConfig
 from model_ext.engine.step_clock import StepClock
-from server.context import engine_inputs, timeline
+from server.context import current, engine_inputs, timeline
 from server.engine import special_tokens
+from server.engine.cut_marks import mark_cuts, take_request
 from server.errors import BadRequest, Unavailable
 
 CheckOutputs = Callable[[StructuredOutputsParams], Awaitable[StructuredOutputsParams]]
@@ -49,6 +50,7 @@ class ConditionedLLM(AsyncLLM):
         if not isinstance(prompt, dict) or "prompt_token_ids" not in prompt:
             raise TypeError(f"expected a rendered prompt, got {type(prompt).__name__}")
         self._reject_fatal(sampling_params)
+        marked = take_request(sampling_params)
         prompt, extra_args = engine_inputs(prompt, sampling_params.extra_args, self.embedding_dim)
         sampling_params.extra_args = extra_args
         timeline().begin_generating()
@@ -58,7 +60,7 @@ class ConditionedLLM(AsyncLLM):
         outputs: AsyncGenerator[RequestOutput, None] = super().generate(
             prompt, sampling_params, request_id, **options
         )
-        return outputs
+        return mark_cuts(outputs, current().cut_texts) if marked else outputs
 
     def check_outputs_with(self, check: CheckOutputs) -> None:
         """Check the structured outputs of each request with `check`, which replaces vLLM's check in

@@ -6,6 +6,7 @@ does not depend on vLLM.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,8 @@ class Contexts:
     max_tokens: int  # the maximum number of tokens of each text
     turns: dict[int, int] = field(default_factory=dict)  # index of a user message -> its turn
     texts: dict[int, list[str]] = field(default_factory=dict)  # by the number of the turn
+    # The names of each turn's files, by which the model can pass them to a tool.
+    files: list[list[str]] = field(default_factory=list)
 
     def add(self, param: str, text: str) -> str:
         """Flatten and shorten a text, and add it to the turn of the attachment at `param`, e.g.
@@ -35,18 +38,36 @@ class Contexts:
 
         Returns the text that was added.
         """
-        position = MESSAGE.match(param)
-        last = len(self.turns) - 1
-        turn = self.turns.get(int(position[1]), last) if position else last
+        turn = self.turn_of(param)
         if (text := shorten(flatten(text), self.max_tokens, self.starts)) and turn >= 0:
             self.texts.setdefault(turn, []).append(text)
         return text
+
+    @property
+    def last(self) -> int:
+        """The number of the last turn. -1 if there are no user turns."""
+        return len(self.turns) - 1
+
+    def turn_of(self, param: str) -> int:
+        """The number of the turn of the attachment at `param`. A file in a tool's result belongs to
+        the turn before the result.
+        """
+        index = message_index(param)
+        if index is None:
+            return self.last
+        return max(0, bisect_right(list(self.turns), index) - 1) if self.turns else -1
 
     def values(self) -> list[str]:
         """The Input slots of all turns. Empty if no turn has one."""
         if not self.texts:
             return []
         return ["\n".join(self.texts.get(turn, [])) for turn in range(len(self.turns))]
+
+
+def message_index(param: str) -> int | None:
+    """The index of the message at `param`, or None if `param` is in no message."""
+    position = MESSAGE.match(param)
+    return int(position[1]) if position else None
 
 
 def take_contexts(messages: Any, contexts: Contexts, *, where: str) -> None:

@@ -29,8 +29,7 @@ FLAGS = [
     "--gpu-memory-utilization=0.03" if ON_GPU else "--enforce-eager",
     *("--dtype=float32", "--block-size=32", "--max-model-len=512"),
     *("--max-logprobs=512", "--enable-prompt-tokens-details", "--max-num-seqs=64"),
-    *("--kv-cache-memory-bytes=268435456", "--enable-auto-tool-choice"),
-    "--tool-call-parser=hermes",
+    "--kv-cache-memory-bytes=268435456",
 ]
 # On a GPU, vLLM runs the worker of a single rank in the engine's process. On a CPU, pass the
 # executor's class, because vLLM otherwise starts another process, whose imports take 10 s of CPU

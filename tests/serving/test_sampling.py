@@ -1,10 +1,9 @@
-"""vLLM's sampling features with conditioned requests: n, seeds, beams, structured output, tools.
+"""vLLM's sampling features with conditioned requests: n, seeds, beams, structured output.
 
 The tests compare log-probabilities with those of the oracle (slow reference implementation) for the
 same embedding.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -141,36 +140,3 @@ def written(piece: str) -> str:
     if piece.startswith("<0x"):
         return chr(int(piece[1:-1], 16))
     return piece.replace("\u2581", " ")
-
-
-def test_a_tool_is_called(server: Server, tiny_models: dict[str, Path]) -> None:
-    """The model calls a tool.
-
-    The request bans white space. Otherwise, this tiny model writes mostly white space.
-    """
-    tokenizer = Tokenizer.from_file(str(tiny_models["finetune"] / "tokenizer.json"))
-    blank = [i for i in range(512) if written(tokenizer.id_to_token(i)).isspace()]
-    colours = ["red", "green", "blue"]
-    parameters = {
-        "type": "object",
-        "properties": {"colour": {"enum": colours}},
-        "required": ["colour"],
-        "additionalProperties": False,
-    }
-    function = {"name": "paint", "parameters": parameters, "strict": True}
-    tool = {"type": "function", "function": function}
-    named = {"type": "function", "function": {"name": "paint"}}
-    called = set()
-    for condition in range(1, 7):
-        text = {"type": "text", "text": "Paint it."}
-        body: Any = server.chat(
-            messages=[{"role": "user", "content": [part(condition), text]}],
-            **{"tools": [tool], "tool_choice": named, "temperature": 0, "max_tokens": 200},
-            logit_bias=dict.fromkeys(map(str, blank), -100),
-        )
-        (call,) = body["choices"][0]["message"]["tool_calls"]
-        assert call["function"]["name"] == "paint"
-        arguments = json.loads(call["function"]["arguments"])
-        assert arguments["colour"] in colours
-        called.add(arguments["colour"])
-    assert len(called) > 1

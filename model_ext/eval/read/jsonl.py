@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from model_ext.eval.errors import DataError
-from model_ext.eval.item import MODALITIES, Item
+from model_ext.eval.item import MODALITIES, Item, WithMedia
 from model_ext.eval.read.files import inside, parse_json, read_lines
 
 
@@ -26,10 +26,11 @@ def read_jsonl(path: Path) -> Iterator[Item]:
         if item.id in ids:
             raise DataError(path, f"the id {item.id!r} is repeated", row)
         ids.add(item.id)
-        yield item.model_copy(update=absolute_media(item, path, row))
+        earlier = [turn.model_copy(update=absolute_media(turn, path, row)) for turn in item.earlier]
+        yield item.model_copy(update={**absolute_media(item, path, row), "earlier": earlier})
 
 
-def absolute_media(item: Item, path: Path, row: int) -> dict[str, str | list[str]]:
+def absolute_media(item: WithMedia, path: Path, row: int) -> dict[str, str | list[str]]:
     media: dict[str, str | list[str]] = {}
     for modality in MODALITIES:
         value = getattr(item, modality)

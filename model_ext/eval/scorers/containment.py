@@ -1,6 +1,7 @@
 """Word containment: the test that most of LVLM-eHub's scorers apply."""
 
 import re
+from collections.abc import Sequence
 
 
 def contains_word(text: str, word: str) -> bool:
@@ -10,3 +11,8 @@ def contains_word(text: str, word: str) -> bool:
     last character is not a word character (`$5`) needs a word character as its neighbor there.
     """
     return re.search(rf"\b{re.escape(word)}\b", text) is not None
+
+
+def contains_any(answer: str, truths: Sequence[str]) -> float:
+    """1 if the answer contains any truth, without regard to words: Chinese has no spaces."""
+    return float(any(truth in answer for truth in truths))

@@ -18,6 +18,7 @@ STRICT: Mapping[Metric, Metric] = {
     "visdial_rank": "visdial_exact",
     "cider_raw": "cider_ptb",
     "mme": "mme_strict",
+    "tool_success": "tool_strict",
 }  # metric -> default strict metric; a metric that is not listed is also its strict metric
 
 

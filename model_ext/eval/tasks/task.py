@@ -13,6 +13,7 @@ Metric = Literal[
     "vqa_every",
     "vqa_exact",
     "vqa_consensus",
+    "contains_any",
     "anls",
     "visdial_rank",
     "visdial_exact",
@@ -20,6 +21,13 @@ Metric = Literal[
     "cider_ptb",
     "mme",
     "mme_strict",
+    "tool_success",
+    "tool_thought",
+    "tool_action",
+    "tool_arguments",
+    "tool_overlap",
+    "tool_strict",
+    "tool_false_call",
 ]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_ext.train.data.embeddings import SINGLE_WEIGHT
-from model_ext.train.data.examples import Example
+from model_ext.train.data.examples import Example, distinct_pictures
 from model_ext.train.data.tokens import InstructionForm, TokenizedSample, pad, tokenize
 from model_ext.train.tokenizer import TextTokenizer
 
@@ -47,10 +47,7 @@ class ConditionedText:
         self.examples, self.tokenizer = examples, tokenizer
         self.vectors, self.zero = vectors, zero  # shapes (M, A, D) and (D,)
         self.max_tokens, self.form = max_tokens, form
-        self.row: dict[int, int] = {}  # example number -> row in `vectors`
-        for number, example in enumerate(examples):
-            if not example.text_only:
-                self.row[number] = len(self.row)
+        _, self.row = distinct_pictures(examples)  # example number -> row in `vectors`
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -60,7 +57,7 @@ class ConditionedText:
         # In the released code, the prompt of text-only samples contains the instruction as a Python
         # tuple.
         form = self.form if example.text_only else "plain"
-        return tokenize(example.turns, self.tokenizer, self.max_tokens, form)
+        return tokenize(example.turns, self.tokenizer, self.max_tokens, form, example.system)
 
     def embedding(self, number: int, epoch: int) -> Tensor:
         """Return the picture's embedding (D,), scaled as the server scales that of a single

@@ -1,24 +1,24 @@
 """Read the examples of training data files, in file order.
 
-Reads tab-separated captions, LLaVA and Alpaca JSON, and tar shards in the webdataset layout. This
+Reads tab-separated captions, JSON (conversations.py), and tar shards in the webdataset layout. This
 module only locates pictures; it does not open them.
 """
 
 import csv
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from model_ext.train.data.tokens import Turn
+from model_ext.train.data.conversations import RowError, Turns, dialogues
+from model_ext.train.data.tokens import Dialogue, Turn
 from model_ext.train.errors import TrainError
 
 CAPTION_INSTRUCTION = "Generate caption of this image"
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
-Turns = Literal["first", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,34 @@ class Picture:
 class Example:
     turns: tuple[Turn, ...]
     picture: Picture | None  # None for a text-only example
+    system: str = ""  # the text in front of the prompt, with its empty line
+    id: str = ""
 
     @property
     def text_only(self) -> bool:
         return self.picture is None
 
 
-def read_examples(source: Path, media_root: Path, turns: Turns = "first") -> list[Example]:
+def distinct_pictures(examples: Sequence[Example]) -> tuple[list[Picture], dict[int, int]]:
+    """The pictures to encode, and the position of each example's picture in this list.
+
+    Examples of one row follow each other, and share the picture.
+    """
+    pictures, position = list[Picture](), dict[int, int]()
+    for number, example in enumerate(examples):
+        if example.picture is not None:
+            if not pictures or example.picture is not pictures[-1]:
+                pictures.append(example.picture)
+            position[number] = len(pictures) - 1
+    return pictures, position
+
+
+def read_examples(
+    source: Path, media_root: Path, turns: Turns = "first", image_mark: bool = False
+) -> list[Example]:
     """Read a source by its suffix: .tsv, .csv, .json, .jsonl, or .tar (may be a pattern with *).
+
+    `turns`, `image_mark`: see `conversations.dialogues`.
 
     Raises TrainError: when a file is missing or broken; the message names the row or example.
     """
@@ -58,12 +78,14 @@ def read_examples(source: Path, media_root: Path, turns: Turns = "first") -> lis
         case ".csv" | ".tsv":
             return list(captions(source, media_root))
         case ".json" | ".jsonl":
-            return list(instructions(source, media_root, turns))
+            return list(instructions(source, media_root, turns, image_mark))
         case ".tar":
             shards = [Path(path) for path in sorted(glob(str(source)))]
             if not shards:
                 raise TrainError(f"{source}: no shard has this name")
-            return [example for shard in shards for example in shard_examples(shard, turns)]
+            return [
+                example for shard in shards for example in shard_examples(shard, turns, image_mark)
+            ]
     raise TrainError(f"{source}: expected .tsv, .csv, .json, .jsonl or .tar")
 
 
@@ -85,9 +107,11 @@ def captions(path: Path, media_root: Path) -> Iterator[Example]:
             )
 
 
-def instructions(path: Path, media_root: Path, turns: Turns) -> Iterator[Example]:
-    """Read LLaVA's {image, conversations} and Alpaca's {instruction, input, output}, which may be
-    mixed in one file.
+def instructions(
+    path: Path, media_root: Path, turns: Turns, image_mark: bool = False
+) -> Iterator[Example]:
+    """Read rows of all forms of conversations.py, which may be mixed in one file. The key `image`
+    names a row's picture.
     """
     with _open(path) as file:
         text = file.read()
@@ -104,22 +128,18 @@ def instructions(path: Path, media_root: Path, turns: Turns) -> Iterator[Example
     for number, row in enumerate(rows):
         try:
             picture = Picture(media_root / row["image"]) if "image" in row else None
-            yield Example(_turns(row, turns), picture)
+            yield from map(with_picture(picture), dialogues(row, turns, image_mark))
+        except RowError as error:
+            raise TrainError(f"{path}: example {number}: {error}") from None
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise TrainError(f"{path}: example {number}: {error!r}") from None
 
 
-def _turns(row: dict[str, Any], turns: Turns) -> tuple[Turn, ...]:
-    if "conversations" not in row:
-        return (Turn(str(row["instruction"]), str(row["output"]), str(row.get("input") or "")),)
-    messages = [str(message["value"]) for message in row["conversations"]]
-    conversation = tuple(Turn(messages[i], messages[i + 1]) for i in range(0, len(messages) - 1, 2))
-    if not conversation:
-        raise IndexError("a conversation needs a question and an answer")
-    return conversation if turns == "all" else conversation[:1]
+def with_picture(picture: Picture | None) -> Callable[[Dialogue], Example]:
+    return lambda dialogue: Example(dialogue.turns, picture, dialogue.system, dialogue.id)
 
 
-def shard_examples(path: Path, turns: Turns) -> Iterator[Example]:
+def shard_examples(path: Path, turns: Turns, image_mark: bool = False) -> Iterator[Example]:
     """Read examples from a tar shard. The files of an example have the same stem: the picture, .txt
     (caption) and .json.
 
@@ -134,30 +154,35 @@ def shard_examples(path: Path, turns: Turns) -> Iterator[Example]:
                 name = Path(member.name)
                 member_stem = str(name.with_suffix(""))
                 if member_stem != stem and parts:
-                    yield _shard_example(path, stem, parts, turns)
+                    yield from _shard_example(path, stem, parts, turns, image_mark)
                     parts = {}
                 stem = member_stem
                 parts[name.suffix] = (member.offset_data, member.size)
     except tarfile.TarError as error:
         raise TrainError(f"{path}: not a tar file: {error}") from None
     if parts:
-        yield _shard_example(path, stem, parts, turns)
+        yield from _shard_example(path, stem, parts, turns, image_mark)
 
 
 def _shard_example(
-    path: Path, stem: str, parts: dict[str, tuple[int, int]], turns: Turns
-) -> Example:
+    path: Path, stem: str, parts: dict[str, tuple[int, int]], turns: Turns, image_mark: bool
+) -> Iterator[Example]:
     span = next((parts[suffix] for suffix in PICTURES if suffix in parts), None)
     picture = Picture(path, *span) if span else None
     if ".json" in parts:
         row = json.loads(Picture(path, *parts[".json"]).read())
-        if "caption" in row:
-            return Example((Turn(CAPTION_INSTRUCTION, str(row["caption"])),), picture)
-        return Example(_turns(row, turns), picture)
-    if ".txt" in parts:
+        if "caption" not in row:
+            try:
+                yield from map(with_picture(picture), dialogues(row, turns, image_mark))
+            except RowError as error:
+                raise TrainError(f"{path}: {stem}: {error}") from None
+            return
+        caption = str(row["caption"])
+    elif ".txt" in parts:
         caption = Picture(path, *parts[".txt"]).read().decode()
-        return Example((Turn(CAPTION_INSTRUCTION, caption),), picture)
-    raise TrainError(f"{path}: {stem} has neither .txt nor .json")
+    else:
+        raise TrainError(f"{path}: {stem} has neither .txt nor .json")
+    yield Example((Turn(CAPTION_INSTRUCTION, caption),), picture)
 
 
 def _open(path: Path) -> Any:

@@ -25,6 +25,13 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Dialogue:
+    turns: tuple[Turn, ...]
+    system: str = ""  # the text in front of the prompt, with its empty line
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizedSample:
     """One sample without padding: ids and labels of equal length. The label 0 means that the
     position is no target.
@@ -39,14 +46,16 @@ def tokenize(
     tokenizer: TextTokenizer,
     max_tokens: int,
     form: InstructionForm = "plain",
+    system: str = "",
 ) -> TokenizedSample:
-    """Join BOS, prompt, answer and EOS without spaces, and truncate to max_tokens.
+    """Join BOS, `system`, prompt, answer and EOS without spaces, and truncate to max_tokens.
 
     Truncation can remove EOS. Labels are masked for as many positions as the prompt has tokens
     without the answer. If a token spans prompt and answer, this is off by one, as in the released
     code. Later turns use the chat template. The answers of all turns are targets.
     """
-    text, borders = "", []  # for each answer: the text up to its start, and the text up to its end
+    # borders: for each answer, the text up to its start, and the text up to its end
+    text, borders = system, []
     for number, turn in enumerate(turns):
         text += _prompt(turn, form) if number == 0 else _next_prompt(turn)
         with_answer = text + turn.answer
@@ -62,6 +71,14 @@ def tokenize(
     return TokenizedSample(torch.tensor(ids[:max_tokens]), torch.tensor(labels[:max_tokens]))
 
 
+def count_tokens(turns: Sequence[Turn], tokenizer: TextTokenizer, system: str = "") -> int:
+    """The tokens of a dialogue without truncation, with BOS and EOS."""
+    first, *rest = turns
+    text = system + _prompt(first, "plain") + first.answer
+    text += "".join(_next_prompt(turn) + turn.answer for turn in rest)
+    return len(tokenizer.encode(text)) + 2
+
+
 def _prompt(turn: Turn, form: InstructionForm) -> str:
     """Format the first turn. If `form` is "released", the prompt contains the instruction as a
     Python tuple, as in the released code.
@@ -71,7 +88,8 @@ def _prompt(turn: Turn, form: InstructionForm) -> str:
 
 
 def _next_prompt(turn: Turn) -> str:
-    return f"\n\n### Instruction:\n{turn.instruction}\n\n### Response:"
+    context = f"\n\n### Input:\n{turn.input}" if turn.input else ""
+    return f"\n\n### Instruction:\n{turn.instruction}{context}\n\n### Response:"
 
 
 def pad(samples: Sequence[TokenizedSample], length: int | None = None) -> tuple[Tensor, Tensor]:

@@ -32,9 +32,11 @@ from server.api.inputs import (
     parse,
 )
 from server.api.state import state_of
+from server.api.tools import correct_finish_reasons, prepare_tools
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.first_error import all_results
 from server.conditioning.options import ImageBindOptions, take_options
+from server.conditioning.turns import weigh_turns
 from server.context import current
 from server.errors import body
 from server.media.attachments import (
@@ -63,16 +65,18 @@ async def create_completion(raw_request: Request) -> Response:
 
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
-    options = take_options(incoming.document, experts=True)
+    options = take_options(incoming.document, experts=True, turns=True)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
+    await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options, contexts)
     fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
+    correct_finish_reasons(answer, request)
     return respond(answer, raw_request, conditioned, options)
 
 
@@ -100,13 +104,16 @@ async def apply_attachments(
     """Compute the attachments' embedding, which conditions everything that this request generates.
     The experts' texts go to `contexts`.
 
-    `n`: the number of choices that the request asks for.
+    `n`: the number of choices that the request asks for. `contexts`: the turns of a dialogue.
     Raises vLLM's error: when its queue is full.
     """
     state = state_of(raw_request)
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
-    conditioned = await condition(state.components, attachments, options, contexts)
+    counted = list(attachments)
+    if contexts is not None:
+        counted = weigh_turns(attachments, options.turns, contexts.turn_of, contexts.last)
+    conditioned = await condition(state.components, attachments, counted, options, contexts)
     attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
@@ -115,17 +122,18 @@ async def apply_attachments(
 async def condition(
     components: Components,
     attachments: list[Attachment],
+    counted: list[Attachment],
     options: ImageBindOptions,
     contexts: Contexts | None,
 ) -> Conditioned:
-    """Embed the attachments and, at the same time, run the experts on them."""
+    """Embed the attachments that count and, at the same time, run the experts on all of them."""
     conditioner, experts = components.conditioner, components.experts
     names = () if contexts is None else experts.chosen(options.experts)
     if contexts is None or not names or not attachments:
-        return await conditioner.condition(attachments, options)
+        return await conditioner.condition(counted, options)
     fetches = conditioner.fetches()
     work: list[Coroutine[Any, Any, Any]] = [
-        conditioner.condition(attachments, options, fetches),
+        conditioner.condition(counted, options, fetches),
         experts.read(attachments, names, fetches),
     ]
     try:

@@ -32,6 +32,7 @@ from server.api.inputs import (
 )
 from server.api.routes.generate import apply_attachments, headers_of
 from server.api.state import state_of
+from server.api.tools import prepare_tools
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
@@ -68,10 +69,11 @@ async def messages(raw_request: Request) -> Response:
 async def message_tokens(raw_request: Request) -> Response:
     """Count the tokens of the request's text. Attachments and experts add no tokens here."""
     incoming = await read_json(raw_request)
-    take_options(incoming.document, experts=True)
-    await message_attachments(incoming, raw_request)
+    take_options(incoming.document, experts=True, turns=True)
+    attachments = await message_attachments(incoming, raw_request)
     messages = incoming.document.get("messages")
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
+    await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, AnthropicCountTokensRequest, incoming.document)
     fill_input_slots(request, contexts, raw_request)
     return in_openai_form(await count_tokens(request, raw_request))
@@ -85,6 +87,7 @@ async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     if isinstance(items := incoming.document.get("input"), list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
     contexts = await contexts_of(items, "input", incoming, raw_request)
+    await prepare_tools(incoming.document, items, attachments, contexts)
     request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
     return await call_handler(
         create_responses, request, raw_request, attachments, contexts, options
@@ -98,6 +101,7 @@ async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     attachments = await message_attachments(incoming, raw_request)
     messages = incoming.document.get("messages")
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
+    await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
     return await call_handler(create_messages, request, raw_request, attachments, contexts, options)
 
@@ -149,7 +153,7 @@ def with_client_text(event: str) -> str:
 
 
 def options_of(incoming: Incoming) -> ImageBindOptions:
-    options = take_options(incoming.document, experts=True)
+    options = take_options(incoming.document, experts=True, turns=True)
     if options.explain:
         raise BadRequest(
             "explain is available in chat completions, completions and embeddings only",

@@ -20,7 +20,10 @@ class DecodingName(StrEnum):
 
 
 Url = Annotated[str, typer.Argument(help="The server, such as http://127.0.0.1:8000.")]
-Data = Annotated[Path, typer.Option(help="Folder in LVLM-eHub's layout, or a .tsv or .jsonl file.")]
+Data = Annotated[
+    Path,
+    typer.Option(help="Folder in LVLM-eHub's layout, or a .tsv, .jsonl or (GPT4Tools) .json file."),
+]
 Tasks = Annotated[
     str,
     typer.Option(

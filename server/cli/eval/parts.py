@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from model_ext.eval.errors import DataError
-from model_ext.eval.item import Item
+from model_ext.eval.item import EarlierTurn, Item
 from model_ext.eval.tasks.decoding import PARAMETERS, Decoding
 from model_ext.eval.tasks.task import Task
 
@@ -35,15 +35,21 @@ def request_body(
     `imagebind`: the request's object of this name.
     Raises DataError: when a file cannot be read.
     """
-    parts = [] if text_only else [media_part(*media, item) for media in item.media()]
-    content = [*parts, {"type": "text", "text": item.question}]
+    messages = []
+    for turn in item.earlier:
+        messages += [user(turn, item, text_only), {"role": "assistant", "content": turn.answer}]
     return {
         "model": model,
-        "messages": [{"role": "user", "content": content}],
+        "messages": [*messages, user(item, item, text_only)],
         "max_tokens": item.max_tokens or task.max_tokens,
         **PARAMETERS[decoding],
         **({} if imagebind is None else {"imagebind": imagebind}),
     }
+
+
+def user(turn: Item | EarlierTurn, item: Item, text_only: bool) -> dict[str, Any]:
+    parts = [] if text_only else [media_part(*media, item) for media in turn.media()]
+    return {"role": "user", "content": [*parts, {"type": "text", "text": turn.question}]}
 
 
 def media_part(modality: str, source: str, item: Item) -> dict[str, Any]:

@@ -41,3 +41,30 @@ def test_a_tsv_file_holds_one_data_set_or_mme(tmp_path: Path) -> None:
         load_data(path, select_tasks("mme"))
     with pytest.raises(DataError, match="2 tasks were named"):
         load_data(path, select_tasks("gqa,vsr"))
+
+
+def test_a_file_of_gpt4tools_is_a_task(tmp_path: Path) -> None:
+    path = tmp_path / "gpt4tools_val_seen.json"
+    rows = [{"instruction": "TOOLS:", "input": "", "output": "Thought: x", "id": n} for n in "ab"]
+    path.write_text(json.dumps(rows))
+    (task,), questions = load_named(path, "all")
+    assert (task.metric, task.strict) == ("tool_success", "tool_strict")
+    (items,) = questions.values()
+    assert [(item.question, item.answers) for item in items] == [("TOOLS:", ["Thought: x"])] * 2
+    path.write_text("[{}]")
+    with pytest.raises(DataError, match="instruction"):
+        load_named(path, "all")
+
+
+def test_media_of_earlier_turns_are_below_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    (tmp_path / "a.png").touch()
+    row = {"id": "0", "task": "GQA", "question": "And now?", "answers": ["a"]}
+    earlier = {"question": "What?", "answer": "A cat.", "image": "a.png"}
+    path.write_text(json.dumps({**row, "earlier": [earlier]}))
+    _, questions = load_named(path, "gqa")
+    (turn,) = questions["GQA"][0].earlier
+    assert turn.image == str(tmp_path / "a.png")
+    path.write_text(json.dumps({**row, "earlier": [{**earlier, "image": "../b.png"}]}))
+    with pytest.raises(DataError, match="not a path below"):
+        load_named(path, "gqa")

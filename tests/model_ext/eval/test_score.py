@@ -5,7 +5,7 @@ import pytest
 from model_ext.eval.bootstrap import Estimate
 from model_ext.eval.item import Item
 from model_ext.eval.metrics import METRICS, estimate
-from model_ext.eval.score import score_task
+from model_ext.eval.score import TOOL_METRICS, score_task
 from model_ext.eval.tasks.table import COGNITION, PERCEPTION, TASKS
 from model_ext.eval.tasks.task import Metric
 from tests.model_ext.eval.goldens import TOLERANCE, as_list, cases
@@ -17,7 +17,8 @@ def item(number: int, answers: list[str], **fields: Any) -> Item:
 
 def test_every_metric_of_the_table_has_a_rule() -> None:
     metrics = {m for task in TASKS.values() for m in (task.metric, task.strict)}
-    assert metrics | {"vqa_every"} == METRICS.keys() == set(get_args(Metric))
+    others = {"vqa_every", "contains_any", *TOOL_METRICS}
+    assert metrics | others == METRICS.keys() == set(get_args(Metric))
 
 
 def test_means_of_the_recorded_answers() -> None:

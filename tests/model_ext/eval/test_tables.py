@@ -5,6 +5,7 @@ from model_ext.eval.render import Table, latex, markdown
 from model_ext.eval.score import TaskScore, score_task
 from model_ext.eval.tables import COLUMNS, Run, mme_table, paper_table, tables
 from model_ext.eval.tasks.table import MME, TASKS
+from model_ext.eval.tasks.task import Task
 
 RUN = Run(model="tiny_model", decoding="greedy", source="run of a test", tokens=1)
 
@@ -104,3 +105,24 @@ def test_every_table_renders() -> None:
 def test_rejects_rows_of_another_length() -> None:
     with pytest.raises(ValueError, match="1 cells, 2 columns"):
         Table(title="t", header=["a", "b"], rows=[["x"]], notes=[], texts=1)
+
+
+def test_scores_of_tools_have_a_table() -> None:
+    call = "Thought: Do I need to use a tool? Yes\nAction: A\nAction Input: a.png"
+    other = call.replace("a.png", "b.png")
+    answer = "Thought: Do I need to use a tool? No\nAI: x"
+    task = Task(name="T", kind="Other", metric="tool_success", strict="tool_strict", files=())
+    truths = [call, call, answer, answer]
+    items = [
+        Item(id=str(n), task="T", question="Q?", answers=[truth]) for n, truth in enumerate(truths)
+    ]
+    replies = dict(zip("0123", [call, other, answer, call], strict=True))
+    other_table, tool_table = tables(RUN, [score_task(task, items, replies)])
+    assert row_of(other_table, "T")[3] == "75.00"
+    figures = dict(zip(tool_table.header, row_of(tool_table, "T"), strict=True))
+    assert figures["SR"] == figures["SR_t"] == "75.00"
+    assert figures["strict"] == "50.00"
+    assert figures["false calls"] == "50.00"
+    assert figures["items"] == "4"
+    (_, without) = tables(RUN, [score_task(task, items[:2], {"0": call, "1": call})])
+    assert row_of(without, "T")[-2:] == ["-", "2"]

@@ -156,7 +156,7 @@ async def test_engine_fields_are_refused_by_name(served: Served, path: str, fiel
 
 
 async def test_templates_are_not_smuggled_in(served: Served) -> None:
-    for key in ("chat_template", "tokenize"):
+    for key in ("chat_template", "tokenize", "contexts", "attachments", "tool_prose"):
         body = {"messages": HELLO, "chat_template_kwargs": {key: "{{ 1 }}"}}
         response = await served.client.post(CHAT, json=body)
         check_error(response, 400, param=f"chat_template_kwargs.{key}")

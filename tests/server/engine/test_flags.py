@@ -61,13 +61,21 @@ def test_the_operators_flags_win() -> None:
         ("--headless",),
         ("--grpc",),
         ("--api-server-count=0",),
-        ("--enable-auto-tool-choice",),
     ],
 )
 def test_an_error_names_the_flag(flags: tuple[str, ...]) -> None:
     with pytest.raises(UsageError) as caught:
         parse(settings(*flags))
     assert flags[0].partition("=")[0] in str(caught.value)
+
+
+def test_calls_of_tools_are_parsed_without_a_flag() -> None:
+    args = parse(settings())
+    assert args.enable_auto_tool_choice
+    assert args.tool_call_parser == "gpt4tools"
+    assert args.exclude_tools_when_tool_choice_none
+    assert parse(settings("--tool-call-parser=hermes")).tool_call_parser == "hermes"
+    assert not parse(settings("--no-enable-auto-tool-choice")).enable_auto_tool_choice
 
 
 def test_an_unknown_flag_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,7 +29,7 @@ def uploads(folder: Path) -> Path:
 def server(folder: Path, uploads: Path) -> Iterator[Server]:
     config = folder.parent / "settings.yaml"
     config.write_text(f"page_examples: {MEDIA}\nupload_folder: {uploads}\n")
-    flags = ["--max-model-len=1024", "--max-logprobs=20"]
+    flags = ["--max-model-len=2048", "--max-logprobs=20"]
     options = ["--page", f"--config={config}"]
     with serve(folder, folder.parent / "log", *options, flags=flags) as server:
         yield server

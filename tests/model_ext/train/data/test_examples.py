@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from model_ext.train.data.examples import Example, Picture, Turns, read_examples
+from model_ext.train.data.conversations import Turns
+from model_ext.train.data.examples import Example, Picture, distinct_pictures, read_examples
 from model_ext.train.data.tokens import Turn
 from model_ext.train.errors import TrainError
 
@@ -36,8 +37,8 @@ def test_captions_keep_quotes_and_spaces(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("turns", "expected"),
     [
-        ("first", (Turn("What is it?\n<image>", "A cat."),)),
-        ("all", (Turn("What is it?\n<image>", "A cat."), Turn("Whose?", "Mine."))),
+        ("first", (Turn("What is it?", "A cat."),)),
+        ("all", (Turn("What is it?", "A cat."), Turn("Whose?", "Mine."))),
     ],
 )
 def test_conversations(tmp_path: Path, turns: Turns, expected: tuple[Turn, ...]) -> None:
@@ -47,6 +48,24 @@ def test_conversations(tmp_path: Path, turns: Turns, expected: tuple[Turn, ...])
     assert picture == Example(expected, Picture(tmp_path / "a.png"))
     assert text == Example((Turn("Add.", "3", "1 and 2"),), None)
     assert text.text_only
+
+
+def test_every_round_is_an_example_with_the_same_picture(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([LLAVA, ALPACA, LLAVA]))
+    examples = read_examples(path, tmp_path, "every")
+    answers = [example.turns[0].answer for example in examples]
+    assert answers == ["A cat.", "Mine.", "3", "A cat.", "Mine."]
+    pictures, positions = distinct_pictures(examples)
+    assert pictures == [Picture(tmp_path / "a.png")] * 2
+    assert positions == {0: 0, 1: 0, 3: 1, 4: 1}
+
+
+def test_the_mark_of_the_picture_can_stay(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps([LLAVA]))
+    (example,) = read_examples(path, tmp_path, image_mark=True)
+    assert example.turns[0].instruction == "What is it?\n<image>"
 
 
 def test_json_lines_are_the_same(tmp_path: Path) -> None:

@@ -44,3 +44,18 @@ def test_weights_belong_to_modalities(tmp_path: Path) -> None:
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.png, row 7: cannot be read"):
         parts(image=str(tmp_path / "absent.png"))
+
+
+def test_earlier_turns_are_messages_with_their_media() -> None:
+    data = "data:image/png;base64,eA=="
+    earlier = [{"question": "What?", "answer": "A cat.", "image": data}]
+    fields: dict[str, Any] = {"id": "7", "task": "GQA", "question": "And now?", "answers": ["a"]}
+    item = Item.model_validate({**fields, "earlier": earlier})
+    body = request_body(item, TASKS["GQA"], "m", "greedy", text_only=False)
+    first, answer, last = body["messages"]
+    assert first["content"][0] == {"type": "image_url", "image_url": {"url": data}}
+    assert first["content"][1]["text"] == "What?"
+    assert answer == {"role": "assistant", "content": "A cat."}
+    assert last["content"] == [{"type": "text", "text": "And now?"}]
+    blind = request_body(item, TASKS["GQA"], "m", "greedy", text_only=True)
+    assert [len(message["content"]) for message in blind["messages"][::2]] == [1, 1]

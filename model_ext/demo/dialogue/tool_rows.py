@@ -1,0 +1,97 @@
+"""Rows of calls in OpenAI's form, and the evaluation's questions in the form of GPT4Tools."""
+
+import json
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from model_ext.demo.dialogue.tools import SEEN, DemoTool, Part, phrasings, things, tools
+from model_ext.demo.texts import small_talk
+from model_ext.train.data.conversations import dialogues
+
+Row = dict[str, Any]
+MAX_TOOLS = 4  # maximum number of tools of a row
+# Share of the rows whose file was provided in an earlier turn.
+PROVIDED = 0.6
+TASKS = {"seen": "Tools seen", "unseen": "Tools unseen", "none": "Tools none needed"}
+ANSWER_TOKENS = 64
+
+
+def call_row(tool: DemoTool, part: Part, rng: random.Random) -> Row:
+    """A request, the call of a tool, its result and the answer."""
+    thing, other = rng.sample(things(part), 2)
+    values = {"file": file_name(rng), "thing": thing, "other": other, "new": file_name(rng)}
+    arguments = {name: values[name] for name in tool.arguments}
+    call = {"name": tool.name, "arguments": arguments}
+    messages: list[Row] = []
+    if "file" in tool.arguments and rng.random() < PROVIDED:
+        text = f"Provide an image named {values['file']}. Understand the image using tools."
+        messages += [message("user", text), {**message("assistant", "Received."), "weight": 0}]
+    calls = [{"id": "1", "type": "function", "function": call}]
+    messages += [
+        message("user", rng.choice(phrasings(tool, part)).format(**values)),
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "1", "content": tool.result.format(**values)},
+        message("assistant", tool.answer.format(**values)),
+    ]
+    return {"messages": messages, "tools": offered(tool, part, rng)}
+
+
+def plain_row(prompt: str, answer: str, rng: random.Random) -> Row:
+    """A question that needs none of the tools."""
+    messages = [message("user", prompt), message("assistant", answer)]
+    return {"messages": messages, "tools": offered(None, "train", rng)}
+
+
+def message(role: str, content: str) -> Row:
+    return {"role": role, "content": content}
+
+
+def file_name(rng: random.Random) -> str:
+    return f"image/{rng.getrandbits(32):08x}.png"
+
+
+def offered(tool: DemoTool | None, part: Part, rng: random.Random) -> list[Row]:
+    """The definitions of the right tool and of others, in random order."""
+    others = [each for each in {*SEEN, *tools(part)} if each != tool]
+    others.sort(key=lambda each: each.name)
+    listed = rng.sample(others, rng.randint(1, MAX_TOOLS - 1)) + ([tool] if tool else [])
+    rng.shuffle(listed)
+    return [each.definition for each in listed]
+
+
+def training_rows(count: int, seed: int = 0) -> Iterator[Row]:
+    """`count` rows with a call, and a third as many without; half of the small talk is held out."""
+    rng = random.Random(f"train {seed}")
+    talk = small_talk()[::2]
+    for number in range(count):
+        yield call_row(SEEN[number % len(SEEN)], "train", rng)
+        if number % 3 == 0:
+            yield plain_row(*talk[number // 3 % len(talk)], rng)
+
+
+def questions(seen: int, unseen: int, none: int, seed: int = 0) -> Iterator[Row]:
+    """Rows for `bindserve eval`: the prompt before the first reply, and the reply."""
+    rng = random.Random(f"test {seed}")
+    parts: Sequence[tuple[Part, int]] = (("seen", seen), ("unseen", unseen))
+    for part, count in parts:
+        choices = tools(part)
+        for number in range(count):
+            row = call_row(choices[number % len(choices)], part, rng)
+            yield question(TASKS[part], row)
+    talk = small_talk()[1::2]
+    for number in range(none):
+        yield question(TASKS["none"], plain_row(*talk[number % len(talk)], rng))
+
+
+def question(task: str, row: Row) -> Row:
+    """The first reply after the request, as a question with the whole prompt."""
+    (turn,) = dialogues(row, "first")[0].turns
+    return {
+        **{"task": task, "question": turn.instruction, "answers": [turn.answer]},
+        **{"metric": "tool_success", "max_tokens": ANSWER_TOKENS},
+    }
+
+
+def to_lines(rows: Iterator[Row]) -> str:
+    return "".join(json.dumps({"id": str(n), **row}) + "\n" for n, row in enumerate(rows))

@@ -1,0 +1,5 @@
+"""Parse the calls of tools that a model writes in the form of GPT4Tools.
+
+The chat template (model_ext/chat_template.jinja) renders the other direction: tools, calls and
+results. `gpt4tools.py` is the plugin for vLLM; the other modules do not depend on vLLM.
+"""
