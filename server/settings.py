@@ -195,6 +195,12 @@ class Settings(BaseSettings):
     encode_waiting: Count = 512  # Number of tensors that may wait for the encoders.
     # Maximum bytes of the result cache, which keeps embeddings by the content of files.
     embedding_cache_bytes: int = Field(256 * MiB, ge=0)
+    # Requests that may wait for one side model (model_ext/side.py); further requests get 503.
+    side_waiting: Count = 64
+    # Maximum bytes of the stored results of one side model, in each API process.
+    side_cache_bytes: int = Field(64 * MiB, ge=0)
+    # Threads of one side model on a CPU.
+    side_threads: Count = max(1, (os.cpu_count() or 1) // 2)
     # Let API keys share the results of equal files. A client can then measure whether another
     # client has sent a file.
     share_results: bool = False

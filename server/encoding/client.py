@@ -23,16 +23,16 @@ from server.encoding.messages import (
     MAX_PACKET,
     Hello,
     Job,
-    MessageError,
     Packet,
     State,
     Watch,
-    open_folder,
 )
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS, ENCODE_BATCH
+from server.process.error_message import MessageError
+from server.process.local_socket import connected, open_folder
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class EncodingClient:
         if self._missing == STALLED:
             raise stalled()
         try:
-            async with self._until_stalled(), self._connected() as service:
+            async with self._until_stalled(), connected(self._path) as service:
                 descriptor = await content.descriptor()
                 # The write does not block: a message has a few hundred bytes, which fit into the
                 # empty socket's buffer.
@@ -127,7 +127,7 @@ class EncodingClient:
         """Receive the state of the service, and connect again whenever the service is down."""
         while True:
             with contextlib.suppress(OSError, MessageError):
-                async with self._connected() as service:
+                async with connected(self._path) as service:
                     await self._follow(service)
             if self._missing is None:
                 logger.warning("the encoding service is down")
@@ -159,14 +159,6 @@ class EncodingClient:
             packet = await receive(service)
         self._heard = time.monotonic()
         return packet
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[socket.socket]:
-        service = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with service:
-            service.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(service, self._path)
-            yield service
 
 
 async def receive(service: socket.socket) -> Packet:

@@ -9,11 +9,12 @@ import logging
 import numpy as np
 
 from server.encoding.embedder import Embedder, Report
-from server.encoding.messages import Answer, Job, MessageError, Packet
+from server.encoding.messages import Answer, Job, Packet
 from server.errors import InternalError, RequestError
 from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.metrics import observe_stage
+from server.process.error_message import MessageError
 
 logger = logging.getLogger(__name__)
 
