@@ -8,7 +8,7 @@ Shapes: B pictures, K components, D embedding, W width, S side, P = 3 S S.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -98,11 +98,17 @@ class Flow(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, embeddings: Tensor, generators: Sequence[Generator], steps: int, guidance: float
+        self,
+        embeddings: Tensor,
+        generators: Sequence[Generator],
+        steps: int,
+        guidance: float,
+        on_step: Callable[[], None] = lambda: None,
     ) -> Tensor:
         """Draw a picture for each embedding (B, D) of any length: (B, 3, S, S) in [-1, 1].
 
         Each picture uses its own generator, so that it does not depend on the others in its batch.
+        `on_step` is called after each step.
         """
         # Generators are on the CPU, so that a seed gives the same noise on every device.
         noise = [torch.randn(self.config.components, generator=g) for g in generators]
@@ -116,6 +122,7 @@ class Flow(nn.Module):
                 x = plain + guidance * (x - plain)
             # Euler's step along (x - x_t) / (1 - time); the last step ends at x.
             x_t = x_t + (x - x_t) / (steps - number)
+            on_step()
         return self.pictures_of(x_t)
 
 

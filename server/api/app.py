@@ -27,7 +27,7 @@ from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
-from server.api.routes import health, models, similarity
+from server.api.routes import health, images, models, similarity
 from server.api.state import state_of
 from server.engine.exposure import api_keys
 from server.fairness import FairShare
@@ -145,6 +145,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(models.router)
     app.include_router(embedding_routes.router)
     app.include_router(similarity.router)
+    app.include_router(images.router)
     app.include_router(file_routes.router)
     if components.language_model:
         from server.api import language_model  # this import loads vLLM

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from server.api.routes.files import PURPOSES
+from server.api.routes.images import ImageRequest
 from server.conditioning.options import ImageBindOptions
 from server.media.attachments import MODALITIES, URL_PARTS
 
@@ -89,6 +90,7 @@ def describe(document: Json) -> Json:
     if "/v1/chat/completions" in document["paths"]:
         add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
+    schemas["ImageRequest"] = image_request()
     schemas |= similarity_requests()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -169,6 +171,8 @@ def extend_chat(schema: Json) -> None:
         "properties": {"role": role, "content": content},
     }
     schema["properties"]["messages"] = {"type": "array", "items": message, "minItems": 1}
+    modalities = {"type": ["array", "null"], "items": {"enum": ["text", "image"]}}
+    schema["properties"]["modalities"] = modalities
     schema["properties"]["imagebind"] = ref("ImageBindOptions")
 
 
@@ -191,6 +195,16 @@ def embedding_request() -> Json:
             "imagebind": ref("ImageBindOptions"),
         },
     }
+
+
+def image_request() -> Json:
+    schema = ImageRequest.model_json_schema(ref_template=REFERENCE)
+    item = {"anyOf": [{"type": "string"}, ref("Attachment")]}
+    schema["properties"] |= {
+        "input": {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]},
+        "imagebind": ref("ImageBindOptions"),
+    }
+    return schema
 
 
 def similarity_requests() -> Json:
@@ -254,6 +268,7 @@ def add_bodies(paths: Json) -> None:
             "application/json": {"schema": ref("AnthropicCountTokensRequest")}
         },
         "/v1/embeddings": {"application/json": {"schema": ref("EmbeddingRequest")}},
+        "/v1/images/generations": {"application/json": {"schema": ref("ImageRequest")}},
         "/v1/score": {"application/json": {"schema": ref("ScoreRequest")}},
         "/v1/rerank": {"application/json": {"schema": ref("RerankRequest")}},
         "/v1/search": {"application/json": {"schema": ref("SearchRequest")}},

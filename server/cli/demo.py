@@ -30,6 +30,7 @@ from model_ext.demo.questions import (
 from server.cli.serve import load_settings, run
 from server.logs import fail
 from server.process.cache_folder import cache_folder
+from server.settings import DECODER
 
 # These two files identify the version of the model: a change of any part changes one of them,
 # because the manifest contains the hash of the encoders.
@@ -95,6 +96,8 @@ def demo(
         port=port,
         served_model_name="demo",
         no_auth=no_auth,
+        # Draw pictures if the model has a decoder and the environment names no other decoder.
+        decoder=None if "BINDSERVE_DECODER" in os.environ else decoder_of(model),
         vllm_args=ctx.args or QUICK,
     )
     # Hides log lines, so that the printed answers are readable.
@@ -113,6 +116,11 @@ def reachable(host: str) -> str:
     """Return the address at which this machine can reach a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
+
+
+def decoder_of(model: Path) -> str | None:
+    """The setting `decoder` for a model folder."""
+    return "model" if (model / DECODER).is_dir() else None
 
 
 def default_folder() -> Path:

@@ -111,6 +111,13 @@ def serve(
         float | None,
         typer.Option(help="Seconds until a stalled part is restarted. Default: 300."),
     ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Decoder that draws pictures as answers: a folder, or `model` for the folder "
+            "decoders/image of the model. Default: no pictures."
+        ),
+    ] = None,
     no_auth: Annotated[
         bool | None,
         typer.Option(
@@ -202,6 +209,7 @@ def serve(
         request_log=request_log,
         weaviate=weaviate,
         encode_device=encode_device,
+        decoder=decoder,
         decode_workers=decode_workers,
         config=config,
         vllm_args=ctx.args or None,

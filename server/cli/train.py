@@ -13,7 +13,8 @@ import typer
 from server.logs import fail
 
 train_app = typer.Typer(
-    help="Train encoders, a decoder, the bind network, or the LLM's adapter weights; export the result.",
+    help="Train encoders, a decoder, the bind network, or the LLM's adapter weights; "
+    "export the result.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

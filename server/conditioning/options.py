@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from server.conditioning.picture_options import PictureOptions
 from server.errors import BadRequest
 
 CacheState = Literal["on", "off", "unavailable"]
@@ -56,6 +57,7 @@ class ImageBindOptions(BaseModel):
     cache: bool | CacheOptions | None = None
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings
+    picture: PictureOptions | None = None  # allowed only if the answer has pictures
 
 
 class MixedPart(BaseModel):
@@ -87,15 +89,21 @@ class Explanation(BaseModel):
     neighbors: list[NeighborPart]
 
 
-def take_options(document: dict[str, Any], *, windows: bool = False) -> ImageBindOptions:
+def take_options(
+    document: dict[str, Any], *, windows: bool = False, picture: bool = False
+) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`: whether the route accepts the key `windows`.
+    `windows` and `picture`: whether the request accepts these keys.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
     if options.windows is not None and not windows:
         raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
+    if options.picture is not None and not picture:
+        raise BadRequest(
+            "picture is only for requests whose answer has pictures", param="imagebind.picture"
+        )
     return options
 
 

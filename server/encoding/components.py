@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model_ext.conditioning import Vector
 from model_ext.config import has_language_model, read_document
+from model_ext.errors import ConfigError
 from model_ext.imagebind import dummy
 from model_ext.imagebind.config import Dtype
 from model_ext.imagebind.dtype import choose_dtype, torch_dtype, zero_image
@@ -86,9 +87,7 @@ class EncodingComponents:
 
     def embedder(self) -> Embedder:
         prenorm = self.prenorm_length > 0
-        return Embedder(
-            self.decoder, self.batcher, self.modalities, self.contents, prenorm=prenorm
-        )
+        return Embedder(self.decoder, self.batcher, self.modalities, self.contents, prenorm=prenorm)
 
     def missing(self) -> str | None:
         """The reason why the service cannot work, or None if it can."""

@@ -61,7 +61,5 @@ def unpack(packet: Packet) -> tuple[Embedded, bool]:
         failed = stage == message.failed
         observe_stage(stage, message.modality, seconds, failed=failed, ago=remaining)
     message.raise_error()
-    embedded = Embedded.of(
-        message.modality, packet.numbers, message.notes, prenorm=message.prenorm
-    )
+    embedded = Embedded.of(message.modality, packet.numbers, message.notes, prenorm=message.prenorm)
     return embedded, message.cached

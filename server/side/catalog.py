@@ -32,7 +32,20 @@ class Side:
         return cast(SideModel, getattr(importlib.import_module(module), function)(**options))
 
 
-SIDES: tuple[Side, ...] = ()
+def picture_options(settings: Settings) -> Options | None:
+    """The options of the decoder that draws pictures."""
+    if settings.decoder_folder is None:
+        return None
+    return {
+        "folder": settings.decoder_folder,
+        "device": settings.decoder_device,
+        "threads": settings.side_threads,
+        "max_batch": settings.decoder_batch,
+    }
+
+
+PICTURES = Side("pictures", "model_ext.decoders.drawer:load", picture_options)
+SIDES: tuple[Side, ...] = (PICTURES,)
 
 
 def enabled(settings: Settings) -> Iterator[Side]:

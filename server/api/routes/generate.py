@@ -28,6 +28,8 @@ from server.api.inputs import (
     attachments_of,
     parse,
 )
+from server.api.pictures.chat_images import last_user_text, take_modalities, with_images
+from server.api.pictures.drawing import PictureRequest, picture_request
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
@@ -58,15 +60,23 @@ async def create_completion(raw_request: Request) -> Response:
 
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
-    options = take_options(incoming.document)
+    with_image = take_modalities(incoming.document)
+    options = take_options(incoming.document, picture=with_image)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
-    conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     handler = state_of(raw_request).openai_serving_chat
-    answer = await handler.create_chat_completion(request, raw_request)
-    return respond(answer, raw_request, conditioned, options)
+    if not with_image:
+        conditioned = await apply_attachments(request.n, raw_request, attachments, options)
+        answer = await handler.create_chat_completion(request, raw_request)
+        return respond(answer, raw_request, conditioned, options)
+    pictures = picture_request(raw_request, options, last_user_text(messages), request.n, "n")
+    conditioned = await apply_attachments(request.n, raw_request, attachments, options, pictures)
+    async with pictures.start(conditioned.picture) as drawing:
+        answer = await handler.create_chat_completion(request, raw_request)
+        answer = await with_images(answer, drawing)
+        return respond(answer, raw_request, conditioned, options)
 
 
 @with_cancellation
@@ -88,16 +98,23 @@ async def apply_attachments(
     raw_request: Request,
     attachments: list[Attachment],
     options: ImageBindOptions,
+    pictures: PictureRequest | None = None,
 ) -> Conditioned:
     """Compute the attachments' embedding, which conditions everything that this request generates.
 
-    `n`: the number of choices that the request asks for.
+    `n`: the number of choices that the request asks for. `pictures`: the pictures that the answer
+    has, whose condition is computed too.
     Raises vLLM's error: when its queue is full.
     """
     state = state_of(raw_request)
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
-    conditioned = await state.components.conditioner.condition(attachments, options)
+    conditioner = state.components.conditioner
+    conditioned = await conditioner.condition(
+        attachments, options, with_picture=pictures is not None
+    )
+    if pictures is not None and not attachments:
+        conditioned = await pictures.condition_on_text(conditioner, conditioned, options)
     attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
@@ -114,7 +131,9 @@ def respond(
     headers = {CACHE_HEADER: conditioned.explanation.cache}
     extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
     if isinstance(answer, BaseModel):
-        return JSONResponse({**answer.model_dump(), **extra}, headers=headers)
+        answer = answer.model_dump()
+    if isinstance(answer, dict):
+        return JSONResponse({**answer, **extra}, headers=headers)
     interval = state_of(raw_request).args.sse_keep_alive_interval
     events = with_sse_keep_alive(with_first(answer, extra), float(interval))
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)

@@ -30,8 +30,11 @@ from server.api.inputs import (
     attachments_of,
     parse,
 )
+from server.api.pictures.drawing import picture_request
+from server.api.pictures.response_items import input_text, take_tool, with_item
 from server.api.routes.generate import apply_attachments
 from server.api.state import state_of
+from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
@@ -75,13 +78,21 @@ async def message_tokens(raw_request: Request) -> Response:
 
 @with_cancellation
 async def create_response(incoming: Incoming, raw_request: Request) -> Response:
-    options = options_of(incoming)
+    tool = take_tool(incoming.document)
+    options = options_of(incoming, picture=tool is not None)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = []
-    if isinstance(items := incoming.document.get("input"), list):
+    items = incoming.document.get("input")
+    if isinstance(items, list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
     request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
-    return await call_handler(create_responses, request, raw_request, attachments, options)
+    if tool is None:
+        return await call_handler(create_responses, request, raw_request, attachments, options)
+    pictures = picture_request(raw_request, options, input_text(items), 1)
+    conditioned = await apply_attachments(1, raw_request, attachments, options, pictures)
+    async with pictures.start(conditioned.picture) as drawing:
+        response = await finish(create_responses, request, raw_request, conditioned)
+        return await with_item(response, drawing)
 
 
 @with_cancellation
@@ -107,6 +118,13 @@ async def call_handler(
 ) -> Response:
     """Condition the request, and call vLLM's handler."""
     conditioned = await apply_attachments(1, raw_request, attachments, options)
+    return await finish(handler, request, raw_request, conditioned)
+
+
+async def finish(
+    handler: Any, request: BaseModel, raw_request: Request, conditioned: Conditioned
+) -> Response:
+    """Call vLLM's handler for a request that is conditioned."""
     response = in_openai_form(await handler(request, raw_request))
     response.headers[CACHE_HEADER] = conditioned.explanation.cache
     if isinstance(response, StreamingResponse):
@@ -135,8 +153,8 @@ def with_client_text(event: str) -> str:
     return f"{name}\ndata: {json.dumps(document)}\n\n"
 
 
-def options_of(incoming: Incoming) -> ImageBindOptions:
-    options = take_options(incoming.document)
+def options_of(incoming: Incoming, *, picture: bool = False) -> ImageBindOptions:
+    options = take_options(incoming.document, picture=picture)
     if options.explain:
         raise BadRequest(
             "explain is available in chat completions, completions and embeddings only",
