@@ -14,6 +14,7 @@ from server.api.routes.files import PURPOSES
 from server.api.routes.images import ImageRequest
 from server.conditioning.options import ImageBindOptions
 from server.media.attachments import MODALITIES, URL_PARTS
+from server.media.read_options import MAX_NORM
 
 Json = dict[str, Any]
 
@@ -52,6 +53,12 @@ ERROR: Json = {
     },
 }
 WEIGHT = {"type": "number", "minimum": -1e6, "maximum": 1e6, "default": 1}
+NORM = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "maximum": MAX_NORM,
+    "description": "The vector's length before its normalisation, for pictures as answers.",
+}
 MODALITY = {"enum": list(MODALITIES), "description": "Overrides the file's detected modality."}
 UPLOAD: Json = {
     "type": "object",
@@ -143,12 +150,14 @@ def parts() -> list[Json]:
     url = {"type": "string", "description": "data:, attachment:// or, if allowed, https:"}
     numbers = {"oneOf": [{"type": "array", "items": {"type": "number"}}, text]}
     file = {"anyOf": [with_keys("file_id", file_id=text), with_keys("file_data", file_data=text)]}
+    embedding = part("imagebind_embedding", with_keys("data", data=numbers))
+    embedding["properties"]["norm"] = NORM
     return [
         *(part(name, with_keys("url", url=url)) for name in URL_PARTS),
         part("input_audio", with_keys("data", data=text, format=text)),
         part("file", file),
         part("imagebind_text", with_keys("text", text=text)),
-        part("imagebind_embedding", with_keys("data", data=numbers)),
+        embedding,
     ]
 
 

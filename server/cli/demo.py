@@ -32,9 +32,13 @@ from server.logs import fail
 from server.process.cache_folder import cache_folder
 from server.settings import DECODER
 
-# These two files identify the version of the model: a change of any part changes one of them,
-# because the manifest contains the hash of the encoders.
-PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]
+# These files identify the version of the model: a change of any part changes one of them, because
+# the manifest contains the hash of the encoders.
+PART_NAMES = (
+    *("weights/adapter.safetensors", "cache/manifest.json"),
+    f"{DECODER}/model.safetensors",
+)
+PARTS = [part for name in PART_NAMES if (part := MEDIA.parent / name).is_file()]
 CACHES = cache_folder()
 FIRST: tuple[Question, ...] = (
     *(((file,), WHAT) for file in (PICTURE, WORD, CLOUD, CLIP)),

@@ -12,12 +12,15 @@ from argparse import ArgumentParser, Namespace
 from server.engine.exposure import check_exposure, weaviate_address
 from server.settings import Settings
 
+# The files that describe a decoder of pictures: a flow, or a pipeline of diffusers.
+DECODER_FILES = ("config.json", "model_index.json")
+
 
 def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when a key file has no key. OSError: when a key file or the port cannot be used.
+    when a key file has no key. OSError: when a key file, the port or the decoder's folder cannot be used.
     """
     args = listening_flags(settings)
     if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
@@ -25,6 +28,7 @@ def check(settings: Settings) -> None:
     if settings.weaviate is not None:
         host, port = weaviate_address(settings)
         check_port(host, str(port))
+    check_decoder(settings)
     for file in (settings.api_key_file, settings.metrics_key_file):
         if file is not None:
             from server.api.middleware.auth import read_keys
@@ -32,6 +36,13 @@ def check(settings: Settings) -> None:
             read_keys(file)
     if args.config is None and args.uds is None:
         check_port(args.host, args.port)
+
+
+def check_decoder(settings: Settings) -> None:
+    """Raises OSError: when the folder of the decoder of pictures has no decoder."""
+    folder = settings.decoder_folder
+    if folder is not None and not any((folder / name).is_file() for name in DECODER_FILES):
+        raise OSError(f"--decoder {settings.decoder}: {folder} has no {' or '.join(DECODER_FILES)}")
 
 
 def listening_flags(settings: Settings) -> Namespace:

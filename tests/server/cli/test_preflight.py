@@ -106,3 +106,12 @@ def test_serve_reports_in_one_line(tmp_path: Path) -> None:
     status, error = serve(tmp_path, "--api-key-file", str(tmp_path / "keys"))
     assert (status, error.count("\n"), "no API key" in error) == (1, 1, True)
     assert serve(tmp_path / "none")[0] == 2
+
+
+def test_a_decoder_needs_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="--decoder model: m/decoders/image has no config.json"):
+        check(settings(decoder="model"))
+    with pytest.raises(OSError, match="--decoder"):
+        check(settings(decoder=str(tmp_path)))
+    (tmp_path / "model_index.json").touch()
+    check(settings(decoder=str(tmp_path)))
