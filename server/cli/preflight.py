@@ -20,7 +20,8 @@ def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when a key file has no key. OSError: when a key file, the port or the decoder's folder cannot be used.
+    when a key file has no key. OSError: when a key file, the port or the decoder's folder cannot
+    be used.
     """
     args = listening_flags(settings)
     if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys

@@ -109,7 +109,7 @@ def test_serve_reports_in_one_line(tmp_path: Path) -> None:
 
 
 def test_a_decoder_needs_its_folder(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="--decoder model: m/decoders/image has no config.json"):
+    with pytest.raises(OSError, match=r"--decoder model: m/decoders/image has no config\.json"):
         check(settings(decoder="model"))
     with pytest.raises(OSError, match="--decoder"):
         check(settings(decoder=str(tmp_path)))
