@@ -2,7 +2,9 @@
 
 A picture is a mean picture plus K principal components, which `train decoder` computes from its
 training pictures. The network predicts the components x from x_t = t x + (1 - t) noise (the
-straight path of flow matching, Lipman et al. 2023), the time t and the embedding's direction.
+straight path of flow matching, Lipman et al. 2023), the time t and the embedding's direction. Its
+inputs and outputs are scaled to variance 1 (Karras et al. 2022), here for each component by its own
+deviation.
 
 Shapes: B pictures, K components, D embedding, W width, S side, P = 3 S S.
 """
@@ -41,6 +43,7 @@ class Flow(nn.Module):
     mean: Tensor
     basis: Tensor
     scale: Tensor
+    deviation: Tensor
 
     def __init__(self, config: FlowConfig) -> None:
         super().__init__()
@@ -49,6 +52,7 @@ class Flow(nn.Module):
         self.register_buffer("mean", torch.zeros(pixels))
         self.register_buffer("basis", torch.zeros(config.components, pixels))
         self.register_buffer("scale", torch.ones(config.components))
+        self.register_buffer("deviation", torch.ones(config.components))
         self.condition_proj = nn.Sequential(
             nn.Linear(config.embed_dim + TIMES, 2 * config.condition_width),
             nn.SiLU(),
@@ -81,11 +85,21 @@ class Flow(nn.Module):
         """
         embedding = direction * math.sqrt(self.config.embed_dim)
         condition = self.condition_proj(torch.cat([embedding, _waves(time)], dim=-1))
-        hidden = self.in_proj(x_t)
+        t = time[:, None]
+        spread = ((t * self.deviation).square() + (1 - t).square()).sqrt()  # deviation of x_t
+        hidden = self.in_proj(x_t / spread)
         for block in self.blocks:
             hidden = block(hidden, condition)
-        predicted: Tensor = self.out_proj(self.norm(hidden))
-        return predicted
+        residual: Tensor = self.out_proj(self.norm(hidden))
+        # The best linear estimate of x from x_t, and the network's correction.
+        estimate = t * self.deviation.square() / spread.square() * x_t
+        return estimate + self.residual_scale(time) * residual
+
+    def residual_scale(self, time: Tensor) -> Tensor:
+        """The deviation (B, K) of x around its best linear estimate at each time (B,)."""
+        t = time[:, None]
+        spread = ((t * self.deviation).square() + (1 - t).square()).sqrt()
+        return self.deviation * (1 - t) / spread
 
     def components_of(self, pictures: Tensor) -> Tensor:
         """Pictures (B, 3, S, S) with values in [-1, 1] -> components (B, K)."""

@@ -22,7 +22,7 @@ from model_ext.train.schedule import learning_rate
 
 CHECKPOINT = "checkpoint.pt"
 MAX_PICTURES = 8000  # pictures from which the components are computed
-LATEST = 0.9  # the loss weighs an error by 1 / (1 - t), at most 1 / (1 - LATEST)
+MAX_TIME = 0.99  # at time 1, x_t is x, and there is nothing to learn
 
 
 def train_decoder(config: DecoderConfig, until: int | None = None) -> Path:
@@ -81,6 +81,7 @@ class DecoderTrainer:
         # Dividing by the root of the deviation keeps large components larger than small ones, but
         # lets the noise of the flow hide the small ones for less of the way.
         self.flow.scale.copy_((deviation * deviation.mean()).sqrt())
+        self.flow.deviation.copy_((deviation / deviation.mean()).sqrt())
         self.average.load_state_dict(self.flow.state_dict())
         return 0
 
@@ -95,11 +96,14 @@ class DecoderTrainer:
         dropped = torch.rand((config.batch, 1), generator=g) < config.drop
         directions = directions.masked_fill(dropped, 0)
         x = self.flow.components_of(pictures)
-        time_ = torch.sigmoid(torch.randn(config.batch, generator=g))
+        time_ = torch.sigmoid(1.2 * torch.randn(config.batch, generator=g) - 0.4)
+        time_ = time_.clamp(max=MAX_TIME)
         noise = torch.randn(x.shape, generator=g)
         x_t = time_[:, None] * x + (1 - time_[:, None]) * noise
-        error = self.flow(x_t, time_, directions) - x
-        loss = (error / (1 - time_[:, None].clamp(max=LATEST))).square().mean()
+        error = (self.flow(x_t, time_, directions) - x) / self.flow.residual_scale(time_)
+        # Large components have a larger weight, because they are more visible.
+        weights = self.flow.deviation / self.flow.deviation.mean()
+        loss = (weights * error.square()).mean()
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
         norm = nn.utils.clip_grad_norm_(self.flow.parameters(), config.max_grad_norm)

@@ -17,6 +17,7 @@ def random_flow(sizes: FlowConfig = SIZES) -> Flow:
     flow = Flow(sizes)
     flow.basis.copy_(torch.linalg.qr(torch.randn(3 * sizes.side**2, sizes.components))[0].T)
     flow.scale.copy_(torch.rand(sizes.components) + 0.5)
+    flow.deviation.copy_(torch.rand(sizes.components) + 0.5)
     flow.mean.copy_(0.1 * torch.randn(3 * sizes.side**2))
     return flow.eval()
 

@@ -42,6 +42,21 @@ def test_a_sample_follows_the_straight_path(flow: Flow) -> None:
     torch.testing.assert_close(drawn, expected, rtol=0, atol=1e-5)
 
 
+def test_without_a_correction_the_prediction_is_the_best_linear_estimate(flow: Flow) -> None:
+    """For independent components with the flow's deviations, least squares gives this estimate."""
+    torch.nn.init.zeros_(flow.out_proj.weight)
+    torch.nn.init.zeros_(flow.out_proj.bias)
+    torch.manual_seed(1)
+    x, noise, t = torch.randn(20_000, 10) * flow.deviation, torch.randn(20_000, 10), 0.3
+    x_t = t * x + (1 - t) * noise
+    factor = (x * x_t).mean(0) / x_t.square().mean(0)
+    with torch.no_grad():
+        predicted = flow(x_t[:50], torch.full((50,), t), torch.zeros(50, 6))
+        scale = flow.residual_scale(torch.tensor([t]))[0]
+    torch.testing.assert_close(predicted, factor * x_t[:50], rtol=0.1, atol=0.02)
+    torch.testing.assert_close((x - factor * x_t).std(0), scale, rtol=0.05, atol=0.02)
+
+
 def test_a_picture_does_not_depend_on_its_batch(flow: Flow) -> None:
     embeddings = torch.randn(3, 6)
     together = flow.sample(embeddings, generators(1, 2, 3), 4, 2.0)
