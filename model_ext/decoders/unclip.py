@@ -51,7 +51,7 @@ class UnclipDecoder:
         dtype = torch.float16 if device.startswith("cuda") else torch.float32
         try:
             pipeline = StableUnCLIPImg2ImgPipeline.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, torch_dtype=dtype
+                folder, use_safetensors=True, local_files_only=True, dtype=dtype
             )
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(f"{folder}: not a Stable unCLIP pipeline: {error}") from None

@@ -6,8 +6,9 @@ written by the other modules of this folder.
 
 import asyncio
 import random
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -63,7 +64,7 @@ class PictureRequest:
     def start(self, vector: Vector | None) -> "Drawing":
         """Start to draw in the background. `vector` (D,): the condition of the pictures."""
         assert vector is not None
-        return Drawing(self.draw(vector))
+        return Drawing(partial(self.draw, vector))
 
     async def draw(self, vector: Vector) -> list[bytes]:
         """Draw the pictures. Returns PNG files.
@@ -122,8 +123,8 @@ def checked_request(
 class Drawing:
     """Pictures that are drawn while the language model writes the text of the same answer."""
 
-    def __init__(self, work: Coroutine[Any, Any, list[bytes]]) -> None:
-        self._task = asyncio.ensure_future(without_error(work))
+    def __init__(self, draw: Callable[[], Awaitable[list[bytes]]]) -> None:
+        self._task = asyncio.ensure_future(without_error(draw))
         self.streamed = False  # whether a stream closes this drawing
 
     async def result(self) -> Drawn:
@@ -143,9 +144,9 @@ class Drawing:
             await self.close()
 
 
-async def without_error(work: Coroutine[Any, Any, list[bytes]]) -> Drawn:
+async def without_error(draw: Callable[[], Awaitable[list[bytes]]]) -> Drawn:
     """Return the pictures, or the error: the text of the answer stands without pictures."""
     try:
-        return await work, None
+        return await draw(), None
     except RequestError as error:
         return [], error

@@ -48,7 +48,7 @@ async def failure() -> list[bytes]:
 
 
 async def test_the_item_comes_before_the_last_event() -> None:
-    texts = [text async for text in stream_item(stream(), Drawing(picture()))]  # type: ignore[arg-type]
+    texts = [text async for text in stream_item(stream(), Drawing(picture))]  # type: ignore[arg-type]
     data = [json.loads(text.partition("data: ")[2]) for text in texts]
     assert [each["type"] for each in data] == [
         "response.created",
@@ -66,6 +66,6 @@ async def test_the_item_comes_before_the_last_event() -> None:
 
 
 async def test_a_picture_that_failed_has_this_status() -> None:
-    texts = [text async for text in stream_item(stream(), Drawing(failure()))]  # type: ignore[arg-type]
+    texts = [text async for text in stream_item(stream(), Drawing(failure))]  # type: ignore[arg-type]
     item = json.loads(texts[-1].partition("data: ")[2])["response"]["output"][1]
     assert (item["status"], item["result"]) == ("failed", None)
