@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -39,6 +39,7 @@ EngineField = Literal[
     "chat_template",
     "prompt_embeds",
 ]
+Expert = Literal["speech", "ocr"]
 
 
 class GrammarLimits(BaseModel):
@@ -154,6 +155,7 @@ class Settings(BaseSettings):
     max_attachments: Count = 16  # Maximum number of attachments in one request.
     max_n: Count = 16  # Maximum number of choices in one request.
     max_tokens: Count = 8192  # Maximum number of generated tokens in one choice.
+    max_context_tokens: Count = 1024  # Maximum number of tokens of one text for the Input slot.
     grammar: GrammarLimits = GrammarLimits()  # Limits of structured outputs.
     max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
@@ -196,6 +198,18 @@ class Settings(BaseSettings):
     encode_waiting: Count = 512  # Number of tensors that may wait for the encoders.
     # Maximum bytes of the result cache, which keeps embeddings by the content of files.
     embedding_cache_bytes: int = Field(256 * MiB, ge=0)
+    # Folder of a Whisper model in CTranslate2's format: enables the expert `speech` and
+    # /v1/audio/transcriptions.
+    speech_model: Path | None = None
+    speech_device: Literal["auto", "cpu", "cuda"] = "auto"
+    ocr: bool = False  # Enables the expert `ocr`, which reads the text in pictures and videos.
+    ocr_device: Literal["auto", "cpu", "cuda"] = "auto"
+    voice: bool = False  # Enables /v1/audio/speech, with an English voice.
+    # The experts of requests that do not say which experts they need (imagebind.experts).
+    experts: Annotated[tuple[Expert, ...], NoDecode] = ()
+    # If an expert fails or is too slow: "off" answers without it, "refuse" rejects with 503.
+    expert_policy: Literal["off", "refuse"] = "off"
+    expert_timeout_s: float = Field(30, gt=0)  # Seconds for all experts of one request.
     # Requests that may wait for one side model (model_ext/side.py); further requests get 503.
     side_waiting: Count = 64
     # Maximum bytes of the stored results of one side model, in each API process.
@@ -214,11 +228,19 @@ class Settings(BaseSettings):
     # client has sent a file.
     share_results: bool = False
 
-    @field_validator("vllm_args", "allow_fields", "trusted_proxies", mode="before")
+    @field_validator("vllm_args", "allow_fields", "trusted_proxies", "experts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Split an environment variable's string into items as a shell does."""
         return shlex.split(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_experts(self) -> Self:
+        enabled = {"speech": self.speech_model is not None, "ocr": self.ocr}
+        for name in self.experts:
+            if not enabled[name]:
+                raise ValueError(f"the setting experts has {name}, which is not enabled")
+        return self
 
     @field_validator("limits", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
+from model_ext.side import Array
 from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.encoding.job import unpack
@@ -94,6 +95,11 @@ class RayEncoders:
         if cached:
             CONTENT_HITS.labels(embedded.modality).inc()
         return embedded
+
+    async def decode(self, view: str, modality: str, content: Blob) -> Array:
+        """Raise Unavailable: the replicas decode no views, because Ray starts no side models."""
+        del view, modality, content
+        raise Unavailable("experts are not available on this server")
 
     async def _ask(self, job: bytes, data: bytes) -> bytes:
         for _ in range(TRIES):

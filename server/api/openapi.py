@@ -10,8 +10,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from server.api.routes.audio import PATHS as AUDIO_PATHS
 from server.api.routes.files import PURPOSES
 from server.api.routes.images import ImageRequest
+from server.api.routes.voice import PATH as SPEECH_PATH
+from server.api.routes.voice import SpeechRequest
+from server.api.speech.options import FORMATS, GRANULARITIES
 from server.conditioning.options import ImageBindOptions
 from server.media.attachments import MODALITIES, URL_PARTS
 from server.media.read_options import MAX_NORM
@@ -75,6 +79,21 @@ UPLOAD: Json = {
     },
 }
 
+TRANSCRIPTION: Json = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "model": {"type": "string"},
+        "language": {"type": "string"},
+        "prompt": {"type": "string"},
+        "response_format": {"enum": list(FORMATS), "default": FORMATS[0]},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 1},
+        "stream": {"type": "boolean"},
+        "timestamp_granularities[]": {"enum": sorted(GRANULARITIES)},
+    },
+}
+
 
 def install(app: FastAPI) -> None:
     """Replace the application's OpenAPI document by the extended one."""
@@ -94,6 +113,7 @@ def describe(document: Json) -> Json:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Error"], schemas["Attachment"] = ERROR, {"oneOf": parts()}
     add_schema(schemas, "ImageBindOptions", ImageBindOptions)
+    add_schema(schemas, "SpeechRequest", SpeechRequest)
     if "/v1/chat/completions" in document["paths"]:
         add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
@@ -282,6 +302,8 @@ def add_bodies(paths: Json) -> None:
         "/v1/rerank": {"application/json": {"schema": ref("RerankRequest")}},
         "/v1/search": {"application/json": {"schema": ref("SearchRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
+        **{path: {"multipart/form-data": {"schema": TRANSCRIPTION}} for path in AUDIO_PATHS},
+        SPEECH_PATH: {"application/json": {"schema": ref("SpeechRequest")}},
     }.items():
         if path in paths:
             paths[path]["post"]["requestBody"] = {"required": True, "content": content}
@@ -296,6 +318,14 @@ def responses(path: str, method: str, documented: Json) -> Json:
             "application/json": {"schema": {"type": "object"}},
             "text/event-stream": {"schema": {"type": "string"}},
         }
+    if path in AUDIO_PATHS:
+        kept["200"]["content"] = {
+            **{kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/vtt")},
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        }
+    if path == SPEECH_PATH:
+        kept["200"]["content"] = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
     if path.endswith("/content"):
         binary = {"schema": {"type": "string", "format": "binary"}}
         kept["200"]["content"] = {"application/octet-stream": binary}

@@ -66,14 +66,20 @@ class Conditioner:
         self._fetcher = fetcher
         self._prenorm_length = prenorm_length
 
+    def fetches(self) -> Fetches:
+        """An object that downloads the files of one request."""
+        return Fetches(self._fetcher)
+
     async def condition(
         self,
         attachments: Sequence[Attachment],
         options: ImageBindOptions,
+        fetches: Fetches | None = None,
         *,
         with_picture: bool = False,
     ) -> Conditioned:
-        """Embed the attachments, mix the embeddings, and retrieve.
+        """Embed the attachments, mix the embeddings, and retrieve. `fetches`: the request's
+        downloads, if another component also needs them.
 
         `with_picture`: whether to compute also the vector of a picture, which needs an attachment.
         Raises a RequestError that names the attachment or the parameter.
@@ -82,7 +88,7 @@ class Conditioner:
             options = without_default_cache(options)
         params = self._retriever.params(options)  # Check the parameters before anything is decoded.
         if attachments:
-            embedded = await self._embed_all(attachments)
+            embedded = await self._embed_all(attachments, fetches or self.fetches())
             units = np.stack([each.unit for each in embedded])
             mixed = mix(units, [attachment.weight for attachment in attachments])
         else:
@@ -143,9 +149,10 @@ class Conditioner:
         check_encoder(attachment.modality, self._encoders)
         return await Fetches(self._fetcher).content(attachment)
 
-    async def _embed_all(self, attachments: Sequence[Attachment]) -> list[Embedded]:
+    async def _embed_all(
+        self, attachments: Sequence[Attachment], fetches: Fetches
+    ) -> list[Embedded]:
         """Embed all attachments. The first failure cancels the other attachments."""
-        fetches = Fetches(self._fetcher)
         try:
             return await all_results(self._embed(each, fetches) for each in attachments)
         finally:

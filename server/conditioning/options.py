@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.conditioning.picture_options import PictureOptions
 from server.errors import BadRequest
+from server.settings import Expert
 
 CacheState = Literal["on", "off", "unavailable"]
 
@@ -58,6 +59,9 @@ class ImageBindOptions(BaseModel):
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings
     picture: PictureOptions | None = None  # allowed only if the answer has pictures
+    # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
+    # and /v1/embeddings.
+    experts: list[Expert] | None = Field(None, max_length=8)
 
 
 class MixedPart(BaseModel):
@@ -69,6 +73,15 @@ class MixedPart(BaseModel):
     share: float  # The weight divided by the sum of all weights.
     # Facts that the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
+
+
+class ExpertPart(BaseModel):
+    """What an expert heard or read in one attachment."""
+
+    param: str
+    expert: str
+    state: Literal["on", "unavailable"]
+    text: str  # as in the prompt; "" if there is no speech or text
 
 
 class NeighborPart(BaseModel):
@@ -87,14 +100,19 @@ class Explanation(BaseModel):
     mix: list[MixedPart]
     cache: CacheState
     neighbors: list[NeighborPart]
+    experts: list[ExpertPart] = []
 
 
 def take_options(
-    document: dict[str, Any], *, windows: bool = False, picture: bool = False
+    document: dict[str, Any],
+    *,
+    windows: bool = False,
+    experts: bool = False,
+    picture: bool = False,
 ) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows` and `picture`: whether the request accepts these keys.
+    `windows`, `experts`, `picture`: whether the request accepts this key.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
@@ -103,6 +121,11 @@ def take_options(
     if options.picture is not None and not picture:
         raise BadRequest(
             "picture is only for requests whose answer has pictures", param="imagebind.picture"
+        )
+    if options.experts is not None and not experts:
+        raise BadRequest(
+            "experts is only for chat completions, responses and messages",
+            param="imagebind.experts",
         )
     return options
 

@@ -39,6 +39,10 @@ class Job:
     # The fields of model_ext.imagebind.preprocess.ReadOptions.
     options: dict[str, Any] = field(default_factory=dict)
 
+    # "": embed the file. Else only decode this view of it (model_ext.imagebind.preprocess.views);
+    # the answer then carries the descriptor of a file with the array `view` (data_file.py).
+    view: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:

@@ -31,14 +31,20 @@ from server.encoding.messages import (
     State,
     Watch,
 )
+from server.encoding.view import answer_view
 from server.errors import Unavailable
 from server.fairness import FairShare
 from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
-from server.process.control import Parent, alive, readable, serving
-from server.process.control import receive as receive_packet
+from server.process.control import Parent, alive, serving
 from server.process.error_message import MessageError
-from server.process.local_socket import accept_all, listen, unless_disconnected
+from server.process.local_socket import (
+    accept_all,
+    listen,
+    receive_packet,
+    send_descriptor,
+    unless_disconnected,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -77,16 +83,23 @@ class EncodingService:
                     raise MessageError(f"unexpected message {type(message).__name__}")
 
     async def _answer(self, client: socket.socket, job: Job, content: DiskBlob) -> None:
-        result = await unless_disconnected(client, self._embed(job, content))
+        result = await unless_disconnected(client, self._run(job, content))
         if result is not None:
-            await send(client, *result)
+            ((packet, descriptor),) = result
+            if descriptor is None:
+                await send(client, packet)
+            else:
+                await send_descriptor(client, packet.encode(), descriptor)
 
-    async def _embed(self, job: Job, content: DiskBlob) -> Packet:
+    async def _run(self, job: Job, content: DiskBlob) -> tuple[Packet, int | None]:
+        """Run a job. Returns the answer and, if the job asks for a view, its descriptor."""
         if not self._jobs.take(job.client):
             full = Unavailable("too many files are waiting", code="encode_queue_full")
-            return Packet(Answer(False, {}, error=Answer.describe(full)))
+            return Packet(Answer(False, {}, error=Answer.describe(full))), None
         try:
-            return await answer(self._embedder, job, content)
+            if job.view:
+                return await answer_view(self._parts.decoder, job, content)
+            return await answer(self._embedder, job, content), None
         finally:
             self._jobs.give_back(job.client)
 
@@ -110,15 +123,13 @@ async def receive(client: socket.socket) -> tuple[Message, int | None]:
 
     Raises MessageError, OSError.
     """
-    await readable(client)
-    data, descriptors = receive_packet(client)
+    data, descriptor = await receive_packet(client)
     try:
-        message = Packet.decode(data).message
+        return Packet.decode(data).message, descriptor
     except MessageError:
-        for descriptor in descriptors:
+        if descriptor is not None:
             os.close(descriptor)
         raise
-    return message, descriptors[0] if descriptors else None
 
 
 def main() -> None:

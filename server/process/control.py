@@ -196,16 +196,6 @@ async def readable(sock: socket.socket) -> None:
         loop.remove_reader(sock)
 
 
-async def writable(sock: socket.socket) -> None:
-    """Wait until the socket accepts data. asyncio has no function that sends descriptors."""
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_writer(sock, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_writer(sock)
-
-
 def source_path() -> str:
     """PYTHONPATH for a child process: this source code is imported first, in any
     working directory.

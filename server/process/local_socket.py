@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from server.process.control import readable, receive
+
 Result = TypeVar("Result")
 
 BACKLOG = 1024
@@ -87,3 +89,38 @@ async def connected(path: str) -> AsyncIterator[socket.socket]:
         service.setblocking(False)
         await asyncio.get_running_loop().sock_connect(service, path)
         yield service
+
+
+async def send_descriptor(sock: socket.socket, packet: bytes, descriptor: int) -> None:
+    """Send a packet with a descriptor, and close the descriptor. Raises OSError."""
+    try:
+        while True:
+            try:
+                socket.send_fds(sock, [packet], [descriptor])
+                return
+            except BlockingIOError:  # the other end has not read the packets before
+                await writable(sock)
+    finally:
+        os.close(descriptor)
+
+
+async def receive_packet(sock: socket.socket) -> tuple[bytes, int | None]:
+    """Read one packet, and the descriptor that it carries. The caller closes the descriptor.
+
+    Raises OSError: when the other end has closed the connection.
+    """
+    await readable(sock)
+    packet, descriptors = receive(sock)
+    if not packet:
+        raise ConnectionResetError
+    return packet, descriptors[0] if descriptors else None
+
+
+async def writable(sock: socket.socket) -> None:
+    """Wait until the socket accepts data. asyncio has no function that sends descriptors."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_writer(sock, ready.set)
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_writer(sock)

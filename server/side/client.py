@@ -18,9 +18,9 @@ from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.errors import Unavailable
 from server.metrics import SIDE_BATCH, SIDE_HITS, SIDE_UP, SIDE_WAITING, stage
+from server.process import data_file
 from server.process.error_message import MessageError, raise_described
 from server.process.local_socket import connected, open_folder
-from server.side import data_file
 from server.side.messages import (
     SidePart,
     SideRequest,
@@ -76,7 +76,7 @@ class SideClient:
         with stage(f"side_{self.name}"):
             try:
                 async with connected(self._path) as service:
-                    descriptor = await asyncio.to_thread(data_file.write, data)
+                    descriptor = await data_file.written(data)
                     await send_file(service, SideRequest(client()), descriptor)
                     return await self._result(service, on_part)
             except (OSError, MessageError):

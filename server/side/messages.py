@@ -1,7 +1,7 @@
 """The messages between API processes and a side model's process, on a Unix socket.
 
 One packet is one message in JSON. The packets of a task and of its result carry the descriptor of
-a file in memory (data_file.py).
+a file in memory (server/process/data_file.py).
 """
 
 import json
@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from server.process.control import readable, writable
-from server.process.control import receive as receive_packet
 from server.process.error_message import MessageError
+from server.process.local_socket import receive_packet, send_descriptor
 
 MAX_PART = 1 << 16  # Maximum bytes of one part of a result.
 
@@ -72,15 +71,7 @@ def decode(packet: bytes) -> SideMessage:
 
 async def send_file(sock: socket.socket, message: SideMessage, descriptor: int) -> None:
     """Send a message with a descriptor, and close the descriptor. Raises OSError."""
-    try:
-        while True:
-            try:
-                socket.send_fds(sock, [encode(message)], [descriptor])
-                return
-            except BlockingIOError:  # the other end has not read the messages before
-                await writable(sock)
-    finally:
-        os.close(descriptor)
+    await send_descriptor(sock, encode(message), descriptor)
 
 
 async def receive(sock: socket.socket) -> tuple[SideMessage, int | None]:
@@ -88,13 +79,10 @@ async def receive(sock: socket.socket) -> tuple[SideMessage, int | None]:
 
     Raises OSError: when the other end has closed the connection. Raises MessageError.
     """
-    await readable(sock)
-    packet, descriptors = receive_packet(sock)
-    if not packet:
-        raise ConnectionResetError
+    packet, descriptor = await receive_packet(sock)
     try:
-        return decode(packet), descriptors[0] if descriptors else None
+        return decode(packet), descriptor
     except MessageError:
-        for descriptor in descriptors:
+        if descriptor is not None:
             os.close(descriptor)
         raise

@@ -21,11 +21,11 @@ from model_ext.errors import ConfigError
 from model_ext.side import Json, SideData, SideModel, Task
 from server import logs
 from server.errors import RequestError
+from server.process import data_file
 from server.process.child import die_with_parent
 from server.process.control import Parent, alive, serving
 from server.process.error_message import MessageError, describe_error
 from server.process.local_socket import accept_all, listen, unless_disconnected
-from server.side import data_file
 from server.side.catalog import named, socket_path
 from server.side.messages import (
     MAX_PART,
@@ -85,8 +85,7 @@ class SideService:
             return
         if result is not None:
             await sender.flush()
-            descriptor = await asyncio.to_thread(data_file.write, *result)
-            await send_file(client, SideResponse(), descriptor)
+            await send_file(client, SideResponse(), await data_file.written(*result))
 
     async def _result(self, task: Task, client: str) -> SideData:
         try:
@@ -157,7 +156,7 @@ async def open_and_run(parent: Parent, name: str) -> None:
     settings = parent.settings
     try:
         model = await asyncio.to_thread(named(name).open, settings)
-    except (ConfigError, OSError, ImportError) as error:
+    except (ConfigError, OSError) as error:
         logs.fail(f"the side model {name} cannot be loaded: {error}")
     service = SideService(name, model, socket_path(parent.scratch, name), settings.side_waiting)
     serving(parent.control)

@@ -21,6 +21,7 @@ PATHS = frozenset(
     for name in (
         *("chat/completions", "completions", "responses", "messages"),
         *("embeddings", "score", "rerank", "search", "images/generations"),
+        *("audio/transcriptions", "audio/translations", "audio/speech"),
     )
 ) | {"/vectorize"}
 

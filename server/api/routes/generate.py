@@ -6,7 +6,7 @@ cache was used.
 """
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -20,11 +20,14 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from server.api.body import Incoming, Json, read_json, read_json_or_form, run
+from server.api.components import Components
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.grammar.constraint import check_constraints
+from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
+    EXPERTS_HEADER,
     attachments_of,
     parse,
 )
@@ -32,6 +35,7 @@ from server.api.pictures.chat_images import last_user_text, take_modalities, wit
 from server.api.pictures.drawing import PictureRequest, picture_request
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
+from server.conditioning.first_error import all_results
 from server.conditioning.options import ImageBindOptions, take_options
 from server.context import current
 from server.errors import body
@@ -40,6 +44,7 @@ from server.media.attachments import (
     list_parts,
     message_parts,
 )
+from server.media.contexts import Contexts
 
 router = APIRouter()
 
@@ -61,18 +66,23 @@ async def create_completion(raw_request: Request) -> Response:
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
     with_image = take_modalities(incoming.document)
-    options = take_options(incoming.document, picture=with_image)
+    options = take_options(incoming.document, picture=with_image, experts=True)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
+    contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
+    pictures = None
+    if with_image:
+        pictures = picture_request(raw_request, options, last_user_text(messages), request.n, "n")
+    conditioned = await apply_attachments(
+        request.n, raw_request, attachments, options, contexts, pictures
+    )
+    fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
-    if not with_image:
-        conditioned = await apply_attachments(request.n, raw_request, attachments, options)
+    if pictures is None:
         answer = await handler.create_chat_completion(request, raw_request)
         return respond(answer, raw_request, conditioned, options)
-    pictures = picture_request(raw_request, options, last_user_text(messages), request.n, "n")
-    conditioned = await apply_attachments(request.n, raw_request, attachments, options, pictures)
     async with pictures.start(conditioned.picture) as drawing:
         answer = await handler.create_chat_completion(request, raw_request)
         answer = await with_images(answer, drawing)
@@ -98,9 +108,11 @@ async def apply_attachments(
     raw_request: Request,
     attachments: list[Attachment],
     options: ImageBindOptions,
+    contexts: Contexts | None = None,
     pictures: PictureRequest | None = None,
 ) -> Conditioned:
     """Compute the attachments' embedding, which conditions everything that this request generates.
+    The experts' texts go to `contexts`.
 
     `n`: the number of choices that the request asks for. `pictures`: the pictures that the answer
     has, whose condition is computed too.
@@ -109,15 +121,57 @@ async def apply_attachments(
     state = state_of(raw_request)
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
-    conditioner = state.components.conditioner
-    conditioned = await conditioner.condition(
-        attachments, options, with_picture=pictures is not None
+    conditioned = await condition(
+        state.components, attachments, options, contexts, with_picture=pictures is not None
     )
     if pictures is not None and not attachments:
-        conditioned = await pictures.condition_on_text(conditioner, conditioned, options)
+        conditioned = await pictures.condition_on_text(
+            state.components.conditioner, conditioned, options
+        )
     attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
+
+
+async def condition(
+    components: Components,
+    attachments: list[Attachment],
+    options: ImageBindOptions,
+    contexts: Contexts | None,
+    *,
+    with_picture: bool = False,
+) -> Conditioned:
+    """Embed the attachments and, at the same time, run the experts on them."""
+    conditioner, experts = components.conditioner, components.experts
+    names = () if contexts is None else experts.chosen(options.experts)
+    if contexts is None or not names or not attachments:
+        return await conditioner.condition(attachments, options, with_picture=with_picture)
+    fetches = conditioner.fetches()
+    work: list[Coroutine[Any, Any, Any]] = [
+        conditioner.condition(attachments, options, fetches, with_picture=with_picture),
+        experts.read(attachments, names, fetches),
+    ]
+    try:
+        conditioned, parts = await all_results(work)
+    finally:
+        # The traceback of an error references this frame, and would keep the files open.
+        del fetches, work
+    for part in parts:
+        part.text = contexts.add(part.param, part.text)
+    conditioned.explanation.experts = parts
+    return conditioned
+
+
+def headers_of(conditioned: Conditioned) -> dict[str, str]:
+    """The response headers that state which parts of the server were used."""
+    explanation = conditioned.explanation
+    headers = {CACHE_HEADER: explanation.cache}
+    # If an expert failed for one attachment, its state is `unavailable`.
+    states = {part.expert: part.state for part in explanation.experts}
+    states |= {part.expert: part.state for part in explanation.experts if part.state != "on"}
+    if states:
+        headers[EXPERTS_HEADER] = ", ".join(f"{name}={state}" for name, state in states.items())
+    return headers
 
 
 def respond(
@@ -128,7 +182,7 @@ def respond(
     """
     if isinstance(answer, ErrorResponse):
         return error_response(from_vllm_response(answer))
-    headers = {CACHE_HEADER: conditioned.explanation.cache}
+    headers = headers_of(conditioned)
     extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
     if isinstance(answer, BaseModel):
         answer = answer.model_dump()

@@ -24,20 +24,21 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from server.api.body import Incoming, Json, read_json, run
 from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
+from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
-    CACHE_HEADER,
     CLIENT_DISCONNECTED,
     attachments_of,
     parse,
 )
 from server.api.pictures.drawing import picture_request
 from server.api.pictures.response_items import input_text, take_tool, with_item
-from server.api.routes.generate import apply_attachments
+from server.api.routes.generate import apply_attachments, headers_of
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
+from server.media.contexts import Contexts
 
 router = APIRouter()
 
@@ -68,11 +69,14 @@ async def messages(raw_request: Request) -> Response:
 
 @router.post("/v1/messages/count_tokens")
 async def message_tokens(raw_request: Request) -> Response:
-    """Count the tokens of the request's text. Attachments add no tokens."""
+    """Count the tokens of the request's text. Attachments and experts add no tokens here."""
     incoming = await read_json(raw_request)
-    take_options(incoming.document)
+    take_options(incoming.document, experts=True)
     await message_attachments(incoming, raw_request)
+    messages = incoming.document.get("messages")
+    contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, AnthropicCountTokensRequest, incoming.document)
+    fill_input_slots(request, contexts, raw_request)
     return in_openai_form(await count_tokens(request, raw_request))
 
 
@@ -85,11 +89,15 @@ async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     items = incoming.document.get("input")
     if isinstance(items, list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
+    contexts = await contexts_of(items, "input", incoming, raw_request)
     request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
     if tool is None:
-        return await call_handler(create_responses, request, raw_request, attachments, options)
+        return await call_handler(
+            create_responses, request, raw_request, attachments, contexts, options
+        )
     pictures = picture_request(raw_request, options, input_text(items), 1)
-    conditioned = await apply_attachments(1, raw_request, attachments, options, pictures)
+    conditioned = await apply_attachments(1, raw_request, attachments, options, contexts, pictures)
+    fill_input_slots(request, contexts, raw_request)
     async with pictures.start(conditioned.picture) as drawing:
         response = await finish(create_responses, request, raw_request, conditioned)
         return await with_item(response, drawing)
@@ -100,8 +108,10 @@ async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = await message_attachments(incoming, raw_request)
+    messages = incoming.document.get("messages")
+    contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
-    return await call_handler(create_messages, request, raw_request, attachments, options)
+    return await call_handler(create_messages, request, raw_request, attachments, contexts, options)
 
 
 async def message_attachments(incoming: Incoming, raw_request: Request) -> list[Attachment]:
@@ -114,10 +124,12 @@ async def call_handler(
     request: BaseModel,
     raw_request: Request,
     attachments: list[Attachment],
+    contexts: Contexts,
     options: ImageBindOptions,
 ) -> Response:
-    """Condition the request, and call vLLM's handler."""
-    conditioned = await apply_attachments(1, raw_request, attachments, options)
+    """Condition the request, fill its Input slots, and call vLLM's handler."""
+    conditioned = await apply_attachments(1, raw_request, attachments, options, contexts)
+    fill_input_slots(request, contexts, raw_request)
     return await finish(handler, request, raw_request, conditioned)
 
 
@@ -126,7 +138,7 @@ async def finish(
 ) -> Response:
     """Call vLLM's handler for a request that is conditioned."""
     response = in_openai_form(await handler(request, raw_request))
-    response.headers[CACHE_HEADER] = conditioned.explanation.cache
+    response.headers.update(headers_of(conditioned))
     if isinstance(response, StreamingResponse):
         events = cast(AsyncGenerator[str], response.body_iterator)
         response.body_iterator = with_client_texts(events)
@@ -154,7 +166,7 @@ def with_client_text(event: str) -> str:
 
 
 def options_of(incoming: Incoming, *, picture: bool = False) -> ImageBindOptions:
-    options = take_options(incoming.document, picture=picture)
+    options = take_options(incoming.document, picture=picture, experts=True)
     if options.explain:
         raise BadRequest(
             "explain is available in chat completions, completions and embeddings only",

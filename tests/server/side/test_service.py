@@ -13,11 +13,10 @@ import pytest
 from model_ext.side import SideData, Task
 from server.context import RequestContext, entered
 from server.errors import BadRequest, InternalError, Unavailable
-from server.process import supervisor
+from server.process import data_file, supervisor
 from server.process.error_message import MessageError
 from server.process.supervisor import Program, Supervisor
 from server.settings import Settings
-from server.side import data_file
 from server.side.catalog import socket_path
 from server.side.client import SideClient
 from server.side.messages import SideState, decode, encode

@@ -3,6 +3,7 @@
 The file is one line of JSON, and then the arrays in safetensors format.
 """
 
+import asyncio
 import json
 import os
 
@@ -20,6 +21,16 @@ def write(data: SideData) -> int:
     """Return the descriptor of a file in memory with the data. The caller closes it."""
     arrays = save(dict(data.arrays)) if data.arrays else b""
     return memory_file(json.dumps(data.document).encode() + b"\n" + arrays)
+
+
+async def written(data: SideData) -> int:
+    """Do the same as `write` in a thread. If the caller is cancelled, the file is closed."""
+    work = asyncio.ensure_future(asyncio.to_thread(write, data))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        work.add_done_callback(lambda done: os.close(done.result()))
+        raise
 
 
 def read(descriptor: int) -> SideData:

@@ -1,0 +1,104 @@
+"""What side models get of a file: the whole sound, or the pictures at a readable size.
+
+The encoders' inputs are clips and small squares, which are too little for speech or text.
+Shapes: N samples, F frames, H height, W width.
+"""
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.audio import decode
+from model_ext.imagebind.preprocess.av_file import opened, sound_stream
+from model_ext.imagebind.preprocess.av_video import AvVideo
+from model_ext.imagebind.preprocess.container import VIDEO, container, is_video
+from model_ext.imagebind.preprocess.decord_video import DecordVideo
+from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.frames import Damaged, Video
+from model_ext.imagebind.preprocess.image import open_image, turned_rgb
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.imagebind.preprocess.registry import actual_modality, check_size
+from model_ext.imagebind.preprocess.speech import SpeechSamples
+
+SOUND, PICTURES = "sound", "pictures"
+# View -> the modalities of the files that have it.
+VIEWS = {SOUND: ("audio", "video"), PICTURES: ("image", "video")}
+MAX_SIDE = 2000  # pixels of the longer side of a picture
+MAX_FRAME_SIDE = 1280  # pixels of the longer side of a video's frames
+FRAMES = 6  # maximum number of frames of a video
+
+
+def read_view(view: str, modality: str, data: bytes, limits: Limits) -> Tensor:
+    """Read a view of a file.
+
+    sound: samples (N,) int16 of one channel at 16 kHz. pictures: RGB (F, H, W, 3) uint8.
+    Empty (0,) if the file has no such view: a video without a sound track, or without pictures.
+
+    Raises DecodeError. KeyError: for an unknown view.
+    """
+    if modality not in VIEWS[view]:
+        return torch.empty(0)
+    check_size(modality, data, limits)
+    modality = actual_modality(modality, data)
+    check_size(modality, data, limits)
+    if modality not in VIEWS[view]:
+        return torch.empty(0)
+    if view == SOUND:
+        return whole_sound(data, limits)
+    return whole_picture(data, limits) if modality == "image" else video_frames(data, limits)
+
+
+def whole_sound(data: bytes, limits: Limits) -> Tensor:
+    """Decode all samples of a sound, or of a video's sound track, to (N,) int16 at 16 kHz."""
+    name = container(data)
+    if name in VIDEO:
+        with opened(data, name, "the video is damaged") as file:
+            if sound_stream(file) is None:
+                return torch.empty(0)
+    samples, rate = decode(data, limits)
+    speech = SpeechSamples(rate)
+    return torch.from_numpy(np.concatenate([speech.add(samples.numpy().T), speech.end()]))
+
+
+def whole_picture(data: bytes, limits: Limits) -> Tensor:
+    """Decode a picture, turned upright, with at most MAX_SIDE pixels on its longer side."""
+    image = turned_rgb(open_image(data, limits), ReadOptions(orient=True), {})
+    return torch.from_numpy(np.array(_at_most(image, MAX_SIDE)))[None]
+
+
+def video_frames(data: bytes, limits: Limits) -> Tensor:
+    """Decode at most FRAMES frames of a video: the frame in the middle of each equal part."""
+    name = container(data)
+    if name is None or name not in VIDEO:
+        raise DecodeError("the video is damaged or of an unknown format")
+    if is_video(data):
+        try:
+            return _read_frames(DecordVideo(data, limits), limits)
+        except Damaged:
+            pass
+    return _read_frames(AvVideo(data, name, limits), limits)
+
+
+def _read_frames(video: Video, limits: Limits) -> Tensor:
+    times, _ = video.timeline()
+    if times[-1, 1] > limits.video_seconds:
+        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
+    parts = min(FRAMES, len(times))
+    indices = [(2 * part + 1) * len(times) // (2 * parts) for part in range(parts)]
+    frames = [
+        np.array(_at_most(Image.fromarray(frame), MAX_FRAME_SIDE))
+        for frame in video.frames(indices)
+    ]
+    if len({frame.shape for frame in frames}) != 1:
+        raise DecodeError("the video has frames of different sizes")
+    return torch.from_numpy(np.stack(frames))
+
+
+def _at_most(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
