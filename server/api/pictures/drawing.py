@@ -5,6 +5,7 @@ written by the other modules of this folder.
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -21,11 +22,13 @@ from server.conditioning.conditioner import Conditioned, Conditioner
 from server.conditioning.first_error import all_results
 from server.conditioning.options import ImageBindOptions
 from server.conditioning.picture_options import MAX_SEED, PictureOptions
-from server.errors import BadRequest, RequestError
+from server.errors import BadRequest, InternalError, RequestError
 from server.media.attachments import Attachment
 from server.media.blob import MemoryBlob
 from server.side.catalog import PICTURES
 from server.side.client import SideClient
+
+logger = logging.getLogger(__name__)
 
 # The encoder of texts reads at most 77 tokens, so the rest of a text does not matter.
 MAX_TEXT_BYTES = 4096
@@ -150,3 +153,6 @@ async def without_error(draw: Callable[[], Awaitable[list[bytes]]]) -> Drawn:
         return await draw(), None
     except RequestError as error:
         return [], error
+    except Exception:
+        logger.exception("a picture could not be drawn")
+        return [], InternalError("the server failed to draw the picture")

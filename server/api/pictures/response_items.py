@@ -15,6 +15,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from server.api.pictures.chat_images import last_user_text
 from server.api.pictures.drawing import Drawing
+from server.conditioning.options import ImageBindOptions
+from server.conditioning.picture_options import PictureOptions
 from server.errors import BadRequest
 
 Json = dict[str, Any]
@@ -43,6 +45,14 @@ def take_tool(document: Json) -> Json | None:
     if is_tool(document.get("tool_choice")) or not document.get("tools"):
         document.pop("tool_choice", None)
     return dict(own[0])
+
+
+def with_size(options: ImageBindOptions, tool: Json | None) -> ImageBindOptions:
+    """Add the tool's `size`, unless the request says how the picture is drawn."""
+    size = None if tool is None else tool.get("size")
+    if options.picture is not None or not isinstance(size, str):
+        return options
+    return options.model_copy(update={"picture": PictureOptions(size=size)})
 
 
 def is_tool(value: Any) -> bool:

@@ -31,7 +31,7 @@ from server.api.inputs import (
     parse,
 )
 from server.api.pictures.drawing import picture_request
-from server.api.pictures.response_items import input_text, take_tool, with_item
+from server.api.pictures.response_items import input_text, take_tool, with_item, with_size
 from server.api.routes.generate import apply_attachments, headers_of
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
@@ -83,7 +83,7 @@ async def message_tokens(raw_request: Request) -> Response:
 @with_cancellation
 async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     tool = take_tool(incoming.document)
-    options = options_of(incoming, picture=tool is not None)
+    options = with_size(options_of(incoming, picture=tool is not None), tool)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = []
     items = incoming.document.get("input")
