@@ -79,7 +79,7 @@ async def test_a_picture_that_failed_has_this_status() -> None:
 class Event(BaseModel):
     type: str
     sequence_number: int
-    response: dict[str, Any] = {}  # noqa: RUF012
+    response: dict[str, Any] = {}
 
 
 async def handler_events() -> AsyncIterator[Event]:
