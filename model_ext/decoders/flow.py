@@ -34,7 +34,8 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, condition: Tensor) -> Tensor:
         scale, shift, gate = self.modulation(condition).chunk(3, dim=-1)
         inner = F.silu(self.up_proj(self.norm(hidden) * (1 + scale) + shift))
-        return hidden + gate * self.down_proj(inner)
+        result: Tensor = hidden + gate * self.down_proj(inner)
+        return result
 
 
 class Flow(nn.Module):

@@ -53,7 +53,7 @@ class UnclipDecoder:
             pipeline = StableUnCLIPImg2ImgPipeline.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, dtype=dtype
             )
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(f"{folder}: not a Stable unCLIP pipeline: {error}") from None
         return cls(pipeline, device)
 
@@ -86,4 +86,5 @@ class UnclipDecoder:
             output_type="np",
             callback=lambda *_: on_step(),
         ).images
-        return np.rint(pictures * 255).astype(np.uint8)
+        pixels: Pixels = np.rint(pictures * 255).astype(np.uint8)
+        return pixels

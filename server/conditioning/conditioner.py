@@ -109,7 +109,7 @@ class Conditioner:
         Raises as `condition` does.
         """
         params = self._retriever.params(options)
-        embedded = await self._embed_all(attachments)
+        embedded = await self._embed_all(attachments, self.fetches())
         weights = [attachment.weight for attachment in attachments]
         with stage("retrieve"):
             vector, retrieved = await self._picture(embedded, weights, params, options)

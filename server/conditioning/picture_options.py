@@ -21,11 +21,13 @@ class PictureOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     size: str | None = None  # WIDTHxHEIGHT in pixels, or "auto"
-    steps: int | None = Field(None, ge=1)
+    steps: int | None = Field(default=None, ge=1)
     # How much the picture follows its condition. 1: not more than the decoder learned.
-    guidance: float | None = Field(None, ge=1, le=50)
-    noise_level: int | None = Field(None, ge=0, le=999)  # noise that is added to the embedding
-    seed: int | None = Field(None, ge=0, le=MAX_SEED)  # None: a random seed
+    guidance: float | None = Field(default=None, ge=1, le=50)
+    noise_level: int | None = Field(
+        default=None, ge=0, le=999
+    )  # noise that is added to the embedding
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)  # None: a random seed
 
     def document(self, settings: Settings, param: str) -> dict[str, Any]:
         """Return the values that this object sets, as the decoder reads them.
