@@ -8,6 +8,7 @@ import contextlib
 import ipaddress
 import socket
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 
 from server.engine.exposure import check_exposure, weaviate_address
 from server.settings import Settings
@@ -20,8 +21,7 @@ def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when a key file has no key. OSError: when a key file, the port or the decoder's folder cannot
-    be used.
+    when a key file has no key. OSError: when a key file, the port or a side model cannot be used.
     """
     args = listening_flags(settings)
     if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
@@ -29,6 +29,7 @@ def check(settings: Settings) -> None:
     if settings.weaviate is not None:
         host, port = weaviate_address(settings)
         check_port(host, str(port))
+    check_side_models(settings)
     check_decoder(settings)
     for file in (settings.api_key_file, settings.metrics_key_file):
         if file is not None:
@@ -37,6 +38,20 @@ def check(settings: Settings) -> None:
             read_keys(file)
     if args.config is None and args.uds is None:
         check_port(args.host, args.port)
+
+
+def check_side_models(settings: Settings) -> None:
+    """Raises OSError: when a side model's library is not installed, or its folder has no model."""
+    folder = settings.speech_model
+    if folder is not None and not (folder / "model.bin").is_file():
+        raise OSError(f"--speech-model {folder}: not a Whisper model of CTranslate2 (no model.bin)")
+    for enabled, library, extra in (
+        (folder is not None, "faster_whisper", "speech"),
+        (settings.ocr, "rapidocr", "ocr"),
+        (settings.voice, "hibari", "voice"),
+    ):
+        if enabled and find_spec(library) is None:
+            raise OSError(f"the package {library} is missing; install bindserve[{extra}]")
 
 
 def check_decoder(settings: Settings) -> None:

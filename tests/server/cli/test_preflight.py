@@ -115,3 +115,15 @@ def test_a_decoder_needs_its_folder(tmp_path: Path) -> None:
         check(settings(decoder=str(tmp_path)))
     (tmp_path / "model_index.json").touch()
     check(settings(decoder=str(tmp_path)))
+
+
+def test_a_side_model_that_cannot_be_loaded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match=r"no model\.bin"):
+        check(settings(speech_model=tmp_path))
+    (tmp_path / "model.bin").touch()
+    check(settings(speech_model=tmp_path, ocr=True, voice=True))
+    monkeypatch.setattr("server.cli.preflight.find_spec", lambda _name: None)
+    with pytest.raises(OSError, match=r"rapidocr is missing; install bindserve\[ocr\]"):
+        check(settings(ocr=True))
