@@ -1,4 +1,5 @@
-"""The prompt template of the released weights' training: the public Alpaca template, unchanged.
+"""The prompt template with which the released weights were trained: the public Alpaca template,
+unchanged.
 
 Training calls `alpaca_prompt` and `chat_prompt`. Serving uses `chat_template.jinja`, which returns
 the same texts.

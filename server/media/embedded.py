@@ -11,13 +11,15 @@ from model_ext.imagebind.preprocess.options import Notes
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    # The modality that was encoded: "audio" for a video file without pictures.
+    # The modality that was encoded. It is "audio" for a video file without pictures.
     modality: str
 
-    # Shape (D + 1,): the unit embedding and, as the last element, its norm before normalisation.
+    # Shape (D + 1,): the embedding with length 1, and its norm before normalisation as the last
+    # element.
     numbers: Vector
 
-    # What the reader of the file did, for example the number of damaged packets that it skipped.
+    # Notes about how the file was read, for example the number of damaged packets that were
+    # skipped.
     notes: Notes = field(default_factory=dict)
 
     # Shape (D,): the output of the encoder's head, which conditions a decoder of pictures. None if
