@@ -22,6 +22,7 @@ from model_ext.train.schedule import learning_rate
 
 CHECKPOINT = "checkpoint.pt"
 MAX_PICTURES = 8000  # pictures from which the components are computed
+MIN_DEVIATION = 1e-3  # smallest deviation along a component, relative to the largest
 MAX_TIME = 0.99  # at time 1, x_t is x, and there is nothing to learn
 
 
@@ -76,6 +77,8 @@ class DecoderTrainer:
         views = torch.randint(self.data.views.shape[1], (MAX_PICTURES,), generator=g)
         pictures = self.data.views[rows[picks], views].float() / 127.5 - 1
         mean, basis, deviation = principal(pictures.flatten(1), self.config.components)
+        # Few pictures have few components: the others have no deviation to divide by.
+        deviation = deviation.clamp_min(MIN_DEVIATION * float(deviation.max()))
         self.flow.mean.copy_(mean)
         self.flow.basis.copy_(basis)
         # Dividing by the root of the deviation keeps large components larger than small ones, but

@@ -48,7 +48,8 @@ def losses(out: Path) -> list[float]:
 
 def test_a_trained_decoder_draws_the_pictures_of_the_embeddings_key(config: DecoderConfig) -> None:
     """Each key has its own direction, because the random encoders barely tell the keys apart."""
-    config = config.model_copy(update={"steps": 300, "noise": 0.2, "average": 0.98})
+    larger = {"width": 64, "components": 3, "batch": 64, "learning_rate": 5e-3}
+    config = config.model_copy(update={**larger, "steps": 200, "noise": 0.2, "average": 0.95})
     data = open_data(config)
     embeddings = torch.zeros(len(data.views), 2, data.embeddings.shape[-1])
     for number, rows in enumerate(data.rows):
