@@ -1,4 +1,4 @@
-"""The committed decoder draws what the committed encoders and cache name: the parts fit together."""
+"""The committed decoder draws what the committed cache names: the parts fit together."""
 
 import json
 
