@@ -109,7 +109,7 @@ def named_right(judge: Judge, pictures: Tensor, keys: tuple[str, ...]) -> float:
     """The share of pictures (M, 3, S, S) with values in [0, 1] that the judge names right."""
     inputs = (pictures - MEAN[:, None, None]) / STD[:, None, None]
     names = torch.cat([judge(part).argmax(1) for part in torch.split(inputs, BATCH)]).tolist()
-    right = [CONCEPTS[name] == key for name, key in zip(names, keys, strict=True)]
+    right: list[bool] = [CONCEPTS[name] == key for name, key in zip(names, keys, strict=True)]
     return sum(right) / len(right)
 
 
