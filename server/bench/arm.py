@@ -36,6 +36,7 @@ from vllm.usage.usage_lib import UsageContext
 from model_ext.conditioning import Vector
 from model_ext.config import BindServeConfig
 from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.side import Array
 from server.api.app import open_application
 from server.bench.mock_engine import ConditionedMockLLM, MockLLM
 from server.encoding.messages import Hello
@@ -70,6 +71,9 @@ class NoEncoders:
 
     async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded:  # noqa: ARG002
         raise Unavailable(f"no encoders here: {modality}, {content.size} bytes")
+
+    async def decode(self, view: str, modality: str, content: Blob) -> Array:
+        raise Unavailable(f"no encoders here: {view} of {modality}, {content.size} bytes")
 
     def missing(self) -> None:
         return None

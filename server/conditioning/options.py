@@ -4,7 +4,7 @@ This module only defines the JSON. `media/attachments.py` reads the attachments 
 vLLM's protocol classes read the rest of a request.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -61,7 +61,7 @@ class ImageBindOptions(BaseModel):
     picture: PictureOptions | None = None  # allowed only if the answer has pictures
     # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
     # and /v1/embeddings.
-    experts: list[Expert] | None = Field(None, max_length=8)
+    experts: Annotated[list[Expert] | None, Field(max_length=8)] = None
 
 
 class MixedPart(BaseModel):

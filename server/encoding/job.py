@@ -49,7 +49,7 @@ async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
 def unpack(packet: Packet) -> tuple[Embedded, bool]:
     """Read an answer.
 
-    Records the stages of the job.
+    Returns the result, and whether it came from the result cache. Records the stages of the job.
 
     Raises the answer's error: MediaError, BadRequest, Unavailable or InternalError.
     Raises MessageError: when the packet is not an answer.

@@ -122,8 +122,8 @@ class DecodePool:
 
         `view`: see `DecodeJob`.
 
-        Cancelling the caller does not stop a busy process: starting a new process costs more than
-        most jobs, and the time limit ends a long job.
+        Cancelling the caller does not stop a busy process, because starting a new process takes
+        longer than most jobs, and the time limit ends long jobs.
 
         Raises MediaError: when the file is bad.
         Raises Unavailable: when the queue is full, or no process becomes free in time.

@@ -97,8 +97,8 @@ async def test_a_full_queue_rejects_and_another_client_still_gets_a_place(
 
 async def test_a_client_that_leaves_stops_its_task(client: SideClient, model: Doubler) -> None:
     running = asyncio.ensure_future(client.ask(task(0, steps=100_000)))
+    await until(lambda: model.steps > 0)  # otherwise both tasks could be one batch
     waiting = asyncio.ensure_future(client.ask(task(1)))
-    await until(lambda: model.steps > 0)
     running.cancel()
     assert (await waiting).arrays["y"].tolist() == [2]
     assert model.steps < 10_000

@@ -99,7 +99,7 @@ def test_the_fixture_was_spoken_by_this_voice_and_texts_repeat_exactly(model: vo
 def test_a_long_word_is_read_in_parts_and_a_cancelled_task_stops(model: voice.Voice) -> None:
     task = Task(SideData({"text": "supercalifragilistic" * 60, "speed": 2.0}))
     (result,) = model.run([task])
-    assert len(result.arrays["samples"]) > 24_000
+    assert len(result.arrays["samples"]) > 12_000
     task.cancelled = True
     with pytest.raises(Cancelled):
         model.run([task])
