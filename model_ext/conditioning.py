@@ -16,6 +16,9 @@ EXTRA_ARG = "bindserve"  # the embedding's key in SamplingParams.extra_args
 # Therefore, the embedding of a single input is scaled by 1/1.000001.
 WEIGHT_SUM_EPSILON = 1e-6
 
+# The output vectors of Point-Bind's point encoder have 5 times the norm of image vectors.
+POINT_DIVISOR = 5
+
 Vector = NDArray[np.float32]
 
 

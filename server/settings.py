@@ -26,6 +26,7 @@ from model_ext.imagebind.preprocess.options import Channels, ReadOptions
 
 Count = Annotated[int, Field(gt=0)]
 MiB = 1 << 20
+DECODER = "decoders/image"  # Folder of the decoder of pictures inside a model folder.
 
 # Fields of vLLM's protocol that change the engine's behaviour or run a template of the client. They
 # are rejected unless the operator allows them.
@@ -228,6 +229,14 @@ class Settings(BaseSettings):
     side_cache_bytes: int = Field(64 * MiB, ge=0)
     # Threads of one side model on a CPU.
     side_threads: Count = max(1, (os.cpu_count() or 1) // 2)
+    # Decoder that draws pictures as answers: a folder, or "model" for MODEL/decoders/image.
+    # Default: none, and requests for pictures get 400.
+    decoder: str | None = None
+    decoder_device: str = "auto"  # Device of the decoder. "auto": the GPU if there is one.
+    decoder_batch: Count = 8  # Maximum number of pictures that are drawn at the same time.
+    max_pictures: Count = 4  # Maximum number of pictures in one request.
+    max_picture_pixels: Count = 1024 * 1024  # Maximum width times height of a picture.
+    max_picture_steps: Count = 100  # Maximum number of steps in which a picture is drawn.
     # Let API keys share the results of equal files. A client can then measure whether another
     # client has sent a file.
     share_results: bool = False
@@ -290,6 +299,13 @@ class Settings(BaseSettings):
     def max_file_bytes(self) -> int:
         """The maximum bytes of an attachment of any modality."""
         return max(self.limits.bytes_of(modality) for modality in ENCODER_OF)
+
+    @property
+    def decoder_folder(self) -> Path | None:
+        """The folder of the decoder of pictures, or None if pictures are not enabled."""
+        if self.decoder is None:
+            return None
+        return self.model / DECODER if self.decoder == "model" else Path(self.decoder)
 
     @property
     def name(self) -> str:

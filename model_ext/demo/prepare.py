@@ -18,7 +18,7 @@ from model_ext.train.export import DTYPES, open_run
 from model_ext.weights.folder import new_folder
 
 HERE = Path(__file__).parent
-WEIGHTS, ENCODERS, CACHE = "weights", "encoders", "cache"
+WEIGHTS, ENCODERS, CACHE, DECODERS = "weights", "encoders", "cache", "decoders"
 LICENCES = Licences(llama=base.LICENCE, adapter="Apache-2.0", imagebind="Apache-2.0")
 
 
@@ -40,6 +40,8 @@ def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
             write_opened(opened, folder, options, cache=CACHE if has_cache else None)
             if has_cache:
                 shutil.copytree(source / CACHE, folder / CACHE, dirs_exist_ok=True)
+            if (source / DECODERS).is_dir():
+                shutil.copytree(source / DECODERS, folder / DECODERS)
 
 
 if __name__ == "__main__":

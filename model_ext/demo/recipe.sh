@@ -27,7 +27,7 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
   python -m model_ext.demo.build_evaluation --data "$work/data"
 
 # The configurations contain the path build/demo. Copy them, and replace this path by the work folder.
-for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk; do
+for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk decoder; do
   sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"
 done
 [ -d "$work/vision/encoders" ] || bindserve train encoders "$work/encoders-vision.yaml"
@@ -64,6 +64,14 @@ python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer
 rm -rf "$here/cache" "$work/model"
 python -m model_ext.demo.pack --run "$work/talk" --encoders "$work/pictures/encoders" \
   --data "$work/data"
+# The decoder that draws pictures learns the pictures of the concepts, which have a weight, with the committed encoders.
+[ -f "$work/data/decoder.jsonl" ] ||
+  grep '"image"' "$work/data/train.jsonl" | grep '"weight"' > "$work/data/decoder.jsonl"
+[ -d "$work/decoder/decoder" ] || bindserve train decoder "$work/decoder.yaml"
+rm -rf "$here/decoders/image" && mkdir -p "$here/decoders"
+cp -r "$work/decoder/decoder" "$here/decoders/image"
+python -m model_ext.demo.judge --decoder "$here/decoders/image" --encoders "$here/encoders" \
+  --data "$work/data" --train-list "$work/data/decoder.jsonl" --out "$work/judge.json"
 python -m model_ext.demo.prepare "$work/model"
 bindserve cache build "$work/data/features.npy" --captions "$work/data/captions.jsonl" \
   --model "$work/model" --out "$here/cache"

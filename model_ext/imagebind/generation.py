@@ -13,11 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model_ext.conditioning import WEIGHT_SUM_EPSILON
+from model_ext.conditioning import POINT_DIVISOR, WEIGHT_SUM_EPSILON
 from model_ext.imagebind.model import ImageBind
-
-# The output vectors of Point-Bind's point encoder have 5 times the norm of image vectors.
-POINT_DIVISOR = 5
 
 # moves vectors (B, D) of length 1 towards entries of the retrieval cache
 Enhance = Callable[[Tensor], Tensor]

@@ -65,10 +65,12 @@ class Graphs:
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
         """Same as `ImageBind.unit`: inputs with batch axis -> unit embeddings (B, D), float32."""
-        return self.unit_and_length(modality, inputs)[:, :-1]
+        return self.unit_and_length(modality, inputs)[:, : self.config.embed_dim]
 
     def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
-        """Same as `ImageBind.unit_and_length`: inputs with batch axis -> (B, D + 1), float32."""
+        """Same as `ImageBind.unit_and_length`: inputs with batch axis -> (B, D + 1) or, with
+        `keep_prenorm`, (B, 2 D + 1), float32.
+        """
         prepared = self._model.prepare(modality, inputs)
         for graph in self._graphs.get(_key(modality, prepared), ()):
             if len(inputs) <= len(graph.result):

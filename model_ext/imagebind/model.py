@@ -49,6 +49,8 @@ class ImageBind(nn.Module):
     def __init__(self, config: ImageBindConfig) -> None:
         super().__init__()
         self.config = config
+        # Whether `unit_and_length` also returns the vectors that condition an image generator.
+        self.keep_prenorm = False
         for modality in config.modalities:
             section = getattr(config, modality)
             self.add_module(modality, build(modality, section, config.embed_dim))
@@ -86,33 +88,41 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute the embedding (B, D) with length 1 from the result of `prepare`."""
-        return self.unit_and_length_of(modality, prepared)[:, :-1]
+        """Compute `unit` (B, D) from prepared inputs."""
+        return self.unit_and_length_of(modality, prepared)[:, : self.config.embed_dim]
 
     def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
-        """Compute the embedding with length 1 and, as the last column, its original length.
+        """Compute `unit` and, in the next column, the length of `embed`: (B, D + 1).
 
-        Returns (B, D + 1).
+        With `keep_prenorm`, the last D columns are `prenorm`: (B, 2 D + 1).
         """
         return self.unit_and_length_of(modality, self.prepare(modality, inputs))
 
     def unit_and_length_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute the embedding and its length (B, D + 1) from the result of `prepare`.
-
-        The operations depend only on the shapes of the inputs, so that a CUDA graph can contain
-        them.
+        """Compute `unit_and_length` from prepared inputs. The shapes of the inputs alone determine
+        the operations, so that a CUDA graph can contain them.
         """
-        embedding = self._clip_mean(modality, prepared, post=True)
+        clips = _clips(modality, prepared[0])
+        vectors = self._vectors(modality, prepared)
+        embedding = _mean(self.encoder(modality).post(vectors), clips)
         length = embedding.norm(dim=-1, keepdim=True)
-        return torch.cat([embedding / length.clamp_min(1e-12), length], dim=-1)
+        numbers = [embedding / length.clamp_min(1e-12), length]
+        if self.keep_prenorm:
+            numbers.append(_mean(vectors, clips))
+        return torch.cat(numbers, dim=-1)
 
     def _clip_mean(self, modality: str, prepared: tuple[Tensor, ...], *, post: bool) -> Tensor:
-        encoder = self.encoder(modality)
-        clips = _clips(modality, prepared[0])  # (B, S), or None if samples have no clips
-        vectors: Tensor = encoder(*(t.flatten(0, 1) if clips else t for t in prepared)).float()
+        vectors = self._vectors(modality, prepared)
         if post:
-            vectors = encoder.post(vectors)
-        return vectors.view(*clips, -1).mean(1) if clips else vectors
+            vectors = self.encoder(modality).post(vectors)
+        return _mean(vectors, _clips(modality, prepared[0]))
+
+    def _vectors(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
+        """Compute the head's output of every clip (B * S, D), or of every sample (B, D)."""
+        clips = _clips(modality, prepared[0])
+        inputs = (tensor.flatten(0, 1) if clips else tensor for tensor in prepared)
+        vectors: Tensor = self.encoder(modality)(*inputs).float()
+        return vectors
 
     def cast(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
         """Move each weight to the device and cast it in place.
@@ -186,6 +196,11 @@ class ImageBind(nn.Module):
         (folder / CONFIG_FILE).write_text(self.config.to_json())
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         save_file(tensors, folder / TENSORS_FILE, metadata={"format": "pt"})
+
+
+def _mean(vectors: Tensor, clips: tuple[int, int] | None) -> Tensor:
+    """The mean (B, D) over the clips of each sample."""
+    return vectors.view(*clips, -1).mean(1) if clips else vectors
 
 
 def _clips(modality: str, inputs: Tensor) -> tuple[int, int] | None:

@@ -25,7 +25,7 @@ from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
-from server.api.routes import audio, health, models, page, similarity, voice
+from server.api.routes import audio, health, images, models, page, similarity, voice
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
 from server.api.state import state_of
@@ -145,6 +145,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(models.router)
     app.include_router(embedding_routes.router)
     app.include_router(similarity.router)
+    app.include_router(images.router)
     app.include_router(file_routes.router)
     app.include_router(audio.router)
     app.include_router(voice.router)

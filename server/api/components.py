@@ -91,6 +91,7 @@ class Components:
             encoders=hello.encoders,
             text_only=text_only(zero_image),
             fetcher=Fetcher(files.incoming, policy) if settings.allow_media_urls else None,
+            prenorm_length=hello.prenorm_length,
         )
         return cls(
             encoders,

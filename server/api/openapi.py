@@ -12,11 +12,13 @@ from pydantic import BaseModel
 
 from server.api.routes.audio import PATHS as AUDIO_PATHS
 from server.api.routes.files import PURPOSES
+from server.api.routes.images import ImageRequest
 from server.api.routes.voice import PATH as SPEECH_PATH
 from server.api.routes.voice import SpeechRequest
 from server.api.speech.options import FORMATS, GRANULARITIES
 from server.conditioning.options import ImageBindOptions
 from server.media.attachments import CONTEXT, MODALITIES, URL_PARTS
+from server.media.read_options import MAX_NORM
 
 Json = dict[str, Any]
 
@@ -55,6 +57,12 @@ ERROR: Json = {
     },
 }
 WEIGHT = {"type": "number", "minimum": -1e6, "maximum": 1e6, "default": 1}
+NORM = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "maximum": MAX_NORM,
+    "description": "The vector's length before its normalisation, for pictures as answers.",
+}
 MODALITY = {"enum": list(MODALITIES), "description": "Overrides the file's detected modality."}
 UPLOAD: Json = {
     "type": "object",
@@ -109,6 +117,7 @@ def describe(document: Json) -> Json:
     if "/v1/chat/completions" in document["paths"]:
         add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
+    schemas["ImageRequest"] = image_request()
     schemas |= similarity_requests()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -161,12 +170,14 @@ def parts() -> list[Json]:
     url = {"type": "string", "description": "data:, attachment:// or, if allowed, https:"}
     numbers = {"oneOf": [{"type": "array", "items": {"type": "number"}}, text]}
     file = {"anyOf": [with_keys("file_id", file_id=text), with_keys("file_data", file_data=text)]}
+    embedding = part("imagebind_embedding", with_keys("data", data=numbers))
+    embedding["properties"]["norm"] = NORM
     return [
         *(part(name, with_keys("url", url=url)) for name in URL_PARTS),
         part("input_audio", with_keys("data", data=text, format=text)),
         part("file", file),
         part("imagebind_text", with_keys("text", text=text)),
-        part("imagebind_embedding", with_keys("data", data=numbers)),
+        embedding,
     ]
 
 
@@ -192,6 +203,8 @@ def extend_chat(schema: Json) -> None:
         },
     }
     schema["properties"]["messages"] = {"type": "array", "items": message, "minItems": 1}
+    modalities = {"type": ["array", "null"], "items": {"enum": ["text", "image"]}}
+    schema["properties"]["modalities"] = modalities
     schema["properties"]["imagebind"] = ref("ImageBindOptions")
 
 
@@ -214,6 +227,16 @@ def embedding_request() -> Json:
             "imagebind": ref("ImageBindOptions"),
         },
     }
+
+
+def image_request() -> Json:
+    schema = ImageRequest.model_json_schema(ref_template=REFERENCE)
+    item = {"anyOf": [{"type": "string"}, ref("Attachment")]}
+    schema["properties"] |= {
+        "input": {"anyOf": [item, {"type": "array", "items": item, "minItems": 1}]},
+        "imagebind": ref("ImageBindOptions"),
+    }
+    return schema
 
 
 def similarity_requests() -> Json:
@@ -277,6 +300,7 @@ def add_bodies(paths: Json) -> None:
             "application/json": {"schema": ref("AnthropicCountTokensRequest")}
         },
         "/v1/embeddings": {"application/json": {"schema": ref("EmbeddingRequest")}},
+        "/v1/images/generations": {"application/json": {"schema": ref("ImageRequest")}},
         "/v1/score": {"application/json": {"schema": ref("ScoreRequest")}},
         "/v1/rerank": {"application/json": {"schema": ref("RerankRequest")}},
         "/v1/search": {"application/json": {"schema": ref("SearchRequest")}},

@@ -31,13 +31,15 @@ from model_ext.demo.questions import (
 from server.cli.serve import load_settings, run
 from server.logs import fail
 from server.process.cache_folder import cache_folder
+from server.settings import DECODER
 
 # These files identify the version of the model. If any part changes, one of them changes, because
 # the manifest contains the hash of the encoders.
-PARTS = [
-    MEDIA.parent / name
-    for name in ("weights/adapter.safetensors", "cache/manifest.json", "../chat_template.jinja")
-]
+PART_NAMES = (
+    *("weights/adapter.safetensors", "cache/manifest.json", "../chat_template.jinja"),
+    f"{DECODER}/model.safetensors",
+)
+PARTS = [part for name in PART_NAMES if (part := MEDIA.parent / name).is_file()]
 CACHES = cache_folder()
 FIRST: tuple[Question, ...] = (
     *(((file,), WHAT) for file in (PICTURE, WORD, CLOUD, CLIP)),
@@ -101,6 +103,8 @@ def demo(
         no_auth=no_auth,
         page=True,
         page_examples=MEDIA,
+        # Draw pictures if the model has a decoder and the environment names no other decoder.
+        decoder=None if "BINDSERVE_DECODER" in os.environ else decoder_of(model),
         vllm_args=ctx.args or QUICK,
     )
     # Hides log lines, so that the printed answers are readable.
@@ -119,6 +123,11 @@ def reachable(host: str) -> str:
     """Return the address at which this machine can reach a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{host}]" if ":" in host else host
+
+
+def decoder_of(model: Path) -> str | None:
+    """The setting `decoder` for a model folder."""
+    return "model" if (model / DECODER).is_dir() else None
 
 
 def default_folder() -> Path:

@@ -13,6 +13,9 @@ from importlib.util import find_spec
 from server.engine.exposure import check_exposure, weaviate_address
 from server.settings import Settings
 
+# The files that describe a decoder of pictures: a flow, or a pipeline of diffusers.
+DECODER_FILES = ("config.json", "model_index.json")
+
 
 def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free.
@@ -28,6 +31,7 @@ def check(settings: Settings) -> None:
         host, port = weaviate_address(settings)
         check_port(host, str(port))
     check_side_models(settings)
+    check_decoder(settings)
     for file in (settings.api_key_file, settings.metrics_key_file):
         if file is not None:
             from server.api.middleware.auth import read_keys
@@ -49,6 +53,13 @@ def check_side_models(settings: Settings) -> None:
     ):
         if enabled and find_spec(library) is None:
             raise OSError(f"the package {library} is missing; install bindserve[{extra}]")
+
+
+def check_decoder(settings: Settings) -> None:
+    """Raises OSError: when the folder of the decoder of pictures has no decoder."""
+    folder = settings.decoder_folder
+    if folder is not None and not any((folder / name).is_file() for name in DECODER_FILES):
+        raise OSError(f"--decoder {settings.decoder}: {folder} has no {' or '.join(DECODER_FILES)}")
 
 
 def listening_flags(settings: Settings) -> Namespace:

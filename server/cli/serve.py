@@ -114,6 +114,13 @@ def serve(
             "service. Default: 300."
         ),
     ] = None,
+    decoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Decoder that draws pictures as answers: a folder, or `model` for the folder "
+            "decoders/image of the model. Default: no pictures."
+        ),
+    ] = None,
     no_auth: Annotated[
         bool | None,
         typer.Option(
@@ -256,6 +263,7 @@ def serve(
         page=page,
         weaviate=weaviate,
         encode_device=encode_device,
+        decoder=decoder,
         decode_workers=decode_workers,
         config=config,
         vllm_args=ctx.args or None,

@@ -13,7 +13,8 @@ import typer
 from server.logs import fail
 
 train_app = typer.Typer(
-    help="Train encoders, the bind network, or the LLM's adapter weights; export the result.",
+    help="Train encoders, a decoder, the bind network, or the LLM's adapter weights; "
+    "export the result.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,6 +67,16 @@ def encoders(config: Config, until: Until = None) -> None:
 
         for name, share in train_encoders(EncodersConfig.from_file(config), until).items():
             typer.echo(f"{name}: {share:.1%} of the held-out samples match their key")
+
+
+@train_app.command()
+def decoder(config: Config, until: Until = None) -> None:
+    """Train a small decoder that draws a picture from an embedding."""
+    with one_line_errors():
+        from model_ext.train.decoder.config import DecoderConfig
+        from model_ext.train.decoder.run import train_decoder
+
+        typer.echo(str(train_decoder(DecoderConfig.from_file(config), until)))
 
 
 @train_app.command()

@@ -12,12 +12,14 @@ from typing import Protocol
 
 import numpy as np
 
+from cache_index.enhance import CacheParams
 from model_ext.conditioning import Vector
 from model_ext.imagebind.preprocess.options import ReadOptions
 from server.conditioning.fetches import Fetch, Fetches
 from server.conditioning.first_error import all_results
 from server.conditioning.mix import mix, normalize
 from server.conditioning.options import Explanation, ImageBindOptions, MixedPart
+from server.conditioning.picture_mix import picture_mix
 from server.conditioning.retrieve import Retrieved, Retriever
 from server.errors import RequestError
 from server.media.attachments import EMBEDDING, Attachment
@@ -37,6 +39,7 @@ class Embed(Protocol):
 class Conditioned:
     embedding: Vector  # the embedding (D,) that conditions the answer
     explanation: Explanation
+    picture: Vector | None = None  # the vector (D,) that conditions a picture, if requested
 
 
 class Conditioner:
@@ -48,16 +51,20 @@ class Conditioner:
         encoders: Sequence[str],
         text_only: Vector,
         fetcher: Fetch | None = None,
+        prenorm_length: float = 0,
     ) -> None:
         """`encoders`: the names of the model's encoders. `text_only` (D,): the embedding with which
         the model was trained on samples without attachments. `fetcher`: None if the server fetches
-        no URLs, in which case other code has already rejected requests with URLs.
+        no URLs; such a server rejects requests with URLs before this class gets them.
+        `prenorm_length`: the length of a ready embedding's vector for a decoder of pictures, if the
+        client states none.
         """
         self.text_only = text_only
         self._embedder = embedder
         self._retriever = retriever
         self._encoders = tuple(encoders)
         self._fetcher = fetcher
+        self._prenorm_length = prenorm_length
 
     def fetches(self) -> Fetches:
         """An object that downloads the files of one request."""
@@ -68,10 +75,13 @@ class Conditioner:
         attachments: Sequence[Attachment],
         options: ImageBindOptions,
         fetches: Fetches | None = None,
+        *,
+        with_picture: bool = False,
     ) -> Conditioned:
         """Embed the attachments, mix the embeddings, and retrieve. `fetches`: the request's
         downloads, if another component also needs them.
 
+        `with_picture`: whether to compute also the vector of a picture, which needs an attachment.
         Raises a RequestError that names the attachment or the parameter.
         """
         if not attachments:
@@ -85,7 +95,43 @@ class Conditioner:
             embedded, mixed = [], self.text_only
         with stage("retrieve"):
             retrieved = await self._retriever.retrieve(mixed, params, explain=options.explain)
-        return Conditioned(retrieved.embedding, explain(attachments, embedded, retrieved))
+        picture = None
+        if with_picture and embedded:
+            weights = [attachment.weight for attachment in attachments]
+            picture = (await self._picture(embedded, weights, params, options))[0]
+        return Conditioned(retrieved.embedding, explain(attachments, embedded, retrieved), picture)
+
+    async def condition_picture(
+        self, attachments: Sequence[Attachment], options: ImageBindOptions
+    ) -> Conditioned:
+        """Compute the vector that conditions a picture, from at least one attachment.
+
+        Raises as `condition` does.
+        """
+        params = self._retriever.params(options)
+        embedded = await self._embed_all(attachments, self.fetches())
+        weights = [attachment.weight for attachment in attachments]
+        with stage("retrieve"):
+            vector, retrieved = await self._picture(embedded, weights, params, options)
+        return Conditioned(vector, explain(attachments, embedded, retrieved), vector)
+
+    async def _picture(
+        self,
+        embedded: Sequence[Embedded],
+        weights: Sequence[float],
+        params: CacheParams | None,
+        options: ImageBindOptions,
+    ) -> tuple[Vector, Retrieved]:
+        """Mix the attachments' vectors. The cache changes the direction of the mix (D,), and not
+        its length.
+        """
+        mixed = picture_mix(embedded, weights)
+        if params is None:
+            return mixed, Retrieved(mixed, "off")
+        retrieved = await self._retriever.retrieve(
+            normalize(mixed), params, explain=options.explain
+        )
+        return retrieved.embedding * np.linalg.norm(mixed), retrieved
 
     async def embed_scaled(self, attachment: Attachment) -> Vector:
         """Return ImageBind's output (D,) for one attachment, without normalisation to unit length.
@@ -128,7 +174,9 @@ class Conditioner:
             if modality == EMBEDDING:
                 numbers = np.frombuffer(content.head(content.size), "<f4")
                 unit = normalize(numbers.astype(np.float32))
-                return Embedded(modality, np.append(unit, np.float32(1)))
+                length = attachment.norm or self._prenorm_length
+                prenorm = unit * np.float32(length)
+                return Embedded(modality, np.append(unit, np.float32(1)), prenorm=prenorm)
             with stage("embed", modality) as label:
                 embedded = await self._embedder.embed(modality, content, attachment.options)
                 label.modality = modality = embedded.modality

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from server.conditioning.picture_options import PictureOptions
 from server.errors import BadRequest
 from server.settings import Expert
 
@@ -67,6 +68,7 @@ class ImageBindOptions(BaseModel):
     cache: bool | CacheOptions | None = None
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings
+    picture: PictureOptions | None = None  # allowed only if the answer has pictures
     # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
     # and /v1/embeddings.
     experts: Annotated[list[Expert] | None, Field(max_length=8)] = None
@@ -120,10 +122,11 @@ def take_options(
     windows: bool = False,
     experts: bool = False,
     turns: bool = False,
+    picture: bool = False,
 ) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`, `experts`, `turns`: whether the route accepts the key of this name.
+    `windows`, `experts`, `turns`, `picture`: whether the request accepts the key of this name.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
@@ -131,6 +134,10 @@ def take_options(
         raise BadRequest("turns is only for requests with messages", param="imagebind.turns")
     if options.windows is not None and not windows:
         raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
+    if options.picture is not None and not picture:
+        raise BadRequest(
+            "picture is only for requests whose answer has pictures", param="imagebind.picture"
+        )
     if options.experts is not None and not experts:
         raise BadRequest(
             "experts is only for chat completions, responses and messages",

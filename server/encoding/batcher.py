@@ -5,8 +5,9 @@ with the same encoder, shape and dtype, up to a maximum number of tokens. It sta
 for more samples. Samples of different clients take turns. While a batch runs on a GPU, the thread
 copies the waiting samples to the GPU. This module does not depend on requests, weights or files.
 
-A result (D + 1,) is an embedding (D,) of length 1, followed by its length before normalisation,
-which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
+A result (D + 1,) is a unit embedding (D,) and, as its last number, the embedding's length before
+the normalisation, which is the modality's scale or less. If the server has a decoder of pictures,
+the vector that conditions it (D,) follows. Shapes: B samples, D embedding dimensions.
 """
 
 import asyncio
@@ -102,8 +103,8 @@ class Batcher:
         return time.monotonic() - self._progress if self._running else 0
 
     async def encode(self, encoder: str, tensor: Tensor, client: str = "") -> Vector:
-        """Encode one sample (without batch axis). Returns (D + 1,): the embedding with length 1,
-        and its norm before normalisation.
+        """Encode one sample (without batch axis). Returns (D + 1,): the unit embedding and its norm
+        before normalisation; or (2 D + 1,) if the model has `keep_prenorm`.
 
         Cancelling the caller removes the sample from the queue.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from model_ext.conditioning import Vector
 from model_ext.config import has_language_model, read_document
+from model_ext.errors import ConfigError
 from model_ext.imagebind import dummy
 from model_ext.imagebind.config import Dtype
 from model_ext.imagebind.dtype import choose_dtype, torch_dtype, zero_image
@@ -47,7 +48,9 @@ class EncodingComponents:
     dtype: Dtype
     zero_image: Vector  # Shape (D,): the embedding for requests without attachments.
     gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
-    stall_s: float = 30  # The encoders count as stalled if one batch takes longer than this.
+    stall_s: float = 30  # Seconds of one batch after which the encoders count as stalled.
+    # The length of the prenorm of an image of zeros; 0 if the server has no decoder of pictures.
+    prenorm_length: float = 0
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -60,7 +63,9 @@ class EncodingComponents:
         device = choose_device(settings.encode_device)
         dtype = choose_dtype(settings.encode_dtype, device)
         model = open_encoders(folder, settings, device)
+        model.keep_prenorm = settings.decoder is not None
         zero = await asyncio.to_thread(text_only, model, settings.model)
+        length = await asyncio.to_thread(zero_length, model) if model.keep_prenorm else 0.0
         batcher = open_batcher(model, settings, device, dtype)
         decoder = DecodePool(decode_settings(settings), (folder / "config.json").read_bytes())
         await decoder.start()
@@ -74,14 +79,16 @@ class EncodingComponents:
             zero.numpy(),
             max_gpu_bytes(device, MAX_STAGED_BYTES),
             settings.stall_s,
+            length,
         )
 
     def hello(self) -> Hello:
         """The description of the encoders that API processes receive."""
-        return Hello(list(self.modalities), self.dtype, self.gpu_bytes)
+        return Hello(list(self.modalities), self.dtype, self.gpu_bytes, self.prenorm_length)
 
     def embedder(self) -> Embedder:
-        return Embedder(self.decoder, self.batcher, self.modalities, self.contents)
+        prenorm = self.prenorm_length > 0
+        return Embedder(self.decoder, self.batcher, self.modalities, self.contents, prenorm=prenorm)
 
     def missing(self) -> str | None:
         """Return the reason why the service cannot embed files, or None if it can."""
@@ -138,6 +145,17 @@ def text_only(model: ImageBind, folder: Path) -> Tensor:
     if model.config.vision is None and not has_language_model(read_document(folder)):
         return torch.zeros(model.config.embed_dim)
     return zero_image(model)
+
+
+@torch.inference_mode()
+def zero_length(model: ImageBind) -> float:
+    """The length of the prenorm of an image of zeros."""
+    if model.config.vision is None:
+        raise ConfigError("--decoder: needs a model with an encoder of pictures")
+    size = model.config.vision.image_size
+    weight = next(model.encoder("vision").parameters())
+    zeros = torch.zeros(1, 3, size, size, device=weight.device)
+    return float(model.prenorm("vision", zeros).norm())
 
 
 def choose_device(setting: str) -> str:

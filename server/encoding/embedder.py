@@ -72,12 +72,17 @@ class Embedder:
         encoder: Encode,
         encoders: Collection[str],
         results: ResultCache[Embedded],
+        *,
+        prenorm: bool = False,
     ) -> None:
-        """`encoders`: the names of the model's encoders."""
+        """`encoders`: the names of the model's encoders. `prenorm`: whether `encoder` also returns
+        the vectors that condition a decoder of pictures.
+        """
         self._decoder = decoder
         self._encoder = encoder
         self._encoders = encoders
         self._results = results
+        self._prenorm = prenorm
 
     async def embed(self, job: Job, blob: Blob, report: Report) -> Embedded:
         """Embed a file. The computation is cancelled when the last caller that waits for it is
@@ -93,7 +98,7 @@ class Embedder:
             encoder = ENCODER_OF[sample.modality]
             with report.stage("encode"):
                 numbers = await self._encoder.encode(encoder, sample.tensor, job.client)
-            return Embedded(sample.modality, numbers, sample.notes)
+            return Embedded.of(sample.modality, numbers, sample.notes, prenorm=self._prenorm)
 
         options = ReadOptions(**job.options)
         key = (job.results, job.modality, options, await blob.digest())

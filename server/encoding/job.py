@@ -35,9 +35,15 @@ async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
         logger.exception("a file of modality %s could not be embedded", job.modality)
         error = Answer.describe(InternalError("the server failed to embed the file"))
     message = Answer(
-        report.cached, report.seconds, report.failed, error, embedded.modality, embedded.notes
+        cached=report.cached,
+        seconds=report.seconds,
+        failed=report.failed,
+        error=error,
+        modality=embedded.modality,
+        notes=embedded.notes,
+        prenorm=embedded.prenorm is not None,
     )
-    return Packet(message, embedded.numbers)
+    return Packet(message, embedded.vectors)
 
 
 def unpack(packet: Packet) -> tuple[Embedded, bool]:
@@ -53,7 +59,8 @@ def unpack(packet: Packet) -> tuple[Embedded, bool]:
         raise MessageError(f"expected an Answer, got {type(message).__name__}")
     observe(message)
     message.raise_error()
-    return Embedded(message.modality, packet.numbers, message.notes), message.cached
+    embedded = Embedded.of(message.modality, packet.numbers, message.notes, prenorm=message.prenorm)
+    return embedded, message.cached
 
 
 def observe(message: Answer) -> None:

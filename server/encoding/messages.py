@@ -62,7 +62,8 @@ class Answer:
     failed: str | None = None  # Name of the stage that failed.
     error: dict[str, str | None] | None = None  # The error, with the keys kind, message and code.
     modality: str = ""  # The modality that was encoded, or that of the job if there is an error.
-    notes: dict[str, Any] = field(default_factory=dict)  # What the file's reader reports.
+    notes: dict[str, Any] = field(default_factory=dict)  # Facts that the file's reader reports.
+    prenorm: bool = False  # Whether the payload also has the vector for a decoder of pictures.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:
@@ -79,6 +80,8 @@ class Hello:
     encoders: list[str]
     dtype: str | None = None  # The dtype of the encoders' weights.
     gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
+    # The length of the prenorm of an image of zeros. 0 if the server has no decoder of pictures.
+    prenorm_length: float = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from model_ext.imagebind.preprocess.sniff import sniff
 from server.errors import BadRequest, TooLarge, UnsupportedMediaType
 from server.media.base64 import read_embedding
 from server.media.blob import Blob, MemoryBlob
-from server.media.read_options import read_options, read_weight, sound_weight
+from server.media.read_options import read_norm, read_options, read_weight, sound_weight
 from server.media.sources import Link, Source, Sources, check_size
 
 EMBEDDING = "embedding"  # the `modality` of an attachment whose embedding the client computed
@@ -55,6 +55,8 @@ class Attachment:
     weight: float
     param: str  # position of the part in the request, for error messages
     options: ReadOptions = DEFAULT_OPTIONS
+    # For an EMBEDDING: the length of the encoder's output, which conditions a decoder of pictures.
+    norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,9 @@ def read_attachments(
 def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> Attachment:
     modality, source = _read_source(part, limits, sources)
     options = read_options(part.json, modality, limits.options, part.param)
-    return Attachment(modality, source, read_weight(part.json, part.param), part.param, options)
+    norm = read_norm(part.json, part.param) if modality == EMBEDDING else None
+    weight = read_weight(part.json, part.param)
+    return Attachment(modality, source, weight, part.param, options, norm)
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:

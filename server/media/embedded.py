@@ -1,6 +1,9 @@
 """The result of embedding a file."""
 
 from dataclasses import dataclass, field
+from typing import Self
+
+import numpy as np
 
 from model_ext.conditioning import Vector
 from model_ext.imagebind.preprocess.options import Notes
@@ -20,14 +23,33 @@ class Embedded:
     notes: Notes = field(default_factory=dict)
 
     cached: bool = False  # whether the result cache had the embedding
+    # Shape (D,): the output of the encoder's head, which conditions a decoder of pictures. None if
+    # the server has no decoder.
+    prenorm: Vector | None = None
 
     def __post_init__(self) -> None:
-        self.numbers.setflags(write=False)  # read-only, because many requests share a cached result
+        # Many requests share a cached result.
+        self.numbers.setflags(write=False)
+        if self.prenorm is not None:
+            self.prenorm.setflags(write=False)
+
+    @classmethod
+    def of(cls, modality: str, vectors: Vector, notes: Notes, *, prenorm: bool) -> Self:
+        """Split the numbers that the encoders return: (D + 1,) or, with `prenorm`, (2 D + 1,)."""
+        if not prenorm:
+            return cls(modality, vectors, notes)
+        dim = len(vectors) // 2
+        return cls(modality, vectors[: dim + 1], notes, prenorm=vectors[dim + 1 :])
+
+    @property
+    def vectors(self) -> Vector:
+        """The numbers that `of` splits."""
+        return self.numbers if self.prenorm is None else np.append(self.numbers, self.prenorm)
 
     @property
     def nbytes(self) -> int:
         notes = sum(len(name) + len(str(value)) for name, value in self.notes.items())
-        return self.numbers.nbytes + notes
+        return self.vectors.nbytes + notes
 
     @property
     def unit(self) -> Vector:

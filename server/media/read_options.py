@@ -14,7 +14,9 @@ MODALITIES_OF = {
     "channels": ("audio", "video"),
     "sound": ("video",),
     "normalize": ("point",),
+    "norm": ("embedding",),
 }
+MAX_NORM = 1e4
 
 
 def read_options(part: Json, modality: str, defaults: ReadOptions, param: str) -> ReadOptions:
@@ -64,3 +66,15 @@ def read_weight(part: Json, param: str) -> float:
     if not abs(weight) <= 1e6:  # this form of the condition also rejects NaN
         raise BadRequest("weight must be between -1e6 and 1e6", param=f"{param}.weight")
     return float(weight)
+
+
+def read_norm(part: Json, param: str) -> float | None:
+    """Return the length of the encoder's output from which a ready embedding comes, if stated."""
+    norm = part.get("norm")
+    if norm is None:
+        return None
+    if isinstance(norm, bool) or not isinstance(norm, int | float) or not 0 < norm <= MAX_NORM:
+        raise BadRequest(
+            f"norm must be a number above 0, at most {MAX_NORM:g}", param=f"{param}.norm"
+        )
+    return float(norm)

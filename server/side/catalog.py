@@ -38,6 +38,18 @@ class Side:
         return cast(SideModel, load(**options))
 
 
+def picture_options(settings: Settings) -> Options | None:
+    """The options of the decoder that draws pictures."""
+    if settings.decoder_folder is None:
+        return None
+    return {
+        "folder": settings.decoder_folder,
+        "device": settings.decoder_device,
+        "threads": settings.side_threads,
+        "max_batch": settings.decoder_batch,
+    }
+
+
 def speech(settings: Settings) -> Options | None:
     if settings.speech_model is None:
         return None
@@ -58,10 +70,12 @@ def voice(settings: Settings) -> Options | None:
     return {"threads": settings.side_threads} if settings.voice else None
 
 
+PICTURES = Side("pictures", "model_ext.decoders.drawer:load", picture_options, "images")
 SIDES: tuple[Side, ...] = (
     Side("speech", "model_ext.experts.speech:load", speech, "speech"),
     Side("ocr", "model_ext.experts.ocr:load", ocr, "ocr"),
     Side("voice", "model_ext.voice:load", voice, "voice"),
+    PICTURES,
 )
 
 

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from model_ext.imagebind.config import ImageBindConfig
-from model_ext.train.errors import TrainError
+from model_ext.train.yaml_file import read_yaml
 
 Count = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -80,13 +79,4 @@ class EncodersConfig(BaseModel):
         """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
         invalid key.
         """
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except FileNotFoundError:
-            raise TrainError(f"{path}: no such file") from None
-        except yaml.YAMLError as error:
-            raise TrainError(f"{path}: not YAML: {error}") from None
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise TrainError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from None
+        return read_yaml(path, cls)

@@ -31,6 +31,8 @@ from server.api.inputs import (
     attachments_of,
     parse,
 )
+from server.api.pictures.chat_images import last_user_text, take_modalities, with_images
+from server.api.pictures.drawing import PictureRequest, picture_request
 from server.api.state import state_of
 from server.api.tools import correct_finish_reasons, prepare_tools
 from server.conditioning.conditioner import Conditioned
@@ -65,19 +67,31 @@ async def create_completion(raw_request: Request) -> Response:
 
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
-    options = take_options(incoming.document, experts=True, turns=True)
+    with_image = take_modalities(incoming.document)
+    options = take_options(incoming.document, picture=with_image, experts=True, turns=True)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
     await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
-    conditioned = await apply_attachments(request.n, raw_request, attachments, options, contexts)
+    pictures = None
+    if with_image:
+        pictures = picture_request(raw_request, options, last_user_text(messages), request.n, "n")
+    conditioned = await apply_attachments(
+        request.n, raw_request, attachments, options, contexts, pictures
+    )
     fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
-    answer = await handler.create_chat_completion(request, raw_request)
-    correct_finish_reasons(answer, request)
-    return respond(answer, raw_request, conditioned, options)
+    if pictures is None:
+        answer = await handler.create_chat_completion(request, raw_request)
+        correct_finish_reasons(answer, request)
+        return respond(answer, raw_request, conditioned, options)
+    async with pictures.start(conditioned.picture) as drawing:
+        answer = await handler.create_chat_completion(request, raw_request)
+        correct_finish_reasons(answer, request)
+        answer = await with_images(answer, drawing)
+        return respond(answer, raw_request, conditioned, options)
 
 
 @with_cancellation
@@ -100,11 +114,13 @@ async def apply_attachments(
     attachments: list[Attachment],
     options: ImageBindOptions,
     contexts: Contexts | None = None,
+    pictures: PictureRequest | None = None,
 ) -> Conditioned:
     """Compute the attachments' embedding, which conditions everything that this request generates.
     The experts' texts go to `contexts`.
 
     `n`: the number of choices that the request asks for. `contexts`: the turns of a dialogue.
+    `pictures`: the pictures that the answer has, whose condition is computed too.
     Raises vLLM's error: when its queue is full.
     """
     state = state_of(raw_request)
@@ -113,7 +129,14 @@ async def apply_attachments(
     counted = list(attachments)
     if contexts is not None:
         counted = weigh_turns(attachments, options.turns, contexts.turn_of, contexts.last)
-    conditioned = await condition(state.components, attachments, counted, options, contexts)
+    conditioned = await condition(
+        *(state.components, attachments, counted, options, contexts),
+        with_picture=pictures is not None,
+    )
+    if pictures is not None and not attachments:
+        conditioned = await pictures.condition_on_text(
+            state.components.conditioner, conditioned, options
+        )
     attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
@@ -125,15 +148,17 @@ async def condition(
     counted: list[Attachment],
     options: ImageBindOptions,
     contexts: Contexts | None,
+    *,
+    with_picture: bool = False,
 ) -> Conditioned:
     """Embed the attachments that count and, at the same time, run the experts on all of them."""
     conditioner, experts = components.conditioner, components.experts
     names = () if contexts is None else experts.chosen(options.experts)
     if contexts is None or not names or not attachments:
-        return await conditioner.condition(counted, options)
+        return await conditioner.condition(counted, options, with_picture=with_picture)
     fetches = conditioner.fetches()
     work: list[Coroutine[Any, Any, Any]] = [
-        conditioner.condition(counted, options, fetches),
+        conditioner.condition(counted, options, fetches, with_picture=with_picture),
         experts.read(attachments, names, fetches),
     ]
     try:
@@ -170,7 +195,9 @@ def respond(
     headers = headers_of(conditioned)
     extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
     if isinstance(answer, BaseModel):
-        return JSONResponse({**answer.model_dump(), **extra}, headers=headers)
+        answer = answer.model_dump()
+    if isinstance(answer, dict):
+        return JSONResponse({**answer, **extra}, headers=headers)
     interval = state_of(raw_request).args.sse_keep_alive_interval
     events = with_sse_keep_alive(with_first(answer, extra), float(interval))
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)

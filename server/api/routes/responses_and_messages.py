@@ -30,9 +30,12 @@ from server.api.inputs import (
     attachments_of,
     parse,
 )
+from server.api.pictures.drawing import picture_request
+from server.api.pictures.response_items import input_text, take_tool, with_item, with_size
 from server.api.routes.generate import apply_attachments, headers_of
 from server.api.state import state_of
 from server.api.tools import prepare_tools
+from server.conditioning.conditioner import Conditioned
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
@@ -81,17 +84,26 @@ async def message_tokens(raw_request: Request) -> Response:
 
 @with_cancellation
 async def create_response(incoming: Incoming, raw_request: Request) -> Response:
-    options = options_of(incoming)
+    tool = take_tool(incoming.document)
+    options = with_size(options_of(incoming, picture=tool is not None), tool)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = []
-    if isinstance(items := incoming.document.get("input"), list):
+    items = incoming.document.get("input")
+    if isinstance(items, list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
     contexts = await contexts_of(items, "input", incoming, raw_request)
     await prepare_tools(incoming.document, items, attachments, contexts)
     request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
-    return await call_handler(
-        create_responses, request, raw_request, attachments, contexts, options
-    )
+    if tool is None:
+        return await call_handler(
+            create_responses, request, raw_request, attachments, contexts, options
+        )
+    pictures = picture_request(raw_request, options, input_text(items), 1)
+    conditioned = await apply_attachments(1, raw_request, attachments, options, contexts, pictures)
+    fill_input_slots(request, contexts, raw_request)
+    async with pictures.start(conditioned.picture) as drawing:
+        response = await finish(create_responses, request, raw_request, conditioned)
+        return await with_item(response, drawing)
 
 
 @with_cancellation
@@ -122,6 +134,13 @@ async def call_handler(
     """Condition the request, fill its Input slots, and call vLLM's handler."""
     conditioned = await apply_attachments(1, raw_request, attachments, options, contexts)
     fill_input_slots(request, contexts, raw_request)
+    return await finish(handler, request, raw_request, conditioned)
+
+
+async def finish(
+    handler: Any, request: BaseModel, raw_request: Request, conditioned: Conditioned
+) -> Response:
+    """Call vLLM's handler for a request that is conditioned."""
     response = in_openai_form(await handler(request, raw_request))
     response.headers.update(headers_of(conditioned))
     if isinstance(response, StreamingResponse):
@@ -152,8 +171,8 @@ def with_client_text(event: str) -> str:
     return f"{name}\ndata: {json.dumps(document)}\n\n"
 
 
-def options_of(incoming: Incoming) -> ImageBindOptions:
-    options = take_options(incoming.document, experts=True, turns=True)
+def options_of(incoming: Incoming, *, picture: bool = False) -> ImageBindOptions:
+    options = take_options(incoming.document, picture=picture, experts=True, turns=True)
     if options.explain:
         raise BadRequest(
             "explain is available in chat completions, completions and embeddings only",

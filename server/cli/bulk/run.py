@@ -113,7 +113,8 @@ async def embed_all(
     if writer.consumed == count:
         return
     failures = Failures(skipped, writer.consumed, bar)
-    parts = await EncodingComponents.open(request.settings)
+    # Without a decoder, the encoders compute no vectors for it.
+    parts = await EncodingComponents.open(request.settings.model_copy(update={"decoder": None}))
     try:
         embedder = BulkEmbedder(request, parts)
         await stream(items(request.inputs, writer.consumed), embedder, writer, failures, bar)

@@ -108,6 +108,15 @@ def test_serve_reports_in_one_line(tmp_path: Path) -> None:
     assert serve(tmp_path / "none")[0] == 2
 
 
+def test_a_decoder_needs_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"--decoder model: m/decoders/image has no config\.json"):
+        check(settings(decoder="model"))
+    with pytest.raises(OSError, match="--decoder"):
+        check(settings(decoder=str(tmp_path)))
+    (tmp_path / "model_index.json").touch()
+    check(settings(decoder=str(tmp_path)))
+
+
 def test_a_side_model_that_cannot_be_loaded_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

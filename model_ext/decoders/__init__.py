@@ -1,0 +1,1 @@
+"""Decoders: an embedding becomes a picture. Training and serving both import this folder."""

@@ -1,0 +1,1 @@
+"""Train a decoder: embeddings become pictures."""

@@ -1,0 +1,61 @@
+"""The YAML file of `bindserve train decoder`, validated when it is read."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from model_ext.decoders.flow_config import FlowConfig
+from model_ext.train.yaml_file import read_yaml
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class DecoderConfig(BaseModel):
+    """Paths are relative to the working directory; paths in a list are relative to its folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # `out`: the folder for checkpoints, logs and the folder `decoder` with the trained weights.
+    out: Path
+    # `train_list`: a list as for `train encoders`. Only its pictures are used, without those that
+    # have `"anchor": false`.
+    train_list: Path
+    encoders: Path  # `encoders`: the folder of the encoders that condition the decoder.
+
+    image_side: Count = 160  # the side of a stored picture in pixels
+    side: Annotated[int, Field(ge=8, le=64)] = 32  # the side of a drawn picture in pixels
+    components: Count = 384
+    width: Count = 448
+    blocks: Count = 3
+    condition_width: Count = 128
+
+    steps: Count
+    batch: Count = 256
+    learning_rate: Positive = 2e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Positive = 1.0
+    average: Share = 0.998  # decay of the moving average of the weights, which is saved
+    views: Count = 24  # number of views of each picture: the plain one, and varied ones
+    embedding_views: Count = 4  # number of embeddings of each picture
+    tilt: Annotated[float, Field(ge=0, le=1)] = 0.1  # largest rotation of a view in radians
+    shift: Share = 0.05  # largest shift of a view, relative to half its side
+    zoom: Share = 0.1  # largest change of a view's size
+    noise: Annotated[float, Field(ge=0)] = 0.5  # largest length of noise on a unit embedding
+    drop: Share = 0.1  # share of samples without condition, which guidance needs
+    seed: int = 0
+    threads: Count | None = None
+    save_seconds: Positive = 120
+
+    def sizes(self, embed_dim: int) -> FlowConfig:
+        """The decoder's sizes for embeddings of length D."""
+        names = ("side", "components", "width", "blocks", "condition_width")
+        return FlowConfig(embed_dim=embed_dim, **{name: getattr(self, name) for name in names})
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read the file. Raises TrainError: when the file is missing or has an invalid key."""
+        return read_yaml(path, cls)

@@ -1,0 +1,146 @@
+"""The pictures and embeddings that a decoder learns from, and the samples of a step.
+
+A sample's picture and its condition belong to the same key, but not always to the same picture:
+the decoder learns what the pictures of a key have in common. A condition is the embedding of one
+picture or a random mix of the embeddings of the key's pictures (as retrieval from the cache
+returns), with noise.
+
+Shapes: M pictures, V views, A embeddings of a picture, B samples, D embedding, S side.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from model_ext.imagebind.model import ImageBind
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.train.decoder.config import DecoderConfig
+from model_ext.train.encoders.augment import uniform
+from model_ext.train.encoders.batches import generator, plain, varied
+from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
+from model_ext.train.errors import TrainError
+
+BATCH = 64
+FINER = 2  # views are made with FINER * S pixels a side and then averaged to S
+
+
+@dataclass(frozen=True)
+class DrawingData:
+    """Views (M, V, 3, S, S) uint8, unit embeddings (M, A, D), the rows of each key and the key's
+    weight.
+    """
+
+    views: Tensor
+    embeddings: Tensor
+    rows: tuple[tuple[int, ...], ...]
+    weights: Tensor
+    noise: float
+
+    def batch(self, size: int, g: Generator) -> tuple[Tensor, Tensor]:
+        """Draw pictures (B, 3, S, S) in [-1, 1] and their conditions, unit vectors (B, D)."""
+        keys = torch.multinomial(self.weights, size, replacement=True, generator=g).tolist()
+        draws = torch.rand(size, generator=g).tolist()
+        targets = [
+            self.rows[k][int(u * len(self.rows[k]))] for k, u in zip(keys, draws, strict=True)
+        ]
+        views = torch.randint(self.views.shape[1], (size,), generator=g)
+        pictures = self.views[targets, views].float() / 127.5 - 1
+        return pictures, self._conditions(keys, g)
+
+    def _conditions(self, keys: list[int], g: Generator) -> Tensor:
+        """Mix embeddings of each key's pictures. A low temperature selects nearly one picture."""
+        most = max(len(rows) for rows in self.rows)
+        rows = torch.tensor([(self.rows[k] * most)[:most] for k in keys])
+        real = torch.tensor([[n < len(self.rows[k]) for n in range(most)] for k in keys])
+        view = torch.randint(self.embeddings.shape[1], rows.shape, generator=g)
+        sharpness = torch.exp(uniform((len(keys), 1), 0.0, math.log(50), g))
+        scores = torch.rand(rows.shape, generator=g) * sharpness
+        shares = torch.softmax(scores.masked_fill(~real, -math.inf), dim=1)
+        mixed = F.normalize((shares[..., None] * self.embeddings[rows, view]).sum(1), dim=-1)
+        length = uniform((len(keys), 1), 0, self.noise, g)
+        noise = F.normalize(torch.randn(mixed.shape, generator=g), dim=-1)
+        return F.normalize(mixed + length * noise, dim=-1)
+
+
+def open_data(config: DecoderConfig) -> DrawingData:
+    """Read, vary and embed the list's pictures.
+
+    Raises TrainError: when the list or a picture cannot be read, or no key has a picture.
+    """
+    encoders = ImageBind.from_folder(config.encoders).eval()
+    if "vision" not in encoders.modalities:
+        raise TrainError(f"{config.encoders}: has no encoder of pictures")
+    sizes = PreprocessConfig.of(encoders.config)
+    lines = read_list(config.train_list)
+    store = config.out / "samples"
+    pictures = _anchors(load(config.train_list, ["vision"], store, sizes, config.image_side), lines)
+    by_key = pictures.rows()
+    weights = key_weights(lines)
+    return DrawingData(
+        _views(pictures.data, config),
+        _embeddings(encoders, pictures.data, config),
+        tuple(tuple(rows) for rows in by_key.values()),
+        torch.tensor([weights[key] for key in by_key]),
+        config.noise,
+    )
+
+
+def _anchors(stored: Mapping[str, Samples], lines: list[dict[str, object]]) -> Samples:
+    """The pictures without those that have `"anchor": false`."""
+    shown = [line.get("anchor", True) for line in lines if line["modality"] == "image"]
+    if not any(shown):
+        raise TrainError("train_list: has no picture to learn from")
+    samples = stored["vision"]
+    rows = [row for row, keep in enumerate(shown) if keep]
+    return Samples(samples.data[rows], tuple(samples.keys[row] for row in rows))
+
+
+def _views(stored: Tensor, config: DecoderConfig) -> Tensor:
+    """The plain picture on white, and varied ones: (M, V, 3, S, S) uint8."""
+    rgba = stored.float() / 255
+    rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
+    fine = (FINER * config.side, FINER * config.side)
+    rgba = F.interpolate(rgba, fine, mode="bilinear", align_corners=False, antialias=True)
+    views = []
+    for number in tqdm(range(config.views), "vary pictures", mininterval=5):
+        g = generator(config.seed + 1, number)
+        camera = _camera(len(stored), config if number else None, g)
+        grid = F.affine_grid(camera, list(rgba.shape), align_corners=False)
+        view = F.grid_sample(rgba, grid, padding_mode="zeros", align_corners=False)
+        view = F.avg_pool2d(view, FINER)
+        views.append(((view[:, :3] + 1 - view[:, 3:]) * 255).round().to(torch.uint8))
+    return torch.stack(views, dim=1)
+
+
+def _camera(count: int, config: DecoderConfig | None, g: Generator) -> Tensor:
+    """Affine maps (M, 2, 3) of zoom, tilt, mirror and shift; the identity without `config`."""
+    if config is None:
+        return torch.eye(2, 3).expand(count, -1, -1)
+    zoom = torch.exp(uniform((count,), -config.zoom, config.zoom, g))
+    tilt = uniform((count,), -config.tilt, config.tilt, g)
+    mirror = torch.where(torch.rand((count,), generator=g) < 0.5, -1.0, 1.0)
+    cos, sin = tilt.cos() * zoom, tilt.sin() * zoom
+    linear = torch.stack([cos * mirror, -sin, sin * mirror, cos], dim=1).view(-1, 2, 2)
+    shift = uniform((count, 2, 1), -config.shift, config.shift, g)
+    return torch.cat([linear, shift], dim=2)
+
+
+@torch.no_grad()
+def _embeddings(encoders: ImageBind, stored: Tensor, config: DecoderConfig) -> Tensor:
+    """Unit embeddings (M, A, D): of the plain picture, and of varied ones."""
+    views = []
+    for number in tqdm(range(config.embedding_views), "embed pictures", mininterval=5):
+        g = generator(config.seed + 2, number)
+        parts = [
+            varied("vision", part, encoders.config, g)
+            if number
+            else plain("vision", part, encoders.config)
+            for part in torch.split(stored, BATCH)
+        ]
+        views.append(torch.cat([encoders.unit("vision", part) for part in parts]))
+    return torch.stack(views, dim=1)

@@ -1,0 +1,152 @@
+"""Train a flow decoder: the principal components of its pictures, then the flow.
+
+Training runs in a single process. Run the same command again to resume an interrupted run.
+Shapes: B samples, K components, P = 3 S S.
+"""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model_ext.decoders.flow import Flow
+from model_ext.decoders.flow_file import save_flow
+from model_ext.train.decoder.config import DecoderConfig
+from model_ext.train.decoder.data import DrawingData, open_data
+from model_ext.train.encoders.batches import generator
+from model_ext.train.journal import Journal
+from model_ext.train.schedule import learning_rate
+
+CHECKPOINT = "checkpoint.pt"
+MAX_PICTURES = 8000  # pictures from which the components are computed
+MIN_DEVIATION = 1e-3  # smallest deviation along a component, relative to the largest
+MAX_TIME = 0.99  # at time 1, x_t is x, and there is nothing to learn
+
+
+def train_decoder(config: DecoderConfig, until: int | None = None) -> Path:
+    """Train to the last step or to step `until`. Returns the folder `<out>/decoder`.
+
+    Raises TrainError: when a file or a setting is invalid.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    data = open_data(config)
+    trainer = DecoderTrainer(config, data)
+    checkpoint = config.out / CHECKPOINT
+    first = trainer.restore(checkpoint) if checkpoint.is_file() else trainer.start()
+    last = config.steps if until is None else min(until, config.steps)
+    saved_at = time.monotonic()
+    with Journal(config.out, config.steps, first) as journal:
+        for step in range(first, last):
+            started = time.monotonic()
+            numbers = trainer.step(step)
+            journal.step(step, numbers | {"seconds": time.monotonic() - started})
+            if step + 1 == last or time.monotonic() - saved_at > config.save_seconds:
+                trainer.save(checkpoint, step + 1)
+                saved_at = time.monotonic()
+    return config.out / "decoder"
+
+
+class DecoderTrainer:
+    """The flow, the moving average of its weights, and the optimiser. A step depends only on its
+    number and the seed.
+    """
+
+    def __init__(self, config: DecoderConfig, data: DrawingData) -> None:
+        self.config = config
+        self.data = data
+        torch.manual_seed(config.seed)
+        sizes = config.sizes(data.embeddings.shape[-1])
+        self.flow, self.average = Flow(sizes), Flow(sizes)
+        self.flow.reset()
+        self.optimizer = torch.optim.AdamW(
+            self.flow.parameters(), lr=0.0, betas=(0.9, 0.99), weight_decay=config.weight_decay
+        )
+
+    def start(self) -> int:
+        """Compute the components. Returns the first step, 0."""
+        weights = self.data.weights.repeat_interleave(
+            torch.tensor([len(rows) for rows in self.data.rows])
+        )
+        rows = torch.tensor([row for rows in self.data.rows for row in rows])
+        g = generator(self.config.seed + 3, 0)
+        picks = torch.multinomial(weights, MAX_PICTURES, replacement=True, generator=g)
+        views = torch.randint(self.data.views.shape[1], (MAX_PICTURES,), generator=g)
+        pictures = self.data.views[rows[picks], views].float() / 127.5 - 1
+        mean, basis, deviation = principal(pictures.flatten(1), self.config.components)
+        # Few pictures have few components: the others have no deviation to divide by.
+        deviation = deviation.clamp_min(MIN_DEVIATION * float(deviation.max()))
+        self.flow.mean.copy_(mean)
+        self.flow.basis.copy_(basis)
+        # Dividing by the root of the deviation keeps large components larger than small ones, but
+        # lets the noise of the flow hide the small ones for less of the way.
+        self.flow.scale.copy_((deviation * deviation.mean()).sqrt())
+        self.flow.deviation.copy_((deviation / deviation.mean()).sqrt())
+        self.average.load_state_dict(self.flow.state_dict())
+        return 0
+
+    def step(self, step: int) -> dict[str, float]:
+        """Update the weights. Returns the loss, the gradient norm and the learning rate."""
+        config = self.config
+        rate = learning_rate(step, config.warmup_steps, config.steps, config.learning_rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        g = generator(config.seed, step)
+        pictures, directions = self.data.batch(config.batch, g)
+        dropped = torch.rand((config.batch, 1), generator=g) < config.drop
+        directions = directions.masked_fill(dropped, 0)
+        x = self.flow.components_of(pictures)
+        time_ = torch.sigmoid(1.2 * torch.randn(config.batch, generator=g) - 0.4)
+        time_ = time_.clamp(max=MAX_TIME)
+        noise = torch.randn(x.shape, generator=g)
+        x_t = time_[:, None] * x + (1 - time_[:, None]) * noise
+        error = (self.flow(x_t, time_, directions) - x) / self.flow.residual_scale(time_)
+        # Large components have a larger weight, because they are more visible.
+        weights = self.flow.deviation / self.flow.deviation.mean()
+        loss = (weights * error.square()).mean()
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        norm = nn.utils.clip_grad_norm_(self.flow.parameters(), config.max_grad_norm)
+        self.optimizer.step()
+        self._average(min(config.average, (step + 1) / (step + 10)))
+        return {"loss": loss.item(), "grad_norm": norm.item(), "lr": rate}
+
+    @torch.no_grad()
+    def _average(self, decay: float) -> None:
+        for mean, weight in zip(self.average.parameters(), self.flow.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay)
+
+    def save(self, path: Path, step: int) -> None:
+        """Write the checkpoint and the folder `decoder`. A killed run keeps complete files."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "step": step,
+            "flow": self.flow.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        temporary = path.with_suffix(".new")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+        save_flow(self.average, path.parent / "decoder")
+
+    def restore(self, path: Path) -> int:
+        """Load a checkpoint and return the next step. Does not unpickle code."""
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self.flow.load_state_dict(state["flow"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+
+
+def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean (P,), the first `count` principal directions (K, P) and the standard deviations
+    along them (K,) of rows (M, P).
+    """
+    mean = rows.mean(0)
+    torch.manual_seed(0)  # svd_lowrank draws from the global generator
+    _, values, directions = torch.svd_lowrank(rows - mean, q=count, niter=3)
+    return mean, directions.T, values / len(rows) ** 0.5

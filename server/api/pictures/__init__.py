@@ -1,0 +1,1 @@
+"""Pictures as answers: drawn by the decoder, in the side model `pictures`."""
