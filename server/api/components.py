@@ -66,7 +66,8 @@ class Components:
     ) -> Self:
         """Open the retrieval cache, and wait until the encoders answer.
 
-        `scratch`: the folder for clients' files. Raises CacheError, Unavailable.
+        `scratch`: the folder for clients' files, unless the operator sets another. Raises
+        CacheError, Unavailable, OSError.
         """
         dim = config.imagebind.embedding_dim
         cache = open_cache(settings, config)
@@ -75,7 +76,7 @@ class Components:
         hello, zero_image = await encoders.hello()
         if cache and (difference := dtype_difference(cache.manifests, hello.dtype)):
             logger.warning(difference)
-        files = FileStore(scratch, file_limits(settings))
+        files = FileStore(stored_folder(settings, scratch), file_limits(settings))
         policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)
         conditioner = Conditioner(
             encoders,
@@ -139,6 +140,16 @@ def text_only(zero_image: Vector) -> Vector:
     uses the same embedding, without the retrieval cache.
     """
     return mix(zero_image[None], [1.0])
+
+
+def stored_folder(settings: Settings, scratch: Path) -> Path:
+    """The folder of clients' files and batches: the operator's, which is created if it is missing,
+    or the server's private folder. Raises OSError.
+    """
+    if settings.state_folder is None:
+        return scratch
+    settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return settings.state_folder
 
 
 def file_limits(settings: Settings) -> FileLimits:

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from server.api.routes.batches import ENDPOINTS
 from server.api.routes.files import PURPOSES
 from server.conditioning.options import ImageBindOptions
 from server.media.attachments import MODALITIES, URL_PARTS
@@ -90,6 +91,7 @@ def describe(document: Json) -> Json:
         add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
     schemas |= similarity_requests()
+    schemas["BatchRequest"] = batch_request()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = responses(path, method, operation["responses"])
@@ -193,6 +195,34 @@ def embedding_request() -> Json:
     }
 
 
+def batch_request() -> Json:
+    text = {"type": "string"}
+    expiry = {
+        "type": ["object", "null"],
+        "required": ["anchor", "seconds"],
+        "properties": {
+            "anchor": {"const": "created_at"},
+            "seconds": {"type": "integer", "minimum": 1},
+        },
+    }
+    metadata = {
+        "type": ["object", "null"],
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 512},
+    }
+    return {
+        "type": "object",
+        "required": ["input_file_id", "endpoint", "completion_window"],
+        "properties": {
+            "input_file_id": {**text, "description": "The id of a file with the purpose batch."},
+            "endpoint": {"enum": list(ENDPOINTS)},
+            "completion_window": {**text, "description": "1h to 24h, for example 24h."},
+            "metadata": metadata,
+            "output_expires_after": expiry,
+        },
+    }
+
+
 def similarity_requests() -> Json:
     """The schemas of the bodies of /v1/score, /v1/rerank and /v1/search."""
     item = {"anyOf": [{"type": "string"}, ref("Attachment")]}
@@ -258,6 +288,7 @@ def add_bodies(paths: Json) -> None:
         "/v1/rerank": {"application/json": {"schema": ref("RerankRequest")}},
         "/v1/search": {"application/json": {"schema": ref("SearchRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
+        "/v1/batches": {"application/json": {"schema": ref("BatchRequest")}},
     }.items():
         if path in paths:
             paths[path]["post"]["requestBody"] = {"required": True, "content": content}

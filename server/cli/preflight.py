@@ -14,10 +14,10 @@ from server.settings import Settings
 
 
 def check(settings: Settings) -> None:
-    """Check the API keys, and that the port is free.
+    """Check the API keys, and that the port is free. Create the state folder.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when a key file has no key. OSError: when a key file or the port cannot be used.
+    when a key file has no key. OSError: when a key file, the port or the folder cannot be used.
     """
     args = listening_flags(settings)
     if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
@@ -25,6 +25,8 @@ def check(settings: Settings) -> None:
     if settings.weaviate is not None:
         host, port = weaviate_address(settings)
         check_port(host, str(port))
+    if settings.state_folder is not None:
+        settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in (settings.api_key_file, settings.metrics_key_file):
         if file is not None:
             from server.api.middleware.auth import read_keys

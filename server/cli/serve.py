@@ -147,6 +147,13 @@ def serve(
             "log: status, milliseconds of each stage, tokens. Contents are not logged.",
         ),
     ] = None,
+    state_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep clients' files and batches in this folder, so that unfinished batches "
+            "resume after a restart. Default: they are deleted when the server stops."
+        ),
+    ] = None,
     weaviate: Annotated[
         str | None,
         typer.Option(
@@ -200,6 +207,7 @@ def serve(
         grammar=grammar_limits(grammar_limit),
         allow_media_urls=allow_media_urls,
         request_log=request_log,
+        state_folder=state_folder,
         weaviate=weaviate,
         encode_device=encode_device,
         decode_workers=decode_workers,
