@@ -72,8 +72,8 @@ def embed(
         str | None,
         typer.Option(
             metavar="SECONDS[:STRIDE]",
-            help="Embed sounds in windows of SECONDS, which start every STRIDE seconds: one row "
-            "per window with its start and end.",
+            help="Embed sounds and videos in windows of SECONDS, which start every STRIDE seconds: "
+            "one row per window with its start and end.",
         ),
     ] = None,
 ) -> None:

@@ -40,7 +40,7 @@ class CacheOptions(BaseModel):
 
 
 class WindowOptions(BaseModel):
-    """Embed a sound in windows, one embedding per window."""
+    """Embed a sound or a video in windows, one embedding per window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -55,7 +55,7 @@ class ImageBindOptions(BaseModel):
     # None means that the cache is used if the model has one.
     cache: bool | CacheOptions | None = None
     explain: bool = False
-    windows: WindowOptions | None = None  # allowed only in /v1/embeddings
+    windows: WindowOptions | None = None  # allowed only in /v1/embeddings and /v1/score
 
 
 class MixedPart(BaseModel):
@@ -95,7 +95,9 @@ def take_options(document: dict[str, Any], *, windows: bool = False) -> ImageBin
     """
     options = parse_options(document)
     if options.windows is not None and not windows:
-        raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
+        raise BadRequest(
+            "windows is only for /v1/embeddings and /v1/score", param="imagebind.windows"
+        )
     return options
 
 

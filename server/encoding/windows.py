@@ -1,4 +1,4 @@
-"""Cut a sound into windows in a sandboxed process, and yield one window after the other.
+"""Cut a sound or a video into windows in a sandboxed process, and yield one window after the other.
 
 The process reads the file from its descriptor, and waits until the caller takes the next window. So
 the memory does not depend on the length of the file.
@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 
 from server.context import client
-from server.encoding.decode.cutter import CutJob
+from server.encoding.decode.cut_job import CutJob
 from server.encoding.decode.frames import FrameError, read_frame
 from server.encoding.decode.pool import MediaError, worker_environment
 from server.errors import Unavailable
@@ -24,38 +24,45 @@ from server.settings import Settings
 CUTTER = "server.encoding.decode.cutter"
 MAX_HEADER_BYTES = 1 << 10
 BYTES_PER_SAMPLE = 4
-FAILED = "the audio cannot be cut into windows"
+HEADER_BYTES = 1 << 16  # more than the headers of a window's file
+FAILED = "the file cannot be cut into windows"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    start: float  # seconds from the start of the sound
+    start: float  # seconds from the start of the file
     end: float
-    content: Blob  # a WAV file
+    content: Blob  # a WAV file, or an AVI file with the frames that the encoder reads
+    modality: str = "audio"
 
 
 class Cutter:
-    """Cuts sounds into windows, at most `window_files` sounds at a time, and for one client half of
+    """Cuts files into windows, at most `window_files` files at a time, and for one client half of
     them.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, frames: int = 2) -> None:
+        """`frames`: the number of frames of a video clip, as the encoder reads it."""
         self._settings = settings
+        self._frames = frames
         self._running = FairShare(settings.window_files)
 
     async def cut(
-        self, content: Blob, seconds: float, stride: float
+        self, content: Blob, seconds: float, stride: float, modality: str = "audio"
     ) -> AsyncGenerator[Window, None]:
         """Yield windows of `seconds`, which start every `stride` seconds. Windows at the end of the
-        sound may be shorter.
+        file may be shorter.
 
-        Raises MediaError: when the sound cannot be read or exceeds a limit.
-        Raises Unavailable: when too many sounds of all clients or of this client are being cut.
+        `modality`: audio or video. Of a video without pictures, the sound is cut; of a video that
+        is cut as audio, too.
+
+        Raises MediaError: when the file cannot be read or exceeds a limit.
+        Raises Unavailable: when too many files of all clients or of this client are being cut.
         """
         if not self._running.take(caller := client()):
             raise Unavailable("too many files are being cut into windows", code="window_queue_full")
         try:
-            process = await self._start(content, self._job(seconds, stride))
+            process = await self._start(content, self._job(modality, seconds, stride))
             try:
                 async with contextlib.aclosing(self._windows(process, seconds)) as windows:
                     async for window in windows:
@@ -67,9 +74,10 @@ class Cutter:
         finally:
             self._running.give_back(caller)
 
-    def _job(self, seconds: float, stride: float) -> CutJob:
+    def _job(self, modality: str, seconds: float, stride: float) -> CutJob:
         settings, limits = self._settings, self._settings.limits
         return CutJob(
+            modality=modality,
             seconds=seconds,
             stride=stride,
             max_seconds=settings.max_window_file_seconds,
@@ -77,6 +85,9 @@ class Cutter:
             max_channels=limits.audio_channels,
             max_rate=limits.audio_rate,
             max_samples=limits.audio_samples,
+            frames=self._frames,
+            max_pixels=limits.video_pixels,
+            max_window_bytes=limits.video_bytes - HEADER_BYTES,
             memory_bytes=settings.decode_memory_bytes,
             cpu_s=settings.decode_timeout_s,
         )
@@ -101,14 +112,16 @@ class Cutter:
         limits = self._settings.limits
         samples = int(seconds * limits.audio_rate + 1) * limits.audio_channels
         samples = min(samples, limits.audio_samples)
+        max_bytes = max(samples * BYTES_PER_SAMPLE + HEADER_BYTES, limits.video_bytes)
         assert process.stdout is not None
         while True:
             try:
-                header, data = await read_frame(process.stdout, samples * BYTES_PER_SAMPLE + 4096)
+                header, data = await read_frame(process.stdout, max_bytes)
             except (asyncio.IncompleteReadError, OSError, FrameError):
                 raise MediaError(FAILED) from None
             if "error" in header:
                 raise MediaError(str(header["error"])[:300])
             if not header:
                 return
-            yield Window(float(header["start"]), float(header["end"]), MemoryBlob(data))
+            start, end = float(header["start"]), float(header["end"])
+            yield Window(start, end, MemoryBlob(data), str(header["modality"]))

@@ -1,4 +1,4 @@
-"""Open containers of sound and video with PyAV (FFmpeg), from memory.
+"""Open containers of sound and video with PyAV (FFmpeg), from memory or from an open file.
 
 FFmpeg gets the name of the demuxer, so no file can choose a demuxer that opens other files. Only
 the codecs of SOUND_CODECS and PICTURE_CODECS are decoded. FFmpeg decodes the first frames of each
@@ -8,6 +8,7 @@ stream already when it opens the file, so it also gets the list of decoders.
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import av
 from av.codec import codecs_available
@@ -51,16 +52,21 @@ def _decoders() -> str:
 OPTIONS = {"codec_whitelist": _decoders()}
 
 
+Source = bytes | BinaryIO  # the bytes of a file, or a file that is open for reading
+
+
 @contextmanager
-def opened(data: bytes, name: str, damaged: str) -> Iterator[InputContainer]:
-    """Open a file of the container `name`. In the `with` block, FFmpeg's errors become
+def opened(source: Source, name: str, damaged: str) -> Iterator[InputContainer]:
+    """Open a file of the container `name` at its start. In the `with` block, FFmpeg's errors become
     DecodeErrors.
 
     `damaged`: the message of these errors. FFmpeg's own messages would show internals to clients.
     """
     try:
         demuxer = DEMUXERS.get(name, name)
-        with av.open(io.BytesIO(data), "r", format=demuxer, container_options=OPTIONS) as file:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        stream.seek(0)
+        with av.open(stream, "r", format=demuxer, container_options=OPTIONS) as file:
             yield file
     # For impossible values in a damaged file, PyAV also raises ValueError and other types.
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError):
@@ -89,7 +95,7 @@ def check_codec(stream: av.AudioStream | av.VideoStream, allowed: frozenset[str]
         raise DecodeError(f"the {stream.type} has the codec {codec}, which is not read: convert it")
 
 
-def has_pictures(data: bytes, name: str) -> bool:
+def has_pictures(source: Source, name: str) -> bool:
     """Whether a file of the container `name` has moving pictures. Raises DecodeError."""
-    with opened(data, name, "the video is damaged") as file:
+    with opened(source, name, "the video is damaged") as file:
         return picture_stream(file) is not None

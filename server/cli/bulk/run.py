@@ -27,6 +27,7 @@ from model_ext.conditioning import Vector
 from model_ext.config import read_sections
 from model_ext.imagebind.config import ENCODER_OF
 from model_ext.imagebind.dtype import choose_dtype
+from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.sniff import sniff
 from server.cli.bulk.inputs import count_and_fingerprint, items
 from server.cli.bulk.output import check_output, write_output
@@ -43,7 +44,7 @@ from server.media.encoders import check_encoder
 from server.settings import Settings
 
 ROWS_PER_SHARD = 512  # A killed run loses at most the work for this many rows.
-WINDOWS = 16  # maximum number of windows of one sound that are embedded at a time
+WINDOWS = 16  # maximum number of windows of one file that are embedded at a time
 FULL = ("decode_queue_full", "encode_queue_full")
 AGAIN_S = 0.5  # seconds until a file is sent again after a full queue has rejected it
 
@@ -58,7 +59,8 @@ class BulkRequest:
     # The modality of all files. None: each file's content determines its modality.
     modality: str | None = None
 
-    # Length and stride of the windows of sounds, in seconds; None: one embedding per file.
+    # Length and stride of the windows of sounds and videos, in seconds; None: one embedding per
+    # file.
     windows: tuple[float, float] | None = None
 
 
@@ -112,7 +114,8 @@ async def embed_all(
     failures = Failures(skipped, writer.consumed, bar)
     parts = await EncodingComponents.open(request.settings)
     try:
-        embedder = BulkEmbedder(request, parts)
+        config = PreprocessConfig.of(read_sections(request.settings.model).imagebind)
+        embedder = BulkEmbedder(request, parts, config.frames)
         await stream(items(request.inputs, writer.consumed), embedder, writer, failures, bar)
     finally:
         writer.flush()
@@ -170,17 +173,18 @@ async def stream(
 
 
 class BulkEmbedder:
-    def __init__(self, request: BulkRequest, parts: EncodingComponents) -> None:
+    def __init__(self, request: BulkRequest, parts: EncodingComponents, frames: int = 2) -> None:
+        """`frames`: the number of frames of a video clip, as the model's encoder reads it."""
         self._request, self._parts = request, parts
         settings = request.settings
         # Number of files in work: enough to keep all decoding processes and the encoder busy.
         self.concurrent = min(2 * settings.encode_batch, settings.decode_waiting)
         self._options = settings.read_options
-        # A cutter rejects further sounds, so they wait here. One client gets half of the cutter's
+        # A cutter rejects further files, so they wait here. One client gets half of the cutter's
         # places, and this command is one client.
         self._cutting = asyncio.Semaphore(settings.window_files)
         places = {"window_files": 2 * settings.window_files}
-        self._cutter = Cutter(settings.model_copy(update=places))
+        self._cutter = Cutter(settings.model_copy(update=places), frames)
 
     async def embed(self, item: MediaItem) -> Rows | str:
         """Return the rows of one file, or the reason why the file has none.
@@ -205,8 +209,8 @@ class BulkEmbedder:
         if windows is not None:
             file = await asyncio.to_thread(open_file, path)
             modality = modality or sniff(file.head(), path.name)
-            if modality == "audio":
-                return await self._windows(file, caption, *windows)
+            if modality in ("audio", "video"):
+                return await self._windows(modality, file, caption, *windows)
         content = MemoryBlob(await asyncio.to_thread(read_at_most, path, settings.max_file_bytes))
         modality = modality or sniff(content.head(), path.name)
         if modality is None:
@@ -219,23 +223,25 @@ class BulkEmbedder:
         return [(await self._unit(modality, content), replace(caption, fields=fields))]
 
     async def _windows(
-        self, content: Blob, caption: Caption, seconds: float, stride: float
+        self, modality: str, content: Blob, caption: Caption, seconds: float, stride: float
     ) -> Rows:
-        """Return a row for each window of a sound. The windows are embedded concurrently."""
-        check_encoder("audio", self._parts.modalities)
+        """Return a row for each window of a file. The windows are embedded concurrently."""
+        if modality != "video":  # a file of a video format may have only sound
+            check_encoder(modality, self._parts.modalities)
         if content.size > (maximum := self._request.settings.max_window_file_bytes):
             raise BadRequest(f"the file has more than {maximum} bytes")
 
         async def embed(window: Window) -> Vector:
-            return await self._unit("audio", window.content)
+            return await self._unit(window.modality, window.content)
 
         rows: Rows = []
         async with self._cutting:
-            windows = self._cutter.cut(content, seconds, stride)
+            windows = self._cutter.cut(content, seconds, stride, modality)
             async with aclosing(in_order(windows, embed, WINDOWS)) as embedded:
                 async for window, vector in embedded:
-                    times: Fields = {"modality": "audio", "start": window.start, "end": window.end}
-                    rows.append((vector, replace(caption, fields={**caption.fields, **times})))
+                    fields: Fields = {"modality": window.modality}
+                    fields |= {"start": window.start, "end": window.end}
+                    rows.append((vector, replace(caption, fields={**caption.fields, **fields})))
         return rows
 
     async def _unit(self, modality: str, content: Blob) -> Vector:
