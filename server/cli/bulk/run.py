@@ -8,18 +8,17 @@ cannot be read or decoded are reported and skipped. The output appears when all 
 
 import asyncio
 import json
-import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from cache_index.captions import Caption, Fields
+from cache_index.captions import Caption
 from cache_index.errors import CacheError
 from cache_index.folder import begin_or_resume, locked
 from cache_index.shards import ShardWriter
@@ -31,14 +30,14 @@ from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.sniff import sniff
 from server.cli.bulk.inputs import count_and_fingerprint, items
 from server.cli.bulk.output import check_output, write_output
-from server.cli.cache.media_features import read_at_most
-from server.cli.cache.media_list import MediaItem, printable
+from server.cli.bulk.place import BulkItem
+from server.cli.cache.media_list import printable
 from server.conditioning.open_cache import encoder_of
 from server.encoding.components import EncodingComponents, choose_device
 from server.encoding.in_order import in_order
 from server.encoding.windows import Cutter, Window
 from server.errors import BadRequest, RequestError, Unavailable
-from server.media.blob import Blob, DiskBlob, MemoryBlob
+from server.media.blob import Blob, MemoryBlob
 from server.media.embedded import Embedded
 from server.media.encoders import check_encoder
 from server.settings import Settings
@@ -132,21 +131,21 @@ class Failures:
         kept = [line for line in lines if int(line.split("\t")[0]) < consumed]
         path.write_text("".join(kept))
 
-    def add(self, number: int, item: MediaItem, reason: str) -> None:
-        self._bar.write(f"skipped {printable(item.place)}: {reason}")
+    def add(self, number: int, item: BulkItem, reason: str) -> None:
+        self._bar.write(f"skipped {printable(str(item.place))}: {reason}")
         with self._path.open("a") as file:
             file.write(f"{number}\t{str(item.place)!r}\t{reason!r}\n")
 
 
 async def stream(
-    files: Iterator[MediaItem],
+    files: Iterator[BulkItem],
     embedder: "BulkEmbedder",
     writer: ShardWriter,
     failures: Failures,
     bar: "tqdm[Any]",
 ) -> None:
     """Embed at most `embedder.concurrent` files at a time, and write rows in the files' order."""
-    pending: deque[tuple[MediaItem, asyncio.Task[Rows | str]]] = deque()
+    pending: deque[tuple[BulkItem, asyncio.Task[Rows | str]]] = deque()
 
     async def finish_first() -> None:
         item, task = pending[0]
@@ -186,14 +185,13 @@ class BulkEmbedder:
         places = {"window_files": 2 * settings.window_files}
         self._cutter = Cutter(settings.model_copy(update=places), frames)
 
-    async def embed(self, item: MediaItem) -> Rows | str:
+    async def embed(self, item: BulkItem) -> Rows | str:
         """Return the rows of one file, or the reason why the file has none.
 
         Raises Unavailable: when the decoder or the encoder fails for a reason other than the file.
         """
-        assert isinstance(item.place, Path)
         try:
-            return await self._embed(item.place, item.caption)
+            return await self._embed(item)
         except Unavailable as error:
             if error.code != "file_unreadable":
                 raise
@@ -203,45 +201,38 @@ class BulkEmbedder:
         except OSError as error:
             return error.strerror or type(error).__name__
 
-    async def _embed(self, path: Path, caption: Caption) -> Rows:
+    async def _embed(self, item: BulkItem) -> Rows:
         settings, windows = self._request.settings, self._request.windows
-        modality = self._request.modality
-        if windows is not None:
-            file = await asyncio.to_thread(open_file, path)
-            modality = modality or sniff(file.head(), path.name)
-            if modality in ("audio", "video"):
-                return await self._windows(modality, file, caption, *windows)
-        content = MemoryBlob(await asyncio.to_thread(read_at_most, path, settings.max_file_bytes))
-        modality = modality or sniff(content.head(), path.name)
+        modality, place = self._request.modality, item.place
+        modality = modality or sniff(await asyncio.to_thread(place.head), str(place))
+        if windows is not None and modality in ("audio", "video"):
+            return await self._windows(modality, item, *windows)
+        content = MemoryBlob(await asyncio.to_thread(place.read, settings.max_file_bytes))
         if modality is None:
             raise BadRequest("unknown file format; add --modality")
         if modality != "video":  # a file of a video format may have only sound
             check_encoder(modality, self._parts.modalities)
         if content.size > (maximum := settings.limits.bytes_of(modality)):
             raise BadRequest(f"the file has more than {maximum} bytes")
-        fields: Fields = {**caption.fields, "modality": modality}
-        return [(await self._unit(modality, content), replace(caption, fields=fields))]
+        return [(await self._unit(modality, content), item.with_fields(modality=modality))]
 
-    async def _windows(
-        self, modality: str, content: Blob, caption: Caption, seconds: float, stride: float
-    ) -> Rows:
+    async def _windows(self, modality: str, item: BulkItem, seconds: float, stride: float) -> Rows:
         """Return a row for each window of a file. The windows are embedded concurrently."""
         if modality != "video":  # a file of a video format may have only sound
             check_encoder(modality, self._parts.modalities)
-        if content.size > (maximum := self._request.settings.max_window_file_bytes):
-            raise BadRequest(f"the file has more than {maximum} bytes")
+        max_bytes = self._request.settings.max_window_file_bytes
 
         async def embed(window: Window) -> Vector:
             return await self._unit(window.modality, window.content)
 
         rows: Rows = []
         async with self._cutting:
+            content = await asyncio.to_thread(item.place.blob, max_bytes)
             windows = self._cutter.cut(content, seconds, stride, modality)
             async with aclosing(in_order(windows, embed, WINDOWS)) as embedded:
                 async for window, vector in embedded:
-                    fields: Fields = {"modality": window.modality}
-                    fields |= {"start": window.start, "end": window.end}
-                    rows.append((vector, replace(caption, fields={**caption.fields, **fields})))
+                    times = {"start": window.start, "end": window.end}
+                    rows.append((vector, item.with_fields(modality=window.modality, **times)))
         return rows
 
     async def _unit(self, modality: str, content: Blob) -> Vector:
@@ -259,11 +250,3 @@ class BulkEmbedder:
         check_encoder(sample.modality, self._parts.modalities)
         encoder = ENCODER_OF[sample.modality]
         return Embedded(encoder, await self._parts.batcher.encode(encoder, sample.tensor)).unit
-
-
-def open_file(path: Path) -> DiskBlob:
-    """Open a file without reading it. The SHA-256 of the result is empty, because cutting a sound
-    does not need it.
-    """
-    with path.open("rb") as file:
-        return DiskBlob(os.dup(file.fileno()), os.fstat(file.fileno()).st_size, b"")
