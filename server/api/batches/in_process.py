@@ -20,7 +20,7 @@ JSON = "application/json"
 
 
 @dataclass(slots=True)
-class Answer:
+class BatchAnswer:
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"null"  # JSON
@@ -35,11 +35,11 @@ class Answer:
         return int(text) if text.isdecimal() else RETRY_AFTER_S
 
 
-async def send_request(app: ASGIApp, path: str, data: bytes, owner: str) -> Answer:
+async def send_request(app: ASGIApp, path: str, data: bytes, owner: str) -> BatchAnswer:
     """POST `data`, which is JSON, to the application on behalf of `owner` (the digest of an API
     key).
     """
-    answer, pieces = Answer(), list[bytes]()
+    answer, pieces = BatchAnswer(), list[bytes]()
     unread = [{"type": "http.request", "body": data, "more_body": False}]
 
     async def receive() -> Message:

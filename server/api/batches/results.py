@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from server.api.batches.in_process import Answer
+from server.api.batches.in_process import BatchAnswer
 from server.api.batches.lines import BatchLine
 
 LINE_ID = re.compile(rb'\{"id": "batch_req_[0-9a-f]{32}_([0-9]{1,9})", ')
@@ -82,7 +82,7 @@ class BatchResults:
     def __contains__(self, number: int) -> bool:
         return number in self._output.numbers or number in self._errors.numbers
 
-    def add(self, line: BatchLine, answer: Answer) -> None:
+    def add(self, line: BatchLine, answer: BatchAnswer) -> None:
         """Store a response, unless the request has a result. Raises OSError."""
         data = response_line(self._digits, line, answer)
         file = self._output if answer.status < 400 else self._errors
@@ -126,7 +126,7 @@ def read_results(path: Path) -> tuple[set[int], int]:
     return numbers, size
 
 
-def response_line(digits: str, line: BatchLine, answer: Answer) -> bytes:
+def response_line(digits: str, line: BatchLine, answer: BatchAnswer) -> bytes:
     """The result of a request that got a response. `digits`: those of the batch's id."""
     head = {
         "id": f"batch_req_{digits}_{line.number}",

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from starlette.types import ASGIApp
 
-from server.api.batches.in_process import Answer, send_request
+from server.api.batches.in_process import BatchAnswer, send_request
 from server.api.batches.lines import BatchLine, Fault, LineLimits, body_of, read_lines
 from server.api.batches.places import BatchPlaces
 from server.api.batches.record import BatchRecord, Status, result_file_id
@@ -119,17 +119,17 @@ class BatchRun:
                 task.add_done_callback(lambda _: places.give_back())
 
     async def _run_line(self, file: BinaryIO, line: BatchLine, results: BatchResults) -> None:
-        answer: Answer | None
+        answer: BatchAnswer | None
         try:
             data = await asyncio.to_thread(body_of, file.fileno(), line)
         except BadRequest as error:
-            answer = Answer(error.status, body=json.dumps(body(error)).encode())
+            answer = BatchAnswer(error.status, body=json.dumps(body(error)).encode())
         else:
             answer = await self._answer(data)
         if answer is not None:
             await asyncio.to_thread(results.add, line, answer)
 
-    async def _answer(self, data: bytes) -> Answer | None:
+    async def _answer(self, data: bytes) -> BatchAnswer | None:
         """Send a request, again and again while the server is full. Returns None when the client
         cancels the batch.
         """

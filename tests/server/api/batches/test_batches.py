@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from server.api.batches.in_process import Answer
+from server.api.batches.in_process import BatchAnswer
 from server.api.batches.lines import BatchLine
 from server.api.batches.places import BatchPlaces
 from server.api.batches.results import BatchResults, ResultFile, read_results
@@ -282,9 +282,9 @@ def test_results_beyond_the_limit_become_errors(tmp_path: Path) -> None:
     results = BatchResults("0" * 32, *files, max_bytes=300)
     lines = [BatchLine(number, str(number), 0, 1) for number in (1, 2)]
     for number in (1, 2, 2):
-        results.add(lines[number - 1], Answer(200, body=b'{\n"a": 1}'))
+        results.add(lines[number - 1], BatchAnswer(200, body=b'{\n"a": 1}'))
     results.close()
-    results.add(BatchLine(3, "3", 0, 1), Answer(200))  # a late thread has no effect
+    results.add(BatchLine(3, "3", 0, 1), BatchAnswer(200))  # a late thread has no effect
     (output,) = (tmp_path / "output").read_text().splitlines()
     assert json.loads(output)["response"]["body"] == {"a": 1}
     (error,) = (tmp_path / "errors").read_text().splitlines()
