@@ -15,11 +15,12 @@ from contextlib import asynccontextmanager
 from server.api.batches.record import BatchRecord
 from server.api.batches.run import BatchRun, BatchTools
 from server.api.batches.store import BatchStore, OwnedBatches
+from server.errors import Unavailable
 from server.media.files import FileStore
 
 logger = logging.getLogger(__name__)
 
-SWEEP_S = 3600
+RESUME_S = 60
 FAILED = {
     "code": "server_error",
     "message": "the server could not read or write the batch's files",
@@ -34,9 +35,13 @@ class BatchRunner:
         self._tools, self._files = tools, files
         self._waiting: dict[str, deque[tuple[OwnedBatches, BatchRecord]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started: set[str] = set()  # ids of the batches that wait or run in this process
 
     def start(self, batches: OwnedBatches, record: BatchRecord) -> None:
-        """Run a batch after the other batches of its owner."""
+        """Run a batch after the other batches of its owner. Does nothing if it has been started."""
+        if record.id in self._started:
+            return
+        self._started.add(record.id)
         queue = self._waiting.get(batches.owner)
         if queue is not None:
             queue.append((batches, record))
@@ -54,23 +59,28 @@ class BatchRunner:
 
     async def _run_all(self, owner: str) -> None:
         queue = self._waiting[owner]
-        while queue:
-            await self._run(*queue.popleft())
-        del self._waiting[owner]
+        try:
+            while queue:
+                batches, record = queue[0]
+                await self._run(batches, record)
+                self._started.discard(queue.popleft()[1].id)
+        finally:
+            self._started.difference_update(record.id for _, record in queue)
+            del self._waiting[owner]
 
     async def _run(self, batches: OwnedBatches, record: BatchRecord) -> None:
         """Run one batch, unless another process runs it. Errors end this batch only."""
-        try:
-            with batches.lock(record.id) as held:
-                if not held:
-                    return
+        with batches.lock(record.id) as held:
+            if not held:
+                return
+            try:
                 record = batches.get(record.id)  # another process may have finished it
                 if not record.final:
                     files = self._files.of(batches.owner)
                     await BatchRun(self._tools, batches, files, record).run()
-        except Exception:
-            logger.exception("a batch failed")
-            await asyncio.to_thread(self._fail, batches, record)
+            except Exception:
+                logger.exception("a batch failed")
+                await asyncio.to_thread(self._fail, batches, record)
 
     def _fail(self, batches: OwnedBatches, record: BatchRecord) -> None:
         """Store that a batch failed. If the disk is full, it stays unfinished until a restart."""
@@ -81,7 +91,10 @@ class BatchRunner:
             logger.exception("the record of a batch cannot be written")
 
     async def resume(self) -> None:
-        """Continue the unfinished batches of an earlier process, and delete old batches."""
+        """Continue the unfinished batches of processes that have ended, and delete old batches.
+
+        Raises OSError.
+        """
         await asyncio.to_thread(self.store.sweep)
         for batches, record in await asyncio.to_thread(lambda: list(self.store.unfinished())):
             self.start(batches, record)
@@ -98,7 +111,7 @@ class BatchRunner:
 async def running(runner: BatchRunner) -> AsyncIterator[None]:
     """Resume the unfinished batches, and stop all batches at the end of the `with` block."""
     await runner.resume()
-    sweeper = asyncio.ensure_future(sweep_regularly(runner.store))
+    sweeper = asyncio.ensure_future(resume_regularly(runner))
     try:
         yield
     finally:
@@ -106,10 +119,11 @@ async def running(runner: BatchRunner) -> AsyncIterator[None]:
         await runner.close()
 
 
-async def sweep_regularly(store: BatchStore) -> None:
+async def resume_regularly(runner: BatchRunner) -> None:
+    """Continue batches of other processes that ended, if several share the folder of batches."""
     while True:
-        await asyncio.sleep(SWEEP_S)
+        await asyncio.sleep(RESUME_S)
         try:
-            await asyncio.to_thread(store.sweep)
-        except OSError as error:
-            logger.warning("old batches could not be deleted: %s", error.strerror)
+            await runner.resume()
+        except (OSError, Unavailable) as error:
+            logger.warning("the batches cannot be read: %s", type(error).__name__)

@@ -82,7 +82,8 @@ class OwnedBatches:
         Raises Unavailable: when the disk is full. NotFound: when the input file is deleted.
         """
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self._folder.parent, self._folder):
+                folder.mkdir(mode=0o700, exist_ok=True)
             with exclusive(self._folder / LOCK):
                 self._check_count()
                 link_input(self.path(record.id, INPUT))

@@ -262,7 +262,6 @@ async def test_a_stopped_batch_resumes_without_repeating_finished_requests(serve
     await runner.close()
     stopped_at = len(decoded)
     assert stopped_at < 40
-    runner._waiting.clear()
     await runner.resume()
     batch = await ended(served, batch["id"])
     assert batch["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
