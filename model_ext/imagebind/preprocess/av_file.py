@@ -5,7 +5,9 @@ the codecs of SOUND_CODECS and PICTURE_CODECS are decoded. FFmpeg decodes the fi
 stream already when it opens the file, so it also gets the list of decoders.
 """
 
+import importlib
 import io
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
@@ -32,6 +34,7 @@ PICTURE_CODECS = frozenset(
     | {"prores", "rawvideo", "svq1", "svq3", "theora", "vc1", "vp6", "vp6f", "vp8", "vp9"}
     | {"wmv1", "wmv2", "wmv3"}
 )
+NOT_IMPORTED = ("av.__main__", "av.datasets")  # modules that run a program or download files
 # Names that `container.py` returns -> FFmpeg's names, where the two differ
 DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
 
@@ -47,6 +50,15 @@ def _decoders() -> str:
         if codec.canonical_name in SOUND_CODECS | PICTURE_CODECS:
             names.add(codec.name)
     return ",".join(sorted(names))
+
+
+def import_av() -> None:
+    """Import all modules of PyAV. It imports some of them only when it opens the first file, which
+    a confined process cannot do.
+    """
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name not in NOT_IMPORTED:
+            importlib.import_module(module.name)
 
 
 OPTIONS = {"codec_whitelist": _decoders()}

@@ -43,7 +43,10 @@ def main() -> None:
     if name is not None and name not in LIBSNDFILE:
         # A confined process cannot open the files of these packages.
         from model_ext.imagebind.preprocess import av_sound  # noqa: F401
+        from model_ext.imagebind.preprocess.av_file import import_av
         from server.encoding.decode import cut_video  # noqa: F401
+
+        import_av()
     sandbox.limit_resources(job.memory_bytes, 0)
     confine.forbid_files()
     confine.forbid_programs()

@@ -110,7 +110,7 @@ def test_the_frames_of_a_constant_rate() -> None:
 def test_a_window_without_a_new_frame_has_the_frame_on_the_screen() -> None:
     times = np.array([[0, 5], [5, 10]], float)
     chosen = list(windows_of(times, 0.2, job(seconds=2, stride=2)))
-    assert [each.clips for each in chosen] == [((0, 0),)] * 3 + [((1, 1),)] * 2
+    assert [each.clips for each in chosen] == [((0, 0),)] * 2 + [((1, 1),)] * 3
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,14 +73,8 @@ async def rows(served: Served, file_id: str | None) -> dict[str, Any]:
 
 def gate(served: Served) -> asyncio.Event:
     """Let the fake encoders wait until the returned event is set."""
-    go, fakes = asyncio.Event(), served.components.components
-    embed = fakes.embed
-
-    async def waiting(*args: Any) -> Any:
-        await go.wait()
-        return await embed(*args)
-
-    fakes.embed = waiting  # type: ignore[method-assign]
+    go = served.components.components.go
+    go.clear()
     return go
 
 
@@ -224,7 +219,7 @@ async def test_cancelled_requests_are_in_the_error_file(served: Served) -> None:
 async def test_an_expired_batch_keeps_its_results(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.api.batches.run.time.time", lambda: 1e11)
+    monkeypatch.setattr("server.api.batches.run.time", SimpleNamespace(time=lambda: 1e11))
     lines = [line(str(k), {"input": str(k)}) for k in range(3)]
     batch = (await create(served, await upload(served, *lines))).json()
     batch = await ended(served, batch["id"])
@@ -235,7 +230,8 @@ async def test_an_expired_batch_keeps_its_results(
 
 
 async def test_a_full_server_is_asked_again(served: Served) -> None:
-    embed, tries = served.components.components.embed, 0
+    fake, tries = served.components.components, 0
+    decode = fake.decode
 
     async def full(*args: Any) -> Any:
         nonlocal tries
@@ -243,9 +239,9 @@ async def test_a_full_server_is_asked_again(served: Served) -> None:
         tries += 1
         if tries == 1:
             raise Unavailable("full", code="encode_queue_full")
-        return await embed(*args)
+        return await decode(*args)
 
-    served.components.components.embed = full  # type: ignore[method-assign]
+    fake.decode = full  # type: ignore[method-assign]
     file_id = await upload(served, line("a", {"input": "1"}))
     batch = await ended(served, (await create(served, file_id)).json()["id"])
     assert batch["request_counts"]["completed"] == 1
