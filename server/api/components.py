@@ -14,7 +14,6 @@ from typing import Any, Protocol, Self
 
 from model_ext.conditioning import Vector, pack
 from model_ext.config import BindServeConfig, EncodersConfig, Provenance, read_sections
-from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.options import ReadOptions
 from server.api.multipart import FormLimits, Uploads
 from server.conditioning.conditioner import Conditioner
@@ -22,7 +21,7 @@ from server.conditioning.mix import mix
 from server.conditioning.open_cache import dtype_difference, open_cache
 from server.conditioning.retrieve import Retriever
 from server.encoding.messages import Hello
-from server.encoding.windows import Cutter
+from server.encoding.windows import Cutter, video_frames
 from server.media.attachments import AttachmentLimits
 from server.media.blob import Blob
 from server.media.embedded import Embedded
@@ -94,7 +93,7 @@ class Components:
             Uploads(files.incoming, form_limits(settings), settings.max_uploads),
             AttachmentLimits(settings.max_attachments, settings.limits, dim, settings.read_options),
             describe(config, hello.encoders, retriever),
-            Cutter(settings, frames_of(config)),
+            Cutter(settings, video_frames(settings.model)),
             isinstance(config, BindServeConfig),
         )
 
@@ -141,11 +140,6 @@ def text_only(zero_image: Vector) -> Vector:
     uses the same embedding, without the retrieval cache.
     """
     return mix(zero_image[None], [1.0])
-
-
-def frames_of(config: EncodersConfig) -> int:
-    """The number of frames of a video clip, as the model's encoder reads it."""
-    return PreprocessConfig.of(config.imagebind).frames
 
 
 def stored_folder(settings: Settings, scratch: Path) -> Path:

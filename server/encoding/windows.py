@@ -11,7 +11,10 @@ import os
 import sys
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from model_ext.imagebind.config import ImageBindConfig
+from model_ext.imagebind.preprocess.config import PreprocessConfig
 from server.context import client
 from server.encoding.decode.cut_job import CutJob
 from server.encoding.decode.frames import FrameError, read_frame
@@ -34,6 +37,16 @@ class Window:
     end: float
     content: Blob  # a WAV file, or an AVI file with the frames that the encoder reads
     modality: str = "audio"
+
+
+def video_frames(model: Path) -> int:
+    """The number of frames of a video clip, as the encoder of this model folder reads it. Raises
+    ConfigError.
+    """
+    sizes = model / "encoders" / "config.json"
+    if not sizes.is_file():  # the encoders are on another machine
+        return PreprocessConfig().frames
+    return PreprocessConfig.of(ImageBindConfig.from_json(sizes.read_bytes())).frames
 
 
 class Cutter:

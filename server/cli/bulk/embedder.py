@@ -10,15 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_ext.conditioning import Vector
-from model_ext.config import read_sections
 from model_ext.imagebind.config import ENCODER_OF
-from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.sniff import sniff
 from server.cli.bulk.place import BulkItem
 from server.cli.bulk.rows import Rows
 from server.encoding.components import EncodingComponents
 from server.encoding.in_order import in_order
-from server.encoding.windows import Cutter, Window
+from server.encoding.windows import Cutter, Window, video_frames
 from server.errors import BadRequest, RequestError, Unavailable
 from server.media.blob import Blob, MemoryBlob
 from server.media.embedded import Embedded
@@ -48,8 +46,7 @@ async def opened_embedder(request: BulkRequest) -> AsyncIterator["BulkEmbedder"]
     """Load the encoders and start the decoding processes. Raises ConfigError, OSError."""
     parts = await EncodingComponents.open(request.settings)
     try:
-        config = PreprocessConfig.of(read_sections(request.settings.model).imagebind)
-        yield BulkEmbedder(request, parts, config.frames)
+        yield BulkEmbedder(request, parts, video_frames(request.settings.model))
     finally:
         await parts.close()
 
