@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 URL = os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8000/v1")
-KEY = os.environ.get("OPENAI_API_KEY", "-")
+HEADERS = {"Authorization": f"Bearer {os.environ.get('OPENAI_API_KEY', '-')}"}
 
 
 def part(kind: str, data: bytes) -> dict[str, Any]:
-    url = f"data:;base64,{base64.b64encode(data).decode()}"
-    return {"type": f"{kind}_url", f"{kind}_url": {"url": url}}
+    data_url = f"data:;base64,{base64.b64encode(data).decode()}"
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": data_url}}
 
 
 def image_part(image: Image.Image) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def image_part(image: Image.Image) -> dict[str, Any]:
 
 def audio_part(sound: dict[str, Any]) -> dict[str, Any]:
     file = io.BytesIO()
-    samples = np.asarray(sound["array"], np.float32).T
-    soundfile.write(file, samples, sound["sampling_rate"], format="WAV", subtype="FLOAT")
+    samples, rate = np.asarray(sound["array"], np.float32).T, sound["sampling_rate"]
+    soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
     return part("audio", file.getvalue())
 
 
@@ -51,11 +51,9 @@ class Bindserve:
     def embed(self, batch: dict[str, Any]) -> NDArray[np.float32]:
         columns = [map(make, batch[name]) for name, make in PARTS.items() if name in batch]
         body = {"input": [list(parts) for parts in zip(*columns, strict=True)]}
-        headers = {"Authorization": f"Bearer {KEY}"}
-        response = requests.post(f"{URL}/embeddings", json=body, headers=headers, timeout=600)
+        response = requests.post(f"{URL}/embeddings", json=body, headers=HEADERS, timeout=600)
         response.raise_for_status()
-        rows = [item["embedding"] for item in response.json()["data"]]
-        return np.array(rows, np.float32)
+        return np.array([item["embedding"] for item in response.json()["data"]], np.float32)
 
     def similarity(self, one: Any, other: Any) -> Any:
         return np.asarray(one) @ np.asarray(other).T  # the embeddings have length 1

@@ -39,7 +39,7 @@ def video(
         if frames:
             stream.width, stream.height = 64, 48
             stream.pix_fmt = "bgr0" if codec == "ffv1" else "yuv420p"
-        track: Any = file.add_stream("flac", rate=16_000, layout="mono") if sound else None
+        track: Any = file.add_stream("pcm_s16le", rate=16_000, layout="mono") if sound else None
         for _ in range(frames):
             coarse = dice.integers(0, 256, (6, 8, 3), np.uint8)
             picture = coarse.repeat(8, 0).repeat(8, 1)
