@@ -29,7 +29,7 @@ test:  ## format, lint, types, and all tests
 	mypy
 	$(PYTEST)
 
-embedding-clients:  ## run mteb, LangChain and LanceDB, in their own environment, against the server at URL with MODEL
+embedding-clients:  ## run mteb, LangChain, LanceDB and LiteLLM, in their own environments, with the server of MODEL at URL
 	@sh tests/clients/run-embeddings.sh $(MODEL) $(URL)
 
 clients:  ## run lmms-eval, in its own environment, against the server at URL, and compare the answers
