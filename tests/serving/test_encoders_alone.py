@@ -23,6 +23,7 @@ from tests.serving.launch import FIXTURES, Server, descendants, free_port, wait_
 pytestmark = pytest.mark.engine
 
 GOLDEN = load_file(FIXTURES / "golden" / "embeddings.safetensors")
+OTHERS = 3  # requests to /v1/embeddings before the batch
 DONE = ("completed", "failed", "expired", "cancelled")
 LINES = 200
 BAD = range(3, LINES, 25)  # the numbers of the lines whose model does not exist
@@ -57,6 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_recorded_embeddings_and_a_batch_after_kill_9(folder: Path) -> None:
     with started(folder / "model", folder) as server:
         check_embeddings(server)
+        check_ib_score(server)
         check_imports(server)
         batch_id = create_batch(server)
         while status(server, batch_id)["request_counts"]["completed"] < LINES // 4:
@@ -67,7 +69,7 @@ def test_recorded_embeddings_and_a_batch_after_kill_9(folder: Path) -> None:
         for pid in pids:
             while Path(f"/proc/{pid}").exists():
                 time.sleep(0.05)
-        before = requests(server.log) - 1  # without the request of `check_embeddings`
+        before = requests(server.log) - OTHERS
     with started(folder / "model", folder) as server:
         while (batch := status(server, batch_id))["status"] not in DONE:
             time.sleep(0.05)
@@ -83,19 +85,41 @@ def test_recorded_embeddings_and_a_batch_after_kill_9(folder: Path) -> None:
         assert before + requests(server.log) <= LINES + 16
 
 
+def part(name: str, kind: str) -> dict[str, object]:
+    data = base64.b64encode((FIXTURES / "media" / name).read_bytes()).decode()
+    return {"type": f"{kind}_url", f"{kind}_url": {"url": f"data:;base64,{data}"}}
+
+
 def check_embeddings(server: Server) -> None:
     """Compare embeddings with those of the reference implementation."""
     names = {"img_a.jpg": "image", "audio_a.wav": "audio", "video_a.mp4": "video"}
     names |= {"points_c.ply": "point_cloud"}
-    parts = []
-    for name, kind in names.items():
-        data = base64.b64encode((FIXTURES / "media" / name).read_bytes()).decode()
-        parts.append({"type": f"{kind}_url", f"{kind}_url": {"url": f"data:;base64,{data}"}})
-    response = server.post("/v1/embeddings", {"input": parts})
+    response = server.post("/v1/embeddings", {"input": [part(*each) for each in names.items()]})
     assert response.status_code == 200, response.text
     for item, name in zip(response.json()["data"], names, strict=True):
         expected = normalize(GOLDEN[f"{name}/post"])[0]
         np.testing.assert_allclose(item["embedding"], expected, rtol=0, atol=1e-5)
+
+
+def check_ib_score(server: Server) -> None:
+    """Compare the score of a video and a sound with its definition: the cosine of the embeddings,
+    or the mean of the cosines of windows that start at the same time.
+    """
+    video, sound = part("video_a.mp4", "video"), part("audio_a.wav", "audio")
+    request = {"data_1": video, "data_2": sound}
+    expected = GOLDEN["video_a.mp4/post"][0], GOLDEN["audio_a.wav/post"][0]
+    score = server.post("/v1/score", request).json()["data"][0]["score"]
+    assert score == pytest.approx(float(normalize(expected[0]) @ normalize(expected[1])), abs=1e-5)
+    options = {"imagebind": {"windows": {"seconds": 2, "stride": 1}}}
+    windows = [
+        [item["embedding"] for item in server.post("/v1/embeddings", body).json()["data"]]
+        for body in ({"input": [video], **options}, {"input": [sound], **options})
+    ]
+    cosines = [np.dot(one, other) for one, other in zip(*windows, strict=False)]
+    assert len(cosines) > 1
+    result = server.post("/v1/score", {**request, **options}).json()["data"][0]
+    assert result["score"] == pytest.approx(np.mean(cosines), abs=1e-5)
+    assert result["imagebind"] == {"windows": len(cosines)}
 
 
 def check_imports(server: Server) -> None:

@@ -80,12 +80,12 @@ class BatchRun:
             return read_lines(file, self._record.endpoint, self._tools.limits)
 
     def _open_results(self) -> BatchResults:
-        files = [
+        output, errors = (
             ResultFile.open(self._batches.path(self._record.id, suffix))
             for suffix in (OUTPUT, ERRORS)
-        ]
+        )
         max_bytes = min(self._tools.max_output_bytes, self._files.free_bytes())
-        return BatchResults(self._record.digits, *files, max_bytes)
+        return BatchResults(self._record.digits, output, errors, max_bytes)
 
     async def _run_lines(self, lines: list[BatchLine], results: BatchResults) -> Status:
         """Run the requests that have no result. Returns the batch's final status."""
