@@ -17,7 +17,7 @@ from tests.clients.mteb_model import Bindserve
 
 FOLDER = Path("tests/fixtures/evaluation")
 ROWS = [json.loads(line) for line in (FOLDER / "questions.jsonl").read_text().splitlines()]
-PICTURES = [row for row in ROWS if row["image"]]
+PICTURES = [row for row in ROWS if row.get("image")]
 WORDS = sorted({row["answers"][0] for row in PICTURES})
 
 
