@@ -36,8 +36,9 @@ class KeyUsage:
         now = time.monotonic()
         self.tokens = min(per_minute, self.tokens + (now - self.filled) * per_minute / 60)
         self.filled = now
-        if self.tokens < 1 + kept:
-            return (1 + kept - self.tokens) * 60 / per_minute
+        needed = min(1 + kept, per_minute)  # the bucket never holds more
+        if self.tokens < needed:
+            return (needed - self.tokens) * 60 / per_minute
         self.tokens -= 1
         return 0
 
