@@ -1,4 +1,4 @@
-"""Settings that the Ray deployment does not support. Depends on neither Ray nor vLLM."""
+"""Reject settings that the Ray deployment does not support. Depends on neither Ray nor vLLM."""
 
 from model_ext.errors import ConfigError
 from server.settings import Settings

@@ -1,7 +1,7 @@
 """Check the address and the API keys before `serve` starts child processes.
 
 The child processes import vLLM, which takes many seconds, and check everything again. This module
-reads only the vLLM flags that say where the server listens and whether it needs keys.
+reads only the vLLM flags for the server's address and keys.
 """
 
 import contextlib
@@ -20,7 +20,8 @@ def check(settings: Settings) -> None:
     when a key file has no key. OSError: when a key file, the port or the folder cannot be used.
     """
     args = listening_flags(settings)
-    if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
+    # not checked here, because vLLM's --config file may set the host, the port and keys
+    if args.config is None:
         check_exposure(args, settings)
     if settings.weaviate is not None:
         host, port = weaviate_address(settings)
@@ -52,12 +53,12 @@ def listening_flags(settings: Settings) -> Namespace:
 
 
 def check_port(host: str, port: str) -> None:
-    """Listen on the address for a moment, as vLLM does later.
+    """Check that the server can listen on the address, by listening for a moment.
 
-    Raises OSError: when this is impossible; the message names the address.
+    Raises OSError: when it cannot. The message names the address.
     """
     if not port.isdecimal():
-        return  # vLLM's parser reports the bad port
+        return  # vLLM's parser reports a bad port
     family = socket.AF_INET
     with contextlib.suppress(ipaddress.AddressValueError):
         ipaddress.IPv6Address(host)

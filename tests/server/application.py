@@ -71,7 +71,7 @@ class Components:
         self.conditioner = conditioner(self.components, ("vision", "audio", "text"), self.retriever)
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
-        self.encoders = self  # the application uses only the method `missing`
+        self.encoders = self  # `missing` is the only method that the application calls
         self.description = {"encoders": ["vision"]}
         self._folder = tempfile.TemporaryDirectory()
         weakref.finalize(self, self._folder.cleanup)

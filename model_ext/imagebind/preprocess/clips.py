@@ -16,9 +16,9 @@ def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
     `times` (frames, 2) has the start and end of each frame in seconds, from 0.
 
     Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
-    which it starts. decord's times are float32, so an exact comparison would choose wrong frames
-    near the start or the end of a clip. For a constant frame rate this function computes in
-    rational numbers, else with a tolerance.
+    which it starts. decord's times are rounded to float32, so comparing them exactly would choose
+    wrong frames near the start or the end of a clip. This function computes with fractions if the
+    frame rate is constant, and otherwise compares with a tolerance.
     """
     count, duration = len(times), Fraction(float(times[-1, 1]))
     tolerance = 2e-7 * float(duration) + 1e-6
@@ -44,5 +44,7 @@ def clip_starts(duration: Fraction) -> list[Fraction]:
 
 
 def _at_least_one(first: int, stop: int) -> range:
-    """Return the clip's frames or, if no frame starts in the clip (low rates), the frame before."""
+    """Return the frames that start in the clip. If there is none (low frame rates), returns the
+    frame before the clip.
+    """
     return range(first, stop) if first < stop else range(max(first - 1, 0), max(first, 1))

@@ -55,7 +55,7 @@ def _read(video: Video, config: PreprocessConfig, limits: Limits) -> Tensor:
         [clip[index] for index in torch.linspace(0, len(clip) - 1, config.frames).long()]
         for clip in clip_frames(times, fps)
     ]
-    # All frames are decoded at once, because a decoder may have to open the file for each call.
+    # Decode all frames in one call, because some decoders open the file in each call.
     indices = sorted({index for clip in clips for index in clip})
     pictures = dict(zip(indices, video.frames(indices), strict=True))
     crops = []
@@ -86,7 +86,9 @@ def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
 
 
 def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
-    """Cut (T, 3, h, w) into three squares (T, 3, S, S): start, middle, end of the longer side."""
+    """Cut frames (T, 3, h, w) into three squares (T, 3, S, S): at the start, the middle and the end
+    of the longer side.
+    """
     height, width = pictures.shape[2:]
     left, top = math.ceil((width - size) / 2), math.ceil((height - size) / 2)
     if height > width:

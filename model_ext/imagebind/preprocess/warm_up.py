@@ -1,4 +1,4 @@
-"""Import the modules that the readers' libraries would import only when they read the first file.
+"""Import the modules that the readers' libraries import only when they read the first file.
 
 A decoding process calls `import_lazy_modules` before it gives up the right to open files.
 """

@@ -25,7 +25,7 @@ from server.errors import BadRequest, NotFound, RequestError, Unavailable
 from server.media.attachments import Attachment, Part, read_attachments
 from server.metrics import stage
 
-# One request may embed this many inputs at a time, so that other requests can proceed.
+# maximum inputs of one request that are embedded at a time, so that other requests can proceed
 MAX_CONCURRENT = 16
 MAX_VIDEOS = 4  # windows of a video, whose frames are not compressed, that are embedded at a time
 WINDOWED = ("audio", "video")  # the modalities that are cut into windows
@@ -156,7 +156,7 @@ async def condition_all(
 
 
 def units(conditioned: Sequence[Conditioned]) -> Vector:
-    """The unit embeddings (N, D)."""
+    """Return the embeddings as one array (N, D). Each row has length 1."""
     return normalize(np.stack([each.embedding for each in conditioned]))
 
 

@@ -1,7 +1,8 @@
 """Embed many files, and write their embeddings to one file.
 
-Rows are written to shards in a folder beside the output, so that a killed run resumes. Files that
-cannot be read or decoded are reported and skipped. The output appears when all files are done.
+Rows are written to shards in a folder beside the output, so that the same command resumes a killed
+run. Files that cannot be read or decoded are reported and skipped. The output appears when all
+files are done.
 """
 
 import asyncio
@@ -72,7 +73,9 @@ def run(request: BulkRequest, embed: Embed | None = None) -> Summary:
 
 
 def embeddings_of(settings: Settings) -> list[object]:
-    """What the embedding of a file depends on, apart from the file: equal in a resumed run.
+    """Return everything except the file that determines a file's embedding.
+
+    It must not change when a run resumes.
 
     Raises ConfigError, OSError: when the model's config.json cannot be read.
     """

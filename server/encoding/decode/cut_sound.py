@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from server.encoding.decode.cut_job import CutError, CutJob
 
 BLOCK = 1 << 16  # number of audio frames (one sample per channel) that are read at a time
-SHORTEST = 0.025  # minimum seconds of sound for ImageBind's features
+SHORTEST = 0.025  # ImageBind needs at least this many seconds of sound
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def wav_windows(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[float, float,
 def cut(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield each window: the number of its first audio frame, and its samples (frames, channels).
 
-    Windows start every `stride` seconds as long as there is sound. The last windows are shorter.
+    Windows start every `stride` seconds until the sound ends. The last windows may be shorter.
 
     Raises CutError: when the sound exceeds a limit.
     """
@@ -74,7 +74,7 @@ def cut(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[int, NDArray[np.float
         )
     max_frames = int(job.max_seconds * rate)
     kept = np.empty((0, channels), np.float32)
-    position, ended = 0, False  # number of the frame kept[0]; whether the file has no more frames
+    position, ended = 0, False  # Index of the frame kept[0]; whether the file has ended.
     for number in range(job.max_windows + 1):
         start = number * job.stride
         first, stop = round(start * rate), round((start + job.seconds) * rate)
@@ -83,7 +83,7 @@ def cut(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[int, NDArray[np.float
             ended = block is None
             if block is not None:
                 kept = np.concatenate([kept, block])
-            # Drop frames that no further window needs, also if the stride is longer than a window.
+            # drop frames that no later window needs, also if the stride is longer than a window
             drop = min(max(0, first - position), len(kept))
             kept, position = kept[drop:], position + drop
             if position + len(kept) > max_frames:

@@ -1,9 +1,9 @@
 """A process that cuts one sound or video into windows.
 
-Standard input is the file, which the process reads in blocks, so that its memory does not grow with
-the file's length. It writes one frame per window to standard output, and waits when the reader is
-slow. The process has the sandbox and the confinement of a decoding process. It imports no torch, so
-it starts in a fraction of a second.
+The process reads the file from standard input in blocks, so that its memory does not grow with the
+file's length. It writes one message (frames.py) per window to standard output, and waits if the
+reader is slow. The process has the sandbox and the confinement of a decoding process. It does not
+import torch, so that it starts in a fraction of a second.
 """
 
 import json
@@ -32,7 +32,8 @@ Window = tuple[str, float, float, bytes]  # modality, start and end in seconds, 
 def main() -> None:
     parent, text = sys.argv[1:]
     die_with_parent(int(parent))
-    # Open the file again: the position of the inherited descriptor is shared with other cutters.
+    # Open the file again, because other cutting processes share the position of the inherited
+    # descriptor.
     os.dup2(os.open("/proc/self/fd/0", os.O_RDONLY), 0)
     sandbox.never_gain_privileges()
     sandbox.leave_network()
