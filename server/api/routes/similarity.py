@@ -84,8 +84,8 @@ async def run(handler: Handler, raw_request: Request) -> Response:
 
 
 async def score(incoming: Incoming, raw_request: Request) -> Response:
-    """Return N similarities: of one input and each of N inputs, or of two lists, pair by pair. With
-    windows, the similarity of two files is the mean over their windows.
+    """Return N similarities: of one input and each of N others, or of the pairs of two lists of N
+    inputs. With windows, the similarity of two files is the mean over their windows.
     """
     state, document = state_of(raw_request), incoming.document
     options = take_options(document, windows=True)
