@@ -3,10 +3,10 @@ VENV ?= .venv
 PYTEST = python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help install demo check test clients loadtest clean
+.PHONY: help install demo check test clients embedding-clients loadtest clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 install:  ## create the virtual environment (.venv)
 	@deploy/install.sh $(VENV)
@@ -28,6 +28,9 @@ test:  ## format, lint, types, and all tests
 	ruff check .
 	mypy
 	$(PYTEST)
+
+embedding-clients:  ## run mteb, LangChain, LanceDB and LiteLLM, in their own environments, with the server of MODEL at URL
+	@sh tests/clients/run-embeddings.sh $(MODEL) $(URL)
 
 clients:  ## run lmms-eval, in its own environment, against the server at URL, and compare the answers
 	@sh tests/clients/run.sh $(URL)

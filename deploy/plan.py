@@ -75,6 +75,7 @@ class Traffic:
     events: float = 1.0
     cache_rows: float = 1e6  # Vectors in the retrieval cache, of 1024 numbers of 2 bytes.
     encode_dtype: str = "bfloat16"  # Dtype of the encoders: "bfloat16" or "float32".
+    language_model: bool = True  # False: embeddings only, with one response per request.
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host 
     step_s = max(read / gpu.bandwidth, computed / gpu.flops) / gpu.efficiency
     prefill = 2 * model.parameters * traffic.prompt + model.conditioning
     per_request_s = traffic.answer * step_s / batch + prefill / (gpu.flops * gpu.efficiency)
+    events = traffic.answer * traffic.events if traffic.language_model else 0
     new = {name: share * (1 - traffic.cached) for name, share in traffic.shares.items()}
     encode_s = sum(share * seconds_of(name, traffic, gpu, model) for name, share in new.items())
     # One scan of the cache's vectors serves a batch of 64 queries.
@@ -120,12 +122,11 @@ def plan(traffic: Traffic, gpu: Gpu = Gpu(), model: Model = Model(), host: Host 
         batch,
         step_s,
         1 / per_request_s,
-        engine_gpus=traffic.rate * per_request_s,
+        engine_gpus=traffic.rate * per_request_s if traffic.language_model else 0,
         encoder_gpus=traffic.rate * encode_s,
         retrieval_gpus=traffic.rate * scan_s,
         decode_cores=traffic.rate * sum(share * host.decode_s[name] for name, share in new.items()),
-        api_processes=traffic.rate
-        * (1 / host.json_per_s + traffic.answer * traffic.events / host.events_per_s),
+        api_processes=traffic.rate * (1 / host.json_per_s + events / host.events_per_s),
     )
 
 
@@ -182,6 +183,7 @@ def main() -> None:
     parser.add_argument("--share", type=shares_of, default={"image": 1.0}, help="a request's mix")
     parser.add_argument("--known", type=float, default=0.0, help="share that repeats")
     parser.add_argument("--encode-dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--encoders-alone", action="store_true", help="without a language model")
     parser.add_argument("--answer", type=int, default=128, help="tokens")
     parser.add_argument("--gpu-hour", type=float, default=3.0, help="price")
     parser.add_argument("--core-hour", type=float, default=0.04, help="price")
@@ -193,6 +195,7 @@ def main() -> None:
             cached=options.known,
             answer=options.answer,
             encode_dtype=options.encode_dtype,
+            language_model=not options.encoders_alone,
         )
         for rate in options.rate or [1, 10, 100, 1000, 5000]
     ]

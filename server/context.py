@@ -16,6 +16,8 @@ from typing import Any
 
 from model_ext.conditioning import EXTRA_ARG, Vector, cache_salt, pack
 
+BATCHES = "batches"  # the client's id of all requests of batches
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -50,6 +52,9 @@ class RequestContext:
     # The client's address, or its network (api/middleware/context.py).
     address: str = ""
 
+    # Whether the request is of a batch.
+    batch: bool = False
+
     # The name of the request's field with the grammar of the answer, for error messages.
     grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
@@ -64,8 +69,11 @@ class RequestContext:
     @property
     def client(self) -> str:
         """The id of the client in shared limits and queues: the digest of its API key, or its
-        address if it sent no key.
+        address if it sent no key. All batches together count as one client, so that each other
+        client has as much as they have.
         """
+        if self.batch:
+            return BATCHES
         return self.key_salt or self.address
 
 

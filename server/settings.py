@@ -163,6 +163,15 @@ class Settings(BaseSettings):
     owner_bytes: Count = 2048 * MiB  # Maximum bytes of the files of one API key.
     stored_bytes: Count = 16384 * MiB  # Maximum bytes of the files of all API keys.
     file_age_s: Count = 30 * 24 * 3600  # Maximum and default lifetime of a file, in seconds.
+    # Folder of clients' files and batches, which stay when the server stops. Default: they are in
+    # the upload folder, and are deleted when the server stops.
+    state_folder: Path | None = None
+    owner_batches: Count = 16  # Unfinished batches of one API key; further batches get 429.
+    batch_requests: Count = 16  # Requests of batches that run at a time, in each process.
+    max_batch_bytes: Count = 200 * MiB  # Maximum bytes of the input file of a batch.
+    max_batch_lines: Count = 50_000  # Maximum number of requests in one batch.
+    max_batch_line_bytes: Count = 32 * MiB  # Maximum bytes of one request of a batch.
+    max_batch_output_bytes: Count = 2048 * MiB  # Maximum bytes of the results of one batch.
     max_attachments: Count = 16  # Maximum number of attachments in one request.
     max_n: Count = 16  # Maximum number of choices in one request.
     max_tokens: Count = 8192  # Maximum number of generated tokens in one choice.

@@ -1,12 +1,15 @@
-"""The Ray Serve application: server replicas with vLLM engines, and encoder replicas."""
+"""The Ray Serve application: server replicas, with vLLM engines if the model has a language model,
+and encoder replicas.
+"""
 
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict
 from ray.serve import Application
 
 from deploy.ray.encoder import EncoderReplica
-from deploy.ray.engine import Server
+from model_ext.config import has_language_model, read_document
 
 
 class Arguments(BaseModel):
@@ -17,9 +20,9 @@ class Arguments(BaseModel):
     model: str  # Path of the model folder, which is the same on every machine.
     settings: dict[str, Any] = {}  # Settings by their names in server/settings.py.
     vllm_args: list[str] = []  # Flags of `vllm serve`.
-    gpus: int = 0  # GPUs of each server replica; with more than one, vLLM uses tensor parallelism.
-    # GPUs of each encoder replica; with a fraction, several replicas share a GPU.
-    encoder_gpus: float = 0
+    # GPUs of each server replica; more than one: tensor parallelism. Without a language model: 0.
+    gpus: int = 0
+    encoder_gpus: float = 0  # GPUs of each encoder replica; a fraction shares a GPU.
     servers: tuple[int, int] = (1, 8)  # Minimum and maximum number of server replicas.
     encoders: tuple[int, int] = (1, 16)  # Minimum and maximum number of encoder replicas.
 
@@ -39,7 +42,7 @@ def build(arguments: Arguments) -> Application:
         .bind(settings)
     )
     application: Application = (
-        cast(Any, Server)
+        server_class(Path(arguments.model))
         .options(
             ray_actor_options={"num_cpus": 1, "num_gpus": arguments.gpus},
             autoscaling_config=scaling(arguments.servers, ongoing=128),
@@ -51,6 +54,17 @@ def build(arguments: Arguments) -> Application:
         .bind({**settings, "vllm_args": (*parallel, *arguments.vllm_args)}, encoder)
     )
     return application
+
+
+def server_class(model: Path) -> Any:
+    """The deployment of the server replicas. Imports vLLM only for a language model."""
+    if has_language_model(read_document(model)):
+        from deploy.ray.engine import Server
+
+        return Server
+    from deploy.ray.encoder_server import EncoderServer
+
+    return EncoderServer
 
 
 def scaling(replicas: tuple[int, int], *, ongoing: int) -> dict[str, Any]:

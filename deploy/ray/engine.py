@@ -3,9 +3,7 @@
 The only difference to `bindserve serve` is that encoder replicas compute the embeddings.
 """
 
-import tempfile
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,6 +12,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deploy.ray.checks import check_settings
 from deploy.ray.encoders import Handle, RayEncoders
+from deploy.ray.scratch import scratch
 from server.api.app import open_application
 from server.api.launch.engine import open_engine
 from server.engine import flags
@@ -53,13 +52,3 @@ class Server:
 
     async def __del__(self) -> None:
         await self._open.aclose()
-
-
-def scratch(settings: Settings) -> Path:
-    """Return the folder of clients' files, which all server replicas share.
-
-    With several machines, the setting `upload_folder` must name a folder on a shared file system.
-    """
-    folder = (settings.upload_folder or Path(tempfile.gettempdir())) / "bindserve-ray"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder

@@ -16,6 +16,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from server.api import encoders_alone, error_handlers, openapi
+from server.api.batches.assembly import create_runner
+from server.api.batches.runner import running
 from server.api.components import Components, Encoders, open_components
 from server.api.middleware.admission import AdmissionMiddleware
 from server.api.middleware.auth import OPEN_PATHS, AuthMiddleware, Keys
@@ -26,6 +28,7 @@ from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
 from server.api.routes import audio, health, images, models, page, similarity, voice
+from server.api.routes import batches as batch_routes
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
 from server.api.state import state_of
@@ -76,6 +79,7 @@ async def open_application(
         client = await opened.enter_async_context(engine)
         app = create_app(settings, args, components, keys, metrics_keys)
         await opened.enter_async_context(connected(app, client, settings, args))
+        await opened.enter_async_context(running(state_of(app).batches))
         yield Application(app, client, opened.aclose)
 
 
@@ -124,6 +128,7 @@ def create_app(
     state.grammars = None
     state.running = FairShare(settings.max_requests)
     state.held_bytes = FairShare(settings.max_held_bytes)
+    state.batches = create_runner(app, settings, components.files, state.running)
     error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
     add_routes(app, components)
@@ -147,6 +152,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(similarity.router)
     app.include_router(images.router)
     app.include_router(file_routes.router)
+    app.include_router(batch_routes.router)
     app.include_router(audio.router)
     app.include_router(voice.router)
     settings = state_of(app).settings

@@ -23,7 +23,7 @@ from server.conditioning.mix import mix
 from server.conditioning.open_cache import dtype_difference, open_cache
 from server.conditioning.retrieve import Retriever
 from server.encoding.messages import Hello
-from server.encoding.windows import Cutter
+from server.encoding.windows import Cutter, video_frames
 from server.media.attachments import AttachmentLimits
 from server.media.blob import Blob
 from server.media.embedded import Embedded
@@ -74,7 +74,8 @@ class Components:
     ) -> Self:
         """Open the retrieval cache, and wait until the encoders answer.
 
-        `scratch`: the folder for clients' files. Raises CacheError, Unavailable.
+        `scratch`: the folder for clients' files, unless the operator sets another. Raises
+        CacheError, Unavailable, OSError.
         """
         dim = config.imagebind.embedding_dim
         cache = open_cache(settings, config)
@@ -83,7 +84,7 @@ class Components:
         hello, zero_image = await encoders.hello()
         if cache and (difference := dtype_difference(cache.manifests, hello.dtype)):
             logger.warning(difference)
-        files = FileStore(scratch, file_limits(settings))
+        files = FileStore(stored_folder(settings, scratch), file_limits(settings))
         policy = FetchPolicy(timeout_s=settings.fetch_timeout_s, waiting=settings.fetch_waiting)
         conditioner = Conditioner(
             encoders,
@@ -101,7 +102,7 @@ class Components:
             Uploads(files.incoming, form_limits(settings), settings.max_uploads),
             AttachmentLimits(settings.max_attachments, settings.limits, dim, settings.read_options),
             describe(settings, config, hello.encoders, retriever),
-            Cutter(settings),
+            Cutter(settings, video_frames(settings.model)),
             isinstance(config, BindServeConfig),
             sides := open_sides(settings, scratch),
             Experts.of(settings, sides, encoders),
@@ -165,6 +166,16 @@ def text_only(zero_image: Vector) -> Vector:
     uses the same embedding, without the retrieval cache.
     """
     return mix(zero_image[None], [1.0])
+
+
+def stored_folder(settings: Settings, scratch: Path) -> Path:
+    """The folder of clients' files and batches: the operator's, which is created if it is missing,
+    or the server's private folder. Raises OSError.
+    """
+    if settings.state_folder is None:
+        return scratch
+    settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return settings.state_folder
 
 
 def file_limits(settings: Settings) -> FileLimits:

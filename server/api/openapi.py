@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from server.api.routes.audio import PATHS as AUDIO_PATHS
+from server.api.routes.batches import ENDPOINTS
 from server.api.routes.files import PURPOSES
 from server.api.routes.images import ImageRequest
 from server.api.routes.voice import PATH as SPEECH_PATH
@@ -119,6 +120,7 @@ def describe(document: Json) -> Json:
     schemas["EmbeddingRequest"] = embedding_request()
     schemas["ImageRequest"] = image_request()
     schemas |= similarity_requests()
+    schemas["BatchRequest"] = batch_request()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = responses(path, method, operation["responses"])
@@ -239,6 +241,34 @@ def image_request() -> Json:
     return schema
 
 
+def batch_request() -> Json:
+    text = {"type": "string"}
+    expiry = {
+        "type": ["object", "null"],
+        "required": ["anchor", "seconds"],
+        "properties": {
+            "anchor": {"const": "created_at"},
+            "seconds": {"type": "integer", "minimum": 1},
+        },
+    }
+    metadata = {
+        "type": ["object", "null"],
+        "maxProperties": 16,
+        "additionalProperties": {"type": "string", "maxLength": 512},
+    }
+    return {
+        "type": "object",
+        "required": ["input_file_id", "endpoint", "completion_window"],
+        "properties": {
+            "input_file_id": {**text, "description": "The id of a file with the purpose batch."},
+            "endpoint": {"enum": list(ENDPOINTS)},
+            "completion_window": {**text, "description": "1h to 24h, for example 24h."},
+            "metadata": metadata,
+            "output_expires_after": expiry,
+        },
+    }
+
+
 def similarity_requests() -> Json:
     """The schemas of the bodies of /v1/score, /v1/rerank and /v1/search."""
     item = {"anyOf": [{"type": "string"}, ref("Attachment")]}
@@ -307,6 +337,7 @@ def add_bodies(paths: Json) -> None:
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
         **{path: {"multipart/form-data": {"schema": TRANSCRIPTION}} for path in AUDIO_PATHS},
         SPEECH_PATH: {"application/json": {"schema": ref("SpeechRequest")}},
+        "/v1/batches": {"application/json": {"schema": ref("BatchRequest")}},
     }.items():
         if path in paths:
             paths[path]["post"]["requestBody"] = {"required": True, "content": content}

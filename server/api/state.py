@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 
 from fastapi import FastAPI, Request
 
+from server.api.batches.runner import BatchRunner
 from server.api.components import Components
 from server.api.grammar.checker import GrammarChecker
 from server.fairness import FairShare
@@ -21,6 +22,7 @@ class AppState(Protocol):
     # share these objects.
     running: FairShare
     held_bytes: FairShare
+    batches: BatchRunner
 
     args: Namespace  # vLLM's parsed flags
     components: Components

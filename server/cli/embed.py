@@ -72,8 +72,8 @@ def embed(
         str | None,
         typer.Option(
             metavar="SECONDS[:STRIDE]",
-            help="Embed sounds in windows of SECONDS, which start every STRIDE seconds: one row "
-            "per window with its start and end.",
+            help="Embed sounds and videos in windows of SECONDS, which start every STRIDE seconds: "
+            "one row per window with its start and end.",
         ),
     ] = None,
 ) -> None:
@@ -111,8 +111,9 @@ def embed_in_bulk(
     """Embed folders and lists. Bad files are reported and skipped; the exit code is then 0."""
     from cache_index.errors import CacheError
     from model_ext.errors import ConfigError
+    from server.cli.bulk.embedder import BulkRequest
     from server.cli.bulk.output import WRITERS
-    from server.cli.bulk.run import BulkRequest, run
+    from server.cli.bulk.run import run
     from server.errors import RequestError
 
     if out is None or out.suffix not in WRITERS:

@@ -18,10 +18,11 @@ DECODER_FILES = ("config.json", "model_index.json")
 
 
 def check(settings: Settings) -> None:
-    """Check the API keys, and that the port is free.
+    """Check the API keys, and that the port is free. Create the state folder.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when a key file has no key. OSError: when a key file, the port or a side model cannot be used.
+    when a key file has no key. OSError: when a key file, the port, a side model or the folder
+    cannot be used.
     """
     args = listening_flags(settings)
     # not checked here, because vLLM's --config file may set the host, the port and keys
@@ -32,6 +33,8 @@ def check(settings: Settings) -> None:
         check_port(host, str(port))
     check_side_models(settings)
     check_decoder(settings)
+    if settings.state_folder is not None:
+        settings.state_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for file in (settings.api_key_file, settings.metrics_key_file):
         if file is not None:
             from server.api.middleware.auth import read_keys

@@ -201,6 +201,13 @@ def serve(
             help="Serve a web page at / on which people can ask about files and mixes of files.",
         ),
     ] = None,
+    state_folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Keep clients' files and batches in this folder, so that unfinished batches "
+            "resume after a restart. Default: they are deleted when the server stops."
+        ),
+    ] = None,
     weaviate: Annotated[
         str | None,
         typer.Option(
@@ -261,6 +268,7 @@ def serve(
         expert_policy=expert_policy and expert_policy.value,
         request_log=request_log,
         page=page,
+        state_folder=state_folder,
         weaviate=weaviate,
         encode_device=encode_device,
         decoder=decoder,

@@ -44,7 +44,7 @@ class CacheOptions(BaseModel):
 
 
 class WindowOptions(BaseModel):
-    """Embed a sound in windows, one embedding per window."""
+    """Embed a sound or a video in windows, one embedding per window."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -67,7 +67,7 @@ class ImageBindOptions(BaseModel):
     # None means that the cache is used if the model has one.
     cache: bool | CacheOptions | None = None
     explain: bool = False
-    windows: WindowOptions | None = None  # allowed only in /v1/embeddings
+    windows: WindowOptions | None = None  # allowed only in /v1/embeddings and /v1/score
     picture: PictureOptions | None = None  # allowed only if the answer has pictures
     # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
     # and /v1/embeddings.
@@ -133,7 +133,9 @@ def take_options(
     if options.turns is not None and not turns:
         raise BadRequest("turns is only for requests with messages", param="imagebind.turns")
     if options.windows is not None and not windows:
-        raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
+        raise BadRequest(
+            "windows is only for /v1/embeddings and /v1/score", param="imagebind.windows"
+        )
     if options.picture is not None and not picture:
         raise BadRequest(
             "picture is only for requests whose answer has pictures", param="imagebind.picture"

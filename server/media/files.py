@@ -8,6 +8,7 @@ thread, except `get`, which reads only a few hundred bytes.
 import asyncio
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ from server.media.spool import Spool, disk_full
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 60
+MAX_UPLOAD_S = 3600  # Uploads that have received nothing for so long are of a killed server.
 FILE_ID = re.compile("file-[0-9a-f]{32}")
 RECORD = ".json"
 
@@ -76,7 +78,11 @@ class FileStore:
         return OwnedFiles(self, self._owners / (owner or "anonymous"))
 
     def sweep(self) -> None:
-        """Delete the expired files of every owner."""
+        """Delete the expired files of every owner, and the unfinished uploads of killed servers."""
+        for path in self.incoming.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - MAX_UPLOAD_S:
+                    path.unlink()
         for folder in self._owners.iterdir():
             OwnedFiles(self, folder).all()  # `all` deletes expired files
 
@@ -157,6 +163,44 @@ class OwnedFiles:
             raise unreadable() from None
         content = DiskBlob(descriptor, record.bytes, bytes.fromhex(record.sha256))
         return Upload(record.id, record.filename, content)
+
+    def link(self, file_id: str, path: Path) -> None:
+        """Create a hard link to a file's bytes, which stay readable when the file is deleted.
+
+        Raises NotFound, OSError.
+        """
+        try:
+            os.link(self._folder / self.record(file_id).id, path)
+        except FileNotFoundError:  # the file was deleted after its record was read
+            raise no_such_file() from None
+
+    def adopt(
+        self, path: Path, file_id: str, *, filename: str, purpose: str, lifetime_s: int | None
+    ) -> None:
+        """Store the finished file at `path`, which the server has written, under the id `file_id`.
+
+        Creates a hard link, so that `path` stays. Does nothing if the file is already stored. Does
+        not check the quota. Raises OSError.
+        """
+        if self._read(file_id) is not None:
+            return
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        now = int(time.time())
+        expires_at = now + (lifetime_s or self._store.limits.max_age_s)
+        size = path.stat().st_size
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.link(path, self._folder / file_id)
+        self._write(FileRecord(file_id, size, now, expires_at, filename, purpose, sha256))
+
+    def free_bytes(self) -> int:
+        """The bytes that the owner may still store."""
+        limits = self._store.limits
+        free = min(
+            limits.owner_bytes - self.used_bytes(), limits.total_bytes - self._store.used_bytes()
+        )
+        return max(0, free)
 
     def all(self) -> list[FileRecord]:
         """Return the readable records of all files, newest first."""

@@ -41,6 +41,17 @@ def test_compose_requests_no_gpu_on_a_cpu() -> None:
     assert server["build"]["args"]["DEVICE"] == "cpu"
 
 
+@needs_compose
+def test_compose_serves_encoders_alone() -> None:
+    services = composed("compose.yaml", "encoders.yaml", "cpu.yaml")["services"]
+    server = services["server"]
+    assert "cache" not in services
+    assert server["command"] == ["serve", "/model", "--state-folder=/state"]
+    assert set(server["environment"]) == {"BINDSERVE_API_KEY_FILE", "BINDSERVE_METRICS_KEY_FILE"}
+    assert {each["target"] for each in server["volumes"]} == {"/cache", "/state", "/model"}
+    assert "depends_on" not in server
+
+
 def composed(*files: str) -> dict[str, Any]:
     """Return the configuration that Docker Compose builds from several files."""
     options = [f"--file={COMPOSE / name}" for name in files]

@@ -1,6 +1,4 @@
-"""Helm renders the chart with three sets of values. The rendered objects are valid, secure and
-complete.
-"""
+"""Helm renders the chart with four sets of values: its objects are valid, secure and complete."""
 
 import json
 import subprocess
@@ -10,7 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import REGISTRY
 
+from server.api.launch import encoder_flags
+from server.metrics import IN_STAGE, stage
 from server.settings import Settings
 from tests.deploy.render_chart import CHART, VALUES, Manifest, render
 
@@ -44,8 +45,8 @@ def pods(manifests: list[Manifest]) -> list[Manifest]:
     return [m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Deployment"]
 
 
-def test_there_are_three_sets_of_values() -> None:
-    assert len(VALUES) == 3
+def test_there_are_four_sets_of_values() -> None:
+    assert len(VALUES) == 4
 
 
 def test_helm_lint_reports_no_error() -> None:
@@ -76,7 +77,7 @@ def test_pods_are_locked_down(manifests: list[Manifest]) -> None:
             assert security["capabilities"] == {"drop": ["ALL"]}
             assert not container["image"].endswith(("latest", "bindserve"))
             written = [m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")]
-            assert set(written) <= {"/cache", "/dev/shm"}
+            assert set(written) <= {"/cache", "/state", "/dev/shm"}
 
 
 def test_the_grace_period_is_longer_than_the_drain(manifests: list[Manifest]) -> None:
@@ -132,6 +133,26 @@ def test_servers_and_cache_scale_separately() -> None:
     container = pick(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == 2
     assert "--tensor-parallel-size=2" in container["args"]
+
+
+def test_encoders_scale_by_their_queue_and_share_their_state() -> None:
+    manifests = rendered("encoders")
+    (metric,) = pick(manifests, "HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert metric["pods"]["metric"] == {
+        "name": "bindserve_in_stage",
+        "selector": {"matchLabels": {"stage": "embed"}},
+    }
+    # The server has a metric of this name, with this value of the label.
+    assert IN_STAGE._name == "bindserve_in_stage"
+    with stage("embed"):
+        assert REGISTRY.get_sample_value(IN_STAGE._name, {"stage": "embed", "modality": ""}) == 1
+    pod = pick(manifests, "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert {"name": "BINDSERVE_STATE_FOLDER", "value": "/state"} in container["env"]
+    assert {"name": "state", "mountPath": "/state"} in container["volumeMounts"]
+    flags = [each for each in container["args"] if each.startswith("--s")]
+    encoder_flags.parse(Settings(model=Path("m"), vllm_args=tuple(flags)))  # no flag of the engine
+    assert "--enforce-eager" not in container["args"]
 
 
 def test_only_servers_reach_the_cache() -> None:

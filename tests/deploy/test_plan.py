@@ -55,11 +55,20 @@ def test_idle_gpus_cost_the_same() -> None:
     assert cost_per_thousand(plan(many), many, 3.6, 0) == pytest.approx(3.6 / 3600 / 100 * 1000)
 
 
+def test_encoders_alone_need_no_engine_and_send_no_events() -> None:
+    alone = plan(Traffic(rate=100, shares={"image": 1}, language_model=False))
+    whole = plan(Traffic(rate=100, shares={"image": 1}))
+    assert alone.engine_gpus == 0
+    assert alone.api_processes == pytest.approx(100 / 790)
+    assert alone.encoder_gpus == whole.encoder_gpus
+    assert alone.bottleneck() == "decoding"
+
+
 def test_the_page_shows_what_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shown = re.findall(r"<!-- python -m (deploy\.plan.*?) -->\n(.*?)\n\n", PAGE.read_text(), re.S)
-    assert len(shown) == 3
+    assert len(shown) == 4
     for command, table in shown:
         monkeypatch.setattr(sys, "argv", shlex.split(command))
         subject.main()

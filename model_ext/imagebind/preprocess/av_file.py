@@ -1,13 +1,16 @@
-"""Open containers of sound and video with PyAV (FFmpeg), from memory.
+"""Open containers of sound and video with PyAV (FFmpeg), from memory or from an open file.
 
 This module passes FFmpeg the name of the demuxer, so that no file can choose a demuxer that opens
 other files. It also passes the list of allowed decoders (SOUND_CODECS and PICTURE_CODECS), because
 FFmpeg decodes the first frames of each stream while it opens a file.
 """
 
+import importlib
 import io
+import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
 import av
 from av.codec import codecs_available
@@ -31,6 +34,7 @@ PICTURE_CODECS = frozenset(
     | {"prores", "rawvideo", "svq1", "svq3", "theora", "vc1", "vp6", "vp6f", "vp8", "vp9"}
     | {"wmv1", "wmv2", "wmv3"}
 )
+NOT_IMPORTED = ("av.__main__", "av.datasets")  # modules that run a program or download files
 # Names that `container.py` returns -> FFmpeg's names, where the two differ
 DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
 
@@ -50,19 +54,33 @@ def _decoders() -> str:
     return ",".join(sorted(names))
 
 
+def import_av() -> None:
+    """Import all modules of PyAV. It imports some of them only when it opens the first file, which
+    a confined process cannot do.
+    """
+    for module in pkgutil.walk_packages(av.__path__, "av."):
+        if module.name not in NOT_IMPORTED:
+            importlib.import_module(module.name)
+
+
 OPTIONS = {"codec_whitelist": _decoders()}
 
 
+Source = bytes | BinaryIO  # the bytes of a file, or a file that is open for reading
+
+
 @contextmanager
-def opened(data: bytes, name: str, damaged: str) -> Iterator[InputContainer]:
-    """Open a file of the container `name`. In the `with` block, FFmpeg's errors become
+def opened(source: Source, name: str, damaged: str) -> Iterator[InputContainer]:
+    """Open a file of the container `name` at its start. In the `with` block, FFmpeg's errors become
     DecodeErrors.
 
     `damaged`: the message of these errors. FFmpeg's own messages would show internals to clients.
     """
     try:
         demuxer = DEMUXERS.get(name, name)
-        with av.open(io.BytesIO(data), "r", format=demuxer, container_options=OPTIONS) as file:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        stream.seek(0)
+        with av.open(stream, "r", format=demuxer, container_options=OPTIONS) as file:
             yield file
     # PyAV also raises ValueError and other exceptions for impossible values in a damaged file.
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError):
@@ -91,7 +109,7 @@ def check_codec(stream: av.AudioStream | av.VideoStream, allowed: frozenset[str]
         raise DecodeError(f"the {stream.type} has the codec {codec}, which is not read: convert it")
 
 
-def has_pictures(data: bytes, name: str) -> bool:
+def has_pictures(source: Source, name: str) -> bool:
     """Whether a file of the container `name` has moving pictures. Raises DecodeError."""
-    with opened(data, name, "the video is damaged") as file:
+    with opened(source, name, "the video is damaged") as file:
         return picture_stream(file) is not None

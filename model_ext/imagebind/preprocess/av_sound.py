@@ -7,7 +7,13 @@ import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from model_ext.imagebind.preprocess.av_file import SOUND_CODECS, check_codec, opened, sound_stream
+from model_ext.imagebind.preprocess.av_file import (
+    SOUND_CODECS,
+    Source,
+    check_codec,
+    opened,
+    sound_stream,
+)
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.options import Notes
 
@@ -20,12 +26,12 @@ DAMAGED = "the audio is damaged"
 Block = tuple[NDArray[np.float32], int]  # samples (N, channels) in [-1, 1), sampling rate in Hz
 
 
-def sound_blocks(data: bytes, name: str, notes: Notes) -> Iterator[Block]:
+def sound_blocks(source: Source, name: str, notes: Notes) -> Iterator[Block]:
     """Decode the first sound stream of a file of the container `name`.
 
     Skips damaged packets, and counts them in `notes`. Raises DecodeError.
     """
-    with opened(data, name, DAMAGED) as file:
+    with opened(source, name, DAMAGED) as file:
         stream = sound_stream(file)
         if stream is None:
             raise DecodeError("the video has no sound track" if file.streams.video else DAMAGED)

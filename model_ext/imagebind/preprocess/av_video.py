@@ -1,4 +1,4 @@
-"""Decode chosen frames of a video with PyAV (FFmpeg), from memory.
+"""Decode chosen frames of a video with PyAV (FFmpeg), from memory or from an open file.
 
 Files that decord reads need this module only when decord fails.
 Shapes: N frames of the video.
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.av_file import (
     PICTURE_CODECS,
+    Source,
     check_codec,
     opened,
     picture_stream,
@@ -31,8 +32,8 @@ class AvVideo:
     Each method opens the file again.
     """
 
-    def __init__(self, data: bytes, name: str, limits: Limits) -> None:
-        self._data, self._name, self._limits = data, name, limits
+    def __init__(self, source: Source, name: str, limits: Limits) -> None:
+        self._source, self._name, self._limits = source, name, limits
         # Presentation times of all frames in the stream's unit, in order
         self._starts: list[int] = []
 
@@ -40,7 +41,7 @@ class AvVideo:
         """Return the start and end of each frame, and the frame rate. Decodes frames only if
         packets have no times.
         """
-        with opened(self._data, self._name, DAMAGED) as file:
+        with opened(self._source, self._name, DAMAGED) as file:
             stream = self._stream(file)
             unit = float(stream.time_base or 0)
             rate = float(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
@@ -59,15 +60,38 @@ class AvVideo:
     def frames(self, indices: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
         """Decode frames (H, W, 3), in the order of `indices`."""
         starts = sorted({self._starts[index] for index in indices})
-        with opened(self._data, self._name, DAMAGED) as file:
+        with opened(self._source, self._name, DAMAGED) as file:
             pictures = self._seek(file, starts)
         if len(pictures) < len(starts):  # seeking was not exact: decode from the start
-            with opened(self._data, self._name, DAMAGED) as file:
+            with opened(self._source, self._name, DAMAGED) as file:
                 pictures |= self._search(self._decode(file, self._stream(file)), starts)
         if not pictures:
             raise Damaged(DAMAGED)
         times = sorted(pictures)
         return [pictures[_nearest(times, self._starts[index])] for index in indices]
+
+    def in_order(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Decode the file once from its start, and yield (index, frame (H, W, 3)) for each of
+        `indices`, which increase. A frame that is damaged is replaced by the next one.
+        """
+        rest = iter(indices)
+        index = next(rest, None)
+        picture: NDArray[np.uint8] | None = None
+        with opened(self._source, self._name, DAMAGED) as file:
+            for frame in self._decode(file, self._stream(file)):
+                if index is None:
+                    return
+                if frame.pts is None or frame.pts < self._starts[index]:
+                    continue
+                picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+                while index is not None and self._starts[index] <= frame.pts:
+                    yield index, picture
+                    index = next(rest, None)
+        if picture is None:
+            raise Damaged(DAMAGED)
+        while index is not None:  # the last frames are damaged
+            yield index, picture
+            index = next(rest, None)
 
     def _stream(self, file: InputContainer) -> av.VideoStream:
         stream = picture_stream(file)
@@ -92,7 +116,7 @@ class AvVideo:
 
     def _decoded_times(self) -> list[tuple[int | None, int]]:
         times: list[tuple[int | None, int]] = []
-        with opened(self._data, self._name, DAMAGED) as file:
+        with opened(self._source, self._name, DAMAGED) as file:
             for frame in self._decode(file, self._stream(file)):
                 if frame.pts is not None:
                     times.append((frame.pts, frame.duration or 0))

@@ -6,15 +6,14 @@ Shapes: T frames of a clip, S size of a crop.
 """
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from model_ext.imagebind.preprocess.av_video import AvVideo
+from model_ext.imagebind.preprocess.clips import clip_frames
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.container import VIDEO, container, is_video
 from model_ext.imagebind.preprocess.decord_video import DecordVideo
@@ -24,9 +23,6 @@ from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
-
-CLIPS = 5
-CLIP_SECONDS = 2
 
 
 def read_video(
@@ -73,39 +69,6 @@ def _read(video: Video, config: PreprocessConfig, limits: Limits) -> Tensor:
     return normalized.transpose(1, 2).contiguous()
 
 
-def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
-    """Return the indices of the frames of each 2 s clip.
-
-    `times` (frames, 2) has the start and end of each frame in seconds, from 0.
-
-    Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
-    which it starts. decord's times are rounded to float32, so comparing them exactly would choose
-    wrong frames near the start or the end of a clip. This function computes with fractions if the
-    frame rate is constant, and otherwise compares with a tolerance.
-    """
-    count, duration = len(times), Fraction(float(times[-1, 1]))
-    tolerance = 2e-7 * float(duration) + 1e-6
-    rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
-    if rate > 0 and np.abs(times[:, 0] - np.arange(count) / float(rate)).max() <= tolerance:
-        bounds = [
-            (math.ceil(start * rate), math.ceil((start + CLIP_SECONDS) * rate))
-            for start in clip_starts(count / rate)
-        ]
-    else:
-        bounds = [
-            (
-                int(np.searchsorted(times[:, 0], float(start) - tolerance)),
-                int(np.searchsorted(times[:, 0], float(start) + CLIP_SECONDS - tolerance)),
-            )
-            for start in clip_starts(duration)
-        ]
-    return [_at_least_one(first, min(stop, count)) for first, stop in bounds]
-
-
-def clip_starts(duration: Fraction) -> list[Fraction]:
-    return [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]
-
-
 def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
     """Resize the shorter side to `size`: 8-bit frames (T, H, W, 3) -> (T, 3, h, w) in 0..1.
 
@@ -133,10 +96,3 @@ def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
     else:
         corners = [(top, column) for column in (0, left, width - size)]
     return [pictures[:, :, row : row + size, col : col + size].clone() for row, col in corners]
-
-
-def _at_least_one(first: int, stop: int) -> range:
-    """Return the frames that start in the clip. If there is none (low frame rates), returns the
-    frame before the clip.
-    """
-    return range(first, stop) if first < stop else range(max(first - 1, 0), max(first, 1))

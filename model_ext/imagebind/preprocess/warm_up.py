@@ -4,13 +4,10 @@ A decoding process calls `import_lazy_modules` before it gives up the right to o
 """
 
 import contextlib
-import importlib
 import io
-import pkgutil
 import struct
 import zipfile
 
-import av
 import laspy
 import numpy as np
 import soundfile
@@ -18,22 +15,19 @@ import trimesh
 from PIL import Image
 from safetensors.torch import save
 
+from model_ext.imagebind.preprocess.av_file import import_av
 from model_ext.imagebind.preprocess.bpe import Tokenizer
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import decode
 from model_ext.imagebind.preprocess.views import VIEWS, read_view
 
-# not imported: modules that run a program or download files
-NOT_IMPORTED = ("av.__main__", "av.datasets")
 CODECS = ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-32", "idna", "cp437", "cp1252")
 
 
 def import_lazy_modules() -> None:
     """Read one small file with each library."""
-    for module in pkgutil.walk_packages(av.__path__, "av."):
-        if module.name not in NOT_IMPORTED:
-            importlib.import_module(module.name)
+    import_av()
     Image.init()
     Tokenizer.load()
     for codec in CODECS:

@@ -27,12 +27,14 @@ from server.metrics import stage
 
 # maximum inputs of one request that are embedded at a time, so that other requests can proceed
 MAX_CONCURRENT = 16
+MAX_VIDEOS = 4  # windows of a video, whose frames are not compressed, that are embedded at a time
+WINDOWED = ("audio", "video")  # the modalities that are cut into windows
 
 
 @dataclass(frozen=True, slots=True)
 class WindowEmbedding:
-    """The embedding (D,) of one window of a sound, with length 1. `number`: the index of the sound
-    among the request's inputs. `start` and `end`: seconds from the start of the sound.
+    """The unit embedding (D,) of one window. `number`: the index of the file among the request's
+    inputs. `start` and `end`: seconds from the start of the file.
     """
 
     embedding: Vector
@@ -77,27 +79,30 @@ async def embed_windows(
     incoming: Incoming,
     raw_request: Request,
 ) -> list[WindowEmbedding]:
-    """Embed each sound in windows. Each input must be one sound.
+    """Embed each file in windows. Each input must be one sound or one video.
 
     Raises BadRequest: for another modality, or when the request has too many windows.
     """
     state = state_of(raw_request)
     limits, settings = state.components.attachment_limits, state.settings
-    larger = replace(limits.media, audio_bytes=settings.max_window_file_bytes)
+    max_bytes = settings.max_window_file_bytes
+    larger = replace(limits.media, audio_bytes=max_bytes, video_bytes=max_bytes)
     limits, sources = replace(limits, media=larger), sources_of(incoming, raw_request)
 
     def read() -> list[Attachment]:
         attachments = [read_attachments(parts, limits, sources) for parts in inputs]
         for parts, each in zip(inputs, attachments, strict=True):
-            if len(each) != 1 or each[0].modality != "audio":
-                raise BadRequest("windows need one sound in each input", param=parts[0].param)
+            if len(each) != 1 or each[0].modality not in WINDOWED:
+                raise BadRequest(
+                    "windows need one sound or one video in each input", param=parts[0].param
+                )
         return [each[0] for each in attachments]
 
     with stage("attachments"):
         attachments = await asyncio.to_thread(read)
     embeddings: list[WindowEmbedding] = []
     for number, attachment in enumerate(attachments):
-        with stage("windows", "audio"):
+        with stage("windows", attachment.modality):
             embeddings += await windows_of(number, attachment, options, state)
         if len(embeddings) > settings.max_windows:
             raise BadRequest(
@@ -110,21 +115,23 @@ async def embed_windows(
 async def windows_of(
     number: int, attachment: Attachment, options: WindowOptions, state: AppState
 ) -> list[WindowEmbedding]:
-    """Embed the windows of one sound, at most MAX_CONCURRENT windows at a time.
+    """Embed the windows of one file, at most MAX_CONCURRENT at a time (MAX_VIDEOS of a video).
 
-    `number`: the index of the sound among the request's inputs.
+    `number`: the index of the file among the request's inputs.
     """
     components = state.components
     stride = options.stride or options.seconds
 
     async def embed(window: Window) -> Vector:
-        part = replace(attachment, source=window.content, weight=1.0)
+        part = replace(attachment, modality=window.modality, source=window.content, weight=1.0)
         return await components.conditioner.embed_unit(part)
 
     try:
         content = await components.conditioner.fetch(attachment)
-        windows = components.cutter.cut(content, options.seconds, stride)
-        async with aclosing(in_order(windows, embed, MAX_CONCURRENT)) as embedded:
+        modality = attachment.modality
+        windows = components.cutter.cut(content, options.seconds, stride, modality)
+        concurrent = MAX_VIDEOS if modality == "video" else MAX_CONCURRENT
+        async with aclosing(in_order(windows, embed, concurrent)) as embedded:
             return [
                 WindowEmbedding(unit, number, window.start, window.end)
                 async for window, unit in embedded

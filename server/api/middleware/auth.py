@@ -16,6 +16,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.error_handlers import error_response
+from server.api.middleware.batch_scope import batch_owner
 from server.api.middleware.route_path import route_path
 from server.context import current
 from server.errors import Unauthorized
@@ -64,6 +65,12 @@ class Keys:
         matches = [secrets.compare_digest(digest, each) for each in valid]
         return digest if any(matches) else None
 
+    def valid(self, owner: str) -> bytes | None:
+        """Return the digest that `owner` (its hexadecimal digits) denotes, if its key is valid."""
+        self._read_again()
+        digests = (*self._fixed, *self._from_file)
+        return next((digest for digest in digests if digest.hex() == owner), None)
+
     def _read_again(self) -> None:
         now = time.monotonic()
         if self._file is None or now - self._checked < RELOAD_S:
@@ -104,7 +111,8 @@ class AuthMiddleware:
         keys = self.metrics_keys if metrics and self.metrics_keys else self.keys
         if scope["type"] != "http" or not keys.required or self.is_open(path):
             return await self.app(scope, receive, send)
-        digest = keys.find(key_of(Headers(scope=scope)))
+        owner = batch_owner(scope)
+        digest = keys.find(key_of(Headers(scope=scope))) if owner is None else keys.valid(owner)
         if digest is None:
             error = Unauthorized(
                 "a valid API key is needed: Authorization: Bearer KEY, or x-api-key: KEY"

@@ -4,6 +4,7 @@ import ipaddress
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.api.middleware.batch_scope import batch_owner
 from server.context import RequestContext, entered
 
 
@@ -19,7 +20,8 @@ class ContextMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        with entered(RequestContext(self.text_only, address=address_of(scope))):
+        batch = batch_owner(scope) is not None
+        with entered(RequestContext(self.text_only, address=address_of(scope), batch=batch)):
             await self.app(scope, receive, send)
 
 

@@ -32,13 +32,16 @@ class KeyUsage:
     filled: float = field(default_factory=time.monotonic)
     running: int = 0
 
-    def wait_s(self, per_minute: int) -> float:
-        """Take a token and return 0, or return the seconds until a token is available."""
+    def wait_s(self, per_minute: int, kept: float = 0) -> float:
+        """Take a token and return 0, or return the seconds until a token is available. `kept`:
+        the number of tokens that this request must leave for others.
+        """
         now = time.monotonic()
         self.tokens = min(per_minute, self.tokens + (now - self.filled) * per_minute / 60)
         self.filled = now
-        if self.tokens < 1:
-            return (1 - self.tokens) * 60 / per_minute
+        needed = min(1 + kept, per_minute)  # the bucket never holds more
+        if self.tokens < needed:
+            return (needed - self.tokens) * 60 / per_minute
         self.tokens -= 1
         return 0
 
@@ -65,10 +68,12 @@ class RateLimitMiddleware:
         if path in UNLIMITED or self.is_open(path):
             return await self.app(scope, receive, send)
         usage = self.usage[current().key_salt]
-        if self.concurrent and usage.running >= self.concurrent:
+        # The requests of the key's batches leave half of the limits for its other requests.
+        share = 0.5 if current().batch else 0
+        if self.concurrent and usage.running >= max(1, self.concurrent * (1 - share)):
             message = f"more than {self.concurrent} requests at a time"
             return await rejection(message, RETRY_AFTER_S)(scope, receive, send)
-        if self.per_minute and (wait := usage.wait_s(self.per_minute)):
+        if self.per_minute and (wait := usage.wait_s(self.per_minute, share * self.per_minute)):
             message = f"more than {self.per_minute} requests a minute"
             return await rejection(message, math.ceil(wait))(scope, receive, send)
         usage.running += 1

@@ -5,7 +5,7 @@ similarity is the cosine of two embeddings, from -1 to 1. The requests and respo
 formats of vLLM and Jina.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,20 @@ from pydantic import BaseModel, Field
 
 from cache_index.captions import Caption
 from cache_index.enhance import MAX_TOP_K
+from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
 from server.api.embedding.cancellation import unless_disconnected
-from server.api.embedding.embed import check_count, check_model, embed_parts, units
+from server.api.embedding.embed import (
+    WindowEmbedding,
+    check_count,
+    check_model,
+    embed_parts,
+    embed_windows,
+    units,
+)
 from server.api.inputs import CLIENT_DISCONNECTED, parse
 from server.api.state import state_of
-from server.conditioning.options import ImageBindOptions
+from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Part
 from server.media.input_forms import item_parts, read_input_forms
@@ -77,9 +85,10 @@ async def run(handler: Handler, raw_request: Request) -> Response:
 
 async def score(incoming: Incoming, raw_request: Request) -> Response:
     """Return N similarities: of one input and each of N others, or of the pairs of two lists of N
-    inputs.
+    inputs. With windows, the similarity of two files is the mean over their windows.
     """
     state, document = state_of(raw_request), incoming.document
+    options = take_options(document, windows=True)
     request = parse(ScoreRequest, document)
     check_model(request.model, state)
     maximum = state.settings.max_embedding_inputs
@@ -89,15 +98,43 @@ async def score(incoming: Incoming, raw_request: Request) -> Response:
         raise BadRequest(
             f"{FIRST[0]} must hold one item, or as many as {SECOND[0]}", param=FIRST[0]
         )
-    conditioned = await embed_parts([*first, *second], WITHOUT_CACHE, incoming, raw_request)
-    embeddings = units(conditioned)
-    scores = (embeddings[: len(first)] * embeddings[len(first) :]).sum(axis=1)
-    data = [
-        {"index": index, "object": "score", "score": value}
-        for index, value in enumerate(scores.tolist())
-    ]
+    if options.windows is not None:
+        windows = await embed_windows([*first, *second], options.windows, incoming, raw_request)
+        data = window_scores(windows, len(first), len(second))
+    else:
+        conditioned = await embed_parts([*first, *second], WITHOUT_CACHE, incoming, raw_request)
+        embeddings = units(conditioned)
+        scores = (embeddings[: len(first)] * embeddings[len(first) :]).sum(axis=1)
+        data = [
+            {"index": index, "object": "score", "score": value}
+            for index, value in enumerate(scores.tolist())
+        ]
     name = request.model or state.settings.name
     return JSONResponse({"object": "list", "model": name, "data": data, "usage": USAGE})
+
+
+def window_scores(windows: Sequence[WindowEmbedding], first: int, second: int) -> list[Json]:
+    """The mean cosine of the windows of two files that start at the same time, for each pair.
+
+    `first`, `second`: the number of files on each side. The longer file's last windows are left
+    out.
+    """
+    files: list[list[Vector]] = [[] for _ in range(first + second)]
+    for window in windows:
+        files[window.number].append(window.embedding)
+    data: list[Json] = []
+    for index in range(second):
+        one, other = files[index if first > 1 else 0], files[first + index]
+        cosines = [float(a @ b) for a, b in zip(one, other, strict=False)]
+        data.append(
+            {
+                "index": index,
+                "object": "score",
+                "score": sum(cosines) / len(cosines),
+                "imagebind": {"windows": len(cosines)},
+            }
+        )
+    return data
 
 
 async def rerank(incoming: Incoming, raw_request: Request) -> Response:

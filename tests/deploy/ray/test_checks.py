@@ -1,20 +1,20 @@
-"""The Ray deployment rejects what only `bindserve serve` supports."""
+"""The Ray deployment: what it rejects, and which server class a model gets."""
 
 import json
 from pathlib import Path
 
 import pytest
 
+from deploy.ray.app import server_class
 from deploy.ray.checks import check_settings
 from model_ext.config import ENCODERS_ALONE
 from model_ext.errors import ConfigError
 from server.settings import Settings
 
 
-def test_encoders_alone_are_rejected(tmp_path: Path) -> None:
+def test_a_model_of_encoders_alone_has_its_own_server(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [ENCODERS_ALONE]}))
-    with pytest.raises(ConfigError, match="encoders only"):
-        check_settings(Settings(model=tmp_path))
+    assert server_class(tmp_path).name == "EncoderServer"
 
 
 def test_the_listener_for_weaviate_is_rejected(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import soundfile
 from numpy.typing import NDArray
 
 from server.context import RequestContext, entered
-from server.encoding.decode.cutter import CutError, CutJob, cut
+from server.encoding.decode.cut_job import CutError, CutJob
+from server.encoding.decode.cut_sound import cut, read_with_libsndfile
 from server.encoding.decode.pool import MediaError
 from server.encoding.windows import Cutter, Window
 from server.errors import Unavailable
@@ -37,7 +38,8 @@ def flac(samples: NDArray[np.float32]) -> bytes:
 
 def job(**values: Any) -> CutJob:
     defaults = {
-        **{"seconds": 2, "stride": 1, "max_seconds": 100, "max_windows": 100},
+        **{"modality": "audio", "seconds": 2, "stride": 1, "max_seconds": 100, "max_windows": 100},
+        **{"frames": 2, "max_pixels": 1 << 20, "max_window_bytes": 1 << 24},
         **{
             "max_channels": 2,
             "max_rate": 48_000,
@@ -52,7 +54,7 @@ def job(**values: Any) -> CutJob:
 def windows(samples: NDArray[np.float32], **values: Any) -> list[tuple[float, int]]:
     """Check the samples of the windows, and return (start in s, number of samples) of each."""
     with soundfile.SoundFile(io.BytesIO(flac(samples))) as file:
-        cuts = list(cut(file, job(**values)))
+        cuts = list(cut(read_with_libsndfile(file), job(**values)))
     whole, _ = soundfile.read(io.BytesIO(flac(samples)), dtype="float32", always_2d=True)
     for first, part in cuts:
         np.testing.assert_array_equal(part, whole[first : first + len(part)])

@@ -16,11 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.av_video import AvVideo
+from model_ext.imagebind.preprocess.clips import clip_frames
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.imagebind.preprocess.video import _read, clip_frames, read_video, resize, three_crops
+from model_ext.imagebind.preprocess.video import _read, read_video, resize, three_crops
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, jpeg, matroska
 

@@ -23,6 +23,14 @@ def test_a_token_bucket_fills_at_a_constant_rate(monkeypatch: pytest.MonkeyPatch
     assert [bool(usage.wait_s(6)) for _ in range(7)] == [False] * 6 + [True]
 
 
+def test_a_request_of_a_batch_leaves_tokens_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.api.middleware.rate_limit.time.monotonic", lambda: 0.0)
+    usage = KeyUsage(6, filled=0)
+    assert [bool(usage.wait_s(6, kept=3)) for _ in range(4)] == [False] * 3 + [True]
+    assert [bool(usage.wait_s(6)) for _ in range(4)] == [False] * 3 + [True]
+    assert KeyUsage(1, filled=0).wait_s(1, kept=0.5) == 0  # also with one request a minute
+
+
 async def test_concurrent_requests_of_one_key_are_limited() -> None:
     go = asyncio.Event()
 

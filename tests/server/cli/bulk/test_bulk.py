@@ -5,12 +5,14 @@ import io
 import json
 import shutil
 import sys
+import tarfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from pyarrow import parquet
 
@@ -20,8 +22,9 @@ from cache_index.shards import ShardWriter
 from server.cli.bulk import run as bulk
 from server.cli.bulk.inputs import count_and_fingerprint, is_bulk, items
 from server.cli.bulk.output import check_output, write_output
-from server.cli.cache.media_list import MediaItem
+from server.cli.bulk.place import BulkItem, Place
 from server.encoding.windows import Window
+from server.errors import BadRequest
 from server.media.blob import DiskBlob
 from server.settings import Settings
 from tests.server.cli.test_embed import MEDIA, unit
@@ -135,7 +138,7 @@ def test_names_that_are_not_utf_8_are_reported(tmp_path: Path) -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     bar = SimpleNamespace(write=file.write)
     failures = bulk.Failures(tmp_path / "skipped.txt", 0, bar)  # type: ignore[arg-type]
-    failures.add(0, MediaItem(Path("\udcff.jpg"), Caption()), "not a picture")
+    failures.add(0, BulkItem(Place(Path("\udcff.jpg")), Caption()), "not a picture")
     file.flush()
     assert "\\udcff.jpg" in (tmp_path / "skipped.txt").read_text()
 
@@ -157,12 +160,15 @@ def test_a_run_skips_bad_files_and_resumes(
     settings = Settings(
         model=tiny_models["finetune"], decode_workers=1, encode_threads=1, encode_batch=1
     )
-    request = bulk.BulkRequest(settings, (folder,), out, windows=(2, 1))
+    shard = write_tar(tmp_path / "x.tar", {"a.jpg": (MEDIA / "img_a.jpg").read_bytes()})
+    table = write_table(tmp_path / "x.parquet", [(MEDIA / "img_b.png").read_bytes()])
+    inputs = (folder, shard, table)
+    request = bulk.BulkRequest(settings, inputs, out, windows=(2, 1))
     monkeypatch.setattr(bulk, "ROWS_PER_SHARD", 1)
     embed, embedded = bulk.BulkEmbedder.embed, []
 
     async def stopping(self: bulk.BulkEmbedder, item: Any) -> Any:
-        embedded.append(item.place.name)
+        embedded.append(str(item.place))
         if len(embedded) == 3:
             raise KeyboardInterrupt
         return await embed(self, item)
@@ -172,14 +178,91 @@ def test_a_run_skips_bad_files_and_resumes(
         bulk.run(request)
     assert not out.exists()
     summary = bulk.run(request)
-    assert (summary.files, summary.rows, summary.skipped) == (5, 7, 2)
-    assert embedded.count("audio_a.wav") == 1
+    assert (summary.files, summary.rows, summary.skipped) == (7, 9, 2)
+    assert embedded.count(str(folder / "audio_a.wav")) == 1
     rows = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [Path(row["file"]).name for row in rows] == ["audio_a.wav"] * 5 + list(names[1:])
-    assert [row.get("start") for row in rows] == [0, 1, 2, 3, 4, None, None]
-    for row in rows[5:]:
-        np.testing.assert_allclose(row["embedding"], unit(Path(row["file"]).name), atol=1e-5)
+    files = ["audio_a.wav"] * 5 + [*names[1:], "a.jpg", "0"]
+    assert [Path(row["file"]).name for row in rows] == files
+    assert [row.get("start") for row in rows] == [0, 1, 2, 3, 4, None, None, None, None]
+    for row, name in zip(rows[5:], 2 * names[1:], strict=True):
+        np.testing.assert_allclose(row["embedding"], unit(name), atol=1e-5)
     assert not list(tmp_path.glob(".*"))
+
+
+def write_tar(path: Path, files: dict[str, bytes], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_table(path: Path, values: list[Any], **columns: list[Any]) -> Path:
+    parquet.write_table(pyarrow.table({"image": values, **columns}), path, row_group_size=2)
+    return path
+
+
+def test_the_files_of_a_tar_shard(tmp_path: Path) -> None:
+    files = {
+        "x/a.jpg": b"picture",
+        "x/a.txt": b"a cat\n",
+        "x/b.json": b'{"caption": "a dog"}',
+        "x/b.left.wav": b"left",
+        "x/b.right.wav": b"right",
+        "x/.hidden.jpg": b"-",
+        "c.png": b"",
+    }
+    shard = write_tar(tmp_path / "s.tar", files)
+    read = list(items([shard]))
+    names = ["x/a.jpg", "x/b.left.wav", "x/b.right.wav", "c.png"]
+    assert [item.caption.id for item in read] == [f"{shard}/{name}" for name in names]
+    assert [item.caption.caption for item in read] == ["a cat", "a dog", "a dog", None]
+    assert [item.place.read(9) for item in read[:3]] == [b"picture", b"left", b"right"]
+    assert read[1].place.head() == b"left"
+    blob = read[2].place.blob(9)
+    assert (blob.size, blob.head()) == (5, b"right")
+    for item, max_bytes in ((read[0], 6), (read[3], 6)):  # too large, and empty
+        for bytes_of in (item.place.read, item.place.blob):
+            with pytest.raises(BadRequest):
+                bytes_of(max_bytes)
+    assert list(items([shard], 2)) == read[2:]
+    assert count_and_fingerprint([shard])[0] == 4
+
+
+def test_a_shard_that_cannot_be_read_stops_the_run_before_it_starts(tmp_path: Path) -> None:
+    compressed = write_tar(tmp_path / "a.tar", {"a.jpg": b"x"}, "w:gz")
+    damaged = write_tar(tmp_path / "b.tar", {"a.jpg": b"x" * 2000})
+    damaged.write_bytes(damaged.read_bytes()[:700])
+    for shard in (compressed, damaged):
+        with pytest.raises(CacheError, match="tar"):
+            count_and_fingerprint([shard])
+
+
+def test_the_files_of_a_table(tmp_path: Path) -> None:
+    values = [{"bytes": bytes([48 + k]), "path": "n.png" if k else None} for k in range(5)]
+    table = write_table(tmp_path / "t.parquet", values, text=list("abcde"), key=[7, 7, 8, 9, 10])
+    read = list(items([table]))
+    assert [item.place.read(1) for item in read] == [b"0", b"1", b"2", b"3", b"4"]
+    assert str(read[1].place) == f"{table}/1/n.png"
+    assert [item.caption.id for item in read][1:3] == [f"{table}/7", f"{table}/8"]
+    assert read[4].caption.caption == "e"
+    for start in range(6):
+        assert list(items([table, table], 5 + start)) == read[start:]
+    assert count_and_fingerprint([table])[0] == 5
+    with pytest.raises(BadRequest, match="empty"):
+        next(items([write_table(tmp_path / "n.parquet", [None, b"x"])])).place.read(1)
+
+
+def test_a_table_needs_one_column_of_media(tmp_path: Path) -> None:
+    for columns in ({"other": [b"x"]}, {}):
+        values = [b"x"] if columns else ["text"]
+        table = write_table(tmp_path / "t.parquet", values, **columns)
+        with pytest.raises(CacheError, match="one column"):
+            count_and_fingerprint([table])
+    (tmp_path / "t.parquet").write_bytes(b"no table")
+    with pytest.raises(CacheError, match="not a readable"):
+        count_and_fingerprint([tmp_path / "t.parquet"])
 
 
 async def test_long_sounds_are_not_read_and_few_are_cut_at_a_time(tmp_path: Path) -> None:
@@ -213,10 +296,12 @@ async def test_long_sounds_are_not_read_and_few_are_cut_at_a_time(tmp_path: Path
     embedder._unit = unit  # type: ignore[method-assign]
     path = tmp_path / "a.wav"
     path.write_bytes(b"sound")
-    results = await asyncio.gather(*(embedder.embed(MediaItem(path, Caption())) for _ in range(5)))
+    results = await asyncio.gather(
+        *(embedder.embed(BulkItem(Place(path), Caption())) for _ in range(5))
+    )
     for rows in results:
         assert [caption.fields["start"] for _, caption in rows] == [0, 1, 2, 3]
-    assert await embedder.embed(MediaItem(tmp_path, Caption())) == "Is a directory"
+    assert await embedder.embed(BulkItem(Place(tmp_path), Caption())) == "Is a directory"
     assert most == 2
     # two sounds at a time: a peak above 2 means that one sound had several windows in work
     assert peak > 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from server.encoding.decode.confine import MACHINES, filter_program
-from server.encoding.decode.cutter import CutJob
+from server.encoding.decode.cut_job import CutJob
 from server.encoding.decode.pool import DecodePool, worker_environment
 from server.media.blob import MemoryBlob
 from tests.corpus import FOLDER
@@ -18,7 +18,8 @@ from tests.server.encoding.decode.test_pool import running
 
 ROOT = Path(__file__).parents[4]
 JOB = CutJob(
-    **{"seconds": 2, "stride": 1, "max_seconds": 100, "max_windows": 100},
+    **{"modality": "audio", "seconds": 2, "stride": 1, "max_seconds": 100, "max_windows": 100},
+    **{"frames": 2, "max_pixels": 1 << 20, "max_window_bytes": 1 << 24},
     **{"max_channels": 2, "max_rate": 48_000, "max_samples": 100_000},
     **{"memory_bytes": 1 << 30, "cpu_s": 5},
 )
@@ -102,7 +103,8 @@ def test_a_confined_process_cannot(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("attack", ["open('/etc/passwd')", "os.fork()"])
-def test_a_cutting_process_is_confined(attack: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("head", [b"", b"\x1a\x45\xdf\xa3\x42\x82\x88matroska"], ids=["", "video"])
+def test_a_cutting_process_is_confined(attack: str, head: bytes, tmp_path: Path) -> None:
     if status(CODE.format(attack="pass", confined=CONFINED), tmp_path) == 77:
         pytest.skip("this kernel does not confine processes")
     code = f"""
@@ -118,11 +120,11 @@ cutter.write_windows = attack
 sys.argv[1:] = [str(os.getppid()), {json.dumps(json.dumps(asdict(JOB)))}]
 cutter.main()
 """
-    (tmp_path / "sound").write_bytes(b"")
-    with open(tmp_path / "sound", "rb") as sound:
+    (tmp_path / "file").write_bytes(head)
+    with open(tmp_path / "file", "rb") as file:
         child = subprocess.run(
             [sys.executable, "-c", code],
-            stdin=sound,
+            stdin=file,
             capture_output=True,
             env=worker_environment(),
         )

@@ -1,0 +1,83 @@
+"""The state of one batch: the fields of OpenAI's batch object, as they are stored on disk."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Self
+
+Status = Literal[
+    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelled"
+]
+FINAL: frozenset[Status] = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRecord:
+    id: str
+    endpoint: str
+    input_file_id: str
+    completion_window: str
+    created_at: int
+    expires_at: int
+    status: Status = "validating"
+    metadata: dict[str, str] | None = None
+    # Lifetime of the output files in seconds. None: the server's default.
+    output_lifetime_s: int | None = None
+
+    # Numbers of lines: of the input file, and those that ended with a status below and from 400.
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+    # Names of the states that the batch has had, with the Unix time of the change.
+    times: dict[str, int] = field(default_factory=dict)
+    # The faults of the input file because of which the batch failed.
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+    @property
+    def digits(self) -> str:
+        """The hexadecimal digits of the id."""
+        return self.id.removeprefix("batch_")
+
+    def enter(self, status: Status, now: int, **changes: Any) -> Self:
+        """Return the record with another status, which begins at the Unix time `now`."""
+        return replace(self, status=status, times={**self.times, status: now}, **changes)
+
+    def document(self, cancelling_at: int | None = None) -> dict[str, Any]:
+        """OpenAI's batch object. `cancelling_at`: when the client cancelled the batch."""
+        at = {f"{name}_at": self.times.get(name) for name in (*sorted(FINAL), "in_progress")}
+        cancelling = cancelling_at is not None and not self.final
+        return {
+            "id": self.id,
+            "object": "batch",
+            "endpoint": self.endpoint,
+            "errors": {"object": "list", "data": self.errors} if self.errors else None,
+            "input_file_id": self.input_file_id,
+            "completion_window": self.completion_window,
+            "status": "cancelling" if cancelling else self.status,
+            "output_file_id": self.output_file_id,
+            "error_file_id": self.error_file_id,
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            **at,
+            "finalizing_at": self.times.get("finalizing"),
+            "cancelling_at": cancelling_at if cancelling_at else self.times.get("cancelling"),
+            "request_counts": {
+                "total": self.total,
+                "completed": self.completed,
+                "failed": self.failed,
+            },
+            "metadata": self.metadata,
+        }
+
+
+def result_file_id(batch_id: str, kind: str) -> str:
+    """The id of a batch's output or error file. A batch that is finished twice, because the server
+    was killed at its end, gets the same files.
+    """
+    return f"file-{hashlib.sha256(f'{batch_id}:{kind}'.encode()).hexdigest()[:32]}"

@@ -1,0 +1,29 @@
+"""The job of a cutting process, and the errors that it reports."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CutJob:
+    """`seconds`: length of a window. `stride`: seconds between the starts of two windows.
+    `max_seconds`: maximum length of the file. `modality`: audio or video.
+    """
+
+    modality: str
+    seconds: float
+    stride: float
+    max_seconds: float
+    max_windows: int
+    max_channels: int
+    max_rate: int  # maximum sampling rate in Hz
+    max_samples: int  # maximum samples of one window, of all channels together
+    frames: int  # number of frames of a video clip, as the encoder reads it
+    max_pixels: int  # maximum number of pixels of a frame
+    max_window_bytes: int  # maximum bytes of one window of a video
+    memory_bytes: int
+    cpu_s: float  # maximum CPU seconds for one window
+    speech: bool = False  # whether windows, which then must not overlap, are samples of speech
+
+
+class CutError(Exception):
+    """Raised when the file cannot be cut. The message is for the client."""
