@@ -18,6 +18,7 @@ BANNED = {
     "model_ext/imagebind": {"vllm", "deepspeed"},
     "model_ext/bind.py": {"vllm", "deepspeed"},
     "model_ext/inject.py": {"vllm", "deepspeed"},
+    "model_ext/grounding": {"vllm", "deepspeed"},
     "model_ext/train": {"vllm"},
     "server": {"faiss", "deepspeed"},
     # The load test runs on machines where the other packages are not installed.
@@ -34,7 +35,7 @@ FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("
 # in the package.
 ORDER = {
     "server": ". media process engine conditioning encoding api bench cli",
-    "model_ext": ". weights imagebind engine checks convert train eval bench demo",
+    "model_ext": ". weights imagebind grounding engine checks convert train eval bench demo",
     "cache_index": ". bench",
     "deploy": "grafana loadtest gpu ray .",
 }
