@@ -66,6 +66,30 @@ CACHE_UP = Gauge(
     multiprocess_mode="livemin",
 )
 
+SIDE_UP = Gauge(
+    "bindserve_side_up",
+    "1 if the process of a side model answers.",
+    ["side"],
+    multiprocess_mode="livemin",
+)
+SIDE_WAITING = Gauge(
+    "bindserve_side_waiting",
+    "Requests that wait for a side model.",
+    ["side"],
+    multiprocess_mode="livemax",
+)
+SIDE_BATCH = Histogram(
+    "bindserve_side_batch_size",
+    "Requests in one batch of a side model.",
+    ["side"],
+    buckets=(1, 2, 4, 8, 16, 32),
+)
+SIDE_HITS = Counter(
+    "bindserve_side_cache_hits_total",
+    "Results of a side model that were stored or being computed, by content hash.",
+    ["side"],
+)
+
 RESTARTS = Gauge(
     "bindserve_engine_restarts",
     "Restarts of the engine and API processes since the server started.",

@@ -38,6 +38,7 @@ EngineField = Literal[
     "chat_template",
     "prompt_embeds",
 ]
+Expert = Literal["speech", "ocr"]
 
 
 class GrammarLimits(BaseModel):
@@ -195,11 +196,29 @@ class Settings(BaseSettings):
     encode_waiting: Count = 512  # Number of tensors that may wait for the encoders.
     # Maximum bytes of the result cache, which keeps embeddings by the content of files.
     embedding_cache_bytes: int = Field(256 * MiB, ge=0)
+    # Folder of a Whisper model in CTranslate2's format: enables the expert `speech` and
+    # /v1/audio/transcriptions.
+    speech_model: Path | None = None
+    speech_device: Literal["auto", "cpu", "cuda"] = "auto"
+    ocr: bool = False  # Enables the expert `ocr`, which reads the text in pictures and videos.
+    ocr_device: Literal["auto", "cpu", "cuda"] = "auto"
+    # The experts of requests that do not say which experts they need (imagebind.experts).
+    experts: Annotated[tuple[Expert, ...], NoDecode] = ()
+    # If an expert fails or is too slow: "off" answers without it, "refuse" rejects with 503.
+    expert_policy: Literal["off", "refuse"] = "off"
+    expert_timeout_s: float = Field(30, gt=0)  # Seconds for all experts of one request.
+    expert_tokens: Count = 512  # Maximum tokens of one expert's text in the prompt.
+    # Requests that may wait for one side model (model_ext/side.py); further requests get 503.
+    side_waiting: Count = 64
+    # Maximum bytes of the stored results of one side model, in each API process.
+    side_cache_bytes: int = Field(64 * MiB, ge=0)
+    # Threads of one side model on a CPU.
+    side_threads: Count = max(1, (os.cpu_count() or 1) // 2)
     # Let API keys share the results of equal files. A client can then measure whether another
     # client has sent a file.
     share_results: bool = False
 
-    @field_validator("vllm_args", "allow_fields", "trusted_proxies", mode="before")
+    @field_validator("vllm_args", "allow_fields", "trusted_proxies", "experts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         """Split an environment variable's string into items as a shell does."""

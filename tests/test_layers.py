@@ -34,7 +34,7 @@ FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("
 # A folder may import only from the folders before it in this list. "." means the modules directly
 # in the package.
 ORDER = {
-    "server": ". media process engine conditioning encoding api bench cli",
+    "server": ". media process engine conditioning encoding side api bench cli",
     "model_ext": ". weights imagebind grounding engine checks convert train eval bench demo",
     "cache_index": ". bench",
     "deploy": "grafana loadtest gpu ray .",

@@ -6,9 +6,9 @@ LLM engine.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -28,6 +28,8 @@ from server.media.embedded import Embedded
 from server.media.fetch import Fetcher, FetchPolicy
 from server.media.files import FileLimits, FileStore, sweep_regularly
 from server.settings import Settings
+from server.side.catalog import enabled, socket_path
+from server.side.client import SideClient
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Components:
     description: dict[str, Any]  # the model's description in /v1/models
     cutter: Cutter
     language_model: bool = True  # whether the model folder has a language model
+    sides: Mapping[str, SideClient] = field(default_factory=dict)  # the enabled side models by name
 
     @classmethod
     async def open(
@@ -94,6 +97,7 @@ class Components:
             describe(config, hello.encoders, retriever),
             Cutter(settings),
             isinstance(config, BindServeConfig),
+            open_sides(settings, scratch),
         )
 
     @property
@@ -111,6 +115,21 @@ class Components:
     async def close(self) -> None:
         await self.encoders.close()
         await self.retriever.close()
+        for side in self.sides.values():
+            await side.close()
+
+
+def open_sides(settings: Settings, scratch: Path) -> dict[str, SideClient]:
+    """Open the clients of the enabled side models, whose processes may still be starting."""
+    return {
+        side.name: SideClient(
+            side.name,
+            socket_path(scratch, side.name),
+            cache_bytes=settings.side_cache_bytes,
+            share_results=settings.share_results,
+        )
+        for side in enabled(settings)
+    }
 
 
 @asynccontextmanager

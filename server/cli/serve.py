@@ -243,6 +243,7 @@ def run(settings: Settings) -> None:
     from server.engine.exposure import UsageError
     from server.process import supervisor
     from server.process.supervisor import Program
+    from server.side import catalog
 
     logs.configure()
     try:
@@ -254,6 +255,7 @@ def run(settings: Settings) -> None:
             (
                 Program(name, "server.api", answers_http=True),
                 Program("the encoding service", "server.encoding.service"),
+                *catalog.programs(settings),
             ),
         )
     except UsageError as error:

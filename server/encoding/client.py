@@ -17,22 +17,24 @@ from pathlib import Path
 
 from model_ext.conditioning import Vector
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
+from model_ext.side import Array
 from server.context import client, key_salt
 from server.encoding.job import unpack
 from server.encoding.messages import (
     MAX_PACKET,
     Hello,
     Job,
-    MessageError,
     Packet,
     State,
     Watch,
-    open_folder,
 )
+from server.encoding.view import View, unpack_view
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS, ENCODE_BATCH
+from server.process.error_message import MessageError
+from server.process.local_socket import connected, open_folder, receive_packet
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +85,7 @@ class EncodingClient:
         Raises MediaError or BadRequest: when the file is bad.
         Raises Unavailable: when the service is full, down or stalled.
         """
-        packet = await self._ask(modality, content, options)
+        packet, _ = await self._ask(modality, content, options)
         try:
             embedded, cached = unpack(packet)
         except MessageError:
@@ -92,14 +94,28 @@ class EncodingClient:
             CONTENT_HITS.labels(embedded.modality).inc()
         return embedded
 
-    async def _ask(self, modality: str, content: Blob, options: ReadOptions) -> Packet:
+    async def decode(self, view: str, modality: str, content: Blob) -> Array:
+        """Decode a view of one file (model_ext.imagebind.preprocess.views). Raises as `embed`."""
+        return (await self.view(view, modality, content)).array
+
+    async def view(self, view: str, modality: str, content: Blob) -> View:
+        """Return what `decode` returns, with the reader's notes. Raises as `embed`."""
+        packet, descriptor = await self._ask(modality, content, DEFAULT_OPTIONS, view)
+        try:
+            return await asyncio.to_thread(unpack_view, packet, descriptor)
+        except MessageError:
+            raise gone() from None
+
+    async def _ask(
+        self, modality: str, content: Blob, options: ReadOptions, view: str = ""
+    ) -> tuple[Packet, int | None]:
         results = "" if self._share_results else key_salt()
         digest = (await content.digest()).hex()
-        job = Job(modality, content.size, digest, client(), results, asdict(options))
+        job = Job(modality, content.size, digest, client(), results, asdict(options), view)
         if self._missing == STALLED:
             raise stalled()
         try:
-            async with self._until_stalled(), self._connected() as service:
+            async with self._until_stalled(), connected(self._path) as service:
                 descriptor = await content.descriptor()
                 # The write does not block: a message has a few hundred bytes, which fit into the
                 # empty socket's buffer.
@@ -107,7 +123,8 @@ class EncodingClient:
                     socket.send_fds(service, [Packet(job).encode()], [descriptor])
                 finally:
                     os.close(descriptor)
-                return await receive(service)
+                data, answered = await receive_packet(service)
+                return Packet.decode(data), answered
         except TimeoutError:  # a subclass of OSError
             raise stalled() from None
         except (OSError, MessageError):
@@ -127,7 +144,7 @@ class EncodingClient:
         """Receive the state of the service, and connect again whenever the service is down."""
         while True:
             with contextlib.suppress(OSError, MessageError):
-                async with self._connected() as service:
+                async with connected(self._path) as service:
                     await self._follow(service)
             if self._missing is None:
                 logger.warning("the encoding service is down")
@@ -159,14 +176,6 @@ class EncodingClient:
             packet = await receive(service)
         self._heard = time.monotonic()
         return packet
-
-    @asynccontextmanager
-    async def _connected(self) -> AsyncIterator[socket.socket]:
-        service = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with service:
-            service.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(service, self._path)
-            yield service
 
 
 async def receive(service: socket.socket) -> Packet:

@@ -9,11 +9,12 @@ import logging
 import numpy as np
 
 from server.encoding.embedder import Embedder, Report
-from server.encoding.messages import Answer, Job, MessageError, Packet
+from server.encoding.messages import Answer, Job, Packet
 from server.errors import InternalError, RequestError
 from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.metrics import observe_stage
+from server.process.error_message import MessageError
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
 def unpack(packet: Packet) -> tuple[Embedded, bool]:
     """Read an answer: the result, and whether it came from the result cache.
 
-    Records the stages of the job, which ran one after the other and ended just now.
+    Records the stages of the job.
 
     Raises the answer's error: MediaError, BadRequest, Unavailable or InternalError.
     Raises MessageError: when the packet is not an answer.
@@ -48,10 +49,15 @@ def unpack(packet: Packet) -> tuple[Embedded, bool]:
     message = packet.message
     if not isinstance(message, Answer):
         raise MessageError(f"expected an Answer, got {type(message).__name__}")
+    observe(message)
+    message.raise_error()
+    return Embedded(message.modality, packet.numbers, message.notes), message.cached
+
+
+def observe(message: Answer) -> None:
+    """Record the stages of the job, which ran one after the other and ended just now."""
     remaining = sum(message.seconds.values())
     for stage, seconds in message.seconds.items():
         remaining -= seconds
         failed = stage == message.failed
         observe_stage(stage, message.modality, seconds, failed=failed, ago=remaining)
-    message.raise_error()
-    return Embedded(message.modality, packet.numbers, message.notes), message.cached

@@ -6,10 +6,8 @@ large file. The socket is in the server's private folder.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -17,27 +15,12 @@ import numpy as np
 from model_ext.conditioning import Vector
 from server.encoding.decode.pool import MediaError
 from server.errors import BadRequest, InternalError, RequestError, Unavailable
+from server.process.error_message import MessageError, describe_error, kinds, raise_described
 
 SOCKET = "encoding.sock"  # Name of the socket in the server's private folder.
 MAX_PACKET = 1 << 17  # Maximum bytes of a packet; an embedding of 1024 numbers needs 4 KiB.
 
-ERRORS: Mapping[str, type[RequestError]] = {
-    kind.__name__: kind for kind in (BadRequest, MediaError, Unavailable, InternalError)
-}
-
-
-def open_folder(path: Path) -> tuple[int, str]:
-    """Open the folder of `path`. Returns the folder's descriptor, and a short form of `path` that
-    uses it.
-
-    The short form is necessary because the kernel limits a socket's path to 107 bytes.
-    """
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return folder, f"/proc/self/fd/{folder}/{path.name}"
-
-
-class MessageError(Exception):
-    """Raised when a packet breaks the format."""
+ERRORS = kinds(BadRequest, MediaError, Unavailable, InternalError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +38,10 @@ class Job:
 
     # The fields of model_ext.imagebind.preprocess.ReadOptions.
     options: dict[str, Any] = field(default_factory=dict)
+
+    # "": embed the file. Else only decode this view of it (model_ext.imagebind.preprocess.views);
+    # the answer then carries the descriptor of a file with the array `view` (data_file.py).
+    view: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +66,10 @@ class Answer:
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:
-        kind = type(error).__name__ if type(error).__name__ in ERRORS else InternalError.__name__
-        return {"kind": kind, "message": error.message, "code": error.code}
+        return describe_error(error, ERRORS)
 
     def raise_error(self) -> None:
-        if self.error is not None:
-            kind = ERRORS.get(str(self.error.get("kind")), InternalError)
-            raise kind(str(self.error.get("message")), code=self.error.get("code"))
+        raise_described(self.error, ERRORS)
 
 
 @dataclass(frozen=True, slots=True)

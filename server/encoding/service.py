@@ -27,22 +27,27 @@ from server.encoding.messages import (
     Answer,
     Job,
     Message,
-    MessageError,
     Packet,
     State,
     Watch,
-    open_folder,
 )
+from server.encoding.view import answer_view
 from server.errors import Unavailable
 from server.fairness import FairShare
 from server.media.blob import DiskBlob
 from server.process.child import die_with_parent
-from server.process.control import Parent, alive, readable, serving
-from server.process.control import receive as receive_packet
+from server.process.control import Parent, alive, serving
+from server.process.error_message import MessageError
+from server.process.local_socket import (
+    accept_all,
+    listen,
+    receive_packet,
+    send_descriptor,
+    unless_disconnected,
+)
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 1024
 REPORT_S = 1  # Seconds between two reports to the supervisor.
 STATE_S = 0.25  # Seconds between two State messages.
 MAX_JOBS = 2048  # Maximum number of concurrent jobs, including those that wait.
@@ -55,38 +60,17 @@ class EncodingService:
         self._embedder = parts.embedder()
         self._batches: deque[tuple[str, int]] = deque(maxlen=1000)
         parts.batcher.on_batch = lambda encoder, size: self._batches.append((encoder, size))
-        self._clients: set[asyncio.Task[None]] = set()
         self._jobs = FairShare(MAX_JOBS)
-        path.unlink(missing_ok=True)
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        folder, short = open_folder(path)
-        try:
-            self._socket.bind(short)
-        finally:
-            os.close(folder)
-        self._socket.setblocking(False)
-        self._socket.listen(BACKLOG)
+        self._socket = listen(path)
 
     async def run(self) -> None:
         """Accept connections until cancelled."""
-        loop = asyncio.get_running_loop()
-        try:
-            while True:
-                client, _ = await loop.sock_accept(self._socket)
-                task = asyncio.ensure_future(self._serve(client))
-                self._clients.add(task)
-                task.add_done_callback(self._clients.discard)
-        finally:
-            self._socket.close()
-            for task in self._clients:
-                task.cancel()
-            await asyncio.gather(*self._clients, return_exceptions=True)
+        await accept_all(self._socket, self._serve)
 
     async def _serve(self, client: socket.socket) -> None:
         """Serve one connection. It carries one job (a file to embed), or one subscription to the
         state.
         """
-        client.setblocking(False)
         with client, contextlib.suppress(OSError, MessageError):
             message, descriptor = await receive(client)
             match message:
@@ -99,24 +83,23 @@ class EncodingService:
                     raise MessageError(f"unexpected message {type(message).__name__}")
 
     async def _answer(self, client: socket.socket, job: Job, content: DiskBlob) -> None:
-        work = asyncio.ensure_future(self._embed(job, content))
-        gone = asyncio.ensure_future(asyncio.get_running_loop().sock_recv(client, 1))
-        try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                await send(client, work.result())
-        finally:
-            for task in (work, gone):
-                task.cancel()
-            # The cancelled job must end before the socket is closed.
-            await asyncio.wait({work, gone})
+        result = await unless_disconnected(client, self._run(job, content))
+        if result is not None:
+            ((packet, descriptor),) = result
+            if descriptor is None:
+                await send(client, packet)
+            else:
+                await send_descriptor(client, packet.encode(), descriptor)
 
-    async def _embed(self, job: Job, content: DiskBlob) -> Packet:
+    async def _run(self, job: Job, content: DiskBlob) -> tuple[Packet, int | None]:
+        """Run a job. Returns the answer and, if the job asks for a view, its descriptor."""
         if not self._jobs.take(job.client):
             full = Unavailable("too many files are waiting", code="encode_queue_full")
-            return Packet(Answer(False, {}, error=Answer.describe(full)))
+            return Packet(Answer(False, {}, error=Answer.describe(full))), None
         try:
-            return await answer(self._embedder, job, content)
+            if job.view:
+                return await answer_view(self._parts.decoder, job, content)
+            return await answer(self._embedder, job, content), None
         finally:
             self._jobs.give_back(job.client)
 
@@ -140,15 +123,13 @@ async def receive(client: socket.socket) -> tuple[Message, int | None]:
 
     Raises MessageError, OSError.
     """
-    await readable(client)
-    data, descriptors = receive_packet(client)
+    data, descriptor = await receive_packet(client)
     try:
-        message = Packet.decode(data).message
+        return Packet.decode(data).message, descriptor
     except MessageError:
-        for descriptor in descriptors:
+        if descriptor is not None:
             os.close(descriptor)
         raise
-    return message, descriptors[0] if descriptors else None
 
 
 def main() -> None:

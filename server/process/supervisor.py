@@ -42,12 +42,13 @@ GRACE_S = 20  # Seconds until a child is killed, after the time for its running 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A child process that runs `python -m module`."""
+    """A child process that runs `python -m module`, with its control socket as first argument."""
 
     name: str  # name of the program in log lines
     module: str
     # Whether the restart page answers requests while the program is down.
     answers_http: bool = False
+    arguments: tuple[str, ...] = ()  # further arguments
 
 
 def run(settings: Settings, programs: tuple[Program, ...]) -> int:
@@ -172,6 +173,7 @@ class Child:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", self._program.module, str(control.childs.fileno())),
+                *self._program.arguments,
                 pass_fds=[control.childs.fileno()],
                 env={**os.environ, **self._supervisor.environment, "PYTHONPATH": source_path()},
                 # A new session, because a terminal's Ctrl-C must reach only the supervisor.

@@ -73,6 +73,7 @@ class Components:
         self.text_only = pack(TEXT_ONLY)
         self.encoders = self  # the application uses only the method `missing`
         self.description = {"encoders": ["vision"]}
+        self.sides: dict[str, Any] = {}
         self._folder = tempfile.TemporaryDirectory()
         weakref.finalize(self, self._folder.cleanup)
 

@@ -65,8 +65,7 @@ def pixels(
     notes = {} if notes is None else notes
     image = open_image(data, limits)
     notes["format"] = image.format or ""
-    rgb = decode(image, "RGB") if image.mode not in DEEP else _to_8_bits(image, notes)
-    square = middle_square(_upright(image, rgb, options, notes), size, limits)
+    square = middle_square(turned_rgb(image, options, notes), size, limits)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
 
@@ -87,6 +86,12 @@ def open_image(data: bytes, limits: Limits) -> Image.Image:
     if image.width * image.height > limits.image_pixels:
         raise _too_large(limits)
     return image
+
+
+def turned_rgb(image: Image.Image, options: ReadOptions, notes: Notes) -> Image.Image:
+    """Read the pixels as 8-bit RGB, rotated as `options` says. Raises DecodeError."""
+    rgb = decode(image, "RGB") if image.mode not in DEEP else _to_8_bits(image, notes)
+    return _upright(image, rgb, options, notes)
 
 
 def _to_8_bits(image: Image.Image, notes: Notes) -> Image.Image:

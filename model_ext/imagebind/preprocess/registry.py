@@ -53,9 +53,9 @@ def decode(
     """Decode a file. Raises as `preprocess` does."""
     notes: Notes = {}
     limits = limits or Limits()
-    _check_size(modality, data, limits)  # `actual_modality` may open the file
+    check_size(modality, data, limits)  # `actual_modality` may open the file
     modality = actual_modality(modality, data)
-    _check_size(modality, data, limits)
+    check_size(modality, data, limits)
     read = READERS[modality]
     tensor = read(data, config or PreprocessConfig(), limits, options or ReadOptions(), notes)
     return Sample(modality, tensor, notes)
@@ -87,7 +87,7 @@ def preprocess(
     return sample.tensor
 
 
-def _check_size(modality: str, data: bytes, limits: Limits) -> None:
+def check_size(modality: str, data: bytes, limits: Limits) -> None:
     max_bytes = limits.bytes_of(modality)
     if modality == "audio" and container(data) in VIDEO:  # read the sound track of a video
         max_bytes = max(max_bytes, limits.video_bytes)

@@ -20,7 +20,9 @@ from safetensors.torch import save
 
 from model_ext.imagebind.preprocess.bpe import Tokenizer
 from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import decode
+from model_ext.imagebind.preprocess.views import VIEWS, read_view
 
 NOT_IMPORTED = ("av.__main__", "av.datasets")  # modules that run a program or download files
 CODECS = ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-32", "idna", "cp437", "cp1252")
@@ -38,6 +40,9 @@ def import_lazy_modules() -> None:
     for modality, data in _files():
         with contextlib.suppress(DecodeError):
             save({"tensor": decode(modality, data).tensor.contiguous()})
+        for view in VIEWS:
+            with contextlib.suppress(DecodeError):
+                read_view(view, modality, data, Limits())
 
 
 def _files() -> list[tuple[str, bytes]]:

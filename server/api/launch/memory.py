@@ -27,6 +27,8 @@ from server.engine.flags import UsageError
 from server.engine.memory_budget import CUDA_CONTEXT, Budget, Card, DoesNotFit, Share, plan
 from server.engine.model_memory import engine_needs
 from server.settings import Settings
+from server.side.catalog import enabled, socket_path
+from server.side.client import SideClient
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ async def fit_to_card(args: Namespace, encoders: Encoders | None) -> None:
     if read_card() is None:
         return
     hello = (await encoders.hello())[0] if encoders is not None else None
+    args.bindserve_side_bytes = await side_bytes(args)
     set_utilization(args, hello.gpu_bytes if hello is not None else 0, loaded=True)
 
 
@@ -73,11 +76,25 @@ async def fit_many(args: Namespace) -> None:
         hello, _ = await client.hello()
     finally:
         await client.close()
+    args.bindserve_side_bytes = await side_bytes(args)
     size = set_utilization(args, hello.gpu_bytes, loaded=False)
     # Without this limit, each process would limit its index to half of the free memory. That would
     # be too little for the process that opens its index last.
     if size:
         args.bindserve = args.bindserve.model_copy(update={"cache_gpu_bytes": size})
+
+
+async def side_bytes(args: Namespace) -> int:
+    """Wait until the side models are loaded. Returns the GPU memory that they use."""
+    size = 0
+    for side in enabled(args.bindserve):
+        client = SideClient(side.name, socket_path(args.bindserve_scratch, side.name))
+        try:
+            gpu_bytes = (await client.state()).gpu_bytes
+        finally:
+            await client.close()
+        size += gpu_bytes + CUDA_CONTEXT if gpu_bytes else 0
+    return size
 
 
 def set_utilization(args: Namespace, encoder_bytes: int, *, loaded: bool) -> int:
@@ -105,11 +122,17 @@ def budget(card: Card, args: Namespace, encoder_bytes: int, *, loaded: bool) -> 
     settings: Settings = args.bindserve
     encoders = encoder_share(settings, args, encoder_bytes)
     cache = cache_share(cache_bytes(settings, card.total), args.api_server_count)
-    present = encoders.size + (cache.size if loaded else 0)
+    sides = side_share(getattr(args, "bindserve_side_bytes", 0))
+    present = encoders.size + sides.size + (cache.size if loaded else 0)
     others = Share("other processes", max(0, card.total - card.free - present))
     try:
         needs = engine_needs(settings.model, args, card.total)
-        return plan(card, needs, (encoders, cache, others), args.bindserve_utilization)
+        return plan(
+            card,
+            needs,
+            (encoders, *((sides,) if sides.size else ()), cache, others),
+            args.bindserve_utilization,
+        )
     except DoesNotFit as error:
         raise UsageError(str(error)) from None
     except (ValueError, KeyError) as error:
@@ -123,6 +146,10 @@ def encoder_share(settings: Settings, args: Namespace, size: int) -> Share:
     if size == 0 or device.type != "cuda" or (device.index or 0) >= cards:
         return Share("encoders", 0)
     return Share("encoders", size + CUDA_CONTEXT, "set encode_device to cpu (slower)")
+
+
+def side_share(size: int) -> Share:
+    return Share("side models", size, "set the devices of the side models to cpu")
 
 
 def cache_share(size: int, processes: int) -> Share:

@@ -39,4 +39,7 @@ async def ready(request: Request) -> JSONResponse:
     document = {"status": "ready"}
     if components.retriever.available:
         document["cache"] = "unavailable" if components.retriever.trouble else "on"
+    # A missing side model does not make the server unready: other requests do not need it.
+    for name, side in components.sides.items():
+        document[name] = "on" if side.up else "unavailable"
     return JSONResponse(document)

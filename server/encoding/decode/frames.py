@@ -41,6 +41,8 @@ class DecodeJob:
     modality: str
     # The fields of model_ext.imagebind.preprocess.ReadOptions.
     options: dict[str, Any]
+    # "": decode to the encoder's input. Else a view of model_ext.imagebind.preprocess.views.
+    view: str = ""
 
 
 def encode_head(header: dict[str, Any], payload_size: int) -> bytes:

@@ -111,8 +111,11 @@ class DecodePool:
         content: Blob,
         options: ReadOptions = DEFAULT_OPTIONS,
         client: str = "",
+        view: str = "",
     ) -> Sample:
         """Decode one file. The waiting files of all clients are decoded by turns.
+
+        `view`: see `DecodeJob`.
 
         Cancelling the caller does not stop a busy process: starting a new process costs more than
         most jobs, and the time limit ends a long job.
@@ -131,7 +134,7 @@ class DecodePool:
             ) from None
         finally:
             self._waiting.give_back(client)
-        job = DecodeJob(modality, asdict(options))
+        job = DecodeJob(modality, asdict(options), view)
         return await asyncio.shield(self._start(self._run(worker, job, content)))
 
     async def _next_idle(self) -> "Worker":

@@ -74,6 +74,8 @@ class Decoder:
         from model_ext.imagebind.preprocess.limits import Limits
         from model_ext.imagebind.preprocess.options import ReadOptions
         from model_ext.imagebind.preprocess.registry import decode
+        from model_ext.imagebind.preprocess.sample import Sample
+        from model_ext.imagebind.preprocess.views import read_view
         from model_ext.imagebind.preprocess.warm_up import import_lazy_modules
 
         torch.set_num_threads(1)
@@ -82,6 +84,7 @@ class Decoder:
         self._limits = Limits(**settings.limits)
         self._config = PreprocessConfig.of(ImageBindConfig.from_json(config))
         self._decode, self._decode_error, self._options = decode, DecodeError, ReadOptions
+        self._read_view, self._sample = read_view, Sample
 
     def answer(self, job: DecodeJob, data: bytes) -> tuple[dict[str, Any], bytes]:
         """Run a job. Returns the header and payload of the answer: an error, or a tensor in
@@ -90,8 +93,13 @@ class Decoder:
         from safetensors.torch import save
 
         try:
-            options = self._options(**job.options)
-            sample = self._decode(job.modality, data, self._config, self._limits, options)
+            if job.view:
+                notes: dict[str, Any] = {}
+                tensor = self._read_view(job.view, job.modality, data, self._limits, notes)
+                sample = self._sample(job.modality, tensor, notes)
+            else:
+                options = self._options(**job.options)
+                sample = self._decode(job.modality, data, self._config, self._limits, options)
         except self._decode_error as error:
             return {"error": str(error)}, b""
         except MemoryError:

@@ -1,0 +1,135 @@
+"""What side models get of a file: the whole sound, or the pictures at a readable size.
+
+The encoders' inputs are clips and small squares, which are too little for speech or text.
+Shapes: N samples, F frames, H height, W width.
+"""
+
+from collections.abc import Iterator
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from model_ext.imagebind.preprocess.audio import decode
+from model_ext.imagebind.preprocess.av_file import opened, sound_stream
+from model_ext.imagebind.preprocess.av_video import AvVideo
+from model_ext.imagebind.preprocess.container import VIDEO, container, is_video
+from model_ext.imagebind.preprocess.decord_video import DecordVideo
+from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.frames import Damaged, Video
+from model_ext.imagebind.preprocess.image import open_image, turned_rgb
+from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.options import Notes, ReadOptions
+from model_ext.imagebind.preprocess.registry import actual_modality, check_size
+
+SOUND, PICTURES = "sound", "pictures"
+# View -> the modalities of the files that have it.
+VIEWS = {SOUND: ("audio", "video"), PICTURES: ("image", "video")}
+RATE = 16_000  # Hz
+BLOCK = 1 << 18  # samples that are resampled at a time
+MAX_SIDE = 2000  # pixels of the longer side of a picture
+MAX_FRAME_SIDE = 1280  # pixels of the longer side of a video's frames
+FRAMES = 6  # maximum number of frames of a video
+
+
+def read_view(
+    view: str, modality: str, data: bytes, limits: Limits, notes: Notes | None = None
+) -> Tensor:
+    """Read a view of a file.
+
+    sound: samples (N,) int16 of one channel at 16 kHz. pictures: RGB (F, H, W, 3) uint8.
+    Empty (0,) if the file has no such view: a video without a sound track, or without pictures.
+
+    Notes of pictures: `width` and `height` before they were scaled down, in pixels, and for a video
+    `time_0`, `time_1` and so on, the times of its frames in seconds.
+
+    Raises DecodeError. KeyError: for an unknown view.
+    """
+    if modality not in VIEWS[view]:
+        return torch.empty(0)
+    check_size(modality, data, limits)
+    modality = actual_modality(modality, data)
+    check_size(modality, data, limits)
+    if modality not in VIEWS[view]:
+        return torch.empty(0)
+    if view == SOUND:
+        return whole_sound(data, limits)
+    notes = {} if notes is None else notes
+    read = whole_picture if modality == "image" else video_frames
+    return read(data, limits, notes)
+
+
+def whole_sound(data: bytes, limits: Limits) -> Tensor:
+    """Decode all samples of a sound, or of a video's sound track, to (N,) int16 at 16 kHz."""
+    name = container(data)
+    if name in VIDEO:
+        with opened(data, name, "the video is damaged") as file:
+            if sound_stream(file) is None:
+                return torch.empty(0)
+    samples, rate = decode(data, limits)
+    return torch.from_numpy(speech_samples(samples.numpy(), rate))
+
+
+def speech_samples(samples: NDArray[np.float32], rate: int) -> NDArray[np.int16]:
+    """Mix the channels of (channels, N), and resample to 16 kHz with FFmpeg's resampler, as
+    faster-whisper does.
+    """
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
+    blocks = [block for frame in _frames(samples, rate) for block in resampler.resample(frame)]
+    blocks += resampler.resample(None)
+    arrays = [block.to_ndarray()[0] for block in blocks]
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.int16)
+
+
+def _frames(samples: NDArray[np.float32], rate: int) -> Iterator[av.AudioFrame]:
+    for start in range(0, samples.shape[1], BLOCK):
+        mono = samples[:, start : start + BLOCK].mean(0, dtype=np.float32)
+        frame = av.AudioFrame.from_ndarray(np.clip(mono, -1, 1)[None], format="flt", layout="mono")
+        frame.sample_rate = rate
+        yield frame
+
+
+def whole_picture(data: bytes, limits: Limits, notes: Notes) -> Tensor:
+    """Decode a picture, turned upright, with at most MAX_SIDE pixels on its longer side."""
+    image = turned_rgb(open_image(data, limits), ReadOptions(orient=True), {})
+    notes["width"], notes["height"] = image.size
+    return torch.from_numpy(np.array(_at_most(image, MAX_SIDE)))[None]
+
+
+def video_frames(data: bytes, limits: Limits, notes: Notes) -> Tensor:
+    """Decode at most FRAMES frames of a video: the frame in the middle of each equal part."""
+    name = container(data)
+    if name is None or name not in VIDEO:
+        raise DecodeError("the video is damaged or of an unknown format")
+    if is_video(data):
+        try:
+            return _read_frames(DecordVideo(data, limits), limits, notes)
+        except Damaged:
+            pass
+    return _read_frames(AvVideo(data, name, limits), limits, notes)
+
+
+def _read_frames(video: Video, limits: Limits, notes: Notes) -> Tensor:
+    times, _ = video.timeline()
+    if times[-1, 1] > limits.video_seconds:
+        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
+    parts = min(FRAMES, len(times))
+    indices = [(2 * part + 1) * len(times) // (2 * parts) for part in range(parts)]
+    decoded = video.frames(indices)
+    if len({frame.shape for frame in decoded}) != 1:
+        raise DecodeError("the video has frames of different sizes")
+    notes["height"], notes["width"] = decoded[0].shape[:2]
+    notes |= {f"time_{part}": float(times[index, 0]) for part, index in enumerate(indices)}
+    frames = [np.array(_at_most(Image.fromarray(frame), MAX_FRAME_SIDE)) for frame in decoded]
+    return torch.from_numpy(np.stack(frames))
+
+
+def _at_most(image: Image.Image, side: int) -> Image.Image:
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)

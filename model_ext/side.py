@@ -1,0 +1,87 @@
+"""The interface of a side model: a model beside the language model, in a process of its own.
+
+Speech recognition and text recognition are side models. To add one:
+
+1. Write a class with the attributes and methods of `SideModel` in `model_ext/`, and a function
+   `load(**options)` that returns it. They import their libraries themselves, because only the side
+   model's process calls them. `run` gets tasks of one kind and returns one `SideData` per task.
+   Between two steps it calls `stop_if_cancelled(tasks)`.
+2. Register `load` in `server/side/catalog.py`, with the settings that enable it.
+3. Call it: `await state.components.sides[NAME].ask(SideData(document, arrays))`, or `cached` for
+   results that depend only on a file's content. Both raise `Unavailable` when the queue is full or
+   the process is down.
+
+The server then starts and restarts the process, limits its queue, forms batches, cancels tasks
+whose clients have left, and reports it in /ready and in the metrics. A request and a result are
+`SideData`: a JSON object and named arrays. No process reads pickles.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+Json = dict[str, Any]
+Array = NDArray[Any]
+
+
+class TaskError(Exception):
+    """Raised by a side model for a task that it cannot do. The client gets the message (400)."""
+
+
+class Cancelled(Exception):
+    """Raised between two steps when no client waits for any task of the batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class SideData:
+    """A request to a side model, or its result."""
+
+    document: Json
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        return len(str(self.document)) + sum(each.nbytes for each in self.arrays.values())
+
+
+def ignore(part: Json) -> None:
+    del part
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One request that the side model works on."""
+
+    data: SideData
+    # Sends a part of the result, of at most 64 KiB of JSON, to the client before the result.
+    emit: Callable[[Json], None] = ignore
+    cancelled: bool = False  # whether the client has left
+    progress: float = field(default_factory=time.monotonic)  # when the last step ended
+
+
+class SideModel(Protocol):
+    device: str
+    max_batch: int  # maximum number of tasks in one batch
+    gpu_bytes: int  # GPU memory that the model and its batches use at most; 0 on a CPU
+
+    def kind(self, document: Json) -> Hashable:
+        """Tasks can share a batch if their kinds are equal. Raises TaskError for a bad document."""
+        ...
+
+    def run(self, tasks: Sequence[Task]) -> Sequence[SideData]:
+        """Do all tasks of a batch. If this raises an exception, each task runs again alone.
+
+        Raises TaskError, Cancelled.
+        """
+        ...
+
+
+def stop_if_cancelled(tasks: Sequence[Task]) -> None:
+    """Record that a step has ended. Raises Cancelled: when the clients of all tasks have left."""
+    for task in tasks:
+        task.progress = time.monotonic()
+    if all(task.cancelled for task in tasks):
+        raise Cancelled

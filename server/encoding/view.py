@@ -1,0 +1,76 @@
+"""The two ends of a job that only decodes a view of a file: the whole sound, or its pictures.
+
+Side models get views, because they must not parse clients' bytes outside the decoding processes.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from model_ext.imagebind.preprocess.options import Notes, ReadOptions
+from model_ext.imagebind.preprocess.sample import Sample
+from model_ext.side import Array, SideData
+from server.encoding.embedder import Report
+from server.encoding.job import observe
+from server.encoding.messages import Answer, Job, Packet
+from server.errors import InternalError, RequestError
+from server.media.blob import Blob
+from server.process import data_file
+from server.process.error_message import MessageError
+
+logger = logging.getLogger(__name__)
+
+VIEW = "view"  # Name of the array in the file.
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    array: Array
+    notes: Notes = field(default_factory=dict)  # facts that the reader reports, e.g. {"width": 640}
+
+
+class DecodeView(Protocol):
+    """The method of `server.encoding.decode.pool.DecodePool` that this module uses."""
+
+    async def decode(
+        self, modality: str, blob: Blob, options: ReadOptions, client: str, view: str, /
+    ) -> Sample: ...
+
+
+async def answer_view(decoder: DecodeView, job: Job, blob: Blob) -> tuple[Packet, int | None]:
+    """Decode the view. Returns the answer, and the descriptor of the file with the view. An error
+    is returned in the answer.
+    """
+    report, error, descriptor = Report(cached=False), None, None
+    notes: Notes = {}
+    try:
+        with report.stage("decode"):
+            options = ReadOptions(**job.options)
+            sample = await decoder.decode(job.modality, blob, options, job.client, job.view)
+        notes = sample.notes
+        descriptor = data_file.write(SideData({}, {VIEW: sample.tensor.contiguous().numpy()}))
+    except RequestError as failure:
+        error = Answer.describe(failure)
+    except Exception:
+        logger.exception("a view of a file of modality %s could not be decoded", job.modality)
+        error = Answer.describe(InternalError("the server failed to decode the file"))
+    answer = Answer(False, report.seconds, report.failed, error, job.modality, notes)
+    return Packet(answer), descriptor
+
+
+def unpack_view(packet: Packet, descriptor: int | None) -> View:
+    """Read the answer: the view. Records the stage, and raises the answer's error.
+
+    Raises MessageError: when the answer has no view.
+    """
+    message = packet.message
+    if not isinstance(message, Answer):
+        raise MessageError(f"expected an Answer, got {type(message).__name__}")
+    observe(message)
+    message.raise_error()
+    if descriptor is None:
+        raise MessageError("an answer without a view")
+    arrays = data_file.read(descriptor).arrays
+    if VIEW not in arrays:
+        raise MessageError("an answer without a view")
+    return View(arrays[VIEW], message.notes)

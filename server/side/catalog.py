@@ -1,0 +1,77 @@
+"""The list of all side models, and which of them the settings enable.
+
+This module imports no side model: only the side model's process imports and loads it.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from model_ext.side import SideModel
+from server.process.supervisor import Program
+from server.settings import Settings
+
+MODULE = "server.side.service"
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    name: str  # Name of the side model in messages, metrics and /ready.
+    load: str  # MODULE:FUNCTION, which loads the model from its options.
+    # The options of `load`, or None if the settings do not enable the side model.
+    options: Callable[[Settings], Options | None]
+
+    def open(self, settings: Settings) -> SideModel:
+        """Load the model. Raises the model's errors (ConfigError, OSError, ImportError)."""
+        module, function = self.load.split(":")
+        options = self.options(settings)
+        assert options is not None
+        return cast(SideModel, getattr(importlib.import_module(module), function)(**options))
+
+
+def speech(settings: Settings) -> Options | None:
+    if settings.speech_model is None:
+        return None
+    return {
+        "folder": str(settings.speech_model),
+        "device": settings.speech_device,
+        "threads": settings.side_threads,
+    }
+
+
+def ocr(settings: Settings) -> Options | None:
+    if not settings.ocr:
+        return None
+    return {"device": settings.ocr_device, "threads": settings.side_threads}
+
+
+SIDES: tuple[Side, ...] = (
+    Side("speech", "model_ext.experts.speech:load", speech),
+    Side("ocr", "model_ext.experts.ocr:load", ocr),
+)
+
+
+def enabled(settings: Settings) -> Iterator[Side]:
+    """Yield the side models that the settings enable."""
+    return (side for side in SIDES if side.options(settings) is not None)
+
+
+def named(name: str) -> Side:
+    (side,) = (side for side in SIDES if side.name == name)
+    return side
+
+
+def programs(settings: Settings) -> tuple[Program, ...]:
+    """The programs that the supervisor runs for the enabled side models."""
+    return tuple(
+        Program(f"the side model {side.name}", MODULE, arguments=(side.name,))
+        for side in enabled(settings)
+    )
+
+
+def socket_path(scratch: Path, name: str) -> Path:
+    """The socket of a side model, in the server's private folder."""
+    return scratch / f"side-{name}.sock"
