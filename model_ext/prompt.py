@@ -1,9 +1,13 @@
 """The prompt template of the released weights' training: the public Alpaca template, unchanged.
 
-Training calls `alpaca_prompt`. Serving uses `chat_template.jinja`, which returns the same text.
+Training calls `alpaca_prompt` and `chat_prompt`. Serving uses `chat_template.jinja`, which returns
+the same texts.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja").read_text()
 
@@ -17,6 +21,10 @@ WITH_INPUT = (
     "context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
 )
+# All characters at which `str.splitlines` breaks a line, so that no reader sees another line.
+LINE_BREAK = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
+CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")  # other control characters
+MARK = re.compile("#{3,}")
 
 
 def alpaca_prompt(instruction: str, input: str = "") -> str:
@@ -26,3 +34,40 @@ def alpaca_prompt(instruction: str, input: str = "") -> str:
     """
     template = WITH_INPUT if input else WITHOUT_INPUT
     return template.format(instruction=instruction, input=input)
+
+
+def flatten(text: str) -> str:
+    """Make a text harmless for the Input slot, e.g. a text that was recognized in a picture.
+
+    Keeps lines, replaces other control characters by spaces, shortens the marks of the template
+    (`###`) to one character, and removes white space at both ends.
+    """
+    return MARK.sub("#", CONTROL.sub(" ", LINE_BREAK.sub("\n", text))).strip()
+
+
+def chat_prompt(
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] = (),
+    contexts: Sequence[str] = (),
+    generate: bool = True,
+) -> str:
+    """Render the chat template without BOS, as a server renders OpenAI's messages and tools.
+
+    `contexts`: the texts of the Input slots of the last user turns. `generate`: whether the prompt
+    ends with the mark of the next response.
+    Raises jinja2.TemplateError: when the template rejects the messages.
+    """
+    # Imported here, because a server does not call this function.
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    rendered, _ = render_jinja_template(
+        [list(messages)],
+        tools=list(tools) or None,
+        chat_template=CHAT_TEMPLATE,
+        add_generation_prompt=generate,
+        contexts=list(contexts),
+        bos_token="",
+    )
+    text: str = rendered[0]
+    return text

@@ -154,6 +154,7 @@ class Settings(BaseSettings):
     max_attachments: Count = 16  # Maximum number of attachments in one request.
     max_n: Count = 16  # Maximum number of choices in one request.
     max_tokens: Count = 8192  # Maximum number of generated tokens in one choice.
+    max_context_tokens: Count = 1024  # Maximum number of tokens of one text for the Input slot.
     grammar: GrammarLimits = GrammarLimits()  # Limits of structured outputs.
     max_cache_top_k: Count = 1000  # Maximum number of neighbors that one request may use.
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.

@@ -1,1 +1,1 @@
-"""Experts: side models whose texts the language model gets as context (section 4.5 of the paper)."""
+"""Experts: side models whose texts the language model gets as context (the paper, section 4.5)."""

@@ -74,9 +74,11 @@ class Speech:
         stop_if_cancelled([task])
         segments, language = [], None
         if len(samples):
-            found, info = self._model.transcribe(samples, **options(Request.of(task.data.document)))
+            transcript, info = self._model.transcribe(
+                samples, **options(Request.of(task.data.document))
+            )
             language = info.language
-            for segment in found:
+            for segment in transcript:
                 stop_if_cancelled([task])
                 part = describe(segment)
                 task.emit(part)

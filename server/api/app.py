@@ -25,9 +25,9 @@ from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
+from server.api.routes import audio, health, models, similarity
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
-from server.api.routes import health, models, similarity
 from server.api.state import state_of
 from server.engine.exposure import api_keys
 from server.fairness import FairShare
@@ -36,7 +36,7 @@ from server.settings import Settings
 Engine = TypeVar("Engine")
 
 # Multipart bodies to these paths are streamed to disk.
-UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions")
+UPLOAD_PATHS = ("/v1/files", "/v1/chat/completions", *audio.PATHS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(embedding_routes.router)
     app.include_router(similarity.router)
     app.include_router(file_routes.router)
+    app.include_router(audio.router)
     if components.language_model:
         from server.api import language_model  # this import loads vLLM
 

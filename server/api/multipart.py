@@ -183,7 +183,7 @@ class FormReader:
         self._field = text(name)
         filename = options.get(b"filename", extended_filename(disposition))
         if filename is None or self._field in self._inline:
-            if self._field in self._form.fields:
+            if self._field in self._form.fields and not self._is_list:
                 raise BadRequest("the form contains a field twice", param=self._field)
             self._sink = bytearray()
             return
@@ -207,8 +207,17 @@ class FormReader:
         self._sink += piece
 
     def _close(self) -> None:
-        if not isinstance(self._sink, Spool):
-            self._form.fields[self._field] = bytes(self._sink)
+        if isinstance(self._sink, Spool):
+            return
+        value = bytes(self._sink)
+        if self._is_list and self._field in self._form.fields:
+            value = self._form.fields[self._field] + b"\n" + value
+        self._form.fields[self._field] = value
+
+    @property
+    def _is_list(self) -> bool:
+        """Whether the field may occur several times. Its values are then joined by line breaks."""
+        return self._field.endswith("[]")
 
     def _end(self) -> None:
         self._ended = True

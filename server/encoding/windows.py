@@ -31,7 +31,7 @@ FAILED = "the audio cannot be cut into windows"
 class Window:
     start: float  # seconds from the start of the sound
     end: float
-    content: Blob  # a WAV file
+    content: Blob  # a WAV file, or the samples of speech
 
 
 class Cutter:
@@ -44,10 +44,11 @@ class Cutter:
         self._running = FairShare(settings.window_files)
 
     async def cut(
-        self, content: Blob, seconds: float, stride: float
+        self, content: Blob, seconds: float, stride: float, *, speech: bool = False
     ) -> AsyncGenerator[Window, None]:
         """Yield windows of `seconds`, which start every `stride` seconds. Windows at the end of the
-        sound may be shorter.
+        sound may be shorter. `speech`: whether to yield samples of speech (int16) instead of WAV
+        files; `stride` is then `seconds`.
 
         Raises MediaError: when the sound cannot be read or exceeds a limit.
         Raises Unavailable: when too many sounds of all clients or of this client are being cut.
@@ -55,7 +56,7 @@ class Cutter:
         if not self._running.take(caller := client()):
             raise Unavailable("too many files are being cut into windows", code="window_queue_full")
         try:
-            process = await self._start(content, self._job(seconds, stride))
+            process = await self._start(content, self._job(seconds, stride, speech))
             try:
                 async with contextlib.aclosing(self._windows(process, seconds)) as windows:
                     async for window in windows:
@@ -67,7 +68,7 @@ class Cutter:
         finally:
             self._running.give_back(caller)
 
-    def _job(self, seconds: float, stride: float) -> CutJob:
+    def _job(self, seconds: float, stride: float, speech: bool) -> CutJob:
         settings, limits = self._settings, self._settings.limits
         return CutJob(
             seconds=seconds,
@@ -79,6 +80,7 @@ class Cutter:
             max_samples=limits.audio_samples,
             memory_bytes=settings.decode_memory_bytes,
             cpu_s=settings.decode_timeout_s,
+            speech=speech,
         )
 
     async def _start(self, content: Blob, job: CutJob) -> asyncio.subprocess.Process:

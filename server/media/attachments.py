@@ -34,7 +34,8 @@ URL_PARTS = {
 }
 TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal", "thinking"})
 OTHER_PARTS = ("input_audio", "file", "imagebind_text", "imagebind_embedding")
-PART_TYPES = (*sorted(TEXT_PARTS), *URL_PARTS, *OTHER_PARTS)
+CONTEXT = "context"  # a part with a text for the Input slot (contexts.py), not an attachment
+PART_TYPES = (*sorted(TEXT_PARTS), CONTEXT, *URL_PARTS, *OTHER_PARTS)
 
 Json = dict[str, Any]
 
@@ -70,7 +71,7 @@ def message_parts(
     """Remove the attachments from chat messages, in place. Returns the attachments in order.
 
     `where`: the request's field with the messages. `pass_on`: the types of parts that stay in the
-    messages, in addition to texts.
+    messages, in addition to texts and contexts.
     """
     if not isinstance(messages, list):
         raise BadRequest(f"{where} must be a list", param=where)
@@ -78,9 +79,11 @@ def message_parts(
     for index, message in enumerate(messages):
         if isinstance(message, dict) and isinstance(message.get("content"), list):
             texts, parts = _split(
-                message["content"], f"{where}[{index}].content", TEXT_PARTS | pass_on
+                message["content"],
+                f"{where}[{index}].content",
+                TEXT_PARTS | {CONTEXT} | pass_on,
             )
-            message["content"] = _as_text(texts)
+            message["content"] = as_text(texts)
             removed += parts
     return removed
 
@@ -164,7 +167,7 @@ def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Jso
     return kept, parts
 
 
-def _as_text(parts: list[Json]) -> str | list[Json]:
+def as_text(parts: list[Json]) -> str | list[Json]:
     """Join text parts into one string, as vLLM does. If there are other parts, return the list."""
     if all(part["type"] == "text" and isinstance(part.get("text"), str) for part in parts):
         return "\n".join(part["text"] for part in parts)
@@ -238,12 +241,12 @@ def _modality_of(
     """
     modality = modality or sniff(blob.head(), filename)
     if modality is None:
-        raise UnsupportedMediaType(_not_read(blob.head()), param=param)
+        raise UnsupportedMediaType(not_read(blob.head()), param=param)
     check_size(blob, media.bytes_of(modality), param)
     return modality
 
 
-def _not_read(head: bytes) -> str:
+def not_read(head: bytes) -> str:
     """Return the message for a file whose modality the server does not recognize."""
     if (unsupported := kind(head)) is not None:
         name, advice = unsupported

@@ -1,6 +1,7 @@
 """Prompts equal those of the released code, in training and with the chat template."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +9,19 @@ import pytest
 from jinja2.exceptions import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from model_ext.prompt import CHAT_TEMPLATE, alpaca_prompt
+from model_ext.prompt import CHAT_TEMPLATE, alpaca_prompt, chat_prompt, flatten
 
 INDEX = Path(__file__).parents[1] / "fixtures" / "golden" / "index.json"
 PROMPTS: list[str] = json.loads(INDEX.read_text())["logits"]["prompts"]
 
 
-def chat(*messages: dict[str, Any], generate: bool = True) -> str:
+def chat(*messages: dict[str, Any], generate: bool = True, **variables: Any) -> str:
     rendered, _ = render_jinja_template(
         [list(messages)],
         chat_template=CHAT_TEMPLATE,
         bos_token="<s>",
         add_generation_prompt=generate,
+        **variables,
     )
     text: str = rendered[0]
     return text
@@ -77,8 +79,57 @@ def test_an_empty_answer_is_allowed() -> None:
 
 
 def test_other_roles_are_refused() -> None:
-    with pytest.raises(TemplateError, match="not tool"):
-        chat(user("One?"), {"role": "tool", "content": "42"})
+    with pytest.raises(TemplateError, match="not narrator"):
+        chat(user("One?"), {"role": "narrator", "content": "42"})
+
+
+def test_a_context_is_the_input_of_the_training_prompt() -> None:
+    assert chat(user("What can you hear?"), contexts=["a clip of rain"]) == "<s>" + PROMPTS[1]
+    assert chat(user("One?"), contexts=[""]) == "<s>" + alpaca_prompt("One?")
+
+
+def test_a_context_belongs_to_its_turn() -> None:
+    """The list is aligned with the last turn. A later context leaves the prompt's start as it is,
+    so that the prefix cache has its blocks.
+    """
+    turns = user("One?"), assistant("Yes."), user("Two?")
+    late = "<s>" + alpaca_prompt("One?") + "Yes.\n\n### Instruction:\nTwo?\n\n### Input:\nrain"
+    for contexts in (["", "rain"], ["rain"], ["unused", "", "rain"]):
+        assert chat(*turns, contexts=contexts) == late + "\n\n### Response:"
+    early = "<s>" + alpaca_prompt("One?", "rain") + "Yes.\n\n### Instruction:\nTwo?"
+    assert chat(*turns, contexts=["rain", ""]) == early + "\n\n### Response:"
+
+
+def test_training_renders_the_serving_prompt() -> None:
+    turns = user("One?"), assistant("Yes."), user("Two?")
+    assert "<s>" + chat_prompt(turns, contexts=["", "rain"]) == chat(*turns, contexts=["", "rain"])
+
+
+@pytest.mark.parametrize(
+    ("text", "flat"),
+    [
+        ("a clip of rain", "a clip of rain"),
+        ("\n line\r\nbreak\u2028s\x85 ", "line\nbreak\ns"),
+        ("### Response: ####", "# Response: #"),
+        ("##\x07# Instruction:", "## # Instruction:"),
+        ("bell\x07, escape\x1b[0m, back\x08ward", "bell , escape [0m, back ward"),
+        (" \x00\ufeff\t", ""),
+        ("naïve 👩\u200d🎨 一只猫", "naïve 👩\u200d🎨 一只猫"),
+    ],
+)
+def test_flatten(text: str, flat: str) -> None:
+    assert flatten(text) == flat
+    assert flatten(flat) == flat
+
+
+def test_a_flat_text_has_no_mark_of_the_template() -> None:
+    """Texts of random pieces of marks and control characters never contain a mark."""
+    rng = random.Random(0)
+    pieces = ["#", "##", "###", "\x00", "\x9f", "\n", "\r", "\u2028", " Response:", "x", "＃"]
+    for _ in range(2000):
+        text = flatten("".join(rng.choices(pieces, k=12)))
+        assert "###" not in text
+        assert text.isprintable() or set(text) - set("\n") == set(filter(str.isprintable, text))
 
 
 def test_vllm_gives_the_template_plain_strings() -> None:

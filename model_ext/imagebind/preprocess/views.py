@@ -4,12 +4,8 @@ The encoders' inputs are clips and small squares, which are too little for speec
 Shapes: N samples, F frames, H height, W width.
 """
 
-from collections.abc import Iterator
-
-import av
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -24,12 +20,11 @@ from model_ext.imagebind.preprocess.image import open_image, turned_rgb
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.registry import actual_modality, check_size
+from model_ext.imagebind.preprocess.speech import SpeechSamples
 
 SOUND, PICTURES = "sound", "pictures"
 # View -> the modalities of the files that have it.
 VIEWS = {SOUND: ("audio", "video"), PICTURES: ("image", "video")}
-RATE = 16_000  # Hz
-BLOCK = 1 << 18  # samples that are resampled at a time
 MAX_SIDE = 2000  # pixels of the longer side of a picture
 MAX_FRAME_SIDE = 1280  # pixels of the longer side of a video's frames
 FRAMES = 6  # maximum number of frames of a video
@@ -70,26 +65,8 @@ def whole_sound(data: bytes, limits: Limits) -> Tensor:
             if sound_stream(file) is None:
                 return torch.empty(0)
     samples, rate = decode(data, limits)
-    return torch.from_numpy(speech_samples(samples.numpy(), rate))
-
-
-def speech_samples(samples: NDArray[np.float32], rate: int) -> NDArray[np.int16]:
-    """Mix the channels of (channels, N), and resample to 16 kHz with FFmpeg's resampler, as
-    faster-whisper does.
-    """
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-    blocks = [block for frame in _frames(samples, rate) for block in resampler.resample(frame)]
-    blocks += resampler.resample(None)
-    arrays = [block.to_ndarray()[0] for block in blocks]
-    return np.concatenate(arrays) if arrays else np.zeros(0, np.int16)
-
-
-def _frames(samples: NDArray[np.float32], rate: int) -> Iterator[av.AudioFrame]:
-    for start in range(0, samples.shape[1], BLOCK):
-        mono = samples[:, start : start + BLOCK].mean(0, dtype=np.float32)
-        frame = av.AudioFrame.from_ndarray(np.clip(mono, -1, 1)[None], format="flt", layout="mono")
-        frame.sample_rate = rate
-        yield frame
+    speech = SpeechSamples(rate)
+    return torch.from_numpy(np.concatenate([speech.add(samples.numpy().T), speech.end()]))
 
 
 def whole_picture(data: bytes, limits: Limits, notes: Notes) -> Tensor:

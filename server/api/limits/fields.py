@@ -17,6 +17,8 @@ from server.errors import BadRequest
 from server.settings import EngineField, Settings
 
 ENGINE_FIELDS: tuple[EngineField, ...] = get_args(EngineField)
+# Variables of the chat template that only the server sets.
+TEMPLATE_TEXTS = ("contexts", "attachments", "tool_prose")
 TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "min_tokens")
 CHOICES = ("n", "best_of")
 # The maximum number of items in each field that vLLM iterates over for every generated token.
@@ -88,13 +90,23 @@ Path = tuple[Any, str | int] | None
 def check_engine_fields(document: Mapping[str, Any], allowed: Collection[str]) -> None:
     """Check that the operator allows the vLLM fields that the request sets.
 
-    Raises BadRequest: when the operator does not allow a field.
+    Raises BadRequest: when the operator does not allow a field, or only the server sets it.
     """
     for field in ENGINE_FIELDS:
         if field not in allowed and document.get(field) is not None:
             raise not_allowed(field)
     kwargs = document.get("chat_template_kwargs")
-    if isinstance(kwargs, dict) and "chat_template" not in allowed:
+    if not isinstance(kwargs, dict):
+        return
+    for key in TEMPLATE_TEXTS:
+        if key in kwargs:
+            raise BadRequest(
+                f"the server sets chat_template_kwargs.{key}; "
+                "send texts for the Input slot as parts of type context",
+                param=f"chat_template_kwargs.{key}",
+                code="field_not_allowed",
+            )
+    if "chat_template" not in allowed:
         for key in ("chat_template", "tokenize"):
             if key in kwargs:
                 raise not_allowed(f"chat_template_kwargs.{key}")

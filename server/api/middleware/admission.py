@@ -21,6 +21,7 @@ PATHS = frozenset(
     for name in (
         *("chat/completions", "completions", "responses", "messages"),
         *("embeddings", "score", "rerank", "search"),
+        *("audio/transcriptions", "audio/translations"),
     )
 ) | {"/vectorize"}
 

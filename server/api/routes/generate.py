@@ -22,6 +22,7 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from server.api.body import Incoming, Json, read_json, read_json_or_form, run
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.grammar.constraint import check_constraints
+from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
@@ -62,8 +63,10 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
+    contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
+    fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
     return respond(answer, raw_request, conditioned, options)

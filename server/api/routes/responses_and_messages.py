@@ -24,6 +24,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from server.api.body import Incoming, Json, read_json, run
 from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
+from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
@@ -35,6 +36,7 @@ from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
+from server.media.contexts import Contexts
 
 router = APIRouter()
 
@@ -69,7 +71,10 @@ async def message_tokens(raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
     take_options(incoming.document)
     await message_attachments(incoming, raw_request)
+    messages = incoming.document.get("messages")
+    contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, AnthropicCountTokensRequest, incoming.document)
+    fill_input_slots(request, contexts, raw_request)
     return in_openai_form(await count_tokens(request, raw_request))
 
 
@@ -80,8 +85,11 @@ async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     attachments = []
     if isinstance(items := incoming.document.get("input"), list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
+    contexts = await contexts_of(items, "input", incoming, raw_request)
     request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
-    return await call_handler(create_responses, request, raw_request, attachments, options)
+    return await call_handler(
+        create_responses, request, raw_request, attachments, contexts, options
+    )
 
 
 @with_cancellation
@@ -89,8 +97,10 @@ async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     attachments = await message_attachments(incoming, raw_request)
+    messages = incoming.document.get("messages")
+    contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
-    return await call_handler(create_messages, request, raw_request, attachments, options)
+    return await call_handler(create_messages, request, raw_request, attachments, contexts, options)
 
 
 async def message_attachments(incoming: Incoming, raw_request: Request) -> list[Attachment]:
@@ -103,10 +113,12 @@ async def call_handler(
     request: BaseModel,
     raw_request: Request,
     attachments: list[Attachment],
+    contexts: Contexts,
     options: ImageBindOptions,
 ) -> Response:
-    """Condition the request, and call vLLM's handler."""
+    """Condition the request, fill its Input slots, and call vLLM's handler."""
     conditioned = await apply_attachments(1, raw_request, attachments, options)
+    fill_input_slots(request, contexts, raw_request)
     response = in_openai_form(await handler(request, raw_request))
     response.headers[CACHE_HEADER] = conditioned.explanation.cache
     if isinstance(response, StreamingResponse):

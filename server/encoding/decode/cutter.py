@@ -1,4 +1,5 @@
-"""A process that cuts one sound into windows. Each window is a WAV file.
+"""A process that cuts one sound into windows. Each window is a WAV file, or the samples of speech
+(model_ext/imagebind/preprocess/speech.py).
 
 Standard input is the sound's file, which the process reads in blocks, so that its memory does not
 grow with the sound's length. It writes one frame per window to standard output, and waits when the
@@ -19,6 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.container import is_audio
+from model_ext.imagebind.preprocess.speech import SpeechSamples
 from server.encoding.decode import confine, sandbox
 from server.encoding.decode.frames import write_frame_blocking
 from server.process.child import die_with_parent
@@ -45,6 +47,7 @@ class CutJob:
     max_samples: int  # maximum samples of one window, of all channels together
     memory_bytes: int
     cpu_s: float  # maximum CPU seconds for one window
+    speech: bool = False  # whether windows, which then must not overlap, are samples of speech
 
 
 class CutError(Exception):
@@ -78,13 +81,21 @@ def write_windows(job: CutJob, answers: BinaryIO) -> None:
     if not is_audio(os.pread(0, HEAD, 0)):
         raise CutError(DAMAGED)
     with soundfile.SoundFile(0, closefd=False) as file:
+        speech = SpeechSamples(file.samplerate) if job.speech else None
         for first, samples in cut(file, job):
             sandbox.allow_cpu(job.cpu_s)
             start, end = (frame / file.samplerate for frame in (first, first + len(samples)))
-            wav = io.BytesIO()
-            soundfile.write(wav, samples, file.samplerate, format="WAV", subtype="FLOAT")
-            write_frame_blocking(answers, {"start": start, "end": end}, wav.getvalue())
+            data = speech.add(samples).tobytes() if speech else wav(samples, file.samplerate)
+            write_frame_blocking(answers, {"start": start, "end": end}, data)
+        if speech:
+            write_frame_blocking(answers, {"start": end, "end": end}, speech.end().tobytes())
     write_frame_blocking(answers, {}, b"")
+
+
+def wav(samples: NDArray[np.float32], rate: int) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format="WAV", subtype="FLOAT")
+    return file.getvalue()
 
 
 def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[np.float32]]]:
