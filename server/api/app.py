@@ -22,10 +22,10 @@ from server.api.middleware.auth import AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
-from server.api.middleware.rate_limit import RateLimitMiddleware
+from server.api.middleware.rate_limit import RateLimitMiddleware, new_usage
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
-from server.api.routes import audio, health, models, similarity
+from server.api.routes import audio, detections, health, models, similarity
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
 from server.api.state import state_of
@@ -123,6 +123,7 @@ def create_app(
     state.settings, state.args, state.components = settings, args, components
     state.grammars = None
     state.running = FairShare(settings.max_requests)
+    state.key_usage = new_usage(settings.key_requests_per_minute)
     state.held_bytes = FairShare(settings.max_held_bytes)
     error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
@@ -145,6 +146,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(models.router)
     app.include_router(embedding_routes.router)
     app.include_router(similarity.router)
+    app.include_router(detections.router)
     app.include_router(file_routes.router)
     app.include_router(audio.router)
     if components.language_model:
@@ -183,6 +185,7 @@ def add_middleware(
             RateLimitMiddleware,
             per_minute=settings.key_requests_per_minute,
             concurrent=settings.key_concurrent,
+            usage=state_of(app).key_usage,
         )
     app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys)
     if settings.request_log:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 
 from server.api.components import Components
 from server.api.grammar.checker import GrammarChecker
+from server.api.middleware.rate_limit import KeyUsage
 from server.fairness import FairShare
 from server.settings import Settings
 
@@ -21,6 +22,7 @@ class AppState(Protocol):
     # these objects.
     running: FairShare
     held_bytes: FairShare
+    key_usage: dict[str, KeyUsage]  # the requests of each API key, if they are limited
 
     args: Namespace  # vLLM's parsed flags
     components: Components

@@ -155,6 +155,12 @@ def serve(
             "multi2vec-bind. Its client sends no API key, so this listener needs none.",
         ),
     ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a detector: enables imagebind.ground and /v1/detections. Default: none."
+        ),
+    ] = None,
     encode_device: Annotated[
         str | None,
         typer.Option(
@@ -201,6 +207,7 @@ def serve(
         allow_media_urls=allow_media_urls,
         request_log=request_log,
         weaviate=weaviate,
+        detector=detector,
         encode_device=encode_device,
         decode_workers=decode_workers,
         config=config,

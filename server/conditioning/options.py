@@ -49,6 +49,17 @@ class WindowOptions(BaseModel):
     stride: float | None = Field(None, ge=0.1, le=3600)
 
 
+class GroundOptions(BaseModel):
+    """How the nouns of the answer are found in the request's pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # Who finds the nouns: the parser, or the language model itself by a second request.
+    nouns: Literal["parser", "model"] = "parser"
+    # The minimum score of a box. None: the detector's own.
+    threshold: float | None = Field(None, ge=0, le=1)
+
+
 class ImageBindOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -56,6 +67,7 @@ class ImageBindOptions(BaseModel):
     cache: bool | CacheOptions | None = None
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings
+    ground: bool | GroundOptions | None = None  # allowed only where the answer is a chat's message
 
 
 class MixedPart(BaseModel):
@@ -87,15 +99,22 @@ class Explanation(BaseModel):
     neighbors: list[NeighborPart]
 
 
-def take_options(document: dict[str, Any], *, windows: bool = False) -> ImageBindOptions:
+def take_options(
+    document: dict[str, Any], *, windows: bool = False, ground: bool = False
+) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`: whether the route accepts the key `windows`.
+    `windows`, `ground`: whether the route accepts the key of this name.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
     if options.windows is not None and not windows:
         raise BadRequest("windows is only for /v1/embeddings", param="imagebind.windows")
+    if options.ground and not ground:
+        raise BadRequest(
+            "ground is only for /v1/chat/completions, /v1/responses and /v1/messages",
+            param="imagebind.ground",
+        )
     return options
 
 
@@ -106,10 +125,11 @@ def parse_options(document: dict[str, Any]) -> ImageBindOptions:
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        # The field `cache` accepts two types, and pydantic reports errors for both. The error with
-        # the longest path belongs to the type that the client meant.
+        # The fields `cache` and `ground` accept two types, and pydantic reports errors for both.
+        # The error with the longest path belongs to the type that the client meant.
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         deepest = max(errors, key=lambda each: len(each["loc"]))
-        keys = [str(key) for key in deepest["loc"] if key not in ("bool", "CacheOptions")]
+        types = ("bool", "CacheOptions", "GroundOptions")
+        keys = [str(key) for key in deepest["loc"] if key not in types]
         param = ".".join(["imagebind", *keys])
         raise BadRequest(f"{param}: {deepest['msg']}", param=param) from None

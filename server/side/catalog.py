@@ -48,9 +48,20 @@ def ocr(settings: Settings) -> Options | None:
     return {"device": settings.ocr_device, "threads": settings.side_threads}
 
 
+def detector(settings: Settings) -> Options | None:
+    if settings.detector is None:
+        return None
+    return {
+        "folder": str(settings.detector),
+        "device": settings.detector_device,
+        "threads": settings.side_threads,
+    }
+
+
 SIDES: tuple[Side, ...] = (
     Side("speech", "model_ext.experts.speech:load", speech),
     Side("ocr", "model_ext.experts.ocr:load", ocr),
+    Side("detector", "model_ext.grounding.side:load", detector),
 )
 
 

@@ -20,7 +20,7 @@ PATHS = frozenset(
     f"/v1/{name}"
     for name in (
         *("chat/completions", "completions", "responses", "messages"),
-        *("embeddings", "score", "rerank", "search"),
+        *("embeddings", "score", "rerank", "search", "detections"),
         *("audio/transcriptions", "audio/translations"),
     )
 ) | {"/vectorize"}

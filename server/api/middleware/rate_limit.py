@@ -40,13 +40,26 @@ class KeyUsage:
         return 0
 
 
+def new_usage(per_minute: int) -> dict[str, KeyUsage]:
+    """The usage of all keys. A key that is not in it gets a full bucket."""
+    return defaultdict(lambda: KeyUsage(per_minute))
+
+
 class RateLimitMiddleware:
-    def __init__(self, app: ASGIApp, per_minute: int, concurrent: int) -> None:
-        """`per_minute`, `concurrent`: the limits for one key; 0 means no limit."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        per_minute: int,
+        concurrent: int,
+        usage: dict[str, KeyUsage] | None = None,
+    ) -> None:
+        """`per_minute`, `concurrent`: the limits for one key; 0 means no limit. `usage`: the usage
+        of all keys, in which a request may count its further requests to the engine.
+        """
         self.app = app
         self.per_minute = per_minute
         self.concurrent = concurrent
-        self.usage: dict[str, KeyUsage] = defaultdict(lambda: KeyUsage(per_minute))
+        self.usage = new_usage(per_minute) if usage is None else usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or route_path(scope) in UNLIMITED:

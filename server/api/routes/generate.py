@@ -22,6 +22,8 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 from server.api.body import Incoming, Json, read_json, read_json_or_form, run
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.grammar.constraint import check_constraints
+from server.api.grounding.chat import ground_chat, ground_chunks
+from server.api.grounding.ground import GROUND_HEADER, Grounding, read_grounding
 from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CACHE_HEADER,
@@ -59,16 +61,19 @@ async def create_completion(raw_request: Request) -> Response:
 
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
-    options = take_options(incoming.document)
+    options = take_options(incoming.document, ground=True)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
+    grounding = read_grounding(options, attachments, raw_request)
     conditioned = await apply_attachments(request.n, raw_request, attachments, options)
     fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
+    if grounding is not None:
+        return await respond_grounded(answer, raw_request, conditioned, options, grounding)
     return respond(answer, raw_request, conditioned, options)
 
 
@@ -106,18 +111,51 @@ async def apply_attachments(
     return conditioned
 
 
-def respond(
-    answer: Any, raw_request: Request, conditioned: Conditioned, options: ImageBindOptions
+async def respond_grounded(
+    answer: Any,
+    raw_request: Request,
+    conditioned: Conditioned,
+    options: ImageBindOptions,
+    grounding: Grounding,
 ) -> Response:
-    """Convert vLLM's answer to an HTTP response. With the option `explain`, the JSON or the first
-    event of the stream has the additional key `imagebind`.
+    """Do the same as `respond`, with the grounding of each choice in its message, or in the last
+    chunk of a stream.
+    """
+    if isinstance(answer, ErrorResponse):
+        return respond(answer, raw_request, conditioned, options)
+    if not isinstance(answer, BaseModel):
+        chunks = ground_chunks(answer, grounding, explain=options.explain)
+        return respond(chunks, raw_request, conditioned, options)
+    document = answer.model_dump()
+    state = await ground_chat(document, grounding)
+    explanation = {"grounding": grounding.explanation()}
+    response = respond(document, raw_request, conditioned, options, explanation)
+    response.headers[GROUND_HEADER] = state
+    return response
+
+
+def respond(
+    answer: Any,
+    raw_request: Request,
+    conditioned: Conditioned,
+    options: ImageBindOptions,
+    explanation: Json | None = None,
+) -> Response:
+    """Convert vLLM's answer, or its JSON, to an HTTP response. With the option `explain`, the JSON
+    or the first event of the stream has the additional key `imagebind`.
+
+    `explanation`: more keys of the object `imagebind`.
     """
     if isinstance(answer, ErrorResponse):
         return error_response(from_vllm_response(answer))
     headers = {CACHE_HEADER: conditioned.explanation.cache}
-    extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
+    extra = {}
+    if options.explain:
+        extra["imagebind"] = {**conditioned.explanation.model_dump(), **(explanation or {})}
     if isinstance(answer, BaseModel):
-        return JSONResponse({**answer.model_dump(), **extra}, headers=headers)
+        answer = answer.model_dump()
+    if isinstance(answer, dict):
+        return JSONResponse({**answer, **extra}, headers=headers)
     interval = state_of(raw_request).args.sse_keep_alive_interval
     events = with_sse_keep_alive(with_first(answer, extra), float(interval))
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)

@@ -24,6 +24,8 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from server.api.body import Incoming, Json, read_json, run
 from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
+from server.api.grounding.ground import read_grounding
+from server.api.grounding.other_protocols import ground_response
 from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CACHE_HEADER,
@@ -82,14 +84,16 @@ async def message_tokens(raw_request: Request) -> Response:
 async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     options = options_of(incoming)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
-    attachments = []
+    attachments: list[Attachment] = []
     if isinstance(items := incoming.document.get("input"), list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
     contexts = await contexts_of(items, "input", incoming, raw_request)
     request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
-    return await call_handler(
+    grounding = read_grounding(options, attachments, raw_request)
+    response = await call_handler(
         create_responses, request, raw_request, attachments, contexts, options
     )
+    return response if grounding is None else await ground_response(response, grounding)
 
 
 @with_cancellation
@@ -100,7 +104,11 @@ async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     messages = incoming.document.get("messages")
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
-    return await call_handler(create_messages, request, raw_request, attachments, contexts, options)
+    grounding = read_grounding(options, attachments, raw_request)
+    response = await call_handler(
+        create_messages, request, raw_request, attachments, contexts, options
+    )
+    return response if grounding is None else await ground_response(response, grounding)
 
 
 async def message_attachments(incoming: Incoming, raw_request: Request) -> list[Attachment]:
@@ -148,7 +156,7 @@ def with_client_text(event: str) -> str:
 
 
 def options_of(incoming: Incoming) -> ImageBindOptions:
-    options = take_options(incoming.document)
+    options = take_options(incoming.document, ground=True)
     if options.explain:
         raise BadRequest(
             "explain is available in chat completions, completions and embeddings only",
