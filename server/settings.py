@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -208,7 +208,6 @@ class Settings(BaseSettings):
     # If an expert fails or is too slow: "off" answers without it, "refuse" rejects with 503.
     expert_policy: Literal["off", "refuse"] = "off"
     expert_timeout_s: float = Field(30, gt=0)  # Seconds for all experts of one request.
-    expert_tokens: Count = 512  # Maximum tokens of one expert's text in the prompt.
     # Folder of a detector (bindserve's own, OWLv2, Grounding DINO or OmDet-Turbo): enables
     # imagebind.ground and /v1/detections.
     detector: Path | None = None
@@ -234,6 +233,14 @@ class Settings(BaseSettings):
     def _split(cls, value: Any) -> Any:
         """Split an environment variable's string into items as a shell does."""
         return shlex.split(value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check_experts(self) -> Self:
+        enabled = {"speech": self.speech_model is not None, "ocr": self.ocr}
+        for name in self.experts:
+            if not enabled[name]:
+                raise ValueError(f"the setting experts has {name}, which is not enabled")
+        return self
 
     @field_validator("limits", mode="before")
     @classmethod

@@ -13,10 +13,12 @@ from ray.serve.handle import DeploymentHandle
 
 from model_ext.conditioning import Vector
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, ReadOptions
+from model_ext.side import Array
 from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.encoding.job import unpack
 from server.encoding.messages import Hello, Job, Packet
+from server.encoding.view import View
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.media.embedded import Embedded
@@ -94,6 +96,16 @@ class RayEncoders:
         if cached:
             CONTENT_HITS.labels(embedded.modality).inc()
         return embedded
+
+    async def decode(self, view: str, modality: str, content: Blob) -> Array:
+        """Raise Unavailable: the replicas decode no views, because Ray starts no side models."""
+        del view, modality, content
+        raise Unavailable("experts are not available on this server")
+
+    async def view(self, view: str, modality: str, content: Blob) -> View:
+        """Raise Unavailable, as `decode` does."""
+        del view, modality, content
+        raise Unavailable("detectors are not available on this server")
 
     async def _ask(self, job: bytes, data: bytes) -> bytes:
         for _ in range(TRIES):

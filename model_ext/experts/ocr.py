@@ -68,11 +68,6 @@ def in_reading_order(boxes: NDArray[np.float32], texts: Sequence[str]) -> list[s
     ]
 
 
-def written(result: Json) -> str:
-    """The text of a result."""
-    return "\n".join(result["lines"])
-
-
 def load(device: str = "auto", threads: int = -1) -> Ocr:
     """Load RapidOCR's models. `threads`: on a CPU; -1: one per core. `auto` is the CPU, because
     the extra `ocr` installs onnxruntime for CPUs.

@@ -22,9 +22,6 @@ MiB = 1 << 20
 # GPU memory of the activations of one window, in addition to the weights.
 GPU_ACTIVATIONS = 1024 * MiB
 MAX_PROMPT = 2000  # characters of the prompt; Whisper reads its last 223 tokens
-# A segment with a higher ratio repeats itself. faster-whisper then tries other temperatures; this
-# constant is its default threshold.
-MAX_COMPRESSION = 2.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +118,6 @@ def describe(segment: Any) -> Json:
 
 def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def spoken(result: Json) -> str:
-    """The text of a result, without segments that are probably invented."""
-    texts = [
-        segment["text"].strip()
-        for segment in result["segments"]
-        if segment["compression_ratio"] <= MAX_COMPRESSION
-        and not (segment["no_speech_prob"] > 0.6 and segment["avg_logprob"] < -0.5)
-    ]
-    return " ".join(text for text in texts if any(map(str.isalnum, text)))
 
 
 def load(folder: str, device: str = "auto", threads: int = 0) -> Speech:

@@ -8,13 +8,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from model_ext.conditioning import Vector, pack
 from model_ext.config import BindServeConfig, EncodersConfig, Provenance, read_sections
 from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.side import Array
 from server.api.multipart import FormLimits, Uploads
 from server.conditioning.conditioner import Conditioner
 from server.conditioning.mix import mix
@@ -31,6 +32,7 @@ from server.media.files import FileLimits, FileStore, sweep_regularly
 from server.settings import Settings
 from server.side.catalog import enabled, socket_path
 from server.side.client import SideClient
+from server.side.experts import Experts
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Encoders(Protocol):
     async def hello(self) -> tuple[Hello, Vector]: ...
     async def embed(self, modality: str, content: Blob, options: ReadOptions) -> Embedded: ...
     async def view(self, view: str, modality: str, content: Blob) -> View: ...
+    async def decode(self, view: str, modality: str, content: Blob) -> Array: ...
     def missing(self) -> str | None: ...
     async def close(self) -> None: ...
 
@@ -58,8 +61,9 @@ class Components:
     attachment_limits: AttachmentLimits
     description: dict[str, Any]  # the model's description in /v1/models
     cutter: Cutter
-    language_model: bool = True  # whether the model folder has a language model
-    sides: Mapping[str, SideClient] = field(default_factory=dict)  # the enabled side models by name
+    language_model: bool  # whether the model folder has a language model
+    sides: Mapping[str, SideClient]  # the enabled side models by name
+    experts: Experts
 
     @classmethod
     async def open(
@@ -99,7 +103,8 @@ class Components:
             describe(config, hello.encoders, retriever),
             Cutter(settings),
             isinstance(config, BindServeConfig),
-            open_sides(settings, scratch),
+            sides := open_sides(settings, scratch),
+            Experts.of(settings, sides, encoders),
         )
 
     @property

@@ -22,6 +22,7 @@ from server.metrics import stage
 Model = TypeVar("Model", bound=BaseModel)
 
 CACHE_HEADER = "x-bindserve-cache"
+EXPERTS_HEADER = "x-bindserve-experts"
 CLIENT_DISCONNECTED = 499  # This status appears only in the access log.
 
 

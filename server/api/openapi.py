@@ -10,7 +10,9 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
+from server.api.routes.audio import PATHS as AUDIO_PATHS
 from server.api.routes.files import PURPOSES
+from server.api.speech.options import FORMATS, GRANULARITIES
 from server.conditioning.options import ImageBindOptions
 from server.media.attachments import MODALITIES, URL_PARTS
 
@@ -64,6 +66,21 @@ UPLOAD: Json = {
             "type": "string",
             "description": "A JSON object with the keys `anchor` and `seconds`.",
         },
+    },
+}
+
+TRANSCRIPTION: Json = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "model": {"type": "string"},
+        "language": {"type": "string"},
+        "prompt": {"type": "string"},
+        "response_format": {"enum": list(FORMATS), "default": FORMATS[0]},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 1},
+        "stream": {"type": "boolean"},
+        "timestamp_granularities[]": {"enum": sorted(GRANULARITIES)},
     },
 }
 
@@ -276,6 +293,7 @@ def add_bodies(paths: Json) -> None:
         "/v1/search": {"application/json": {"schema": ref("SearchRequest")}},
         "/v1/detections": {"application/json": {"schema": ref("DetectionRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
+        **{path: {"multipart/form-data": {"schema": TRANSCRIPTION}} for path in AUDIO_PATHS},
     }.items():
         if path in paths:
             paths[path]["post"]["requestBody"] = {"required": True, "content": content}
@@ -287,6 +305,12 @@ def responses(path: str, method: str, documented: Json) -> Json:
     streams = path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
     if method == "post" and streams:
         kept["200"]["content"] = {
+            "application/json": {"schema": {"type": "object"}},
+            "text/event-stream": {"schema": {"type": "string"}},
+        }
+    if path in AUDIO_PATHS:
+        kept["200"]["content"] = {
+            **{kind: {"schema": {"type": "string"}} for kind in ("text/plain", "text/vtt")},
             "application/json": {"schema": {"type": "object"}},
             "text/event-stream": {"schema": {"type": "string"}},
         }

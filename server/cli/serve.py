@@ -13,7 +13,7 @@ from server.settings import GrammarLimits, Settings
 GRAMMAR_DEFAULTS = ", ".join(f"{name} {value:g}" for name, value in GrammarLimits())
 
 
-class CachePolicy(StrEnum):
+class Policy(StrEnum):
     off = "off"
     refuse = "refuse"
 
@@ -39,7 +39,7 @@ def serve(
         ),
     ] = None,
     cache_policy: Annotated[
-        CachePolicy | None,
+        Policy | None,
         typer.Option(
             help="If the cache fails: `off` answers without it, with the response header "
             "x-bindserve-cache: unavailable. `refuse` rejects the request with status 503 and "
@@ -139,6 +139,36 @@ def serve(
             help="Fetch media from the http(s) URLs in requests (public addresses only).",
         ),
     ] = None,
+    speech_model: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a Whisper model in CTranslate2's format. Enables the expert `speech` "
+            "and /v1/audio/transcriptions. Needs the extra `speech`."
+        ),
+    ] = None,
+    ocr: Annotated[
+        bool | None,
+        typer.Option(
+            "--ocr",
+            help="Enable the expert `ocr`, which reads the text in pictures and videos. Needs the "
+            "extra `ocr`.",
+        ),
+    ] = None,
+    expert: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Use this expert (speech or ocr) for requests that name none. May be repeated.",
+        ),
+    ] = None,
+    expert_policy: Annotated[
+        Policy | None,
+        typer.Option(
+            help="If an expert fails or is too slow: `off` answers without it, with the response "
+            "header x-bindserve-experts. `refuse` rejects the request with status 503. "
+            "Default: off."
+        ),
+    ] = None,
     request_log: Annotated[
         bool | None,
         typer.Option(
@@ -205,6 +235,10 @@ def serve(
         allow_fields=allow_field,
         grammar=grammar_limits(grammar_limit),
         allow_media_urls=allow_media_urls,
+        speech_model=speech_model,
+        ocr=ocr,
+        experts=expert or None,
+        expert_policy=expert_policy and expert_policy.value,
         request_log=request_log,
         weaviate=weaviate,
         detector=detector,

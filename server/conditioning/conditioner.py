@@ -59,10 +59,18 @@ class Conditioner:
         self._encoders = tuple(encoders)
         self._fetcher = fetcher
 
+    def fetches(self) -> Fetches:
+        """An object that downloads the files of one request."""
+        return Fetches(self._fetcher)
+
     async def condition(
-        self, attachments: Sequence[Attachment], options: ImageBindOptions
+        self,
+        attachments: Sequence[Attachment],
+        options: ImageBindOptions,
+        fetches: Fetches | None = None,
     ) -> Conditioned:
-        """Embed the attachments, mix the embeddings, and retrieve.
+        """Embed the attachments, mix the embeddings, and retrieve. `fetches`: the request's
+        downloads, if another component also needs them.
 
         Raises a RequestError that names the attachment or the parameter.
         """
@@ -70,7 +78,7 @@ class Conditioner:
             options = without_default_cache(options)
         params = self._retriever.params(options)  # Check the parameters before anything is decoded.
         if attachments:
-            embedded = await self._embed_all(attachments)
+            embedded = await self._embed_all(attachments, fetches or self.fetches())
             units = np.stack([each.unit for each in embedded])
             mixed = mix(units, [attachment.weight for attachment in attachments])
         else:
@@ -95,9 +103,10 @@ class Conditioner:
         check_encoder(attachment.modality, self._encoders)
         return await Fetches(self._fetcher).content(attachment)
 
-    async def _embed_all(self, attachments: Sequence[Attachment]) -> list[Embedded]:
+    async def _embed_all(
+        self, attachments: Sequence[Attachment], fetches: Fetches
+    ) -> list[Embedded]:
         """Embed all attachments. The first failure cancels the other attachments."""
-        fetches = Fetches(self._fetcher)
         try:
             return await all_results(self._embed(each, fetches) for each in attachments)
         finally:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from server.errors import BadRequest
+from server.settings import Expert
 
 CacheState = Literal["on", "off", "unavailable"]
 
@@ -68,6 +69,9 @@ class ImageBindOptions(BaseModel):
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings
     ground: bool | GroundOptions | None = None  # allowed only where the answer is a chat's message
+    # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
+    # and /v1/embeddings.
+    experts: list[Expert] | None = Field(None, max_length=8)
 
 
 class MixedPart(BaseModel):
@@ -79,6 +83,15 @@ class MixedPart(BaseModel):
     share: float  # The weight divided by the sum of all weights.
     # Facts that the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
+
+
+class ExpertPart(BaseModel):
+    """What an expert heard or read in one attachment."""
+
+    param: str
+    expert: str
+    state: Literal["on", "unavailable"]
+    text: str  # as in the prompt; "" if there is no speech or text
 
 
 class NeighborPart(BaseModel):
@@ -97,14 +110,19 @@ class Explanation(BaseModel):
     mix: list[MixedPart]
     cache: CacheState
     neighbors: list[NeighborPart]
+    experts: list[ExpertPart] = []
 
 
 def take_options(
-    document: dict[str, Any], *, windows: bool = False, ground: bool = False
+    document: dict[str, Any],
+    *,
+    windows: bool = False,
+    experts: bool = False,
+    ground: bool = False,
 ) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`, `ground`: whether the route accepts the key of this name.
+    `windows`, `experts`, `ground`: whether the route accepts this key.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
@@ -114,6 +132,11 @@ def take_options(
         raise BadRequest(
             "ground is only for /v1/chat/completions, /v1/responses and /v1/messages",
             param="imagebind.ground",
+        )
+    if options.experts is not None and not experts:
+        raise BadRequest(
+            "experts is only for chat completions, responses and messages",
+            param="imagebind.experts",
         )
     return options
 

@@ -29,15 +29,18 @@ class Contexts:
     turns: dict[int, int] = field(default_factory=dict)  # index of a user message -> its turn
     texts: dict[int, list[str]] = field(default_factory=dict)  # by the number of the turn
 
-    def add(self, param: str, text: str) -> None:
+    def add(self, param: str, text: str) -> str:
         """Flatten and shorten a text, and add it to the turn of the attachment at `param`, e.g.
         `messages[2].content[0]`. An upload without a part belongs to the last turn.
+
+        Returns the text that was added.
         """
         position = MESSAGE.match(param)
         last = len(self.turns) - 1
         turn = self.turns.get(int(position[1]), last) if position else last
         if (text := shorten(flatten(text), self.max_tokens, self.starts)) and turn >= 0:
             self.texts.setdefault(turn, []).append(text)
+        return text
 
     def values(self) -> list[str]:
         """The Input slots of all turns. Empty if no turn has one."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from model_ext.errors import ConfigError
 from model_ext.side import SideModel
 from server.process.supervisor import Program
 from server.settings import Settings
@@ -23,13 +24,18 @@ class Side:
     load: str  # MODULE:FUNCTION, which loads the model from its options.
     # The options of `load`, or None if the settings do not enable the side model.
     options: Callable[[Settings], Options | None]
+    extra: str = ""  # The extra of this project that installs the side model's libraries.
 
     def open(self, settings: Settings) -> SideModel:
-        """Load the model. Raises the model's errors (ConfigError, OSError, ImportError)."""
+        """Load the model. Raises ConfigError: when its libraries are missing. OSError."""
         module, function = self.load.split(":")
         options = self.options(settings)
         assert options is not None
-        return cast(SideModel, getattr(importlib.import_module(module), function)(**options))
+        try:
+            load = getattr(importlib.import_module(module), function)
+        except ImportError as error:
+            raise ConfigError(f"{error}; install bindserve[{self.extra}]") from None
+        return cast(SideModel, load(**options))
 
 
 def speech(settings: Settings) -> Options | None:
@@ -52,16 +58,16 @@ def detector(settings: Settings) -> Options | None:
     if settings.detector is None:
         return None
     return {
-        "folder": str(settings.detector),
+        "folder": str(settings.detector, "ground"),
         "device": settings.detector_device,
         "threads": settings.side_threads,
     }
 
 
 SIDES: tuple[Side, ...] = (
-    Side("speech", "model_ext.experts.speech:load", speech),
-    Side("ocr", "model_ext.experts.ocr:load", ocr),
-    Side("detector", "model_ext.grounding.side:load", detector),
+    Side("speech", "model_ext.experts.speech:load", speech, "speech"),
+    Side("ocr", "model_ext.experts.ocr:load", ocr, "ocr"),
+    Side("detector", "model_ext.grounding.side:load", detector, "ground"),
 )
 
 

@@ -156,7 +156,7 @@ async def open_and_run(parent: Parent, name: str) -> None:
     settings = parent.settings
     try:
         model = await asyncio.to_thread(named(name).open, settings)
-    except (ConfigError, OSError, ImportError) as error:
+    except (ConfigError, OSError) as error:
         logs.fail(f"the side model {name} cannot be loaded: {error}")
     service = SideService(name, model, socket_path(parent.scratch, name), settings.side_waiting)
     serving(parent.control)

@@ -26,6 +26,7 @@ from server.encoding.windows import Cutter
 from server.media.attachments import AttachmentLimits
 from server.media.files import FileStore
 from server.settings import Settings
+from server.side.experts import Experts
 from tests.server.conditioning.test_conditioner import Fake, conditioner
 
 TEXT_ONLY = np.array([1, 0], np.float32)
@@ -74,6 +75,7 @@ class Components:
         self.encoders = self  # the application uses only the method `missing`
         self.description = {"encoders": ["vision"]}
         self.sides: dict[str, Any] = {}
+        self.experts = Experts(self.sides, self.components)
         self._folder = tempfile.TemporaryDirectory()
         weakref.finalize(self, self._folder.cleanup)
 

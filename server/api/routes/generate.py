@@ -6,7 +6,7 @@ cache was used.
 """
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any
 
@@ -20,6 +20,7 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from server.api.body import Incoming, Json, read_json, read_json_or_form, run
+from server.api.components import Components
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.grammar.constraint import check_constraints
 from server.api.grounding.chat import ground_chat, ground_chunks
@@ -28,11 +29,13 @@ from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
+    EXPERTS_HEADER,
     attachments_of,
     parse,
 )
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
+from server.conditioning.first_error import all_results
 from server.conditioning.options import ImageBindOptions, take_options
 from server.context import current
 from server.errors import body
@@ -41,6 +44,7 @@ from server.media.attachments import (
     list_parts,
     message_parts,
 )
+from server.media.contexts import Contexts
 
 router = APIRouter()
 
@@ -61,14 +65,14 @@ async def create_completion(raw_request: Request) -> Response:
 
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
-    options = take_options(incoming.document, ground=True)
+    options = take_options(incoming.document, experts=True, ground=True)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
     grounding = read_grounding(options, attachments, raw_request)
-    conditioned = await apply_attachments(request.n, raw_request, attachments, options)
+    conditioned = await apply_attachments(request.n, raw_request, attachments, options, contexts)
     fill_input_slots(request, contexts, raw_request)
     handler = state_of(raw_request).openai_serving_chat
     answer = await handler.create_chat_completion(request, raw_request)
@@ -96,8 +100,10 @@ async def apply_attachments(
     raw_request: Request,
     attachments: list[Attachment],
     options: ImageBindOptions,
+    contexts: Contexts | None = None,
 ) -> Conditioned:
     """Compute the attachments' embedding, which conditions everything that this request generates.
+    The experts' texts go to `contexts`.
 
     `n`: the number of choices that the request asks for.
     Raises vLLM's error: when its queue is full.
@@ -105,10 +111,49 @@ async def apply_attachments(
     state = state_of(raw_request)
     # Check vLLM's queue before the attachments are decoded and encoded.
     state.engine_client.check_admission(n or 1)
-    conditioned = await state.components.conditioner.condition(attachments, options)
+    conditioned = await condition(state.components, attachments, options, contexts)
     attachments.clear()  # Close the attachments' files before the response is generated.
     current().condition_on(conditioned.embedding)
     return conditioned
+
+
+async def condition(
+    components: Components,
+    attachments: list[Attachment],
+    options: ImageBindOptions,
+    contexts: Contexts | None,
+) -> Conditioned:
+    """Embed the attachments and, at the same time, run the experts on them."""
+    conditioner, experts = components.conditioner, components.experts
+    names = () if contexts is None else experts.chosen(options.experts)
+    if contexts is None or not names or not attachments:
+        return await conditioner.condition(attachments, options)
+    fetches = conditioner.fetches()
+    work: list[Coroutine[Any, Any, Any]] = [
+        conditioner.condition(attachments, options, fetches),
+        experts.read(attachments, names, fetches),
+    ]
+    try:
+        conditioned, parts = await all_results(work)
+    finally:
+        # The traceback of an error references this frame, and would keep the files open.
+        del fetches, work
+    for part in parts:
+        part.text = contexts.add(part.param, part.text)
+    conditioned.explanation.experts = parts
+    return conditioned
+
+
+def headers_of(conditioned: Conditioned) -> dict[str, str]:
+    """The response headers that state which parts of the server were used."""
+    explanation = conditioned.explanation
+    headers = {CACHE_HEADER: explanation.cache}
+    # If an expert failed for one attachment, its state is `unavailable`.
+    states = {part.expert: part.state for part in explanation.experts}
+    states |= {part.expert: part.state for part in explanation.experts if part.state != "on"}
+    if states:
+        headers[EXPERTS_HEADER] = ", ".join(f"{name}={state}" for name, state in states.items())
+    return headers
 
 
 async def respond_grounded(
@@ -148,7 +193,7 @@ def respond(
     """
     if isinstance(answer, ErrorResponse):
         return error_response(from_vllm_response(answer))
-    headers = {CACHE_HEADER: conditioned.explanation.cache}
+    headers = headers_of(conditioned)
     extra = {}
     if options.explain:
         extra["imagebind"] = {**conditioned.explanation.model_dump(), **(explanation or {})}

@@ -28,12 +28,11 @@ from server.api.grounding.ground import read_grounding
 from server.api.grounding.other_protocols import ground_response
 from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
-    CACHE_HEADER,
     CLIENT_DISCONNECTED,
     attachments_of,
     parse,
 )
-from server.api.routes.generate import apply_attachments
+from server.api.routes.generate import apply_attachments, headers_of
 from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
@@ -69,9 +68,9 @@ async def messages(raw_request: Request) -> Response:
 
 @router.post("/v1/messages/count_tokens")
 async def message_tokens(raw_request: Request) -> Response:
-    """Count the tokens of the request's text. Attachments add no tokens."""
+    """Count the tokens of the request's text. Attachments and experts add no tokens here."""
     incoming = await read_json(raw_request)
-    take_options(incoming.document)
+    take_options(incoming.document, experts=True)
     await message_attachments(incoming, raw_request)
     messages = incoming.document.get("messages")
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
@@ -125,10 +124,10 @@ async def call_handler(
     options: ImageBindOptions,
 ) -> Response:
     """Condition the request, fill its Input slots, and call vLLM's handler."""
-    conditioned = await apply_attachments(1, raw_request, attachments, options)
+    conditioned = await apply_attachments(1, raw_request, attachments, options, contexts)
     fill_input_slots(request, contexts, raw_request)
     response = in_openai_form(await handler(request, raw_request))
-    response.headers[CACHE_HEADER] = conditioned.explanation.cache
+    response.headers.update(headers_of(conditioned))
     if isinstance(response, StreamingResponse):
         events = cast(AsyncGenerator[str], response.body_iterator)
         response.body_iterator = with_client_texts(events)
@@ -156,7 +155,7 @@ def with_client_text(event: str) -> str:
 
 
 def options_of(incoming: Incoming) -> ImageBindOptions:
-    options = take_options(incoming.document, ground=True)
+    options = take_options(incoming.document, experts=True, ground=True)
     if options.explain:
         raise BadRequest(
             "explain is available in chat completions, completions and embeddings only",
