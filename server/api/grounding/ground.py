@@ -4,14 +4,13 @@ The work starts after the text and has a deadline. If it fails, the answer is re
 """
 
 import asyncio
-import importlib.util
 import logging
 from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request
 
-from model_ext.grounding.nouns import MODEL, Noun
+from model_ext.grounding.nouns import Noun, installed_model
 from model_ext.side import SideData
 from server.api.body import Json
 from server.api.grounding.pictures import Pictures, with_pictures
@@ -47,7 +46,7 @@ def read_grounding(
     state = state_of(raw_request)
     detector_of(state, PARAM)
     chosen = options.ground if isinstance(options.ground, GroundOptions) else GroundOptions()
-    if chosen.nouns == "parser" and importlib.util.find_spec(MODEL) is None:
+    if chosen.nouns == "parser" and installed_model() is None:
         raise BadRequest(
             "this server has no parser of nouns; send `nouns`: `model`, or the operator installs"
             " bindserve[ground]",
