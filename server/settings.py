@@ -203,6 +203,7 @@ class Settings(BaseSettings):
     speech_device: Literal["auto", "cpu", "cuda"] = "auto"
     ocr: bool = False  # Enables the expert `ocr`, which reads the text in pictures and videos.
     ocr_device: Literal["auto", "cpu", "cuda"] = "auto"
+    voice: bool = False  # Enables /v1/audio/speech, with an English voice.
     # The experts of requests that do not say which experts they need (imagebind.experts).
     experts: Annotated[tuple[Expert, ...], NoDecode] = ()
     # If an expert fails or is too slow: "off" answers without it, "refuse" rejects with 503.

@@ -35,7 +35,8 @@ FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("
 # in the package.
 ORDER = {
     "server": ". media process engine conditioning encoding side api bench cli",
-    "model_ext": ". weights imagebind grounding engine checks convert train eval bench demo",
+    "model_ext": ". weights imagebind experts grounding engine checks convert train eval bench "
+    "demo",
     "cache_index": ". bench",
     "deploy": "grafana loadtest gpu ray .",
 }

@@ -25,7 +25,7 @@ from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware, new_usage
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
-from server.api.routes import audio, detections, health, models, similarity
+from server.api.routes import audio, detections, health, models, similarity, voice
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
 from server.api.state import state_of
@@ -149,6 +149,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(detections.router)
     app.include_router(file_routes.router)
     app.include_router(audio.router)
+    app.include_router(voice.router)
     if components.language_model:
         from server.api import language_model  # this import loads vLLM
 

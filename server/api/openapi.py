@@ -12,6 +12,8 @@ from pydantic import BaseModel
 
 from server.api.routes.audio import PATHS as AUDIO_PATHS
 from server.api.routes.files import PURPOSES
+from server.api.routes.voice import PATH as SPEECH_PATH
+from server.api.routes.voice import SpeechRequest
 from server.api.speech.options import FORMATS, GRANULARITIES
 from server.conditioning.options import ImageBindOptions
 from server.media.attachments import MODALITIES, URL_PARTS
@@ -103,6 +105,7 @@ def describe(document: Json) -> Json:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     schemas["Error"], schemas["Attachment"] = ERROR, {"oneOf": parts()}
     add_schema(schemas, "ImageBindOptions", ImageBindOptions)
+    add_schema(schemas, "SpeechRequest", SpeechRequest)
     if "/v1/chat/completions" in document["paths"]:
         add_language_model(schemas)
     schemas["EmbeddingRequest"] = embedding_request()
@@ -294,6 +297,7 @@ def add_bodies(paths: Json) -> None:
         "/v1/detections": {"application/json": {"schema": ref("DetectionRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
         **{path: {"multipart/form-data": {"schema": TRANSCRIPTION}} for path in AUDIO_PATHS},
+        SPEECH_PATH: {"application/json": {"schema": ref("SpeechRequest")}},
     }.items():
         if path in paths:
             paths[path]["post"]["requestBody"] = {"required": True, "content": content}
@@ -314,6 +318,8 @@ def responses(path: str, method: str, documented: Json) -> Json:
             "application/json": {"schema": {"type": "object"}},
             "text/event-stream": {"schema": {"type": "string"}},
         }
+    if path == SPEECH_PATH:
+        kept["200"]["content"] = {"audio/*": {"schema": {"type": "string", "format": "binary"}}}
     if path.endswith("/content"):
         binary = {"schema": {"type": "string", "format": "binary"}}
         kept["200"]["content"] = {"application/octet-stream": binary}

@@ -154,6 +154,13 @@ def serve(
             "extra `ocr`.",
         ),
     ] = None,
+    voice: Annotated[
+        bool | None,
+        typer.Option(
+            "--voice",
+            help="Enable /v1/audio/speech with an English voice. Needs the extra `voice`.",
+        ),
+    ] = None,
     expert: Annotated[
         list[str] | None,
         typer.Option(
@@ -237,6 +244,7 @@ def serve(
         allow_media_urls=allow_media_urls,
         speech_model=speech_model,
         ocr=ocr,
+        voice=voice,
         experts=expert or None,
         expert_policy=expert_policy and expert_policy.value,
         request_log=request_log,

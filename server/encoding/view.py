@@ -29,7 +29,7 @@ class View:
     notes: Notes = field(default_factory=dict)  # facts that the reader reports, e.g. {"width": 640}
 
 
-class DecodeView(Protocol):
+class ViewDecoder(Protocol):
     """The method of `server.encoding.decode.pool.DecodePool` that this module uses."""
 
     async def decode(
@@ -37,7 +37,7 @@ class DecodeView(Protocol):
     ) -> Sample: ...
 
 
-async def answer_view(decoder: DecodeView, job: Job, blob: Blob) -> tuple[Packet, int | None]:
+async def answer_view(decoder: ViewDecoder, job: Job, blob: Blob) -> tuple[Packet, int | None]:
     """Decode the view. Returns the answer, and the descriptor of the file with the view. An error
     is returned in the answer.
     """

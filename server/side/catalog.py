@@ -58,16 +58,21 @@ def detector(settings: Settings) -> Options | None:
     if settings.detector is None:
         return None
     return {
-        "folder": str(settings.detector, "ground"),
+        "folder": str(settings.detector),
         "device": settings.detector_device,
         "threads": settings.side_threads,
     }
+
+
+def voice(settings: Settings) -> Options | None:
+    return {"threads": settings.side_threads} if settings.voice else None
 
 
 SIDES: tuple[Side, ...] = (
     Side("speech", "model_ext.experts.speech:load", speech, "speech"),
     Side("ocr", "model_ext.experts.ocr:load", ocr, "ocr"),
     Side("detector", "model_ext.grounding.side:load", detector, "ground"),
+    Side("voice", "model_ext.voice:load", voice, "voice"),
 )
 
 

@@ -33,6 +33,7 @@ QUERIES = [
     for dashboard in dashboards()
     for panel in dashboard.panels
     for query in panel.queries
+    if not panel.title.startswith("Side models")  # the server of these tests has none
 ]
 
 pytestmark = [

@@ -1,13 +1,16 @@
 """promtool accepts the configuration and the rules; dashboards have a valid layout."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from shutil import which
 
 import pytest
+from prometheus_client import REGISTRY
 
-from deploy.grafana.panels import legend
+from deploy.grafana.panels import dashboards, legend
+from server.metrics import SIDE_UP
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
@@ -62,3 +65,14 @@ def test_a_legend_shows_the_labels_of_a_series() -> None:
         "decode image"
     )
     assert legend("{{stage}} {{modality}}", {"stage": "mix"}) == "mix"
+
+
+def test_panels_of_side_models_use_metrics_that_exist() -> None:
+    """`test_dashboards.py` runs a server without side models, so it cannot test these panels."""
+    panels = [panel for dashboard in dashboards() for panel in dashboard.panels]
+    queries = [query for p in panels if p.title.startswith("Side models") for query in p.queries]
+    names = {name for q in queries for name in re.findall(r"bindserve_\w+", q.expression)}
+    exported = {metric.name for metric in REGISTRY.collect()}
+    assert SIDE_UP._name in exported
+    assert {re.sub(r"_(bucket|sum|count|total)$", "", name) for name in names} <= exported
+    assert len(names) == 6

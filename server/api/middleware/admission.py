@@ -21,7 +21,7 @@ PATHS = frozenset(
     for name in (
         *("chat/completions", "completions", "responses", "messages"),
         *("embeddings", "score", "rerank", "search", "detections"),
-        *("audio/transcriptions", "audio/translations"),
+        *("audio/transcriptions", "audio/translations", "audio/speech"),
     )
 ) | {"/vectorize"}
 

@@ -7,16 +7,15 @@ Shapes: N samples of one channel at 16 kHz, int16.
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.container import is_audio
-from model_ext.side import Array
 from server.encoding.decode.pool import MediaError
 from server.encoding.windows import Cutter
 from server.media.blob import Blob
+from server.side.experts import DecodeView
 
 RATE = 16_000
 MAX_PIECE_S = 300
@@ -26,12 +25,6 @@ WINDOW_S = 30  # seconds of sound that the cutting process sends at a time
 SMALL = 1 << 20  # Most files of fewer bytes are shorter than the limit of a whole sound.
 
 Samples = NDArray[np.int16]
-
-
-class DecodeView(Protocol):
-    """The method of `server.encoding.client.EncodingClient` that this module uses."""
-
-    async def decode(self, view: str, modality: str, content: Blob) -> Array: ...
 
 
 @dataclass(frozen=True, slots=True)
