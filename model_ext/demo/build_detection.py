@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from model_ext.demo.build_data import MIN_STYLES, make, sounds
+from model_ext.demo.build_data import MIN_STYLES, SEED, make, sounds
 from model_ext.demo.pictures import SIZE, IconSet, things
 from model_ext.demo.splits import CONCEPTS, GLYPHS, STYLES, Split
 
@@ -27,6 +28,7 @@ from model_ext.demo.splits import CONCEPTS, GLYPHS, STYLES, Split
 # things that were never boxed.
 NEVER_BOXED = ("banana", "bus", "camel", "guitar", "owl", "penguin", "scissors", "umbrella")
 WORDINGS = ("{}", "a {}")
+OTHERS = 40  # number of other things in the test scenes
 
 
 def main() -> None:
@@ -48,6 +50,8 @@ def samples(packages: Path, out: Path, split: Split) -> Iterator[dict[str, Any]]
     names = set(CONCEPTS)
     if split == "train":
         names |= set(things(sets, MIN_STYLES))
+    elif split == "test":
+        names |= set(others(sets))
     for icons in sets:
         for name in tqdm(sorted(names & set(icons.bodies)), icons.style, mininterval=5):
             row = {"key": name, "modality": "image", "path": f"alpha/{icons.style}/{name}.png"}
@@ -61,6 +65,13 @@ def samples(packages: Path, out: Path, split: Split) -> Iterator[dict[str, Any]]
             for wording in WORDINGS:
                 text = wording.format(name.replace("-", " "))
                 yield {"key": name, "modality": "text", "text": text}
+
+
+def others(sets: list[IconSet]) -> list[str]:
+    """Things whose names contain no concept. No query of the test names them."""
+    names = [name for name in things(sets, 1) if not any(concept in name for concept in CONCEPTS)]
+    chosen = np.random.default_rng(SEED).permutation(len(names))[:OTHERS]
+    return [names[index] for index in chosen]
 
 
 def draw(icons: IconSet, name: str, path: Path) -> None:
