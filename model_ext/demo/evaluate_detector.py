@@ -178,7 +178,7 @@ def precision(
     """Mean average precision of the concepts: at overlap 0.5, the same of the concepts that were
     never boxed, and the mean over overlaps from 0.5 to 0.95.
     """
-    found: dict[float, dict[str, float]] = {minimum: {} for minimum in OVERLAPS}
+    values: dict[float, dict[str, float]] = {minimum: {} for minimum in OVERLAPS}
     for concept in CONCEPTS:
         truth = [
             ScoredBox(number, tuple(box))
@@ -193,14 +193,14 @@ def precision(
             for number, groups in enumerate(results)
             for each in groups.get(concept, ())
         ]
-        for minimum, by_concept in found.items():
+        for minimum, by_concept in values.items():
             by_concept[concept] = average_precision(detections, truth, minimum)
-    first = found[OVERLAPS[0]]
+    first = values[OVERLAPS[0]]
     unseen = [value for concept, value in first.items() if concept in NEVER_BOXED]
     return {
         "mAP50": mean(list(first.values())),
         "mAP50 of things that were never boxed": mean(unseen),
-        "mAP50:95": mean([mean(list(each.values())) for each in found.values()]),
+        "mAP50:95": mean([mean(list(each.values())) for each in values.values()]),
     }
 
 

@@ -20,6 +20,8 @@ Metric = Literal[
     "cider_ptb",
     "mme",
     "mme_strict",
+    "pope",
+    "pope_f1",
 ]
 
 

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from server.cli.eval import options
 from server.cli.eval.compare import compare
 from server.cli.eval.controls import controls
+from server.cli.eval.hallucination import hallucination
 from server.cli.eval.options import DecodingName
 from server.logs import fail
 
@@ -37,6 +38,7 @@ def evaluate() -> None:
       bindserve eval score RUN --data DIR                          score stored answers again
       bindserve eval compare RUN1 RUN2 --data DIR                  test the difference of two runs
       bindserve eval controls URL MODEL --data DIR --tasks ... --out DIR
+      bindserve eval hallucination URL --pictures DIR --out DIR    nouns that are not in pictures
     """
 
 
@@ -116,4 +118,5 @@ def score(
 
 
 app.command()(compare)
+app.command()(hallucination)
 app.command(context_settings={"allow_extra_args": True})(controls)
