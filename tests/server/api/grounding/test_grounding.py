@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import BaseModel
 from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionResponse,
     ChatCompletionResponseChoice,
@@ -23,7 +22,11 @@ from vllm.entrypoints.openai.engine.protocol import UsageInfo
 from model_ext.grounding.detector import Detection, Query
 from model_ext.grounding.nouns import NounParser
 from model_ext.grounding.side import GroundingModel
+from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.side import SideModel
+from server.api.middleware.rate_limit import new_usage
+from server.context import current
+from server.media.attachments import AttachmentLimits
 from tests.server.api.grounding.colors import ColorDetector, part, picture
 from tests.server.api.test_app import check_error
 from tests.server.application import Served
@@ -219,9 +222,7 @@ async def test_requests_that_cannot_be_grounded_are_400(served: Served) -> None:
     served.handler.answer = answer("Yes.")
     assert check_error(await chat(served), 400)["param"] == "imagebind.ground"
     many = [part(picture(size=(8 + n, 8))) for n in range(5)]
-    served.components.attachment_limits = served.components.attachment_limits.__class__(
-        8, *list(vars_of(served))
-    )
+    served.components.attachment_limits = AttachmentLimits(8, Limits(), 2)
     assert check_error(await chat(served, *many), 400)["param"] == "imagebind.ground"
     body = {"model": "tiny", "prompt": "x", "imagebind": {"ground": True}}
     response = await served.client.post("/v1/completions", json=body)
@@ -233,11 +234,6 @@ async def test_requests_that_cannot_be_grounded_are_400(served: Served) -> None:
     error = check_error(await chat(served, part(picture())), 400)
     assert (error["param"], error["code"]) == ("imagebind.ground", "detector_not_enabled")
     assert "--detector" in error["message"]
-
-
-def vars_of(served: Served) -> Any:
-    limits = served.components.attachment_limits
-    return limits.media, limits.embedding_dim
 
 
 async def test_an_answer_is_never_lost(
@@ -276,9 +272,59 @@ async def test_no_grounding_reaches_another_request(served: Served) -> None:
     await asyncio.gather(*map(one, range(60)))
 
 
-class ResponsesAnswer(BaseModel):
-    object: str = "response"
-    output: list[dict[str, Any]]
+class TwoAnswers:
+    """A chat handler that answers a request, and then the request for the answer's nouns."""
+
+    def __init__(self, nouns: str) -> None:
+        self.answers = [answer(TEXT), answer(nouns)]
+        self.seen: list[Any] = []
+        self.embeddings: list[bytes] = []
+
+    async def create_chat_completion(self, request: Any, raw_request: Any) -> Any:
+        assert (raw_request is None) == bool(self.seen)
+        self.seen.append(request)
+        self.embeddings.append(current().embedding)
+        return self.answers[len(self.seen) - 1]
+
+
+async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
+    """The second request has a schema, no attachment, and counts for the client."""
+    nouns = json.dumps({"nouns": ["Red Car", "unicorn", "blue house", "red car"]})
+    handler = served.app.state.openai_serving_chat = TwoAnswers(nouns)
+    red = part(picture(("red", RED)))
+    response = await chat(served, red, ground={"nouns": "model"})
+    grounding = response.json()["choices"][0]["message"]["grounding"]
+    assert [(each["noun"], each["found"]) for each in grounding] == [
+        ("red car", True),
+        ("blue house", False),
+    ]
+    assert [TEXT[slice(*each["span"])] for each in grounding] == ["red car", "blue house"]
+    first, second = handler.seen
+    assert second.response_format.json_schema.json_schema["required"] == ["nouns"]
+    assert TEXT in second.messages[0]["content"]
+    assert handler.embeddings[1] == served.components.text_only != handler.embeddings[0]
+    assert first.response_format is None
+
+
+@pytest.mark.parametrize("nouns", ["", "{", "[]", '{"nouns": "dog"}', '{"nouns": [3]}'])
+async def test_a_list_that_is_cut_off_loses_no_answer(served: Served, nouns: str) -> None:
+    served.app.state.openai_serving_chat = TwoAnswers(nouns)
+    red = part(picture(("red", RED)))
+    response = await chat(served, red, ground={"nouns": "model"})
+    message = response.json()["choices"][0]["message"]
+    assert (message["content"], message["grounding"]) == (TEXT, None)
+
+
+async def test_the_second_request_needs_a_place_of_the_client(
+    served: Served, detector_folder: Path
+) -> None:
+    enable(served, detector_folder, key_requests_per_minute=1)
+    served.app.state.key_usage = usage = new_usage(1)
+    assert usage[""].wait_s(1) == 0  # the middleware has counted the first request
+    handler = served.app.state.openai_serving_chat = TwoAnswers('{"nouns": []}')
+    response = await chat(served, part(picture()), ground={"nouns": "model"})
+    assert response.json()["choices"][0]["message"]["grounding"] is None
+    assert len(handler.seen) == 1
 
 
 RESPONSE = {

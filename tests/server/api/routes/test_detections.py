@@ -1,5 +1,6 @@
 """/v1/detections: texts and files as queries, limits and errors."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -95,9 +96,7 @@ async def test_wrong_requests_name_the_field(
     served: Served, change: dict[str, Any], param: str | None
 ) -> None:
     body = {"input": part(picture()), "queries": ["red"], **change}
-    response = await served.client.post(
-        "/v1/detections", content=__import__("json").dumps(body).encode()
-    )
+    response = await served.client.post("/v1/detections", content=json.dumps(body).encode())
     error = check_error(response, 404 if "model" in change else 400)
     assert param is None or error["param"] == param
 
