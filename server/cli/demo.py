@@ -34,6 +34,7 @@ from server.process.cache_folder import cache_folder
 # These two files identify the version of the model: a change of any part changes one of them,
 # because the manifest contains the hash of the encoders.
 PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]
+DETECTOR = MEDIA.parent / "detector"
 CACHES = cache_folder()
 FIRST: tuple[Question, ...] = (
     *(((file,), WHAT) for file in (PICTURE, WORD, CLOUD, CLIP)),
@@ -95,6 +96,8 @@ def demo(
         port=port,
         served_model_name="demo",
         no_auth=no_auth,
+        # Ground answers with the demonstration's detector, unless the environment names another.
+        detector=DETECTOR if DETECTOR.is_dir() and "BINDSERVE_DETECTOR" not in os.environ else None,
         vllm_args=ctx.args or QUICK,
     )
     # Hides log lines, so that the printed answers are readable.
