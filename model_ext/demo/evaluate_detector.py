@@ -14,7 +14,7 @@ Shapes: N boxes, Q queries, D embedding.
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -43,6 +43,7 @@ MAX_DRAWINGS = 6
 OVERLAPS = [0.5 + 0.05 * step for step in range(10)]  # COCO's
 STORED_SIDE = 160  # side of a stored drawing in pixels
 MAX_REGIONS = 30
+MIN_SCORE = 0.01  # Detections with a lower score do not change the figures.
 BATCH = 64
 Vectors = dict[str, NDArray[np.float32]]  # concept -> unit embeddings (Q, D)
 Names = list[list[str]]  # the name of each box of each scene
@@ -114,21 +115,28 @@ def detect(
     rng = np.random.default_rng(SEED)
     results: dict[str, list[dict[str, list[Detection]]]] = defaultdict(list)
     for number, scene in enumerate(tqdm(scenes, "detect", mininterval=5)):
+        own = []
         for modality, vectors in queries.items():
-            own = []
             for concept in CONCEPTS:
                 takes = vectors[concept]
                 row = number % len(takes) if modality == "text" else rng.integers(len(takes))
-                own.append(Query(vector=takes[row], modality=modality))
-            (detections,) = detector.detect([scene.picture.copy()], [own], 0.0)
-            results[modality].append(grouped(detections))
+                own.append(Query(concept, takes[row], modality))
+        (detections,) = detector.detect([scene.picture.copy()], [own], MIN_SCORE)
+        for modality in queries:
+            results[modality].append(
+                grouped(
+                    (own[each.query].text, each)
+                    for each in detections
+                    if own[each.query].modality == modality
+                )
+            )
     return results
 
 
-def grouped(detections: Sequence[Detection]) -> dict[str, list[Detection]]:
+def grouped(detections: Iterable[tuple[str, Detection]]) -> dict[str, list[Detection]]:
     groups: dict[str, list[Detection]] = defaultdict(list)
-    for each in detections:
-        groups[CONCEPTS[each.query]].append(each)
+    for concept, each in detections:
+        groups[concept].append(each)
     return groups
 
 
@@ -154,7 +162,7 @@ def components(
             for box, row in zip(boxes.tolist(), scores, strict=True):
                 corners = (box[0], box[1], box[2], box[3])
                 detections += [Detection(q, corners, score) for q, score in enumerate(row)]
-        results.append(grouped(detections))
+        results.append(grouped((CONCEPTS[each.query], each) for each in detections))
     return results
 
 
