@@ -17,7 +17,7 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionResponseChoice,
     ChatMessage,
 )
-from vllm.entrypoints.openai.engine.protocol import UsageInfo
+from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
 from model_ext.grounding.detector import Detection, Query
 from model_ext.grounding.nouns import NounParser
