@@ -31,6 +31,7 @@ MODALITY = {"vision": "image"}  # encoder -> modality of a query
 Numbers = NDArray[np.float64]
 
 
+@torch.no_grad()
 def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig:
     """Return the detector's configuration with a curve for each modality, and with a threshold.
 
