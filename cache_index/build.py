@@ -1,8 +1,8 @@
 """Build a cache folder from features, or from an existing FAISS index.
 
-A build first streams the vectors to disk. It then trains and fills the index from that file, so the
-index ranks exactly the vectors that a search will read. The same command resumes a killed build.
-This module does not depend on encoders: other modules turn media into features.
+A build first writes the vectors to disk, and then trains and fills the index from this file, so
+that the index is built from exactly the vectors that a search will read. The same command resumes a
+killed build. This module does not depend on encoders: other modules turn media into features.
 """
 
 import io
@@ -51,9 +51,9 @@ from cache_index.vectors import Vectors
 Dtype = Literal["float32", "float16"]
 
 TRAINED = "trained.faiss"
-TRAIN_ROWS_PER_CELL = 64  # Number of training rows per cell; FAISS recommends 39 to 256.
+TRAIN_ROWS_PER_CELL = 64  # Number of training rows for each cell. FAISS recommends 39 to 256.
 PQ_CODES = 256  # Number of codes of each part of a product quantizer.
-TUNING_QUERIES = 1000  # Number of queries to tune on; equally many measure the recall.
+TUNING_QUERIES = 1000  # Number of queries for tuning, and of queries to measure the recall.
 SEED = 1
 
 PAGE = 4096
@@ -78,14 +78,13 @@ def build_from_features(
 ) -> Manifest:
     """Build from an .npy or .safetensors file (N, D), a folder of them, or other `Features`.
 
-    captions: a text file with one caption per line, or a .jsonl file; default: the .jsonl file
-    beside each feature file. kind: FAISS's factory string, or "auto": chosen for the `target` (and
-    its `memory`, in bytes). normalized: bring each row to unit length, so that inner product is
-    cosine similarity.
-    queries: features (M, D); one half tunes the search, the other half measures recall@10. Set them
-    if requests come from another modality, because the default queries are rows of the cache.
-    recall: the recall that the tuned settings must reach. encoder: identifies the encoder of the
-    features; a server rejects a cache from another encoder.
+    `captions`: a text file with one caption per line, or a .jsonl file. Default: the .jsonl file
+    beside each feature file. `kind`: FAISS's factory string, or "auto": a kind that suits the
+    `target` (and its `memory`, in bytes). `normalized`: whether to scale each row to length 1, so
+    that the inner product is the cosine similarity. `queries`: features (M, D). One half tunes the
+    search, the other half measures recall@10. Default: rows of the cache. Set `queries` if requests
+    come from another modality. `recall`: the recall that the tuned settings must reach. `encoder`:
+    identifies the encoder of the features. A server rejects a cache from another encoder.
     """
     check_free(out, overwrite=overwrite)
     source = open_features(features) if isinstance(features, Path) else features
@@ -134,8 +133,8 @@ def import_index(
     progress: bool = True,
 ) -> Manifest:
     """Build from a FAISS index with inner product (a released knn.index), which is copied
-    unchanged. The build reads the vectors from the index once and stores them. The cache keeps the
-    index's nprobe (the number of cells that a search visits).
+    unchanged. The vectors are read from the index once and stored. The cache keeps the index's
+    nprobe (the number of cells that a search visits).
     """
     check_free(out, overwrite=overwrite)
     held = read_index(index)
@@ -185,11 +184,11 @@ def write_trained(path: Path, rows: Array, kind: str) -> None:
     index: Any = faiss.index_factory(rows.shape[1], kind, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
         if hasattr(index, "do_polysemous_training"):
-            # This slow training step trains a filter that the search does not use.
+            # skip this slow training of a filter that the search does not use
             index.do_polysemous_training = False
         sample = np.random.default_rng(SEED).permutation(len(rows))
         number = TRAIN_ROWS_PER_CELL * max(index.nlist, PQ_CODES)
-        chosen = np.sort(sample[:number])  # ascending row numbers, to read the file sequentially
+        chosen = np.sort(sample[:number])  # in ascending order, to read the file sequentially
         index.train(rows[chosen].astype(np.float32))
     faiss.write_index(index, str(path))
 
@@ -250,8 +249,8 @@ def write_vectors(
 ) -> None:
     """Write the vectors as one .npy file.
 
-    The function does not memory-map the file, because pages that are not yet on disk would count as
-    memory of this process.
+    Does not memory-map the file, because pages that are not yet on disk would count as memory of
+    this process.
     """
     with path.open("wb") as file:
         file.write(npy_header((source.count, source.dimension), np.dtype(dtype)))

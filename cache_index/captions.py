@@ -1,8 +1,8 @@
 """captions.jsonl: the caption of each feature, read from disk line by line.
 
-A memory-mapped array of offsets gives the position of each row's line, so millions of captions need
+A memory-mapped array contains the position of each row's line, so that millions of captions need
 almost no memory. A line is a JSON object {"caption": ..., "id": ...}; both keys are optional. A
-line may have more keys, with texts or numbers, which a search returns and can filter by.
+line may have other keys with texts or numbers. A search returns them, and can use them as a filter.
 """
 
 import json
@@ -29,7 +29,7 @@ Fields = dict[str, str | int | float | bool | None]
 class Caption:
     caption: str | None = None
     id: str | None = None
-    # Other keys of the line, for example start and end (seconds) of a window of a file.
+    # Other keys of the line, for example the start and end of a window in seconds.
     fields: Fields = field(default_factory=dict)
 
 
@@ -115,8 +115,8 @@ def as_line(caption: Caption) -> bytes:
 
 
 def parse(line: bytes, path: Path, number: int) -> Caption:
-    """Parse a line. Raises CacheError: when the line has another form, or a number that JSON does
-    not have, such as NaN or 1e999 (which would be infinite).
+    """Parse a line. Raises CacheError: when the line has another form, or a number that is not
+    finite, such as NaN or 1e999.
     """
     try:
         value = json.loads(line, parse_float=finite, parse_constant=finite)
@@ -145,7 +145,7 @@ def finite(text: str) -> float:
 
 
 def read_fields(line: dict[str, Any]) -> Fields:
-    """The keys of a line other than caption and id, without lists and objects."""
+    """Return the keys of a line other than caption and id, without lists and objects."""
     return {
         clean(key): clean(value) if isinstance(value, str) else value
         for key, value in line.items()
@@ -154,5 +154,5 @@ def read_fields(line: dict[str, Any]) -> Fields:
 
 
 def clean(text: str | int) -> str:
-    """Replace halves of surrogate pairs (JSON "\\ud800"), which a response cannot encode."""
+    """Replace unpaired surrogates (JSON "\\ud800"), which a response cannot encode."""
     return str(text).encode(errors="replace").decode()

@@ -1,9 +1,9 @@
 """CacheClient: query a cache in a retrieval service, through the same interface as a local cache.
 
 When the service is busy or the connection breaks (the service may be restarting), the client
-retries until the request's timeout, and then raises CacheUnavailable. The server's policy decides
-whether a request is then answered without the cache. After a timeout, requests fail at once for
-COOL_DOWN seconds; `check`, which the server calls regularly, extends or ends that time.
+retries until the request's timeout, and then raises CacheUnavailable. After a timeout, requests
+fail at once for COOL_DOWN seconds; `check`, which the server calls regularly, extends or ends that
+time. The server's policy decides whether a failed request is answered without the cache.
 """
 
 import asyncio
@@ -23,8 +23,9 @@ from cache_index.searcher import check_queries
 from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_query, unpack_row
 
 TRIES = 3
-FIRST_PAUSE = 0.02  # Seconds before the second try. The third try waits twice as long.
-COOL_DOWN = 1.0  # Seconds after a timeout in which requests fail without being sent.
+# Seconds before the second attempt. Before the third attempt, the client waits twice as long.
+FIRST_PAUSE = 0.02
+COOL_DOWN = 1.0  # After a timeout, requests fail for this many seconds without being sent.
 MAX_ERROR_BYTES = 4096
 
 BROKEN = (aiohttp.ClientError, OSError)
@@ -98,7 +99,7 @@ class CacheClient:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> EnhancedRow:
-        """Enhance one query (D,); see `Enhancer`."""
+        """Enhance one query (D,), as `Enhancer` describes."""
         check_queries(query[None], self.dimension)
         request = EnhanceRequest(params, explain, prototypes)
         if time.monotonic() < self._down_until:

@@ -1,9 +1,8 @@
 """The device that searches an index: the first GPU, if one exists and has enough memory, or else
 the CPU. Only this file and `free_gpu_bytes` in `exact.py` contain code that needs a GPU. A GPU
-index does not return vectors by id (`vectors.py` stores them) and allows calls from one thread
-only (`owner.py` has one thread per index). The tests replace FAISS's GPU functions;
-docs/decisions/0003 lists
-the FAISS source that each line was checked against.
+index cannot return vectors by id, so `vectors.py` stores them, and it allows calls from one thread
+only, so `owner.py` has one thread per index. The tests replace FAISS's GPU functions.
+docs/decisions/0003 lists the source code of FAISS on which each line relies.
 """
 
 import logging
@@ -23,8 +22,10 @@ logger = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 
-FAISS_SCRATCH_BYTES = 1536 << 20  # Bytes that FAISS allocates on a GPU of more than 8 GiB.
-NVIDIA_DRIVER = "/dev/nvidiactl"  # The driver's file. It exists only on machines with a GPU.
+# Bytes of temporary memory that FAISS allocates on a GPU of more than 8 GiB.
+FAISS_SCRATCH_BYTES = 1536 << 20
+# A file of NVIDIA's driver, which exists only on machines with a GPU.
+NVIDIA_DRIVER = "/dev/nvidiactl"
 SHARE = 0.5  # Share of free GPU memory to use if the caller sets no limit.
 
 # On a GPU, FAISS raises an error for a search with more candidates or more visited cells than this.
@@ -40,7 +41,8 @@ class Placement:
     """The operator's choice of a device. "auto": a GPU if there is one."""
 
     device: Device = "auto"
-    max_gpu_bytes: int | None = None  # default: half of the GPU memory that is free at opening
+    # default: half of the GPU memory that is free when the cache is opened
+    max_gpu_bytes: int | None = None
 
 
 AUTO = Placement()
@@ -63,14 +65,14 @@ def place(index: Any, rows: NDArray[np.floating], placement: Placement) -> Any:
     if exact_fits(count, dimension, placement, free):
         try:
             return ExactIndex.load(rows, "cuda")
-        # The norms of the rows are unsuitable for float16, or the GPU lacks memory.
+        # the norms of the rows do not suit float16, or the GPU lacks memory
         except (ValueError, RuntimeError) as error:
             logger.warning("no exact search on the GPU: %s", error)
     return place_faiss(index)
 
 
 def exact_fits(count: int, dimension: int, placement: Placement, free: int) -> bool:
-    """Whether `place` chooses the exact search when `free` bytes of the GPU are free."""
+    """Whether `place` would choose the exact search if `free` bytes of the GPU are free."""
     limit = int(SHARE * free)
     if placement.max_gpu_bytes is not None:
         limit = min(placement.max_gpu_bytes, free)
@@ -97,30 +99,32 @@ def place_faiss(index: Any) -> Any:
         logger.warning("%s is not a GPU index: searching on the CPU", type(index).__name__)
         return index
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # float16 halves the memory of Flat indexes and of PQ's tables.
-    options.use_cuvs = False  # cuVS, the default in FAISS's cuVS builds, cannot clone SQ indexes.
+    options.useFloat16 = True  # Halves the memory of Flat indexes and of PQ's tables.
+    options.use_cuvs = False  # cuVS, the default in some builds, cannot clone SQ indexes.
     if isinstance(index, faiss.IndexIVF):
-        # An index with a large nprobe cannot be cloned. `Searcher.apply` sets nprobe later.
+        # Reset nprobe, because an index with a large nprobe cannot be cloned. `Searcher.apply` sets
+        # it again.
         index.nprobe = 1
     resources = faiss.StandardGpuResources()
     try:
         placed: Any = faiss.index_cpu_to_gpu(resources, 0, index, options)
-    except RuntimeError as error:  # lack of memory, or an unsupported index kind
+    except RuntimeError as error:  # the GPU lacks memory, or does not support the kind of index
         logger.warning("the index does not fit on the GPU, searching on the CPU: %s", error)
         return index
-    # FAISS's index has no reference to its resources. This line prevents their garbage collection.
+    # Keep a reference to the resources, because the index itself has none, and they must not be
+    # garbage-collected.
     placed.referenced_objects = [resources]
     return placed
 
 
 def max_candidates(index: Any) -> int:
-    """The largest number of candidates that one search of this index can return."""
+    """Return the maximum number of candidates in one search of this index."""
     scalar = type(index).__name__ == "GpuIndexIVFScalarQuantizer"
     return MAX_SCALAR_CANDIDATES if scalar else MAX_CANDIDATES
 
 
 def max_cells(index: Any) -> int:
-    """The largest number of cells that a search visits; 0 for an index without cells."""
+    """Return the maximum number of cells that a search can visit. 0 for an index without cells."""
     cells = int(getattr(index, "nlist", 0))
     return min(MAX_CANDIDATES, cells) if type(index).__name__.startswith("Gpu") else cells
 

@@ -1,9 +1,9 @@
 """The cache model of ImageBind-LLM: move an embedding towards the training images nearest to it.
 
-The bind network was trained on image embeddings only. Embeddings of other modalities land in
-another region of ImageBind's joint space. Mixing each embedding with the image embeddings nearest
-to it narrows that gap without training. This file computes the mix. It does not depend on FAISS or
-on files.
+The bind network was trained on image embeddings only. Embeddings of other modalities are in another
+region of ImageBind's joint space. Mixing each embedding with the nearest image embeddings moves it
+towards the image region, without training. This file computes the mix. It does not depend on FAISS
+or on files.
 
 Shapes: B queries, K neighbors each, D embedding dimensions (1024 for ImageBind-huge).
 """
@@ -31,7 +31,8 @@ class CacheParams:
     """Parameters of the enhancement. The defaults are those of the reference implementation."""
 
     top_k: int = 10
-    # With a higher value, fewer neighbors count. The paper's form does not use this parameter.
+    # With a higher value, the nearest neighbors get more of the weight. The paper's form does not
+    # use this parameter.
     inverse_temperature: float = 20.0
     # Share of the neighbors in the result: 0 ignores the neighbors, 1 ignores the query.
     weight: float = 0.5
@@ -66,8 +67,8 @@ def enhance(
     false, and entries beyond the row's top_k, are ignored. A query without a hit is unchanged.
 
     The released form weights neighbors by a softmax and returns unit vectors. The paper's form (eq.
-    3-4) weights them by the raw similarity and normalizes nothing. Queries are not normalized,
-    because a mix of modalities is shorter than 1.
+    3-4) weights them by the raw similarity and normalizes nothing. Queries are not normalized: the
+    mix of several embeddings is shorter than 1.
     """
     top_k = column([p.top_k for p in params])
     weight = column([p.weight for p in params])
@@ -77,7 +78,8 @@ def enhance(
     counted = hit & (np.arange(similarity.shape[1]) < top_k)
     weight = np.where(counted.any(axis=1, keepdims=True), weight, 0)
     similarity = np.where(counted, similarity, 0)
-    # `attention` (B, K): weights of the neighbors. `recalled` (B, D): their weighted sum.
+    # `attention` (B, K): the weights of the neighbors. `recalled` (B, D): the neighbors' weighted
+    # sum.
     attention = np.where(paper, similarity, softmax(sharpness * similarity, counted))
     recalled = np.einsum("bk,bkd->bd", attention, prototype)
     recalled = np.where(paper, recalled, normalize(recalled))
@@ -95,15 +97,15 @@ def softmax(x: Array, counted: NDArray[np.bool_]) -> Array:
     x = np.where(counted, x, -np.inf)
     peak = x.max(
         axis=-1, keepdims=True, initial=-np.inf
-    )  # The row's maximum is subtracted so that exp cannot overflow.
+    )  # subtract the row's maximum, so that exp cannot overflow
     exp: Array = np.exp(x - np.where(np.isfinite(peak), peak, 0))
     total = np.maximum(exp.sum(axis=-1, keepdims=True), np.float32(1))
-    share: Array = exp / total  # rows without counted entries have the sum 0, and shares of 0
+    share: Array = exp / total  # a row without counted entries has the sum 0
     return share
 
 
 def normalize(x: Array) -> Array:
-    """Scale rows to unit length; a zero row stays zero."""
+    """Scale rows to length 1. A zero row stays zero."""
     norm = np.linalg.norm(x, axis=-1, keepdims=True)
     unit: Array = x / np.maximum(norm, np.finfo(np.float32).tiny)
     return unit

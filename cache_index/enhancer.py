@@ -1,4 +1,6 @@
-"""Enhancer: the interface to a cache, which is in this process, a service, or several services."""
+"""Enhancer: the interface to a cache, which can be in this process, in a service, or in several
+services.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,8 +18,8 @@ class EnhancedRow:
     vector: Array  # The enhanced query (D,).
     ids: NDArray[np.int64]  # Row numbers (K,) of the neighbors, best first, at most top_k.
     similarity: Array  # Their similarities (K,) to the query.
-    captions: tuple[Caption, ...] = ()  # The neighbors' captions (K,), only with `explain`.
-    prototypes: Array | None = None  # The neighbors' vectors (K, D), if requested.
+    captions: tuple[Caption, ...] = ()  # The captions (K,) of the neighbors, only with `explain`.
+    prototypes: Array | None = None  # The vectors (K, D) of the neighbors, if requested.
 
 
 class Enhancer(Protocol):
@@ -26,7 +28,7 @@ class Enhancer(Protocol):
 
     @property
     def defaults(self) -> CacheParams:
-        """The parameters that the cache's builder recommends."""
+        """The default parameters, which were chosen when the cache was built."""
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
@@ -43,7 +45,8 @@ class Enhancer(Protocol):
         """
 
     async def check(self) -> None:
-        """Check that the cache can answer now. Call it at intervals, not for each request.
+        """Check that the cache can answer now. Meant to be called at intervals, not for each
+        request.
 
         Raises CacheError: when the cache cannot answer.
         """

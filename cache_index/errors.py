@@ -1,26 +1,31 @@
-"""The package's exceptions, by cause: the files, the request, or the load.
+"""The exceptions of this package.
 
-They have no HTTP status: the server and the retrieval service map each class to a status.
+Each class has one cause: the files, the request, or the load. The server and the retrieval service
+map each class to an HTTP status.
 """
 
 
 class CacheError(Exception):
-    """The cache on disk or its index cannot be used. The message names the file and what to do."""
+    """Raised when the cache on disk or its index cannot be used. The message names the file and
+    what to do.
+    """
 
 
 class QueryError(ValueError):
-    """The request is invalid: it has a vector of another width, NaN, or a parameter out of
-    range.
+    """Raised when the request is invalid: its vector has a wrong width or NaN, or a parameter is
+    out of range.
     """
 
 
 class CacheBusy(Exception):
-    """The queue is full: the request was rejected at once and may be retried later."""
+    """Raised when the queue is full. The request can be retried later."""
 
 
 class CacheUnavailable(CacheError):
-    """The retrieval service does not answer before the timeout."""
+    """Raised when the retrieval service does not answer before the timeout."""
 
 
 class CacheClosed(CacheError):
-    """The cache was closed (the process is shutting down) before the request was answered."""
+    """Raised when the cache is closed, because the process shuts down, before the request is
+    answered.
+    """

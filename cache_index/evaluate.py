@@ -44,7 +44,7 @@ def evaluate(
     placement: Placement = AUTO,
 ) -> list[Measured]:
     """Measure settings from one visited cell to four times the tuned number. `queries`: features
-    (M, D). By default, rows of the cache are the queries; a row does not count as its own neighbor.
+    (M, D). Default: rows of the cache. A row does not count as its own neighbor.
     """
     index = CacheIndex.open(folder, verify=verify, placement=placement)
     if not 1 <= top_k < len(index):
@@ -71,7 +71,7 @@ def choose_trial(index: CacheIndex, queries: Path | None, count: int, top_k: int
 
 
 def settings_around(tuned: SearchSettings, cells: int) -> list[SearchSettings]:
-    """Settings with 1, 2, 4, ... visited cells, up to four times the tuned number."""
+    """Return settings with 1, 2, 4, ... visited cells, up to four times the tuned number."""
     if tuned.nprobe is None:
         return [tuned]
     powers = {1 << i for i in range(cells.bit_length()) if 1 << i <= min(4 * tuned.nprobe, cells)}
@@ -124,7 +124,8 @@ def as_table(measured: Sequence[Measured]) -> str:
 def plot(measured: Sequence[Measured], path: Path, *, title: str = "") -> None:
     """Plot recall against throughput and against latency. The file's suffix sets the format."""
     try:
-        from matplotlib.figure import Figure  # a slow import that only plots need
+        # imported here, because it is slow and only plots need it
+        from matplotlib.figure import Figure
     except ImportError:
         raise CacheError("a plot needs matplotlib: pip install 'bindserve[plot]'") from None
     figure = Figure(figsize=(9, 3.6), layout="constrained")

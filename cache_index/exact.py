@@ -1,7 +1,7 @@
-"""ExactIndex: an exact search in torch, over rows that stay in the device's memory as float16.
+"""ExactIndex: an exact search in torch over rows that stay in the device's memory as float16.
 
-Only this file of the package imports torch, at the time when an index is loaded. It does not depend
-on FAISS, but has the interface of a FAISS index as far as `searcher.py` uses it.
+This file is the only one of the package that imports torch, and it does so when an index is loaded.
+It does not use FAISS, but has the methods of a FAISS index that `searcher.py` uses.
 
 Shapes: B queries, N rows, D dimensions, C candidates, G rows of a group.
 """
@@ -16,13 +16,15 @@ from cache_index.enhance import Array, normalize
 if TYPE_CHECKING:
     from torch import Tensor
 
-GROUP = 32  # Rows per group (G). The first step of the selection compares groups, not rows.
-SPARE = 64  # Additional candidates, because float32 scores may order rows differently.
-SPARE_RESULTS = 6  # Additional results for callers that compute the scores again in float32.
-MAX_SCORE_BYTES = 256 << 20  # Maximum memory for scores, which determines the rows per chunk.
+GROUP = 32  # Rows per group (G). The selection first compares groups, and then rows.
+SPARE = 64  # Number of additional candidates, because float32 scores may order rows differently.
+# Number of additional results for callers that compute the scores again in float32.
+SPARE_RESULTS = 6
+MAX_SCORE_BYTES = 256 << 20  # Maximum memory for scores. It determines how many rows a chunk has.
 BLOCK_ROWS = 1 << 14  # Number of rows that are copied to the device at a time.
 
-MIN_NORM, MAX_NORM = 0.1, 1000.0  # Allowed norm of the longest row, for float16 scores.
+# Minimum and maximum norm of the longest row, so that scores fit into float16.
+MIN_NORM, MAX_NORM = 0.1, 1000.0
 
 
 class ExactIndex:
@@ -47,7 +49,7 @@ class ExactIndex:
         resident = torch.zeros(padded(count), dimension, dtype=torch.float16, device=device)
         longest = 0.0
         for start in range(0, count, BLOCK_ROWS):
-            # np.array reads the rows from the memory-mapped file.
+            # np.array copies the rows from the memory-mapped file
             block = torch.from_numpy(np.array(rows[start : start + BLOCK_ROWS]))
             half = resident[start : start + len(block)].copy_(block)
             longest = max(longest, float(half.float().norm(dim=1).max()))
@@ -72,12 +74,12 @@ class ExactIndex:
 
         with torch.inference_mode():
             exact = torch.tensor(queries, device=self._rows.device)
-            # The length of a query does not change the order of rows. At length 1, no score
-            # overflows.
+            # Scale the queries to length 1, so that no score overflows. The length does not change
+            # the order of rows.
             half = torch.from_numpy(normalize(queries)).to(self._rows.device, torch.float16)
             ids = self._candidates(half, min(k + SPARE, self.ntotal))
-            # similarity (B, C): sums of products in float32. A GPU might compute a matrix product
-            # in tf32, which is less precise.
+            # similarity (B, C): sums of products in float32, because a GPU may compute a matrix
+            # product in tf32, which is less precise
             similarity = (self._rows[ids].float() * exact[:, None]).sum(2)
             similarity, order = similarity.topk(min(k, ids.shape[1]))
             result = similarity.cpu().numpy(), ids.gather(1, order).cpu().numpy()
@@ -103,12 +105,12 @@ def best_of_chunk(
 ) -> tuple["Tensor", "Tensor"]:
     """Return scores and ids (B, C) of the best rows of a chunk, whose first row has the id `start`.
 
-    The rows are selected in two steps, because top-k over all scores takes as long as the matrix
-    product. The first step selects the C groups with the largest maximum score. The second step
-    selects the best C rows of these groups. No better row is outside of these groups, because each
-    of the C groups contains a row with at least the same score.
+    Selects in two steps, because top-k over all scores takes as long as the matrix product: first
+    the C groups with the largest maximum score, then the best C rows of these groups. A row outside
+    of these groups cannot be better, because each of the C groups contains a row with at least the
+    same score.
     """
-    # Scores (B, rows of the chunk). The second line excludes the padding of the last group.
+    # scores (B, rows of the chunk); the second line excludes the padding of the last group
     scores = queries @ rows.T
     scores[:, max(0, count - start) :] = float("-inf")
     groups = scores.view(len(scores), -1, GROUP)
@@ -130,7 +132,9 @@ def padded(count: int) -> int:
 
 
 def resident_bytes(count: int, dimension: int) -> int:
-    """The device memory that an ExactIndex needs: the rows and one batch's scores."""
+    """Return the device memory that an ExactIndex needs for the rows and the scores of one
+    batch.
+    """
     return 2 * padded(count) * dimension + MAX_SCORE_BYTES
 
 

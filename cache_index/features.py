@@ -1,4 +1,4 @@
-"""Features to build a cache from, read in blocks so that no build holds them all in memory.
+"""Read the features from which a cache is built, in blocks, so that they need not fit into memory.
 
 A source is a .npy or .safetensors file, a folder of such files, or a FAISS index.
 """
@@ -14,7 +14,7 @@ from cache_index.captions import Caption, read_captions
 from cache_index.enhance import Array
 from cache_index.errors import CacheError
 
-BLOCK_ROWS = 16384  # Rows read at a time: 64 MiB of float32 at 1024 dimensions.
+BLOCK_ROWS = 16384  # Number of rows that are read at a time: 64 MiB of float32 for 1024 dimensions.
 FLOATS = {"F16", "F32", "F64"}  # safetensors' names of the float types that NumPy supports.
 
 
@@ -26,10 +26,10 @@ class Features(Protocol):
     dimension: int
 
     def blocks(self) -> Iterator[Array]:
-        """All rows in order, as float32 blocks of at most BLOCK_ROWS rows."""
+        """Yield all rows in order, in float32 blocks of at most BLOCK_ROWS rows."""
 
     def captions(self) -> Iterator[Caption] | None:
-        """The captions of the rows, or None without captions."""
+        """Return the captions of the rows, or None if there are none."""
 
 
 def open_features(path: Path) -> Features:
@@ -78,7 +78,8 @@ class FeatureFile:
 
     def blocks(self) -> Iterator[Array]:
         for start in range(0, self.count, BLOCK_ROWS):
-            stop = min(start + BLOCK_ROWS, self.count)  # safetensors rejects a slice past the end
+            # safetensors rejects a slice that ends beyond the last row
+            stop = min(start + BLOCK_ROWS, self.count)
             yield np.asarray(self._rows[start:stop], dtype=np.float32)
 
     def captions(self) -> Iterator[Caption] | None:
@@ -145,7 +146,8 @@ class IndexFeatures:
         self._index = index
         if hasattr(index, "make_direct_map"):
             try:
-                index.make_direct_map()  # an IVF index needs this map to return a row by number
+                # an IVF index needs this table to return a row by its number
+                index.make_direct_map()
             except RuntimeError:
                 raise CacheError(f"{path}: its ids are not the row numbers 0 to N-1") from None
 
@@ -171,7 +173,8 @@ def map_npy(path: Path) -> Any:
 
 def map_tensor(path: Path) -> Any:
     try:
-        file: Any = safe_open(path, framework="numpy")  # the slice keeps the file open
+        # not closed, because the slice reads the file later
+        file: Any = safe_open(path, framework="numpy")
         names = list(file.keys())
         if len(names) != 1:
             raise CacheError(f"{path}: holds {len(names)} tensors; give a file with one")

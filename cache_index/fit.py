@@ -1,6 +1,6 @@
-"""Fit: checks whether the vectors of a cache have the width and the encoder that a model requires.
-
-The cache's manifest states both. This module does not depend on the model's code.
+"""Fit: checks whether a cache suits a model. The manifest of the cache states the width of its
+vectors and their encoder, and the model requires both. This module does not depend on the model's
+code.
 """
 
 import logging
@@ -22,7 +22,7 @@ class Fit:
     def check(self, where: object, manifest: Manifest) -> None:
         """Check a manifest. `where` is the cache's path or URL, for messages.
 
-        A manifest that names no encoder, as after the import of an index, only causes a warning.
+        A manifest without an encoder, for example that of an imported index, only causes a warning.
         Raises CacheError: when the width or the encoder differs.
         """
         if manifest.dimension != self.dimension:

@@ -16,12 +16,12 @@ INPUTS = "inputs.json"
 
 @contextmanager
 def new_folder(out: Path, *, inputs: str, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder; rename it to `out` when the `with` block ends without an error.
+    """Yield a temporary folder, and rename it to `out` when the `with` block ends without an error.
 
-    After a killed build, the unfinished folder stays, because its files may have taken hours. The
-    next build with the same `inputs` (a text that describes them) resumes from it.
-    Raises CacheError: when the unfinished folder has other inputs. A CacheError in the block
-    deletes the unfinished folder.
+    If a build is killed, its unfinished folder stays. The next build with the same `inputs` (a text
+    that describes them) resumes there, because the files may have taken hours. Raises CacheError:
+    when the unfinished folder has other inputs. A CacheError in the block deletes the unfinished
+    folder.
     """
     check_free(out, overwrite=overwrite)
     partial = out.parent / f".{out.name}.partial"
@@ -64,8 +64,8 @@ def write_once(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write the file under another name, then rename it: a killed process leaves no partial
-    file.
+    """Write the file under another name and then rename it, so that a killed process leaves no
+    partial file.
     """
     partial = path.with_name(path.name + ".partial")
     write(partial)

@@ -1,7 +1,8 @@
-"""CacheIndex: an opened cache folder, which searches, gathers and enhances for a batch of queries.
+"""CacheIndex: an opened cache folder.
 
-Call it from one thread only, because FAISS's GPU indexes allow one thread. `owner.py` has one
-thread per index and batches concurrent requests.
+For a batch of queries, it searches neighbors, reads their vectors (gathers), and computes the
+enhanced embeddings. Call it from one thread only, because FAISS's GPU indexes allow one thread.
+`owner.py` has one thread per index and batches concurrent requests.
 
 Shapes: B queries, K neighbors each, N rows in the cache, D embedding dimensions.
 """
@@ -61,11 +62,12 @@ class CacheIndex:
         mapped: bool = True,
         placement: Placement = AUTO,
     ) -> "CacheIndex":
-        """Check all files, then read them. `verify=False` checks their sizes, but not their sha256.
+        """Check all files, and then read them. `verify=False`: checks the sizes of the files, but
+        not their sha256.
 
-        `mapped=True` memory-maps the index file, so that the kernel reads pages on first use.
-        `mapped=False` loads a copy of the file.
-        Raises CacheError: when a file is damaged or does not fit the manifest.
+        `mapped=True`: memory-maps the index file, so that the kernel reads pages on first use.
+        `mapped=False`: reads the whole file into memory. Raises CacheError: when a file is damaged
+        or does not fit the manifest.
         """
         manifest = read_manifest(folder)
         if expect_encoder is not None:
@@ -80,7 +82,9 @@ class CacheIndex:
             )
         has_cells = isinstance(index, faiss.IndexIVF)
         if has_cells != (manifest.search.nprobe is not None):
-            raise CacheError(f"{folder / INDEX}: nprobe goes with an IVF index only; {REBUILD}")
+            raise CacheError(
+                f"{folder / INDEX}: nprobe is set, but only IVF indexes have it; {REBUILD}"
+            )
         vectors = Vectors.open(folder, manifest)
         if not manifest.shuffled:
             index = place(index, vectors.rows, placement)
@@ -104,7 +108,7 @@ class CacheIndex:
         return self.searcher.vectors.gather(ids)
 
     def enhance(self, queries: Array, params: Sequence[CacheParams]) -> Enhanced:
-        """Move each query (B, D) towards its neighbors, with that query's parameters."""
+        """Move each query (B, D) towards its neighbors. Each query has its own parameters."""
         neighbors = self.search(queries, [p.top_k for p in params])
         return Enhanced(
             enhance(queries, neighbors.similarity, neighbors.hit, neighbors.vectors, params),

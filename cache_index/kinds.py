@@ -1,11 +1,11 @@
 """Choose a kind of index by the number of features and the memory, in FAISS's factory notation.
 
-For many features on a CPU, the choice is product quantizer codes that the CPU scans in vector
+For many features on a CPU, this module chooses product quantizer codes that the CPU scans in vector
 registers (FAISS's "fast scan"). With one bit per dimension, the true neighbors are among the first
-20 to 80 candidates. Up to 256 dimensions the codes have two bits, because one bit found at most 97%
-of the neighbors of 375,000 pictures. Measured times to scan a row of 1024 dimensions: fast scan 6
-ns, RaBitQ 11 ns (and 5 us per cell), other product codes of half the size 40 ns, SQ8 180 ns,
-float32 300 ns. FAISS's GPU indexes do not include fast scan or HNSW.
+20 to 80 candidates. Codes for up to 256 dimensions have two bits per dimension, because a search
+with one bit found at most 97% of the neighbors among 375,000 pictures. Measured times to scan a row
+of 1024 dimensions: fast scan 6 ns, RaBitQ 11 ns (and 5 us per cell), other product codes of half
+the size 40 ns, SQ8 180 ns, float32 300 ns. FAISS's GPU indexes do not include fast scan or HNSW.
 """
 
 import math
@@ -16,7 +16,7 @@ from cache_index.errors import CacheError
 
 Target = Literal["cpu", "gpu"]
 
-EXACT_BELOW = 20_000  # below this number of rows, exact search takes a few milliseconds
+EXACT_BELOW = 20_000  # up to this number of rows, exact search takes only a few milliseconds
 CODES = re.compile(r"Flat|IVF\d+,(Flat|SQfp16|SQ8|PQ(?P<parts>\d+)(?P<fast>x4fs)?)")
 
 # The product quantizers that faiss-gpu supports: numbers of parts, and dimensions per part.
@@ -80,7 +80,9 @@ def cells(count: int) -> int:
 
 
 def parts(dimension: int) -> int:
-    """The finest product quantizer that a GPU supports: 64 bytes a row at 1024 dimensions."""
+    """Return the most precise product quantizer that a GPU supports: 64 bytes per row for 1024
+    dimensions.
+    """
     for number in PQ_PARTS:
         if dimension % number == 0 and dimension // number in PQ_WIDTHS:
             return number

@@ -9,5 +9,5 @@ def is_loopback(host: str | None) -> bool:
         return True
     try:
         return ipaddress.ip_address((host or "").strip("[]")).is_loopback
-    except ValueError:  # the host is a name, not an address
+    except ValueError:  # the host is a name and not an address
         return False

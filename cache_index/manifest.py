@@ -1,7 +1,7 @@
 """manifest.json: the content and search settings of a cache folder, and the sha256 of every file.
 
-A cache may come from another machine, and FAISS's reader does not validate its input. So each
-file's hash is checked before the file is parsed. This module does not depend on FAISS.
+A cache may come from another machine, and FAISS's reader does not validate its input. Therefore,
+the hash of each file is checked before the file is parsed. This module does not depend on FAISS.
 """
 
 import hashlib
@@ -44,18 +44,19 @@ class FileEntry(BaseModel):
 
 
 class SearchSettings(BaseModel):
-    """The tuned settings of the search."""
+    """The settings of the search, which tuning chose."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    nprobe: Annotated[int, Field(ge=1)] | None = None  # Visited cells of an IVF index.
-    refine: Annotated[int, Field(ge=1, le=64)] = 1  # Candidates that are scored again per neighbor.
+    # Number of cells of an IVF index that a search visits.
+    nprobe: Annotated[int, Field(ge=1)] | None = None
+    # Number of candidates, for each returned neighbor, that are scored again.
+    refine: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class Recall(BaseModel):
-    """The share of the true `at` nearest rows that a search returns, over `queries` test queries.
-
-    Tuning did not use these queries.
+    """The share of the true `at` nearest rows that a search returns, measured with `queries`
+    queries that tuning did not use.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,23 +76,24 @@ class Manifest(BaseModel):
     kind: str  # FAISS's factory string, such as "Flat" or "IVF1024,Flat"
     vector_dtype: Literal["float32", "float16"]
     search: SearchSettings = SearchSettings()
-    encoder: dict[str, Any] = {}  # provenance of the features, such as the weights' sha256
+    # origin of the features, such as the sha256 of the encoder's weights
+    encoder: dict[str, Any] = {}
     recall: Recall | None = None
     defaults: CacheParams = CacheParams()
-    # Whether the stored vectors are permuted, but the index is not (`bindserve cache shuffle`). The
-    # order of the neighbors then comes from the index alone.
+    # Whether `bindserve cache shuffle` has permuted the stored vectors, but not the index. Then,
+    # only the index determines the order of the neighbors.
     shuffled: bool = False
     files: dict[FileName, FileEntry]
 
     @model_serializer(mode="wrap")
     def without_default(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Omit `shuffled` if it is false, so that older manifests keep their names (hashes)."""
+        """Omit `shuffled` if it is false, so that the hashes of older manifests do not change."""
         fields: dict[str, Any] = write(self)
         return fields if self.shuffled else {k: v for k, v in fields.items() if k != "shuffled"}
 
     @cached_property
     def name(self) -> str:
-        """A short hash of the manifest's content, which identifies the cache."""
+        """Return a short hash of the manifest's content, which identifies the cache."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
 
@@ -144,7 +146,7 @@ def check_files(folder: Path, manifest: Manifest, *, verify: bool) -> None:
 
 
 def check_encoder(where: Path | str, manifest: Manifest, expected: EncoderIdentity) -> None:
-    """Check the encoder of the features: vectors of two encoders cannot be compared.
+    """Check the encoder of the features, because vectors of different encoders cannot be compared.
 
     Raises CacheError: when the manifest has another encoder or none.
     """

@@ -9,8 +9,8 @@ SIZES = [2.0**i for i in range(9)]
 
 
 class CacheMetrics:
-    """The metrics of one service. Each service has a separate registry, so that several services in
-    one process (as in tests) do not share metrics.
+    """The metrics of one service. Each service has a separate registry, because tests run several
+    services in one process.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class CacheMetrics:
         return Histogram(f"bindserve_cache_{name}", help, buckets=buckets, registry=self._registry)
 
     def watch(self, owner: IndexOwner) -> None:
-        """Read the owner's queue and index at each scrape."""
+        """Read the state of the owner's queue and index at each scrape."""
         waiting = Gauge("bindserve_cache_waiting", "Queries in line", registry=self._registry)
         waiting.set_function(lambda: owner.waiting)
         vectors = Gauge("bindserve_cache_vectors", "Rows of the index", registry=self._registry)

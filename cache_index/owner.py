@@ -1,10 +1,9 @@
 """IndexOwner: the one thread that uses an index. It answers waiting requests in batches.
 
-A search of 16 queries takes far less than 16 times as long as a search of 1 query. Requests that
-arrive during a search wait, and together form the next batch. The owner does not wait until a batch
-is full. It waits at most 2% of the last search's duration, for the next requests of clients that
-just got an answer.
-This module does not depend on HTTP.
+A search for 16 queries takes far less than 16 times as long as a search for one query. Requests
+that arrive during a search wait, and form the next batch. The owner does not wait until a batch is
+full. It waits at most 2% of the last search's duration for the next requests of the clients that
+have just received an answer. This module does not depend on HTTP.
 """
 
 import asyncio
@@ -29,7 +28,8 @@ from cache_index.searcher import Neighbors, check_queries
 logger = logging.getLogger(__name__)
 
 PAUSE = 0.02
-# Maximum neighbors of one search, so that a large top_k delays other requests little.
+# Maximum number of neighbors in one search, so that a large top_k does not delay other requests
+# much.
 GATHERED_ROWS = 4096
 
 
@@ -95,10 +95,11 @@ class IndexOwner:
     def submit(
         self, query: Array, params: CacheParams, *, explain: bool = False, prototypes: bool = False
     ) -> Future[EnhancedRow]:
-        """Queue a query (D,). Any thread may call this. Raises, before queuing: QueryError for an
-        invalid query, CacheBusy when the queue is full, CacheClosed after `close`.
+        """Queue a query (D,). Any thread may call this method. Before queuing, raises QueryError
+        for an invalid query, CacheBusy when the queue is full, and CacheClosed after `close`.
         """
-        check_queries(query[None], self.dimension)  # an invalid query would fail its whole batch
+        # check now, because an invalid query would fail its whole batch
+        check_queries(query[None], self.dimension)
         request = Waiting(query, params, explain, prototypes)
         with self._changed:
             if self._closed:
@@ -141,7 +142,8 @@ class IndexOwner:
         self.index.close()
 
     def _run(self) -> None:
-        faiss.omp_set_num_threads(self._threads)  # OpenMP's setting is per calling thread
+        # set in this thread, because OpenMP stores the number per thread
+        faiss.omp_set_num_threads(self._threads)
         before, seconds = 0, 0.0
         while batch := self._next_batch(before, seconds):
             live = [r for r in batch if r.future.set_running_or_notify_cancel()]
@@ -150,11 +152,12 @@ class IndexOwner:
             before = len(live)
 
     def _next_batch(self, before: int, seconds: float) -> list[Waiting]:
-        """Wait for requests and return at most max_batch of them, or an empty list after `close`.
+        """Wait for requests.
 
-        `before` and `seconds`: the size and duration of the last batch. The method pauses briefly
-        to collect as many requests as the last batch had. Without the pause, 16 clients that send
-        their next requests at once would be split into a batch of 1 and a batch of 15.
+        Returns at most max_batch of them, or an empty list after `close`. `before` and `seconds`:
+        the size and duration of the last batch. Pauses briefly until there are as many requests as
+        in the last batch. Without this pause, the next requests of 16 clients would form a batch of
+        1 and a batch of 15.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
@@ -196,7 +199,7 @@ def enhance_rows(index: CacheIndex, batch: list[Waiting]) -> list[EnhancedRow]:
 def take_row(
     index: CacheIndex, vector: Array, neighbors: Neighbors, row: int, request: Waiting
 ) -> EnhancedRow:
-    hits = int(neighbors.hit[row].sum())  # In each row, the hits precede the misses.
+    hits = int(neighbors.hit[row].sum())  # in each row, the hits come first
     ids = neighbors.ids[row, :hits]
     return EnhancedRow(
         vector,
@@ -208,8 +211,8 @@ def take_row(
 
 
 def groups(batch: list[Waiting]) -> Iterator[list[Waiting]]:
-    """Split a batch so that a search gathers at most GATHERED_ROWS rows. Usually, one group
-    results.
+    """Split a batch, so that a search gathers at most GATHERED_ROWS rows. Usually, the batch stays
+    whole.
     """
     group: list[Waiting] = []
     for request in sorted(batch, key=lambda r: r.params.top_k):

@@ -1,8 +1,8 @@
 """Read a FAISS index file from an untrusted source.
 
-FAISS's reader takes sizes from the file and has had memory-corrupting bugs. So this module accepts
-only the index kinds in KINDS, limits FAISS's allocations by the file's size, and turns its
-exceptions into a CacheError that names the file.
+FAISS's reader trusts the sizes in the file and has had bugs that corrupt memory. Therefore, this
+module accepts only the kinds of index in KINDS, limits FAISS's allocations by the size of the file,
+and converts FAISS's exceptions to a CacheError that names the file.
 """
 
 import threading
@@ -24,11 +24,11 @@ KINDS = {
 }
 FOREIGN = "not a FAISS index of a supported kind (Flat, or IVF with Flat, SQ, PQ or PQx4fs)"
 
-# FAISS's allocation limit is at least this large, because FAISS also counts a table that is not in
-# the file.
+# minimum of FAISS's allocation limit, because FAISS also counts a table that is not in the file
 TABLE_BYTES = 1 << 30
 
-_limit = threading.Lock()  # guards FAISS's allocation limit, which is global to the process
+# held while FAISS's allocation limit, which applies to the whole process, is changed
+_limit = threading.Lock()
 
 
 def read_index(path: Path, *, mapped: bool = False) -> Any:
@@ -45,7 +45,7 @@ def read_index(path: Path, *, mapped: bool = False) -> Any:
         raise CacheError(f"{path}: {error.strerror}; {REBUILD}") from None
     if kind not in KINDS:
         raise CacheError(f"{path}: {FOREIGN}; {REBUILD}")
-    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # only L2 distances need the table
+    flags = faiss.IO_FLAG_SKIP_PRECOMPUTE_TABLE  # skip the table, which only L2 distances need
     with _limit:
         before = faiss.get_deserialization_vector_byte_limit()
         faiss.set_deserialization_vector_byte_limit(max(size, TABLE_BYTES))

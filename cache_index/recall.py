@@ -14,7 +14,7 @@ from cache_index.features import BLOCK_ROWS
 from cache_index.searcher import Searcher
 from cache_index.vectors import Ids
 
-BATCH = 16  # Queries searched at a time, as in a busy service.
+BATCH = 16  # Number of queries that are searched at a time, as in a busy service.
 TOP_K = 10  # Default number of neighbors, as in the released code.
 
 
@@ -23,7 +23,7 @@ class Trial:
     """Test queries with their exact nearest neighbors."""
 
     queries: Array  # Test queries (B, D).
-    # Row numbers (B,) if the queries are rows of the cache. A row is not its own neighbor.
+    # Row numbers (B,) if the queries are rows of the cache, because a row is not its own neighbor.
     own: Ids | None
     # Row numbers (B, K) of the exact nearest neighbors.
     truth: Ids
@@ -66,8 +66,8 @@ def exact_neighbors(rows: NDArray[np.floating], queries: Array, top_k: int) -> I
 
 
 def without(ids: Ids, own: Ids) -> Ids:
-    """(B, K + 1) -> (B, K): remove each query's own row, or the last id if the own row is
-    absent.
+    """Remove from each list of ids the query's own row or, if it is absent, the last id: (B, K + 1)
+    -> (B, K).
     """
     is_own = ids == own[:, None]
     is_own[:, -1] |= ~is_own.any(axis=1)

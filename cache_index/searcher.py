@@ -1,9 +1,9 @@
 """Searcher: find candidates with the index, and score them with the stored vectors.
 
 A compressed index (scalar or product quantizer, or float16 on a GPU) returns approximate
-similarities, and the enhancement's softmax would magnify their errors. So the searcher computes the
-similarities again with the stored vectors, which the enhancement reads anyway. `refine` is the
-number of candidates per returned neighbor.
+similarities, whose errors the softmax of the enhancement would magnify. Therefore, the searcher
+computes the similarities again from the stored vectors, which the enhancement needs anyway.
+`refine` is the number of candidates per returned neighbor.
 
 Shapes: B queries, K neighbors each, D embedding dimensions.
 """
@@ -23,9 +23,9 @@ from cache_index.exact import SPARE_RESULTS, ExactIndex
 from cache_index.manifest import SearchSettings
 from cache_index.vectors import Ids, Vectors
 
-# The size of queries (B * D; here 3 queries of width 1024) above which FAISS multiplies matrices
-# instead of looping over rows. With FAISS's default, 128000, an exact search of 16 queries takes
-# five times as long. The variable applies to the whole process and affects speed only.
+# The size B * D of queries above which FAISS multiplies matrices instead of looping over rows. With
+# FAISS's default of 128000, an exact search of 16 queries takes five times as long. FAISS's
+# variable applies to the whole process, and affects only the speed.
 faiss.cvar.distance_compute_blas_threshold = 3 * 1024
 
 
@@ -51,7 +51,7 @@ class Searcher:
 
     @property
     def cells(self) -> int:
-        """The number of cells of an IVF index; 0 for an exact search."""
+        """Return the number of cells of an IVF index, or 0 for an exact search."""
         return getattr(self.index, "nlist", 0)
 
     def apply(self, settings: SearchSettings) -> None:
@@ -61,13 +61,13 @@ class Searcher:
         self.refine = 1 if isinstance(self.index, ExactIndex) else settings.refine
 
     def search(self, queries: Array, top_k: int | Sequence[int]) -> Neighbors:
-        """Find the rows with the largest inner product with each query (B, D).
+        """Find the rows with the largest inner products with each query (B, D).
 
-        `top_k` may have one number per query; K is the largest. A query's result does not depend
-        on the rest of the batch.
+        `top_k`: one number, or one per query. K is the largest of them. The result of a query does
+        not depend on the other queries of the batch.
         """
         queries = check_queries(queries, self.dimension)
-        # The limit has the shape (B, 1): the number of neighbors of each query.
+        # shape (B, 1): the number of neighbors of each query
         limit = np.broadcast_to(np.asarray(top_k, dtype=np.int64), len(queries))[:, None]
         spare = SPARE_RESULTS if isinstance(self.index, ExactIndex) else 0
         number = np.minimum(limit * self.refine + spare, max_candidates(self.index))
@@ -82,13 +82,13 @@ class Searcher:
         return Neighbors(ids, similarity, np.take_along_axis(vectors, best[:, :, None], axis=1))
 
     def _candidates(self, queries: Array, limits: Ids) -> Ids:
-        """Return the index's best rows (B, K) of each query; ids beyond the query's limit (B, 1)
-        are -1.
+        """Return the best rows (B, K) of each query, by the index. Ids beyond the query's limit (B,
+        1) are -1.
         """
         numbers = np.full(len(queries), limits.max())
         if isinstance(self.index, faiss.IndexIVFPQFastScan):
-            # Several rows can have the same 8-bit score. The requested number of candidates decides
-            # which of them FAISS returns, so this number must not depend on other queries.
+            # Several rows can have the same 8-bit score. Which of them FAISS returns depends on the
+            # requested number of candidates, so this number must not depend on other queries.
             numbers = 2 ** np.ceil(np.log2(limits[:, 0])).astype(np.int64)
         ids: Ids = np.full((len(queries), numbers.max()), -1, dtype=np.int64)
         for number in np.unique(numbers).tolist():

@@ -1,7 +1,7 @@
 """The retrieval service: a Starlette app that serves one index and batches concurrent requests.
 
-POST /v1/enhance (bodies: `wire.py`), GET /v1/info, POST /v1/reload, /health, /ready, /metrics.
-This module does not depend on models.
+Paths: POST /v1/enhance (`wire.py` describes the bodies), GET /v1/info, POST /v1/reload, /health,
+/ready, /metrics. This module does not depend on models.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ from cache_index.token import TokenRequired
 from cache_index.wire import CACHE, NEIGHBORS, EnhanceRequest, pack_row, unpack_query
 
 OPEN_PATHS = ("/health", "/ready")
-BODY_SECONDS = 10.0  # timeout to read a request's body, which is about 4 kB
+BODY_SECONDS = 10.0  # maximum seconds to read a request's body of about 4 kB
 READY_SECONDS = 2.0
 
 
@@ -65,9 +65,7 @@ class Service:
         return JSONResponse(manifest.model_dump(mode="json"), headers={CACHE: manifest.name})
 
     async def reload(self, _: Request) -> Response:
-        """Open the cache folder again and use its present content. A request cannot select a
-        folder.
-        """
+        """Open the same cache folder again and serve its new content."""
         old = self._owner.index
         new = await asyncio.to_thread(
             CacheIndex.open,
@@ -82,7 +80,9 @@ class Service:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _: Request) -> Response:
-        """Whether the owner's thread runs; it can end while the process still runs."""
+        """Respond with 200 if the owner's thread runs. This thread can end while the process still
+        runs.
+        """
         probe = np.zeros(self._owner.dimension, dtype=np.float32)
         try:
             async with asyncio.timeout(READY_SECONDS):
@@ -175,7 +175,9 @@ def serve(
     drain_seconds: int = 30,
     placement: Placement = AUTO,
 ) -> None:
-    """Serve until SIGTERM; then refuse new connections and answer the requests in progress.
+    """Serve until SIGTERM.
+
+    Then refuse new connections, and answer the running requests.
 
     Raises CacheError: when there is no token and other machines can reach the host.
     """
@@ -183,7 +185,7 @@ def serve(
         raise CacheError(
             f"other machines can reach {host}, so the service needs a token: give a token file"
         )
-    # When uvicorn has answered all requests, it restores this handler and sends SIGTERM again.
+    # After uvicorn has answered all requests, it restores this handler and sends SIGTERM again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     metrics = CacheMetrics()
     owner = IndexOwner(

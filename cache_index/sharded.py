@@ -1,9 +1,9 @@
 """ShardedCache: one cache that is split over several retrieval services.
 
-Each shard (the part of the cache in one service) returns its best neighbors with their vectors; the
-best of these are exactly the best neighbors of the whole cache. This module computes the
-enhancement from them. A request fails when a shard does not answer, because the result would
-differ.
+Each shard (the part of the cache in one service) returns its best neighbors with their vectors. The
+best of all these are exactly the best neighbors in the whole cache. This module computes the
+enhancement from them. A request fails if a shard does not answer, because the result would be
+different.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ class ShardedCache:
     async def enhance(
         self, query: Array, params: CacheParams, *, explain: bool = False
     ) -> EnhancedRow:
-        """Enhance one query (D,); see `Enhancer`."""
+        """Enhance one query (D,), as `Enhancer` describes."""
         rows = await asyncio.gather(
             *(s.enhance(query, params, explain=explain, prototypes=True) for s in self._shards)
         )
@@ -67,7 +67,7 @@ class ShardedCache:
 
 
 def merge(rows: Sequence[EnhancedRow], offsets: Sequence[int], top_k: int) -> EnhancedRow:
-    """Select the best top_k of all shards' neighbors."""
+    """Select the best top_k neighbors among those of all shards."""
     ids = np.concatenate([row.ids + offset for row, offset in zip(rows, offsets, strict=True)])
     similarity = np.concatenate([row.similarity for row in rows])
     best = np.lexsort((ids, -similarity))[:top_k]

@@ -1,7 +1,9 @@
-"""ShardWriter: writes features in shards while they are encoded, so that a killed run can resume.
+"""ShardWriter: writes features to files (shards) while they are encoded, so that a killed run can
+resume.
 
-A shard is NNNNN.npy with its captions NNNNN.jsonl. progress.json has the number of complete shards
-and the number of the caller's items in them. A resumed run overwrites the files of later shards.
+A shard consists of NNNNN.npy and the captions NNNNN.jsonl. progress.json has the number of complete
+shards, and the number of the caller's items in them. A resumed run overwrites the files of later
+shards.
 """
 
 import json
@@ -21,7 +23,7 @@ PROGRESS = "progress.json"
 class ShardWriter:
     def __init__(self, folder: Path, shards: int, consumed: int, rows_per_shard: int) -> None:
         self.consumed = (
-            consumed  # number of the caller's items that are done; a resumed run skips them
+            consumed  # number of the caller's items that are done, which a resumed run skips
         )
         self._folder = folder
         self._shards = shards
@@ -56,7 +58,9 @@ class ShardWriter:
         self.skip()
 
     def skip(self) -> None:
-        """Count the next item as done without a feature (it could not be decoded)."""
+        """Count the next item as done, but without a feature, for example because it cannot be
+        decoded.
+        """
         self.consumed += 1
         if len(self._rows) >= self._rows_per_shard:
             self.flush()

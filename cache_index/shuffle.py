@@ -1,10 +1,10 @@
 """Write a copy of a cache for control runs: the same index, but permuted vectors.
 
-A search in an index with exact similarities (Flat, IVFn,Flat) finds the same rows as in the
-original cache. In a compressed index, it can find other rows, because it does not rank candidates
-again by their vectors. Then it mixes in the vectors of other rows than it has found. If answers
-with the copy are as good as with the original cache, the cache's content does not improve the
-answers.
+If answers with the copy are as good as with the original cache, the cache's content does not
+improve the answers. A search of the copy mixes in the vectors of other rows than it finds. In an
+index with exact similarities (Flat, IVFn,Flat), it finds the same rows as in the original cache. In
+a compressed index, it can find other rows, because candidates are not ranked again by their
+vectors.
 """
 
 import shutil
@@ -48,15 +48,16 @@ def shuffle(
         for name in (INDEX, CAPTIONS, OFFSETS):
             if name in manifest.files:
                 write_once(new / name, partial(shutil.copyfile, folder / name))
-        # `refine` is off: with it, the search would rank candidates by the permuted vectors.
+        # Disable `refine`, with which the search would rank candidates by the permuted vectors.
         search = SearchSettings(nprobe=manifest.search.nprobe)
         changes = {"shuffled": True, "search": search, "recall": None}
-        draft = Manifest.model_validate(manifest.model_dump() | changes)  # has a new name (a hash)
+        # the name of a manifest is a hash of its content
+        draft = Manifest.model_validate(manifest.model_dump() | changes)
         return finish(new, draft, progress)
 
 
 def cycle(count: int, seed: int) -> Ids:
-    """A random permutation of `count` rows. No row keeps its place, unless `count` is 1."""
+    """Return a random permutation of `count` rows. No row keeps its place, unless `count` is 1."""
     order = np.random.default_rng(seed).permutation(count)
     result: Ids = np.empty(count, dtype=np.int64)
     result[order] = np.roll(order, 1)

@@ -1,11 +1,12 @@
 """Generate features for measurements: any number of reproducible rows that are hard to search.
 
-Real image embeddings form thousands of overlapping groups, with most of their variance in few
-directions. The generated rows have the same properties. Each row is the center of one of CENTERS
+Real image embeddings form thousands of overlapping groups, and most of their variance is in few
+directions. The generated rows have these properties, too. Each row is the center of one of CENTERS
 groups plus a random offset. Direction i of the centers, and of the offsets, has a variance that is
-proportional to 1/i. One random rotation is applied to all rows. FAISS's usual test data (a few
-distant clusters) would make every index look better. The generator was fixed before any index was
-tuned on its rows. Each block of rows can be generated without the blocks before it.
+proportional to 1/i. One random rotation is applied to all rows. FAISS's usual test data, a few
+distant clusters, are easier to search and would make every index look better. The generator was not
+changed after the first index was tuned on its rows. Each block of rows can be generated without the
+blocks before it.
 
 Shapes: N rows, D dimensions.
 """
@@ -21,14 +22,14 @@ from cache_index.enhance import Array, normalize
 
 CENTERS = 3000
 SPREAD = 0.7  # Length of a row's offset from its group's center. A center's length is about 1.
-BLOCK = 8192  # Number of rows that are generated at a time. A change of BLOCK changes the rows.
+BLOCK = 8192  # Number of rows generated at a time. Another number gives other rows.
 
-# Numbers of three random streams. Their rows differ, but belong to the same groups.
+# Numbers of three random streams, which generate different rows of the same groups.
 ROWS, TUNING_QUERIES, UNSEEN_QUERIES = 0, 1, 2
 
 
 class SyntheticFeatures:
-    """Implements `cache_index.features.Features`: computes the rows instead of reading a file."""
+    """Implements `cache_index.features.Features`. Computes the rows instead of reading a file."""
 
     def __init__(self, count: int, dimension: int = 1024, *, stream: int = ROWS, seed: int = 0):
         self.path = Path(f"synthetic-{count}x{dimension}-stream{stream}-seed{seed}")
@@ -61,13 +62,13 @@ def groups(dimension: int, seed: int) -> tuple[Array, Array]:
     rng = np.random.default_rng((seed, 0))
     centers = rng.standard_normal((CENTERS, dimension), dtype=np.float32) * falling(dimension)
     rotation, upper = np.linalg.qr(rng.standard_normal((dimension, dimension)))
-    # Versions of LAPACK return columns with different signs. This line makes the signs equal.
+    # Fix the signs of the columns, which differ between versions of LAPACK.
     rotation *= np.sign(np.diag(upper))
     return centers, rotation.astype(np.float32)
 
 
 def falling(dimension: int) -> Array:
-    """Return standard deviations (D,). Their squares are proportional to 1/i and sum to 1."""
+    """Return standard deviations (D,), whose squares are proportional to 1/i and sum to 1."""
     variance = 1 / np.arange(1, dimension + 1)
     deviation: Array = np.sqrt(variance / variance.sum()).astype(np.float32)
     return deviation

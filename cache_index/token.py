@@ -1,6 +1,5 @@
-"""The retrieval service's shared token: read it from its file, and check it in each request.
-
-The service and its clients read the same file.
+"""The token that the retrieval service shares with its clients: read it from a file, and check it
+in each request.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """Find the cheapest search settings that reach a recall, with FAISS's own auto-tuning.
 
 FAISS's ParameterSpace lists the numbers of visited cells to try (powers of two), and its
-OperatingPoints keep the fastest setting for each recall. A bisection then searches between the last
-number of cells that misses the recall and the first number that reaches the recall. The settings
-are chosen on one set of queries, and their recall is reported on another set.
+OperatingPoints store the fastest setting for each recall. Between the last number of cells that
+misses the recall and the first that reaches it, this module bisects. One set of queries is used to
+choose the settings, and another set to report their recall.
 """
 
 import logging
@@ -21,7 +21,8 @@ from cache_index.searcher import Searcher
 logger = logging.getLogger(__name__)
 
 REFINE = (1, 2, 4, 8, 16, 32)
-# These indexes have exact scores, so `refine` (scoring more candidates again) changes no result.
+# Kinds of index with exact scores, for which `refine` (scoring more candidates again) changes
+# nothing.
 LOSSLESS = (faiss.IndexFlat, faiss.IndexIVFFlat)
 
 

@@ -1,10 +1,10 @@
-"""Add features to a cache, or remove some, without training it again.
+"""Add features to a cache, or remove some, without training the index again.
 
-The new folder replaces the old folder when the new folder is complete. A process that has opened
-the old folder uses the old data until the process opens the cache again (a service: POST
-/v1/reload). The new manifest keeps the search settings and omits the recall, which was measured on
-other rows. The index's cells stay the same, so after adding many rows that differ from the old
-rows, build the cache again.
+A new folder is written, and replaces the old folder when it is complete. A process that has opened
+the cache uses the old data until it opens the cache again (in a service: POST /v1/reload). The new
+manifest keeps the search settings and omits the recall, which was measured on other rows. The cells
+of the index stay the same. Therefore, build the cache again after adding many rows that differ from
+the old rows.
 """
 
 from collections.abc import Collection, Iterator
@@ -74,7 +74,7 @@ def add_features(
 
 
 def remove_rows(folder: Path, rows: Collection[int], *, progress: bool = True) -> Manifest:
-    """Remove rows. The rows after a removed row get smaller row numbers."""
+    """Remove rows. The row numbers after a removed row decrease."""
     old = checked_manifest(folder)
     if outside := [row for row in rows if not 0 <= row < old.count]:
         raise CacheError(f"{folder}: has no row {outside[0]}, only 0 to {old.count - 1}")
@@ -110,8 +110,8 @@ def find_rows(folder: Path, ids: Collection[str]) -> list[int]:
 
 
 class KeptRows:
-    """The features of the updated cache: the kept rows of the old cache, then the new rows if
-    any.
+    """The features of the updated cache: the rows of the old cache that are kept, and then the new
+    rows.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class KeptRows:
 
 
 def remove_from(index: Any, keep: Mask) -> None:
-    """Remove rows from the index in place, so that kept row i has the id i."""
+    """Remove rows from the index in place. Afterwards, the id of each row is its new row number."""
     gone: Ids = np.flatnonzero(~keep)
     index.remove_ids(gone)
     if not isinstance(index, faiss.IndexIVF):

@@ -17,7 +17,7 @@ from cache_index.manifest import REBUILD, VECTORS, Manifest
 Ids = NDArray[np.int64]
 
 LINE = 32  # Number of float16 values in a CPU cache line of 64 bytes.
-BLOCK = 16  # Rows copied together. A row has 2 KB, so these rows fit into the L1 cache.
+BLOCK = 16  # Rows copied together. They fit into the L1 cache, because a row has 2 KB.
 
 # `widen` shifts a signed number, which copies the sign bit. This mask removes the copies.
 SIGN_EXPONENT_MANTISSA = np.int32(0x8FFFE000 - (1 << 32))
@@ -48,10 +48,9 @@ class Vectors:
     def gather(self, ids: Ids) -> Array:
         """Return the rows with the numbers `ids` (...) as float32 (..., D).
 
-        For an id of -1 (no hit), the returned row is arbitrary, and the caller ignores this row.
-        The method reads a part of several rows before it copies the first row, so that the memory
-        accesses overlap.
-        Raises IndexError: for an id past the last row.
+        For an id of -1 (no hit), returns an arbitrary row, which the caller ignores. Reads a part
+        of several rows before it copies the first row, so that the memory accesses overlap. Raises
+        IndexError: for an id past the last row.
         """
         if self.rows.dtype == np.float32:
             _ = self.rows[ids, 0], self.rows[ids, -1]
@@ -88,8 +87,8 @@ def gather_half(rows: NDArray[np.int16], ids: Ids, out: Array) -> int:
 def widen(half: NDArray[np.int16], out: Array) -> None:
     """Convert float16 bits (D,) to float32 (D,).
 
-    A shift moves exponent and mantissa to their places in float32 (the shifted value is signed, so
-    the sign stays first). A multiplication, which is exact, corrects the exponent's bias.
+    A shift of a signed value moves exponent and mantissa to their places in float32, and keeps the
+    sign in the first bit. An exact multiplication then corrects the bias of the exponent.
     """
     for d in range(len(half)):
         bits = np.int32(np.int32(half[d]) << 13 & SIGN_EXPONENT_MANTISSA)

@@ -1,9 +1,9 @@
-"""The bodies between the retrieval service and its client: little-endian numbers, no pickle.
+"""The bodies that the retrieval service and its clients exchange: little-endian numbers, no pickle.
 
-A request's body is the query, D float32; its parameters are in the URL's query string. A response's
-body has, for K neighbors (their number is in a header): the enhanced vector, D float32; K float32
-similarities; K int64 row numbers; with `prototypes=1` the neighbors' vectors, K * D float32; with
-`explain=1` their captions as JSON.
+The body of a request is the query, D float32. Its parameters are in the URL's query string. The
+body of a response, for K neighbors (a header has the number), contains: the enhanced vector, D
+float32; the similarities, K float32; the row numbers, K int64; with `prototypes=1`, the vectors of
+the neighbors, K * D float32; with `explain=1`, their captions as JSON.
 """
 
 import json
@@ -20,7 +20,7 @@ from cache_index.enhancer import EnhancedRow
 from cache_index.errors import CacheUnavailable, QueryError
 
 NEIGHBORS = "x-bindserve-neighbors"  # Header: number of neighbors, K.
-CACHE = "x-bindserve-cache"  # Header: id of the cache that answered; a reload changes it.
+CACHE = "x-bindserve-cache"  # Header: id of the cache that answered, which a reload changes.
 FLOAT, INT = np.dtype("<f4"), np.dtype("<i8")
 
 Number = TypeVar("Number", int, float)

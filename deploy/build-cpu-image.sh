@@ -5,7 +5,7 @@
 #
 #   deploy/build-cpu-image.sh WORK [options of buildah bud, e.g. --volume or --build-arg]
 #
-# The build mounts this machine's certificates and pip configuration, so that pip uses the same index as this machine.
+# The build mounts this machine's certificates and pip configuration, so that pip uses this machine's package index.
 # Mounted files do not become part of the image.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -21,9 +21,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)  # Makes Python import from the repository, not from this folder.
+sys.path[0] = str(ROOT)  # import from the repository and not from this folder
 
-# These imports need the path that the line above sets.
+# these imports need the path above
 from deploy.gpu import processes, report  # noqa: E402
 from deploy.gpu.report import StepResult  # noqa: E402
 from deploy.gpu.rows import Size, read_rows  # noqa: E402
@@ -84,7 +84,7 @@ class Run:
                 step.poll()
             if not any(step.running and step.name not in MEASURED for step in running):
                 quiet.touch()
-            if time.monotonic() >= next_save:  # save often, because this run may be killed
+            if time.monotonic() >= next_save:  # save now, because this run may be killed later
                 report.save(self.out, [self.result(step) for step in running], NAMES)
                 next_save = time.monotonic() + SAVE_S
             time.sleep(POLL_S)
@@ -119,9 +119,8 @@ class Run:
 
 
 def python_path(work: Path) -> str:
-    """Return the PYTHONPATH of the steps: this checkout, and the metadata of its vLLM plugin.
-
-    If bindserve is installed, the metadata are installed already.
+    """Return the PYTHONPATH of the steps: this checkout and, unless bindserve is installed,
+    metadata that register its vLLM plugin.
     """
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     if not any(each.value == PLUGIN for each in entry_points(group=PLUGIN_GROUP)):

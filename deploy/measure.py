@@ -3,9 +3,9 @@ answer a request, and to send one event of its stream.
 
     python -m deploy.measure
 
-Prints medians of repeated measurements, with the released model's input sizes. The measurements
-are CPU times of one thread, because other programs disturb CPU times little. As in
-`bindserve bench server`, the whole application with a mock engine answers the requests.
+Prints medians of repeated measurements, with the released model's input sizes. The measurements are
+CPU times of one thread, which depend little on other programs. As in `bindserve bench server`, the
+requests are answered by the whole application with a mock engine.
 """
 
 import asyncio
@@ -58,12 +58,12 @@ def request_s(server: ServerArm, model: str, tokens: int) -> float:
 def main() -> None:
     torch.set_num_threads(1)
     for name, (modality, data) in samples().items():
-        decode_s(modality, data)  # warm up
+        decode_s(modality, data)  # not measured, to warm up
         median = statistics.median(decode_s(modality, data) for _ in range(REPEATS))
         print(f"{modality:8} {name:32} {median:.4f} s")
     model = default_folder()
     with start_arm("bindserve", model) as server:
-        request_s(server, model.name, LONG)  # warm up
+        request_s(server, model.name, LONG)  # not measured, to warm up
         pairs = [
             (request_s(server, model.name, SHORT), request_s(server, model.name, LONG))
             for _ in range(REPEATS)

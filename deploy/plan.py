@@ -2,9 +2,10 @@
 
     python -m deploy.plan --rate 1000 --share image=0.5,video=0.05 --gpu-hour 3
 
-The plan follows from the constants below by plain arithmetic, which docs/scaling.md explains. Each
-constant is either MEASURED (on CPUs by `python -m deploy.measure`, on a GPU as docs/measurements.md
-says) or a LIMIT of the hardware. The engine is assumed to reach the share `efficiency` of a LIMIT.
+The plan is computed from the constants below by plain arithmetic, which docs/scaling.md explains.
+Each constant is either MEASURED (on CPUs by `python -m deploy.measure`, on a GPU as
+docs/measurements.md says) or a LIMIT of the hardware. The engine is assumed to reach the share
+`efficiency` of a LIMIT.
 """
 
 import argparse
@@ -59,7 +60,7 @@ class Host:
     decode_s: dict[str, float] = field(  # CPU seconds to decode one attachment
         default_factory=lambda: {"image": 0.02, "audio": 0.0034, "video": 0.055, "point": 0.0001}
     )
-    json_per_s: float = 790  # Requests/s of one API process that sends no events.
+    json_per_s: float = 790  # Requests/s of one API process, without the time to send events.
     events_per_s: float = 25_000  # Server-sent events/s of one API process.
 
 
@@ -70,7 +71,8 @@ class Traffic:
     cached: float = 0.0  # Share of attachments whose embedding is in the result cache.
     prompt: int = 60  # Tokens of a prompt.
     answer: int = 128  # Tokens of an answer.
-    events: float = 1.0  # Server-sent events per token; 0.25 with --stream-interval 4.
+    # Server-sent events per token: 1 by default, 0.25 with --stream-interval 4.
+    events: float = 1.0
     cache_rows: float = 1e6  # Vectors in the retrieval cache, of 1024 numbers of 2 bytes.
     encode_dtype: str = "bfloat16"  # Dtype of the encoders: "bfloat16" or "float32".
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Run the image that build-cpu-image.sh wrote to WORK, with runc and the Dockerfile's settings.
-# The container runs without root rights. Its root file system is read-only; only the folder /cache is writable.
+# The container runs without root rights, and can write only to the folder /cache.
 # The script waits until the server is healthy and ready, sends one chat request, and stops the server.
 #
 #   deploy/try-cpu-image.sh WORK [ARGUMENT...]        the ARGUMENTs replace the image's CMD

@@ -15,8 +15,8 @@ from model_ext.config import BindConfig
 class BindNetwork(nn.Module):
     """A projection, then gated feed-forward blocks with residual connections (paper eq. 1).
 
-    `linear` is the class of the linear maps; it takes nn.Linear's arguments. The engine passes a
-    class that vLLM can pack.
+    `linear` is the class of the linear layers, with the arguments of nn.Linear. The engine passes a
+    class whose weights vLLM can pack.
     """
 
     def __init__(self, config: BindConfig, linear: type[nn.Linear] = nn.Linear) -> None:
@@ -25,7 +25,7 @@ class BindNetwork(nn.Module):
         self.blocks = nn.ModuleList(BindBlock(config, linear) for _ in range(config.blocks))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Map embeddings (B, D) to vectors (B, C), called "bound vectors" in other files."""
+        """Map embeddings (B, D) to vectors (B, C)."""
         x: torch.Tensor = self.proj(embedding)
         for block in self.blocks:
             x = block(x)

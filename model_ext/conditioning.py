@@ -1,8 +1,8 @@
 """Pass a request's embedding to the engine, as bytes in `SamplingParams.extra_args`.
 
-This file defines the byte format, and the salt (`cache_salt`) of vLLM's prefix cache. It neither
-computes nor uses embeddings. The embedding is not a multimodal item, because vLLM drops an item's
-data when the prefix cache covers its placeholder.
+This file defines the byte format, and the salt (`cache_salt`) of vLLM's prefix cache. The embedding
+is not passed as one of vLLM's multimodal items, because vLLM drops an item's data if the prefix
+cache covers its placeholder.
 """
 
 import hashlib
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 EXTRA_ARG = "bindserve"  # the embedding's key in SamplingParams.extra_args
 
-# The released code divides a mix of embeddings by the sum of their weights plus this number. So the
-# embedding of a single input is scaled by 1/1.000001.
+# The released code divides a mix of embeddings by the sum of their weights plus this number.
+# Therefore, the embedding of a single input is scaled by 1/1.000001.
 WEIGHT_SUM_EPSILON = 1e-6
 
 Vector = NDArray[np.float32]
@@ -46,10 +46,10 @@ def unpack(packed: object, dim: int) -> Vector | None:
 def cache_salt(packed: bytes, *salts: str) -> str:
     """Compute the salt that vLLM adds to the key of each prefix-cache block of the request.
 
-    From the first injected layer on, each token's keys and values depend on the embedding, so two
-    requests may share blocks only if their embeddings are equal in every bit. `salts` (the client's
-    and the API key's) restrict sharing further. Each field is hashed with its length, so that
-    different lists of fields never give the same hash input.
+    In the injected layers, the keys and values of all tokens depend on the embedding. Therefore,
+    two requests may share blocks only if their embeddings are equal in every bit. `salts` (the
+    client's and the API key's) restrict sharing further. Each field is hashed with its length, so
+    that different lists of fields never give the same hash input.
     """
     digest = hashlib.sha256()
     for field in (packed, *(salt.encode() for salt in salts)):

@@ -30,8 +30,8 @@ class EncoderSummary:
     """Section `imagebind`: the modalities and the embedding size of the encoders."""
 
     modalities: Annotated[tuple[str, ...], Field(min_length=1)]
-    embedding_dim: Count  # length D of an embedding;
-    # the input of the vision encoder for a request without attachments: an image of zeros
+    embedding_dim: Count  # Length D of an embedding.
+    # The input of the vision encoder that represents a request without attachments.
     text_only: Literal["zero_image"] = "zero_image"
 
 
@@ -39,8 +39,8 @@ class EncoderSummary:
 class BindConfig:
     """Section `bind`: the network that maps an embedding (D) to the language model's width (C)."""
 
-    in_features: Count  # length D of an embedding;
-    hidden_size: Count  # hidden size C of the language model
+    in_features: Count  # Length D of an embedding.
+    hidden_size: Count  # Hidden size C of the language model.
     intermediate_size: Count
     blocks: Count = 3
     norm: Literal["rmsnorm", "layernorm"] = "rmsnorm"
@@ -52,7 +52,8 @@ class BindConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class InjectionConfig:
-    """Section `injection`: the gated term that conditions the last `layers` layers.
+    """Section `injection`: the term, multiplied by trained gates, that conditions the last `layers`
+    layers.
 
     The form `value`, that of the released weights, adds the term after attention. The form
     `residual` (paper, eq. 2) adds the term to the layer's input.
@@ -60,8 +61,8 @@ class InjectionConfig:
 
     form: InjectionForm
     first_layer: Annotated[int, Field(ge=0)]
-    layers: Count  # number q of injected layers;
-    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # rank of the LoRA in v_proj, 0 for none
+    layers: Count  # Number q of injected layers.
+    v_correction_rank: Annotated[int, Field(ge=0)] = 0  # Rank of the LoRA in v_proj, 0 for none.
 
     def __post_init__(self) -> None:
         if self.form == "residual" and self.v_correction_rank:
@@ -86,8 +87,8 @@ class CacheConfig:
 class Source:
     """A file that the weights were converted from."""
 
-    role: str  # what the file contains: "llama", "adapter", "imagebind", "tokenizer", ...;
-    file: str  # the file's name without its folder
+    role: str  # What the file contains: for example "llama" or "tokenizer".
+    file: str  # The file's name without its folder.
     sha256: Sha256
     licence: str
 
@@ -96,8 +97,8 @@ class Source:
 class Provenance:
     """Section `provenance`: the model's training stage and source files, for `doctor` and users."""
 
-    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": without a language model;
-    legacy: bool = False  # whether the bind network is the older one, with LayerNorm and biases
+    stage: Literal["pretrain", "finetune", "encoders"]  # "encoders": without a language model.
+    legacy: bool = False  # Whether the bind network has the older form, with LayerNorm and biases.
     base_fingerprint: Sha256 | None = None
     sources: tuple[Source, ...] = ()
 
@@ -158,7 +159,9 @@ class BindServeConfig(EncodersConfig):
 
 
 def has_language_model(config: Mapping[str, Any]) -> bool:
-    """True if the config.json describes a language model, false if it describes encoders alone."""
+    """Return True if the config.json describes a language model, and False if it describes only
+    encoders.
+    """
     return config.get("architectures") != [ENCODERS_ALONE]
 
 

@@ -5,4 +5,6 @@ This module imports nothing, so every process can import it cheaply.
 
 
 class ConfigError(ValueError):
-    """config.json, or the file of the encoders' sizes, is not valid; the message names the key."""
+    """Raised when config.json, or the file with the encoders' sizes, is not valid. The message
+    names the key.
+    """

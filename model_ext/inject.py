@@ -1,10 +1,10 @@
 """Compute the term that a request adds to the attention output or the input of each layer.
 
-The term is added at all tokens of the request.
+The term is added to all tokens of the request.
 
-The injected term depends on the embedding and on the layer, not on the token or its position, so it
-is computed when the request arrives and afterwards only added. Plain torch, without the engine's
-sharding and quantisation.
+It depends on the embedding and on the layer, but not on the token or its position. Therefore, it is
+computed once, when the request arrives. Plain torch, without the engine's sharding and
+quantisation.
 
 Shapes: B requests, C hidden, H heads, KV value heads, d head size, q injected layers, r rank.
 """
@@ -20,11 +20,11 @@ def gated_heads(value: torch.Tensor, gate: torch.Tensor, head_dim: int) -> torch
     """Multiply a layer's values (..., KV*d) by the heads' gates. Returns the term (..., H*d).
 
     This function applies tanh to the gate (..., H). Leading axes broadcast, so that one call can
-    compute all layers. Under tensor parallelism both tensors hold only the heads of the rank.
+    compute all layers. With tensor parallelism, both tensors contain only the heads of the rank.
     """
     value = value.reshape(*value.shape[:-1], -1, head_dim)  # shape (..., KV, d)
     groups = gate.shape[-1] // value.shape[-2]
-    value = value.repeat_interleave(groups, dim=-2)  # head h reads value head h // (H / KV)
+    value = value.repeat_interleave(groups, dim=-2)  # head h uses value head h // (H / KV)
     opened = torch.tanh(gate.float()).to(value.dtype)
     return (opened[..., None] * value).flatten(-2)
 
@@ -44,10 +44,11 @@ def gated_output(output: torch.Tensor, gate: torch.Tensor, kv_heads: int) -> tor
 def base_value(
     source: torch.Tensor, merged: torch.Tensor, lora_a: torch.Tensor, lora_b: torch.Tensor
 ) -> torch.Tensor:
-    """Subtract the part of LoRA from the values `merged` (..., B, KV*d) of source (..., B, C).
+    """Subtract the contribution of LoRA from `merged` (..., B, KV*d), the values of `source` (...,
+    B, C).
 
-    The released model applies the value map without LoRA to the injected source. The factors (...,
-    r, C) and (..., KV*d, r) belong to one layer or, like source, to several.
+    The released model applies the value projection without LoRA to the injected source. The factors
+    (..., r, C) and (..., KV*d, r) are those of one layer or, like `source`, of several layers.
     """
     return merged - source @ lora_a.mT @ lora_b.mT
 
@@ -58,10 +59,10 @@ class ValueLayer:
 
     query: torch.Tensor  # The layer's query, shape (C,).
     gate: torch.Tensor  # The gates before tanh, shape (H,).
-    v_proj: torch.Tensor  # The value map (KV*d, C), with LoRA merged.
-    o_proj: torch.Tensor  # The output map (C, H*d), with LoRA merged.
-    v_lora_a: torch.Tensor | None = None  # LoRA's A of the value map, shape (r, C).
-    v_lora_b: torch.Tensor | None = None  # LoRA's B of the value map, shape (KV*d, r).
+    v_proj: torch.Tensor  # The value projection (KV*d, C), with LoRA merged.
+    o_proj: torch.Tensor  # The output projection (C, H*d), with LoRA merged.
+    v_lora_a: torch.Tensor | None = None  # LoRA's A of the value projection, (r, C).
+    v_lora_b: torch.Tensor | None = None  # LoRA's B of the value projection, (KV*d, r).
 
     @property
     def head_dim(self) -> int:
@@ -70,8 +71,8 @@ class ValueLayer:
     def delta(self, bound: torch.Tensor) -> torch.Tensor:
         """Compute the term (B, C) to add to this layer's attention output at every position.
 
-        The value map is applied without LoRA and bias. The output map is applied **with** LoRA and
-        **without** bias, because the layer already adds its bias.
+        The value projection is applied without LoRA and bias. The output projection is applied
+        **with** LoRA and **without** bias, because the layer itself adds the bias.
         """
         source = bound + self.query
         value = F.linear(source, self.v_proj)
@@ -80,7 +81,9 @@ class ValueLayer:
         return F.linear(gated_heads(value, self.gate, self.head_dim), self.o_proj)
 
     def folded(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return value map (KV*d, C) without LoRA, gated output map (C, KV*d), in float32."""
+        """Return, in float32, the value projection (KV*d, C) without LoRA, and the output
+        projection (C, KV*d) multiplied by the gates.
+        """
         value = self.v_proj.float()
         if self.v_lora_a is not None and self.v_lora_b is not None:
             value = value - self.v_lora_b.float() @ self.v_lora_a.float()
@@ -89,7 +92,7 @@ class ValueLayer:
 
 
 def value_deltas(bound: torch.Tensor, layers: Sequence[ValueLayer]) -> torch.Tensor:
-    """Compute all layers' terms (B, q, C) in the released form, from bound vectors (B, C)."""
+    """Compute all layers' terms (B, q, C) in the released form from bind outputs (B, C)."""
     return torch.stack([layer.delta(bound) for layer in layers], dim=1)
 
 

@@ -1,7 +1,8 @@
 """manifest.json: the files of a model's folder, each with its size and sha256.
 
-A conversion adds each finished file, so that the same command can resume an interrupted conversion.
-The command `doctor` checks the files. A cache index inside the folder has a separate manifest.
+A conversion adds each file when it is finished, so that the same command can resume an interrupted
+conversion. `bindserve doctor` checks the files. A retrieval cache inside the folder has a separate
+manifest.
 """
 
 import hashlib
@@ -20,16 +21,17 @@ MANIFEST = "manifest.json"
 MAX_BYTES = 1 << 24  # maximum size of the manifest
 BLOCK = 1 << 20
 
-# A callback. Its argument is the number of bytes (or steps) processed since the previous call.
+# A callback for progress bars. Its argument is the number of bytes (or steps) since the previous
+# call.
 Progress = Callable[[int], object]
 
 
 def nothing(_: int) -> None:
-    """A Progress callback that does nothing."""
+    """A `Progress` callback that does nothing."""
 
 
 class ManifestError(ValueError):
-    """A manifest is not valid; the message names the file."""
+    """Raised when a manifest is not valid. The message names the file."""
 
 
 def _inside(name: str) -> str:
@@ -84,7 +86,7 @@ class Manifest:
         partial.replace(folder / MANIFEST)
 
     def damaged(self, folder: Path, progress: Progress = nothing) -> Iterator[tuple[str, str]]:
-        """Read all files; yield (name, reason) of each file that differs from the manifest."""
+        """Read all files. Yields (name, reason) for each file that differs from the manifest."""
         for name, entry in self.files.items():
             path = folder / name
             if not path.is_file():

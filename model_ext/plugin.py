@@ -1,6 +1,7 @@
 """The plugin that vLLM runs in each of its processes (entry point `vllm.general_plugins`).
 
-The plugin registers the model by name, so that vLLM imports its module only to build the model.
+The plugin registers the model by name, so that a process imports the model's module only when it
+builds the model.
 """
 
 import sys
@@ -20,9 +21,9 @@ def register() -> None:
 def set_llvmlite_dict() -> None:
     """Let vLLM's CPU worker start in a process that has loaded Numba.
 
-    The worker reads the `__dict__` of every object in every module. llvmlite, a library that Numba
-    loads, has an object that returns a C function for any attribute name, `__dict__` included,
-    unless the name is in its table of functions. This function adds `__dict__` to that table.
+    The worker reads the `__dict__` of every object in every module. An object of llvmlite, a
+    library that Numba loads, returns a C function for every attribute name that is not in its table
+    of functions, even for `__dict__`. This function adds `__dict__` to that table.
     """
     if ffi := sys.modules.get("llvmlite.binding.ffi"):
         ffi.lib._fntab["__dict__"] = {}

@@ -1,9 +1,9 @@
-"""The context of one request: its conditioning embedding, its cache salt and its timeline.
+"""The context of one request: the embedding that conditions it, the salt of the prefix cache, and
+the timeline.
 
-`api/middleware/context.py` creates a `RequestContext` for each HTTP request. All tasks that the
-request starts share this object. A route with attachments replaces the embedding. Only
-`ConditionedLLM` (engine/llm.py) calls `engine_inputs`, which adds the embedding to the engine's
-inputs.
+`api/middleware/context.py` creates a `RequestContext` for each HTTP request. All tasks of the
+request share this object. A route with attachments replaces the embedding. Only `ConditionedLLM`
+(engine/llm.py) calls `engine_inputs`, which adds the embedding to the engine's inputs.
 """
 
 import time
@@ -20,7 +20,7 @@ from model_ext.conditioning import EXTRA_ARG, Vector, cache_salt, pack
 @dataclass(frozen=True, slots=True)
 class Span:
     stage: str
-    modality: str  # Modality of the attachment; "" for stages of the whole request.
+    modality: str  # Modality of the attachment, or "" for a stage of the whole request.
     start: float  # Unix time of the stage's start, in seconds.
     seconds: float
     failed: bool
@@ -30,7 +30,7 @@ class Span:
 class Timeline:
     spans: list[Span] = field(default_factory=list)
     attachments: Counter[str] = field(default_factory=Counter)  # Number of attachments by modality.
-    # The value of time.perf_counter at the first call to the engine.
+    # The value of time.perf_counter when the engine was called first.
     generating: float | None = None
 
     def begin_generating(self) -> None:
@@ -41,10 +41,10 @@ class Timeline:
 
 @dataclass(slots=True)
 class RequestContext:
-    # The embedding as packed bytes: the text-only embedding, until a route replaces it.
+    # The embedding as packed bytes. It is the text-only embedding until a route replaces it.
     embedding: bytes
-    # A digest of the API key. As a salt, it prevents clients from sharing blocks of vLLM's prefix
-    # cache.
+    # A digest of the API key. It is part of the cache salt, so that keys do not share blocks of
+    # vLLM's prefix cache.
     key_salt: str = ""
 
     # The client's address, or its network (api/middleware/context.py).
@@ -55,13 +55,13 @@ class RequestContext:
     timeline: Timeline = field(default_factory=Timeline)
 
     def condition_on(self, embedding: Vector) -> None:
-        """Set the embedding (D,) that conditions everything that the request generates."""
+        """Set the embedding (D,) that conditions the answers to this request."""
         self.embedding = pack(embedding)
 
     @property
     def client(self) -> str:
-        """The client's id in limits and queues that clients share: the digest of its API key, or
-        its address if it sent no key.
+        """The id of the client in shared limits and queues: the digest of its API key, or its
+        address if it sent no key.
         """
         return self.key_salt or self.address
 
@@ -70,7 +70,8 @@ _current: ContextVar[RequestContext] = ContextVar("bindserve_request")
 
 
 class NoConditioning(RuntimeError):
-    """Raised when code calls the engine outside of a request or without an embedding.
+    """Raised when code calls the engine outside of a request, or with an embedding of a wrong
+    length.
 
     This is always a defect of the server.
     """
@@ -94,21 +95,21 @@ def entered(request: RequestContext) -> Iterator[None]:
 
 
 def timeline() -> Timeline:
-    """The current request's timeline. Outside of a request, returns a new timeline that is
-    discarded.
+    """Return the current request's timeline. Outside of a request, returns a new timeline, which
+    nothing reads.
     """
     request = _current.get(None)
     return Timeline() if request is None else request.timeline
 
 
 def client() -> str:
-    """The current request's client; "" outside of a request."""
+    """Return the client of the current request, or "" outside of a request."""
     request = _current.get(None)
     return "" if request is None else request.client
 
 
 def key_salt() -> str:
-    """The current request's `key_salt`; "" outside of a request."""
+    """Return the `key_salt` of the current request, or "" outside of a request."""
     request = _current.get(None)
     return "" if request is None else request.key_salt
 
@@ -119,7 +120,7 @@ def engine_inputs(
     """Add the request's embedding to `extra_args`, and its cache salt to the rendered prompt.
 
     Overwrites a value that the client set for the key EXTRA_ARG. Returns copies, because beam
-    search builds its next prompts from the first prompt: a salt in that prompt would be salted
+    search builds its next prompts from the first prompt, and a salt in that prompt would be salted
     again.
 
     Raises NoConditioning: outside of a request, or when the embedding's length is not

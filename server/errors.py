@@ -7,7 +7,7 @@ all other exceptions into responses.
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-# Seconds after which a client should retry; a full queue usually has free places by then.
+# Seconds after which a client should retry. By then, a full queue usually has free places.
 RETRY_AFTER_S = 1
 
 
@@ -96,7 +96,7 @@ class InternalError(RequestError):
 
 
 def body(error: RequestError) -> dict[str, Any]:
-    """OpenAI's error object. It has the same four keys for every error of every route."""
+    """Return OpenAI's error object. It has the same four keys for every error of every route."""
     return {
         "error": {
             "message": error.message,

@@ -1,7 +1,7 @@
 """Divide a limited resource among clients: FairShare limits how much one client takes, FairOrder
 decides whose work is done next.
 
-A client is an API key, or an address where requests need no key (context.py).
+A client is an API key or, on a server without keys, an address (context.py).
 """
 
 from collections import Counter
@@ -10,9 +10,9 @@ from collections import Counter
 class FairShare:
     """Divides `capacity` units, so that one client cannot take all of them.
 
-    A client may take units only if it would then hold at most as many units as were free before. So
-    a single client can take half of the units, and each of n busy clients 1/(n+1) of them; some
-    units remain for the next client. A client that holds no unit can take the last unit.
+    After taking units, a client may hold at most as many units as were free before. Thus, a single
+    client can take half of the units, and each of n busy clients 1/(n+1) of them, so that units
+    remain for the next client. A client that holds no unit can take the last one.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -31,7 +31,7 @@ class FairShare:
         return allowed
 
     def add(self, client: str, amount: int = 1) -> None:
-        """Take units for the client, also if `take` would refuse them."""
+        """Take units for the client without checking its share."""
         self.used += amount
         self._by_client[client] += amount
 
@@ -45,9 +45,9 @@ class FairShare:
 class FairOrder:
     """Orders the waiting work of all clients by turns (start-time fair queuing).
 
-    Each piece of work gets a number, and the piece with the lowest number is done first. A client
-    that waits with much work gets increasing numbers, and the first work of another client gets the
-    number of the work that is being done now.
+    Each piece of work gets a number, and the piece with the lowest number is done first. If one
+    client has much waiting work, its pieces have increasing numbers. The first piece of another
+    client gets the number of the current piece, so it is done next.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class FairOrder:
         self._next: dict[str, float] = {}  # the number of each client's next piece of work
 
     def number(self, client: str, work: float = 1) -> float:
-        """The number of the client's next piece of work. `work`: its size, in any unit."""
+        """Return the number of the client's next piece of work. `work`: its size, in any unit."""
         number = max(self._now, self._next.get(client, 0))
         self._next[client] = number + work
         return number
@@ -63,7 +63,7 @@ class FairOrder:
     def start(self, number: float, *, last: bool) -> None:
         """Record that work begins. `last`: whether no other work waits."""
         self._now = max(self._now, number)
-        # If no work waits, all clients continue with the same number.
+        # All clients start again with the same number if no work waits.
         if last:
             self._now = max([self._now, *self._next.values()])
             self._next.clear()

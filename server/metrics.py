@@ -18,8 +18,8 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 1
 STAGE_SECONDS = Histogram(
     "bindserve_stage_seconds",
     "Time that one attachment (fetch, embed, decode, encode) or one request (other stages) spent "
-    "in a stage and its queue. embed contains decode and encode, or the wait until another request "
-    "has embedded an equal file.",
+    "in a stage and its queue. The time of embed includes decode and encode, or the wait for "
+    "another request that embeds an equal file.",
     ["stage", "modality"],
     buckets=SECONDS,
 )
@@ -45,7 +45,8 @@ REJECTIONS = Counter(
 ATTACHMENTS = Counter("bindserve_attachments_total", "Attachments received.", ["modality"])
 CONTENT_HITS = Counter(
     "bindserve_content_cache_hits_total",
-    "Attachments whose embedding was in the result cache or being computed, by content hash.",
+    "Attachments whose embedding was in the result cache, or was being computed for another "
+    "request with the same file.",
     ["modality"],
 )
 ENCODE_BATCH = Histogram(
@@ -57,7 +58,7 @@ ENCODE_BATCH = Histogram(
 RETRIEVALS = Counter(
     "bindserve_retrievals_total",
     "Requests by use of the retrieval cache: on, off (disabled for the request), unavailable "
-    "(answered without it), refused.",
+    "(answered without the cache, because it failed), refused (rejected, because it failed).",
     ["state"],
 )
 CACHE_UP = Gauge(
@@ -99,7 +100,7 @@ RESTARTS = Gauge(
 
 STALLED = Gauge(
     "bindserve_stalled_seconds",
-    "Seconds without progress: engine (no step although requests run), encoding (no message of the "
+    "Seconds without progress: engine (no step while requests run), encoding (no message of the "
     "encoding service).",
     ["part"],
     multiprocess_mode="livemax",
@@ -108,7 +109,7 @@ STALLED = Gauge(
 
 @dataclass(slots=True)
 class Label:
-    """The modality with which a stage is recorded. The `with` block can change the modality."""
+    """The modality with which a stage is recorded. The `with` block can change it."""
 
     modality: str
 

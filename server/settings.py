@@ -1,8 +1,8 @@
-"""Settings: the operator's choices, read once at start-up and then unchangeable.
+"""Settings: the operator's choices, which are read once at start-up and do not change.
 
-Sources, in decreasing precedence: flag, environment variable BINDSERVE_*, --config YAML file,
-default. On an unknown key or a bad value, the program exits with an error that names the key. The
-setting `vllm_args` contains the flags for vLLM.
+They come from, in decreasing precedence: flags, environment variables BINDSERVE_*, the --config
+YAML file, defaults. On an unknown key or a bad value, the program exits with an error that names
+the key. The setting `vllm_args` contains the flags for vLLM.
 """
 
 import os
@@ -44,36 +44,37 @@ Expert = Literal["speech", "ocr"]
 class GrammarLimits(BaseModel):
     """Limits of one regular expression, choice, grammar or JSON schema that is compiled.
 
-    All published limits of OpenAI's structured outputs are within the defaults.
+    The defaults allow everything that OpenAI's published limits for structured outputs allow.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_bytes: Count = 2 * MiB  # Bytes of all JSON schemas of a request.
+    schema_bytes: Count = 2 * MiB  # Maximum bytes of all JSON schemas of a request.
     regex_bytes: Count = 4096
     grammar_bytes: Count = 1 << 16
 
-    # Characters of names, of values of enums and constants, and of choices.
+    # Maximum characters of all names, enum values, constants and choices.
     characters: Count = 120_000
-    properties: Count = 5000  # Properties and definitions of a JSON schema.
-    # Choices, values of enums, and branches of a JSON schema; alternatives and rules of a grammar.
+    properties: Count = 5000  # Maximum properties and definitions of a JSON schema.
+    # Maximum choices, enum values and branches of a JSON schema, or alternatives and rules of a
+    # grammar.
     alternatives: Count = 5000
-    nesting: Count = 64  # Levels of JSON in a schema; nested groups in a grammar.
-    # Characters that a regular expression matches at most, if each + and * is one repetition.
+    nesting: Count = 64  # Maximum levels of a JSON schema, or nested groups in a grammar.
+    # Maximum length of a regular expression's longest match, if each + and * repeats once.
     repetitions: Count = 10_000
-    # Characters in all character classes of a regular expression or grammar.
+    # Maximum characters in all character classes of a regular expression or grammar.
     alphabet: Count = 1024
 
-    # CPU seconds, and bytes of memory, to compile one grammar.
+    # Maximum CPU seconds and bytes of memory to compile one grammar.
     cpu_s: float = Field(default=60, gt=0)
     memory_bytes: Count = 1024 * MiB
 
-    # Bytes of one compiled grammar in the engine.
+    # Maximum bytes of one compiled grammar.
     compiled_bytes: Count = 128 * MiB
 
-    # Milliseconds to find the tokens that a grammar allows next, as the mean of 48 tokens.
+    # Maximum milliseconds to find the tokens that a grammar allows next (mean over 48 tokens).
     mask_ms: float = Field(default=20, gt=0)
-    # Processes that compile grammars, in each API process.
+    # Maximum concurrent processes that compile grammars, for each API process.
     processes: Count = 4
 
 
@@ -118,34 +119,40 @@ class Settings(BaseSettings):
     key_requests_per_minute: int = Field(0, ge=0)
     # Concurrent requests of one API key, in each process. 0: no limit.
     key_concurrent: int = Field(0, ge=0)
-    # Addresses or networks of proxies. A request from one of them counts as a request of the client
-    # that its X-Forwarded-For names.
+    # Addresses or networks of proxies. For a request from one of them, the server reads the
+    # client's address from the header X-Forwarded-For.
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     # vLLM fields that clients may set.
     allow_fields: Annotated[tuple[EngineField, ...], NoDecode] = ()
 
     allow_media_urls: bool = False  # Fetch http(s) URLs that clients send, from public addresses.
-    fetch_timeout_s: float = Field(10, gt=0)  # Seconds for fetching one URL, with its redirects.
-    fetch_waiting: Count = 128  # Concurrent fetches of URLs; further fetches get 503.
+    # Maximum seconds to fetch one URL, including redirects.
+    fetch_timeout_s: float = Field(10, gt=0)
+    fetch_waiting: Count = 128  # Maximum concurrent fetches of URLs; status 503 above it.
 
-    # Concurrent requests in one process; further requests get 503. 0: no limit. One client (an API
-    # key, or an address where requests need no key) may use half of this limit, and half of each
-    # other limit that all clients share. By default, one client's half is four times vLLM's default
-    # number of running sequences, so that vLLM's queue is full before a client reaches it.
+    # Maximum concurrent requests in one process; above it, requests get status 503. 0: no limit.
+    # One client (an API key or, on a server without keys, an address) may use half of this limit,
+    # and half of each other limit that all clients share. The default is large enough for one
+    # client to fill the engine: its half is four times vLLM's default number of running sequences.
     max_requests: int = Field(2048, ge=0)
-    max_header_bytes: Count = 1 << 16  # Maximum bytes of one request's URL and headers; 431 beyond.
-    max_header_count: Count = 100  # Maximum number of headers of one request; 431 beyond.
-    header_timeout_s: float = Field(10, gt=0)  # Seconds to receive a request's headers; then 408.
-    # Bytes per second at which a body must arrive after its first 10 seconds; 408 below.
+    # Maximum bytes of one request's URL and headers; status 431 above it.
+    max_header_bytes: Count = 1 << 16
+    max_header_count: Count = 100  # Maximum number of headers of one request; status 431 above it.
+    # Maximum seconds to receive a request's headers; status 408 after that.
+    header_timeout_s: float = Field(10, gt=0)
+    # Minimum bytes per second of an arriving body, after its first 10 seconds; status 408 below it.
     body_min_rate: Count = 1024
-    body_timeout_s: float = Field(600, gt=0)  # Seconds to receive a request's body; then 408.
-    # Seconds in which a client must read 64 KiB of its response; then the connection is closed.
+    # Maximum seconds to receive a request's body; status 408 after that.
+    body_timeout_s: float = Field(600, gt=0)
+    # Maximum seconds in which a client reads 64 KiB of its response. If it takes longer, the server
+    # closes the connection.
     send_timeout_s: float = Field(30, gt=0)
     max_body_bytes: Count = 64 * MiB  # Maximum bytes of one request body in memory.
-    max_held_bytes: Count = 1024 * MiB  # Maximum bytes of all request bodies in memory; 503 beyond.
+    # Maximum bytes of all request bodies in memory; status 503 above it.
+    max_held_bytes: Count = 1024 * MiB
     # Maximum bytes of one multipart request, which is written to disk.
     max_upload_bytes: Count = 512 * MiB
-    max_uploads: Count = 64  # Concurrent multipart requests; further requests get 503.
+    max_uploads: Count = 64  # Maximum concurrent multipart requests; status 503 above it.
     upload_folder: Path | None = None  # Folder for uploads. Default: the system's temporary folder.
     owner_files: Count = 1000  # Maximum number of files of one API key in /v1/files.
     owner_bytes: Count = 2048 * MiB  # Maximum bytes of the files of one API key.
@@ -163,22 +170,24 @@ class Settings(BaseSettings):
     # The channel of sounds that is encoded. first: channel 0, as released. auto: channel 0, unless
     # it is silent and another channel is not. mean: the mean of all channels.
     channels: Channels = "auto"
-    # Turn pictures as their EXIF orientation says. The released model ignores the orientation.
+    # Whether to rotate pictures by their EXIF orientation, which the released model ignores.
     exif_orientation: bool = False
 
-    # Seconds without a step of the engine although requests run, or without a message of the
-    # encoding service, after which /ready responds with 503. Waiting encoding jobs then get 503.
+    # If the engine makes no step for this many seconds while requests run, /ready responds with
+    # 503. If the encoding service sends no message for this long, waiting encoding jobs also get
+    # 503.
     stall_s: float = Field(30, gt=0)
-    # Seconds without progress after which the parent process restarts the part that stalls. The
-    # time of a part's start does not count. On a CPU, one step with a long prompt can take minutes.
+    # The parent process restarts an engine or encoding service that makes no progress for this many
+    # seconds after its start-up. On a CPU, one step with a long prompt can take minutes.
     stall_restart_s: float = Field(300, gt=0)
     max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) in one request.
     max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
     max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
-    window_files: Count = 4  # Files that are cut into windows at a time; further requests get 503.
+    # Maximum files that are cut into windows at a time; status 503 above it.
+    window_files: Count = 4
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
-    # CPU seconds for one file; the limit of elapsed time is 4 times that.
+    # Maximum CPU seconds to decode one file. The limit of elapsed time is 4 times as long.
     decode_timeout_s: float = Field(30, gt=0)
     decode_memory_bytes: Count = 2048 * MiB  # Maximum memory of one decoding process.
     decode_waiting: Count = 512  # Number of files that may wait for a decoding process.
@@ -187,15 +196,15 @@ class Settings(BaseSettings):
     # Source of the encoders' weights. "dummy": random weights, to measure speed.
     encode_load_format: Literal["auto", "dummy"] = "auto"
     encode_threads: Count = max(1, (os.cpu_count() or 1) // 2)
-    # Type of the encoders' weights and activations. auto: bfloat16 on a GPU that supports it,
+    # Dtype of the encoders' weights and activations. auto: bfloat16 on a GPU that supports it,
     # float32 on a CPU.
     encode_dtype: DtypeSetting = "auto"
     encode_graphs: bool = True  # Run the encoders' batches as CUDA graphs on a GPU.
-    # Maximum number of images in one batch of an encoder. Other files count by their tokens (257 an
-    # image). Larger batches need more GPU memory, which the engine does not get.
+    # Maximum number of images in one batch of an encoder. Other files count by their number of
+    # tokens (an image has 257). Larger batches leave less GPU memory for the engine.
     encode_batch: Count = 32
     encode_waiting: Count = 512  # Number of tensors that may wait for the encoders.
-    # Maximum bytes of the result cache, which keeps embeddings by the content of files.
+    # Maximum bytes of the result cache, which stores embeddings by the hash of the file.
     embedding_cache_bytes: int = Field(256 * MiB, ge=0)
     # Folder of a Whisper model in CTranslate2's format: enables the expert `speech` and
     # /v1/audio/transcriptions.
@@ -258,7 +267,7 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        # Pydantic passes these two arguments; the server does not use these sources.
+        # pydantic passes these two sources, which the server does not use
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
@@ -280,7 +289,7 @@ class Settings(BaseSettings):
 
     @property
     def read_options(self) -> ReadOptions:
-        """How files are read, unless a request says otherwise."""
+        """How files are read, unless a request sets other options."""
         return ReadOptions(channels=self.channels, orient=self.exif_orientation)
 
     @property

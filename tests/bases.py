@@ -1,7 +1,7 @@
 """Small random base models of every supported family, in Hugging Face's layout, with adapters.
 
-The head size is 32 or 64, the smallest that vLLM's CPU attention supports. The vocabulary is that
-of the test fixtures.
+The head size is 32 or 64, the smallest sizes that vLLM's attention on a CPU supports. The
+vocabulary is that of the test fixtures.
 """
 
 from pathlib import Path

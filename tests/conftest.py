@@ -27,7 +27,7 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def convert_fixtures(folder: Path, kinds: Iterable[str], indexes: Iterable[str]) -> dict[str, Path]:
     """Convert the checkpoints and indexes into `folder`. Return their folders by name."""
-    # The imports are here, so that tests of one folder need not import the code of all folders.
+    # imported here, so that tests of one folder do not import the code of all folders
     import torch
 
     from cache_index.build import import_index

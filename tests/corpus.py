@@ -112,7 +112,7 @@ def waveform(content: str) -> Waveform:
 
 
 def picture(content: str, shift: int = 0, size: int = 96) -> Image.Image:
-    """A smooth picture: disks on a gradient. `shift` moves the disks (for videos)."""
+    """Return a smooth picture: disks on a gradient. `shift` moves the disks (for videos)."""
     y, x = np.mgrid[0:size, 0:size] / size
     u, v = (0.3 + shift / 100, 0.4) if content == "a" else (0.6, 0.7 - shift / 100)
     disk = 1 / (1 + np.exp(40 * (np.hypot(x - u, y - v) - 0.2)))
@@ -185,7 +185,7 @@ def mesh(content: str) -> trimesh.Trimesh:
 
 
 def points(content: str, count: int = 600) -> NDArray[np.float32]:
-    """Points (count, 3) on the surface of `mesh`."""
+    """Return points (count, 3) on the surface of `mesh`."""
     cloud, _ = sample_surface(mesh(content), count, seed=1)
     return np.asarray(cloud, np.float32)
 
@@ -197,7 +197,7 @@ def saved_array(array: NDArray[np.generic]) -> bytes:
 
 
 def table(content: str, separator: str, header: str = "", columns: int = 3) -> bytes:
-    """A text file with one point per row: x, y and z, then columns with colors."""
+    """Return a text file with one point per row: x, y and z, then columns with colors."""
     cloud = points(content)
     colors = np.tile(np.arange(columns - 3) + 100, (len(cloud), 1))
     rows = [
@@ -304,7 +304,7 @@ def makers() -> dict[tuple[str, str, str], Maker]:
 
 
 TITLES = {"audio": "sounds", "video": "videos", "image": "pictures", "point": "point clouds"}
-RELEASED = {  # formats that the tests of the readers cover
+RELEASED = {  # formats that other tests cover
     "audio": ["wav", "flac", "ogg"],
     "video": ["mp4"],
     "image": ["jpg", "png"],
@@ -313,7 +313,7 @@ RELEASED = {  # formats that the tests of the readers cover
 
 
 def document() -> str:
-    """The list of tested formats, as a document."""
+    """Return the list of tested formats, as a document."""
     rows = ["# Formats", "", HEAD, "", "| kind | tested formats (extension) |", "|---|---|"]
     for modality, title in TITLES.items():
         tested = [f"{n} (.{e})" if n != e else e for m, n, e in makers() if m == modality]
@@ -326,7 +326,7 @@ def file_name(modality: str, content: str, name: str, extension: str) -> str:
 
 
 def file_names() -> set[str]:
-    """The names of all files of the folder."""
+    """Return the names of all files in the folder."""
     return {
         file_name(modality, content, name, extension)
         for modality, name, extension in makers()

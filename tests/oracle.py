@@ -1,8 +1,8 @@
-"""A slow, simple ImageBind-LLM that recomputes every position for every token.
+"""A slow, simple ImageBind-LLM, which recomputes every position for every token.
 
-Reads a converted model's folder, in float32. By the definition of the model, the oracle adds the
-injected term to the heads of every position, before the output projection. The tested code adds a
-precomputed term after that projection.
+It reads a converted model's folder, and computes in float32. As the model is defined, it adds the
+injected term to the heads at every position, before the output projection. The tested code instead
+adds a precomputed term after that projection.
 
 Shapes: T tokens, C hidden, H heads, KV value heads, d head size, D embedding, q injected layers.
 """
@@ -36,7 +36,7 @@ class Oracle:
         return Oracle(self.config, {name: tensor.double() for name, tensor in self.weights.items()})
 
     def greedy(self, ids: list[int], embedding: Tensor, steps: int) -> tuple[list[int], Tensor]:
-        """Generate greedily: return the ids before EOS, and the logits (V,) of the last step."""
+        """Generate greedily. Returns the ids before EOS, and the logits (V,) of the last step."""
         written: list[int] = []
         last = torch.empty(0)
         for _ in range(steps):
@@ -179,9 +179,9 @@ class Oracle:
 def stretched(turn: float, rope: dict[str, Any]) -> float:
     """Scale an angle as LLaMA 3.1 does.
 
-    Fast rotations are unchanged, slow rotations are divided by the factor, and rotations between
-    them are interpolated. The number of turns over the original context length decides which
-    rotations are fast or slow.
+    Fast rotations are unchanged, slow rotations are divided by the factor, and those between are
+    interpolated. How often a rotation turns within the original context length determines whether
+    it is fast or slow.
     """
     turns = turn * rope["original_max_position_embeddings"] / (2 * math.pi)
     low, high = rope["low_freq_factor"], rope["high_freq_factor"]

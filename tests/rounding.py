@@ -15,30 +15,32 @@ CONFIDENCE = 4
 
 
 def rounding(terms: Iterable[int]) -> float:
-    """Bound the relative error of a chain of float32 sums, compared with a float64 oracle.
+    """Return the maximum relative error of a chain of float32 sums, compared with a float64 oracle.
 
-    `terms`: the number of terms of each sum on the longest path from the inputs to the result.
+    `terms`: the numbers of terms of the sums on the longest path from the inputs to the result.
     """
     return CONFIDENCE * math.sqrt(sum(terms)) * UNIT
 
 
 def between(terms: Iterable[int]) -> float:
-    """Bound the relative difference of two float32 results that sum in different orders."""
+    """Return the maximum relative difference of two float32 results that were summed in different
+    orders.
+    """
     return 2 * rounding(terms)
 
 
 def bind_terms(config: dict[str, Any]) -> list[int]:
     """Return the number of terms of each sum in a bind network (section `bind` of config.json)."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    # The projection has one sum. Each block has three: norm, gate_proj and down_proj.
+    # the projection has one sum, and each block three: norm, gate_proj and down_proj
     return [config["in_features"], *[hidden, hidden, inner] * config["blocks"]]
 
 
 def logits_terms(config: dict[str, Any], tokens: int) -> list[int]:
     """Return the number of terms of each sum from the embedding to the log-probabilities."""
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    # Attention has the sums norm, q_proj, scores, values and o_proj. The MLP has the sums norm,
-    # gate_proj and down_proj. The head has the sums norm, logits and softmax.
+    # The sums of attention are norm, q_proj, scores, values and o_proj; those of the MLP are norm,
+    # gate_proj and down_proj; those of the head are norm, logits and softmax.
     attention = [hidden, hidden, config["head_dim"], tokens, hidden]
     layer = [*attention, hidden, hidden, inner]
     head = [hidden, hidden, config["vocab_size"]]

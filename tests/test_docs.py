@@ -46,7 +46,7 @@ class Command:
 
 
 def prose_and_blocks(path: Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (line number, language of the code block or "", line)."""
+    """Yield (line number, language of the code block or "", line) of a document."""
     language: str | None = None
     for number, line in enumerate(path.read_text().splitlines(), start=1):
         if fence := FENCE.match(line):
@@ -80,7 +80,7 @@ def split(text: str) -> list[str] | None:
         lexer = shlex.shlex(text, posix=True, punctuation_chars="&|;")
         lexer.whitespace_split = True
         return list(lexer)
-    except ValueError:  # The line ends inside a quotation.
+    except ValueError:  # the line ends inside a quotation
         return None
 
 
@@ -117,12 +117,12 @@ def bindserve_commands() -> dict[str, Any]:
 def test_bindserve_commands_exist(command: Command) -> None:
     words = [word for word in command.words[1:] if word != "..."]
     if not words or words[0].isupper():
-        return  # The command is `bindserve` or `bindserve COMMAND --help`.
+        return  # the command is `bindserve` or `bindserve COMMAND --help`
     if words[0] == "eval" and "://" in "".join(words[1:2]):
         words.insert(1, "ask")  # `bindserve eval URL` means `bindserve eval ask URL`
     names = bindserve_commands()
     name = next((n for n in (" ".join(words[:2]), words[0]) if n in names), None)
-    if name is None:  # The command is a group of commands, e.g. `bindserve cache`.
+    if name is None:  # the command is a group of commands, e.g. `bindserve cache`
         assert len(words) == 1
         assert any(each.startswith(f"{words[0]} ") for each in names)
         return
@@ -132,7 +132,7 @@ def test_bindserve_commands_exist(command: Command) -> None:
         position = arguments.index("--")
         own, vllm = arguments[:position], arguments[position + 1 :]
     if command.complete and "--help" not in own:
-        names[name].make_context(name, own)  # For bad options, this raises UsageError.
+        names[name].make_context(name, own)  # raises UsageError for bad options
     options = {
         option for item in names[name].params for option in (*item.opts, *item.secondary_opts)
     }

@@ -14,20 +14,20 @@ ROOT = Path(__file__).parents[1]
 BANNED = {
     "cache_index": {"server", "model_ext", "torch", "vllm", "fastapi"},
     "model_ext": {"server", "cache_index", "fastapi", "faiss"},
-    # Serving and training both import the following files.
+    # both the server and the training code import these files
     "model_ext/imagebind": {"vllm", "deepspeed"},
     "model_ext/bind.py": {"vllm", "deepspeed"},
     "model_ext/inject.py": {"vllm", "deepspeed"},
     "model_ext/grounding": {"vllm", "deepspeed"},
     "model_ext/train": {"vllm"},
     "server": {"faiss", "deepspeed"},
-    # The load test runs on machines where the other packages are not installed.
+    # the load test runs on machines on which the other packages are not installed
     "deploy/loadtest": {"server", "model_ext", "cache_index", "torch"},
     ".": {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"},
 }
 EXEMPT = {
-    "model_ext/convert/pickles.py": {"pickle"},  # pickles.py catches an exception of pickle;
-    "cache_index/exact.py": {"torch"},  # exact.py imports torch only inside functions
+    "model_ext/convert/pickles.py": {"pickle"},  # pickles.py catches an exception of pickle.
+    "cache_index/exact.py": {"torch"},  # exact.py imports torch only inside functions.
 }
 PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("*.py"))
@@ -122,7 +122,7 @@ def test_cache_index_imports_torch_in_one_file_and_only_when_an_index_needs_it()
 
 
 def test_evaluation_imports_only_the_standard_library_numpy_and_pydantic() -> None:
-    """The scorers of the evaluation run where neither torch nor vLLM is installed."""
+    """The scorers of the evaluation run on machines without torch and vLLM."""
     allowed = {*sys.stdlib_module_names, "numpy", "pydantic"}
     for path in FILES:
         if path.is_relative_to("model_ext/eval"):

@@ -31,7 +31,7 @@ CACHED = "size10_t20_w0.5/enhanced"
 
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:
-    """Check logits. The same bound fits all three models, as their layers have equal sizes."""
+    """Check logits. All three models have the same bound, because their layers have equal sizes."""
     bound = between(logits_terms(CONFIG, len(expected))) * expected.abs().max().item()
     torch.testing.assert_close(actual, expected, atol=bound, rtol=0)
 
@@ -86,14 +86,16 @@ def test_every_golden_is_used() -> None:
 def test_precomputed_terms_give_the_same_logits(
     checkpoint: str, oracles: dict[str, Oracle]
 ) -> None:
-    """Adding a computed vector per layer, as the server does, equals injecting into the heads."""
+    """Adding a precomputed vector in each layer, as the server does, equals an injection into the
+    heads.
+    """
     oracle = oracles[checkpoint]
     embedding = VISUAL["image_audio/mixed"][0]
     deltas = value_deltas(bind_network(oracle)(embedding[None]), value_layers(oracle))[0]
     expected = oracle.logits(ids("prompt1"), embedding)
     assert_close(oracle.logits(ids("prompt1"), deltas=deltas), expected)
     without = oracle.logits(ids("prompt1"))
-    assert (without - expected).abs().max() > 0.1  # Without the embedding, the logits differ.
+    assert (without - expected).abs().max() > 0.1  # without the embedding, the logits are different
 
 
 def bind_network(oracle: Oracle) -> BindNetwork:

@@ -1,4 +1,6 @@
-"""Names that the packages must not use, or may use in one place only: each word has one meaning."""
+"""Check names, so that each word has one meaning: some names are forbidden, others may be defined
+in one place only.
+"""
 
 import ast
 from collections import defaultdict
@@ -13,7 +15,7 @@ PACKAGES = ("server", "model_ext", "cache_index", "deploy")
 # No variable may have one of these names, because they do not describe a value.
 VAGUE = {"found", "known", "asked", "told"}
 
-# Name of a class or function -> the folders in which the name may be defined.
+# name of a class or function -> the folders in which it may be defined
 ONLY_IN: dict[str, tuple[str, ...]] = {"Encoder": ("model_ext/imagebind/",), "Stages": ()}
 
 
@@ -50,7 +52,7 @@ def assigned(tree: ast.Module) -> list[str]:
 
 
 def is_bound(name: str) -> bool:
-    """Whether a constant's name expresses an upper bound by a word other than MAX."""
+    """Whether the name of a constant expresses an upper bound with another word than MAX."""
     words = name.split("_")
     return name.isupper() and ("LARGEST" in words or "MOST" in (words[0], words[-1]))
 

@@ -25,7 +25,9 @@ def batching(
     repeats: int,
     target: float,
 ) -> Ratio:
-    """Run `clients` clients. Each sends its next query (D,) after the answer to its last query."""
+    """Run `clients` concurrent clients. Each sends its next query (D,) when its previous query is
+    answered.
+    """
 
     def serve(max_batch: int) -> Callable[[], None]:
         def action() -> None:

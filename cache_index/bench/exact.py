@@ -16,7 +16,7 @@ from cache_index.index import CacheIndex
 from cache_index.recall import BATCH, TOP_K
 from cache_index.searcher import Searcher
 
-FAISS_BLAS_THRESHOLD = 128_000  # FAISS 1.15's default threshold; searcher.py sets a lower value
+FAISS_BLAS_THRESHOLD = 128_000  # the default in FAISS 1.15; searcher.py sets a lower value
 
 
 def exact_twin(cache: CacheIndex) -> CacheIndex:
@@ -64,8 +64,8 @@ def against_exact(
 ) -> Ratio:
     """Compare the tuned index with IndexFlatIP. Both search 16 queries at a time.
 
-    `threshold`: the size of queries above which FAISS multiplies matrices instead of looping over
-    rows; default: this package's value.
+    `threshold`: the number of queries above which FAISS multiplies matrices instead of looping over
+    rows. Default: the value of searcher.py.
     """
     few = queries[: 2 * BATCH]
 

@@ -2,7 +2,7 @@
 vector. The released code uses one FAISS call for each vector.
 
 Each of 16 queries reads 10 random rows, the released number of neighbors. A copy of 160 consecutive
-rows shows the limit that the speed of the memory sets.
+rows shows the maximum speed that the memory allows.
 
 Shapes: B queries, K neighbors each, N rows, D dimensions.
 """

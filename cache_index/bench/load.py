@@ -1,4 +1,5 @@
-"""Measure the latency of requests that arrive at random times, independent of earlier answers.
+"""Measure the latency of requests that are sent at random times, without waiting for earlier
+answers.
 
 Shapes: B queries, D dimensions.
 """
@@ -33,8 +34,8 @@ def under_load(index: CacheIndex, queries: Array, rate: float, threads: int) -> 
 
 
 async def open_loop(owner: IndexOwner, queries: Array, rate: float) -> list[float]:
-    """Return seconds (B,) from each request's scheduled time to its answer. A stall of the server
-    thus appears in every request that it delays.
+    """Return the seconds (B,) from each request's scheduled time to its answer, so that a stall of
+    the server counts for every request that it delays.
     """
 
     async def request(query: Array, due: float) -> float:

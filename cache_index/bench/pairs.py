@@ -1,5 +1,5 @@
-"""Compare two rates on a noisy machine: run both in turn several times, and take the median
-ratio.
+"""Compare two rates on a machine whose speed varies: run both alternately several times, and take
+the median ratio.
 """
 
 import statistics
@@ -44,8 +44,8 @@ def compare_rates(
 ) -> Ratio:
     """Compare the operations per second of `measured` with those of `baseline`.
 
-    One call of `measured` does `done` operations. One call of `baseline` does `done_baseline`
-    operations (default: `done`).
+    `done` and `done_baseline` (default: `done`): the number of operations in one call of `measured`
+    and of `baseline`.
     """
     pairs = [
         (done / seconds(measured), (done_baseline or done) / seconds(baseline))

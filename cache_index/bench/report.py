@@ -23,7 +23,7 @@ class Built:
             return ""
         return (
             f"built in {self.seconds:.0f} s ({self.cpu_seconds:.0f} s of CPU) with "
-            f"{self.peak_gb:.1f} GB of memory at most, which includes mapped files; "
+            f"{self.peak_gb:.1f} GB of memory at most, including mapped files; "
         )
 
 

@@ -38,7 +38,7 @@ from cache_index.recall import TOP_K, Trial, make_trial
 from cache_index.synthetic import TUNING_QUERIES, UNSEEN_QUERIES, SyntheticFeatures
 
 QUERIES = 512
-EXACT_QUERIES = 64  # number of queries for the exact search; small, because this search is slow
+EXACT_QUERIES = 64  # number of queries for the exact search, which is slow
 
 
 def run(
@@ -57,8 +57,8 @@ def run(
 ) -> Report:
     """Measure the cache in `folder` (default: a temporary folder). Build a missing cache.
 
-    queries: a file with features (M, D), which are the test queries. Required if the cache does not
-    contain the features that synthetic.py generates.
+    `queries`: a file with features (M, D), which are the test queries. Required if the cache does
+    not contain the features that synthetic.py generates.
     """
     faiss.omp_set_num_threads(threads)
     built = Built()
@@ -67,7 +67,7 @@ def run(
         if not out.exists():
             start, cpu = time.perf_counter(), time.process_time()
             if kind == "auto" and device == "cuda":
-                kind = "Flat"  # exact search on the GPU needs no index
+                kind = "Flat"  # an exact search on the GPU needs no index
             build(out, rows, dimension, kind, recall, Path(temporary), progress)
             built = Built(
                 time.perf_counter() - start,
@@ -146,7 +146,7 @@ def measure(
 
 
 def recall_one_cell(tuned: CacheIndex, trial: Trial) -> float | None:
-    """Recall when one cell is visited. Returns None if the index has no cells."""
+    """Return the recall if the search visits one cell, or None if the index has no cells."""
     settings = tuned.manifest.search
     if settings.nprobe is None or not tuned.searcher.cells:
         return None

@@ -32,9 +32,10 @@ class Cost:
     refine: int
     recall: float  # Recall on queries that tuning did not use, from the manifest.
     milliseconds: float  # Wall time per query, in batches of 16.
-    cpu_ms: float  # CPU time per query, which other programs disturb less.
+    cpu_ms: float  # CPU time per query, which depends less on other programs.
     open_gb: float  # Resident memory right after opening.
-    searched_gb: float  # Resident memory after the queries, with touched file pages.
+    # Resident memory after the queries, including the file pages that they have read.
+    searched_gb: float
     own_gb: float  # Memory without pages of files, which the kernel can drop.
 
 
@@ -100,7 +101,9 @@ def measure(out: Path, threads: int) -> Cost:
 
 
 def resident_gb(kind: str = "VmRSS") -> float:
-    """Resident memory of this process in GB. "RssAnon" excludes pages of mapped files."""
+    """Return the resident memory of this process in GB. "RssAnon" excludes pages of mapped
+    files.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     (entry,) = (line for line in lines if line.startswith(f"{kind}:"))
     return int(entry.split()[1]) * 1024 / 1e9

@@ -25,13 +25,13 @@ class Speed:
 
 
 def speeds(cache: CacheIndex, queries: Array, repeats: int) -> tuple[Speed, ...]:
-    """Measure each batch size; report the median of `repeats` runs."""
+    """Measure each batch size `repeats` times, and return the medians."""
     return tuple(speed(cache, np.resize(queries, (b, cache.dimension)), repeats) for b in BATCHES)
 
 
 def speed(cache: CacheIndex, batch: Array, repeats: int) -> Speed:
     def rate(search: Callable[[Array, int], object]) -> float:
-        search(batch, TOP_K)  # warms up the index
+        search(batch, TOP_K)  # not measured, to warm up the index
         return len(batch) / statistics.median(
             seconds(lambda: search(batch, TOP_K)) for _ in range(repeats)
         )

@@ -1,11 +1,12 @@
 #!/bin/sh
-# Make the secrets of compose.yaml: an API key for clients, the key of /metrics for Prometheus, the token of the retrieval
-# service, and Grafana's password. Add more API keys to secrets/keys, one per line; the server reads the file again.
+# Create the secrets of compose.yaml: an API key for clients, the key of /metrics for Prometheus, the token of the
+# retrieval service, and Grafana's password. Add more API keys to secrets/keys, one per line; the server reads the file
+# again.
 set -eu
 cd "$(dirname "$0")"
 [ ! -e secrets ] || { echo "secrets/ already exists; delete it first to make new secrets" >&2; exit 1; }
-# Only the owner of the folder `secrets` can enter this folder.
-# Every user may read the files in the folder `secrets`, because containers run as other users.
+# Only the folder's owner can open the folder `secrets`.
+# Inside the folder, every user may read the files, because containers run as other users.
 mkdir -m 700 secrets
 secret() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 secret > secrets/metrics-key

@@ -15,7 +15,7 @@ class Arguments:
     rows: Rows
     size: Size
     work: Path  # Folder for the step's files.
-    quiet: Path  # Path of a file that exists only while no other step runs.
+    quiet: Path  # Path of a file that exists while no other step runs.
 
     @classmethod
     def parse(cls, description: str | None) -> "Arguments":

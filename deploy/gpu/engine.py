@@ -109,9 +109,13 @@ def report_loop(
     tensors = throughput.weights(arguments.work, shape, device)
     result = throughput.compare(conditioned, tensors, LOOP_PAIRS, shape)
     rows = arguments.rows
-    rows.number("released loop, one request at a time", result.loop, "tokens/s")
+    rows.number("the released code's loop, one request at a time", result.loop, "tokens/s")
     rows.number(f"engine, {throughput.CLIENTS} clients", result.engine, "tokens/s")
-    rows.number("engine over released loop", result.speedup.median, "times")
+    rows.number(
+        "speed of the engine, divided by that of the released code's loop",
+        result.speedup.median,
+        "times",
+    )
 
 
 if __name__ == "__main__":

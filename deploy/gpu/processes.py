@@ -1,8 +1,8 @@
 """Run each step as a process with a time limit, and end all processes that a step started.
 
-The engine of a step starts new process groups and sessions. Therefore this module kills all
-descendants of a step, not its process group. When the parent of a descendant dies, the descendant
-becomes a child of this process (`adopt_orphans`).
+The engine of a step starts new process groups and sessions. Therefore, this module kills all
+descendants of a step, and not only its process group. A process whose parent has died becomes a
+child of this process (`adopt_orphans`).
 """
 
 import ctypes
@@ -70,13 +70,13 @@ def start(
 
 
 def adopt_orphans() -> None:
-    """Make this process the parent of its descendants whose parent has died (Linux)."""
+    """Make this process the parent of its descendants whose own parent has died (Linux)."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def kill_descendants() -> None:
     """Kill all processes that this process has started, and their children."""
-    for _ in range(5):  # a process may start another process before it is killed
+    for _ in range(5):  # repeat, because a process may start another one before it is killed
         pids = descendants(os.getpid())
         if not pids:
             return

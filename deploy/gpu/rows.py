@@ -1,6 +1,5 @@
-"""Write each result of a step as a line of JSON, immediately after the measurement.
-
-If a step is killed at its time limit, the file keeps the lines that the step has written.
+"""Write each result of a step as a line of JSON immediately after the measurement, so that the
+results are kept if the step is killed at its time limit.
 """
 
 import json
@@ -42,7 +41,9 @@ class Rows:
 
     @contextmanager
     def checking(self, name: str) -> Iterator[None]:
-        """If the `with` block raises, record a failed check, and continue after the block."""
+        """If the `with` block raises an error, record a failed check, and continue after the
+        block.
+        """
         try:
             yield
         except Exception as error:

@@ -1,7 +1,8 @@
 """Step `server`: the whole server over HTTP, with the 7B language model and ImageBind-huge.
 
 All weights are random. vLLM's flag `--load-format dummy` creates the language model's weights, and
-the setting `encode_load_format` creates the encoders' weights. Other flags have their defaults.
+the setting `encode_load_format` creates the encoders' weights. All other flags have their default
+values.
 """
 
 import asyncio

@@ -70,5 +70,7 @@ class Prometheus:
 
 
 def legend(template: str, labels: dict[str, str]) -> str:
-    """Fill in a legend's labels. A label that the series lacks becomes empty, as in Grafana."""
+    """Insert the values of labels into a legend. As in Grafana, the value is empty if the series
+    lacks the label.
+    """
     return re.sub(r"\{\{(\w+)\}\}", lambda name: labels.get(name[1], ""), template).strip()

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 START_S = 600
-# Lengths of queues that contain about one second of work for two cores, so that accepted requests
-# are answered in time. The server's defaults are for GPUs.
+# Queues of these lengths contain about one second of work for two cores, so that the server answers
+# accepted requests in time. The server's default lengths are meant for GPUs.
 SHORT_QUEUES = {"BINDSERVE_MAX_REQUESTS": "12", "BINDSERVE_DECODE_WAITING": "8"}
 FLAGS = ["--enforce-eager", "--uvicorn-log-level=warning"]
 

@@ -1,7 +1,8 @@
 """Load: sends requests in an open loop, at times that do not depend on the answers.
 
 The times are a Poisson process, as with many independent clients. This module does not use HTTP.
-Its caller passes a function that sends one request, and a `Concurrency` that runs functions.
+The caller passes a function that sends one request, and a `Concurrency` that runs functions
+concurrently.
 """
 
 import time
@@ -12,9 +13,11 @@ from typing import Protocol
 
 from deploy.loadtest.outcome import Objective, Outcome
 
-# Maximum number of unanswered requests. With more, the test would measure the client's speed.
+# Maximum number of unanswered requests, because with more, the test would measure the client's
+# speed.
 MAX_IN_FLIGHT = 4000
-# A stage waits for answers until the objective's maximum time plus this number of seconds.
+# After a stage, the test waits for answers for the maximum time of the objective plus this many
+# seconds.
 GRACE_S = 3.0
 
 

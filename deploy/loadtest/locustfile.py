@@ -99,7 +99,8 @@ class OpenLoop(FastHttpUser):
     def on_start(self) -> None:
         self.options: Namespace = self.environment.parsed_options
         self.seed_rng = Random(self.options.seed)
-        # `Random()` has no seed, so each run sends new files, which the server has not cached.
+        # `Random()` has no fixed seed, so that each run sends new files, which the server has not
+        # cached.
         self.factory = RequestFactory(Media.make(self.options.seed), Random(), self.options.model)
         if self.options.key_file:
             key = self.options.key_file.read_text().split()[0]
@@ -155,7 +156,7 @@ class OpenLoop(FastHttpUser):
                     right = status in request.expected and (status != 200 or tokens > 0)
                 if request.disconnect_after_s is not None:
                     right = status == 200
-            except Exception as failure:  # every error is recorded as this request's outcome
+            except Exception as failure:  # record every error as the outcome of this request
                 error = f"{type(failure).__name__}: {failure}"[:200]
             end = time.perf_counter()
             response.request_meta["response_time"] = (end - arrival.at) * 1000

@@ -1,7 +1,8 @@
 """Generate small test files: pictures, sounds, videos and point clouds.
 
-A few files of each kind are generated once. `distinct` changes bytes that no decoder reads, so that
-each request can send content that the server has not seen, without work for the client.
+A few files of each kind are generated once. `distinct` makes a new file from one of them by
+changing bytes that no decoder reads. This takes almost no time, and the server has not cached the
+new file.
 """
 
 import io
@@ -47,7 +48,9 @@ class Media:
         return rng.choice(self.files[kind])
 
     def distinct(self, kind: str, rng: Random) -> bytes:
-        """Return new bytes that decode like a file of the pool (in a cloud, one number differs)."""
+        """Return a new file that decodes like a file of the pool (except for one number of a point
+        cloud).
+        """
         data, salt = self.same(kind, rng), rng.randbytes(16)
         if kind == "image":  # change a comment after JPEG's start marker
             return data[:2] + b"\xff\xfe" + struct.pack(">H", 18) + salt + data[2:]

@@ -59,7 +59,9 @@ def process_tree(pid: int) -> list[psutil.Process]:
 
 
 def resident(process: psutil.Process) -> int:
-    """Return a process's bytes without shared pages, which a sum would count several times."""
+    """Return the bytes of a process without pages that it shares, because a sum over processes
+    would count these several times.
+    """
     try:
         usage = process.memory_info()
         return int(usage.rss - usage.shared)

@@ -15,8 +15,7 @@ REJECTIONS = frozenset({429, 503})  # HTTP statuses with which a full server rej
 class Objective:
     """The maximum seconds until the first and the last token of a good answer.
 
-    The seconds count from the time at which the request is due, also if the load test sends the
-    request later.
+    The time starts when the request is due, even if the load test sends it later.
     """
 
     first_s: float = 1.0  # Time to the first token.
@@ -25,11 +24,11 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    stage: str  # The step of the profile in which the request was sent.
+    stage: str  # The stage of the profile in which the request was sent.
     scenario: str
     due_s: float  # Time since the start of the test at which the request was due.
     status: int  # HTTP status, or 0 if there was no answer.
-    right: bool  # Whether the status is as expected and, if it is 200, the body complete.
+    right: bool  # Whether the status is the expected one and, for status 200, the body is complete.
     first_s: float  # Time to the first token, or to the end of an answer without tokens.
     total_s: float
     tokens: int = 0

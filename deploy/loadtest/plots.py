@@ -32,7 +32,9 @@ def draw_goodput(axes: Axes, run: Run, label: str) -> None:
 
 
 def latency(run: Run, path: Path) -> None:
-    """Plot each request's duration against the time at which it was due, by kind of outcome."""
+    """Plot the duration of each request against the time at which it was due. Each kind of outcome
+    has its own color.
+    """
     figure, axes = plt.subplots(figsize=SIZE)
     for name, kept in (
         ("right", [o for o in run.outcomes if o.right and o.scenario != "hostile"]),

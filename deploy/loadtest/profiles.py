@@ -1,7 +1,8 @@
-"""Profiles: functions that send requests at one rate after another.
+"""Profiles: functions that send requests in stages, each with its own rate.
 
-`rate` is in requests a second; each profile defines how it uses the rate. `seconds` is the length
-of the main stage.
+`rate` is in requests per second, and each profile defines how it uses it.
+
+`seconds` is the length of the main stage.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ OVERLOAD = 3  # Rate of the overload stage, divided by the best goodput.
 
 
 class Hold(Protocol):
-    """The only method of `Load` that profiles use."""
+    """The method of `Load` that profiles use."""
 
     def hold(self, stage: str, rate: float, seconds: float) -> Rates: ...
 
@@ -42,7 +43,7 @@ def overload(load: Hold, rate: float, seconds: float) -> None:
 
 
 def soak(load: Hold, rate: float, seconds: float) -> None:
-    """Send requests at `rate` for a long time, to detect growing memory. First warm up."""
+    """Warm up, and then send requests at `rate` for a long time, to detect growing memory."""
     load.hold("warm-up", rate, seconds / 10)
     load.hold("soak", rate, seconds * 9 / 10)
 
@@ -50,7 +51,7 @@ def soak(load: Hold, rate: float, seconds: float) -> None:
 def climb(load: Hold, rate: float, seconds: float) -> float:
     """Raise the rate until too few answers are good in two successive stages.
 
-    One bad stage does not end the climb, because another program may have disturbed that stage.
+    One bad stage is not enough, because another program may have slowed the machine.
     Returns the best goodput, which is the number of good answers per second.
     """
     best, bad = 0.1, 0

@@ -65,7 +65,9 @@ def stage_table(run: Run) -> str:
 
 
 def overload_line(run: Run) -> str | None:
-    """Compare the goodput under overload with the peak. None if the profile has no overload."""
+    """Compare the goodput under overload with the peak. Returns None if the profile has no overload
+    stage.
+    """
     over = [stage for stage in run.stages if stage.endswith("overload")]
     if not over:
         return None

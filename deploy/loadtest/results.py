@@ -29,7 +29,7 @@ class Run:
         return rates_of(self.of(stage=stage), self.about["stages"][stage], self.objective)
 
     def memory(self, key: str, *, after: str = WARM_UP) -> tuple[list[float], list[float]]:
-        """Return times (s) and values of the memory samples that follow the stage `after`."""
+        """Return the times (s) and values of the memory samples after the stage `after`."""
         start = max((o.due_s for o in self.of(stage=after)), default=0.0)
         kept = [s for s in self.about["memory"] if s[key] is not None and s["at_s"] >= start]
         return [s["at_s"] for s in kept], [s[key] for s in kept]

@@ -30,7 +30,7 @@ class Request:
     body: bytes
     path: str = CHAT
     content_type: str = "application/json"
-    expected: frozenset[int] = frozenset({200})  # HTTP statuses that a right answer may have.
+    expected: frozenset[int] = frozenset({200})  # HTTP statuses of correct answers.
     disconnect_after_s: float | None = None  # Seconds until the client disconnects.
 
 
@@ -84,7 +84,7 @@ def point_cloud(factory: RequestFactory) -> Request:
 
 
 def mixed(factory: RequestFactory) -> Request:
-    """A request with two attachments of different modalities, with weights."""
+    """Build a request with two attachments of different modalities, which have weights."""
     first, second = factory.rng.sample(["image", "audio", "point_cloud"], 2)
     return factory.chat(
         factory.part(first) | {"weight": 0.7}, factory.part(second) | {"weight": 0.3}
@@ -92,17 +92,19 @@ def mixed(factory: RequestFactory) -> Request:
 
 
 def repeated(factory: RequestFactory) -> Request:
-    """A question about one of a few pictures. Later requests hit the server's result cache."""
+    """Build a question about one of a few pictures, whose embeddings are soon in the server's
+    result cache.
+    """
     return factory.chat(factory.part("image", repeated=True))
 
 
 def by_file_id(factory: RequestFactory) -> Request:
-    """A question about a file that was uploaded before the test."""
+    """Build a question about a file that was uploaded before the test."""
     return factory.chat({"type": "file", "file": {"file_id": factory.rng.choice(factory.file_ids)}})
 
 
 def conversation(factory: RequestFactory) -> Request:
-    """The sixth question about a picture, with the earlier questions and answers."""
+    """Build the sixth question about a picture, with the earlier questions and answers."""
     messages: list[Json] = [
         {
             "role": "user",
@@ -118,7 +120,7 @@ def conversation(factory: RequestFactory) -> Request:
 
 
 def hostile(factory: RequestFactory) -> Request:
-    """A request that a server must reject, or a client that disconnects."""
+    """Build a request that a server must reject, or one whose client disconnects."""
     return factory.rng.choice(HOSTILE)(factory)
 
 
@@ -127,14 +129,14 @@ def rejected(request: Request, *statuses: int) -> Request:
 
 
 def damaged(factory: RequestFactory) -> Request:
-    """A request with a damaged picture: a correct beginning, then noise."""
+    """Build a request with a damaged picture: a correct beginning, then noise."""
     data = factory.media.same("image", factory.rng)
     noise = factory.rng.randbytes(len(data) // 2)
     return rejected(factory.chat(url_part("image", data[:100] + noise)), 400)
 
 
 def disguised(factory: RequestFactory) -> Request:
-    """A request that sends a sound in a content part for pictures."""
+    """Build a request that sends a sound in a content part for pictures."""
     return rejected(
         factory.chat(url_part("image", factory.media.distinct("audio", factory.rng))), 400, 415
     )
@@ -154,13 +156,13 @@ def too_many_choices(factory: RequestFactory) -> Request:
 
 
 def zero_weights(factory: RequestFactory) -> Request:
-    """A request with two attachments whose weights sum to 0."""
+    """Build a request with two attachments whose weights sum to 0."""
     part = factory.part("image", repeated=True)
     return rejected(factory.chat(part | {"weight": 1}, part | {"weight": -1}), 400)
 
 
 def disconnecting(factory: RequestFactory) -> Request:
-    """A request whose client closes the connection within 0.3 s."""
+    """Build a request whose client closes the connection within 0.3 s."""
     request = factory.chat(factory.part("image"), max_tokens=512)
     return Request(request.body, disconnect_after_s=factory.rng.random() * 0.3)
 

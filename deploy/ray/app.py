@@ -14,11 +14,12 @@ class Arguments(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str  # Path of the model folder, equal on every machine.
+    model: str  # Path of the model folder, which is the same on every machine.
     settings: dict[str, Any] = {}  # Settings by their names in server/settings.py.
     vllm_args: list[str] = []  # Flags of `vllm serve`.
-    gpus: int = 0  # GPUs of each server replica; more than one: tensor parallelism.
-    encoder_gpus: float = 0  # GPUs of each encoder replica; a fraction shares a GPU.
+    gpus: int = 0  # GPUs of each server replica; with more than one, vLLM uses tensor parallelism.
+    # GPUs of each encoder replica; with a fraction, several replicas share a GPU.
+    encoder_gpus: float = 0
     servers: tuple[int, int] = (1, 8)  # Minimum and maximum number of server replicas.
     encoders: tuple[int, int] = (1, 16)  # Minimum and maximum number of encoder replicas.
 
@@ -42,7 +43,8 @@ def build(arguments: Arguments) -> Application:
         .options(
             ray_actor_options={"num_cpus": 1, "num_gpus": arguments.gpus},
             autoscaling_config=scaling(arguments.servers, ongoing=128),
-            max_ongoing_requests=1024,  # the server itself limits requests (max_requests)
+            # no limit, because the server limits requests itself (max_requests)
+            max_ongoing_requests=1024,
             health_check_period_s=2,
             graceful_shutdown_timeout_s=60,
         )
@@ -59,5 +61,5 @@ def scaling(replicas: tuple[int, int], *, ongoing: int) -> dict[str, Any]:
         "max_replicas": max_replicas,
         "target_ongoing_requests": ongoing,
         "upscale_delay_s": 10,
-        "downscale_delay_s": 600,  # an engine takes minutes to start again
+        "downscale_delay_s": 600,  # long, because an engine needs minutes to start again
     }

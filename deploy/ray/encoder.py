@@ -1,7 +1,7 @@
 """The encoder replica: decodes and encodes files for any server replica of the cluster.
 
-The replica has the components of the encoding service. Ray calls the replica's methods, whereas the
-encoding service gets the same messages through a socket.
+The replica has the components of the encoding service. It receives the same messages, but as calls
+of its methods by Ray instead of through a socket.
 """
 
 from typing import Any

@@ -1,7 +1,8 @@
 """RayEncoders: sends files to the encoder replicas, in place of the server's encoding service.
 
-If a replica dies, the file is sent to another replica, because a file can safely be embedded twice.
-Equal files are sent once, and embeddings in this server's result cache need no replica.
+If a replica dies, the file is sent to another replica, because embedding a file twice does no harm.
+Equal files are sent once, and files whose embeddings are in this server's result cache are not
+sent.
 """
 
 from dataclasses import asdict
@@ -24,7 +25,7 @@ from server.media.blob import Blob
 from server.media.embedded import Embedded
 from server.metrics import CONTENT_HITS
 
-TRIES = 3  # a request fails when this number of replicas have died while they embedded its file
+TRIES = 3  # a request fails if this many replicas die while they embed its file
 
 
 class Replicas(Protocol):
@@ -64,9 +65,8 @@ class RayEncoders:
         return packet.message, packet.numbers
 
     def missing(self) -> str | None:
-        """Return None: /ready does not depend on the replicas, because Ray restarts replicas.
-
-        Requests get status 503 while there are no replicas.
+        """Return None, so that /ready does not depend on the replicas, which Ray restarts. Requests
+        get status 503 while there are no replicas.
         """
         return None
 

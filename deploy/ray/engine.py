@@ -1,7 +1,6 @@
 """The server replica: vLLM's engine and the application of `bindserve serve`.
 
-It differs from `bindserve serve` only in the source of embeddings: the encoder replicas compute
-them.
+The only difference to `bindserve serve` is that encoder replicas compute the embeddings.
 """
 
 import tempfile

@@ -1,7 +1,7 @@
-"""Measure how much faster the encoders process many clients' files in one batch than one file after
-the other. Also measure the limit: the same speedup for the encoders' matrix products alone. Token
-counts and widths are those of ImageBind-huge. All blocks of an encoder have the same cost, so fewer
-blocks can be measured on a small machine.
+"""Measure how much faster the encoders process files in one batch than one file after the other.
+Also measure an upper limit: the speedup of the encoders' matrix products without the rest of the
+encoder. Token counts and widths are those of ImageBind-huge. All blocks of an encoder cost the
+same, so a small machine can measure fewer blocks.
 
 Shapes: B files, S clips of a file, R rows of a matrix product for one file.
 """
@@ -37,7 +37,8 @@ SHAPES = {
 ENCODER_OF = {"vision": "vision", "audio": "audio", "point": "point", "video": "vision"}
 VIDEO_SHARE = 4  # An image batch has 4 times as many files as a video batch.
 
-# A function that encodes a batch: (encoder's name, inputs (B, ...)) -> unit embeddings (B, D)
+# A function that encodes a batch: (encoder's name, inputs (B, ...)) -> embeddings (B, D) of length
+# 1
 Unit = Callable[[str, Tensor], Tensor]
 
 
@@ -49,7 +50,7 @@ class EncoderResult:
     blocks: int
     files: int  # Number of files in a batch.
     speedup: Ratio  # Files per second in a batch / files per second without batches.
-    limit: Ratio  # The same ratio for the matrix products alone.
+    limit: Ratio  # The same ratio, for the matrix products without the rest of the encoder.
     share: Ratio  # `speedup` divided by `limit`.
     difference: float  # Largest difference between embeddings with and without batches.
     one_s: float  # Median seconds to encode one file alone.
@@ -81,7 +82,9 @@ class EncoderResult:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One matrix product of the encoder: for each file, R rows times the weight of a linear map."""
+    """One matrix product of the encoder: each file has R rows, which are multiplied by a weight
+    matrix.
+    """
 
     rows: int
     weight: Tensor
@@ -130,7 +133,7 @@ def compare(
     count = max(2, clients // VIDEO_SHARE) if modality == "video" else clients
     files = torch.randn(count, *SHAPES[modality], device=device)
     products = trace(model, encoder, files[:1])
-    together = unit(encoder, files).clone()  # also warms up the encoder
+    together = unit(encoder, files).clone()  # this check also warms up the encoder
     difference = (together - one_by_one(unit, encoder, files)).abs().max().item()
     if not difference <= max_difference(model.encoder(encoder)):
         raise RuntimeError(f"{modality}: the batch's vectors differ by {difference:.1e}")
@@ -145,7 +148,7 @@ def compare(
         single = seconds(lambda: multiply(products, batch=1, times=count), device)
         return single / seconds(lambda: multiply(products, batch=count, times=1), device)
 
-    limit()  # warms up the matrix products
+    limit()  # not measured, to warm up
     measured = measure(speedup, limit, pairs)
     section = getattr(model.config, encoder)
     return EncoderResult(
@@ -181,7 +184,8 @@ def trace(model: ImageBind, encoder: str, file: Tensor) -> list[Product]:
 
     def record(module: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         assert isinstance(module, nn.Linear | nn.Conv1d)
-        weight = module.weight.flatten(1)  # removes the last axis of a pointwise convolution
+        # remove the last axis of a pointwise convolution's weight
+        weight = module.weight.flatten(1)
         products.append(Product(inputs[0].numel() // weight.shape[1], weight, module.bias))
 
     maps = [m for m in model.encoder(encoder).modules() if isinstance(m, nn.Linear | nn.Conv1d)]
@@ -193,17 +197,17 @@ def trace(model: ImageBind, encoder: str, file: Tensor) -> list[Product]:
 
 
 def flops_of(model: ImageBind, encoder: str, file: Tensor) -> int:
-    """Floating-point operations of one file; a multiply-add counts as two."""
-    # FlopCounterMode does not count the CPU's fused attention, so the attention runs as separate
-    # products.
+    """Count the floating-point operations for one file. A multiply-add counts as two."""
+    # Run attention as separate products, because FlopCounterMode does not count the CPU's fused
+    # attention.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model.unit(encoder, file)
     return int(counter.get_total_flops())
 
 
 def multiply(products: list[Product], *, batch: int, times: int) -> None:
-    """Compute the products in the encoder's order, so that the processor's cache holds no more of
-    the weights than when the encoder runs.
+    """Compute the products in the encoder's order, so that they profit from the processor's cache
+    no more than the encoder does.
     """
     for _ in range(times):
         for product in products:
@@ -212,7 +216,7 @@ def multiply(products: list[Product], *, batch: int, times: int) -> None:
 
 
 def tokens_of(model: ImageBind, modality: str) -> int:
-    """The number of input tokens of the encoder's blocks, with the class token."""
+    """Return the number of tokens in the encoder's blocks, including the class token."""
     counts: list[int] = []
     encoder = ENCODER_OF[modality]
     block = model.encoder(encoder).get_submodule("trunk.blocks.0")

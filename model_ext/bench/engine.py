@@ -1,8 +1,8 @@
 """Measure the cost of conditioning: compare the conditioned model with the same language model in
 plain vLLM. The two models are the arms of the comparison. Each arm is an engine in a separate
-process, with the same flags. One arm is stopped (SIGSTOP) while the other runs, so both fit on one
-machine. On a GPU, each arm gets a share of the memory. Every request has a new embedding, prefix
-caching is off, and both arms get the same prompts.
+process, with the same flags. One arm is stopped (SIGSTOP) while the other is measured, so that they
+do not slow each other down. On a GPU, each arm gets a share of the memory. Every request has a new
+embedding, prefix caching is off, and both arms get the same prompts.
 """
 
 import itertools
@@ -36,7 +36,7 @@ CPU_FLAGS: dict[str, Any] = {
     "max_model_len": 256,
     "max_num_seqs": 32,
     "enable_prefix_caching": False,
-    # This KV cache holds 32 requests of 256 tokens with SmolLM2, and has a reserve.
+    # The KV cache holds more than 32 requests of 256 tokens with SmolLM2.
     "kv_cache_memory_bytes": 1 << 29,
 }
 CUDA_FLAGS: dict[str, Any] = {
@@ -45,11 +45,11 @@ CUDA_FLAGS: dict[str, Any] = {
     "max_num_seqs": 256,
     "enable_prefix_caching": False,
     "load_format": "dummy",  # vLLM creates random weights on the GPU.
-    "gpu_memory_utilization": 0.1,  # vLLM only checks that this share is free.
+    "gpu_memory_utilization": 0.1,  # A share that is surely free: vLLM checks only this.
 }
 # Size of the KV cache on a GPU in tokens, for 256 requests of 64 + 160 tokens
 KV_TOKENS = 256 * 224
-# Memory of an arm on a GPU for activations, CUDA graphs, the bind network and pre-multiplied maps
+# GPU memory of an arm for activations, CUDA graphs, the bind network and products of layer weights
 WORKSPACE_BYTES = 6 << 30
 GPU_SHARE = 0.88  # Share of the GPU's memory that both arms use together.
 WARM_UP_RUNS = 2
@@ -61,8 +61,8 @@ class Workload:
 
     name: str
     requests: int
-    prompt: int  # number of tokens of each prompt;
-    tokens: int  # number of tokens of each answer (with min_tokens, of the longest answer)
+    prompt: int  # Number of tokens of each prompt.
+    tokens: int  # Number of tokens of each answer (with min_tokens, of the longest answer).
     min_tokens: int | None = None
 
     def __str__(self) -> str:
@@ -106,10 +106,11 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class EngineResult:
     workload: Workload
-    ratio: Ratio  # The conditioned arm's speed (or time to first token) / the plain arm's.
-    cpu: Ratio  # The same ratio, from CPU times, which depend less on other programs.
-    share: float | None  # The share of this project's Python code in the worker's CPU time.
-    plain_s: float  # The median wall time of the plain arm.
+    # Speed (or time to first token) of the conditioned arm, divided by that of the plain arm.
+    ratio: Ratio
+    cpu: Ratio  # Ratio of the arms' CPU times, which depend less on other programs.
+    share: float | None  # Share of this project's Python code in the worker's CPU time.
+    plain_s: float  # Median wall time of the plain arm in seconds.
     conditioned_s: float
 
     @property
@@ -167,7 +168,7 @@ def open_arms(
 
 
 def engine_flags(device: Device, shape: random_model.Shape, arms: int = 2) -> dict[str, Any]:
-    """Return vLLM's flags for each engine when `arms` engines share one machine.
+    """Return vLLM's flags for each of the `arms` engines that share one machine.
 
     Raises RuntimeError: when the GPU's memory is too small for these engines.
     """
@@ -219,7 +220,9 @@ def compare(
 
 
 def runs(arm: "EngineArm", workload: Workload) -> Callable[[], Timing]:
-    """Return a function that runs the workload. Each call has new prompts, equal for both arms."""
+    """Return a function that runs the workload. Each call sends new prompts, which are the same for
+    both arms.
+    """
     seeds = itertools.count(1)
     return lambda: arm.run(workload, next(seeds))
 
@@ -243,7 +246,7 @@ class EngineArm:
         return Timing(answer["seconds"], cpu_seconds(self.process.pid) - before)
 
     def profile(self, workload: Workload, seed: int) -> float:
-        """Return the share of this project's code in the worker's time, measured in a separate
+        """Return the share of this project's code in the worker's CPU time, measured in a separate
         run.
         """
         answer = self._request(workload, seed, profile=True)
@@ -279,7 +282,7 @@ class EngineArm:
 
 
 def cpu_seconds(group: int) -> float:
-    """CPU time of all threads of a group of processes."""
+    """Return the CPU time of all threads of a process group."""
     nanoseconds = 0
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # the process has ended

@@ -70,7 +70,7 @@ class Generator:
         min_tokens: int | None = None,
         profile: bool = False,
     ) -> dict[str, float]:
-        """Answer all prompts. A prompt has `prompt` tokens, an answer has `min_tokens` to `tokens`
+        """Answer all prompts. Prompts have `prompt` tokens. Answers have `min_tokens` to `tokens`
         tokens.
         """
         rng = np.random.default_rng(abs(seed))

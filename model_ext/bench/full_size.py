@@ -40,9 +40,7 @@ GATE = 0.5  # gate value before tanh; tanh(0.5) = 0.46
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """The sizes of all models. The letters of sizes are those of `convert/llama.py` and
-    `convert/adapter.py`.
-    """
+    """The sizes of all models. `convert/llama.py` and `convert/adapter.py` explain the letters."""
 
     llama: Mapping[str, int]
     adapter: Mapping[str, int]
@@ -90,7 +88,9 @@ def llama_layout(letters: Mapping[str, int]) -> Layout:
 
 
 def adapter_layout(letters: Mapping[str, int]) -> Layout:
-    """The adapter of the finetune phase, as a training run saves it: frozen tensors are float16."""
+    """Write the adapter of the finetune phase as a training run saves it, with frozen tensors in
+    float16.
+    """
     rows = BIND_ROWS + INJECTION_ROWS + NORM_ROWS + BIAS_ROWS + LORA_ROWS
     return {
         name: (e.shape, torch.float16 if name.endswith(".gate") else torch.float32)

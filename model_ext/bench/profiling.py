@@ -1,7 +1,7 @@
 """Measure the share of this project's Python code (the plugin) in the CPU time of a vLLM worker,
 with cProfile. The profiler reads the CPU clock of the worker's main thread, so other programs do
 not count. Profiling makes Python slower, so the share is an upper bound. The model's forward pass
-does not count, because it is mostly LLaMA's; engine.py measures its cost by comparison with plain
+is not included, because most of it is LLaMA's. engine.py measures its cost by comparison with plain
 vLLM. vLLM adds `Profiled` to its worker class (`worker_extension_cls`).
 """
 
@@ -12,15 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-Function = tuple[str, int, str]  # `Function`: file, line and name.
-# `Edges`: caller -> cProfile's entry: two counts of calls, own seconds, total seconds.
+Function = tuple[str, int, str]  # File, line and name.
+# Caller -> cProfile's entry: two counts of calls, seconds in the function itself, seconds including
+# the functions that it calls.
 Edges = dict[Function, tuple[int, int, float, float]]
 Stats = dict[Function, tuple[int, int, float, float, Edges]]
 
 PACKAGE = Path(__file__).parents[1]
 PLUGIN = (str(PACKAGE / "engine"), str(PACKAGE / "inject.py"), str(PACKAGE / "conditioning.py"))
 VLLM = str(Path(str(getattr(find_spec("vllm"), "origin", "vllm/"))).parent)
-# The plugin overrides these methods of vLLM, and calls vLLM's methods of the same names.
+# The plugin overrides these methods of vLLM, and calls the overridden methods.
 HOSTS = {"_update_states", "_preprocess", "add_request", "prepare_inputs"}
 STEPS = {"execute_model", "sample_tokens"}  # the worker's methods that execute a step
 
@@ -46,9 +47,9 @@ class Profiled:
 
 
 def plugin(stats: Stats) -> float:
-    """Sum the time from each call of vLLM into the plugin until its return, without the vLLM code
-    that the plugin calls. Calls of the plugin by other libraries, such as a torch decorator, are
-    not added, because they happen during a call from vLLM, whose whole time is already in the sum.
+    """Sum the time of vLLM's calls of the plugin, without the vLLM code that the plugin calls. Does
+    not add calls by other libraries, such as a torch decorator, because they happen during a call
+    by vLLM, whose time is already in the sum.
     """
     total = 0.0
     for function, (_, _, _, _, callers) in stats.items():

@@ -1,7 +1,7 @@
 """Create a LLaMA with random weights, with and without the injection, to measure speed.
 
-Both variants contain the same language model and differ in the injection only. Weights are written
-to a folder, created on a device, or left to vLLM (`--load-format dummy`).
+Both variants contain the same language model and differ in the injection only. The weights are
+written to a folder, created on a device, or created by vLLM (`--load-format dummy`).
 """
 
 import json
@@ -34,12 +34,12 @@ class Shape:
 
     @property
     def kv_bytes(self) -> int:
-        """Bytes that one token takes in a bfloat16 KV cache."""
+        """Return the bytes of one token in a bfloat16 KV cache."""
         return 2 * 2 * self.layers * self.kv_heads * self.hidden // self.heads
 
     @property
     def parameters(self) -> int:
-        """Number of weights of the language model."""
+        """Return the number of weights of the language model."""
         return sum(torch.Size(shape).numel() for shape in language_model_layout(self).values())
 
 

@@ -1,7 +1,7 @@
-"""The released generation loop in plain torch: one request at a time, and every layer computes the
-injected heads again in every step. throughput.py compares the engine with this loop. The loop
-computes the same as the released code, with a few simple optimisations: a key-value cache of the
-needed size, no autograd, torch's fused attention, LoRA merged.
+"""The released generation loop in plain torch: it answers one request at a time, and every layer
+computes the injected heads again in every step. throughput.py compares the engine with this loop.
+The loop gives the results of the released code, with a few simple optimisations: a key-value cache
+of the needed size, no autograd, torch's fused attention, and LoRA merged into the weights.
 
 Shapes: T tokens of a step, P tokens of the past, C hidden, H heads, KV value heads, d head size, D
 embedding, q injected layers.
@@ -195,8 +195,8 @@ def _bind(weights: Mapping[str, Tensor], bindserve: BindServeConfig) -> BindNetw
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate channel i of a head's first half with channel i of its second half. x (1, heads, T,
-    d), cos and sin (1, 1, T, d).
+    """Apply rotary embeddings: rotate channel i of a head's first half with channel i of its second
+    half. x (1, heads, T, d), cos and sin (1, 1, T, d).
     """
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin

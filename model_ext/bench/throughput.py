@@ -1,6 +1,7 @@
-"""Compare two throughputs: the engine's with many clients, and the released loop's, which answers
-one request after the other. Also measure the limit: how much faster the language model's matrix
-products alone become by batching (one product of 32 rows compared with 32 products of one row).
+"""Compare the throughput of the engine with many clients with that of the released loop, which
+answers one request after the other. Also measure an upper limit: how much faster the language
+model's matrix products are in a batch (one product of 32 rows compared with 32 products of one
+row).
 """
 
 import os
@@ -28,12 +29,13 @@ WORKLOAD = Workload("clients", CLIENTS, prompt=16, tokens=64)
 @dataclass(frozen=True, slots=True)
 class ThroughputResult:
     device: str
-    # The loop's speed divided by that of `generate` in transformers, without attachments
+    # To check that the loop is a fair baseline: its speed divided by that of `generate` in
+    # transformers, without attachments
     fair: Ratio | None
     loop: float  # The released loop's median tokens per second.
     engine: float
     speedup: Ratio  # The engine's tokens per second divided by the loop's.
-    limit: Ratio  # The speedup of the matrix products alone, by batching.
+    limit: Ratio  # The speedup of the matrix products in a batch.
     share: Ratio  # `speedup` divided by `limit`.
 
     def __str__(self) -> str:
@@ -91,7 +93,7 @@ def compare(
     loop = ReleasedLoop(random_model.injected_config(shape), tensors)
     products = matrices({name: tensors[name] for name in random_model.language_model_layout(shape)})
     batch = runs(engine, WORKLOAD)
-    batch()  # warms up the engine
+    batch()  # not measured, to warm up the engine
     one_request(loop, shape)
     triples = measure(
         lambda: (one_request(loop, shape), limit(products)), lambda: batch().seconds, pairs
@@ -105,7 +107,9 @@ def compare(
 def result(
     device: str, fair: Ratio | None, triples: Sequence[tuple[tuple[float, float], float]]
 ) -> ThroughputResult:
-    """Compute the result. A triple is ((seconds of one request in the loop, limit), seconds of all
+    """Compute the result of the measurements in `triples`.
+
+    Each is ((seconds of one request in the loop, speedup that batching allows), seconds of all
     requests in the engine).
     """
     speedups = [(CLIENTS * one, batch) for (one, _), batch in triples]
@@ -147,7 +151,7 @@ def fairness(tensors: dict[str, Tensor], pairs: int, shape: random_model.Shape) 
         written: list[int] = output[0, len(ids) :].tolist()
         return written
 
-    if write() != write_with_transformers():  # also warms up both loops
+    if write() != write_with_transformers():  # this check also warms up both loops
         raise RuntimeError("the released loop and transformers generate different tokens")
     times = measure(lambda: seconds(write_with_transformers), lambda: seconds(write), pairs)
     return ratio(times)

@@ -1,5 +1,5 @@
-"""Measure the seconds that a function takes on a device. The measurement starts and ends when the
-device is idle.
+"""Measure how many seconds a function takes on a device, which is idle at the start and at the end
+of the measurement.
 """
 
 import time

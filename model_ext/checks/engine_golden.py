@@ -1,5 +1,5 @@
-"""Compute the answers to the prompts of a model's golden.json (recorded answers) with vLLM's
-engine.
+"""Compute, with vLLM's engine, the answers to the prompts in a model's golden.json (a file of
+recorded answers).
 
 `answer` runs this file as a module in a separate process, because an engine does not release all of
 its threads and memory. The process prints its answers as one line of JSON.
@@ -22,7 +22,7 @@ EXTRA_TOKENS = 64  # the engine's maximum length minus the length of the longest
 
 
 class EngineError(RuntimeError):
-    """The engine failed; the message is the engine's error."""
+    """Raised when the engine fails. The message is the engine's error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def main(folder: str, options: str) -> None:
 
 def run(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Start an engine and return the fields of `Answered`."""
-    gc.disable()  # garbage collection would take a quarter of the imports' time
+    gc.disable()  # because garbage collection takes a quarter of the time of the imports
     from vllm import LLM
     from vllm.engine.arg_utils import EngineArgs
 

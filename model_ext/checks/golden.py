@@ -1,8 +1,8 @@
 """Record golden.json, a model's answers to fixed inputs, and compare later answers with it.
 
 The answers are the most probable tokens for fixed prompts and embeddings, and the vectors that the
-encoders compute from fixed inputs. A conversion records the file with the float32 model of
-`reference.py`. The command `doctor` compares the file with the answers of any implementation.
+encoders compute from fixed inputs. `bindserve convert` records the file with the float32 model of
+`reference.py`. `bindserve doctor` compares the file with the answers of vLLM or of that model.
 """
 
 import json
@@ -28,20 +28,20 @@ GOLDEN = "golden.json"
 MAX_BYTES = 1 << 22  # maximum size of golden.json
 INSTRUCTIONS = ("Describe the scene in detail.", "What do you hear?")
 STEPS = 4
-TOP = 5  # number of candidate tokens recorded at each step;
-NUMBERS = 16  # number of values recorded of each encoder's vector
+TOP = 5  # Number of candidate tokens recorded at each step.
+NUMBERS = 16  # Number of values recorded of each encoder's vector.
 ENCODER_TOLERANCE = 1e-5
 
-# Tolerances of log-probabilities, by the dtype of the compared implementation. Rounding to 8 bits
-# of mantissa in each of some 30 layers changes logits by tenths; a missing bias changes them by far
-# more.
+# Tolerances of log-probabilities, by the dtype of the compared implementation. In bfloat16 (8 bits
+# of mantissa), rounding in about 30 layers changes logits by some tenths. A missing bias changes
+# them far more.
 TOLERANCES = {"float32": 2e-3, "float16": 0.05, "bfloat16": 0.3}
 
 _STRICT = ConfigDict(extra="forbid")
 
 
 class GoldenError(ValueError):
-    """golden.json is not valid, or the model's answers are not finite."""
+    """Raised when golden.json is not valid, or the model's answers are not finite."""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -73,7 +73,8 @@ class Answer:
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Golden:
     answers: tuple[Answer, ...]
-    encoders: dict[str, tuple[float, ...]]  # modality -> evenly spaced values of its unit vector
+    # modality -> evenly spaced values of the embedding that its encoder computes
+    encoders: dict[str, tuple[float, ...]]
 
     @classmethod
     def read(cls, folder: Path) -> "Golden":
@@ -118,7 +119,7 @@ def record(folder: Path, progress: Progress = nothing) -> Golden:
 
 
 def again(folder: Path, golden: Golden) -> list[tuple[Step, ...]]:
-    """Compute all steps of the recorded answers again, reading the weights once."""
+    """Compute all steps of the recorded answers again. Reads the weights once."""
     prompts = [
         Prompt(answer.ids + answer.tokens[:-1], embedding(folder, number))
         for number, answer in enumerate(golden.answers)

@@ -1,4 +1,6 @@
-"""Encoder inputs that are computed by formulas, to test whether an encoder's output has changed."""
+"""Encoder inputs that are computed with formulas, to test whether an encoder's output has
+changed.
+"""
 
 import torch
 from torch import Tensor
@@ -13,8 +15,8 @@ def probe(modality: str, config: ImageBindConfig) -> Tensor:
         case "vision":
             return wave(1, section.channels, section.image_size, section.image_size)
         case "text":
-            # Token ids increase up to the middle of the sequence, because the text encoder
-            # pools the position of the largest id.
+            # The largest token id is in the middle of the sequence, because the text encoder's
+            # output is taken at the position of the largest id.
             length: int = section.context_length
             return (torch.arange(length) % (length // 2 + 1) + 1)[None]
         case "audio":

@@ -45,7 +45,9 @@ class Reference:
 
     @torch.inference_mode()
     def logprobs(self, prompts: Sequence[Prompt]) -> list[Tensor]:
-        """For each of P prompts: log-probabilities (T, V) of the next token at each position."""
+        """Return, for each of P prompts, the log-probabilities (T, V) of the next token at each
+        position.
+        """
         bound = self._bind(torch.stack([prompt.embedding for prompt in prompts]))
         token_table = self._tensors["model.embed_tokens.weight"].read()
         states = [token_table[list(prompt.ids)].float() for prompt in prompts]
@@ -74,7 +76,9 @@ class Reference:
         return bound
 
     def _layer(self, layer: int) -> dict[str, Tensor]:
-        """Read the layer's weights. Their keys lack the prefix `model.layers.N.`."""
+        """Read the layer's weights. Returns them under names without the prefix
+        `model.layers.N.`.
+        """
         prefix = f"model.layers.{layer}."
         return {
             name.removeprefix(prefix): self._read(name)

@@ -29,8 +29,7 @@ from model_ext.weights.errors import ConvertError
 from model_ext.weights.safetensors_file import open_shards
 
 SMALLEST: dict[str, Any] = {
-    # vLLM converts weights of other dtypes without a warning, so this dtype suits weights of any
-    # dtype.
+    # any dtype is suitable here, because vLLM converts weights without a warning
     "dtype": "float32",
     # The following settings determine only the sizes of the engine's buffers.
     "max_model_len": 64,
@@ -42,7 +41,9 @@ SMALLEST: dict[str, Any] = {
 
 
 class WeightsError(ValueError):
-    """The folder's tensors differ from the model's; the message names them."""
+    """Raised when the folder's tensors are not those of the model. The message names the
+    tensors.
+    """
 
 
 def check_weights(folder: Path) -> int:
@@ -80,7 +81,9 @@ def shapes(folder: Path) -> dict[str, Tensor]:
 
 
 def expected_names(model: nn.Module) -> set[str]:
-    """The tensor names that the folder must have. vLLM's model joins some of these tensors."""
+    """Return the tensor names that the folder must have. vLLM's model joins some of these
+    tensors.
+    """
     packed: Mapping[str, list[str]] = cast(Any, model).packed_modules_mapping
     names: set[str] = set()
     for name, _ in model.named_parameters():

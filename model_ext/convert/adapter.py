@@ -20,7 +20,7 @@ from model_ext.weights.rotary import rotate_half_rows
 from model_ext.weights.table import Row, check, expand
 from model_ext.weights.tensors import LazyTensor
 
-BLOCKS = 3  # number of blocks of the bind network, in every release
+BLOCKS = 3  # number of blocks of the bind network in all releases
 
 BIND_ROWS = (
     Row("image_bind_proj.weight", "C D", "bind.proj.weight"),
@@ -84,7 +84,7 @@ LORA_ROWS = tuple(
 class Adapter:
     """An opened adapter.
 
-    The rows of its query and key maps are in rotate-half order (`rotary.py`).
+    The rows of its query and key matrices are in rotate-half order (`rotary.py`).
 
     The names of `tensors` are those of the model's folder, except that each layer has a separate
     gate (`injection.gate.{i}`), and each LoRA factor is a separate tensor (`<map>.lora_a`,
@@ -95,7 +95,7 @@ class Adapter:
     path: Path
     stage: Literal["pretrain", "finetune"]
     legacy: bool
-    sizes: dict[str, int]  # a letter of the shapes -> its size; r is 0 without LoRA
+    sizes: dict[str, int]  # letter of a dimension -> size; r is 0 without LoRA
     tensors: dict[str, LazyTensor]
     # Released adapters all have the form "value"; training can also create "residual" adapters.
     form: InjectionForm = "value"
@@ -139,7 +139,7 @@ def open_adapter(path: Path, llama: LlamaSizes) -> Adapter:
 def _filter(path: Path) -> dict[str, LazyTensor]:
     """Open the file, correct old tensor names ("llma"), and keep only the adapter's tensors.
 
-    A training checkpoint also holds the image encoder and the base LLaMA.
+    A training checkpoint also contains the image encoder and the base LLaMA.
     """
     kept = {}
     for name, value in open_pickle(path).items():

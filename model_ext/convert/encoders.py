@@ -77,7 +77,7 @@ def open_encoders(
         others: dict[str, Any] = dict.fromkeys({*MODALITIES} - {*modalities})
         config = replace(config, **others)
     try:
-        # These tensors have shapes but no memory. The imagebind package checks their shapes.
+        # Create tensors without memory, whose shapes the imagebind package checks.
         shapes = {n: torch.empty(t.shape, dtype=t.dtype, device="meta") for n, t in tensors.items()}
         model = from_released(shapes, config)
     except TensorError as error:
@@ -99,7 +99,9 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def modality_of(released: str) -> str | None:
-    """The encoder of a released tensor; None if the name is unknown or the tensor is dropped."""
+    """Return the encoder to which a released tensor belongs. None if the name is unknown or the
+    tensor is dropped.
+    """
     try:
         name = to_ours(released)
     except KeyError:

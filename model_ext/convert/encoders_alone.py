@@ -1,4 +1,4 @@
-"""Convert ImageBind's weights alone into a model folder without a language model."""
+"""Convert ImageBind's weights into a model folder without a language model."""
 
 import json
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
-"""A base LLaMA, read from Meta's or Hugging Face's layout: its sizes and its tensors.
+"""A base LLaMA: its sizes and its tensors, read from Meta's or Hugging Face's layout.
 
-Tensors have the names that the model's folder uses. The rows of the query and key maps are in
+Tensors have the names that the model's folder uses. The rows of the query and key matrices are in
 rotate-half order (`rotary.py`). This module does not depend on the adapter.
 
 Letters: C hidden, F feed-forward, V vocabulary, Q query width (H*d), K key and value width (KV*d).
@@ -35,7 +35,7 @@ LLAMA_ROWS = (
 @dataclass(frozen=True, slots=True)
 class Llama:
     sizes: LlamaSizes
-    # Tensors by their names in the model's folder, in the order of the table.
+    # name in the model's folder -> tensor, in the order of the table
     tensors: dict[str, LazyTensor]
     files: tuple[Path, ...]  # all files that were read
 
@@ -47,8 +47,8 @@ class Llama:
         return {name: lazy for name, lazy in self.tensors.items() if "norm" in name}
 
     def fingerprint(self) -> str:
-        """Return a sha256 of some weights. The two layouts (Meta's, Hugging Face's) of a LLaMA have
-        the same sha256.
+        """Return a sha256 of some weights. It is the same for a LLaMA in Meta's and in Hugging
+        Face's layout.
         """
         digest = hashlib.sha256()
         names = [*self.norms(), "model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight"]

@@ -67,7 +67,7 @@ def _sizes(folder: Path) -> LlamaSizes:
 
 
 def _open_files(folder: Path) -> tuple[dict[str, LazyTensor], list[Path]]:
-    # Mistral's folders hold a second copy of the weights, in another layout (consolidated*).
+    # Skip consolidated*: Mistral's folders contain a second copy of the weights in another layout.
     files = sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("*.safetensors"))
     stored = open_shards(files)
     if not files:

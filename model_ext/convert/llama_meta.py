@@ -23,7 +23,8 @@ from model_ext.weights.tensors import LazyTensor
 PARAMS = "params.json"
 KNOWN_PARAMS = {
     *("dim", "n_layers", "n_heads", "n_kv_heads", "norm_eps", "vocab_size"),
-    *("multiple_of", "ffn_dim_multiplier"),  # not used: the tensors' shapes show the width
+    # not used, because the shapes of the tensors show the width
+    *("multiple_of", "ffn_dim_multiplier"),
     *("max_seq_len", "max_batch_size"),
     *ROPE_PARAMS,
 }
@@ -32,7 +33,7 @@ KNOWN_PARAMS = {
 def open_meta(folder: Path, delta: Path | None = None) -> Llama:
     """Open the folder.
 
-    `delta` is a folder of the same layout whose values are added to those of the base.
+    `delta` is a folder of the same layout, whose weights are added to those of the base.
 
     Raises ConvertError: when a file, key or tensor is wrong.
     """
@@ -58,7 +59,7 @@ def open_meta(folder: Path, delta: Path | None = None) -> Llama:
 
 
 def _check_same(params: dict[str, Any], folder: Path, delta: Path) -> None:
-    """Check that the patch's params.json, if the patch has this file, equals the base's."""
+    """Check that the params.json in `delta`, if it exists, equals that of the base."""
     if (delta / PARAMS).exists() and (other := _read_params(delta / PARAMS)) != params:
         key = next(key for key in sorted({*params, *other}) if params.get(key) != other.get(key))
         raise ConvertError(
@@ -91,9 +92,9 @@ def _without_rope(tensors: dict[str, LazyTensor]) -> dict[str, LazyTensor]:
 def _join(parts: list[LazyTensor], hidden: int | None, folder: Path) -> LazyTensor:
     """Join the shards of one tensor.
 
-    Each shard has some output dimensions (rows) of a matrix, but some input dimensions (columns) of
-    wo and w2. A shard of an embedding has some hidden dimensions of all words. Since LLaMA 3 it has
-    all hidden dimensions of some words instead. The shape shows which case it is.
+    A shard contains some rows (output dimensions) of a matrix, or some columns (input dimensions)
+    of wo and w2. Of an embedding, a shard contains some hidden dimensions of all words or, since
+    LLaMA 3, all hidden dimensions of some words. The shape shows which.
     """
     first = parts[0]
     name = first.name
@@ -101,7 +102,7 @@ def _join(parts: list[LazyTensor], hidden: int | None, folder: Path) -> LazyTens
         return first
     if any(part.shape != first.shape for part in parts):
         raise ConvertError(f"{folder}: {name} has different shapes in the shards")
-    if len(first.shape) != 2:  # every shard has a whole copy of each norm
+    if len(first.shape) != 2:  # every shard contains a complete copy of each norm
         if any(not torch.equal(part.read(), first.read()) for part in parts):
             raise ConvertError(
                 f"{folder}: {name} differs between shards; use the shards of one model"
@@ -120,7 +121,7 @@ def _concatenate(parts: list[LazyTensor], axis: int) -> torch.Tensor:
 
 
 def _plus(base: LazyTensor, delta: LazyTensor) -> LazyTensor:
-    """Add in float32, then round to float16, as the published patch requires."""
+    """Add in float32, then round to float16, as the published delta weights require."""
     patched = base.then(lambda value: (value.float() + delta.read().float()).half())
     return replace(patched, dtype=torch.float16)
 

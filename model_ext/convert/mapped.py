@@ -19,7 +19,7 @@ def read_mapped(tensor: torch.Tensor) -> torch.Tensor:
     page = mmap.PAGESIZE
     start = (
         -(-storage.data_ptr() // page) * page
-    )  # release only pages without bytes of other tensors
+    )  # release only pages that contain no bytes of other tensors
     end = (storage.data_ptr() + storage.nbytes()) // page * page
     if end > start:
         LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), mmap.MADV_DONTNEED)

@@ -17,7 +17,7 @@ from model_ext.weights.tensors import LazyTensor
 
 
 def merge(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> list[LazyTensor]:
-    """Yield all tensors of the model: in `dtype`, but the gates in float32."""
+    """Yield all tensors of the model: gates in float32, all others in `dtype`."""
     return [
         *language_model(llama, adapter, dtype),
         *(cast(lazy, dtype) for name, lazy in adapter.tensors.items() if name.startswith("bind.")),
@@ -30,7 +30,8 @@ def language_model(llama: Llama, adapter: Adapter, dtype: torch.dtype) -> Iterat
     are added, and its LoRA is merged.
     """
     for name, lazy in llama.tensors.items():
-        trained = adapter.tensors.get(name)  # only norms have trained tensors of the same name
+        # among the LLaMA's tensors, only norms have the same name in the adapter
+        trained = adapter.tensors.get(name)
         if trained is not None and adapter.stage == "finetune":
             lazy = trained
         prefix = name.removesuffix("weight")
@@ -52,7 +53,9 @@ def add_lora(weight: torch.Tensor, lora_a: LazyTensor, lora_b: LazyTensor) -> to
 
 
 def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTensor:
-    """The bias of a map, or zeros: config.json can declare biases only for all maps or for none."""
+    """Return the bias of a matrix, or zeros if it has none, because config.json declares biases for
+    all matrices or for none.
+    """
     if name in adapter.tensors:
         return cast(adapter.tensors[name], dtype)
     assert name.removesuffix(".bias").endswith(WITHOUT_BIAS), name
@@ -62,7 +65,7 @@ def bias(adapter: Adapter, name: str, width: int, dtype: torch.dtype) -> LazyTen
 def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
     """Yield gates, queries and the LoRA factors of v_proj, each stacked over the q injected layers.
 
-    An adapter of the form "residual" has one gate per layer, no queries and no value map.
+    An adapter of the form "residual" has one gate per layer, no queries and no value matrix.
     """
     sizes, tensors = adapter.sizes, adapter.tensors
     layers = range(sizes["L"] - sizes["q"], sizes["L"])
@@ -74,8 +77,7 @@ def injection(adapter: Adapter, dtype: torch.dtype) -> Iterator[LazyTensor]:
     if adapter.form == "residual":
         yield stack("injection.gate.{i}", "injection.gate", (1,), torch.float32)
         return
-    # The file also has gates of the layers that are not injected. Training did not change those
-    # gates.
+    # The file also has gates of layers that are not injected; training did not change them.
     yield stack("injection.gate.{i}", "injection.gate", (sizes["H"],), torch.float32)
     yield cast(tensors["injection.query"], dtype)
     if rank := sizes["r"]:

@@ -39,8 +39,8 @@ SMALL = 2 * 10**9
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     dtype: torch.dtype = torch.bfloat16
-    max_shard_size: int = MAX_SHARD_SIZE  # maximum size of a weights file in bytes;
-    # whether to record golden.json (None: only if the weights have at most SMALL bytes);
+    max_shard_size: int = MAX_SHARD_SIZE  # Maximum size of a weights file in bytes.
+    # Whether to record golden.json (None: only if the weights have at most SMALL bytes).
     golden: bool | None = None
     progress: bool = True  # whether to show progress bars
 
@@ -103,7 +103,9 @@ def write_opened(
 def language_model_config(
     sizes: LlamaSizes, biases: bool, dtype: torch.dtype, bos: int, eos: int
 ) -> dict[str, Any]:
-    """The fields of config.json: `transformers` loads them as LLaMA, vLLM as bindserve's model."""
+    """Return the fields of config.json, which `transformers` loads as a LLaMA, and vLLM as
+    bindserve's model.
+    """
     return {
         "architectures": ["ImageBindLLMForCausalLM"],
         "model_type": "llama",
@@ -126,7 +128,9 @@ def _golden(folder: Path, options: Options) -> Iterator[bytes]:
 
 
 def _inputs(provenance: Provenance, options: Options, cache: str | None) -> str:
-    """A sha256 of all inputs that determine the files' names and the content of the large files."""
+    """Return a sha256 of all inputs that determine the names of the files and the content of the
+    large files.
+    """
     sources = [f"{source.role} {source.sha256}" for source in provenance.sources]
     choices = [version("bindserve"), options.dtype, options.max_shard_size, cache]
     return sha256_of([*sources, *map(str, choices)])

@@ -18,7 +18,8 @@ from model_ext.convert.mapped import read_mapped
 from model_ext.weights.errors import ConvertError
 from model_ext.weights.tensors import LazyTensor
 
-# Training checkpoints contain their command-line options as a Namespace. It cannot run code.
+# Training checkpoints contain their command-line options as a Namespace, a class that cannot run
+# code.
 HARMLESS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [argparse.Namespace]
 
 
@@ -27,8 +28,8 @@ def open_pickle(path: Path) -> dict[str, LazyTensor]:
 
     Raises ConvertError: when the file is damaged or contains anything but dense tensors.
     """
-    # Checkpoints from before torch 1.6 are not zip files. Such files cannot be memory-mapped, so
-    # they are read into memory.
+    # Checkpoints from before torch 1.6 are no zip files and cannot be memory-mapped, so they are
+    # read into memory.
     mapped = zipfile.is_zipfile(path)
     content = _load(path, mapped)
     if isinstance(content, dict) and isinstance(content.get("model"), dict):

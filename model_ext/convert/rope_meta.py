@@ -1,8 +1,8 @@
 """Translate the rotary-embedding keys of Meta's params.json into those of `transformers`.
 
-Rotary embeddings rotate pairs of dimensions by angles that grow with the position. The base
-(`rope_theta`) determines the speed of the slowest rotation. LLaMA 1 and 2 use 10,000, LLaMA 3 a
-larger base. LLaMA 3.1 also divides the speed of the slow rotations by 8.
+Rotary embeddings rotate pairs of dimensions by angles that grow with the token's position. A larger
+base (`rope_theta`) makes the rotations slower. LLaMA 1 and 2 use 10,000, and LLaMA 3 uses a larger
+base. LLaMA 3.1 also divides the speed of the slow rotations by 8.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,11 @@ from model_ext.weights.errors import ConvertError
 ROPE_PARAMS = ("rope_theta", "use_scaled_rope", "rope_scaling_factor")
 BASE = 10000.0
 LLAMA_3_CONTEXT = 8192  # LLaMA 3's context length in tokens, without scaling.
-CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # `CONTEXTS`: (base > BASE) -> context length.
+CONTEXTS = {False: 2048, True: LLAMA_3_CONTEXT}  # Whether the base is above BASE -> context length.
 STRETCHED_CONTEXT = 131072
 SCALE = 8.0  # Scaling factor of the rotations in LLaMA 3.1.
-SCALE_MIN_HIDDEN = 4096  # Smaller models (LLaMA 3.2) have another scaling factor.
+# Models with a smaller hidden size (LLaMA 3.2) have another scaling factor.
+SCALE_MIN_HIDDEN = 4096
 
 
 def positions(params: Mapping[str, Any], path: Path) -> tuple[dict[str, Any], int]:

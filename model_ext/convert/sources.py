@@ -30,7 +30,9 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Opened source files, with the names, shapes and dtypes of tensors. Values are read later."""
+    """Opened source files. Names, shapes and dtypes of the tensors have been read; values are read
+    later.
+    """
 
     llama: Llama
     adapter: Adapter
@@ -58,7 +60,7 @@ class Opened:
 
     @property
     def files(self) -> tuple[tuple[str, tuple[Path, ...], str], ...]:
-        """The role, paths and licence of each opened source."""
+        """Return the role, the paths and the licence of each opened source."""
         return (
             ("llama", self.llama.files, self.licences.llama),
             ("adapter", (self.adapter.path,), self.licences.adapter),

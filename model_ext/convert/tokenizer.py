@@ -99,8 +99,9 @@ def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
     tokenizer = Tokenizer(
         BPE(vocab, _merges(pieces, vocab), unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )
-    # A normaliser adds the leading space: a pre-tokenizer would not add it after a BOS that a chat
-    # template wrote. A BOS that the post-processor adds is followed by a space too.
+    # A normaliser adds the leading space, because a pre-tokenizer would not add it after a BOS that
+    # a chat template writes. The text after a BOS that the post-processor adds also begins with a
+    # space.
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)]
     )
@@ -122,11 +123,12 @@ def fast_tokenizer(pieces: SentencePieceProcessor) -> Tokenizer:
 
 
 def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
-    """Decoding rules for the ASCII characters that have no token except a byte token (<0x0A>).
+    """Return decoding rules for the ASCII characters that only a byte token represents, such as the
+    line feed (<0x0A>) in LLaMA's vocabulary.
 
-    In LLaMA's vocabulary, the line feed is such a character. The decoder ByteFallback replaces a
-    whole run of byte tokens if one character in the run is broken; these rules keep the run's ASCII
-    characters. Characters that are vocabulary pieces get no rule, because each rule costs time.
+    If a run of byte tokens contains a broken character, the decoder ByteFallback replaces the whole
+    run. With these rules, it keeps the ASCII characters in the run. Other characters get no rule,
+    because each rule costs time.
     """
     return [
         decoders.Replace(f"<0x{ord(char):02X}>", char)
@@ -136,10 +138,11 @@ def _ascii_bytes(vocab: dict[str, int]) -> list[decoders.Decoder]:
 
 
 def _merges(pieces: SentencePieceProcessor, vocab: dict[str, int]) -> list[tuple[str, str]]:
-    """All pairs of pieces whose concatenation is a piece, in order of the concatenation's score.
+    """Return all pairs of pieces whose concatenation is a piece, sorted by the score of the
+    concatenation.
 
-    SentencePiece stores no merges: it joins the two neighbours whose concatenation has the best
-    score.
+    A SentencePiece file contains no merges: SentencePiece joins the two neighbours whose
+    concatenation has the best score.
     """
     merges = []
     for piece, number in vocab.items():
@@ -157,7 +160,7 @@ def _copy_hf(source: Path, folder: Path, vocab_size: int) -> tuple[int, int]:
         if (source / name).is_file():
             shutil.copyfile(source / name, folder / name)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    if tokenizer.get_vocab_size() > vocab_size:  # an embedding may have padding rows
+    if tokenizer.get_vocab_size() > vocab_size:  # the embedding may have additional rows as padding
         raise ConvertError(
             f"{source / 'tokenizer.json'}: has {tokenizer.get_vocab_size()} tokens, the embedding "
             f"{vocab_size} rows; name the model's own tokenizer with --tokenizer"

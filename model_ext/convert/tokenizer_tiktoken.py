@@ -21,7 +21,7 @@ PIECES = (
 )
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 NAMED = {0: BOS, 1: EOS, 6: "<|start_header_id|>", 7: "<|end_header_id|>", 9: "<|eot_id|>"}
-# Bytes that are represented by the character with the same code point
+# A byte in these ranges is written as the character with the same code point.
 PRINTABLE = (range(33, 127), range(161, 173), range(174, 256))
 
 
@@ -82,7 +82,9 @@ def _read(path: Path) -> dict[bytes, int]:
 
 
 def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """All pairs of tokens whose concatenation is a token, in order of the concatenation's rank."""
+    """Return all pairs of tokens whose concatenation is a token, sorted by the rank of the
+    concatenation.
+    """
     merges = []
     for token, rank in ranks.items():
         for cut in range(1, len(token)):
@@ -93,7 +95,7 @@ def _merges(ranks: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
 
 
 def _letters() -> list[str]:
-    """Byte -> the character that represents it in byte-level tokenizers."""
+    """Return byte -> the character that represents it in byte-level tokenizers."""
     printable = {byte for part in PRINTABLE for byte in part}
     others = iter(range(256, 512))
     return [chr(byte if byte in printable else next(others)) for byte in range(256)]

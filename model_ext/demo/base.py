@@ -40,11 +40,13 @@ NAMES = {  # GGUF name -> Hugging Face name, both without the layer's prefix.
 
 
 class BaseError(Exception):
-    """The base is missing or damaged. The message names the package to install."""
+    """Raised when the base model is missing or damaged. The message names the package to
+    install.
+    """
 
 
 def gguf_file() -> Path:
-    """The path of the installed GGUF file.
+    """Return the path of the installed GGUF file.
 
     Raises BaseError: when the package is not installed or has no GGUF file.
     """
@@ -69,7 +71,7 @@ def write_base(out: Path) -> None:
         name, values = hf_name(tensor.name), dequantized(tensor)
         if (
             "attn_q" in tensor.name or "attn_k" in tensor.name
-        ):  # GGUF stores rotary pairs in neighbouring rows
+        ):  # in GGUF files, the two dimensions of a rotary pair are neighbouring rows
             values = rotate_half_rows(values, head_dim)
         tensors[name] = values.half().contiguous()
     config["tie_word_embeddings"] = "lm_head.weight" not in tensors
@@ -81,7 +83,7 @@ def write_base(out: Path) -> None:
 
 
 def model_config(field: Any) -> dict[str, Any]:
-    """The content of config.json, from the GGUF file's fields."""
+    """Return the content of config.json, computed from the GGUF file's fields."""
     heads = field("llama.attention.head_count")
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -104,7 +106,8 @@ def model_config(field: Any) -> dict[str, Any]:
 
 
 def hf_name(name: str) -> str:
-    """Map blk.3.attn_q.weight to model.layers.3.self_attn.q_proj.weight.
+    """Convert a GGUF name to Hugging Face's, e.g. blk.3.attn_q.weight to
+    model.layers.3.self_attn.q_proj.weight.
 
     Raises KeyError: when the name is unknown.
     """

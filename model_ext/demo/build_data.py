@@ -26,9 +26,11 @@ from model_ext.demo.sounds import speak
 from model_ext.demo.splits import ACCENTS, CONCEPTS, GLYPHS, SPLITS, STYLES, VOICES, Split
 
 SEED = 0
-PICTURE_SIDE = 320  # The side of held-out pictures in pixels.
-MIN_STYLES = 4  # The encoders also train on icon names that at least this many styles have.
-CONCEPT_WEIGHT = 60.0  # The sampling weight of a concept; other icon names have the weight 1.
+PICTURE_SIDE = 320  # Width and height of the validation and test pictures in pixels.
+# The encoders are also trained on icons whose name occurs in at least this many styles.
+MIN_STYLES = 4
+# the sampling weight of the 64 concepts; all other icon names have the weight 1
+CONCEPT_WEIGHT = 60.0
 WORDINGS = ("{}", "a {}", "a picture of a {}", "the {}", "an icon of a {}")
 
 MEDIA = {"image", "audio", "point", "video"}
@@ -109,7 +111,7 @@ def shapes(sets: list[IconSet], names: Iterable[str]) -> Iterator[Job]:
 
 
 def sounds(split: Split) -> Iterator[Job]:
-    """Yield a sound per voice and word (two for the training split). Accents alternate."""
+    """Yield one sound (two in the training split) for each voice and word. Accents alternate."""
     takes = 2 if split == "train" else 1
     for number, voice in enumerate(VOICES[split]):
         for concept in CONCEPTS:
@@ -136,7 +138,9 @@ def words(names: Iterable[str]) -> Iterator[Sample]:
 
 
 def picture(icons: IconSet, name: str, split: Split, path: Path) -> None:
-    """Write a picture: with alpha for training, which varies the background, else on white."""
+    """Write a picture. Training pictures are transparent, because training varies the background.
+    Others are on white.
+    """
     image = icons.render(name, PICTURE_SIDE if split != "train" else SIZE)
     if split != "train":
         background = Image.new("RGB", image.size, "white")
@@ -157,7 +161,7 @@ def shape(icons: IconSet, name: str, path: Path) -> None:
 
 
 def rng_of(name: str) -> np.random.Generator:
-    """A random generator whose state depends only on SEED and on the file's name."""
+    """Return a random generator whose state depends only on SEED and on the file's name."""
     return np.random.default_rng([SEED, *name.encode()])
 
 

@@ -24,9 +24,9 @@ from model_ext.eval.tasks.prompts import CHOICE, OCR, SROIE
 NAME = "evaluation.jsonl"
 SEED = 0
 STYLE = STYLES["test"][0]
-VOICES_EACH = 2  # number of voices per word;
-OPTIONS = 4  # number of options of a multiple-choice question;
-CANDIDATES = 10  # number of candidates of a dialogue's question;
+VOICES_EACH = 2  # Number of voices per word.
+OPTIONS = 4  # Number of options of a multiple-choice question.
+CANDIDATES = 10  # Number of candidates of a dialogue's question.
 DIALOGUES = 16
 MIXES = ((0.5, 0.5), (0.4, 0.6), (0.2, 0.8))  # weights of picture and sound, as in figure 7
 WHAT, DESCRIBE, BOTH = "What is this?", "Describe it.", "What do you see and hear?"
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def rows() -> Iterator[Row]:
-    """The questions, task by task."""
+    """Yield the questions of all tasks."""
     yield from named()
     yield from captions()
     yield from choices()
@@ -62,7 +62,9 @@ def rows() -> Iterator[Row]:
 
 
 def named() -> Iterator[Row]:
-    """Ask "What is this?" about pictures, words, clouds, clips, and pictures with their words."""
+    """Ask "What is this?" about pictures, spoken words, point clouds, clips, and pictures with
+    their spoken words.
+    """
     for modality, name in NAMES.items():
         for concept in CONCEPTS:
             for path in paths(modality, concept):
@@ -87,7 +89,7 @@ def captions() -> Iterator[Row]:
 
 
 def choices() -> Iterator[Row]:
-    """Multiple-choice questions in ScienceQA's form: the options follow the question."""
+    """Ask multiple-choice questions in ScienceQA's form: the options follow the question."""
     generator = np.random.default_rng([SEED, 1])
     for concept in CONCEPTS:
         options = with_others(concept, OPTIONS, generator)
@@ -97,7 +99,7 @@ def choices() -> Iterator[Row]:
 
 
 def dialogues() -> Iterator[Row]:
-    """Questions in Visual Dialog's form: one of several candidate answers is right."""
+    """Ask questions in Visual Dialog's form: one of several candidate answers is right."""
     generator = np.random.default_rng([SEED, 2])
     for concept in CONCEPTS[:: len(CONCEPTS) // DIALOGUES]:
         names = with_others(concept, CANDIDATES, generator)
@@ -125,7 +127,7 @@ def texts() -> Iterator[Row]:
 
 
 def presence() -> Iterator[Row]:
-    """Two questions about each picture (MME's form): the right answers are Yes and No."""
+    """Ask two questions about each picture, as in MME. The right answers are Yes and No."""
     generator = np.random.default_rng([SEED, 3])
     for concept in CONCEPTS:
         other = next(name for name in with_others(concept, 2, generator) if name != concept)
@@ -136,7 +138,7 @@ def presence() -> Iterator[Row]:
 
 
 def mixes() -> Iterator[Row]:
-    """Questions about a picture, mixed with a spoken word for another thing. For the strict score,
+    """Ask about a picture that is mixed with a spoken word for another thing. For the strict score,
     an answer must name both.
     """
     for picture, sound in MIXES:
@@ -158,12 +160,14 @@ def question(task: str, text: str, answers: list[str], **fields: Any) -> Row:
 
 
 def truths(concept: str) -> list[str]:
-    """The accepted answers: the name, and the sentence with the name that finetune has taught."""
+    """Return the accepted answers: the name, and the sentence with the name that the finetune phase
+    has taught.
+    """
     return [concept, f"This is {a(concept)}."]
 
 
 def paths(modality: str, concept: str) -> list[str]:
-    """The concept's files in the test split. Different words have different voices, in turn."""
+    """Return the concept's files in the test split. Successive words use different voices."""
     if modality != "audio":
         return [f"{modality}/{STYLE}/{concept}.{SUFFIXES[modality]}"]
     voices = VOICES["test"]
@@ -175,7 +179,7 @@ def paths(modality: str, concept: str) -> list[str]:
 
 
 def with_others(concept: str, count: int, generator: np.random.Generator) -> list[str]:
-    """A list of `count` different concepts in random order, one of which is `concept`."""
+    """Return a list of `count` different concepts in random order. One of them is `concept`."""
     others = [name for name in CONCEPTS if name != concept]
     names = [concept, *generator.choice(others, count - 1, replace=False).tolist()]
     return [names[index] for index in generator.permutation(count)]

@@ -17,9 +17,10 @@ from model_ext.train.encoders.samples import read_list
 WHAT = ("What is this?", "What do you see and hear?", "What is shown?")
 DESCRIBE = ("Describe it.", "Tell me about it.")
 WRITE = ("Write one line about it.",)
-# Number of copies of each small-talk example: small talk is a tenth of the finetune's examples.
+# Number of copies of each small-talk example, so that a tenth of the finetune examples is small
+# talk.
 CHAT_REPEATS = 4
-PICTURE_STRIDE = 13  # every 13th instruction about a picture is added to small talk
+PICTURE_STRIDE = 13  # every 13th instruction about a picture is added to the small talk
 
 
 def main() -> None:
@@ -53,7 +54,9 @@ def main() -> None:
 
 
 def on_white(data: Path, path: str) -> str:
-    """Write the picture on white: readers drop alpha, which would give a black background."""
+    """Write the picture on a white background. Otherwise it would be black, because readers drop
+    alpha.
+    """
     image = Image.open(data / path)
     background = Image.new("RGB", image.size, "white")
     background.paste(image, mask=image)

@@ -1,6 +1,6 @@
-"""Write clips: a camera zooms into a picture and pans over it; the result is an MP4 file.
+"""Write clips, which are MP4 files in which a camera zooms into a picture and pans over it.
 
-Needs OpenCV, which vLLM installs. The caller chooses the pictures; this module knows no labels.
+Needs OpenCV, which vLLM installs.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 320, 240
 
 
 def write_clip(picture: Image.Image, path: Path, rng: np.random.Generator) -> None:
-    """Pan and zoom over the RGBA picture on white.
+    """Write a clip of an RGBA picture on a white background.
 
     Raises OSError: when OpenCV cannot encode mp4v.
     """

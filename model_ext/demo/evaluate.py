@@ -64,7 +64,7 @@ class QuestionedModel:
     prompt: str
 
     def answer(self, vectors: Tensor) -> list[str]:
-        """Answer the question under each embedding (M, D)."""
+        """Answer the question once for each embedding (M, D)."""
         parts = torch.split(vectors, BATCH)
         return [
             answer
@@ -81,7 +81,9 @@ def is_correct(answer: str, concept: str) -> bool:
 
 
 def share(model: QuestionedModel, held_out: HeldOut, vectors: Tensor) -> float:
-    """The share of correct answers under the embeddings `vectors` (M, D)."""
+    """Return the share of correct answers if the embeddings `vectors` (M, D) condition the
+    model.
+    """
     texts = model.answer(vectors)
     correct = [is_correct(a, key) for a, key in zip(texts, held_out.keys, strict=True)]
     return sum(correct) / len(texts)
@@ -95,8 +97,8 @@ def table(
     seed: int,
     weights: Sequence[float] = WEIGHTS,
 ) -> dict[str, object]:
-    """Shares of correct answers on the test split: without a cache, with it, and with a shuffled
-    one.
+    """Return the shares of correct answers on the test split: without a cache, with it, and with a
+    shuffled cache.
     """
     shares = {
         weight: {
@@ -159,7 +161,7 @@ def embed_cache(encoders: ImageBind, data: Path) -> Tensor:
 
 
 def open_model(run: Path) -> QuestionedModel:
-    """Load a finished training run, and the question that the models of its phase answer."""
+    """Load a finished training run, and the question that is asked of models of its phase."""
     settings = read_settings(run)
     phase = settings["phase"]
     config = TrainConfig.of(settings["config"], phase)

@@ -1,12 +1,13 @@
-"""Make the zero image neutral, so that it does not influence requests without attachments.
+"""Train the bind network so that the zero image, which represents "no attachment", has almost no
+influence on answers.
 
     python -m model_ext.demo.neutral --run build/demo/finetune --out build/demo/neutral
 
-Requests without attachments use the embedding of a mean-colored picture. A bind network that was
-trained on pictures maps this zero image to a vector that changes the language model as much as a
-real picture. This program trains the bind network to map the zero image to the vector with the
-smallest injected terms, and to keep its outputs for pictures. The target vector solves a linear
-system, so the language model does not run.
+Requests without attachments use the embedding of the zero image, a picture in the mean color. A
+bind network that was trained on pictures maps it to a vector that changes the language model as
+much as a real picture. This program trains the bind network to map the zero image to the vector
+with the smallest injected terms, and to keep its outputs for pictures. The target vector is
+computed by least squares, without running the language model.
 
 Shapes: M pictures' embeddings, D embedding, C hidden, H heads, KV value heads, d head size,
 q injected layers.
@@ -37,7 +38,7 @@ from model_ext.train.lm.model import ConditionedLlama
 
 STEPS, BATCH, RATE, WARMUP = 80, 64, 3e-4, 10
 NOISE = 0.03  # The standard deviation of the noise that is added to training embeddings.
-RIDGE = 1e-3  # The ridge term of least squares, relative to the mean of the matrix's diagonal.
+RIDGE = 1e-3  # The ridge term of the least squares, relative to the mean of the matrix's diagonal.
 CPU = torch.device("cpu")
 
 
@@ -53,7 +54,7 @@ def main() -> None:
     before = strength(model, zero)
     movement = teach(model.bind, pictures(config), zero, neutral_vector(model))
     print(f"norm of the zero image's injected terms: {before:.3g} -> {strength(model, zero):.3g}")
-    print(f"mean movement of pictures' bound vectors: {movement:.1%} of their length")
+    print(f"mean change of the bind network's outputs for pictures: {movement:.1%} of their norm")
     tensors = load_file(options.run / ADAPTER_FILE)
     tensors |= {f"bind.{name}": tensor for name, tensor in model.bind.state_dict().items()}
     options.out.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ def main() -> None:
 
 
 def pictures(config: TrainConfig) -> Tensor:
-    """Embed all views of the run's pictures: (M, D)."""
+    """Embed all views of the run's training pictures. Returns (M, D)."""
     examples = [
         example
         for source in config.data
@@ -83,8 +84,9 @@ def pictures(config: TrainConfig) -> Tensor:
 
 @torch.no_grad()
 def injected(model: ConditionedLlama) -> tuple[Tensor, Tensor]:
-    """Return A (q C, C) and c (q C,). All layers' injected terms are A b + c for a bound vector b
-    (C,).
+    """Return A (q C, C) and c (q C,).
+
+    For an output b (C,) of the bind network, the injected terms of all layers are A b + c.
     """
     queries = model.injection.query
     assert queries is not None, "only the value form has queries"
@@ -116,7 +118,7 @@ def neutral_vector(model: ConditionedLlama) -> Tensor:
 
 @torch.no_grad()
 def strength(model: ConditionedLlama, embedding: Tensor) -> float:
-    """The norm of all terms that an embedding (D,) injects."""
+    """Return the norm of all terms that an embedding (D,) adds to the layers."""
     terms, constant = injected(model)
     return float((terms @ model.bind(embedding[None])[0] + constant).norm())
 
@@ -124,7 +126,7 @@ def strength(model: ConditionedLlama, embedding: Tensor) -> float:
 def teach(bind: BindNetwork, images: Tensor, zero: Tensor, target: Tensor, seed: int = 0) -> float:
     """Train `bind` in place to map `zero` (D,) to `target` (C,) and to keep its other outputs.
 
-    Returns the mean movement of the bound vectors of `images` (M, D), relative to their length.
+    Returns the mean change of the outputs for `images` (M, D), relative to their norm.
     """
     before = copy.deepcopy(bind).requires_grad_(False)
     bind.requires_grad_(True)

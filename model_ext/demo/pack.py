@@ -34,8 +34,7 @@ def main() -> None:
     encoders = ImageBind.from_folder(options.encoders).cast(torch.float16)
     encoders.save(options.out / ENCODERS)
     check_sizes(options.out)
-    # `bindserve cache build` reads these features. Compute the features with the committed
-    # encoders.
+    # `bindserve cache build` reads these features. They are computed with the committed encoders.
     served = ImageBind.from_folder(options.out / ENCODERS)
     np.save(options.data / FEATURES, embed_cache(served, options.data).numpy())
     rows = [json.loads(line) for line in (options.data / "cache.jsonl").read_text().splitlines()]

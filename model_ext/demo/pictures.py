@@ -1,7 +1,6 @@
-"""Render the icons of icon sets with transparency.
+"""Render icons of icon sets as pictures with transparency.
 
-This module depends on the layout of icon sets and the spelling of their names, but not on
-`concepts.py` (the words and the training and test splits).
+This module does not depend on `concepts.py` (the words and the splits).
 """
 
 import io
@@ -15,7 +14,8 @@ from PIL import Image
 
 SIZE = 160  # side of a picture in pixels
 
-# Excluded names: the icons of persons, skin tones, flags, clocks and signs are too similar.
+# Names that are excluded, because icons of persons, skin tones, flags, clocks and signs look too
+# similar.
 _NOT_A_THING = re.compile(
     r"skin|light|dark|medium|flag|clock|button|keycap|symbol|square|circle|arrow|letter|input"
     r"|person|people|family|couple|\b(wo)?m[ae]n\b|\bboy|\bgirl|face|hand|point|mark|sign|face"
@@ -37,7 +37,8 @@ class IconSet:
         document = json.loads((packages / "@iconify-json" / style / "icons.json").read_text())
         bodies, width, height = {}, {}, {}
         for numbered, icon in document["icons"].items():
-            name = re.sub(r"-\d+$", "", numbered)  # streamline appends numbers to variants
+            # the set streamline appends numbers to the names of variants
+            name = re.sub(r"-\d+$", "", numbered)
             if name not in bodies:
                 bodies[name] = icon["body"]
                 width[name] = icon.get("width", document.get("width", 16))
@@ -56,7 +57,9 @@ class IconSet:
 
 
 def things(sets: list[IconSet], min_styles: int) -> list[str]:
-    """The sorted names that at least `min_styles` sets have, without people, flags and signs."""
+    """Return the sorted names that occur in at least `min_styles` sets, without people, flags and
+    signs.
+    """
     names = sorted({name for icons in sets for name in icons.bodies})
     return [
         name

@@ -1,8 +1,9 @@
-"""Plot transfer tables: one bar per input and cache state (off, on, shuffled), a mark per seed.
+"""Plot the tables of `evaluate.py`: one bar for each input and state of the cache (off, on,
+shuffled), and a mark for each seed.
 
     python -m model_ext.demo.plot build/demo/table-pretrain*.json --out transfer.png
 
-Reads the files that `evaluate.py` writes. Needs matplotlib (extra `plot`).
+Needs matplotlib (extra `plot`).
 """
 
 import argparse
@@ -19,7 +20,9 @@ COLORS = ("#9db4c0", "#2a6f97", "#d9d9d9")
 
 
 def plot(tables: list[dict[str, dict[str, float]]], out: Path) -> None:
-    """Write the plot. tables: for each seed, input -> cache state -> share of correct answers."""
+    """Write the plot. `tables`: for each seed, input -> state of the cache -> share of correct
+    answers.
+    """
     inputs = list(tables[0])
     figure = Figure(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()

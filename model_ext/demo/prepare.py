@@ -1,4 +1,5 @@
-"""Write the demonstration's model directory: the base from its package, the rest from this folder.
+"""Write the model folder of the demonstration: the base comes from its package, all other files
+from this folder.
 
     python -m model_ext.demo.prepare FOLDER
 
@@ -22,10 +23,10 @@ LICENCES = Licences(llama=base.LICENCE, adapter="Apache-2.0", imagebind="Apache-
 
 
 def prepare(out: Path, source: Path = HERE, dtype: str = "float32") -> None:
-    """Write the model directory, unless `out` is complete.
+    """Write the model folder, unless `out` is complete.
 
-    Omits the retrieval cache if `source` contains no cache, because a cache is built with the
-    encoders of this directory.
+    Writes no retrieval cache if `source` contains none, because a cache is built with the encoders
+    of this folder.
     """
     if (out / "config.json").is_file():
         return

@@ -1,4 +1,4 @@
-"""Twenty fixed questions to the demonstration model, with its example media or without media.
+"""Send twenty fixed questions, with or without example media, to the demonstration model.
 
     python -m model_ext.demo.questions [URL] [--no-cache]
 

@@ -26,7 +26,7 @@ from model_ext.demo.base import write_base; write_base(Path(sys.argv[1]))" "$wor
 [ -f "$work/data/evaluation.jsonl" ] ||
   python -m model_ext.demo.build_evaluation --data "$work/data"
 
-# The configurations contain the path build/demo. Copy them with the path of the work folder.
+# The configurations contain the path build/demo. Copy them, and replace this path by the work folder.
 for step in encoders-vision encoders-others encoders-points encoders-pictures pretrain finetune talk; do
   sed "s#build/demo#$work#g" "$here/$step.yaml" > "$work/$step.yaml"
 done
@@ -50,7 +50,7 @@ weight="--weight $(python -c 'import json, sys; print(json.load(open(sys.argv[1]
   "$work/table-talk.json")"
 table pretrain "$weight"
 
-# Train two more seeds of bind network and gates, for the table only.
+# Train bind network and gates with two more seeds. Only the table of results uses them.
 for seed in 1 2; do
   sed "s#$work/pretrain#$work/pretrain-$seed#; \$ a seed: $seed" "$work/pretrain.yaml" \
     > "$work/pretrain-$seed.yaml"

@@ -1,6 +1,6 @@
-"""Exact and slow retrieval from the cache in plain torch, for the demonstration's figures.
+"""Retrieve from a cache exactly and slowly, in plain torch, to compute the demonstration's figures.
 
-Serving uses `cache_index`, which this package does not import; a test compares the two.
+The server uses `cache_index` instead. A test compares the two.
 
 Shapes: B queries, M cached images, K neighbours, D embedding.
 """
@@ -14,9 +14,10 @@ TEMPERATURE = 20.0
 
 
 def enhanced(queries: Tensor, keys: Tensor, weight: float, values: Tensor | None = None) -> Tensor:
-    """Mix queries (B, D) with the nearest unit keys (M, D): (B, D).
+    """Find the nearest keys (M, D) of each query (B, D), and mix the query with them.
 
-    If `values` (M, D) is set, mixes with the neighbors' rows of `values` instead of their keys.
+    Returns (B, D). If `values` (M, D) is set, mixes the query with the neighbors' rows of `values`
+    instead of their keys.
     """
     scores, rows = (queries @ keys.T).topk(min(TOP_K, len(keys)), dim=1)  # (B, K)
     neighbors = (keys if values is None else values)[rows]
@@ -25,11 +26,10 @@ def enhanced(queries: Tensor, keys: Tensor, weight: float, values: Tensor | None
 
 
 def shuffled(keys: Tensor, seed: int) -> Tensor:
-    """Permute the keys. Used as `values`, they are a control: each neighbor gives another image's
-    value.
+    """Return the keys in another order, for use as `values` in a control run: each neighbor then
+    has the value of another image.
 
-    If the control improved answers as much as the cache, the cache's content would not be the
-    cause.
+    If the control improves answers as much as the cache, the cache's content is not the cause.
     """
     order = torch.randperm(len(keys), generator=torch.Generator().manual_seed(seed))
     return keys[order]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 POINTS = 2048
-WALL_SHARE = 0.3  # share of points on the rim; all other points are on the two faces
+WALL_SHARE = 0.3  # share of points on the rim of the shape; all other points are on its two faces
 
 
 def extrude(
@@ -17,7 +17,7 @@ def extrude(
 
     Raises ValueError: when the mask is empty.
     """
-    mask = np.pad(mask, 1)  # adds a rim to a mask that fills the picture
+    mask = np.pad(mask, 1)  # so that a mask that fills the picture has an edge
     inside = mask & np.roll(mask, 1, 0) & np.roll(mask, -1, 0)
     inside &= np.roll(mask, 1, 1) & np.roll(mask, -1, 1)
     rim = np.argwhere(mask & ~inside)
@@ -30,8 +30,8 @@ def extrude(
         rim[rng.integers(len(rim), size=points)],
         face[rng.integers(len(face), size=points)],
     )
-    position = pixels + rng.random((points, 2))  # Each point is at a random position in its pixel;
-    half = rng.uniform(0.04, 0.12) * len(mask)  # the shape's thickness is twice this number.
+    position = pixels + rng.random((points, 2))  # A random position in the pixel.
+    half = rng.uniform(0.04, 0.12) * len(mask)  # Half of the shape's thickness.
     depth = np.where(on_rim, rng.uniform(-1, 1, points), rng.choice([-1.0, 1.0], points)) * half
     cloud = np.stack([position[:, 1], -position[:, 0], depth], axis=1)
     cloud -= cloud.mean(axis=0)

@@ -1,7 +1,7 @@
 """Synthesise words with the voices of espeak-ng.
 
-Needs the program `espeak-ng` (Debian package `espeak-ng`). The caller chooses the words; this
-module knows no training or test splits.
+Needs the program `espeak-ng` (Debian package `espeak-ng`). This module does not depend on the
+training and test splits.
 """
 
 import random

@@ -1,7 +1,7 @@
 """The concepts of the demonstration model, and the styles and voices of each split.
 
-A style is an icon set. A voice is a variant of espeak-ng. A shape is the silhouette of an icon, so
-the shapes of a held-out style are held out too.
+A style is an icon set. A voice is a variant of espeak-ng. A shape is the silhouette of an icon and
+belongs to the split of its style.
 """
 
 from typing import Literal
@@ -94,8 +94,8 @@ STYLES: dict[Split, tuple[str, ...]] = {
     "test": ("noto",),
 }
 
-# Styles of one color. The encoders and the finetune train on these styles. Mean pictures, pretrain
-# and the cache exclude them.
+# Styles of one color. The encoders and the finetune train on these styles. The mean pictures,
+# pretrain and the cache do not use them.
 GLYPHS = ("emojione-monotone", "fluent-emoji-high-contrast", "game-icons", "icon-park")
 
 VOICES: dict[Split, tuple[str, ...]] = {

@@ -1,11 +1,10 @@
-"""The texts of the finetune: one sentence about each concept, and small talk.
-
-They were written for this project.
+"""The texts of the finetune phase, written for this project: one sentence about each concept, and
+small talk.
 """
 
 from pathlib import Path
 
-SMALL_TALK = Path(__file__).with_name("small_talk.tsv")  # rows of prompt and answer
+SMALL_TALK = Path(__file__).with_name("small_talk.tsv")  # rows of a prompt and an answer
 
 LINES: dict[str, str] = {
     "airplane": "An airplane carries people through the sky.",

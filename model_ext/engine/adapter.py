@@ -1,9 +1,9 @@
 """Choose the runner adapter: the code that passes embeddings from vLLM's model runner to the model.
 
-Model Runner V2 gets the class of its runner adapter from the model. For runner V1, bindserve's
-worker class creates a runner that is its own runner adapter. With any other worker the model would
-ignore embeddings, so `check_adapter` raises. Classes are named by strings, so that importing the
-model does not import the runner adapters.
+Model Runner V2 asks the model for the class of its runner adapter. For runner V1, the runner itself
+is the adapter, and bindserve's worker class creates it. With any other worker, the model would
+ignore embeddings, so `check_adapter` raises an error. Classes are named by strings, so that
+importing the model does not import the runner adapters.
 """
 
 from vllm.config import VllmConfig
@@ -24,7 +24,7 @@ _OUR_WORKERS = {
 
 
 def adapt(vllm_config: VllmConfig) -> None:
-    """Set bindserve's scheduler class, and its worker class if the V1 runner will be used.
+    """Set bindserve's scheduler class and, for the V1 runner, bindserve's worker class.
 
     Call this before the engine starts.
 

@@ -1,11 +1,11 @@
 """When requests arrive in the engine, compute the vectors (rows) that the model adds for them.
 
 A request's rows are computed from its embedding and written to the slot table, from which the model
-reads them. The rows of a step's new requests are computed in batches of at most 64 requests. For
-each batch, the host enqueues one copy to the device and the computation that writes the rows. On a
-GPU the computation is a CUDA graph, captured for a few batch sizes. Smaller batches are padded to
-the next size; the results of the padding are written to an unused row of the table. The host reads
-no results, so it never waits for the device. The caller provides the function that computes the
+reads them. The requests that are new in a step are computed in batches of at most 64. For each
+batch, the host enqueues one copy to the device, and the computation that writes the rows. On a GPU,
+the computation is a CUDA graph, which is captured for a few batch sizes. A batch is padded to the
+next size, and the results of the padding are written to an unused row of the table. The host reads
+no results, so it does not wait for the device. The caller provides the function that computes the
 rows.
 
 Shapes: n new requests, D embedding dimensions, q injected layers, C hidden dimensions.
@@ -22,7 +22,7 @@ from model_ext.engine.device import Device
 from model_ext.engine.slots import SlotTable
 from model_ext.engine.staging import Staging
 
-# A function: embeddings (n, D), and the n requests' LoRA adapters (0: none) -> rows (q, n, C).
+# A function: (embeddings (n, D), the LoRA adapter of each request (0: none)) -> rows (q, n, C).
 Deltas = Callable[[torch.Tensor, list[int]], torch.Tensor]
 
 CAPTURED_SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -32,7 +32,7 @@ MAX_BATCH = CAPTURED_SIZES[-1]
 class NewRequest(NamedTuple):
     slot: int
     embedding: Vector | None  # Shape (D,). None if the request has no embedding.
-    adapter: int  # vLLM's id of the request's run-time LoRA adapter; 0: none.
+    adapter: int  # vLLM's id of the request's LoRA adapter; 0: none.
 
 
 class Inputs:
@@ -52,7 +52,7 @@ class Inputs:
         return MAX_BATCH * (8 + 4 * embedding_dim)
 
     def head(self, n: int) -> torch.Tensor:
-        """The part of the block that holds all slots and the first n embeddings."""
+        """Return the part of the block with all slots and the first n embeddings."""
         return self._memory[: 8 * MAX_BATCH + n * self._row_size]
 
 
@@ -84,7 +84,7 @@ class Arrival:
         self._inputs = Inputs(
             torch.zeros(size, dtype=torch.uint8, device=device.torch), embedding_dim
         )
-        # The maximum number of batches in two steps (all requests of both steps are new)
+        # The maximum number of batches in two steps, if all requests of both steps are new
         pending = 2 * -(-table.rows // MAX_BATCH)
         buffers = [
             HostInputs(device.host_buffer(size, dtype=torch.uint8), embedding_dim)
@@ -98,9 +98,9 @@ class Arrival:
     def capture(self) -> None:
         """Capture the computation as a CUDA graph for each batch size.
 
-        The largest size is first, because the other graphs reuse its memory. Before `capture` is
-        called, batches are computed without graphs and without padding. The weights must be loaded,
-        and must keep their addresses afterwards.
+        Captures the largest size first, because the other graphs reuse its memory. The weights must
+        have been loaded, and must keep their addresses. Before this call, batches are computed
+        without graphs and without padding.
         """
         self._inputs.slots.fill_(self._table.spare_row)
         for size in reversed(CAPTURED_SIZES):
@@ -155,7 +155,9 @@ class Arrival:
             self._inputs.head(size).copy_(host.head(size), non_blocking=True)
 
     def _compute(self, size: int, adapters: list[int]) -> None:
-        """Compute the rows of the first `size` inputs. Reads and writes only static memory."""
+        """Compute the rows of the first `size` inputs. Reads and writes only memory whose address
+        does not change.
+        """
         rows = self._deltas(self._inputs.embeddings[:size], adapters)
         self._table.deltas.index_copy_(
             1, self._inputs.slots[:size], rows.to(self._table.deltas.dtype)

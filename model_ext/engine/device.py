@@ -62,7 +62,8 @@ class CudaDevice(Device):
         return torch.cuda.Event()  # type: ignore[no-untyped-call]
 
     def indices(self, values: list[int]) -> torch.Tensor:
-        # PyTorch reuses the pinned memory of this temporary only after its copy has finished.
+        # The pinned memory is a temporary object. PyTorch reuses it only after its copy has
+        # finished.
         host = torch.tensor(values, dtype=torch.int64, device="cpu", pin_memory=True)
         return host.to(self.torch, non_blocking=True)
 
@@ -70,8 +71,8 @@ class CudaDevice(Device):
         if self._stream is None:
             self._stream = torch.cuda.Stream(self.torch)  # type: ignore[no-untyped-call]
             self._pool = torch.cuda.graph_pool_handle()
-        # The first run is outside of the graph: it loads kernels, and cuBLAS allocates the stream's
-        # workspace in ordinary memory, which later captures reuse.
+        # Run once outside of the graph, to load the kernels, and to let cuBLAS allocate the
+        # stream's workspace in ordinary memory, which later captures reuse.
         self._stream.wait_stream(torch.cuda.current_stream(self.torch))
         with torch.cuda.stream(self._stream):
             compute()
@@ -88,7 +89,7 @@ class CudaDevice(Device):
 
 
 class _Completed:
-    """The event of a CPU's copy, which has already finished."""
+    """The event of a copy on a CPU, which has always finished."""
 
     def record(self) -> None:
         pass

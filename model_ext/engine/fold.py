@@ -1,14 +1,16 @@
-"""Multiply the linear maps of each injected layer in advance ("fold" them), for fewer operations.
+"""Multiply the projections of each injected layer in advance ("fold" them), so that new requests
+need fewer operations.
 
-In the value form, a layer applies a value map, gates and an output map to the bound vector (the
-bind network's output). The result is the layer's row, which the model adds. The product of the
-three maps is one linear map. The module `Fold` computes the rows of all layers at once. With few
-value heads (KV*d < C/2), a fold keeps two narrow maps per layer (C -> KV*d -> C); otherwise it has
-one matrix (C, C) per layer. The chosen form has fewer weights to read. For a 7B model the folded
-maps need 8% more memory. This file is plain torch, without vLLM. A fold cannot contain run-time
-LoRA, which changes the output map.
+In the value form, a layer applies the value projection, gates and the output projection to the
+output of the bind network. The result is the layer's row, which the model adds to
+tokens. Together, the three operations are one linear map. The module `Fold` computes the rows of
+all layers at once. If there are few value heads (KV*d < C/2), a fold keeps two narrow matrices per
+layer (C -> KV*d -> C), which have fewer weights to read than one matrix (C, C). For a 7B model, the
+folded matrices need 8% more memory. This file is plain torch, without vLLM. A fold cannot contain
+run-time LoRA, which changes the output projection.
 
-Shapes: n bound vectors, C hidden, H heads, KV value heads, d head size, q injected layers.
+Shapes: n outputs of the bind network, C hidden, H heads, KV value heads, d head size, q injected
+layers.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,13 +25,13 @@ Linear = Callable[[Tensor, Tensor], nn.Module]
 
 
 class Fold(nn.Module):
-    """Compute rows (q, n, C) from bound vectors (n, C)."""
+    """Compute rows (q, n, C) from outputs (n, C) of the bind network."""
 
     def __init__(self, layers: int, values: nn.Module, outputs: Tensor | None) -> None:
         super().__init__()
         self.layers = layers
-        self.values = values  # maps (n, C) to (n, q*C), or to (n, q*KV*d) if `outputs` is set;
-        self.outputs = outputs  # maps values to rows, (q, KV*d, C)
+        self.values = values  # Maps (n, C) to (n, q*C), or to (n, q*KV*d) if `outputs` is set.
+        self.outputs = outputs  # Maps values to rows, (q, KV*d, C).
 
     def forward(self, bound: Tensor) -> Tensor:
         rows: Tensor = self.values(bound).unflatten(1, (self.layers, -1)).transpose(0, 1)
@@ -38,13 +40,15 @@ class Fold(nn.Module):
 
 @torch.inference_mode()
 def fold(layers: Sequence[ValueLayer], linear: Linear) -> Fold:
-    """Fold the layers' maps. Needs memory for the result and for one layer's maps in float32."""
+    """Fold the layers' projections. Needs memory for the result, and for one layer's projections in
+    float32.
+    """
     width, hidden = layers[0].v_proj.shape
     narrow = 2 * width < hidden
     rows = width if narrow else hidden
     like = layers[0].o_proj
     values = like.new_empty(len(layers), rows, hidden)
-    constants = like.new_empty(len(layers), rows)  # each layer's map x query
+    constants = like.new_empty(len(layers), rows)  # each layer's matrix times its query
     outputs = like.new_empty(len(layers), width, hidden) if narrow else None
     for j, layer in enumerate(layers):
         value, output = layer.folded()

@@ -7,7 +7,7 @@ from model_ext.config import InjectionConfig
 
 
 class Injection(nn.Module):
-    """Gates, queries and the value map's LoRA.
+    """Gates, queries and the LoRA of the value projection.
 
     Every tensor-parallel rank has all these weights. In the value form (the released form), terms
     are added after attention; in the residual form, to the layer's input. Weights that the form or
@@ -19,8 +19,8 @@ class Injection(nn.Module):
     # Gates before tanh, float32. Shape (q, H) in the value form, (q, 1) in the residual form.
     gate: nn.Parameter
     query: nn.Parameter | None  # Layer queries, shape (q, C). None in the residual form.
-    v_lora_a: nn.Parameter | None  # LoRA's A of the value map, shape (q, r, C).
-    v_lora_b: nn.Parameter | None  # LoRA's B of the value map, shape (q, KV*d, r).
+    v_lora_a: nn.Parameter | None  # LoRA's A of the value projection, shape (q, r, C).
+    v_lora_b: nn.Parameter | None  # LoRA's B of the value projection, shape (q, KV*d, r).
 
     def __init__(self, config: InjectionConfig, heads: int, hidden: int, value_width: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Linear maps inside vLLM: apply vLLM's layers, and pack bindserve's maps for the same kernels.
+"""Linear layers inside vLLM: apply vLLM's linear layers, and pack bindserve's own for the same
+kernels. vLLM may quantise, pack or remove a layer's matrix.
 
-vLLM may quantise, pack or remove a layer's matrix. Then only the `quant_method` of vLLM's layer can
-compute the product.
+Then, only the `quant_method` of vLLM's layer can compute the product.
 """
 
 from typing import Any
@@ -12,15 +12,15 @@ from vllm.model_executor.layers.linear import LinearBase, UnquantizedLinearMetho
 
 
 class PackedLinear(nn.Linear):
-    """A linear map that vLLM packs after loading, like the maps of the language model.
+    """A linear layer that vLLM packs after loading, like the linear layers of the language model.
 
-    It is not one of vLLM's layers, because vLLM would wrap those for run-time LoRA.
+    It is not one of vLLM's classes, which vLLM would wrap for run-time LoRA.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.requires_grad_(False)
-        self.quant_method = UnquantizedLinearMethod()  # vLLM packs modules with this attribute
+        self.quant_method = UnquantizedLinearMethod()  # vLLM packs all modules with this attribute
 
     @classmethod
     def of(cls, weight: torch.Tensor, bias: torch.Tensor) -> "PackedLinear":

@@ -1,8 +1,8 @@
 """Run-time LoRA adapters (PEFT, through vLLM) and the injected term.
 
-The injected term is the output of the value map and then of the output map. A request's LoRA
-adapter changes the output map of this term, but not its value map, because the adapter's value
-factors apply only to tokens.
+The injected term passes through the value projection and then the output projection. A request's
+LoRA adapter changes the output projection of this term. It does not change the value projection,
+because the adapter's value factors apply only to tokens.
 
 Shapes: n new requests, m of them with an adapter, I inputs, O outputs, r rank.
 """
@@ -19,8 +19,8 @@ from model_ext.engine.device import Device
 class RuntimeLoRA:
     """The requests of a batch that have an adapter, and the indices of the adapters in vLLM."""
 
-    rows: torch.Tensor  # shape (m,), the indices of these requests in the batch;
-    places: torch.Tensor  # shape (m,), the indices of the adapters in vLLM's stacked factors
+    rows: torch.Tensor  # Shape (m,), the indices of these requests in the batch.
+    places: torch.Tensor  # Shape (m,), the indices of the adapters in vLLM's stacked factors.
 
     @classmethod
     def of(cls, model: Any, adapters: list[int], device: Device) -> Self | None:
@@ -41,11 +41,11 @@ class RuntimeLoRA:
 
         x (n, I), output (n, O).
         """
-        if not hasattr(linear, "lora_a_stacked"):  # vLLM did not wrap this layer for LoRA
+        if not hasattr(linear, "lora_a_stacked"):  # vLLM has not wrapped this layer for LoRA
             return
         # If an adapter has no factors for this layer, vLLM stores zeros.
-        a = linear.lora_a_stacked[0][self.places, 0]  # shape (m, r, I)
-        b = linear.lora_b_stacked[0][self.places, 0]  # and shape (m, O, r), already scaled
+        a = linear.lora_a_stacked[0][self.places, 0]  # Shape (m, r, I).
+        b = linear.lora_b_stacked[0][self.places, 0]  # Shape (m, O, r), already scaled.
         reduced = torch.einsum("mri,mi->mr", a, x[self.rows].to(a.dtype))
         added = torch.einsum("mor,mr->mo", b, reduced)
         output.index_add_(0, self.rows, added.to(output.dtype))

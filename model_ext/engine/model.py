@@ -1,8 +1,9 @@
-"""ImageBind-LLM for vLLM: LLaMA whose layers add one vector (row of deltas) per request.
+"""ImageBind-LLM for vLLM: a LLaMA whose layers add one vector (a row of deltas) per request.
 
-`forward` is that of LLaMA, plus a look-up and an addition per layer. `deltas` computes the rows
-from embeddings when requests arrive. The slot table and the runner adapters assign rows to
-requests.
+`forward` is that of LLaMA, plus a look-up and an addition in each layer.
+
+`deltas` computes the rows from embeddings when requests arrive. The slot table and the runner
+adapters assign rows to requests.
 
 Shapes: n new requests, N tokens, C hidden, D embedding, R slots, q injected layers.
 """
@@ -33,7 +34,7 @@ from model_ext.engine.slots import SlotTable
 from model_ext.engine.value_form import layer_rows, plain_layers
 from model_ext.inject import ValueLayer, residual_deltas
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only messages of loggers below its own
 
 
 class InjectedDecoderLayer(LlamaDecoderLayer):
@@ -80,11 +81,10 @@ class InjectedDecoderLayer(LlamaDecoderLayer):
 class InjectedLlamaModel(LlamaModel):
     """The part of the model that torch.compile compiles.
 
-    The slot table is an argument, because inductor may freeze the values of a buffer.
-
-    The table is one tensor (R + 1, C) per layer. With one tensor for all layers, each layer's
-    offset would be a constant of its kernel, and inductor would compile three times as many
-    kernels.
+    The slot table is an argument, because inductor may treat the values of a buffer as constants.
+    The table has a separate tensor (R + 1, C) for each layer. If one tensor had the rows of all
+    layers, each layer's offset would be a constant in its kernel, and inductor would compile three
+    times as many kernels.
     """
 
     def forward(
@@ -111,7 +111,7 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         injection = self.bindserve.injection
         self.bind = BindNetwork(self.bindserve.bind, linear=PackedLinear)
         self._device = Device.of(vllm_config.device_config.device)
-        self.folded: Fold | None = None  # the folded maps of all injected layers
+        self.folded: Fold | None = None  # the folded projections of all injected layers
         if layers := self.injected_layers():
             attention = layers[0].self_attn
             value_width = attention.total_num_kv_heads * attention.head_dim
@@ -164,21 +164,22 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return self.bindserve.bind.in_features
 
     def injected_layers(self) -> list[InjectedDecoderLayer]:
-        """The injected layers that this pipeline rank has, in order."""
+        """Return the injected layers of this pipeline rank, in order."""
         layers = self.model.layers[self.model.start_layer : self.model.end_layer]
         return [layer for layer in layers if layer.row is not None]
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         loaded: set[str] = super().load_weights(weights)
-        if self._device.torch.type == "cpu":  # vLLM packs the matrices later, so fold them now
+        if self._device.torch.type == "cpu":  # fold the matrices now, before vLLM packs them
             self._fold()
         return loaded
 
     def process_weights_after_loading(self) -> None:
-        """Fold maps and capture graphs. vLLM calls this when all weights are final.
+        """Fold projections and capture graphs. vLLM calls this method when all weights are final.
 
-        vLLM measures the free memory afterwards, so it counts the memory of folded maps and graphs.
-        vLLM does not call `load_weights` for models with dummy weights; they are folded here.
+        Afterwards, vLLM measures the free memory, so that it takes folded projections and graphs
+        into account. Models with dummy weights, for which vLLM does not call `load_weights`, are
+        folded here.
         """
         if self._device.torch.type != "cpu":
             self._fold()
@@ -204,24 +205,27 @@ class ImageBindLLMForCausalLM(LlamaForCausalLM):
         return plain_layers(layers, self.injection, self._device.torch) if layers else None
 
     def _may_capture(self) -> bool:
-        """Whether `arrival` can capture graphs: on one GPU, if the weights keep their addresses."""
+        """Whether `arrival` can capture graphs: on a single GPU, if the weights keep their
+        addresses.
+        """
         config = self.vllm_config
         return (
             self._device.captures
             and self.settings.graphs
             and config.compilation_config.cudagraph_mode != CUDAGraphMode.NONE
             and config.parallel_config.world_size == 1
-            # The allocator of vLLM's sleep mode would give a graph's memory to other tensors.
+            # Not in vLLM's sleep mode, whose allocator would give a graph's memory to other
+            # tensors.
             and not config.model_config.enable_cumem_allocator
             and (self.bindserve.injection.form == "residual" or self._plain_layers() is not None)
         )
 
     @torch.inference_mode()
     def deltas(self, embeddings: torch.Tensor, adapters: list[int]) -> torch.Tensor:
-        """Compute the rows (q, n, C) that requests add from their embeddings (n, D).
+        """Compute the rows (q, n, C) of requests from their embeddings (n, D).
 
-        Rows of layers on other pipeline ranks are 0. `adapters`: vLLM's id of each request's
-        run-time LoRA, 0 for none.
+        Rows of layers on other pipeline ranks are 0. `adapters`: vLLM's id of each request's LoRA
+        adapter, 0 for none.
         """
         bound: torch.Tensor = self.bind(embeddings.to(self.slots.deltas.dtype))
         layers = self.injected_layers()

@@ -3,8 +3,8 @@
 vLLM uses this runner on CPUs, and on GPUs with some methods of speculative decoding.
 
 The runner reorders the requests of its batch and removes preempted requests from it. A request has
-a slot (the index of its row) from the step in which it enters the batch to the step in which it
-leaves. A preempted request may get another slot when it enters again.
+a slot (the index of its row) as long as it is in the batch. A preempted request may get another
+slot when it enters again.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.step_clock import StepClock
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only messages of loggers below its own
 
 
 class ConditionedRunner(GPUModelRunner):
@@ -37,8 +37,8 @@ class ConditionedRunner(GPUModelRunner):
 
     def _update_states(self, scheduler_output: SchedulerOutput) -> Callable[..., Any] | None:
         self._step_clock.record()
-        # Release slots before the update: this step may add a request with the id of an aborted
-        # request.
+        # Release slots before the update, because this step may add a request with the id of an
+        # aborted request.
         for req_id in scheduler_output.finished_req_ids:
             self._release(req_id)
         correction = super()._update_states(scheduler_output)
@@ -49,7 +49,8 @@ class ConditionedRunner(GPUModelRunner):
     def _rebatch(self) -> None:
         """Assign slots after the batch has changed, and stage the rows of new requests."""
         self._batch_ids = list(self.input_batch.req_ids)
-        self._ordered_ids = []  # equal ids do not mean equal slots in the next step
+        # forget the ids, because equal ids can have other slots in the next step
+        self._ordered_ids = []
         for req_id in self._slot_of.keys() - set(self._batch_ids):
             self._release(req_id)
         model = self.get_model()
@@ -71,8 +72,8 @@ class ConditionedRunner(GPUModelRunner):
     def _preprocess(
         self, scheduler_output: SchedulerOutput, num_input_tokens: int, *args: Any
     ) -> tuple[Any, ...]:
-        # _update_states would be too early: after that method, attention backends may reorder the
-        # batch, and vLLM activates the step's LoRA adapters.
+        # Do this here and not in _update_states, because attention backends reorder the batch, and
+        # vLLM activates the step's LoRA adapters, after that method.
         model = self.get_model()
         model.arrival.flush()
         req_ids = self.input_batch.req_ids

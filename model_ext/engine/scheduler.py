@@ -1,8 +1,8 @@
-"""vLLM's schedulers, with grammars compiled in threads of low priority.
+"""vLLM's schedulers, but with threads of low priority to compile grammars.
 
 vLLM compiles the grammars of structured outputs in threads of the engine's process, where a large
-grammar takes CPU time from the model. A thread of low priority gets little CPU time while other
-threads need it. The classes differ from vLLM's only in the executor of these threads.
+grammar would take CPU time from the model. The classes differ from vLLM's only in the executor of
+these threads.
 """
 
 import os
@@ -14,7 +14,7 @@ from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
 NICE = 19
-# With several threads, a small grammar does not wait until large grammars are compiled.
+# several threads, so that small grammars do not wait for large ones
 THREADS = 4
 
 
@@ -32,7 +32,7 @@ class ConditionedAsyncScheduler(AsyncScheduler):
 
 def lower_priority_of(manager: Any) -> None:
     """Replace the executor that compiles grammars. xgrammar's threads inherit its priority."""
-    executor = getattr(manager, "executor", None)  # None if vLLM has no tokenizer
+    executor = getattr(manager, "executor", None)  # there is none if vLLM has no tokenizer
     if executor is not None:
         executor.shutdown(wait=False)
         manager.executor = ThreadPoolExecutor(max_workers=THREADS, initializer=lower_priority)

@@ -9,15 +9,15 @@ KEY = "bindserve"  # key in vLLM's additional_config
 
 @dataclass(frozen=True, slots=True)
 class ArrivalSettings:
-    """`arrival`: the maps that compute the rows of new requests. A row is the vector that one layer
-    adds for a request. The setting applies only to models of the form "value".
+    """`arrival`: how the rows of new requests are computed. A row is the vector that one layer adds
+    for a request. The setting applies only to models of the form "value".
 
-    - folded: one matrix product for all layers, with a copy of their maps (8% of the memory of a 7B
-    model);
-    - layers: the layers' own maps, one layer after the other, without the copy;
-    - auto: folded where the layers' weights can be read, else layers.
+    - folded: one matrix product for all layers, with a folded copy of their projections (8% of the
+    memory of a 7B model);
+    - layers: with the layers' own projections, one layer after the other, without a copy;
+    - auto: folded if the layers' weights can be read, else layers.
 
-    `graphs`: capture the computation as CUDA graphs, where vLLM captures graphs too.
+    `graphs`: whether to capture the computation as CUDA graphs if vLLM captures graphs, too.
     """
 
     arrival: Maps = "auto"

@@ -1,4 +1,4 @@
-"""The slot table: a row of deltas per request, and the slot of each token of the step.
+"""The slot table: a row of deltas for each request, and the slot of each token of the step.
 
 A slot is the index of a request's row. The runner adapters write the slots, `arrival.py` writes the
 rows, and the model's forward pass reads both. The buffers are allocated once and never move, so
@@ -16,7 +16,7 @@ from model_ext.engine.device import Device
 from model_ext.engine.staging import Staging
 
 Ints = NDArray[np.integer]
-# The host waits if the copies of more steps than this are unfinished. vLLM overlaps 2 steps.
+# Number of steps whose copies can be unfinished before the host waits. vLLM overlaps 2 steps.
 MAX_PENDING_STEPS = 4
 
 
@@ -42,9 +42,10 @@ class SlotTable:
         self._batch: tuple[bytes, bytes] = (b"", b"")
 
     def point(self, slots: Ints, counts: Ints) -> None:
-        """Assign a slot to each token of the step: slots[i] to the next counts[i] tokens.
+        """Assign a slot to each token of the step: slots[0] to the first counts[0] tokens, slots[1]
+        to the next counts[1] tokens, and so on.
 
-        Writes nothing if the batch equals that of the last step, as in most decoding steps.
+        Writes nothing if the batch is that of the last step, as in most decoding steps.
         """
         batch = (slots.tobytes(), counts.tobytes())
         if batch == self._batch:

@@ -1,8 +1,7 @@
 """A ring of host buffers for asynchronous copies to the device.
 
-A host buffer must not be rewritten before the device has read it. Each buffer has an event that is
-recorded after its copy. The ring has at least as many buffers as copies are usually pending, so
-that the host rarely waits.
+A buffer must not be rewritten before the device has read it, so each buffer has an event that is
+recorded after its copy. The ring is large enough that the host rarely waits.
 """
 
 from collections import deque

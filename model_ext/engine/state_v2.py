@@ -1,7 +1,7 @@
 """The runner adapter (the code that passes embeddings to the model) for vLLM's Model Runner V2.
 
-vLLM uses this runner on GPUs by default. Here the adapter is a subclass of vLLM's model state. The
-state index that vLLM gives a request is the request's slot, the index of its row. vLLM calls
+vLLM uses this runner on GPUs by default. The adapter is a subclass of vLLM's model state. The state
+index that vLLM assigns to a request is also the request's slot, the index of its row. vLLM calls
 `add_request` again when a preempted request continues, so its row is computed again. No method
 waits for the device, because vLLM prepares a step while the device runs the previous step.
 """
@@ -22,7 +22,7 @@ from model_ext.conditioning import EXTRA_ARG, unpack
 from model_ext.engine.model import ImageBindLLMForCausalLM
 from model_ext.engine.step_clock import StepClock
 
-logger = init_logger(f"vllm.{__name__}")  # vLLM prints only loggers below its own name
+logger = init_logger(f"vllm.{__name__}")  # vLLM prints only messages of loggers below its own
 
 
 class ConditionedModelState(DefaultModelState):
@@ -47,11 +47,11 @@ class ConditionedModelState(DefaultModelState):
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         self._step_clock.record()
-        # apply_staged_writes would be too early, because vLLM activates the step's LoRA adapters
-        # after that method.
+        # Do this here and not in apply_staged_writes, because vLLM activates the step's LoRA
+        # adapters after that method.
         self.model.arrival.flush()
         counts = np.diff(input_batch.query_start_loc_np[: input_batch.num_reqs + 1])
         self.model.slots.point(input_batch.idx_mapping_np[: input_batch.num_reqs], counts)
-        # The model gets no further inputs, because it reads the slots from a persistent buffer (in
-        # CUDA graphs too).
+        # The model gets no additional inputs: it reads the slots from a buffer that does not move,
+        # also in CUDA graphs.
         return super().prepare_inputs(input_batch, req_states)

@@ -1,8 +1,8 @@
 """StepClock: a file with the time of the engine's last step, by which the API process notices that
 the engine has stalled.
 
-A worker gets the file's path in an environment variable. If the path were in vLLM's configuration,
-it would change the keys of vLLM's compile caches at each start.
+A worker gets the file's path in an environment variable, not in vLLM's configuration, where it
+would change the keys of vLLM's compile caches at each start.
 """
 
 import os
@@ -34,7 +34,7 @@ class StepClock:
         path = os.environ.get(VARIABLE)
         try:
             return cls(None if path is None else os.open(path, os.O_RDWR | os.O_CLOEXEC))
-        except OSError:  # this worker runs on another machine
+        except OSError:  # the worker runs on another machine, which does not have the file
             return cls(None)
 
     def record(self) -> None:
@@ -43,7 +43,9 @@ class StepClock:
             os.pwrite(self._descriptor, FORMAT.pack(time.monotonic()), 0)
 
     def last(self) -> float:
-        """The monotonic time of the last step, or the current time if no steps are recorded."""
+        """Return the monotonic time of the last step, or the current time if no steps are
+        recorded.
+        """
         if self._descriptor is None:
             return time.monotonic()
         (seconds,) = FORMAT.unpack(os.pread(self._descriptor, FORMAT.size, 0))

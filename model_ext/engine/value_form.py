@@ -1,7 +1,7 @@
 """Compute the rows that layers add in the value form, with the weights of vLLM's own layers.
 
 The layers can be plain, packed, quantised or sharded. If all layers are plain, this module can also
-return their weights, so that `fold.py` can multiply the maps of each layer in advance.
+return their weights, so that `fold.py` can multiply the projections of each layer in advance.
 
 Shapes: n new requests, C hidden, H heads, KV value heads, d head size, q injected layers of this
 pipeline rank.
@@ -30,7 +30,7 @@ Layers = Sequence[Any]
 def layer_rows(
     layers: Layers, injection: Injection, bound: torch.Tensor, lora: RuntimeLoRA | None
 ) -> torch.Tensor:
-    """Compute rows (q, n, C) from bound vectors (n, C), one layer after the other."""
+    """Compute rows (q, n, C) from outputs (n, C) of the bind network, one layer after the other."""
     heads = _gated_heads(layers, injection, bound)
     rows = []
     for layer, x in zip(layers, heads, strict=True):
@@ -75,20 +75,21 @@ def plain_layers(
 
 
 def value(layer: Any, source: torch.Tensor) -> torch.Tensor:
-    """Apply the layer's value map to source (n, C), without bias. Returns this rank's heads (n,
-    KV*d).
+    """Apply the layer's value projection to source (n, C), without bias. Returns this rank's heads
+    (n, KV*d).
     """
     attention = layer.self_attn
     plain = plain_weight(attention.qkv_proj)
-    first = attention.q_size + attention.kv_size  # queries and keys come before values
+    # vLLM's joined output contains queries, keys and then values
+    first = attention.q_size + attention.kv_size
     if plain is not None:
         return F.linear(source, plain[first:])
     return without_bias(attention.qkv_proj, source)[:, first:]
 
 
 def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> torch.Tensor:
-    """Compute the gated term (q, n, H*d) of this rank's heads from bound vectors (n, C)."""
-    assert injection.query is not None  # For mypy: all models in the value form have queries.
+    """Compute the gated term (q, n, H*d) of this rank's heads from bind outputs (n, C)."""
+    assert injection.query is not None  # for mypy; all models in the value form have queries
     attention = layers[0].self_attn
     here = slice(layers[0].row, layers[-1].row + 1)
     source = bound + injection.query[here, None]  # shape (q, n, C)
@@ -102,7 +103,9 @@ def _gated_heads(layers: Layers, injection: Injection, bound: torch.Tensor) -> t
 
 
 def _value_rows(attention: Any) -> slice:
-    """Return which rows of the whole value matrix this rank has. Ranks can share value heads."""
+    """Return which rows of the complete value matrix this rank has. Several ranks can have the same
+    value heads.
+    """
     ranks = get_tensor_model_parallel_world_size()
     copies = max(1, ranks // attention.total_num_kv_heads)
     first = get_tensor_model_parallel_rank() // copies * attention.kv_size

@@ -1,5 +1,5 @@
-"""vLLM workers that create bindserve's V1 model runners. Only engines of this model use these
-workers.
+"""vLLM workers that create bindserve's V1 model runners. Only engines that run bindserve's model
+use these workers.
 """
 
 from vllm.v1.worker.cpu_worker import CPUWorker
@@ -11,8 +11,8 @@ from model_ext.engine.runner_v1 import ConditionedCPURunner, ConditionedRunner
 
 class ConditionedCPUWorker(CPUWorker):
     def init_device(self) -> None:
-        # The base class creates vLLM's runner, which is replaced below: vLLM has no setting for its
-        # class.
+        # The base class creates vLLM's runner. Replace it, because vLLM has no setting for the
+        # class of the runner.
         super().init_device()
         self.model_runner = ConditionedCPURunner(self.vllm_config, self.device)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Statistic = Callable[[Floats], Floats]  # means [..., columns] -> values [...]
+Statistic = Callable[[Floats], Floats]  # Maps means [..., columns] to values [...].
 
 SAMPLES = 1000
 CHUNK = 50  # number of samples drawn at once; they need memory for CHUNK x items integers

@@ -13,8 +13,8 @@ from model_ext.eval.tasks.free import free_tasks
 from model_ext.eval.tasks.table import select_tasks
 from model_ext.eval.tasks.task import Task
 
-ALL = "all"  # the name that selects all tasks of a .jsonl file;
-Questions = dict[str, list[Item]]  # name of a task -> its questions
+ALL = "all"  # The name that selects all tasks of a .jsonl file.
+Questions = dict[str, list[Item]]  # Name of a task -> its questions.
 
 
 def load_named(

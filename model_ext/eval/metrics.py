@@ -22,8 +22,8 @@ from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
 from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_every, vqa_exact
 from model_ext.eval.tasks.task import Metric
 
-ANNOTATORS = 10  # number of annotators in each data set with the consensus score
-Row = Sequence[float] | None  # None: the item has no score
+ANNOTATORS = 10  # Number of annotators in each data set with the consensus score.
+Row = Sequence[float] | None  # None: the item has no score.
 Rows = Callable[[Sequence[Item], Sequence[str]], Sequence[Row]]
 
 

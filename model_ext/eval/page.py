@@ -14,9 +14,9 @@ from model_ext.eval.item import Item
 from model_ext.eval.metrics import question_scores
 from model_ext.eval.tasks.task import Task
 
-MAX_WRONG = 50  # maximum number of questions that the page shows per task;
-MAX_FILE_BYTES = 4 << 20  # maximum size of a file that the page shows;
-MAX_PAGE_BYTES = 64 << 20  # maximum size of all files of the page
+MAX_WRONG = 50  # Maximum number of questions that the page shows per task.
+MAX_FILE_BYTES = 4 << 20  # Maximum size of a file that the page shows.
+MAX_PAGE_BYTES = 64 << 20  # Maximum size of all files of the page.
 POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'"
 STYLE = """
 body { font: 16px/1.4 sans-serif; max-width: 60em; margin: 2em auto; padding: 0 1em; }

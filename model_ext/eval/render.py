@@ -18,7 +18,9 @@ LATEX = {
 
 @dataclass(frozen=True)
 class Table:
-    """texts: the number of columns, from the left, that hold words; the others hold numbers."""
+    """`texts`: how many columns, counted from the left, contain words. The other columns contain
+    numbers.
+    """
 
     title: str
     header: list[str]
@@ -47,7 +49,7 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A table environment; needs the package booktabs."""
+    """Format the table as LaTeX. The document needs the LaTeX package booktabs."""
     columns = "l" * table.texts + "r" * (len(table.header) - table.texts)
     caption = " ".join([f"{table.title}.", *table.notes])
     lines = [

@@ -1,6 +1,8 @@
-"""The stored answers of a run: a head line, then one line per answered question.
+"""The file with the answers of a run: one line with the settings (the head), then one line per
+answered question.
 
-Lines are appended and flushed, so a killed run loses at most the answers that it had not received.
+Each line is flushed to disk when its answer arrives, so a killed run keeps all answers that it
+received.
 """
 
 import fcntl
@@ -18,15 +20,15 @@ from model_ext.eval.read.files import MAX_FILE_BYTES, decode, parse_json
 from model_ext.eval.tasks.decoding import Decoding
 
 ANSWERS_FILE = "answers.jsonl"
-Key = tuple[str, str]  # name of the task, id of the question
+Key = tuple[str, str]  # (name of the task, id of the question)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)
 
 
 class Head(BaseModel):
     """The settings of a run. `data`: name of a task -> hash of its questions and truths.
 
-    imagebind: the field `imagebind` that every request of the run had. wrong_media: whether the run
-    was the control in which each question had another question's media.
+    `imagebind`: the field `imagebind` that every request of the run had. `wrong_media`: whether the
+    run was the control in which each question was sent with another question's media.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +46,7 @@ class Head(BaseModel):
 class Result(BaseModel):
     """The answer to one question. `answer` is the server's text, unchanged.
 
-    candidate_logprobs: the mean log-probability of each candidate's tokens (Visdial).
+    `candidate_logprobs`: for Visdial, the mean log-probability of each candidate answer's tokens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +59,7 @@ class Result(BaseModel):
 
 
 def data_hash(items: Iterable[Item]) -> str:
-    """SHA-256 of ids, questions and truths; the bytes of the media are not part of it."""
+    """Compute the SHA-256 of ids, questions and correct answers, without the bytes of the media."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(json.dumps([item.id, item.question, item.answers]).encode() + b"\n")
@@ -65,14 +67,16 @@ def data_hash(items: Iterable[Item]) -> str:
 
 
 def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
-    """The head and the answers of a run. An incomplete last line is ignored.
+    """Read the head and the answers of a run. Ignores an incomplete last line.
 
-    A later line replaces an answer if only the later line has log-probabilities of candidates.
+    A later line may repeat an answer with log-probabilities of candidates, and then replaces the
+    earlier line.
 
     Raises DataError: when there is no head, or a complete line is not valid or repeated.
     """
     path = folder / ANSWERS_FILE
-    lines = decode(complete_lines(path), path).split("\n")  # not splitlines: it splits at U+2028
+    # str.splitlines would also split at U+2028
+    lines = decode(complete_lines(path), path).split("\n")
     head = parse(Head, lines[0], path, 1)
     results: dict[Key, Result] = {}
     for row, line in enumerate(lines[1:-1], 2):
@@ -85,12 +89,12 @@ def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
 
 
 def completes(result: Result, stored: Result) -> bool:
-    """Whether `result` is the stored answer with log-probabilities, which the stored one lacks."""
+    """Whether `result` differs from `stored` only by additional log-probabilities of candidates."""
     return stored == result.model_copy(update={"candidate_logprobs": None}) != result
 
 
 def complete_lines(path: Path) -> bytes:
-    """The bytes of a file up to the end of its last complete line."""
+    """Read a file up to the end of its last complete line."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
@@ -110,7 +114,7 @@ def parse(model: type[AnyModel], line: str, path: Path, row: int) -> AnyModel:
 
 
 class ResultWriter:
-    """Appends answers to a run's file, which it locks against other processes."""
+    """Appends answers to a run's file. Locks the file against other processes."""
 
     def __init__(self, file: IO[bytes], results: dict[Key, Result]) -> None:
         self._file = file
@@ -118,7 +122,7 @@ class ResultWriter:
 
     @classmethod
     def open(cls, folder: Path, head: Head) -> Self:
-        """Start a run, or resume the one in `folder`. An incomplete last line is removed.
+        """Start a run, or resume the run in `folder`. Removes an incomplete last line.
 
         Raises DataError: when the stored run has another head, or another process writes to it.
         """

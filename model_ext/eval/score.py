@@ -22,8 +22,8 @@ LISTED = 5  # an error message lists at most this many ids
 class TaskScore:
     """The scores of one task.
 
-    `ehub`: the score by LVLM-eHub's (or MME's) rule. `text_only`: the score without media, or None
-    if no such run was given.
+    `ehub`: the score by the rule of the benchmark LVLM-eHub (or MME). `text_only`: the score of a
+    run without media, or None if there is no such run.
     """
 
     task: Task
@@ -42,12 +42,12 @@ def score_task(
 ) -> TaskScore:
     """Score answers (item id -> text). `text_only`: answers to the same questions without media.
 
-    The field `strict` of the result is None if no item has a strict score, because no truth of an
-    OCR task contains letters or digits.
+    The result's field `strict` is None if no item has a strict score. In OCR tasks, an item has no
+    strict score if its correct answer contains no letters and digits.
 
-    `logprobs`: the log-probabilities of each candidate. If they are given for all items, the strict
-    score of Visdial is the mean reciprocal rank of the right candidate.
-    Raises ValueError: when an answer is missing or belongs to no item.
+    `logprobs`: the log-probabilities of each item's candidates (Visdial). If all items have them,
+    the strict score is the mean reciprocal rank of the right candidate. Raises ValueError: when an
+    answer is missing or belongs to no item.
     """
     texts = in_order(task.name, items, answers)
     strict = None

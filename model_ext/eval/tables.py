@@ -19,7 +19,7 @@ TITLES = {1: "OCR, KIE and captioning", 2: "VQA and KGID"}
 class Run:
     """The model that was evaluated.
 
-    `tokens`: the number of tokens that an attachment takes in the prompt; None if not known.
+    `tokens`: the number of prompt tokens of an attachment, or None if unknown.
     """
 
     model: str
@@ -29,8 +29,8 @@ class Run:
 
 
 def paper_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
-    """Make table 1 or 2. If a data set has no score in this run, only the columns with the paper's
-    models have values.
+    """Make table 1 or 2. For a data set without a score in this run, only the columns of the
+    paper's models have values.
 
     Raises ValueError: when the number is not 1 or 2.
     """
@@ -53,7 +53,8 @@ def paper_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table
 
 
 def mme_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
-    """Table 3 (perception) or 4 (cognition). The sum needs the scores of all its subtasks.
+    """Make table 3 (perception) or 4 (cognition). The row with the sum appears only if all subtasks
+    have scores.
 
     Raises ValueError: when the number is not 3 or 4.
     """
@@ -73,7 +74,7 @@ def mme_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
         title=f"Table {number}: MME, {group}",
         header=["Subtask", *figures.mme_models, *own_header(run)],
         rows=rows,
-        notes=[*notes(run, columns), "Items are pictures with two questions each."],
+        notes=[*notes(run, columns), "Each item is a picture with two questions."],
         texts=1,
     )
 
@@ -94,7 +95,7 @@ def tables(run: Run, scores: Iterable[TaskScore]) -> list[Table]:
 
 
 def other_table(run: Run, scores: Sequence[TaskScore]) -> Table:
-    """The tasks of a .jsonl file that are not in the paper's tables."""
+    """Make the table of tasks that a .jsonl file defines and the paper does not have."""
     rows = [
         [score.task.name, score.task.metric, score.task.strict, *score_cells(score)]
         for score in scores
@@ -117,7 +118,7 @@ def notes(run: Run, columns: str) -> list[str]:
         columns,
         f"Column {run.model}: {run.source}; decoding {run.decoding}.",
         "Intervals are 95% bootstrap intervals over the items.",
-        'Always yes: the score of the answer "Yes" to every question. Text only: the same '
+        'Always yes: the score if every answer is "Yes". Text only: the score of the same '
         "questions without their media.",
     ]
 

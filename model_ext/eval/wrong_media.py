@@ -6,11 +6,10 @@ from model_ext.eval.item import MODALITIES, Item
 
 
 def wrong_media(items: Sequence[Item]) -> list[Item]:
-    """Return copies of the items with exchanged media. An item gets the media of the next item
-    whose media have the same modalities, but are different files, and whose correct answers differ.
-    For MME, whose answers are all yes or no, the other item must only belong to another picture.
-    Items without media are unchanged.
-    Raises ValueError: when no other item has suitable media.
+    """Return copies of the items with exchanged media. An item gets the media of the next suitable
+    item: its media have the same modalities but are other files, and its correct answers differ. In
+    MME, whose answers are all yes or no, an item with another picture is suitable. Items without
+    media are unchanged. Raises ValueError: when no other item has suitable media.
     """
     result = []
     for index, item in enumerate(items):
@@ -35,7 +34,7 @@ def exchangeable(item: Item, other: Item) -> bool:
 
 
 def correct(item: Item) -> tuple[list[str], str | None]:
-    """The correct answers, and the correct candidate of an item whose task ranks candidates."""
+    """Return the item's correct answers, and the correct candidate if the task ranks candidates."""
     candidates, index = item.candidates or [], item.truth_index
     if index is None or index >= len(candidates):
         return item.answers, None

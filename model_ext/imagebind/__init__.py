@@ -1,4 +1,6 @@
-"""ImageBind and Point-Bind encoders in plain torch: bytes -> tensors -> embeddings in one space.
+"""ImageBind and Point-Bind encoders in plain torch: bytes -> tensors -> embeddings in one space for
+all modalities.
 
-Serving and training share this package. It imports neither vLLM, nor DeepSpeed, nor the server.
+The server and the training code share this package. It imports neither vLLM, nor DeepSpeed, nor the
+server.
 """

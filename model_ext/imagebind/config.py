@@ -17,7 +17,7 @@ MODALITIES = ("vision", "text", "audio", "depth", "thermal", "imu", "point")
 Dtype = Literal["float32", "bfloat16", "float16"]  # dtypes of the encoders' weights
 DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
 
-# Numbers of points for which the GPU kernels are compiled; larger clouds do not fit into registers.
+# The GPU kernels are compiled for these numbers of points. Larger clouds do not fit into registers.
 KERNEL_POINTS = (2_048, 8_192, 16_384)
 
 # Modality of an attachment -> modality whose encoder encodes it.
@@ -132,8 +132,9 @@ class ImuConfig(TrunkConfig):
 @dataclass(frozen=True, kw_only=True)
 class PointConfig(TrunkConfig):
     groups: int = 512
-    group_size: int = 32  # number of points in a group: a cloud must have at least this many.
-    points: int | None = None  # Clouds are resampled to `points` points; None: not resampled.
+    group_size: int = 32  # Number of points in a group; the minimum number of points of a cloud.
+    # Clouds are resampled to this number of points; None: they are not resampled.
+    points: int | None = None
     first_hidden: int = 128
     first_width: int = 256
     second_hidden: int = 512
@@ -191,7 +192,8 @@ class ImageBindConfig:
     def from_imagebind_config(cls, document: Mapping[str, Any]) -> Self:
         """Read the sizes file of a released checkpoint (or only its "imagebind" section).
 
-        The file is needed because head counts and group sizes cannot be derived from tensor shapes.
+        The file is necessary, because the numbers of heads and the sizes of groups cannot be
+        derived from tensor shapes.
         """
         return cls._from_dict(translate(document))
 

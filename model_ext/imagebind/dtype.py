@@ -1,5 +1,5 @@
-"""Choose the dtype of the encoders' weights. Compute the embedding of requests without attachments,
-which is always float32.
+"""Choose the dtype of the encoders' weights, and compute the embedding of requests without
+attachments in float32.
 """
 
 import torch
@@ -28,13 +28,13 @@ def torch_dtype(name: Dtype) -> torch.dtype:
 
 @torch.no_grad()
 def zero_image(model: ImageBind) -> Tensor:
-    """Compute the embedding (D,) of a request without attachments: that of an image of zeros.
+    """Compute, on the CPU, the embedding (D,) of a request without attachments: that of an image of
+    zeros.
 
-    This function computes on the CPU. In normalised images, zeros are the average color of the
-    training images.
+    In normalised images, zero is the average color of the training images.
     Raises ConfigError: when the model has no vision encoder.
-    Raises ValueError: when the encoder's weights are not float32. Models were trained with the
-    float32 vector, and every text request uses it.
+    Raises ValueError: when the encoder's weights are not float32. float32 is required, because
+    models were trained with the float32 vector, and every text request uses it.
     """
     if model.config.vision is None:
         raise ConfigError("text_only is zero_image, but the model has no vision encoder")

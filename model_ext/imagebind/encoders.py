@@ -1,8 +1,9 @@
-"""One encoder per modality: stem, trunk, pooling, head and the postprocessor's logit scale.
+"""One encoder per modality.
 
-The stem makes tokens from the input, the trunk is a transformer, pooling reduces the tokens to one,
-and the head projects it to the embedding space. Clips, devices and files are handled elsewhere.
-Shapes: B samples, E width, D embedding, G groups of a cloud, K points in a group.
+Its parts: the stem makes tokens from the input, the trunk is a transformer, pooling selects one
+token, the head projects it to the embedding space, and the postprocessor multiplies by the logit
+scale. This module does not depend on clips, devices or files. Shapes: B samples, E width, D
+embedding, G groups of a cloud, K points in a group.
 """
 
 import torch
@@ -23,8 +24,7 @@ from model_ext.imagebind.point import PointTrunk
 from model_ext.imagebind.stems import ImuStem, PictureStem, TextStem, VisionStem
 from model_ext.imagebind.transformer import NORM_EPS, Transformer, init_weights
 
-# Initial logit scales of a new model; a released checkpoint contains trained values. Vision has no
-# scale.
+# Logit scales of a new model. A released checkpoint contains trained values. Vision has no scale.
 LOGIT_SCALES = {
     "text": 1 / 0.07,
     "audio": 20.0,
@@ -36,7 +36,7 @@ LOGIT_SCALES = {
 
 
 class Head(nn.Module):
-    """The head: one pooled token (B, E) -> embedding before normalisation, "prenorm" (B, D)."""
+    """The head: pooled token (B, E) -> embedding before normalisation (B, D), called "prenorm"."""
 
     def __init__(self, width: int, embed_dim: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Head(nn.Module):
 
 
 class Postprocessor(nn.Module):
-    """The postprocessor: scale "prenorm" vectors (B, D) to the length min(exp(log_logit_scale),
+    """The postprocessor: scale the head's outputs (B, D) to the length min(exp(log_logit_scale),
     100). The results are called "post".
     """
 
@@ -61,7 +61,7 @@ class Postprocessor(nn.Module):
             self.log_logit_scale = None
             return
         log_scale = torch.tensor(LOGIT_SCALES[modality]).log()
-        if modality == "text":  # only the scale of text is trained
+        if modality == "text":  # only the scale of texts is a trained parameter
             self.log_logit_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("log_logit_scale", log_scale)
@@ -74,7 +74,7 @@ class Postprocessor(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The encoder of vision, audio, depth, thermal and imu. It pools by taking the class token."""
+    """The encoder of vision, audio, depth, thermal and imu. Pooling selects the class token."""
 
     def __init__(self, stem: nn.Module, trunk: Transformer, head: Head, post: Postprocessor):
         super().__init__()
@@ -90,9 +90,8 @@ class Encoder(nn.Module):
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Convert the inputs to the arguments of `forward`.
 
-        The default implementation casts the inputs to the weights' dtype.
-
-        This step may depend on the values of the inputs, so no CUDA graph contains it.
+        By default, casts them to the dtype of the weights. This step may depend on the values of
+        the inputs, so it is not part of a CUDA graph.
         """
         return (inputs.to(self.dtype),)
 
@@ -105,10 +104,9 @@ class Encoder(nn.Module):
 class TextEncoder(Encoder):
     """The encoder of text.
 
-    It pools by taking the token of the end mark, which has the highest id.
-
-    `ImageBind.cast` changes only the dtype of the matrix products; tokens, norms and sums stay
-    float32. The embeddings of short texts differ too little for sums in bfloat16.
+    Pooling selects the token of the end mark, which has the highest id. `ImageBind.cast` changes
+    only the dtype of matrix products here. Tokens, norms and sums stay in float32, because the
+    embeddings of short texts differ too little for sums in bfloat16.
     """
 
     def __init__(self, stem: nn.Module, trunk: Transformer, head: Head, post: Postprocessor):
@@ -137,7 +135,9 @@ class PointEncoder(nn.Module):
         self.post = post
 
     def prepare(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Clouds (B, N, 3) -> neighborhoods (B, G, K, 3) and centers (B, G, 3), in float32."""
+        """Group the points: clouds (B, N, 3) -> neighborhoods (B, G, K, 3) and centers (B, G, 3),
+        in float32.
+        """
         return group(inputs, self.trunk.config.groups, self.trunk.config.group_size)
 
     def forward(self, neighborhoods: Tensor, centers: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The embedding that conditions an unCLIP image generator (Stable unCLIP).
 
-It is computed from the outputs of the encoders' heads and not from unit vectors, because the length
-of the outputs matters. This module does not import the generator or the retrieval cache; callers
-pass the cache as a function.
+It is computed from the outputs of the encoders' heads before normalisation, because their length
+matters. This module does not import the generator or the retrieval cache; callers pass the cache as
+a function.
 
 Shapes: B samples, D embedding.
 """
@@ -19,13 +19,14 @@ from model_ext.imagebind.model import ImageBind
 # The output vectors of Point-Bind's point encoder have 5 times the norm of image vectors.
 POINT_DIVISOR = 5
 
-Enhance = Callable[[Tensor], Tensor]  # moves unit vectors (B, D) towards cache entries
+# moves vectors (B, D) of length 1 towards entries of the retrieval cache
+Enhance = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    modality: str  # modality of the encoder;
-    tensor: Tensor  # input of the encoder, (B, ...)
+    modality: str  # Modality of the encoder.
+    tensor: Tensor  # Input of the encoder, (B, ...).
     weight: float = 1.0
 
 
@@ -33,10 +34,10 @@ class Input:
 def image_embedding(
     model: ImageBind, inputs: Sequence[Input], enhance: Enhance | None = None
 ) -> Tensor:
-    """The weighted mean (B, D) of the heads' outputs.
+    """Compute the weighted mean (B, D) of the heads' outputs.
 
-    The function `enhance` changes only the direction of the mean. By default, the released code
-    passes the retrieval cache as `enhance`.
+    `enhance`: changes the direction of the mean, but not its length. In the released code, it is
+    the retrieval cache by default.
     """
     total = sum(each.weight for each in inputs) + WEIGHT_SUM_EPSILON
     outputs = [_output(model, each) * (each.weight / total) for each in inputs]

@@ -1,10 +1,10 @@
 """CUDA graphs for encoder batches whose time is mostly kernel launches.
 
 An encoder launches 10 kernels per block. For one image, launching the kernels takes 9 ms and
-running them takes 2 ms. A graph replays all of them with one launch. Each graph has a fixed batch
-size, so a batch is padded to the next captured size; larger batches run without a graph. Kernels
-and results are the same as without graphs. Only `capture_on_gpu` depends on CUDA; tests replace it.
-Shapes: B samples, D embedding.
+running them takes 2 ms. A graph replays all of them with one launch. A graph has a fixed batch
+size, so smaller batches are padded to the next captured size, and the largest batches run without a
+graph. Kernels and results are the same as without graphs. Tests replace `capture_on_gpu`, the only
+function that needs CUDA. Shapes: B samples, D embedding.
 """
 
 import logging
@@ -25,23 +25,24 @@ logger = logging.getLogger(__name__)
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 Compute = Callable[[], Tensor]
-# A function that captures `Compute` and returns (replay, tensor with the result of each replay).
+# A function that captures a `Compute`. Returns a function that replays it, and the tensor with the
+# result of each replay.
 Capture = Callable[[Compute], tuple[Callable[[], None], Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """An encoder that is captured for one batch size."""
+    """A CUDA graph of an encoder for one batch size."""
 
     inputs: tuple[Tensor, ...]  # memory that the graph reads; the first axis is the batch axis
     replay: Callable[[], None]
-    # embeddings with their lengths (size, D + 1); the replay of any graph overwrites this memory
+    # embeddings and their lengths (size, D + 1); the replay of any graph overwrites this memory
     result: Tensor
 
     def run(self, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Encode B <= `size` samples: (B, D + 1).
+        """Encode B samples, at most `size`.
 
-        The unused rows contain data of earlier batches.
+        Returns (B, D + 1). Rows that the batch does not fill contain data of earlier batches.
         """
         count = len(prepared[0])
         for target, source in zip(self.inputs, prepared, strict=True):
@@ -78,13 +79,14 @@ class Graphs:
     def warm_up(self, max_tokens: int, *, max_graph_tokens: int | None = None) -> None:
         """Run the largest batch (`max_tokens`) of each modality, then capture the graphs.
 
-        Afterwards no batch allocates more memory or compiles a kernel. `max_graph_tokens` limits
-        the batches that have a graph; 0: no graphs; None: all batches have graphs.
+        Afterwards, no batch allocates more memory or compiles a kernel. `max_graph_tokens`: the
+        number of tokens up to which batches have a graph. 0: no graphs. None: all batches have
+        graphs.
         """
         start = time.perf_counter()
         device = next(self._model.parameters()).device
         if self.config.point:
-            for points in KERNEL_POINTS:  # compile the kernels
+            for points in KERNEL_POINTS:  # compiles the kernels
                 self._model.prepare("point", torch.ones(1, points, 3, device=device))
         for modality, shape in sample_shapes(self.config):
             count = max_samples(self.config, modality, shape, max_tokens)
@@ -128,7 +130,7 @@ def _key(modality: str, prepared: tuple[Tensor, ...]) -> Key:
 def capture_on_gpu(device: torch.device | str) -> Capture:
     """Capture into CUDA graphs that share one memory pool.
 
-    Sharing is safe because all replays run in one stream, and `Graph.run` copies each result before
+    This is safe, because all replays run in one stream, and `Graph.run` copies each result before
     the next replay.
     """
     pool = torch.cuda.graph_pool_handle()
@@ -137,7 +139,7 @@ def capture_on_gpu(device: torch.device | str) -> Capture:
     def capture(compute: Compute) -> tuple[Callable[[], None], Tensor]:
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            compute()  # this creates handles and workspaces for the capture
+            compute()  # not captured: this run creates handles and workspaces
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):

@@ -1,8 +1,7 @@
 """Cut point clouds into local groups: farthest point sampling, then nearest neighbors.
 
-Plain torch on a CPU. On a GPU, clouds that fit into one thread block use `grouping_kernels`, which
-choose the same points.
-Shapes: B clouds, N points, G groups, K points in a group.
+Plain torch on a CPU. On a GPU, `grouping_kernels` computes clouds that fit into one thread block,
+and chooses the same points. Shapes: B clouds, N points, G groups, K points in a group.
 """
 
 import torch
@@ -14,11 +13,12 @@ MAX_DISTANCES = 2**22  # number of distances computed at a time: 16 MB, about a 
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Choose `count` points of each cloud (B, N, 3) that are far apart: indices (B, count).
+    """Choose `count` points of each cloud (B, N, 3) that are far apart.
 
-    The first point is always index 0, so that a cloud always has the same embedding; the released
-    code chooses it at random. Each step chooses the point that is farthest from the chosen points;
-    among equal distances, the point with the lowest index. If count > N, indices repeat.
+    Returns indices (B, count). The first index is 0, so that a cloud always has the same embedding;
+    the released code chooses the first point at random. Each next point is the one that is farthest
+    from all chosen points or, at equal distances, the one with the lowest index. If count > N,
+    indices repeat.
     """
     chosen = torch.zeros(len(points), count, dtype=torch.int64, device=points.device)
     # The layout (3, B, N) is twice as fast as (B, N, 3).
@@ -27,8 +27,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
     for step in range(1, count):
         newest = chosen[:, step - 1 : step].expand(3, -1, -1)
         offsets = axes - axes.gather(2, newest)
-        # Separate operations round separately, as in the kernel. A fused multiply-add could choose
-        # other points.
+        # Products and sums are separate operations and round separately, as in the kernel, because
+        # a fused multiply-add could choose other points.
         x, y, z = offsets.mul_(offsets)
         torch.minimum(nearest, x.add_(y).add_(z), out=nearest)
         chosen[:, step] = nearest.argmax(-1)
@@ -36,7 +36,9 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
-    """Indices (B, G, count), unordered, of the `count` points nearest to each center (B, G, 3)."""
+    """Return the indices (B, G, count), in any order, of the `count` points nearest to each center
+    (B, G, 3).
+    """
     step = max(1, MAX_DISTANCES // points[..., 0].numel())
     neighbors = []
     for start in range(0, centers.shape[1], step):
@@ -46,7 +48,7 @@ def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
 
 
 def squared_distances(centers: Tensor, points: Tensor) -> Tensor:
-    """Squared distances (B, G, N) of centers (B, G, 3) and points (B, N, 3).
+    """Return the squared distances (B, G, N) of centers (B, G, 3) and points (B, N, 3).
 
     Computed as -2 c.x + |c|^2 + |x|^2, like the released model.
 
@@ -63,10 +65,11 @@ def squared_distances(centers: Tensor, points: Tensor) -> Tensor:
 
 @torch.no_grad()
 def group(points: Tensor, groups: int, group_size: int) -> tuple[Tensor, Tensor]:
-    """Points (B, N, 3) -> neighborhoods (B, G, K, 3) relative to centers, centers (B, G, 3).
+    """Group points (B, N, 3).
 
-    Computes in float32 whatever the dtype of the points: half precision would move them.
-    Raises ValueError: when the shape is not (B, N, 3), or a cloud has fewer than K points.
+    Returns neighborhoods (B, G, K, 3) relative to their centers, and the centers (B, G, 3).
+    Computes in float32 for points of any dtype, because half precision would move them. Raises
+    ValueError: when the shape is not (B, N, 3), or a cloud has fewer than K points.
     """
     if points.ndim != 3 or points.shape[-1] != 3:
         raise ValueError(f"expected points (B, N, 3), got {tuple(points.shape)}")

@@ -1,9 +1,10 @@
-"""Triton kernels for `grouping.py`: one thread block per cloud (sampling) or center (neighbors).
+"""Triton kernels for `grouping.py`.
 
-They replace loops of small torch operations, because launching these takes 60 ms for 512 groups.
-Products and sums round separately (no fused multiply-add) and in the same order as in the torch
-version, so that `farthest_points` returns the same indices as the torch version.
-Shapes: B clouds, N points, G groups, K points in a group.
+Sampling uses one thread block per cloud, finding neighbors one per center. The kernels replace
+loops of small torch operations, whose launches take 60 ms for 512 groups. Products and sums round
+separately (no fused multiply-add) and in the same order as in the torch version, so that
+`farthest_points` returns the same indices as the torch version. Shapes: B clouds, N points, G
+groups, K points in a group.
 """
 
 import torch
@@ -25,7 +26,7 @@ def _farthest_points(points, chosen, points_count, count, BLOCK: tl.constexpr):
     x = tl.load(points + 3 * index, mask=inside, other=0.0)
     y = tl.load(points + 3 * index + 1, mask=inside, other=0.0)
     z = tl.load(points + 3 * index + 2, mask=inside, other=0.0)
-    # Squared distances to the nearest chosen point; negative at indices beyond the cloud's points.
+    # squared distances to the nearest chosen point; negative at indices beyond the last point
     nearest = tl.where(inside, 1e10, -1.0)
     newest = tl.program_id(0) * 0
     tl.store(chosen, newest)
@@ -63,9 +64,10 @@ def _nearest_points(
 
 
 def farthest_points(points: Tensor, count: int) -> Tensor:
-    """Choose points that are far apart: indices (B, count) int64 of points (B, N, 3).
+    """Choose points that are far apart.
 
-    The points are contiguous float32, and N <= KERNEL_POINTS[-1].
+    Returns indices (B, count) int64 of the points (B, N, 3), which must be contiguous float32 with
+    N <= KERNEL_POINTS[-1].
     """
     chosen = torch.empty(len(points), count, dtype=torch.int64, device=points.device)
     block = _block(points)
@@ -80,10 +82,8 @@ def farthest_points(points: Tensor, count: int) -> Tensor:
 
 
 def nearest_points(centers: Tensor, points: Tensor, count: int) -> Tensor:
-    """Indices (B, G, count) int64 of the points (B, N, 3) nearest to each center (B, G, 3).
-
-    The points are ordered by distance. Points at equal distances are ordered by index. Both inputs
-    are contiguous float32.
+    """Return the indices (B, G, count) int64 of the points (B, N, 3) nearest to each center (B, G,
+    3), ordered by distance and, at equal distances, by index. Both inputs are contiguous float32.
     """
     shape = (*centers.shape[:2], count)
     neighbors = torch.empty(shape, dtype=torch.int64, device=points.device)

@@ -1,8 +1,8 @@
-"""ImageBind: tensors of any of its modalities -> embeddings in one space.
+"""ImageBind: tensors of any modality -> embeddings in one space.
 
-This module combines the encoders, averages over clips, and reads and writes the model's folder. It
-does not decode files, and does not depend on the LLM.
-Shapes: B samples, S clips of a sample, D embedding.
+This module combines the encoders, averages over clips, and reads and writes the folder of the
+encoders. It does not decode files, and does not depend on the LLM. Shapes: B samples, S clips of a
+sample, D embedding.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ TENSORS_FILE = "model.safetensors"
 
 
 class TensorError(ValueError):
-    """Tensors are missing, unexpected or have a wrong shape; the message names them."""
+    """Raised when tensors are missing, unexpected or of a wrong shape. The message names them."""
 
     def __init__(self, problem: str, names: list[str]) -> None:
         shown = ", ".join(sorted(names)[:8])
@@ -70,14 +70,15 @@ class ImageBind(nn.Module):
         return self._clip_mean(modality, self.prepare(modality, inputs), post=False)
 
     def embed(self, modality: str, inputs: Tensor) -> Tensor:
-        """Compute the embedding (B, D): unit length times logit scale, averaged over clips.
+        """Compute the embedding (B, D) with the length of the logit scale, averaged over clips.
 
-        The vectors of clips have different directions, so their mean is shorter than the scale.
+        The vectors of clips have different directions, so that their mean is shorter than the
+        scale.
         """
         return self._clip_mean(modality, self.prepare(modality, inputs), post=True)
 
     def unit(self, modality: str, inputs: Tensor) -> Tensor:
-        """Compute `embed`, normalised to unit length (B, D): the vector that conditions the LLM."""
+        """Compute the embedding (B, D) with length 1, the vector that conditions the LLM."""
         return self.unit_of(modality, self.prepare(modality, inputs))
 
     def prepare(self, modality: str, inputs: Tensor) -> tuple[Tensor, ...]:
@@ -85,16 +86,21 @@ class ImageBind(nn.Module):
         return self.encoder(modality).prepare(inputs)
 
     def unit_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit` (B, D) from prepared inputs."""
+        """Compute the embedding (B, D) with length 1 from the result of `prepare`."""
         return self.unit_and_length_of(modality, prepared)[:, :-1]
 
     def unit_and_length(self, modality: str, inputs: Tensor) -> Tensor:
-        """Compute `unit` and, in a last column, the length of `embed`: (B, D + 1)."""
+        """Compute the embedding with length 1 and, as the last column, its original length.
+
+        Returns (B, D + 1).
+        """
         return self.unit_and_length_of(modality, self.prepare(modality, inputs))
 
     def unit_and_length_of(self, modality: str, prepared: tuple[Tensor, ...]) -> Tensor:
-        """Compute `unit_and_length` (B, D + 1) from prepared inputs. The shapes of the inputs alone
-        determine the operations, so that a CUDA graph can contain them.
+        """Compute the embedding and its length (B, D + 1) from the result of `prepare`.
+
+        The operations depend only on the shapes of the inputs, so that a CUDA graph can contain
+        them.
         """
         embedding = self._clip_mean(modality, prepared, post=True)
         length = embedding.norm(dim=-1, keepdim=True)
@@ -111,9 +117,8 @@ class ImageBind(nn.Module):
     def cast(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Self:
         """Move each weight to the device and cast it in place.
 
-        Logit scales, and modules
-        of the point trunk that have `keep_float32`, become float32: half precision changes their
-        results too much.
+        Logit scales, and modules of the point trunk that have `keep_float32`, stay in float32,
+        because half precision changes their results too much.
         """
         for module in self.modules():
             own = torch.float32 if getattr(module, "keep_float32", False) else dtype

@@ -1,9 +1,9 @@
 """The table of tensor names: released ImageBind / Point-Bind checkpoint -> this package's modules.
 
-A row with `{a,b}` on the left represents several rows, one per word. Each `{}` on the right is
-replaced by the word that was chosen on the left, in order. `{i}` is the number of a block. None:
-the tensor is dropped, because it can be computed or is not used. The reverse map is computed from
-the table. The table contains no shapes.
+A row with `{a,b}` on the left represents several rows, one for each word in the braces. The word
+replaces the `{}` on the right. `{i}` is the number of a block. None: the tensor is dropped, because
+it can be computed or is not used. The reverse mapping is computed from the table. The table
+contains no shapes.
 """
 
 import re
@@ -27,7 +27,7 @@ NAMES: dict[str, str | None] = {
     _STEM + "imu.imu_stem.proj.weight": "imu.stem.proj.weight",
     _STEM + "imu.imu_stem.norm_layer.{weight,bias}": "imu.stem.norm.{}",
     _STEM + "text.token_embedding.weight": "text.stem.token_embedding.weight",
-    _STEM + "text.mask": None,  # the causal mask: this package computes it and does not load it
+    _STEM + "text.mask": None,  # the causal mask, which this package computes instead
     "modality_trunks.vision.pre_transformer_layer.0.{weight,bias}": "vision.trunk.pre_norm.{}",
     _BLOCK + "norm_1.{weight,bias}": "{}.trunk.blocks.{i}.norm_1.{}",
     _BLOCK + "attn.in_proj_{weight,bias}": "{}.trunk.blocks.{i}.attention.qkv_proj.{}",
@@ -75,7 +75,7 @@ _BLOCK_NUMBER = re.compile(r"(?<=\bblocks\.)\d+(?=\.)")
 
 
 def _written_out() -> dict[str, str | None]:
-    """Return `NAMES` with a row for each choice of words in braces. `{i}` stays in the names."""
+    """Return `NAMES` with a separate row for each word in braces. `{i}` stays in the names."""
     rows: dict[str, str | None] = {}
     for released, ours in NAMES.items():
         choices = [group.split(",") for group in _CHOICE.findall(released)]

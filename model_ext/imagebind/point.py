@@ -1,7 +1,7 @@
 """The point trunk of Point-Bind: encodes each local group of a cloud's points as one token.
 
-`ImageBind.cast` leaves modules with `keep_float32` in float32: bfloat16 is too inexact for
-coordinates and batch statistics, and these modules need little time.
+`ImageBind.cast` leaves modules with `keep_float32` in float32, because bfloat16 is too inexact for
+coordinates and batch statistics. These modules need little time.
 
 Shapes: B clouds, G groups, K points in a group, E width.
 """
@@ -18,7 +18,7 @@ NORM_EPS = 1e-5  # epsilon of all norms in this trunk
 
 
 class Pointwise(nn.Conv1d):
-    """A convolution with kernel size 1, computed as a linear map (..., in) -> (..., out)."""
+    """A convolution with kernel size 1, computed as a linear layer (..., in) -> (..., out)."""
 
     def __init__(self, inputs: int, outputs: int, *, keep_float32: bool = False) -> None:
         super().__init__(inputs, outputs, 1)
@@ -35,7 +35,7 @@ class PositionMap(nn.Linear):
 
 
 class BatchNorm(nn.Module):
-    """BatchNorm over (rows, C) without the counter of training batches, which is not needed."""
+    """BatchNorm over (rows, C). It has no counter of training batches, which is not needed."""
 
     keep_float32 = True
 
@@ -83,7 +83,7 @@ class GroupEncoder(nn.Module):
         return torch.cat(pooled).view(*neighborhoods.shape[:2], -1)
 
     def _pool(self, groups: Tensor) -> Tensor:
-        """Encode n groups, which may be of several clouds: (n, K, 3) -> (n, C)."""
+        """Encode n groups of one or several clouds: (n, K, 3) -> (n, C)."""
         shape = (*groups.shape[:2], -1)
         x = groups.flatten(0, 1)  # one row of the matrix per point
         x = F.relu(self.norm_1(self.conv_1(x)))

@@ -1,7 +1,6 @@
 """Build an `ImageBind` from the tensors of `imagebind_w3D.pth` or `imagebind_huge.pth`.
 
-Raises an error that names the tensor if a tensor is missing, unknown or wrongly shaped. The caller
-(the converter) opens the pickled file and passes the tensors.
+The caller (the converter) opens the pickled file and passes the tensors.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Run batches on the device of the encoders: directly on a CPU, asynchronously on a GPU.
 
 On a GPU, `stage` copies a sample from pinned memory while an earlier batch runs. `start` enqueues a
-batch after the running batch, and its result is copied to pinned memory. Only `Run.result` waits
+batch behind the running batch, and a copy of its result to pinned memory. Only `Run.result` waits
 for the GPU.
 
 Shapes: B samples, D embedding.
@@ -32,8 +32,8 @@ class Run(Protocol):
     """A batch that has been started."""
 
     def result(self) -> Vectors:
-        """Wait for the batch. Returns (B, D + 1): unit embeddings, and in the last column the
-        length before the normalisation.
+        """Wait for the batch. Returns (B, D + 1): embeddings of length 1 and, as the last column,
+        their lengths before normalisation.
         """
 
 
@@ -73,8 +73,8 @@ class CpuRunner:
 
 @dataclass(frozen=True, slots=True)
 class GpuRun:
-    # The `Run` keeps a reference to the samples until the batch has read them, because another CUDA
-    # stream allocated their memory.
+    # Another CUDA stream allocated the memory of the samples, so the `Run` references them until
+    # the batch has read them.
     samples: Sequence[Tensor]
     vectors: Tensor
     done: torch.cuda.Event
@@ -118,7 +118,7 @@ def open_runner(
     if torch.device(device).type != "cuda":
         return CpuRunner(model)
     with torch.cuda.device(device):
-        torch.cuda.empty_cache()  # releases the memory of float32 weights that were cast
+        torch.cuda.empty_cache()  # release the memory of the weights' float32 copies
         graphed = Graphs(model, capture_on_gpu(device))
         graphed.warm_up(max_tokens, max_graph_tokens=None if graphs else 0)
         torch.cuda.synchronize()
@@ -126,10 +126,10 @@ def open_runner(
 
 
 def max_gpu_bytes(device: torch.device | str, staged_bytes: int) -> int:
-    """The GPU memory in bytes that this process needs at most; 0 on a CPU.
+    """Return the maximum GPU memory of this process in bytes; 0 on a CPU.
 
-    It is torch's largest reserved memory plus `staged_bytes` for samples that wait. Call this after
-    the warm-up, which runs the largest batches.
+    It is the peak of torch's reserved memory, plus `staged_bytes` for waiting samples. Call this
+    after the warm-up, which runs the largest batches.
     """
     if torch.device(device).type != "cuda":
         return 0

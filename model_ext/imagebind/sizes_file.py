@@ -10,7 +10,9 @@ from model_ext.errors import ConfigError
 
 
 class Section:
-    """A mapping that is read key by key. `finish` rejects keys that were not read."""
+    """A mapping from which a caller takes one key after the other. `finish` rejects keys that have
+    not been taken.
+    """
 
     def __init__(self, values: object, where: str) -> None:
         if not isinstance(values, Mapping):

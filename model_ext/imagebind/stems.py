@@ -1,4 +1,5 @@
-"""Convert the input tensor of a modality to tokens: patches, class token, learned positions.
+"""Convert the input tensor of a modality to tokens: embed patches, add a class token and learned
+positions.
 
 The class token is first, then the patches row by row. Text has no class token.
 Shapes: B samples, L tokens, E width.
@@ -20,7 +21,7 @@ PATCH_NORM_EPS = 1e-5  # epsilon of the stems' norms; the trunk's norms have 1e-
 
 
 class ClassTokenStem(nn.Module):
-    """The common part of the stems of vision, audio, depth, thermal and imu."""
+    """The common base class of the stems of vision, audio, depth, thermal and imu."""
 
     def __init__(self, width: int, patches: int) -> None:
         super().__init__()
@@ -60,18 +61,18 @@ class VisionStem(ClassTokenStem):
             )
         if rows != columns or rows % patch:
             raise ValueError(
-                f"vision takes squares of whole {patch}-pixel patches, got {rows}x{columns}"
+                f"vision needs square images of whole {patch}-pixel patches, got {rows}x{columns}"
             )
         grid = rows // patch
         x = x.reshape(-1, channels, frames, grid, patch, grid, patch)
-        # One row per patch: (B, grid * grid, pixels)
+        # one row per patch: (B, grid * grid, pixels)
         x = x.permute(0, 3, 5, 1, 2, 4, 6).flatten(3).flatten(1, 2)
         return self.with_class_token(F.linear(x, self.weight.flatten(1)), self._positions(grid))
 
     def _positions(self, grid: int) -> Tensor:
-        """Return the positions (1, L, E) of images with grid * grid patches.
+        """Return the position embeddings (1, L, E) of images with grid * grid patches.
 
-        For images of another size than the trained one, the positions of patches are interpolated.
+        Interpolates them if the model was trained on images of another size.
         """
         if grid == self.config.grid:
             return self.positions
@@ -116,7 +117,9 @@ class PictureStem(ClassTokenStem):
 
 
 class ImuStem(ClassTokenStem):
-    """Embed motion (B, channels, steps), split into pieces of a few steps: tokens (B, L, E)."""
+    """Embed motion data (B, channels, steps), split into pieces of a few steps: tokens (B, L,
+    E).
+    """
 
     def __init__(self, config: ImuConfig) -> None:
         super().__init__(config.width, config.steps // config.kernel_size)
@@ -129,8 +132,8 @@ class ImuStem(ClassTokenStem):
             raise ValueError(
                 f"expected (B, {self.config.channels}, {self.config.steps}), got {tuple(x.shape)}"
             )
-        # (B, channels, pieces, steps) -> (B, pieces, values). A piece's values are in channel
-        # order.
+        # (B, channels, pieces, steps) -> (B, pieces, values). In a piece, the values are ordered by
+        # channel.
         pieces = x.reshape(*x.shape[:2], -1, self.config.kernel_size)
         pieces = pieces.transpose(1, 2).flatten(2)
         return self.with_class_token(self.norm(self.proj(pieces)), self.positions)

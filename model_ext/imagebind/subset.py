@@ -1,4 +1,6 @@
-"""Read only some encoders of a folder: the largest encoder is half of the weights file."""
+"""Read only some encoders of a folder. This saves memory: the largest encoder is half of the
+weights file.
+"""
 
 from collections.abc import Iterable
 from dataclasses import replace

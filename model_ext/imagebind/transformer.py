@@ -14,9 +14,8 @@ NORM_EPS = 1e-6
 
 
 class Attention(nn.Module):
-    """Multi-head attention, optionally with one learned extra key and value (`bias_k`, `bias_v`).
-
-    The extra pair is appended after the projections and is the same for all samples.
+    """Multi-head attention, optionally with one additional learned key and value (`bias_k`,
+    `bias_v`), which are appended after the projections and are the same for all samples.
     """
 
     def __init__(
@@ -39,7 +38,7 @@ class Attention(nn.Module):
         self.bias_v = nn.Parameter(torch.zeros(1, 1, width)) if bias_kv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend from each token to all tokens: (B, L, E) -> (B, L, E)."""
+        """Apply self-attention: (B, L, E) -> (B, L, E)."""
         q, k, v = self.qkv_proj(x).chunk(3, dim=-1)
         if self.bias_k is not None and self.bias_v is not None:
             k = torch.cat([k, self.bias_k.to(k.dtype).expand(len(x), -1, -1)], dim=1)
@@ -57,7 +56,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.fc2(F.gelu(self.fc1(x)))  # torch's default is the exact GELU (with erf)
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))  # torch's default, the exact GELU (with erf)
         return out
 
 

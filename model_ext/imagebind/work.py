@@ -1,6 +1,6 @@
-"""Count the tokens of a sample, a measure of its cost. A batch has a maximum number of tokens.
+"""Count the tokens of a sample, which measure its cost: a video has 15 times as many as an image.
 
-A video has 15 times the tokens of an image.
+The size of a batch is limited in tokens.
 
 Shapes: S clips of a sample, N points of a cloud.
 """
@@ -24,7 +24,9 @@ USUAL_POINTS = 8192
 
 
 def clip_tokens(config: ImageBindConfig, modality: str) -> int:
-    """Number of tokens of one clip, or of a sample without clips, including the class token."""
+    """Return the number of tokens of one clip, or of a sample without clips, including the class
+    token.
+    """
     section = getattr(config, modality)
     match section:
         case TextConfig():
@@ -41,21 +43,24 @@ def clip_tokens(config: ImageBindConfig, modality: str) -> int:
 
 
 def sample_tokens(config: ImageBindConfig, modality: str, shape: Sequence[int]) -> int:
-    """Number of tokens of a sample: clips x tokens of a clip. The shape has no batch axis."""
+    """Return the number of tokens of a sample: clips x tokens of a clip. `shape`: without batch
+    axis.
+    """
     clips = shape[0] if len(shape) >= 4 else 1
     return clips * clip_tokens(config, modality)
 
 
 def max_samples(config: ImageBindConfig, modality: str, shape: Sequence[int], tokens: int) -> int:
-    """How many samples of this shape fit into a batch of at most `tokens` tokens; at least one."""
+    """Return how many samples of this shape fit into a batch of at most `tokens` tokens, but at
+    least 1.
+    """
     return max(1, tokens // sample_tokens(config, modality, shape))
 
 
 def sample_shapes(config: ImageBindConfig) -> list[tuple[str, tuple[int, ...]]]:
-    """Yield (encoder, shape) of the samples that preprocessing makes from files, for warm-up.
+    """Yield (encoder, shape of a preprocessed file) for the warm-up.
 
-    If a model does not resample clouds, they can have any number of points; this function assumes
-    8,192.
+    Assumes clouds of 8,192 points if the model does not resample clouds.
     """
     shapes: list[tuple[str, tuple[int, ...]]] = []
     if vision := config.vision:

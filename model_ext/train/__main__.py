@@ -1,6 +1,6 @@
 """Train a phase under a launcher: `torchrun -m model_ext.train pretrain CONFIG.yaml`.
 
-The module does the same as `bindserve train`. DeepSpeed's launcher starts it with `--module`.
+It does the same as `bindserve train`. DeepSpeed's launcher starts this module with `--module`.
 """
 
 import argparse
@@ -15,7 +15,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("phase", choices=["pretrain", "finetune"])
     parser.add_argument("config", type=Path)
     parser.add_argument(
-        "--until", type=int, help="write a checkpoint and stop after so many updates"
+        "--until", type=int, help="write a checkpoint and stop after this number of updates"
     )
     parser.add_argument("--local_rank", help="accepted for deepspeed's launcher and ignored")
     options = parser.parse_args(arguments)

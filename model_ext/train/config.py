@@ -31,12 +31,15 @@ class TrainConfig(BaseModel):
     base: Path  # `base`: a folder with a LLaMA in Hugging Face's or Meta's layout.
     tokenizer: Path | None = None  # `tokenizer`: a file. Default: the tokenizer in `base`.
     encoders: Path  # `encoders`: a folder written by a conversion or by `train encoders`.
-    start: Path | None = None  # `start`: the previous phase's `out`; needed in finetune.
+    # `start`: the folder `out` of the previous phase; required in finetune.
+    start: Path | None = None
     deepspeed: Path | None = None  # `deepspeed`: a JSON file. Default: ZeRO stage 0.
 
-    data: Annotated[tuple[Path, ...], Field(min_length=1)]  # training files; examples are mixed
+    # training files, whose examples are mixed
+    data: Annotated[tuple[Path, ...], Field(min_length=1)]
     media_root: Path = Path()
-    turns: Turns = "first"  # turns of a conversation to train on; the released code uses the first
+    # which turns of a conversation are trained; the released code trains the first
+    turns: Turns = "first"
     instruction_form: InstructionForm = "plain"
     embedding_cache: Path | None = None  # Folder of embeddings. Default: <out>/embeddings.
     image_views: Count = 1  # Number of views of a picture; all but the first are random crops.
@@ -45,10 +48,10 @@ class TrainConfig(BaseModel):
     max_tokens: Count
     epochs: Count
     warmup_epochs: NotNegative
-    split: Count  # Number of sub-epochs in one pass over the data.
+    split: Count  # Number of sub-epochs that make one pass over the data.
     base_learning_rate: Positive  # Learning rate for 256 samples per update.
     min_learning_rate: NotNegative = 0.0
-    gate_factor: Positive = 1.0  # The gates' learning rate is multiplied by this factor.
+    gate_factor: Positive = 1.0  # Factor of the gates' learning rate.
     weight_decay: NotNegative
     batch: Count = 4  # Number of samples in a batch of one process.
     accumulate: Count = 1  # Number of batches per update.
@@ -62,7 +65,8 @@ class TrainConfig(BaseModel):
     bind_blocks: Count = 3
     lora_rank: Count = 16
     checkpoint_activations: bool = False
-    remember_texts: bool = False  # pretrain runs each text only once through the lower layers
+    # whether pretrain stores the outputs of the layers below the injected ones for each text
+    remember_texts: bool = False
     seed: int = 0
     threads: Count | None = None
 
@@ -81,8 +85,8 @@ class TrainConfig(BaseModel):
 
     @classmethod
     def of(cls, document: Any, phase: Phase, where: str = "config") -> Self:
-        """Add the phase's recipe to the keys. The key `META` (its released name) is accepted
-        instead of `data`.
+        """Add the default values of the phase to the keys of the file. Accepts the key `META`, the
+        name in the released code, instead of `data`.
 
         Raises TrainError: when a key or a value is invalid; the message starts with `where`.
         """
@@ -105,7 +109,7 @@ class TrainConfig(BaseModel):
 
 
 def recipe(phase: Phase) -> dict[str, Any]:
-    """The released defaults of a phase under the YAML keys of this module."""
+    """Return the released defaults of a phase under the YAML keys of this module."""
     released = RECIPES[phase]
     return {
         "max_tokens": released.max_tokens,

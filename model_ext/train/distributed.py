@@ -1,4 +1,4 @@
-"""The processes of a run: this process's rank, and values that all processes agree on.
+"""The processes of a training run: the rank of this process, and values that all processes share.
 
 A launcher (torchrun, deepspeed) sets the environment. Without a launcher, the run has one process.
 """
@@ -15,14 +15,14 @@ SINGLE_PROCESS = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADD
 
 def join() -> torch.device:
     """Initialise the process group and return the device of this process."""
-    if "RANK" not in os.environ:  # without the variable RANK, DeepSpeed requires mpi4py
+    if "RANK" not in os.environ:  # set RANK, because DeepSpeed otherwise requires mpi4py
         os.environ.update(SINGLE_PROCESS, MASTER_PORT=str(_free_port()))
     if torch.cuda.is_available():
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
         deepspeed.init_distributed("nccl")
         return device
-    # Otherwise DeepSpeed would compile an all-reduce for the processes of one host, which takes a
+    # Prevent DeepSpeed from compiling an all-reduce for the processes of one host, which takes a
     # minute and needs a C++ compiler.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed("gloo")

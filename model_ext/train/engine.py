@@ -23,7 +23,7 @@ RECIPE_KEYS = ("optimizer", "scheduler", "gradient_clipping")  # this module set
 
 
 def settings(config: TrainConfig, device: torch.device) -> dict[str, Any]:
-    """Add batch sizes to DeepSpeed's JSON, and bf16 on a GPU if the file names no precision.
+    """Add the batch sizes to DeepSpeed's JSON and, on a GPU, bf16 if the file names no precision.
 
     Raises TrainError: when the file contradicts the YAML or the recipe, or sets fp16 on a CPU.
     """
@@ -50,14 +50,14 @@ def settings(config: TrainConfig, device: torch.device) -> dict[str, Any]:
 
 
 def base_dtype(ds: dict[str, Any]) -> torch.dtype:
-    """The dtype of the frozen base and of the matrix products."""
+    """Return the dtype of the frozen base and of matrix products."""
     if ds.get("bf16", {}).get("enabled"):
         return torch.bfloat16
     return torch.float16 if ds.get("fp16", {}).get("enabled") else torch.float32
 
 
 def start(model: ConditionedLlama, config: TrainConfig, ds: dict[str, Any]) -> Any:
-    """Start DeepSpeed with AdamW. AdamW without fused kernels needs no compiler."""
+    """Start DeepSpeed with AdamW without fused kernels, which would need a compiler."""
     optimizer = torch.optim.AdamW(
         groups(model.named_parameters(), config.weight_decay, config.gate_factor),
         lr=0.0,

@@ -2,4 +2,6 @@
 
 
 class TrainError(Exception):
-    """A file or a setting is invalid. The message names it and the correction."""
+    """Raised when a file or a setting is invalid. The message names it and says how to correct
+    it.
+    """

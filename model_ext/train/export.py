@@ -1,7 +1,7 @@
-"""Export a training run as a model directory, through the converter's writer.
+"""Export a training run as a model folder, with the writer of the converter.
 
 The export reads the files of a run (`adapter.safetensors`, `adapter.json`) and an encoders' folder.
-The tensors in these files already have the converter's names.
+The tensors in these files have the names that the converter uses.
 """
 
 import json
@@ -122,7 +122,7 @@ def open_folder(encoders: Path) -> Encoders:
 
 
 def open_safetensors(path: Path) -> dict[str, LazyTensor]:
-    """Return name -> tensor. Tensors are read from the file on use."""
+    """Return name -> tensor. A tensor is read from the file when it is used."""
     try:
         with safe_open(path, "pt") as file:
             return {

@@ -1,6 +1,6 @@
-"""The log of a run: a progress bar, TensorBoard, and one JSON line per step.
+"""The log of a training run: a progress bar, TensorBoard, and one JSON line per step.
 
-Callers choose the names of the logged numbers. Only the first process of a run has a journal.
+Only the first process of a run has a journal.
 """
 
 import json
@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 
 class Journal:
-    """A context manager that closes the log files. After a resume it appends to the log, from step
-    `first_step` on.
+    """A context manager that closes the log files. If a run resumes, appends to the log, beginning
+    with step `first_step`.
     """
 
     def __init__(self, folder: Path, steps: int, first_step: int = 0) -> None:
@@ -52,7 +52,7 @@ class Journal:
 
 
 def _truncate(path: Path, first_step: int) -> None:
-    """Remove the lines of steps from `first_step` on, and an incomplete last line."""
+    """Remove the lines of step `first_step` and later steps, and an incomplete last line."""
     if not path.is_file():
         return
     lines = []

@@ -3,8 +3,9 @@ share of a step.
 
     python -m model_ext.train.measure pretrain CONFIG.yaml [--steps 20]
 
-The two steps alternate with the same batches and equal modules, so that other load slows both.
-Prints one JSON object of medians in seconds; the key `ours` has the seconds under DeepSpeed.
+The two steps alternate, with the same batches and equal modules, so that other load on the machine
+slows both. Prints one JSON object of medians in seconds; the key `ours` has the seconds under
+DeepSpeed.
 """
 
 import argparse
@@ -62,7 +63,12 @@ def main() -> None:
         a / b for a, b in zip(times["ours"][2:], times["plain"][2:], strict=True)
     )
     share = medians["encode"] / (medians["encode"] + medians["ours"])
-    print(json.dumps(medians | {"ours / plain": ratio, "share saved by stored embeddings": share}))
+    print(
+        json.dumps(
+            medians
+            | {"ours / plain": ratio, "share of the time that stored embeddings save": share}
+        )
+    )
 
 
 def plain_step(
@@ -81,7 +87,9 @@ def plain_step(
 
 @torch.no_grad()
 def encoding_seconds(encoders: ImageBind, count: int) -> float:
-    """Measure the seconds that encoding would add to a step if embeddings were not stored."""
+    """Measure how many seconds a step would need to encode its pictures if embeddings were not
+    stored.
+    """
     vision = encoders.config.vision
     assert vision is not None
     device = next(encoders.parameters()).device

@@ -77,7 +77,7 @@ def train(config: TrainConfig, phase: Phase, until: int | None = None) -> None:
 
 
 def step(ds_engine: Any, batches: Iterator[Batch], device: torch.device) -> float:
-    """Run one update and return its loss, averaged over its batches and all processes."""
+    """Run one update and return the loss, averaged over its batches and over all processes."""
     losses = []
     for batch in batches:
         batch = batch.to(device)
@@ -90,7 +90,7 @@ def step(ds_engine: Any, batches: Iterator[Batch], device: torch.device) -> floa
 
 @dataclass(frozen=True, slots=True)
 class TrainingPlan:
-    """The number of updates, and the learning rate and the batches of each update."""
+    """Determines the number of updates, and the learning rate and the batches of each update."""
 
     examples: int
     batch: int
@@ -136,7 +136,7 @@ class TrainingPlan:
         return learning_rate(epochs, self.warmup, self.epochs, self.peak, self.minimum)
 
     def batches(self, update: int, dataset: ConditionedText) -> Iterator[Batch]:
-        """Yield the batches of this process."""
+        """Yield the batches of an update for this process."""
         epoch, within = divmod(update, self.updates_per_epoch)
         numbers = epoch_indices(
             self.examples, epoch, self.split, distributed.rank(), distributed.world(), self.seed
@@ -252,7 +252,9 @@ def describe(config: TrainConfig, phase: Phase, llama: Llama) -> dict[str, Any]:
 
 
 def _agreed(is_late: bool) -> bool:
-    """Return the first process's value in all processes, because all must save at the same step."""
+    """Return the value of the first process in all processes, because all must save at the same
+    step.
+    """
     flag = torch.tensor(float(is_late))
     if dist.get_backend() == "nccl":
         flag = flag.cuda()

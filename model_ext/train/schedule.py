@@ -1,6 +1,6 @@
-"""The learning rate: a linear warm-up, then half a cosine down to the minimum.
+"""The learning rate: a linear warm-up, and then half a cosine wave down to the minimum.
 
-All times of a call have the same unit: epochs for the language model, steps for the encoders.
+The unit of time is an epoch for the language model, and a step for the encoders.
 """
 
 import math

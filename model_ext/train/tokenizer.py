@@ -1,6 +1,6 @@
 """The tokenizer of a base model: Meta's `tokenizer.model` or Hugging Face's `tokenizer.json`.
 
-The training data and generation use this module. It does not depend on prompts, labels or the
+Used for training data and for generation. This module does not depend on prompts, labels or the
 model.
 """
 

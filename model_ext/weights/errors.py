@@ -2,4 +2,6 @@
 
 
 class ConvertError(ValueError):
-    """A source file cannot be converted; the message names the file, and the tensor or key."""
+    """Raised when a source file cannot be converted. The message names the file, and the tensor or
+    key.
+    """

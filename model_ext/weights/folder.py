@@ -38,7 +38,7 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def partial_folder(out: Path) -> Path:
-    """The path of the hidden folder in which `out` is written."""
+    """Return the path of the hidden folder in which `out` is written."""
     return out.parent / f".{out.name}.partial"
 
 

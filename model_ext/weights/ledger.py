@@ -1,7 +1,7 @@
 """Record which files of an unfinished folder are finished, so that a conversion can resume.
 
 The record is the folder's manifest. It is valid only for the same inputs: a conversion of other
-inputs starts with an empty folder.
+inputs empties the folder.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path, inputs: str, progress: Progress) -> Self:
-        """Keep the undamaged files of an earlier run. If its `inputs` differ, empty the folder.
+        """Keep the undamaged files of an earlier run, or empty the folder if the earlier run had
+        other `inputs`.
 
         Calls `progress` with the number of bytes that were read to check the files.
         """

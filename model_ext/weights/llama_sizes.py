@@ -1,4 +1,4 @@
-"""The sizes of a LLaMA, as its config.json states them."""
+"""The sizes of a LLaMA, with the meanings that they have in its config.json."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""Reorder the rows of query and key maps for rotary embeddings.
+"""Reorder the rows of query and key matrices for rotary embeddings.
 
 Rotary embeddings rotate pairs of a head's dimensions. In released weights, neighbouring rows form a
-pair. In the model's folder ("rotate-half order"), a row of the head's first half and a row of its
-second half form a pair.
+pair. In "rotate-half order", which the model's folder uses, a pair consists of a row of the head's
+first half and a row of its second half.
 """
 
 import torch

@@ -46,7 +46,9 @@ def open_shards(paths: Iterable[Path]) -> dict[str, LazyTensor]:
 
 
 def _read(path: Path, name: str) -> torch.Tensor:
-    """Open the file again for each tensor: an open file keeps the tensors it has read in memory."""
+    """Open the file again for each tensor, because an open file keeps all tensors that were read
+    from it in memory.
+    """
     with safe_open(path, "pt") as file:
         tensor: torch.Tensor = file.get_tensor(name)
         return tensor.clone()

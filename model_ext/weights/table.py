@@ -1,4 +1,4 @@
-"""Tables of the tensors in a checkpoint, and a strict comparison of a file with a table.
+"""Tables that list the tensors of a checkpoint, and a strict comparison of a file with its table.
 
 A row describes one tensor of each layer or block: its released name, its shape in letters, and its
 name in the model's folder. `{i}` is the layer's number, `{j}` the number of a block of the bind
@@ -15,7 +15,8 @@ from model_ext.weights.tensors import LazyTensor
 
 class Row(NamedTuple):
     source: str
-    shape: str  # space-separated sizes: numbers, or letters of the module's legend
+    # sizes, separated by spaces: numbers, or letters that the module with the table explains
+    shape: str
     target: str
 
 

@@ -1,7 +1,7 @@
 """A tensor whose name, shape and type are known before it is read or computed.
 
-A LazyTensor contains the function that reads the tensor, so a conversion needs memory for only one
-tensor at a time.
+A LazyTensor contains the function that reads the tensor, so that a conversion needs memory for only
+one tensor at a time.
 """
 
 from collections.abc import Callable

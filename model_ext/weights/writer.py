@@ -1,8 +1,8 @@
 """Write tensors to safetensors files, with one tensor in memory at a time.
 
-The function `save_file` of the safetensors library needs all tensors in memory. A safetensors file
-has eight bytes with the header's length, a JSON header with each tensor's type, shape and byte
-range, then the tensors' bytes.
+The function `save_file` of the safetensors library would need all tensors in memory. A safetensors
+file contains the length of the header (eight bytes), a JSON header with the type, shape and byte
+range of each tensor, and the bytes of the tensors.
 """
 
 import json
@@ -65,7 +65,7 @@ def size_of(tensors: Sequence[LazyTensor]) -> int:
 
 
 def _aligned(tensors: Sequence[LazyTensor]) -> list[LazyTensor]:
-    """Sort tensors by the width of their dtype, widest first, so that every tensor is aligned."""
+    """Sort tensors by the size of their dtype, largest first, so that every tensor is aligned."""
     return sorted(tensors, key=lambda lazy: -lazy.dtype.itemsize)
 
 

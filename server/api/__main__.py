@@ -1,6 +1,6 @@
 """Run the API in a child process of `bindserve serve`: `python -m server.api`.
 
-A model folder without a language model is served without vLLM, which is then not imported.
+If the model folder has no language model, this process does not import vLLM.
 With vLLM's --api-server-count above 1, this process starts several API processes. On a start-up
 error, prints one line and exits with status 1 or 2.
 """
@@ -28,7 +28,7 @@ def main() -> None:
     try:
         with no_collection():
             if has_language_model(read_document(parent.settings.model)):
-                from server.api.launch.engine import run_api  # imports vLLM
+                from server.api.launch.engine import run_api  # this import loads vLLM
             else:
                 from server.api.launch.encoders import run_api
         run_api(parent)
@@ -55,6 +55,6 @@ def no_collection() -> Iterator[None]:
 if __name__ == "__main__":
     main()
 elif __name__ == "__mp_main__":
-    # vLLM started this process, which imports the engine next.
+    # vLLM started this process, and next imports the engine here.
     with no_collection():
         import vllm.v1.engine.core  # noqa: F401

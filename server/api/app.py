@@ -60,7 +60,7 @@ async def open_application(
     end.
 
     `args`: vLLM's parsed flags. `engine`: a context manager, opened after the encoders answer and
-    closed before the other components; it yields `NoEngine` if there is no language model.
+    closed before the other components; it yields a `NoEngine` if there is no language model.
     `scratch`: the folder for clients' files.
     Raises ConfigError, CacheError, KeyFileError.
     """

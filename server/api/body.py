@@ -1,8 +1,8 @@
 """Read and check a request's body: its JSON object and its uploaded files (class `Incoming`).
 
-Every route that uses the model calls these functions first. So a request with fields that the
-operator does not allow is rejected before other code reads the request. Large JSON documents are
-parsed in a thread.
+Every route that uses the model calls these functions first. They reject a request with fields that
+the operator does not allow, before other code reads the request. Large JSON documents are parsed in
+a thread.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from server.settings import Settings
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
-LARGE = 1 << 18  # JSON documents of more bytes than this take over a millisecond to parse.
+LARGE = 1 << 18  # Documents of more bytes are parsed in a thread (over a millisecond).
 REQUEST = "request"  # Name of the form field that contains the JSON.
 NOT_JSON = "the request is not JSON"
 
@@ -38,8 +38,8 @@ class Incoming:
     def take_uploads(self) -> tuple[Upload, ...]:
         """Remove the uploads from this object and return them.
 
-        The removed uploads' files are deleted right after their encoding. Files of uploads that
-        stay in this object are deleted at the end of the response.
+        The caller closes them right after they are encoded. Uploads that stay in this object are
+        closed at the end of the response.
         """
         uploads, self.uploads = self.uploads, ()
         return uploads

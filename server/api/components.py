@@ -178,7 +178,7 @@ def file_limits(settings: Settings) -> FileLimits:
 
 def form_limits(settings: Settings) -> FormLimits:
     return FormLimits(
-        # A form may have 8 fields that are not files, beside the attachments.
+        # In addition to the attachments, a form may have 8 fields that are not files.
         parts=settings.max_attachments + 8,
         field_bytes=settings.max_body_bytes,
         file_bytes=max(settings.max_file_bytes, settings.max_window_file_bytes),

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from server.errors import NotFound
 
-# The paths that a server with a language model has.
+# Paths that exist only on a server with a language model.
 LANGUAGE_MODEL_PATHS = (
     *("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"),
     *("/v1/messages/count_tokens", "/tokenize", "/detokenize"),
@@ -33,7 +33,7 @@ class NoEngine:
 
 
 class EncoderCard(BaseModel):
-    """The model's entry in /v1/models, with the fields that OpenAI defines."""
+    """The model's entry in the response of /v1/models, with the fields that OpenAI defines."""
 
     id: str
     object: str = "model"

@@ -40,8 +40,8 @@ logger = logging.getLogger(__name__)
 FAILED = "the server failed to answer this request"
 
 
-# A field's name in a pydantic error path. Pydantic also puts the branches of unions into the path;
-# this pattern does not match these branches.
+# A field's name in a pydantic error path. Pydantic also adds the names of a union's types to the
+# path; this pattern does not match those names.
 FIELD = re.compile("[a-z][a-z0-9_]*")
 BRANCHES = frozenset({"str", "int", "float", "bool", "bytes", "list", "dict", "tuple", "none"})
 
@@ -64,7 +64,8 @@ def install(app: FastAPI, *, language_model: bool) -> None:
     """Install `handle` as the application's handler for all exceptions.
 
     The handlers of specific classes run inside the metrics middleware. The handler of `Exception`
-    runs outside of it. Starlette then raises the exception again, and uvicorn logs the exception.
+    runs outside of it. After that handler, Starlette raises the exception again, and uvicorn logs
+    it.
     """
     framework_errors = (ClientDisconnect, HTTPException, RequestValidationError)
     for error_class in (RequestError, *framework_errors, Exception):
@@ -81,9 +82,9 @@ def install(app: FastAPI, *, language_model: bool) -> None:
 
 async def handle(request: Request, error: Exception) -> JSONResponse:
     request_error = to_request_error(error, from_vllm=request.app.state.vllm_errors)
-    # The error references its stack frames. One of vLLM's frames references the task that
-    # references the error. This reference cycle would keep the request's files open until a garbage
-    # collection.
+    # Break a reference cycle, which would keep the request's files open until a garbage collection:
+    # the error references its stack frames, one of vLLM's frames references a task, and the task
+    # references the error.
     traceback.clear_frames(error.__traceback__)
     if request_error.status >= 500 and not isinstance(error, RequestError):
         log = logger.debug if isinstance(request_error, Unavailable) else logger.error
@@ -114,9 +115,9 @@ def to_request_error(error: Exception, *, from_vllm: bool = True) -> RequestErro
     if isinstance(error, RequestError):
         return error
     if isinstance(error, ClientDisconnect):
-        # The client never gets this response, because the client has disconnected.
+        # The client has disconnected and never gets this response.
         return BadRequest("the request ended early")
-    # FastAPI wraps an error that is raised while it reads the body.
+    # FastAPI wraps errors that are raised while it reads the body.
     if isinstance(error.__cause__, RequestError):
         return error.__cause__
     if isinstance(error, HTTPException):
@@ -138,27 +139,25 @@ def from_vllm_response(error: Any) -> RequestError:
 
 
 def from_event(event: str) -> RequestError:
-    """Convert an event `data: {"error": ...}`, with which vLLM's handlers report an error in a
-    stream, to an exception of this server.
+    """Convert an error in a stream to an exception of this server. vLLM's handlers send such an
+    error as an event `data: {"error": ...}`.
     """
     fields = json.loads(event.removeprefix("data: "))["error"]
     return _from_vllm_fields(int(fields["code"]), fields["message"], fields.get("param"))
 
 
 def stream_message(message: str) -> str:
-    """Make the message of an error in a stream of /v1/responses or /v1/messages fit for a client.
-    vLLM reports all errors there without a status.
+    """Remove the server's internals from the message of an error in a stream of /v1/responses or
+    /v1/messages. vLLM sends these errors without a status.
     """
-    # This is vLLM's failure to read an event of its own stream.
+    # This message means that vLLM could not parse its own event. The client made no mistake.
     if PYDANTIC.match(message):
         return FAILED
     return client_text(message)
 
 
 def in_openai_form(response: Response) -> Response:
-    """Convert an error response of vLLM's endpoints to OpenAI's format. vLLM has three error
-    formats.
-    """
+    """Convert an error response of vLLM, which has three error formats, to OpenAI's format."""
     if response.status_code < 400:
         return response
     fields = json.loads(bytes(response.body))["error"]
@@ -188,14 +187,16 @@ def _from_vllm(error: Exception) -> RequestError:
 
 
 def _from_validation(error: RequestValidationError) -> RequestError:
-    """The error for the first fault that pydantic reports, without the client's value."""
+    """Return the error for the first fault that pydantic reports. The message omits the client's
+    value.
+    """
     errors = error.errors()
     if not errors or not isinstance(errors[0], dict):
         return BadRequest("the request is not valid")
     first = errors[0]
     if first["type"] == "json_invalid":
         return BadRequest("the request is not JSON")
-    cause = first.get("ctx", {}).get("error")  # the exception of one of vLLM's validators
+    cause = first.get("ctx", {}).get("error")  # one of vLLM's validators raised this exception
     param = getattr(cause, "parameter", None) or _param(first["loc"])
     message = cause.args[0] if isinstance(cause, Exception) and cause.args else first["msg"]
     message = client_text(str(message), param)
@@ -203,7 +204,7 @@ def _from_validation(error: RequestValidationError) -> RequestError:
 
 
 def _param(loc: tuple[Any, ...]) -> str | None:
-    """Format a pydantic error path as a parameter name, without the branches of unions.
+    """Format a pydantic error path as a parameter name, without the names of a union's types.
 
     Example: ("body", "messages", 0, "content") -> "messages[0].content".
     """

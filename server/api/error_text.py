@@ -1,14 +1,14 @@
-"""Make the message of another library's exception fit for a client: without paths, names of classes
-and functions, and long repetitions of the client's values.
+"""Convert the message of another library's exception to a message for clients: without paths, names
+of classes and functions, and long copies of the client's values.
 """
 
 import re
 
-MAX_MESSAGE = 200  # maximum number of characters of a message
-MAX_VALUE = 60  # maximum number of characters of a client's value in a message
+MAX_MESSAGE = 200  # Maximum number of characters of a message.
+MAX_VALUE = 60  # Maximum number of characters of a client's value in a message.
 UNKNOWN = "is not valid"
 
-# pydantic's text: a heading, the field's path, and the fault with pydantic's own notes in brackets.
+# The text of a pydantic error: a heading, the field's path, and the fault with notes in brackets.
 PYDANTIC = re.compile(
     r"\A\d+ validation errors? for [^\n]*\n(?P<field>[^\n]*)\n +(?P<fault>[^\n]*)"
 )

@@ -23,7 +23,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 CACHE_HEADER = "x-bindserve-cache"
 EXPERTS_HEADER = "x-bindserve-experts"
-CLIENT_DISCONNECTED = 499  # This status appears only in the access log.
+CLIENT_DISCONNECTED = 499  # appears only in the access log
 
 
 async def attachments_of(
@@ -32,8 +32,8 @@ async def attachments_of(
     incoming: Incoming,
     raw_request: Request,
 ) -> list[Attachment]:
-    """Return the attachments in `value`, one field of the request. `parts_of` finds its content
-    parts.
+    """Return the attachments in `value`, a field of the request. `parts_of` returns the content
+    parts in this field.
     """
     sources = sources_of(incoming, raw_request)
     limits = state_of(raw_request).components.attachment_limits
@@ -46,9 +46,7 @@ async def attachments_of(
 
 
 def sources_of(incoming: Incoming, raw_request: Request) -> Sources:
-    """The files and URLs that the request's content parts may refer to: uploads, stored files,
-    links.
-    """
+    """Return the files and URLs that content parts may refer to: uploads, stored files, links."""
     state = state_of(raw_request)
     return Sources(
         incoming.take_uploads(),

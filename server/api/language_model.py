@@ -40,8 +40,8 @@ def add_routes(app: FastAPI) -> None:
 def add_metrics(app: FastAPI) -> None:
     """Add /metrics with vLLM's metrics and those of this server."""
     attach_metrics(app)
-    # vLLM adds /metrics both as a route and as a mount. Remove the mount, because it also responds
-    # to other methods and to paths such as /metrics-x.
+    # Remove vLLM's mount of /metrics, which also responds to other methods and to paths such as
+    # /metrics-x. vLLM also adds /metrics as a route, which stays.
     app.router.routes[:] = [route for route in app.routes if not isinstance(route, Mount)]
 
 

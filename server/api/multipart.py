@@ -101,9 +101,7 @@ def boundary_of(request: Request) -> bytes:
 
 
 class FormReader:
-    """The callbacks for python-multipart. Stores the fields and files that have been
-    read so far.
-    """
+    """The callbacks that python-multipart calls. They store the fields and files of the form."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Extend the OpenAPI document that FastAPI generates.
 
-FastAPI does not know the bodies of routes that read their bodies themselves. This module adds these
-bodies, the schemas of attachments, and the errors of every route.
+This module adds the schemas of attachments, the errors of every route, and the bodies of routes
+that read their bodies without FastAPI.
 """
 
 from typing import Any
@@ -219,7 +219,7 @@ def similarity_requests() -> Json:
     item = {"anyOf": [{"type": "string"}, ref("Attachment")]}
     mixed = {
         "anyOf": [item, {"type": "array", "items": item, "minItems": 1}, {"type": "object"}],
-        "description": "A text, a content part, or parts that are mixed (a list, or `content`).",
+        "description": "A text, a content part, or a list of parts, whose embeddings are mixed.",
     }
     items = {"type": "array", "items": mixed, "minItems": 1}
     model = {"type": ["string", "null"]}
@@ -269,7 +269,7 @@ def detection_request() -> Json:
 
 
 def add_bodies(paths: Json) -> None:
-    """Add the bodies of the routes that read their bodies themselves."""
+    """Add the bodies of the routes that read their bodies without FastAPI."""
     chat = {
         "application/json": {"schema": ref("ChatCompletionRequest")},
         "multipart/form-data": {
@@ -304,7 +304,7 @@ def add_bodies(paths: Json) -> None:
 
 
 def responses(path: str, method: str, documented: Json) -> Json:
-    """The responses of a route: status 200 from FastAPI's document, and this server's errors."""
+    """Return a route's responses: status 200 from FastAPI's document, and this server's errors."""
     kept = {status: answer for status, answer in documented.items() if status == "200"}
     streams = path in ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
     if method == "post" and streams:

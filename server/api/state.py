@@ -18,15 +18,15 @@ class AppState(Protocol):
     # `vectorize_places` limits the inputs of /vectorize that are embedded at the same time.
     vectorize_places: asyncio.Semaphore
 
-    # The requests that run, and the bytes of their bodies. All applications of this process share
-    # these objects.
+    # Count the running requests, and the bytes of their bodies. All applications of this process
+    # share these objects.
     running: FairShare
     held_bytes: FairShare
     key_usage: dict[str, KeyUsage]  # the requests of each API key, if they are limited
 
     args: Namespace  # vLLM's parsed flags
     components: Components
-    # None if the operator chose another backend of structured outputs than xgrammar.
+    # None if structured outputs use another backend than xgrammar.
     grammars: GrammarChecker | None
     # vLLM's `init_app_state` writes the following values.
     engine_client: Any

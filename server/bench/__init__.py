@@ -1,1 +1,3 @@
-"""The measurements of `bindserve bench server`. The server does not use this package."""
+"""The measurements of `bindserve bench server` and `start-up`. The server does not use this
+package.
+"""

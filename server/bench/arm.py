@@ -58,8 +58,8 @@ EVENT = {
 
 
 class NoEncoders:
-    """Replaces the encoding service: the benchmark's requests have no attachments that need
-    encoders.
+    """Replaces the encoding service, because the benchmark's requests have no attachments to
+    encode.
     """
 
     def __init__(self, embedding_dim: int) -> None:
@@ -79,7 +79,9 @@ class NoEncoders:
 
 
 class Lag:
-    """Measures how late the event loop runs timers. /bench/lag reports the 99th percentile."""
+    """Measures the lag of the event loop: how late it runs timers. /bench/lag reports the 99th
+    percentile.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

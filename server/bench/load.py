@@ -1,4 +1,6 @@
-"""The requests of `bench server`: streamed chats in a closed or open loop, and large uploads."""
+"""The requests of `bench server`: streamed chats and large uploads. Chats are sent in a closed loop
+(after the previous answer) or an open loop (at a fixed rate).
+"""
 
 import asyncio
 import json
@@ -28,14 +30,14 @@ class ServerArm:
         return f"http://127.0.0.1:{self.port}"
 
     def memory(self, name: str) -> int:
-        """Memory of the server in bytes. `name`: VmRSS (current) or VmHWM (peak since
+        """Return the memory of the server in bytes. `name`: VmRSS (current) or VmHWM (peak since
         `forget_peak`).
         """
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith(name))
 
     def cpu_s(self) -> float:
-        """CPU seconds that the server has used since its start."""
+        """Return the CPU seconds that the server has used since its start."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -43,7 +45,9 @@ class ServerArm:
         Path(f"/proc/{self.pid}/clear_refs").write_text("5")
 
     async def lag(self) -> float:
-        """Lag of the server's event loop since the previous call: 99th percentile, in seconds."""
+        """Return how late the server's event loop ran timers since the previous call: the 99th
+        percentile, in seconds.
+        """
         async with (
             aiohttp.ClientSession() as session,
             session.get(f"{self.url}/bench/lag") as response,

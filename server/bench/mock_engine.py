@@ -1,7 +1,7 @@
 """A mock of vLLM's engine client, which returns token streams without computing anything.
 
-So a benchmark measures only the time of the HTTP server, and not of a model. The class inherits
-from vLLM's engine client and uses vLLM's configuration, renderer and input processor.
+With it, a benchmark measures the time of the HTTP server without that of a model. The class
+inherits from vLLM's engine client and uses vLLM's configuration, renderer and input processor.
 """
 
 import asyncio
@@ -24,8 +24,8 @@ class MockLLM(AsyncLLM):
     """Answers every prompt with `max_tokens` words."""
 
     def __init__(self, vllm_config: Any, seats: int = 0, token_s: float = 0) -> None:
-        """`seats`: the number of requests that generate concurrently; the same number may wait. 0
-        means no limit. `token_s`: seconds per token.
+        """`seats`: the number of requests that generate concurrently. As many further requests may
+        wait. 0 means no limit. `token_s`: seconds per token.
         """
         self.vllm_config = vllm_config
         self.model_config = vllm_config.model_config
@@ -45,7 +45,7 @@ class MockLLM(AsyncLLM):
         return 0
 
     def get_num_unfinished_requests(self) -> int:
-        """Return 0, because the mock has no steps, whose time `ConditionedLLM.stalled_s` reads."""
+        """Return 0, because the mock has no engine steps that could stall."""
         return 0
 
     def check_admission(self, n: int = 1, request_id: str | None = None) -> None:  # noqa: ARG002
@@ -107,4 +107,6 @@ class MockLLM(AsyncLLM):
 
 
 class ConditionedMockLLM(ConditionedLLM, MockLLM):
-    """A mock engine behind `ConditionedLLM`, which conditions every request."""
+    """A mock engine with the methods of `ConditionedLLM`, which add the embedding to every
+    request.
+    """

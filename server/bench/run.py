@@ -18,7 +18,7 @@ from server.bench.load import session as open_session
 from server.process.control import source_path
 
 CLIENTS, TOKENS = 32, 32
-# The overloaded engine: its number of concurrent requests, and its seconds per token.
+# The engine in the measurement of overload: number of concurrent requests, and seconds per token.
 SEATS, TOKEN_S = 8, 0.01
 UPLOADS, UPLOAD_BYTES = 16, 16 << 20
 LARGE = 100 << 20
@@ -74,7 +74,7 @@ def throughput(
 ) -> tuple[Ratio, Ratio]:
     """Compare two servers by their requests per second, and by their requests per CPU second.
 
-    Other programs on the machine disturb CPU time less than wall time.
+    CPU time is less affected by other programs on the machine.
     """
     by_cpu: dict[str, list[float]] = {server.name: [], other.name: []}
 
@@ -110,13 +110,13 @@ def lag(server: ServerArm, other: ServerArm, pairs: int, echo: Echo) -> Ratio:
 
 
 def growth(server: ServerArm) -> int:
-    """The bytes by which one upload raises the server's peak memory."""
+    """Return by how many bytes one upload raises the server's peak memory."""
 
     async def once() -> None:
         async with open_session(1) as client:
             await upload(client, server, LARGE)
 
-    asyncio.run(once())  # The first upload allocates memory that stays allocated.
+    asyncio.run(once())  # not measured: the first upload allocates memory that stays allocated
     server.forget_peak()
     before = server.memory("VmRSS")
     asyncio.run(once())

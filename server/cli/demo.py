@@ -1,6 +1,7 @@
-"""`bindserve demo`: serve the demonstration model, ask a few questions, and keep serving.
+"""`bindserve demo`: serve the demonstration model, send it a few questions, and keep serving.
 
-The questions are sent over HTTP like those of any client. Answers are printed as they stream.
+The command sends the questions over HTTP, like any client, and prints the answers while they
+arrive.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from server.cli.serve import load_settings, run
 from server.logs import fail
 from server.process.cache_folder import cache_folder
 
-# These two files identify the version of the model: a change of any part changes one of them,
+# These two files identify the version of the model. If any part changes, one of them changes,
 # because the manifest contains the hash of the encoders.
 PARTS = [MEDIA.parent / name for name in ("weights/adapter.safetensors", "cache/manifest.json")]
 DETECTOR = MEDIA.parent / "detector"
@@ -65,7 +66,7 @@ def demo(
     ask: Annotated[
         bool,
         typer.Option(
-            help="Ask questions about a picture, a sound, a point cloud and a video at the start.",
+            help="At the start, ask questions about a picture, a sound, a point cloud and a video.",
         ),
     ] = True,
     folder: Annotated[
@@ -119,8 +120,8 @@ def reachable(host: str) -> str:
 
 
 def default_folder() -> Path:
-    """Return a folder in the user's cache folder. Its name contains the version of the
-    demonstration model.
+    """Return the model's folder in the user's cache folder. The name contains the version of the
+    model.
     """
     digest = hashlib.sha256(b"".join(part.read_bytes() for part in PARTS))
     return CACHES / f"demo-{digest.hexdigest()[:12]}"
@@ -147,7 +148,7 @@ def wait_until_ready(url: str) -> bool:
         try:
             with urllib.request.urlopen(f"{url}/ready", timeout=5):
                 return True
-        except OSError:  # the server does not listen yet, or responds with 503
+        except OSError:  # the server does not listen yet, or responds with 503 until it is ready
             time.sleep(POLL_S)
     return False
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from server.settings import Settings
 
 
-HEAD = 1 << 16  # This many first bytes are enough to determine a file's modality.
+HEAD = 1 << 16  # The first bytes of a file, from which its modality can be determined.
 
 
 class Format(StrEnum):
@@ -145,8 +145,8 @@ def parse_windows(text: str | None) -> tuple[float, float] | None:
 
 
 def modality_of(path: Path, modality: str | None, settings: "Settings") -> str:
-    """Return `modality`, or determine a file's modality from its content and its name. The modality
-    of a video without pictures is audio. Exits with status 1 on failure.
+    """Return `modality` or, without it, the modality that the file's content and name indicate. A
+    video without pictures has the modality audio. Exits with status 1 on failure.
     """
     from model_ext.imagebind.preprocess.registry import actual_modality
     from model_ext.imagebind.preprocess.sniff import sniff

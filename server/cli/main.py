@@ -1,6 +1,7 @@
-"""The command line of `bindserve`. Lists the commands, and imports a command's module when it runs.
+"""The command line of `bindserve`.
 
-Importing vLLM and torch takes many seconds, so `--help` must not import them.
+Lists the commands, and imports a command's module only when the command runs, so that `--help` does
+not import vLLM and torch, which takes many seconds.
 """
 
 import importlib
@@ -9,7 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-# Each entry: name -> (module, function or Typer application in the module, text of --help).
+# name -> (module, function or Typer application in the module, text of --help)
 COMMANDS = {
     "serve": ("server.cli.serve", "serve", "Serve a model folder over HTTP (OpenAI's API)."),
     "demo": (

@@ -1,13 +1,14 @@
 """Check the address and the API keys before `serve` starts child processes.
 
 The child processes import vLLM, which takes many seconds, and check everything again. This module
-reads only the vLLM flags that say where the server listens and whether it needs keys.
+reads only the vLLM flags for the server's address and keys.
 """
 
 import contextlib
 import ipaddress
 import socket
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 
 from server.engine.exposure import check_exposure, weaviate_address
 from server.settings import Settings
@@ -17,14 +18,16 @@ def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when a key file has no key. OSError: when a key file or the port cannot be used.
+    when a key file has no key. OSError: when a key file, the port or a side model cannot be used.
     """
     args = listening_flags(settings)
-    if args.config is None:  # vLLM's --config file, if any, may set the host, the port and keys
+    # not checked here, because vLLM's --config file may set the host, the port and keys
+    if args.config is None:
         check_exposure(args, settings)
     if settings.weaviate is not None:
         host, port = weaviate_address(settings)
         check_port(host, str(port))
+    check_side_models(settings)
     for file in (settings.api_key_file, settings.metrics_key_file):
         if file is not None:
             from server.api.middleware.auth import read_keys
@@ -32,6 +35,20 @@ def check(settings: Settings) -> None:
             read_keys(file)
     if args.config is None and args.uds is None:
         check_port(args.host, args.port)
+
+
+def check_side_models(settings: Settings) -> None:
+    """Raises OSError: when a side model's library is not installed, or its folder has no model."""
+    folder = settings.speech_model
+    if folder is not None and not (folder / "model.bin").is_file():
+        raise OSError(f"--speech-model {folder}: not a Whisper model of CTranslate2 (no model.bin)")
+    for enabled, library, extra in (
+        (folder is not None, "faster_whisper", "speech"),
+        (settings.ocr, "rapidocr", "ocr"),
+        (settings.voice, "hibari", "voice"),
+    ):
+        if enabled and find_spec(library) is None:
+            raise OSError(f"the package {library} is missing; install bindserve[{extra}]")
 
 
 def listening_flags(settings: Settings) -> Namespace:
@@ -50,12 +67,12 @@ def listening_flags(settings: Settings) -> Namespace:
 
 
 def check_port(host: str, port: str) -> None:
-    """Listen on the address for a moment, as vLLM does later.
+    """Check that the server can listen on the address, by listening for a moment.
 
-    Raises OSError: when this is impossible; the message names the address.
+    Raises OSError: when it cannot. The message names the address.
     """
     if not port.isdecimal():
-        return  # vLLM's parser reports the bad port
+        return  # vLLM's parser reports a bad port
     family = socket.AF_INET
     with contextlib.suppress(ipaddress.AddressValueError):
         ipaddress.IPv6Address(host)

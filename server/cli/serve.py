@@ -103,13 +103,16 @@ def serve(
     stall_s: Annotated[
         float | None,
         typer.Option(
-            help="Seconds without a step of the engine or a message of the encoding service until "
-            "/ready responds with 503. Default: 30."
+            help="After this many seconds without a step of the engine or a message of the "
+            "encoding service, /ready responds with 503. Default: 30."
         ),
     ] = None,
     stall_restart_s: Annotated[
         float | None,
-        typer.Option(help="Seconds until a stalled part is restarted. Default: 300."),
+        typer.Option(
+            help="After this many seconds, the server restarts a stalled engine or encoding "
+            "service. Default: 300."
+        ),
     ] = None,
     no_auth: Annotated[
         bool | None,
@@ -218,7 +221,8 @@ def serve(
     Each setting can also be given in the environment (BINDSERVE_PORT=9000) or in the --config file;
     an option takes precedence over both. Flags of `vllm serve` follow after `--`:
     bindserve serve MODEL -- --max-model-len 2048
-    Without --gpu-memory-utilization, the engine gets the GPU memory that the other processes leave.
+    Without --gpu-memory-utilization, the engine gets the GPU memory that the other processes do not
+    need.
     """
     settings = load_settings(
         model=model,
@@ -298,7 +302,7 @@ def run(settings: Settings) -> None:
     try:
         preflight.check(settings)
         alone = not has_language_model(read_document(settings.model))
-        name = "the API" if alone else "the API with its engine"
+        name = "the API" if alone else "this child runs the API and the engine"
         code = supervisor.run(
             settings,
             (
@@ -309,6 +313,6 @@ def run(settings: Settings) -> None:
         )
     except UsageError as error:
         fail(str(error), code=2)
-    except (OSError, ValueError) as error:  # ValueError: a key file that contains no key
+    except (OSError, ValueError) as error:  # ValueError: a key file contains no key
         fail(str(error), code=1)
     raise typer.Exit(code)

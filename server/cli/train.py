@@ -58,7 +58,7 @@ def finetune(config: Config, until: Until = None) -> None:
 def encoders(config: Config, until: Until = None) -> None:
     """Train encoders of any modality so that their embeddings are close to those of related images.
 
-    The lists of samples give a key to each sample; samples with the same key belong together.
+    Lists of samples assign a key to each sample. Samples with equal keys belong together.
     """
     with one_line_errors():
         from model_ext.train.encoders.config import EncodersConfig

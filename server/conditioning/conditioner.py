@@ -51,7 +51,7 @@ class Conditioner:
     ) -> None:
         """`encoders`: the names of the model's encoders. `text_only` (D,): the embedding with which
         the model was trained on samples without attachments. `fetcher`: None if the server fetches
-        no URLs; such a server rejects requests with URLs before this class gets them.
+        no URLs, in which case other code has already rejected requests with URLs.
         """
         self.text_only = text_only
         self._embedder = embedder
@@ -95,11 +95,13 @@ class Conditioner:
         return (await self._embed(attachment, Fetches(self._fetcher))).scaled
 
     async def embed_unit(self, attachment: Attachment) -> Vector:
-        """Return the unit embedding (D,) of one attachment. Raises as `embed_scaled`."""
+        """Return the embedding (D,) of one attachment, with length 1. Raises the errors of
+        `embed_scaled`.
+        """
         return (await self._embed(attachment, Fetches(self._fetcher))).unit
 
     async def fetch(self, attachment: Attachment) -> Blob:
-        """Return the bytes of an attachment, which are downloaded if it is a link."""
+        """Return the bytes of an attachment. Downloads the file of a link."""
         check_encoder(attachment.modality, self._encoders)
         return await Fetches(self._fetcher).content(attachment)
 
@@ -110,15 +112,16 @@ class Conditioner:
         try:
             return await all_results(self._embed(each, fetches) for each in attachments)
         finally:
-            # The traceback of an error references this frame, and would keep the files open.
+            # Delete the variable: the traceback of an error references this frame, and would keep
+            # the files open.
             del fetches
 
     async def _embed(self, attachment: Attachment, fetches: "Fetches") -> Embedded:
         """Embed one attachment. Errors name the attachment."""
         modality = attachment.modality
         try:
-            # A file of a video format may have only sound. The encoding service detects this, and
-            # then checks that the model has the encoder of sounds.
+            # Not checked for videos: a video file may contain only sound. The encoding service
+            # detects this and checks that the model has the encoder.
             if modality not in (EMBEDDING, "video"):
                 check_encoder(modality, self._encoders)
             content = await fetches.content(attachment)
@@ -134,7 +137,7 @@ class Conditioner:
         except RequestError as error:
             param = error.param or attachment.param
             raise type(error)(error.message, param=param, code=error.code) from None
-        finally:  # attachments that fail count, too
+        finally:  # also count attachments that fail
             count_attachment(modality)
 
 

@@ -1,4 +1,6 @@
-"""Fetch the files of one request's attachments. Attachments of the same URL share one download."""
+"""Download the files of one request's attachments. Attachments with equal URLs share one
+download.
+"""
 
 import asyncio
 from typing import Protocol
@@ -21,7 +23,7 @@ class Fetches:
         self._tasks: dict[Link, asyncio.Task[Blob]] = {}
 
     async def content(self, attachment: Attachment) -> Blob:
-        """Return the attachment's file, which is downloaded if its source is a URL."""
+        """Return the attachment's file. Downloads it if its source is a URL."""
         source = attachment.source
         if not isinstance(source, Link):
             return source

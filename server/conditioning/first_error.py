@@ -1,4 +1,4 @@
-"""Run coroutines concurrently, and raise the first error alone."""
+"""Run coroutines concurrently, and raise only the first error."""
 
 import asyncio
 import traceback
@@ -11,8 +11,8 @@ Result = TypeVar("Result")
 async def all_results(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Result]:
     """Return the results in order. The first error cancels the other coroutines.
 
-    An error that leaves this function does not reference the tasks. The tasks reference the error,
-    and this cycle would keep the files of a request open until a garbage collection.
+    The raised error does not reference the tasks. The tasks reference the error, so this would be a
+    cycle, which would keep the files of a request open until a garbage collection.
     """
     try:
         async with asyncio.TaskGroup() as group:
@@ -21,7 +21,7 @@ async def all_results(work: Iterable[Coroutine[Any, Any, Result]]) -> list[Resul
         del group, tasks, work
         raise failures.exceptions[0] from None
     except asyncio.CancelledError as cancelled:
-        # The frames in the traceback also reference the tasks and the files.
+        # Remove the traceback, because its frames also reference the tasks and the files.
         traceback.clear_frames(cancelled.__traceback__)
         del group, tasks, work
         raise

@@ -1,7 +1,7 @@
-"""Mix several embeddings into one: the weighted mean, for which the bind network was trained.
+"""Mix several embeddings into one by their weighted mean.
 
-The bind network maps ImageBind's embeddings into the LLM. Shapes: M attachments, D embedding
-dimensions.
+The bind network, which maps ImageBind's embeddings to the LLM's width, was trained with this mean.
+Shapes: M attachments, D embedding dimensions.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ import numpy as np
 from model_ext.conditioning import WEIGHT_SUM_EPSILON, Vector
 from server.errors import BadRequest
 
-# Smallest absolute sum of the weights. Dividing by a smaller sum would amplify noise.
+# Minimum of the absolute sum of the weights, because dividing by a small sum would amplify noise.
 SMALLEST_SUM = 0.05
 
 
 def mix(units: Vector, weights: Sequence[float]) -> Vector:
-    """Mix unit embeddings (M, D) by their weights. Returns (D,), which is *not* normalized
-    afterwards.
+    """Return the weighted mean (D,) of embeddings (M, D) of length 1. The mean is not scaled to
+    length 1.
 
     A weight may be negative, e.g. for "this sound without that image".
 

@@ -21,7 +21,7 @@ from server.settings import Settings
 
 
 def open_cache(settings: Settings, config: EncodersConfig) -> Enhancer | None:
-    """Open the cache. A retrieval service need not answer yet.
+    """Open the cache. Does not wait until a retrieval service answers.
 
     Raises CacheError: when a folder is damaged, or belongs to another model.
     """
@@ -69,7 +69,7 @@ def fit_of(config: EncodersConfig) -> Fit:
 
 
 def encoder_of(provenance: Provenance) -> EncoderIdentity:
-    """Describe the encoder weights from which a cache's features must come."""
+    """Describe the encoders' weights with which a cache's features must have been computed."""
     weights = [source.sha256 for source in provenance.sources if source.role == "imagebind"]
     return {"sha256": weights[0]} if weights else {}
 

@@ -17,8 +17,8 @@ CacheState = Literal["on", "off", "unavailable"]
 class CacheOptions(BaseModel):
     """How strongly the retrieval cache moves an embedding.
 
-    The cache's manifest has the values of fields that are None. The released model uses top_k 10,
-    temperature 20 and weight 0.5.
+    For fields that are None, the values in the cache's manifest apply. The released model uses
+    top_k 10, temperature 20 and weight 0.5.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -29,7 +29,7 @@ class CacheOptions(BaseModel):
     weight: float | None = Field(None, ge=0, le=1)
 
     def values(self) -> dict[str, Any]:
-        """The values that the request sets, with the field names of
+        """Return the values that the request sets, with the field names of
         `cache_index.enhance.CacheParams`.
         """
         values = {
@@ -80,8 +80,8 @@ class MixedPart(BaseModel):
     param: str
     modality: str
     weight: float  # The weight that the client sent.
-    share: float  # The weight divided by the sum of all weights.
-    # Facts that the file's reader reports, e.g. the chosen channel of a sound.
+    share: float  # The weight, divided by the sum of all weights.
+    # What the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
 
 
@@ -148,8 +148,8 @@ def parse_options(document: dict[str, Any]) -> ImageBindOptions:
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        # The fields `cache` and `ground` accept two types, and pydantic reports errors for both.
-        # The error with the longest path belongs to the type that the client meant.
+        # The fields `cache` and `ground` accept two types, so pydantic reports an error for each.
+        # Choose the error with the longest path, which belongs to the type that the client meant.
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         deepest = max(errors, key=lambda each: len(each["loc"]))
         types = ("bool", "CacheOptions", "GroundOptions")

@@ -39,8 +39,8 @@ class Retrieved:
 
 class Retriever:
     def __init__(self, cache: Enhancer | None, *, policy: Policy = "refuse") -> None:
-        """`policy`: what happens when the cache cannot be reached. With "off", the server answers
-        without the cache, and a response header says so. With "refuse", the server rejects the
+        """`policy`: what happens when the cache cannot be reached. "off": the server answers
+        without the cache, and a response header states this. "refuse": the server rejects the
         request with status 503.
         """
         self.trouble: CacheError | None = None  # why the cache cannot be reached now, or None
@@ -49,8 +49,7 @@ class Retriever:
         self._watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Check the cache now and regularly from now on. A cache that does not answer yet is no
-        error.
+        """Check the cache now, and then regularly. Accepts a cache that does not answer yet.
 
         Raises CacheError: when the cache belongs to another model.
         """
@@ -122,10 +121,11 @@ class Retriever:
         return Retrieved(row.vector, "on", neighbors(row) if explain else ())
 
     async def search(self, query: Vector, top_k: int) -> tuple[tuple[float, Caption], ...]:
-        """Find the rows nearest to a unit embedding (D,): their similarity and caption, best first.
+        """Return the rows nearest to an embedding (D,) of length 1, with similarity and caption,
+        best first.
 
         Raises BadRequest: when the server has no cache. Raises Unavailable: when the cache cannot
-        be reached, whatever the policy is, because there is no answer without it.
+        be reached, also with the policy "off", because there is no result without the cache.
         """
         if self._cache is None:
             raise BadRequest("this model is served without a cache", code="no_cache")
@@ -162,8 +162,8 @@ class Retriever:
         self._note(None)
 
     def _note(self, trouble: CacheError | None) -> None:
-        """Set the metric of the cache's state. Logs only changes of the state, not
-        every request.
+        """Record in the metric whether the cache can be reached. Logs only changes of this state,
+        not every request.
         """
         CACHE_UP.set(trouble is None)
         if trouble is not None and type(trouble) is not type(self.trouble):

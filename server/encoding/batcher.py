@@ -1,12 +1,12 @@
 """Batcher: encodes the tensors of many requests to unit embeddings, in batches of one modality.
 
-One thread forms the batches. While a batch runs on a GPU, the thread copies the waiting samples to
-the GPU. The next batch contains the first sample and all other samples with the same encoder, shape
-and dtype, up to a number of tokens. Samples of different clients take turns. A batch starts without
-waiting for more samples. This module does not depend on requests, weights or files.
+One thread forms the batches. A batch contains the first waiting sample, and other waiting samples
+with the same encoder, shape and dtype, up to a maximum number of tokens. It starts without waiting
+for more samples. Samples of different clients take turns. While a batch runs on a GPU, the thread
+copies the waiting samples to the GPU. This module does not depend on requests, weights or files.
 
-A result (D + 1,) is a unit embedding (D,) and, as its last number, the embedding's length before
-the normalisation, which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
+A result (D + 1,) is an embedding (D,) of length 1, followed by its length before normalisation,
+which is the modality's scale or less. Shapes: B samples, D embedding dimensions.
 """
 
 import asyncio
@@ -48,17 +48,17 @@ class Waiting:
     tensor: Tensor  # the sample without the batch axis
     future: Future[Vector] = field(default_factory=Future)
     client: str = ""
-    # `number` orders the samples of all clients (FairOrder).
+    # Samples are encoded in the order of `number` (FairOrder).
     number: float = 0
 
     staged: Tensor | None = None  # Copy of `tensor` on the device.
 
-    # `alone`: encode the sample in a batch of one, because its last batch failed.
+    # Whether to encode the sample in a batch of one, because its last batch failed.
     alone: bool = False
 
     @property
     def key(self) -> tuple[str, torch.Size, torch.dtype]:
-        """Samples with equal keys can share a batch."""
+        """Only samples with equal keys can share a batch."""
         return self.encoder, self.tensor.shape, self.tensor.dtype
 
 
@@ -82,8 +82,8 @@ class Batcher:
         self._threads = threads
         self._waiting: deque[Waiting] = deque()  # ordered by `number`
         self._shares, self._order = FairShare(max_waiting), FairOrder()
-        self._running = 0  # number of batches that are running
-        self._progress = 0.0  # when a batch began while no other batch ran, or when one ended
+        self._running = 0  # Number of batches that are running.
+        self._progress = 0.0  # Time at which a batch last began on an idle device, or ended.
         self._changed = threading.Condition()
         self._closed = False
         self._broken = False
@@ -96,14 +96,14 @@ class Batcher:
         return self._thread.is_alive() and not self._closed and not self._broken
 
     def stalled_s(self) -> float:
-        """While a batch runs, the seconds since it began, or since another batch ended if that is
-        later. Otherwise 0.
+        """Return the seconds since the running batch began, or since another batch ended if that is
+        later. Returns 0 if no batch runs.
         """
         return time.monotonic() - self._progress if self._running else 0
 
     async def encode(self, encoder: str, tensor: Tensor, client: str = "") -> Vector:
-        """Encode one sample (without batch axis). Returns (D + 1,): the unit embedding and, as the
-        last element, its norm before normalisation.
+        """Encode one sample (without batch axis). Returns (D + 1,): the embedding with length 1,
+        and its norm before normalisation.
 
         Cancelling the caller removes the sample from the queue.
 
@@ -136,7 +136,8 @@ class Batcher:
             self._finisher.shutdown()
 
     def _run(self) -> None:
-        torch.set_num_threads(self._threads)  # OpenMP stores this number per calling thread
+        # set in this thread, because OpenMP stores the number per calling thread
+        torch.set_num_threads(self._threads)
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._startable() or self._stageable() or self._done)
@@ -212,8 +213,8 @@ class Batcher:
             self._finisher.submit(self._finish, batch, run)
 
     def _finish(self, batch: list[Waiting], run: Run) -> None:
-        """Wait until the batch has run, and set the results. On a GPU, a second thread
-        calls this.
+        """Wait until the batch has run, and set the results. On a GPU, a second thread calls this
+        method.
         """
         try:
             embeddings = run.result()
@@ -237,7 +238,7 @@ class Batcher:
         """Record that the batch has ended.
 
         After an error, the batcher's thread encodes each sample of the batch again, in a batch of
-        one sample. So only the sample that caused the error fails.
+        one, so that only the sample that caused the error fails.
         """
         if error is not None and (len(batch) == 1 or _is_final(error)):
             for request in batch:

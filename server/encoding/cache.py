@@ -12,7 +12,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 
 class Cacheable(Protocol):
-    """A result that the cache stores. It must be immutable, because many requests share it."""
+    """A result that the cache stores. Results must be immutable, because many requests share
+    them.
+    """
 
     @property
     def nbytes(self) -> int: ...
@@ -62,8 +64,8 @@ class ResultCache(Generic[R]):
     async def _compute(self, key: Hashable, compute: Callable[[], Awaitable[R]]) -> R:
         try:
             result = await compute()
-        # This block uses no variable for the task: a variable would keep the task's traceback, and
-        # so its input, in memory.
+        # Do not assign the task to a variable: the traceback of an error would reference it, and
+        # keep the task's input in memory.
         finally:
             self._forget(key, asyncio.current_task())
         self._keep(key, result)
@@ -71,7 +73,7 @@ class ResultCache(Generic[R]):
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any] | None) -> None:
         running = self._in_flight.get(key)
-        # Keep the entry if it belongs to a newer task, which has replaced this task.
+        # If the entry belongs to a newer task, which has replaced this task, keep it.
         if running is not None and running.task is task:
             del self._in_flight[key]
 

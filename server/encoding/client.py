@@ -46,12 +46,12 @@ STALLED = "the encoding service does not answer"
 class EncodingClient:
     def __init__(self, path: Path, *, share_results: bool = False, stall_s: float = 30) -> None:
         """`path`: the path of the service's socket. `share_results`: whether API keys share the
-        results of equal files. `stall_s`: seconds without a message until the service counts as
-        stalled.
+        results of equal files. `stall_s`: the service counts as stalled after this many seconds
+        without a message.
         """
         self._share_results = share_results
         self._stall_s = stall_s
-        self._heard = time.monotonic()  # when the service last sent its state
+        self._heard = time.monotonic()  # Time of the service's last message.
         # The timeouts of the running jobs. They expire when the service stalls.
         self._asking: set[asyncio.Timeout] = set()
         self._folder, self._path = open_folder(path)
@@ -69,7 +69,9 @@ class EncodingClient:
         return self._missing
 
     def stalled_s(self) -> float:
-        """The seconds since the last message of the service, which usually sends four a second."""
+        """Return the seconds since the last message of the service, which usually sends four per
+        second.
+        """
         return time.monotonic() - self._heard
 
     async def close(self) -> None:
@@ -117,15 +119,15 @@ class EncodingClient:
         try:
             async with self._until_stalled(), connected(self._path) as service:
                 descriptor = await content.descriptor()
-                # The write does not block: a message has a few hundred bytes, which fit into the
-                # empty socket's buffer.
+                # The write does not block, because the few hundred bytes of a message fit into the
+                # empty buffer of the socket.
                 try:
                     socket.send_fds(service, [Packet(job).encode()], [descriptor])
                 finally:
                     os.close(descriptor)
                 data, answered = await receive_packet(service)
                 return Packet.decode(data), answered
-        except TimeoutError:  # a subclass of OSError
+        except TimeoutError:  # before OSError, because TimeoutError is a subclass
             raise stalled() from None
         except (OSError, MessageError):
             raise gone() from None
@@ -141,7 +143,7 @@ class EncodingClient:
                 self._asking.discard(limit)
 
     async def _watch(self) -> None:
-        """Receive the state of the service, and connect again whenever the service is down."""
+        """Receive the states that the service sends. After a lost connection, connect again."""
         while True:
             with contextlib.suppress(OSError, MessageError):
                 async with connected(self._path) as service:
@@ -164,7 +166,9 @@ class EncodingClient:
                         ENCODE_BATCH.labels(encoder).observe(size)
 
     async def _next(self, service: socket.socket) -> Packet:
-        """Receive the next message. Ends all running jobs when none arrives for `stall_s`."""
+        """Receive the next message. Ends all running jobs if no message arrives within `stall_s`
+        seconds.
+        """
         try:
             async with asyncio.timeout(self._stall_s):
                 packet = await receive(service)

@@ -1,7 +1,7 @@
 """The components of the encoding service: decoding processes, batcher and result cache.
 
-They are opened from a model's folder. A server has one encoding service, also if it has several API
-processes.
+They are opened from a model's folder. A server with several API processes also has only one
+encoding service.
 """
 
 import asyncio
@@ -33,7 +33,8 @@ from server.settings import Settings
 logger = logging.getLogger(__name__)
 
 ENCODERS = "encoders"  # Name of the encoders' folder inside a model folder.
-IMAGE_TOKENS = 257  # Tokens of one image in ImageBind-huge: the unit of the setting `encode_batch`.
+# Number of tokens of one image in ImageBind-huge. The setting `encode_batch` counts in this unit.
+IMAGE_TOKENS = 257
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class EncodingComponents:
     modalities: tuple[str, ...]  # the modalities that the model's encoders support
     device: str
     dtype: Dtype
-    zero_image: Vector  # shape (D,): the embedding for requests without attachments.
+    zero_image: Vector  # Shape (D,): the embedding for requests without attachments.
     gpu_bytes: int = 0  # The maximum GPU memory that the encoders and their batches use.
-    stall_s: float = 30  # Seconds of one batch after which the encoders count as stalled.
+    stall_s: float = 30  # The encoders count as stalled if one batch takes longer than this.
 
     @classmethod
     async def open(cls, settings: Settings) -> Self:
@@ -83,7 +84,7 @@ class EncodingComponents:
         return Embedder(self.decoder, self.batcher, self.modalities, self.contents)
 
     def missing(self) -> str | None:
-        """The reason why the service cannot work, or None if it can."""
+        """Return the reason why the service cannot embed files, or None if it can."""
         if not self.batcher.alive:
             return "the encoders stopped"
         if not self.decoder.alive:
@@ -100,8 +101,8 @@ class EncodingComponents:
 def open_encoders(folder: Path, settings: Settings, device: str) -> ImageBind:
     """Load the encoders in float32.
 
-    The image encoder is loaded on the device, because it computes `zero_image`. The other encoders
-    are loaded on the CPU, so that the device holds at most one encoder in float32. `open_batcher`
+    Loads the image encoder on the device, where it computes `zero_image`, and the other encoders on
+    the CPU, so that the device never contains more than one encoder in float32. `open_batcher`
     casts the encoders to `dtype` later.
     """
     if settings.encode_load_format == "dummy":
@@ -132,7 +133,7 @@ def open_batcher(model: ImageBind, settings: Settings, device: str, dtype: Dtype
 def text_only(model: ImageBind, folder: Path) -> Tensor:
     """The embedding (D,) of an image of zeros. Only language models need this embedding.
 
-    For a model that has neither a language model nor an image encoder, all numbers are 0.
+    It is zero if the model has neither a language model nor an image encoder.
     """
     if model.config.vision is None and not has_language_model(read_document(folder)):
         return torch.zeros(model.config.embed_dim)

@@ -1,8 +1,9 @@
-"""Embedder: turns a file's bytes into a unit embedding. It decodes, encodes and caches the result.
+"""Embedder: turns a file's bytes into an embedding of length 1.
 
-The result cache finds an embedding by the hash of the file's content. Files with equal content are
-decoded and encoded once. Files of different API keys share a result, or the computation of a
-result, only if the job says so. This module does not depend on requests or weights.
+It decodes and encodes the file, and stores the embedding in the result cache under the hash of the
+file's content, so that files with equal content are decoded and encoded once. Files of different
+API keys share results only if the job allows it. This module does not depend on requests or
+weights.
 
 Shapes: D embedding dimensions.
 """
@@ -44,11 +45,11 @@ class Encode(Protocol):
 class Report:
     """The stages (decode, encode) that ran for one caller.
 
-    Empty if the result was cached or another caller's computation returned it.
+    Empty if the result came from the cache or from another caller's computation.
     """
 
     cached: bool = True
-    # Seconds by stage, including the wait in the stage's queue.
+    # stage -> seconds, including the wait in the stage's queue
     seconds: dict[str, float] = field(default_factory=dict)
     failed: str | None = None  # name of the stage that raised an exception
 
@@ -87,7 +88,7 @@ class Embedder:
             report.cached = False
             with report.stage("decode"):
                 sample = await self._decoder.decode(job.modality, blob, options, job.client)
-            # The decoder may have found that a video is a sound.
+            # The decoder changes the modality of a video without pictures to audio.
             check_encoder(sample.modality, self._encoders)
             encoder = ENCODER_OF[sample.modality]
             with report.stage("encode"):

@@ -1,4 +1,4 @@
-"""Run tasks concurrently and yield their results in the order in which the tasks were given."""
+"""Run tasks concurrently, and yield the results in the order of the tasks' inputs."""
 
 import asyncio
 from collections import deque

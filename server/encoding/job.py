@@ -1,7 +1,9 @@
-"""The two ends of a job (one file to embed): `answer` runs it, `unpack` reads the answer.
+"""Run a job (one file to embed) in one process, and read its answer in another: `answer` runs the
+job, and `unpack` reads the answer.
 
-The encoding service's socket and Ray both use these functions. The side that runs the job raises
-nothing: every error is sent in the answer.
+Both the encoding service and Ray use these functions.
+
+`answer` raises no errors: it returns every error in the answer.
 """
 
 import logging
@@ -20,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
-    """Embed the file. An error is returned in the answer; an unexpected error is also
-    logged here.
+    """Embed the file. The returned answer contains the embedding or the error. Unexpected errors
+    are also logged.
     """
     report, error = Report(), None
     embedded = Embedded(job.modality, np.empty(0, np.float32))
@@ -39,9 +41,9 @@ async def answer(embedder: Embedder, job: Job, blob: Blob) -> Packet:
 
 
 def unpack(packet: Packet) -> tuple[Embedded, bool]:
-    """Read an answer: the result, and whether it came from the result cache.
+    """Read an answer.
 
-    Records the stages of the job.
+    Returns the result, and whether it came from the result cache. Records the stages of the job.
 
     Raises the answer's error: MediaError, BadRequest, Unavailable or InternalError.
     Raises MessageError: when the packet is not an answer.

@@ -1,8 +1,8 @@
 """The messages between API processes and the encoding service, on a Unix socket.
 
 One packet (SOCK_SEQPACKET) is one message: a JSON object, a newline and raw float32 numbers,
-without pickle. The packet of a job carries the descriptor of the file, so that no process copies a
-large file. The socket is in the server's private folder.
+without pickle. The packet of a job also carries the descriptor of the file, so that no process
+copies a large file. The socket is in the server's private folder.
 """
 
 import json
@@ -33,7 +33,7 @@ class Job:
     # Id of the client that sent the file. Clients take turns in the queues of the service.
     client: str = ""
 
-    # Id of the API key whose cached results the job may use. "": results that all keys share.
+    # Id of the API key whose cached results the job may use. "": the results that all keys share.
     results: str = ""
 
     # The fields of model_ext.imagebind.preprocess.ReadOptions.
@@ -53,8 +53,8 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a job: an embedding in the payload, or an error; and the durations of the
-    stages.
+    """The answer to a job: the durations of the stages, and either an embedding (in the payload) or
+    an error.
     """
 
     cached: bool
@@ -62,7 +62,7 @@ class Answer:
     failed: str | None = None  # Name of the stage that failed.
     error: dict[str, str | None] | None = None  # The error, with the keys kind, message and code.
     modality: str = ""  # The modality that was encoded, or that of the job if there is an error.
-    notes: dict[str, Any] = field(default_factory=dict)  # Facts that the file's reader reports.
+    notes: dict[str, Any] = field(default_factory=dict)  # What the file's reader reports.
 
     @staticmethod
     def describe(error: RequestError) -> dict[str, str | None]:
@@ -83,8 +83,8 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Each later answer to `Watch`: which component is missing, and the batches since the last
-    answer.
+    """Each later answer to `Watch`: the reason why the service cannot work, if any, and the batches
+    since the last answer.
     """
 
     missing: str | None = None

@@ -1,7 +1,7 @@
 """Cut a sound into windows in a sandboxed process, and yield one window after the other.
 
-The process reads the file from its descriptor, and waits until the caller takes the next window. So
-the memory does not depend on the length of the file.
+The process reads the file from its descriptor, and waits until the caller takes the next window, so
+that memory does not depend on the length of the file.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ class Window:
 
 
 class Cutter:
-    """Cuts sounds into windows, at most `window_files` sounds at a time, and for one client half of
-    them.
+    """Cuts sounds into windows: at most `window_files` sounds at a time, of which one client may
+    have half.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,7 +64,7 @@ class Cutter:
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
-                await process.communicate()  # empties the pipe: without it, the pipe stays open
+                await process.communicate()  # read the rest of the pipe, which otherwise stays open
         finally:
             self._running.give_back(caller)
 

@@ -1,6 +1,6 @@
 """Read the memory size of the engine's first GPU without creating a CUDA context in this process.
 
-Only the function `read_card` needs a GPU. Tests replace it.
+Tests replace `read_card`, the only function that needs a GPU.
 """
 
 from server.engine.memory_budget import Card

@@ -28,7 +28,9 @@ def check_exposure(args: Namespace, settings: Settings) -> None:
 
 
 def api_keys(args: Namespace) -> list[str]:
-    """The API keys of vLLM's --api-key or VLLM_API_KEY. This server also accepts these keys."""
+    """Return the API keys of vLLM's flag --api-key or the variable VLLM_API_KEY. This server
+    accepts them, too.
+    """
     keys = args.api_key or [os.environ.get("VLLM_API_KEY", "")]
     return [key for key in keys if key]
 

@@ -33,13 +33,14 @@ def parse(settings: Settings) -> Namespace:
         if getattr(args, flag, False):
             raise UsageError(f"--{flag.replace('_', '-')} is not supported by bindserve")
     if args.api_server_count is None:
-        # This server starts one API process by default; vLLM's default depends on data parallelism.
+        # Start one API process by default. vLLM's own default depends on data parallelism.
         args.api_server_count = 1
     if args.api_server_count < 1:
         raise UsageError("--api-server-count must be at least 1")
     if args.structured_outputs_config.backend == "auto":
-        # "auto" chooses the backend of all clients by the first client's request. The server bounds
-        # the compilation of xgrammar only, so other backends need the operator's flag.
+        # vLLM's default "auto" lets the first client's request choose the backend for all clients.
+        # Use xgrammar unless the operator chooses another, because the server limits only
+        # xgrammar's compilations.
         args.structured_outputs_config.backend = "xgrammar"
     # None: server/api/launch/memory.py chooses the engine's share of the GPU's memory.
     args.bindserve_utilization = args.gpu_memory_utilization
@@ -69,22 +70,25 @@ def server_defaults(settings: Settings) -> dict[str, Any]:
         "host": settings.host,
         "port": settings.port,
         "served_model_name": [settings.name],
-        "shutdown_timeout": 30,  # seconds in which running requests can finish
+        "shutdown_timeout": 30,  # seconds that running requests have to finish
         "enable_prefix_caching": True,
         "gpu_memory_utilization": None,
     }
     if current_platform.is_cpu():
-        # vLLM's default reserves a share of all memory, and vLLM exits if less memory is free.
+        # Set the size explicitly: by default, vLLM reserves a share of the machine's memory and
+        # exits if less is free.
         defaults["kv_cache_memory_bytes"] = min(free_memory() // 4, 4 * GiB)
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-            # vLLM's default is bfloat16. A CPU without bfloat16 instructions takes 8 to 31 times as
-            # long for products in bfloat16 as in float32.
+            # vLLM's default is bfloat16, in which a CPU without bfloat16 instructions computes
+            # matrix products 8 to 31 times slower than in float32.
             defaults["dtype"] = "float32"
     return defaults
 
 
 def free_memory() -> int:
-    """Free bytes of the machine or of the process's control group, whichever is less."""
+    """Return the free memory of the machine or of the process's control group, whichever is less,
+    in bytes.
+    """
     lines = Path("/proc/meminfo").read_text().splitlines()
     free = next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:"))
     try:

@@ -1,8 +1,8 @@
 """ConditionedLLM: vLLM's engine client, which adds the request's embedding to every prompt.
 
-Every route, beam search and n > 1 call `generate`. So no request can generate without an embedding,
-or with an embedding that a client wrote into vLLM's fields. This module does not compute
-embeddings.
+All routes call `generate`, also for beam search and n > 1. Therefore, no request can generate
+without an embedding, or with one that a client wrote into vLLM's fields. This module does not
+compute embeddings.
 """
 
 import time
@@ -61,8 +61,8 @@ class ConditionedLLM(AsyncLLM):
         return outputs
 
     def check_outputs_with(self, check: CheckOutputs) -> None:
-        """Check the structured outputs of each request with `check`, and not in the event loop as
-        vLLM does. The engine gets what `check` returns.
+        """Check the structured outputs of each request with `check`, which replaces vLLM's check in
+        the event loop. The engine gets the value that `check` returns.
         """
         self._check_outputs = check
         self.input_processor.structured_outputs_config = None
@@ -76,10 +76,9 @@ class ConditionedLLM(AsyncLLM):
         return await super().add_request(request_id, prompt, params, *args, **options)
 
     def _reject_fatal(self, params: SamplingParams) -> None:
-        """Reject requests that would end vLLM 0.32's engine: `prompt_logprobs` in two
-        configurations.
+        """Reject `prompt_logprobs` in two configurations in which it would end vLLM 0.32's engine.
 
-        On a CPU, LoRA fails on the logits of a prompt. On a GPU, Model Runner V1 indexes these
+        On a CPU, LoRA fails for the logits of a prompt. On a GPU, Model Runner V1 indexes these
         logits with a tensor on the CPU.
         """
         if params.prompt_logprobs is None:
@@ -107,14 +106,14 @@ class ConditionedLLM(AsyncLLM):
 
     @property
     def died(self) -> bool:
-        """Whether the engine ended although the server was not shut down.
+        """Whether the engine ended without a shutdown.
 
         vLLM's `errored` is also true after a shutdown.
         """
         return self.errored and not self.draining
 
     def stalled_s(self) -> float:
-        """While requests are running, the seconds since the engine's last step. Otherwise 0.
+        """Return the seconds since the engine's last step, or 0 if no requests run.
 
         Call this method regularly: the first call with running requests starts the measurement.
         """
@@ -130,10 +129,11 @@ class ConditionedLLM(AsyncLLM):
         """Close the engine client. Any thread may call this method.
 
         vLLM closes the connection to the engine, and then cancels the task that reads the engine's
-        outputs. Between these two steps, the task can log that the engine is dead. So this method
-        cancels the task first if no request is running: then the task has no more outputs to read.
+        outputs. Between these two steps, the task can log that the engine is dead. To avoid this,
+        the method first cancels the task if no request is running, because then there are no
+        outputs to read.
         """
-        self.draining = True  # /ready responds with 503 until the running requests have finished
+        self.draining = True  # from now on, /ready responds with 503
         task = getattr(self, "output_handler", None)
         if task is not None and not self.get_num_unfinished_requests():
             cancel_task_threadsafe(task)

@@ -1,9 +1,8 @@
 """Divide a GPU's memory between vLLM's engine and the other processes that use the same GPU.
 
-vLLM reserves `--gpu-memory-utilization` of the GPU's whole memory and does not count other
-processes. This module computes the share that leaves enough memory for these processes, and rejects
-configurations that cannot fit. It only calculates, and does not depend on vLLM, a GPU or files. All
-sizes are bytes on one GPU.
+vLLM reserves the share `--gpu-memory-utilization` of the GPU's memory and ignores other processes.
+This module computes a share that leaves enough memory for them, and rejects configurations that
+cannot fit. It does not use vLLM, a GPU or files. All sizes are bytes on one GPU.
 """
 
 import math
@@ -15,9 +14,10 @@ GiB = 1 << 30
 
 # vLLM's default for --gpu-memory-utilization. The rest is for memory that vLLM does not measure.
 MAX_UTILIZATION = 0.92
-# Share of the GPU's memory for fragmentation and for driver memory that no process reports.
+# Share of the GPU's memory that is kept free for fragmentation and the driver.
 RESERVE = 0.02
-# Bytes for each process that uses the GPU: CUDA context, kernels, library workspaces.
+# Bytes that each process needs on the GPU for its CUDA context, kernels and the workspaces of
+# libraries.
 CUDA_CONTEXT = 600 * MiB
 
 
@@ -27,13 +27,11 @@ class DoesNotFit(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class EngineNeeds:
-    """Estimates of the memory that vLLM's engine needs. vLLM measures the true values
-    at start-up.
-    """
+    """Estimates of the memory that vLLM's engine needs. vLLM later measures the true values."""
 
     weights: int  # Weights of the LLM and of the bind network.
-    maps: int  # Products of layer weights, stored for new requests.
-    draft: int  # Weights of a speculative draft model.
+    maps: int  # Products of layer weights that new requests use (fold.py).
+    draft: int  # Weights of the draft model for speculative decoding.
     activations: int  # Activations of the engine's largest step.
     kv_per_token: int
     max_model_len: int
@@ -41,13 +39,13 @@ class EngineNeeds:
 
     @property
     def fixed(self) -> int:
-        """The memory that the engine needs in addition to the KV cache."""
+        """Return the memory that the engine needs in addition to the KV cache."""
         return self.weights + self.maps + self.draft + self.activations + CUDA_CONTEXT
 
     @property
     def min_kv_cache(self) -> int:
-        """The smallest possible KV cache: vLLM starts only if one request of maximum
-        length fits.
+        """Return the size of the smallest possible KV cache. vLLM starts only if one request of
+        maximum length fits.
         """
         if self.kv_cache is not None:
             return self.kv_cache
@@ -60,7 +58,9 @@ class Share:
 
     name: str
     size: int
-    remedy: str = ""  # the setting that moves these processes off the GPU or reduces their memory
+    # advice for the operator: which setting moves these processes off the GPU or reduces their
+    # memory
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +156,9 @@ def plan(
 
 
 def remedy(budget: Budget, missing: int) -> str:
-    """Describe the smallest change of the settings that makes the configuration fit."""
+    """Return the advice for the operator: the smallest change of the settings with which the
+    configuration fits.
+    """
     needs, card = budget.needs, budget.card
     tokens = (budget.engine - needs.fixed) // needs.kv_per_token
     if needs.kv_cache is not None and tokens > 0:

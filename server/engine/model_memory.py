@@ -15,9 +15,10 @@ from model_ext.engine.settings import ArrivalSettings
 from server.engine.memory_budget import EngineNeeds, GiB
 
 BYTES = {"I64": 8, "I32": 4, "I16": 2}  # Bytes of one number; other integer types have one byte.
-FLOATS = ("F64", "F32", "F16", "BF16")  # vLLM casts numbers of these types to the dtype it uses.
+# vLLM casts numbers of these types to the dtype of its model.
+FLOATS = ("F64", "F32", "F16", "BF16")
 MAX_HEADER_BYTES = 100 << 20  # Maximum size of a header in the safetensors format.
-LARGE_CARD = 70 * GiB  # On a GPU of at least this size, vLLM has larger default batch sizes.
+LARGE_CARD = 70 * GiB  # vLLM's default batch sizes are larger on a GPU of at least this size.
 
 
 def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
@@ -49,14 +50,14 @@ def engine_needs(folder: Path, args: Namespace, card_bytes: int) -> EngineNeeds:
 
 
 def dtype_bytes(flag: str) -> int:
-    """The bytes of one number in the LLM. vLLM's dtype `auto` serves float32 weights in half
-    precision.
+    """Return the bytes of one number in the LLM. With the dtype `auto`, vLLM converts float32
+    weights to half precision.
     """
     return 4 if flag in ("float", "float32") else 2
 
 
 def weight_bytes(folder: Path, width: int) -> int:
-    """The memory of the weights in the folder's safetensors files, 0 without such files.
+    """Return the memory of the weights in the folder's safetensors files. 0 if there are none.
 
     `width`: the bytes of a floating-point number.
     """
@@ -64,7 +65,9 @@ def weight_bytes(folder: Path, width: int) -> int:
 
 
 def file_bytes(path: Path, width: int) -> int:
-    """The memory of the weights in one file. Raises ValueError: when the header is damaged."""
+    """Return the memory of the weights in one file. Raises ValueError: when the header is
+    damaged.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -86,36 +89,36 @@ def llama_parameters(config: Mapping[str, Any]) -> int:
 
 
 def kv_width(config: Mapping[str, Any]) -> int:
-    """How many numbers one token's key has in one layer. The token's value has as many numbers."""
+    """Return how many numbers a token's key has in one layer. A token's value has as many."""
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     return int((config.get("num_key_value_heads") or heads) * size)
 
 
 def kv_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
-    """The bytes of the KV cache for one token in all layers."""
+    """Return the bytes of the KV cache for one token in all layers."""
     number = 1 if str(args.kv_cache_dtype).startswith("fp8") else width
     return int(2 * config["num_hidden_layers"] * kv_width(config) * number)
 
 
 def map_bytes(config: Mapping[str, Any], args: Namespace, width: int) -> int:
-    """The bytes of the products of layer weights that the engine stores for new requests.
+    """Return the bytes of the products of layer weights that new requests use.
 
-    `model_ext/engine/fold.py` computes these products once at the start.
+    `model_ext/engine/fold.py` computes these products at the start, and the engine keeps them.
     """
     injection = config.get("injection", {})
     shares_layers = ArrivalSettings.of(args.additional_config).arrival == "layers"
     if injection.get("form") != "value" or shares_layers:
         return 0
     if args.tensor_parallel_size > 1 or args.quantization:
-        return 0  # such weights cannot be multiplied in advance
+        return 0  # quantised weights cannot be multiplied in advance
     hidden = config["hidden_size"]
     numbers = injection["layers"] * hidden * min(hidden, 2 * kv_width(config))
     return int(numbers * width // args.pipeline_parallel_size)
 
 
 def draft_bytes(speculative: Any, width: int) -> int:
-    """The bytes of the draft model's weights (vLLM's --speculative-config).
+    """Return the bytes of the draft model's weights (vLLM's --speculative-config).
 
     0 if there is no draft model, e.g. for speculation with n-grams.
     """
@@ -125,8 +128,8 @@ def draft_bytes(speculative: Any, width: int) -> int:
 
 
 def activation_bytes(config: Mapping[str, Any], tokens: int, sequences: int, width: int) -> int:
-    """Estimate the peak memory of vLLM's profiling run: one layer of the largest step, and the
-    logits.
+    """Estimate the peak memory of vLLM's profiling run: the activations of one layer in the largest
+    step, and the logits.
     """
     layer = tokens * (6 * config["hidden_size"] + 3 * config["intermediate_size"]) * width
     logits = 2 * 4 * sequences * config["vocab_size"]  # logits are float32, and vLLM makes one copy

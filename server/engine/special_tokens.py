@@ -1,8 +1,8 @@
 """Split special tokens in clients' texts into characters, so that they are read as plain text.
 
 A tokenizer reads `</s>` or `<|im_start|>` anywhere in a text as a special token. In a chat, only
-the template may write these tokens: otherwise a client's text could end its turn and start a
-message in another role. Prompts of /v1/completions are raw and stay unchanged.
+the template may write these tokens. Otherwise, a client's text could end its own message and start
+one in another role. Prompts of /v1/completions are raw and stay unchanged.
 """
 
 import re
@@ -26,17 +26,18 @@ def guard(tokenizer: Any) -> None:
 
 
 def special_tokens(tokenizer: Any) -> set[str]:
-    """All special tokens, also those that are neither BOS, EOS nor another named token, e.g. Llama
-    3's <|start_header_id|>.
+    """Return all special tokens, including those without a name such as BOS or EOS, e.g. Llama 3's
+    <|start_header_id|>.
     """
     added = tokenizer.added_tokens_decoder.values()
     return {*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}
 
 
 def pattern(tokens: Collection[str]) -> re.Pattern[str]:
-    """A regular expression that matches the position after the first character of each token.
+    """Return a regular expression that matches the position after the first character of each
+    token.
 
-    Omits tokens of a single character, which cannot be split.
+    Omits tokens of one character, which cannot be split.
     """
     inside = [f"(?<={re.escape(t[0])})(?={re.escape(t[1:])})" for t in tokens if len(t) > 1]
     return re.compile("|".join(inside) or "(?!)")

@@ -1,1 +1,1 @@
-"""Read attachments: from the content parts and files of a request to the bytes of media."""
+"""Read attachments: find the content parts and files of a request, and get their bytes."""

@@ -1,17 +1,17 @@
 """Decide which network addresses the server may contact for a client's URL: only public addresses.
 
-An IPv6 address can embed an IPv4 address in several forms. The embedded address is checked, too.
+An IPv6 address can contain an IPv4 address in several forms. This IPv4 address must also be public.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-UNICAST = IPv6Network("2000::/3")  # IPv6 addresses that are routed on the Internet.
+UNICAST = IPv6Network("2000::/3")  # the IPv6 addresses that are routed on the Internet
 TEREDO = IPv6Network("2001::/32")
 NAT64 = IPv6Network("64:ff9b::/96")
-# These addresses are not public, but some Python versions report them as public.
+# addresses that are not public, although some Python versions report them as public
 SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
 DOCUMENTATION = IPv6Network("3fff::/20")
-# In an ISATAP address, one of these values precedes the embedded IPv4 address.
+# in an ISATAP address, one of these values precedes the IPv4 address
 ISATAP = (0x00005EFE, 0x02005EFE)
 
 
@@ -39,7 +39,7 @@ def _v6_is_public(address: IPv6Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> IPv4Address | None:
-    """Return the IPv4 address that this IPv6 address embeds, or None."""
+    """Return the IPv4 address that an IPv6 address contains, or None."""
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
     if address.sixtofour is not None:

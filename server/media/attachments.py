@@ -1,9 +1,9 @@
 """Attachments: content parts (images, sounds and so on) that condition the model's answer.
 
-This module reads attachments from a request's JSON in two steps. The `..._parts` functions take the
-`Part`s out of a field of the request and leave the remaining text. `read_attachments` turns each
-`Part` into an `Attachment` (its modality, and a blob or link). `sources.py` finds the bytes of a
-part, and `encoding/decode` decodes the bytes.
+This module reads attachments from a request's JSON in two steps. The `..._parts` functions remove
+the `Part`s from a field of the request; texts stay there. `read_attachments` turns each `Part` into
+an `Attachment` (its modality, and a blob or link). `sources.py` finds the bytes of a part, and
+`encoding/decode` decodes the bytes.
 """
 
 import json
@@ -25,7 +25,7 @@ from server.media.sources import Link, Source, Sources, check_size
 EMBEDDING = "embedding"  # the `modality` of an attachment whose embedding the client computed
 MODALITIES = tuple(ENCODER_OF)
 
-# Types of content parts that contain a file as {"url": ...}, with the modality of each type.
+# type of a content part that has a file as {"url": ...} -> modality
 URL_PARTS = {
     "image_url": "image",
     "audio_url": "audio",
@@ -45,7 +45,7 @@ class Part:
     """A content part that is an attachment."""
 
     json: Json
-    param: str  # position of the part in the request, which errors name
+    param: str  # position of the part in the request, for error messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Attachment:
     modality: str  # One of MODALITIES, or EMBEDDING.
     source: Source  # The file, the text in UTF-8, or an embedding as little-endian float32 numbers.
     weight: float
-    param: str  # position of the part in the request, which errors name
+    param: str  # position of the part in the request, for error messages
     options: ReadOptions = DEFAULT_OPTIONS
 
 
@@ -106,7 +106,7 @@ def input_parts(item: Any, param: str) -> list[Part]:
     """Return the content parts of one input of /v1/embeddings: a string, a part, or a list of
     parts.
 
-    A text is an attachment here.
+    In this route, a text is an attachment.
     """
     items = item if isinstance(item, list) else [item]
     if not items or not all(isinstance(each, str | dict) for each in items):
@@ -151,7 +151,9 @@ def read_attachment(part: Part, limits: AttachmentLimits, sources: Sources) -> A
 
 
 def _split(items: list[Any], where: str, stay: frozenset[str]) -> tuple[list[Json], list[Part]]:
-    """Split content parts into two lists: parts whose type is in `stay`, and attachments."""
+    """Split content parts into two lists: those whose type is in `stay`, and all others, which are
+    attachments.
+    """
     kept: list[Json] = []
     parts: list[Part] = []
     for index, item in enumerate(items):
@@ -234,7 +236,9 @@ def _read_file(
 def _modality_of(
     blob: Blob, filename: str | None, modality: str | None, media: Limits, param: str
 ) -> str:
-    """Return the modality that the part states, or else detect it from the bytes or the file name.
+    """Return the modality that the part states.
+
+    Otherwise, detects it from the bytes or the file name.
 
     Raises UnsupportedMediaType: when the modality cannot be determined.
     Raises TooLarge, BadRequest: for the blob's size.
@@ -274,8 +278,8 @@ def _modality(part: Part) -> str | None:
 
 
 def _field(part: Part, name: str, key: str) -> str:
-    """Return part[name][key]. If the client sent the value without an object around it, return
-    part[name].
+    """Return part[name][key], or part[name] if the client sent the value without an object around
+    it.
     """
     value = part.json.get(name)
     if isinstance(value, dict):

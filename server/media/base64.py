@@ -1,4 +1,5 @@
-"""Decode base64 in requests: `data:` URLs and bare base64 to bytes, embeddings to float32.
+"""Decode base64 in requests: files (`data:` URLs or only base64) to bytes, and embeddings to
+float32.
 
 The functions check sizes before they decode. They ignore the media type of a `data:` URL, because
 the bytes or the content part determine the modality.
@@ -12,7 +13,8 @@ import numpy as np
 
 from server.errors import BadRequest, TooLarge
 
-SLICE = 1 << 20  # characters that are decoded at a time; other threads can run between two slices
+# number of characters that are decoded at a time, so that other threads can run in between
+SLICE = 1 << 20
 
 
 def read_data_url(url: str, *, max_bytes: int, param: str) -> bytes:
@@ -29,7 +31,7 @@ def read_data_url(url: str, *, max_bytes: int, param: str) -> bytes:
 
 def read_base64(data: str, *, max_bytes: int, param: str) -> bytes:
     """Decode standard base64 with padding. Line breaks are allowed. Raises BadRequest, TooLarge."""
-    # The factor 1.03 allows for one line break in 76 characters.
+    # the factor 1.03 allows one line break for each 76 characters
     if len(data) > 4 * (max_bytes // 3 + 1) * 1.03:
         raise TooLarge(f"the file is larger than {max_bytes} bytes", param=param)
     if not data.isascii():
@@ -53,8 +55,8 @@ def read_base64(data: str, *, max_bytes: int, param: str) -> bytes:
 
 
 def read_embedding(value: Any, dim: int, param: str) -> bytes:
-    """Convert an embedding to little-endian float32. It must have `dim` finite numbers that are not
-    all zero.
+    """Convert an embedding to little-endian float32. The embedding must have `dim` finite numbers,
+    which must not all be zero.
 
     Raises BadRequest, TooLarge.
     """
@@ -76,7 +78,7 @@ def read_embedding(value: Any, dim: int, param: str) -> bytes:
             f"an embedding is {dim} numbers: a JSON list, or base64 of little-endian float32",
             param=param,
         )
-    # Large numbers become infinity, which the check below rejects.
+    # too large numbers become infinity, which the check below rejects
     with np.errstate(over="ignore"):
         embedding = embedding.astype("<f4")
     length = float(np.linalg.norm(embedding.astype(np.float64)))

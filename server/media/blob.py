@@ -33,8 +33,8 @@ class Blob(Protocol):
     def pieces(self) -> AsyncIterator[bytes]: ...
 
     async def descriptor(self) -> int:
-        """Return the descriptor of an open file with these bytes, for another process. The caller
-        closes it.
+        """Return the descriptor of an open file with these bytes, which can be passed to another
+        process. The caller closes it.
         """
         ...
 
@@ -51,7 +51,8 @@ class MemoryBlob:
         return self.data[:count]
 
     async def digest(self) -> bytes:
-        if self.size <= PIECE:  # hashing so few bytes takes a fraction of a millisecond
+        # not in a thread: hashing so few bytes takes a fraction of a millisecond
+        if self.size <= PIECE:
             return hashlib.sha256(self.data).digest()
         return await asyncio.to_thread(lambda: hashlib.sha256(self.data).digest())
 
@@ -67,10 +68,10 @@ class MemoryBlob:
 
 
 class DiskBlob:
-    """An open file whose content does not change. It is closed when the object is
-    garbage-collected.
+    """An open file whose content does not change. A running job can still read it after the client
+    has deleted it.
 
-    A running job can still read the file after the client has deleted it.
+    It is closed when the object is garbage-collected.
     """
 
     def __init__(self, descriptor: int, size: int, digest: bytes) -> None:
@@ -81,7 +82,7 @@ class DiskBlob:
         weakref.finalize(self, os.close, descriptor)
 
     def head(self, count: int = HEAD_BYTES) -> bytes:
-        """Return the first `count` bytes. Raises Unavailable on a disk error (so does `pieces`)."""
+        """Return the first `count` bytes. Raises Unavailable on a disk error, as `pieces` does."""
         try:
             return os.pread(self._descriptor, count, 0)
         except OSError:

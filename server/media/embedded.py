@@ -8,17 +8,19 @@ from model_ext.imagebind.preprocess.options import Notes
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    # The modality that was encoded: "audio" for a video file without pictures.
+    # The modality that was encoded. It is "audio" for a video file without pictures.
     modality: str
 
-    # Shape (D + 1,): the unit embedding and, as the last element, its norm before normalisation.
+    # Shape (D + 1,): the embedding with length 1, and its norm before normalisation as the last
+    # element.
     numbers: Vector
 
-    # What the reader of the file did, for example the number of damaged packets that it skipped.
+    # Notes about how the file was read, for example the number of damaged packets that were
+    # skipped.
     notes: Notes = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.numbers.setflags(write=False)  # many requests share a cached result
+        self.numbers.setflags(write=False)  # read-only, because many requests share a cached result
 
     @property
     def nbytes(self) -> int:

@@ -7,7 +7,9 @@ from server.errors import BadRequest
 
 
 def check_encoder(modality: str, encoders: Collection[str]) -> None:
-    """`encoders`: the names of the model's encoders. Raises BadRequest."""
+    """`encoders`: the names of the model's encoders. Raises BadRequest: when the encoder is
+    missing.
+    """
     if ENCODER_OF[modality] not in encoders:
         modalities = [name for name, encoder in ENCODER_OF.items() if encoder in encoders]
         raise BadRequest(

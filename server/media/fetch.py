@@ -1,8 +1,8 @@
-"""Fetch: download the file at an http(s) URL that a client sends, from public addresses only.
+"""Download the file at an http(s) URL that a client sends, from public addresses only.
 
-The operator must enable downloads. For the URL and each redirect, the fetcher checks the URL's form
-and every address that the host name resolves to, and connects to exactly these addresses. It writes
-the bytes to disk.
+The operator must enable downloads. For the URL and each redirect, the fetcher checks the form of
+the URL and every address of the host, and connects only to these addresses. It writes the bytes to
+disk.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 class FetchPolicy:
     # Seconds for the whole download, including name resolution and redirects.
     timeout_s: float = 10
-    waiting: int = 64  # Maximum number of concurrent downloads; further downloads are rejected.
+    waiting: int = 64  # Maximum number of concurrent downloads; more downloads are rejected.
     ports: frozenset[int] = frozenset({80, 443})
     resolve: Resolve = resolve
     allowed: Callable[[str], bool] = is_public
@@ -85,7 +85,7 @@ class Fetcher:
             raise FetchError(
                 f"fetching the URL took more than {self._policy.timeout_s:g} seconds"
             ) from None
-        # The exceptions' messages are not sent, because they contain addresses.
+        # do not send the exceptions' messages, which contain addresses
         except (aiohttp.ClientError, OSError, ValueError):
             raise FetchError("the URL cannot be fetched") from None
         finally:
@@ -107,8 +107,8 @@ class Fetcher:
         raise FetchError(f"the URL redirects more than {MAX_REDIRECTS} times")
 
     async def _check(self, url: URL) -> Hop:
-        """Resolve the host of the URL. Raises FetchError unless the server may contact every
-        address.
+        """Resolve the host of the URL. Raises FetchError: when the server must not contact one of
+        the addresses.
         """
         if url.scheme not in ("http", "https") or url.user is not None or url.password is not None:
             raise FetchError("expected an http or https URL without user name and password")
@@ -116,7 +116,8 @@ class Fetcher:
         if not host or port not in self._policy.ports:
             raise FetchError("the URL names no host, or a port that is not allowed")
         if ends_in_number(host):
-            # Do not resolve an IP address. `allowed` rejects other forms, such as 127.1, below.
+            # An IP address is not resolved. Below, `allowed` rejects other forms of addresses, such
+            # as 127.1.
             addresses: Sequence[str] = [host]
         else:
             addresses = await self._policy.resolve(host.rstrip("."), port)
@@ -133,7 +134,8 @@ class Fetcher:
             raise TooLarge(f"the file is larger than {max_bytes} bytes")
         with Spool(self._folder, max_bytes) as spool:
             async for piece in response.content.iter_chunked(PIECE):
-                # This write does not block: the kernel copies a small piece to the page cache.
+                # this write does not block, because the kernel only copies the small piece to the
+                # page cache
                 spool.write(piece)
             if not spool.size:
                 raise FetchError("the URL answers with an empty file")
@@ -155,8 +157,8 @@ def pinned_session(hop: Hop) -> aiohttp.ClientSession:
 
 
 class Pinned(AbstractResolver):
-    """A resolver that returns only the checked addresses, because the name may resolve differently
-    later.
+    """A resolver that returns only the checked addresses, because a second look-up of the name may
+    give others.
     """
 
     def __init__(self, addresses: Sequence[str]) -> None:
@@ -165,7 +167,7 @@ class Pinned(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        del family  # not used: the checked addresses may be IPv4 and IPv6 addresses
+        del family  # not used, because the checked addresses may be of both families
         return [
             ResolveResult(
                 hostname=host,
@@ -183,7 +185,7 @@ class Pinned(AbstractResolver):
 
 
 def read_url(text: str, base: URL | None = None) -> URL:
-    """Parse a URL. The checks and the connection use the same result. Raises FetchError."""
+    """Parse a URL. Both the checks and the connection use the result. Raises FetchError."""
     if not text or len(text) > MAX_URL:
         raise FetchError(f"expected a URL of at most {MAX_URL} characters")
     if any(character <= " " or character in "\\\x7f" for character in text):
@@ -197,8 +199,8 @@ def read_url(text: str, base: URL | None = None) -> URL:
 
 
 def ends_in_number(host: str) -> bool:
-    """Whether a resolver may interpret `host` as an address: 127.1, 0x7f000001, 2130706433, or
-    IPv6.
+    """Whether a resolver may read `host` as an address, such as 127.1, 0x7f000001, 2130706433, or
+    an IPv6 address.
     """
     if ":" in host:
         return True

@@ -41,7 +41,7 @@ class FileLimits:
 
 @dataclass(frozen=True, slots=True)
 class FileRecord:
-    """The fields of OpenAI's file object, and the hash of the file's content."""
+    """The record of a file: the fields of OpenAI's file object, and the hash of the content."""
 
     id: str
     bytes: int
@@ -78,16 +78,14 @@ class FileStore:
     def sweep(self) -> None:
         """Delete the expired files of every owner."""
         for folder in self._owners.iterdir():
-            OwnedFiles(self, folder).all()  # the method `all` deletes expired files
+            OwnedFiles(self, folder).all()  # `all` deletes expired files
 
     def used_bytes(self) -> int:
         return sum(OwnedFiles(self, folder).used_bytes() for folder in self._owners.iterdir())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the quota, so that two concurrent uploads cannot use the same free
-        bytes.
-        """
+        """Lock the quota, so that two concurrent uploads cannot both use the same free bytes."""
         with (self.folder / "quota").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -153,7 +151,7 @@ class OwnedFiles:
         record = self.record(file_id)
         try:
             descriptor = os.open(self._folder / record.id, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:  # the file was deleted after its record was read
+        except FileNotFoundError:  # the file has been deleted since its record was read
             raise no_such_file() from None
         except OSError:
             raise unreadable() from None
@@ -196,8 +194,8 @@ class OwnedFiles:
             raise disk_full()
 
     def _write(self, record: FileRecord) -> None:
-        """Write the record of a file. Call this after the bytes are written: a file without a
-        record counts as missing.
+        """Write the record of a file. Call this after the bytes are written, because a file with a
+        record counts as complete.
         """
         path = self._folder / f"{record.id}{RECORD}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -1,7 +1,7 @@
-"""The forms in which clients of other servers send the inputs of /v1/embeddings.
+"""Convert the inputs of a request to /v1/embeddings to content parts.
 
-Accepts OpenAI's form (strings), vLLM's (`messages`), Jina's ({"image": ...}) and Infinity's
-(`modality` beside strings), and converts all of them to content parts.
+Accepts the forms of several servers: strings (OpenAI), `messages` (vLLM), {"image": ...} (Jina),
+and strings with the field `modality` (Infinity).
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ TOKENS = (
     "input holds token ids, which ImageBind's encoders do not read; send texts "
     "(LangChain's OpenAIEmbeddings: check_embedding_ctx_length=False)"
 )
-# The key of a part whose file is given as {"url": ...}, by modality.
+# modality -> key of a content part that has its file as {"url": ...}
 URL_PART_OF = {modality: part for part, modality in URL_PARTS.items()}
 SCHEMES = ("data:", "http:", "https:", "attachment:")
 
@@ -43,8 +43,7 @@ def read_input_forms(document: Json, max_inputs: int) -> list[list[Part]]:
 
 def item_parts(item: Any, param: str, modality: str | None = None) -> list[Part]:
     """Return the content parts of one input: a string, a part, {"content": [parts]}, or a list.
-
-    `modality`: the modality of inputs that are strings. None or "text": they are texts.
+    `modality`: the modality of strings. None or "text": they are texts.
     """
     if isinstance(item, dict) and "content" in item and "type" not in item:
         item, param = item["content"], f"{param}.content"
@@ -54,7 +53,7 @@ def item_parts(item: Any, param: str, modality: str | None = None) -> list[Part]
 
 
 def conversation_parts(messages: Any) -> list[Part]:
-    """Return all texts and attachments of chat messages, which are mixed into one embedding."""
+    """Return all texts and attachments of chat messages, whose embeddings are mixed into one."""
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message", param="messages")
     parts: list[Part] = []
@@ -67,7 +66,7 @@ def conversation_parts(messages: Any) -> list[Part]:
 
 
 def as_part(item: Any, modality: str | None) -> Any:
-    """Convert a string of another modality than text, or Jina's object, to a content part."""
+    """Convert a string that is no text, or an object of Jina's form, to a content part."""
     if isinstance(item, str) and modality not in (None, "text"):
         return media_part(modality, item)
     if isinstance(item, dict) and "type" not in item and len(item) == 1:
@@ -80,7 +79,7 @@ def as_part(item: Any, modality: str | None) -> Any:
 
 
 def media_part(modality: str, text: str) -> Json:
-    """The content part of a file that is given as a URL or as base64."""
+    """Return the content part of a file that is given as a URL or as base64."""
     if not text[:16].lower().startswith(SCHEMES):
         return {"type": "file", "file": {"file_data": text}, "modality": modality}
     part = URL_PART_OF.get(modality, "image_url")
@@ -88,7 +87,9 @@ def media_part(modality: str, text: str) -> Json:
 
 
 def check_tokens(items: list[Any]) -> None:
-    """Raises BadRequest: when the items, or the items of an item, are token ids."""
+    """Reject token ids. Raises BadRequest: when the items, or the elements of an item, are
+    numbers.
+    """
     for index, item in enumerate(items):
         if is_token(item) or (isinstance(item, list) and any(map(is_token, item))):
             raise BadRequest(TOKENS, param=f"input[{index}]")

@@ -1,4 +1,4 @@
-"""Read the fields of a content part that say how its file is read, for example `channels`."""
+"""Read the fields of a content part that control how its file is read, for example `channels`."""
 
 from dataclasses import replace
 from typing import Any, get_args
@@ -8,8 +8,8 @@ from server.errors import BadRequest
 
 Json = dict[str, Any]
 
-# Field of a content part -> modalities to which the field applies. `channels` applies to videos,
-# because a file of a video format may have only sound.
+# Field of a content part -> modalities to which it applies. `channels` also applies to videos,
+# because a file with a video format may contain only sound.
 MODALITIES_OF = {
     "channels": ("audio", "video"),
     "sound": ("video",),
@@ -18,7 +18,7 @@ MODALITIES_OF = {
 
 
 def read_options(part: Json, modality: str, defaults: ReadOptions, param: str) -> ReadOptions:
-    """Return the options of a part. Fields that the part lacks have the operator's defaults.
+    """Return the options of a part. For fields that the part lacks, the operator's defaults apply.
 
     Raises BadRequest: when a field is wrong or does not apply to the modality.
     """
@@ -44,7 +44,8 @@ def read_options(part: Json, modality: str, defaults: ReadOptions, param: str) -
 
 
 def sound_weight(part: Json, param: str) -> float | None:
-    """Return the weight of a video's sound track, or None if it is not an attachment.
+    """Return the weight of a video's sound track, or None if the request does not add the sound
+    track as an attachment.
 
     `read_options` rejects the field for other modalities.
     """

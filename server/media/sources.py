@@ -1,7 +1,7 @@
 """Sources: find the bytes to which a content part refers.
 
-The bytes are base64 in the request, an uploaded file of a multipart request, a stored file, or the
-file at a URL. This module does not depend on modalities; the caller passes the maximum size.
+They can be base64 in the request, an uploaded file of a multipart request, a stored file, or the
+file at a URL. This module does not depend on modalities: the caller passes the maximum size.
 """
 
 from collections.abc import Sequence

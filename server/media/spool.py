@@ -35,7 +35,9 @@ class Spool:
         self._descriptor: int | None = descriptor
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append bytes. Raises TooLarge beyond `max_bytes`, Unavailable when the disk is full."""
+        """Append bytes. Raises TooLarge: when the file would exceed `max_bytes`. Raises
+        Unavailable: when the disk is full.
+        """
         assert self._descriptor is not None
         self.size += len(data)
         if self.size > self._max_bytes:
@@ -53,7 +55,7 @@ class Spool:
         return self._hash.digest()
 
     def blob(self) -> DiskBlob:
-        """Return the bytes as an unnamed file, which the kernel deletes when it is closed."""
+        """Return the bytes as a file without a name, which the kernel deletes when it is closed."""
         assert self._descriptor is not None
         blob = DiskBlob(self._descriptor, self.size, self.sha256)
         self._descriptor = None
@@ -68,7 +70,9 @@ class Spool:
         self.discard()
 
     def discard(self) -> None:
-        """Close the descriptor and delete the file, unless `blob` or `save` has taken them."""
+        """Close the descriptor and delete the file. Does nothing if `blob` or `save` has taken
+        them.
+        """
         if self._descriptor is not None:
             os.close(self._descriptor)
         if self._path is not None:

@@ -1,11 +1,11 @@
-"""The folder of files that only save time at the next start, for example compiled kernels."""
+"""The folder of files that make the next start faster, for example compiled kernels."""
 
 import os
 from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """bindserve's folder in the user's cache folder (XDG_CACHE_HOME, or ~/.cache).
+    """Return bindserve's folder in the user's cache folder (XDG_CACHE_HOME, or ~/.cache).
 
     Raises RuntimeError: when the user has no home folder.
     """

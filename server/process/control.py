@@ -1,8 +1,8 @@
 """The control socket between `bindserve serve` and each of its child processes, which inherit it.
 
-The parent sends `Start`, with the listening socket if it exists. The child sends `Listening`, with
-the socket that it opened, `Serving`, and then `Alive` every second. One packet is one JSON message
-with at most one descriptor, without pickle.
+The parent sends `Start`, with the listening socket if it already exists. The child sends
+`Listening` with the socket that it opened, then `Serving`, then `Alive` every second. A packet
+contains one JSON message and at most one descriptor. No pickles are used.
 """
 
 import asyncio
@@ -26,18 +26,18 @@ class Address:
 
     url: str  # Either http://HOST:PORT or unix:PATH.
     tls: bool
-    drain_s: int  # Seconds in which running requests can finish when the server ends.
+    drain_s: int  # Seconds that running requests have to finish when the server stops.
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The message that starts a child. The packet carries the listening socket if there is an
-    address.
+    """The parent's first message to a child. If there is an address, the packet carries its
+    listening socket.
     """
 
     settings: Settings
     scratch: Path  # The server's private folder.
-    restarts: int  # Number of restarts of this child.
+    restarts: int  # How often this child has been restarted.
     address: Address | None
 
     def encode(self) -> bytes:
@@ -123,7 +123,7 @@ class Parent:
 
     @property
     def control(self) -> socket.socket:
-        """The control socket itself. Processes that the child starts use it to call `serving`."""
+        """Return the socket itself, so that processes that the child starts can call `serving`."""
         return self._control
 
     def listening(self, listener: socket.socket, address: Address) -> None:
@@ -197,7 +197,7 @@ async def readable(sock: socket.socket) -> None:
 
 
 def source_path() -> str:
-    """PYTHONPATH for a child process: this source code is imported first, in any
+    """Return the PYTHONPATH of a child process, with which it imports this source code in any
     working directory.
     """
     own = str(Path(__file__).parents[2])

@@ -1,7 +1,7 @@
 """RestartPage: responds to HTTP requests with 503 while the engine and the API restart.
 
-RestartPage reads only the head of a request. /health gets status 200, all other paths get 503. If
-the server uses TLS, RestartPage is not used, and connections wait until the API has restarted.
+RestartPage reads only the head of a request. /health gets status 200, all other paths get 503. A
+server with TLS does not use RestartPage: its connections wait until the API has restarted.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from server.errors import Unavailable, body
 
 MAX_HEAD = 1 << 16
 HEAD_TIMEOUT_S = 5
-# Maximum seconds between the response and the closing of the connection. Some clients read the
+# Maximum seconds from the response until the connection is closed, because some clients read the
 # response only after they have sent the whole request.
 LINGER_S = 1
 RETRY_S = 5

@@ -1,8 +1,7 @@
-"""The server's private folders: for clients' files (scratch folder), and for sockets and temporary
-files (run folder). They exist while the server runs.
+"""The server's two private folders: the scratch folder for clients' files, and the run folder for
+sockets and temporary files. The server deletes them when it ends.
 
-A server deletes its folder when it ends. If a server is killed, the next server deletes that
-folder.
+If a server was killed, the next server deletes its folders.
 """
 
 import fcntl
@@ -36,7 +35,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     try:
         with (folder / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH)
-            # Other servers do not delete the folder while the lock file is empty.
+            # The lock file is still empty, so other servers do not delete the folder.
             print(os.getpid(), file=lock, flush=True)
             yield folder
     finally:
@@ -45,10 +44,10 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
 
 @contextmanager
 def run_folder(scratch: Path) -> Iterator[Path]:
-    """Create the folder of the processes' sockets and temporary files. Delete it at the end.
+    """Create the run folder, for sockets and temporary files, and delete it at the end.
 
-    The folder is in the scratch folder. If this path is too long for sockets, the folder is in
-    another scratch folder, below the system's temporary folder.
+    It is inside the scratch folder or, if that path is too long for sockets, inside another scratch
+    folder below the system's temporary folder.
 
     Raises OSError: when both paths are too long.
     """
@@ -66,10 +65,11 @@ def run_folder(scratch: Path) -> Iterator[Path]:
 
 
 def run_environment(folder: Path) -> dict[str, str]:
-    """The environment variables that make child processes, and vLLM in them, use the run folder.
+    """Return the environment variables with which child processes, and vLLM in them, use the run
+    folder.
 
-    Only torch's compile cache, which is useful at the next start, is in the user's cache folder. It
-    is in the run folder, too, if the user has no cache folder or it is read-only.
+    torch's compile cache is in the user's cache folder instead, because the next start can use it.
+    If this folder is missing or read-only, it is also in the run folder.
     """
     try:
         compiled = cache_folder() / TORCH_CACHE

@@ -32,12 +32,12 @@ from server.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-# The server ends after more than this many consecutive starts that failed, because the program
-# ended before it was ready.
+# The server ends after more than this many consecutive failed starts. A start fails if the program
+# ends before it is ready.
 MAX_FAILURES = 5
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
 TICK_S = 1  # Seconds between two checks for stalled processes.
-GRACE_S = 20  # Seconds until a child is killed, after the time for its running requests.
+GRACE_S = 20  # Seconds until a child is killed, in addition to the time for its running requests.
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,7 @@ class Child:
     async def keep(self) -> int:
         """Start the program, and restart it each time it ends. Returns 0 when the server stops.
 
-        Returns the program's exit code when the program is not restarted: if its first start
-        fails, because then it cannot work at all, or after more than MAX_FAILURES
+        Returns the program's exit code if its first start fails, or after more than MAX_FAILURES
         consecutive failed starts.
         """
         failures = 0
@@ -176,7 +175,7 @@ class Child:
                 *self._program.arguments,
                 pass_fds=[control.childs.fileno()],
                 env={**os.environ, **self._supervisor.environment, "PYTHONPATH": source_path()},
-                # A new session, because a terminal's Ctrl-C must reach only the supervisor.
+                # Start a new session, so that a terminal's Ctrl-C reaches only the supervisor.
                 start_new_session=True,
             )
             control.childs.close()
@@ -224,7 +223,7 @@ class Child:
     async def _kill_when_stalled(self) -> None:
         """Kill the program when it has made no progress for `stall_restart_s`; `keep` restarts it.
 
-        The time before the program answers requests does not count: it loads and compiles.
+        Ignores the time before the program answers requests, in which it loads and compiles.
         """
         while True:
             await asyncio.sleep(TICK_S)
@@ -237,12 +236,11 @@ class Child:
 
 
 class Stalls:
-    """How long a program has made no progress.
+    """Measures for how long a program has made no progress: its processes have sent no messages, or
+    have reported that they are stalled.
 
-    A program makes no progress if its processes send no messages, or if they report no progress.
-
-    This class counts ticks instead of reading a clock, because the supervisor may have been
-    stopped, too.
+    Counts ticks instead of reading a clock, because a clock also runs while the supervisor itself
+    is stopped.
     """
 
     def __init__(self) -> None:

@@ -58,7 +58,9 @@ def listening(port: int) -> bool:
 
 
 def build(features: Array, folder: Path, **options: object) -> Path:
-    """Build a cache of the features (N, D) below the new folder. Returns the cache's folder."""
+    """Create a folder, write the features (N, D) into it, and build a cache there. Returns the
+    cache's folder.
+    """
     folder.mkdir()
     np.save(folder / "f.npy", features)
     lines = "".join(f'"{row[0]:.6f}"\n' for row in features)
@@ -69,7 +71,9 @@ def build(features: Array, folder: Path, **options: object) -> Path:
 
 @asynccontextmanager
 async def connected(url: str, **options: object) -> AsyncIterator[CacheClient]:
-    """A client of the service at `url`. `options`: further arguments of `CacheClient.connect`."""
+    """Yield a client of the service at `url`. `options`: other arguments of
+    `CacheClient.connect`.
+    """
     client = await CacheClient.connect(url, token=TOKEN, **options)  # type: ignore[arg-type]
     try:
         yield client

@@ -1,4 +1,6 @@
-"""The cache benchmark runs, makes the comparisons of its report, and treats both sides equally."""
+"""The benchmark of the cache runs, its report has all comparisons, and it treats both sides of a
+comparison equally.
+"""
 
 import asyncio
 import time
@@ -36,7 +38,7 @@ def test_a_whole_run(cache: Path) -> None:
     assert len(report.ratios) == 8
     assert all(ratio.median > 0 for ratio in report.ratios)
     assert 0.85 < report.recall <= 1
-    assert report.built.seconds == 0  # The run did not build the cache.
+    assert report.built.seconds == 0  # the run used the existing cache and built none
     assert "6000 x 32, IVF64,SQ8" in text
     assert text.count("reached") + text.count("missed") == 7
     assert 0 < report.load.p50_ms <= report.load.p99_ms
@@ -47,7 +49,8 @@ def test_a_run_on_a_device(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("cache_index.device.free_gpu_bytes", lambda: 1 << 40)
     monkeypatch.setattr(ExactIndex, "load", lambda rows, _: load(rows, "cpu"))
     report = run(folder=cache, repeats=1, clients=4, device="cuda", progress=False)
-    assert report.recall > 0.99  # The order of near-ties may differ.
+    # below 1, because rows of almost equal similarity may be ordered differently
+    assert report.recall > 0.99
     assert report.recall_one_cell is None
     assert "searched by: exact in float16 on cpu" in report.text()
     assert [speed.batch for speed in report.speeds] == [1, 16, 256]
@@ -134,11 +137,13 @@ def test_the_table_says_what_was_missed() -> None:
 
 
 async def test_open_loop_counts_from_when_a_request_was_due() -> None:
-    """If the server stalls, the latency of each request that is due then includes the stall."""
+    """If the server stalls, the stall counts in the latency of each request that is due during the
+    stall.
+    """
 
     class Stalls:
         async def enhance(self, *_: object) -> None:
-            time.sleep(0.05)  # This blocks the event loop, so later requests are late.
+            time.sleep(0.05)  # blocks the event loop, so that later requests are late
 
     queries = np.zeros((4, 2), np.float32)
     waited = await open_loop(Stalls(), queries, rate=1e6)  # type: ignore[arg-type]
@@ -156,6 +161,6 @@ def test_scaling(tmp_path: Path) -> None:
     assert all(0 < cost.own_gb <= cost.searched_gb for cost in costs)
     scaling.plot(costs, tmp_path / "p.png")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    # This second run uses the cache that the first run built.
+    # the second run uses the cache that the first run has built
     again = scaling.scaling([500], tmp_path, dimension=32, progress=False)
     assert again[0].kind == "IVF16,Flat"

@@ -189,7 +189,9 @@ def test_unknown_kind(sources: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 def test_caption_lines_have_finite_numbers(number: str, tmp_path: Path) -> None:
-    """A response in JSON cannot contain these numbers, so a search that found the row failed."""
+    """Regression: a search that returned a row with such a number failed, because JSON cannot
+    contain the number.
+    """
     path = tmp_path / "x.jsonl"
     path.write_text(f'{{"caption": "a", "start": 1.5}}\n{{"start": {number}}}\n')
     captions = read_captions(path)

@@ -121,7 +121,9 @@ async def test_wrong_token_encoder_and_query(shards: list[Process], queries: Arr
 async def test_a_cache_of_another_encoder(
     features: Array, tmp_path: Path, launch: Launch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client rejects a cache of another encoder, also if the service opens this cache later."""
+    """The client rejects a cache from another encoder, even if the service opens this cache only
+    later.
+    """
     theirs, ours = (Fit(24, {"sha256": key * 64}) for key in "to")
     process = launch(build(features[:50], tmp_path / "e", encoder=theirs.encoder))
     message = "built with another encoder: sha256 is 't+', the model's is 'o+'"
@@ -161,7 +163,8 @@ async def test_every_golden_through_a_service_and_through_two_shards(
                 folder / "f.npy", folder / "c", kind="Flat", normalized=False, progress=False
             )
             shards.append(launch(folder / "c").url)
-        # The shards search exactly, so they give the recorded results of the exact index knn.index.
+        # The results equal those recorded with the exact index knn.index, because the shards search
+        # exactly.
         for urls, golden in ((wholes, name), (shards, "knn.index")):
             cache = RemoteCache(urls, Fit(40), token="secret")
             await cache.check()
@@ -202,7 +205,7 @@ async def test_killed_under_load_it_recovers_by_itself(
     async def load(client: CacheClient) -> None:
         while not stop.is_set():
             try:
-                async with asyncio.timeout(20):  # The client's timeout is only 1.5 s.
+                async with asyncio.timeout(20):  # The test sets the client's timeout to 1.5 s.
                     await client.enhance(queries[0], PARAMS)
                 outcomes.append("answered")
             except CacheUnavailable:

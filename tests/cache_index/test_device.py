@@ -43,7 +43,7 @@ class GpuIndexIVFScalarQuantizer:
         self.nprobe = 1
 
     def search(self, queries: Array, k: int) -> tuple[Array, Ids]:
-        assert k <= 512  # With a larger k, FAISS aborts.
+        assert k <= 512  # FAISS's GPU index aborts the process for a larger k
         assert self.nprobe <= 2048
         self._index.nprobe = min(self.nprobe, self._index.nlist)
         found: tuple[Array, Ids] = self._index.search(queries, k)
@@ -125,7 +125,7 @@ def test_a_gpu_is_never_asked_for_more_than_it_gives() -> None:
     for top_k in (10, 64):
         assert np.array_equal(on_gpu.search(queries, top_k).ids, on_cpu.search(queries, top_k).ids)
     few = on_gpu.search(queries, 1000)
-    assert few.hit.sum(axis=1).tolist() == [512] * 3  # The other results are empty.
+    assert few.hit.sum(axis=1).tolist() == [512] * 3  # all other entries of the result are empty
     params = [CacheParams(top_k=1000)] * 3
     enhanced = enhance(queries, few.similarity, few.hit, few.vectors, params)
     assert np.isfinite(enhanced).all()

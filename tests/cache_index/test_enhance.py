@@ -14,7 +14,7 @@ QUERY = RNG.standard_normal((B, D)).astype(np.float32)
 PROTOTYPE = RNG.standard_normal((B, K, D)).astype(np.float32)
 SIMILARITY = -np.sort(-RNG.standard_normal((B, K)), axis=1).astype(np.float32)
 ALL = np.ones((B, K), dtype=bool)
-# Bound of the rounding errors of similarities, weighted prototypes and two norms.
+# maximum rounding error of similarities, weighted prototypes and two norms
 BOUND = between([D, K, D, D]) * float(np.abs(QUERY).max())
 
 
@@ -63,7 +63,9 @@ def test_fewer_hits_than_asked(form: str, hits: int) -> None:
 
 
 def test_rows_do_not_mix() -> None:
-    """Each query uses only its own neighbors. In the released code, queries shared neighbors."""
+    """Each query uses only its own neighbors, whereas in the released code all queries of a batch
+    share neighbors.
+    """
     together = enhance(QUERY, SIMILARITY, ALL, PROTOTYPE, MIXED)
     for row in range(B):
         one = slice(row, row + 1)

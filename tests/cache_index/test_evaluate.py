@@ -1,4 +1,6 @@
-"""Recall grows with the number of visited cells, and the table marks the cache's settings."""
+"""`evaluate`: recall increases with the number of visited cells, and the table marks the settings
+of the cache.
+"""
 
 import sys
 from pathlib import Path

@@ -65,7 +65,7 @@ def test_any_number_of_rows_and_results(count: int, number: int) -> None:
     rows = normalize(rng.standard_normal((count, 16)).astype(np.float32))
     rows = rows.astype(np.float16).astype(np.float32)
     queries = rng.standard_normal((3, 16)).astype(np.float32)
-    queries[0] = -rows[0]  # The similarity of this query and this row is negative.
+    queries[0] = -rows[0]  # a query whose similarity to a row is negative
     similarity, ids = ExactIndex.load(rows, "cpu").search(queries, number)
     assert ids.shape == similarity.shape == (3, number)
     kept = min(number, count)
@@ -81,7 +81,8 @@ def test_chunks_give_the_same_as_one_product(
     index = ExactIndex.load(rows[:5000], "cpu")
     few = queries[::50]
     similarity, ids = index.search(few, 20)
-    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)  # space for scores of 96 rows
+    # a chunk then has at most 96 rows
+    monkeypatch.setattr(exact, "MAX_SCORE_BYTES", 2 * len(few) * 96)
     monkeypatch.setattr(exact, "BLOCK_ROWS", 77)
     again = ExactIndex.load(rows[:5000], "cpu").search(few, 20)
     np.testing.assert_allclose(again[0], similarity, rtol=1e-6, atol=1e-6)

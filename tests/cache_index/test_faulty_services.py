@@ -130,7 +130,9 @@ async def test_busy_is_tried_again_and_then_said(whole: CacheIndex, queries: Arr
 async def test_a_swap_to_another_encoder_is_noticed(
     features: Array, queries: Array, tmp_path: Path
 ) -> None:
-    """The client notices that the service opened the cache of another encoder at a restart."""
+    """The client raises an error if the service opens a cache from another encoder when it
+    restarts.
+    """
     other = CacheIndex.open(build(features[:9], tmp_path / "o", encoder={"sha256": "new"}))
     mine = CacheIndex.open(build(features[:9], tmp_path / "m", encoder={"sha256": "mine"}))
 

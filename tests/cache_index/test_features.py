@@ -1,4 +1,4 @@
-"""Features are read equally from all file formats, and each caption belongs to its row."""
+"""Features: all file formats give the same rows, and each row has its own caption."""
 
 from pathlib import Path
 
@@ -71,7 +71,9 @@ def test_a_shard_without_its_captions(shards: Path, tmp_path: Path) -> None:
 
 
 def test_a_shard_with_a_caption_too_few(shards: Path, tmp_path: Path) -> None:
-    """The total number of captions is right, but one shard has 149 for 150 rows, another 151."""
+    """The total number of captions is right, but one shard of 150 rows has 149 captions, and
+    another has 151.
+    """
     for name, rows in {"a": range(149), "b": range(149, 300), "c": range(300, 400)}.items():
         caption(shards, f"{name}.jsonl", rows)
     with pytest.raises(CacheError, match=r"a.npy: 149 captions beside it for 150 features"):
@@ -121,7 +123,8 @@ def items(writer: ShardWriter, features: Array, until: int) -> None:
 
 def test_a_killed_encoding_goes_on(tmp_path: Path, features: Array) -> None:
     folder = tmp_path / "encoded"
-    # Like a killed run, this writer does not write its last, incomplete shard.
+    # The writer is not closed, as in a killed run, so that its last, incomplete shard is not
+    # written.
     items(ShardWriter.open(folder, rows_per_shard=32), features, 133)
     assert open_features(folder).count == 96
     (folder / "00003.npy").write_bytes(b"half a shard that progress.json does not count")

@@ -62,8 +62,9 @@ def test_stages_that_were_done_are_not_done_again(
         calls = [counted(patch, name) for name in STAGES]
         run(sources, tmp_path / "c")
         done_again = [call() for call in calls]
-    assert done_again[0] == 0  # The resumed build does not write the vectors again.
-    # The resumed build trains again only if the first build was killed during the training.
+    # A resumed build does not write the vectors again. It trains again only if the first build was
+    # killed during training.
+    assert done_again[0] == 0
     assert done_again[1] == (stage == 1)
     assert {p.name for p in tmp_path.iterdir()} == {"whole", "c"}
     for name in ("index.faiss", "vectors.npy"):

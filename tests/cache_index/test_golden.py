@@ -1,4 +1,6 @@
-"""Results equal the numbers recorded from the released code (goldens), for both of its indexes."""
+"""Results equal the numbers (goldens) that were recorded from the released code with its two
+indexes.
+"""
 
 import re
 from collections.abc import Callable

@@ -26,7 +26,7 @@ def edit(folder: Path, **changes: object) -> None:
 
 
 def accept(folder: Path, name: str) -> None:
-    """Write the changed file's size and sha256 into the manifest, as an attacker would."""
+    """Write the size and sha256 of a changed file into the manifest, as an attacker could do."""
     files = json.loads((folder / "manifest.json").read_text())["files"]
     edit(folder, files=files | {name: describe_file(folder / name).model_dump()})
 
@@ -64,7 +64,9 @@ def test_more_asked_than_there_is(index: CacheIndex, queries: Array) -> None:
 
 
 def test_ivf_with_fewer_hits_than_k(released: Callable[[str], CacheIndex]) -> None:
-    """The visited cells hold fewer than k rows, so FAISS fills the result with the id -1."""
+    """The visited cells contain fewer than k rows, so that FAISS fills the result with the id
+    -1.
+    """
     index = released("knn-ivf.index")
     query = index.gather(np.array([5]))
     enhanced = index.enhance(query, [CacheParams(top_k=1000, inverse_temperature=1)])
@@ -157,7 +159,7 @@ def test_manifest_with_a_wrong_entry(folder: Path, changes: dict[str, object], n
         ({"count": COUNT - 1}, "index.faiss"),
         ({"dimension": DIMENSION + 1}, "index.faiss"),
         ({"vector_dtype": "float16"}, "vectors.npy"),
-        ({"search": {"nprobe": 4}}, "nprobe goes with"),
+        ({"search": {"nprobe": 4}}, "nprobe is set"),
     ],
 )
 def test_manifest_that_disagrees_with_its_files(
@@ -218,7 +220,9 @@ print(refused)
 
 @pytest.mark.parametrize("name", ["knn.index", "knn-ivf.index"])
 def test_damaged_index_without_a_manifest(name: str, tmp_path: Path) -> None:
-    """The reader does not crash on damaged files. A child process reads them, for safety."""
+    """The reader does not crash on damaged files. A child process reads them, so that a crash would
+    not end the tests.
+    """
     child = subprocess.run(
         [sys.executable, "-c", FLIPS, FIXTURES / "tiny" / name, tmp_path / name],
         capture_output=True,

@@ -13,7 +13,7 @@ GB = 10**9
     [
         (2_000, "cpu", 1 * GB, "Flat"),
         (1_000_000, "cpu", 1 * GB, "IVF1024,PQ256x4fs"),
-        (3_000_000, "gpu", 7 * GB, "Flat"),  # The rows need 6 GB in float16.
+        (3_000_000, "gpu", 7 * GB, "Flat"),  # in float16, the rows need 6 GB
         (3_000_000, "gpu", 4 * GB, "IVF8192,SQ8"),
         (3_000_000, "gpu", 2 * GB, "IVF8192,PQ64"),
     ],

@@ -77,7 +77,7 @@ def test_who_waits_shares_a_batch_and_nobody_waits_for_one(
     owner: IndexOwner, gated: Gated, queries: Array
 ) -> None:
     futures = [owner.submit(queries[0], CacheParams())]
-    gated.entered.acquire()  # The owner searches the first request alone.
+    gated.entered.acquire()  # the owner searches the first request in a batch of its own
     futures += [owner.submit(queries[i], CacheParams()) for i in range(6)]
     gated.gate.set()
     for future in futures:
@@ -156,13 +156,13 @@ def test_close_answers_who_waits_and_refuses_who_comes(
     assert all(future.done() and future.result() for future in futures)
     with pytest.raises(CacheClosed):
         owner.submit(queries[0], CacheParams())
-    owner.close()  # A second call of `close` does nothing.
+    owner.close()  # a second call does nothing
 
 
 def test_a_large_top_k_is_searched_apart(owner: IndexOwner, gated: Gated, queries: Array) -> None:
     first = owner.submit(queries[0], CacheParams())
     gated.entered.acquire()
-    sizes = (1024, 10, 10, 10)  # A joint search would read 4 x 1024 rows.
+    sizes = (1024, 10, 10, 10)  # one search for all requests would read 4 x 1024 rows
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cache_index.owner.GATHERED_ROWS", 2000)
         futures = [owner.submit(queries[0], CacheParams(top_k=k)) for k in sizes]

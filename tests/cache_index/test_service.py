@@ -166,7 +166,7 @@ async def test_a_reload_that_fails_changes_nothing(
     client: httpx.AsyncClient, index: CacheIndex, sources: Path, queries: Array, damage: str
 ) -> None:
     if damage == "truncated":
-        # The service still reads the renamed file, which it opened before.
+        # the service still reads the file that it has opened, although the file was renamed
         (index.folder / "vectors.npy").rename(index.folder / "away")
         (index.folder / "vectors.npy").write_bytes(b"\x93NUMPY")
     else:

@@ -30,13 +30,13 @@ def test_streams_and_seeds_differ() -> None:
 
 
 def test_the_numbers_stay() -> None:
-    """The generator still returns the data that docs/measurements.md was measured with."""
+    """The generator returns the same data as for the measurements in docs/measurements.md."""
     first = [[0.12622169, 0.18231668, -0.00349389], [0.00314350, -0.00353031, -0.00280556]]
     np.testing.assert_allclose(rows(2)[:, :3], first, atol=1e-6)
 
 
 def test_one_cell_is_not_enough() -> None:
-    """A search that visits one cell misses neighbors, also in this small sample of the data."""
+    """Even in this small sample of the data, a search that visits one cell misses neighbors."""
     data, queries = rows(20_000), rows(200, UNSEEN_QUERIES)
     index = faiss.index_factory(64, "IVF512,Flat", faiss.METRIC_INNER_PRODUCT)
     index.train(data)

@@ -19,7 +19,7 @@ ROWS, DIMENSION = 3000, 32
 
 @pytest.fixture(scope="module")
 def hard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Rows without clusters, whose neighbors are spread over many cells."""
+    """Write rows without clusters. The neighbors of a row are in many different cells."""
     path = tmp_path_factory.mktemp("hard") / "f.npy"
     rows = np.random.default_rng(5).standard_normal((ROWS, DIMENSION)).astype(np.float32)
     np.save(path, rows)
@@ -38,7 +38,7 @@ def rows(hard: Path) -> Array:
 
 
 def test_exact_neighbors_over_blocks(rows: Array, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recall, "BLOCK_ROWS", 7)  # Blocks have fewer rows than top_k.
+    monkeypatch.setattr(recall, "BLOCK_ROWS", 7)  # a block then has fewer rows than top_k
     found = exact_neighbors(rows, rows[:20], 12)
     assert np.array_equal(found, np.argsort(-rows[:20] @ rows.T, axis=1)[:, :12])
 
@@ -72,9 +72,9 @@ def test_every_kind_reaches_its_recall(kind: str, hard: Path, rows: Array, tmp_p
     neighbors = index.search(fresh, 10)
     truth = exact_neighbors(rows, fresh, 10)
     found = (neighbors.ids[:, :, None] == truth[:, None]).any(axis=1).mean()
-    assert found >= 0.85  # This is the recall of queries that the build did not use.
+    assert found >= 0.85  # the recall for queries that the build did not use
     exact = np.einsum("bd,bkd->bk", fresh, index.gather(neighbors.ids))
-    # The similarities are those of the stored vectors, not those of their compressed codes.
+    # similarities are computed from the stored vectors, not from the compressed codes
     np.testing.assert_allclose(neighbors.similarity, exact, atol=1e-5)
     assert (np.diff(neighbors.similarity, axis=1) <= 0).all()
 

@@ -27,7 +27,9 @@ def make(features: Array, folder: Path, kind: str, *, captions: bool = True) -> 
 
 
 def every_row(index: CacheIndex, queries: Array) -> Array:
-    """Search all cells. Return vectors, because an update may change the row numbers."""
+    """Search all cells. Returns the vectors of the results, because an update may change row
+    numbers.
+    """
     index.searcher.apply(index.manifest.search.model_copy(update={"refine": 32}))
     if index.manifest.search.nprobe:
         index.searcher.index.nprobe = 4
@@ -60,7 +62,7 @@ def test_added_rows_are_found(kind: str, features: Array, queries: Array, tmp_pa
     assert manifest.count == len(index) == 400
     np.testing.assert_allclose(index.gather(np.arange(400)), features, atol=1e-6)
     assert index.captions[299].id is not None
-    assert index.captions[300].id is None  # Added rows have no captions.
+    assert index.captions[300].id is None  # the added rows have no captions
     exact = features[np.argsort(-queries @ features.T, axis=1)[:, :10]]
     np.testing.assert_allclose(every_row(index, queries), exact, atol=1e-6)
 

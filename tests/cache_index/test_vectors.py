@@ -32,8 +32,8 @@ def test_gather(dtype: type, tmp_path: Path) -> None:
     assert got.shape == (2, 3, 72)
     assert got.dtype == np.float32
     assert np.array_equal(got[ids >= 0], rows[ids[ids >= 0]].astype(np.float32))
-    got += 1  # The result is a copy, so that callers may change it.
-    many = np.random.default_rng(1).integers(50, size=35)  # 35 rows are 2 blocks of 16, and 3
+    got += 1  # The result is a copy, which callers may change.
+    many = np.random.default_rng(1).integers(50, size=35)  # 35 rows: 2 blocks of 16, and 3 more.
     assert np.array_equal(vectors.gather(many), rows[many].astype(np.float32))
     assert vectors.gather(np.zeros((2, 0), np.int64)).shape == (2, 0, 72)
 

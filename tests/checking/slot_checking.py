@@ -13,7 +13,7 @@ import torch
 
 
 def register() -> None:
-    """Wrap methods of vLLM's two model runners, which only vLLM's worker processes call."""
+    """Wrap methods of vLLM's two model runners. Only vLLM's worker processes call these methods."""
     from vllm.logger import init_logger
 
     from model_ext.conditioning import EXTRA_ARG
@@ -45,7 +45,7 @@ def register() -> None:
 
     def prepare_inputs(self: Any, batch: Any, states: Any) -> Any:
         inputs = original_prepare_inputs(self, batch, states)
-        # Requests of vLLM's dummy runs are not in `packed`.
+        # requests of vLLM's dummy runs are not in `packed`
         if hasattr(self, "packed") and set(batch.req_ids) <= self.packed.keys():
             self.checker = getattr(self, "checker", None) or Checker(self.model, log)
             counts = batch.query_start_loc_np[1:] - batch.query_start_loc_np[:-1]
@@ -58,7 +58,7 @@ def register() -> None:
     def build_arrival(self: Any, table: Any, deltas: Any, embedding_dim: int, device: Any) -> None:
         original_arrival(self, table, deltas, embedding_dim, device)
         if not device.captures:
-            self.capture()  # On a CPU, `capture` only lets Arrival pad batches.
+            self.capture()  # on a CPU, `capture` has the only effect that Arrival pads batches
 
     original_arrival, Arrival.__init__ = Arrival.__init__, build_arrival
     original_preprocess = ConditionedRunner._preprocess

@@ -5,10 +5,10 @@
 
 The record holds the options, types and defaults of every command, the exit codes of wrong
 invocations, the paths, schemas and status codes of the HTTP API, the names of settings, training
-options, environment variables and metrics, and the values of the deployment files. It leaves out
-texts for people (help, descriptions, titles), so that other words do not change it. The program
-starts no engine and no server. With --compare, it prints each difference and exits with status 1
-if there is any.
+options, environment variables and metrics, and the values of the deployment files. It omits texts
+for people (help, descriptions, titles), so that changed texts make no difference. The program
+starts no engine and no server. With --compare, it prints each difference and exits with status 1 if
+there is any.
 """
 
 import argparse
@@ -35,7 +35,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("server", "model_ext", "cache_index", "deploy", "tests/deploy", "tests/serving")
 TEXTS = {"help", "short_help", "epilog", "description", "summary", "title", "prompt"}
-# If required values name no existing file, these commands fail before they start a process.
+# Commands that fail before they start a process if their arguments name files that do not exist.
 FAIL_EARLY = ("serve", "convert", "embed", "cache", "train", "doctor")
 METRIC_TYPES = {"Counter", "Gauge", "Histogram"}
 
@@ -80,7 +80,7 @@ def record() -> dict[str, Any]:
 
 
 def leaves() -> Iterator[tuple[str, Any]]:
-    """Name and click command of every `bindserve` command that has no subcommands."""
+    """Yield the name and the click command of every `bindserve` command without subcommands."""
     import typer
 
     from server.cli.main import app
@@ -89,7 +89,7 @@ def leaves() -> Iterator[tuple[str, Any]]:
 
 
 def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
-    # `bindserve` imports a command only when click makes the command's context.
+    # `bindserve` imports a command's module only when click creates the command's context
     command = command.make_context(name or "bindserve", [], resilient_parsing=True).command
     if not hasattr(command, "list_commands"):
         yield name, command
@@ -154,11 +154,15 @@ def exit_code(command: Any, arguments: list[str]) -> Any:
 
 
 class Captured(Exception):
-    """An exception that contains a parser, and so ends the function that built the parser."""
+    """Raised instead of parsing arguments, to end the function that has built a parser. Contains
+    this parser.
+    """
 
 
 def argparse_modules() -> dict[str, Any]:
-    """The options of each module with an argparse parser that is started by `python -m`."""
+    """Return the options of each module that has an argparse parser and is started by `python
+    -m`.
+    """
     modules: dict[str, Any] = {}
     for path in sources():
         text = path.read_text()
@@ -187,7 +191,7 @@ def captured_options(name: str) -> Any:
             return parser_options(captured.args[0])
         except ImportError as error:
             return f"not recorded: {error.name} is not installed"
-    return "not recorded: no arguments are parsed"
+    return "not recorded, because the module parses no arguments"
 
 
 def parser_options(parser: argparse.ArgumentParser) -> Any:
@@ -211,7 +215,9 @@ def parser_options(parser: argparse.ArgumentParser) -> Any:
 
 
 def loadtest_options() -> list[str]:
-    """Options that locustfile.py adds, read from its source: importing locust patches sockets."""
+    """Return the options that locustfile.py adds. Reads them from the source, because importing
+    locust patches sockets.
+    """
     tree = ast.parse((ROOT / "deploy/loadtest/locustfile.py").read_text())
     options = []
     for call in calls(tree, "add_argument"):
@@ -241,7 +247,7 @@ def training() -> Any:
 
 
 def environment_variables() -> list[str]:
-    """Constant names that the code reads from or writes to os.environ."""
+    """Return the names of environment variables that the code reads or sets by a constant name."""
     names: set[str] = set()
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -280,7 +286,9 @@ TagLoader.add_multi_constructor("!", lambda _, tag, node: f"!{tag} {node.value}"
 
 
 def deployment_files() -> dict[str, Any]:
-    """Values of the YAML and JSON files of deploy/ (without comments and Helm's templates)."""
+    """Return the values in the YAML and JSON files of deploy/, without comments and Helm's
+    templates.
+    """
     files: dict[str, Any] = {}
     for path in tracked("deploy"):
         if "templates" in path.parts or path.suffix not in {".yaml", ".json"} or path.is_symlink():
@@ -306,7 +314,9 @@ def package() -> Any:
 
 
 def http() -> Any:
-    """The OpenAPI document of an application with fake parts, and routes that are not in it."""
+    """Return the OpenAPI document of an application with fake components, and the routes that are
+    not in the document.
+    """
     from tests.server.application import serve
 
     app = serve().app
@@ -329,7 +339,9 @@ def routes(app: Any) -> list[str]:
 
 
 def metrics() -> list[str]:
-    """Name, labels, buckets and mode of each bindserve metric, from the calls that declare them."""
+    """Return name, labels, buckets and mode of each of bindserve's metrics, read from the calls
+    that declare them.
+    """
     declared: list[str] = []
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text())):
@@ -346,7 +358,9 @@ def metrics() -> list[str]:
 
 
 def exposed_metrics() -> list[str]:
-    """Names and types of the metrics that the two servers expose before any request."""
+    """Return names and types of the metrics that the two servers expose before the first
+    request.
+    """
     from prometheus_client import generate_latest
 
     import server.metrics  # noqa: F401

@@ -1,4 +1,4 @@
-"""Send the load test's requests with threads and httpx instead of locust, for short tests."""
+"""Send the requests of the load test with threads and httpx instead of locust, for short tests."""
 
 import threading
 import time

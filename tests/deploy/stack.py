@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from tests.serving.launch import free_port
+from tests.serving.launch import UNIPROC, free_port
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
@@ -100,8 +100,11 @@ def part(
 ) -> Iterator[Part]:
     variables = {**os.environ, **image, **service.get("environment", {}), "OMP_NUM_THREADS": "1"}
     with (folder / f"{name}.log").open("wb") as log:
+        # Arguments after "--" are vLLM's.
+        executor = [f"--distributed-executor-backend={UNIPROC}"] * ("--" in service["command"])
         process = subprocess.Popen(
-            [*command, *service["command"]], cwd=ROOT, env=variables, stdout=log, stderr=log
+            [*command, *service["command"], *executor],
+            **{"cwd": ROOT, "env": variables, "stdout": log, "stderr": log},
         )
     try:
         yield process

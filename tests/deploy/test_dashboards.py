@@ -1,7 +1,7 @@
 """Test every panel of every dashboard, and every alert, with the metrics of a real server.
 
 The services of compose.yaml run as processes. A real Prometheus scrapes them with its configuration
-while clients load the server for a minute.
+while clients load the server for half a minute.
 """
 
 import json
@@ -24,10 +24,10 @@ from deploy.loadtest.scenarios import MIXES
 from tests.deploy.offer import offer
 from tests.deploy.stack import Stack, stack
 
-RATE, LOAD_S = 4, 60
-# Some hostile requests and some videos must be among the requests of one minute.
+RATE, LOAD_S = 4, 36
+# Some hostile requests and some videos must be among the requests.
 MIX = {**MIXES["all"], "hostile": 2, "video": 1}
-RATE_INTERVAL = "20s"  # Grafana uses 20 s if Prometheus scrapes every 5 s.
+RATE_INTERVAL = "20s"  # the value that Grafana uses if Prometheus scrapes every 5 s
 QUERIES = [
     pytest.param(panel, query, id=f"{dashboard.name}-{panel.title}-{query.legend}")
     for dashboard in dashboards()
@@ -78,7 +78,7 @@ def loaded(
         start = time.time()
         key = running.client_key()
         outcomes = offer(running.server, RATE, LOAD_S, model="demo", mix=MIX, key=key)
-        time.sleep(6)  # Prometheus scrapes again within 5 s.
+        time.sleep(6)  # until Prometheus has scraped again
         yield Loaded(running, outcomes, start, time.time())
 
 

@@ -27,7 +27,7 @@ def fake(name: str, limit_s: float = 60) -> Step:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> gpu_check.Run:
-    # The real functions would kill children of the test process and wait for the GPU.
+    # Replace these functions, which would kill children of the test process and wait for the GPU.
     monkeypatch.setattr(processes, "kill_descendants", lambda: None)
     monkeypatch.setattr(processes, "wait_until_free", lambda: None)
     monkeypatch.setattr(gpu_check, "MEASURED", {"measuring"})
@@ -44,10 +44,10 @@ def test_a_step_that_hangs_or_fails_stops_no_other(run: gpu_check.Run) -> None:
         [fake("hanging", limit_s=3), fake("failing"), fake("slow"), fake("fast")]
     )
     assert hanging.status == "exceeded its limit of 3 s"
-    # The step wrote this row before it was killed.
+    # the step wrote this row before it was killed
     assert [row.name for row in hanging.rows] == ["speed"]
     child = int((run.work / "pid").read_text())
-    # The step's child process was killed too, although it was in another session.
+    # the step's child process was also killed, although it was in another session
     assert not alive(child)
     assert failing.status == "failed (exit code 1)"
     assert "no such card" in failing.log_tail
@@ -167,8 +167,8 @@ def test_goldens_and_isolation_on_model_runner_v2(tmp_path: Path) -> None:
     results = report.load(tmp_path)
     assert set(results) == {"goldens", "isolation"}
     assert {row.name for row in results["goldens"].rows if row.reached} == {
-        "pretrain: greedy ids",
-        "pretrain: prefix cache: equal embeddings share, others do not",
-        "pretrain: log-probabilities of the prompt",
-        "pretrain: model state of Model Runner V2",
+        "pretrain: greedy ids equal the recorded ids",
+        "pretrain: requests share cached blocks only if their embeddings are equal",
+        "pretrain: log-probabilities of the prompt equal the recorded ones",
+        "pretrain: the server uses Model Runner V2",
     }

@@ -1,4 +1,6 @@
-"""Helm renders the chart with three sets of values: its objects are valid, secure and complete."""
+"""Helm renders the chart with three sets of values. The rendered objects are valid, secure and
+complete.
+"""
 
 import json
 import subprocess

@@ -107,7 +107,9 @@ def layer_weights(model: Oracle, j: int) -> ValueLayer:
 def test_value_form_equals_injection_into_heads(
     heads: int, kv_heads: int, rank: int, bias: bool
 ) -> None:
-    """The precomputed terms are right, also for projections with biases. Each bias counts once."""
+    """The precomputed terms are right, even if projections have biases. Each bias is added only
+    once.
+    """
     model = random_model("value", heads, kv_heads, rank, bias)
     embedding = torch.randn(D)
     layers = [layer_weights(model, j) for j in range(INJECTED)]
@@ -135,7 +137,8 @@ def test_requests_of_a_batch_do_not_mix() -> None:
     bound = torch.randn(4, C)
     together = value_deltas(bound, layers)
     apart = torch.cat([value_deltas(one[None], layers) for one in bound])
-    bound = between([C, C]) * apart.abs().max().item()  # two sums: value and output projection
+    # the value and the output projection are two sums
+    bound = between([C, C]) * apart.abs().max().item()
     torch.testing.assert_close(together, apart, atol=bound, rtol=0)
 
 
@@ -160,7 +163,9 @@ def test_each_gate_opens_its_own_head_through_tanh() -> None:
 
 
 def test_base_value_removes_the_lora() -> None:
-    """`base_value` subtracts LoRA's part from the value, for one layer and for several layers."""
+    """`base_value` subtracts the contribution of LoRA from the values of one layer or several
+    layers.
+    """
     torch.manual_seed(0)
     base, lora_a, lora_b = torch.randn(2, 6, C), torch.randn(2, 3, C), torch.randn(2, 6, 3)
     source = torch.randn(2, 5, C)

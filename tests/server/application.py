@@ -72,7 +72,7 @@ class Components:
         self.conditioner = conditioner(self.components, ("vision", "audio", "text"), self.retriever)
         self.attachment_limits = AttachmentLimits(4, Limits(), 2)
         self.text_only = pack(TEXT_ONLY)
-        self.encoders = self  # the application uses only the method `missing`
+        self.encoders = self  # `missing` is the only method that the application calls
         self.description = {"encoders": ["vision"]}
         self.sides: dict[str, Any] = {}
         self.experts = Experts(self.sides, self.components)

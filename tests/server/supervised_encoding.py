@@ -1,5 +1,5 @@
 """A program that replaces `server.encoding.service` in tests: it reports that it is ready, and
-sleeps. The file `behaviour` selects faults.
+sleeps. A file named `behaviour` can make it misbehave.
 """
 
 import json

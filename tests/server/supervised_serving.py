@@ -1,5 +1,5 @@
-"""A program that replaces `server.api` in tests and answers every request with 200. The file
-`behaviour` can select a fault.
+"""A program that replaces `server.api` in tests and answers every request with 200. A file named
+`behaviour` can make it misbehave.
 """
 
 import json
@@ -32,11 +32,11 @@ def main() -> None:
     (folder / "inherited").write_text(str([each for each in sockets if each.get_inheritable()]))
     serving(parent.control)
     while True:
-        # If the parent opened `listener`, `accept` does not block.
+        # `accept` does not block if the parent opened `listener`.
         select.select([listener], [], [])
         try:
             client, _ = listener.accept()
-        except BlockingIOError:  # The parent already accepted the connection.
+        except BlockingIOError:  # The parent has already accepted the connection.
             continue
         with client:
             client.recv(1 << 16)

@@ -107,7 +107,9 @@ async def test_the_salt_depends_on_embedding_client_and_key() -> None:
 
 
 async def test_what_came_in_is_not_changed() -> None:
-    """The caller's prompt stays unchanged, because beam search builds its next prompts from it."""
+    """The caller's prompt must stay unchanged, because beam search builds its next prompts from
+    it.
+    """
     extra_args: dict[str, Any] = {"other": 1}
     first, _ = await inside(lambda: conditioned(extra_args))
     again, _ = await inside(lambda: conditioned(extra_args))

@@ -1,4 +1,6 @@
-"""The division of a limit among clients, and the order in which clients' work is done."""
+"""How the server divides a limit among clients, and in which order it does the work of several
+clients.
+"""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,9 @@ from server.fairness import FairOrder, FairShare
 
 
 def taken(share: FairShare, client: str) -> int:
-    """Take units for one client until it gets no more units. Returns the number of units."""
+    """Take units of the limit for one client until none is left for it. Returns the number of
+    units.
+    """
     count = 0
     while share.take(client):
         count += 1

@@ -80,3 +80,10 @@ def test_settings_do_not_change() -> None:
 def test_the_name_of_the_model(tmp_path: Path) -> None:
     assert Settings(model=tmp_path / "a" / ".." / "seven").name == "seven"
     assert Settings(model=tmp_path, served_model_name="x").name == "x"
+
+
+def test_default_experts_must_be_enabled(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="speech, which is not enabled"):
+        Settings(model=tmp_path, experts="speech ocr", ocr=True)  # type: ignore[arg-type]
+    settings = Settings(model=tmp_path, experts="ocr", ocr=True)  # type: ignore[arg-type]
+    assert settings.experts == ("ocr",)

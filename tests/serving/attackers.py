@@ -64,8 +64,8 @@ class Entry:
     kind: str  # attackers of one kind attack the same resource
     attack: Attack
     clients: int = 4
-    # A key of HONEST: permitted requests of the same type (chats, videos or embeddings), with which
-    # the attack is compared. Empty: no permitted requests are comparable.
+    # A key of HONEST: the permitted requests (chats, videos or embeddings) with which the attack is
+    # compared. Empty: no permitted requests are comparable.
     honest: str = ""
 
 

@@ -1,4 +1,6 @@
-"""Servers that several tests use, and an order of the tests that starts each server once."""
+"""Fixtures: servers that several tests share. The tests are sorted so that each server starts only
+once.
+"""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -22,7 +24,7 @@ class Pool:
                 self.stop(next(iter(self.running)))
             opened = self.open(spec)
             self.running[spec] = opened, opened.__enter__()
-        self.running[spec] = self.running.pop(spec)  # Servers are in the order of last use.
+        self.running[spec] = self.running.pop(spec)  # the least recently used server is the first
         return self.running[spec][1]
 
     def open(self, spec: Spec) -> AbstractContextManager[Server]:
@@ -57,7 +59,7 @@ def servers(
 
 @pytest.fixture
 def server(spec: Spec, servers: Pool) -> Server:
-    """The running server of the test's parameter `spec`."""
+    """Return a running server with the test's parameter `spec`."""
     return servers.get(spec)
 
 

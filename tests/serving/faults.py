@@ -1,5 +1,5 @@
-"""Measure which errors clients get when processes of the server end or stop, or the disk is full,
-and the time to recovery.
+"""Measure which errors clients get, and for how long, when a process of the server ends or stops or
+the disk is full.
 
     python -m tests.serving.faults [--model DIR]
 
@@ -30,11 +30,11 @@ from tests.server.media_files import media
 from tests.serving import stops
 from tests.serving.launch import Server, children, descendants, serve
 
-CALM_S = 3.0  # The server has recovered after 3 s without a failure.
+CALM_S = 3.0  # seconds without a failure after which the server counts as recovered
 TIMEOUT_S = 300
 DISK = 64 << 20
-# The server notices stalls sooner than by default. A decoding process is killed after 4 x 5 s of
-# elapsed time.
+# With these options, the server detects stalled processes sooner than by default. It kills a
+# decoding process after 4 x 5 s of elapsed time.
 STALLS = {"stall_s": 3, "stall_restart_s": 10, "decode_timeout_s": 5}
 PICTURE = media("img_a.jpg")
 KINDS = ("text", "new image", "known image", "upload")
@@ -106,7 +106,7 @@ async def upload(client: httpx.AsyncClient, data: bytes) -> httpx.Response:
     return await client.post("/v1/files", files={"file": ("a.jpg", data)}, data=form)
 
 
-# A fault is a function that returns the time at which the fault ended.
+# A fault is a function. It returns the time at which the fault ended.
 Fault = Callable[[Server, Path], Awaitable[float]]
 
 
@@ -244,7 +244,7 @@ async def until_calm(clients: Clients, since: float) -> None:
 
 
 def what_was_seen(events: list[Event]) -> str:
-    """Describe the failed requests: each kind of request, with the number of each status."""
+    """Describe the failed requests: for each kind of request, how many got each status."""
     texts = []
     for kind in KINDS:
         seen = Counter(event.status for event in events if event.kind == kind)

@@ -92,7 +92,7 @@ def deep(levels: int, kind: str) -> Any:
 
 
 def hostile(schema: Json, document: Json, level: int = 0) -> st.SearchStrategy[Any]:
-    """Draw values for a field with this schema, of the right type and of all other types."""
+    """Draw values for a field with this schema: values of the right type and of all other types."""
     schema = resolve(schema, document)
     scalars = st.sampled_from([*NUMBERS, *TEXTS, None, True, False])
     options: list[st.SearchStrategy[Any]] = [
@@ -174,8 +174,8 @@ def body_schema(document: Json, path: str) -> Json:
 @dataclass
 class Report:
     statuses: Counter[str] = field(default_factory=Counter)
-    nameless: Counter[str] = field(default_factory=Counter)  # messages of errors without `param`;
-    failures: dict[str, str] = field(default_factory=dict)  # kind of failure -> an example request
+    nameless: Counter[str] = field(default_factory=Counter)  # Messages of errors without `param`.
+    failures: dict[str, str] = field(default_factory=dict)  # Kind of failure -> an example request.
     failed: int = 0
 
     def fail(self, kind: str, path: str, body: Json) -> None:

@@ -33,10 +33,14 @@ def main() -> None:
 def check(kind: str, models: dict[str, Path], arguments: Arguments) -> None:
     spec = Spec(kind, INDEX if kind == "finetune" else "none", "v2")
     checks: dict[str, Callable[[Server], None]] = {
-        "greedy ids": lambda server: test_parity.test_greedy_ids(spec, server),
-        "prefix cache: equal embeddings share, others do not": share,
-        "log-probabilities of the prompt": lambda server: log_probabilities(spec, server),
-        "model state of Model Runner V2": lambda server: (
+        "greedy ids equal the recorded ids": lambda server: test_parity.test_greedy_ids(
+            spec, server
+        ),
+        "requests share cached blocks only if their embeddings are equal": share,
+        "log-probabilities of the prompt equal the recorded ones": lambda server: log_probabilities(
+            spec, server
+        ),
+        "the server uses Model Runner V2": lambda server: (
             test_parity.test_the_server_uses_the_runner_of_its_spec(spec, server)
         ),
     }

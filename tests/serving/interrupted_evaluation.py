@@ -28,7 +28,7 @@ KILLS = 5
 
 
 class Proxy:
-    """Forwards requests to `target`, and records the hash of each body."""
+    """A proxy that forwards requests to `target` and records the hash of each body."""
 
     def __init__(self, target: str) -> None:
         self.bodies: list[str] = []
@@ -56,7 +56,7 @@ class Proxy:
                     self.end_headers()
                     self.wfile.write(data)
                 except ConnectionError:
-                    self.close_connection = True  # the client was killed
+                    self.close_connection = True  # the evaluation was killed during the request
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -98,8 +98,8 @@ def main() -> None:
         proxy.bodies.clear()
         process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL)
         if number < KILLS:
-            # At first, the process loads modules and data, so an early kill leaves no stored
-            # answers.
+            # The process first loads modules and data, so a process that is killed early has stored
+            # no answers.
             time.sleep(generator.uniform(0.1, 0.25) * seconds)
             process.kill()
         status = process.wait()

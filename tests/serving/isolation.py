@@ -3,9 +3,10 @@ KV cache is too small, and compare each answer with the answer to the same reque
 
     python -m tests.serving.isolation --model FOLDER --requests 10000 [--runner v2]
 
-The worker checks its slots in every step (tests/checking). If the two best tokens of the request
-alone differ by less than 1e-3, the batch may choose the other token. Such near-ties are counted and
-are no failure. deploy/gpu_check.py runs this file as its step `isolation`.
+The worker checks its slots in every step (tests/checking). If the log-probabilities of the two best
+tokens differ by less than 1e-3 in the single request, the batch may choose the other token. Such
+near-ties are counted and do not fail the check. deploy/gpu_check.py runs this file as its step
+`isolation`.
 """
 
 import argparse
@@ -43,7 +44,7 @@ class Report:
     near_ties: int = 0
     wrong: list[str] = field(default_factory=list)
     cached_tokens: int = 0
-    chunked: int = 0  # number of compared requests with prompts too long for one step
+    chunked: int = 0  # number of compared requests whose prompt needs several engine steps
     preemptions: int = 0
     slots_checked: int = 0
     seconds: float = 0
@@ -77,7 +78,8 @@ class Question:
 @dataclass(frozen=True)
 class Solo:
     ids: list[int]
-    margins: list[float]  # difference between the two best tokens of each step
+    # difference between the log-probabilities of the two best tokens, for each step
+    margins: list[float]
 
 
 async def solo(client: httpx.AsyncClient, question: Question) -> Solo:
@@ -117,7 +119,7 @@ def compare(question: Question, ids: list[int], expected: Solo, report: Report) 
                 report.wrong.append(f"{question}, step {step}: {token}, alone {expected_token}")
             else:
                 report.near_ties += 1
-            return  # the next tokens have another context
+            return  # stop here, because the following tokens have different contexts
 
 
 async def abort(client: httpx.AsyncClient, body: dict[str, Any], after: float) -> None:
@@ -155,12 +157,12 @@ async def attack(server: Server, requests: int, seed: int) -> Report:
 
 
 async def preemptions(client: httpx.AsyncClient) -> int:
-    """The server's number of preempted requests since its start."""
+    """Return how many requests the engine has preempted since its start."""
     return int(metric((await client.get("/metrics")).text, "vllm:num_preemptions_total"))
 
 
 def slots_checked(server: Server) -> int:
-    """The number of slots that the server's worker has checked since its start."""
+    """Return how many slots the worker has checked since its start."""
     checked = re.findall(r"slots checked: (\d+)", server.log.read_text())
     return max(map(int, checked), default=0)
 
@@ -208,9 +210,11 @@ def step() -> None:
     try:
         report.assert_isolated()
     except AssertionError as error:
-        arguments.rows.check("every answer is the request's own", False, str(error)[:200])
+        arguments.rows.check(
+            "every answer equals that of the single request", False, str(error)[:200]
+        )
     else:
-        arguments.rows.check("every answer is the request's own", True)
+        arguments.rows.check("every answer equals that of the single request", True)
 
 
 if __name__ == "__main__":

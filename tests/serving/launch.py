@@ -22,9 +22,9 @@ FIXTURES = TESTS / "fixtures"
 Runner = Literal["v1", "v2"]
 
 ON_GPU = Path("/dev/nvidiactl").exists()
-# Tests read log-probabilities of the whole vocabulary (512), and need prompts of several blocks.
-# On a GPU, servers use CUDA graphs and only a part of the memory, because several servers share the
-# GPU.
+# Tests read the log-probabilities of all 512 tokens of the vocabulary, and use prompts of several
+# cache blocks. On a GPU, servers use CUDA graphs and only a part of the memory, because several
+# servers share the GPU.
 FLAGS = [
     "--gpu-memory-utilization=0.03" if ON_GPU else "--enforce-eager",
     *("--dtype=float32", "--block-size=32", "--max-model-len=512"),
@@ -32,8 +32,9 @@ FLAGS = [
     *("--kv-cache-memory-bytes=268435456", "--enable-auto-tool-choice"),
     "--tool-call-parser=hermes",
 ]
-# On a GPU, vLLM runs the worker of a single rank in the engine's process. On a CPU, vLLM would
-# start another process, whose imports take 10 s of CPU time, unless the executor's class is passed.
+# On a GPU, vLLM runs the worker of a single rank in the engine's process. On a CPU, pass the
+# executor's class, because vLLM otherwise starts another process, whose imports take 10 s of CPU
+# time.
 UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 # The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model, and a prompt of more than
 # 128 tokens is computed in chunks.
@@ -47,10 +48,10 @@ class Spec:
     """
 
     model: str
-    cache: str = "none"  # name of a fixture's index, or none
+    cache: str = "none"  # name of the retrieval index in the fixtures, or none
     runner: Runner = "v1"
-    locked: bool = False  # whether the server requires an API key and allows vllm_xargs
-    isolating: bool = False  # whether the KV cache is small, and the worker checks its slots
+    locked: bool = False  # Whether the server requires an API key and allows vllm_xargs.
+    isolating: bool = False  # Whether the KV cache is small and the worker checks its slots.
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])
@@ -62,9 +63,10 @@ LOCKED = Spec("pretrain", locked=True)
 INTERPRETED = Spec("finetune", "knn-ivf.index", "v2")
 ISOLATING = Spec("legacy", isolating=True)
 # The tests run in this order of servers. Each index is served on one runner only, because the
-# engine receives the same vector from every index. tests/deploy/test_gpu_check.py tests the
-# checkpoint kind "pretrain" on V2.
-SPECS = [PLAIN, LOCKED, ISOLATING, INTERPRETED, Spec("legacy", runner="v2")]
+# engine receives the same vector from every index. Each kind of checkpoint is served on V1; on V2,
+# where Triton's interpreter is slow, only "finetune" is, and tests/deploy/test_gpu_check.py tests
+# "pretrain".
+SPECS = [PLAIN, LOCKED, ISOLATING, INTERPRETED]
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def descendants(pid: int) -> list[int]:
 def environment(runner: Runner, checking: bool) -> dict[str, str]:
     """The server's environment variables.
 
-    On V2 they make vLLM choose that runner without a GPU (see tests/triton_cpu). With `checking`
+    For V2, they make vLLM choose this runner without a GPU (see tests/triton_cpu). With `checking`,
     the worker checks its slots (see tests/checking).
     """
     interpreted = runner == "v2" and not ON_GPU
@@ -127,8 +129,8 @@ def environment(runner: Runner, checking: bool) -> dict[str, str]:
 
 
 def gpu_environment(runner: Runner) -> dict[str, str]:
-    """Use float32 without tf32 in all products, to compare with goldens that were recorded on a
-    CPU.
+    """Disable tf32 in matrix products, so that results can be compared with goldens that were
+    recorded on a CPU.
     """
     return {
         "VLLM_USE_V2_MODEL_RUNNER": str(int(runner == "v2")),

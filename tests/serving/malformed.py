@@ -91,7 +91,7 @@ def damage(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
                 data = data[: len(data) * dice.randrange(16) // 16]
             case 1:  # Cut the file anywhere.
                 data = data[: dice.randrange(len(data))]
-            case 2 | 3:  # Flip bits: in half of the cases, not in the signature.
+            case 2 | 3:  # Flip bits. In half of the cases, the signature stays unchanged.
                 start = dice.choice([0, min(16, len(data) - 1)])
                 changed = bytearray(data)
                 for _ in range(dice.choice([1, 4, 16, 64])):
@@ -229,7 +229,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--files", type=int, default=20_000)
-    parser.add_argument("--skip", type=int, default=0, help="Skip this many files at the start.")
+    parser.add_argument("--skip", type=int, default=0, help="number of files to skip at the start")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--log", type=Path, default=Path("malformed.log"))
     options = parser.parse_args()

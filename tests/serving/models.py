@@ -18,7 +18,7 @@ FIRST = 1  # the first injected layer
 
 
 def random_model(like: Path, folder: Path, form: str, seed: int = 0) -> Path:
-    """Write a model folder with grouped-query attention and the injection form `form`."""
+    """Write a model folder with grouped-query attention. `form`: the form of the injection."""
     shutil.copytree(like, folder)
     for weights_file in folder.glob("model*"):
         weights_file.unlink()
@@ -120,7 +120,7 @@ def lora_adapter(folder: Path, seed: int) -> Path:
 def with_lora(oracle: Oracle, adapter: Path) -> Oracle:
     """Return an oracle (slow reference implementation) whose projections include the adapter.
 
-    Only v_proj of the injected term excludes the adapter.
+    The v_proj that the injected term uses is without the adapter.
     """
     from safetensors.torch import load_file
 

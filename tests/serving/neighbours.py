@@ -157,8 +157,8 @@ class Comparison:
         return [Path(f"/proc/{pid}") for pid in pids if Path(f"/proc/{pid}").exists()]
 
     def _cpu_s(self) -> float:
-        """CPU seconds of all processes except the API process, which is busy with this program's
-        requests.
+        """Return the CPU seconds of all processes except the API process, which answers this
+        program's requests.
         """
         api, total = self.server.api_process(), 0.0
         for process in self._processes():
@@ -174,7 +174,8 @@ class Comparison:
 
 async def measure(server: Server, answers: int, rounds: int, only: list[str]) -> list[Row]:
     comparison, rows = Comparison(server, answers, rounds), []
-    await comparison.steady.measure(20, Period())  # the first requests are slower
+    # not measured, because the first requests are slower
+    await comparison.steady.measure(20, Period())
     print("| attacker | quiet p95, ms | honest | attacked | ratio | growth, MB | faults |")
     print("|---|---|---|---|---|---|---|")
     for name, entry in ATTACKERS.items():

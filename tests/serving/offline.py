@@ -111,7 +111,7 @@ def run(model: str, prompts: list[Prompt], more: dict[str, Any]) -> list[dict[st
 
 
 def bind_cores(ranks: int) -> None:
-    """Give each rank one core."""
+    """Pin each rank to one core."""
     cores = sorted(os.sched_getaffinity(0))[:ranks]
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "|".join(map(str, cores))
 
@@ -142,7 +142,7 @@ def answer(output: Any) -> dict[str, Any]:
     ]
     rows = None
     if output.prompt_logprobs:
-        assert output.prompt_logprobs[0] is None  # the first token has no prediction
+        assert output.prompt_logprobs[0] is None  # no log-probability predicts the first token
         rows = [
             [candidates[token].logprob for token in range(VOCABULARY)]
             for candidates in output.prompt_logprobs[1:]

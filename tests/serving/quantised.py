@@ -1,7 +1,8 @@
 """Quantise the language model of a model folder to 8-bit integers (compressed-tensors W8A8).
 
-Also build an oracle (slow reference implementation) with the same quantised weights. Weights of the
-injection stay in float32, but the injected term uses quantised projections of the language model.
+Also build an oracle (slow reference implementation) with the same quantised weights. The weights of
+the injection stay in float32. The injected term also uses projections of the language model, which
+are quantised.
 """
 
 import json
@@ -18,7 +19,7 @@ from tests.oracle import Oracle
 
 ACTIVATIONS = 127
 # The weights are from -63 to 63. On processors without VNNI instructions, oneDNN adds two 8-bit
-# products in 16 bits. With larger weights, these sums overflow, and layers are wrong by 10%.
+# products in 16 bits. Larger weights would overflow these sums and change a layer's output by 10%.
 WEIGHTS = 63
 NUMBERS = {"num_bits": 8, "type": "int", "symmetric": True}
 QUANTIZATION = {

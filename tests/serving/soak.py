@@ -31,7 +31,7 @@ CLIENTS = 6
 SEEDS = {name: data for name, data in seeds().items() if name in ("jpg", "wav", "avi", "mkv")}
 QUIET_S = 8
 GAUGES = ("bindserve_in_stage", "vllm:num_requests_running", "vllm:num_requests_waiting")
-# A client disconnects after one of these times (s). Most phases of a request take a few ms.
+# Seconds after which a client disconnects. Most phases of a request take a few milliseconds.
 LEAVING = [0.0005, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.3, 1.0]
 
 number = count()
@@ -39,7 +39,7 @@ number = count()
 
 @dataclass(frozen=True)
 class State:
-    """The resources that the processes of an idle server use."""
+    """The resources that an idle server uses."""
 
     gauges: float
     kv_usage: float
@@ -62,7 +62,7 @@ class Report:
     states: list[tuple[float, State]] = field(default_factory=list)  # (minute, state)
 
     def slope(self) -> float:
-        """Return the growth of the memory in MiB per minute after the warm-up (least squares)."""
+        """Return how fast the memory grows after the warm-up, in MiB per minute (least squares)."""
         minutes, states = zip(*self.states, strict=True)
         memory = [state.memory / (1 << 20) for state in states]
         return float(np.polyfit(minutes, memory, 1)[0])
@@ -111,7 +111,7 @@ async def one_request(client: httpx.AsyncClient, dice: random.Random) -> httpx.R
         **{"max_tokens": dice.choice([1, 4, 16]), "n": dice.choice([1, 1, 2])},
         **{"stream": dice.random() < 0.5},
     }
-    if dice.random() < 0.3:  # Upload the file and refer to its id.
+    if dice.random() < 0.3:  # Upload the file, and refer to it by its id in the chat.
         form = {"purpose": "user_data"}
         made = await client.post("/v1/files", files={"file": (f"a.{name}", data)}, data=form)
         made.raise_for_status()

@@ -1,6 +1,6 @@
-"""Test how a server starts and stops when something is wrong. The results are what clients see, and
-the files and processes that remain. tests/serving/faults.py prints the results as rows of its
-table. The test with a read-only home folder requires root.
+"""Test how a server starts and stops in faulty conditions. The results list what clients see, and
+which files and processes remain. tests/serving/faults.py prints the results as rows of its table.
+The test with a read-only home folder requires root.
 """
 
 import asyncio

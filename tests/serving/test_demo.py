@@ -1,7 +1,7 @@
-"""vLLM serves the demonstration model, which the test builds from the committed files.
+"""A server with the demonstration model, which the test builds from committed files, names the
+objects in the demonstration's media files.
 
-The model names the objects in the demonstration's files. Its answers equal those of the training
-code.
+Its answers equal those of the training code.
 """
 
 import asyncio
@@ -105,11 +105,14 @@ def test_vllm_answers_as_the_training_module(
     assert [i for i in choice["token_ids"] if i != tokenizer.eos] == ids
 
 
-MIN_EQUAL = 0.98  # processors round sums differently, which can change an almost equal choice
+# processors round sums differently, which can change the choice between two almost equal tokens
+MIN_EQUAL = 0.98
 
 
 def test_greedy_answers_equal_the_recorded_ones(server: Server, tmp_path: Path) -> None:
-    """`bindserve eval` asks 200 questions. record_evaluation.py says how to record answers."""
+    """`bindserve eval` sends 200 questions. Its answers equal the recorded answers.
+    record_evaluation.py describes how to record them.
+    """
     _, recorded = read_results(QUESTIONS.parent)
     tasks, questions = load_named(QUESTIONS, ALL)
     settings = RunSettings(

@@ -1,6 +1,7 @@
 """vLLM's engine computes the conditioned logits of the oracle (slow reference implementation): for
 every supported family of base models, for the paper's injection form, for a base model in 8-bit
-integers, and with tensor or pipeline parallelism on two processes.
+integers, and with pipeline parallelism on two processes. tests/serving/test_processes.py checks
+tensor parallelism.
 
 vLLM implements grouped heads, tied embeddings, scaled rotary embeddings and attention windows.
 These tests check that the converted folder gives vLLM all the parameters that it needs, and that
@@ -27,19 +28,15 @@ from tests.serving.quantised import quantise
 
 pytestmark = pytest.mark.engine
 
-# The models of the fixtures, which other tests serve, have the structure of LLaMA 2.
+# No model with the structure of LLaMA 2, because other tests serve such models (the fixtures).
 CONVERTED = [name for name in FAMILIES if name != "llama2"]
-# With tensor parallelism, each rank has one value head for two query heads. With pipeline
-# parallelism, vLLM's eager mode raises an error.
-RANKS: dict[str, dict[str, Any]] = {
-    "tensor": {"tensor_parallel_size": 2},
-    "pipeline": {"pipeline_parallel_size": 2, "enforce_eager": False},
-}
+# With pipeline parallelism, vLLM's eager mode raises an error.
+PIPELINE: dict[str, Any] = {"pipeline_parallel_size": 2, "enforce_eager": False}
 STEPS = 12
 IDS = torch.randint(3, 512, (70,), generator=torch.Generator().manual_seed(2)).tolist()
 EMBEDDINGS = [normalize(torch.arange(40) % modulus - 3.0, dim=0) for modulus in (7, 5)]
-# The first prompt is longer than two cache blocks, and than many attention windows of Mistral. Both
-# prompts share a batch.
+# The first prompt is longer than two cache blocks and several times as long as the attention window
+# of the Mistral model. Both prompts are in one batch.
 PROMPTS = [
     Prompt(ids, embedding.tolist(), STEPS, prompt_logprobs=True)
     for ids, embedding in zip((IDS, IDS[30:]), EMBEDDINGS, strict=True)
@@ -68,16 +65,16 @@ def engines(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFacto
 
     jobs = {name: Job(model, PROMPTS) for name, model in models.items()}
     if len(os.sched_getaffinity(0)) > 1:
-        jobs |= {name: Job(models["value"], PROMPTS, flags) for name, flags in RANKS.items()}
+        jobs["pipeline"] = Job(models["value"], PROMPTS, PIPELINE)
     answers = generate(jobs)
     oracles = {name: Oracle.from_folder(job.model) for name, job in jobs.items()}
     return Engines(oracles | {"eight-bit": quantised}, answers)
 
 
-@pytest.mark.parametrize("name", [*CONVERTED, "residual", "value", *RANKS])
+@pytest.mark.parametrize("name", [*CONVERTED, "residual", "value", "pipeline"])
 def test_vllm_computes_the_oracles_logits(engines: Engines, name: str) -> None:
     if name not in engines.answers:
-        pytest.skip("vLLM needs one core per rank")
+        pytest.skip("vLLM needs one core for each rank")
     oracle = engines.oracles[name]
     for prompt, embedding, answer in zip(PROMPTS, EMBEDDINGS, engines.answers[name], strict=True):
         expected = oracle.logits(prompt.ids, embedding).log_softmax(-1)
@@ -85,7 +82,7 @@ def test_vllm_computes_the_oracles_logits(engines: Engines, name: str) -> None:
         ids = list(prompt.ids)
         for token, logprob in zip(answer.ids, answer.logprobs, strict=True):
             generated = oracle.logits(ids, embedding)[-1].log_softmax(-1)
-            if name in ("value", *RANKS):  # no near-ties occur in this model's answers
+            if name in ("value", "pipeline"):  # no near-ties occur in this model's answers
                 assert token == generated.argmax()
             # the most probable token, up to rounding
             assert generated[token] > generated.max() - 1e-3

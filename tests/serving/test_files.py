@@ -1,4 +1,6 @@
-"""OpenAI's client sends files by id and in forms to a real server, whose memory use stays small."""
+"""OpenAI's client sends files to a real server, by id and in multipart forms. The server's memory
+use stays small.
+"""
 
 import base64
 import json

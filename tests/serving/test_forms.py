@@ -1,5 +1,5 @@
 """Answers with LoRA adapters on a grouped-query base equal those of the oracle (slow reference
-implementation).
+implementation), on model runner V2. tests/serving/test_processes.py checks the same on V1.
 
 An adapter that a request selects changes the output projection of the injected term, but not its
 value projection. Requests with two adapters and without an adapter share a batch.
@@ -7,6 +7,7 @@ value projection. Requests with two adapters and without an adapter share a batc
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from tests.oracle import Oracle
-from tests.serving.launch import Runner, Server, serve
+from tests.serving.launch import Server, serve
 from tests.serving.models import lora_adapter, random_model, with_lora
 
 pytestmark = pytest.mark.engine
@@ -24,25 +25,34 @@ PROMPTS = ["Rain on a tin roof", "What is shown here, and why?", "42"]
 STEPS = 12
 
 
-@pytest.fixture(scope="module", params=["v1", "v2"])
-def runner(request: pytest.FixtureRequest) -> Runner:
-    runner: Runner = request.param
-    return runner
+@dataclass(frozen=True)
+class Adapted:
+    """A model with grouped-query attention, and two LoRA adapters."""
+
+    model: Path
+    flags: list[str]  # vLLM's flags
+    oracles: dict[str, Oracle]  # by the model name of a request
+
+    @classmethod
+    def write(cls, like: Path, folder: Path) -> "Adapted":
+        """Write both to `folder`, with the tokenizer and encoders of the folder `like`."""
+        model = random_model(like, folder / "model", "value")
+        adapters = {name: lora_adapter(folder / name, seed) for seed, name in enumerate("ab", 1)}
+        oracle = Oracle.from_folder(model)
+        oracles = {"any": oracle} | {n: with_lora(oracle, path) for n, path in adapters.items()}
+        flags = ["--enable-lora", "--max-loras=2", "--max-lora-rank=8", "--lora-modules"]
+        return cls(model, flags + [f"{name}={path}" for name, path in adapters.items()], oracles)
 
 
 @pytest.fixture(scope="module")
 def with_adapters(
-    runner: Runner, tiny_models: dict[str, Path], tmp_path_factory: Any
+    tiny_models: dict[str, Path], tmp_path_factory: Any
 ) -> Iterator[tuple[Server, dict[str, Oracle]]]:
     folder = tmp_path_factory.mktemp("forms")
-    model = random_model(tiny_models["finetune"], folder / "model", "value")
-    adapters = {name: lora_adapter(folder / name, seed) for seed, name in enumerate("ab", 1)}
-    oracle = Oracle.from_folder(model)
-    oracles = {"any": oracle} | {n: with_lora(oracle, path) for n, path in adapters.items()}
-    flags = ["--enable-lora", "--max-loras=2", "--max-lora-rank=8", "--lora-modules"]
-    flags += [f"{name}={path}" for name, path in adapters.items()]
-    with serve(model, folder / "log", "--cache=none", runner=runner, flags=flags) as server:
-        yield server, oracles
+    adapted = Adapted.write(tiny_models["finetune"], folder)
+    log, flags = folder / "log", adapted.flags
+    with serve(adapted.model, log, "--cache=none", runner="v2", flags=flags) as server:
+        yield server, adapted.oracles
 
 
 def check(server: Server, oracles: dict[str, Oracle]) -> None:
@@ -98,7 +108,7 @@ def test_the_adapters_change_the_logits(with_adapters: tuple[Server, dict[str, O
 def test_prompt_logprobs_with_lora_are_rejected(
     with_adapters: tuple[Server, dict[str, Oracle]],
 ) -> None:
-    """The server rejects prompt_logprobs with LoRA, which would end vLLM 0.32's engine on a CPU."""
+    """The server rejects prompt_logprobs with LoRA. On a CPU, they would end vLLM 0.32's engine."""
     server, oracles = with_adapters
     body = {"model": "a", "prompt": "Rain", "prompt_logprobs": 1, "max_tokens": 1}
     response = server.post("/v1/completions", body)

@@ -1,4 +1,4 @@
-"""A client cannot set the engine parameters that select the conditioning of any request."""
+"""A client cannot set the engine parameters in which the server sends embeddings to the engine."""
 
 from typing import Any
 
@@ -59,7 +59,8 @@ def good_answer(server: Server) -> list[int]:
 def test_vllm_xargs(server: Server, xargs: object) -> None:
     expected = good_answer(server)
     response = server.post("/v1/chat/completions", request(vllm_xargs=xargs))
-    if response.status_code == 200:  # The server allows the field and ignores its key.
+    # A server that allows vllm_xargs ignores a key in it that would condition the request.
+    if response.status_code == 200:
         assert response.json()["choices"][0]["token_ids"] == expected
     else:
         assert response.status_code == 400

@@ -1,4 +1,4 @@
-"""A fixed set of 1,000 damaged files of all formats harms neither the server nor its clients.
+"""A fixed set of 1,000 damaged files of all formats does not harm the server or its other clients.
 
 `python -m tests.serving.malformed` sends more files.
 """

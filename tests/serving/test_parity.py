@@ -16,7 +16,8 @@ pytestmark = pytest.mark.engine
 
 GOLDEN = load_file(FIXTURES / "golden" / "logits.safetensors")
 PROMPTS: list[str] = golden_index()["logits"]["prompts"]  # type: ignore[index]
-INSTRUCTION = "Describe the scene in detail."  # the first prompt is this text in the template
+# the text whose prompt, formatted by the template, is the first prompt
+INSTRUCTION = "Describe the scene in detail."
 
 
 def greedy_goldens(spec: Spec) -> list[tuple[str, str, bool]]:

@@ -1,7 +1,8 @@
 """Two API processes share one engine, files and metrics; each process can answer any request.
 
 The engine has two workers (vLLM's tensor parallelism) in processes of their own, as vLLM starts
-them by default on a CPU. The other tests run the worker in the engine's process.
+them by default on a CPU. The other tests run the worker in the engine's process. The server has two
+LoRA adapters.
 """
 
 import base64
@@ -16,10 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.oracle import Oracle
 from tests.server.media_files import media
 from tests.serving.launch import Server, descendants, serve
-from tests.serving.test_forms import check
+from tests.serving.test_forms import Adapted, check
 
 pytestmark = pytest.mark.engine
 
@@ -33,17 +33,22 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def pair(tiny_models: dict[str, Path], scratch: Path) -> Iterator[Server]:
+def adapted(tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Adapted:
+    return Adapted.write(tiny_models["finetune"], tmp_path_factory.mktemp("adapted"))
+
+
+@pytest.fixture(scope="module")
+def pair(adapted: Adapted, scratch: Path) -> Iterator[Server]:
     config = scratch.parent / "settings.yaml"
     config.write_text(json.dumps({"upload_folder": str(scratch)}))
     options = ("--cache=none", f"--config={config}")
     log = scratch.parent / "server.log"
-    flags, cores = ["--api-server-count=2"], sorted(os.sched_getaffinity(0))[:2]
+    flags, cores = [*adapted.flags, "--api-server-count=2"], sorted(os.sched_getaffinity(0))[:2]
     with pytest.MonkeyPatch.context() as environment:
-        if len(cores) == 2:  # vLLM needs one core per rank
+        if len(cores) == 2:  # vLLM needs one core for each rank
             flags += ["--tensor-parallel-size=2"]
             environment.setenv("VLLM_CPU_OMP_THREADS_BIND", "|".join(map(str, cores)))
-        with serve(tiny_models["finetune"], log, *options, flags=flags, executor="mp") as server:
+        with serve(adapted.model, log, *options, flags=flags, executor="mp") as server:
             yield server
 
 
@@ -72,8 +77,8 @@ def test_both_processes_have_every_file_and_sum_their_metrics(pair: Server, scra
     assert len(list(folder.glob("owners/*/file-*"))) == 2  # an uploaded file and its record
 
 
-def test_concurrent_answers_are_the_oracles(pair: Server, tiny_models: dict[str, Path]) -> None:
-    check(pair, {"any": Oracle.from_folder(tiny_models["finetune"])})
+def test_concurrent_answers_of_all_adapters_are_the_oracles(pair: Server, adapted: Adapted) -> None:
+    check(pair, adapted.oracles)
 
 
 def test_equal_files_are_encoded_once_for_both_processes(pair: Server) -> None:

@@ -144,7 +144,10 @@ def written(piece: str) -> str:
 
 
 def test_a_tool_is_called(server: Server, tiny_models: dict[str, Path]) -> None:
-    """The model calls a tool. The request bans white space, because this model writes too much."""
+    """The model calls a tool.
+
+    The request bans white space. Otherwise, this tiny model writes mostly white space.
+    """
     tokenizer = Tokenizer.from_file(str(tiny_models["finetune"] / "tokenizer.json"))
     blank = [i for i in range(512) if written(tokenizer.id_to_token(i)).isspace()]
     colours = ["red", "green", "blue"]

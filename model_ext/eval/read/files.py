@@ -7,8 +7,8 @@ from typing import Any
 
 from model_ext.eval.errors import DataError
 
-MAX_FILE_BYTES = 1 << 30  # maximum size of a file that is read as a whole;
-MAX_LINE_BYTES = 1 << 26  # maximum size of a line, which can contain a data: URI
+MAX_FILE_BYTES = 1 << 30  # Maximum size of a file that is read as a whole.
+MAX_LINE_BYTES = 1 << 26  # Maximum size of a line, which can contain a data: URI.
 
 
 def read_text(path: Path, max_bytes: int = MAX_FILE_BYTES) -> str:

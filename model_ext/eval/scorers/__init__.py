@@ -1,1 +1,3 @@
-"""Scorers: pure functions of an answer and its truths. They change none of their arguments."""
+"""Scorers: pure functions that compare an answer with the correct answers ("truths") of a
+question.
+"""

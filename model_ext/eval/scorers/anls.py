@@ -6,16 +6,19 @@ THRESHOLD = 0.5
 
 
 def anls(answer: str, truths: Sequence[str]) -> float:
-    """ANLS by the evaluation server's rule: distances are divided by the longer raw text.
+    """ANLS as the official evaluation server computes it: a distance is divided by the length of
+    the longer text before normalisation.
 
-    Returns the best similarity of any truth, or 0 if it is below 0.5 or there are no truths.
+    Returns the highest similarity to a truth, or 0 if it is below 0.5 or there are no truths.
     """
     best = max((1 - server_distance(answer, truth) for truth in truths), default=0.0)
     return best if best >= THRESHOLD else 0.0
 
 
 def anls_paper(answer: str, truths: Sequence[str]) -> float:
-    """ANLS by the ST-VQA paper's rule: normalised lengths, and a distance below 0.5."""
+    """ANLS as the ST-VQA paper defines it: lengths are those of the normalised texts, and the
+    distance must be below 0.5.
+    """
     least = min((paper_distance(answer, truth) for truth in truths), default=1.0)
     return 1 - least if least < THRESHOLD else 0.0
 
@@ -36,7 +39,9 @@ def collapse(text: str) -> str:
 
 
 def levenshtein(a: str, b: str) -> int:
-    """The number of insertions, deletions and replacements of characters from `a` to `b`."""
+    """Return the smallest number of inserted, deleted and replaced characters that turns `a` into
+    `b`.
+    """
     row = list(range(len(b) + 1))
     for i, left in enumerate(a, 1):
         previous, row[0] = row[0], i

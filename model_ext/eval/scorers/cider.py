@@ -1,8 +1,7 @@
-"""CIDEr-D of generated captions, as pycocoevalcap's `Cider` computes it from the words.
+"""CIDEr-D of generated captions, computed from their words as pycocoevalcap's `Cider` does.
 
 LVLM-eHub splits captions at white space and keeps the case. For the strict score, `ptb.py` splits
-captions into tokens first. Document frequencies are counted over the items that are scored
-together.
+captions into tokens first. The document frequencies are those of the items in the same call.
 """
 
 import math
@@ -19,18 +18,20 @@ Ngram = tuple[str, ...]
 
 
 class Caption(NamedTuple):
-    weights: list[dict[Ngram, float]]  # one dict of n-grams for each n;
-    norms: list[float]  # one norm for each n;
-    length: int  # the number of bigrams, which pycocoevalcap uses as the length
+    weights: list[dict[Ngram, float]]  # For each n: n-gram -> TF-IDF weight.
+    norms: list[float]  # For each n: the norm of the weights.
+    length: int  # The number of bigrams, which pycocoevalcap uses as the length.
 
 
 def cider_raw(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """The score of each item, 0 to 10, of words split at white space (LVLM-eHub)."""
+    """Return each item's score, 0 to 10. Words are separated by white space, as in LVLM-eHub."""
     return cider(answers, references, str.split)
 
 
 def cider_ptb(answers: Sequence[str], references: Sequence[Sequence[str]]) -> list[float]:
-    """The score of each item, 0 to 10, after PTB-like tokenisation (strict)."""
+    """Return each item's score, 0 to 10, after tokenisation like that of the Penn Treebank (strict
+    score).
+    """
     return cider(answers, references, ptb_tokens)
 
 
@@ -39,8 +40,8 @@ def cider(
     references: Sequence[Sequence[str]],
     tokenise: Callable[[str], list[str]],
 ) -> list[float]:
-    """The score of each item; their mean is the corpus score. A single item scores 0, because its
-    inverse document frequencies are ln 1 = 0.
+    """Return the score of each item. The mean is the score of the corpus. A single item scores 0,
+    because its inverse document frequencies are ln 1 = 0.
 
     Raises ValueError: when the lists differ in length or an item has no references.
     """
@@ -76,7 +77,9 @@ def ngrams(words: Sequence[str]) -> Counter[Ngram]:
 
 
 def similarity(caption: Caption, reference: Caption) -> float:
-    """The clipped cosine, averaged over the lengths of n-grams, times the length penalty."""
+    """Return the clipped cosine of two captions, averaged over the n of the n-grams, times the
+    length penalty.
+    """
     total = 0.0
     for own, other, norm, other_norm in zip(
         caption.weights, reference.weights, caption.norms, reference.norms, strict=True

@@ -20,21 +20,26 @@ class KieCounts(NamedTuple):
 
     @property
     def f1(self) -> float:
-        """0 where LVLM-eHub divides by zero (no answer, no truth, or no match)."""
+        """F1 in per cent. 0 if there is no answer, no truth, or no match, where LVLM-eHub divides
+        by zero.
+        """
         total = self.precision + self.recall
         return 2 * self.precision * self.recall / total if total else 0.0
 
 
 def kie_words(pairs: Iterable[tuple[str, str]]) -> KieCounts:
-    """Count words of (answer, truth) pairs: split at white space, case kept (LVLM-eHub)."""
+    """Count the words of (answer, truth) pairs. As in LVLM-eHub, words are separated by white space
+    and case matters.
+    """
     counts = [word_counts(answer, truth) for answer, truth in pairs]
     return KieCounts(*(sum(column) for column in zip(*counts, strict=True))) if counts else ZERO
 
 
 def kie_entities(pairs: Iterable[tuple[str, str]]) -> KieCounts:
-    """Count whole entities of (answer, truth) pairs, white space collapsed, case kept (strict).
+    """Count the (answer, truth) pairs whose texts are equal, for the strict score.
 
-    F1 = 200 x equal and not empty / (answers not empty + truths not empty).
+    Runs of white space count as one space, and case matters. F1 = 200 x (equal, non-empty pairs) /
+    (non-empty answers + non-empty truths).
     """
     matched = answered = expected = 0
     for answer, truth in pairs:

@@ -11,7 +11,9 @@ PREFIX = 4  # number of characters of the answer that the official tool reads
 
 
 class MmeScore(NamedTuple):
-    """`acc`: share of right questions. `acc_plus`: share of pictures with both right."""
+    """`acc`: the share of correctly answered questions. `acc_plus`: the share of pictures with two
+    correct answers.
+    """
 
     acc: float
     acc_plus: float
@@ -40,7 +42,9 @@ def mme_label_strict(answer: str) -> Label:
 
 
 def mme_score(pairs: Sequence[tuple[bool, bool]]) -> MmeScore:
-    """The score of a subtask. pairs: per picture, whether each of its two answers is right.
+    """Compute the score of a subtask.
+
+    `pairs`: for each picture, whether each of its two answers is right.
 
     Raises ValueError: when there are no pairs.
     """

@@ -34,7 +34,7 @@ def tables() -> Tables:
 
 
 def without_punctuation(text: str) -> str:
-    """Steps 1 to 4: white space, punctuation, and periods that no digit follows."""
+    """Apply steps 1 to 4: change white space, punctuation, and periods that no digit follows."""
     text = text.replace("\n", " ").replace("\t", " ").strip()
     delete_all = re.search(r"\d,\d", text) is not None
     result = text
@@ -45,7 +45,9 @@ def without_punctuation(text: str) -> str:
 
 
 def normalise(text: str) -> str:
-    """The normalised text: lower case, number words as digits, no articles, full contractions."""
+    """Return the normalised text: lower case, number words as digits, no articles, contractions
+    with apostrophes.
+    """
     articles, numbers, _, contractions = tables()
     words = [numbers.get(word, word) for word in without_punctuation(text).lower().split()]
     return " ".join(contractions.get(word, word) for word in words if word not in articles)

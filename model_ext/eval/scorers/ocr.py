@@ -1,4 +1,6 @@
-"""Scores of text recognition: containment (LVLM-eHub) and equality of the letters (strict)."""
+"""Scores of text recognition: whether the answer contains the word (LVLM-eHub), and whether the
+letters are equal (strict).
+"""
 
 import re
 

@@ -28,7 +28,7 @@ ABBREVIATIONS = (
 )
 CLITIC = re.compile(r"(?:['’](?:s|re|ve|ll|d|m)|n['’]t)$")
 LETTER = r"[^\W\d_]"
-WORD = r"[\w\u0300-\u036f]"  # `\w` has no combining marks
+WORD = r"[\w\u0300-\u036f]"  # `\w` does not match combining marks
 TOKEN = re.compile(
     rf"""
       https?://[^\s"<>]+ | www\.[^\s"<>]+
@@ -47,7 +47,7 @@ TOKEN = re.compile(
 
 
 def ptb_tokens(text: str) -> list[str]:
-    """The tokens of a caption, lower case, without punctuation."""
+    """Return the tokens of a caption in lower case, without punctuation."""
     text = "".join(SPELLED.get(character, character) for character in text).lower()
     tokens: list[str] = []
     for match in TOKEN.finditer(text):

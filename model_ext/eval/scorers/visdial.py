@@ -7,9 +7,9 @@ from model_ext.eval.scorers.normalise import normalise
 
 
 def visdial_reciprocal_rank(answer: str, candidates: Sequence[str]) -> float:
-    """1 / (1 + index) of the first candidate that the answer contains, else 0.
+    """Return 1 / (1 + index) of the first candidate that the answer contains, else 0.
 
-    This is LVLM-eHub's rule. It does not use the index of the correct candidate.
+    This is LVLM-eHub's rule, which ignores which candidate is correct.
     """
     text = normalise(answer)
     for index, candidate in enumerate(candidates):
@@ -19,8 +19,8 @@ def visdial_reciprocal_rank(answer: str, candidates: Sequence[str]) -> float:
 
 
 def visdial_true_rank(log_probabilities: Sequence[float], truth_index: int) -> float:
-    """1 / rank of the right candidate by mean log-probability. Candidates with an equal
-    log-probability rank before the right candidate.
+    """Return 1 / (rank of the right candidate), if candidates are sorted by mean log-probability.
+    In a tie, the right candidate is the last.
 
     Raises ValueError: when `truth_index` is not an index of `log_probabilities`.
     """

@@ -1,4 +1,8 @@
-"""Scores of question answering: containment (LVLM-eHub), and exact match or consensus (strict)."""
+"""Scores of question answering.
+
+LVLM-eHub's score: whether the answer contains a correct answer. Strict scores: exact match, or the
+consensus of annotators.
+"""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -28,10 +32,11 @@ def vqa_exact(answer: str, truths: Sequence[str]) -> float:
 
 
 def vqa_consensus(answer: str, truths: Sequence[str]) -> float | None:
-    """The official VQA score, a mean over the truths (the answers of annotators).
+    """The official VQA score.
 
-    The term of truth i is min(1, n / 3), where n of the truths other than i equal the answer.
-    Returns None without truths. The official data sets have 10 truths per question.
+    The truths are the answers of annotators. The score is a mean over the truths: truth i adds
+    min(1, n / 3), where n of the other truths equal the answer. Returns None without truths. The
+    official data sets have 10 truths per question.
     """
     if not truths:
         return None

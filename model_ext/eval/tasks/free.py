@@ -1,5 +1,5 @@
-"""Tasks that a .jsonl file defines and the paper's tables do not have. Each row of the file names
-its task and the task's metric.
+"""Tasks that are defined by a .jsonl file and are not in the paper's tables. Each row of the file
+names its task and the task's metric.
 """
 
 from collections.abc import Iterable, Mapping

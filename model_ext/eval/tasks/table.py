@@ -250,7 +250,7 @@ DATA_SETS = (
 MME = tuple(mme(name, size) for name, size in (PERCEPTION | COGNITION).items())
 POPE = tuple(pope(name, 3000) for name in ("random", "popular", "adversarial"))
 TASKS = {task.name: task for task in DATA_SETS + MME + POPE}
-# The names of tasks in LVLM-eHub's files of answers, and a name for all tasks of MME
+# names that LVLM-eHub's answer files use for some tasks, and a name for all tasks of MME
 ALIASES = {
     "flickr": ("Flickr-30k",),
     "scienceqa": ("ScienceQA IMG",),
@@ -267,7 +267,7 @@ def select_tasks(names: str, others: Mapping[str, Task] = MappingProxyType({})) 
     """Return the tasks of a comma-separated list, without duplicates. Case and punctuation are
     ignored.
 
-    others: further tasks (name -> task) that the list may contain.
+    `others`: further tasks (name -> task) that the list may contain.
 
     Raises UnknownTask: when the list names no task, or a name that is not in the table.
     """

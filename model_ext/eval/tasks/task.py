@@ -29,11 +29,11 @@ Metric = Literal[
 class Task:
     """A row of the table of tasks.
 
-    prompt: a format string over the fields of the data set; "{question}" is the unchanged question.
-    files: the expected files below the data root; alternatives are separated by " | ".
-    size: the number of questions of the split; None if the source does not state this number.
-    exact_size: whether all printed percentages are whole numbers of correct answers out of `size`.
-    draw: the number of items of the split, of which `size` are drawn at random (`tasks/draw.py`).
+    `prompt`: a format string over the fields of the data set; "{question}" is the unchanged
+    question. `files`: the expected files below the data root; alternatives are separated by " | ".
+    `size`: the number of questions, or None if the paper does not state it. `exact_size`: whether
+    each percentage in the paper is a whole number of correct answers out of `size`. `draw`: the
+    number of items from which `size` questions are drawn at random (`tasks/draw.py`).
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Decode depth maps and thermal pictures, from .npy files or pictures.
 
 An .npy file of the encoder's shape is used unchanged. The released model has no loaders for these
-modalities, so the other rules are bindserve's. ImageBind's input is disparity (the inverse of
+modalities, so bindserve defines all other rules. ImageBind's input is disparity (the inverse of
 depth) on a normalised scale. This module gives the nearest point the value 1, and points without a
 measurement the value 0. Pictures of 8 bits are already relative, and are scaled to 0..1.
 """
@@ -63,8 +63,9 @@ def read_thermal(
 
 
 def _read(data: bytes, size: int, limits: Limits, notes: Notes) -> tuple[Map, bool | None]:
-    """Return the values (H, W), and whether they are relative (0..1). Instead of a bool, None says
-    that the values already have the encoder's shape (1, S, S) and are used unchanged.
+    """Return the values, and whether they are relative. True: values (H, W) from 0 to 1. False:
+    values (H, W) in any unit. None: values (1, S, S) in the encoder's shape, which are used
+    unchanged.
     """
     if data.startswith(MAGIC):
         array = read_npy(data, limits.image_pixels)
@@ -83,7 +84,7 @@ def _read(data: bytes, size: int, limits: Limits, notes: Notes) -> tuple[Map, bo
 
 
 def _scaled(values: Map) -> Map:
-    """Scale the finite values to 0..1; other values become 0. Raises DecodeError."""
+    """Scale the finite values to the range 0 to 1. Other values become 0. Raises DecodeError."""
     valid = np.isfinite(values)
     low = np.min(values, where=valid, initial=np.inf)
     high = np.max(values, where=valid, initial=-np.inf)
@@ -95,7 +96,9 @@ def _scaled(values: Map) -> Map:
 
 
 def _disparity(depth: Map) -> Map:
-    """Invert the positive depths; other depths become 0. Raises DecodeError."""
+    """Convert depths to disparities: nearest depth / depth for positive depths, else 0. Raises
+    DecodeError.
+    """
     valid = np.isfinite(depth) & (depth > 0)
     nearest = np.min(depth, where=valid, initial=np.inf)
     if not np.isfinite(nearest):
@@ -111,4 +114,5 @@ def _square(values: Map, size: int, limits: Limits) -> Map:
 def _tensor(array: Map) -> Tensor:
     if not np.isfinite(array).all():
         raise DecodeError("the file has values that are not finite numbers")
-    return torch.from_numpy(np.array(array, order="C"))  # Pillow's arrays are read-only
+    # copied, because Pillow's arrays are read-only
+    return torch.from_numpy(np.array(array, order="C"))

@@ -30,8 +30,8 @@ from model_ext.imagebind.preprocess.resample import Resampler
 CLIPS = 3
 CLIP_SECONDS = 2
 MEAN, STD = -4.268, 9.138
-BLOCK = 65_536  # number of frames read at a time;
-UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length
+BLOCK = 65_536  # Number of frames read at a time.
+UNKNOWN = 2**62  # libsndfile reports more frames than this if a FLAC header has no length.
 
 DAMAGED = "the audio is damaged"
 
@@ -48,8 +48,8 @@ def read_audio(
     waveform, rate = decode(data, limits, notes)
     clips = cut_clips(waveform, rate, options.channels, notes)
     features = log_mel(clips, config.mel_bins).transpose(1, 2)
-    # As in the released model, padding is added before normalisation: padded cells have the value
-    # log(1) = 0, which is then normalised.
+    # As in the released model, pad before normalising: padded cells are log(1) = 0 before
+    # normalisation.
     features = F.pad(features, (0, max(0, config.target_length - features.shape[2])))
     features = (features[:, None, :, : config.target_length] - MEAN) / STD
     if not features.isfinite().all():
@@ -58,7 +58,9 @@ def read_audio(
 
 
 def decode(data: bytes, limits: Limits, notes: Notes | None = None) -> tuple[Tensor, int]:
-    """Decode the file: samples (channels, N) in [-1, 1), and the sampling rate.
+    """Decode the file.
+
+    Returns samples (channels, N) in [-1, 1) and the sampling rate in Hz.
 
     Raises DecodeError.
     """
@@ -84,14 +86,11 @@ def decode(data: bytes, limits: Limits, notes: Notes | None = None) -> tuple[Ten
 def cut_clips(
     waveform: Tensor, rate: int, channels: Channels = "first", notes: Notes | None = None
 ) -> Tensor:
-    """Resample to 16 kHz and cut clips: (channels, N) -> one channel of three clips (3, n).
+    """Resample to 16 kHz and cut three clips: (channels, N) -> one channel of the clips (3, n).
 
-    Each clip has zero mean.
-
-    The released code subtracts each clip's mean (over samples and channels) in place, in the
-    waveform that all clips share. If clips overlap, the later clip therefore contains samples that
-    were already shifted. This function does the same, because the result differs for files with a
-    constant offset.
+    Subtracts each clip's mean (over samples and channels) in place, in the waveform that all clips
+    share, as the released code does. If clips overlap, the later clip therefore contains samples
+    that were already changed.
     """
     notes = {} if notes is None else notes
     resampler = Resampler(rate, RATE)
@@ -120,9 +119,8 @@ def clip_bounds(samples: int) -> list[tuple[int, int]]:
 
     Clips are evenly spaced; the last clip ends with the file.
 
-    In a file of less than 2 s, each clip is the whole file. This function computes in rational
-    numbers, because rounding errors of floats would move the start or the end of a clip by one
-    sample.
+    In a file of less than 2 s, each clip is the whole file. Computes with fractions, because
+    rounding errors of floats would move the start or the end of a clip by one sample.
     """
     duration = Fraction(samples / RATE)
     starts = [i * max(duration - CLIP_SECONDS, Fraction(0)) / (CLIPS - 1) for i in range(CLIPS)]
@@ -159,8 +157,8 @@ def _blocks(file: soundfile.SoundFile) -> Iterator[Block]:
 
 
 def _gather(blocks: Iterable[Block], limits: Limits) -> tuple[Tensor, int]:
-    """Join all blocks to (channels, N), and count the samples, because a file may have more samples
-    than its header declares.
+    """Join all blocks to one array (channels, N). Counts the samples, because a file may have more
+    samples than its header declares.
     """
     kept: list[NDArray[np.float32]] = []
     frames = rate = channels = 0

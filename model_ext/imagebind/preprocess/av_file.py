@@ -1,8 +1,8 @@
 """Open containers of sound and video with PyAV (FFmpeg), from memory.
 
-FFmpeg gets the name of the demuxer, so no file can choose a demuxer that opens other files. Only
-the codecs of SOUND_CODECS and PICTURE_CODECS are decoded. FFmpeg decodes the first frames of each
-stream already when it opens the file, so it also gets the list of decoders.
+This module passes FFmpeg the name of the demuxer, so that no file can choose a demuxer that opens
+other files. It also passes the list of allowed decoders (SOUND_CODECS and PICTURE_CODECS), because
+FFmpeg decodes the first frames of each stream while it opens a file.
 """
 
 import io
@@ -36,12 +36,14 @@ DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
 
 
 def _decoders() -> str:
-    """Return the names of FFmpeg's decoders for the codecs, as its option `codec_whitelist`."""
+    """Return the value of FFmpeg's option `codec_whitelist`: the names of its decoders for the
+    allowed codecs.
+    """
     names = set()
     for name in codecs_available:
         try:
             codec = av.Codec(name, "r")
-        except UnknownCodecError:  # it only encodes
+        except UnknownCodecError:  # FFmpeg can only encode this codec
             continue
         if codec.canonical_name in SOUND_CODECS | PICTURE_CODECS:
             names.add(codec.name)
@@ -62,7 +64,7 @@ def opened(data: bytes, name: str, damaged: str) -> Iterator[InputContainer]:
         demuxer = DEMUXERS.get(name, name)
         with av.open(io.BytesIO(data), "r", format=demuxer, container_options=OPTIONS) as file:
             yield file
-    # For impossible values in a damaged file, PyAV also raises ValueError and other types.
+    # PyAV also raises ValueError and other exceptions for impossible values in a damaged file.
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError):
         raise DecodeError(damaged) from None
 

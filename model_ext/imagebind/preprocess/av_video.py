@@ -26,9 +26,9 @@ DEFAULT_FPS = 25
 
 
 class AvVideo:
-    """A video in a container of the format `name`, e.g. mp4. Implements `frames.Video`.
+    """A video file in the container format `name`, e.g. mp4. Implements `frames.Video`.
 
-    Each method opens the file anew.
+    Each method opens the file again.
     """
 
     def __init__(self, data: bytes, name: str, limits: Limits) -> None:
@@ -37,7 +37,9 @@ class AvVideo:
         self._starts: list[int] = []
 
     def timeline(self) -> tuple[NDArray[np.float64], float]:
-        """Read the times of all frames. Decodes the frames only if packets lack times."""
+        """Return the start and end of each frame, and the frame rate. Decodes frames only if
+        packets have no times.
+        """
         with opened(self._data, self._name, DAMAGED) as file:
             stream = self._stream(file)
             unit = float(stream.time_base or 0)
@@ -98,7 +100,7 @@ class AvVideo:
         return times
 
     def _decode(self, file: InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-        """Decode frames from the file's position; skip damaged packets."""
+        """Decode frames from the file's current position. Skips damaged packets."""
         for packet in file.demux(stream):
             try:
                 frames = packet.decode()
@@ -110,8 +112,8 @@ class AvVideo:
                 yield frame
 
     def _seek(self, file: InputContainer, starts: list[int]) -> dict[int, NDArray[np.uint8]]:
-        """Decode the frames that start at `starts`. For each frame, decoding begins at the key
-        frame before.
+        """Decode the frames that start at `starts`. For each frame, seeks to the key frame before
+        it.
         """
         stream = self._stream(file)
         pictures: dict[int, NDArray[np.uint8]] = {}
@@ -150,7 +152,7 @@ class AvVideo:
 
 
 def _nearest(times: list[int], time: int) -> int:
-    """Return the item of `times` nearest to `time`. It replaces the exact frame, which can be
-    damaged.
+    """Return the item of `times` nearest to `time`. If a frame is damaged, the nearest frame
+    replaces it.
     """
     return min(times, key=lambda each: abs(each - time))

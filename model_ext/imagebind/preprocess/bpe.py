@@ -15,7 +15,7 @@ import regex
 from tokenizers.models import BPE
 
 VOCABULARY = Path(__file__).with_name("clip") / "bpe_simple_vocab_16e6.txt.gz"
-MERGES = 48_894  # number of merges that CLIP uses; the file contains 262,144
+MERGES = 48_894  # number of merges that CLIP uses, of the 262,144 in the file
 END_OF_WORD = "</w>"
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -55,7 +55,9 @@ class Tokenizer:
 
 
 def vocabulary(merges: list[Pair]) -> dict[str, int]:
-    """Assign ids to symbols: bytes, bytes at a word's end, merged symbols, start and end mark."""
+    """Assign ids to symbols, in this order: bytes, bytes at a word's end, merged symbols, start
+    mark, end mark.
+    """
     letters = list(byte_letters().values())
     symbols = letters + [letter + END_OF_WORD for letter in letters]
     symbols += ["".join(pair) for pair in merges] + [START, END]
@@ -73,13 +75,15 @@ def read_merges() -> list[Pair]:
 
 
 def clean(text: str) -> str:
-    """Repair wrongly decoded characters and HTML entities, join white space, use lower case."""
+    """Repair wrongly decoded characters and HTML entities, reduce white space to single spaces, and
+    convert to lower case.
+    """
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
     return " ".join(text.split()).lower()
 
 
 def byte_letters() -> dict[int, str]:
-    """Byte -> printable character, in the order of the vocabulary's first 256 ids."""
+    """Return byte -> printable character, in the order of the vocabulary's first 256 ids."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     letters = {byte: chr(byte) for byte in printable}

@@ -1,6 +1,6 @@
-"""Choose which channel of a sound is encoded. The released model encodes channel 0. Channel 0 can
-be silent: if one microphone recorded only the right channel, or if a film has its speech in the
-centre channel.
+"""Choose which channel of a sound is encoded. The released model encodes channel 0. This channel
+can be silent, for example if a microphone recorded only the right channel, or if the speech of a
+film is in the centre channel.
 """
 
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from model_ext.imagebind.preprocess.options import Channels, Notes
 
 # A channel is silent if its peak is below this part of the loudest channel's peak (-40 dB). Lossy
-# codecs leave a little of the other channels in a silent channel.
+# codecs write a little of the other channels into a silent channel.
 SILENT = 0.01
 
 

@@ -18,11 +18,14 @@ class PreprocessConfig:
     imu_channels: int = 6
     imu_steps: int = 2000
     min_points: int = 32
-    points: int | None = None  # clouds are resampled to `points` points; None: not resampled
+    # clouds are resampled to this number of points; None: they are not resampled
+    points: int | None = None
 
     @classmethod
     def of(cls, model: ImageBindConfig) -> Self:
-        """Take the sizes from a model. Modalities that the model lacks keep the defaults."""
+        """Take the sizes from a model's configuration. Modalities that the model lacks keep the
+        defaults.
+        """
         sizes: dict[str, Any] = {}
         if model.vision:
             sizes |= {"image_size": model.vision.image_size, "frames": model.vision.frames}

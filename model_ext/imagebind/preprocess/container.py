@@ -1,10 +1,10 @@
 """Recognize containers of sound and video by signature, and name FFmpeg's demuxer for each.
 
-FFmpeg itself recognizes a file's format by its bytes. Some formats are dangerous: playlists (HLS,
-ffconcat) make FFmpeg open other files and addresses, and so do session descriptions (SDP), which
-FFmpeg recognizes even in the middle of a file. Therefore PyAV gets the name of the demuxer. decord
-cannot take a name, so its files must start with a signature that FFmpeg prefers to any other
-format, and must not contain a session description.
+FFmpeg must not choose the format of a file by its bytes, because some formats make FFmpeg open
+other files and addresses: playlists (HLS, ffconcat), and session descriptions (SDP), which FFmpeg
+recognizes even in the middle of a file. Therefore, PyAV gets the name of the demuxer. decord has no
+parameter for this name, so it gets only files that start with a signature that FFmpeg prefers to
+all other formats, and that contain no session description.
 """
 
 import re
@@ -18,7 +18,7 @@ TS_SYNC = 0x47
 PROBED = 2**20  # number of bytes that FFmpeg reads to recognize the format
 SESSION = b"c=IN IP"
 
-# Containers that usually hold pictures. If one holds none, it is a sound.
+# Containers that usually contain pictures. A file without pictures counts as a sound.
 VIDEO = frozenset(
     {"mp4", "matroska", "avi", "mpegts", "m2ts", "asf", "mpeg", "mpegvideo", "flv", "ogv"}
 )
@@ -63,9 +63,7 @@ def is_audio(data: bytes) -> bool:
 
 
 def is_video(data: bytes) -> bool:
-    """True if FFmpeg can safely open these bytes and choose the demuxer itself, as decord
-    requires.
-    """
+    """Whether FFmpeg chooses a safe demuxer for these bytes, which decord cannot control."""
     return container(data) in DECORD and SESSION not in data[:PROBED]
 
 
@@ -86,7 +84,8 @@ def _frames(data: bytes) -> str | None:
             return "mp3"
         size = data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]
         start = 10 + size
-        if start + 4 > len(data):  # the tag is longer than `data`; mp3 usually follows a tag
+        # the tag is longer than `data`, and usually an mp3 stream follows
+        if start + 4 > len(data):
             return "mp3"
     head = data[start : start + 4]
     if len(head) < 4 or head[0] != 0xFF:

@@ -47,7 +47,9 @@ class DecordVideo:
         return times, fps
 
     def frames(self, indices: Sequence[int]) -> Sequence[NDArray[np.uint8]]:
-        """Decode frames (H, W, 3), and check their size, which only decoding shows."""
+        """Decode frames (H, W, 3). Checks their size after decoding, because it is not known
+        before.
+        """
         assert self._video is not None
         try:
             try:
@@ -81,12 +83,11 @@ def _in_memory(data: bytes) -> Iterator[str]:
 def _padded(video: decord.VideoReader, frames: Sequence[int]) -> NDArray[np.uint8]:
     """Decode frames (T, H, W, 3) of a width of 16, 32, 48, 96 or 144 on a processor with AVX-512.
 
-    FFmpeg pads the rows of these widths, and decord computes more than 3 bytes per pixel from the
-    padded length, so that reading a batch fails. Single frames contain the padding, which this
-    function removes.
+    FFmpeg pads the rows of these frames. decord then computes a wrong number of bytes per pixel and
+    cannot read a batch. This function reads single frames and removes the padding.
     """
     rows = np.stack([video[frame].asnumpy() for frame in frames])
     count, height, width, pixel_bytes = rows.shape
-    if pixel_bytes == 3:  # rows have no padding, so it is another error
+    if pixel_bytes == 3:  # rows have no padding, so the error has another cause
         raise Damaged(DAMAGED)
     return rows.reshape(count, height, -1)[:, :, : 3 * width].reshape(count, height, width, 3)

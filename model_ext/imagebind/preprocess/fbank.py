@@ -1,4 +1,4 @@
-"""Log mel spectrograms as in Kaldi, of batches of 16 kHz waveforms, in plain torch.
+"""Compute log mel spectrograms as Kaldi does, for batches of 16 kHz waveforms, in plain torch.
 
 Shapes: B waveforms, N samples, F frames, M mel bins.
 """
@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 RATE = 16_000
-WINDOW = 400  # samples in a frame: 25 ms at 16 kHz;
-SHIFT = 160  # samples between the starts of two frames: 10 ms at 16 kHz
+WINDOW = 400  # Samples in a frame: 25 ms at 16 kHz.
+SHIFT = 160  # Samples between the starts of two frames: 10 ms at 16 kHz.
 FFT = 512
 PREEMPHASIS = 0.97
-LOWEST, HIGHEST = 20.0, 8000.0  # limits of the mel filters in Hz.
+LOWEST, HIGHEST = 20.0, 8000.0  # Lowest and highest frequency of the filters in Hz.
 FLOOR = torch.finfo(torch.float32).eps  # Energies below FLOOR become FLOOR before the log.
 
 
@@ -36,7 +36,9 @@ def log_mel(waveforms: Tensor, mel_bins: int) -> Tensor:
 
 @lru_cache(maxsize=4)
 def mel_filters(mel_bins: int) -> Tensor:
-    """Weights (M, FFT / 2) of triangular filters, which are evenly spaced on the mel scale."""
+    """Return the weights (M, FFT / 2) of triangular filters, which are evenly spaced on the mel
+    scale.
+    """
     lowest, highest = mel(LOWEST), mel(HIGHEST)
     step = (highest - lowest) / (mel_bins + 1)
     corner = torch.arange(mel_bins, dtype=torch.float32)[:, None]

@@ -13,7 +13,7 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 
 
 class Damaged(DecodeError):
-    """This decoder cannot read the file. Another decoder may be able to."""
+    """Raised when this decoder cannot read the file. Another decoder may be able to."""
 
 
 class Video(Protocol):

@@ -32,8 +32,8 @@ TRANSPOSE = {
     **{2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE},
     **{6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90},
 }
-ORIENTATION = 274  # number of the EXIF tag, whose value 1 means upright;
-BITS_PER_SAMPLE = 258  # number of the TIFF tag
+ORIENTATION = 274  # Number of the EXIF tag; its value 1 means that the picture is upright.
+BITS_PER_SAMPLE = 258  # Number of the TIFF tag for the bits per sample.
 
 pi_heif.register_heif_opener(decode_threads=1)
 
@@ -95,15 +95,15 @@ def turned_rgb(image: Image.Image, options: ReadOptions, notes: Notes) -> Image.
 
 
 def _to_8_bits(image: Image.Image, notes: Notes) -> Image.Image:
-    """Scale a one-channel picture of more than 8 bits by its bit depth. Floating-point values stay
-    unchanged if none is above 1, else they are divided by the largest.
+    """Scale a one-channel picture of more than 8 bits by its bit depth. Floating-point values are
+    divided by the largest value if it is above 1.
     """
     values = np.asarray(decode(image, image.mode), np.float64)
     if image.mode == "F":
         values = np.nan_to_num(values, nan=0, posinf=0, neginf=0)
         full = max(1.0, float(values.max(initial=0)))
     else:
-        # TIFF declares the number of bits. In other formats, 16-bit values fill the range.
+        # TIFF files declare the number of bits. Other formats use all 16 bits.
         tags = getattr(image, "tag_v2", {})
         bits = tags.get(BITS_PER_SAMPLE, (16,))
         full = 2.0 ** int(bits[0] if isinstance(bits, tuple) else bits) - 1
@@ -141,11 +141,12 @@ def middle_square(image: Image.Image, size: int, limits: Limits) -> Image.Image:
     """Resize the shorter side to `size` (bicubic, antialiased), then cut out the middle square."""
     short, long = sorted(image.size)
     longer = int(size * long / short)
-    if size * longer > limits.image_pixels:  # resizing a thin line would make a huge picture
+    # resizing the shorter side of a thin line would make a huge picture
+    if size * longer > limits.image_pixels:
         raise DecodeError("the image is too long and narrow")
     width, height = (size, longer) if image.width <= image.height else (longer, size)
     image = image.resize((width, height), Image.Resampling.BICUBIC)
-    # Python's `round` rounds .5 to the even number.
+    # Like the released code, use Python's `round`, which rounds .5 to the even number.
     left, top = round((width - size) / 2), round((height - size) / 2)
     return image.crop((left, top, left + size, top + size))
 

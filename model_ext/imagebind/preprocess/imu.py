@@ -1,10 +1,10 @@
 """Decode the values of an accelerometer and a gyroscope, from .npy files or tables (.csv).
 
 An array of the encoder's shape (6, 2000) is used unchanged. Other arrays and tables have any number
-of rows. The encoder's input represents 5 s. The released code has no loader, so these rules are
-bindserve's: of a table with a column of times, the first 5 s are used; a table without this column
-counts as 5 s long; both are resampled to the encoder's number of steps by linear interpolation.
-Shapes: N rows.
+of rows. The encoder's input represents 5 s. The released code has no loader, so bindserve defines
+the rules: a table with a column of times is cut after 5 s, a table without this column counts as 5
+s long, and both are resampled to the encoder's number of steps by linear interpolation. Shapes: N
+rows.
 """
 
 import re
@@ -26,8 +26,8 @@ from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadO
 SECONDS = 5
 MAX_ROWS = 1_000_000
 TIME = re.compile(r"t|time.*|.*timestamp.*|seconds.*")
-# (upper bound of the median step in the time column, the column's unit in seconds): sensors record
-# 10 to 1000 values a second
+# (upper bound, unit): a time column whose median step is below the bound has this unit, in seconds.
+# Sensors record 10 to 1000 values per second.
 UNITS = ((0.5, 1.0), (500, 1e-3), (5e5, 1e-6), (float("inf"), 1e-9))
 
 Rows = NDArray[np.floating]
@@ -40,7 +40,9 @@ def read_imu(
     options: ReadOptions = DEFAULT_OPTIONS,
     notes: Notes | None = None,
 ) -> Tensor:
-    """Decode to (6, steps) float32: accelerometer x, y, z, then gyroscope x, y, z."""
+    """Decode a file to (6, steps) float32. The rows are accelerometer x, y, z and gyroscope x, y,
+    z.
+    """
     del limits  # the caller has checked the size of the file
     notes = {} if notes is None else notes
     channels, steps = config.imu_channels, config.imu_steps

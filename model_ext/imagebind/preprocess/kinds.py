@@ -1,4 +1,6 @@
-"""Name the kind of a file by its signature, for errors about files that no reader accepts."""
+"""Recognize unsupported files by their signatures, so that an error can name the kind of file and
+say what to do.
+"""
 
 from model_ext.imagebind.preprocess.container import VIDEO, container
 from model_ext.imagebind.preprocess.errors import DecodeError
@@ -7,7 +9,8 @@ from model_ext.imagebind.preprocess.pictures import is_picture
 PICTURE = "save it as PNG or JPEG"
 SOUND = "save it as WAV or FLAC"
 CLOUD = "save the points as .ply or .npy"
-# (offset of the signature, signature, name, what to do). The first match counts.
+# (offset of the signature, signature, name of the kind, what the client should do). The first match
+# counts.
 SIGNATURES: tuple[tuple[int, bytes, str, str], ...] = (
     (0, b"%PDF-", "a PDF document", "save the page as PNG or send its text"),
     (0, b"%!PS", "PostScript", PICTURE),
@@ -61,7 +64,7 @@ MARKUP = ((b"<svg", "SVG", PICTURE), (b"<html", "an HTML page", "send its text")
 
 
 def kind(data: bytes) -> tuple[str, str] | None:
-    """Return the name of an unsupported kind of file and what to do, or None."""
+    """Return the kind of an unsupported file and what the client should do, or None."""
     for offset, signature, name, advice in SIGNATURES:
         if data.startswith(signature, offset):
             return name, advice

@@ -18,21 +18,21 @@ class Limits:
 
     video_bytes: int = 100 * MIB
     video_seconds: int = 600
-    video_frames: int = 72_000  # frames of one video: 600 s at 120 frames per second;
-    video_pixels: int = 4096 * 2304  # pixels of one frame
+    video_frames: int = 72_000  # Frames of one video: 600 s at 120 frames per second.
+    video_pixels: int = 4096 * 2304  # Pixels of one frame.
 
     cloud_bytes: int = 20 * MIB
-    # Points of a cloud that are encoded; larger clouds are subsampled. Grouping this many points
-    # takes 1 s of CPU time.
+    # Points of a cloud that are encoded; larger clouds are subsampled. The encoder needs 1 s of CPU
+    # time to group this many points.
     cloud_points: int = 250_000
-    cloud_file_points: int = 10_000_000  # maximum number of points in a file, before subsampling;
-    torch_clouds: bool = False  # whether to accept .pt files, which are pickles
+    cloud_file_points: int = 10_000_000  # Maximum number of points in a file, before subsampling.
+    torch_clouds: bool = False  # Whether to accept .pt files, which are pickles.
 
     array_bytes: int = 20 * MIB  # bytes of one .npy file of depth, thermal or IMU data
     text_bytes: int = 64 * 1024
 
     def bytes_of(self, modality: str) -> int:
-        """The maximum size of a file of this modality, in bytes."""
+        """Return the maximum size of a file of this modality, in bytes."""
         return {
             "image": self.image_bytes,
             "video": self.video_bytes,

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from model_ext.imagebind.preprocess.errors import DecodeError
 
 MAGIC = b"\x93NUMPY"
-MAX_HEADER = 4096  # maximum number of bytes of the header;
-# the accepted dtypes are those of real numbers, not objects or structures
+MAX_HEADER = 4096  # maximum number of bytes of the header
+
+# The accepted dtypes: real numbers, but no objects and no structures.
 REAL = re.compile(r"[<>|=]?(f[248]|[iu][1248])")
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any], int]

@@ -9,14 +9,14 @@ from typing import Literal
 
 Channels = Literal["auto", "first", "mean"]
 Note = str | int | float | bool
-# The reader's changes to the data, which the client may want to know, e.g. {"dropped_rows": 3}.
+# What a reader changed in the data, for the client, e.g. {"dropped_rows": 3}.
 Notes = dict[str, Note]
 
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """The options of one attachment. If a file is sent with different options, the result cache
-    stores an entry for each of them.
+    """The options of one attachment. The result cache has a separate entry for each combination of
+    a file and options.
     """
 
     # Which channel of a sound is encoded. first: channel 0, as in the released code. auto: channel
@@ -27,8 +27,8 @@ class ReadOptions:
     # Whether to move and scale clouds into the unit sphere. auto: only clouds with points outside
     # of it.
     normalize: bool | Literal["auto"] = False
-    # Whether to cut or pad (instead of resample) an IMU table without times to the encoder's number
-    # of steps. Weaviate's module multi2vec-bind does this.
+    # Whether an IMU table without times is cut or padded to the encoder's number of steps, as
+    # Weaviate's module multi2vec-bind does, instead of resampled.
     pad_rows: bool = False
 
 

@@ -50,8 +50,8 @@ def is_picture(data: bytes) -> str | None:
 
 def _is_icon(data: bytes) -> bool:
     count = int.from_bytes(data[4:6], "little")
-    # An ICO file starts with a directory. Its first entry has a zero byte, and a position after the
-    # directory.
+    # An ICO file starts with a directory. Check its first entry: a zero byte, and a position after
+    # the directory.
     position = int.from_bytes(data[18:22], "little")
     return 0 < count < 256 and data[9:10] == b"\x00" and position >= 6 + 16 * count
 

@@ -1,8 +1,8 @@
 """Decode point clouds into (N, 3) float32.
 
-As in the released model, coordinates are neither centered nor scaled unless the request asks for
-it. If the model was trained on a fixed number of points, clouds are resampled to this number,
-because the groups of points depend on the density. Shapes: N points.
+As in the released model, coordinates are not centered or scaled, unless the request sets
+`normalize`. If the model was trained on clouds of a fixed number of points, each cloud is resampled
+to this number, because the encoder's groups of points depend on the density. Shapes: N points.
 """
 
 from collections.abc import Callable
@@ -27,9 +27,9 @@ from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
 
-# Maximum absolute coordinate. With it, squared distances stay below the initial distance of
-# farthest point sampling (1e10), and coordinates fit into float16. The released example clouds are
-# in the unit sphere.
+# Maximum absolute coordinate. It keeps squared distances below 1e10, the initial value in farthest
+# point sampling, and coordinates fit into float16. The released example clouds are in the unit
+# sphere.
 MAX_COORDINATE = 10_000.0
 UNIT = 1.001  # radius of the unit sphere, with a tolerance for rounded coordinates
 
@@ -79,7 +79,7 @@ def read_points(
 
 
 def _normalized(cloud: Cloud, options: ReadOptions, notes: Notes) -> Cloud:
-    """If the option `normalize` demands it, move the mean to 0 and scale the farthest point to
+    """If the option `normalize` is set, move the mean to 0, and scale the farthest point to
     distance 1.
     """
     if not options.normalize:
@@ -88,16 +88,17 @@ def _normalized(cloud: Cloud, options: ReadOptions, notes: Notes) -> Cloud:
     if options.normalize == "auto" and np.linalg.norm(exact, axis=1).max() <= UNIT:
         return cloud
     notes["normalized"] = True
-    # Dividing first avoids an overflow of very large coordinates.
+    # Divide first, because the sum of very large coordinates would overflow.
     exact /= max(float(np.abs(exact).max()), 1e-300)
     exact -= exact.mean(axis=0)
     return exact / max(float(np.linalg.norm(exact, axis=1).max()), 1e-300)
 
 
 def resampled(available: int, points: int) -> NDArray[np.int64]:
-    """Choose points at random, but always the same for equal arguments: indices (points,).
+    """Return the indices (points,) of random points.
 
-    If the cloud has fewer than `points` points, some points are repeated.
+    Equal arguments give equal indices. If the cloud has fewer than `points` points, some points are
+    repeated.
     """
     order = np.random.default_rng(0).permutation(available)
     return np.resize(order, points)

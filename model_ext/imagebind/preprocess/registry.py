@@ -89,7 +89,8 @@ def preprocess(
 
 def check_size(modality: str, data: bytes, limits: Limits) -> None:
     max_bytes = limits.bytes_of(modality)
-    if modality == "audio" and container(data) in VIDEO:  # read the sound track of a video
+    # the file is a video whose sound track is read
+    if modality == "audio" and container(data) in VIDEO:
         max_bytes = max(max_bytes, limits.video_bytes)
     if len(data) > max_bytes:
         raise DecodeError(f"larger than the {max_bytes} bytes allowed ({modality})")

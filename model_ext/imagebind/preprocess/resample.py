@@ -1,8 +1,8 @@
-"""Windowed-sinc resampling of any part of a waveform, for any two sampling rates.
+"""Resample any part of a waveform with a windowed sinc kernel, for any two sampling rates.
 
-Each output sample is a weighted sum of a few input samples. The cost does not depend on the common
-divisor of the rates: 44101 -> 16000 Hz costs as much as 44100 -> 16000 Hz.
-Shapes: C channels, N input samples, R output samples, P phases, T taps.
+Each output sample is a weighted sum of a few input samples. Unusual rates are not slower: 44101 ->
+16000 Hz costs as much as 44100 -> 16000 Hz. Shapes: C channels, N input samples, R output samples,
+P phases, T taps.
 """
 
 import math
@@ -23,21 +23,21 @@ class Resampler:
         base = ROLLOFF * min(self.old, self.new)
         self.width = math.ceil(LOWPASS_WIDTH * self.old / base)
         phases = torch.arange(self.new)
-        # The offset, in input samples, of a phase's first tap
+        # For each phase: the offset of its first tap in input samples
         self.first = phases * self.old // self.new - self.width
         taps = self.first[:, None] + torch.arange(2 * self.width + 2)
         self.kernel = _kernel(phases[:, None], taps, self.old, self.new, base)  # shape (P, T)
 
     def length(self, samples: int) -> int:
-        """The number of output samples of a waveform that has `samples` input samples."""
+        """Return the number of output samples for `samples` input samples."""
         return -(-samples * self.new // self.old)
 
     def stretch(self, waveform: Tensor, start: int, stop: int) -> Tensor:
         """Compute output samples start..stop of a waveform (C, N).
 
-        Outside of its N samples the waveform is zero. Adds one tap after the other and rounds to
-        float32 after each tap, as a convolution with fused multiply-add does. Another order of
-        summation changes quiet mel cells by up to 1e-4.
+        Outside of its N samples the waveform is zero. Adds the taps in order and rounds to float32
+        after each tap, as a convolution with fused multiply-add does. Another order would change
+        quiet cells of the mel spectrogram by up to 1e-4.
         """
         index = torch.arange(start, stop)
         phase = index % self.new
@@ -57,7 +57,7 @@ class Resampler:
 def _kernel(phases: Tensor, taps: Tensor, old: int, new: int, base: float) -> Tensor:
     """Compute the kernel (P, T) in float32, with the released model's order of operations.
 
-    A more exact kernel changes quiet mel cells by up to 1e-3.
+    A more exact kernel would change quiet cells of the mel spectrogram by up to 1e-3.
     """
     t = ((-phases).float() / new + taps.float() / old) * base
     t = t.clamp(-LOWPASS_WIDTH, LOWPASS_WIDTH)

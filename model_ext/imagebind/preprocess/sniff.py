@@ -1,8 +1,8 @@
 """Recognize the modality of bytes by the signatures of the supported formats.
 
-For bytes without a signature, the result is None instead of a guess, except for texts that look
-like a point cloud (cloud/guess.py). A container that usually has pictures counts as a video here;
-the decoding process decides whether it is a sound.
+Returns None for bytes without a signature, except for texts that look like a point cloud
+(cloud/guess.py). A container that usually contains pictures counts as a video here. The decoding
+process later checks whether it contains only sound.
 """
 
 from model_ext.imagebind.preprocess.cloud.formats import cloud_format
@@ -11,10 +11,10 @@ from model_ext.imagebind.preprocess.container import VIDEO, container
 from model_ext.imagebind.preprocess.npy import npy_shape
 from model_ext.imagebind.preprocess.pictures import is_picture
 
-# File name endings of cloud formats that the first bytes may not show
+# File name endings of cloud formats that often have no signature
 NAMES = (".xyz", ".pts", ".obj", ".pcd", ".pt", ".pth")
-# An array with one of these numbers of columns counts as a cloud: xyz, with or without color (3 or
-# 4 columns) and normals (3)
+# Numbers of columns of arrays that count as clouds: x, y, z, with or without a color (3 or 4
+# columns) and a normal (3 columns)
 COLUMNS = (3, 6, 7, 9)
 MIN_ROWS = 8
 TEXTS = ("obj", "pts", "xyz")

@@ -18,7 +18,7 @@ def read_text(
     notes: Notes | None = None,
 ) -> Tensor:
     """-> (context length,) int64"""
-    del limits, options, notes  # unused: `preprocess` has checked the size in bytes
+    del limits, options, notes  # unused, because `preprocess` has checked the size
     try:
         text = data.decode()
     except UnicodeDecodeError:
@@ -27,11 +27,11 @@ def read_text(
 
 
 def tokens(text: str, config: PreprocessConfig) -> Tensor:
-    """Convert a text to ids. A text that is too long is cut, and its last id is the end mark.
+    """Convert a text to ids. Cuts a text that is too long, so that the last id is the end mark: the
+    text encoder's output is taken at the position of the end mark.
 
-    The output of the text encoder is that of the end mark's position. The released code cuts off
-    the end mark of long texts, so that all long texts get the same embedding; this function does
-    not copy that error.
+    The released code cuts off the end mark, so that all long texts get the same embedding. This
+    function does not repeat that error.
     """
     tokenizer = Tokenizer.load()
     context = config.context_length

@@ -59,7 +59,7 @@ def _read(video: Video, config: PreprocessConfig, limits: Limits) -> Tensor:
         [clip[index] for index in torch.linspace(0, len(clip) - 1, config.frames).long()]
         for clip in clip_frames(times, fps)
     ]
-    # All frames are decoded at once, because a decoder may have to open the file for each call.
+    # Decode all frames in one call, because some decoders open the file in each call.
     indices = sorted({index for clip in clips for index in clip})
     pictures = dict(zip(indices, video.frames(indices), strict=True))
     crops = []
@@ -79,9 +79,9 @@ def clip_frames(times: NDArray[np.float64], fps: float) -> list[range]:
     `times` (frames, 2) has the start and end of each frame in seconds, from 0.
 
     Clips are evenly spaced and the last one ends with the video. A frame belongs to the clip in
-    which it starts. decord's times are float32, so an exact comparison would choose wrong frames
-    near the start or the end of a clip. For a constant frame rate this function computes in
-    rational numbers, else with a tolerance.
+    which it starts. decord's times are rounded to float32, so comparing them exactly would choose
+    wrong frames near the start or the end of a clip. This function computes with fractions if the
+    frame rate is constant, and otherwise compares with a tolerance.
     """
     count, duration = len(times), Fraction(float(times[-1, 1]))
     tolerance = 2e-7 * float(duration) + 1e-6
@@ -123,7 +123,9 @@ def resize(frames: Tensor, size: int, limits: Limits) -> Tensor:
 
 
 def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
-    """Cut (T, 3, h, w) into three squares (T, 3, S, S): start, middle, end of the longer side."""
+    """Cut frames (T, 3, h, w) into three squares (T, 3, S, S): at the start, the middle and the end
+    of the longer side.
+    """
     height, width = pictures.shape[2:]
     left, top = math.ceil((width - size) / 2), math.ceil((height - size) / 2)
     if height > width:
@@ -134,5 +136,7 @@ def three_crops(pictures: Tensor, size: int) -> list[Tensor]:
 
 
 def _at_least_one(first: int, stop: int) -> range:
-    """Return the clip's frames or, if no frame starts in the clip (low rates), the frame before."""
+    """Return the frames that start in the clip. If there is none (low frame rates), returns the
+    frame before the clip.
+    """
     return range(first, stop) if first < stop else range(max(first - 1, 0), max(first, 1))

@@ -1,4 +1,4 @@
-"""Import the modules that the readers' libraries would import only when they read the first file.
+"""Import the modules that the readers' libraries import only when they read the first file.
 
 A decoding process calls `import_lazy_modules` before it gives up the right to open files.
 """
@@ -24,7 +24,8 @@ from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.registry import decode
 from model_ext.imagebind.preprocess.views import VIEWS, read_view
 
-NOT_IMPORTED = ("av.__main__", "av.datasets")  # modules that run a program or download files
+# not imported: modules that run a program or download files
+NOT_IMPORTED = ("av.__main__", "av.datasets")
 CODECS = ("ascii", "latin-1", "utf-8-sig", "utf-16", "utf-32", "idna", "cp437", "cp1252")
 
 

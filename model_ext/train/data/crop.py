@@ -27,7 +27,7 @@ def random_crop(image: Image.Image, size: int, rng: np.random.Generator) -> Tens
 
 
 def _box(width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Left, top, width and height in pixels."""
+    """Return left, top, width and height in pixels."""
     for _ in range(MAX_TRIES):
         area = width * height * rng.uniform(*AREA)
         aspect = math.exp(rng.uniform(math.log(ASPECT[0]), math.log(ASPECT[1])))

@@ -1,7 +1,7 @@
 """The training set: batches of token ids, labels and embeddings.
 
-A batch depends only on the indices of its examples and on the epoch. Other modules choose these
-indices and distribute them over the training processes.
+A batch depends only on the indices of its examples and on the epoch. `order.py` chooses these
+indices and distributes them over the training processes.
 
 Shapes: B samples, L tokens, M examples with a picture, A views of each, D embedding.
 """
@@ -31,7 +31,9 @@ class Batch:
 
 
 class ConditionedText:
-    """The training examples, by number. A text-only example has the embedding of the zero image."""
+    """The training examples, by number. A text-only example has the embedding of the zero image,
+    which represents "no picture".
+    """
 
     def __init__(
         self,
@@ -55,13 +57,14 @@ class ConditionedText:
 
     def tokenized(self, number: int) -> TokenizedSample:
         example = self.examples[number]
-        # The released code formats the instruction as a Python tuple only in text-only samples.
+        # In the released code, the prompt of text-only samples contains the instruction as a Python
+        # tuple.
         form = self.form if example.text_only else "plain"
         return tokenize(example.turns, self.tokenizer, self.max_tokens, form)
 
     def embedding(self, number: int, epoch: int) -> Tensor:
-        """Return the picture's embedding (D,), scaled as serving scales a single attachment. Each
-        epoch uses the next view.
+        """Return the picture's embedding (D,), scaled as the server scales that of a single
+        attachment. Each epoch uses the next view.
         """
         if number not in self.row:
             return self.zero * SINGLE_WEIGHT

@@ -1,4 +1,4 @@
-"""Frozen embeddings of all pictures, encoded once and stored on disk.
+"""The embeddings of all pictures, which are computed once by the frozen encoder and stored on disk.
 
 Worker processes read and decode the pictures. Later epochs and runs read the stored embeddings and
 load no encoder. This module does not depend on the texts of the examples.
@@ -27,11 +27,13 @@ from model_ext.train.data.examples import Picture
 from model_ext.train.errors import TrainError
 
 BATCH = 32
-SINGLE_WEIGHT = 1 / 1.000001  # the server scales the embedding of a single file by this
+SINGLE_WEIGHT = 1 / 1.000001  # the server scales the embedding of a single file by this factor
 
 
 class PictureViews(Dataset[Tensor]):
-    """Views (A, 3, S, S) of each picture: first the view that inference uses, then random crops."""
+    """The views (A, 3, S, S) of each picture: the view that inference uses, and then random
+    crops.
+    """
 
     def __init__(
         self, pictures: Sequence[Picture], views: int, config: PreprocessConfig, seed: int
@@ -79,8 +81,8 @@ def embed_pictures(
     workers: int,
     device: torch.device,
 ) -> NDArray[np.float32]:
-    """Return unit vectors (M, A, D), memory-mapped from `folder`. Encodes the pictures if the file
-    is missing.
+    """Return embeddings (M, A, D) of length 1, memory-mapped from a file in `folder`. Encodes the
+    pictures if the file is missing.
 
     Raises TrainError: when a picture cannot be read or decoded.
     """

@@ -120,10 +120,10 @@ def _turns(row: dict[str, Any], turns: Turns) -> tuple[Turn, ...]:
 
 
 def shard_examples(path: Path, turns: Turns) -> Iterator[Example]:
-    """Read examples from a tar shard. An example's files have one stem: picture, .txt (caption),
-    .json.
+    """Read examples from a tar shard. The files of an example have the same stem: the picture, .txt
+    (caption) and .json.
 
-    Indexes the shard without unpacking it: training reads pictures from the tar file.
+    The shard is not unpacked: training reads pictures from the tar file.
     """
     stem, parts = "", dict[str, tuple[int, int]]()  # suffix -> offset and size in the tar file
     try:

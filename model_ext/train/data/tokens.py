@@ -26,7 +26,9 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class TokenizedSample:
-    """One sample without padding: ids and labels of equal length. Label 0 is not a target."""
+    """One sample without padding: ids and labels of equal length. The label 0 means that the
+    position is no target.
+    """
 
     ids: Tensor
     labels: Tensor
@@ -40,11 +42,11 @@ def tokenize(
 ) -> TokenizedSample:
     """Join BOS, prompt, answer and EOS without spaces, and truncate to max_tokens.
 
-    Truncation can remove EOS. The number of masked labels is the token count of the prompt alone;
-    if a token spans prompt and answer, the number of masked labels is off by one, as in the
-    released code. Later turns use the chat template. The answers of all turns are targets.
+    Truncation can remove EOS. Labels are masked for as many positions as the prompt has tokens
+    without the answer. If a token spans prompt and answer, this is off by one, as in the released
+    code. Later turns use the chat template. The answers of all turns are targets.
     """
-    text, borders = "", []  # borders: for each answer, the texts up to its start and end
+    text, borders = "", []  # for each answer: the text up to its start, and the text up to its end
     for number, turn in enumerate(turns):
         text += _prompt(turn, form) if number == 0 else _next_prompt(turn)
         with_answer = text + turn.answer
@@ -73,7 +75,9 @@ def _next_prompt(turn: Turn) -> str:
 
 
 def pad(samples: Sequence[TokenizedSample], length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Pad with zeros on the right: ids and labels (B, L). L is `length` or the longest sample."""
+    """Pad ids and labels with zeros on the right to (B, L). L is `length` or the length of the
+    longest sample.
+    """
     length = length or max(len(sample.ids) for sample in samples)
     ids = torch.zeros(len(samples), length, dtype=torch.int64)
     labels = torch.full((len(samples), length), IGNORED)

@@ -29,7 +29,7 @@ def chance(shape: tuple[int, ...], probability: float, g: Generator) -> Tensor:
 
 
 def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
-    """Make a clip of each picture, as by a panning camera.
+    """Make a clip of each picture, in which a camera pans over the picture.
 
     (B, 4, S, S) uint8 -> (B, 1, 3, F, size, size)
     """
@@ -40,7 +40,8 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
     bent = _bends(len(stored), size, g)
     colors = _color_maps(len(stored), g)
     ground = _grounds(len(stored), g)
-    # Multiply by alpha first, so that interpolation does not mix in transparent pixels' colours.
+    # Multiply by alpha before interpolating, so that the colours of transparent pixels have no
+    # effect.
     rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
     views = []
     for frame in range(frames):
@@ -55,7 +56,7 @@ def pictures(stored: Tensor, size: int, frames: int, g: Generator) -> Tensor:
 
 
 def plain_pictures(stored: Tensor, size: int, frames: int) -> Tensor:
-    """Return the pictures without variation, on white: (B, 1, 3, F, size, size)."""
+    """Return the pictures without variation on a white background, (B, 1, 3, F, size, size)."""
     rgba = stored.float() / 255
     rgb = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
     rgb = F.interpolate(rgb, (size, size), mode="bicubic", align_corners=False).clamp(0, 1)
@@ -64,22 +65,25 @@ def plain_pictures(stored: Tensor, size: int, frames: int) -> Tensor:
 
 
 def _camera(count: int, g: Generator) -> Tensor:
-    """Affine maps (B, 2, 3): zoom, aspect, tilt, mirror, shift."""
+    """Return random affine transformations (B, 2, 3): zoom, aspect ratio, tilt, mirror and
+    shift.
+    """
     zoom = torch.exp(uniform((count,), math.log(0.8), math.log(1.5), g))
     aspect = torch.exp(uniform((count,), -0.15, 0.15, g))
     tilt = uniform((count,), -0.25, 0.25, g)
     mirror = torch.where(chance((count,), 0.5, g), -1.0, 1.0)
     cos, sin = tilt.cos() * zoom, tilt.sin() * zoom
     linear = torch.stack([cos * aspect * mirror, -sin, sin * mirror, cos / aspect], dim=1)
-    # Shifts are large, because serving also encodes side crops, where an object is off the centre.
+    # Shifts are large, because the server also encodes crops of a video's sides, in which an object
+    # is not in the centre.
     shift = uniform((count, 2, 1), -1, 1, g) * torch.tensor([[0.45], [0.25]])
     shift = shift * uniform((count, 1, 1), 0, 1, g)
     return torch.cat([linear.view(-1, 2, 2), shift], dim=2)
 
 
 def _bends(count: int, size: int, g: Generator) -> Tensor:
-    """Smooth random shifts of all pixels (B, size, size, 2), as between two drawings of one
-    object.
+    """Return smooth random shifts of all pixels (B, size, size, 2), which resemble the differences
+    between two drawings of one object.
     """
     deviation = uniform((count, 1, 1, 1), 0, MAX_BEND, g)
     coarse = torch.randn((count, 2, 4, 4), generator=g) * deviation
@@ -88,12 +92,14 @@ def _bends(count: int, size: int, g: Generator) -> Tensor:
 
 
 def _color_maps(count: int, g: Generator) -> Tensor:
-    """Affine colour maps (B, 3, 4): saturation, a mix of the channels, contrast, brightness."""
+    """Return random affine transformations of colours (B, 3, 4): saturation, mixed channels,
+    contrast and brightness.
+    """
     grey = GREY.expand(3, 3)
     saturation = uniform((count, 1, 1), 0.3, 1.5, g)
     saturation[chance((count,), 0.15, g)] = 0
     mixed = torch.eye(3) + uniform((count, 3, 3), -0.25, 0.25, g) * chance((count, 1, 1), 0.5, g)
-    mixed = mixed / mixed.sum(2, keepdim=True)  # this normalisation keeps white unchanged
+    mixed = mixed / mixed.sum(2, keepdim=True)  # normalise the rows, so that white stays unchanged
     colors = mixed @ (saturation * torch.eye(3) + (1 - saturation) * grey)
     contrast = uniform((count, 1, 1), 0.6, 1.3, g)
     offset = (1 - contrast) * 0.7 + uniform((count, 1, 1), -0.12, 0.12, g)
@@ -101,7 +107,7 @@ def _color_maps(count: int, g: Generator) -> Tensor:
 
 
 def _grounds(count: int, g: Generator) -> Tensor:
-    """Background colours (B, 3, 1, 1): mostly white, else a light colour or any colour."""
+    """Return background colours (B, 3, 1, 1): mostly white, else a light colour or any colour."""
     ground = torch.ones(count, 3, 1, 1)
     light, any_color = chance((count,), 0.4, g), chance((count,), 0.15, g)
     light_colors, any_colors = (
@@ -124,12 +130,13 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     """
     mel = stored.float()
     count, bins, length = mel.shape
-    # Mask (B, T) of the frames that are not padding. The tolerance is needed because float16 rounds
-    # the value of padding by up to 2e-4.
+    # Return a mask (B, T) of the frames that are not padding. The comparison has a tolerance,
+    # because float16 rounds the value of padding by up to 2e-4.
     spoken = (mel - PAD).abs().amax(1) > 1e-2
     frames = spoken.sum(1)
     filled = torch.where(spoken[:, None], mel, torch.full_like(mel, SILENCE))
-    # Stretch the spectrogram: along mel for pitch and vocal tract, along time for pace.
+    # Stretch the spectrogram along the mel axis, which changes pitch and vocal tract, and along
+    # time, which changes the pace.
     pitch = torch.exp(uniform((count,), -0.1, 0.1, g))
     pace = torch.exp(uniform((count,), -0.15, 0.15, g))
     new_frames = (frames / pace).clamp(max=length)
@@ -153,8 +160,8 @@ def sounds(stored: Tensor, g: Generator) -> Tensor:
     return torch.where(after[:, None], torch.full_like(noisy, PAD), noisy)[:, None, None]
 
 
-MAX_LEAD = 20  # The largest number of empty 10 ms frames before the sound.
-STD_NATS = 9.138  # Normalised value * STD_NATS = log power (base e).
+MAX_LEAD = 20  # Maximum number of empty 10 ms frames before the sound.
+STD_NATS = 9.138  # A normalised value times STD_NATS is a natural log power.
 
 
 def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
@@ -178,9 +185,10 @@ def clouds(stored: Tensor, points: int, g: Generator) -> Tensor:
 
 
 def _bend(cloud: Tensor, g: Generator) -> Tensor:
-    """Shift each point by waves about as long as the cloud is wide."""
+    """Shift each point by waves, which are about as long as the cloud is wide."""
     count = len(cloud)
-    waves = torch.randn((count, 3, 3), generator=g) * 2.0  # radians per cloud radius
+    # frequency of the waves, in radians per radius of the cloud
+    waves = torch.randn((count, 3, 3), generator=g) * 2.0
     phases = uniform((count, 1, 3), 0, 2 * math.pi, g)
     shifts = torch.randn((count, 3, 3), generator=g) * uniform((count, 1, 1), 0, MAX_BEND, g)
     return cloud + (cloud @ waves + phases).sin() @ shifts

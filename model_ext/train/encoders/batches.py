@@ -1,5 +1,6 @@
-"""Select the samples of a training step by the seed and the step, so that any step can be repeated.
-A key names a concept; samples with the same key show the same thing. Shapes: B keys in the batch.
+"""Select the samples of a training step. The seed and the step determine them, so that a step can
+be repeated. A key names a concept. Samples with the same key show the same thing. Shapes: B keys in
+the batch.
 """
 
 from collections.abc import Mapping
@@ -51,7 +52,9 @@ class Batches:
         return [self.keys[i] for i in numbers.tolist()], g
 
     def pick(self, modality: str, keys: list[str], g: Generator) -> tuple[list[int], list[int]]:
-        """Return the batch positions whose key has this modality, and a sample's row for each."""
+        """Return the batch positions whose keys have samples of this modality, and one sample's row
+        for each position.
+        """
         rows = self.rows[modality]
         draws = torch.rand(len(keys), generator=g).tolist()
         positions = [position for position, key in enumerate(keys) if key in rows]
@@ -60,7 +63,7 @@ class Batches:
 
 
 def varied(modality: str, data: Tensor, sizes: ImageBindConfig, g: Generator) -> Tensor:
-    """Return the encoder's input of stored samples, each with a random variation."""
+    """Return the encoder's input for stored samples, each with a random variation."""
     if modality == "vision" and sizes.vision:
         return augment.pictures(data, sizes.vision.image_size, sizes.vision.frames, g)
     if modality == "audio":
@@ -71,7 +74,7 @@ def varied(modality: str, data: Tensor, sizes: ImageBindConfig, g: Generator) ->
 
 
 def plain(modality: str, data: Tensor, sizes: ImageBindConfig) -> Tensor:
-    """Return the encoder's input of stored samples without variation."""
+    """Return the encoder's input for stored samples, without variation."""
     if modality == "vision" and sizes.vision:
         return augment.plain_pictures(data, sizes.vision.image_size, sizes.vision.frames)
     if modality == "point":
@@ -80,5 +83,5 @@ def plain(modality: str, data: Tensor, sizes: ImageBindConfig) -> Tensor:
 
 
 def points_of(data: Tensor, sizes: ImageBindConfig) -> int:
-    """The number of points to sample from each stored cloud, as in serving."""
+    """Return the number of points to sample from each stored cloud, as the server does."""
     return (sizes.point and sizes.point.points) or data.shape[1]

@@ -37,11 +37,10 @@ class EncodersConfig(BaseModel):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     smoothing: Share = 0.1  # Label smoothing of the contrastive loss.
     pair_pictures: bool = True  # Also align pictures of the same key with each other.
-    # Encoder -> the factor of its similarities in the loss, for encoders that do not learn this
-    # factor
+    # Encoder -> factor of its similarities in the loss, for encoders without a trained logit scale.
     scales: dict[str, float] = {"vision": 14.0, "point": 14.0}
     image_side: Count = 160  # The side of a stored picture in pixels.
-    # Number of views of each picture. Used if vision is frozen, or if mean_anchors is true.
+    # Number of views of each picture. Only used if vision is frozen, or if mean_anchors is true.
     anchor_views: Count = 4
     # Whether to align samples with the mean picture embedding of their key. The picture embeddings
     # are computed with the weights of `start`.

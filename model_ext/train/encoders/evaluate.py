@@ -18,7 +18,7 @@ BATCH = 64
 
 @torch.no_grad()
 def embed(model: ImageBind, modality: str, data: Tensor) -> Tensor:
-    """Embed stored samples without variation: unit vectors (M, D)."""
+    """Embed stored samples without variation. Returns vectors (M, D) of length 1."""
     parts = torch.split(data, BATCH)
     return torch.cat([model.unit(modality, plain(modality, part, model.config)) for part in parts])
 
@@ -26,7 +26,7 @@ def embed(model: ImageBind, modality: str, data: Tensor) -> Tensor:
 def accuracies(
     model: ImageBind, training: Mapping[str, Samples], held_out: Mapping[str, Samples]
 ) -> dict[str, float]:
-    """Modality -> share of held-out samples whose nearest prototype has the same key."""
+    """Return modality -> share of held-out samples whose nearest prototype has the same key."""
     training_mode = model.training
     model.eval()
     keys = sorted({key for samples in held_out.values() for key in samples.keys})

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 
 def contrast(anchors: Tensor, others: Tensor, smoothing: float = 0.0) -> Tensor:
-    """Symmetric InfoNCE loss of unit anchors (B, D) and scaled embeddings (B, D). Row i of both
-    matrices has the same key.
+    """Compute the symmetric InfoNCE loss of anchors (B, D) with length 1 and scaled embeddings (B,
+    D). Rows with the same index have the same key.
     """
     logits = anchors @ others.T
     targets = torch.arange(len(anchors), device=anchors.device)

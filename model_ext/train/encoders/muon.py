@@ -1,8 +1,8 @@
 """The Muon optimiser for the matrices of transformer blocks: it orthogonalises the momentum.
 
 torch.optim.Muon orthogonalises in bfloat16, which is 10 times slower than float32 on CPUs without
-bfloat16 products. The formulas are those of Jordan et al., "Muon" (2024). The scale that makes
-steps as large as AdamW's is that of Liu et al., "Muon is scalable for LLM training" (2025).
+bfloat16 products. The formulas are those of Jordan et al., "Muon" (2024). The factor that makes
+steps as large as AdamW's is from Liu et al., "Muon is scalable for LLM training" (2025).
 
 Shapes: a matrix has n rows and m columns.
 """
@@ -52,7 +52,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """Move all singular values of a matrix (n, m) near 1 by a Newton-Schulz iteration."""
+    """Move all singular values of a matrix (n, m) close to 1 with a Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x: Tensor = wide / (wide.norm() + 1e-7)

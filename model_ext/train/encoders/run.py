@@ -62,7 +62,9 @@ def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str
 
 
 class Aligner:
-    """The model, its optimisers and the samples. A step depends only on its number and the seed."""
+    """The model, its optimisers and the samples. A training step depends only on its number and the
+    seed.
+    """
 
     def __init__(
         self, config: EncodersConfig, model: ImageBind, training: dict[str, Samples]
@@ -114,7 +116,7 @@ class Aligner:
         return {"loss": loss.item(), **each, "grad_norm": norm.item(), "lr": rate}
 
     def _anchors(self, keys: list[str], g: Generator) -> Tensor:
-        """Embed one picture of each key: unit vectors (B, D)."""
+        """Embed one picture of each key. Returns vectors (B, D) of length 1."""
         _, rows = self.batches.pick("vision", keys, g)
         if not self.fixed_anchors:
             return self._embed("vision", rows, g)
@@ -128,10 +130,10 @@ class Aligner:
 
     @torch.no_grad()
     def _anchor_views(self) -> Tensor:
-        """Embed one unvaried view and several varied views of each picture with the weights of
+        """Embed each picture unchanged and in several random variations, with the weights of
         `start`.
 
-        Returns unit vectors (M, views, D).
+        Returns vectors (M, views, D) of length 1.
         """
         self.model.eval()
         data = self.batches.samples["vision"].data
@@ -148,14 +150,16 @@ class Aligner:
         return torch.stack(views, dim=1)
 
     def _train_mode(self) -> None:
-        """Set training mode. Frozen encoders stay in evaluation mode, which keeps their batch
-        statistics.
+        """Set training mode. Frozen encoders stay in evaluation mode, so that their batch
+        statistics do not change.
         """
         for name in self.model.modalities:
             self.model.encoder(name).train(name in self.trained)
 
     def save(self, path: Path, step: int) -> None:
-        """Write a temporary file and rename it: a killed run keeps a complete checkpoint."""
+        """Write a checkpoint to a temporary file and rename it, so that a killed run keeps a
+        complete checkpoint.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "step": step,
@@ -167,7 +171,7 @@ class Aligner:
         os.replace(temporary, path)
 
     def restore(self, path: Path) -> int:
-        """Load a checkpoint and return the next step. Does not unpickle code."""
+        """Load a checkpoint and return the next step. Does not run code in the file."""
         state: dict[str, Any] = torch.load(path, weights_only=True)
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -176,7 +180,7 @@ class Aligner:
 
 
 def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samples]]:
-    """The training samples and the validation samples of each modality."""
+    """Return the training samples and the validation samples of each modality."""
     sizes = PreprocessConfig.of(config.sizes)
     modalities = sorted({"vision", *config.train})
     store = config.out / "samples"
@@ -187,7 +191,7 @@ def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samp
 
 
 def _model(config: EncodersConfig) -> ImageBind:
-    """Initialise encoders. Encoders that `start` contains have its weights."""
+    """Initialise encoders. Those that `start` contains get its weights."""
     model = ImageBind(config.sizes)
     start_small(model)
     if config.start is not None:
@@ -201,9 +205,9 @@ def _model(config: EncodersConfig) -> ImageBind:
 def _optimizers(model: ImageBind, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Create Muon for the matrices of blocks, and AdamW for the other parameters.
 
-    With Muon, training needs about half the steps. Muon's updates are as large as AdamW's, so both
-    use one learning rate. Positions, class tokens, word embeddings and tensors with one axis have
-    no weight decay.
+    With Muon, training needs about half as many steps. Muon's updates are as large as AdamW's, so
+    both use one learning rate. Positions, class tokens, word embeddings and tensors with one axis
+    have no weight decay.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     matrices = [

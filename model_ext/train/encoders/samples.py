@@ -1,6 +1,7 @@
 """Decode the samples of a training list once and store them as small tensors. Files are
-preprocessed as in serving. A sample belongs to a key (its concept). This module does not apply
-random variations.
+preprocessed as in serving. The key of a sample is its concept, e.g. "penguin". This module does not
+apply random variations.
+
 Shapes: M samples of a modality.
 """
 
@@ -27,12 +28,12 @@ from model_ext.imagebind.preprocess.registry import preprocess
 from model_ext.train.errors import TrainError
 
 PAD = -MEAN / STD  # The normalised value of a spectrogram's padding.
-ENCODER = {"image": "vision"}  # `ENCODER`: modality in a list -> its encoder.
+ENCODER = {"image": "vision"}  # Modality in a list -> name of its encoder.
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """All samples of one encoder: `data` (M, ...) and the M keys."""
+    """All samples of one encoder: `data` (M, ...) and M keys."""
 
     data: Tensor
     keys: tuple[str, ...]
@@ -67,8 +68,8 @@ def read_list(path: Path) -> list[dict[str, Any]]:
 
 
 def key_weights(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """Return key -> relative frequency with which it is drawn: its largest `weight`, by default
-    1.
+    """Return key -> relative frequency with which training draws it: the largest `weight` of its
+    samples, 1 by default.
     """
     weights: dict[str, float] = {}
     for row in rows:
@@ -85,7 +86,7 @@ def load(
     Raises TrainError: when a file cannot be decoded, or shapes of a modality differ.
     """
     rows = read_list(path)
-    sizes = replace(sizes, points=None)  # store all points; a step samples some of them
+    sizes = replace(sizes, points=None)  # store all points; each training step samples some of them
     samples = {}
     for modality in modalities:
         own_rows = [r for r in rows if ENCODER.get(r["modality"], r["modality"]) == modality]
@@ -104,7 +105,7 @@ def load(
 def _digest(
     rows: list[dict[str, Any]], folder: Path, sizes: PreprocessConfig, image_side: int
 ) -> str:
-    """A hash of the rows, their files' sizes and modification times, and the encoders' sizes."""
+    """Hash the rows, the sizes and modification times of their files, and the encoders' sizes."""
     digest = hashlib.sha256(f"{sizes} {image_side}".encode())
     for row in rows:
         digest.update(json.dumps(row).encode())

@@ -1,8 +1,8 @@
 """Initialise small encoders so that they learn from few samples.
 
-ImageBind's initial weights are those of a large model. In a narrow trunk, these weights are so
-small that all samples get nearly the same embedding, and position embeddings are much smaller than
-patch embeddings.
+ImageBind's initial weights are meant for a large model. In a narrow trunk, they are so small that
+all samples get nearly the same embedding, and that position embeddings are much smaller than patch
+embeddings.
 """
 
 import math
@@ -14,13 +14,13 @@ from model_ext.imagebind.encoders import Encoder
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.point import PointTrunk
 
-SCALE = 0.5  # amplitude of position waves; patches have about unit size
+SCALE = 0.5  # amplitude of the waves of positions; patch embeddings have a size of about 1
 
 
 @torch.no_grad()
 def start_small(model: ImageBind) -> None:
-    """Initialise all encoders: linear maps that preserve the input's norm, and larger position
-    embeddings.
+    """Initialise all encoders: linear layers preserve the norm of their input, and position
+    embeddings are larger.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -30,15 +30,14 @@ def start_small(model: ImageBind) -> None:
     for modality in model.modalities:
         _set_positions(model, modality)
     if model.config.audio is not None:
-        # Most values of a spectrogram equal one of two constants. Make the weights ignore these
-        # constants.
+        # Make the weights ignore two constants, to which most values of a spectrogram are equal.
         weight = model.encoder("audio").get_parameter("stem.proj.weight")
         weight.sub_(weight.mean(dim=(1, 2, 3), keepdim=True))
 
 
 def _set_positions(model: ImageBind, modality: str) -> None:
-    """Initialise the position embeddings as waves over the grid of patches. Training can change
-    them.
+    """Initialise the position embeddings as waves over the grid of patches, which training
+    changes.
     """
     encoder = model.encoder(modality)
     if isinstance(encoder.trunk, PointTrunk):
@@ -53,7 +52,9 @@ def _set_positions(model: ImageBind, modality: str) -> None:
 
 
 def waves(rows: int, columns: int, width: int) -> Tensor:
-    """Return (rows * columns, width): half of the channels encode the row, half the column."""
+    """Return positions (rows * columns, width). Half of the channels encode the row, the other half
+    the column.
+    """
     quarter = width // 4
     frequencies = torch.exp(-math.log(100.0) * torch.arange(quarter) / quarter)
     table = torch.zeros(rows, columns, width)
@@ -66,7 +67,9 @@ def waves(rows: int, columns: int, width: int) -> Tensor:
 
 
 def _grid(model: ImageBind, modality: str) -> tuple[int, int] | None:
-    """Rows and columns of patches; None for modalities whose tokens form no grid."""
+    """Return the numbers of rows and columns of patches, or None if the modality's tokens form no
+    grid.
+    """
     section = getattr(model.config, modality)
     if modality in ("vision", "depth", "thermal"):
         return section.grid, section.grid

@@ -17,7 +17,7 @@ from model_ext.train.errors import TrainError
 from model_ext.train.lm.model import ConditionedLlama
 
 ADAPTER_FILE = "adapter.safetensors"  # The trained weights of a finished run.
-SETTINGS_FILE = "adapter.json"  # The settings of the run that tensor shapes do not show.
+SETTINGS_FILE = "adapter.json"  # The run's settings that tensor shapes do not show.
 
 
 def open_base(folder: Path) -> Llama:

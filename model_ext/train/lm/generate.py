@@ -15,11 +15,13 @@ from model_ext.train.tokenizer import TextTokenizer
 def generate(
     model: ConditionedLlama, prompt: list[int], embedding: Tensor, max_tokens: int, eos: int
 ) -> list[list[int]]:
-    """Answer one prompt under each embedding (B, D): the ids of each answer, without EOS."""
+    """Answer one prompt for each embedding (B, D). Returns the token ids of each answer, without
+    EOS.
+    """
     past = [KeyValues() for _ in model.model.layers]
     answers: list[list[int]] = [[] for _ in embedding]
     done = torch.zeros(len(embedding), dtype=torch.bool, device=embedding.device)
-    # The lower layers do not depend on the embedding: run them once for all samples.
+    # Run the lower layers once for all samples, because they do not depend on the embedding.
     lower = model.lower(torch.tensor([prompt], device=embedding.device), 0, past)
     for layer in past[: model.injection.first_layer]:
         layer.repeat(len(embedding))

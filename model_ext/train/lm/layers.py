@@ -1,8 +1,8 @@
-"""LLaMA's layers in plain torch, with LoRA and biases on the linear maps, and the gated injected
-term in attention.
+"""LLaMA's layers in plain torch.
 
-The attention is grouped-query attention with rotate-half rotary embeddings. Parameter names are
-those of the model directory. This module does not depend on files, data or losses.
+Linear layers have LoRA and biases, and attention adds the gated injected term. The attention is
+grouped-query attention with rotate-half rotary embeddings. Parameter names are those of the model
+directory. This module does not depend on files, data or losses.
 
 Shapes: B samples, L tokens, C hidden, H heads, KV value heads, d head size, r rank.
 """
@@ -18,9 +18,7 @@ from model_ext.weights.llama_sizes import LlamaSizes
 
 @dataclass(frozen=True, slots=True)
 class Extras:
-    """The LoRA and biases that finetune adds to the linear maps. Rank 0: neither LoRA nor
-    biases.
-    """
+    """The LoRA and biases that finetune adds to linear layers. Rank 0: neither LoRA nor biases."""
 
     rank: int = 0
 
@@ -30,8 +28,8 @@ class Extras:
 
 
 class Linear(nn.Module):
-    """A linear map with LoRA: W x (+ b) + B (A x). No alpha / rank factor, no dropout; B and b
-    start at zero.
+    """A linear layer with LoRA: W x (+ b) + B (A x). It has no factor alpha / rank and no dropout.
+    B and b are initially zero.
     """
 
     def __init__(self, into: int, out: int, extras: Extras, *, bias: bool = True) -> None:
@@ -74,7 +72,9 @@ class Rotary:
         self.cos, self.sin = angles.cos(), angles.sin()
 
     def __call__(self, x: Tensor, start: int) -> Tensor:
-        """Rotate (B, heads, L, d) at positions start..start+L-1, in float32."""
+        """Apply rotary embeddings for the positions start..start+L-1 to (B, heads, L, d), in
+        float32.
+        """
         if self.cos.device != x.device:
             self.cos, self.sin = self.cos.to(x.device), self.sin.to(x.device)
         span = slice(start, start + x.shape[2])
@@ -84,7 +84,7 @@ class Rotary:
 
 
 class KeyValues:
-    """A layer's keys and values of earlier tokens, for generation."""
+    """The keys and values of earlier tokens in one layer, for generation."""
 
     def __init__(self) -> None:
         self.k: Tensor | None = None
@@ -96,7 +96,7 @@ class KeyValues:
         return self.k, self.v
 
     def repeat(self, samples: int) -> None:
-        """Expand the batch from one sample to `samples`."""
+        """Repeat the only sample of the batch `samples` times."""
         if self.k is not None and self.v is not None:
             self.k, self.v = (t.expand(samples, -1, -1, -1) for t in (self.k, self.v))
 

@@ -19,14 +19,15 @@ from model_ext.inject import residual_deltas
 from model_ext.train.lm.layers import DecoderLayer, Extras, KeyValues, RMSNorm, Rotary
 from model_ext.weights.llama_sizes import LlamaSizes
 
-# The label of positions without a target. As in the released code, token id 0 is never a target.
+# the label of positions without a target; as in the released code, token id 0 is never a target
 IGNORED = 0
 
 
 class Injection(nn.Module):
-    """Layer queries (q, C) and one gate per head of each injected layer; gates start at zero.
+    """The trained parameters of the injection.
 
-    In the residual form (paper eq. 2): one linear gate per layer; `query` is None.
+    Value form: a query (C,) for each of q layers, and a gate for each head. Residual form (paper
+    eq. 2): one linear gate per layer, and `query` is None. Gates are initially zero.
     """
 
     def __init__(self, sizes: LlamaSizes, first_layer: int, form: InjectionForm = "value") -> None:
@@ -41,12 +42,16 @@ class Injection(nn.Module):
         self.gate = nn.ParameterDict({str(i): torch.zeros(shape) for i in layers})
 
     def at(self, layer: int, bound: Tensor) -> tuple[Tensor, Tensor]:
-        """Value form: the source (B, C) and gate (1, H, 1, 1) of an injected layer."""
+        """Return the source (B, C) and the gates (1, H, 1, 1) of an injected layer, in the value
+        form.
+        """
         assert self.query is not None, "the residual form has no queries"
         return bound + self.query[layer - self.first_layer], self.gate[str(layer)]
 
     def added(self, layer: int, bound: Tensor) -> Tensor:
-        """Residual form: the term (B, 1, C) that is added to every position of the input."""
+        """Return the term (B, 1, C) that the residual form adds to every position of the layer's
+        input.
+        """
         return residual_deltas(bound, self.gate[str(layer)][None])
 
 
@@ -82,7 +87,7 @@ class ConditionedLlama(nn.Module):
             self.lm_head = nn.Linear(sizes.hidden_size, sizes.vocab_size, bias=False)
         self.bind = BindNetwork(bind)
         self.injection = Injection(sizes, first_layer, form)
-        # Whether to recompute activations, which saves memory and takes 1/3 more time
+        # whether to recompute activations, which saves memory and takes 1/3 more time
         self.checkpointing = False
         self.remembered: dict[bytes, Tensor] | None = None  # written by `remembered_lower`
 
@@ -93,11 +98,15 @@ class ConditionedLlama(nn.Module):
         start: int = 0,
         past: list[KeyValues] | None = None,
     ) -> Tensor:
-        """Compute ids (B, L) and embedding (B, D) -> (B, L, C), after the final norm."""
+        """Compute the hidden states (B, L, C) after the final norm, from ids (B, L) and embedding
+        (B, D).
+        """
         return self.upper(self.lower(ids, start, past), embedding, start, past)
 
     def lower(self, ids: Tensor, start: int = 0, past: list[KeyValues] | None = None) -> Tensor:
-        """Run the layers before the first injected one (B, L, C). They depend on the text only."""
+        """Run the layers below the first injected layer. Returns (B, L, C), which depends only on
+        the text.
+        """
         return self._run(self.model.embed_tokens(ids), None, start, past)
 
     def upper(
@@ -116,7 +125,7 @@ class ConditionedLlama(nn.Module):
         self, x: Tensor, bound: Tensor | None, start: int, past: list[KeyValues] | None
     ) -> Tensor:
         """Run the layers below the injected ones if `bound` is None, else the injected layers with
-        the bound vector (B, C).
+        the output (B, C) of the bind network.
         """
         first = self.injection.first_layer
         numbers = range(first) if bound is None else range(first, len(self.model.layers))
@@ -134,9 +143,11 @@ class ConditionedLlama(nn.Module):
         return x
 
     def remembered_lower(self, ids: Tensor) -> Tensor:
-        """Compute `lower`. If `remembered` is a dict, repeated texts use stored outputs, which
-        gives the same result. This is valid in pretrain, where the lower layers do not change.
-        Outputs are stored on the CPU by token ids.
+        """Run the layers below the first injected layer, but only once for each text.
+
+        If `remembered` is a dict, stores the outputs in it (on the CPU, by token ids), and uses
+        the stored outputs for repeated texts. This is valid only in pretrain, where the lower
+        layers do not change.
         """
         if self.remembered is None:
             return self.lower(ids)
@@ -154,10 +165,11 @@ class ConditionedLlama(nn.Module):
         return F.linear(hidden, head)
 
     def forward(self, ids: Tensor, labels: Tensor, embedding: Tensor) -> Tensor:
-        """The mean next-token loss over all targets of the batch: ids, labels (B, L) -> ().
+        """Compute the mean next-token loss over all targets of the batch: ids and labels (B, L) ->
+        ().
 
-        Computes logits at target positions only, which gives the same loss at a lower cost.
-        A batch without targets has the loss 0, and all parameters get a zero gradient.
+        Computes logits only at target positions, which gives the same loss at a lower cost. For a
+        batch without targets, the loss and all gradients are 0.
         """
         hidden = self.upper(self.remembered_lower(ids), embedding)[:, :-1]
         targets = labels[:, 1:]

@@ -1,4 +1,5 @@
-"""The released recipe of each phase: the trained parameters and the hyperparameters.
+"""The released settings of each training phase: which parameters are trained, and the
+hyperparameters.
 
 This module depends on parameter names, but not on files or on the optimiser's implementation.
 """
@@ -22,7 +23,7 @@ class Recipe:
     base_learning_rate: float
     weight_decay: float
     save_epochs: int
-    passes_per_epoch: int  # `split`: a sub-epoch covers 1 / split of the data
+    passes_per_epoch: int  # a sub-epoch covers 1 / split of the data
 
 
 RECIPES: dict[Phase, Recipe] = {
@@ -58,10 +59,11 @@ def groups(
     weight_decay: float,
     gate_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Optimiser groups: no weight decay for tensors with one axis or a name that ends in `.bias`.
+    """Return the optimiser's parameter groups.
 
-    Gates of the value form have four axes, so weight decay applies to them. With a gate_factor
-    other than 1 they get separate groups, whose `factor` multiplies the learning rate.
+    Tensors with one axis, and tensors whose name ends in `.bias`, have no weight decay. Gates of
+    the value form have four axes, and therefore weight decay. If `gate_factor` is not 1, gates are
+    in separate groups, whose `factor` multiplies the learning rate.
     """
     parameters_of: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in named_parameters:

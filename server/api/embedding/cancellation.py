@@ -1,7 +1,6 @@
 """Cancel a route's work when its client disconnects.
 
-vLLM has the same function. This module does not use it, because a server without a language model
-does not import vLLM.
+vLLM has such a function, but a server without a language model does not import vLLM.
 """
 
 import asyncio
@@ -28,7 +27,8 @@ async def unless_disconnected(work: Awaitable[Result], request: Request) -> Resu
         for each in (task, watch):
             each.cancel()
         await asyncio.wait({task, watch})
-        # An error references the task, whose stack frame references the request's files.
+        # Without this line, a reference cycle keeps the request's files open: the error references
+        # the task, whose stack frame references the files.
         del task, work
 
 

@@ -25,14 +25,14 @@ from server.errors import BadRequest, NotFound, RequestError, Unavailable
 from server.media.attachments import Attachment, Part, read_attachments
 from server.metrics import stage
 
-# One request may embed this many inputs at a time, so that other requests can proceed.
+# maximum inputs of one request that are embedded at a time, so that other requests can proceed
 MAX_CONCURRENT = 16
 
 
 @dataclass(frozen=True, slots=True)
 class WindowEmbedding:
-    """The unit embedding (D,) of one window. `number`: the index of the sound among the request's
-    inputs. `start` and `end`: seconds from the start of the sound.
+    """The embedding (D,) of one window of a sound, with length 1. `number`: the index of the sound
+    among the request's inputs. `start` and `end`: seconds from the start of the sound.
     """
 
     embedding: Vector
@@ -149,7 +149,7 @@ async def condition_all(
 
 
 def units(conditioned: Sequence[Conditioned]) -> Vector:
-    """The unit embeddings (N, D)."""
+    """Return the embeddings as one array (N, D). Each row has length 1."""
     return normalize(np.stack([each.embedding for each in conditioned]))
 
 

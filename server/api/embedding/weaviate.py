@@ -28,13 +28,11 @@ from server.engine.exposure import weaviate_address
 from server.settings import Settings
 
 BACKLOG = 1024
-GRACE_S = 30  # Seconds in which running requests can finish when the server ends.
+GRACE_S = 30  # When the server stops, running requests have this many seconds to finish.
 
 
 def create_weaviate_app(main: FastAPI) -> ASGIApp:
-    """Create the application. It shares the components and the limits of the process with the
-    application `main`.
-    """
+    """Create the application. It uses the components and the limits of the application `main`."""
     app = FastAPI(title="bindserve for Weaviate", openapi_url=None)
     state, shared = state_of(app), state_of(main)
     state.settings, state.args, state.components = shared.settings, shared.args, shared.components
@@ -45,7 +43,7 @@ def create_weaviate_app(main: FastAPI) -> ASGIApp:
     settings = state.settings
     app.add_middleware(
         BodyLimitMiddleware,
-        # The limit is that of uploads, because a request may contain a thousand pictures.
+        # A body may be as large as an upload, because a request may contain a thousand pictures.
         max_bytes=settings.max_upload_bytes,
         held=shared.held_bytes,
         upload_paths=(),
@@ -64,12 +62,15 @@ def create_weaviate_app(main: FastAPI) -> ASGIApp:
         )
     app.add_middleware(ContextMiddleware, text_only=state.components.text_only)
     app.add_middleware(RequestIdMiddleware)
-    # This wraps the finished application, whose outermost middleware responds with status 500.
+    # Wrap the whole application, because its outermost middleware writes the responses with status
+    # 500.
     return ErrorTextMiddleware(app)
 
 
 class ErrorTextMiddleware:
-    """Replace the error object of a response by its text: {"error": {...}} by {"error": "..."}."""
+    """Replace the error object of each error response by a text: {"error": {...}} by {"error":
+    "..."}.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -99,8 +100,8 @@ class ErrorTextMiddleware:
 
 
 def error_text(content: bytes) -> bytes:
-    """Convert the body of an error from OpenAI's format to {"error": "text"}. Returns another body
-    unchanged, for example the empty body if the client disconnected.
+    """Convert the body of an error from OpenAI's format to {"error": "text"}. Returns any other
+    body unchanged, for example the empty body after the client has disconnected.
     """
     try:
         error = json.loads(content)["error"]
@@ -115,7 +116,7 @@ def error_text(content: bytes) -> bytes:
 
 @contextlib.asynccontextmanager
 async def open_weaviate(main: FastAPI, settings: Settings) -> AsyncIterator[None]:
-    """Answer Weaviate's requests until the context ends, if the operator gives `--weaviate`.
+    """Answer Weaviate's requests until the context ends, if the operator set `--weaviate`.
 
     Several API processes listen on the same port. Raises OSError: when the port is in use.
     """

@@ -1,8 +1,8 @@
 """Check grammars in processes that can be killed, before the engine compiles them.
 
-The engine (vLLM's xgrammar backend) compiles in threads, which cannot be stopped. So each grammar
-is first compiled in a process with limits of CPU time and memory (process.py). Each client has at
-most one compilation at a time. Results are cached by the content of the grammar.
+Each grammar is first compiled in a process with limits of CPU time and memory (process.py), because
+the engine (vLLM's xgrammar backend) compiles in threads, which cannot be stopped. Each client has
+at most one compilation at a time. Results are cached by the content of the grammar.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from server.settings import GrammarLimits
 logger = logging.getLogger(__name__)
 
 PROCESS = "server.api.grammar.process"
-START_TIMEOUT_S = 120  # Importing torch from a cold disk is slow.
+START_TIMEOUT_S = 120  # The process imports torch, which is slow from a cold disk.
 # The limit of a compilation's elapsed time is WAIT_S plus a multiple of its limit of CPU time,
 # because the process has low priority.
 WAIT_S = 30
@@ -42,7 +42,7 @@ Start = Callable[[], dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    error: str | None  # The reason of a rejection.
+    error: str | None  # Why the grammar is rejected, or None.
     size: int = 0  # Bytes of the compiled grammar.
 
 
@@ -58,9 +58,9 @@ class Grammar:
 
 class GrammarChecker:
     def __init__(self, start: Start, limits: GrammarLimits, engine_cache_bytes: int) -> None:
-        """`engine_cache_bytes`: the size of the engine's cache of compiled grammars. The cache of
-        results forgets a grammar before the engine does, so that each compilation in the engine
-        follows a check.
+        """`engine_cache_bytes`: the size of the engine's cache of compiled grammars. The checker's
+        cache of results removes a grammar before the engine's cache does. Therefore, the checker
+        compiles each grammar before the engine compiles it.
         """
         self._template = Template(start)
         self._limits = limits
@@ -100,8 +100,8 @@ class GrammarChecker:
         await self._template.close()
 
     async def _in_turn(self, grammar: Grammar, digest: bytes, field: str) -> Result:
-        """Compile the grammar. Waits until no other grammar of the client is compiled, and then
-        until fewer than `processes` grammars are compiled.
+        """Compile the grammar. Waits until no other compilation of the client runs, and then until
+        fewer than `processes` compilations run.
         """
         caller = client()
         queue = self._queues[caller]
@@ -114,7 +114,7 @@ class GrammarChecker:
         queue.waiting += 1
         try:
             async with queue.lock:
-                # Another request may have compiled an equal grammar while this request waited.
+                # Look again: another request may have compiled the same grammar in the meantime.
                 if digest in self._results:
                     return self._results[digest]
                 async with self._slots:
@@ -143,7 +143,7 @@ class GrammarChecker:
         except (EOFError, OSError):  # for example, the kernel killed the process
             raise Unavailable("the process that compiles this grammar ended") from None
         finally:
-            connection.close()  # the kernel then ends the process that compiles
+            connection.close()  # the kernel ends a process that still compiles
         if "limit" in answer:
             return Result(
                 f"cannot be compiled within {limits.cpu_s:g} s of CPU time and "
@@ -153,7 +153,7 @@ class GrammarChecker:
 
 
 class ClientQueue:
-    """The compilations of one client that wait or run."""
+    """Counts the compilations of one client that wait or run."""
 
     def __init__(self) -> None:
         self.lock = asyncio.Lock()
@@ -161,7 +161,9 @@ class ClientQueue:
 
 
 class Template:
-    """The template process. It starts at the first use, and again after it has ended."""
+    """Starts and stops the template process, which forks a child for each grammar. It starts at the
+    first use, and again after it has ended.
+    """
 
     def __init__(self, start: Start) -> None:
         self._start = start
@@ -215,7 +217,7 @@ class Template:
                 env=worker_environment(),
             )
         try:
-            # Building the tokenizer's table takes about a second.
+            # `start` builds the tokenizer's table, which takes about a second.
             start = await asyncio.to_thread(self._start)
             async with asyncio.timeout(START_TIMEOUT_S):
                 loop = asyncio.get_running_loop()
@@ -231,8 +233,8 @@ class Template:
 
 
 async def ask(connection: socket.socket, job: CompileJob) -> dict[str, Any]:
-    """Send a job and receive the answer: {"error", "size"} (compilation.py), or {"limit"} if a
-    limit of the job ended the compilation. Raises EOFError, OSError.
+    """Send a job and receive the answer: {"error", "size"} from compilation.py, or {"limit"} if the
+    compilation exceeded a limit of the job. Raises EOFError, OSError.
     """
     await asyncio.get_running_loop().sock_sendall(connection, encode(asdict(job)))
     return await receive(connection)

@@ -1,6 +1,8 @@
-"""Compile a grammar with xgrammar as vLLM's engine does, and measure the cost of its use.
+"""Compile a grammar with xgrammar as vLLM's engine does, and measure how long the engine takes to
+use it.
 
-The cost is the time to compute a mask: the set of tokens that the grammar allows next.
+For each generated token, the engine computes a mask: the set of tokens that the grammar allows
+next.
 
 Runs in a process that can be killed (process.py). This module does not depend on vLLM.
 """
@@ -17,23 +19,25 @@ import xgrammar
 
 from server.api.grammar.wire import CompileJob
 
-STEPS = 48  # The number of tokens for which the mask's cost is measured.
-# xgrammar's messages begin with a time and a line of its source, e.g. "[12:00:00] /a/b.cc:12: ",
-# and the condition that failed. This pattern matches both, so that they can be removed.
+STEPS = 48  # Number of tokens for which the time to compute a mask is measured.
+# xgrammar's messages begin with the time, the source line, e.g. "[12:00:00] /a/b.cc:12: ", and the
+# condition that failed. This pattern matches these parts, which are removed.
 PLACE = re.compile(r"\[[\d:]+\] \S+:\d+: |Check failed: .* is false: ")
 REASON = re.compile(r"[\w ,.;:'\"()\[\]{}<>=|+*?^$&%#@!-]{1,150}")
 
 
 class Compiler:
     def __init__(self, start: dict[str, Any]) -> None:
-        """`start`: the tokenizer (xgrammar's JSON), and whether JSON may contain whitespace."""
+        """`start`: the first message: `tokenizer` in xgrammar's JSON, and `any_whitespace`, whether
+        generated JSON may contain whitespace.
+        """
         self._info = xgrammar.TokenizerInfo.deserialize_json(start["tokenizer"])
         self._whitespace: bool = start["any_whitespace"]
         self._compiler = xgrammar.GrammarCompiler(self._info, max_threads=1, cache_enabled=False)
 
     def answer(self, job: CompileJob) -> dict[str, Any]:
-        """Compile the job's grammar. Returns the compiled size in bytes, and as `error` the reason
-        why the engine must not use this grammar (None: the engine can use it).
+        """Compile the job's grammar. Returns `size`, the bytes of the compiled grammar, and
+        `error`, the reason why the engine must not use this grammar, or None.
         """
         try:
             compiled = self._compile(job)
@@ -106,9 +110,10 @@ class Compiler:
 
 
 def reason(message: str) -> str:
-    """Return `: ` and the reason in xgrammar's message, without lines of xgrammar's source code.
+    """Return `: ` and the reason from xgrammar's message, without the source line.
 
-    Returns an empty text if the reason contains other characters than REASON, such as a path.
+    Returns an empty text if the reason does not match REASON, for example because it contains a
+    path.
     """
     text = " ".join(PLACE.sub("", message).split())
     return f": {text}" if REASON.fullmatch(text) else ""

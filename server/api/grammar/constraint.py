@@ -27,8 +27,8 @@ from server.settings import Settings
 
 @asynccontextmanager
 async def open_checker(engine: Any, settings: Settings) -> AsyncIterator[GrammarChecker | None]:
-    """Open the checker of an engine whose structured outputs xgrammar compiles. Yields None for
-    other engines.
+    """Open the grammar checker. Yields None if the engine does not use xgrammar for structured
+    outputs.
     """
     if (
         not isinstance(engine, ConditionedLLM)
@@ -54,8 +54,8 @@ async def open_checker(engine: Any, settings: Settings) -> AsyncIterator[Grammar
 
 
 def to_vllm_error(error: RequestError) -> VLLMError:
-    """Convert an error to vLLM's exception with the same status. In a stream, vLLM's handler gives
-    all other exceptions status 500.
+    """Convert an error to vLLM's exception with the same status. In a stream, vLLM's handler
+    reports every other exception as status 500.
     """
     if isinstance(error, BadRequest):
         return VLLMValidationError(error.message, parameter=error.param)
@@ -63,12 +63,14 @@ def to_vllm_error(error: RequestError) -> VLLMError:
 
 
 def start_message(engine: ConditionedLLM) -> dict[str, Any]:
-    """The first message to the process that compiles: the tokenizer as vLLM describes it."""
+    """Create the first message to the process that compiles grammars: the tokenizer, as vLLM passes
+    it to xgrammar.
+    """
     config = engine.vllm_config
     backend = XgrammarBackend(
         config, engine.renderer.tokenizer, config.model_config.get_vocab_size()
     )
-    # The compiler does not expose its tokenizer; a compiled grammar does.
+    # xgrammar's compiler has no accessor for its tokenizer, but a compiled grammar has one.
     tokenizer = backend.compiler.compile_grammar('root ::= "a"').tokenizer_info
     return {
         "tokenizer": tokenizer.serialize_json(),
@@ -77,7 +79,8 @@ def start_message(engine: ConditionedLLM) -> dict[str, Any]:
 
 
 async def check_constraints(document: dict[str, Any], checker: GrammarChecker | None) -> None:
-    """Compile the constraints in a request's JSON before vLLM reads the JSON.
+    """Check the constraints (grammars and schemas) in a request's JSON by compiling them, before
+    vLLM reads the JSON.
 
     Raises BadRequest, TooManyRequests, Unavailable.
     """
@@ -88,7 +91,7 @@ async def check_constraints(document: dict[str, Any], checker: GrammarChecker | 
     for constraint in constraints(document):
         if not constraint.compiled:
             continue
-        # This runs in a thread, because a schema may have a megabyte.
+        # This takes long for a schema of a megabyte, so it runs in a thread.
         grammar = await asyncio.to_thread(grammar_of_constraint, constraint)
         if grammar is not None:
             current().grammar_field = constraint.field
@@ -96,7 +99,9 @@ async def check_constraints(document: dict[str, Any], checker: GrammarChecker | 
 
 
 def grammar_of_constraint(constraint: Constraint) -> Grammar | None:
-    """The constraint's grammar; None for a value of a wrong type, which vLLM rejects."""
+    """Return the constraint's grammar. Returns None for a value of a wrong type, because vLLM
+    rejects such values.
+    """
     value: Any = constraint.value
     match constraint.source, value:
         case "json", (dict() | str()):
@@ -117,11 +122,10 @@ def grammar_of_constraint(constraint: Constraint) -> Grammar | None:
 async def check_outputs(
     outputs: StructuredOutputsParams, checker: GrammarChecker, field: str
 ) -> StructuredOutputsParams:
-    """Check the grammar of a request before it is sent to the engine. Returns `outputs`, with the
-    text of the checked grammar.
+    """Check a request's grammar before the request is sent to the engine.
 
-    The engine therefore compiles the same text that this function checks. Raises BadRequest,
-    TooManyRequests, Unavailable.
+    Returns `outputs` with the text that was checked, so that the engine compiles exactly this text.
+    Raises BadRequest, TooManyRequests, Unavailable.
     """
     if outputs.json_object:
         grammar = Grammar("json", '{"type": "object"}')
@@ -149,9 +153,8 @@ def text_grammar(text: str) -> Grammar:
 
 
 def json_grammar(schema: dict[str, Any] | str, field: str) -> Grammar:
-    """The grammar of a JSON schema. xgrammar cannot enforce `multipleOf`, which OpenAI's API
-    accepts, so this function removes `multipleOf`. Raises BadRequest: for keywords that xgrammar
-    would ignore.
+    """Return the grammar of a JSON schema. Removes `multipleOf`, which OpenAI's API accepts and
+    xgrammar cannot enforce. Raises BadRequest: for keywords that xgrammar would ignore.
     """
     try:
         document = json.loads(schema) if isinstance(schema, str) else schema
@@ -171,7 +174,9 @@ def json_grammar(schema: dict[str, Any] | str, field: str) -> Grammar:
 
 
 def without_multiples(schema: Any) -> Any:
-    """A copy of the schema without `multipleOf`. The schema's levels are bounded (limits.py)."""
+    """Copy the schema without `multipleOf`. The recursion ends: limits.py limits the schema's
+    depth.
+    """
     if isinstance(schema, list):
         return [without_multiples(each) for each in schema]
     if not isinstance(schema, dict):

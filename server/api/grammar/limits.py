@@ -1,9 +1,9 @@
-"""Bounds on everything in a request that is compiled to a grammar, checked before vLLM reads it.
+"""Limit the size of each grammar and JSON schema in a request, before vLLM compiles it.
 
-The bounds count bytes, alternatives, levels, repetitions and characters, without recursion and
-without compiling. Every schema within OpenAI's published limits for structured outputs passes:
-5,000 properties in 10 levels, 1,000 values of enums, and 120,000 characters of names, values of
-enums and constants.
+This module counts bytes, alternatives, levels, repetitions and characters, without recursion and
+without compiling. The limits allow every schema that OpenAI's published limits for structured
+outputs allow: 5,000 properties in 10 levels, 1,000 enum values, and 120,000 characters of names,
+enum values and constants.
 """
 
 import json
@@ -19,7 +19,7 @@ Source = Literal["json", "regex", "choice", "grammar", "structural_tag"]
 KINDS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
 BRANCHES = ("anyOf", "oneOf", "allOf", "prefixItems", "elements", "tags", "structures", "triggers")
 NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-# Keys under which a structural tag or a tool has a JSON schema.
+# Keys of a structural tag or a tool whose value is a JSON schema.
 SCHEMAS = frozenset({"json_schema", "schema", "parameters", "input_schema"})
 MAX_REFERENCES = 100  # maximum number of references in a chain of `$ref`
 
@@ -29,12 +29,12 @@ class Constraint:
     field: str
     source: Source
     value: Any
-    compiled: bool = True  # Tools' schemas are compiled only if the request forces a tool's call.
+    compiled: bool = True  # vLLM compiles tools' schemas only if the request forces a tool call
 
 
 def constraints(document: Mapping[str, Any]) -> Iterator[Constraint]:
-    """Yield the constraints in a request to any route. Omits fields of a wrong type, because vLLM
-    rejects these fields.
+    """Yield the constraints in a request to any route. Skips fields of a wrong type, because vLLM
+    rejects them.
     """
     outputs = mapping(document.get("structured_outputs"))
     for source in ("json", "regex", "choice", "grammar", "structural_tag"):
@@ -70,9 +70,9 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 
 def check_grammars(document: Mapping[str, Any], limits: GrammarLimits) -> None:
-    """Check each constraint, and the bytes of all constraints together.
+    """Check each constraint, and the total bytes of all constraints.
 
-    Raises BadRequest, which names the field: when a constraint is larger than a limit.
+    Raises BadRequest, which names the field: when a constraint exceeds a limit.
     """
     check_one_kind(document.get("structured_outputs"))
     size = 0
@@ -98,10 +98,10 @@ def check_one_kind(outputs: Any) -> None:
 
 
 class Bounds:
-    """Adds up properties, alternatives and characters of one constraint, and checks the sums."""
+    """Counts the properties, alternatives and characters of one constraint, and checks the sums."""
 
     def __init__(self, field: str, limits: GrammarLimits, size: int) -> None:
-        """`size`: the bytes of the request's constraints that were checked earlier."""
+        """`size`: the total bytes of the request's constraints that have been checked already."""
         self._field, self._limits = field, limits
         self._properties = self._alternatives = self._characters = 0
         self.size = size
@@ -143,8 +143,8 @@ class Bounds:
         self._add(alternatives=size.alternatives)
 
     def _walk(self, schema: Any) -> None:
-        """Add up the parts of a JSON schema or a structural tag, level by level."""
-        # Each part, and the schema that contains the part.
+        """Count the parts of a JSON schema or a structural tag, level by level."""
+        # pairs of a part, and the schema that contains the part
         level, depth = [(schema, schema)] if isinstance(schema, dict | list) else [], 0
         while level:
             if depth > self._limits.nesting:
@@ -226,12 +226,14 @@ def characters_of(value: Any) -> int:
 
 
 def size_of(value: Any) -> int:
-    """The approximate bytes of a value in JSON, without the values inside an object or list."""
+    """Return the approximate size of a value in JSON, in bytes. For an object or a list, does not
+    count the values in it.
+    """
     return len(value) + 3 if isinstance(value, str) else 4
 
 
 def resolve(reference: str, schema: Any) -> Any:
-    """The part of the schema that a JSON pointer such as `#/$defs/a` names, or None."""
+    """Return the part of the schema at a JSON pointer such as `#/$defs/a`, or None."""
     target = schema
     for name in reference[1:].split("/")[1:]:
         name = name.replace("~1", "/").replace("~0", "~")

@@ -1,11 +1,11 @@
 """The template process, which forks one child per grammar. The child compiles the grammar.
 
 Importing xgrammar takes seconds and 270 MB, so this process imports xgrammar once, and its children
-share the memory. A child forks again: the grandchild compiles with limits of CPU time and
-memory, and the child reports if such a limit ends the grandchild. The kernel ends the grandchild
-when the API process closes the connection, so that a cancelled request stops its compilation. A
-compiled grammar cannot be sent to the engine: xgrammar's serialised form of a schema with 1,000
-properties has 578 MB. So the answer says only whether the grammar is valid and cheap enough.
+share the memory. A child forks again: the grandchild compiles with limits of CPU time and memory,
+and the child reports whether a limit ended the grandchild. When a request is cancelled, the API
+process closes the connection, and the kernel then ends the grandchild. The answer says only whether
+the grammar is valid and cheap enough. It does not contain the compiled grammar, which is too large:
+578 MB for a schema with 1,000 properties.
 """
 
 import os
@@ -22,13 +22,13 @@ from server.process.child import die_with_parent
 if TYPE_CHECKING:
     from server.api.grammar.compilation import Compiler
 
-# Maximum bytes of a message. It applies to the first message, which contains the tokenizer; for
-# grammars, the limits in the settings are lower.
+# Maximum bytes of a message. The largest message is the first one, which contains the tokenizer;
+# the settings have lower limits for grammars.
 MAX_JOB_BYTES = 64 << 20
-# The signals by which a grammar ends the process that compiles it: the limit of CPU time, or an
-# allocation that fails in xgrammar.
+# The signals that end a process whose grammar is too expensive: the limit of CPU time sends the
+# first, and a failed allocation in xgrammar causes the others.
 OWN_SIGNALS = (signal.SIGPROF, signal.SIGABRT, signal.SIGSEGV)
-NO_MEMORY = 1  # the exit status if an allocation fails in Python
+NO_MEMORY = 1  # exit status after an allocation in Python has failed
 
 # The priority of this process, lower than that of the processes that answer requests.
 NICE = 19
@@ -53,7 +53,7 @@ def main() -> None:
         # Standard error is discarded, because xgrammar prints clients' grammars there.
         os.dup2(nothing, 2)
 
-        # With SIG_IGN, the kernel removes ended children.
+        # With SIG_IGN, ended children do not become zombies.
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         while True:
             _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
@@ -66,7 +66,9 @@ def main() -> None:
 
 
 def run_child(compiler: "Compiler", connection: socket.socket) -> None:
-    """Compile one grammar in a forked process, report if its limits end that process, and exit."""
+    """Compile one grammar in a forked process, report whether a limit ended that process, and
+    exit.
+    """
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         parent = os.getpid()

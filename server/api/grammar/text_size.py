@@ -1,27 +1,27 @@
-"""The size of a regular expression or a grammar text, estimated without compiling the text.
+"""Estimate the size of a regular expression or a grammar's text without compiling it.
 
-The scanner reads only what determines the cost: groups, alternatives, character classes and counted
-repetitions. Errors of syntax are left to the compiler.
+The scanner reads only the elements that determine the cost of a compilation: groups, alternatives,
+character classes and counted repetitions. It ignores syntax errors, which the compiler reports.
 """
 
 import re
 from dataclasses import dataclass
 
 REPETITION = re.compile(r"\{\s*(\d*)\s*(?:,\s*(\d*)\s*)?\}|~\s*(\d+)(?:\s*\.\.\s*(\d+))?")
-MAX_DIGITS = 9  # A number of more digits counts as 10**9.
+MAX_DIGITS = 9  # a repetition count with more digits counts as 10**9
 
 
 @dataclass(slots=True)
 class TextSize:
     nesting: int = 0  # Depth of the most deeply nested group.
-    alternatives: int = 1  # Alternatives and rules of the whole text.
-    alphabet: int = 0  # Characters and ranges in all character classes.
-    positions: int = 0  # Characters and classes of the longest match, with counted repetitions.
+    alternatives: int = 1  # Number of alternatives and rules in the whole text.
+    alphabet: int = 0  # Number of characters and ranges in all character classes.
+    positions: int = 0  # Number of characters and classes, each times its counted repetitions.
 
 
 def text_size(text: str, *, quoted: bool) -> TextSize:
-    """Measure a text. `quoted`: literals are in double quotes (grammars), otherwise every character
-    is a literal (regular expressions).
+    """Measure a text. `quoted`: True for grammars, whose literals are in double quotes; False for
+    regular expressions, in which every character is a literal.
     """
     size = TextSize()
     totals, last = [0], 0  # number of positions in each open group, and in the last item
@@ -62,7 +62,7 @@ def text_size(text: str, *, quoted: bool) -> TextSize:
 
 
 def count(repetition: re.Match[str]) -> int:
-    """The largest number of a counted repetition, at least 1."""
+    """Return the maximum count of a repetition such as `{2,5}`, at least 1."""
     numbers = [number for number in repetition.groups() if number]
     if any(len(number.lstrip("0")) > MAX_DIGITS for number in numbers):
         return 10**MAX_DIGITS

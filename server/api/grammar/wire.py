@@ -1,6 +1,6 @@
 """Messages between the API process and the process that compiles grammars.
 
-A message is the number of its bytes, and then a JSON object.
+A message consists of its length in bytes and a JSON object.
 """
 
 import json
@@ -19,7 +19,7 @@ class CompileJob:
     kind: Kind
     spec: str
     cpu_s: float  # Maximum seconds of CPU time.
-    memory_bytes: int  # Maximum memory in addition to that of the imported packages.
+    memory_bytes: int  # Maximum memory in bytes, in addition to that of the imported packages.
     compiled_bytes: int  # Maximum size of the compiled grammar.
     mask_ms: float  # Maximum milliseconds to find the tokens that the grammar allows next.
 

@@ -1,4 +1,4 @@
-"""The flags after `--` of `bindserve serve` for a model without a language model.
+"""Parse the flags after `--` of `bindserve serve` for a model without a language model.
 
 They have the names and meanings of vLLM's flags, but this module does not import vLLM. The parser
 rejects the flags of vLLM's engine.
@@ -49,7 +49,7 @@ def add_server_flags(parser: ArgumentParser, settings: Settings) -> None:
 
 
 def strings(text: str) -> list[str]:
-    """Parse a JSON list of strings, as vLLM's flags have it."""
+    """Parse a JSON list of strings, the format that vLLM's flags have."""
     values: Any = json.loads(text)
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
         raise ValueError(text)

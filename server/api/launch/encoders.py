@@ -42,7 +42,9 @@ def run_api(parent: Parent) -> None:
 
 
 def listen(parent: Parent, args: Namespace) -> tuple[Address, socket.socket]:
-    """Open the listening socket, or take the socket that the parent kept open at a restart.
+    """Open the listening socket.
+
+    After a restart, use the socket that the parent kept open.
 
     Raises OSError: when the socket cannot be opened.
     """
@@ -104,8 +106,8 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Any:
-        """Handle signals. When the server has stopped, uvicorn would send the signals to this
-        process again; this method prevents that.
+        """Handle signals. uvicorn's own method sends the signals to this process again after the
+        server has stopped; this method does not.
         """
         with super().capture_signals():
             yield
@@ -113,7 +115,9 @@ class Server(uvicorn.Server):
 
 
 async def report(server: uvicorn.Server, encoders: EncodingClient, parent: Parent) -> None:
-    """Report to the supervisor that the server answers, and every second that it runs."""
+    """Report to the supervisor that the server is ready, and then every second that it still
+    runs.
+    """
     while not server.started:
         await asyncio.sleep(WATCH_S)
     serving(parent.control)
@@ -124,7 +128,7 @@ async def report(server: uvicorn.Server, encoders: EncodingClient, parent: Paren
 
 
 def resident_bytes() -> int:
-    """The memory of this process that is in RAM."""
+    """Return the bytes of this process that are in RAM."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 

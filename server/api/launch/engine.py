@@ -50,9 +50,10 @@ logger = logging.getLogger(__name__)
 ENGINE_DIED = 3  # the exit code after the engine has died
 WATCH_S = 0.1
 REPORT_S = 1
-# The engine writes the time of its last step to this file in the server's private folder.
+# Name of a file in the server's private folder, to which the engine writes the time of its last
+# step.
 STEP_FILE = "engine-step"
-# Seconds in which requests that do not need the engine can finish when the server ends.
+# When the server stops, requests that do not need the engine have this many seconds to finish.
 FINISH_S = 2
 
 
@@ -62,16 +63,16 @@ def run_api(parent: Parent) -> None:
     settings = parent.settings
     args = flags.parse(settings)
     configure_logging_from_args(args)
-    # vLLM copies `args` to every API process, and thereby also these two values.
+    # vLLM copies `args`, with these two values, to every API process.
     args.bindserve, args.bindserve_scratch = settings, parent.scratch
     args.bindserve_control, args.bindserve_restarts = parent.control, parent.restarts
-    # The engine's processes, which start later, inherit the clock's path.
+    # The engine's processes start later and inherit the path of the clock's file.
     StepClock.create(parent.scratch / STEP_FILE)
     memory.check_early(args)
     listen_address, sock = listen(parent, args)
     if args.api_server_count > 1:
         return run_api_processes(args, listen_address, sock, run_api_child)
-    # This handler is replaced when uvicorn installs its handlers.
+    # uvicorn later replaces this handler.
     signal.signal(signal.SIGTERM, interrupt)
     uvloop.run(run_api_process(listen_address, sock, args))
 
@@ -79,8 +80,8 @@ def run_api(parent: Parent) -> None:
 def listen(parent: Parent, args: Namespace) -> tuple[str, socket.socket]:
     """Return the address and the listening socket.
 
-    After a restart, the parent process sends the socket that it kept open, so that requests wait in
-    it.
+    After a restart, the parent process passes the socket that it kept open, in which requests have
+    waited.
     """
     if parent.socket is not None and parent.address is not None:
         validate_api_server_args(args)
@@ -147,7 +148,7 @@ async def run_api_process(
             reporter.cancel()
             if client.died:
                 raise SystemExit(ENGINE_DIED)
-            # Closing the engine ends the requests that `shutdown` waits for.
+            # `shutdown` waits for requests. Closing the engine ends them.
             await application.close_engine()
             await shutdown
     finally:
@@ -155,21 +156,23 @@ async def run_api_process(
 
 
 async def watch(app: FastAPI, engine: ConditionedLLM, control: socket.socket) -> None:
-    """Report to the supervisor that the server answers. Stop the server when its engine dies."""
+    """Report to the supervisor that the server is ready. Stop the server when its engine dies."""
     while not (hasattr(app.state, "server") and app.state.server.started):
         await asyncio.sleep(WATCH_S)
     serving(control)
     while not engine.died:
         await asyncio.sleep(WATCH_S)
     logger.error("the engine died")
-    await asyncio.sleep(WATCH_S)  # During this time, requests receive a 503.
+    await asyncio.sleep(WATCH_S)  # While this process ends, requests receive status 503.
     app.state.server.should_exit = True
     await asyncio.sleep(FINISH_S)
     app.state.server.force_exit = True
 
 
 async def report(engine: ConditionedLLM, encoders: EncodingClient, control: socket.socket) -> None:
-    """Report every second, to the supervisor and in the metrics, whether work makes progress."""
+    """Report every second to the supervisor and to the metrics whether the engine makes
+    progress.
+    """
     while True:
         stalled_s = engine.stalled_s()
         STALLED.labels("engine").set(stalled_s)
@@ -187,7 +190,7 @@ async def open_engine(
     The client is a ConditionedLLM. `adapt` configures the runner adapter, the code that passes
     embeddings to vLLM's model runner.
     """
-    # With several API processes, `run_api_processes` has already divided the memory.
+    # `run_api_processes` has already divided the memory if there are several API processes.
     if not client_config:
         await memory.fit_to_card(args, encoders)
     engine_args = AsyncEngineArgs.from_cli_args(args)
@@ -210,7 +213,7 @@ async def open_engine(
     engine.max_tokens = args.bindserve.max_tokens
     engine.step_clock = StepClock.inherited()
     try:
-        await engine.reset_mm_cache()  # This call waits for vLLM's background warm-up.
+        await engine.reset_mm_cache()  # this call waits for vLLM's background warm-up
         yield engine
     finally:
         engine.shutdown(timeout=vllm_config.shutdown_timeout)

@@ -30,7 +30,7 @@ def run_api_processes(
 ) -> None:
     """Serve requests until this process receives a signal or one of the API processes ends."""
     count: int = args.api_server_count
-    setup_multiprocess_prometheus()  # Call this before the API processes import prometheus_client.
+    setup_multiprocess_prometheus()  # before the API processes import prometheus_client
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, exit_on_signal)
     asyncio.run(memory.fit_many(args))
@@ -64,7 +64,7 @@ def run_api_processes(
             engine_manager=launched.engine_manager,
             coordinator=coordinator,
         )
-    finally:  # Stop the API processes first, which finish their requests, and then the engine.
+    finally:  # Stop the API processes, so that they finish their requests, and then the engine.
         until = time.monotonic() + config.shutdown_timeout
         for part in (manager, launched.engine_manager, coordinator):
             if part is not None:

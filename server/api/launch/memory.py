@@ -1,9 +1,9 @@
 """Choose the share of the GPU's memory that vLLM's engine gets.
 
 Encoders, retrieval caches and other processes may use the same GPU. vLLM measures free memory only
-when its engine starts. This module runs before: it collects the needs of all processes, divides the
-memory (`server/engine/memory_budget.py`), logs a table of the sizes and sets
-`gpu_memory_utilization`. On a machine without a GPU it does nothing.
+when its engine starts. Before that, this module collects the memory that each process needs,
+divides the GPU's memory (`server/engine/memory_budget.py`), logs a table of the sizes and sets
+vLLM's `gpu_memory_utilization`. On a machine without a GPU it does nothing.
 """
 
 import hashlib
@@ -78,8 +78,8 @@ async def fit_many(args: Namespace) -> None:
         await client.close()
     args.bindserve_side_bytes = await side_bytes(args)
     size = set_utilization(args, hello.gpu_bytes, loaded=False)
-    # Without this limit, each process would limit its index to half of the free memory. That would
-    # be too little for the process that opens its index last.
+    # Set the limit here. By default, each process limits its index to half of the free memory,
+    # which is too little for the process that opens its index last.
     if size:
         args.bindserve = args.bindserve.model_copy(update={"cache_gpu_bytes": size})
 
@@ -100,7 +100,7 @@ async def side_bytes(args: Namespace) -> int:
 def set_utilization(args: Namespace, encoder_bytes: int, *, loaded: bool) -> int:
     """Divide the memory, log the sizes, and store the encoders' measured memory.
 
-    Returns the bytes of one retrieval cache.
+    Returns the size of one retrieval cache in bytes.
     """
     card = read_card()
     assert card is not None
@@ -140,7 +140,9 @@ def budget(card: Card, args: Namespace, encoder_bytes: int, *, loaded: bool) -> 
 
 
 def encoder_share(settings: Settings, args: Namespace, size: int) -> Share:
-    """The encoders' memory on the engine's GPU; zero if they are on another device."""
+    """Return the memory that the encoders need on the engine's GPU. Zero if they run on another
+    device.
+    """
     device = torch.device("cuda" if settings.encode_device == "auto" else settings.encode_device)
     cards = args.tensor_parallel_size * args.pipeline_parallel_size
     if size == 0 or device.type != "cuda" or (device.index or 0) >= cards:
@@ -153,8 +155,8 @@ def side_share(size: int) -> Share:
 
 
 def cache_share(size: int, processes: int) -> Share:
-    """The memory of the retrieval caches. Each API process has its own copy of the
-    cache's index.
+    """Return the memory of all retrieval caches. Each API process has its own copy of the cache's
+    index.
     """
     if size == 0:
         return Share("retrieval cache", 0)
@@ -164,9 +166,9 @@ def cache_share(size: int, processes: int) -> Share:
 
 
 def cache_bytes(settings: Settings, free: int) -> int:
-    """The GPU memory of one API process's cache index.
+    """Return the GPU memory of the cache's index in one API process.
 
-    Zero when a retrieval service or the CPU searches the cache.
+    Zero if a retrieval service or the CPU searches the cache.
     """
     if settings.cache_device == "cpu":
         return 0
@@ -179,7 +181,7 @@ def cache_bytes(settings: Settings, free: int) -> int:
 
 
 def measurement_key(settings: Settings, card: Card) -> str:
-    """A hash of all settings that determine the encoders' memory."""
+    """Hash all settings that determine the encoders' memory."""
     parts = (
         *(card.name, card.total, torch.__version__, settings.encode_device),
         *(settings.encode_dtype, settings.encode_batch, settings.encode_graphs),
@@ -203,8 +205,8 @@ class Measurements(dict[str, int]):
             return cls()
 
     def store(self, key: str, size: int) -> None:
-        """Store a measurement. A folder that cannot be written is no error, because only the early
-        check needs the file.
+        """Store a measurement. Logs a warning if the folder cannot be written, because only the
+        early check needs the file.
         """
         if self.get(key) == size:
             return

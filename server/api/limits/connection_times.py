@@ -26,8 +26,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     _headers_due: asyncio.TimerHandle | None = None
     _sent_due: asyncio.TimerHandle | None = None
-    _unread = 0  # waiting bytes of the response at the start of the time limit
-    _begun = False  # whether a part of the awaited headers has arrived
+    _unread = 0  # Bytes of the response that waited when the time limit started.
+    _begun = False  # Whether the first bytes of the next headers have arrived.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -40,8 +40,8 @@ class TimedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        # Bytes that arrive between two requests are the next headers, or the rest of a body that no
-        # route reads.
+        # Bytes that arrive after a response are the next request's headers, or the rest of a body
+        # that no route reads.
         idle = self.cycle is None or self.cycle.response_complete
         if idle and not self.transport.is_closing():
             self._await_headers()
@@ -55,14 +55,16 @@ class TimedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def pause_writing(self) -> None:
-        """Start the time limit. uvicorn calls this when 64 KiB of the response wait to be sent."""
+        """Start the time limit. uvicorn calls this method when 64 KiB of the response wait to be
+        sent.
+        """
         super().pause_writing()
-        self._sent()  # the end of the previous response may have started a time limit
+        self._sent()  # a time limit may still run for the end of the previous response
         self._await_sent()
 
     def resume_writing(self) -> None:
-        """Stop the time limit. uvicorn calls this when the client has read most of the waiting
-        bytes of the response.
+        """Stop the time limit. uvicorn calls this method when the client has read most of the
+        waiting bytes.
         """
         self._sent()
         super().resume_writing()
@@ -120,8 +122,9 @@ class TimedProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _waiting_bytes(self) -> int:
-        """The bytes of the response that the client's host has not received. Includes the kernel's
-        bytes, because the kernel accepts more only when about a third of its buffer is free.
+        """Return how many bytes of the response the client's host has not received. Includes the
+        bytes in the kernel's send buffer, which accepts more bytes only when about a third of it is
+        free.
         """
         descriptor = self.transport.get_extra_info("socket").fileno()
         in_kernel = int.from_bytes(ioctl(descriptor, termios.TIOCOUTQ, bytes(4)), sys.byteorder)

@@ -32,10 +32,10 @@ MAX_ITEMS = {
     "tools": 128,
 }
 STRINGS = ("stop", "stop_sequences", "bad_words")
-MAX_CHARACTERS = 256  # The maximum length of one text in the fields STRINGS.
-MAX_PROMPTS = 64  # The maximum number of prompts in one request to /v1/completions.
+MAX_CHARACTERS = 256  # Maximum length of one text in the fields that STRINGS lists.
+MAX_PROMPTS = 64  # Maximum number of prompts in one request to /v1/completions.
 INT32 = 2**31 - 1
-# The smallest and the largest value of the fields that the engine computes with in 32 bits.
+# Field -> its smallest and largest value. The engine stores these fields in 32 bits.
 RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 100),
     "top_p": (0, 1),
@@ -55,7 +55,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "routed_experts_prompt_start": (0, INT32),
     "dimensions": (1, INT32),
 }
-# Fields with lists of token ids. Each id has at most 32 bits.
+# Fields that are lists of token ids. An id must fit into 32 bits.
 TOKEN_LISTS = (
     *("prompt", "tokens", "stop_token_ids", "allowed_token_ids", "logprob_token_ids"),
     *("trace_decode_token_ids", "prompt_token_ids"),
@@ -65,11 +65,12 @@ REPETITION = ("max_pattern_size", "min_pattern_size", "min_count")
 # token.
 MAX_REPETITION = 1024
 
-# The largest absolute integer in a request, because vLLM sends integers to the engine with 64 bits.
+# The largest absolute value of an integer in a request: vLLM sends integers to the engine with 64
+# bits.
 MAX_INTEGER = 2**63 - 1
 
-# Fields whose value is a client's object -> the largest integer that this object may contain. vLLM
-# sends JSON schemas to the engine as msgpack (64-bit integers), and other objects as text.
+# Field whose value is any JSON object of the client -> the largest integer in this object. vLLM
+# sends JSON schemas to the engine as msgpack, with 64-bit integers, and other objects as text.
 OBJECTS: Mapping[str, float] = {
     "schema": 2**64 - 1,
     "json_schema": 2**64 - 1,
@@ -83,7 +84,8 @@ LISTS_OF_CONTENT = frozenset({"input", "messages", "prompt", "tools"})
 FIELD = re.compile("[A-Za-z_][A-Za-z0-9_]{0,63}")
 MAX_PATH = 8  # maximum number of names and indexes in the `param` of an error
 
-# The position of a value: (position of its container, key or index). None: the whole document.
+# The position of a value in the document: (position of its object or list, key or index). None is
+# the whole document.
 Path = tuple[Any, str | int] | None
 
 
@@ -150,7 +152,8 @@ def check_maxima(document: Mapping[str, Any], settings: Settings) -> None:
 
 
 def check_ranges(fields: Mapping[str, Any]) -> None:
-    """Check that the engine can compute with the numbers. `fields`: JSON, or parsed values.
+    """Check that the numbers fit the engine's types. `fields`: a JSON object, or values that
+    pydantic has parsed.
 
     Raises BadRequest: when a number is outside its field's range.
     """
@@ -178,7 +181,8 @@ def check_ranges(fields: Mapping[str, Any]) -> None:
 def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
     """Check all strings and numbers of a document, without recursion.
 
-    Raises BadRequest: for a string that is no valid Unicode, a too large integer, NaN or infinity.
+    Raises BadRequest: for a string that is not valid Unicode, an integer that is too large, NaN or
+    infinity.
     """
     containers: list[tuple[Any, Path, float]] = [(document, None, maximum)]
     while containers:
@@ -202,7 +206,7 @@ def check_values(document: Any, maximum: float = MAX_INTEGER) -> None:
 
 
 def check_parsed(request: BaseModel) -> None:
-    """Check the numbers that pydantic read from strings. Raises BadRequest."""
+    """Check the numbers that pydantic has parsed from strings. Raises BadRequest."""
     fields = {name: value for name, value in request if name not in LISTS_OF_CONTENT}
     check_values(fields)
     check_ranges(fields)
@@ -215,14 +219,16 @@ def items_of(container: Any) -> Iterable[tuple[Any, Any]]:
 
 
 def maximum_in(path: Path, key: str | int) -> float:
-    """The largest integer that a field's object may contain. 0 if the field is not in OBJECTS."""
+    """Return the largest integer that the object in a field may contain. 0 if the field is not in
+    OBJECTS.
+    """
     if path is None and key != "chat_template_kwargs":
-        return 0  # The top-level `input` of /v1/responses and /v1/embeddings is not a tool call.
+        return 0  # `input` in OBJECTS is that of a tool call, not the top-level field
     return OBJECTS.get(key, 0) if isinstance(key, str) else 0
 
 
 def is_unicode(text: str) -> bool:
-    """Whether UTF-8 can encode the text. A JSON string may contain half of a surrogate pair."""
+    """Whether the text is valid Unicode. A JSON string may contain half of a surrogate pair."""
     if text.isascii():
         return True
     try:
@@ -240,9 +246,9 @@ def not_unicode(path: Path) -> BadRequest:
 
 
 def field_name(path: Path) -> str | None:
-    """The field's name, e.g. messages[0].content.
+    """Return the field's name, e.g. messages[0].content.
 
-    Omits the rest of the name from the first key that is not an identifier.
+    The name ends before the first key that is not an identifier.
     """
     keys: list[str | int] = []
     while path is not None:
@@ -260,14 +266,16 @@ def field_name(path: Path) -> str | None:
 
 
 def is_tokens(prompt: list[Any]) -> bool:
-    """Whether `prompt` is a list of token ids, which is one prompt. vLLM checks its length."""
+    """Whether `prompt` is a list of token ids. Such a list is one prompt, whose length vLLM
+    checks.
+    """
     return all(isinstance(token, int) for token in prompt)
 
 
 def number(value: Any, default: float = 0) -> float:
-    """Convert a value to a number as pydantic does, which also accepts the string "5".
+    """Convert a value to a number.
 
-    Returns `default` if the value is not a number.
+    Like pydantic, also accepts strings such as "5". Returns `default` if the value is not a number.
     """
     if isinstance(value, str):
         try:

@@ -1,8 +1,8 @@
 """Limit the size and number of a request's headers while uvicorn parses them.
 
-If the headers exceed a limit, the server responds with status 431 and closes the connection. ASGI
-middleware would see the headers only when all of them are in memory. uvicorn's parser, httptools,
-has no limits.
+If the headers exceed a limit, the server responds with status 431 and closes the connection.
+uvicorn's parser, httptools, has no limits, and ASGI middleware runs only when all headers are in
+memory.
 """
 
 import json
@@ -12,8 +12,8 @@ from server.errors import HeadersTooLarge, body
 from server.metrics import REJECTIONS
 from server.settings import Settings
 
-# Seconds between the response and the closing of the connection. Some clients read the response
-# only after they have sent the whole request.
+# Seconds from the response until the server closes the connection, because some clients read the
+# response only after they have sent the whole request.
 LINGER_S = 1
 SEPARATORS = len(": \r\n")
 
@@ -26,7 +26,7 @@ class LimitedProtocol(TimedProtocol):
 
     # Size and number of the parsed headers of the current request, including its trailers.
     _bytes = _count = 0
-    # Bytes received since the request began, or since the last byte of its body.
+    # Bytes received since the request began or since its last part of a body.
     _unparsed = 0
     _error: HeadersTooLarge | None = None
 
@@ -59,7 +59,9 @@ class LimitedProtocol(TimedProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn calls this method when the parser fails, also when `_fail` raises."""
+        """Reject the request. uvicorn calls this method when the parser fails, also after `_fail`
+        raises.
+        """
         if self._error is None:
             return super().send_400_response(msg)
         self._reject()
@@ -74,7 +76,7 @@ class LimitedProtocol(TimedProtocol):
 
     def _fail(self, error: HeadersTooLarge) -> None:
         self._error = error
-        raise error  # The exception stops the parser.
+        raise error  # The parser stops at this exception.
 
     def _reject(self) -> None:
         """Respond, unless another response has begun, and close the connection."""
@@ -94,7 +96,7 @@ class LimitedProtocol(TimedProtocol):
 
 
 def limited_protocol(settings: Settings) -> type[LimitedProtocol]:
-    """The protocol class for uvicorn's option `http`."""
+    """Create the protocol class for uvicorn's option `http`."""
     limits = {
         "max_bytes": settings.max_header_bytes,
         "max_count": settings.max_header_count,

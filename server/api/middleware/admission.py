@@ -2,8 +2,8 @@
 
 The middleware rejects excess requests before reading their bodies.
 
-A rejection must be cheap even under three times the load that the server can handle, so this is
-plain ASGI. A request counts from its start to the end of its response.
+This is plain ASGI, so that a rejection stays cheap under three times the load that the server can
+handle. A request counts from its start to the end of its response.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send

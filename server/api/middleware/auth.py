@@ -1,5 +1,5 @@
 """Check API keys. If the operator sets keys, every path except the health checks needs a key. The
-metrics can need a separate key.
+operator can set a separate key for the metrics.
 
 This middleware is plain ASGI and runs before all code that reads a body. It keeps digests of the
 keys, not the keys.
@@ -55,8 +55,8 @@ class Keys:
     def find(self, key: str) -> bytes | None:
         """Return the key's digest if the key is valid, else None.
 
-        Compares the key with every valid key, so that the duration reveals nothing about the valid
-        keys.
+        Always compares the key with all valid keys, so that the response time reveals nothing about
+        them.
         """
         self._read_again()
         digest = key_digest(key)
@@ -82,7 +82,7 @@ class Keys:
 class AuthMiddleware:
     def __init__(self, app: ASGIApp, keys: Keys, metrics_keys: Keys | None = None) -> None:
         """`metrics_keys`: the only keys that may read /metrics; they are invalid for other paths.
-        None: the keys of `keys` may read /metrics.
+        If None, the keys in `keys` may read /metrics.
         """
         self.app = app
         self.keys = keys
@@ -108,7 +108,9 @@ class AuthMiddleware:
 
 
 def key_of(headers: Headers) -> str:
-    """The request's key: Authorization, or without it Anthropic's header x-api-key."""
+    """Return the request's key: from the header Authorization, or else from Anthropic's header
+    x-api-key.
+    """
     if "authorization" not in headers:
         return headers.get("x-api-key", "").strip()
     scheme, _, key = headers["authorization"].partition(" ")
@@ -136,6 +138,6 @@ def read_digests(path: Path) -> tuple[bytes, ...]:
 
 
 def version_of(path: Path) -> tuple[int, int, int]:
-    """A value that changes when the file at `path` is written or replaced."""
+    """Return a value that changes when the file at `path` is written or replaced."""
     stat = path.stat()
     return stat.st_mtime_ns, stat.st_size, stat.st_ino

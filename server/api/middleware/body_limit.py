@@ -1,9 +1,7 @@
-"""Limit the size of each request body, and the total size of the bodies in memory: of all clients
-together, and of each client.
+"""Limit the size of each request body, and the bytes of bodies in memory, in total and per client.
 
-The middleware rejects a Content-Length above the limit at once, and also counts the received
-bytes. Multipart uploads are written to disk; they have a separate limit and do not count
-as memory.
+The middleware rejects a Content-Length above the limit at once, and also counts the received bytes.
+Multipart uploads are written to disk; they have a separate limit and do not count as memory.
 """
 
 from collections.abc import Collection

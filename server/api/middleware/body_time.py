@@ -27,7 +27,7 @@ class BodyTimeMiddleware:
 
         async def timed() -> Message:
             nonlocal received, waited, complete
-            if complete:  # a further message can only report that the client has disconnected
+            if complete:  # the next message can only report a disconnection
                 return await receive()
             allowed = min(self.max_s, GRACE_S + received / self.min_rate)
             started = time.monotonic()

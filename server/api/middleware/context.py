@@ -8,7 +8,9 @@ from server.context import RequestContext, entered
 
 
 class ContextMiddleware:
-    """Start every HTTP request with the model's embedding for requests without attachments."""
+    """Give each HTTP request a new context. Its embedding is the text-only embedding until a route
+    replaces it.
+    """
 
     def __init__(self, app: ASGIApp, text_only: bytes) -> None:
         self.app = app
@@ -22,10 +24,10 @@ class ContextMiddleware:
 
 
 def address_of(scope: Scope) -> str:
-    """The client's address. For an IPv6 address, its network of 64 bits, because one client usually
-    has all addresses of such a network. "" if the connection has no address (Unix socket).
+    """Return the client's address, or "" for a Unix socket. For IPv6, returns the /64 network,
+    because one client usually has all addresses of such a network.
 
-    uvicorn has replaced a trusted proxy's address by the address in X-Forwarded-For.
+    Behind a trusted proxy, the address is that of X-Forwarded-For, which uvicorn has read.
     """
     host = (scope.get("client") or ("",))[0]
     try:

@@ -23,7 +23,9 @@ UNLIMITED = OPEN_PATHS | {METRICS_PATH}
 
 @dataclass(slots=True)
 class KeyUsage:
-    """The requests of one API key: a token bucket that holds at most one minute's requests."""
+    """Counts the requests of one API key with a token bucket. The bucket holds at most the tokens
+    of one minute.
+    """
 
     tokens: float
     filled: float = field(default_factory=time.monotonic)

@@ -15,12 +15,14 @@ PLAIN = re.compile("[0-9A-Za-z_.-]{1,64}")
 
 
 def request_id(scope: Scope) -> str:
-    """Return the id of the request. Only code that runs inside this middleware can call this."""
+    """Return the id of the request. Only code that runs inside this middleware can call this
+    function.
+    """
     return Headers(scope=scope).get(HEADER, "")
 
 
 class RequestIdMiddleware:
-    """Adds the header X-Request-Id to every response, because this middleware is the outermost."""
+    """Adds the header X-Request-Id to every response. It must be the outermost middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,7 +1,7 @@
 """Write the request log: one line of JSON for every request except health checks and /metrics.
 
 A line contains no text, file or key of a client: it has the route's pattern instead of the path,
-and `request_id.py` has checked the request id.
+and a request id that `request_id.py` has checked.
 """
 
 import json
@@ -33,7 +33,7 @@ def to_standard_output() -> Callable[[str], object]:
 
 @dataclass(slots=True)
 class Outcome:
-    """The status of a response, and whether the response was sent completely."""
+    """Records the status of a response, and whether the response was sent completely."""
 
     status: int = CLIENT_DISCONNECTED
     whole: bool = False
@@ -50,7 +50,7 @@ class Outcome:
 
         try:
             await app(scope, receive, observed)
-        except Exception:  # An outer handler sends the response; see error_handlers.py.
+        except Exception:  # the outermost handler sends this response (error_handlers.py)
             self.status = 500
             raise
 
@@ -91,7 +91,7 @@ def route(scope: Scope) -> str | None:
 
 
 def tokens(scope: Scope) -> dict[str, int]:
-    """The token counts that vLLM's handlers recorded, also for streams. Empty if nothing was
+    """Return the token counts that vLLM's handlers recorded, also for streams. Empty if nothing was
     generated.
     """
     metadata = scope.get("state", {}).get("request_metadata")
@@ -102,10 +102,10 @@ def tokens(scope: Scope) -> dict[str, int]:
 
 
 def milliseconds(timeline: Timeline, started: float, ended: float) -> dict[str, float]:
-    """The total time and the time of each stage, in milliseconds.
+    """Return the total time and the time of each stage, in milliseconds.
 
-    A stage's time is the sum over the attachments, which run concurrently. So a sum may exceed
-    `total`.
+    A stage's time is the sum over all attachments. It may exceed `total`, because attachments are
+    processed concurrently.
     """
     seconds: dict[str, float] = defaultdict(float)
     for span in timeline.spans:

@@ -1,7 +1,7 @@
 """The path of a request as the router sees it: without --root-path.
 
-All middleware that compares paths uses this function, because a proxy may leave the root path in
-the URL. Starlette has no public function for this path.
+A proxy may leave the root path in the URL, so all middleware that compares paths uses this
+function. Starlette has no public function for it.
 """
 
 from starlette._utils import get_route_path

@@ -1,7 +1,8 @@
 """Record traces: one OpenTelemetry span per request, with a child span per stage before the engine.
 
-vLLM's flag --otlp-traces-endpoint configures the exporter. This middleware puts the span's id into
-the request's `traceparent` header, so that vLLM's span `llm_request` becomes a child, too.
+vLLM's flag --otlp-traces-endpoint configures the exporter. This middleware writes the span's id
+into the request's `traceparent` header, so that vLLM's span `llm_request` also becomes a child of
+the request's span.
 """
 
 from opentelemetry import trace

@@ -1,1 +1,1 @@
-"""The routes: from a request's body to its response."""
+"""The routes: each turns a request into a response."""

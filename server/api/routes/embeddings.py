@@ -54,8 +54,8 @@ async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> R
     dim = state.components.attachment_limits.embedding_dim
     if request.dimensions not in (None, dim):
         raise BadRequest(
-            f"this model's embeddings have {dim} dimensions, and the first numbers of an "
-            f"ImageBind embedding alone are not an embedding; send dimensions {dim} or none",
+            f"this model's embeddings have {dim} dimensions and cannot be shortened; "
+            f"send dimensions {dim} or omit the field",
             param="dimensions",
         )
     inputs = read_input_forms(incoming.document, state.settings.max_embedding_inputs)
@@ -73,7 +73,9 @@ async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> R
 
 
 def window_list(request: EmbeddingRequest, windows: Sequence[WindowEmbedding], name: str) -> Json:
-    """OpenAI's list of embeddings, one per window, with the window's input and times in seconds."""
+    """Return OpenAI's list of embeddings, one per window. Each item also has the index of its input
+    and the window's start and end in seconds.
+    """
     data = [
         {
             "object": "embedding",
@@ -87,7 +89,9 @@ def window_list(request: EmbeddingRequest, windows: Sequence[WindowEmbedding], n
 
 
 def numbers(embedding: Vector, encoding_format: str) -> str | list[float]:
-    """The embedding (D,) as a list, or as base64 of little-endian float32 numbers."""
+    """Format an embedding (D,) as a list of numbers, or as base64 of little-endian float32
+    numbers.
+    """
     little_endian = embedding.astype("<f4")
     if encoding_format == "base64":
         return base64.b64encode(little_endian.tobytes()).decode()

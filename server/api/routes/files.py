@@ -107,10 +107,10 @@ def purpose_of(form: Form) -> str:
 
 
 def lifetime_of(form: Form, max_age_s: int) -> int | None:
-    """The lifetime in seconds that the form's `expires_after` sets, or None for the default.
+    """Return the lifetime in seconds that the form sets, or None for the default.
 
-    The form fields are `expires_after[anchor]` and `expires_after[seconds]`, as in OpenAI's API, or
-    one field `expires_after` with JSON. Raises BadRequest.
+    The form has the fields `expires_after[anchor]` and `expires_after[seconds]`, as in OpenAI's
+    API, or one field `expires_after` with JSON. Raises BadRequest.
     """
     if (document := form.fields.get("expires_after")) is not None:
         return lifetime_of_json(document, max_age_s)
@@ -125,7 +125,9 @@ def lifetime_of(form: Form, max_age_s: int) -> int | None:
 
 
 def lifetime_of_json(text: bytes, max_age_s: int) -> int:
-    """The seconds of `{"anchor": "created_at", "seconds": 3600}`. Raises BadRequest."""
+    """Return the seconds in an object such as `{"anchor": "created_at", "seconds": 3600}`. Raises
+    BadRequest.
+    """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):

@@ -207,8 +207,8 @@ def respond(
 
 
 async def with_first(events: AsyncGenerator[str], extra: Json) -> AsyncGenerator[str]:
-    """Yield the stream's events, with `extra` added to the JSON of the first event. Errors that
-    vLLM's handler writes as events get the form of other errors.
+    """Yield the stream's events, with `extra` added to the JSON of the first event. Converts vLLM's
+    error events to OpenAI's format.
 
     Closing this generator closes `events`, which aborts the request in the engine.
     """

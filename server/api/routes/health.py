@@ -13,7 +13,7 @@ router = APIRouter()
 @router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(request: Request) -> JSONResponse:
-    """Respond with 503 after the engine has died; the process must then be restarted."""
+    """Respond with 503 after the engine has died, so that the process is restarted."""
     if state_of(request).engine_client.errored:
         return error_response(Unavailable("the engine is down", code="engine_down"))
     return JSONResponse({"status": "alive"})

@@ -29,7 +29,7 @@ async def cards(request: Request) -> list[dict[str, Any]]:
     listed = await state.openai_serving_models.show_available_models()
     described = [card.model_dump(mode="json") for card in listed.data]
     for card in described:
-        card["root"] = card["id"]  # vLLM would return the path of the model folder
+        card["root"] = card["id"]  # replaces the path of the model folder, which vLLM returns
         card["owned_by"] = "bindserve"
         card["imagebind"] = state.components.description
     return described

@@ -135,7 +135,7 @@ async def call_handler(
 
 
 async def with_client_texts(events: AsyncGenerator[str]) -> AsyncGenerator[str]:
-    """Yield the stream's events. The messages of vLLM's errors get the form of other errors.
+    """Yield the stream's events. Removes the server's internals from the messages of vLLM's errors.
 
     Closing this generator closes `events`, which aborts the request in the engine.
     """
@@ -145,7 +145,9 @@ async def with_client_texts(events: AsyncGenerator[str]) -> AsyncGenerator[str]:
 
 
 def with_client_text(event: str) -> str:
-    """Filter the message of an error event: {"error": {"message"}}, or {"message"}."""
+    """Remove the server's internals from an error event's message, which is in {"error":
+    {"message"}} or in {"message"}.
+    """
     name, _, data = event.partition("\ndata: ")
     document = json.loads(data)
     error = document.get("error")
@@ -181,7 +183,7 @@ def block_parts(messages: Any) -> list[Part]:
 
 
 def translate(items: Any, translate_part: Callable[[Json], Json]) -> None:
-    """Replace each content part by its translation, in place."""
+    """Replace each content part by the result of `translate_part`, in place."""
     for item in items if isinstance(items, list) else []:
         if isinstance(item, dict) and isinstance(item.get("content"), list):
             item["content"] = [

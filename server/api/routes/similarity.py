@@ -1,7 +1,8 @@
 """/v1/score, /v1/rerank and /v1/search: similarities of inputs of any modalities, without the LLM.
 
 An input is a string, a content part, {"content": [parts]}, or a list of parts, which are mixed. A
-similarity is the cosine of two embeddings, from -1 to 1. The forms are those of vLLM and Jina.
+similarity is the cosine of two embeddings, from -1 to 1. The requests and responses have the
+formats of vLLM and Jina.
 """
 
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ from server.metrics import stage
 router = APIRouter()
 
 WITHOUT_CACHE = ImageBindOptions(cache=False)
-# Names of the two sides of /v1/score in vLLM's versions.
+# Names that vLLM's versions use for the two lists of /v1/score.
 FIRST = ("data_1", "text_1", "queries")
 SECOND = ("data_2", "text_2", "documents", "items")
 USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # 0, because the LLM processes no tokens
@@ -75,7 +76,9 @@ async def run(handler: Handler, raw_request: Request) -> Response:
 
 
 async def score(incoming: Incoming, raw_request: Request) -> Response:
-    """Return N similarities: of one input and each of N inputs, or of two lists, pair by pair."""
+    """Return N similarities: of one input and each of N others, or of the pairs of two lists of N
+    inputs.
+    """
     state, document = state_of(raw_request), incoming.document
     request = parse(ScoreRequest, document)
     check_model(request.model, state)
@@ -135,7 +138,8 @@ async def search(incoming: Incoming, raw_request: Request) -> Response:
         raise BadRequest(f"top_k must be at most {maximum}", param="top_k")
     inputs = read_input_forms(incoming.document, 1)
     (conditioned,) = await embed_parts(inputs, WITHOUT_CACHE, incoming, raw_request)
-    # The index does not filter, so a search with a filter looks at as many rows as allowed.
+    # The index cannot filter, so a request with a filter searches the maximum number of rows and
+    # filters them afterwards.
     count = maximum if request.filter else request.top_k
     with stage("retrieve"):
         rows = await state.components.retriever.search(units([conditioned])[0], count)
@@ -155,7 +159,7 @@ async def search(incoming: Incoming, raw_request: Request) -> Response:
 
 
 def side(document: Json, names: tuple[str, ...], maximum: int) -> list[list[Part]]:
-    """Return the content parts of each input of one side of /v1/score."""
+    """Return the content parts of each input in one of the two lists of /v1/score."""
     given = [name for name in names if document.get(name) is not None]
     if len(given) != 1:
         raise BadRequest(f"send exactly one of {', '.join(names)}", param=names[0])

@@ -1,6 +1,6 @@
 """/tokenize and /detokenize: vLLM's endpoints, with errors in OpenAI's format.
 
-These are the only endpoints of vLLM that the application includes unchanged.
+The application includes no other endpoints of vLLM unchanged.
 """
 
 from fastapi import APIRouter, Request

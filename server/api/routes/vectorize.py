@@ -1,7 +1,7 @@
-"""Weaviate's protocol of the module multi2vec-bind: /vectorize, /meta and /.well-known/*.
+"""The protocol of Weaviate's module multi2vec-bind: /vectorize, /meta and /.well-known/*.
 
-The vectors are ImageBind's outputs without normalisation to unit length. Weaviate adds the vectors
-of several fields, so the norm of each vector is its weight in the sum.
+Vectors are ImageBind's outputs without normalisation to length 1: Weaviate adds the vectors of
+several fields, so each vector's norm is its weight in the sum.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from server.media.blob import MemoryBlob
 
 router = APIRouter()
 
-# Field of the request -> modality of its items, and the field of the response with their vectors.
+# Field of the request -> modality of its items, and the response's field with their vectors.
 FIELDS = {
     "texts": ("text", "textVectors"),
     "images": ("image", "imageVectors"),
@@ -34,8 +34,8 @@ FIELDS = {
     "thermal": ("thermal", "thermalVectors"),
     "depth": ("depth", "depthVectors"),
 }
-# Maximum number of inputs, of all requests together, that are embedded at the same time. It is less
-# than half of `decode_waiting`, the share of the decoding queue that one client may use.
+# Maximum number of inputs that are embedded at a time, of all requests. One client may use half of
+# the decoding queue (`decode_waiting`), which is more.
 MAX_CONCURRENT = 64
 LARGE = 1 << 16  # A thread decodes base64 texts of at least this many characters.
 
@@ -91,7 +91,7 @@ async def respond(incoming: Incoming, raw_request: Request) -> Response:
 def read_fields(document: Json, maximum: int) -> list[tuple[str, list[str]]]:
     """Return the name and the text of each input, e.g. ("images[0]", [base64]), in order.
 
-    The text is in a list, from which `embed_all` removes it. Raises BadRequest.
+    The text is in a list, so that `embed_all` can remove it and free its memory. Raises BadRequest.
     """
     inputs = []
     for field in FIELDS:
@@ -115,7 +115,7 @@ async def embed_all(inputs: list[tuple[str, list[str]]], state: AppState) -> lis
 
 
 async def embed(name: str, text: str, state: AppState) -> Vector:
-    """Return ImageBind's output (D,) for one input. Its norm is the scale of the modality."""
+    """Return ImageBind's output (D,) for one input, not normalised."""
     modality, _ = FIELDS[name.partition("[")[0]]
     limits = state.components.attachment_limits.media
     max_bytes = limits.bytes_of(modality)

@@ -1,6 +1,7 @@
-"""List the files of a bulk run: those of folders and lists, and single files, in a fixed order.
+"""List the files of a bulk run in a fixed order: the files of folders and of list files, and single
+files.
 
-Reads names and lists only, and opens no media file.
+Opens the list files, but no media file.
 """
 
 import hashlib
@@ -14,12 +15,12 @@ from server.cli.cache.media_list import LIST, MediaItem, folder_items, list_item
 
 
 def is_bulk(inputs: Sequence[Path]) -> bool:
-    """Whether an input is a folder or a list."""
+    """Whether an input is a folder or a list of files."""
     return any(path.is_dir() or path.suffix in LIST for path in inputs)
 
 
 def items(inputs: Sequence[Path], start: int = 0) -> Iterator[MediaItem]:
-    """Yield the files from number `start` on. The id of an item is its path.
+    """Yield the files, beginning with number `start`. The id of an item is its path.
 
     Raises CacheError: when a list is damaged or contains URLs.
     """

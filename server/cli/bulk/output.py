@@ -1,7 +1,8 @@
-"""Write the rows of a bulk run to one file: JSON lines, a NumPy array with JSON lines, or Parquet.
+"""Write the rows of a bulk run to one file: JSON lines, Parquet, or a NumPy array (with a second
+file of JSON lines).
 
-The rows come from the run's shards, so that memory does not grow with their number. The file
-appears only when it is complete.
+Reads one shard at a time, so that memory does not grow with the number of rows. The file appears
+only when it is complete.
 """
 
 import json
@@ -46,16 +47,20 @@ def write_output(folder: Path, out: Path) -> int:
     draft = folder / f"output{out.suffix}"
     rows = WRITERS[out.suffix](folder, draft)
     captions = draft.with_suffix(".captions")
-    # The array comes first: with it, `check_output` accepts the other file if a killed run resumes.
+    # Move the array first. If the run is killed now and resumes, `check_output` sees the array and
+    # accepts the other file.
     draft.replace(out)
-    # This file has the rows' file names and times, which a .npy file cannot contain.
+    # The second file contains the file names and times of the rows, which a .npy file cannot
+    # contain.
     if captions.exists():
         captions.replace(out.with_suffix(".jsonl"))
     return rows
 
 
 def shards(folder: Path) -> Iterator[Shard]:
-    """Yield (vectors (N, D), rows) of each complete shard. A row has file, modality and times."""
+    """Yield (vectors (N, D), rows) of each complete shard. A row has the file's path, its modality
+    and times.
+    """
     progress = json.loads((folder / "progress.json").read_bytes())
     for number in range(progress["shards"]):
         path = folder / f"{number:05d}.npy"
@@ -64,7 +69,9 @@ def shards(folder: Path) -> Iterator[Shard]:
 
 
 def as_row(line: Row) -> Row:
-    """Convert a line of the shard's caption file to a row. Its id is the media file's path."""
+    """Convert a line of the shard's caption file to a row. The line's id is the path of the media
+    file.
+    """
     return {"file": line.pop("id"), **line}
 
 

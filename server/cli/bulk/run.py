@@ -2,8 +2,9 @@
 
 Decoding processes and the encoder work at the same time.
 
-Rows are written to shards in a folder beside the output, so that a killed run resumes. Files that
-cannot be read or decoded are reported and skipped. The output appears when all files are done.
+Rows are written to shards in a folder beside the output, so that the same command resumes a killed
+run. Files that cannot be read or decoded are reported and skipped. The output appears when all
+files are done.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ from server.media.encoders import check_encoder
 from server.settings import Settings
 
 ROWS_PER_SHARD = 512  # A killed run loses at most the work for this many rows.
-WINDOWS = 16  # maximum number of windows of one sound that are embedded at a time
+WINDOWS = 16  # Maximum number of windows of one sound that are embedded at a time.
 FULL = ("decode_queue_full", "encode_queue_full")
 AGAIN_S = 0.5  # seconds until a file is sent again after a full queue has rejected it
 
@@ -93,7 +94,9 @@ def run(request: BulkRequest) -> Summary:
 
 
 def embeddings_of(settings: Settings) -> list[object]:
-    """What the embedding of a file depends on, apart from the file: equal in a resumed run.
+    """Return everything except the file that determines a file's embedding.
+
+    It must not change when a run resumes.
 
     Raises ConfigError, OSError: when the model's config.json cannot be read.
     """
@@ -120,7 +123,9 @@ async def embed_all(
 
 
 class Failures:
-    """The list of skipped files, one line per file: number, path and reason, separated by tabs."""
+    """Writes the list of skipped files. A line has a file's number, path and reason, separated by
+    tabs.
+    """
 
     def __init__(self, path: Path, consumed: int, bar: "tqdm[Any]") -> None:
         """Drop the lines of files that the resumed run embeds again."""
@@ -176,8 +181,8 @@ class BulkEmbedder:
         # Number of files in work: enough to keep all decoding processes and the encoder busy.
         self.concurrent = min(2 * settings.encode_batch, settings.decode_waiting)
         self._options = settings.read_options
-        # A cutter rejects further sounds, so they wait here. One client gets half of the cutter's
-        # places, and this command is one client.
+        # Limits concurrent sounds, because the cutter rejects excess sounds. One client, such as
+        # this command, gets half of the cutter's places.
         self._cutting = asyncio.Semaphore(settings.window_files)
         places = {"window_files": 2 * settings.window_files}
         self._cutter = Cutter(settings.model_copy(update=places))
@@ -211,7 +216,7 @@ class BulkEmbedder:
         modality = modality or sniff(content.head(), path.name)
         if modality is None:
             raise BadRequest("unknown file format; add --modality")
-        if modality != "video":  # a file of a video format may have only sound
+        if modality != "video":  # a file with a video format may contain only sound
             check_encoder(modality, self._parts.modalities)
         if content.size > (maximum := settings.limits.bytes_of(modality)):
             raise BadRequest(f"the file has more than {maximum} bytes")
@@ -239,7 +244,9 @@ class BulkEmbedder:
         return rows
 
     async def _unit(self, modality: str, content: Blob) -> Vector:
-        """Embed one file: a unit embedding (D,). Waits as long as the queues are full."""
+        """Embed one file. Returns its embedding (D,) with length 1. Waits while the queues are
+        full.
+        """
         while True:
             try:
                 return await self._try_unit(modality, content)
@@ -256,8 +263,8 @@ class BulkEmbedder:
 
 
 def open_file(path: Path) -> DiskBlob:
-    """Open a file without reading it. The SHA-256 of the result is empty, because cutting a sound
-    does not need it.
+    """Open a file without reading it. The result has no SHA-256, because cutting a sound does not
+    need it.
     """
     with path.open("rb") as file:
         return DiskBlob(os.dup(file.fileno()), os.fstat(file.fileno()).st_size, b"")

@@ -1,6 +1,6 @@
-"""The options, the report and the error messages of `bindserve cache build`.
+"""`bindserve cache build`: its options, report and error messages.
 
-`builder.py` builds the cache. This module does not import NumPy or torch.
+`builder.py` builds the cache. This module does not import NumPy or torch, so that `--help` is fast.
 """
 
 from enum import StrEnum
@@ -51,7 +51,7 @@ def build(
     ] = None,
     modality: Annotated[
         Modality,
-        typer.Option(help="Modality of the media to embed; files of other modalities are skipped."),
+        typer.Option(help="Modality of the media to embed. Files of other modalities are skipped."),
     ] = Modality.image,
     allow_media_urls: Annotated[
         bool,
@@ -67,8 +67,8 @@ def build(
         Path | None,
         typer.Option(
             help="Captions of features, one line per row: .txt, or .jsonl with caption and id. "
-            "Default: the .jsonl beside each feature file. Media bring their own captions: the "
-            ".txt beside each file, or the list's column."
+            "Default: the .jsonl beside each feature file. Not for media, whose captions are in "
+            "the .txt beside each file, or in the list's column."
         ),
     ] = None,
     kind: Annotated[
@@ -95,14 +95,15 @@ def build(
         typer.Option(
             min=0,
             max=1,
-            help="Recall that tuning must reach: share of the true 10 nearest neighbors found.",
+            help="Recall that tuning must reach: the share of the true 10 nearest neighbors that "
+            "the search finds.",
         ),
     ] = 0.98,
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Features (M, D) as queries: one half for tuning, the other for the reported "
-            "recall. Preferably of the modality of future requests. Default: rows of the cache."
+            help="Features (M, D) as queries: one half for tuning, the other half for the reported "
+            "recall. Use the modality of future requests if possible. Default: rows of the cache."
         ),
     ] = None,
     dtype: Annotated[
@@ -143,8 +144,8 @@ def build(
     """Build a cache from features, from a FAISS index, or from media.
 
     Tunes the search until it reaches --recall on one half of the queries, and writes the recall on
-    the other half to the manifest. Streams all data, so that memory does not limit the number of
-    rows. Run the same command again to resume an interrupted build.
+    the other half to the manifest. Memory does not limit the number of rows, because all data are
+    read in blocks. Run the same command again to resume an interrupted build.
     """
     from server.cli.cache.builder import ERRORS, Request, run
 

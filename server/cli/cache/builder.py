@@ -1,7 +1,7 @@
 """Build a retrieval cache from the options of `bindserve cache build`.
 
-This module uses `cache_index` and, for media, the encoders. The source's name and content determine
-whether the source contains features, a FAISS index or media.
+Uses `cache_index` and, for media, the encoders. Determines from the source's name and content
+whether it contains features, a FAISS index or media.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ ERRORS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """The options of the command, which `build.py` documents."""
+    """The options of the command; `build.py` describes each of them."""
 
     source: Path
     out: Path
@@ -115,7 +115,7 @@ def from_media(request: Request) -> Manifest:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Whether the folder has files that no earlier build wrote."""
+    """Whether the folder contains files that were not written by an earlier build."""
     return not (folder / INPUTS).exists() and any(folder.iterdir())
 
 
@@ -172,6 +172,6 @@ def encoder(request: Request) -> dict[str, str]:
         return {"sha256": request.encoder_sha256}
     if request.model is None:
         return {}
-    load_settings(model=request.model)  # exits if this is not a model folder
+    load_settings(model=request.model)  # exits with an error if this is not a model folder
     config = read_sections(request.model)
     return dict(encoder_of(config.provenance))

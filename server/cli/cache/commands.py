@@ -1,6 +1,6 @@
-"""`bindserve cache`: the commands of the retrieval cache.
+"""`bindserve cache ...`: lists the commands of the retrieval cache.
 
-The modules imported here import NumPy and torch only when a command runs, so that `--help` is fast.
+The imported modules import NumPy and torch only when a command runs, so that `--help` is fast.
 """
 
 import typer

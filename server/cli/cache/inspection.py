@@ -14,7 +14,7 @@ from server.logs import fail
 def info(
     folder: Annotated[Path, typer.Argument(help="A cache folder.")],
     verify: Annotated[
-        bool, typer.Option(help="Also check the sha256 of each file; reads all files.")
+        bool, typer.Option(help="Also check the sha256 of each file, for which all files are read.")
     ] = True,
 ) -> None:
     """Print the manifest as JSON. Exits with status 1 if a file is missing or damaged."""
@@ -34,8 +34,8 @@ def evaluate(
     queries: Annotated[
         Path | None,
         typer.Option(
-            help="Features (M, D) as queries, preferably of the modality of future requests. "
-            "Default: rows of the cache, which are not their own neighbors."
+            help="Features (M, D) as queries, if possible of the modality of future requests. "
+            "Default: rows of the cache; a row does not count as its own neighbor."
         ),
     ] = None,
     count: Annotated[int, typer.Option(min=16, help="Maximum number of queries.")] = 500,

@@ -1,7 +1,7 @@
 """Embed media files, and write the embeddings to files (shards). An interrupted run can be resumed.
 
-This module uses the server's decoding processes and its batcher. So a file that crashes its decoder
-is skipped like any damaged file, and the embeddings equal those of requests.
+This module uses the decoding processes and the batcher of the server. Therefore, a file that
+crashes its decoder is skipped like any damaged file, and the embeddings equal those of requests.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from server.media.fetch import Fetcher, FetchPolicy
 from server.media.sources import Link
 from server.settings import Settings
 
-ROWS_PER_SHARD = 1024  # A killed process loses at most the work for this many rows.
+ROWS_PER_SHARD = 1024  # number of rows per file; a killed process loses at most this many rows
 
 
 async def encode_media(
@@ -86,8 +86,8 @@ async def next_result(
 def write(
     item: MediaItem, result: Vector | str | None, writer: ShardWriter, bar: "tqdm[Any]"
 ) -> None:
-    """Append the row of one item. `result`: the embedding (D,), an error message, or None for a
-    file of another modality, which is skipped.
+    """Append the row of one item, or skip the item. `result`: the embedding (D,), or else an error
+    message, or None for a file of another modality.
     """
     if result is None or isinstance(result, str):
         writer.skip()
@@ -137,8 +137,8 @@ class MediaEmbedder:
     def _has_modality(self, content: Blob, name: str) -> bool:
         """Whether the file has the chosen modality.
 
-        A file's content does not identify the modalities depth, thermal and imu. For these, the
-        result is always true.
+        Always true for depth, thermal and imu, because the content of a file does not identify
+        these modalities.
         """
         modality = sniff(content.head(), name)
         return modality == self.modality or self.modality in ("depth", "thermal", "imu")

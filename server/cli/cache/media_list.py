@@ -1,7 +1,7 @@
-"""List the media from which a cache is built: a folder's files, or the rows of a tab-separated
+"""List the media from which a cache is built: the files of a folder, or the rows of a tab-separated
 list.
 
-Reads names and captions, but does not open media files.
+Reads names and captions, but opens no media file.
 """
 
 import csv
@@ -17,7 +17,7 @@ from cache_index.errors import CacheError
 
 FEATURES = (".npy", ".safetensors")
 LIST = (".tsv", ".csv")
-CAPTION = ".txt"  # suffix of the caption file beside each media file of a folder
+CAPTION = ".txt"  # suffix of the caption file beside a media file
 WEB = ("http://", "https://")
 
 
@@ -31,7 +31,7 @@ class MediaItem:
 class MediaList:
     source: Path
     count: int
-    fingerprint: str  # hash of all names and captions, in order
+    fingerprint: str  # hash of all names and captions in their order
 
     def items(self, start: int = 0) -> Iterator[MediaItem]:
         items = folder_items(self.source) if self.source.is_dir() else list_items(self.source)
@@ -39,7 +39,9 @@ class MediaList:
 
 
 def read_media_list(source: Path, *, urls: bool) -> MediaList:
-    """Read the whole list, so that a bad row raises CacheError before the long encoding starts."""
+    """Read the whole list now, so that a bad row raises CacheError before the encoding,
+    which takes long.
+    """
     digest, count = hashlib.sha256(str(source.resolve()).encode()), 0
     for item in MediaList(source, 0, "").items():
         count += 1
@@ -66,7 +68,7 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
 
 
 def printable(place: Path | str) -> str:
-    """A file's name for messages. Bytes that are not UTF-8 become escapes such as \\udcff."""
+    """Return a file's name for messages. Bytes that are not UTF-8 are escaped as \\udcff."""
     return str(place).encode(errors="backslashreplace").decode()
 
 

@@ -27,8 +27,8 @@ def serve(
     token_file: Annotated[
         Path | None,
         typer.Option(
-            help="File with a token, on one line. Requests to every path except /health and /ready "
-            "then need it."
+            help="File with a token, on one line. Requests to all paths except /health and /ready "
+            "then need this token."
         ),
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="FAISS threads per batch.")] = 1,
@@ -40,7 +40,10 @@ def serve(
         int, typer.Option(min=0, help="Seconds to finish running requests after SIGTERM.")
     ] = 30,
     verify: Annotated[
-        bool, typer.Option(help="Check the sha256 of all files at the start; reads all files.")
+        bool,
+        typer.Option(
+            help="Check the sha256 of all files at the start, for which all files are read."
+        ),
     ] = True,
     device: Annotated[
         Device, typer.Option(help="`auto` searches on the GPU if there is one.")

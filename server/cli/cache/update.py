@@ -53,7 +53,7 @@ def remove(
         Path | None, typer.Option(help="File with ids to remove, one per line.")
     ] = None,
 ) -> None:
-    """Remove features. The rows after a removed row get smaller row numbers; ids do not change."""
+    """Remove features. The row numbers after a removed row decrease; ids do not change."""
     from cache_index.errors import CacheError
     from cache_index.update import find_rows, remove_rows
 
@@ -76,11 +76,11 @@ def shuffle(
         bool, typer.Option("--overwrite", help="Replace the cache in --out.")
     ] = False,
 ) -> None:
-    """Write a copy of a cache for control runs: the same index, but permuted vectors.
+    """Write a copy of a cache with the same index but permuted vectors, for control runs.
 
-    A server with the copy finds the same neighbors (if the index is not compressed), but mixes in
-    the vectors of other rows, and searches on the CPU. If answers with the copy are as good as
-    with the original cache, the cache's content does not improve the answers.
+    If answers with the copy are as good as with the original cache, the cache's content does not
+    improve the answers. A server with the copy finds the same neighbors (if the index is not
+    compressed), but mixes in the vectors of other rows. It searches on the CPU.
     """
     from cache_index.errors import CacheError
     from cache_index.shuffle import shuffle as write_shuffled

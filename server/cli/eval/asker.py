@@ -26,9 +26,9 @@ class Asker:
     rank_candidates: bool = False
 
     async def run(self, questions: list[tuple[Task, Item]], progress: Callable[[], object]) -> None:
-        """Ask the questions that have no complete stored result. The first error ends the run.
+        """Ask the questions that have no complete stored result.
 
-        Answers that were received before the error are stored.
+        The first error ends the run, after the answers that have arrived are stored.
         """
         pending = iter([question for question in questions if self.is_pending(*question)])
         try:
@@ -39,7 +39,9 @@ class Asker:
             raise AskError(str(first(errors))) from errors
 
     def is_pending(self, task: Task, item: Item) -> bool:
-        """Whether a question has no stored answer, or lacks the log-probabilities it needs."""
+        """Whether a question has no stored answer, or its stored answer lacks log-probabilities
+        that are needed.
+        """
         result = self.writer.results.get((task.name, item.id))
         return result is None or (self.ranks(item) and result.candidate_logprobs is None)
 
@@ -59,7 +61,7 @@ class Asker:
             progress()
 
     async def ask(self, task: Task, item: Item) -> Result:
-        # Reading and encoding media blocks, so it runs in a thread.
+        # This reads and encodes media, which blocks, so it runs in a thread.
         body = await asyncio.to_thread(
             request_body,
             item,

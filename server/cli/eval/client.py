@@ -1,4 +1,4 @@
-"""A client of OpenAI's chat completions, which repeats requests that can succeed later."""
+"""A client for OpenAI's chat completions. It retries requests that fail temporarily."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ class RetryError(RuntimeError):
 class Client:
     """Sends requests to an OpenAI-style server.
 
-    base: the URL up to and including /v1. delay_s: seconds before the first retry; each further
+    `base`: the URL up to and including /v1. `delay_s`: seconds before the first retry. Each further
     delay is twice as long.
     """
 
@@ -35,7 +35,7 @@ class Client:
     delay_s: float = 0.5
 
     async def model(self) -> str:
-        """The name of the server's first model."""
+        """Return the name of the server's first model."""
         data = await self.retry(lambda: self.exchange("GET", "/models"), "the list of models")
         try:
             return str(data["data"][0]["id"])

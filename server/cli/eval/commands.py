@@ -1,4 +1,5 @@
-"""`bindserve eval URL` asks the questions of the paper's tasks; `eval score` computes the tables.
+"""`bindserve eval`: ask a server the questions of the paper's tasks, and compute the tables of
+scores.
 
 The modules that need NumPy or aiohttp are imported when a command runs, so that `--help` is fast.
 """
@@ -18,7 +19,7 @@ from server.logs import fail
 
 
 class UrlGroup(TyperGroup):
-    """Runs `ask` when the first argument is not the name of a command."""
+    """Runs the command `ask` if the first argument is not the name of a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
@@ -106,7 +107,7 @@ def score(
         typer.Option(help="The folder of a run with --text-only, to add a column with its scores."),
     ] = None,
 ) -> None:
-    """Score stored answers again: no server is needed. Also writes a page of the wrong answers."""
+    """Score stored answers again, without a server. Also writes a page of the wrong answers."""
     from model_ext.eval.errors import DataError
     from server.cli.eval.stored import load_run, write_tables
 

@@ -10,7 +10,7 @@ from model_ext.eval.tables import decimals, interval
 from model_ext.eval.tasks.task import Task
 from server.cli.eval.stored import read_run, scores_of, write_page
 
-COLUMNS = {  # folder of the run -> column
+COLUMNS = {  # Name of a run's folder -> heading of its column.
     "cache-on": "cache on",
     "cache-off": "cache off",
     "shuffled": "cache shuffled",
@@ -18,10 +18,11 @@ COLUMNS = {  # folder of the run -> column
     "text-only": "text only",
 }
 NOTES = [
-    "Cache on, off, shuffled: with the retrieval cache, without it, and with permuted vectors.",
+    "Cache on, off, shuffled: with the retrieval cache, without it, and with a cache whose vectors "
+    "are permuted.",
     "Wrong media: each question with the media of another question. Text only: without media.",
     'Always yes: the score of the answer "Yes" to every question.',
-    "95%: bootstrap interval of the column before it, over the items.",
+    "95%: the bootstrap interval, over the items, of the column to its left.",
 ]
 
 

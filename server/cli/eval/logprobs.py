@@ -1,8 +1,9 @@
-"""The log-probability of each candidate answer, over HTTP, with vLLM's extensions of the chat API.
+"""Get the log-probability of each candidate answer over HTTP, with vLLM's extensions of the chat
+API.
 
-A request with the candidate as the assistant's unfinished message and with `prompt_logprobs`
-returns the log-probabilities of all tokens of the prompt. If the same request without the candidate
-has n tokens, the tokens after the first n are the candidate's.
+The request has the candidate as the assistant's unfinished message, and asks with `prompt_logprobs`
+for the log-probabilities of all prompt tokens. If the prompt without the candidate has n tokens,
+the candidate's tokens are those after the first n.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ ONE_TOKEN = {"max_tokens": 1, "prompt_logprobs": 0, "temperature": 0.0}
 async def candidate_logprobs(
     client: "Client", body: dict[str, Any], candidates: list[str], name: str
 ) -> list[float]:
-    """The mean log-probability of each candidate's tokens as the answer to the request `body`.
+    """Return the mean log-probability of each candidate's tokens, with the candidate as the answer
+    to the request `body`.
 
     Raises AskError: when the server does not return log-probabilities of prompts.
     """

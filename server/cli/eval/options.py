@@ -1,4 +1,4 @@
-"""Options that several commands of `bindserve eval` share, and what they mean."""
+"""Command-line options that several commands of `bindserve eval` share."""
 
 import json
 from enum import StrEnum

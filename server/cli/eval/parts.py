@@ -1,4 +1,4 @@
-"""The request of a question: OpenAI's chat completion, with media as data: URLs."""
+"""Build the request of a question: an OpenAI chat completion, with media as data: URLs."""
 
 import base64
 import mimetypes
@@ -32,7 +32,7 @@ def request_body(
 ) -> dict[str, Any]:
     """Build the request of a question. Blocks while it reads the media.
 
-    imagebind: the request's object of this name.
+    `imagebind`: the request's object of this name.
     Raises DataError: when a file cannot be read.
     """
     parts = [] if text_only else [media_part(*media, item) for media in item.media()]

@@ -19,12 +19,13 @@ from server.cli.eval.client import Client
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """base: the server's URL up to and including /v1. timeout_s: the time limit of one request.
+    """`base`: the server's URL up to and including /v1.
 
-    recorded_url: the URL in the stored run; None: `base`. A run resumes only with an equal URL.
+    `timeout_s`: the time limit of one request. `recorded_url`: the URL to store with the run; None:
+    `base`. A run resumes only with an equal URL.
 
-    imagebind: the object `imagebind` in each request. rank_candidates: whether to request the
-    log-probabilities of candidates. model: the model's name; None: the server's first model.
+    `imagebind`: the object `imagebind` in each request. `rank_candidates`: whether to request the
+    log-probabilities of candidates. `model`: the model's name; None: the server's first model.
     """
 
     base: str
@@ -45,7 +46,9 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Finished:
-    """sent: number of questions that this command sent. Earlier commands sent the others."""
+    """`sent`: the number of questions that this command sent. If the run was resumed, earlier
+    commands sent the others.
+    """
 
     head: Head
     sent: int
@@ -59,8 +62,8 @@ class Finished:
 async def run(settings: RunSettings, tasks: tuple[Task, ...], questions: Questions) -> Finished:
     """Ask the questions that have no stored answer in `settings.out`.
 
-    Raises AskError: when the server rejects a request, or requests fail after all retries.
-    Raises DataError: when a file cannot be read, or `settings.out` has another run.
+    Raises AskError: when the server rejects a request, or a request fails after all retries. Raises
+    DataError: when a file cannot be read, or `settings.out` contains another run.
     """
     async with aiohttp.ClientSession(
         headers=settings.headers,

@@ -13,19 +13,20 @@ STOP_TIMEOUT_S = 60
 
 
 class SecondServerError(RuntimeError):
-    """The second server did not start. The message names its log."""
+    """Raised when the second server does not start. The message names its log file."""
 
 
 @contextmanager
 def second_server(model: Path, cache: Path, log: Path, flags: Sequence[str]) -> Iterator[str]:
-    """Yield the URL of a server of `model` with this cache, and stop the server at the end.
+    """Start a server of `model` with this cache, yield its URL, and stop the server at the end.
 
-    flags: of `vllm serve`. Raises SecondServerError: when the server ends or is not ready in time.
+    `flags`: flags of `vllm serve`. Raises SecondServerError: when the server ends or is not ready
+    in time.
     """
     port = free_port()
     command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
     command += [f"--cache={cache}", "--served-model-name=shuffled", "--", *flags]
-    # The environment variables that set options of bindserve are not for this server.
+    # remove the variables that set bindserve's options, which are meant for the first server
     removed = dict.fromkeys(name for name in os.environ if name.startswith("BINDSERVE_"))
     with started(command, log, port, "/ready", removed, STOP_TIMEOUT_S) as service:
         try:

@@ -1,4 +1,6 @@
-"""The stored answers of a run, with their questions; the tables and the page of a run."""
+"""Read the stored answers of a run and their questions, and write the tables and the page of the
+run.
+"""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -20,14 +22,16 @@ PAGE_FILE = "wrong.html"
 
 
 class StoredRun(NamedTuple):
-    """The content of a run's file of answers."""
+    """The content of a run's answer file."""
 
     folder: Path
     head: Head
     results: dict[Key, Result]
 
     def answers(self, questions: Questions) -> Answers:
-        """Answers by task and id, stripped as LVLM-eHub's model wrappers strip them.
+        """Return the answers by task and id.
+
+        Removes white space at both ends, as LVLM-eHub does.
 
         Raises DataError: when the run was made with other questions.
         """
@@ -42,7 +46,9 @@ class StoredRun(NamedTuple):
         return answers
 
     def logprobs(self) -> dict[str, dict[str, list[float]]]:
-        """The log-probabilities of candidates, by task and id, of the questions that have them."""
+        """Return the log-probabilities of candidates, by task and id, for the questions that have
+        them.
+        """
         logprobs: dict[str, dict[str, list[float]]] = {}
         for (task, key), result in self.results.items():
             if result.candidate_logprobs is not None:
@@ -51,7 +57,7 @@ class StoredRun(NamedTuple):
 
 
 def read_run(folder: Path) -> StoredRun:
-    """Read a run's file of answers. Raises DataError: when the file is not valid."""
+    """Read a run's answer file. Raises DataError: when the file is not valid."""
     return StoredRun(folder, *read_results(folder))
 
 
@@ -105,7 +111,7 @@ def write_tables(
 
 
 def write_page(run: StoredRun, tasks: tuple[Task, ...], questions: Questions) -> Path:
-    """Write wrong.html, with the media that the run sent."""
+    """Write wrong.html, which shows the media that the run sent."""
     head = run.head
     path = run.folder / PAGE_FILE
     title = f"{head.model}, decoding {head.decoding}{conditions(head)}"
@@ -115,7 +121,7 @@ def write_page(run: StoredRun, tasks: tuple[Task, ...], questions: Questions) ->
 
 
 def sent_items(head: Head, items: list[Item]) -> list[Item]:
-    """The questions of a task with the media that the run sent."""
+    """Return the questions of a task, with the media that the run sent."""
     if head.text_only:
         return [item.model_copy(update=dict.fromkeys(MODALITIES)) for item in items]
     return wrong_media(items) if head.wrong_media else items

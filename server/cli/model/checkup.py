@@ -37,7 +37,7 @@ from server.settings import Settings
 
 # vLLM options that are copied from the defaults of `bindserve serve`
 ENGINE_OPTIONS = ("dtype", "kv_cache_memory_bytes")
-ROLES = ("llama", "adapter", "imagebind")  # roles of the source files of a conversion
+ROLES = ("llama", "adapter", "imagebind")  # roles that the source files of a conversion can have
 
 
 class Skip(Exception):
@@ -88,7 +88,7 @@ def config(checkup: Checkup) -> str:
 
 
 def files(checkup: Checkup) -> str:
-    """Compare the hash of every file with the manifest."""
+    """Compare the hash of every file with the hash in the manifest."""
     try:
         manifest = Manifest.read(checkup.folder)
     except FileNotFoundError:
@@ -104,7 +104,8 @@ def files(checkup: Checkup) -> str:
 def tensors(checkup: Checkup) -> str:
     """Compare the names and shapes of the folder's tensors with those that vLLM's model expects."""
     checkup.require_language_model()
-    from model_ext.checks.shape_check import check_weights  # loads vLLM, which takes seconds
+    # this import loads vLLM, which takes seconds
+    from model_ext.checks.shape_check import check_weights
 
     return f"{check_weights(checkup.folder)} tensors with the names and shapes of vLLM's model"
 
@@ -190,7 +191,7 @@ def golden_engine(checkup: Checkup) -> str:
     from model_ext.checks.engine_golden import answer
     from server.engine.flags import server_defaults
 
-    # Read the recorded answers before the engine starts: this raises Skip if there are none.
+    # Read the recorded answers before the engine starts. If there are none, this raises Skip.
     golden = checkup.golden
     defaults = server_defaults(checkup.settings)
     options = {key: defaults[key] for key in ENGINE_OPTIONS if key in defaults}
@@ -248,5 +249,6 @@ def run_check(name: str, check: Check, checkup: Checkup) -> Finding:
         return Finding(name, "skip", str(reason))
     except (CheckFailed, GoldenError) as reason:
         return Finding(name, "FAIL", str(reason))
-    except Exception as error:  # a damaged model can raise anything; the other checks continue
+    # a damaged model can cause any exception; continue with the next check
+    except Exception as error:
         return Finding(name, "FAIL", f"{type(error).__name__}: {error}".split("\n")[0])

@@ -30,7 +30,7 @@ def dtype_of(name: str) -> torch.dtype:
 def run(
     sources: Sources, out: Path, options: Options, knn_index: Path | None = None
 ) -> BindServeConfig:
-    """Write the folder `out`. It appears only when the model and its cache are complete."""
+    """Write the model folder `out`. It appears only when the model and its cache are complete."""
     with new_folder(out) as folder:
         config = write_folder(sources, folder, options, cache=CACHE if knn_index else None)
         add_cache(knn_index, folder, config)
@@ -38,7 +38,7 @@ def run(
 
 
 def run_encoders(source: EncoderSource, out: Path, knn_index: Path | None = None) -> EncodersConfig:
-    """Write the folder `out` with encoders and a cache, without a language model."""
+    """Write the model folder `out` with encoders and a cache, but without a language model."""
     with new_folder(out) as folder:
         config = write_encoders(source, folder, cache=CACHE if knn_index else None)
         add_cache(knn_index, folder, config)

@@ -1,6 +1,6 @@
-"""The options, the report and the error messages of `bindserve convert`.
+"""`bindserve convert`: its options, report and error messages.
 
-`conversion.py` does the conversion. This module does not import torch, so that `--help` is fast.
+`conversion.py` converts the files. This module does not import torch, so that `--help` is fast.
 """
 
 from enum import StrEnum
@@ -26,7 +26,7 @@ class WeightDtype(StrEnum):
     float32 = "float32"
 
 
-# Options that concern the language model only.
+# Options that apply only to the language model.
 LANGUAGE_MODEL_OPTIONS = (
     *("tokenizer", "delta", "dtype", "max_shard_size"),
     *("golden", "llama_licence", "adapter_licence"),
@@ -75,11 +75,15 @@ def convert_command(
     ] = None,
     knn_index: Annotated[
         Path | None,
-        typer.Option(help="FAISS index of image features, to become the model's cache."),
+        typer.Option(
+            help="FAISS index of image features, which becomes the model's retrieval cache."
+        ),
     ] = None,
     delta: Annotated[
         Path | None,
-        typer.Option(help="Folder of weights in Meta's layout that are added to LLaMA's weights."),
+        typer.Option(
+            help="Folder with weights in Meta's layout, which are added to LLaMA's weights."
+        ),
     ] = None,
     dtype: Annotated[
         WeightDtype, typer.Option(help="Precision of the LLM's weights.")
@@ -200,7 +204,7 @@ def encoder_names(text: str | None) -> tuple[str, ...]:
 
 
 def resume_hint(out: Path) -> str:
-    """Return text that tells how to resume, or "" if the conversion wrote no files."""
+    """Return a text that says how to resume, or "" if the conversion has written no files."""
     unfinished = partial_folder(out)
     if not unfinished.exists():
         return ""
@@ -213,4 +217,4 @@ def report(provenance: Provenance, out: Path) -> None:
     typer.echo(f"{out}: {kind}{variant}")
     for source in provenance.sources:
         typer.echo(f"  {source.role:<10} {source.file}  {source.sha256[:12]}  {source.licence}")
-    typer.echo("These licences apply to the model folder. Check that they allow your use.")
+    typer.echo("These licences apply to the model folder. Check that they permit your use.")

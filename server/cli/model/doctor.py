@@ -27,7 +27,7 @@ def doctor(
     through: Annotated[
         Through,
         typer.Option(
-            help="Model that answers the recorded prompts again. engine: vLLM, with as much "
+            help="What answers the recorded prompts again. engine: vLLM, which needs as much "
             "memory as a server. plain: a slow reference model, which loads one layer at a time."
         ),
     ] = Through.engine,

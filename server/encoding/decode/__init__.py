@@ -1,1 +1,1 @@
-"""Decoding processes: turn the bytes of a file into a tensor, one file at a time, in a sandbox."""
+"""Decoding processes: each turns the bytes of one file at a time into a tensor, in a sandbox."""

@@ -1,7 +1,7 @@
 """Confine a decoding process: it can open no file, start no program and open no socket. Linux only.
 
-Landlock forbids files, and seccomp forbids system calls. Both are called through ctypes, after all
-modules are imported, and cannot be undone. This module has no dependencies.
+Landlock forbids files, and seccomp forbids system calls. Both are called through ctypes after all
+modules have been imported, and cannot be undone. This module imports no other module of bindserve.
 """
 
 import ctypes
@@ -10,10 +10,10 @@ import platform
 import struct
 
 LANDLOCK_CREATE, LANDLOCK_RESTRICT, LANDLOCK_VERSION = 444, 446, 1
-# Number of rights on files that each version of Landlock knows, up to version 5
+# version of Landlock -> number of its rights on files (up to version 5)
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-# Landlock's flags. TCP_RIGHTS: bind and connect. SCOPES: abstract Unix sockets, and signals to
-# other processes.
+# Landlock's flags. TCP_RIGHTS: bind and connect. SCOPES: abstract Unix sockets and signals to other
+# processes.
 TCP_RIGHTS, SCOPES = 0b11, 0b11
 NETWORK_VERSION, SCOPE_VERSION = 4, 6
 
@@ -22,14 +22,15 @@ LOAD, EQUAL, AT_LEAST, BITS, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF instru
 ALLOW, ERROR = 0x7FFF0000, 0x00050000
 EPERM, ENOSYS = 1, 38
 CLONE_THREAD = 0x00010000
-X32 = 0x40000000  # System calls of x86-64's second table (x32) have this number or a higher one.
+X32 = 0x40000000  # the numbers of x86-64's second set of system calls (x32) begin here
 
-# Byte offsets in struct seccomp_data: system call number, architecture, first argument.
+# Byte offsets of three fields of struct seccomp_data: system call number, architecture, first
+# argument.
 NUMBER, ARCHITECTURE, ARGUMENT = 0, 4, 16
 
 # machine -> (architecture in seccomp, number of the system call `seccomp`)
 MACHINES = {"x86_64": (0xC000003E, 317), "aarch64": (0xC00000B7, 277)}
-# name -> number of the system call on x86-64 (None: it does not exist) and on ARM64
+# name of a system call -> its number on x86-64 and on ARM64 (None: it does not exist)
 FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     **{"execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None)},
     **{"ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271)},
@@ -47,10 +48,10 @@ CLONE, CLONE3, TGKILL, PRLIMIT64 = (56, 220), (435, 435), (234, 131), (302, 261)
 
 
 def forbid_files() -> bool:
-    """Forbid opening files. Open files, and files in memory, stay usable.
+    """Forbid opening files. Files that are already open, and files in memory, stay usable.
 
-    Returns False: when the kernel has no Landlock, or when the process has other threads, because
-    Landlock would not confine these threads.
+    Returns False: when the kernel has no Landlock, or when the process has other threads, which
+    Landlock would not confine.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), LANDLOCK_VERSION)
@@ -94,8 +95,8 @@ def forbid_programs() -> bool:
 
 
 def filter_program(machine: str, process: int) -> bytes:
-    """Assemble the BPF program that allows or forbids each system call. `process`: the id of this
-    process.
+    """Assemble the seccomp filter, a BPF program that allows or forbids each system call.
+    `process`: the id of this process.
     """
     column = list(MACHINES).index(machine)
     numbers = [each[column] for each in FORBIDDEN.values()]
@@ -105,15 +106,16 @@ def filter_program(machine: str, process: int) -> bytes:
     for number in numbers:
         if number is not None:
             lines += [_step(EQUAL, number, 0, 1), deny]
-    # The C library starts threads with `clone` if `clone3` does not exist. The flags of `clone`
-    # can be checked: only threads are allowed.
+    # Pretend that `clone3` does not exist, so that the C library starts threads with `clone`, whose
+    # flags this program can check: it allows only threads.
     lines += [_step(EQUAL, CLONE3[column], 0, 1), _step(RETURN, ERROR | ENOSYS)]
     lines += [_step(EQUAL, CLONE[column], 0, 4), _step(LOAD, ARGUMENT)]
     lines += [_step(BITS, CLONE_THREAD, 0, 1), _step(RETURN, ALLOW), deny]
-    # `abort` sends a signal to the process itself.
+    # allowed for the process itself, because `abort` sends a signal to it
     lines += [_step(EQUAL, TGKILL[column], 0, 4), _step(LOAD, ARGUMENT)]
     lines += [_step(EQUAL, process, 1, 0), deny, _step(RETURN, ALLOW)]
-    # `setrlimit` of the C library calls `prlimit64` with 0, which means the process itself.
+    # allowed for the process itself: the C library's `setrlimit` calls `prlimit64` with 0, which
+    # means this process
     lines += [_step(EQUAL, PRLIMIT64[column], 0, 4), _step(LOAD, ARGUMENT)]
     lines += [_step(EQUAL, 0, 2, 0), _step(EQUAL, process, 1, 0), deny]
     lines += [_step(RETURN, ALLOW)]
@@ -121,5 +123,5 @@ def filter_program(machine: str, process: int) -> bytes:
 
 
 def _step(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    """Encode an instruction. The last numbers say how many instructions a jump skips."""
+    """Encode a BPF instruction. `if_true`, `if_false`: how many instructions a jump skips."""
     return struct.pack("<HBBI", code, if_true, if_false, value)

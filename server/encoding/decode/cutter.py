@@ -1,10 +1,10 @@
 """A process that cuts one sound into windows. Each window is a WAV file, or the samples of speech
 (model_ext/imagebind/preprocess/speech.py).
 
-Standard input is the sound's file, which the process reads in blocks, so that its memory does not
-grow with the sound's length. It writes one frame per window to standard output, and waits when the
-reader is slow. The process has the sandbox and the confinement of a decoding process. It imports no
-torch, so it starts in a fraction of a second.
+The process reads the sound's file from standard input in blocks, so that its memory does not grow
+with the sound's length. It writes one message (frames.py) per window to standard output, and waits
+if the reader is slow. The process has the sandbox and the confinement of a decoding process. It
+does not import torch, so that it starts in a fraction of a second.
 """
 
 import io
@@ -28,7 +28,7 @@ from server.process.child import die_with_parent
 HEAD = 1 << 16
 BLOCK = 1 << 16  # number of audio frames (one sample per channel) that are read at a time
 
-SHORTEST = 0.025  # minimum seconds of sound for ImageBind's features
+SHORTEST = 0.025  # ImageBind needs at least this many seconds of sound
 DAMAGED = "the audio is damaged or not wav, flac, ogg or mp3"
 
 
@@ -43,8 +43,8 @@ class CutJob:
     max_seconds: float
     max_windows: int
     max_channels: int
-    max_rate: int  # maximum sampling rate in Hz
-    max_samples: int  # maximum samples of one window, of all channels together
+    max_rate: int  # Maximum sampling rate in Hz.
+    max_samples: int  # Maximum samples of one window, of all channels together.
     memory_bytes: int
     cpu_s: float  # maximum CPU seconds for one window
     speech: bool = False  # whether windows, which then must not overlap, are samples of speech
@@ -57,7 +57,8 @@ class CutError(Exception):
 def main() -> None:
     parent, text = sys.argv[1:]
     die_with_parent(int(parent))
-    # Open the file again: the position of the inherited descriptor is shared with other cutters.
+    # Open the file again, because other cutting processes share the position of the inherited
+    # descriptor.
     os.dup2(os.open("/proc/self/fd/0", os.O_RDONLY), 0)
     sandbox.never_gain_privileges()
     sandbox.leave_network()
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def write_windows(job: CutJob, answers: BinaryIO) -> None:
-    """Write a message with each window of the file in standard input, and then an empty message."""
+    """Write a message for each window of the file in standard input, and then an empty message."""
     if not is_audio(os.pread(0, HEAD, 0)):
         raise CutError(DAMAGED)
     with soundfile.SoundFile(0, closefd=False) as file:
@@ -101,7 +102,7 @@ def wav(samples: NDArray[np.float32], rate: int) -> bytes:
 def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield each window: the number of its first audio frame, and its samples (frames, channels).
 
-    Windows start every `stride` seconds as long as there is sound. The last windows are shorter.
+    Windows start every `stride` seconds until the sound ends. The last windows may be shorter.
 
     Raises CutError: when the sound exceeds a limit.
     """
@@ -114,7 +115,7 @@ def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[n
         )
     max_frames = int(job.max_seconds * rate)
     kept = np.empty((0, channels), np.float32)
-    position, ended = 0, False  # number of the frame kept[0]; whether the file has no more frames
+    position, ended = 0, False  # Index of the frame kept[0]; whether the file has ended.
     for number in range(job.max_windows + 1):
         start = number * job.stride
         first, stop = round(start * rate), round((start + job.seconds) * rate)
@@ -122,7 +123,7 @@ def cut(file: soundfile.SoundFile, job: CutJob) -> Iterator[tuple[int, NDArray[n
             block = file.read(BLOCK, dtype="float32", always_2d=True)
             ended = not len(block)
             kept = np.concatenate([kept, block])
-            # Drop frames that no further window needs, also if the stride is longer than a window.
+            # drop frames that no later window needs, also if the stride is longer than a window
             drop = min(max(0, first - position), len(kept))
             kept, position = kept[drop:], position + drop
             if position + len(kept) > max_frames:

@@ -1,7 +1,7 @@
 """Frames: the messages on the socket between the encoding service and a decoding process.
 
-A frame consists of two lengths, a JSON object and raw bytes. The format is not pickle: a hostile
-file can take control of a decoder, which must then not be able to run code in the service.
+A frame consists of two lengths, a JSON object and raw bytes. Pickle is not used, because a decoder
+that a hostile file controls could then run code in the service.
 """
 
 import json
@@ -17,7 +17,7 @@ Frame = tuple[dict[str, Any], bytes]
 
 
 class FrameError(Exception):
-    """Raised when a frame breaks the format or announces more bytes than are allowed."""
+    """Raised when a frame violates the format or announces more bytes than are allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,8 @@ class WorkerSettings:
     config.json.
     """
 
-    memory_bytes: int  # Address space in addition to the imported packages.
+    # Maximum address space in bytes, in addition to that of the imported packages.
+    memory_bytes: int
     cpu_s: float  # Maximum CPU seconds of one job.
     max_bytes: int  # Maximum bytes of one file.
     limits: dict[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.
@@ -46,7 +47,7 @@ class DecodeJob:
 
 
 def encode_head(header: dict[str, Any], payload_size: int) -> bytes:
-    """The bytes of a frame before its payload."""
+    """Return the bytes of a frame that precede its payload."""
     text = json.dumps(header).encode()
     return LENGTHS.pack(len(text), payload_size) + text
 

@@ -1,8 +1,9 @@
-"""The pool of decoding processes, which turn files into tensors and can be killed.
+"""The pool of decoding processes, which turn files into tensors.
 
-Media decoders are large and parse hostile input. Each process decodes one file at a time under a
-limit of CPU time (not of elapsed time, so that a busy machine rejects no good file). A process that
-crashes, hangs or sends an invalid answer is replaced, and only the request with that file fails.
+Media decoders are large libraries that parse hostile input, so they run in processes that can be
+killed. Each process decodes one file at a time with a limit of CPU time (a limit of elapsed time
+would reject good files on a busy machine). A process that crashes, hangs or sends an invalid answer
+is replaced, and only the request with that file fails.
 """
 
 import asyncio
@@ -43,14 +44,16 @@ Result = TypeVar("Result")
 logger = logging.getLogger(__name__)
 
 WORKER = "server.encoding.decode.worker"
-# A job's limit of elapsed time, divided by its limit of CPU time. Other processes may use the core,
-# so a job may need more elapsed time than CPU time.
+# A job's limit of elapsed time, divided by its limit of CPU time. A job needs more elapsed time
+# than CPU time if other processes use the same core.
 MAX_TIME_PER_CPU_TIME = 4
 RETRY_S = 5
-EXIT_S = 1  # Seconds from the closing of a process's socket until the process must have exited.
-START_TIMEOUT_S = 120  # Seconds for the start: importing torch from a cold disk is slow.
+EXIT_S = 1  # A process must exit within this many seconds after its socket is closed.
+# A process must be ready within this time. Importing torch from a cold disk is slow.
+START_TIMEOUT_S = 120
 MAX_TENSOR_BYTES = 64 << 20  # The largest expected tensor, 15 video crops, has 18 MB.
-MAX_NOTES, MAX_NOTE = 16, 64  # Number of notes, and characters of each key and note.
+# Maximum number of notes about how a file was read, and maximum characters of each key and note.
+MAX_NOTES, MAX_NOTE = 16, 64
 MAX_LOGGED_OUTPUT = 2000  # Maximum characters of a failing process's output that are logged.
 
 
@@ -63,9 +66,11 @@ class MediaError(BadRequest):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeSettings:
     workers: int  # Number of decoding processes.
-    waiting: int  # Number of jobs that may wait for a process; further jobs are rejected.
-    timeout_s: float  # Maximum CPU seconds of one job, and maximum wait for a free process.
-    memory_bytes: int  # Maximum memory of one process in addition to its imported packages.
+    waiting: int  # Maximum number of jobs that wait for a process; more jobs are rejected.
+    # Maximum CPU seconds of one job, and maximum seconds of the wait for a free process.
+    timeout_s: float
+    # Maximum memory of one process in bytes, in addition to that of its imported packages.
+    memory_bytes: int
     max_bytes: int  # Maximum bytes of one file.
     limits: Mapping[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.
 
@@ -80,7 +85,7 @@ class DecodePool:
         self._waiting = FairShare(settings.waiting)
         self._turns = Turns()
         self._running: set[asyncio.Task[Any]] = set()
-        # The working directory of the decoding processes. It stays empty.
+        # the working directory of the decoding processes, which stays empty
         self._folder = tempfile.TemporaryDirectory(prefix="bindserve-decode-")
 
     async def start(self) -> None:
@@ -102,7 +107,7 @@ class DecodePool:
 
     @property
     def alive(self) -> int:
-        """The number of running processes."""
+        """Return the number of running processes."""
         return len(self._workers)
 
     async def decode(
@@ -113,12 +118,12 @@ class DecodePool:
         client: str = "",
         view: str = "",
     ) -> Sample:
-        """Decode one file. The waiting files of all clients are decoded by turns.
+        """Decode one file. Waiting files of different clients take turns.
 
         `view`: see `DecodeJob`.
 
-        Cancelling the caller does not stop a busy process: starting a new process costs more than
-        most jobs, and the time limit ends a long job.
+        Cancelling the caller does not stop a busy process, because starting a new process takes
+        longer than most jobs, and the time limit ends long jobs.
 
         Raises MediaError: when the file is bad.
         Raises Unavailable: when the queue is full, or no process becomes free in time.
@@ -139,7 +144,7 @@ class DecodePool:
 
     async def _next_idle(self) -> "Worker":
         while (worker := await self._idle.get()) not in self._workers:
-            pass  # the process ended while it was idle
+            pass  # the process has ended while it was idle
         return worker
 
     async def _run(self, worker: "Worker", job: DecodeJob, content: Blob) -> Sample:
@@ -153,8 +158,8 @@ class DecodePool:
         except TimeoutError:
             await worker.kill()
             raise self._too_slow() from None
-        # The file could not be read completely. The process cannot be reused, because it waits for
-        # the missing bytes.
+        # The file cannot be read completely. The process still waits for the missing bytes, so it
+        # cannot be used for another job.
         except Unavailable:
             await worker.kill()
             raise
@@ -164,8 +169,8 @@ class DecodePool:
             logger.warning("a decoding process failed on a file (%s): %s", job.modality, error)
             if ended_by == signal.SIGXCPU:
                 raise self._too_slow() from None
-            # SIGKILL comes from an operator, or from the kernel when memory is short, so the file
-            # is not the cause.
+            # The file is not the cause: an operator sends SIGKILL, or the kernel if memory is
+            # short.
             if ended_by == signal.SIGKILL:
                 raise Unavailable("the decoding process was killed", code="decoder_lost") from None
             raise MediaError("the file cannot be decoded") from None
@@ -204,7 +209,7 @@ class WorkerLost(Exception):
 
 
 class Worker:
-    """One decoding process, and the service's end of the socket to it."""
+    """One decoding process, and the service's end of the socket to this process."""
 
     def __init__(self, process: Process, answers: StreamReader, jobs: StreamWriter) -> None:
         self._process = process
@@ -212,8 +217,8 @@ class Worker:
 
     @classmethod
     async def start(cls, settings: DecodeSettings, config: bytes, folder: str) -> "Worker":
-        """Start a process. Raises WorkerLost: when it does not start; the log then shows what it
-        printed.
+        """Start a process. Raises WorkerLost: when it does not start. The log then contains its
+        output.
         """
         near, far = socket.socketpair()
         with open(os.memfd_create("output"), "w+b") as output:
@@ -265,14 +270,14 @@ class Worker:
         self._jobs.close()
 
     async def ended_by(self) -> int | None:
-        """The signal that ended the process, or None while the process runs.
+        """Return the signal that ended the process, or None if the process runs.
 
-        SIGKILL comes from the kernel or an operator, SIGXCPU from the limit of CPU time, and any
-        other signal from a crash of the decoder.
+        The kernel or an operator sends SIGKILL, the limit of CPU time sends SIGXCPU, and a crash of
+        the decoder causes any other signal.
         """
         try:
             return -await asyncio.wait_for(self._process.wait(), EXIT_S)
-        except TimeoutError:  # the process still runs, and its answer broke the protocol
+        except TimeoutError:  # the process still runs, but its answer is invalid
             return None
 
     async def kill(self) -> None:
@@ -298,10 +303,11 @@ def worker_settings(settings: DecodeSettings) -> WorkerSettings:
 
 
 def worker_environment() -> dict[str, str]:
-    """The environment variables of a decoding process: no secrets, and one thread per library.
+    """Return the environment variables of a decoding process.
 
-    The process can import the packages that this process can import. Empty and relative paths are
-    omitted, because they would refer to the new process's own working directory.
+    They contain no secrets, limit libraries to one thread, and let the process import the same
+    packages as this process. Omits empty and relative paths, which would refer to the other working
+    directory of the decoding process.
     """
     names = ("PATH", "LANG", "LC_ALL")
     kept = {name: os.environ[name] for name in names if name in os.environ}
@@ -319,9 +325,9 @@ def worker_environment() -> dict[str, str]:
 def read_answer(answer: Frame, modality: str) -> Sample:
     """Read the sample from a process's answer. `modality`: the job's modality.
 
-    The process has parsed hostile bytes, so the answer is checked completely.
+    Checks the whole answer, because the process has parsed hostile bytes.
 
-    Raises MediaError: when the process reports an error. The exception has the process's message.
+    Raises MediaError: when the process reports an error. The message is that of the process.
     Raises WorkerLost: when the answer is not a sample.
     """
     header, payload = answer
@@ -338,7 +344,7 @@ def read_answer(answer: Frame, modality: str) -> Sample:
 
 
 def read_notes(notes: object) -> dict[str, Note]:
-    """Check the notes of a process's answer. Raises ValueError."""
+    """Check what a decoding process reports about how it read the file. Raises ValueError."""
     if not isinstance(notes, dict) or len(notes) > MAX_NOTES:
         raise ValueError("not notes")
     for key, note in notes.items():

@@ -1,7 +1,8 @@
 """The sandbox of a decoding process: limits on network, privileges and resources. Linux only.
 
-The process calls these functions before it imports large packages, because the kernel lets only a
-process with one thread leave the network. This module has no dependencies.
+The process calls these functions before it imports large packages, which start threads: the kernel
+lets only a process with one thread leave the network. This module imports no other module of
+bindserve.
 """
 
 import ctypes
@@ -20,8 +21,8 @@ def never_gain_privileges() -> None:
 
 
 def leave_network() -> bool:
-    """Move the process to an empty network namespace. Returns False if the kernel does not allow
-    it.
+    """Move the process into an empty network namespace. Returns False if the kernel does not allow
+    this.
     """
     libc = _libc()
     return libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
@@ -31,8 +32,8 @@ def limit_resources(memory_bytes: int, file_bytes: int) -> None:
     """Limit the process's address space, file sizes and number of descriptors.
 
     `memory_bytes`: address space in addition to its current use. `file_bytes`: the maximum size of
-    a file that the process writes. The limit also applies to files in memory, which some decoders
-    need as input.
+    a file that the process writes. This limit also applies to files in memory, from which some
+    decoders read their input.
     """
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
@@ -46,7 +47,7 @@ def limit_resources(memory_bytes: int, file_bytes: int) -> None:
 
 
 def allow_cpu(seconds: float) -> None:
-    """Allow `seconds` more seconds of CPU time for one job. Then SIGXCPU ends the process."""
+    """Allow one job `seconds` of CPU time from now on. After that, SIGXCPU ends the process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     until = int(usage.ru_utime + usage.ru_stime + seconds) + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)

@@ -1,4 +1,4 @@
-"""Turns: the order in which files of different clients get the next free decoding process."""
+"""Turns: decides which client's file gets the next free decoding process."""
 
 import asyncio
 import heapq
@@ -10,17 +10,17 @@ from server.fairness import FairOrder
 
 
 class Turns:
-    """A lock. The task that holds it waits for a free process. Clients get the lock by turns."""
+    """A lock that clients get in turn. The task that has the lock waits for a free process."""
 
     def __init__(self) -> None:
         self._order = FairOrder()
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._arrivals = count()  # decides between files with equal numbers
+        self._arrivals = count()  # order of files whose numbers are equal
         self._taken = False
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        """Wait for the turn of the client's next file. The turn ends with the `with` block."""
+        """Wait until it is the turn of the client's file. The turn ends with the `with` block."""
         number = self._order.number(client)
         if self._taken:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -41,6 +41,6 @@ class Turns:
     def _pass_on(self) -> None:
         while self._waiting:
             _, _, turn = heapq.heappop(self._waiting)
-            if not turn.done():  # a cancelled task does not wait any more
+            if not turn.done():  # skip a task that was cancelled
                 return turn.set_result(None)
         self._taken = False

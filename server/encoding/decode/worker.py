@@ -30,8 +30,8 @@ def main() -> None:
     if first is None:
         return
     settings, config = first
-    # This import also loads torch, which takes seconds. No module can be imported after
-    # `forbid_files`.
+    # Import everything now, because no module can be imported after `forbid_files`. This import
+    # also loads torch, which takes seconds.
     decoder = Decoder(WorkerSettings(**settings), config)
     nothing = os.open(os.devnull, os.O_WRONLY)
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
@@ -46,7 +46,9 @@ def main() -> None:
 
 
 def take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Reserve standard input and output for messages, and let libraries print to standard error."""
+    """Reserve standard input and output for messages. Output that libraries print goes to standard
+    error.
+    """
     jobs, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -55,7 +57,7 @@ def take_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def silence(nothing: int) -> None:
-    """Discard standard error, because decoders print a lot about clients' files.
+    """Discard standard error, to which decoders print details of clients' files.
 
     `nothing`: the descriptor of the null device.
     """
@@ -104,7 +106,7 @@ class Decoder:
             return {"error": str(error)}, b""
         except MemoryError:
             return {"error": "the file needs too much memory to decode"}, b""
-        # The exception's message is not sent, because it may contain paths or contents of memory.
+        # do not send the exception's message, which may contain paths or contents of memory
         except Exception as error:
             return {"error": "the file cannot be decoded", "cause": type(error).__name__}, b""
         header = {"modality": sample.modality, "notes": sample.notes}

@@ -37,9 +37,9 @@ def load(send: Callable[[Arrival], Outcome], objective: Objective, **mix: float)
 def test_slow_answers_do_not_slow_the_requests() -> None:
     subject = load(answer_after(0.3), Objective(0.2, 0.2))
     rates = subject.hold("slow", 100, 1)
-    # A client that waits for each answer would send only three requests.
+    # a client that waits for each answer would send only three requests
     assert 70 < rates.offered < 130
-    assert rates.goodput == 0  # Every answer is right but late.
+    assert rates.goodput == 0  # every answer is right, but late
 
 
 def test_an_answer_within_the_objective_is_good() -> None:

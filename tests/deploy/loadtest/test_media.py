@@ -1,4 +1,4 @@
-"""The server's decoders accept the files that the load test generates, and all files differ."""
+"""Files that the load test generates: the server's decoders accept them, and no two are equal."""
 
 from pathlib import Path
 from random import Random

@@ -1,4 +1,6 @@
-"""RayEncoders with fake replicas, which respond, die, or reject because their queue is full."""
+"""RayEncoders with fake replicas, which respond, die, or reject requests because their queue is
+full.
+"""
 
 import asyncio
 from collections.abc import Callable

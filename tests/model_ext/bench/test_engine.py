@@ -130,7 +130,7 @@ def test_cpu_seconds_are_those_of_the_group() -> None:
         time.sleep(0.01)
     assert before < 0.2
     process.communicate(b"\n")
-    assert cpu_seconds(process.pid) == 0  # All processes have ended.
+    assert cpu_seconds(process.pid) == 0  # all processes have ended
 
 
 def test_a_share_of_the_limit() -> None:

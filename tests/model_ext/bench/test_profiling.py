@@ -24,12 +24,12 @@ STATS = {
     WORKER_SAMPLES: entry(2.0, {}),
     RUNNER: entry(9.5, {WORKER: 9.5}),
     ADAPTER: entry(1.0, {RUNNER: 1.0}),
-    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # UPDATE is a method of vLLM, so it is not counted.
-    TABLE: entry(0.3, {ADAPTER: 0.3}),  # The time of ADAPTER includes that of TABLE.
+    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # Not counted: UPDATE is a method of vLLM.
+    TABLE: entry(0.3, {ADAPTER: 0.3}),  # Already included in the time of ADAPTER.
     DECORATED: entry(9.7, {TABLE: 0.25, WORKER: 9.45}),
-    DELTAS: entry(0.25, {DECORATED: 0.25}),  # The time of TABLE includes that of DELTAS.
+    DELTAS: entry(0.25, {DECORATED: 0.25}),  # Already included in the time of TABLE.
     TORCH: entry(2.0, {TABLE: 0.2, FORWARD: 1.8}),
-    FORWARD: entry(5.0, {RUNNER: 5.0}),  # FORWARD, the model's forward pass, is not counted.
+    FORWARD: entry(5.0, {RUNNER: 5.0}),  # Not counted: FORWARD is the model's forward pass.
 }
 
 

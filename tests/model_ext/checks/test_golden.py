@@ -109,7 +109,8 @@ ANSWER = Answer("x", (1,), steps({7: -0.5, 8: -1.5}, {9: -0.70, 7: -0.71}, {3: -
         (steps({7: -0.6, 8: -1.5}), "step 1: log-probability of token 7 is -0.6000, recorded -0.5"),
         (steps({7: float("nan"), 8: -1.5}), "step 1: log-probability"),
         (steps({2: -0.1, 5: -0.2}), "step 1: token 2, recorded 7"),
-        # At a near-tie of two tokens, both are accepted, and later steps are not compared.
+        # if two tokens are almost equally probable, both are accepted, and later steps are not
+        # compared
         (steps({7: -0.5, 8: -1.5}, {7: -0.705, 9: -0.706}, {6: -0.1, 5: -9}), None),
         (steps({7: -0.5, 8: -1.5}), "1 tokens, recorded 3"),
     ],

@@ -181,7 +181,9 @@ def test_delta_is_added_in_float32_and_rounded_to_half(llama_folder: Make) -> No
 
 
 def test_a_patched_base_is_float16(llama_folder: Make) -> None:
-    """The sum of a base and a patch (delta) is in float16, also for a base in float32."""
+    """The sum of a base and a patch (delta) is computed in float16, even if the base is in
+    float32.
+    """
 
     def wide(tensors: Tensors) -> None:
         for name, tensor in tensors.items():

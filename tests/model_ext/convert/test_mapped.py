@@ -22,7 +22,7 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
     torch.save({"before": torch.ones(3), "big": big, "after": torch.ones(5)}, path)
     tensors = open_pickle(path)
     before = resident()
-    for _ in range(2):  # The second pass reads the file again.
+    for _ in range(2):  # the second pass reads the file again
         assert torch.equal(tensors["big"].read(), big)
         assert resident() - before < MEGABYTES / 4
     # The tensors "before" and "after" share pages of the file with "big".
@@ -31,7 +31,7 @@ def test_pages_are_given_back(tmp_path: Path) -> None:
 
 
 def test_a_reading_in_place_would_keep_them(tmp_path: Path) -> None:
-    """A tensor that is used without `read` keeps pages in memory, which `resident` measures."""
+    """to check that the test can fail: without `read`, the pages of a tensor stay in memory"""
     path = tmp_path / "x.pth"
     torch.save({"big": torch.ones(MEGABYTES << 18)}, path)
     mapped = torch.load(path, mmap=True, weights_only=True)["big"]

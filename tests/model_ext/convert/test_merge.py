@@ -82,7 +82,9 @@ def test_value_correction_gives_the_base_matrix_back(finetune: dict[str, Tensor]
 
 
 def test_gates_and_queries_belong_to_the_last_layers(finetune: dict[str, Tensor]) -> None:
-    """The 4 gates and queries belong to layers 1 to 4. The converter drops the gate of layer 0."""
+    """The 4 gates and queries are those of layers 1 to 4. The converter drops the gate of layer
+    0.
+    """
     assert finetune["injection.gate"].shape == (4, 4)
     for j in range(4):
         gate = FINETUNE[f"llama.layers.{j + 1}.attention.gate"].view(4).float()

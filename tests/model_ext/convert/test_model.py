@@ -48,7 +48,7 @@ def test_the_folder_is_complete(sources: Sources, tmp_path: Path) -> None:
     out = tmp_path / "models" / "tiny"
     config = convert(sources, out, FLOAT32)
     assert {path.name for path in out.iterdir()} == FILES
-    # The conversion has removed its temporary folder.
+    # the conversion has removed its temporary folder
     assert [path.name for path in out.parent.iterdir()] == ["tiny"]
     document = json.loads((out / "config.json").read_text())
     assert BindServeConfig.from_hf(document) == config
@@ -217,7 +217,9 @@ def test_a_killed_conversion_is_resumed(sources: Sources, tmp_path: Path) -> Non
 def test_a_changed_source_is_converted_again(
     sources: Sources, adapter_file: Make, tmp_path: Path
 ) -> None:
-    """A source file with the same name and size, but other content, starts a new conversion."""
+    """If a source file has other content, but the same name and size, the conversion starts
+    again.
+    """
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -32,7 +32,9 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, zipped: bool) -
 
 
 def test_the_bomb_would_go_off_in_an_ordinary_loader(tmp_path: Path) -> None:
-    """torch.load with weights_only=False does run the code in the file of these tests."""
+    """To check that the test can fail: torch.load with weights_only=False runs the code in the
+    file.
+    """
     path, trace = tmp_path / "evil.pth", tmp_path / "ran"
     torch.save({"b": Bomb(trace)}, path)
     torch.load(path, weights_only=False)

@@ -48,7 +48,7 @@ def test_a_chat_gives_the_released_prompt_ids(folder: Path) -> None:
 
 
 def test_a_chat_through_vllm_gives_the_released_prompt_ids(folder: Path) -> None:
-    """A chat has the released ids, also through vLLM's code that renders and encodes chats."""
+    """A chat has the released ids, also if vLLM's own code renders and encodes it."""
     hf = pytest.importorskip("vllm.renderers.hf")
     params = pytest.importorskip("vllm.renderers.params")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -68,7 +68,8 @@ def test_a_chat_through_vllm_gives_the_released_prompt_ids(folder: Path) -> None
 def test_any_text_is_cut_as_sentencepiece_cuts_it(words: list[str]) -> None:
     text = "".join(words)
     if any(0xD800 <= ord(char) < 0xE000 for char in text) or "<s>" in text or "</s>" in text:
-        return  # SentencePiece has other rules for unpaired surrogates and special tokens.
+        # exclude unpaired surrogates and special tokens, for which SentencePiece has other rules
+        return
     assert FAST.encode(text).ids == [1, *PIECES.encode(text)]
 
 

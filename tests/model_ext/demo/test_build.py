@@ -20,4 +20,4 @@ def test_an_interrupted_writer_leaves_no_file(tmp_path: Path) -> None:
     assert not (tmp_path / "cat.png").exists()
     make((sample, lambda path: path.write_text("whole") and None), tmp_path)
     assert (tmp_path / "cat.png").read_text() == "whole"
-    make((sample, interrupted), tmp_path)  # `make` does not write an existing file again.
+    make((sample, interrupted), tmp_path)  # `make` must not write an existing file again

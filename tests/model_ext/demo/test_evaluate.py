@@ -18,7 +18,7 @@ from model_ext.demo.retrieval import TOP_K, enhanced, shuffled
         ("two cats", "cat", True),
         ("a caterpillar", "cat", False),
         ("category", "cat", False),
-        ("a cat and a dog", "cat", True),  # "dog" is not one of the concepts.
+        ("a cat and a dog", "cat", True),  # "dog" is not one of the concepts
         ("a cat or a horse", "cat", False),
         ("a horse", "cat", False),
         ("", "cat", False),
@@ -32,7 +32,7 @@ def test_whole_words_count(answer: str, concept: str, correct: bool) -> None:
 
 def test_share_compares_each_answer() -> None:
     class FakeModel:
-        """A fake model. The first number of a vector is the index of the answer."""
+        """A fake model. The first number of an embedding is the index of the answer."""
 
         def answer(self, vectors: torch.Tensor) -> list[str]:
             return [("a cat", "a bus")[int(vector[0])] for vector in vectors]

@@ -1,4 +1,4 @@
-"""`neutral` makes the terms of an image of zeros small, and keeps the terms of pictures."""
+"""`neutral` makes the injected terms of an image of zeros small, and keeps those of pictures."""
 
 import torch
 from torch.nn import functional as F

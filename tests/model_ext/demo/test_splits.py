@@ -1,6 +1,6 @@
 """The splits of the demonstration's data have no common styles, voices or shapes.
 
-The tests read the committed lists of the files from which the committed model was built.
+The tests read the committed lists of the files with which the committed model was trained.
 """
 
 from itertools import combinations

@@ -9,9 +9,9 @@ from model_ext.engine.device import Device
 
 
 class DelayedDevice(Device):
-    """A fake busy GPU. The host enqueues operations, and `run` executes these operations in order.
+    """A fake GPU that is busy. Operations are only enqueued until `run` executes them in order.
 
-    Tensors are on the CPU. A test that copies tensors must append these copies to `pending`.
+    Tensors are on the CPU. A test must append copies of tensors to `pending`.
     """
 
     captures = True
@@ -55,10 +55,13 @@ class DelayedEvent:
 
 
 class ValuelessDevice(Device):
-    """A fake GPU on PyTorch's meta device, where a read by the host raises: tensors have no values.
+    """A fake GPU on PyTorch's meta device, whose tensors have no values, so that a read by the host
+    raises an error.
 
-    `host_buffers` represent pinned memory. `launches` counts the launched graphs. A torch dispatch
-    mode of the caller does not see the operations inside a graph.
+    `host_buffers` represent pinned memory.
+
+    `launches` counts launched graphs. Operations inside a graph are hidden from the caller's torch
+    dispatch mode.
     """
 
     captures = True

@@ -83,7 +83,8 @@ class TestBatches:
     def test_the_last_request_staged_for_a_slot_counts(self) -> None:
         table, _, arrival = doubling()
         arrival.stage(1, embedding(5))
-        arrival.stage(1, embedding(6))  # The first request in this slot has ended.
+        # a new request in the same slot, because the first one has ended
+        arrival.stage(1, embedding(6))
         arrival.flush()
         assert table.deltas[0, 1].tolist() == [6, 6, 6]
 
@@ -149,7 +150,7 @@ def test_padded_batches_equal_unpadded_ones(count: int) -> None:
     error = (padded.deltas[:, slots] - expected).norm(dim=-1) / expected.norm(dim=-1)
     assert error.max() < 1e-5
     others = sorted(set(range(ROWS)) - set(slots))
-    assert not padded.deltas[:, others].any()  # Padding changes no other row.
+    assert not padded.deltas[:, others].any()  # padding must change no other row
 
 
 def test_sizes_of_captured_batches() -> None:
@@ -184,7 +185,7 @@ class Operations(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         devices = {each.device.type for each in args if isinstance(each, torch.Tensor)}
-        if len(devices) > 1:  # The operation copies between host and device.
+        if len(devices) > 1:  # whether the operation copies between host and device
             assert function is torch.ops.aten.copy_.default
             target, source = args[:2]
             assert target.device.type == "meta"
@@ -241,7 +242,7 @@ def test_the_device_double_raises_when_it_is_read() -> None:
 
 @contextmanager
 def delayed_copies(device: DelayedDevice) -> Iterator[None]:
-    """A context in which each copy of a tensor becomes a pending operation of the busy device."""
+    """Inside this context, each copy of a tensor becomes a pending operation of the busy device."""
 
     class Copies(TorchDispatchMode):
         def __torch_dispatch__(
@@ -270,7 +271,7 @@ def test_a_staging_buffer_is_not_rewritten_before_its_copy() -> None:
         table.point(np.array([0, 1]), np.array([1, 2]))
     assert not table.deltas.any()
     assert device.waits == 0
-    device.run(4)  # The first step has four operations: copy, event, graph, slots of tokens.
+    device.run(4)  # the four operations of the first step: copy, event, graph, slots of tokens
     assert table.deltas[0, :2, 0].tolist() == [1, 0]
     assert table.slot_of_token[:3].tolist() == [0, 0, 0]
     device.run()
@@ -280,7 +281,7 @@ def test_a_staging_buffer_is_not_rewritten_before_its_copy() -> None:
 
 def test_when_all_staging_buffers_are_pending_the_host_waits_for_the_oldest() -> None:
     device = DelayedDevice()
-    table, _, arrival = doubling(device)  # The `Arrival` has two buffers in host memory.
+    table, _, arrival = doubling(device)  # this `Arrival` has two buffers in host memory
     arrival.capture()
     with delayed_copies(device):
         for slot in range(4):

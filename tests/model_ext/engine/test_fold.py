@@ -105,7 +105,9 @@ def test_folded_layers_add_what_layers_add(rank: int, kv: int, first: int) -> No
 
 
 def test_in_half_precision_too() -> None:
-    """Folding works while torch's default dtype is bfloat16, which vLLM sets during the loading."""
+    """Folding works while torch's default dtype is bfloat16. vLLM sets this dtype while it loads a
+    model.
+    """
     layers, weights = [layer(row, 1) for row in range(LAYERS)], injection(RANK, 1)
     bound = torch.randn(5, C)
     right = expected(bound, layers, weights)
@@ -126,7 +128,7 @@ def test_in_half_precision_too() -> None:
 
 def test_a_layer_that_is_not_plain_is_not_folded() -> None:
     layers, weights = [layer(row) for row in range(LAYERS)], injection(RANK)
-    layers[1].self_attn.o_proj.quant_method = object()  # The layer now seems to be quantised.
+    layers[1].self_attn.o_proj.quant_method = object()  # makes the layer look quantised
     assert folded_maps(layers, weights) is None
 
 
@@ -149,7 +151,7 @@ def test_the_layers_own_maps_add_the_same(rank: int, kv: int, first: int, packed
     bound = torch.randn(5, C)
     right = expected(bound, layers, weights)
     for each in layers:
-        pack(each.self_attn.o_proj)  # On a CPU, vLLM can apply a layer only after packing.
+        pack(each.self_attn.o_proj)  # on a CPU, vLLM can apply a layer only after packing
         if packed:
             pack(each.self_attn.qkv_proj)
     rows = layer_rows(layers, weights, bound, None).transpose(0, 1)
@@ -182,7 +184,9 @@ def test_run_time_lora_changes_the_rows_of_its_requests() -> None:
 
 
 def test_value_rows_of_a_plain_layer_and_of_a_packed_one() -> None:
-    """`value` gives the same result for a plain qkv matrix, as on a GPU, and for a packed one."""
+    """`value` gives the same result for a packed qkv matrix and for a plain one, which a GPU
+    has.
+    """
     each, source = layer(0), torch.randn(5, C)
     qkv = each.self_attn.qkv_proj
     plain = value(each, source)
@@ -205,4 +209,5 @@ def test_packing_does_not_change_a_map() -> None:
     before = nn.functional.linear(x, ours.weight, ours.bias)
     pack(ours)
     torch.testing.assert_close(ours(x), before, atol=1e-5, rtol=1e-4)
-    assert set(ours.state_dict()) == {"weight", "bias"}  # A model folder has these names.
+    # the names that the tensors have in a model folder
+    assert set(ours.state_dict()) == {"weight", "bias"}

@@ -1,4 +1,6 @@
-"""The model folds matrices and captures graphs only where possible. The tests use a fake model."""
+"""The model folds matrices and captures graphs only if this is possible. The tests use a fake
+model.
+"""
 
 from types import SimpleNamespace
 from typing import Any
@@ -43,11 +45,11 @@ def model(
         ({"settings": ArrivalSettings(arrival="layers")}, True),
         ({"form": "residual", "plain": False}, True),
         ({"settings": ArrivalSettings(graphs=False)}, False),
-        ({"captures": False}, False),  # A CPU captures no graphs.
-        ({"mode": CUDAGraphMode.NONE}, False),  # --enforce-eager sets this mode.
+        ({"captures": False}, False),  # The platform captures no graphs, as on a CPU.
+        ({"mode": CUDAGraphMode.NONE}, False),  # The mode that --enforce-eager sets.
         ({"ranks": 2}, False),
         ({"cumem": True}, False),
-        ({"plain": False}, False),  # The weights are quantised.
+        ({"plain": False}, False),  # quantised weights
     ],
     ids=str,
 )
@@ -59,11 +61,12 @@ def test_maps_that_must_be_folded_but_cannot_be() -> None:
     settings = ArrivalSettings(arrival="folded")
     with pytest.raises(ValueError, match=r"additional_config\.bindserve\.arrival"):
         ImageBindLLMForCausalLM._fold(model(settings, plain=False))
-    ImageBindLLMForCausalLM._fold(model(plain=False))  # By default, `_fold` raises no error.
+    # with the default setting, `_fold` raises no error
+    ImageBindLLMForCausalLM._fold(model(plain=False))
 
 
 def test_layers_are_not_folded_if_the_setting_says_so() -> None:
-    # The fake model has no weights, so a call that reads weights would raise.
+    # does not read weights: the fake model has none, so that a read would raise an error
     ImageBindLLMForCausalLM._fold(model(ArrivalSettings(arrival="layers")))
 
 

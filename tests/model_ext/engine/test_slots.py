@@ -15,9 +15,9 @@ def table() -> SlotTable:
 def test_tokens_point_at_their_requests_slots(table: SlotTable) -> None:
     table.point(np.array([2, 0]), np.array([3, 1]))
     assert table.slot_of_token[:4].tolist() == [2, 2, 2, 0]
-    table.point(np.array([2, 0]), np.array([1, 3]))  # Only the numbers of tokens change.
+    table.point(np.array([2, 0]), np.array([1, 3]))  # only the numbers of tokens change
     assert table.slot_of_token[:4].tolist() == [2, 0, 0, 0]
-    table.point(np.array([0, 2]), np.array([1, 3]))  # Only the order of the requests changes.
+    table.point(np.array([0, 2]), np.array([1, 3]))  # only the order of the requests changes
     assert table.slot_of_token[:4].tolist() == [0, 2, 2, 2]
 
 

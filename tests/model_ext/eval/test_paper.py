@@ -14,7 +14,7 @@ def test_the_rows_are_the_data_sets_in_order() -> None:
 
 
 def is_whole_count(percentage: float, size: int) -> bool:
-    """Whether a whole number of `size` items has this percentage, rounded to two decimals."""
+    """Whether k / `size` rounds to this percentage (two decimals) for a whole number k."""
     count = percentage * size / 100
     return any(
         abs(100 * n / size - percentage) <= 0.005 + 1e-9 for n in (int(count), int(count) + 1)
@@ -27,7 +27,9 @@ def is_whole_count(percentage: float, size: int) -> bool:
     ids=lambda row: row.data_set,
 )
 def test_percentages_are_whole_counts_of_the_size(row: tuple[object, ...]) -> None:
-    """The figures of all seven models are possible only for the size in the table of tasks."""
+    """The percentages of all seven models are possible only for a data set of the size in the table
+    of tasks.
+    """
     _, _, name, _, values = row
     size = TASKS[str(name)].size
     assert size is not None
@@ -58,7 +60,7 @@ def test_a_size_that_is_wrong_is_noticed() -> None:
     ("group", "subtasks"), [("perception", PERCEPTION), ("cognition", COGNITION)]
 )
 def test_sums_of_mme(group: str, subtasks: dict[str, int]) -> None:
-    """The published sums equal the sums of the subtasks, up to the rounding of each figure."""
+    """The published sums equal the sums over the subtasks, up to the rounding of each figure."""
     for index, total in enumerate(paper().mme[group]):
         terms = [paper().mme[name][index] for name in subtasks]
         assert sum(terms) == pytest.approx(total, abs=0.005 * (len(terms) + 1))

@@ -33,7 +33,9 @@ def test_in_mmes_form_another_picture_is_taken() -> None:
 
 
 def test_candidates_have_correct_answers_too() -> None:
-    """All items of Visdial have no `answers`, so no two of them had different ones."""
+    """Regression: items of Visdial, which have candidates instead of `answers`, all seemed to have
+    the same correct answers.
+    """
     words = ["yes", "no"]
     items = [
         item(str(n), "", image=str(n)).model_copy(

@@ -1,4 +1,4 @@
-"""Encoders with random weights have the configured sizes and are equal in all processes."""
+"""Encoders with random weights have the configured sizes, and the same weights in all processes."""
 
 from pathlib import Path
 

@@ -62,7 +62,7 @@ def test_a_batch_runs_in_the_next_size(graphs: Graphs, recorder: Recorder) -> No
     recorder.replays.clear()
     for count in (1, 3, 4, 5):
         graphs.unit("vision", torch.zeros(count, 3, 224, 224))
-    assert recorder.replays == [1, 3, 4], "no graph has space for five images"
+    assert recorder.replays == [1, 3, 4], "five images are more than the largest graph"
 
 
 @torch.inference_mode()

@@ -176,7 +176,7 @@ def test_a_cast_moves_each_weight_to_the_device(
 def test_float64_inputs_do_not_leak(
     modality: str, tiny: ImageBind, tiny_config: ImageBindConfig
 ) -> None:
-    """The encoder accepts float64 points, on which the released code fails."""
+    """The encoder accepts points in float64, for which the released code fails."""
     inputs = example(modality, 1, tiny_config)
     from_double = tiny.prenorm(modality, inputs.double())
     assert from_double.dtype == torch.float32

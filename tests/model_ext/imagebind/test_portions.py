@@ -23,7 +23,7 @@ def test_portions_change_nothing(
     torch.manual_seed(0)
     inputs = torch.randint(1, 49000, (5, 77)) if modality == "text" else None
     inputs = torch.randn(*SHAPES[modality]) if inputs is None else inputs
-    whole = tiny.embed(modality, inputs)  # Batches with gradients are not split.
+    whole = tiny.embed(modality, inputs)  # batches with gradients are not split
     seen = []
 
     def counting(x: torch.Tensor, rows: int) -> tuple[torch.Tensor, ...]:
@@ -45,5 +45,5 @@ def test_how_much_goes_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with torch.no_grad():
         assert [len(part) for part in portions(x, 257)] == [4, 4, 2]
         assert len(portions(x, 5000)) == 10  # A portion has at least one row.
-        assert portions(x.to("meta"), 257)[0].shape == x.shape  # Only a CPU needs portions.
+        assert portions(x.to("meta"), 257)[0].shape == x.shape  # Not split: not a CPU.
     assert portions(x, 257)[0] is x

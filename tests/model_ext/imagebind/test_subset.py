@@ -58,7 +58,9 @@ def test_probes_are_spread() -> None:
 
 
 def test_weights_stored_in_half_precision_are_read_in_float32(folder: Path, tmp_path: Path) -> None:
-    """Weights in float16 become float32, because the point encoder's first layers use float32."""
+    """Weights in float16 are converted to float32, in which the first layers of the point encoder
+    compute.
+    """
     whole = ImageBind.from_folder(folder)
     tensors = {name: tensor.half() for name, tensor in load_file(folder / TENSORS_FILE).items()}
     save_file(tensors, tmp_path / TENSORS_FILE)

@@ -1,4 +1,6 @@
-"""The number of tokens that is computed from an encoder's sizes is the real number."""
+"""The number of tokens computed from an encoder's sizes equals the number of tokens that the
+encoder processes.
+"""
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from model_ext.imagebind.work import (
 
 
 def seen_tokens(model: ImageBind, modality: str, inputs: Tensor) -> int:
-    """Return the number of tokens of all samples that the first block receives."""
+    """Return how many tokens the first block receives, for all samples together."""
     sizes: list[int] = []
 
     def record(_: nn.Module, args: tuple[Tensor, ...], __: Tensor) -> None:

@@ -45,7 +45,7 @@ def make_model() -> MakeModel:
         model = build(llama, bind, first_layer, sizes["r"], 512, torch.float32)
         parameters = dict(model.named_parameters())
         for name, lazy in adapter.tensors.items():
-            if name in parameters:  # The model has no gates below the injected layers.
+            if name in parameters:  # layers below the injected ones have no gates in the model
                 parameters[name].data = lazy.read().float()
         select(model, phase)
         return model

@@ -19,7 +19,7 @@ class Forked:
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
         self._process = CONTEXT.Process(target=_run, args=(list(arguments), log))
-        # The first process starts the process that forks, with these environment variables.
+        # Set for the first call, which starts the process that later forks all others.
         with patch.dict(os.environ, {"OMP_NUM_THREADS": "1"}):
             self._process.start()
 

@@ -35,7 +35,8 @@ INDEX = json.loads((FIXTURES / "golden" / "index.json").read_text())["train"]
 CPU = torch.device("cpu")
 FILES = {"pretrain": "train_pretrain.csv", "finetune": "train_finetune.json"}
 PHASES: tuple[Phase, ...] = ("pretrain", "finetune")
-# The released name and the name in the training code of each tensor of the fixtures' model.
+# Return the released name and the name in the training code, for each tensor of the fixtures'
+# model.
 NAMES = {
     released: expected.target
     for released, expected in expand(
@@ -94,7 +95,8 @@ def test_loss_gradients_and_one_step(
         if key.startswith(f"{phase}/grad/"):
             released = key.removeprefix(f"{phase}/grad/")
             golden = GOLDEN[key]
-            if released.endswith("lora_wq_l2.weight"):  # The model has rows in rotate-half order.
+            # in the training code, rows are in rotate-half order
+            if released.endswith("lora_wq_l2.weight"):
                 golden = rotate_half_rows(golden, head_dim=32)
             gradient = _grad(gradients, released)
             assert (gradient - golden).abs().max() <= 5e-6 * golden.abs().max(), released
@@ -155,7 +157,7 @@ def test_remembered_texts_give_the_same_gradients(
     batch = whole("pretrain", encoders_folder, tmp_path)
     plain, remembering = make_model("pretrain"), make_model("pretrain")
     remembering.remembered = {}
-    loss_of(remembering, batch)  # The first call stores the outputs of the lower layers.
+    loss_of(remembering, batch)  # the first call stores the outputs of the lower layers
     assert len(remembering.remembered) == 2
     for model in (plain, remembering):
         loss_of(model, batch).backward()

@@ -63,8 +63,9 @@ class Runs:
     ) -> subprocess.Popen[bytes] | Forked:
         """Start a run in a new process group, so that a test can kill all of its processes.
 
-        `variables` are environment variables. Only a run with one process and without variables
-        can be a fork. On a GPU, the imports initialize CUDA, which forbids a fork.
+        `variables`: environment variables. The run is a fork of a process with all imports if it
+        has one process, no variables and no GPU (on a GPU, the imports initialize CUDA, which
+        forbids a fork).
         """
         log = config.parent / "output.txt"
         if processes == 1 and not variables and not ON_GPU:
@@ -119,7 +120,7 @@ def reference(runs: Runs) -> Curve:
 def test_zero_stages_agree(runs: Runs, reference: Curve, zero: int) -> None:
     name = f"zero{zero}"
     assert runs.run(runs.config(name, zero)) == pytest.approx(reference, rel=2e-5)
-    within = 2e-4 if zero == 3 else 1e-5  # The measured differences are 4e-5 and 1e-6.
+    within = 2e-4 if zero == 3 else 1e-5  # Measured: 4e-5 for stage 3, 1e-6 for 1 and 2.
     assert_close_adapters(runs.folder / name, runs.folder / "reference", within)
 
 
@@ -175,14 +176,14 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
     assert (config.parent / "checkpoints" / "latest").read_text() < "update-00000016"
     assert len(log.read_text().splitlines()) < UPDATES
     assert runs.run(config) == pytest.approx(reference, rel=1e-6 if zero == 0 else 2e-5)
-    within = 0 if zero == 0 else 2e-4  # Only ZeRO 3 changes the order of sums.
+    within = 0 if zero == 0 else 2e-4  # only ZeRO 3 changes the order of sums
     assert_close_adapters(config.parent, runs.folder / "reference", within)
 
 
 def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # 7B_chinese was trained on Chinese data.
+    chinese = runs.folder / "chinese.json"  # like the data of 7B_chinese, in Chinese
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),
@@ -211,7 +212,7 @@ def test_checkpoints_contain_no_frozen_tensors(runs: Runs, reference: Curve) -> 
     out = runs.folder / "reference"
     trained = sum(tensor.numel() for tensor in load_file(out / "adapter.safetensors").values())
     saved = max(path.stat().st_size for path in (out / "checkpoints").rglob("*.pt"))
-    # Weights and two moments of Adam take 3 x 4 bytes per number. The metadata take less than 4.
+    # a weight and two moments of Adam take 3 x 4 bytes per number, and the metadata less than 4
     assert saved < 4 * trained * 4
 
 

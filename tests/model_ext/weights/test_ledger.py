@@ -38,7 +38,7 @@ def test_a_finished_file_is_not_written_again(tmp_path: Path) -> None:
     seen: list[int] = []
     ledger(tmp_path).write("a", never(), seen.append)
     assert (tmp_path / "a").read_bytes() == b"hello"
-    assert sum(seen) == 5  # The progress includes the finished file.
+    assert sum(seen) == 5  # the progress includes the file that was finished before
 
 
 def test_a_file_that_was_interrupted_is_written_again(tmp_path: Path) -> None:

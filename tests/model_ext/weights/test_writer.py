@@ -22,7 +22,7 @@ def stored(name: str, tensor: Tensor) -> LazyTensor:
 def some_tensors() -> dict[str, Tensor]:
     torch.manual_seed(0)
     return {
-        # The number of float16 values is odd, so that float32 values after them would be unaligned.
+        # an odd number of float16 values, after which float32 values would not be aligned
         "half": torch.randn(3, 5).to(torch.float16),
         "whole": torch.randn(4, 2),
         "brain": torch.randn(7).to(torch.bfloat16),
@@ -77,12 +77,12 @@ def test_one_tensor_at_a_time() -> None:
 
     lazy = [LazyTensor(f"t{i}", (8,), torch.float32, Tracked(f"t{i}")) for i in range(5)]
     for _ in content(lazy):
-        alive.clear()  # The tensor is written and freed.
+        alive.clear()  # the tensor has been written and freed
     assert peak == 1
 
 
 def test_files_are_split_and_indexed(tmp_path: Path) -> None:
-    # Each tensor has 40 bytes, so a file of at most 100 bytes contains two tensors.
+    # a tensor has 40 bytes, so that a file of at most 100 bytes contains two tensors
     tensors = [stored(f"t{i}", torch.full((10,), float(i))) for i in range(5)]
     ledger, seen = Ledger(tmp_path, Manifest("0" * 64)), []
     shards = split(tensors, max_shard_size=100)

@@ -218,7 +218,7 @@ async def test_a_field_of_another_type(served: Served, field: str, wrong: Any) -
     with 400 if the type is wrong, and not with 500.
     """
     response = await served.client.post(CHAT, json={"messages": HELLO, field: wrong})
-    if response.status_code != 200:  # A text is valid for the field "stop".
+    if response.status_code != 200:  # A text is a valid value of the field "stop".
         check_error(response, 400)
 
 
@@ -547,7 +547,7 @@ async def test_the_operators_middleware_is_applied() -> None:
 
 
 async def test_limits_apply_to_paths_with_the_root_path() -> None:
-    """A proxy may leave the root path in the URL, as the router accepts it."""
+    """A proxy may leave the root path in the URL, and the router accepts such a URL."""
     served = serve("client", flags={"root_path": "/api"}, max_requests=1)
     headers = {"authorization": "Bearer client"}
     assert (await served.client.get("/api/health")).status_code == 200

@@ -1,4 +1,6 @@
-"""Opening a server's components from its settings. test_conditioner.py tests what they compute."""
+"""Tests of opening a server's components from its settings. test_conditioner.py tests the results
+of the components.
+"""
 
 import json
 from pathlib import Path

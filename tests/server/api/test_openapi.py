@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.media.attachments import PART_TYPES, TEXT_PARTS
+from server.media.attachments import CONTEXT, PART_TYPES, TEXT_PARTS
 from tests.server.application import serve
 
 
@@ -24,7 +24,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
 def test_every_attachment_that_is_read_is_described(document: dict[str, Any]) -> None:
     described = document["components"]["schemas"]["Attachment"]["oneOf"]
     kinds = {part["properties"]["type"]["const"] for part in described}
-    assert kinds == set(PART_TYPES) - TEXT_PARTS
+    assert kinds == set(PART_TYPES) - TEXT_PARTS - {CONTEXT}
 
 
 def test_errors_have_one_shape_everywhere_and_422_is_none(document: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The servers that `bindserve bench server` compares respond like real servers."""
+"""The servers that `bindserve bench server` compares answer requests as real servers do."""
 
 import json
 from pathlib import Path

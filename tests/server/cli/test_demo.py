@@ -17,7 +17,7 @@ ANSWER = ["A dog", " that", " barks."]
 
 class Handler(BaseHTTPRequestHandler):
     questions: list[Any] = []  # noqa: RUF012
-    unready = 2  # Number of requests to /ready that get status 503.
+    unready = 2  # how many requests to /ready get status 503
 
     def do_GET(self) -> None:
         Handler.unready -= 1

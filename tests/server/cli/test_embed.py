@@ -31,7 +31,7 @@ def run(model: Path, *arguments: object) -> Result:
 
 
 def unit(name: str) -> np.ndarray:
-    """Return a file's embedding by the released code, scaled to unit length."""
+    """Return the embedding that the released code computes for a file, scaled to length 1."""
     vector: np.ndarray = GOLDEN[f"{name}/post"][0]
     return vector / np.linalg.norm(vector)
 
@@ -110,7 +110,7 @@ def test_a_video_above_the_limit_is_not_read(model: Path, tmp_path: Path) -> Non
 
 
 def test_a_video_without_pictures_is_a_sound(model: Path) -> None:
-    """The tensor of the sound was sent to the encoder of videos."""
+    """Regression: the tensor of the sound was sent to the encoder of videos."""
     result = run(model, MEDIA / "audio_a.wav", "--modality", "video")
     assert result.exit_code == 0, result.output
     (row,) = json.loads(result.stdout)

@@ -106,3 +106,15 @@ def test_serve_reports_in_one_line(tmp_path: Path) -> None:
     status, error = serve(tmp_path, "--api-key-file", str(tmp_path / "keys"))
     assert (status, error.count("\n"), "no API key" in error) == (1, 1, True)
     assert serve(tmp_path / "none")[0] == 2
+
+
+def test_a_side_model_that_cannot_be_loaded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OSError, match=r"no model\.bin"):
+        check(settings(speech_model=tmp_path))
+    (tmp_path / "model.bin").touch()
+    check(settings(speech_model=tmp_path, ocr=True, voice=True))
+    monkeypatch.setattr("server.cli.preflight.find_spec", lambda _name: None)
+    with pytest.raises(OSError, match=r"rapidocr is missing; install bindserve\[ocr\]"):
+        check(settings(ocr=True))

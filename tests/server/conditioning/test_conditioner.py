@@ -50,7 +50,7 @@ def attachment(name: str, weight: float, param: str = "p") -> Attachment:
 
 
 async def test_every_golden_mix_and_its_enhancement(components: Components) -> None:
-    """Check all recorded mixes in one test, because starting the components takes seconds."""
+    """Check all recorded mixes in one test, because it takes seconds to start the components."""
     for combo, parts in COMBOS.items():
         attachments = [attachment(name, weight) for name, weight in parts]
         mixed = await components.conditioner.condition(attachments, OFF)
@@ -81,8 +81,8 @@ async def test_text_only_is_the_zero_image_without_cache(components: Components)
 
 
 class Fake:
-    """A fake decoder and encoder. A file contains an angle in degrees, and its embedding is this
-    direction. Records the decoded files.
+    """A fake decoder and encoder. A file contains an angle in degrees as text. Its embedding is the
+    two-dimensional direction at this angle. Records the decoded files.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class Fake:
         return np.array([np.cos(angle), np.sin(angle), 2], np.float32)
 
     async def fetch(self, link: Link) -> Blob:
-        """Return the last part of the URL's path as the file's content."""
+        """A fake download, which returns the last part of the URL's path as the file's content."""
         return MemoryBlob(link.url.rpartition("/")[2].encode())
 
 
@@ -156,7 +156,7 @@ async def test_equal_content_is_decoded_once_at_once_or_later() -> None:
     await asyncio.gather(*(stage.condition(images(7, 7), OFF) for _ in range(10)))
     await stage.condition(images(7), OFF)
     assert fake.decoded == [b"7"]
-    # The conditioner decodes an audio file separately, although its bytes equal the image's.
+    # A sound is decoded again, although its bytes equal those of the image.
     await stage.condition([Attachment("audio", MemoryBlob(b"7"), 1.0, "p")], OFF)
     assert fake.decoded == [b"7", b"7"]
 
@@ -201,7 +201,7 @@ async def test_a_shared_failure_names_the_part_of_each_request() -> None:
 
 
 async def test_attachments_that_fail_are_counted() -> None:
-    """Regression: only attachments with an embedding were counted."""
+    """Regression: the metric counted only attachments that were embedded without an error."""
 
     def counted(modality: str) -> float:
         return ATTACHMENTS.labels(modality)._value.get()  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Concurrent coroutines: results in order, and the first error."""
+"""Concurrent coroutines: results are in order, and only the first error is raised."""
 
 import asyncio
 

@@ -1,4 +1,6 @@
-"""The setting `--cache`: values that open a cache, and values that prevent the server's start."""
+"""The setting `--cache`: values with which the server opens a cache, and values with which it does
+not start.
+"""
 
 import json
 import logging
@@ -98,7 +100,7 @@ async def test_a_cache_of_other_encoders(
 ) -> None:
     folder = tmp_path / "cache"
     shutil.copytree(tiny_models["knn.index"], folder)
-    # If a cache does not state its encoder, the server logs this and opens the cache.
+    # If a cache's manifest names no encoder, the server logs a warning and opens the cache.
     with caplog.at_level(logging.WARNING):
         await open_folder(folder, Fit(DIM, {"sha256": "ours"})).aclose()
     assert "does not say which encoder its features come from" in caplog.text

@@ -1,4 +1,5 @@
-"""The retriever: the cache's parameters and state, and the policies when the cache fails.
+"""The retriever: parameters of requests, the state of the cache, and the two policies for a cache
+that fails.
 
 tests/cache_index test the results of a retrieval.
 """
@@ -170,7 +171,7 @@ async def test_a_busy_cache(
         with pytest.raises(Unavailable, match="busy") as caught:
             await retrieve_mixed(retriever, options())
         assert caught.value.code == "cache_queue_full"
-    assert retriever.trouble is None  # A busy cache is not a failure.
+    assert retriever.trouble is None  # a busy cache does not count as a failed cache
     await retriever.close()
 
 

@@ -113,7 +113,7 @@ async def test_a_bad_sample_fails_alone(batcher: Batcher, model: Model) -> None:
 
 
 async def test_samples_of_a_failed_batch_keep_their_turn(batcher: Batcher, model: Model) -> None:
-    """Regression: they went before all other samples, and the queue was no longer ordered."""
+    """Regression: samples of a failed batch were encoded before all other waiting samples."""
     first = await hold(batcher, model)
     others = [batcher.submit("vision", sample(1)), batcher.submit("audio", sample(1))]
     others.append(batcher.submit("vision", sample(-1)))
@@ -253,7 +253,7 @@ def test_samples_are_staged_while_a_batch_runs_and_a_full_batch_starts_behind_it
     until(lambda: runner.batches == [[1]])
     futures += [batcher.submit("vision", sample(i)) for i in (2, 3, 4)]
     until(lambda: runner.staged == [1, 2, 3, 4])
-    assert runner.batches == [[1]], "the batcher ran an incomplete batch early"
+    assert runner.batches == [[1]], "the batcher started a batch before it was full"
     futures += [batcher.submit("vision", sample(i)) for i in (5, 6)]
     until(lambda: runner.batches == [[1], [2, 3, 4, 5]])
     until(lambda: runner.staged == [1, 2, 3, 4, 5, 6])

@@ -103,7 +103,7 @@ async def test_the_bytes_are_bounded_and_the_least_recently_used_go() -> None:
     cache = ResultCache(3 * 40)
     for key in "abc":
         await cache.get(key, Work(size=10).at_once())
-    await cache.get("a", Work())  # This use of "a" makes "b" the least recently used.
+    await cache.get("a", Work())  # After this use of "a", "b" is the least recently used entry.
     await cache.get("d", Work(size=10).at_once())
     assert (len(cache), cache.bytes) == (3, 120)
     again = Work().at_once()

@@ -1,4 +1,6 @@
-"""The functions `answer` and `unpack`, which write and read the result of a job."""
+"""The functions `answer` and `unpack`, which write and read the answer to a job (one file to
+embed).
+"""
 
 import logging
 

@@ -123,7 +123,7 @@ async def test_who_leaves_takes_the_work_along(
 async def test_a_service_that_is_gone_is_503_until_it_is_back(
     tmp_path: Path, parts: EncodingComponents
 ) -> None:
-    # The path of the socket is longer than the kernel's limit for sockets.
+    # The path of this socket is longer than the kernel allows.
     folder = tmp_path / ("deep" * 20) / ("er" * 20)
     folder.mkdir(parents=True)
     client = EncodingClient(folder / SOCKET)
@@ -192,7 +192,9 @@ def test_every_error_keeps_its_status() -> None:
 
 
 async def test_a_stalled_service_ends_waiting_jobs_and_is_found_again(tmp_path: Path) -> None:
-    """The service accepts connections, and sends its state only when the test says so."""
+    """A fake service, which accepts connections and sends its state only when the test calls
+    `send`.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as service:
         service.bind(str(tmp_path / SOCKET))
         service.listen()
@@ -214,7 +216,9 @@ async def test_a_stalled_service_ends_waiting_jobs_and_is_found_again(tmp_path: 
 
 
 async def test_a_container_without_pictures_is_a_sound(client: EncodingClient) -> None:
-    """The modality is decided in the decoding process; options have their own results."""
+    """The decoding process determines the modality. The result cache has a separate entry for each
+    combination of options.
+    """
     recording = MemoryBlob((FOLDER / "audio-a-webm.webm").read_bytes())
     sound = await client.embed("video", recording)
     assert sound.modality == "audio"

@@ -101,7 +101,9 @@ async def test_a_process_returns_wav_files() -> None:
 
 @pytest.mark.parametrize("kind", ["WAV", "OGG", "MP3"])
 async def test_a_confined_process_reads_each_format(kind: str) -> None:
-    """The process cannot open files, so libsndfile must not load anything when it reads."""
+    """The cutting process cannot open files, so libsndfile must not load a library or table while
+    it reads.
+    """
     data = MemoryBlob(encoded(noise(1.5), kind))
     found = await collect(Cutter(Settings(model=Path("m"))), data)
     assert [window.start for window in found] == [0, 1]

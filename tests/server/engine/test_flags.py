@@ -100,7 +100,8 @@ def test_free_memory_knows_the_control_group(
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.2", "server.lan", "128.0.0.1"])
 def test_other_machines_need_keys_or_no_auth(host: str) -> None:
-    for flags in ((), ("--host", host)):  # Set the host by bindserve's setting or vLLM's flag.
+    # Set the host with bindserve's setting or with vLLM's flag.
+    for flags in ((), ("--host", host)):
         chosen = "127.0.0.1" if flags else host
         with pytest.raises(UsageError, match="--no-auth"):
             parse(settings(*flags, host=chosen))

@@ -68,7 +68,8 @@ async def test_structured_outputs_are_checked_before_vllm_reads_them(
         outputs = StructuredOutputsParams(regex=regex)
         return await llm.add_request("id", PROMPT, SamplingParams(structured_outputs=outputs))
 
-    assert (await add("(")).regex == "("  # with another backend, no check is set
+    # with another backend for structured outputs, grammars are not checked
+    assert (await add("(")).regex == "("
     llm.check_outputs_with(check)
     assert llm.input_processor.structured_outputs_config is None
     assert (await add("a")).regex == "checked"

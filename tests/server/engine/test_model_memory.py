@@ -41,7 +41,7 @@ def needs(folder: Path, config: dict[str, object], *flags: str):  # type: ignore
     (folder / "config.json").write_text(json.dumps(config))
     args = parse(Settings(model=folder, vllm_args=flags))
     if "--kv-cache-memory-bytes" not in " ".join(flags):
-        args.kv_cache_memory_bytes = None  # This removes the parser's default for a CPU.
+        args.kv_cache_memory_bytes = None  # remove the value that vLLM's parser sets for a CPU
     if not any(flag.startswith("--dtype") for flag in flags):
         args.dtype = "auto"
     return engine_needs(folder, args, CARD)
@@ -112,7 +112,7 @@ def test_the_table_in_the_documentation_is_printed_by_the_code(tmp_path: Path) -
     total = int(79.1 * GiB)
     (tmp_path / "config.json").write_text(json.dumps(model))
     args = parse(Settings(model=tmp_path, vllm_args=("--dtype=bfloat16",)))
-    args.kv_cache_memory_bytes = None  # This removes the parser's default for a CPU.
+    args.kv_cache_memory_bytes = None  # remove the value that vLLM's parser sets for a CPU
     shares = (
         Share("encoders", int(3.4 * GiB)),
         Share("retrieval cache", resident_bytes(1_000_000, 1024) + CUDA_CONTEXT),

@@ -80,7 +80,7 @@ def test_an_empty_file_is_refused() -> None:
 
 
 def test_too_much_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    # None replaces the base64 decoder, so that a call of the decoder would raise TypeError.
+    # Replace the base64 decoder by None, so that a call of it raises TypeError.
     monkeypatch.setattr("server.media.base64.binascii.a2b_base64", None)
     with pytest.raises(TooLarge):
         read_base64("A" * 10_000, max_bytes=1000, param="p")

@@ -56,7 +56,7 @@ async def test_a_file_that_shrank_is_unavailable(tmp_path: Path) -> None:
 
 
 async def test_a_disk_that_fails_is_unavailable(tmp_path: Path) -> None:
-    # The descriptor belongs to a folder, so reading from it fails.
+    # The descriptor is that of a folder, so reading from it fails.
     content = DiskBlob(os.open(tmp_path, os.O_RDONLY), 10, b"")
     with pytest.raises(Unavailable, match="cannot be read"):
         content.head()

@@ -213,8 +213,8 @@ async def test_no_hostile_form_is_fetched(site: Site, tmp_path: Path, form: str)
 
 
 async def test_the_suite_would_notice(site: Site, tmp_path: Path) -> None:
-    """Without bindserve's check of addresses, many of the hostile URLs do reach the server. So the
-    test of hostile URLs is effective.
+    """Check that the test of hostile URLs can fail: if bindserve does not check addresses, many of
+    the URLs reach the server.
     """
     assert len(set(HOSTILE)) == len(HOSTILE) >= 80
     policy = site.policy(allowed=lambda _: True, timeout_s=0.5)
@@ -264,7 +264,7 @@ async def test_every_redirect_is_checked(site: Site, tmp_path: Path, target: str
 
 
 async def test_the_connection_goes_where_the_check_looked(site: Site, tmp_path: Path) -> None:
-    """A download resolves the host name only once, so that a second address has no effect."""
+    """The download resolves the host name only once, so it does not use the second address."""
     answers = iter([["127.0.0.1"], ["10.0.0.1"]])
 
     async def rebinding(host: str, port: int) -> Sequence[str]:

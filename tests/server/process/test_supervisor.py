@@ -86,7 +86,7 @@ async def test_what_is_killed_is_started_again(start: Callable[..., Running]) ->
     running = start()
     url = await running.url()
     await until_served(url)
-    # The encoding program may start later than the serving program, which responds already.
+    # The serving program already responds, but the encoding program may start later.
     await until(lambda: bool(running.pids("encoding")))
     for round_ in range(1, 3):
         os.kill(running.pids("encoding")[-1], signal.SIGKILL)
@@ -103,7 +103,9 @@ async def test_what_is_killed_is_started_again(start: Callable[..., Running]) ->
 async def test_a_stalled_program_is_started_again(
     start: Callable[..., Running], monkeypatch: pytest.MonkeyPatch, behaviour: dict[str, object]
 ) -> None:
-    """A sleep of one second lasts only 0.1 s here, so a limit of 5 s is reached after 0.5 s."""
+    """The test replaces the supervisor's sleep of one second by 0.1 s, so that a limit of 5 s is
+    reached after 0.5 s.
+    """
     ticks = asyncio.sleep
     monkeypatch.setattr(supervisor.asyncio, "sleep", lambda s: ticks(0.1 if s == 1 else s))
     running = start(stall_restart_s=5, **behaviour)

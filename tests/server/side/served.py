@@ -10,6 +10,9 @@ from typing import Any
 
 from model_ext.prompt import CHAT_TEMPLATE
 from model_ext.side import SideModel
+from server.api.components import text_only
+from server.conditioning.conditioner import Conditioner
+from server.conditioning.retrieve import Retriever
 from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.side.catalog import socket_path
@@ -52,8 +55,8 @@ async def side_model(name: str, model: SideModel, folder: Path) -> AsyncIterator
 async def application(
     folder: Path, models: Mapping[str, SideModel | None], *keys: str, **options: Any
 ) -> AsyncIterator[Served]:
-    """Open the application. `folder`: has the socket of the encoding service. `models`: the side
-    models by name; None for a process that is down. `options`: those of `Experts`.
+    """Open the application. `folder`: may have the socket of an encoding service. `models`: the
+    side models by name; None for a process that is down. `options`: those of `Experts`.
     """
     async with AsyncExitStack() as stack:
         sides: dict[str, SideClient] = {}
@@ -63,12 +66,20 @@ async def application(
                 stack.push_async_callback(sides[name].close)
             else:
                 sides[name] = await stack.enter_async_context(side_model(name, model, folder))
-        encoders = EncodingClient(folder / SOCKET)
-        stack.push_async_callback(encoders.close)
-        await encoders.hello()
         served = serve(*keys)
-        served.components.sides, served.components.encoders = sides, encoders  # type: ignore[assignment]
-        served.components.experts = Experts(sides, encoders, **options)
+        served.components.sides = sides
+        if (folder / SOCKET).exists():
+            encoders = EncodingClient(folder / SOCKET)
+            stack.push_async_callback(encoders.close)
+            hello, zero_image = await encoders.hello()
+            served.components.conditioner = Conditioner(
+                encoders,
+                Retriever(None),
+                encoders=hello.encoders,
+                text_only=text_only(zero_image),
+            )
+            served.components.encoders = encoders  # type: ignore[assignment]
+            served.components.experts = Experts(sides, encoders, **options)
         served.handler.chat_template = None  # type: ignore[attr-defined]
         served.engine.renderer = SimpleNamespace(tokenizer=Words())  # type: ignore[attr-defined]
         yield served

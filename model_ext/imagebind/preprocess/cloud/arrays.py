@@ -51,9 +51,9 @@ def read_archive(data: bytes, max_points: int) -> Cloud:
 
 
 def as_cloud(array: NDArray[Any]) -> Cloud:
-    """Take x, y and z from an array of any shape that `is_cloud_shape` knows.
+    """Take x, y and z from an array of any shape that `is_cloud_shape` accepts.
 
-    The points are in float32 if this type has all numbers of the array's type, else in float64.
+    Returns float32 if it can represent all numbers of the array's dtype, else float64.
     """
     layout = is_cloud_shape(array.shape)
     if layout is None:

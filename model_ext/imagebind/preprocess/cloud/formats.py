@@ -18,7 +18,8 @@ PREFIXES = (
 )
 OFF = (b"OFF", b"COFF", b"NOFF", b"CNOFF", b"STOFF")
 ZIP = b"PK\x03\x04"
-FACET = struct.Struct("<12fH")  # a binary STL file's facet: normal, three corners, attributes
+# one triangle of a binary STL file: normal, three corners, attributes
+FACET = struct.Struct("<12fH")
 STL_HEADER = 84
 
 
@@ -28,7 +29,8 @@ def cloud_format(data: bytes) -> str | None:
         if data.startswith(prefix):
             return name
     if data.startswith(ZIP):
-        first = data[30 : 30 + int.from_bytes(data[26:28], "little")]  # name of the first member
+        # name of the first file in the ZIP archive
+        first = data[30 : 30 + int.from_bytes(data[26:28], "little")]
         return "npz" if first.endswith(b".npy") else "pt" if first.endswith(b"data.pkl") else None
     if data[:16].split(maxsplit=1)[:1] and data[:16].split(maxsplit=1)[0] in OFF:
         return "off"
@@ -38,7 +40,9 @@ def cloud_format(data: bytes) -> str | None:
 
 
 def _is_binary_stl(data: bytes) -> bool:
-    """Recognize binary STL, which has no signature, by the unit normals of its first facets."""
+    """Recognize binary STL by its first triangles, whose normals have length 1. The format has no
+    signature.
+    """
     count = int.from_bytes(data[80:84], "little")
     facets = min(count, 8, (len(data) - STL_HEADER) // FACET.size)
     if facets < 1 or len(data) > STL_HEADER + FACET.size * count:

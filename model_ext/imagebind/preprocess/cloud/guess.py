@@ -1,8 +1,8 @@
 """Decide whether a text is a point cloud, for files whose modality the request does not state.
 
-Any table of numbers can be read as a cloud. So a table counts as a cloud only if its header names
-x, y and z, or if its rows look like coordinates, alone or with colors or normals. An .obj file must
-have a vertex.
+Any table of numbers can be read as a cloud. Therefore, a table counts as a cloud only if its header
+names x, y and z, or if its columns look like coordinates, possibly followed by colors or normals.
+An .obj file counts as a cloud if it has a vertex.
 """
 
 import re
@@ -15,8 +15,8 @@ from model_ext.imagebind.preprocess.cloud.text import column_names, significant_
 from model_ext.imagebind.preprocess.errors import DecodeError
 
 VERTEX = re.compile(rb"^v[ \t]+[-+.\d]\S*[ \t]+[-+.\d]\S*[ \t]+[-+.\d]", re.MULTILINE)
-# Numbers of columns of a table without header: x, y and z, then possibly an intensity, three colors
-# and the three numbers of a normal
+# Allowed numbers of columns in a table without header: x, y, z, then possibly an intensity, three
+# colors, and a normal vector
 COLUMNS = (3, 4, 6, 7, 9)
 MIN_ROWS, PROBED_ROWS = 8, 16
 
@@ -33,7 +33,7 @@ def is_text_cloud(data: bytes, name: str) -> bool:
         first, *rows = islice(significant_lines(complete), PROBED_ROWS + 1)
     except (ValueError, DecodeError):
         return False
-    if name == "pts":  # the first line is the number of points
+    if name == "pts":  # `first` is the number of points
         return _coordinates(rows) is not None
     if (names := column_names(first)) is not None:
         return xyz_columns(names) is not None
@@ -42,7 +42,9 @@ def is_text_cloud(data: bytes, name: str) -> bool:
 
 
 def _coordinates(rows: list[bytes]) -> NDArray[np.float64] | None:
-    """Return the rows as a table, or None if the first three numbers of a row have no decimals."""
+    """Return the rows as an array, or None if they do not look like coordinates: the first three
+    numbers of each row must have a decimal point or an exponent.
+    """
     words = [row.split() for row in rows]
     if len(words) < MIN_ROWS or len({len(row) for row in words}) != 1 or len(words[0]) < 3:
         return None
@@ -55,10 +57,12 @@ def _coordinates(rows: list[bytes]) -> NDArray[np.float64] | None:
 
 
 def _is_cloud(table: NDArray[np.float64]) -> bool:
-    """Whether a table (rows, columns) without header has coordinates, and not times and values."""
+    """Whether a table (rows, columns) without header contains coordinates, and not a time
+    series.
+    """
     if table.shape[1] not in COLUMNS:
         return False
-    if (np.diff(table[:, 0]) > 0).all():  # a column of times
+    if (np.diff(table[:, 0]) > 0).all():  # increasing values are times
         return False
     return table.shape[1] < 6 or any(
         _are_colors(table[:, start : start + 3]) or _are_normals(table[:, start : start + 3])
@@ -67,11 +71,11 @@ def _is_cloud(table: NDArray[np.float64]) -> bool:
 
 
 def _are_colors(columns: NDArray[np.float64]) -> bool:
-    """Whether all numbers (rows, 3) are colors, from 0 to 1 or integers from 0 to 255."""
+    """Whether the columns (rows, 3) are colors: numbers from 0 to 1, or integers from 0 to 255."""
     integers = (columns == np.round(columns)).all()
     return bool((columns >= 0).all() and (columns <= (255 if integers else 1)).all())
 
 
 def _are_normals(columns: NDArray[np.float64]) -> bool:
-    """Whether all rows (rows, 3) are vectors of length 1."""
+    """Whether the columns (rows, 3) are normals: each row is a vector of length 1."""
     return bool((np.abs(np.linalg.norm(columns, axis=1) - 1) < 0.02).all())

@@ -9,18 +9,19 @@ import numpy as np
 from model_ext.imagebind.preprocess.cloud.table import Cloud, check_count
 from model_ext.imagebind.preprocess.errors import DecodeError
 
-# Number of variable-length records, its position in the header, and their smallest size
+# The header's field for the number of variable-length records, its position, and the minimum bytes
+# of a record
 RECORDS, RECORDS_POSITION, RECORD_BYTES = struct.Struct("<I"), 100, 54
 TABLE_POSITION = struct.Struct("<q")
-TABLE_HEAD = struct.Struct("<II")  # version and number of chunks
-BLOCK = 500_000  # number of points read at a time
+TABLE_HEAD = struct.Struct("<II")  # Version and number of chunks.
+BLOCK = 500_000  # Number of points read at a time.
 
 
 def read_las(data: bytes, max_points: int) -> Cloud:
     blocks = [np.empty((0, 3))]
     count = 0
     try:
-        # laspy reads as many records as the header declares, also behind the end of the file.
+        # laspy reads as many records as the header declares, even beyond the end of the file.
         if RECORDS.unpack_from(data, RECORDS_POSITION)[0] * RECORD_BYTES > len(data):
             raise DecodeError("the .las file is damaged")
         source, backend = io.BytesIO(data), laspy.LazBackend.Lazrs
@@ -34,7 +35,7 @@ def read_las(data: bytes, max_points: int) -> Cloud:
                 blocks.append(np.stack([block.x, block.y, block.z], axis=-1))
     except (DecodeError, MemoryError):
         raise
-    except BaseException as error:  # lazrs is Rust code: a panic raises a BaseException
+    except BaseException as error:  # a panic of lazrs, a Rust library, raises a BaseException
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         raise DecodeError("the .las file is damaged") from None
@@ -42,12 +43,13 @@ def read_las(data: bytes, max_points: int) -> Cloud:
 
 
 def _check_chunks(data: bytes, header: laspy.LasHeader) -> None:
-    """Check the number of chunks, for which lazrs allocates memory before it reads them.
+    """Check the number of chunks, because lazrs allocates memory for all chunks before it reads
+    them.
 
     Raises struct.error: when the table of chunks is outside of the file.
     """
     (position,) = TABLE_POSITION.unpack_from(data, header.offset_to_point_data)
-    if position == -1:  # the file was written as a stream, so its end has the position
+    if position == -1:  # if the file was written as a stream, the position is at its end
         (position,) = TABLE_POSITION.unpack_from(data, len(data) - TABLE_POSITION.size)
     if position < 0:
         raise DecodeError("the .las file is damaged")

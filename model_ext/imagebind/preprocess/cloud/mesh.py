@@ -11,8 +11,8 @@ from trimesh.sample import sample_surface
 from model_ext.imagebind.preprocess.cloud.table import Cloud
 from model_ext.imagebind.preprocess.errors import DecodeError
 
-SAMPLED = 8192  # number of points sampled from a mesh, as in the released example clouds;
-MAX_NODES = 10_000  # maximum number of nodes of a scene, which can contain a mesh many times
+SAMPLED = 8192  # Number of points sampled from a mesh, as in the released example clouds.
+MAX_NODES = 10_000  # Maximum number of nodes of a scene, which can contain a mesh many times.
 
 
 def read_off(data: bytes, max_points: int) -> Cloud:

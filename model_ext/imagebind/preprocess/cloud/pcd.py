@@ -64,7 +64,7 @@ def _compressed(
         raise DecodeError(DAMAGED)
     packed, unpacked = SIZES.unpack_from(data, start)
     begin = start + SIZES.size
-    # LZF expands 3 bytes to at most 264 bytes.
+    # LZF decompresses 3 bytes to at most 264 bytes.
     if unpacked != points * sum(sizes) or unpacked > MAX_RATIO * packed:
         raise DecodeError(DAMAGED)
     values = decompress(data[begin : begin + packed], unpacked)

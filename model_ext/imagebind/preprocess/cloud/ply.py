@@ -34,7 +34,8 @@ class Element:
     names: list[str] = field(default_factory=list)
     types: list[str] = field(default_factory=list)  # NumPy's names, without byte order
     has_list: bool = False
-    # For each property: a list's two types (of the count, of the values), or a number's one type.
+    # For each property: (type of the count, type of the values) of a list, or (type, None) of a
+    # number.
     layout: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -104,7 +105,7 @@ def _vertices(
 
 
 def _after_lists(data: bytes, start: int, element: Element, order: str) -> int:
-    """Return the position after an element whose rows contain lists and so differ in length."""
+    """Return the position after an element with lists, whose rows have different lengths."""
     if element.count > len(data):  # each row has at least one byte
         raise DecodeError("the point cloud is shorter than its header says")
     layout = [

@@ -1,6 +1,7 @@
 """Parse rows of numbers with columns x, y, z, for all point cloud formats.
 
-Memory is allocated for data in the file, not for sizes that a header declares. Shapes: N points.
+Allocates memory only for data that the file contains, not for sizes that its header declares.
+Shapes: N points.
 """
 
 import io
@@ -17,7 +18,8 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 MAX_LINE = 4096  # maximum number of bytes in a line
 MAX_COLUMNS = 256
 
-# Points (N, 3), in float32 or float64. Metric coordinates of laser scans need float64.
+# Points (N, 3), in float32 or float64. float64 is needed for the coordinates of laser scans in
+# meters.
 Cloud = NDArray[np.floating[Any]]
 
 
@@ -31,9 +33,10 @@ def lines(data: bytes, start: int = 0) -> Iterator[bytes]:
 
 
 def from_text(rows: Iterable[bytes], xyz: Sequence[int], max_points: int) -> Cloud:
-    """Parse rows of text to points (N, 3); skip blank rows and `#` comments.
+    """Parse rows of text to points (N, 3).
 
-    Raises DecodeError: when a row is damaged, or there are more than `max_points` rows.
+    Skips blank rows and `#` comments. Raises DecodeError: when a row is damaged, or there are more
+    than `max_points` rows.
     """
     try:
         with warnings.catch_warnings():

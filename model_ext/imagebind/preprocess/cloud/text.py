@@ -87,7 +87,7 @@ def significant_lines(data: bytes) -> Iterator[bytes]:
 
 
 def _numbers(row: bytes) -> int:
-    """Return how many numbers the row has, or 0 if the row also contains other words."""
+    """Return how many numbers the row has, or 0 if the row contains a word that is not a number."""
     words = row.split()
     return len(words) if all(_is_number(word) for word in words) else 0
 

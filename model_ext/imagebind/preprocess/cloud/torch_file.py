@@ -1,8 +1,8 @@
 """Read clouds that `torch.save` wrote (.pt). The operator must enable this format.
 
-The file is a pickle. With `weights_only`, torch calls no functions of the pickle, but that
-protection has had security holes. Therefore this module checks the archive's size first, and the
-format is disabled by default.
+The file is a pickle. With `weights_only`, torch calls no function that the pickle names, but this
+protection has had security holes. Therefore, the format is disabled by default. This module checks
+the archive's size first.
 """
 
 import io
@@ -32,6 +32,6 @@ def read_torch_file(data: bytes, max_points: int) -> Cloud:
         raise DecodeError(DAMAGED)
     if not tensor.is_floating_point() or tensor.ndim != 2 or tensor.shape[1] != 3:
         raise DecodeError("the .pt file must hold a float tensor of shape (N, 3)")
-    # Because of its strides, a tensor can have more elements than the file stores.
+    # A tensor with small strides can have more elements than the file stores.
     check_count(len(tensor), max_points)
     return np.array(tensor.detach().to(torch.float32).numpy())

@@ -8,7 +8,9 @@ VQA = "VQA_Datasets"
 
 
 def write(root: Path, files: dict[str, Any]) -> None:
-    """Write files: a text unchanged, None as an empty picture, and other values as JSON."""
+    """Write files. A text is written unchanged, None as an empty picture, and any other value as
+    JSON.
+    """
     for name, value in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

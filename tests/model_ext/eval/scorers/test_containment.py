@@ -12,7 +12,7 @@ from model_ext.eval.scorers.containment import contains_word
         ("...", "", False),
         ("", "", False),
         ("costs $5", "$5", False),
-        ("costs US$5", "$5", True),  # "$5" follows a letter.
+        ("costs US$5", "$5", True),  # there is a word boundary between a letter and "$"
         ("a_b", "a", False),
         ("été", "été", True),
         ("a.b", "axb", False),  # The dot is not a wildcard.

@@ -14,7 +14,7 @@ def test_recorded_corpora() -> None:
         if error is None:
             scores = [words.precision, words.recall, words.f1]
             assert scores == pytest.approx(prf, abs=TOLERANCE)
-        else:  # LVLM-eHub's code divides by zero here.
+        else:  # cases in which LVLM-eHub's code divides by zero
             assert words.f1 == 0
         assert kie_entities(answers).f1 == pytest.approx(strict, abs=TOLERANCE)
 

@@ -50,7 +50,9 @@ def test_rejects_rows_without_a_metric(rows: list[dict[str, str]], message: str)
 def test_rejects_names_that_the_command_line_cannot_distinguish(
     names: tuple[str, ...], other: str
 ) -> None:
-    """One of the two tasks was replaced by the other without a message."""
+    """Regression: if two names differed only in case or punctuation, one task silently replaced the
+    other.
+    """
     items = [item(str(n), name, metric="anls") for n, name in enumerate(names)]
     with pytest.raises(DataError, match=f"of the tasks {names[-1]} and {other} differ only in"):
         free_tasks(PATH, items)

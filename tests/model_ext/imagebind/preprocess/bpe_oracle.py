@@ -54,7 +54,7 @@ def merge(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
         _, left, first, second = heapq.heappop(heap)
         right = after[left]
         if here[left] != first or right >= len(here) or here[right] != second:
-            continue  # An earlier merge has changed the pair.
+            continue  # skip a pair that an earlier merge has changed
         here[left], here[right] = first + second, None
         after[left] = after[right]
         if after[left] < len(here):

@@ -78,7 +78,7 @@ def matroska(
     info = number(0x2AD7B1, 10**6) + element(0x4D80, b"test") + element(0x5741, b"test")
     info += element(0x4489, struct.pack(">d", duration))
     picture = element(0xE0, number(0xB0, size[0]) + number(0xBA, size[1]))
-    track = number(0x9C, 0) + number(0x23E383, 100_000_000)  # A frame lasts 100 ms.
+    track = number(0x9C, 0) + number(0x23E383, 100_000_000)  # duration of a frame: 100 ms
     track += number(0xD7, 1) + number(0x73C5, 1) + number(0x83, 1)
     tracks = element(0xAE, track + element(0x86, b"V_MJPEG") + picture)
     clusters = b""

@@ -66,8 +66,8 @@ def test_an_array_needs_values(reader: Any, config: PreprocessConfig, limits: Li
 
 
 def test_the_middle_of_a_wide_array_is_resized(limits: Limits) -> None:
-    """The ends are outside the square. They change only its outermost columns, because the array
-    is resized before it is cut.
+    """The ends are outside of the square that is cut out. They change only its outermost columns,
+    because the array is resized before.
     """
     config = PreprocessConfig(thermal_size=16)
     wide = np.full((32, 64), 9, np.float32)
@@ -98,7 +98,8 @@ def test_depths_become_disparity(limits: Limits) -> None:
     config = PreprocessConfig(depth_size=32)
     notes: Notes = {}
     millimetres = RAMP.astype(np.uint16) * 20
-    millimetres[0, 10], millimetres[0, 11] = 0, 20  # a point without measurement; the nearest point
+    # first a point without measurement, then the nearest point
+    millimetres[0, 10], millimetres[0, 11] = 0, 20
     picture = read_depth(
         saved_image(Image.fromarray(millimetres), "PNG"), config, limits, notes=notes
     )
@@ -162,7 +163,7 @@ def test_pictures_of_several_channels_become_grey(
 
 
 def imu_table(rate: float, seconds: float, unit: float, header: str) -> tuple[bytes, np.ndarray]:
-    """Return a table of slow waves, and the expected values at 2,000 steps of its first 5 s."""
+    """Return a table of slow waves, and the expected values at 2,000 steps in the first 5 s."""
 
     def waves(t: np.ndarray) -> np.ndarray:
         return np.stack([np.sin(t * (axis + 1) / 2) for axis in range(6)])

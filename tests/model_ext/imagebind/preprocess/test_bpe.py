@@ -22,7 +22,7 @@ def oracle() -> Oracle:
 
 
 def merge_by_passes(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
-    """Merge slowly: find the pair of the lowest rank, join this pair everywhere, and repeat."""
+    """Merge slowly: find the pair with the lowest rank, join it everywhere, and repeat."""
     while True:
         pairs = [pair for pair in pairwise(symbols) if pair in ranks]
         if not pairs:
@@ -31,7 +31,7 @@ def merge_by_passes(symbols: list[str], ranks: dict[Pair, int]) -> list[str]:
         joined: list[str] = []
         for symbol in symbols:
             if joined and (joined[-1], symbol) == best:
-                joined[-1] += symbol + "\x00"  # \x00 prevents a second merge in this pass.
+                joined[-1] += symbol + "\x00"  # \x00 prevents a second merge in this pass
             else:
                 joined.append(symbol)
         symbols = [symbol.replace("\x00", "") for symbol in joined]
@@ -114,7 +114,7 @@ def test_the_vocabulary_comes_with_its_licence() -> None:
 
 
 def test_loading_imports_no_torch_and_starts_no_thread() -> None:
-    """Loading starts no threads, because a decoding process has a limit of its memory."""
+    """Loading must start no threads, because a decoding process has limited memory."""
     program = (
         "import os, sys; from model_ext.imagebind.preprocess.bpe import Tokenizer;"
         "assert Tokenizer.load().encode('a dog', min_ids=9);"

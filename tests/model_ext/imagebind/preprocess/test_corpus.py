@@ -52,7 +52,7 @@ def similarity(one: Tensor, other: Tensor) -> float:
 
 
 def distance(cloud: Tensor, expected: np.ndarray) -> float:
-    """The mean, over the points of `expected`, of the distance to the nearest point of `cloud`."""
+    """Return the mean distance from a point of `expected` to the nearest point of `cloud`."""
     return float(torch.cdist(torch.from_numpy(expected), cloud).amin(1).mean())
 
 
@@ -88,7 +88,8 @@ def test_a_file_is_decoded_like_its_original(path: Path) -> None:
     else:
         tensors = sample.tensor, original(modality, content), original(modality, other)
     bound = 0.98
-    if name in LOSSY[modality]:  # sound codecs drop noise; amr drops all above 4 kHz
+    # low, because sound codecs drop noise, and amr drops all frequencies above 4 kHz
+    if name in LOSSY[modality]:
         bound = 0.5 if name == "amr" else 0.8 if modality == "audio" else 0.9
     assert similarity(tensors[0], tensors[1]) >= bound
     assert similarity(tensors[0], tensors[1]) > similarity(tensors[0], tensors[2])

@@ -42,7 +42,9 @@ def test_equals_the_slow_formula(bins: int) -> None:
 
 
 def test_filter_3_is_empty() -> None:
-    """Filter 3 is zero, as in the released code, so that its energy is the smallest possible."""
+    """As in the released code, all weights of filter 3 are zero, so that its energy is the smallest
+    possible.
+    """
     empty = (mel_filters(128).sum(1) == 0).nonzero().flatten()
     assert empty.tolist() == [3]
     assert log_mel(torch.randn(1, 400), 128)[0, 0, 3].item() == pytest.approx(-15.942385)

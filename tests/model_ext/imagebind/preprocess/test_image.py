@@ -46,7 +46,9 @@ def test_released_pixels(
 
 @pytest.mark.parametrize(("extra", "offset"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
 def test_middle_is_rounded_half_to_even(extra: int, offset: int) -> None:
-    """The reader cuts the middle of a picture whose shorter side already has the right size."""
+    """If the shorter side of a picture already has the right size, the reader only cuts out the
+    middle.
+    """
     for wide in (True, False):
         size = (64 + extra, 64) if wide else (64, 64 + extra)
         image = noise("RGB", *size)
@@ -57,7 +59,7 @@ def test_middle_is_rounded_half_to_even(extra: int, offset: int) -> None:
 
 
 def test_longer_side_is_truncated_not_rounded() -> None:
-    image = noise("RGB", 100, 33)  # The longer side becomes int(64 * 100 / 33) = 193.
+    image = noise("RGB", 100, 33)  # the longer side becomes int(64 * 100 / 33) = 193
     resized = image.resize((193, 64), Image.Resampling.BICUBIC).crop((64, 0, 128, 64))
     square = pixels(saved(image, "PNG"), 64, Limits())
     assert torch.equal(square, torch.from_numpy(np.array(resized)).permute(2, 0, 1))
@@ -80,7 +82,7 @@ def test_grey_is_replicated() -> None:
 def test_exif_orientation_is_ignored() -> None:
     image = noise("RGB", 80, 64)
     exif = Image.Exif()
-    exif[0x0112] = 6  # This orientation is a quarter turn.
+    exif[0x0112] = 6  # orientation 6: a quarter turn
     turned = pixels(saved(image, "PNG", exif=exif), 64, Limits())
     assert torch.equal(turned, pixels(saved(image, "PNG"), 64, Limits()))
 

@@ -68,7 +68,8 @@ def test_torch_files_are_refused_unless_asked_for(
 def test_too_few_and_too_many_points(name: str, limits: Limits) -> None:
     with pytest.raises(DecodeError, match="fewer than 41 points"):
         read_points(FORMATS[name](), PreprocessConfig(min_points=41), limits)
-    few = 2 if "npy" in name else 39  # arrays may have up to 16 columns
+    # the limit for arrays is 16 numbers per point, so that it must be lower
+    few = 2 if "npy" in name else 39
     with pytest.raises(DecodeError, match=r"more than (39 points|\d+ elements)"):
         read_points(FORMATS[name](), PreprocessConfig(), Limits(cloud_file_points=few))
 
@@ -99,7 +100,7 @@ def test_points_that_are_not_finite_are_dropped(
 
 
 def test_numbers_beyond_float32_are_refused(config: PreprocessConfig, limits: Limits) -> None:
-    """Such numbers are finite in float64, in which arrays and texts are read."""
+    """in float64, in which arrays and texts are read, these numbers are finite"""
     cloud = POINTS.astype(np.float64)
     cloud[17, 1] = 1e300
     text = b"".join(b"%g %g %g\n" % tuple(point) for point in cloud.tolist())
@@ -169,8 +170,8 @@ def test_a_model_trained_on_a_number_of_points_gets_that_many() -> None:
     more = read_points(data, PreprocessConfig(points=500), Limits()).numpy()
     rows = {tuple(point) for point in cloud.tolist()}
     assert fewer.shape == (100, 3)
-    assert len({tuple(p) for p in fewer.tolist()} & rows) == 100  # All points differ.
+    assert len({tuple(p) for p in fewer.tolist()} & rows) == 100  # all points differ
     assert more.shape == (500, 3)
-    assert {tuple(p) for p in more.tolist()} == rows  # Each point of the cloud occurs.
+    assert {tuple(p) for p in more.tolist()} == rows  # each point of the cloud occurs
     again = read_points(data, PreprocessConfig(points=100), Limits()).numpy()
     np.testing.assert_array_equal(fewer, again)

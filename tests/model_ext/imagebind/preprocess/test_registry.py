@@ -32,7 +32,9 @@ def test_size_is_checked_before_anything_is_read(modality: str) -> None:
 def test_size_is_checked_before_a_container_is_opened(
     media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Regression: the container was opened to find out whether it has pictures."""
+    """Regression: the container was opened, to check whether it has pictures, before the size was
+    checked.
+    """
     monkeypatch.setattr(av, "open", lambda *_, **__: pytest.fail("was opened"))
     data = (media / "video_a.mp4").read_bytes()
     with pytest.raises(DecodeError, match="larger than the 9 bytes allowed"):
@@ -40,7 +42,7 @@ def test_size_is_checked_before_a_container_is_opened(
 
 
 def test_codecs_that_are_not_listed_are_not_decoded_when_a_file_is_opened() -> None:
-    """Regression: FFmpeg decoded the first frames of any codec when it opened a file."""
+    """Regression: when FFmpeg opened a file, it decoded the first frames with any codec."""
     file = io.BytesIO()
     with av.open(file, "w", format="avi") as writer:
         stream = writer.add_stream("png", 10)
@@ -49,7 +51,8 @@ def test_codecs_that_are_not_listed_are_not_decoded_when_a_file_is_opened() -> N
         writer.mux([*stream.encode(picture), *stream.encode(None)])
     with opened(file.getvalue(), "avi", "damaged") as reader:
         context = reader.streams.video[0].codec_context
-        assert (context.name, context.pix_fmt) == ("png", None)  # only decoding shows the format
+        # FFmpeg has not decoded a frame, because the pixel format is unknown
+        assert (context.name, context.pix_fmt) == ("png", None)
     with pytest.raises(DecodeError, match="has the codec png, which is not read"):
         AvVideo(file.getvalue(), "avi", Limits()).timeline()
 

@@ -44,7 +44,7 @@ def test_mp3_with_a_tag_and_without() -> None:
     assert sniff(b"ID3\x04\x00") == "audio"
     assert sniff(b"\xff\xfb\x90\x64") == "audio"
     for other in (b"\xff\xff\xff\xff", b"\xff\xfe\x00\x00", b"\xff\xfb"):
-        assert sniff(other) is None  # files that are empty, in UTF-32, or too short
+        assert sniff(other) is None  # files that are empty, are encoded in UTF-32, or are too short
 
 
 def test_videos() -> None:
@@ -59,13 +59,13 @@ def test_clouds(name: str) -> None:
 
 
 def rows(columns: int, form: str = "%.6f", count: int = 12, separator: str = " ") -> bytes:
-    """A table of random numbers without header."""
+    """Return a table of random numbers without header."""
     values = np.random.default_rng(0).normal(size=(count, columns))
     return b"".join(separator.join(form % v for v in row).encode() + b"\n" for row in values)
 
 
 def beside(table: bytes, more: str) -> bytes:
-    """Append further columns to each row of a table."""
+    """Append columns to each row of a table."""
     return b"".join(line + b" " + more.encode() + b"\n" for line in table.splitlines())
 
 

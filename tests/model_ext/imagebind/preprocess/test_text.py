@@ -17,7 +17,9 @@ END = 49407  # the id of the end mark
 
 @pytest.mark.parametrize("row", range(len(TEXTS)))
 def test_released_tokens(row: int, golden_inputs: dict[str, Tensor]) -> None:
-    """The ids equal those of the released code, except for the end mark of a too long text."""
+    """The ids equal those of the released code, except for the end mark of a text that is too
+    long.
+    """
     ids = read_text(TEXTS[row].encode(), PreprocessConfig(), Limits())
     assert ids.dtype == torch.int64
     released = golden_inputs["text/tokens"][row]
@@ -29,7 +31,9 @@ def test_released_tokens(row: int, golden_inputs: dict[str, Tensor]) -> None:
 
 
 def test_long_texts_keep_their_end_mark() -> None:
-    """A too long text keeps its end mark, because the encoder returns the output at this mark."""
+    """A text that is too long keeps its end mark, because the encoder returns the output at this
+    mark.
+    """
     ids = tokens("word " * 100, PreprocessConfig())
     assert ids[-1] == END
     assert torch.equal(ids[:76], tokens("word " * 75, PreprocessConfig())[:76])

@@ -79,7 +79,9 @@ def test_constant_rates_choose_the_exact_frames(rate: Fraction) -> None:
 
 
 def test_variable_rates_choose_the_exact_frames() -> None:
-    """Clips have the right frames, for random timestamps in whole milliseconds (Matroska, WebM)."""
+    """Clips have the right frames for random timestamps in whole milliseconds, as in Matroska and
+    WebM.
+    """
     dice, base = random.Random(0), Fraction(1, 1000)
     for _ in range(300):
         count = dice.randrange(30, 1000)
@@ -154,14 +156,14 @@ def test_resize_truncates_the_longer_side(height: int, width: int, shape: tuple[
 def test_resize_interpolates_between_two_pixels_only() -> None:
     """`resize` to a quarter uses only the middle two of four pixels (no antialiasing)."""
     frames = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
-    frames[:, ::4] = 200  # These rows are never among the middle pixels.
+    frames[:, ::4] = 200  # rows that are not among the middle two of four
     assert torch.equal(resize(frames, 16, Limits()), torch.zeros(1, 3, 16, 16))
 
 
 def test_crops_lie_along_the_longer_side() -> None:
     wide = torch.arange(4 * 9.0).reshape(1, 1, 4, 9).expand(2, 3, 4, 9)
     starts = [crop[0, 0, 0, 0].item() for crop in three_crops(wide, 4)]
-    assert starts == [0, 3, 5]  # The middle crop starts at 2.5, rounded up.
+    assert starts == [0, 3, 5]  # the middle crop starts at 2.5, rounded up
     tall = [crop[0, 0, 0, 0].item() for crop in three_crops(wide.transpose(2, 3), 4)]
     assert tall == [0, 3, 5]
     square = three_crops(wide[..., :4], 4)
@@ -219,7 +221,7 @@ def test_files_that_name_other_files_never_reach_the_decoder(
 
 
 def test_pyav_opens_a_file_once_for_all_clips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regression: it opened the file again for each clip."""
+    """Regression: the reader opened the file again for each clip."""
     calls, open_file = [], av.open
 
     def counting(*arguments: Any, **options: Any) -> Any:
@@ -229,7 +231,7 @@ def test_pyav_opens_a_file_once_for_all_clips(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(av, "open", counting)
     data = avi(grey_frames(40), 10)
     video = _read(AvVideo(data, "avi", Limits()), SMALL, Limits())
-    assert len(calls) == 2  # for the times and for the frames
+    assert len(calls) == 2  # once for the times, and once for the frames
     assert shown(video)[::3] == [[0, 19], [5, 24], [10, 29], [15, 34], [20, 39]]
 
 

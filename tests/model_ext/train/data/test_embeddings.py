@@ -53,7 +53,7 @@ def test_the_second_time_no_encoder_is_needed(
     monkeypatch.delattr(embeddings, "ImageBind")
     again = embed_pictures(pictures, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
     assert np.array_equal(first, again)
-    os.utime(pictures[0].path, (1, 1))  # This changes the modification time.
+    os.utime(pictures[0].path, (1, 1))  # changes the modification time of the file
     with pytest.raises(NameError):
         embed_pictures(pictures, encoders_folder, tmp_path / "cache", 3, 0, 0, CPU)
 

@@ -31,5 +31,5 @@ def test_processes_get_equally_many() -> None:
 
 def test_a_subepoch_follows_the_released_stride() -> None:
     """The indices of a process in a subepoch equal those of the released code."""
-    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # A single process gets all indices.
+    whole = epoch_indices(24, 0, 1, 0, 1, seed=5)  # a single process gets all indices
     assert epoch_indices(24, 2, 4, 1, 2, seed=5) == whole[1 * 4 + 2 :: 8]

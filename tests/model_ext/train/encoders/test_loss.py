@@ -1,5 +1,5 @@
-"""The contrastive loss equals that of a slow loop, and Muon's updates have the singular vectors of
-the gradient.
+"""The contrastive loss equals that of a slow loop. An update of Muon has the same singular vectors
+as the gradient.
 """
 
 import math
@@ -43,4 +43,4 @@ def test_muon_steps_are_as_large_as_adamws() -> None:
     parameter.grad = torch.randn(32, 128)
     Muon([parameter], lr=1.0, weight_decay=0.0).step()
     assert parameter.square().mean().sqrt().item() == pytest.approx(0.2, rel=0.3)
-    assert (parameter * parameter.grad).sum() < 0  # The parameter moved against the gradient.
+    assert (parameter * parameter.grad).sum() < 0  # the parameter has moved against the gradient

@@ -133,12 +133,12 @@ def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     )
     start = ImageBind.from_folder(tmp_path / "start").eval()
     aligner = Aligner(config, ImageBind.from_folder(tmp_path / "start"), samples)
-    # Two rows per key, of shape (2 * keys, D): its picture, and the picture of another key.
+    # two rows per key, shape (2 * keys, D): a picture of the key, and a picture of another key
     vectors = embed(start, "vision", samples["vision"].data)
     for row in range(0, len(rows), 2):
         own = vectors[row].expand(2, -1)
         torch.testing.assert_close(aligner.anchors[row : row + 2, 0], own, atol=1e-5, rtol=0)
-        # The two pictures of a key have different embeddings.
+        # the two pictures of a key have different embeddings
         assert (vectors[row] - vectors[row + 1]).norm() > 0.1
     assert set(aligner.batches.rows["vision"]) == set(KEYS)
     assert all(len(pictures) == 2 for pictures in aligner.batches.rows["vision"].values())

@@ -76,7 +76,8 @@ def test_loss_and_gradients_are_those_of_the_oracle(
         oracle.weights[name].requires_grad_()
     expected_loss = oracle_loss(oracle, ids, labels, embedding.double())
     torch.autograd.backward(expected_loss)
-    forward = [*logits_terms(oracle.config, ids.shape[1]), ids.numel()]  # The loss is a mean.
+    # the loss is a mean over the positions, which is another sum
+    forward = [*logits_terms(oracle.config, ids.shape[1]), ids.numel()]
     torch.testing.assert_close(loss.double(), expected_loss, rtol=rounding(forward), atol=0)
 
     gradients = {
@@ -85,7 +86,7 @@ def test_loss_and_gradients_are_those_of_the_oracle(
     gates = [model.injection.gate[str(i)].grad for i in range(FIRST, len(model.model.layers))]
     gradients["injection.gate"] = torch.stack([gate for gate in gates if gate is not None])
     assert gradients.keys() == set(trained)
-    bound = rounding(forward * 2)  # The backward pass has as many sums as the forward pass.
+    bound = rounding(forward * 2)  # the backward pass has as many sums as the forward pass
     for name in trained:
         expected, gradient = oracle.weights[name].grad, gradients[name]
         assert expected is not None

@@ -125,7 +125,9 @@ async def the_client_leaves(checker: GrammarChecker) -> None:
 
 
 async def the_kernel_kills_a_compilation(checker: GrammarChecker) -> None:
-    """A killed process says nothing about the grammar: no 400, and nothing in the cache."""
+    """If the compiling process is killed, the grammar may be valid: the server does not respond
+    with 400, and caches no result.
+    """
     process, grammar = checker._template._process, Grammar("json", LARGEST)
     assert process
     for generation in (1, 2):

@@ -1,4 +1,6 @@
-"""Functions of server/api/launch/engine.py. The tests in tests/serving start whole servers."""
+"""Tests of functions in server/api/launch/engine.py. The tests in tests/serving start whole
+servers.
+"""
 
 import inspect
 import logging
@@ -39,7 +41,7 @@ def test_log_lines_have_vllms_format(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_uvicorn_gets_every_option_that_vllm_sets() -> None:
-    """The server gives uvicorn vLLM's options of TLS, headers and timeouts.
+    """The server passes vLLM's options for TLS, headers and timeouts to uvicorn.
 
     The test fails if a new version of vLLM adds an option.
     """

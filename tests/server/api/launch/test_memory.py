@@ -1,4 +1,6 @@
-"""At its start, the server divides a GPU's memory, here a fake one, or rejects the settings."""
+"""At start-up, the server divides the memory of a GPU (here a fake one), or rejects the
+settings.
+"""
 
 import logging
 from argparse import Namespace
@@ -54,7 +56,7 @@ def arguments(settings: Settings, tmp_path: Path) -> Parse:
         changed = settings.model_copy(update={"vllm_args": flags, **changes})
         args = parse(changed)
         args.bindserve, args.bindserve_scratch = changed, tmp_path
-        args.kv_cache_memory_bytes = None  # This removes the parser's default for a CPU.
+        args.kv_cache_memory_bytes = None  # remove the value that vLLM's parser sets for a CPU
         return args
 
     return arguments
@@ -134,14 +136,14 @@ async def test_a_measurement_rejects_the_next_start_before_the_encoders_load(
 ) -> None:
     card(24)
     greedy = arguments("--gpu-memory-utilization=0.9", cache_device="cpu")
-    check_early(greedy)  # The check passes: the encoders' memory is not measured yet.
+    check_early(greedy)  # The check passes because the encoders' memory is not measured yet.
     await fit_to_card(arguments(cache_device="cpu"), encoders())
     assert (tmp_path / MEASURED).exists()
     with pytest.raises(UsageError, match="encoders"):
         check_early(greedy)
     check_early(arguments("--gpu-memory-utilization=0.9", cache_device="cpu", encode_batch=1))
     card(80)
-    check_early(greedy)  # The check passes: the measurement is of another GPU.
+    check_early(greedy)  # The check passes because the measurement was made on another GPU.
 
 
 async def test_a_damaged_or_unwritable_store_is_no_error(

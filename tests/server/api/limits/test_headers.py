@@ -115,7 +115,8 @@ async def test_a_long_url(server: Running) -> None:
 
 
 async def test_too_many_headers(server: Running) -> None:
-    most = [b"X-%d: x" % i for i in range(MAX_COUNT - 2)]  # Host and Connection follow.
+    # The headers Host and Connection are sent after these.
+    most = [b"X-%d: x" % i for i in range(MAX_COUNT - 2)]
     assert b"200 OK" in await server.exchange(head(*most, b"Connection: close"))
     response = await server.exchange(head(*most, b"A: x", b"B: x"))
     check_rejected(response, "more than 100 headers")

@@ -16,8 +16,8 @@ async def never_read() -> Any:
 
 
 class LimitedApp:
-    """An application that allows a client two requests at a time and holds them until `go` is
-    set.
+    """An application that allows each client two concurrent requests, and answers them only after
+    `go` is set.
     """
 
     def __init__(self) -> None:

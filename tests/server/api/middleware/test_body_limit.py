@@ -50,7 +50,8 @@ async def test_bodies_of_all_requests_are_bounded_together() -> None:
     await asyncio.sleep(0)
     with pytest.raises(Unavailable, match="too many bytes in memory"):
         await limited.ask()
-    assert limited.middleware.held.used == 800  # The bytes of the rejected request do not count.
+    # The bytes of the rejected request are no longer counted.
+    assert limited.middleware.held.used == 800
     with entered(RequestContext(b"", address="2.2.2.2")):
         other = asyncio.ensure_future(limited.ask())
         await asyncio.sleep(0)

@@ -51,7 +51,8 @@ async def test_openais_client_in_both_formats(served: Served) -> None:
         # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
         http_client=served.client,  # type: ignore[arg-type]
     )
-    for form in ("float", "base64", None):  # For None, OpenAI's client uses base64.
+    # Without encoding_format, OpenAI's client requests base64.
+    for form in ("float", "base64", None):
         chosen: Any = {"encoding_format": form} if form else {}
         answer = await client.embeddings.create(model="tiny", input=["10", "20"], **chosen)
         vectors = [item.embedding for item in answer.data]

@@ -215,7 +215,7 @@ async def test_files_that_no_part_names_are_added(served: Served) -> None:
     response = await served.client.post(
         CHAT, files=form(request, ("photo", ("x", png)), ("photo", ("y", png)))
     )
-    # The fake encoders accept numbers, so a real picture is an error.
+    # The fake encoders accept only files that contain a number, so a real picture is an error.
     check_error(response, 400, param="photo")
     assert served.components.components.decoded == [png]
     unknown = form(request, ("blob", ("x", b"what")))

@@ -15,7 +15,7 @@ from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
 from tests.server.api.test_app import check_error
 from tests.server.application import Served, serve
 
-# The fake encoders embed the text "90" as the direction of 90 degrees.
+# The fake encoders embed the text "90" as the direction at 90 degrees.
 NINETY = base64.b64encode(b"90").decode()
 URL = f"data:image/png;base64,{NINETY}"
 UP = [0.0, 1.0]

@@ -1,5 +1,5 @@
-"""/v1/score, /v1/rerank and /v1/search with fake encoders, which embed a number as the direction of
-that angle in degrees.
+"""/v1/score, /v1/rerank and /v1/search with fake encoders: the embedding of the text "90" is the
+direction at 90 degrees.
 """
 
 from collections.abc import AsyncIterator

@@ -44,7 +44,9 @@ async def test_vectors_have_their_scale_and_order() -> None:
 
 
 async def test_an_input_that_another_route_has_embedded_is_not_decoded_again() -> None:
-    """Regression: an option for IMU tables was set for all inputs, and separated their results."""
+    """Regression: an option for IMU tables was set for all inputs, so that /vectorize and
+    /v1/embeddings did not share results in the result cache.
+    """
     served = serve()
     response = await served.client.post("/v1/embeddings", json={"model": "tiny", "input": ["90"]})
     assert response.status_code == 200, response.text
@@ -106,7 +108,7 @@ async def test_limits_are_sent_as_text() -> None:
 
 
 def picture_of(name: str) -> tuple[str, torch.Tensor]:
-    """Return a one-channel picture file, and the expected input (1, S, S) of the encoder."""
+    """Return a one-channel picture file, and the encoder input (1, S, S) that it must give."""
     values = (formula_input(name)[0].numpy() * 100 + 100).clip(0, 255).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(values).save(file, "PNG")

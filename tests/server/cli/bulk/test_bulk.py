@@ -97,7 +97,9 @@ def test_the_captions_are_part_of_the_fingerprint(tmp_path: Path) -> None:
 def test_embeddings_depend_on_the_read_options_the_dtype_and_the_encoders(
     tiny_models: dict[str, Path], tmp_path: Path
 ) -> None:
-    """A run resumed with other values of these, and its file had rows of both."""
+    """Regression: a run resumed with other values of these settings, so that its output file mixed
+    embeddings of both.
+    """
     model = tmp_path / "model"
     model.mkdir()
     shutil.copy(tiny_models["finetune"] / "config.json", model)
@@ -115,7 +117,7 @@ def test_embeddings_depend_on_the_read_options_the_dtype_and_the_encoders(
 def test_what_the_output_needs_is_checked_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A missing package was reported after all files had been embedded."""
+    """Regression: a missing package was reported only after all files had been embedded."""
     (tmp_path / "x.jpg").touch()
     (tmp_path / "x.jsonl").touch()
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -125,11 +127,12 @@ def test_what_the_output_needs_is_checked_first(
             bulk.run(request)
     check_output(tmp_path / "y.npy")
     (tmp_path / "x.npy").touch()
-    check_output(tmp_path / "x.npy")  # both files are of an earlier run
+    check_output(tmp_path / "x.npy")  # allowed: an earlier run wrote both files
 
 
 def test_names_that_are_not_utf_8_are_reported(tmp_path: Path) -> None:
-    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # as strict as standard output
+    # this stream raises an error for characters that it cannot encode, as standard output does
+    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     bar = SimpleNamespace(write=file.write)
     failures = bulk.Failures(tmp_path / "skipped.txt", 0, bar)  # type: ignore[arg-type]
     failures.add(0, MediaItem(Path("\udcff.jpg"), Caption()), "not a picture")
@@ -180,8 +183,8 @@ def test_a_run_skips_bad_files_and_resumes(
 
 
 async def test_long_sounds_are_not_read_and_few_are_cut_at_a_time(tmp_path: Path) -> None:
-    """All files in work were read into memory, and each had its own cutting process. The windows of
-    a sound were embedded one after the other.
+    """Regression: the command read all files in work into memory, started a cutting process for
+    each, and embedded the windows of a sound one after the other.
     """
     settings = Settings(model=tmp_path, window_files=2, encode_batch=8)
     request = bulk.BulkRequest(settings, (), tmp_path / "x.npy", "audio", windows=(2, 1))
@@ -215,4 +218,5 @@ async def test_long_sounds_are_not_read_and_few_are_cut_at_a_time(tmp_path: Path
         assert [caption.fields["start"] for _, caption in rows] == [0, 1, 2, 3]
     assert await embedder.embed(MediaItem(tmp_path, Caption())) == "Is a directory"
     assert most == 2
-    assert peak > 2  # with two sounds at a time, one of them had several windows in work
+    # two sounds at a time: a peak above 2 means that one sound had several windows in work
+    assert peak > 2

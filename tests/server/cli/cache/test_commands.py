@@ -1,4 +1,5 @@
-"""The commands `bindserve cache`: caches from each kind of source, and the errors of each command.
+"""The commands `bindserve cache ...`: caches that are built from each kind of source, and the
+errors of each command.
 
 The small encoders of the test fixtures embed media files. The tests compare these embeddings with
 those of the released code.
@@ -63,7 +64,7 @@ def unit(name: str) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    # The tests start one decoding process, because the import of torch in each takes seconds.
+    # Use one decoding process, because each of them imports torch, which takes seconds.
     monkeypatch.setenv("BINDSERVE_DECODE_WORKERS", "1")
 
 
@@ -88,7 +89,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-# The following tests build caches from files of features.
+# The following tests build caches from feature files.
 
 
 @pytest.mark.parametrize("form", ["npy", "safetensors", "shards"])
@@ -204,7 +205,7 @@ def test_a_list_of_media_whose_features_are_kept(
     assert "no.jpg: No such file" in result.stderr + result.stdout
     expected = [Caption('quote "this', "B"), Caption("", "a.jpg")]
     assert captions_of(tmp_path / "c") == expected
-    # A second build uses the features that the first build kept, and their captions.
+    # Build a second cache from the features and captions that the first build kept.
     build(kept, "--out", tmp_path / "again", "--dtype", "float32")
     assert np.array_equal(rows_of(tmp_path / "again"), rows_of(tmp_path / "c"))
     assert captions_of(tmp_path / "again") == expected
@@ -225,7 +226,7 @@ def test_urls_are_fetched_only_if_allowed(tiny_models: dict[str, Path], tmp_path
     model = ("--model", tiny_models["finetune"])
     assert "add --allow-media-urls" in error_of(*build, *model)
     output = error_of(*build, *model, "--allow-media-urls")
-    # The command downloads only from public addresses, so it does not read the URL above.
+    # The command downloads only from public addresses, so it skips the URL above.
     assert "none of 1 files could be embedded" in output
 
 

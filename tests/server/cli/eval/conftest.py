@@ -11,7 +11,9 @@ import pytest
 
 
 class Server:
-    """Answers chat completions with `reply(body)`, which is a status, a text or a JSON object."""
+    """Answers chat completions with the result of `reply(body)`: a status, a text or a JSON
+    object.
+    """
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []

@@ -122,7 +122,8 @@ def test_kill_and_resume(server: Server, data: Path, tmp_path: Path) -> None:
     answers = out / ANSWERS_FILE
     arguments = [server.url, "--data", data, "--tasks", "mme/color", "--out", out]
     command = [sys.executable, "-m", "server.cli.main", "eval", *map(str, arguments)]
-    stored: set[str] = set()  # questions with stored answers at the last kill
+    # the questions whose answers were stored when the run was killed for the last time
+    stored: set[str] = set()
     for lines in (5, 20):
         process = subprocess.Popen(
             [*command, "--concurrency", "2"],
@@ -136,7 +137,7 @@ def test_kill_and_resume(server: Server, data: Path, tmp_path: Path) -> None:
                 break
             time.sleep(0.01)
         assert process.wait(timeout=60) == -signal.SIGKILL
-        time.sleep(0.2)  # Meanwhile, the fake server finishes the killed process's requests.
+        time.sleep(0.2)  # Wait while the fake server finishes the requests of the killed process.
         assert not stored & server.asked().keys()
         stored = {question_with_id(result.id) for result in read_results(out)[1].values()}
         assert lines <= len(stored) < 2 * PICTURES

@@ -31,8 +31,8 @@ def evaluate(*arguments: object) -> Result:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Write questions about fake pictures and sounds. The content of each media file is only the
-    name of a thing.
+    """Write questions about fake pictures and sounds. Each media file contains only the name of an
+    object, as text.
     """
     rows = []
     for modality in ("image", "audio"):
@@ -188,7 +188,9 @@ def write_model(tmp_path: Path) -> None:
 def test_an_interrupted_shuffled_run_resumes_with_a_server_at_another_port(
     server: Server, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The URL of the second server was part of the run's settings, so no run could resume."""
+    """Regression: the URL of the second server was stored with the run, so that a run could not
+    resume with a server at another port.
+    """
     urls = iter([server.url, server.url.replace("127.0.0.1", "localhost")])
 
     @contextmanager
@@ -216,8 +218,8 @@ def test_an_interrupted_shuffled_run_resumes_with_a_server_at_another_port(
 
 
 def test_candidates_are_ranked_by_log_probability(server: Server, tmp_path: Path) -> None:
-    """The fake tokenizer splits at spaces: first come the words of the prompt, then those of the
-    candidate.
+    """The fake tokenizer splits at spaces. The words of the prompt come first, then the words of
+    the candidate.
     """
     row = {
         "id": "0", "task": "Visdial", "question": "Is it red?", "answers": [],

@@ -125,7 +125,7 @@ def test_a_missing_option_is_a_usage_error() -> None:
     ],
 )
 def test_encoders_alone_take_no_options_of_a_language_model(option: str, tmp_path: Path) -> None:
-    """These options had no effect."""
+    """Regression: these options were accepted, but had no effect."""
     arguments = ["--imagebind", str(TINY / "imagebind_w3D.pth"), "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(APP, [*arguments, option])
     assert result.exit_code == 2

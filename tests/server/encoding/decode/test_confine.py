@@ -24,7 +24,7 @@ JOB = CutJob(
 )
 SAMPLES = sorted(FOLDER.glob("*-a-*"))
 
-# name of an attack -> (code that hostile media might run, the `forbid_` function that prevents it)
+# name of an attack -> (code that a hostile file might run, the `forbid_` function that prevents it)
 ATTACKS = {
     "read a file": ("open('/etc/passwd')", "files"),
     "read a file of the process": ("open('/proc/self/environ')", "files"),
@@ -46,8 +46,9 @@ ATTACKS = {
     "trace": ("check(libc.ptrace(SEIZE, victim, 0, 0))", "programs"),
     "leave": ("check(libc.unshare(0x10000000))", "programs"),
 }
-# Exit statuses: 0 if the attack is forbidden, 3 if it succeeds, 77 if the kernel cannot confine.
-# The child `victim` ends with its parent, because the parent then closes the pipe.
+# Exit statuses: 0 if the kernel forbids the attack, 3 if the attack succeeds, 77 if the kernel
+# cannot confine a process. The child process `victim` ends when its parent ends and closes the
+# pipe.
 CODE = """
 import ctypes, os, platform, resource, socket, struct, threading
 from server.encoding.decode import confine, sandbox
@@ -91,7 +92,9 @@ def run(code: str, folder: Path) -> int:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_confined_process_cannot(name: str, tmp_path: Path) -> None:
-    """Also run the attack in a process that is not confined, where it must succeed."""
+    """Also run the attack without confinement. There it must succeed, or the test would prove
+    nothing.
+    """
     attack, rule = ATTACKS[name]
     if status(CODE.format(attack=attack, confined=True), tmp_path) != 3:
         pytest.skip("the attack fails here without confinement, too")
@@ -159,8 +162,8 @@ async def decoded(pool: DecodePool, path: Path) -> str:
 async def test_a_confined_worker_reads_every_format_of_the_corpus(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a reader imported a module only now, the confined process could not open the module's
-    file.
+    """A confined process cannot open the file of a module, so all modules must have been imported
+    before.
     """
     possible = status(CODE.format(attack="pass", confined=CONFINED), tmp_path) != 77
     async with running() as pool:

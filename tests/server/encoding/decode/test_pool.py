@@ -237,7 +237,7 @@ async def test_a_caller_that_leaves_frees_the_worker_when_it_is_done() -> None:
         leaving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await leaving
-        # The pool kills the process at the time limit, and starts another.
+        # The pool kills the process at the time limit and starts a new one.
         await until(lambda: pool.alive == 0)
         await until(lambda: pool.alive == 1)
         assert await pid(pool)

@@ -1,4 +1,6 @@
-"""The reader of laser scans checks the numbers for which its libraries allocate or loop."""
+"""The reader of laser scans checks those numbers in a file that determine how much its libraries
+allocate or loop.
+"""
 
 import struct
 
@@ -20,9 +22,9 @@ def changed(position: int, value: bytes) -> bytes:
 @pytest.mark.parametrize(
     "data",
     [
-        changed(100, b"\xff\xff\xff\x7f"),  # records before the points
-        changed(TABLE_AT + 4, b"\xff\xff\xff\x7f"),  # chunks, of 46 GB
-        changed(POINTS_AT, struct.pack("<q", 2**60)),  # position of the table of chunks
+        changed(100, b"\xff\xff\xff\x7f"),  # Number of records before the points.
+        changed(TABLE_AT + 4, b"\xff\xff\xff\x7f"),  # Chunks, of 46 GB.
+        changed(POINTS_AT, struct.pack("<q", 2**60)),  # Position of the table of chunks.
         changed(POINTS_AT, struct.pack("<q", -7)),
         LAZ[:200],
         LAZ[:-5],

