@@ -57,7 +57,8 @@ class BindDetector(nn.Module):
         queries: Sequence[Sequence[Query]],
         threshold: float,
     ) -> list[list[Detection]]:
-        things = self.things([torch.from_numpy(picture) for picture in pictures])
+        # torch warns about read-only arrays, so the pictures are copied.
+        things = self.things([torch.from_numpy(np.array(picture)) for picture in pictures])
         return [
             self._match(*thing, own, threshold) for thing, own in zip(things, queries, strict=True)
         ]

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from model_ext.grounding.detector import Detection, Query, Takes
+from tests.server.api.test_app import check_error
 
 COLORS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 
@@ -63,3 +64,10 @@ def part(image: Image.Image, **options: Any) -> dict[str, Any]:
     image.save(file, "PNG", **options)
     url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
     return {"type": "image_url", "image_url": {"url": url}}
+
+
+def error_of(response: Any, status: int) -> dict[str, Any]:
+    """The error object of a response, whose form is checked."""
+    check_error(response, status)
+    error: dict[str, Any] = response.json()["error"]
+    return error

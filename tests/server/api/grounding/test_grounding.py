@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 from PIL import Image
 from vllm.entrypoints.openai.chat_completion.protocol import (
     ChatCompletionResponse,
@@ -27,13 +28,12 @@ from model_ext.side import SideModel
 from server.api.middleware.rate_limit import new_usage
 from server.context import current
 from server.media.attachments import AttachmentLimits
-from tests.server.api.grounding.colors import ColorDetector, part, picture
-from tests.server.api.test_app import check_error
+from tests.server.api.grounding.colors import ColorDetector, error_of, part, picture
 from tests.server.application import Served
 from tests.server.side.served import application
 
 pytest.importorskip("spacy")
-pytestmark = pytest.mark.usefixtures("parts")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 TEXT = "There is a red car. It stands beside a blue house, and 🚗 no green tree is there."
 RED, BLUE = (10, 20, 30, 50), (40, 5, 70, 25)
@@ -69,12 +69,12 @@ def enable(served: Served, folder: Path, **settings: Any) -> Served:
     return served
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="package")
 async def served(
-    tmp_path: Path, parser: NounParser, detector_folder: Path
+    encoding: Path, parser: NounParser, detector_folder: Path
 ) -> AsyncIterator[Served]:
     model: SideModel = GroundingModel(ColorDetector(), parser, "cpu")
-    async with application(tmp_path, {"detector": model}) as served:
+    async with application(encoding, {"detector": model}) as served:
         yield enable(served, detector_folder)
 
 
@@ -215,35 +215,35 @@ async def test_the_explanation_has_the_queries_and_the_threshold(served: Served)
 )
 async def test_wrong_options_are_400(served: Served, ground: Any, param: str) -> None:
     response = await chat(served, part(picture()), ground=ground)
-    assert check_error(response, 400)["param"] == param
+    assert error_of(response, 400)["param"] == param
 
 
 async def test_requests_that_cannot_be_grounded_are_400(served: Served) -> None:
     served.handler.answer = answer("Yes.")
-    assert check_error(await chat(served), 400)["param"] == "imagebind.ground"
+    assert error_of(await chat(served), 400)["param"] == "imagebind.ground"
     many = [part(picture(size=(8 + n, 8))) for n in range(5)]
     served.components.attachment_limits = AttachmentLimits(8, Limits(), 2)
-    assert check_error(await chat(served, *many), 400)["param"] == "imagebind.ground"
+    assert error_of(await chat(served, *many), 400)["param"] == "imagebind.ground"
     body = {"model": "tiny", "prompt": "x", "imagebind": {"ground": True}}
     response = await served.client.post("/v1/completions", json=body)
-    assert check_error(response, 400)["param"] == "imagebind.ground"
+    assert error_of(response, 400)["param"] == "imagebind.ground"
     body = {"input": "x", "imagebind": {"ground": True}}
     response = await served.client.post("/v1/embeddings", json=body)
-    assert check_error(response, 400)["param"] == "imagebind.ground"
+    assert error_of(response, 400)["param"] == "imagebind.ground"
     served.components.sides = {}
-    error = check_error(await chat(served, part(picture())), 400)
+    error = error_of(await chat(served, part(picture())), 400)
     assert (error["param"], error["code"]) == ("imagebind.ground", "detector_not_enabled")
     assert "--detector" in error["message"]
 
 
 async def test_an_answer_is_never_lost(
-    tmp_path: Path, parser: NounParser, detector_folder: Path
+    encoding: Path, parser: NounParser, detector_folder: Path
 ) -> None:
     """When the detector is down or too slow, the answer has `grounding: null`."""
     red = part(picture(("red", RED)))
     slow: SideModel = GroundingModel(Slow(), parser, "cpu")
     for model, settings in ((None, {}), (slow, {"ground_timeout_s": 0.1})):
-        async with application(tmp_path, {"detector": model}) as served:
+        async with application(encoding, {"detector": model}) as served:
             enable(served, detector_folder, **settings)
             served.handler.answer = answer(TEXT)
             response = await chat(served, red)

@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
 from model_ext.grounding.side import GroundingModel
 from model_ext.side import SideModel
 from server.conditioning.conditioner import Conditioner
 from server.encoding.client import EncodingClient
 from tests.model_ext.grounding.small import DIM, small_detector
-from tests.server.api.grounding.colors import ColorDetector, part, picture
-from tests.server.api.test_app import check_error
+from tests.server.api.grounding.colors import ColorDetector, error_of, part, picture
 from tests.server.application import Served
 from tests.server.side.served import application
 
-pytestmark = pytest.mark.usefixtures("parts")
+pytestmark = pytest.mark.asyncio(loop_scope="package")
 
 RED, BLUE = (10, 20, 30, 50), (40, 5, 70, 25)
 
@@ -32,10 +32,10 @@ def enable(served: Served, folder: Path, kind: str) -> Served:
     return served
 
 
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
+@pytest_asyncio.fixture(loop_scope="package")
+async def served(encoding: Path, tmp_path: Path) -> AsyncIterator[Served]:
     model: SideModel = GroundingModel(ColorDetector(), None, "cpu")
-    async with application(tmp_path, {"detector": model}) as served:
+    async with application(encoding, {"detector": model}) as served:
         yield enable(served, tmp_path, "owlv2")
 
 
@@ -97,18 +97,18 @@ async def test_wrong_requests_name_the_field(
 ) -> None:
     body = {"input": part(picture()), "queries": ["red"], **change}
     response = await served.client.post("/v1/detections", content=json.dumps(body).encode())
-    error = check_error(response, 404 if "model" in change else 400)
+    error = error_of(response, 404 if "model" in change else 400)
     assert param is None or error["param"] == param
 
 
 async def test_a_server_without_detector_says_so(served: Served) -> None:
     served.components.sides = {}
-    error = check_error(await detect(served, input=part(picture()), queries=["red"]), 400)
+    error = error_of(await detect(served, input=part(picture()), queries=["red"]), 400)
     assert error["code"] == "detector_not_enabled"
 
 
 async def test_files_are_queries_of_a_detector_that_takes_embeddings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    encoding: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A text, a picture and an embedding as queries reach the detector as their own vectors."""
     vectors = {"text": np.eye(DIM)[0], "file": np.eye(DIM)[1]}
@@ -130,7 +130,7 @@ async def test_files_are_queries_of_a_detector_that_takes_embeddings(
     monkeypatch.setattr(EncodingClient, "embed", embed)
     monkeypatch.setattr(Conditioner, "embed_unit", embed_unit)
     model: SideModel = GroundingModel(detector, None, "cpu")
-    async with application(tmp_path, {"detector": model}) as served:
+    async with application(encoding, {"detector": model}) as served:
         enable(served, tmp_path, "bindserve_detector")
         queries = ["dog", part(picture(("red", RED)))]
         response = await detect(served, input=part(picture()), queries=queries, threshold=0.0)
@@ -145,6 +145,6 @@ async def test_files_are_queries_of_a_detector_that_takes_embeddings(
 
 async def test_a_detector_of_texts_rejects_files(served: Served) -> None:
     red = part(picture(("red", RED)))
-    error = check_error(await detect(served, input=red, queries=["red", red]), 400)
+    error = error_of(await detect(served, input=red, queries=["red", red]), 400)
     assert error["param"] == "queries[1]"
     assert "texts" in error["message"]
