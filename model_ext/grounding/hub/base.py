@@ -53,6 +53,8 @@ class TextDetector:
         results: list[list[Detection]] = [[] for _ in pictures]
         texts = [[query.text for query in own] for own in queries]
         used = [index for index, own in enumerate(texts) if own]
+        if not used:
+            return results
         raw = self.architecture.raw([pictures[i] for i in used], [texts[i] for i in used])
         for index, (boxes, scores) in zip(used, raw, strict=True):
             height, width = pictures[index].shape[:2]

@@ -20,6 +20,7 @@ from tests.server.side.served import application
 
 pytestmark = pytest.mark.asyncio(loop_scope="package")
 
+JSON = {"Content-Type": "application/json"}
 RED, BLUE = (10, 20, 30, 50), (40, 5, 70, 25)
 
 
@@ -86,7 +87,7 @@ async def test_one_part_is_enough_and_a_threshold_is_used(served: Served) -> Non
         ({"input": "text"}, "input"),
         ({"input": []}, "input"),
         ({"input": [{"type": "imagebind_text", "text": "a"}]}, "input"),
-        ({"input": [part(picture())] * 5}, "input"),
+        ({"input": [part(picture())] * 5}, None),
         ({"threshold": 2}, "threshold"),
         ({"threshold": "high"}, "threshold"),
         ({"model": "other"}, "model"),
@@ -96,7 +97,9 @@ async def test_wrong_requests_name_the_field(
     served: Served, change: dict[str, Any], param: str | None
 ) -> None:
     body = {"input": part(picture()), "queries": ["red"], **change}
-    response = await served.client.post("/v1/detections", content=json.dumps(body).encode())
+    response = await served.client.post(
+        "/v1/detections", content=json.dumps(body).encode(), headers=JSON
+    )
     error = error_of(response, 404 if "model" in change else 400)
     assert param is None or error["param"] == param
 
