@@ -113,7 +113,7 @@ def _start(head: Token) -> int:
     start = max(start, head.i - MAX_MODIFIERS)
     while start < head.i and _is_dropped(head.doc[start], head):
         start += 1
-    return start
+    return int(start)
 
 
 def _is_dropped(token: Token, head: Token) -> bool:

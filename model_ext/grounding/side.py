@@ -45,7 +45,7 @@ class GroundingModel:
                     ' send "nouns": "model" instead'
                 )
             case "nouns" | "detect" as task:
-                return task
+                return str(task)
         raise TaskError("unknown task")
 
     def run(self, tasks: Sequence[Task]) -> Sequence[SideData]:

@@ -58,7 +58,7 @@ class GroundOptions(BaseModel):
     # Who finds the nouns: the parser, or the language model itself by a second request.
     nouns: Literal["parser", "model"] = "parser"
     # The minimum score of a box. None: the detector's own.
-    threshold: float | None = Field(None, ge=0, le=1)
+    threshold: float | None = Field(default=None, ge=0, le=1)
 
 
 class ImageBindOptions(BaseModel):
@@ -71,7 +71,7 @@ class ImageBindOptions(BaseModel):
     ground: bool | GroundOptions | None = None  # allowed only where the answer is a chat's message
     # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
     # and /v1/embeddings.
-    experts: list[Expert] | None = Field(None, max_length=8)
+    experts: list[Expert] | None = Field(default=None, max_length=8)
 
 
 class MixedPart(BaseModel):

@@ -25,18 +25,22 @@ class Calibration(BaseModel):
 class BindDetectorConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model_type: str = Field(MODEL_TYPE, pattern=f"^{MODEL_TYPE}$")
-    side: int = Field(192, gt=0, le=4096, multiple_of=32)  # side of the square in pixels
+    model_type: str = Field(default=MODEL_TYPE, pattern=f"^{MODEL_TYPE}$")
+    side: int = Field(default=192, gt=0, le=4096, multiple_of=32)  # side of the square in pixels
     # Channels of the network at 1/4, 1/8, 1/16 and 1/32 of the square's side.
     channels: tuple[int, int, int, int] = (24, 48, 96, 128)
-    head_channels: int = Field(64, gt=0)
-    max_boxes: int = Field(30, gt=0, le=1000)  # maximum number of boxes in one picture
-    min_objectness: float = Field(0.05, ge=0, le=1)
-    margin: float = Field(0.1, ge=0, le=1)  # share of a box's side that a crop adds on each side
+    head_channels: int = Field(default=64, gt=0)
+    max_boxes: int = Field(default=30, gt=0, le=1000)  # maximum number of boxes in one picture
+    min_objectness: float = Field(default=0.05, ge=0, le=1)
+    margin: float = Field(
+        default=0.1, ge=0, le=1
+    )  # share of a box's side that a crop adds on each side
     encoder: dict[str, Any]  # the sizes of the picture encoder, as in encoders/config.json
     # The modality of a query -> how its cosines become probabilities.
     calibration: dict[str, Calibration] = {}
-    threshold: float = Field(0.3, ge=0, le=1)  # the score from which a thing counts as present
+    threshold: float = Field(
+        default=0.3, ge=0, le=1
+    )  # the score from which a thing counts as present
 
     @property
     def sizes(self) -> ImageBindConfig:

@@ -71,7 +71,7 @@ class BindDetector(nn.Module):
         device = next(self.parameters()).device
         normal = [_scaled(normalize(p.to(device).permute(2, 0, 1))) for p in pictures]
         side = self.config.side
-        frames = [Letterbox.of(*picture.shape[1:], side) for picture, _ in normal]
+        frames = [Letterbox.of(picture.shape[1], picture.shape[2], side) for picture, _ in normal]
         squares = torch.stack([f.apply(p) for f, (p, _) in zip(frames, normal, strict=True)])
         logits, boxes = self.proposals(squares)
         own_boxes, cut = [], []
@@ -107,7 +107,8 @@ class BindDetector(nn.Module):
     ) -> list[Detection]:
         if not len(boxes) or not queries:
             return []
-        wanted = torch.from_numpy(np.stack([query.vector for query in queries])).to(vectors)  # type: ignore[arg-type]
+        own = [query.vector for query in queries if query.vector is not None]
+        wanted = torch.from_numpy(np.stack(own)).to(vectors)
         curves = [self.config.calibration.get(q.modality, UNCALIBRATED) for q in queries]
         slopes = vectors.new_tensor([curve.slope for curve in curves])
         offsets = vectors.new_tensor([curve.offset for curve in curves])

@@ -124,7 +124,7 @@ class DetectorRun:
             for _ in range(config.batch)
         ]
         pictures = [picture_of(scene) for scene in scenes]
-        squares = [Letterbox.of(*p.shape[1:], config.side).apply(p) for p in pictures]
+        squares = [Letterbox.of(p.shape[1], p.shape[2], config.side).apply(p) for p in pictures]
         logits, boxes = self.model.proposals(torch.stack(squares))
         truth = [torch.from_numpy(scene.boxes) for scene in scenes]
         objectness, box, overlap = proposal_loss(logits, boxes, truth, config.side)

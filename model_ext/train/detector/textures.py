@@ -19,7 +19,8 @@ def background(
     draw = (textures or TEXTURES)[rng.integers(len(textures or TEXTURES))]
     mix = draw(rng, height, width)[..., None]
     grain = rng.normal(0, rng.uniform(0, 8), (height, width, 1)).astype(np.float32)
-    return np.clip(first + (second - first) * mix + grain, 0, 255).astype(np.uint8)
+    pixels = np.clip(first + (second - first) * mix + grain, 0, 255)
+    return np.asarray(pixels, np.uint8)
 
 
 def flat(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -28,7 +29,7 @@ def flat(rng: np.random.Generator, height: int, width: int) -> Pixels:
 
 def gradient(rng: np.random.Generator, height: int, width: int) -> Pixels:
     along = _along(rng, height, width)
-    return (along - along.min()) / (np.ptp(along) + 1e-6)
+    return np.asarray((along - along.min()) / (np.ptp(along) + 1e-6), np.float32)
 
 
 def clouds(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -56,13 +57,14 @@ def dots(rng: np.random.Generator, height: int, width: int) -> Pixels:
     angle, period = rng.uniform(0, np.pi), rng.uniform(10, 40)
     x = _lines(angle, period, height, width) % 1 - 0.5
     y = _lines(angle + np.pi / 2, period, height, width) % 1 - 0.5
-    return (x**2 + y**2 < rng.uniform(0.01, 0.12)).astype(np.float32)
+    return np.asarray(x**2 + y**2 < rng.uniform(0.01, 0.12), np.float32)
 
 
 def waves(rng: np.random.Generator, height: int, width: int) -> Pixels:
     """Bent stripes. Training does not use this texture: it is held out."""
     bend = rng.uniform(0.2, 0.8) * np.sin(2 * np.pi * _along(rng, height, width))
-    return (0.5 + 0.5 * np.sin(2 * np.pi * (_along(rng, height, width) + bend))).astype(np.float32)
+    waves_of = np.sin(2 * np.pi * (_along(rng, height, width) + bend))
+    return np.asarray(0.5 + 0.5 * waves_of, np.float32)
 
 
 def bricks(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -70,7 +72,7 @@ def bricks(rng: np.random.Generator, height: int, width: int) -> Pixels:
     tall = rng.uniform(8, 24)
     y, x = np.mgrid[:height, :width] / tall
     x = x / rng.uniform(1.5, 3) + 0.5 * (np.floor(y) % 2)
-    return ((y % 1 > 0.12) & (x % 1 > 0.06)).astype(np.float32)
+    return np.asarray((y % 1 > 0.12) & (x % 1 > 0.06), np.float32)
 
 
 def _along(rng: np.random.Generator, height: int, width: int) -> Pixels:

@@ -67,7 +67,7 @@ async def grounding_chunk(
         {"index": index, "delta": {"grounding": result}, "logprobs": None, "finish_reason": None}
         for index, result in zip(indices, results, strict=True)
     ]
-    chunk = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
+    chunk: Json = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
     chunk["choices"] = choices
     if explain:
         chunk["imagebind"] = {"grounding": grounding.explanation()}

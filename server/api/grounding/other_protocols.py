@@ -26,7 +26,7 @@ async def ground_response(response: Response, grounding: Grounding) -> Response:
         return response
     if response.status_code != 200:
         return response
-    document = json.loads(response.body)
+    document = json.loads(bytes(response.body))
     results = await ground_document(document, grounding)
     return JSONResponse(document, headers={GROUND_HEADER: state_of_results(results)})
 

@@ -72,12 +72,12 @@ async def read_pictures(file: Attachment, conditioner: Conditioner, views: Views
         raise type(error)(error.message, param=error.param or file.param, code=error.code) from None
     if view.array.ndim != 4:
         raise BadRequest("the file has no pictures", param=file.param)
-    count, height, width, _ = view.array.shape
+    count, height, width = (int(size) for size in view.array.shape[:3])
     times = tuple(float(view.notes.get(f"time_{index}", 0)) for index in range(count))
     return Pictures(
         file.param,
         view.array,
-        int(view.notes.get("width", width)),
-        int(view.notes.get("height", height)),
+        int(float(view.notes.get("width", width))),
+        int(float(view.notes.get("height", height))),
         times if file.modality == "video" else (),
     )

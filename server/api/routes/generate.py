@@ -147,7 +147,7 @@ async def condition(
 def headers_of(conditioned: Conditioned) -> dict[str, str]:
     """The response headers that state which parts of the server were used."""
     explanation = conditioned.explanation
-    headers = {CACHE_HEADER: explanation.cache}
+    headers: dict[str, str] = {CACHE_HEADER: explanation.cache}
     # If an expert failed for one attachment, its state is `unavailable`.
     states = {part.expert: part.state for part in explanation.experts}
     states |= {part.expert: part.state for part in explanation.experts if part.state != "on"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 # Ids that Grounding DINO's code expects: BERT's ids of [CLS], [SEP], "." and "?".
@@ -16,6 +16,10 @@ def tokenizer(**special: str) -> PreTrainedTokenizerFast:
     own = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     own.normalizer = normalizers.Lowercase()
     own.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    own.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(name, BERT_IDS[name]) for name in ("[CLS]", "[SEP]")],
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=own,
         unk_token="[UNK]",

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw
 from model_ext.grounding.bind.detector import BindDetector
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import ImageBind
+from model_ext.train.detector import calibrate
 from model_ext.train.detector.calibrate import best_threshold, fit
 from model_ext.train.detector.config import DetectorConfig
 from model_ext.train.detector.loss import assign, proposal_loss
@@ -141,25 +142,32 @@ def test_right_boxes_have_no_loss() -> None:
     assert float(zero) == 0
 
 
+def log(run: Path) -> list[str]:
+    return (run / "log.jsonl").read_text().splitlines()
+
+
 def test_an_interrupted_run_continues_where_it_stopped(world: Path, tmp_path: Path) -> None:
     whole = train_detector(config(world, tmp_path / "whole"))
     train_detector(config(world, tmp_path / "parts"), until=2)
     parts = train_detector(config(world, tmp_path / "parts"))
     one, other = (BindDetector.from_folder(each).state_dict() for each in (whole, parts))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "parts/log.jsonl").open()]
+    steps = [json.loads(line)["step"] for line in log(tmp_path / "parts")]
     assert steps == [0, 1, 2, 3]
 
 
-def test_a_run_learns_where_its_drawings_are(world: Path, tmp_path: Path) -> None:
+def test_a_run_learns_where_its_drawings_are(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate, "SCENES", 8)
     settings = config(
         world,
         tmp_path / "run",
-        **{"steps": 60, "batch": 8, "learning_rate": 0.003, "max_drawings": 1},
+        **{"steps": 40, "batch": 4, "learning_rate": 0.003, "max_drawings": 1},
         validation_list=world / "list.jsonl",
     )
     folder = train_detector(settings)
-    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").open()]
+    lines = [json.loads(line) for line in log(tmp_path / "run")]
     first, last = (np.mean([each["overlap"] for each in part]) for part in (lines[:5], lines[-5:]))
     assert last > first + 0.15
     calibration = BindDetector.from_folder(folder).config.calibration
