@@ -259,10 +259,13 @@ async def test_an_answer_is_never_lost(
 
 
 async def test_no_grounding_reaches_another_request(served: Served) -> None:
+    places = asyncio.Semaphore(20)  # one client gets half of the 64 places of the detector's queue
+
     async def one(number: int) -> None:
         color = ("red", "green", "blue")[number % 3]
         box = (number % 20, number % 30, number % 20 + 20, number % 30 + 10)
-        response = await chat(served, part(picture((color, box))), ground={"threshold": 0.1})
+        async with places:
+            response = await chat(served, part(picture((color, box))), ground={"threshold": 0.1})
         own, *others = response.json()["choices"][0]["message"]["grounding"]
         by_color = {each["noun"].split()[0]: each for each in (own, *others)}
         assert corners(by_color[color]["boxes"][0]["box"]) == list(box)
