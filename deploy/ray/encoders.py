@@ -19,6 +19,7 @@ from server.context import client, key_salt
 from server.encoding.cache import ResultCache
 from server.encoding.job import unpack
 from server.encoding.messages import Hello, Job, Packet
+from server.encoding.view import View
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.media.embedded import Embedded
@@ -100,6 +101,11 @@ class RayEncoders:
         """Raise Unavailable: the replicas decode no views, because Ray starts no side models."""
         del view, modality, content
         raise Unavailable("experts are not available on this server")
+
+    async def view(self, view: str, modality: str, content: Blob) -> View:
+        """Raise Unavailable, as `decode` does."""
+        del view, modality, content
+        raise Unavailable("detectors are not available on this server")
 
     async def _ask(self, job: bytes, data: bytes) -> bytes:
         for _ in range(TRIES):

@@ -19,6 +19,7 @@ from model_ext.eval.scorers.containment import contains_any
 from model_ext.eval.scorers.kie import kie_entities, kie_words
 from model_ext.eval.scorers.mme import Label, mme_label, mme_label_strict
 from model_ext.eval.scorers.ocr import ocr_containment, ocr_letters
+from model_ext.eval.scorers.pope import pope_label
 from model_ext.eval.scorers.tools import tool_false_call, tool_score, tool_strict
 from model_ext.eval.scorers.visdial import visdial_reciprocal_rank
 from model_ext.eval.scorers.vqa import vqa_consensus, vqa_containment, vqa_every, vqa_exact
@@ -103,6 +104,15 @@ def kie_word_rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[fl
 def kie_entity_rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
     pairs = zip(answers, map(first_truth, items), strict=True)
     return [[float(count) for count in kie_entities([pair])] for pair in pairs]
+
+
+def pope_rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
+    """Whether "yes" is right, was answered, and was expected: the columns of F1."""
+    rows = []
+    for item, answer in zip(items, answers, strict=True):
+        answered, expected = pope_label(answer) == "yes", first_truth(item).lower() == "yes"
+        rows.append([float(answered and expected), float(answered), float(expected)])
+    return rows
 
 
 def caption_rows(
@@ -208,4 +218,11 @@ METRICS: dict[Metric, MetricRule] = {
     ),
     "mme": mme_rule(mme_label),
     "mme_strict": mme_rule(mme_label_strict),
+    "pope": MetricRule(
+        per_item(lambda item, answer: float(pope_label(answer) == first_truth(item).lower())),
+        percent,
+    ),
+    "pope_f1": MetricRule(
+        pope_rows, f1, lambda item, answer: pope_label(answer) == first_truth(item).lower()
+    ),
 }

@@ -24,10 +24,19 @@ from server.api.middleware.auth import OPEN_PATHS, AuthMiddleware, Keys
 from server.api.middleware.body_limit import BodyLimitMiddleware
 from server.api.middleware.body_time import BodyTimeMiddleware
 from server.api.middleware.context import ContextMiddleware
-from server.api.middleware.rate_limit import RateLimitMiddleware
+from server.api.middleware.rate_limit import RateLimitMiddleware, new_usage
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
-from server.api.routes import audio, health, images, models, page, similarity, voice
+from server.api.routes import (
+    audio,
+    detections,
+    health,
+    images,
+    models,
+    page,
+    similarity,
+    voice,
+)
 from server.api.routes import batches as batch_routes
 from server.api.routes import embeddings as embedding_routes
 from server.api.routes import files as file_routes
@@ -127,6 +136,7 @@ def create_app(
     state.settings, state.args, state.components = settings, args, components
     state.grammars = None
     state.running = FairShare(settings.max_requests)
+    state.key_usage = new_usage(settings.key_requests_per_minute)
     state.held_bytes = FairShare(settings.max_held_bytes)
     state.batches = create_runner(app, settings, components.files, state.running)
     error_handlers.install(app, language_model=components.language_model)
@@ -151,6 +161,7 @@ def add_routes(app: FastAPI, components: Components) -> None:
     app.include_router(embedding_routes.router)
     app.include_router(similarity.router)
     app.include_router(images.router)
+    app.include_router(detections.router)
     app.include_router(file_routes.router)
     app.include_router(batch_routes.router)
     app.include_router(audio.router)
@@ -199,6 +210,7 @@ def add_middleware(
             RateLimitMiddleware,
             per_minute=settings.key_requests_per_minute,
             concurrent=settings.key_concurrent,
+            usage=state_of(app).key_usage,
             is_open=is_open,
         )
     app.add_middleware(AuthMiddleware, keys=keys, metrics_keys=metrics_keys, is_open=is_open)

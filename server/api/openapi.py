@@ -121,6 +121,7 @@ def describe(document: Json) -> Json:
     schemas["ImageRequest"] = image_request()
     schemas |= similarity_requests()
     schemas["BatchRequest"] = batch_request()
+    schemas["DetectionRequest"] = detection_request()
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"] = responses(path, method, operation["responses"])
@@ -307,6 +308,22 @@ def similarity_requests() -> Json:
     }
 
 
+def detection_request() -> Json:
+    """The schema of the body of /v1/detections."""
+    part = ref("Attachment")
+    query = {"anyOf": [{"type": "string", "minLength": 1}, part]}
+    return {
+        "type": "object",
+        "required": ["input", "queries"],
+        "properties": {
+            "model": {"type": ["string", "null"]},
+            "input": {"anyOf": [part, {"type": "array", "items": part, "minItems": 1}]},
+            "queries": {"type": "array", "items": query, "minItems": 1},
+            "threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+        },
+    }
+
+
 def add_bodies(paths: Json) -> None:
     """Add the bodies of the routes that read their bodies without FastAPI."""
     chat = {
@@ -334,6 +351,7 @@ def add_bodies(paths: Json) -> None:
         "/v1/score": {"application/json": {"schema": ref("ScoreRequest")}},
         "/v1/rerank": {"application/json": {"schema": ref("RerankRequest")}},
         "/v1/search": {"application/json": {"schema": ref("SearchRequest")}},
+        "/v1/detections": {"application/json": {"schema": ref("DetectionRequest")}},
         "/v1/files": {"multipart/form-data": {"schema": UPLOAD}},
         **{path: {"multipart/form-data": {"schema": TRANSCRIPTION}} for path in AUDIO_PATHS},
         SPEECH_PATH: {"application/json": {"schema": ref("SpeechRequest")}},

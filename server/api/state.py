@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from server.api.batches.runner import BatchRunner
 from server.api.components import Components
 from server.api.grammar.checker import GrammarChecker
+from server.api.middleware.rate_limit import KeyUsage
 from server.fairness import FairShare
 from server.settings import Settings
 
@@ -23,6 +24,7 @@ class AppState(Protocol):
     running: FairShare
     held_bytes: FairShare
     batches: BatchRunner
+    key_usage: dict[str, KeyUsage]  # the requests of each API key, if they are limited
 
     args: Namespace  # vLLM's parsed flags
     components: Components

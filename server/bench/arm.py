@@ -40,6 +40,7 @@ from model_ext.side import Array
 from server.api.app import open_application
 from server.bench.mock_engine import ConditionedMockLLM, MockLLM
 from server.encoding.messages import Hello
+from server.encoding.view import View
 from server.engine import flags as vllm_args
 from server.errors import Unavailable
 from server.media.blob import Blob
@@ -73,6 +74,9 @@ class NoEncoders:
         raise Unavailable(f"no encoders here: {modality}, {content.size} bytes")
 
     async def decode(self, view: str, modality: str, content: Blob) -> Array:
+        raise Unavailable(f"no encoders here: {view} of {modality}, {content.size} bytes")
+
+    async def view(self, view: str, modality: str, content: Blob) -> View:
         raise Unavailable(f"no encoders here: {view} of {modality}, {content.size} bytes")
 
     def missing(self) -> None:

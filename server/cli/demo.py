@@ -40,6 +40,7 @@ PART_NAMES = (
     f"{DECODER}/model.safetensors",
 )
 PARTS = [part for name in PART_NAMES if (part := MEDIA.parent / name).is_file()]
+DETECTOR = MEDIA.parent / "detector"
 CACHES = cache_folder()
 FIRST: tuple[Question, ...] = (
     *(((file,), WHAT) for file in (PICTURE, WORD, CLOUD, CLIP)),
@@ -105,6 +106,8 @@ def demo(
         page_examples=MEDIA,
         # Draw pictures if the model has a decoder and the environment names no other decoder.
         decoder=None if "BINDSERVE_DECODER" in os.environ else decoder_of(model),
+        # Ground answers with the demonstration's detector, unless the environment names another.
+        detector=DETECTOR if DETECTOR.is_dir() and "BINDSERVE_DETECTOR" not in os.environ else None,
         vllm_args=ctx.args or QUICK,
     )
     # Hides log lines, so that the printed answers are readable.

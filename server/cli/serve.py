@@ -216,6 +216,12 @@ def serve(
             "multi2vec-bind. Its client sends no API key, so this listener needs none.",
         ),
     ] = None,
+    detector: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of a detector: enables imagebind.ground and /v1/detections. Default: none."
+        ),
+    ] = None,
     encode_device: Annotated[
         str | None,
         typer.Option(
@@ -270,6 +276,7 @@ def serve(
         page=page,
         state_folder=state_folder,
         weaviate=weaviate,
+        detector=detector,
         encode_device=encode_device,
         decoder=decoder,
         decode_workers=decode_workers,

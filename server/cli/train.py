@@ -80,6 +80,16 @@ def decoder(config: Config, until: Until = None) -> None:
 
 
 @train_app.command()
+def detector(config: Config, until: Until = None) -> None:
+    """Train a detector whose queries are embeddings, on scenes that are composed of drawings."""
+    with one_line_errors():
+        from model_ext.train.detector.config import DetectorConfig
+        from model_ext.train.detector.run import train_detector
+
+        typer.echo(str(train_detector(DetectorConfig.from_file(config), until)))
+
+
+@train_app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="Folder `out` of a pretrain or finetune run.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],

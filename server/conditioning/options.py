@@ -14,7 +14,7 @@ from server.settings import Expert
 
 CacheState = Literal["on", "off", "unavailable"]
 # Names of types in the paths of pydantic's errors, which are no keys of the request.
-UNIONS = ("bool", "CacheOptions", "literal['all','latest']", "Decay")
+UNIONS = ("bool", "CacheOptions", "GroundOptions", "literal['all','latest']", "Decay")
 
 
 class CacheOptions(BaseModel):
@@ -61,6 +61,17 @@ class Decay(BaseModel):
     decay: float = Field(ge=0, le=1)  # the factor of a weight, per user turn
 
 
+class GroundOptions(BaseModel):
+    """How the nouns of the answer are found in the request's pictures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    # Who finds the nouns: the parser, or the language model itself by a second request.
+    nouns: Literal["parser", "model"] = "parser"
+    # The minimum score of a box. None: the detector's own.
+    threshold: float | None = Field(default=None, ge=0, le=1)
+
+
 class ImageBindOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -69,6 +80,7 @@ class ImageBindOptions(BaseModel):
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings and /v1/score
     picture: PictureOptions | None = None  # allowed only if the answer has pictures
+    ground: bool | GroundOptions | None = None  # allowed only where the answer is a chat's message
     # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
     # and /v1/embeddings.
     experts: Annotated[list[Expert] | None, Field(max_length=8)] = None
@@ -123,10 +135,11 @@ def take_options(
     experts: bool = False,
     turns: bool = False,
     picture: bool = False,
+    ground: bool = False,
 ) -> ImageBindOptions:
     """Remove the object `imagebind` from a request's JSON, and parse it.
 
-    `windows`, `experts`, `turns`, `picture`: whether the request accepts the key of this name.
+    `windows`, `experts`, `turns`, `picture`, `ground`: whether the request accepts this key.
     Raises BadRequest: when a key is wrong; the error names the key.
     """
     options = parse_options(document)
@@ -139,6 +152,11 @@ def take_options(
     if options.picture is not None and not picture:
         raise BadRequest(
             "picture is only for requests whose answer has pictures", param="imagebind.picture"
+        )
+    if options.ground and not ground:
+        raise BadRequest(
+            "ground is only for /v1/chat/completions, /v1/responses and /v1/messages",
+            param="imagebind.ground",
         )
     if options.experts is not None and not experts:
         raise BadRequest(
@@ -155,8 +173,9 @@ def parse_options(document: dict[str, Any]) -> ImageBindOptions:
     try:
         return ImageBindOptions.model_validate(value)
     except ValidationError as error:
-        # The fields `cache` and `turns` accept two types, so pydantic reports an error for each.
-        # Choose the error with the longest path, which belongs to the type that the client meant.
+        # The fields `cache`, `ground` and `turns` accept several types, so pydantic reports an
+        # error for each. Choose the error with the longest path, which belongs to the type that
+        # the client meant.
         errors = error.errors(include_url=False, include_context=False, include_input=False)
         deepest = max(errors, key=lambda each: len(each["loc"]))
         keys = [str(key) for key in deepest["loc"] if key not in UNIONS]

@@ -28,7 +28,7 @@ from server.encoding.messages import (
     State,
     Watch,
 )
-from server.encoding.view import unpack_view
+from server.encoding.view import View, unpack_view
 from server.errors import Unavailable
 from server.media.blob import Blob
 from server.media.embedded import Embedded
@@ -98,6 +98,10 @@ class EncodingClient:
 
     async def decode(self, view: str, modality: str, content: Blob) -> Array:
         """Decode a view of one file (model_ext.imagebind.preprocess.views). Raises as `embed`."""
+        return (await self.view(view, modality, content)).array
+
+    async def view(self, view: str, modality: str, content: Blob) -> View:
+        """Return what `decode` returns, with the reader's notes. Raises as `embed`."""
         packet, descriptor = await self._ask(modality, content, DEFAULT_OPTIONS, view)
         try:
             return await asyncio.to_thread(unpack_view, packet, descriptor)

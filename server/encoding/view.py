@@ -4,9 +4,10 @@ Side models get views, because they must not parse clients' bytes outside the de
 """
 
 import logging
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.sample import Sample
 from model_ext.side import Array, SideData
 from server.encoding.embedder import Report
@@ -22,6 +23,12 @@ logger = logging.getLogger(__name__)
 VIEW = "view"  # Name of the array in the file.
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    array: Array
+    notes: Notes = field(default_factory=dict)  # facts that the reader reports, e.g. {"width": 640}
+
+
 class ViewDecoder(Protocol):
     """The method of `server.encoding.decode.pool.DecodePool` that this module uses."""
 
@@ -35,21 +42,23 @@ async def answer_view(decoder: ViewDecoder, job: Job, blob: Blob) -> tuple[Packe
     is returned in the answer.
     """
     report, error, descriptor = Report(cached=False), None, None
+    notes: Notes = {}
     try:
         with report.stage("decode"):
             options = ReadOptions(**job.options)
             sample = await decoder.decode(job.modality, blob, options, job.client, job.view)
+        notes = sample.notes
         descriptor = data_file.write(SideData({}, {VIEW: sample.tensor.contiguous().numpy()}))
     except RequestError as failure:
         error = Answer.describe(failure)
     except Exception:
         logger.exception("a view of a file of modality %s could not be decoded", job.modality)
         error = Answer.describe(InternalError("the server failed to decode the file"))
-    answer = Answer(False, report.seconds, report.failed, error, job.modality)
+    answer = Answer(False, report.seconds, report.failed, error, job.modality, notes)
     return Packet(answer), descriptor
 
 
-def unpack_view(packet: Packet, descriptor: int | None) -> Array:
+def unpack_view(packet: Packet, descriptor: int | None) -> View:
     """Read the answer: the view. Records the stage, and raises the answer's error.
 
     Raises MessageError: when the answer has no view.
@@ -64,4 +73,4 @@ def unpack_view(packet: Packet, descriptor: int | None) -> Array:
     arrays = data_file.read(descriptor).arrays
     if VIEW not in arrays:
         raise MessageError("an answer without a view")
-    return arrays[VIEW]
+    return View(arrays[VIEW], message.notes)

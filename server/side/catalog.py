@@ -66,6 +66,16 @@ def ocr(settings: Settings) -> Options | None:
     return {"device": settings.ocr_device, "threads": settings.side_threads}
 
 
+def detector(settings: Settings) -> Options | None:
+    if settings.detector is None:
+        return None
+    return {
+        "folder": str(settings.detector),
+        "device": settings.detector_device,
+        "threads": settings.side_threads,
+    }
+
+
 def voice(settings: Settings) -> Options | None:
     return {"threads": settings.side_threads} if settings.voice else None
 
@@ -74,6 +84,7 @@ PICTURES = Side("pictures", "model_ext.decoders.drawer:load", picture_options, "
 SIDES: tuple[Side, ...] = (
     Side("speech", "model_ext.experts.speech:load", speech, "speech"),
     Side("ocr", "model_ext.experts.ocr:load", ocr, "ocr"),
+    Side("detector", "model_ext.grounding.side:load", detector, "ground"),
     Side("voice", "model_ext.voice:load", voice, "voice"),
     PICTURES,
 )

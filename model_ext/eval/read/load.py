@@ -9,7 +9,9 @@ from model_ext.eval.item import Item
 from model_ext.eval.read.ehub import caption, choice, kie, ocr, vqa
 from model_ext.eval.read.files import exists
 from model_ext.eval.read.mme import read_mme
+from model_ext.eval.read.pope import read_pope
 from model_ext.eval.tasks.draw import draw
+from model_ext.eval.tasks.table import POPE
 from model_ext.eval.tasks.task import Task
 
 READERS: dict[str, Callable[[Path, Task], Iterator[Item]]] = {
@@ -28,6 +30,7 @@ READERS: dict[str, Callable[[Path, Task], Iterator[Item]]] = {
     "VSR": choice.read_vsr,
     "ScienceQA IMG": choice.read_scienceqa,
     "VizWiz": vqa.read_vizwiz,
+    **{task.name: read_pope for task in POPE},
 }
 
 

@@ -1,4 +1,6 @@
-"""The paper's 27 data sets in the order of tables 1 and 2, and MME's 14 subtasks."""
+"""The paper's 27 data sets in the order of tables 1 and 2, MME's 14 subtasks, and POPE's three
+subsets, which are not in the paper.
+"""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -57,6 +59,18 @@ def mme(name: str, size: int) -> Task:
         files=(f"MME_Benchmark_release_version/{name}/",),
         size=size,
         exact_size=True,
+    )
+
+
+def pope(name: str, size: int) -> Task:
+    """Yes-or-no questions about things; the absent things are drawn by the rule `name`."""
+    return Task(
+        name=f"POPE/{name}",
+        kind="Other",
+        metric="pope",
+        strict="pope_f1",
+        files=(f"POPE/coco_pope_{name}.json", "POPE/val2014/"),
+        size=size,
     )
 
 
@@ -234,12 +248,14 @@ DATA_SETS = (
     ),
 )
 MME = tuple(mme(name, size) for name, size in (PERCEPTION | COGNITION).items())
-TASKS = {task.name: task for task in DATA_SETS + MME}
+POPE = tuple(pope(name, 3000) for name in ("random", "popular", "adversarial"))
+TASKS = {task.name: task for task in DATA_SETS + MME + POPE}
 # names that LVLM-eHub's answer files use for some tasks, and a name for all tasks of MME
 ALIASES = {
     "flickr": ("Flickr-30k",),
     "scienceqa": ("ScienceQA IMG",),
     "mme": tuple(task.name for task in MME),
+    "pope": tuple(task.name for task in POPE),
 }
 
 
@@ -260,7 +276,9 @@ def select_tasks(names: str, others: Mapping[str, Task] = MappingProxyType({})) 
     selected: dict[str, Task] = {}
     for name in filter(None, (part.strip() for part in names.split(","))):
         if slug(name) not in by_slug:
-            valid = ", ".join(["mme", *(task.slug for task in (*DATA_SETS, *others.values()))])
+            valid = ", ".join(
+                ["mme", "pope", *(task.slug for task in (*DATA_SETS, *others.values()))]
+            )
             raise UnknownTask(f"tasks: unknown task {name!r}; choose from {valid}")
         selected |= {key: tasks[key] for key in by_slug[slug(name)]}
     if not selected:

@@ -28,6 +28,8 @@ Metric = Literal[
     "tool_overlap",
     "tool_strict",
     "tool_false_call",
+    "pope",
+    "pope_f1",
 ]
 
 

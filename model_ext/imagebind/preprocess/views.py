@@ -20,7 +20,7 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.frames import Damaged, Video
 from model_ext.imagebind.preprocess.image import open_image, turned_rgb
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.imagebind.preprocess.options import ReadOptions
+from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.registry import actual_modality, check_size
 from model_ext.imagebind.preprocess.speech import SpeechSamples
 
@@ -32,12 +32,17 @@ MAX_FRAME_SIDE = 1280  # pixels of the longer side of a video's frames
 FRAMES = 6  # maximum number of frames of a video
 
 
-def read_view(view: str, modality: str, data: bytes, limits: Limits) -> Tensor:
+def read_view(
+    view: str, modality: str, data: bytes, limits: Limits, notes: Notes | None = None
+) -> Tensor:
     """Read a view of a file.
 
     sound: samples (N,) int16 of one channel at 16 kHz. pictures: RGB (F, H, W, 3) uint8.
     points: coordinates (N, 3) float32 in the unit sphere.
     Empty (0,) if the file has no such view: a video without a sound track, or without pictures.
+
+    Notes of pictures: `width` and `height` before they were scaled down, in pixels, and for a video
+    `time_0`, `time_1` and so on, the times of its frames in seconds.
 
     Raises DecodeError. KeyError: for an unknown view.
     """
@@ -52,7 +57,9 @@ def read_view(view: str, modality: str, data: bytes, limits: Limits) -> Tensor:
         return points_in_unit_sphere(data, limits)
     if view == SOUND:
         return whole_sound(data, limits)
-    return whole_picture(data, limits) if modality == "image" else video_frames(data, limits)
+    notes = {} if notes is None else notes
+    read = whole_picture if modality == "image" else video_frames
+    return read(data, limits, notes)
 
 
 def whole_sound(data: bytes, limits: Limits) -> Tensor:
@@ -77,37 +84,38 @@ def points_in_unit_sphere(data: bytes, limits: Limits) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(cloud, np.float32))
 
 
-def whole_picture(data: bytes, limits: Limits) -> Tensor:
+def whole_picture(data: bytes, limits: Limits, notes: Notes) -> Tensor:
     """Decode a picture, turned upright, with at most MAX_SIDE pixels on its longer side."""
     image = turned_rgb(open_image(data, limits), ReadOptions(orient=True), {})
+    notes["width"], notes["height"] = image.size
     return torch.from_numpy(np.array(_at_most(image, MAX_SIDE)))[None]
 
 
-def video_frames(data: bytes, limits: Limits) -> Tensor:
+def video_frames(data: bytes, limits: Limits, notes: Notes) -> Tensor:
     """Decode at most FRAMES frames of a video: the frame in the middle of each equal part."""
     name = container(data)
     if name is None or name not in VIDEO:
         raise DecodeError("the video is damaged or of an unknown format")
     if is_video(data):
         try:
-            return _read_frames(DecordVideo(data, limits), limits)
+            return _read_frames(DecordVideo(data, limits), limits, notes)
         except Damaged:
             pass
-    return _read_frames(AvVideo(data, name, limits), limits)
+    return _read_frames(AvVideo(data, name, limits), limits, notes)
 
 
-def _read_frames(video: Video, limits: Limits) -> Tensor:
+def _read_frames(video: Video, limits: Limits, notes: Notes) -> Tensor:
     times, _ = video.timeline()
     if times[-1, 1] > limits.video_seconds:
         raise DecodeError(f"the video is longer than {limits.video_seconds} s")
     parts = min(FRAMES, len(times))
     indices = [(2 * part + 1) * len(times) // (2 * parts) for part in range(parts)]
-    frames = [
-        np.array(_at_most(Image.fromarray(frame), MAX_FRAME_SIDE))
-        for frame in video.frames(indices)
-    ]
-    if len({frame.shape for frame in frames}) != 1:
+    decoded = video.frames(indices)
+    if len({frame.shape for frame in decoded}) != 1:
         raise DecodeError("the video has frames of different sizes")
+    notes["height"], notes["width"] = decoded[0].shape[:2]
+    notes |= {f"time_{part}": float(times[index, 0]) for part, index in enumerate(indices)}
+    frames = [np.array(_at_most(Image.fromarray(frame), MAX_FRAME_SIDE)) for frame in decoded]
     return torch.from_numpy(np.stack(frames))
 
 

@@ -20,7 +20,7 @@ PATHS = frozenset(
     f"/v1/{name}"
     for name in (
         *("chat/completions", "completions", "responses", "messages"),
-        *("embeddings", "score", "rerank", "search", "images/generations"),
+        *("embeddings", "score", "rerank", "search", "detections", "images/generations"),
         *("audio/transcriptions", "audio/translations", "audio/speech"),
     )
 ) | {"/vectorize"}

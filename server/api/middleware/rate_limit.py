@@ -46,22 +46,29 @@ class KeyUsage:
         return 0
 
 
+def new_usage(per_minute: int) -> dict[str, KeyUsage]:
+    """The usage of all keys. A key that is not in it gets a full bucket."""
+    return defaultdict(lambda: KeyUsage(per_minute))
+
+
 class RateLimitMiddleware:
     def __init__(
         self,
         app: ASGIApp,
         per_minute: int,
         concurrent: int,
+        usage: dict[str, KeyUsage] | None = None,
         is_open: Callable[[str], bool] = UNLIMITED.__contains__,
     ) -> None:
-        """`per_minute`, `concurrent`: the limits for one key; 0 means no limit. `is_open`: whether
-        a path needs no key, and has no limit.
+        """`per_minute`, `concurrent`: the limits for one key; 0 means no limit. `usage`: the usage
+        of all keys, in which a request may count its further requests to the engine. `is_open`:
+        whether a path needs no key, and has no limit.
         """
         self.app = app
         self.is_open = is_open
         self.per_minute = per_minute
         self.concurrent = concurrent
-        self.usage: dict[str, KeyUsage] = defaultdict(lambda: KeyUsage(per_minute))
+        self.usage = new_usage(per_minute) if usage is None else usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = route_path(scope) if scope["type"] == "http" else METRICS_PATH

@@ -23,6 +23,8 @@ from server.api.body import Incoming, Json, read_json, read_json_or_form, run
 from server.api.components import Components
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.grammar.constraint import check_constraints
+from server.api.grounding.chat import ground_chat, ground_chunks
+from server.api.grounding.ground import GROUND_HEADER, Grounding, read_grounding
 from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CACHE_HEADER,
@@ -68,13 +70,16 @@ async def create_completion(raw_request: Request) -> Response:
 @with_cancellation  # cancels the request when the client disconnects
 async def chat(incoming: Incoming, raw_request: Request) -> Response:
     with_image = take_modalities(incoming.document)
-    options = take_options(incoming.document, picture=with_image, experts=True, turns=True)
+    options = take_options(
+        incoming.document, picture=with_image, experts=True, turns=True, ground=True
+    )
     await check_constraints(incoming.document, state_of(raw_request).grammars)
     messages = incoming.document.get("messages")
     attachments = await attachments_of(messages, message_parts, incoming, raw_request)
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
     await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, ChatCompletionRequest, incoming.document)
+    grounding = read_grounding(options, attachments, raw_request)
     pictures = None
     if with_image:
         pictures = picture_request(raw_request, options, last_user_text(messages), request.n, "n")
@@ -82,16 +87,21 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
         request.n, raw_request, attachments, options, contexts, pictures
     )
     fill_input_slots(request, contexts, raw_request)
-    handler = state_of(raw_request).openai_serving_chat
     if pictures is None:
-        answer = await handler.create_chat_completion(request, raw_request)
-        correct_finish_reasons(answer, request)
-        return respond(answer, raw_request, conditioned, options)
+        answer = await answer_of(request, raw_request)
+        return await respond_grounded(answer, raw_request, conditioned, options, grounding)
     async with pictures.start(conditioned.picture) as drawing:
-        answer = await handler.create_chat_completion(request, raw_request)
-        correct_finish_reasons(answer, request)
-        answer = await with_images(answer, drawing)
-        return respond(answer, raw_request, conditioned, options)
+        answer = await with_images(await answer_of(request, raw_request), drawing)
+        return await respond_grounded(answer, raw_request, conditioned, options, grounding)
+
+
+async def answer_of(request: ChatCompletionRequest, raw_request: Request) -> Any:
+    """vLLM's answer: an object, an error, or a stream of events."""
+    answer = await state_of(raw_request).openai_serving_chat.create_chat_completion(
+        request, raw_request
+    )
+    correct_finish_reasons(answer, request)
+    return answer
 
 
 @with_cancellation
@@ -184,16 +194,47 @@ def headers_of(conditioned: Conditioned) -> dict[str, str]:
     return headers
 
 
-def respond(
-    answer: Any, raw_request: Request, conditioned: Conditioned, options: ImageBindOptions
+async def respond_grounded(
+    answer: Any,
+    raw_request: Request,
+    conditioned: Conditioned,
+    options: ImageBindOptions,
+    grounding: Grounding | None,
 ) -> Response:
-    """Convert vLLM's answer to an HTTP response. With the option `explain`, the JSON or the first
-    event of the stream has the additional key `imagebind`.
+    """Do the same as `respond`, with the grounding of each choice in its message, or in the last
+    chunk of a stream. `grounding`: None if the request asks for none.
+    """
+    if grounding is None or isinstance(answer, ErrorResponse):
+        return respond(answer, raw_request, conditioned, options)
+    if not isinstance(answer, BaseModel | dict):
+        chunks = ground_chunks(answer, grounding, explain=options.explain)
+        return respond(chunks, raw_request, conditioned, options)
+    document = answer.model_dump() if isinstance(answer, BaseModel) else answer
+    state = await ground_chat(document, grounding)
+    explanation = {"grounding": grounding.explanation()}
+    response = respond(document, raw_request, conditioned, options, explanation)
+    response.headers[GROUND_HEADER] = state
+    return response
+
+
+def respond(
+    answer: Any,
+    raw_request: Request,
+    conditioned: Conditioned,
+    options: ImageBindOptions,
+    explanation: Json | None = None,
+) -> Response:
+    """Convert vLLM's answer, or its JSON, to an HTTP response. With the option `explain`, the JSON
+    or the first event of the stream has the additional key `imagebind`.
+
+    `explanation`: more keys of the object `imagebind`.
     """
     if isinstance(answer, ErrorResponse):
         return error_response(from_vllm_response(answer))
     headers = headers_of(conditioned)
-    extra = {"imagebind": conditioned.explanation.model_dump()} if options.explain else {}
+    extra = {}
+    if options.explain:
+        extra["imagebind"] = {**conditioned.explanation.model_dump(), **(explanation or {})}
     if isinstance(answer, BaseModel):
         answer = answer.model_dump()
     if isinstance(answer, dict):

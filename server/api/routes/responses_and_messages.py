@@ -24,6 +24,8 @@ from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 from server.api.body import Incoming, Json, read_json, run
 from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
+from server.api.grounding.ground import read_grounding
+from server.api.grounding.other_protocols import ground_response
 from server.api.input_slot import contexts_of, fill_input_slots
 from server.api.inputs import (
     CLIENT_DISCONNECTED,
@@ -87,23 +89,25 @@ async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     tool = take_tool(incoming.document)
     options = with_size(options_of(incoming, picture=tool is not None), tool)
     await check_constraints(incoming.document, state_of(raw_request).grammars)
-    attachments = []
+    attachments: list[Attachment] = []
     items = incoming.document.get("input")
     if isinstance(items, list):
         attachments = await attachments_of(items, item_parts, incoming, raw_request)
     contexts = await contexts_of(items, "input", incoming, raw_request)
     await prepare_tools(incoming.document, items, attachments, contexts)
     request = await run(incoming.large, parse, ResponsesRequest, incoming.document)
+    grounding = read_grounding(options, attachments, raw_request)
     if tool is None:
-        return await call_handler(
+        response = await call_handler(
             create_responses, request, raw_request, attachments, contexts, options
         )
+        return await ground_response(response, grounding)
     pictures = picture_request(raw_request, options, input_text(items), 1)
     conditioned = await apply_attachments(1, raw_request, attachments, options, contexts, pictures)
     fill_input_slots(request, contexts, raw_request)
     async with pictures.start(conditioned.picture) as drawing:
         response = await finish(create_responses, request, raw_request, conditioned)
-        return await with_item(response, drawing)
+        return await ground_response(await with_item(response, drawing), grounding)
 
 
 @with_cancellation
@@ -115,7 +119,11 @@ async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     contexts = await contexts_of(messages, "messages", incoming, raw_request)
     await prepare_tools(incoming.document, messages, attachments, contexts)
     request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
-    return await call_handler(create_messages, request, raw_request, attachments, contexts, options)
+    grounding = read_grounding(options, attachments, raw_request)
+    response = await call_handler(
+        create_messages, request, raw_request, attachments, contexts, options
+    )
+    return await ground_response(response, grounding)
 
 
 async def message_attachments(incoming: Incoming, raw_request: Request) -> list[Attachment]:
@@ -172,7 +180,9 @@ def with_client_text(event: str) -> str:
 
 
 def options_of(incoming: Incoming, *, picture: bool = False) -> ImageBindOptions:
-    options = take_options(incoming.document, picture=picture, experts=True, turns=True)
+    options = take_options(
+        incoming.document, picture=picture, experts=True, turns=True, ground=True
+    )
     if options.explain:
         raise BadRequest(
             "explain is available in chat completions, completions and embeddings only",

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from server.cli.eval import options
 from server.cli.eval.compare import compare
 from server.cli.eval.controls import controls
+from server.cli.eval.hallucination import hallucination
 from server.cli.eval.options import DecodingName
 from server.logs import fail
 
@@ -38,6 +39,7 @@ def evaluate() -> None:
       bindserve eval score RUN --data DIR                          score stored answers again
       bindserve eval compare RUN1 RUN2 --data DIR                  test the difference of two runs
       bindserve eval controls URL MODEL --data DIR --tasks ... --out DIR
+      bindserve eval hallucination URL --pictures DIR --out DIR    nouns that are not in pictures
     """
 
 
@@ -117,4 +119,5 @@ def score(
 
 
 app.command()(compare)
+app.command()(hallucination)
 app.command(context_settings={"allow_extra_args": True})(controls)

@@ -96,8 +96,9 @@ class Decoder:
 
         try:
             if job.view:
-                tensor = self._read_view(job.view, job.modality, data, self._limits)
-                sample = self._sample(job.modality, tensor, {})
+                notes: dict[str, Any] = {}
+                tensor = self._read_view(job.view, job.modality, data, self._limits, notes)
+                sample = self._sample(job.modality, tensor, notes)
             else:
                 options = self._options(**job.options)
                 sample = self._decode(job.modality, data, self._config, self._limits, options)

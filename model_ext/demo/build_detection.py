@@ -1,0 +1,83 @@
+"""Build the drawings and the lists of the detector's training, beside the data of `build_data.py`.
+
+    python -m model_ext.demo.build_detection --icons build/icons/node_modules --data build/demo/data
+
+`build_data.py` writes held-out pictures on white, without their outline. This program renders the
+held-out styles with alpha, because scenes are composed of outlines. Lists:
+
+    detection-train.jsonl       colored drawings of the training styles
+    detection-validation.jsonl  drawings, texts and voices of the validation split
+    detection-test.jsonl        drawings, texts and voices of the test split
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from model_ext.demo.build_data import MIN_STYLES, SEED, make, sounds
+from model_ext.demo.pictures import SIZE, IconSet, things
+from model_ext.demo.splits import CONCEPTS, GLYPHS, STYLES, Split
+
+# Concepts whose drawings the detector's training omits. They measure how well the detector finds
+# things that were never boxed.
+NEVER_BOXED = ("banana", "bus", "camel", "guitar", "owl", "penguin", "scissors", "umbrella")
+WORDINGS = ("{}", "a {}")
+OTHERS = 40  # number of other things in the test scenes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--icons", type=Path, required=True, help="node_modules of package.json")
+    parser.add_argument("--data", type=Path, required=True)
+    options = parser.parse_args()
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    for split in splits:
+        rows = list(samples(options.icons, options.data, split))
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (options.data / f"detection-{split}.jsonl").write_text(lines)
+
+
+def samples(packages: Path, out: Path, split: Split) -> Iterator[dict[str, Any]]:
+    """Write the split's files, and yield the rows of its list."""
+    styles = [style for style in STYLES[split] if style not in GLYPHS]
+    sets = [IconSet.open(packages, style) for style in styles]
+    names = set(CONCEPTS)
+    if split == "train":
+        names |= set(things(sets, MIN_STYLES))
+    elif split == "test":
+        names |= set(others(sets))
+    for icons in sets:
+        for name in tqdm(sorted(names & set(icons.bodies)), icons.style, mininterval=5):
+            row = {"key": name, "modality": "image", "path": f"alpha/{icons.style}/{name}.png"}
+            make((row, partial(draw, icons, name)), out)
+            yield row
+    if split != "train":
+        for job in sounds(split):
+            make(job, out)
+            yield job[0]
+        for name in CONCEPTS:
+            for wording in WORDINGS:
+                text = wording.format(name.replace("-", " "))
+                yield {"key": name, "modality": "text", "text": text}
+
+
+def others(sets: list[IconSet]) -> list[str]:
+    """Things whose names contain no concept. No query of the test names them."""
+    names = [name for name in things(sets, 1) if not any(concept in name for concept in CONCEPTS)]
+    chosen = np.random.default_rng(SEED).permutation(len(names))[:OTHERS]
+    return [names[index] for index in chosen]
+
+
+def draw(icons: IconSet, name: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    icons.render(name, SIZE).save(path)
+
+
+if __name__ == "__main__":
+    main()

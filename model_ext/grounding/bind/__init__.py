@@ -1,0 +1,1 @@
+"""bindserve's own detector, whose queries are embeddings in ImageBind's space."""

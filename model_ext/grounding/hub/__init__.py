@@ -1,0 +1,1 @@
+"""Open-vocabulary detectors of the library transformers. Their queries are texts."""

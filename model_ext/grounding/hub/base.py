@@ -1,0 +1,97 @@
+"""TextDetector: what the detectors of transformers have in common.
+
+Each detector computes all its boxes (`raw`); this class applies the threshold, removes duplicates
+of a query's boxes, and clips boxes to the picture.
+Shapes: N boxes of a picture, Q queries.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model_ext.grounding.boxes import suppress
+from model_ext.grounding.detector import Detection, Query, Takes
+
+MAX_OVERLAP = 0.5  # Two boxes of one query that overlap more are one thing.
+MAX_BOXES = 100  # maximum number of boxes of one query in one picture
+Picture = NDArray[np.uint8]
+Raw = tuple[Tensor, Tensor]  # boxes (N, 4) in pixels, and their scores (N, Q) from 0 to 1
+
+
+class Architecture(Protocol):
+    """How one kind of detector prepares its inputs and reads its outputs."""
+
+    threshold: float  # the default of transformers' own post-processing
+
+    def raw(self, pictures: Sequence[Picture], texts: Sequence[Sequence[str]]) -> list[Raw]:
+        """Compute all boxes of each picture (H, W, 3) for its texts."""
+        ...
+
+
+class TextDetector:
+    takes: Takes = "texts"
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+
+    @property
+    def threshold(self) -> float:
+        return self.architecture.threshold
+
+    @torch.inference_mode()
+    def detect(
+        self,
+        pictures: Sequence[Picture],
+        queries: Sequence[Sequence[Query]],
+        threshold: float,
+    ) -> list[list[Detection]]:
+        results: list[list[Detection]] = [[] for _ in pictures]
+        texts = [[query.text for query in own] for own in queries]
+        used = [index for index, own in enumerate(texts) if own]
+        if not used:
+            return results
+        raw = self.architecture.raw([pictures[i] for i in used], [texts[i] for i in used])
+        for index, (boxes, scores) in zip(used, raw, strict=True):
+            height, width = pictures[index].shape[:2]
+            results[index] = _select(boxes.cpu(), scores.cpu(), height, width, threshold)
+        return results
+
+
+def _select(
+    boxes: Tensor, scores: Tensor, height: int, width: int, threshold: float
+) -> list[Detection]:
+    limit = torch.tensor([width, height, width, height], dtype=boxes.dtype)
+    clipped = boxes.clamp_min(0).minimum(limit)
+    detections = []
+    for query in range(scores.shape[1]):
+        rows = (scores[:, query] > threshold).nonzero()[:, 0]
+        best = rows[scores[rows, query].argsort(descending=True)[: 4 * MAX_BOXES]]
+        kept = best[suppress(clipped[best], scores[best, query], MAX_OVERLAP, MAX_BOXES)]
+        for row in kept.tolist():
+            left, top, right, bottom = clipped[row].tolist()
+            detections.append(
+                Detection(query, (left, top, right, bottom), float(scores[row, query]))
+            )
+    return sorted(detections, key=lambda each: -each.score)
+
+
+def corners(boxes: Tensor) -> Tensor:
+    """Boxes (..., 4) as center and size -> left, top, right, bottom."""
+    middle, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([middle - half, middle + half], dim=-1)
+
+
+def load_model(kind: Any, folder: Path, device: torch.device | str) -> Any:
+    """Load a model's folder: safetensors only, and no code from the folder."""
+    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
+    return kind.from_pretrained(folder, **options).eval().to(device)
+
+
+def load_part(kind: Any, folder: Path) -> Any:
+    """Load a tokenizer or an image processor of a folder."""
+    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -1,0 +1,1 @@
+"""Train bindserve's own detector on composed drawings."""

@@ -1,0 +1,121 @@
+"""Determine, on validation scenes, how a detector's cosines become probabilities.
+
+For each modality of queries, a logistic curve is fitted to the cosines of boxes and queries. Boxes
+that show the query's thing and boxes that do not have the same weight in the fit.
+Shapes: N boxes, Q queries, D embedding.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model_ext.grounding.bind.config import BindDetectorConfig, Calibration
+from model_ext.grounding.bind.detector import BindDetector
+from model_ext.grounding.boxes import overlaps
+from model_ext.imagebind.model import ImageBind
+from model_ext.imagebind.preprocess.config import PreprocessConfig
+from model_ext.train.detector.config import DetectorConfig
+from model_ext.train.detector.scenes import compose
+from model_ext.train.encoders.batches import plain
+from model_ext.train.encoders.samples import load
+from model_ext.train.errors import TrainError
+
+SCENES = 150
+SEED = 1_000_003  # differs from the training scenes' seeds
+SAME = 0.5  # A box shows a drawing if it overlaps the drawing's box by at least this much.
+STEPS = 50
+BATCH = 64
+MODALITY = {"vision": "image"}  # encoder -> modality of a query
+
+Numbers = NDArray[np.float64]
+
+
+@torch.no_grad()
+def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig:
+    """Return the detector's configuration with a curve for each modality, and with a threshold.
+
+    Raises TrainError: when the validation list has no pictures or no queries.
+    """
+    if config.validation_list is None:
+        raise TrainError("validation_list: required to calibrate the detector")
+    teacher = ImageBind.from_folder(config.encoders)
+    sizes, store = PreprocessConfig.of(teacher.config), config.out / "samples"
+    samples = load(config.validation_list, teacher.modalities, store, sizes, config.image_side)
+    if "vision" not in samples:
+        raise TrainError(f"{config.validation_list}: no pictures")
+    pictures = samples["vision"]
+    rng = np.random.default_rng(SEED)
+    drawings = pictures.data.numpy()
+    scenes = [compose(drawings, rng, config.side, config.max_drawings) for _ in range(SCENES)]
+    shown: list[Tensor] = []  # the embeddings of each scene's boxes
+    names: list[list[str]] = []  # the key of the drawing that each box shows, or ""
+    objectness = []
+    for scene in scenes:
+        boxes, sure, vectors = model.things([torch.from_numpy(scene.picture.copy())])[0]
+        keys = [pictures.keys[index] for index in scene.drawings]
+        names.append(_names(boxes, torch.from_numpy(scene.boxes), keys))
+        shown.append(vectors)
+        objectness.append(sure)
+    curves, scores = {}, {}
+    for encoder, own in samples.items():
+        with torch.inference_mode():
+            parts = [
+                teacher.unit(encoder, plain(encoder, part, teacher.config))
+                for part in torch.split(own.data, BATCH)
+            ]
+        queries = torch.cat(parts)
+        cosines = np.concatenate([(v @ queries.T).numpy() for v in shown if len(v)])
+        same = np.array([[key == name for key in own.keys] for each in names for name in each])
+        modality = MODALITY.get(encoder, encoder)
+        curves[modality] = fit(cosines.ravel(), same.ravel())
+        curve = curves[modality]
+        present = [
+            (
+                (sure[:, None] * (v @ queries.T * curve.slope + curve.offset).sigmoid()).amax(0),
+                np.isin(own.keys, [pictures.keys[index] for index in scene.drawings]),
+            )
+            for v, sure, scene in zip(shown, objectness, scenes, strict=True)
+            if len(v)
+        ]
+        scores[modality] = (
+            np.concatenate([best.numpy() for best, _ in present]),
+            np.concatenate([truth for _, truth in present]),
+        )
+    threshold = best_threshold(*scores["text" if "text" in scores else "image"])
+    return model.config.model_copy(update={"calibration": curves, "threshold": threshold})
+
+
+def _names(boxes: Tensor, truth: Tensor, keys: list[str]) -> list[str]:
+    """The key of the drawing that each box (N, 4) shows, or "" if it shows none."""
+    if not len(truth) or not len(boxes):
+        return [""] * len(boxes)
+    best, index = overlaps(boxes, truth).max(1)
+    return [keys[i] if value >= SAME else "" for value, i in zip(best, index.tolist(), strict=True)]
+
+
+def fit(cosines: NDArray[np.float32], same: NDArray[np.bool_]) -> Calibration:
+    """Fit a logistic curve by Newton's method. Raises TrainError: when one class is empty."""
+    if not same.any() or same.all():
+        raise TrainError("validation_list: the queries must match some, but not all pictures")
+    x = np.stack([cosines.astype(np.float64), np.ones(len(cosines))])
+    weights = np.where(same, 0.5 / same.sum(), 0.5 / (~same).sum())
+    solution: Numbers = np.zeros(2)
+    for _ in range(STEPS):
+        probability = 1 / (1 + np.exp(-solution @ x))
+        gradient = x @ (weights * (probability - same))
+        curvature = (x * (weights * probability * (1 - probability))) @ x.T
+        # The ridge keeps the solution finite if the classes can be separated.
+        ridge = 1e-4 * np.eye(2)
+        solution -= np.linalg.solve(curvature + ridge, gradient + ridge @ solution)
+    return Calibration(slope=max(1e-3, float(solution[0])), offset=float(solution[1]))
+
+
+def best_threshold(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
+    """The score that separates queries whose thing is in the scene from other queries best: it has
+    the largest mean of both classes' shares of right decisions.
+    """
+    values = np.quantile(scores, np.linspace(0, 1, 512))
+    hits = np.array([(scores[present] > value).mean() for value in values])
+    rejected = np.array([(scores[~present] <= value).mean() for value in values])
+    return float(values[(hits + rejected).argmax()])

@@ -1,0 +1,61 @@
+"""The YAML file of `bindserve train detector`, validated when it is read."""
+
+from pathlib import Path
+from typing import Annotated, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from model_ext.train.errors import TrainError
+
+Count = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class DetectorConfig(BaseModel):
+    """Paths are relative to the working directory; paths in a list are relative to its folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    # `out`: the folder for checkpoints, logs and the folder `detector` with the trained weights.
+    out: Path
+    # `train_list`: a JSON Lines file. Each line has key, modality and path. Pictures of drawings
+    # have an alpha channel.
+    train_list: Path
+    # `validation_list`: pictures, and queries of any modality with the same keys. They determine
+    # how cosines become probabilities, and not the weights.
+    validation_list: Path | None = None
+    encoders: Path  # `encoders`: the folder of the model's encoders.
+    omit: tuple[str, ...] = ()  # `omit`: keys whose pictures are not used for training.
+
+    steps: Count
+    batch: Count = 16  # number of scenes in a step
+    crops: Count = 2  # maximum number of crops of a scene, for the picture encoder
+    learning_rate: Positive = 1e-3
+    # The factor of the learning rate for the picture encoder, which is trained already.
+    encoder_rate: Positive = 0.1
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    max_grad_norm: Positive = 5.0
+    side: Annotated[int, Field(gt=0, multiple_of=32)] = 192  # side of a scene in pixels
+    max_drawings: Count = 8  # maximum number of drawings in a scene
+    image_side: Count = 96  # side of a stored drawing in pixels
+    seed: int = 0
+    threads: Count | None = None
+    save_seconds: Positive = 240
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
+        invalid key.
+        """
+        try:
+            return cls.model_validate(yaml.safe_load(path.read_text()))
+        except FileNotFoundError:
+            raise TrainError(f"{path}: no such file") from None
+        except yaml.YAMLError as error:
+            raise TrainError(f"{path}: not YAML: {error}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            key = ".".join(str(part) for part in first["loc"])
+            raise TrainError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from None

@@ -1,0 +1,135 @@
+"""Grounding: find the nouns of an answer in the request's pictures.
+
+The work starts after the text and has a deadline. If it fails, the answer is returned without it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request
+
+from model_ext.grounding.nouns import Noun, installed_model
+from model_ext.side import SideData
+from server.api.body import Json
+from server.api.grounding.pictures import Pictures, with_pictures
+from server.api.grounding.search import (
+    Search,
+    SearchBox,
+    SearchQuery,
+    detector_of,
+    gather_pictures,
+)
+from server.api.state import AppState, state_of
+from server.conditioning.options import GroundOptions, ImageBindOptions
+from server.errors import BadRequest, RequestError
+from server.media.attachments import Attachment
+from server.metrics import stage
+
+logger = logging.getLogger(__name__)
+
+PARAM = "imagebind.ground"
+GROUND_HEADER = "x-bindserve-grounding"
+MAX_BOXES = 20  # boxes of one noun in the response
+
+
+def read_grounding(
+    options: ImageBindOptions, attachments: Sequence[Attachment], raw_request: Request
+) -> "Grounding | None":
+    """Return the grounding that a request asks for, or None if it asks for none.
+
+    Raises BadRequest: when the server has no detector or parser, or the request has no picture.
+    """
+    if not options.ground:
+        return None
+    state = state_of(raw_request)
+    detector_of(state, PARAM)
+    chosen = options.ground if isinstance(options.ground, GroundOptions) else GroundOptions()
+    if chosen.nouns == "parser" and installed_model() is None:
+        raise BadRequest(
+            "this server has no parser of nouns; send `nouns`: `model`, or the operator installs"
+            " bindserve[ground]",
+            param=f"{PARAM}.nouns",
+            code="parser_not_installed",
+        )
+    files = with_pictures(attachments, state.settings.max_ground_pictures, PARAM)
+    return Grounding(state, chosen, files)
+
+
+class Grounding:
+    """The grounding of one request's answers (one for each choice)."""
+
+    def __init__(
+        self, state: AppState, options: GroundOptions, files: Sequence[Attachment]
+    ) -> None:
+        self.options = options
+        self._state = state
+        self._files = list(files)
+        self._search = Search(state, options.threshold)
+        self._queries: list[str] = []  # of all texts, for the explanation
+
+    def explanation(self) -> Json:
+        """What was searched, for the response's `imagebind.grounding`."""
+        return {
+            "nouns": self.options.nouns,
+            "threshold": self._search.used_threshold,
+            "queries": list(dict.fromkeys(self._queries)),
+        }
+
+    async def of_texts(self, texts: Sequence[str]) -> list[list[Json] | None]:
+        """Ground several texts. Returns None for each text if the work fails or is too slow."""
+        try:
+            async with asyncio.timeout(self._state.settings.ground_timeout_s):
+                with stage("ground"):
+                    pictures = await gather_pictures(self._state, self._files)
+                    return list(
+                        await asyncio.gather(*(self._ground(text, pictures) for text in texts))
+                    )
+        except TimeoutError:
+            logger.warning("grounding took longer than ground_timeout_s")
+        except RequestError as error:
+            logger.warning("grounding failed: %s", error.message)
+        finally:
+            self._files.clear()  # close the files
+        return [None] * len(texts)
+
+    async def _ground(self, text: str, pictures: Sequence[Pictures]) -> list[Json]:
+        nouns = (await self._nouns(text))[: self._state.settings.max_ground_nouns]
+        # Nouns with equal phrases are one query.
+        phrases = list(dict.fromkeys(noun.phrase.lower() for noun in nouns))
+        self._queries += phrases
+        boxes = await self._search.run(pictures, [SearchQuery(phrase) for phrase in phrases])
+        places = {phrase: index for index, phrase in enumerate(phrases)}
+        return [described(noun, places[noun.phrase.lower()], pictures, boxes) for noun in nouns]
+
+    async def _nouns(self, text: str) -> list[Noun]:
+        if not text.strip():
+            return []
+        if self.options.nouns == "model":
+            from server.api.grounding.model_nouns import nouns_by_model  # this import loads vLLM
+
+            return await nouns_by_model(text, self._state)
+        side = detector_of(self._state)
+        result = await side.ask(SideData({"task": "nouns", "text": text}))
+        return [noun_of(fields) for fields in result.document["nouns"]]
+
+
+def noun_of(fields: dict[str, Any]) -> Noun:
+    return Noun(**{**fields, "modifiers": tuple(fields["modifiers"])})
+
+
+def described(
+    noun: Noun, query: int, pictures: Sequence[Pictures], boxes: Sequence[Sequence[SearchBox]]
+) -> Json:
+    """A noun with its boxes in the part that shows it best. `boxes`: the boxes of each part."""
+    own = [[each for each in part if each.query == query] for part in boxes]
+    best = max(range(len(own)), key=lambda part: own[part][0].score if own[part] else -1.0)
+    found_boxes = own[best][:MAX_BOXES]
+    return {
+        "noun": noun.text,
+        "span": [noun.start, noun.end],
+        "part": pictures[best].param if found_boxes else None,
+        "boxes": [each.to_json() for each in found_boxes],
+        "found": bool(found_boxes),
+    }

@@ -1,0 +1,93 @@
+"""Folders of tiny detectors of transformers with random weights."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+# Ids that Grounding DINO's code expects: BERT's ids of [CLS], [SEP], "." and "?".
+BERT_IDS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+WORDS = ("a", "black", "dog", "cat", "that", "is", "running", "red", "car", "thing", "tree")
+
+
+def tokenizer(**special: str) -> PreTrainedTokenizerFast:
+    vocabulary = dict(BERT_IDS) | {word: 200 + index for index, word in enumerate(WORDS)}
+    own = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    own.normalizer = normalizers.Lowercase()
+    own.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    own.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(name, BERT_IDS[name]) for name in ("[CLS]", "[SEP]")],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=own,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        **special,
+    )
+
+
+def write_owlv2(folder: Path) -> None:
+    from transformers import Owlv2Config, Owlv2ForObjectDetection
+    from transformers.models.owlv2.image_processing_pil_owlv2 import Owlv2ImageProcessorPil
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    config = Owlv2Config(
+        text_config={
+            **sizes,
+            **{"num_attention_heads": 2, "vocab_size": 1100, "max_position_embeddings": 16},
+        },
+        vision_config={**sizes, "num_attention_heads": 2, "image_size": 64, "patch_size": 16},
+        projection_dim=16,
+    )
+    Owlv2ForObjectDetection(config).eval().save_pretrained(folder)
+    Owlv2ImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+
+
+def write_grounding_dino(folder: Path) -> None:
+    from transformers import (
+        BertConfig,
+        GroundingDinoConfig,
+        GroundingDinoForObjectDetection,
+        SwinConfig,
+    )
+    from transformers.models.grounding_dino.image_processing_pil_grounding_dino import (
+        GroundingDinoImageProcessorPil,
+    )
+
+    torch.manual_seed(0)
+    config = GroundingDinoConfig(
+        backbone_config=SwinConfig(
+            image_size=64,
+            embed_dim=8,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 1, 1, 1],
+            window_size=2,
+            out_features=["stage2", "stage3", "stage4"],
+        ),
+        text_config=BertConfig(
+            vocab_size=1100,
+            hidden_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=16,
+        ),
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        num_queries=12,
+        max_text_len=24,
+    )
+    GroundingDinoForObjectDetection(config).eval().save_pretrained(folder)
+    size = {"shortest_edge": 64, "longest_edge": 128}
+    GroundingDinoImageProcessorPil(size=size).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
