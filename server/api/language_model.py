@@ -18,7 +18,7 @@ from vllm.tool_parsers import ToolParserManager
 
 from server.api.body import check_body
 from server.api.grammar.constraint import open_checker
-from server.api.routes import generate, responses_and_messages, tokenize
+from server.api.routes.generation import generate, responses_and_messages, tokenize
 from server.api.state import state_of
 from server.settings import Settings
 

@@ -13,7 +13,7 @@ from fastapi import Request
 
 from model_ext.conditioning import Vector
 from server.api.body import Incoming
-from server.api.inputs import sources_of
+from server.api.prompt.inputs import sources_of
 from server.api.state import AppState, state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.first_error import all_results

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from server.api.batches.record import BatchRecord
 from server.api.batches.store import OwnedBatches
 from server.api.body import read_json
-from server.api.inputs import parse
+from server.api.prompt.inputs import parse
 from server.api.routes.files import checked_seconds
 from server.api.state import AppState, state_of
 from server.context import current

@@ -22,7 +22,7 @@ from server.api.grounding.search import (
     detector_of,
     gather_pictures,
 )
-from server.api.inputs import CLIENT_DISCONNECTED, parse, sources_of
+from server.api.prompt.inputs import CLIENT_DISCONNECTED, parse, sources_of
 from server.api.state import AppState, state_of
 from server.errors import BadRequest, Unavailable
 from server.media.attachments import Attachment, Part, read_attachment, read_attachments

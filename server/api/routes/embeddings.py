@@ -19,7 +19,7 @@ from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
 from server.api.embedding.cancellation import unless_disconnected
 from server.api.embedding.embed import WindowEmbedding, check_model, embed_parts, embed_windows
-from server.api.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, parse
+from server.api.prompt.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, parse
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned, without_default_cache
 from server.conditioning.mix import normalize

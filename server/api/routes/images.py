@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field
 from server.api.body import Incoming, read_json
 from server.api.embedding.cancellation import unless_disconnected
 from server.api.embedding.embed import check_model
-from server.api.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, attachments_of, parse
 from server.api.pictures.drawing import checked_request
+from server.api.prompt.inputs import CACHE_HEADER, CLIENT_DISCONNECTED, attachments_of, parse
 from server.api.state import state_of
 from server.conditioning.options import take_options
 from server.conditioning.picture_options import MAX_SEED, PictureOptions

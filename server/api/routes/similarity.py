@@ -26,7 +26,7 @@ from server.api.embedding.embed import (
     embed_windows,
     units,
 )
-from server.api.inputs import CLIENT_DISCONNECTED, parse
+from server.api.prompt.inputs import CLIENT_DISCONNECTED, parse
 from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest

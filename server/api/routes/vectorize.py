@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response
 from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
 from server.api.embedding.cancellation import unless_disconnected
-from server.api.inputs import CLIENT_DISCONNECTED
+from server.api.prompt.inputs import CLIENT_DISCONNECTED
 from server.api.state import AppState, state_of
 from server.conditioning.first_error import all_results
 from server.errors import BadRequest, TooLarge, Unavailable

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from model_ext.side import SideData
 from server.api.body import Incoming, read_json
 from server.api.embedding.cancellation import unless_disconnected
-from server.api.inputs import CLIENT_DISCONNECTED, parse
+from server.api.prompt.inputs import CLIENT_DISCONNECTED, parse
 from server.api.speech.sound_files import sound_file
 from server.api.state import state_of
 from server.errors import BadRequest, RequestError

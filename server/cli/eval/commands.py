@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from server.cli.eval import options
 from server.cli.eval.compare import compare
-from server.cli.eval.controls import controls
+from server.cli.eval.control_runs.controls import controls
 from server.cli.eval.hallucination import hallucination
 from server.cli.eval.options import DecodingName
 from server.logs import fail

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
+from server.conditioning.contexts import Contexts, take_contexts
 from server.conditioning.mix import mix
 from server.conditioning.options import Decay, take_options
 from server.conditioning.turns import weigh_turns
 from server.errors import BadRequest
 from server.media.attachments import Attachment
 from server.media.blob import MemoryBlob
-from server.media.contexts import Contexts, take_contexts
 
 # User turns 0, 1 and 2; the second one calls a tool, whose result is message 4.
 ROLES = ["system", "user", "user", "assistant", "tool", "assistant", "user"]

@@ -344,7 +344,7 @@ async def test_responses_and_messages_have_the_grounding(
 ) -> None:
     from fastapi.responses import JSONResponse, StreamingResponse
 
-    from server.api.routes import responses_and_messages as routes
+    from server.api.routes.generation import responses_and_messages as routes
 
     completed = {"type": "response.completed", "response": RESPONSE}
     message = {"type": "message", "content": [{"type": "text", "text": "A red car."}]}

@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 from cache_index.build import build_from_features
 from model_ext.config import ENCODERS_ALONE
 from model_ext.eval.results import read_results
-from server.cli.eval import second_server
 from server.cli.eval.commands import app
-from server.cli.eval.controls_table import COLUMNS
+from server.cli.eval.control_runs import second_server
+from server.cli.eval.control_runs.table import COLUMNS
 from tests.server.cli.eval.conftest import Server, question_of
 
 PNG = b"\x89PNG\r\n\x1a\n"

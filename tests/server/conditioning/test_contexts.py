@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from server.conditioning.contexts import Contexts, shorten, take_contexts
 from server.errors import BadRequest
 from server.media.attachments import message_parts
-from server.media.contexts import Contexts, shorten, take_contexts
 
 MAX_TOKENS = 8
 

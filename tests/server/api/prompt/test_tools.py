@@ -11,18 +11,18 @@ from vllm.sampling_params import SamplingParams
 
 from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.tool_parsers.gpt4tools import CUT, MARK_CUTS, Gpt4ToolsParser
-from server.api.tools import (
+from server.api.prompt.tools import (
     check_tools,
     correct_finish_reasons,
     keep_arguments,
     name_files,
 )
+from server.conditioning.contexts import Contexts, take_contexts
 from server.context import RequestContext, entered
 from server.engine.cut_marks import take_request
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
 from server.media.blob import MemoryBlob
-from server.media.contexts import Contexts, take_contexts
 from server.media.sources import Link
 from tests.model_ext.tool_parsers.goldens import DEFINITIONS, GOLDENS
 

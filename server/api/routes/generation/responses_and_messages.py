@@ -26,22 +26,22 @@ from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
 from server.api.grounding.ground import read_grounding
 from server.api.grounding.other_protocols import ground_response
-from server.api.input_slot import contexts_of, fill_input_slots
-from server.api.inputs import (
+from server.api.pictures.drawing import picture_request
+from server.api.pictures.response_items import input_text, take_tool, with_item, with_size
+from server.api.prompt.input_slot import contexts_of, fill_input_slots
+from server.api.prompt.inputs import (
     CLIENT_DISCONNECTED,
     attachments_of,
     parse,
 )
-from server.api.pictures.drawing import picture_request
-from server.api.pictures.response_items import input_text, take_tool, with_item, with_size
-from server.api.routes.generate import apply_attachments, headers_of
+from server.api.prompt.tools import prepare_tools
+from server.api.routes.generation.generate import apply_attachments, headers_of
 from server.api.state import state_of
-from server.api.tools import prepare_tools
 from server.conditioning.conditioner import Conditioned
+from server.conditioning.contexts import Contexts
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
 from server.media.attachments import Attachment, Part, message_parts
-from server.media.contexts import Contexts
 
 router = APIRouter()
 

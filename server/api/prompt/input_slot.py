@@ -7,8 +7,8 @@ from fastapi import Request
 
 from server.api.body import Incoming, run
 from server.api.state import state_of
+from server.conditioning.contexts import Contexts, take_contexts
 from server.errors import BadRequest
-from server.media.contexts import Contexts, take_contexts
 
 
 async def contexts_of(

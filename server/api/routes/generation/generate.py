@@ -25,19 +25,20 @@ from server.api.error_handlers import error_response, from_event, from_vllm_resp
 from server.api.grammar.constraint import check_constraints
 from server.api.grounding.chat import ground_chat, ground_chunks
 from server.api.grounding.ground import GROUND_HEADER, Grounding, read_grounding
-from server.api.input_slot import contexts_of, fill_input_slots
-from server.api.inputs import (
+from server.api.pictures.chat_images import last_user_text, take_modalities, with_images
+from server.api.pictures.drawing import PictureRequest, picture_request
+from server.api.prompt.input_slot import contexts_of, fill_input_slots
+from server.api.prompt.inputs import (
     CACHE_HEADER,
     CLIENT_DISCONNECTED,
     EXPERTS_HEADER,
     attachments_of,
     parse,
 )
-from server.api.pictures.chat_images import last_user_text, take_modalities, with_images
-from server.api.pictures.drawing import PictureRequest, picture_request
+from server.api.prompt.tools import correct_finish_reasons, prepare_tools
 from server.api.state import state_of
-from server.api.tools import correct_finish_reasons, prepare_tools
 from server.conditioning.conditioner import Conditioned
+from server.conditioning.contexts import Contexts
 from server.conditioning.first_error import all_results
 from server.conditioning.options import ImageBindOptions, take_options
 from server.conditioning.turns import weigh_turns
@@ -48,7 +49,6 @@ from server.media.attachments import (
     list_parts,
     message_parts,
 )
-from server.media.contexts import Contexts
 
 router = APIRouter()
 

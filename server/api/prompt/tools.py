@@ -13,10 +13,10 @@ from typing import Any
 from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.tool_parsers.gpt4tools import cut_inside
 from server.api.body import Json
+from server.conditioning.contexts import Contexts, message_index
 from server.context import current
 from server.errors import BadRequest
 from server.media.attachments import EMBEDDING, Attachment
-from server.media.contexts import Contexts, message_index
 from server.media.sources import Link
 
 MAX_NAME = 128  # maximum number of characters of a tool's name

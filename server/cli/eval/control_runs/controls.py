@@ -48,9 +48,9 @@ def controls(
     from cache_index.shuffle import shuffle
     from model_ext.eval.errors import DataError
     from server.cli.eval.client import AskError
-    from server.cli.eval.controls_table import write_controls
+    from server.cli.eval.control_runs.second_server import SecondServerError, second_server
+    from server.cli.eval.control_runs.table import write_controls
     from server.cli.eval.run import RunSettings, run
-    from server.cli.eval.second_server import SecondServerError, second_server
     from server.cli.eval.stored import is_complete
 
     base = RunSettings(
