@@ -131,7 +131,8 @@ class Conditioner:
         retrieved = await self._retriever.retrieve(
             normalize(mixed), params, explain=options.explain
         )
-        return retrieved.embedding * np.linalg.norm(mixed), retrieved
+        # A cache of the form "paper" returns vectors of other lengths than 1.
+        return normalize(retrieved.embedding) * np.linalg.norm(mixed), retrieved
 
     async def embed_scaled(self, attachment: Attachment) -> Vector:
         """Return ImageBind's output (D,) for one attachment, without normalisation to unit length.

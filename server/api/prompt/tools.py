@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from model_ext.prompt import MARK
 from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.tool_parsers.gpt4tools import cut_inside
 from server.api.body import Json
@@ -31,12 +32,13 @@ async def prepare_tools(
     document: Json, messages: Any, attachments: Sequence[Attachment], contexts: Contexts
 ) -> None:
     """Prepare a request for the chat template, in place: keep the arguments of earlier calls and,
-    if the request has tools, add the names of attachments.
+    if the request has tools, add the names of attachments. Remove the prompt's marks from results.
 
     `messages`: the messages of a chat, or the items of a Responses request. Raises BadRequest.
     """
     check_tools(document)
     keep_arguments(messages)
+    remove_marks(messages)
     if document.get("tools"):
         await name_files(messages, attachments, contexts)
 
@@ -80,6 +82,35 @@ def keep_arguments(messages: Any) -> None:
         for call in calls if isinstance(calls, list) else ():
             if isinstance(call, dict) and isinstance(call.get("function"), dict):
                 keep(call["function"])
+
+
+def remove_marks(messages: Any) -> None:
+    """Shorten the marks of the prompt's sections (`###`) in the results of tools, in place. A
+    result may contain text that somebody else wrote.
+
+    `messages`: of a chat, of Anthropic's Messages, or the items of a Responses request.
+    """
+    for message in messages if isinstance(messages, list) else ():
+        if not isinstance(message, dict):
+            continue
+        if message.get("role") == "tool":
+            message["content"] = without_marks(message.get("content"))
+        elif message.get("type") == "function_call_output":
+            message["output"] = without_marks(message.get("output"))
+        elif isinstance(blocks := message.get("content"), list):
+            for block in blocks:
+                if isinstance(block, dict) and block.get("type") == "tool_result":
+                    block["content"] = without_marks(block.get("content"))
+
+
+def without_marks(content: Any) -> Any:
+    """Shorten the marks in a text, or in a list of parts with texts."""
+    if isinstance(content, str):
+        return MARK.sub("#", content)
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            part["text"] = MARK.sub("#", part["text"])
+    return content
 
 
 def keep(call: Json) -> None:

@@ -44,7 +44,7 @@ def test_a_missing_file_is_named(command: str, tmp_path: Path) -> None:
 def test_export_of_nothing_is_named(tmp_path: Path) -> None:
     result = RUNNER.invoke(train_app, ["export", str(tmp_path), "--out", str(tmp_path / "model")])
     assert result.exit_code == 1
-    assert "a run writes this file at its end" in result.output
+    assert "a run writes this file when it finishes" in result.output
 
 
 def test_encoders_are_trained_from_a_file(tmp_path: Path) -> None:
