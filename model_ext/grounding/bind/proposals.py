@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STRIDE = 8
-UNIT = 2 * STRIDE  # A raw distance of 0 means this number of pixels.
+# If the network's raw output for a distance is 0, the distance is this number of pixels.
+UNIT = 2 * STRIDE
 PRIOR = -4.6  # Initial logit of a cell: most cells contain no thing.
 
 
