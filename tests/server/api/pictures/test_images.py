@@ -27,7 +27,7 @@ async def test_a_prompt_alone_conditions_the_picture(drawing: Served, recorder: 
     assert response.status_code == 200, response.text
     assert response.json()["created"] > 1_700_000_000
     assert [picture.shape for picture in pictures(response.json())] == [(48, 64, 3)] * 2
-    assert recorder.conditions == [[0, 3]] * 2  # the encoder's output, not its direction
+    assert recorder.conditions == [[0, 3]] * 2  # the encoder's output, which is not normalised
     assert {document["prompt"] for document in recorder.documents} == {"90"}
     seeds = [document["seed"] for document in recorder.documents]
     assert max(seeds) - min(seeds) == 1
