@@ -1,4 +1,4 @@
-"""Make training rows with tool calls in OpenAI's form, and evaluation questions in GPT4Tools' form."""
+"""Make training rows with tool calls (OpenAI's form), and evaluation rows (GPT4Tools' form)."""
 
 import json
 import random
