@@ -124,7 +124,7 @@ def on_white(stored: Tensor, side: int) -> Tensor:
 
 
 def draw(flow: Flow, vectors: Tensor) -> Tensor:
-    """Draw a picture of each embedding (M, D): (M, 3, S, S) in [0, 1]. Seeds are 0, 1, 2 and so on."""
+    """Draw a picture of each embedding (M, D): (M, 3, S, S) in [0, 1]. Seeds are 0, 1, 2, ..."""
     generators = [Generator().manual_seed(number) for number in range(len(vectors))]
     config = flow.config
     return (flow.sample(vectors, generators, config.steps, config.guidance) + 1) / 2

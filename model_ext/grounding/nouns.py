@@ -131,8 +131,8 @@ def _is_dropped(token: Token, head: Token) -> bool:
 
 
 def _phrase_end(head: Token) -> int:
-    """Return the end of the noun with the clauses or phrases that directly follow it, as long as
-    they are short.
+    """Return the end of the noun with the clauses or phrases that directly follow it, if
+    those are short.
     """
     end = int(head.i) + 1
     for child in head.rights:

@@ -73,7 +73,7 @@ def training_rows(count: int, seed: int = 0) -> Iterator[Row]:
 
 
 def questions(seen: int, unseen: int, none: int, seed: int = 0) -> Iterator[Row]:
-    """Yield rows for `bindserve eval`, with the prompt before the first reply and the right reply."""
+    """Yield rows for `bindserve eval`: the prompt before the first reply, and the right reply."""
     rng = random.Random(f"test {seed}")
     parts: Sequence[tuple[Part, int]] = (("seen", seen), ("unseen", unseen))
     for part, count in parts:

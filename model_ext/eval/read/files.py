@@ -77,7 +77,7 @@ def inside(folder: Path, name: str, source: Path, row: int | str | None = None) 
     """The path of an existing file `name` below `folder`. Symbolic links may point outside of
     `folder`.
 
-    Raises DataError: when the path leaves the folder or the file does not exist.
+    Raises DataError: when the path is outside of the folder or the file does not exist.
     """
     path = below(folder, name, source, row)
     if not exists(path):

@@ -40,7 +40,7 @@ def assign(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def paired_overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the overlap (P,) and the generalised overlap (P,) of boxes (P, 4) with boxes (P, 4)."""
+    """Compute overlap (P,) and generalised overlap (P,) of boxes (P, 4) with boxes (P, 4)."""
     sides = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp_min(0)
     shared = sides.prod(-1)
     union = (areas(a) + areas(b) - shared).clamp_min(1e-6)

@@ -71,7 +71,7 @@ def train_detector(config: DetectorConfig, until: int | None = None) -> Path:
 
 
 def new_detector(config: DetectorConfig, teacher: ImageBind) -> BindDetector:
-    """Make a detector with a random proposal network and a copy of the teacher's picture encoder."""
+    """Make a detector: a random proposal network and a copy of the teacher's picture encoder."""
     sizes = BindDetectorConfig(side=config.side, encoder=json.loads(teacher.config.to_json()))
     model = BindDetector(sizes)
     model.encoder.load_state_dict(teacher.state_dict())
@@ -171,7 +171,7 @@ class DetectorRun:
         return (1 - F.cosine_similarity(vectors, self.targets[targets])).mean()
 
     def save(self, path: Path, step: int) -> None:
-        """Write a temporary file and rename it, so that a killed run keeps a complete checkpoint."""
+        """Write a temporary file and rename it, so that a killed run has a whole checkpoint."""
         state = {
             "step": step,
             "model": self.model.state_dict(),
