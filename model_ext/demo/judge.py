@@ -131,8 +131,8 @@ def draw(flow: Flow, vectors: Tensor) -> Tensor:
 
 
 def correlation(pictures: Tensor, others: Tensor) -> float:
-    """Compute each picture's largest correlation of pixels with any of the others. Returns the
-    median.
+    """For each of `pictures`, compute the largest correlation of its pixels with any of `others`.
+    Returns the median of these correlations.
     """
 
     def standard(each: Tensor) -> Tensor:

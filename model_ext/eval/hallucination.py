@@ -25,7 +25,7 @@ class Described:
 
 
 def absent_nouns(answers: Sequence[Described], index: int) -> list[str]:
-    """Return nouns of the following answers that are not in the answer `index`, in lower case."""
+    """Return nouns of the other answers that are not in the answer `index`, in lower case."""
     own = {noun.lower() for noun in answers[index].nouns}
     absent: list[str] = []
     for step in range(1, len(answers)):

@@ -27,5 +27,5 @@ def is_invented(segment: Json) -> bool:
 
 
 def written(result: Json) -> str:
-    """The text that was read in pictures, with one line of the prompt per line in the picture."""
+    """The text that was read in pictures. Each line of text is one line of the prompt."""
     return "\n".join(result["lines"])

@@ -16,7 +16,7 @@ RECALLS = np.linspace(0, 1, 101)
 class ScoredBox:
     picture: int
     box: tuple[float, float, float, float]
-    score: float = 1.0  # not used for true boxes
+    score: float = 1.0  # score of a detection; not used for true boxes
 
 
 def average_precision(

@@ -58,7 +58,7 @@ class Letterbox:
         return cls(side, side / max(height, width))
 
     def apply(self, picture: Tensor) -> Tensor:
-        """(3, H, W) -> (3, side, side). The rest of the square is 0."""
+        """Scale a picture (3, H, W) into the square (3, side, side). The rest is 0."""
         height, width = picture.shape[1:]
         size = [max(1, round(height * self.scale)), max(1, round(width * self.scale))]
         scaled = F.interpolate(

@@ -24,7 +24,7 @@ LEFT = {"amod", "compound", "nmod", "nummod", "quantmod", "advmod", "npadvmod"}
 DROPPED_TAGS = {"DT", "PDT", "CD", "PRP$", "POS", "WDT", "WP$", ",", "CC", "IN", ":", "``", "''"}
 SINGULAR = {"a", "an", "another", "each", "every", "this"}
 
-Token = Any  # spacy.tokens.Token: spaCy is an optional package
+Token = Any  # spacy.tokens.Token, which is not imported, because spaCy is optional
 
 
 @dataclass(frozen=True, slots=True)

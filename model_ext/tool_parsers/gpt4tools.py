@@ -1,6 +1,6 @@
-"""The plugin for vLLM's flag --tool-call-parser: calls of tools in the form of GPT4Tools.
+"""The plugin for vLLM's flag --tool-call-parser. It parses tool calls in the form of GPT4Tools.
 
-vLLM creates one object per request, or one per choice of a stream.
+vLLM creates one parser per request, or one per choice of a stream.
 """
 
 import json

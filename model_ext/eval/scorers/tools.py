@@ -118,8 +118,8 @@ def bleu_1(words: Sequence[str], truth: Sequence[str]) -> float:
 
 
 def overlap(vectors: Sequence[Sequence[float]], lengths: Sequence[int]) -> float:
-    """Intersection over union of the reply's lines and the truth's lines. A line of the reply
-    counts by its score.
+    """Intersection over union of the reply's lines and the truth's lines. A line that the reply
+    shares with the truth counts with its score.
     """
     both = either = 0.0
     for vector, length in zip(vectors, lengths, strict=True):

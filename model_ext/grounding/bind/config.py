@@ -40,7 +40,7 @@ class BindDetectorConfig(BaseModel):
     calibration: dict[str, Calibration] = {}
     threshold: float = Field(
         default=0.3, ge=0, le=1
-    )  # the score from which a thing counts as present
+    )  # minimum score of a thing that counts as present
 
     @property
     def sizes(self) -> ImageBindConfig:

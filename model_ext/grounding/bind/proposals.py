@@ -67,7 +67,7 @@ class ProposalNetwork(nn.Module):
         nn.init.constant_(self.objectness[-1].bias, PRIOR)  # type: ignore[arg-type]
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised pictures (B, 3, S, S) -> logits (B, G * G), boxes (B, G * G, 4) in pixels."""
+        """Predict logits (B, G * G) and boxes (B, G * G, 4) from pictures (B, 3, S, S)."""
         x, levels = self.stem(pictures), []
         for layer in self.stages:
             x = layer(x)

@@ -94,7 +94,9 @@ def whole_picture(data: bytes, limits: Limits, notes: Notes) -> Tensor:
 
 
 def video_frames(data: bytes, limits: Limits, notes: Notes) -> Tensor:
-    """Decode at most FRAMES frames of a video: the frame in the middle of each equal part."""
+    """Decode at most FRAMES frames of a video. The video is divided into parts of equal length, and
+    the frame in the middle of each part is taken.
+    """
     name = container(data)
     if name is None or name not in VIDEO:
         raise DecodeError("the video is damaged or of an unknown format")

@@ -17,8 +17,8 @@ from model_ext.grounding.hub.base import TextDetector
 from tests.model_ext.grounding.tiny_hub import write_grounding_dino, write_owlv2
 
 TEXTS = ["a black dog that is running", "Cat", "red car"]
-# First and last + 1 token of each text in Grounding DINO's prompt. Each word and each full stop is
-# one token.
+# (start, end) of each text's tokens in Grounding DINO's prompt. Each word and each full stop is one
+# token.
 PLACES = [(1, 7), (8, 9), (10, 12)]
 SIZES = [(48, 64), (64, 48), (200, 6), (6, 200), (48, 64)]
 

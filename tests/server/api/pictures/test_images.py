@@ -46,7 +46,7 @@ async def test_attachments_are_mixed_and_a_seed_repeats_the_picture(
     }
     first, second = [await drawing.client.post(PATH, json=body) for _ in range(2)]
     assert first.status_code == 200, first.text
-    # (1 * (3, 0) + 2 * (0, 6) + 1 * (0, 5)) / 4; 5 is the length of an embedding without `norm`.
+    # (1 * (3, 0) + 2 * (0, 6) + 1 * (0, 5)) / 4; an embedding without `norm` gets length 5.
     assert recorder.conditions == [[0.75, 4.25]] * 2
     assert first.json()["data"] == second.json()["data"]
     assert [part["share"] for part in first.json()["imagebind"]["mix"]] == [0.25, 0.5, 0.25]
