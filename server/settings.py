@@ -28,8 +28,8 @@ Count = Annotated[int, Field(gt=0)]
 MiB = 1 << 20
 DECODER = "decoders/image"  # Folder of the decoder of pictures inside a model folder.
 
-# Fields of vLLM's protocol that change the engine's behaviour or run a template of the client. They
-# are rejected unless the operator allows them.
+# Fields of vLLM's protocol that change the engine's behaviour or run a template that the client
+# sends. They are rejected unless the operator allows them.
 EngineField = Literal[
     "vllm_xargs",
     "kv_transfer_params",
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
 
     # Retrieval cache: a folder, URLs of services, or "none". Default: the model's own cache.
     cache: str | None = None
-    # If the cache fails: "off" answers without it, "refuse" rejects with 503.
+    # If the cache fails: "off" answers without it, "refuse" rejects the request with 503.
     cache_policy: Literal["off", "refuse"] = "refuse"
     cache_token_file: Path | None = None  # File with the bearer token of the retrieval services.
     # Device that searches a cache folder. "auto": a GPU if present.
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     # memory. The engine gets the memory that the caches and the encoders leave, unless
     # --gpu-memory-utilization is given.
     cache_gpu_bytes: Count | None = None
-    # Seconds for one request to a retrieval service, with its retries.
+    # Maximum seconds for one request to a retrieval service, including its retries.
     cache_timeout_s: float = Field(2, gt=0)
 
     # File with one key per line. All paths except the health checks then need a key.
@@ -163,11 +163,12 @@ class Settings(BaseSettings):
     owner_bytes: Count = 2048 * MiB  # Maximum bytes of the files of one API key.
     stored_bytes: Count = 16384 * MiB  # Maximum bytes of the files of all API keys.
     file_age_s: Count = 30 * 24 * 3600  # Maximum and default lifetime of a file, in seconds.
-    # Folder of clients' files and batches, which stay when the server stops. Default: they are in
-    # the upload folder, and are deleted when the server stops.
+    # Folder of clients' files and batches, where they stay when the server stops. Default: the
+    # upload folder, from which the server deletes them when it stops.
     state_folder: Path | None = None
-    owner_batches: Count = 16  # Unfinished batches of one API key; further batches get 429.
-    batch_requests: Count = 16  # Requests of batches that run at a time, in each process.
+    owner_batches: Count = 16  # Maximum unfinished batches of one API key; status 429 above it.
+    # Maximum number of requests of batches that run at the same time, in each process.
+    batch_requests: Count = 16
     max_batch_bytes: Count = 200 * MiB  # Maximum bytes of the input file of a batch.
     max_batch_lines: Count = 50_000  # Maximum number of requests in one batch.
     max_batch_line_bytes: Count = 32 * MiB  # Maximum bytes of one request of a batch.
@@ -181,8 +182,8 @@ class Settings(BaseSettings):
     max_embedding_inputs: Count = 256  # Maximum number of inputs in one request to /v1/embeddings.
     max_vectorize_inputs: Count = 4096  # Maximum number of inputs in one request of Weaviate.
     limits: Limits = Limits()  # Size limits of files, for each modality.
-    # The channel of sounds that is encoded. first: channel 0, as released. auto: channel 0, unless
-    # it is silent and another channel is not. mean: the mean of all channels.
+    # The channel of a sound that is encoded. first: channel 0, as in the released model. auto:
+    # channel 0, unless it is silent and another channel is not. mean: the mean of all channels.
     channels: Channels = "auto"
     # Whether to rotate pictures by their EXIF orientation, which the released model ignores.
     exif_orientation: bool = False
@@ -197,7 +198,7 @@ class Settings(BaseSettings):
     max_windows: Count = 16_384  # Maximum number of windows (imagebind.windows) in one request.
     max_window_file_seconds: Count = 4 * 3600  # Maximum length of a file that is cut into windows.
     max_window_file_bytes: Count = 512 * MiB  # Maximum bytes of a file that is cut into windows.
-    # Maximum files that are cut into windows at a time; status 503 above it.
+    # Maximum number of files that are cut into windows at the same time; status 503 above it.
     window_files: Count = 4
 
     decode_workers: Count = min(4, os.cpu_count() or 1)  # Number of decoding processes.
@@ -227,26 +228,30 @@ class Settings(BaseSettings):
     ocr: bool = False  # Enables the expert `ocr`, which reads the text in pictures and videos.
     ocr_device: Literal["auto", "cpu", "cuda"] = "auto"
     voice: bool = False  # Enables /v1/audio/speech, with an English voice.
-    # The experts of requests that do not say which experts they need (imagebind.experts).
+    # The experts of requests that do not select experts with imagebind.experts.
     experts: Annotated[tuple[Expert, ...], NoDecode] = ()
-    # If an expert fails or is too slow: "off" answers without it, "refuse" rejects with 503.
+    # If an expert fails or is too slow: "off" answers without it, "refuse" rejects the request with
+    # 503.
     expert_policy: Literal["off", "refuse"] = "off"
-    expert_timeout_s: float = Field(30, gt=0)  # Seconds for all experts of one request.
+    expert_timeout_s: float = Field(30, gt=0)  # Maximum seconds for all experts of one request.
     # Folder of a detector (bindserve's own, OWLv2, Grounding DINO or OmDet-Turbo): enables
     # imagebind.ground and /v1/detections.
     detector: Path | None = None
     detector_device: Literal["auto", "cpu", "cuda"] = "auto"
-    # Seconds for the grounding of an answer (which is then returned without it), and for
-    # /v1/detections.
+    # Maximum seconds to ground an answer (which is then returned without grounding), and to answer
+    # a request to /v1/detections.
     ground_timeout_s: float = Field(20, gt=0)
-    # Maximum number of nouns of one answer, and of queries in one request, that are searched.
+    # Maximum number of nouns of one answer, or of queries in one request, that the detector looks
+    # for.
     max_ground_nouns: Count = 64
-    max_ground_pictures: Count = 4  # Maximum number of pictures and videos that are searched.
-    # Requests that may wait for one side model (model_ext/side.py); further requests get 503.
+    # Maximum number of pictures and videos of one request in which the detector looks for things.
+    max_ground_pictures: Count = 4
+    # Maximum number of requests that wait for one side model (model_ext/side.py); status 503 above
+    # it.
     side_waiting: Count = 64
     # Maximum bytes of the stored results of one side model, in each API process.
     side_cache_bytes: int = Field(64 * MiB, ge=0)
-    # Threads of one side model on a CPU.
+    # Number of CPU threads of one side model.
     side_threads: Count = max(1, (os.cpu_count() or 1) // 2)
     # Decoder that draws pictures as answers: a folder, or "model" for MODEL/decoders/image.
     # Default: none, and requests for pictures get 400.
@@ -256,8 +261,8 @@ class Settings(BaseSettings):
     max_pictures: Count = 4  # Maximum number of pictures in one request.
     max_picture_pixels: Count = 1024 * 1024  # Maximum width times height of a picture.
     max_picture_steps: Count = 100  # Maximum number of steps in which a picture is drawn.
-    # Let API keys share the results of equal files. A client can then measure whether another
-    # client has sent a file.
+    # Let API keys share the results of equal files. A client can then find out from the response
+    # time whether another client has sent a file.
     share_results: bool = False
 
     @field_validator("vllm_args", "allow_fields", "trusted_proxies", "experts", mode="before")

@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-FACT = Path(__file__).parent / "fixtures" / "media" / "speech.flac"  # 16 kHz, one channel
+FACT = Path(__file__).parent / "fixtures" / "speech" / "fact.flac"  # 16 kHz, one channel
 WORDS = ("meeting", "tuesday", "noon", "room")
 
 

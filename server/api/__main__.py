@@ -55,6 +55,6 @@ def no_collection() -> Iterator[None]:
 if __name__ == "__main__":
     main()
 elif __name__ == "__mp_main__":
-    # vLLM started this process, and next imports the engine here.
+    # vLLM started this process for its engine. Import the engine now, without garbage collection.
     with no_collection():
         import vllm.v1.engine.core  # noqa: F401

@@ -129,7 +129,7 @@ def reachable(host: str) -> str:
 
 
 def decoder_of(model: Path) -> str | None:
-    """The setting `decoder` for a model folder."""
+    """Return the value of the setting `decoder` for a model folder."""
     return "model" if (model / DECODER).is_dir() else None
 
 

@@ -45,7 +45,9 @@ def check(settings: Settings) -> None:
 
 
 def check_side_models(settings: Settings) -> None:
-    """Raises OSError: when a side model's library is not installed, or its folder has no model."""
+    """Check that the side models' libraries are installed and their folders have models. Raises
+    OSError.
+    """
     folder = settings.speech_model
     if folder is not None and not (folder / "model.bin").is_file():
         raise OSError(f"--speech-model {folder}: not a Whisper model of CTranslate2 (no model.bin)")
@@ -59,7 +61,7 @@ def check_side_models(settings: Settings) -> None:
 
 
 def check_decoder(settings: Settings) -> None:
-    """Raises OSError: when the folder of the decoder of pictures has no decoder."""
+    """Check that the folder of the decoder of pictures has a decoder. Raises OSError."""
     folder = settings.decoder_folder
     if folder is not None and not any((folder / name).is_file() for name in DECODER_FILES):
         raise OSError(f"--decoder {settings.decoder}: {folder} has no {' or '.join(DECODER_FILES)}")

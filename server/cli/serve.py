@@ -337,6 +337,6 @@ def run(settings: Settings) -> None:
         )
     except UsageError as error:
         fail(str(error), code=2)
-    except (OSError, ValueError) as error:  # ValueError: a key file contains no key
+    except (OSError, ValueError) as error:  # a ValueError means that a key file contains no key
         fail(str(error), code=1)
     raise typer.Exit(code)

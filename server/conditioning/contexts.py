@@ -1,8 +1,8 @@
-"""Contexts: texts for the Input slot of a user turn, beside the turn's instruction.
+"""Contexts: texts for the Input slot (the section `### Input:` of the prompt) of a user turn.
 
-A client sends such a text as a content part {"type": "context", "text"}; expert models add theirs
-with `Contexts.add`. The chat template prints the texts (model_ext/chat_template.jinja). This module
-does not depend on vLLM.
+A client sends such a text as a content part {"type": "context", "text"}; expert models add their
+texts with `Contexts.add`. The chat template prints the texts (model_ext/chat_template.jinja). This
+module does not depend on vLLM.
 """
 
 import re
@@ -27,14 +27,16 @@ TokenStarts = Callable[[str], list[int]]
 class Contexts:
     starts: TokenStarts
     max_tokens: int  # the maximum number of tokens of each text
-    turns: dict[int, int] = field(default_factory=dict)  # index of a user message -> its turn
-    texts: dict[int, list[str]] = field(default_factory=dict)  # by the number of the turn
-    # The names of each turn's files, by which the model can pass them to a tool.
+    # index of a user message -> number of its turn
+    turns: dict[int, int] = field(default_factory=dict)
+    texts: dict[int, list[str]] = field(default_factory=dict)  # number of a turn -> its texts
+    # For each turn, the names of its files. The model passes a file to a tool by its name.
     files: list[list[str]] = field(default_factory=list)
 
     def add(self, param: str, text: str) -> str:
         """Flatten and shorten a text, and add it to the turn of the attachment at `param`, e.g.
-        `messages[2].content[0]`. An upload without a part belongs to the last turn.
+        `messages[2].content[0]`. An uploaded file that no content part refers to belongs to the
+        last turn.
 
         Returns the text that was added.
         """
@@ -49,8 +51,8 @@ class Contexts:
         return len(self.turns) - 1
 
     def turn_of(self, param: str) -> int:
-        """The number of the turn of the attachment at `param`. A file in a tool's result belongs to
-        the turn before the result.
+        """Return the number of the turn with the attachment at `param`. A file in a tool's result
+        belongs to the turn before the result.
         """
         index = message_index(param)
         if index is None:
@@ -58,25 +60,26 @@ class Contexts:
         return max(0, bisect_right(list(self.turns), index) - 1) if self.turns else -1
 
     def values(self) -> list[str]:
-        """The Input slots of all turns. Empty if no turn has one."""
+        """Return the Input slot of each turn, or an empty list if no turn has one."""
         if not self.texts:
             return []
         return ["\n".join(self.texts.get(turn, [])) for turn in range(len(self.turns))]
 
 
 def message_index(param: str) -> int | None:
-    """The index of the message at `param`, or None if `param` is in no message."""
+    """Return the index of the message that contains `param`, or None if no message does."""
     position = MESSAGE.match(param)
     return int(position[1]) if position else None
 
 
 def take_contexts(messages: Any, contexts: Contexts, *, where: str) -> None:
-    """Move the context parts of messages to `contexts`. The messages have no attachments anymore.
+    """Move the context parts of messages to `contexts`. The attachments have already been removed
+    from the messages.
 
     `where`: the request's field with the messages.
     Raises BadRequest: when a part has no text, too many tokens, or another role than user.
     """
-    if not isinstance(messages, list):  # The `input` of a Responses request may be one text.
+    if not isinstance(messages, list):  # The `input` of a Responses request may be a string.
         contexts.turns[0] = 0
         return
     for index, message in enumerate(messages):
@@ -95,7 +98,7 @@ def take_contexts(messages: Any, contexts: Contexts, *, where: str) -> None:
 
 
 def is_turn(message: Json) -> bool:
-    """Whether the chat template sees the message as a user turn."""
+    """Whether the chat template counts the message as a user turn."""
     content = message.get("content")
     only_results = (
         isinstance(content, list)
@@ -112,7 +115,7 @@ def is_context(part: Any) -> bool:
 def read_context(part: Json, param: str, contexts: Contexts) -> str:
     text = part.get("text")
     if not isinstance(text, str):
-        raise BadRequest("a context part must hold a string text", param=f"{param}.text")
+        raise BadRequest("the text of a context part must be a string", param=f"{param}.text")
     if len(shorten(text, contexts.max_tokens, contexts.starts)) < len(text):
         raise BadRequest(
             f"a context part has more than {contexts.max_tokens} tokens; shorten its text",

@@ -13,7 +13,7 @@ from server.errors import BadRequest
 from server.settings import Expert
 
 CacheState = Literal["on", "off", "unavailable"]
-# Names of types in the paths of pydantic's errors, which are no keys of the request.
+# Names of types that pydantic inserts into the paths of errors; they are not keys of the request.
 UNIONS = ("bool", "CacheOptions", "GroundOptions", "literal['all','latest']", "Decay")
 
 
@@ -49,42 +49,45 @@ class WindowOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     seconds: float = Field(ge=0.1, le=60)
-    # Seconds between the starts of two windows. None: `seconds`, so windows do not overlap.
+    # Seconds between the starts of two windows. None: equal to `seconds`, so that windows do not
+    # overlap.
     stride: float | None = Field(None, ge=0.1, le=3600)
 
 
 class Decay(BaseModel):
-    """Attachments count less with each user turn."""
+    """Multiply an attachment's weight by `decay` for each later user turn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    decay: float = Field(ge=0, le=1)  # the factor of a weight, per user turn
+    decay: float = Field(ge=0, le=1)
 
 
 class GroundOptions(BaseModel):
-    """How the nouns of the answer are found in the request's pictures."""
+    """Options of grounding, which finds the nouns of the answer in the request's pictures."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    # Who finds the nouns: the parser, or the language model itself by a second request.
+    # parser: the detector's process parses the answer. model: the language model lists the nouns.
     nouns: Literal["parser", "model"] = "parser"
-    # The minimum score of a box. None: the detector's own.
+    # The minimum score of a box. None: the detector's default.
     threshold: float | None = Field(default=None, ge=0, le=1)
 
 
 class ImageBindOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    # None means that the cache is used if the model has one.
+    # None: use the cache if the model has one.
     cache: bool | CacheOptions | None = None
     explain: bool = False
     windows: WindowOptions | None = None  # allowed only in /v1/embeddings and /v1/score
     picture: PictureOptions | None = None  # allowed only if the answer has pictures
-    ground: bool | GroundOptions | None = None  # allowed only where the answer is a chat's message
-    # The experts whose texts the prompt gets. None: the operator's default. Not in /v1/completions
-    # and /v1/embeddings.
+    # allowed only in chat completions, responses and messages
+    ground: bool | GroundOptions | None = None
+    # The experts whose texts the prompt gets. None: the operator's default. Not allowed in
+    # /v1/completions and /v1/embeddings.
     experts: Annotated[list[Expert] | None, Field(max_length=8)] = None
-    # How much attachments of earlier turns count; only in dialogues. None means "all".
+    # How much attachments of earlier turns count. Allowed only in requests with messages. None
+    # means "all".
     turns: Literal["all", "latest"] | Decay | None = None
 
 
@@ -93,20 +96,20 @@ class MixedPart(BaseModel):
 
     param: str
     modality: str
-    weight: float  # The weight that the client sent, after the option `turns`.
+    weight: float  # The client's weight, reduced by the option `turns`.
     share: float  # The weight divided by the sum of all weights.
-    # What the file's reader reports, e.g. the chosen channel of a sound.
+    # Facts that the file's reader reports, e.g. the chosen channel of a sound.
     notes: dict[str, str | int | float | bool] = {}
-    cached: bool = False  # Whether the result cache had the embedding.
+    cached: bool = False  # Whether the embedding came from the result cache.
 
 
 class ExpertPart(BaseModel):
-    """What an expert heard or read in one attachment."""
+    """The text that an expert recognized in one attachment."""
 
     param: str
     expert: str
     state: Literal["on", "unavailable"]
-    text: str  # as in the prompt; "" if there is no speech or text
+    text: str  # the text in the prompt; "" if the expert recognized nothing
 
 
 class NeighborPart(BaseModel):

@@ -16,10 +16,11 @@ def weigh_turns(
 ) -> list[Attachment]:
     """Return the attachments that count, with their weights.
 
-    `all`: all attachments, as in the released model. `latest`: those of the last turn that has
-    attachments. `Decay`: all; a weight is multiplied by `decay` once per user turn since then.
-    `turn_of`: the number of the turn of the attachment at a `param`. `last`: the number of the last
-    turn.
+    `all`: all attachments, as in the released model. `latest`: the attachments of the last turn
+    that has any. `Decay`: all attachments; a weight is multiplied by `decay` for each user turn
+    after the turn of the attachment.
+    `turn_of`: returns the number of the turn with the attachment at a `param`. `last`: the number
+    of the last turn.
     """
     if turns is None or turns == "all":
         return list(attachments)

@@ -1,6 +1,7 @@
-"""The two ends of a job that only decodes a view of a file: the whole sound, or its pictures.
+"""Decode a view of a file in the service, and read it in the client. A view is the whole sound of a
+file, or its pictures.
 
-Side models get views, because they must not parse clients' bytes outside the decoding processes.
+Side models get views instead of files, because only decoding processes may parse clients' bytes.
 """
 
 import logging
@@ -20,7 +21,7 @@ from server.process.error_message import MessageError
 
 logger = logging.getLogger(__name__)
 
-VIEW = "view"  # Name of the array in the file.
+VIEW = "view"  # Name of the view's array in the file that carries it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ async def answer_view(decoder: ViewDecoder, job: Job, blob: Blob) -> tuple[Packe
 
 
 def unpack_view(packet: Packet, descriptor: int | None) -> View:
-    """Read the answer: the view. Records the stage, and raises the answer's error.
+    """Read the view from the answer. Records the duration of the stage. Raises the answer's error.
 
     Raises MessageError: when the answer has no view.
     """

@@ -27,7 +27,7 @@ from server.settings import Settings
 CUTTER = "server.encoding.decode.cutter"
 MAX_HEADER_BYTES = 1 << 10
 BYTES_PER_SAMPLE = 4
-HEADER_BYTES = 1 << 16  # more than the headers of a window's file
+HEADER_BYTES = 1 << 16  # more than the size of the headers of a window's file
 FAILED = "the file cannot be cut into windows"
 
 
@@ -72,9 +72,9 @@ class Cutter:
         """Yield windows of `seconds`, which start every `stride` seconds. Windows at the end of the
         file may be shorter.
 
-        `modality`: audio or video. Of a video without pictures, the sound is cut; of a video that
-        is cut as audio, too. `speech`: whether to yield samples of speech (int16) instead of WAV
-        files; `stride` is then `seconds`.
+        `modality`: audio or video. If it is audio, or if a video has no pictures, the sound of the
+        video is cut. `speech`: whether to yield samples of speech (int16) instead of WAV files;
+        `stride` is then `seconds`.
 
         Raises MediaError: when the file cannot be read or exceeds a limit.
         Raises Unavailable: when too many files of all clients or of this client are being cut.

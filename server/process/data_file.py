@@ -1,4 +1,5 @@
-"""Write a `SideData` into a file in memory, and read it in another process.
+"""Write a `SideData` (the data of a side model) into a file in memory, and read it in another
+process.
 
 The file is one line of JSON, and then the arrays in safetensors format.
 """
@@ -14,7 +15,7 @@ from model_ext.side import SideData
 from server.media.blob import memory_file
 from server.process.error_message import MessageError
 
-MAX_BYTES = 1 << 28  # A sound of 10 minutes has 19 MB, a picture of 2048 x 2048 has 13 MB.
+MAX_BYTES = 1 << 28  # A sound of 10 minutes has 19 MB; a picture of 2048 x 2048 pixels has 13 MB.
 
 
 def write(data: SideData) -> int:
@@ -52,5 +53,5 @@ def read(descriptor: int) -> SideData:
     if not isinstance(document, dict):
         raise MessageError("the file of a side model breaks the format")
     for array in arrays.values():
-        array.setflags(write=False)  # many requests share a cached result
+        array.setflags(write=False)  # read-only, because many requests share a cached result
     return SideData(document, arrays)

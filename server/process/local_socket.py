@@ -1,6 +1,7 @@
 """Unix sockets between this server's processes: one connection per job, one packet per message.
 
-The sockets are in the server's private folder (mode 0700). This module does not know the messages.
+The sockets are in the server's private folder (mode 0700). This module does not depend on the
+contents of messages.
 """
 
 import asyncio

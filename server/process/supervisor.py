@@ -48,7 +48,7 @@ class Program:
     module: str
     # Whether the restart page answers requests while the program is down.
     answers_http: bool = False
-    arguments: tuple[str, ...] = ()  # further arguments
+    arguments: tuple[str, ...] = ()  # further command-line arguments
 
 
 def run(settings: Settings, programs: tuple[Program, ...]) -> int:

@@ -21,13 +21,13 @@ Options = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Side:
     name: str  # Name of the side model in messages, metrics and /ready.
-    load: str  # MODULE:FUNCTION, which loads the model from its options.
-    # The options of `load`, or None if the settings do not enable the side model.
+    load: str  # MODULE:FUNCTION. The function loads the model from its options.
+    # Returns the options of `load`, or None if the settings do not enable the side model.
     options: Callable[[Settings], Options | None]
     extra: str = ""  # The extra of this project that installs the side model's libraries.
 
     def open(self, settings: Settings) -> SideModel:
-        """Load the model. Raises ConfigError: when its libraries are missing. OSError."""
+        """Load the model. Raises OSError. Raises ConfigError: when its libraries are missing."""
         module, function = self.load.split(":")
         options = self.options(settings)
         assert options is not None
@@ -101,7 +101,7 @@ def named(name: str) -> Side:
 
 
 def programs(settings: Settings) -> tuple[Program, ...]:
-    """The programs that the supervisor runs for the enabled side models."""
+    """Return the programs that the supervisor runs for the enabled side models."""
     return tuple(
         Program(f"the side model {side.name}", MODULE, arguments=(side.name,))
         for side in enabled(settings)

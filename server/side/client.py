@@ -89,7 +89,8 @@ class SideClient:
         load: Callable[[], Awaitable[SideData]],
     ) -> SideData:
         """Run a task whose result depends only on a file and on `document`, or return its stored
-        result. Concurrent callers share one run, which the last caller's cancellation cancels.
+        result. Concurrent callers share one run, which is cancelled when all its callers are
+        cancelled.
 
         `digest`: the SHA-256 of the file. `load` returns the task's data. Raises as `ask` does.
         """

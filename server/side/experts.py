@@ -1,8 +1,9 @@
-"""Experts: run side models on a request's attachments, beside the encoders, and return their texts.
+"""Experts: side models that recognize text in a request's attachments while the encoders embed
+them.
 
-The speech expert gets whole sounds (a video's sound track, too), the OCR expert gets pictures and
-frames. The decoding processes of the encoding service read the files. This module does not depend
-on HTTP or on prompts.
+The speech expert gets whole sounds (also of videos), and the OCR expert gets pictures and frames.
+The decoding processes of the encoding service read the files. This module does not depend on HTTP
+or on prompts.
 """
 
 import asyncio
@@ -21,14 +22,14 @@ from server.media.blob import Blob
 from server.settings import Settings
 from server.side.client import SideClient
 
-SOUND = ".sound"  # end of the `param` of an attachment that is another part's sound track
+SOUND = ".sound"  # suffix of `param` of a video's sound track that is a separate attachment
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    view: str  # what the expert gets of a file (model_ext.imagebind.preprocess.views)
-    modalities: tuple[str, ...]  # the attachments that the expert gets
-    array: str  # name of the array in its tasks
+    view: str  # the view of a file that the expert gets (model_ext.imagebind.preprocess.views)
+    modalities: tuple[str, ...]  # modalities of the attachments that the expert gets
+    array: str  # name of the view's array in the expert's tasks
     text: Callable[[Json], str]  # returns the text of a result
     flag: str  # the option that enables the expert
 
@@ -55,8 +56,8 @@ class Experts:
         policy: Literal["off", "refuse"] = "off",
         timeout_s: float = 30,
     ) -> None:
-        """`default`: the experts of requests that name none. `policy`: whether a request is
-        answered without an expert that fails or needs more than `timeout_s`, or rejected.
+        """`default`: the experts of requests that name none. `policy`: if an expert fails or needs
+        more than `timeout_s`, `off` answers without it and `refuse` rejects the request.
         """
         self._sides, self._encoders = sides, encoders
         self._default, self._policy, self._timeout_s = tuple(default), policy, timeout_s
@@ -72,7 +73,8 @@ class Experts:
         )
 
     def chosen(self, names: Sequence[str] | None) -> tuple[str, ...]:
-        """The experts of a request that asks for `names` (None: the default).
+        """Return the experts of a request with `imagebind.experts: names` (None: the default
+        experts).
 
         Raises BadRequest: when the server does not have one of them.
         """
@@ -121,7 +123,7 @@ class Experts:
 
     async def _text(self, name: str, attachment: Attachment, fetches: Fetches) -> str:
         kind = KINDS[name]
-        # The encoders wait for the same download, which must go on if this expert is too slow.
+        # If this expert is too slow, the download must continue, because the encoders need it too.
         content = await asyncio.shield(fetches.content(attachment))
 
         async def load() -> SideData:

@@ -38,7 +38,7 @@ class SidePart:
 
 @dataclass(frozen=True, slots=True)
 class SideResponse:
-    """The end of a task: an error, or the descriptor of the result's data."""
+    """The end of a task: an error, or a result, whose data's descriptor the packet carries."""
 
     error: dict[str, str | None] | None = None  # The error, as `describe_error` returns it.
 
@@ -47,7 +47,7 @@ class SideResponse:
 class SideState:
     gpu_bytes: int = 0  # The maximum GPU memory that the model uses.
     waiting: int = 0  # Number of tasks that wait.
-    batches: tuple[int, ...] = ()  # Number of tasks of each batch since the last state.
+    batches: tuple[int, ...] = ()  # Number of tasks in each batch that ran since the last state.
 
 
 SideMessage = SideRequest | SideWatch | SidePart | SideResponse | SideState

@@ -91,7 +91,7 @@ class SideService:
         try:
             return await asyncio.wrap_future(self.queue.submit(task, client))
         finally:
-            task.cancelled = True  # the model stops before its next step
+            task.cancelled = True  # the model checks this before each step, and stops
 
     async def _send_states(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -113,7 +113,8 @@ class Sender:
 
     def emit(self, part: Json) -> None:
         packet = encode(SidePart(part))
-        if len(packet) <= MAX_PART:  # the result contains all parts
+        # skip a part that is too large, because the result contains all parts
+        if len(packet) <= MAX_PART:
             self._loop.call_soon_threadsafe(self._add, packet)
 
     def _add(self, packet: bytes) -> None:
@@ -122,7 +123,7 @@ class Sender:
             self._sending = asyncio.ensure_future(self._send_all())
 
     async def _send_all(self) -> None:
-        with contextlib.suppress(OSError):  # the client has left
+        with contextlib.suppress(OSError):  # the client has disconnected
             while not self._sends.empty():
                 await self.send(self._sends.get_nowait())
 

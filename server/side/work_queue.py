@@ -33,7 +33,8 @@ class Queued:
 
 class WorkQueue:
     def __init__(self, name: str, model: SideModel, max_waiting: int) -> None:
-        self.on_batch: Callable[[int], None] | None = None  # gets the number of tasks
+        # called with the number of tasks of each batch
+        self.on_batch: Callable[[int], None] | None = None
         self._name = name
         self._model = model
         self._waiting: deque[Queued] = deque()  # ordered by `number`
@@ -111,11 +112,11 @@ class WorkQueue:
             results = self._model.run([each.task for each in batch])
             for each, result in list(zip(batch, results, strict=True)):
                 each.future.set_result(result)
-        except Exception as error:  # an error must not end the thread
+        except Exception as error:  # the thread must survive errors of the model
             if len(batch) == 1 or isinstance(error, Cancelled):
                 for each in batch:
                     each.future.set_exception(self._response(error))
-            else:  # so that only the task that caused the error fails
+            else:  # run each task alone, so that only the faulty task fails
                 for each in batch:
                     self._run([each])
         finally:

@@ -1,1 +1,1 @@
-"""Batches in OpenAI's format (/v1/batches): a file of requests that run in the background."""
+"""Batches in OpenAI's format (/v1/batches): the requests in a file run in the background."""

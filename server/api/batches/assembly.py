@@ -15,7 +15,9 @@ from server.settings import Settings
 def create_runner(
     app: FastAPI, settings: Settings, files: FileStore, running: FairShare
 ) -> BatchRunner:
-    """`running`: the requests of the process. Batches are stored beside the clients' files."""
+    """`running` counts the requests that the process runs. Batches are stored beside the clients'
+    files.
+    """
     tools = BatchTools(
         app,
         BatchPlaces(settings.batch_requests, running),

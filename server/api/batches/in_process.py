@@ -1,7 +1,8 @@
 """Send a request of a batch to the application of the same process, without a connection.
 
 The request passes the same middleware and routes as every other request, so all checks are the
-same. Instead of an API key, which the server does not store, it carries its owner's digest.
+same. Instead of an API key, which the server does not store, it carries the digest of its owner's
+key.
 """
 
 import asyncio
@@ -45,7 +46,7 @@ async def send_request(app: ASGIApp, path: str, data: bytes, owner: str) -> Batc
     async def receive() -> Message:
         if unread:
             return unread.pop()
-        # The next message would report that the client has disconnected, which never happens.
+        # Wait forever: the next message would report that the client has disconnected.
         return await asyncio.get_running_loop().create_future()
 
     async def send(message: Message) -> None:

@@ -1,6 +1,6 @@
 """Read the input file of a batch: one JSON object per line, with custom_id, method, url and body.
 
-A fault of a line's form fails the whole batch before its first request runs, as in OpenAI's API.
+If a line has a wrong form, the whole batch fails before its first request runs, as in OpenAI's API.
 The bodies are checked later, by the route to which each body is sent.
 """
 
@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from server.errors import BadRequest
 
-MAX_FAULTS = 100  # number of faults that the batch object lists
-MAX_CUSTOM_ID = 512  # characters
+MAX_FAULTS = 100  # maximum number of faults that the batch object lists
+MAX_CUSTOM_ID = 512  # maximum number of characters of a custom_id
 
 Fault = dict[str, Any]
 
@@ -22,8 +22,8 @@ Fault = dict[str, Any]
 class BatchLine:
     number: int  # line number in the file, from 1
     custom_id: str
-    offset: int  # bytes before the line
-    size: int  # bytes
+    offset: int  # number of bytes before the line
+    size: int  # number of bytes of the line
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ def read_lines(
 
 
 def numbered(file: BinaryIO, max_bytes: int) -> Iterator[tuple[int, int, bytes]]:
-    """Yield number, offset and bytes of each line that is not empty. Of a longer line, yields its
-    first `max_bytes` + 1 bytes.
+    """Yield number, offset and bytes of each line that is not empty. Cuts a longer line after
+    `max_bytes` + 1 bytes.
     """
     number = offset = 0
     while data := file.readline(max_bytes + 1):
@@ -92,7 +92,7 @@ def numbered(file: BinaryIO, max_bytes: int) -> Iterator[tuple[int, int, bytes]]
 
 
 def parse_line(data: bytes) -> dict[str, Any]:
-    """Raises LineError: when the line is not a JSON object."""
+    """Parse a line. Raises LineError: when it is not a JSON object."""
     try:
         document = json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""How many requests of batches run at a time: few while other requests run."""
+"""Limit the requests of batches that run at the same time: fewer while other requests run."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,22 +6,23 @@ from contextlib import asynccontextmanager
 
 from server.fairness import FairShare
 
-CHECK_S = 0.05  # seconds between two checks whether other requests still run
+CHECK_S = 0.05  # seconds between two checks of the number of other running requests
 
 
 class BatchPlaces:
-    """Places for the requests of all batches of this process.
+    """A place for each request of a batch that runs in this process.
 
-    Each request of another client takes a place away, except the last place, so that interactive
-    requests find short queues and batches still make progress.
+    Each running request that belongs to no batch reduces the number of places by one, but not below
+    one. So other requests wait in shorter queues, and batches still make progress.
     """
 
     def __init__(self, count: int, running: FairShare) -> None:
-        """`running`: all requests of the process, also those of batches."""
+        """`running` counts all running requests of the process, including those of batches."""
         self._count = count
         self._running = running
         self._taken = 0
-        self._turn = asyncio.Lock()  # tasks wait in the order of their arrival
+        # held by the first waiting task; the others wait in order of arrival
+        self._turn = asyncio.Lock()
         self._free = asyncio.Event()
 
     @asynccontextmanager

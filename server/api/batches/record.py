@@ -1,4 +1,4 @@
-"""The state of one batch: the fields of OpenAI's batch object, as they are stored on disk."""
+"""The state of one batch, which is stored on disk: the fields of OpenAI's batch object."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -23,14 +23,14 @@ class BatchRecord:
     # Lifetime of the output files in seconds. None: the server's default.
     output_lifetime_s: int | None = None
 
-    # Numbers of lines: of the input file, and those that ended with a status below and from 400.
+    # Number of lines in the input file, of responses with a status below 400, and of other results.
     total: int = 0
     completed: int = 0
     failed: int = 0
 
-    # Names of the states that the batch has had, with the Unix time of the change.
+    # Each status that the batch has had -> the Unix time at which the status began.
     times: dict[str, int] = field(default_factory=dict)
-    # The faults of the input file because of which the batch failed.
+    # If the input file is invalid: its faults.
     errors: list[dict[str, Any]] = field(default_factory=list)
     output_file_id: str | None = None
     error_file_id: str | None = None
@@ -45,11 +45,13 @@ class BatchRecord:
         return self.id.removeprefix("batch_")
 
     def enter(self, status: Status, now: int, **changes: Any) -> Self:
-        """Return the record with another status, which begins at the Unix time `now`."""
+        """Return a copy of the record with a new status, which begins at the Unix time `now`."""
         return replace(self, status=status, times={**self.times, status: now}, **changes)
 
     def document(self, cancelling_at: int | None = None) -> dict[str, Any]:
-        """OpenAI's batch object. `cancelling_at`: when the client cancelled the batch."""
+        """Return OpenAI's batch object. `cancelling_at`: the Unix time when the client cancelled
+        the batch.
+        """
         at = {f"{name}_at": self.times.get(name) for name in (*sorted(FINAL), "in_progress")}
         cancelling = cancelling_at is not None and not self.final
         return {
@@ -77,7 +79,7 @@ class BatchRecord:
 
 
 def result_file_id(batch_id: str, kind: str) -> str:
-    """The id of a batch's output or error file. A batch that is finished twice, because the server
-    was killed at its end, gets the same files.
+    """Return the id of a batch's output or error file. The id depends only on the batch, so that a
+    batch that ends twice, because the server was killed, has one file of each kind.
     """
     return f"file-{hashlib.sha256(f'{batch_id}:{kind}'.encode()).hexdigest()[:32]}"

@@ -1,7 +1,8 @@
 """The results of a batch's lines: files to which one line of JSON is appended per request.
 
 A killed server leaves at most one incomplete line at the end of each file, which is cut off when
-the batch resumes. The line numbers in the files say which requests need not run again.
+the batch resumes. The line numbers in the files show which requests have results and do not run
+again.
 """
 
 import json
@@ -15,7 +16,7 @@ from server.api.batches.in_process import BatchAnswer
 from server.api.batches.lines import BatchLine
 
 LINE_ID = re.compile(rb'\{"id": "batch_req_[0-9a-f]{32}_([0-9]{1,9})", ')
-HEAD = 64  # enough bytes for LINE_ID
+HEAD = 64  # enough bytes for a match of LINE_ID
 FULL = "the results of this batch would exceed the limit for stored files"
 
 
@@ -62,8 +63,8 @@ class BatchResults:
     """
 
     def __init__(self, digits: str, output: ResultFile, errors: ResultFile, max_bytes: int) -> None:
-        """`digits`: those of the batch's id. `max_bytes`: maximum size of both files together;
-        results beyond are replaced by errors.
+        """`digits`: the hexadecimal digits of the batch's id. `max_bytes`: maximum size of both
+        files together. A result that would exceed it is replaced by an error.
         """
         self._digits = digits
         self._output, self._errors = output, errors
@@ -83,7 +84,7 @@ class BatchResults:
         return number in self._output.numbers or number in self._errors.numbers
 
     def add(self, line: BatchLine, answer: BatchAnswer) -> None:
-        """Store a response, unless the request has a result. Raises OSError."""
+        """Store a response, unless the request already has a result. Raises OSError."""
         data = response_line(self._digits, line, answer)
         file = self._output if answer.status < 400 else self._errors
         if self.size + len(data) > self._max_bytes:
@@ -91,7 +92,9 @@ class BatchResults:
         self._append(file, line, data)
 
     def add_error(self, line: BatchLine, code: str, message: str) -> None:
-        """Store that a request did not run, unless it has a result. Raises OSError."""
+        """Store that a request did not run, unless the request already has a result. Raises
+        OSError.
+        """
         self._append(self._errors, line, error_line(self._digits, line, code, message))
 
     @property
@@ -100,7 +103,7 @@ class BatchResults:
 
     def _append(self, file: ResultFile, line: BatchLine, data: bytes) -> None:
         with self._lock:
-            # The thread of a request that was cancelled may come here after the batch has ended.
+            # The thread of a cancelled request may run this code after the batch has ended.
             if not self._closed and line.number not in self:
                 file.append(line.number, data)
 
@@ -127,7 +130,9 @@ def read_results(path: Path) -> tuple[set[int], int]:
 
 
 def response_line(digits: str, line: BatchLine, answer: BatchAnswer) -> bytes:
-    """The result of a request that got a response. `digits`: those of the batch's id."""
+    """Format the result of a request that got a response. `digits`: the hexadecimal digits of the
+    batch's id.
+    """
     head = {
         "id": f"batch_req_{digits}_{line.number}",
         "custom_id": line.custom_id,
@@ -140,7 +145,7 @@ def response_line(digits: str, line: BatchLine, answer: BatchAnswer) -> bytes:
 
 
 def error_line(digits: str, line: BatchLine, code: str, message: str) -> bytes:
-    """The result of a request that did not run."""
+    """Format the result of a request that did not run."""
     document = {
         "id": f"batch_req_{digits}_{line.number}",
         "custom_id": line.custom_id,

@@ -25,11 +25,11 @@ from server.media.files import OwnedFiles
 
 logger = logging.getLogger(__name__)
 
-AGAIN = (429, 503)  # a request that gets one of these statuses is sent again
-MAX_WAIT_S = 30  # maximum seconds until a request is sent again
+AGAIN = (429, 503)  # a request whose response has one of these statuses is sent again
+MAX_WAIT_S = 30  # maximum seconds before a request is sent again
 WATCH_S = 0.5  # seconds between two checks whether the client has cancelled the batch
 
-# Code and message of the requests that did not run, by the batch's final status.
+# Final status of a batch -> code and message of the error of each request that did not run.
 NOT_RUN: dict[Status, tuple[str, str]] = {
     "expired": (
         "batch_expired",
@@ -41,7 +41,7 @@ NOT_RUN: dict[Status, tuple[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class BatchTools:
-    """What all batches of a process share."""
+    """The objects and limits that all batches of a process share."""
 
     app: ASGIApp
     places: BatchPlaces
@@ -59,7 +59,7 @@ class BatchRun:
         self._cancelled = asyncio.Event()  # whether the client has cancelled the batch
 
     async def run(self) -> None:
-        """Bring the batch to its end. Raises OSError."""
+        """Run the batch until it has a final status. Raises OSError."""
         lines, faults = await asyncio.to_thread(self._read_lines)
         if faults:
             await self._save(self._record.enter("failed", now(), errors=faults))
@@ -97,7 +97,8 @@ class BatchRun:
                     await asyncio.sleep(0)  # raises TimeoutError if the batch has already expired
                     await self._start_lines(file, lines, results)
         except TimeoutError:
-            # A server that was killed at the end of a batch may resume it later.
+            # If a server was killed after all requests had results, the batch is complete, not
+            # expired.
             if not all(line.number in results for line in lines):
                 return "expired"
         finally:
@@ -108,7 +109,7 @@ class BatchRun:
     async def _start_lines(
         self, file: BinaryIO, lines: list[BatchLine], results: BatchResults
     ) -> None:
-        """Start a request whenever there is a place, and wait for all requests."""
+        """Start each request when a place is free, and wait for all requests."""
         places = self._tools.places
         async with asyncio.TaskGroup() as group:
             for line in lines:
@@ -132,7 +133,7 @@ class BatchRun:
             await asyncio.to_thread(results.add, line, answer)
 
     async def _answer(self, data: bytes) -> BatchAnswer | None:
-        """Send a request, again and again while the server is full. Returns None when the client
+        """Send a request, and send it again while the server is full. Returns None when the client
         cancels the batch.
         """
         while not self._cancelled.is_set():
@@ -145,7 +146,7 @@ class BatchRun:
         return None
 
     async def _watch(self, results: BatchResults, ended: asyncio.Event) -> None:
-        """Look regularly whether the client has cancelled the batch, and store the numbers of
+        """Check regularly whether the client has cancelled the batch, and store the numbers of
         finished requests.
         """
         while not ended.is_set():
@@ -154,7 +155,8 @@ class BatchRun:
                 self._cancelled.set()
             counts = self._counted(results)
             if counts != self._record:
-                with contextlib.suppress(OSError):  # the next write has newer numbers
+                # ignore the error, because newer numbers are written soon
+                with contextlib.suppress(OSError):
                     await self._save(counts)
             await wait(ended, WATCH_S)
 
@@ -204,7 +206,7 @@ def now() -> int:
 
 
 async def wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait until the event is set, at most `seconds`."""
+    """Wait until the event is set, but at most `seconds`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()

@@ -1,7 +1,7 @@
-"""Run the batches of all clients: those of one client one after the other, in their order.
+"""Run the batches of all clients. The batches of one client run one after the other.
 
-After a restart, unfinished batches continue. Several API processes may share the folder of batches:
-a batch runs in the process that holds its lock.
+After a restart, unfinished batches resume. Several API processes may share the folder of batches: a
+batch runs in the process that holds its lock.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class BatchRunner:
         self._spawn(batches.owner)
 
     def _spawn(self, owner: str) -> None:
-        # An empty context, because the batch must not run in the context of a client's request.
+        # The context is empty, because a batch must not run in the context of a client's request.
         task = asyncio.get_running_loop().create_task(
             self._run_all(owner), context=contextvars.Context()
         )
@@ -69,12 +69,12 @@ class BatchRunner:
             del self._waiting[owner]
 
     async def _run(self, batches: OwnedBatches, record: BatchRecord) -> None:
-        """Run one batch, unless another process runs it. Errors end this batch only."""
+        """Run one batch, unless another process runs it. An error ends only this batch."""
         with batches.lock(record.id) as held:
             if not held:
                 return
             try:
-                record = batches.get(record.id)  # another process may have finished it
+                record = batches.get(record.id)  # another process may have finished the batch
                 if not record.final:
                     files = self._files.of(batches.owner)
                     await BatchRun(self._tools, batches, files, record).run()
@@ -83,7 +83,9 @@ class BatchRunner:
                 await asyncio.to_thread(self._fail, batches, record)
 
     def _fail(self, batches: OwnedBatches, record: BatchRecord) -> None:
-        """Store that a batch failed. If the disk is full, it stays unfinished until a restart."""
+        """Store that a batch failed. If the disk is full, the batch stays unfinished until a
+        restart.
+        """
         try:
             batches.save(batches.get(record.id).enter("failed", int(time.time()), errors=[FAILED]))
             batches.clean(record.id)
@@ -91,7 +93,7 @@ class BatchRunner:
             logger.exception("the record of a batch cannot be written")
 
     async def resume(self) -> None:
-        """Continue the unfinished batches of processes that have ended, and delete old batches.
+        """Resume the unfinished batches that no process runs, and delete old batches.
 
         Raises OSError.
         """
@@ -120,7 +122,7 @@ async def running(runner: BatchRunner) -> AsyncIterator[None]:
 
 
 async def resume_regularly(runner: BatchRunner) -> None:
-    """Continue batches of other processes that ended, if several share the folder of batches."""
+    """Call `resume` regularly, because another process that shares the folder may have ended."""
     while True:
         await asyncio.sleep(RESUME_S)
         try:

@@ -50,14 +50,14 @@ class BatchStore:
                     yield owned, record
 
     def sweep(self) -> None:
-        """Delete finished batches after `max_age_s`. Raises OSError."""
+        """Delete batches that finished more than `max_age_s` seconds ago. Raises OSError."""
         limit = time.time() - self._max_age_s
         for owned in self._owners():
             for record in owned.all():
                 if record.final and max(record.times.values(), default=0) < limit:
                     owned.delete(record.id)
                 elif record.final:
-                    owned.clean(record.id)  # the server may have been killed before it did this
+                    owned.clean(record.id)  # a killed server may not have done this
 
     def _owners(self) -> list["OwnedBatches"]:
         if not self._folder.exists():
@@ -111,7 +111,7 @@ class OwnedBatches:
         partial.replace(path)
 
     def get(self, batch_id: str) -> BatchRecord:
-        """Raises NotFound: when the owner has no such batch. Raises Unavailable on a disk error."""
+        """Read a record. Raises NotFound: when the owner has no such batch. Raises Unavailable."""
         record = self._read(batch_id) if BATCH_ID.fullmatch(batch_id) else None
         if record is None:
             raise no_such_batch()
@@ -128,14 +128,14 @@ class OwnedBatches:
         return sorted(records, key=lambda each: (each.created_at, each.id), reverse=True)
 
     def cancel(self, batch_id: str) -> None:
-        """Ask the process that runs the batch to end it."""
+        """Create the file that makes the process that runs the batch stop it."""
         try:
             self.path(batch_id, CANCEL).touch(mode=0o600)
         except OSError:
             raise disk_full() from None
 
     def cancelling_at(self, batch_id: str) -> int | None:
-        """The Unix time when the client cancelled the batch, or None."""
+        """Return the Unix time when the client cancelled the batch, or None."""
         try:
             return int(self.path(batch_id, CANCEL).stat().st_mtime)
         except OSError:

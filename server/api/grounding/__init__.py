@@ -1,1 +1,1 @@
-"""Find the nouns of an answer, or a client's queries, in pictures, by the side model `detector`."""
+"""Find an answer's nouns, or a client's queries, in pictures with the side model `detector`."""

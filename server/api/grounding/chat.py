@@ -29,14 +29,15 @@ def state_of_results(results: list[list[Json] | None]) -> str:
 async def ground_chunks(
     events: AsyncGenerator[str], grounding: Grounding, *, explain: bool
 ) -> AsyncGenerator[str]:
-    """Yield the events, and a chunk with `delta.grounding` of every choice after the last chunk
-    with text. `explain`: whether this chunk also explains the grounding.
+    """Yield the events. After the last chunk with text, yield a chunk with `delta.grounding` of
+    every choice. `explain`: whether this chunk also has the object `imagebind`, which explains the
+    grounding.
 
     Closing this generator closes `events`.
     """
     texts: dict[int, str] = defaultdict(str)
     last: Json = {}
-    waits = True  # for the end of the text
+    waits = True  # whether the text has not ended
     async with aclosing(events):
         async for event in events:
             if waits and event.startswith(ERROR_EVENT):
@@ -45,14 +46,14 @@ async def ground_chunks(
                 last = chunk
                 for choice in chunk["choices"]:
                     texts[choice["index"]] += choice["delta"].get("content") or ""
-            elif waits and last:  # the chunk with the usage, or the end of the stream
+            elif waits and last:  # the event is the chunk with the usage, or the end of the stream
                 waits = False
                 yield await grounding_chunk(texts, last, grounding, explain=explain)
             yield event
 
 
 def with_choices(event: str) -> Json | None:
-    """The chunk of an event, or None if the chunk has no choices."""
+    """Return the chunk in an event, or None if the event has no choices."""
     chunk: Json = json.loads(event[6:]) if event.startswith(DATA) else {}
     return chunk if chunk.get("choices") else None
 
@@ -60,7 +61,7 @@ def with_choices(event: str) -> Json | None:
 async def grounding_chunk(
     texts: dict[int, str], last: Json, grounding: Grounding, *, explain: bool
 ) -> str:
-    """The chunk with the grounding. `last`: the chunk before it, which has the same id."""
+    """Return the event with the grounding. `last`: the previous chunk, which has the same id."""
     indices = sorted(texts)
     results = await grounding.of_texts([texts[index] for index in indices])
     choices = [

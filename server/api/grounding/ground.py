@@ -1,6 +1,7 @@
 """Grounding: find the nouns of an answer in the request's pictures.
 
-The work starts after the text and has a deadline. If it fails, the answer is returned without it.
+Grounding starts after the text of the answer is complete, and has a deadline. If grounding fails,
+the answer is returned without it.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 PARAM = "imagebind.ground"
 GROUND_HEADER = "x-bindserve-grounding"
-MAX_BOXES = 20  # boxes of one noun in the response
+MAX_BOXES = 20  # maximum number of boxes of one noun in the response
 
 
 def read_grounding(
@@ -48,8 +49,8 @@ def read_grounding(
     chosen = options.ground if isinstance(options.ground, GroundOptions) else GroundOptions()
     if chosen.nouns == "parser" and installed_model() is None:
         raise BadRequest(
-            "this server has no parser of nouns; send `nouns`: `model`, or the operator installs"
-            " bindserve[ground]",
+            "this server has no parser of nouns; set `nouns` to `model`, or ask the operator to"
+            " install bindserve[ground]",
             param=f"{PARAM}.nouns",
             code="parser_not_installed",
         )
@@ -67,10 +68,10 @@ class Grounding:
         self._state = state
         self._files = list(files)
         self._search = Search(state, options.threshold)
-        self._queries: list[str] = []  # of all texts, for the explanation
+        self._queries: list[str] = []  # the queries of all texts, for `explanation`
 
     def explanation(self) -> Json:
-        """What was searched, for the response's `imagebind.grounding`."""
+        """Return the queries and the threshold, for the response's `imagebind.grounding`."""
         return {
             "nouns": self.options.nouns,
             "threshold": self._search.used_threshold,
@@ -78,7 +79,7 @@ class Grounding:
         }
 
     async def of_texts(self, texts: Sequence[str]) -> list[list[Json] | None]:
-        """Ground several texts. Returns None for each text if the work fails or is too slow."""
+        """Ground several texts. If this fails or is too slow, returns None for each text."""
         try:
             async with asyncio.timeout(self._state.settings.ground_timeout_s):
                 with stage("ground"):
@@ -91,12 +92,12 @@ class Grounding:
         except RequestError as error:
             logger.warning("grounding failed: %s", error.message)
         finally:
-            self._files.clear()  # close the files
+            self._files.clear()  # closes the files
         return [None] * len(texts)
 
     async def _ground(self, text: str, pictures: Sequence[Pictures]) -> list[Json]:
         nouns = (await self._nouns(text))[: self._state.settings.max_ground_nouns]
-        # Nouns with equal phrases are one query.
+        # Nouns with equal phrases share one query.
         phrases = list(dict.fromkeys(noun.phrase.lower() for noun in nouns))
         self._queries += phrases
         boxes = await self._search.run(pictures, [SearchQuery(phrase) for phrase in phrases])
@@ -122,7 +123,9 @@ def noun_of(fields: dict[str, Any]) -> Noun:
 def described(
     noun: Noun, query: int, pictures: Sequence[Pictures], boxes: Sequence[Sequence[SearchBox]]
 ) -> Json:
-    """A noun with its boxes in the part that shows it best. `boxes`: the boxes of each part."""
+    """Return a noun with its boxes in the part with the highest score. `boxes`: the boxes of each
+    part.
+    """
     own = [[each for each in part if each.query == query] for part in boxes]
     best = max(range(len(own)), key=lambda part: own[part][0].score if own[part] else -1.0)
     found_boxes = own[best][:MAX_BOXES]

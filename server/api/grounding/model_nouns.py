@@ -1,7 +1,7 @@
-"""Let the language model itself list the things of an answer: a second request to the engine.
+"""Let the language model list the nouns of its answer, in a second request to the engine.
 
-The request has a JSON schema, no attachments (the text-only embedding), and counts as a request of
-the client's key. The result is always valid under the schema or an error.
+The request has a JSON schema and the text-only embedding, and counts as a request of the client's
+key. The result is a document that matches the schema, or an error.
 """
 
 import json
@@ -42,7 +42,8 @@ SCHEMA = {
 async def nouns_by_model(text: str, state: AppState) -> list[Noun]:
     """Return the nouns that the model lists and that the text contains.
 
-    Raises Unavailable, TooManyRequests: when the server or the key has no place for the request.
+    Raises Unavailable: when the server is full. TooManyRequests: when the key has sent too many
+    requests.
     """
     caller = current()
     count_request(state, caller.key_salt)
@@ -59,7 +60,7 @@ async def nouns_by_model(text: str, state: AppState) -> list[Noun]:
 
 @contextmanager
 def place(state: AppState, client: str) -> Iterator[None]:
-    """Count as one running request of the client. Raises Unavailable: when the server is full."""
+    """Count one more running request of the client. Raises Unavailable: when the server is full."""
     if not state.settings.max_requests:
         yield
         return
@@ -92,8 +93,8 @@ def count_request(state: AppState, key: str) -> None:
 
 
 def read_list(answer: str) -> list[str]:
-    """The model's list. An answer that was cut at the token limit has no list: raises
-    Unavailable.
+    """Parse the model's list of nouns. Raises Unavailable: when the answer has no list, because it
+    was cut at the token limit.
     """
     try:
         document = json.loads(answer)
@@ -108,11 +109,11 @@ def read_list(answer: str) -> list[str]:
 
 
 def located(names: list[str], text: str) -> list[Noun]:
-    """Find each name in the text, ignoring case; a repeated name gets the next place. Omits names
-    that the text does not contain.
+    """Find each name in the text, ignoring case. A repeated name gets its next position in the
+    text. Omits names that the text does not contain.
     """
     lower, after = text.lower(), dict[str, int]()
-    # The lower case of a few letters is longer, which would shift positions.
+    # A few letters are longer in lower case, which would shift the positions of later letters.
     lower = lower if len(lower) == len(text) else text
     nouns = []
     for name in (each.strip() for each in names):

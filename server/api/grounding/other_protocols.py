@@ -17,8 +17,8 @@ TEXT_DELTA = "content_block_delta"
 
 
 async def ground_response(response: Response, grounding: Grounding | None) -> Response:
-    """Add grounding to vLLM's response, which is JSON or a stream of events. Errors stay as they
-    are. `grounding`: None if the request asks for none.
+    """Add grounding to vLLM's response, which is JSON or a stream of events. Errors are returned
+    unchanged. `grounding`: None if the request does not ask for grounding.
     """
     if grounding is None:
         return response
@@ -34,9 +34,10 @@ async def ground_response(response: Response, grounding: Grounding | None) -> Re
 
 
 async def ground_document(document: Json, grounding: Grounding) -> list[list[Json] | None]:
-    """Set `grounding`, in place: of the messages in a response's `output`, or of a message.
+    """Set `grounding`, in place, in each message of a Responses `output`, or in a Messages
+    response.
 
-    The spans of a Responses message are positions in its texts, joined.
+    The spans in a Responses message are positions in the concatenation of its texts.
     """
     if document.get("object") == "response":
         messages = [each for each in document["output"] if each.get("type") == "message"]

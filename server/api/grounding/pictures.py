@@ -1,4 +1,4 @@
-"""The pictures in which a request looks for things: its pictures, and frames of its videos.
+"""The pictures that the detector searches for one request: its pictures, and frames of its videos.
 
 The decoding processes read the files. Shapes: F frames, H height, W width.
 """
@@ -29,15 +29,15 @@ class Views(Protocol):
 class Pictures:
     """A picture, turned upright, or some frames of a video."""
 
-    param: str  # position of the part in the request
+    param: str  # the part's position in the request, e.g. `input[0]`
     frames: Array  # (F, H, W, 3) uint8; large pictures are scaled down
     width: int  # in pixels, before scaling
     height: int
-    times: tuple[float, ...] = ()  # seconds of a video's frames
+    times: tuple[float, ...] = ()  # time of each frame of a video, in seconds
 
     @property
     def scale(self) -> tuple[float, float]:
-        """Pixels of the uploaded picture for each pixel of a frame: horizontal, vertical."""
+        """Width and height of one pixel of a frame, in pixels of the uploaded picture."""
         return self.width / self.frames.shape[2], self.height / self.frames.shape[1]
 
 

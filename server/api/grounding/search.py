@@ -1,4 +1,5 @@
-"""Search pictures for queries with the detector, and return boxes in pixels of the upload.
+"""Search pictures for queries with the detector, and return boxes in pixels of the uploaded
+picture.
 
 A query is a text, or a file of any modality if the detector takes embeddings.
 """
@@ -32,12 +33,12 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True)
 class SearchBox:
-    """A thing in a picture."""
+    """A box around a thing that the detector found in a picture."""
 
     query: int  # index of the query
     score: float
     box: Json  # xmin, ymin, xmax, ymax in pixels of the uploaded picture
-    time: float | None  # seconds of the video's frame
+    time: float | None  # time of the frame in the video, in seconds
 
     def to_json(self) -> Json:
         time = {} if self.time is None else {"time": self.time}
@@ -45,10 +46,10 @@ class SearchBox:
 
 
 class Search:
-    """Searches of one request. All its searches have the same queries' embeddings."""
+    """Runs the detector for one request."""
 
     def __init__(self, state: AppState, threshold: float | None) -> None:
-        """`threshold`: the minimum score of a box; None: the detector's own."""
+        """`threshold`: the minimum score of a box. None: the detector's default."""
         self._state = state
         self._side = detector_of(state)
         self._threshold = threshold
@@ -59,10 +60,11 @@ class Search:
     async def run(
         self, pictures: Sequence[Pictures], queries: Sequence[SearchQuery]
     ) -> list[list[SearchBox]]:
-        """Search all pictures for all queries. Returns the boxes of each of the pictures, by
-        falling score.
+        """Search all pictures for all queries. Returns a list of boxes for each picture, highest
+        score first.
 
-        Raises BadRequest: when a query is a file and the detector takes texts. Unavailable.
+        Raises BadRequest: when a query is a file, but the detector takes only texts. Raises
+        Unavailable.
         """
         self._check(queries)
         if not queries:
@@ -115,7 +117,7 @@ class Search:
 
 
 def detector_of(state: AppState, param: str | None = None) -> SideClient:
-    """The detector. Raises BadRequest: when the server has none."""
+    """Return the detector. Raises BadRequest: when the server has no detector."""
     if DETECTOR not in state.components.sides:
         raise BadRequest(
             "this server has no detector; the operator enables one with --detector FOLDER",

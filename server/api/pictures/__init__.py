@@ -1,1 +1,1 @@
-"""Pictures as answers: drawn by the decoder, in the side model `pictures`."""
+"""Pictures as answers. The decoder in the side model `pictures` draws them."""

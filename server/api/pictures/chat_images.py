@@ -16,7 +16,7 @@ from server.errors import BadRequest, RequestError, body
 
 Json = dict[str, Any]
 
-NO_CHOICES = '"choices":[]'  # the chunk with the usage
+NO_CHOICES = '"choices":[]'  # only the chunk with the usage contains this text
 ERROR_EVENT = 'data: {"error"'
 DONE = "data: [DONE]"
 
@@ -43,7 +43,7 @@ def take_modalities(document: Json) -> bool:
 
 
 def last_user_text(messages: Any) -> str:
-    """The text of the last user message, from which the attachments have been removed."""
+    """Return the text of the last user message. The attachments have already been removed."""
     for message in reversed(messages if isinstance(messages, list) else []):
         if isinstance(message, dict) and message.get("role") == "user":
             content = message.get("content")
@@ -75,7 +75,7 @@ async def add_images(answer: Json, drawing: Drawing) -> Json:
 
 
 async def stream_images(events: AsyncGenerator[str], drawing: Drawing) -> AsyncGenerator[str]:
-    """Yield the stream's events, and after the text a chunk with the pictures.
+    """Yield the stream's events, and a chunk with the pictures after the text.
 
     Closing this generator closes `events` and cancels the drawing.
     """
@@ -101,7 +101,7 @@ def shared_fields(first: Json) -> Json:
 
 
 async def chunk(drawing: Drawing) -> Json:
-    """The chunk with the pictures: one for each choice."""
+    """Return the chunk with the pictures, one for each choice."""
     pictures, error = await drawing.result()
     choices = [
         {"index": index, "delta": {"images": [image(picture)]}, "finish_reason": None}
@@ -111,11 +111,11 @@ async def chunk(drawing: Drawing) -> Json:
 
 
 def image(picture: bytes) -> Json:
-    """A PNG file as OpenAI's content part of an image."""
+    """Return OpenAI's content part of an image, with a PNG file."""
     url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def failed(error: RequestError | None) -> Json:
-    """The key `images_error`, in the form of other errors, if the pictures could not be drawn."""
+    """If the pictures could not be drawn, return `images_error` with OpenAI's error object."""
     return {} if error is None else {"images_error": body(error)["error"]}

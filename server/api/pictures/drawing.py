@@ -30,9 +30,10 @@ from server.side.client import SideClient
 
 logger = logging.getLogger(__name__)
 
-# The encoder of texts reads at most 77 tokens, so the rest of a text does not matter.
+# The text encoder reads at most 77 tokens, so the rest of a longer text has no effect.
 MAX_TEXT_BYTES = 4096
-Drawn = tuple[list[bytes], RequestError | None]  # PNG files, or why they could not be drawn
+# PNG files, or the error if they could not be drawn
+Drawn = tuple[list[bytes], RequestError | None]
 
 
 class PictureRequest:
@@ -41,7 +42,7 @@ class PictureRequest:
     def __init__(
         self, decoder: SideClient, document: dict[str, Any], seed: int, prompt: str, count: int
     ) -> None:
-        """`document`: how the pictures are drawn. They have consecutive seeds, from `seed` on.
+        """`document`: the options for drawing. The pictures have consecutive seeds, from `seed` on.
         `prompt`: the text for a decoder that reads texts.
         """
         self._decoder = decoder
@@ -106,7 +107,9 @@ def checked_request(
     param: str,
     count_param: str | None,
 ) -> PictureRequest:
-    """See `picture_request`. `param`: the object of the options in errors, "" for the request."""
+    """Check a request as `picture_request` does. `param`: the object with the options, for errors;
+    "" if the request itself has them.
+    """
     state = state_of(raw_request)
     decoder = state.components.sides.get(PICTURES.name)
     if decoder is None:
@@ -128,14 +131,14 @@ class Drawing:
 
     def __init__(self, draw: Callable[[], Awaitable[list[bytes]]]) -> None:
         self._task = asyncio.ensure_future(without_error(draw))
-        self.streamed = False  # whether a stream closes this drawing
+        self.streamed = False  # whether the stream of events calls `close`
 
     async def result(self) -> Drawn:
         """Wait for the pictures."""
         return await self._task
 
     async def close(self) -> None:
-        """Cancel the pictures unless they are finished."""
+        """Cancel the drawing unless it is finished."""
         self._task.cancel()
         await asyncio.wait([self._task])
 
@@ -148,7 +151,9 @@ class Drawing:
 
 
 async def without_error(draw: Callable[[], Awaitable[list[bytes]]]) -> Drawn:
-    """Return the pictures, or the error: the text of the answer stands without pictures."""
+    """Return the pictures or, if they cannot be drawn, the error, so that the answer still has its
+    text.
+    """
     try:
         return await draw(), None
     except RequestError as error:

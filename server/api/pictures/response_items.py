@@ -1,6 +1,6 @@
 """Pictures in the answers of /v1/responses: the tool `image_generation`.
 
-The client's tool makes the server draw one picture, whose item follows the other items of the
+If a request has this tool, the server draws one picture. Its item follows the other items of the
 output. The language model does not get the tool.
 """
 
@@ -48,7 +48,7 @@ def take_tool(document: Json) -> Json | None:
 
 
 def with_size(options: ImageBindOptions, tool: Json | None) -> ImageBindOptions:
-    """Add the tool's `size`, unless the request says how the picture is drawn."""
+    """Add the tool's `size` to the options, unless the request has the option `picture`."""
     size = None if tool is None else tool.get("size")
     if options.picture is not None or not isinstance(size, str):
         return options
@@ -60,12 +60,14 @@ def is_tool(value: Any) -> bool:
 
 
 def input_text(items: Any) -> str:
-    """The text of the last user message of `input`, without attachments."""
+    """Return the text of the last user message of `input`."""
     return items if isinstance(items, str) else last_user_text(items)
 
 
 async def item_of(drawing: Drawing) -> Json:
-    """The output item of the picture. Its status is "failed" if it could not be drawn."""
+    """Return the output item of the picture. Its status is "failed" if the picture could not be
+    drawn.
+    """
     pictures, error = await drawing.result()
     return {
         "type": "image_generation_call",
@@ -76,7 +78,7 @@ async def item_of(drawing: Drawing) -> Json:
 
 
 async def with_item(response: Response, drawing: Drawing) -> Response:
-    """Add the picture's item to a response. An error is returned unchanged."""
+    """Add the picture's item to a response. An error response is returned unchanged."""
     if isinstance(response, StreamingResponse):
         drawing.streamed = True
         events = cast(AsyncGenerator[str], response.body_iterator)
@@ -108,7 +110,7 @@ async def stream_item(events: AsyncGenerator[str], drawing: Drawing) -> AsyncGen
 
 
 async def last_events(event: str, drawing: Drawing) -> list[str]:
-    """The events of the picture's item, and the stream's last event with this item."""
+    """Return the events of the picture's item, and the stream's last event with this item added."""
     name, _, data = event.partition("\ndata: ")
     last = json.loads(data)
     item = await item_of(drawing)

@@ -1,4 +1,6 @@
-"""Pass texts of Input slots (media/contexts.py) and names of files to the chat template."""
+"""Pass texts of Input slots (server/conditioning/contexts.py) and names of files to the chat
+template.
+"""
 
 from functools import partial
 from typing import Any
@@ -29,7 +31,7 @@ async def contexts_of(
 
 
 def fill_input_slots(request: Any, contexts: Contexts, raw_request: Request) -> None:
-    """Pass the texts, and the names of files, to the chat template: variables of vLLM's parsed
+    """Pass the texts, and the names of files, to the chat template, as variables of vLLM's parsed
     request.
 
     Raises BadRequest: when the template has no Input slot.
@@ -53,7 +55,8 @@ def fill_input_slots(request: Any, contexts: Contexts, raw_request: Request) -> 
 
 
 def token_starts(tokenizer: Any, text: str) -> list[int]:
-    """The positions in the text at which its tokens start."""
-    # The other methods of the tokenizer cannot run in several threads at the same time.
+    """Return the position in the text at which each token starts."""
+    # Call the backend, because the tokenizer's methods cannot run in several threads at the same
+    # time.
     encoding = tokenizer.backend_tokenizer.encode(text, add_special_tokens=False)
     return [start for start, _ in encoding.offsets]

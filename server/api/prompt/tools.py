@@ -1,8 +1,8 @@
 """Tools in a request: check their names and the arguments of earlier calls, name the files of
-attachments, and correct the reason why a choice ended.
+attachments, and correct the finish reason of choices.
 
-The chat template and the tool parser do the rest (model_ext/chat_template.jinja,
-model_ext/tool_parsers).
+The chat template writes tools into the prompt, and the tool parser reads calls
+(model_ext/chat_template.jinja, model_ext/tool_parsers).
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from server.media.attachments import EMBEDDING, Attachment
 from server.media.sources import Link
 
 MAX_NAME = 128  # maximum number of characters of a tool's name
-# The suffix of a file's name, by modality. Other attachments have no name.
+# Modality -> suffix of a file's name. Attachments of other modalities have no name.
 SUFFIXES = {
     **{"image": "png", "depth": "png", "thermal": "png", "video": "mp4", "audio": "wav"},
     **{"point": "ply", "imu": "npy"},
@@ -30,8 +30,8 @@ SUFFIXES = {
 async def prepare_tools(
     document: Json, messages: Any, attachments: Sequence[Attachment], contexts: Contexts
 ) -> None:
-    """Prepare a request for the chat template, in place: arguments of earlier calls, and the names
-    of attachments, if the request has tools.
+    """Prepare a request for the chat template, in place: keep the arguments of earlier calls and,
+    if the request has tools, add the names of attachments.
 
     `messages`: the messages of a chat, or the items of a Responses request. Raises BadRequest.
     """
@@ -42,14 +42,14 @@ async def prepare_tools(
 
 
 def check_tools(document: Json) -> None:
-    """Check the names of tools, which the model writes in a line of their own.
+    """Check the names of tools. The model writes a tool's name on a separate line.
 
-    Raises BadRequest, which names the tool.
+    Raises a BadRequest that names the tool.
     """
     tools = document.get("tools")
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         if not isinstance(tool, dict):
-            continue  # vLLM rejects the request.
+            continue  # vLLM rejects this request later
         function = tool.get("function")
         where, holder = f"tools[{index}].name", tool
         if isinstance(function, dict):
@@ -66,8 +66,8 @@ def check_tools(document: Json) -> None:
 
 
 def keep_arguments(messages: Any) -> None:
-    """Let vLLM pass the arguments of earlier calls that are no JSON objects to the chat template.
-    vLLM would replace them by {}.
+    """Convert arguments of earlier calls that are not JSON objects, in place, because vLLM would
+    replace such arguments by {}.
 
     `messages`: of a chat, or the items of a Responses request.
     """
@@ -83,7 +83,7 @@ def keep_arguments(messages: Any) -> None:
 
 
 def keep(call: Json) -> None:
-    """Write arguments that are no JSON object as {"": text}, which the chat template reads."""
+    """Convert arguments that are not a JSON object to {"": text}, which the chat template reads."""
     text = call.get("arguments")
     if isinstance(text, str):
         arguments = template_arguments(text)
@@ -92,9 +92,10 @@ def keep(call: Json) -> None:
 
 
 async def name_files(messages: Any, attachments: Sequence[Attachment], contexts: Contexts) -> None:
-    """Write the names by which the model can pass attachments to a tool to `contexts.files`.
+    """Give attachments names, by which the model can pass them to a tool, and add the names to
+    `contexts.files`.
 
-    The names of a tool result's files are added to the text of this result, in place.
+    The name of a file in a tool's result is added to the text of the result, in place.
     """
     contexts.files = [[] for _ in contexts.turns]
     for attachment in attachments:
@@ -111,8 +112,8 @@ async def name_files(messages: Any, attachments: Sequence[Attachment], contexts:
 
 
 async def file_name(attachment: Attachment) -> str | None:
-    """A name such as image/ab12cd34.png, with the first digits of the file's SHA-256. The name of
-    a file at a URL has those of the URL.
+    """Return a name such as image/ab12cd34.png, with the first digits of the file's SHA-256 or, for
+    a file at a URL, of the URL's SHA-256. Returns None for attachments without a file.
     """
     suffix = SUFFIXES.get(attachment.modality)
     if attachment.modality == EMBEDDING or suffix is None or attachment.param.endswith(".sound"):
@@ -126,7 +127,9 @@ async def file_name(attachment: Attachment) -> str | None:
 
 
 def correct_finish_reasons(answer: Any, request: Any) -> None:
-    """Set the reason `length` for choices that were cut inside a call. vLLM sets `tool_calls`."""
+    """Set the finish reason `length` of choices that were cut inside a call. vLLM sets
+    `tool_calls`.
+    """
     texts = current().cut_texts
     for choice in getattr(answer, "choices", ()) if texts else ():
         text = texts.get(choice.index)

@@ -1,6 +1,6 @@
 """/v1/audio/transcriptions and /v1/audio/translations in OpenAI's format, by the speech model.
 
-The decoding processes read the file, and the speech model's process gets its samples. A long sound
+The decoding processes read the file, and the speech model's process gets the samples. A long sound
 is transcribed in pieces, so that memory does not grow with its length.
 """
 
@@ -72,7 +72,7 @@ def speech_of(state: AppState) -> SideClient:
 
 
 def sound_of(form: Form, settings: Settings) -> tuple[Blob, str]:
-    """Take the form's file. Returns its content, and its modality: audio or video.
+    """Take the file out of the form. Returns its content and its modality: audio or video.
 
     Raises BadRequest, UnsupportedMediaType, TooLarge.
     """
@@ -97,7 +97,7 @@ def sound_of(form: Form, settings: Settings) -> tuple[Blob, str]:
 
 
 class Transcription:
-    """The work of one request."""
+    """Transcribes the sound of one request."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Transcription:
         return await self._speech.ask(data, lambda part: on_segment(moved(part, piece.start)))
 
     async def events(self) -> AsyncGenerator[str, None]:
-        """OpenAI's events: one delta per segment, and then the whole text."""
+        """Yield OpenAI's events: one delta per segment, and then the whole text."""
         segments: asyncio.Queue[Json | None] = asyncio.Queue()
         work = asyncio.ensure_future(self.run(segments.put_nowait))
         work.add_done_callback(lambda _: segments.put_nowait(None))
@@ -162,7 +162,7 @@ class Transcription:
 
 
 async def deltas(segments: "asyncio.Queue[Json | None]") -> AsyncIterator[str]:
-    """The texts of the segments. Together they are the whole text."""
+    """Yield the text of each segment. Joined, these texts are the whole text."""
     first = True
     while (segment := await segments.get()) is not None:
         yield segment["text"].lstrip() if first else segment["text"]

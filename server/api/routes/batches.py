@@ -107,7 +107,9 @@ async def retrieve_batch(request: Request, batch_id: str) -> JSONResponse:
 
 @router.post("/{batch_id}/cancel")
 async def cancel_batch(request: Request, batch_id: str) -> JSONResponse:
-    """Cancel a batch. Its running requests end; the others get an error in the error file."""
+    """Cancel a batch. Its running requests finish; the other requests get an error in the error
+    file.
+    """
     batches = owned(request)
 
     def cancel() -> dict[str, Any]:
@@ -129,7 +131,7 @@ def document(batches: OwnedBatches, batch_id: str) -> dict[str, Any]:
 
 
 def new_record(request: BatchRequest, state: AppState) -> BatchRecord:
-    """Check the request, except its input file. Raises BadRequest."""
+    """Check the request, except its input file. Returns the batch's record. Raises BadRequest."""
     if request.endpoint not in ENDPOINTS:
         raise BadRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}", param="endpoint")
     if request.endpoint in ENGINE_ENDPOINTS and not state.components.language_model:
@@ -168,7 +170,9 @@ def output_lifetime(request: BatchRequest, state: AppState) -> int | None:
 
 
 def check_input(request: BatchRequest, files: OwnedFiles, state: AppState) -> None:
-    """Raises NotFound, BadRequest, TooLarge: when the input file cannot be that of a batch."""
+    """Check the input file. Raises NotFound, BadRequest, TooLarge: when a batch cannot use this
+    file.
+    """
     try:
         record = files.record(request.input_file_id)
     except NotFound as error:

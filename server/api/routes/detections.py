@@ -76,7 +76,7 @@ async def detect(incoming: Incoming, raw_request: Request) -> Response:
 
 
 def read_input(document: Json, state: AppState, sources: Sources) -> list[Attachment]:
-    """The pictures and videos of `input`. Raises a RequestError that names the part."""
+    """Return the pictures and videos of `input`. Raises a RequestError that names the part."""
     value = document.get("input")
     items = value if isinstance(value, list) else [value]
     parts: list[Part] = []
@@ -125,7 +125,7 @@ def encodable(text: str, param: str) -> str:
 def described(
     index: int, pictures: Pictures, queries: list[SearchQuery], boxes: list[SearchBox]
 ) -> Json:
-    """The boxes of one input, with transformers' names of the fields."""
+    """Return the boxes of one input, with the field names of the package transformers."""
     detections = [
         {"query": each.query, "label": queries[each.query].text or None, **each.to_json()}
         for each in boxes

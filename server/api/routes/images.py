@@ -34,7 +34,9 @@ FORMATS = {
 
 
 class ImageRequest(BaseModel):
-    """OpenAI's fields, and those of this server. The decoder has no choice of style or quality."""
+    """OpenAI's fields (except style and quality, which the decoder does not have), and additional
+    fields.
+    """
 
     prompt: str | None = None
     model: str | None = None
@@ -83,14 +85,16 @@ async def draw(incoming: Incoming, raw_request: Request) -> Response:
 
 
 def check_formats(request: ImageRequest) -> None:
-    """Raises BadRequest: for a form of the answer that this server does not have."""
+    """Check the fields that select the format of the answer. Raises BadRequest: when a value is not
+    supported.
+    """
     for name, accepted in FORMATS.items():
         if getattr(request, name) not in accepted:
             raise BadRequest(f"{name} must be {accepted[1]!r} or missing", param=name)
 
 
 def parts_of(items: Any, prompt: str) -> list[Part]:
-    """The content parts that condition the pictures: those of `input`, or else the prompt."""
+    """Return the content parts that condition the pictures: those of `input`, or the prompt."""
     if items is not None:
         return input_parts(items if isinstance(items, list) else [items], "input")
     if not prompt:

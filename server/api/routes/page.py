@@ -34,7 +34,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # A browser keeps the file, and asks each time whether it has changed.
+    # A browser caches the file, and asks the server before each use whether the file has changed.
     "Cache-Control": "no-cache",
     "Vary": "Accept-Encoding",
 }

@@ -114,10 +114,11 @@ async def score(incoming: Incoming, raw_request: Request) -> Response:
 
 
 def window_scores(windows: Sequence[WindowEmbedding], first: int, second: int) -> list[Json]:
-    """The mean cosine of the windows of two files that start at the same time, for each pair.
+    """Return the score of each pair of files: the mean cosine of their windows that start at the
+    same time.
 
-    `first`, `second`: the number of files on each side. The longer file's last windows are left
-    out.
+    `first`, `second`: the number of files on each side. Omits the windows of the longer file that
+    the other file does not have.
     """
     files: list[list[Vector]] = [[] for _ in range(first + second)]
     for window in windows:
@@ -208,7 +209,7 @@ def side(document: Json, names: tuple[str, ...], maximum: int) -> list[list[Part
 
 
 def matches(caption: Caption, conditions: dict[str, Scalar | list[Scalar]]) -> bool:
-    """Whether each key of the filter has the given value, or one of the given values."""
+    """Whether each key of the row has the value in the filter, or one of the values in a list."""
     fields = {**caption.fields, "id": caption.id, "caption": caption.caption}
     return all(
         fields.get(key) in value if isinstance(value, list) else fields.get(key) == value

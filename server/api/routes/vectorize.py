@@ -75,7 +75,7 @@ async def respond(incoming: Incoming, raw_request: Request) -> Response:
     if state.engine_client.draining:
         raise Unavailable("the server is shutting down", code="draining")
     inputs = read_fields(incoming.document, state.settings.max_vectorize_inputs)
-    incoming.document.clear()  # `inputs` holds the files; each is freed when it is embedded
+    incoming.document.clear()  # `inputs` holds the files; each file is freed when it is embedded
     vectors = await embed_all(inputs, state)
     answer: dict[str, list[Any]] = {field: [] for _, field in FIELDS.values()}
     for (name, _), vector in zip(inputs, vectors, strict=True):

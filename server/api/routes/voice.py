@@ -1,4 +1,4 @@
-"""/v1/audio/speech in OpenAI's format: a sound of a text, by the side model `voice`."""
+"""/v1/audio/speech in OpenAI's format: the side model `voice` reads a text aloud."""
 
 import asyncio
 from typing import Literal
@@ -53,7 +53,7 @@ async def speak(incoming: Incoming, raw_request: Request) -> Response:
         result = await sides[VOICE].ask(task)
     except RequestError as error:
         raise type(error)(error.message, param="input", code=error.code) from None
-    # Encoding takes up to a second for a long text.
+    # in a thread, because encoding the sound of a long text takes up to a second
     data, media_type = await asyncio.to_thread(
         sound_file, result.arrays["samples"], result.document["rate"], request.response_format
     )

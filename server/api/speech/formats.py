@@ -80,7 +80,9 @@ def usage(transcript: Transcript) -> Json:
 
 
 def subtitles(segments: Sequence[Json], point: str, *, numbered: bool = False) -> list[str]:
-    """Blocks of subtitles. A line break or an arrow in a text would end its block."""
+    """Return the blocks of subtitles. Removes line breaks and arrows from texts, because they would
+    end a block.
+    """
     blocks = []
     for number, segment in enumerate(segments, start=1):
         text = " ".join(segment["text"].split()).replace("-->", "->")
@@ -90,7 +92,7 @@ def subtitles(segments: Sequence[Json], point: str, *, numbered: bool = False) -
 
 
 def clock(seconds: float, point: str) -> str:
-    """HH:MM:SS.mmm with the given decimal point."""
+    """Format seconds as HH:MM:SS.mmm, with the given decimal point."""
     total = round(seconds * 1000)
     minutes, milliseconds = divmod(total, 60_000)
     hours, minutes = divmod(minutes, 60)

@@ -13,7 +13,7 @@ FIELDS = frozenset(
     {"model", "language", "prompt", "response_format", "temperature", "stream"}
     | {"timestamp_granularities[]", "timestamp_granularities", "include[]", "chunking_strategy"}
 )
-MAX_TEXT = 4000  # bytes of one field
+MAX_TEXT = 4000  # maximum number of bytes of one field
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class TranscriptionOptions:
     prompt: str = ""
     temperature: float | None = None
     words: bool = False
-    segments: bool = True  # whether verbose_json has the segments
+    segments: bool = True  # whether the format verbose_json includes the segments
 
     @classmethod
     def read(cls, fields: Mapping[str, bytes]) -> "TranscriptionOptions":
@@ -76,7 +76,9 @@ def flag(fields: Mapping[str, bytes], name: str) -> bool:
 
 
 def temperature(fields: Mapping[str, bytes]) -> float | None:
-    """The temperature from 0 to 1. None for 0: the model then raises it if its text repeats."""
+    """Return the temperature, from 0 to 1. Returns None for 0, with which the model raises the
+    temperature if its text repeats.
+    """
     value = text(fields, "temperature")
     try:
         number = float(value or 0)

@@ -1,6 +1,6 @@
 """Split a sound into pieces of speech samples, so that memory does not grow with its length.
 
-A short sound is one piece. A long one is cut where it is quietest, so that no word is divided.
+A short sound is one piece. A long sound is cut at quiet places, so that no word is divided.
 Shapes: N samples of one channel at 16 kHz, int16.
 """
 
@@ -19,10 +19,10 @@ from server.side.experts import DecodeView
 
 RATE = 16_000
 MAX_PIECE_S = 300
-SEARCH_S = 20  # A piece ends at the quietest place of its last seconds.
-QUIET = RATE // 5  # number of samples that are compared
-WINDOW_S = 30  # seconds of sound that the cutting process sends at a time
-SMALL = 1 << 20  # Most files of fewer bytes are shorter than the limit of a whole sound.
+SEARCH_S = 20  # a piece ends at the quietest place of its last SEARCH_S seconds
+QUIET = RATE // 5  # length, in samples, of the quiet place
+WINDOW_S = 30  # length, in seconds, of the windows that the cutting process sends
+SMALL = 1 << 20  # Bytes. Most smaller files are short enough to be transcribed as a whole.
 
 Samples = NDArray[np.int16]
 
@@ -41,7 +41,8 @@ async def pieces(
 
     Raises MediaError: when the file cannot be read, has no sound or exceeds a limit. Unavailable.
     """
-    long = is_audio(content.head())  # only the formats that the cutting process reads can be long
+    # the cutting process can read this format, so the sound may be long
+    long = is_audio(content.head())
     if content.size <= SMALL or not long:
         try:
             samples = await encoders.decode("sound", modality, content)
@@ -67,7 +68,7 @@ async def pieces(
 
 
 def quietest(samples: Samples) -> int:
-    """The middle of the quietest QUIET samples among the last SEARCH_S seconds."""
+    """Return the middle of the quietest QUIET samples in the last SEARCH_S seconds."""
     first = max(0, len(samples) - SEARCH_S * RATE)
     squares = np.square(samples[first:].astype(np.float64))
     sums = np.concatenate([[0.0], np.cumsum(squares)])

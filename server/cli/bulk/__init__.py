@@ -1,1 +1,1 @@
-"""`bindserve embed` for folders and lists: many files, one output file, resumable."""
+"""`bindserve embed` for folders and lists: embed many files into one output file."""

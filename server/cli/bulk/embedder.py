@@ -44,7 +44,8 @@ class BulkRequest:
 @asynccontextmanager
 async def opened_embedder(request: BulkRequest) -> AsyncIterator["BulkEmbedder"]:
     """Load the encoders and start the decoding processes. Raises ConfigError, OSError."""
-    # Without a decoder, the encoders compute no vectors for it.
+    # Without the setting `decoder`, the encoders do not compute the vectors that only a decoder
+    # needs.
     parts = await EncodingComponents.open(request.settings.model_copy(update={"decoder": None}))
     try:
         yield BulkEmbedder(request, parts, video_frames(request.settings.model))
@@ -57,11 +58,12 @@ class BulkEmbedder:
         """`frames`: the number of frames of a video clip, as the model's encoder reads it."""
         self._request, self._parts = request, parts
         settings = request.settings
-        # Number of files in work: enough to keep all decoding processes and the encoder busy.
+        # Number of files that are embedded at the same time: enough to keep all decoding processes
+        # and the encoder busy.
         self.concurrent = min(2 * settings.encode_batch, settings.decode_waiting)
         self._options = settings.read_options
-        # A cutter rejects further files, so they wait here. One client gets half of the cutter's
-        # places, and this command is one client.
+        # Further files wait for this semaphore, because the cutter would reject them. The cutter
+        # gets twice as many places, because one client (here, this command) may use half of them.
         self._cutting = asyncio.Semaphore(settings.window_files)
         places = {"window_files": 2 * settings.window_files}
         self._cutter = Cutter(settings.model_copy(update=places), frames)

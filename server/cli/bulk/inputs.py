@@ -1,7 +1,7 @@
 """List the files of a bulk run in a fixed order: those of folders, lists, tar shards and Parquet
 tables, and single files.
 
-Opens no media file. Of a table, only rows that are needed are read.
+Opens no media file. Reads only the needed rows of a table.
 """
 
 import hashlib
@@ -43,8 +43,9 @@ def items(inputs: Sequence[Path], start: int = 0) -> Iterator[BulkItem]:
 
 
 def count_and_fingerprint(inputs: Sequence[Path]) -> tuple[int, str]:
-    """Return the number of files, and a hash of their names and captions. Both are equal in a
-    resumed run. Of a table, the hash contains the size and the number of rows only.
+    """Return the number of files, and a hash of their names and captions. A resumed run must have
+    the same number and hash. For a table, the hash contains only the file's size and number of
+    rows.
     """
     digest, count = hashlib.sha256(), 0
     for path in inputs:

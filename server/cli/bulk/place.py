@@ -17,7 +17,7 @@ class Place:
     path: Path
     name: str = ""  # name inside the file at `path`; "" for the file itself
     offset: int = 0
-    size: int | None = None  # bytes from `offset`; None: the whole file
+    size: int | None = None  # number of bytes from `offset`; None: the whole file
     data: bytes | None = None  # the bytes, if they have been read already
 
     def __str__(self) -> str:
@@ -30,7 +30,7 @@ class Place:
         return self._pread(HEAD_BYTES if self.size is None else min(HEAD_BYTES, self.size))
 
     def read(self, max_bytes: int) -> bytes:
-        """Raises BadRequest: when there are more than `max_bytes`."""
+        """Read all bytes. Raises BadRequest: when there are more than `max_bytes`."""
         if self.data is not None or self.size is not None:
             check_size(len(self.data) if self.data is not None else self.size or 0, max_bytes)
         if self.data is not None:
@@ -61,10 +61,10 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class BulkItem:
     place: Place
-    caption: Caption  # its id names the file
+    caption: Caption  # the caption's id is the name of the file
 
     def with_fields(self, **fields: str | float) -> Caption:
-        """The caption of a row, with further columns."""
+        """Return the caption with additional columns."""
         return replace(self.caption, fields={**self.caption.fields, **fields})
 
 

@@ -28,7 +28,7 @@ from server.conditioning.open_cache import encoder_of
 from server.encoding.components import choose_device
 from server.settings import Settings
 
-ROWS_PER_SHARD = 512  # A killed run loses at most the work for this many rows.
+ROWS_PER_SHARD = 512  # maximum number of rows that a killed run loses
 
 Embed = Callable[[BulkRequest, RowSink], None]
 
@@ -67,15 +67,14 @@ def run(request: BulkRequest, embed: Embed | None = None) -> Summary:
                     sink.flush()
         rows = write_output(folder, request.out)
         failed = len(skipped.read_text().splitlines()) if skipped.exists() else 0
-        (folder / INPUTS).unlink()  # a run that is killed in the next line does not resume
+        (folder / INPUTS).unlink()  # a run that is killed during the next line cannot resume
         shutil.rmtree(folder)
     return Summary(count, rows, failed)
 
 
 def embeddings_of(settings: Settings) -> list[object]:
-    """Return everything except the file that determines a file's embedding.
-
-    It must not change when a run resumes.
+    """Return the values on which an embedding depends, in addition to the file. These values must
+    not change when a run resumes.
 
     Raises ConfigError, OSError: when the model's config.json cannot be read.
     """

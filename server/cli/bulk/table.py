@@ -17,7 +17,7 @@ CAPTIONS, IDS = ("caption", "text"), ("id", "key")
 
 
 def row_count(path: Path) -> int:
-    """Raises CacheError: when the table cannot be read, or has no column with media."""
+    """Count the rows. Raises CacheError: when the table cannot be read or has no media."""
     with opened(path) as table:
         media_column(table, path)
         count: int = table.metadata.num_rows
@@ -64,7 +64,7 @@ def item(
     text = row[caption] if caption else None
     identity = str(row[own_id]) if own_id else name or str(number)
     shown = Caption(text if isinstance(text, str) else None, f"{path}/{identity}")
-    # The row's number, because names need not be unique.
+    # The row's number makes the id unique, because names may repeat.
     return BulkItem(Place(path, f"{number}/{name}".rstrip("/"), data=data), shown)
 
 

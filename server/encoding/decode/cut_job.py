@@ -22,7 +22,8 @@ class CutJob:
     max_window_bytes: int  # maximum bytes of one window of a video
     memory_bytes: int
     cpu_s: float  # maximum CPU seconds for one window
-    speech: bool = False  # whether windows, which then must not overlap, are samples of speech
+    # Whether each window is samples of speech instead of a file. Windows must then not overlap.
+    speech: bool = False
 
 
 class CutError(Exception):

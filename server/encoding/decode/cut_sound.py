@@ -79,7 +79,7 @@ def cut(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[int, NDArray[np.float
     """
     rate, channels = sound.rate, sound.channels
     if not 1 <= channels <= job.max_channels or not 1000 <= rate <= job.max_rate:
-        raise CutError(f"the audio has more than {job.max_channels} channels or a bad rate")
+        raise CutError(f"the audio has more than {job.max_channels} channels or an invalid rate")
     if round(job.seconds * rate) * channels > job.max_samples:
         raise CutError(
             f"a window has more than {job.max_samples} samples in all channels; use shorter windows"

@@ -20,7 +20,7 @@ from model_ext.imagebind.preprocess.clips import CLIP_SECONDS, clip_frames
 from model_ext.imagebind.preprocess.limits import Limits
 from server.encoding.decode.cut_job import CutError, CutJob
 
-MAX_RATE = 240  # frames per second of a video with which the limit of frames is computed
+MAX_RATE = 240  # frames per second from which the maximum number of frames is computed
 TOLERANCE = 1e-6  # seconds by which the times of frames may differ from exact times
 
 Picture = NDArray[np.uint8]
@@ -65,11 +65,12 @@ def avi_windows(file: BinaryIO, name: str, job: CutJob) -> Iterator[tuple[float,
 
 
 def windows_of(times: NDArray[np.float64], fps: float, job: CutJob) -> Iterator[FrameChoice]:
-    """Choose the frames of each window, as the encoder's reader chooses those of a file that has
-    the window's frames only.
+    """Choose the frames of each window: the frames that the encoder's reader would choose from a
+    file with only this window.
 
     `times` (N, 2): start and end of each frame in seconds. A frame belongs to the window in which
-    it starts; a window in which no frame starts has the frame that is on the screen.
+    it starts. A window in which no frame starts gets the frame that is shown at the start of the
+    window.
     """
     starts, duration = times[:, 0], float(times[-1, 1])
     number = 0

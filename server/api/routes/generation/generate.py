@@ -96,7 +96,7 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
 
 
 async def answer_of(request: ChatCompletionRequest, raw_request: Request) -> Any:
-    """vLLM's answer: an object, an error, or a stream of events."""
+    """Return vLLM's answer: an object, an error, or a stream of events."""
     answer = await state_of(raw_request).openai_serving_chat.create_chat_completion(
         request, raw_request
     )
@@ -130,7 +130,8 @@ async def apply_attachments(
     The experts' texts go to `contexts`.
 
     `n`: the number of choices that the request asks for. `contexts`: the turns of a dialogue.
-    `pictures`: the pictures that the answer has, whose condition is computed too.
+    `pictures`: the pictures of the answer, if it has any; the vector that conditions them is also
+    computed.
     Raises vLLM's error: when its queue is full.
     """
     state = state_of(raw_request)
@@ -161,7 +162,7 @@ async def condition(
     *,
     with_picture: bool = False,
 ) -> Conditioned:
-    """Embed the attachments that count and, at the same time, run the experts on all of them."""
+    """Embed the attachments `counted` and, at the same time, run the experts on all attachments."""
     conditioner, experts = components.conditioner, components.experts
     names = () if contexts is None else experts.chosen(options.experts)
     if contexts is None or not names or not attachments:
@@ -186,7 +187,7 @@ def headers_of(conditioned: Conditioned) -> dict[str, str]:
     """The response headers that state which parts of the server were used."""
     explanation = conditioned.explanation
     headers: dict[str, str] = {CACHE_HEADER: explanation.cache}
-    # If an expert failed for one attachment, its state is `unavailable`.
+    # If an expert failed for any attachment, the expert's state is `unavailable`.
     states = {part.expert: part.state for part in explanation.experts}
     states |= {part.expert: part.state for part in explanation.experts if part.state != "on"}
     if states:
@@ -201,8 +202,8 @@ async def respond_grounded(
     options: ImageBindOptions,
     grounding: Grounding | None,
 ) -> Response:
-    """Do the same as `respond`, with the grounding of each choice in its message, or in the last
-    chunk of a stream. `grounding`: None if the request asks for none.
+    """Respond as `respond` does, and add the grounding of each choice to its message, or to the
+    last chunk of a stream. `grounding`: None if the request does not ask for grounding.
     """
     if grounding is None or isinstance(answer, ErrorResponse):
         return respond(answer, raw_request, conditioned, options)
