@@ -52,10 +52,10 @@ class BindConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class InjectionConfig:
-    """Section `injection`: the term, multiplied by trained gates, that conditions the last `layers`
+    """Section `injection`: how a term, multiplied by trained gates, conditions the last `layers`
     layers.
 
-    The form `value`, that of the released weights, adds the term after attention. The form
+    The form `value`, which the released weights use, adds the term after attention. The form
     `residual` (paper, eq. 2) adds the term to the layer's input.
     """
 
@@ -87,7 +87,7 @@ class CacheConfig:
 class Source:
     """A file that the weights were converted from."""
 
-    role: str  # What the file contains: for example "llama" or "tokenizer".
+    role: str  # The kind of content, for example "llama" or "tokenizer".
     file: str  # The file's name without its folder.
     sha256: Sha256
     licence: str

@@ -22,7 +22,7 @@ WITH_INPUT = (
     "context. Write a response that appropriately completes the request.\n\n"
     "### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:"
 )
-# All characters at which `str.splitlines` breaks a line, so that no reader sees another line.
+# All characters at which `str.splitlines` ends a line, so that every program sees the same lines.
 LINE_BREAK = re.compile("\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ufeff]")  # other control characters
 MARK = re.compile("#{3,}")
@@ -38,7 +38,8 @@ def alpaca_prompt(instruction: str, input: str = "") -> str:
 
 
 def flatten(text: str) -> str:
-    """Make a text harmless for the Input slot, e.g. a text that was recognized in a picture.
+    """Remove everything from a text that could end the Input slot, e.g. from a text that was
+    recognized in a picture.
 
     Keeps lines, replaces other control characters by spaces, shortens the marks of the template
     (`###`) to one character, and removes white space at both ends.

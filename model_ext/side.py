@@ -1,19 +1,19 @@
-"""The interface of a side model: a model beside the language model, in a process of its own.
+"""The interface of a side model: a model beside the language model, in a separate process.
 
 Speech recognition and text recognition are side models. To add one:
 
 1. Write a class with the attributes and methods of `SideModel` in `model_ext/`, and a function
-   `load(**options)` that returns it. They import their libraries themselves, because only the side
-   model's process calls them. `run` gets tasks of one kind and returns one `SideData` per task.
-   Between two steps it calls `stop_if_cancelled(tasks)`.
+   `load(**options)` that returns it. Only the side model's process imports this module, so the
+   module may import its libraries at the top. `run` gets tasks of one kind and returns one
+   `SideData` per task. Between two steps it calls `stop_if_cancelled(tasks)`.
 2. Register `load` in `server/side/catalog.py`, with the settings that enable it.
 3. Call it: `await state.components.sides[NAME].ask(SideData(document, arrays))`, or `cached` for
    results that depend only on a file's content. Both raise `Unavailable` when the queue is full or
    the process is down.
 
 The server then starts and restarts the process, limits its queue, forms batches, cancels tasks
-whose clients have left, and reports it in /ready and in the metrics. A request and a result are
-`SideData`: a JSON object and named arrays. No process reads pickles.
+whose clients have disconnected, and reports it in /ready and in the metrics. Requests and results
+are `SideData`: a JSON object and named arrays. No process reads pickles.
 """
 
 import time
@@ -28,11 +28,15 @@ Array = NDArray[Any]
 
 
 class TaskError(Exception):
-    """Raised by a side model for a task that it cannot do. The client gets the message (400)."""
+    """A side model raises this for a task that it cannot do. The client gets the message with
+    status 400.
+    """
 
 
 class Cancelled(Exception):
-    """Raised between two steps when no client waits for any task of the batch."""
+    """`stop_if_cancelled` raises this between two steps when all clients of the batch have
+    disconnected.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +62,21 @@ class Task:
     data: SideData
     # Sends a part of the result, of at most 64 KiB of JSON, to the client before the result.
     emit: Callable[[Json], None] = ignore
-    cancelled: bool = False  # whether the client has left
+    cancelled: bool = False  # whether the client has disconnected
     progress: float = field(default_factory=time.monotonic)  # when the last step ended
 
 
 class SideModel(Protocol):
     device: str
     max_batch: int  # maximum number of tasks in one batch
-    gpu_bytes: int  # GPU memory that the model and its batches use at most; 0 on a CPU
+    gpu_bytes: int  # maximum GPU memory of the model and its batches; 0 on a CPU
 
     def kind(self, document: Json) -> Hashable:
         """Tasks can share a batch if their kinds are equal. Raises TaskError for a bad document."""
         ...
 
     def run(self, tasks: Sequence[Task]) -> Sequence[SideData]:
-        """Do all tasks of a batch. If this raises an exception, each task runs again alone.
+        """Run all tasks of a batch. If this raises an exception, each task is run again alone.
 
         Raises TaskError, Cancelled.
         """
@@ -80,7 +84,9 @@ class SideModel(Protocol):
 
 
 def stop_if_cancelled(tasks: Sequence[Task]) -> None:
-    """Record that a step has ended. Raises Cancelled: when the clients of all tasks have left."""
+    """Record that a step has ended. Raises Cancelled: when the clients of all tasks have
+    disconnected.
+    """
     for task in tasks:
         task.progress = time.monotonic()
     if all(task.cancelled for task in tasks):

@@ -5,6 +5,6 @@ from server.settings import Settings
 
 
 def check_settings(settings: Settings) -> None:
-    """Raises ConfigError: when a setting needs `bindserve serve`."""
+    """Raises ConfigError: when only `bindserve serve` supports a setting."""
     if settings.weaviate is not None:
         raise ConfigError("the setting weaviate is not available with Ray: use bindserve serve")

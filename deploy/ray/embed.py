@@ -1,9 +1,9 @@
-"""Embed many files on many machines with Ray Data, and write one file as `bindserve embed` does.
+"""Embed many files on many machines with Ray Data, and write the same file as `bindserve embed`.
 
     python -m deploy.ray.embed MODEL INPUT... --out FILE [--workers 8] [--gpus 1]
 
-Each worker has its own encoders and decoding processes, and embeds batches of files with the
-function of the local command. All machines read the model and the inputs at the same paths. The
+Each worker has its own encoders and decoding processes, and embeds batches of files with the same
+function as `bindserve embed`. All machines read the model and the inputs at the same paths. The
 program writes the rows in the order of the files, and resumes a run that was interrupted.
 """
 
@@ -79,8 +79,8 @@ def unpack_item(text: str) -> BulkItem:
 
 
 def pack_result(result: Rows | str) -> tuple[str, bytes]:
-    """Return the captions of the rows (or the reason why there are none), and the embeddings (N, D)
-    in float32.
+    """Return JSON with the captions of the rows, or with the error if the file has no rows; and the
+    embeddings (N, D) as float32 bytes.
     """
     if isinstance(result, str):
         return json.dumps({"error": result}), b""
@@ -99,7 +99,9 @@ def unpack_result(text: str, data: bytes) -> Rows | str:
 
 
 def embed_with_ray(request: BulkRequest, sink: RowSink, workers: int, gpus: float) -> None:
-    """Embed the files that have no result yet, and pass the results to `sink` in their order."""
+    """Embed the files that have no result yet, and pass the results to `sink` in the order of the
+    files.
+    """
     files = list(items(request.inputs, sink.consumed))
     for item, result in zip(files, results(request, files, workers, gpus), strict=True):
         sink.add(item, result)

@@ -98,12 +98,14 @@ class RayEncoders:
         return replace(embedded, cached=cached)
 
     async def decode(self, view: str, modality: str, content: Blob) -> Array:
-        """Raise Unavailable: the replicas decode no views, because Ray starts no side models."""
+        """Raise Unavailable. Only side models need views, and the Ray deployment starts no side
+        models.
+        """
         del view, modality, content
         raise Unavailable("experts are not available on this server")
 
     async def view(self, view: str, modality: str, content: Blob) -> View:
-        """Raise Unavailable, as `decode` does."""
+        """Raise Unavailable, for the same reason as `decode`."""
         del view, modality, content
         raise Unavailable("detectors are not available on this server")
 

@@ -1,1 +1,1 @@
-"""Decoders: an embedding becomes a picture. Training and serving both import this folder."""
+"""Decoders, which draw pictures from embeddings. Training and serving both import this folder."""

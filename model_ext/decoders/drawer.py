@@ -1,8 +1,8 @@
 """The side model that draws pictures (model_ext/side.py): it batches the pictures of all requests.
 
-A task is one picture: its document has `prompt`, `seed` and the settings of a picture, of which
-each may be missing; its array `embedding` (D,) conditions the picture. The result's array `png`
-has the bytes of a PNG file.
+A task is one picture. Its document has the optional keys `prompt`, `seed` and the settings of a
+picture; its array `embedding` (D,) conditions the picture. The result's array `png` has the bytes
+of a PNG file.
 """
 
 import io
@@ -25,7 +25,7 @@ from model_ext.errors import ConfigError
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 from model_ext.weights.errors import ConvertError
 
-PIPELINE_FILE = "model_index.json"  # a folder of diffusers has this file
+PIPELINE_FILE = "model_index.json"  # every pipeline folder of diffusers has this file
 MAX_SEED = 2**63 - 1
 
 
@@ -51,7 +51,7 @@ class Drawer:
 
     def run(self, tasks: Sequence[Task]) -> list[SideData]:
         """Draw one picture per task. Raises TaskError: when an embedding has a wrong length."""
-        torch.set_num_threads(self._threads)  # OpenMP stores this number per calling thread
+        torch.set_num_threads(self._threads)  # OpenMP keeps this number for each thread
         dim = self._decoder.embed_dim
         embeddings = [np.asarray(task.data.arrays["embedding"], np.float32) for task in tasks]
         if any(each.shape != (dim,) for each in embeddings):
@@ -67,8 +67,8 @@ class Drawer:
         return [result(picture) for picture in pictures]
 
     def _warm_up(self) -> int:
-        """Draw the largest batch of the default size, in one step. Returns the GPU memory that it
-        used at most.
+        """Draw the largest batch of pictures of the default size, in one step. Returns the peak GPU
+        memory in bytes.
         """
         defaults = self._decoder.defaults
         settings = PictureSettings(defaults.width, defaults.height, 1, defaults.guidance, 0)
@@ -87,7 +87,7 @@ def result(picture: Pixels) -> SideData:
 
 
 def load(folder: Path, device: str, threads: int, max_batch: int) -> Drawer:
-    """Open the decoder of a folder: a flow, or a pipeline of diffusers.
+    """Load the decoder in a folder: a flow, or a pipeline of the library diffusers.
 
     Raises ConfigError: when the folder is neither, or its decoder's library is not installed.
     """

@@ -3,8 +3,8 @@
 A picture is a mean picture plus K principal components, which `train decoder` computes from its
 training pictures. The network predicts the components x from x_t = t x + (1 - t) noise (the
 straight path of flow matching, Lipman et al. 2023), the time t and the embedding's direction. Its
-inputs and outputs are scaled to variance 1 (Karras et al. 2022), here for each component by its own
-deviation.
+inputs and outputs are scaled to variance 1 (Karras et al. 2022), here with each component's
+standard deviation.
 
 Shapes: B pictures, K components, D embedding, W width, S side, P = 3 S S.
 """
@@ -87,17 +87,20 @@ class Flow(nn.Module):
         embedding = direction * math.sqrt(self.config.embed_dim)
         condition = self.condition_proj(torch.cat([embedding, _waves(time)], dim=-1))
         t = time[:, None]
-        spread = ((t * self.deviation).square() + (1 - t).square()).sqrt()  # deviation of x_t
+        # Standard deviation of x_t.
+        spread = ((t * self.deviation).square() + (1 - t).square()).sqrt()
         hidden = self.in_proj(x_t / spread)
         for block in self.blocks:
             hidden = block(hidden, condition)
         residual: Tensor = self.out_proj(self.norm(hidden))
-        # The best linear estimate of x from x_t, and the network's correction.
+        # The prediction is the best linear estimate of x from x_t, plus the network's correction.
         estimate = t * self.deviation.square() / spread.square() * x_t
         return estimate + self.residual_scale(time) * residual
 
     def residual_scale(self, time: Tensor) -> Tensor:
-        """The deviation (B, K) of x around its best linear estimate at each time (B,)."""
+        """The standard deviation (B, K) of the error of the best linear estimate of x, for times
+        (B,).
+        """
         t = time[:, None]
         spread = ((t * self.deviation).square() + (1 - t).square()).sqrt()
         return self.deviation * (1 - t) / spread
@@ -125,7 +128,7 @@ class Flow(nn.Module):
         Each picture uses its own generator, so that it does not depend on the others in its batch.
         `on_step` is called after each step.
         """
-        # Generators are on the CPU, so that a seed gives the same noise on every device.
+        # Generators run on the CPU, so that a seed gives the same noise on every device.
         noise = [torch.randn(self.config.components, generator=g) for g in generators]
         x_t = torch.stack(noise).to(self.mean)
         direction = F.normalize(embeddings.to(self.mean), dim=-1)

@@ -19,6 +19,6 @@ class FlowConfig(BaseModel):
     width: Count = 448  # W: width of the residual blocks
     blocks: Count = 3
     condition_width: Count = 128
-    # Defaults of a request. A guidance of 1 is the plain conditional flow.
+    # Values for requests that do not set them. Guidance 1 means no guidance.
     steps: Count = 24
     guidance: Annotated[float, Field(ge=1, le=20)] = 2.0

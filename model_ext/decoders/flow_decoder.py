@@ -1,4 +1,5 @@
-"""Draw with a flow (flow.py). It has a fixed size; other sizes are scaled from it.
+"""Draw pictures with a flow (flow.py). A flow draws pictures of one size, which are then scaled to
+the requested size.
 
 Shapes: B pictures, D embedding, S side of the flow's pictures.
 """
@@ -55,7 +56,9 @@ class FlowDecoder:
 
 
 def scaled(picture: Pixels, settings: PictureSettings) -> Pixels:
-    """Scale a square picture (S, S, 3) to the largest square of the requested size, on white."""
+    """Scale a square picture (S, S, 3) to the largest square that fits the requested size, and fill
+    the rest with white.
+    """
     side = min(settings.width, settings.height)
     square = Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)
     canvas = Image.new("RGB", (settings.width, settings.height), "white")

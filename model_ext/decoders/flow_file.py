@@ -15,7 +15,7 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save_flow(flow: Flow, folder: Path) -> None:
-    """Write the folder. A killed process leaves complete files."""
+    """Write the folder. If the process is killed, each file is still complete."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.half().contiguous() for name, tensor in flow.state_dict().items()}
     temporary = folder / (WEIGHTS + ".new")
@@ -27,8 +27,8 @@ def save_flow(flow: Flow, folder: Path) -> None:
 def load_flow(folder: Path, device: torch.device | str = "cpu") -> Flow:
     """Read the folder in float32.
 
-    Raises ConvertError: when a file is missing or invalid, or the tensors are not those of the
-    sizes in `config.json`.
+    Raises ConvertError: when a file is missing or invalid, or the tensors do not have the sizes in
+    `config.json`.
     """
     try:
         config = FlowConfig.model_validate_json((folder / CONFIG).read_bytes())

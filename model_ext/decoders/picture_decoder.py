@@ -27,11 +27,14 @@ class PictureSettings:
     height: int
     steps: int
     guidance: float
-    noise_level: int  # amount of noise that is added to the embedding, from 0 to the decoder's own
+    # Amount of noise that is added to the embedding, from 0 to the decoder's maximum.
+    noise_level: int
 
     @classmethod
     def of(cls, values: dict[str, Any], defaults: Self) -> Self:
-        """Read a request's values. A value that is missing or None has the decoder's default."""
+        """Read the settings of a request. The decoder's default replaces a value that is missing or
+        None.
+        """
         names = cls.__dataclass_fields__
         set_values = {name: values.get(name) for name in names}
         return cls(
@@ -43,7 +46,7 @@ class PictureSettings:
 
 
 class PictureDecoder(Protocol):
-    """Implemented by `flow_decoder.FlowDecoder` and `unclip.UnclipDecoder`."""
+    """`flow_decoder.FlowDecoder` and `unclip.UnclipDecoder` implement this interface."""
 
     embed_dim: int  # D
     device: str

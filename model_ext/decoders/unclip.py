@@ -1,7 +1,7 @@
 """Draw with Stable unCLIP: diffusers' StableUnCLIPImg2ImgPipeline (extra `images`).
 
 The pipeline takes ImageBind's embedding in place of CLIP's (Girdhar et al. 2023), and the text
-of the request as its prompt. diffusers is imported only when a decoder is opened.
+of the request as its prompt. This module imports diffusers only when it loads a decoder.
 
 Shapes: B pictures, D embedding.
 """
@@ -22,7 +22,7 @@ MULTIPLE = 8  # the pipeline draws pictures whose sides are multiples of this nu
 
 
 class UnclipDecoder:
-    """The pipeline on one device."""
+    """A Stable unCLIP pipeline on one device."""
 
     def __init__(self, pipeline: Any, device: str = "cpu") -> None:
         self._pipeline = pipeline.to(device)
@@ -30,14 +30,14 @@ class UnclipDecoder:
         unet = pipeline.unet.config
         side = unet.sample_size * pipeline.vae_scale_factor
         self.device = device
-        # The U-Net reads the embedding and, in as many numbers, its noise level.
+        # The U-Net's input is the embedding and an equally long encoding of its noise level.
         self.embed_dim = unet.projection_class_embeddings_input_dim // 2
         self.defaults = PictureSettings(side, side, STEPS, GUIDANCE, 0)
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
     def from_folder(cls, folder: Path, device: str) -> "UnclipDecoder":
-        """Read a pipeline's folder. Only safetensors are read, and nothing is downloaded.
+        """Load a pipeline from its folder. Loads only safetensors, and downloads nothing.
 
         Raises ConfigError: when the folder is not such a pipeline, or diffusers is not installed.
         """
@@ -71,7 +71,7 @@ class UnclipDecoder:
         settings: PictureSettings,
         on_step: Callable[[], None],
     ) -> Pixels:
-        # Generators are on the CPU, so that a seed gives the same noise on every device.
+        # Generators run on the CPU, so that a seed gives the same noise on every device.
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         dtype = self._pipeline.unet.dtype
         pictures = self._pipeline(

@@ -2,8 +2,8 @@
 
     python -m model_ext.demo.build_detection --icons build/icons/node_modules --data build/demo/data
 
-`build_data.py` writes held-out pictures on white, without their outline. This program renders the
-held-out styles with alpha, because scenes are composed of outlines. Lists:
+`build_data.py` writes held-out pictures on a white background. Scenes need drawings with a
+transparent background, so this program renders the held-out styles with an alpha channel. Lists:
 
     detection-train.jsonl       colored drawings of the training styles
     detection-validation.jsonl  drawings, texts and voices of the validation split
@@ -24,8 +24,8 @@ from model_ext.demo.build_data import MIN_STYLES, SEED, make, sounds
 from model_ext.demo.pictures import SIZE, IconSet, things
 from model_ext.demo.splits import CONCEPTS, GLYPHS, STYLES, Split
 
-# Concepts whose drawings the detector's training omits. They measure how well the detector finds
-# things that were never boxed.
+# Concepts whose drawings are omitted from the detector's training. The evaluation measures how well
+# the detector finds things without training on their boxes.
 NEVER_BOXED = ("banana", "bus", "camel", "guitar", "owl", "penguin", "scissors", "umbrella")
 WORDINGS = ("{}", "a {}")
 OTHERS = 40  # number of other things in the test scenes
@@ -68,7 +68,7 @@ def samples(packages: Path, out: Path, split: Split) -> Iterator[dict[str, Any]]
 
 
 def others(sets: list[IconSet]) -> list[str]:
-    """Things whose names contain no concept. No query of the test names them."""
+    """Choose things whose names contain no concept, so that no query of the test names them."""
     names = [name for name in things(sets, 1) if not any(concept in name for concept in CONCEPTS)]
     chosen = np.random.default_rng(SEED).permutation(len(names))[:OTHERS]
     return [names[index] for index in chosen]

@@ -161,7 +161,7 @@ def embed_cache(encoders: ImageBind, data: Path) -> Tensor:
 
 
 def open_model(run: Path) -> QuestionedModel:
-    """Load a finished training run, and the question that is asked of models of its phase."""
+    """Load a finished training run, and the evaluation's question for models of its phase."""
     settings = read_settings(run)
     phase = settings["phase"]
     config = TrainConfig.of(settings["config"], phase)

@@ -4,9 +4,10 @@
         --data build/demo/data --encoders model_ext/demo/encoders --out build/demo/detection.json
 
 The scenes have drawings of the held-out style: of the concepts, and of other things that no query
-names. The table has the mean average precision of text queries and of held-out voices, the same of
-the concepts that were never boxed, and that of a baseline that takes connected regions as boxes. It
-also has the shares of flagged nouns, when the nouns belong to the scene and when they do not.
+names. The table has the mean average precision (mAP) for text queries and for held-out voices, also
+for only the concepts whose drawings the detector's training omitted. A baseline takes connected
+regions as boxes. The table also has the shares of nouns that grounding flags: among nouns of things
+in the scene, and among nouns of absent things.
 
 Shapes: N boxes, Q queries, D embedding.
 """
@@ -40,10 +41,10 @@ from model_ext.train.encoders.samples import Samples, load
 SEED = 77
 SIDE = 384  # side of a scene in pixels
 MAX_DRAWINGS = 6
-OVERLAPS = [0.5 + 0.05 * step for step in range(10)]  # COCO's
+OVERLAPS = [0.5 + 0.05 * step for step in range(10)]  # the overlaps that COCO uses
 STORED_SIDE = 160  # side of a stored drawing in pixels
 MAX_REGIONS = 30
-MIN_SCORE = 0.01  # Detections with a lower score do not change the figures.
+MIN_SCORE = 0.01  # Minimum score of a detection. Detections below it do not change the results.
 BATCH = 64
 Vectors = dict[str, NDArray[np.float32]]  # concept -> unit embeddings (Q, D)
 Names = list[list[str]]  # the name of each box of each scene
@@ -80,8 +81,8 @@ def read(path: Path, encoders: ImageBind, store: Path) -> dict[str, Samples]:
 
 
 def compose_scenes(drawings: Samples, count: int) -> tuple[list[Scene], Names]:
-    """Scenes of drawings, and the name of each box: a concept, or "" for a thing that no query
-    names. Half of the scenes have a texture that training did not use.
+    """Compose scenes of drawings. Returns them with the name of each box: a concept, or "" for a
+    thing that no query names. Half of the scenes have a background that training did not use.
     """
     rng = np.random.default_rng(SEED)
     data = drawings.data.numpy()
@@ -95,7 +96,7 @@ def compose_scenes(drawings: Samples, count: int) -> tuple[list[Scene], Names]:
 
 @torch.inference_mode()
 def embed(encoders: ImageBind, encoder: str, samples: Samples) -> Vectors:
-    """The unit embeddings (Q, D) of the queries, by concept."""
+    """Compute the unit embeddings (Q, D) of each concept's queries."""
     parts = [
         encoders.unit(encoder, plain(encoder, part, encoders.config))
         for part in torch.split(samples.data, BATCH)
@@ -109,8 +110,8 @@ def embed(encoders: ImageBind, encoder: str, samples: Samples) -> Vectors:
 def detect(
     detector: BindDetector, scenes: Sequence[Scene], queries: dict[str, Vectors]
 ) -> dict[str, list[dict[str, list[Detection]]]]:
-    """For each modality and scene, the detections of each concept. A voice is drawn for each scene;
-    texts are "{}" and "a {}", in turns.
+    """Return for each modality and scene the detections of each concept. Each scene uses a random
+    voice. Scenes use the texts "{}" and "a {}" in turn.
     """
     rng = np.random.default_rng(SEED)
     results: dict[str, list[dict[str, list[Detection]]]] = defaultdict(list)
@@ -144,8 +145,8 @@ def grouped(detections: Iterable[tuple[str, Detection]]) -> dict[str, list[Detec
 def components(
     detector: BindDetector, encoders: ImageBind, scenes: Sequence[Scene], texts: Vectors
 ) -> list[dict[str, list[Detection]]]:
-    """A baseline without learned boxes: connected regions that differ from the most common color,
-    with the embeddings of the model's own picture encoder.
+    """The baseline, whose boxes are not learned: they are the connected regions that differ from
+    the most common color. The model's own picture encoder embeds them.
     """
     wanted = torch.from_numpy(np.stack([texts[concept][0] for concept in CONCEPTS]))
     size = encoders.config.vision.image_size  # type: ignore[union-attr]
@@ -167,7 +168,7 @@ def components(
 
 
 def regions(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The boxes (N, 4) of the largest connected regions that differ from the background."""
+    """Return the boxes (N, 4) of the largest connected regions that differ from the background."""
     coarse = (picture // 32).reshape(-1, 3)
     colors, counts = np.unique(coarse, axis=0, return_counts=True)
     background = colors[counts.argmax()].astype(int) * 32 + 16
@@ -183,8 +184,8 @@ def regions(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 def precision(
     results: Sequence[dict[str, list[Detection]]], scenes: Sequence[Scene], names: Names
 ) -> dict[str, float]:
-    """Mean average precision of the concepts: at overlap 0.5, the same of the concepts that were
-    never boxed, and the mean over overlaps from 0.5 to 0.95.
+    """Compute the mean average precision of the concepts: at overlap 0.5, at overlap 0.5 for the
+    concepts in NEVER_BOXED only, and as the mean over overlaps from 0.5 to 0.95.
     """
     values: dict[float, dict[str, float]] = {minimum: {} for minimum in OVERLAPS}
     for concept in CONCEPTS:
@@ -215,8 +216,8 @@ def precision(
 def nouns(
     results: Sequence[dict[str, list[Detection]]], names: Names, threshold: float
 ) -> dict[str, float]:
-    """Grounding with right and with swapped nouns: the share of concepts in the scene that are
-    flagged as made up, and the share of the next scene's concepts, absent here, that are flagged.
+    """Compute which share of nouns grounding flags as absent: among the concepts in the scene, and
+    among concepts that only the next scene has.
     """
     flagged: dict[bool, list[bool]] = {True: [], False: []}
     for number, groups in enumerate(results):

@@ -1,15 +1,15 @@
-"""Judge a decoder's pictures with a classifier that never saw the encoders.
+"""Judge a decoder's pictures with a classifier that does not use the encoders.
 
     python -m model_ext.demo.judge --decoder build/demo/decoder/decoder
         --encoders model_ext/demo/encoders --data build/demo/data
         --train-list build/demo/data/decoder.jsonl --out build/demo/judge.json
 
 The classifier is a small convolutional network; the encoders are transformers. It learns the
-concepts from the decoder's training pictures. The table has the share of pictures that it names
-right, when the decoder draws from held-out pictures and voices, with the cache and with a shuffled
-one. Beside it are the classifier's accuracy on real held-out pictures, the accuracy of the nearest
-cached picture in place of a drawn one, and the median correlation of pixels with the nearest
-training picture.
+concepts from the decoder's training pictures. The decoder draws from held-out pictures and voices:
+with the cache, without it, and with a shuffled cache. The table has the share of drawn pictures
+that the classifier names right. For comparison, it also has this share for real held-out pictures
+and for the nearest cached pictures. The median correlation of pixels with the nearest training
+picture shows how much the decoder copies.
 
 Shapes: M pictures, C concepts, D embedding, S side of the decoder's pictures.
 """
@@ -68,7 +68,7 @@ class Judge(nn.Sequential):
 
 @dataclass(frozen=True)
 class World:
-    """What the table is computed from."""
+    """The trained parts from which the table is computed."""
 
     judge: Judge
     flow: Flow
@@ -81,7 +81,7 @@ class World:
 
 
 def train_judge(pictures: Samples, side: int, steps: int, seed: int) -> Judge:
-    """Train on varied pictures. Every concept is equally frequent."""
+    """Train the classifier on varied pictures. All concepts are equally frequent."""
     torch.manual_seed(seed)
     judge = Judge()
     optimizer = torch.optim.AdamW(judge.parameters(), lr=3e-3, weight_decay=0.02)
@@ -93,7 +93,8 @@ def train_judge(pictures: Samples, side: int, steps: int, seed: int) -> Judge:
         draws = torch.rand(BATCH, generator=g).tolist()
         own = [rows[CONCEPTS[label]] for label in labels.tolist()]
         picks = [each[int(draw * len(each))] for each, draw in zip(own, draws, strict=True)]
-        # Twice the side, and then means: without them, few of the stored pixels would count.
+        # Views are made at twice the side and then averaged, because a direct reduction would skip
+        # most of the stored pixels.
         fine = augment.pictures(pictures.data[picks], 2 * side, 1, g)[:, 0, :, 0]
         inputs = F.avg_pool2d(fine, 2)
         loss = F.cross_entropy(judge(inputs), labels, label_smoothing=0.1)
@@ -106,7 +107,9 @@ def train_judge(pictures: Samples, side: int, steps: int, seed: int) -> Judge:
 
 @torch.no_grad()
 def named_right(judge: Judge, pictures: Tensor, keys: tuple[str, ...]) -> float:
-    """The share of pictures (M, 3, S, S) with values in [0, 1] that the judge names right."""
+    """Compute the share of pictures (M, 3, S, S), with values in [0, 1], that the judge names
+    right.
+    """
     inputs = (pictures - MEAN[:, None, None]) / STD[:, None, None]
     names = torch.cat([judge(part).argmax(1) for part in torch.split(inputs, BATCH)]).tolist()
     right: list[bool] = [CONCEPTS[name] == key for name, key in zip(names, keys, strict=True)]
@@ -114,21 +117,23 @@ def named_right(judge: Judge, pictures: Tensor, keys: tuple[str, ...]) -> float:
 
 
 def on_white(stored: Tensor, side: int) -> Tensor:
-    """Stored pictures (M, 4, ., .) uint8 -> (M, 3, S, S) with values in [0, 1]."""
+    """Put stored pictures (M, 4, ., .) uint8 on white: (M, 3, S, S) with values in [0, 1]."""
     rgba = stored.float() / 255
     rgb = rgba[:, :3] * rgba[:, 3:] + 1 - rgba[:, 3:]
     return F.interpolate(rgb, (side, side), mode="bilinear", align_corners=False, antialias=True)
 
 
 def draw(flow: Flow, vectors: Tensor) -> Tensor:
-    """Draw a picture of each embedding (M, D), with its number as seed: (M, 3, S, S) in [0, 1]."""
+    """Draw a picture of each embedding (M, D): (M, 3, S, S) in [0, 1]. Seeds are 0, 1, 2, ..."""
     generators = [Generator().manual_seed(number) for number in range(len(vectors))]
     config = flow.config
     return (flow.sample(vectors, generators, config.steps, config.guidance) + 1) / 2
 
 
 def correlation(pictures: Tensor, others: Tensor) -> float:
-    """The median, over pictures, of the correlation of pixels with the nearest of the others."""
+    """For each of `pictures`, compute the largest correlation of its pixels with any of `others`.
+    Returns the median of these correlations.
+    """
 
     def standard(each: Tensor) -> Tensor:
         flat = each.flatten(1)
@@ -140,7 +145,7 @@ def correlation(pictures: Tensor, others: Tensor) -> float:
 def table(
     world: World, held_out: Mapping[str, HeldOut], real: Samples, weight: float, seed: int
 ) -> dict[str, object]:
-    """All figures, by name of the input. `real`: the held-out pictures."""
+    """Compute all results, by name of the input. `real`: the held-out pictures."""
     training = on_white(world.pictures.data, world.side)
     real_pictures = on_white(real.data, world.side)
     values = shuffled(world.cached, seed)
@@ -167,7 +172,7 @@ def table(
 
 @torch.no_grad()
 def embed(encoders: ImageBind, data: Path, sounds_each: int) -> dict[str, HeldOut]:
-    """Embed the test split's pictures and voices as serving does."""
+    """Embed the test split's pictures and voices as the server does."""
     sizes = PreprocessConfig.of(encoders.config)
     samples: dict[str, list[tuple[Tensor, str]]] = {"image": [], "audio": []}
     for row in tqdm(read_list(data / "test.jsonl"), "embed", mininterval=5):

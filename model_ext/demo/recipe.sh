@@ -64,7 +64,8 @@ python -m model_ext.demo.plot "$work"/table-pretrain*.json --out "$work/transfer
 rm -rf "$here/cache" "$work/model"
 python -m model_ext.demo.pack --run "$work/talk" --encoders "$work/pictures/encoders" \
   --data "$work/data"
-# The decoder that draws pictures learns the pictures of the concepts, which have a weight, with the committed encoders.
+# The list for the decoder that draws pictures: only pictures of the concepts, which have a weight.
+# The decoder is trained with the committed encoders.
 [ -f "$work/data/decoder.jsonl" ] ||
   grep '"image"' "$work/data/train.jsonl" | grep '"weight"' > "$work/data/decoder.jsonl"
 [ -d "$work/decoder/decoder" ] || bindserve train decoder "$work/decoder.yaml"

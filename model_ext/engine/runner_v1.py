@@ -3,8 +3,8 @@
 vLLM uses this runner on CPUs, and on GPUs with some methods of speculative decoding.
 
 The runner reorders the requests of its batch and removes preempted requests from it. A request has
-a slot (the index of its row) as long as it is in the batch. A preempted request may get another
-slot when it enters again.
+a slot (the index of its row) while it is in the batch. A preempted request may get another slot
+when it enters again.
 """
 
 from collections.abc import Callable

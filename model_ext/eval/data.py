@@ -14,8 +14,8 @@ from model_ext.eval.tasks.free import free_tasks
 from model_ext.eval.tasks.table import select_tasks
 from model_ext.eval.tasks.task import Task
 
-ALL = "all"  # The name that selects all tasks of a .jsonl or .json file.
-# Readers of files that define their tasks, by suffix.
+ALL = "all"  # This name selects all tasks of a .jsonl or .json file.
+# Suffix -> function that reads a file which defines its own tasks.
 READERS: Mapping[str, Callable[[Path], Iterable[Item]]] = {
     ".jsonl": read_jsonl,
     ".json": read_gpt4tools,
@@ -26,8 +26,8 @@ Questions = dict[str, list[Item]]  # Name of a task -> its questions.
 def load_named(
     data: Path, names: str, caption_prompt: str | None = None
 ) -> tuple[tuple[Task, ...], Questions]:
-    """Return the tasks in `names`, and their questions. A .jsonl file can define its own tasks, and
-    a .json file of GPT4Tools is one.
+    """Return the tasks in `names`, and their questions. A .jsonl file can define its own tasks. A
+    .json file of GPT4Tools is one task.
 
     The name "all" selects all tasks of the file.
 

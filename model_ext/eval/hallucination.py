@@ -1,6 +1,7 @@
 """The hallucination rate: the share of an answer's nouns that a detector does not find in the
-picture. A detector makes errors, too: its false-found rate, on nouns that are not in the answer
-about the picture, says how many made-up nouns the rate misses.
+picture. A detector also makes errors. Its false-found rate is the share of absent nouns (of answers
+about other pictures) that it finds. It estimates the share of invented nouns that the hallucination
+rate misses.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ ABSENT = 8  # maximum number of absent nouns that are searched in one picture
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """An answer about a picture: its nouns, and which of them the detector found."""
+    """An answer about a picture: its nouns, and for each noun whether the detector found it."""
 
     picture: str
     nouns: tuple[str, ...]
@@ -24,7 +25,7 @@ class Described:
 
 
 def absent_nouns(answers: Sequence[Described], index: int) -> list[str]:
-    """Nouns of the next answers that the answer `index` does not have, in lower case."""
+    """Return nouns of the other answers that are not in the answer `index`, in lower case."""
     own = {noun.lower() for noun in answers[index].nouns}
     absent: list[str] = []
     for step in range(1, len(answers)):
@@ -49,8 +50,8 @@ def hallucination_rate(answers: Sequence[Described], name: str) -> Estimate:
 
 
 def false_found_rate(counts: Sequence[tuple[int, int]], name: str) -> Estimate:
-    """The share of absent nouns that were found, in per cent. `counts`: for each picture the
-    number of absent nouns that were found, and that were searched.
+    """The share of absent nouns that were found, in per cent. `counts`: for each picture, the
+    numbers of absent nouns that were found and that were searched.
     """
     return bootstrap(np.array(counts, np.float64), share, f"{name}/false found")
 
@@ -58,7 +59,9 @@ def false_found_rate(counts: Sequence[tuple[int, int]], name: str) -> Estimate:
 def hallucination_table(
     rows: Sequence[tuple[str, Sequence[Described], Sequence[tuple[int, int]]]],
 ) -> Table:
-    """A row for each run: its name, its answers, and the counts of absent nouns."""
+    """Make the table of several runs. `rows`: for each run its name, its answers, and the counts of
+    absent nouns.
+    """
     lines = []
     for name, answers, counts in rows:
         rate, false = hallucination_rate(answers, name), false_found_rate(counts, name)

@@ -11,7 +11,7 @@ Media = str | list[str] | None  # absolute paths or data: URIs of media
 
 
 class WithMedia(BaseModel):
-    """The media of a question."""
+    """The media of a question or of an earlier turn."""
 
     image: Media = None
     audio: Media = None
@@ -22,7 +22,7 @@ class WithMedia(BaseModel):
     imu: Media = None
 
     def media(self) -> Iterator[tuple[str, str]]:
-        """(modality, absolute path or data: URI) of every attached file."""
+        """Yield (modality, absolute path or data: URI) of every attached file."""
         for modality in MODALITIES:
             value: Media = getattr(self, modality)
             for source in [value] if isinstance(value, str) else value or []:

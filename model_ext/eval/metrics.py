@@ -107,7 +107,9 @@ def kie_entity_rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[
 
 
 def pope_rows(items: Sequence[Item], answers: Sequence[str]) -> list[list[float]]:
-    """Whether "yes" is right, was answered, and was expected: the columns of F1."""
+    """For each item, the columns of F1: whether "yes" was both answered and expected, whether it
+    was answered, and whether it was expected.
+    """
     rows = []
     for item, answer in zip(items, answers, strict=True):
         answered, expected = pope_label(answer) == "yes", first_truth(item).lower() == "yes"
@@ -149,7 +151,7 @@ def mme_rows(right: Callable[[Item, str], bool]) -> Rows:
 
 
 def tool_rule(name: str) -> MetricRule:
-    """One of GPT4Tools' five scores. A reply without a value (not a number) has no score."""
+    """Make the rule of one of GPT4Tools' five scores. A reply has no score if the value is nan."""
 
     def score(item: Item, answer: str) -> float | None:
         value: float = getattr(tool_score(answer, first_truth(item)), name)

@@ -35,7 +35,7 @@ class TaskScore:
     strict: Estimate | None
     always_yes: Estimate
     text_only: Estimate | None
-    # The other scores of a task with tools.
+    # The further scores of a task with tools.
     tools: Mapping[Metric, Estimate] = field(default_factory=dict)
 
 
@@ -78,7 +78,7 @@ def score_task(
 def tool_estimates(
     task: Task, items: Sequence[Item], texts: Sequence[str]
 ) -> dict[Metric, Estimate]:
-    """The scores of a task with tools, without those that no item has."""
+    """Compute the further scores of a task with tools. Omits a score if no item has it."""
     if task.metric != "tool_success":
         return {}
     return {

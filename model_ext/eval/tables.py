@@ -81,8 +81,8 @@ def mme_table(number: int, run: Run, scores: Mapping[str, TaskScore]) -> Table:
 
 
 def tables(run: Run, scores: Iterable[TaskScore]) -> list[Table]:
-    """Return the paper's four tables, a table of the tasks that are not in the paper, and one of
-    their scores of tools. If no task of the paper was scored, return only the last two.
+    """Return the paper's four tables, a table of the tasks that are not in the paper, and a table
+    of GPT4Tools' scores. If no task of the paper was scored, return only the last two tables.
     """
     by_name = {score.task.name: score for score in scores}
     others = [score for score in by_name.values() if score.task.kind == "Other"]
@@ -114,7 +114,9 @@ def other_table(run: Run, scores: Sequence[TaskScore]) -> Table:
 
 
 def tool_table(run: Run, scores: Sequence[TaskScore]) -> Table:
-    """GPT4Tools' scores, and the stricter one, of the tasks with the metric tool_success."""
+    """Make the table of GPT4Tools' scores and the stricter score, for tasks with the metric
+    tool_success.
+    """
     rows = []
     for score in scores:
         values = [score.tools.get(metric) for metric in TOOL_METRICS]

@@ -1,1 +1,3 @@
-"""Experts: side models whose texts the language model gets as context (the paper, section 4.5)."""
+"""Experts: side models that turn an attachment into text, which the language model gets as context
+(section 4.5 of the paper).
+"""

@@ -1,4 +1,4 @@
-"""The text expert: reads the text in pictures with RapidOCR (extra `ocr`).
+"""The text expert: it reads the text in pictures with RapidOCR (extra `ocr`).
 
 RapidOCR's models are in its package. A task's array `pictures` is (F, H, W, 3) uint8 RGB. Its
 result has the lines of text in reading order.
@@ -15,8 +15,8 @@ from rapidocr import RapidOCR
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 
 MiB = 1 << 20
-GPU_BYTES = 1536 * MiB  # onnxruntime's memory on a GPU, with pictures of 2000 x 2000
-# Two boxes are on one line if the distance of their middles is at most this share of the height.
+GPU_BYTES = 1536 * MiB  # GPU memory of onnxruntime for pictures of 2000 x 2000
+# Two boxes are on one line if their middles differ vertically by at most this share of the height.
 MAX_OFFSET = 0.5
 
 
@@ -40,20 +40,21 @@ class Ocr:
         lines: list[str] = []
         for picture in pictures if pictures.ndim == 4 else ():
             stop_if_cancelled([task])
-            # The same text is usually on several frames of a video.
+            # Several frames of a video usually show the same text, so each line is kept once.
             lines += [line for line in self.lines(picture) if line not in lines]
         return SideData({"lines": lines})
 
     def lines(self, picture: NDArray[np.uint8]) -> list[str]:
         """Read one RGB picture (H, W, 3)."""
-        result: Any = self._reader(np.ascontiguousarray(picture[:, :, ::-1]))  # it expects BGR
+        # RapidOCR expects BGR.
+        result: Any = self._reader(np.ascontiguousarray(picture[:, :, ::-1]))
         if result.boxes is None or not result.txts:
             return []
         return in_reading_order(np.asarray(result.boxes, np.float32), result.txts)
 
 
 def in_reading_order(boxes: NDArray[np.float32], texts: Sequence[str]) -> list[str]:
-    """Join the texts of boxes (L, 4, 2) that are beside each other to lines, from top to bottom."""
+    """Join the texts of boxes (L, 4, 2) into lines, from left to right and from top to bottom."""
     middles, heights = boxes.mean(1), np.ptp(boxes[:, :, 1], axis=1)
     rows: list[list[int]] = []
     for index in np.argsort(middles[:, 1], kind="stable"):
@@ -69,8 +70,8 @@ def in_reading_order(boxes: NDArray[np.float32], texts: Sequence[str]) -> list[s
 
 
 def load(device: str = "auto", threads: int = -1) -> Ocr:
-    """Load RapidOCR's models. `threads`: on a CPU; -1: one per core. `auto` is the CPU, because
-    the extra `ocr` installs onnxruntime for CPUs.
+    """Load RapidOCR's models. `threads`: the number of CPU threads; -1 means one per core. The
+    device `auto` means the CPU, because the extra `ocr` installs onnxruntime for CPUs.
     """
     cuda = device.startswith("cuda")
     params = {
@@ -79,5 +80,6 @@ def load(device: str = "auto", threads: int = -1) -> Ocr:
         "EngineConfig.onnxruntime.use_cuda": cuda,
     }
     reader = RapidOCR(params=params)
-    reader(np.full((48, 160, 3), 255, np.uint8))  # it loads its models at the first picture
+    # RapidOCR loads its models when it reads the first picture.
+    reader(np.full((48, 160, 3), 255, np.uint8))
     return Ocr(reader, "cuda" if cuda else "cpu", GPU_BYTES if cuda else 0)

@@ -1,7 +1,7 @@
-"""The speech expert: transcribes sounds with Whisper (faster-whisper, extra `speech`).
+"""The speech expert: it transcribes sounds with Whisper (faster-whisper, extra `speech`).
 
 A task's array `samples` is (N,) int16, one channel at 16 kHz. Its document has the options of
-`Request`. Each segment of the transcript is emitted when it is ready; the result has all segments.
+`Request`. Emits each segment of the transcript when it is ready. The result has all segments.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 RATE = 16_000
 FILES = ("model.bin", "config.json", "tokenizer.json")
 MiB = 1 << 20
-# GPU memory of the activations of one window, in addition to the weights.
+# GPU memory for the activations of one window. The weights need more memory beside this.
 GPU_ACTIVATIONS = 1024 * MiB
 MAX_PROMPT = 2000  # characters of the prompt; Whisper reads its last 223 tokens
 
@@ -28,10 +28,10 @@ MAX_PROMPT = 2000  # characters of the prompt; Whisper reads its last 223 tokens
 class Request:
     """The options of a task, as faster-whisper names them."""
 
-    language: str | None = None  # None: detect it
+    language: str | None = None  # None: Whisper detects the language
     task: str = "transcribe"  # or "translate", to English
     prompt: str = ""
-    temperature: float | None = None  # None: faster-whisper's increasing temperatures
+    temperature: float | None = None  # None: faster-whisper tries increasing temperatures
     words: bool = False  # whether segments have the times of words
 
     @classmethod
@@ -50,7 +50,7 @@ class Speech:
         self._model = model
 
     def kind(self, document: Json) -> Hashable:
-        """Check the options of a task. Raises TaskError."""
+        """Check the options of a task. Raises TaskError: when an option is invalid."""
         request = Request.of(document)
         languages = self._model.supported_languages
         if request.language is not None and request.language not in languages:
@@ -88,8 +88,8 @@ class Speech:
 def options(request: Request) -> dict[str, Any]:
     """The arguments of `WhisperModel.transcribe`.
 
-    The filter of voice activity removes silence and most music, in which Whisper would invent
-    words. Without the previous text as prompt, an invented sentence is not repeated.
+    The voice activity filter removes silence and most music, because Whisper invents words there.
+    The previous text is not used as a prompt, so that Whisper does not repeat an invented sentence.
     """
     chosen: dict[str, Any] = {
         "language": request.language,
@@ -121,7 +121,8 @@ def plain(value: Any) -> Any:
 
 
 def load(folder: str, device: str = "auto", threads: int = 0) -> Speech:
-    """Load a Whisper model in CTranslate2's format. `threads`: on a CPU; 0: CTranslate2's default.
+    """Load a Whisper model in CTranslate2's format. `threads`: the number of CPU threads; 0 means
+    CTranslate2's default.
 
     Raises ConfigError: when the folder has no such model.
     """

@@ -16,14 +16,14 @@ RECALLS = np.linspace(0, 1, 101)
 class ScoredBox:
     picture: int
     box: tuple[float, float, float, float]
-    score: float = 1.0  # not used for true boxes
+    score: float = 1.0  # score of a detection; not used for true boxes
 
 
 def average_precision(
     detections: Sequence[ScoredBox], truth: Sequence[ScoredBox], min_overlap: float
 ) -> float:
     """The average precision of one class. A detection is right if it overlaps a true box of its
-    picture, which no detection with a higher score has, by at least `min_overlap`.
+    picture by at least `min_overlap`, and no detection with a higher score was matched to this box.
 
     Raises ValueError: when there is no true box.
     """
@@ -45,7 +45,9 @@ def average_precision(
 
 
 def _area(right: NDArray[np.bool_], positives: int) -> float:
-    """The mean, over the recalls, of the best precision at this recall or a higher one."""
+    """The mean over 101 levels of recall. Each level counts with the best precision at this or a
+    higher recall.
+    """
     if not len(right):
         return 0.0
     hits = np.cumsum(right)

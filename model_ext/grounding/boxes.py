@@ -1,4 +1,5 @@
-"""Boxes in pictures: overlap, suppression of duplicates, and the padded square of a detector.
+"""Boxes in pictures: their overlap, the removal of duplicates, and the padded square that a
+detector reads.
 
 A box is (left, top, right, bottom) in pixels. Shapes: N and M boxes.
 """
@@ -50,14 +51,14 @@ class Letterbox:
     """A picture scaled into the upper left corner of a square with `side` pixels."""
 
     side: int
-    scale: float  # pixels in the square for each pixel of the picture
+    scale: float  # scale factor: pixels of the square per pixel of the picture
 
     @classmethod
     def of(cls, height: int, width: int, side: int) -> "Letterbox":
         return cls(side, side / max(height, width))
 
     def apply(self, picture: Tensor) -> Tensor:
-        """(3, H, W) -> (3, side, side). The rest of the square is 0."""
+        """Scale a picture (3, H, W) into the square (3, side, side). The rest is 0."""
         height, width = picture.shape[1:]
         size = [max(1, round(height * self.scale)), max(1, round(width * self.scale))]
         scaled = F.interpolate(

@@ -1,4 +1,5 @@
-"""The form of all detectors: pictures and queries in, boxes with scores out.
+"""The interface of all detectors. A detector gets pictures and queries, and returns boxes with
+scores.
 
 This module imports no model, so that every process can import it cheaply.
 Shapes: D embedding.
@@ -16,7 +17,7 @@ Takes = Literal["texts", "vectors"]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to look for: a text, or an embedding of a file or text of any modality."""
+    """A thing to find: a text, or the embedding of a file or text of any modality."""
 
     text: str = ""
     vector: NDArray[np.float32] | None = None  # unit embedding (D,)
@@ -31,11 +32,11 @@ class Detection:
 
 
 class Detector(Protocol):
-    takes: Takes  # which field of a query the detector reads
+    takes: Takes  # the field of `Query` that the detector reads
 
     @property
     def threshold(self) -> float:
-        """The score from which a thing counts as present, unless a request states another."""
+        """The minimum score of a thing that counts as present. Requests can set another."""
         ...
 
     def detect(
@@ -46,6 +47,7 @@ class Detector(Protocol):
     ) -> list[list[Detection]]:
         """Find the queries of each picture (H, W, 3).
 
-        Returns the boxes of each picture whose scores are above `threshold`, by falling score.
+        Returns each picture's boxes with scores above `threshold`, from the highest score to the
+        lowest.
         """
         ...

@@ -16,7 +16,9 @@ HUB |= {"omdet-turbo": "omdet:OmDet"}
 
 
 def model_type(folder: Path) -> str:
-    """The kind of the detector. Raises ConfigError, FileNotFoundError: names the file."""
+    """Return the kind of the detector. Raises ConfigError, FileNotFoundError: the message names the
+    file.
+    """
     path = folder / "config.json"
     try:
         document = json.loads(path.read_bytes())
@@ -30,7 +32,9 @@ def model_type(folder: Path) -> str:
 
 
 def takes(folder: Path) -> Takes:
-    """Whether the detector's queries are texts or embeddings. Raises as `model_type`."""
+    """Return whether the detector's queries are texts or embeddings. Raises the same errors as
+    `model_type`.
+    """
     return "vectors" if model_type(folder) == MODEL_TYPE else "texts"
 
 

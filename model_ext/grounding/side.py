@@ -22,9 +22,10 @@ from model_ext.grounding.folders import open_detector
 from model_ext.grounding.nouns import NounParser
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 
-MAX_FRAMES = 8  # maximum number of pictures that the detector gets at a time
-MAX_DETECTIONS = 2000  # of one frame; the detections with the highest scores are returned
-PROBE = (640, 640, 3)  # the picture for measuring the GPU memory of a batch
+MAX_FRAMES = 8  # maximum number of pictures in one call of the detector
+# Maximum number of detections of a frame; those with the highest scores are kept.
+MAX_DETECTIONS = 2000
+PROBE = (640, 640, 3)  # size of the picture with which the GPU memory of a batch is measured
 
 
 class GroundingModel:
@@ -71,7 +72,8 @@ class GroundingModel:
         for start in range(0, len(frames), MAX_FRAMES):
             stop_if_cancelled(tasks)
             part = frames[start : start + MAX_FRAMES]
-            # The detector gets the lowest threshold of the batch.
+            # The detector gets the lowest threshold of all tasks. Each task's own threshold is
+            # applied later.
             detections = self._detector.detect(
                 [np.ascontiguousarray(picture) for _, picture in part],
                 [queries[index] for index, _ in part],
@@ -110,7 +112,8 @@ def described(detections: Sequence[Detection], threshold: float) -> list[Json]:
 
 
 def load(folder: str, device: str = "auto", threads: int = 1) -> GroundingModel:
-    """Load a detector and, if it is installed, the parser of nouns. `threads`: on a CPU.
+    """Load a detector and, if it is installed, the parser of nouns. `threads`: the number of CPU
+    threads.
 
     Raises ConfigError, OSError, ImportError.
     """
@@ -119,14 +122,14 @@ def load(folder: str, device: str = "auto", threads: int = 1) -> GroundingModel:
     torch.set_num_threads(threads)
     detector = open_detector(Path(folder), device)
     parser = None
-    with contextlib.suppress(ImportError):  # requests for the parser then get an error
+    with contextlib.suppress(ImportError):  # requests that need the parser then get an error
         parser = NounParser.load()
     gpu_bytes = measure(detector) if device.startswith("cuda") else 0
     return GroundingModel(detector, parser, device, gpu_bytes)
 
 
 def measure(detector: Any) -> int:
-    """The GPU memory in bytes that the detector and a batch of pictures need."""
+    """Measure the GPU memory in bytes that the detector and a batch of pictures need."""
     dim = getattr(detector, "embedding_dim", 1)
     query = Query("thing", np.eye(1, dim, dtype=np.float32)[0])
     pictures = [np.full(PROBE, 127, np.uint8)] * MAX_FRAMES

@@ -1,4 +1,6 @@
-"""The words of words.toml, as sets: words for no thing in a picture, and words of denial."""
+"""The words of words.toml as sets: nouns that name no visible thing, and words that say that a
+thing is absent.
+"""
 
 import tomllib
 from pathlib import Path

@@ -1,5 +1,6 @@
 """Parse the calls of tools that a model writes in the form of GPT4Tools.
 
-The chat template (model_ext/chat_template.jinja) renders the other direction: tools, calls and
-results. `gpt4tools.py` is the plugin for vLLM; the other modules do not depend on vLLM.
+The chat template (model_ext/chat_template.jinja) does the reverse: it writes tools, calls and
+results into the prompt. `gpt4tools.py` is the plugin for vLLM; the other modules do not depend on
+vLLM.
 """

@@ -1,6 +1,7 @@
 """The line `Action Input:` of a call: plain values joined by commas, or JSON.
 
-The chat template renders this line, and `parse_line` reads it. The pair is lossless as JSON values.
+The chat template renders this line, and `parse_line` reads it. Reading a rendered line returns
+equal JSON values.
 """
 
 import json
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_PLAIN = 3  # maximum number of arguments of a plain tool
-MAX_NESTING = 32  # maximum levels of JSON in the arguments that the chat template prints
+MAX_NESTING = 32  # maximum number of nested levels in JSON arguments that the chat template prints
 
 
 def plain_names(schema: object) -> list[str]:
@@ -33,7 +34,8 @@ def plain_names(schema: object) -> list[str]:
 
 
 def parse_line(line: str, names: Sequence[str]) -> str:
-    """Return the arguments of a call as OpenAI's text, which is JSON if the line is well formed.
+    """Return the arguments of a call as the text that OpenAI's API returns. The text is JSON if the
+    line is well formed.
 
     `names`: the argument names of a plain tool. Empty for other tools.
     """
@@ -49,7 +51,7 @@ def parse_line(line: str, names: Sequence[str]) -> str:
 
 
 def json_string(text: str) -> str | None:
-    """The value of a JSON string, or None if the text is something else."""
+    """Return the value of a JSON string, or None if the text is not a JSON string."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -62,21 +64,21 @@ def to_json(arguments: Mapping[str, Any]) -> str:
 
 
 def template_arguments(text: str) -> dict[str, Any]:
-    """The arguments of an earlier call as the chat template reads them: a JSON object, or
-    {"": text} if the text is no JSON object, or one of too many levels.
+    """Return the arguments of an earlier call in the form that the chat template reads: a JSON
+    object, or {"": text} if the text is not a JSON object or has too many levels.
     """
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return {"": text}
-    # The template would read {"": value} as a text.
+    # An object {"": value} is excluded, because the template would read it as a text.
     if isinstance(value, dict) and list(value) != [""] and levels(value) <= MAX_NESTING:
         return value
     return {"": text}
 
 
 def levels(value: Any) -> int:
-    """The levels of lists and objects, counted to MAX_NESTING + 1."""
+    """Count the levels of nested lists and objects. Stops at MAX_NESTING + 1."""
     count, containers = 0, [value]
     while containers and count <= MAX_NESTING:
         count += 1

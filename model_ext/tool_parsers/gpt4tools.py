@@ -1,6 +1,6 @@
-"""The plugin for vLLM's flag --tool-call-parser: calls of tools in the form of GPT4Tools.
+"""The plugin for vLLM's flag --tool-call-parser. It parses tool calls in the form of GPT4Tools.
 
-vLLM creates one object per request, or one per choice of a stream.
+vLLM creates one parser per request, or one per choice of a stream.
 """
 
 import json
@@ -32,11 +32,12 @@ from model_ext.tool_parsers.reply import (
     Reply,
 )
 
-# The server ends a text with this character if the maximum number of tokens ended it. No tokenizer
-# can produce half of a surrogate pair. vLLM does not tell a parser why a text ended.
+# The server appends this character to a text that the maximum number of tokens cut off. vLLM does
+# not pass a parser the reason why a text ended. No tokenizer produces this character, which is half
+# of a surrogate pair.
 CUT = "\udc00"
-# A request with this key in `vllm_xargs` needs the character. Only the value that the parser sets
-# counts, and not one that a client sends.
+# The parser sets this key in `vllm_xargs` of requests whose texts need the character CUT. A value
+# that a client sends has no effect.
 MARK_CUTS = "bindserve_mark_cuts"
 
 
@@ -46,22 +47,22 @@ class FromParser(str):
     __slots__ = ()
 
 
-Request = Any  # vLLM's request of chat completions or Responses
+Request = Any  # vLLM's class of a chat completion or Responses request
 
 
 class Gpt4ToolsParser(ToolParser):
-    supports_required_and_named = False  # Replies have the same form for each tool_choice.
-    engine_based_streaming = True  # vLLM then calls `finish_streaming` at the end of a stream.
+    supports_required_and_named = False  # replies have one form for every tool_choice
+    engine_based_streaming = True  # makes vLLM call `finish_streaming` when a stream ends
 
     def __init__(self, tokenizer: Any, tools: Any = None) -> None:
         super().__init__(tokenizer, tools)
-        self._reply: Reply | None = None  # the reply that streams
+        self._reply: Reply | None = None  # the reply that is being streamed
         self._index = -1  # the number of its last call
         self._cut = False
 
     def adjust_request(self, request: Request) -> Request:
-        """Let the engine stop where a result follows, and force the beginning of the reply if the
-        request demands a call.
+        """Stop generation where a tool's result would follow. If the request requires a call, force
+        the reply to begin with one.
         """
         if not may_call(request):
             return request
@@ -110,7 +111,7 @@ class Gpt4ToolsParser(ToolParser):
         return None if self._reply is None else self._delta(self._reply.finish(cut=self._cut))
 
     def _delta(self, events: Iterable[Event]) -> DeltaMessage | None:
-        """One message with all events; the pieces of a call's arguments are joined."""
+        """Make one message of all events. Joins the pieces of each call's arguments."""
         content, calls = "", list[DeltaToolCall]()
         for event in events:
             if isinstance(event, Content):
@@ -137,7 +138,7 @@ class Gpt4ToolsParser(ToolParser):
 
 
 def may_call(request: Request) -> bool:
-    """Whether the reply may have calls. Otherwise it is plain content."""
+    """Whether the request allows calls. Otherwise the reply is plain content."""
     return bool(request.tools) and request.tool_choice != "none"
 
 
@@ -147,7 +148,7 @@ def reply_of(request: Request) -> Reply:
 
 
 def schemas(request: Request) -> Iterable[tuple[str, Any]]:
-    """The name and the schema of each tool."""
+    """Yield the name and the schema of each tool."""
     for tool in request.tools or ():
         function: Any = getattr(tool, "function", tool)
         if isinstance(name := getattr(function, "name", None), str):
@@ -155,8 +156,8 @@ def schemas(request: Request) -> Iterable[tuple[str, Any]]:
 
 
 def cut_inside(text: str, request: Request) -> bool:
-    """Whether a reply that the maximum number of tokens ended, was cut inside a call or its
-    content.
+    """Whether a reply ends inside a call or its content. `text`: a reply that the maximum number of
+    tokens cut off.
     """
     reply = reply_of(request)
     reply.feed(text)
@@ -169,7 +170,7 @@ def split_cut(text: str) -> tuple[str, bool]:
 
 
 def whole(events: Iterable[Event]) -> tuple[str | None, list[ToolCall]]:
-    """The content, or None, and the calls of a whole reply."""
+    """Return the content (or None) and the calls of a complete reply."""
     content, calls = None, list[ToolCall]()
     for event in events:
         if isinstance(event, Content):
@@ -182,8 +183,8 @@ def whole(events: Iterable[Event]) -> tuple[str | None, list[ToolCall]]:
 
 
 def forced_beginning(request: Request) -> dict[str, Any] | None:
-    """The structural tag of a reply that must call a tool. None if the request does not demand
-    this.
+    """Return the structural tag (vLLM's grammar) that forces a call. None if the request does not
+    require a call.
     """
     name = chosen_name(request.tool_choice)
     if name is None and request.tool_choice != "required":
@@ -205,6 +206,6 @@ def forced_beginning(request: Request) -> dict[str, Any] | None:
 
 
 def chosen_name(choice: Any) -> str | None:
-    """The tool that a `tool_choice` of any API names."""
+    """Return the name of the tool in a `tool_choice` of any API, or None."""
     name = getattr(getattr(choice, "function", choice), "name", None)
     return name if isinstance(name, str) else None

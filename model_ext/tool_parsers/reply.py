@@ -1,8 +1,8 @@
-"""A model's reply, read piece by piece: its content and its calls of tools.
+"""Read a model's reply piece by piece, and return its content and its tool calls as events.
 
-A reply begins with the line `Thought: Do I need to use a tool? Yes` or `... No`. `Reply.feed`
-returns what is certain after each piece. The sum does not depend on how the text is cut into
-pieces.
+A reply begins with the line `Thought: Do I need to use a tool? Yes` or `... No`. After each piece,
+`Reply.feed` returns the events that no later text can change. All events together do not depend on
+how the text is cut into pieces.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from typing import Any
 
 from model_ext.tool_parsers.arguments import parse_line, plain_names
 
-STOP = "\nObservation:"  # the model stops here, because the result of its call follows
+STOP = "\nObservation:"  # the model stops here: the caller adds the result of the call
 THOUGHT = "Thought: Do I need to use a tool? "
 ACTION, INPUT, ANSWER = "Action:", "Action Input:", "AI:"
 SPACES = " \t\r\v\f"  # white space within a line
@@ -36,15 +36,16 @@ Event = Content | CallStart | CallArguments
 
 
 class Reply:
-    """The methods without arguments are states. A state reads from `_text`, and returns whether
-    another state follows; otherwise it needs more text.
+    """A state machine. Each method without arguments is a state: it reads from `_text`, and returns
+    True if the next state can run, or False if it needs more text.
     """
 
     def __init__(
         self, tools: Mapping[str, Any], parallel: bool = True, named: bool = False
     ) -> None:
-        """`tools`: the schema of each tool, by name. `parallel`: whether several calls count.
-        `named`: whether a grammar forces one call, whose JSON may have several lines.
+        """`tools`: the schema of each tool, by name. `parallel`: whether a reply may have several
+        calls.
+        `named`: whether a grammar forces a call of one tool. Its JSON may have several lines.
         """
         self._tools, self._parallel, self._named = tools, parallel, named
         self._lower = {name.lower(): name for name in reversed(list(tools))}
@@ -76,7 +77,8 @@ class Reply:
     def finish(self, *, cut: bool = False) -> list[Event]:
         """Read the end of the text. `cut`: whether the maximum number of tokens ended the text.
 
-        Plain arguments that were cut are left out, because a client could call a tool with them.
+        Plain arguments that were cut are not returned, because a client could run the tool with
+        them.
         """
         if not self._stopped:
             self._stopped = True
@@ -119,7 +121,9 @@ class Reply:
         return True
 
     def _no_block(self) -> bool:
-        """The text is no block: drop it after a call, or else the whole text is content."""
+        """Handle text that is not a block of the form. After a call, it is dropped. Otherwise, the
+        whole reply is content.
+        """
         self._decided = True
         return self._go(self._rest, "") if self._calls else self._go(self._content, self._raw)
 
@@ -188,7 +192,7 @@ class Reply:
 
     def _answer(self) -> bool:
         text = self._text.lstrip()
-        if ANSWER.startswith(text):  # also the whole mark, because a space may follow
+        if ANSWER.startswith(text):  # also keeps the complete mark, because a space may follow it
             return False
         if text.startswith(ANSWER):
             text = text[len(ANSWER) :].removeprefix(" ")

@@ -38,8 +38,8 @@ class TrainConfig(BaseModel):
     # training files, whose examples are mixed
     data: Annotated[tuple[Path, ...], Field(min_length=1)]
     media_root: Path = Path()
-    # The rounds of a conversation to train on: `first` (as the released code), `every` round as an
-    # example of its own, or `all` rounds in one example.
+    # The rounds of a conversation to train on: `first` (as the released code), `every` round as a
+    # separate example, or `all` rounds in one example.
     turns: Turns = "first"
     image_mark: bool = False  # Keep LLaVA's mark <image> in questions, as the released code does.
     instruction_form: InstructionForm = "plain"

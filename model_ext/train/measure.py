@@ -3,9 +3,9 @@ share of a step.
 
     python -m model_ext.train.measure pretrain CONFIG.yaml [--steps 20]
 
-The two steps alternate, with the same batches and equal modules, so that other load on the machine
-slows both. Prints one JSON object of medians in seconds; the key `ours` has the seconds under
-DeepSpeed.
+The two kinds of steps alternate, with the same batches and equal modules, so that other load on the
+machine slows both. Prints one JSON object of medians in seconds; the key `ours` has the seconds
+under DeepSpeed.
 """
 
 import argparse

@@ -77,7 +77,7 @@ def test_who_waits_shares_a_batch_and_nobody_waits_for_one(
     owner: IndexOwner, gated: Gated, queries: Array
 ) -> None:
     futures = [owner.submit(queries[0], CacheParams())]
-    gated.entered.acquire()  # the owner searches the first request in a batch of its own
+    gated.entered.acquire()  # the owner searches the first request in a separate batch
     futures += [owner.submit(queries[i], CacheParams()) for i in range(6)]
     gated.gate.set()
     for future in futures:

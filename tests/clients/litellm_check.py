@@ -1,9 +1,9 @@
-"""Run a batch through a LiteLLM proxy (litellm.yaml) with OpenAI's client.
+"""Run a batch of requests with OpenAI's client, through a LiteLLM proxy (litellm.yaml).
 
     python -m tests.clients.litellm_check LITELLM URL
 
-LITELLM: the program `litellm`. URL: the address, with /v1, of a server with the model name
-imagebind. Checks that the output has one line per request.
+LITELLM: the path of the program `litellm`. URL: the address, with /v1, of a server with the model
+name imagebind. Fails unless the output has one line per request.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""Run mteb with the model of mteb_model.py on a task of local pictures, and compare with a plain
-calculation.
+"""Let mteb evaluate the model in mteb_model.py on local pictures, and compare mteb's accuracy with
+a plain calculation.
 
     python -m tests.clients.mteb_check          (in the environment of `make clients`)
 """
@@ -49,7 +49,7 @@ class DemoPictures(AbsTaskZeroShotClassification):  # type: ignore[misc]
 
 
 def plain_accuracy() -> float:
-    """The same accuracy, without mteb."""
+    """Compute the same accuracy as mteb, without mteb."""
     from PIL import Image as Pictures
 
     model = Bindserve()

@@ -1,4 +1,6 @@
-"""A model for mteb: the embeddings of a running bindserve. Imports nothing of bindserve."""
+"""A model for mteb, which gets its embeddings from a running bindserve server. Imports nothing of
+bindserve.
+"""
 
 import base64
 import io
@@ -38,7 +40,9 @@ PARTS = {"text": lambda text: text, "image": image_part, "audio": audio_part}
 
 
 class Bindserve:
-    """An implementation of mteb's EncoderProtocol. The parts of an item are mixed."""
+    """An implementation of mteb's EncoderProtocol. If an item has a text and a picture, the server
+    mixes them.
+    """
 
     mteb_model_meta = ModelMeta.create_empty(
         {"name": "bindserve/imagebind", "revision": "1", "modalities": list(PARTS)}

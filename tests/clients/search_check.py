@@ -3,8 +3,8 @@
     bindserve embed MODEL tests/fixtures/evaluation --out build/pictures.parquet
     python -m tests.clients.search_check build/pictures.parquet
 
-Compares LangChain's embeddings with those of a plain request, and LanceDB's nearest pictures with a
-plain calculation. Needs a running server of the same model, at OPENAI_BASE_URL.
+Compares LangChain's embeddings with those of a plain HTTP request, and LanceDB's nearest pictures
+with a plain calculation. Needs a running server of the same model, at OPENAI_BASE_URL.
 """
 
 import os

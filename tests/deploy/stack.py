@@ -100,7 +100,7 @@ def part(
 ) -> Iterator[Part]:
     variables = {**os.environ, **image, **service.get("environment", {}), "OMP_NUM_THREADS": "1"}
     with (folder / f"{name}.log").open("wb") as log:
-        # Arguments after "--" are vLLM's.
+        # Arguments after "--" are passed to vLLM.
         executor = [f"--distributed-executor-backend={UNIPROC}"] * ("--" in service["command"])
         process = subprocess.Popen(
             [*command, *service["command"], *executor],

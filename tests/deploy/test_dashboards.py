@@ -25,7 +25,7 @@ from tests.deploy.offer import offer
 from tests.deploy.stack import Stack, stack
 
 RATE, LOAD_S = 4, 36
-# Some hostile requests and some videos must be among the requests.
+# Some of the requests must be hostile, and some must have videos.
 MIX = {**MIXES["all"], "hostile": 2, "video": 1}
 RATE_INTERVAL = "20s"  # the value that Grafana uses if Prometheus scrapes every 5 s
 QUERIES = [
@@ -33,7 +33,7 @@ QUERIES = [
     for dashboard in dashboards()
     for panel in dashboard.panels
     for query in panel.queries
-    if not panel.title.startswith("Side models")  # the server of these tests has none
+    if not panel.title.startswith("Side models")  # the server in these tests has no side models
 ]
 
 pytestmark = [

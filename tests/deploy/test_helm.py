@@ -142,7 +142,7 @@ def test_encoders_scale_by_their_queue_and_share_their_state() -> None:
         "name": "bindserve_in_stage",
         "selector": {"matchLabels": {"stage": "embed"}},
     }
-    # The server has a metric of this name, with this value of the label.
+    # The server must have a metric with this name and this label value.
     assert IN_STAGE._name == "bindserve_in_stage"
     with stage("embed"):
         assert REGISTRY.get_sample_value(IN_STAGE._name, {"stage": "embed", "modality": ""}) == 1
@@ -151,7 +151,8 @@ def test_encoders_scale_by_their_queue_and_share_their_state() -> None:
     assert {"name": "BINDSERVE_STATE_FOLDER", "value": "/state"} in container["env"]
     assert {"name": "state", "mountPath": "/state"} in container["volumeMounts"]
     flags = [each for each in container["args"] if each.startswith("--s")]
-    encoder_flags.parse(Settings(model=Path("m"), vllm_args=tuple(flags)))  # no flag of the engine
+    # Raises an error if a flag is for the engine.
+    encoder_flags.parse(Settings(model=Path("m"), vllm_args=tuple(flags)))
     assert "--enforce-eager" not in container["args"]
 
 

@@ -1,1 +1,1 @@
-"""Measurements of the experts on many texts, as scripts. They are not part of the test suite."""
+"""Scripts that measure the experts on many texts. They are not part of the test suite."""

@@ -1,9 +1,9 @@
-"""Measure which share of the words in rendered texts the OCR expert reads.
+"""Measure the share of words in rendered texts that the OCR expert reads correctly.
 
     python -m tests.experts.ocr_words --texts 200
 
-10 fonts (from matplotlib), sizes from 12 to 48 pixels, 3 kinds of background, rotated by up to 10
-degrees.
+The texts have 10 fonts (from matplotlib), sizes from 12 to 48 pixels and 3 kinds of background, and
+are rotated by up to 10 degrees.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Random simple English sentences, and the score of recognized words."""
+"""Make random simple English sentences, and score the recognized words."""
 
 import random
 import re
@@ -41,12 +41,12 @@ def words(text: str) -> list[str]:
 
 
 def shared(expected: str, recognized: str) -> int:
-    """The number of expected words that were recognized, in any order."""
+    """Count the expected words that were recognized, in any order."""
     return (Counter(words(expected)) & Counter(words(recognized))).total()
 
 
 def errors(expected: Sequence[str], recognized: Sequence[str]) -> int:
-    """The edit distance: substituted, inserted and deleted words."""
+    """Compute the edit distance: the number of substituted, inserted and deleted words."""
     row = list(range(len(recognized) + 1))
     for i, word in enumerate(expected, start=1):
         before, row[0] = row[0], i

@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def normalized(text: str) -> str:
-    """Write the numbers of the sentences as words, because Whisper may write digits."""
+    """Replace digits by words, because Whisper sometimes writes numbers as digits."""
     digits = {"2": "two", "3": "three", "4": "four", "5": "five", "6": "six", "7": "seven"}
     digits |= {"8": "eight", "9": "nine", "10": "ten", "11": "eleven", "12": "twelve"}
     return " ".join(digits.get(word, word) for word in words(text))

@@ -89,8 +89,8 @@ def test_a_context_is_the_input_of_the_training_prompt() -> None:
 
 
 def test_a_context_belongs_to_its_turn() -> None:
-    """The list is aligned with the last turn. A later context leaves the prompt's start as it is,
-    so that the prefix cache has its blocks.
+    """The last entry of `contexts` belongs to the last turn. A context of a later turn does not
+    change the start of the prompt, so that the prefix cache can reuse the start.
     """
     turns = user("One?"), assistant("Yes."), user("Two?")
     late = "<s>" + alpaca_prompt("One?") + "Yes.\n\n### Instruction:\nTwo?\n\n### Input:\nrain"
@@ -123,7 +123,9 @@ def test_flatten(text: str, flat: str) -> None:
 
 
 def test_a_flat_text_has_no_mark_of_the_template() -> None:
-    """Texts of random pieces of marks and control characters never contain a mark."""
+    """Texts that are joined from random pieces of marks and control characters contain no mark
+    after `flatten`.
+    """
     rng = random.Random(0)
     pieces = ["#", "##", "###", "\x00", "\x9f", "\n", "\r", "\u2028", " Response:", "x", "＃"]
     for _ in range(2000):

@@ -1,8 +1,8 @@
 """Two API processes share one engine, files and metrics; each process can answer any request.
 
-The engine has two workers (vLLM's tensor parallelism) in processes of their own, as vLLM starts
-them by default on a CPU. The other tests run the worker in the engine's process. The server has two
-LoRA adapters.
+The engine has two workers (vLLM's tensor parallelism) in separate processes, as vLLM starts them by
+default on a CPU. The other tests run the worker in the engine's process. The server has two LoRA
+adapters.
 """
 
 import base64

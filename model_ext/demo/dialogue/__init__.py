@@ -1,1 +1,3 @@
-"""Rows to train and evaluate calls of tools, dialogues and Chinese. Written for this project."""
+"""Rows for training and evaluating tool calls, dialogues and Chinese. All were written for this
+project.
+"""

@@ -1,9 +1,9 @@
-"""Write the rows of tools, dialogues and Chinese beside the data of `build_texts`.
+"""Write rows about tools, dialogues and Chinese into the folder of `build_texts`.
 
     python -m model_ext.demo.dialogue.build --data build/demo/data
 
 Writes tools.jsonl, dialogues.json and languages.json for training, and dialogue-evaluation.jsonl
-for `bindserve eval`. Prints the tokens of an epoch and the hours that they take.
+for `bindserve eval`. Prints the number of tokens in an epoch and the estimated hours of training.
 """
 
 import argparse
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 CALLS = 2400  # number of training rows with a call
 TESTS = {"seen": 300, "unseen": 300, "none": 200}
 SWITCHES = 200  # number of evaluation dialogues with a second picture
-TOKENS_PER_S = 430  # measured for finetune on two cores
+TOKENS_PER_S = 430  # measured speed of `train finetune` on two cores
 FIRST = "What is this?"
 NOW = "What is this now?"
 ANIMAL = "Is it an animal?"
@@ -58,7 +58,9 @@ def main() -> None:
 
 
 def dialogue_row(path: str, concept: str) -> Row:
-    """Three rounds about one picture; the later ones refer to it by a pronoun."""
+    """Make a dialogue of three rounds about one picture. The second round refers to the picture's
+    thing by a pronoun.
+    """
     animal = "Yes, it is." if concept in ANIMALS else "No, it is not."
     rounds = (
         (FIRST, f"This is {a(concept)}."),
@@ -79,7 +81,9 @@ def evaluation() -> Iterator[Row]:
 
 
 def switches(count: int) -> Iterator[Row]:
-    """Picture A and a question, then picture B. The baseline is a question about B in one turn."""
+    """Make dialogues with picture A and a question, then picture B and a question. For comparison,
+    each is followed by a question about B without the earlier turn.
+    """
     rng = random.Random("switches")
     for _ in range(count):
         first, second = rng.sample(CONCEPTS, 2)
@@ -90,7 +94,7 @@ def switches(count: int) -> Iterator[Row]:
 
 
 def pronouns() -> Iterator[Row]:
-    """Follow-up questions with a pronoun; as many right answers are yes as no."""
+    """Make follow-up questions with a pronoun. Half of the right answers are yes."""
     animals = [concept for concept in CONCEPTS if concept in ANIMALS]
     others = [concept for concept in CONCEPTS if concept not in ANIMALS][: len(animals)]
     for concept in [*animals, *others]:
@@ -118,7 +122,7 @@ def named(task: str, question: str, answers: list[str], **media: str) -> Row:
 
 
 def report(rows: dict[str, Sequence[Row]], tokenizer: TextTokenizer) -> None:
-    """Print the tokens of one epoch of each file, and the hours that the training takes."""
+    """Print the number of tokens in one epoch of each file, and the estimated hours of training."""
     total = 0
     for name, each in rows.items():
         tokens = sum(

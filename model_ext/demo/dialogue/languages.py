@@ -1,11 +1,13 @@
-"""Chinese words of the demonstration's things, and rows about them. No row has a picture."""
+"""Chinese words for the demonstration's concepts, and training rows about these words. No row has a
+picture.
+"""
 
 from collections.abc import Iterator
 from typing import Any
 
 from model_ext.demo.splits import CONCEPTS
 
-# The first word is the one that is taught; an answer with any of them is right.
+# The training rows use the first word. In the evaluation, an answer with any of the words is right.
 CHINESE: dict[str, tuple[str, ...]] = {
     "airplane": ("飞机",), "anchor": ("锚", "船锚"), "ant": ("蚂蚁",), "balloon": ("气球",),
     "banana": ("香蕉",), "bell": ("铃", "钟"), "bicycle": ("自行车", "单车"), "bomb": ("炸弹",),
@@ -37,7 +39,9 @@ WHAT = "这是什么？"
 
 
 def language_rows() -> Iterator[dict[str, Any]]:
-    """Words in both directions, and whether a thing is an animal, in both languages."""
+    """Make rows that translate each word from and into Chinese, and rows that ask in Chinese
+    whether a thing is an animal.
+    """
     for concept in CONCEPTS:
         word = CHINESE[concept][0]
         animal = concept in ANIMALS

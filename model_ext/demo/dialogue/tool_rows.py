@@ -1,4 +1,4 @@
-"""Rows of calls in OpenAI's form, and the evaluation's questions in the form of GPT4Tools."""
+"""Make training rows with tool calls (OpenAI's form), and evaluation rows (GPT4Tools' form)."""
 
 import json
 import random
@@ -10,15 +10,15 @@ from model_ext.demo.texts import small_talk
 from model_ext.train.data.conversations import dialogues
 
 Row = dict[str, Any]
-MAX_TOOLS = 4  # maximum number of tools of a row
-# Share of the rows whose file was provided in an earlier turn.
+MAX_TOOLS = 4  # maximum number of tools in a row
+# Share of the rows in which an earlier turn provides the file.
 PROVIDED = 0.6
 TASKS = {"seen": "Tools seen", "unseen": "Tools unseen", "none": "Tools none needed"}
 ANSWER_TOKENS = 64
 
 
 def call_row(tool: DemoTool, part: Part, rng: random.Random) -> Row:
-    """A request, the call of a tool, its result and the answer."""
+    """Make a row with a request, the call of a tool, the call's result and the answer."""
     thing, other = rng.sample(things(part), 2)
     values = {"file": file_name(rng), "thing": thing, "other": other, "new": file_name(rng)}
     arguments = {name: values[name] for name in tool.arguments}
@@ -38,7 +38,7 @@ def call_row(tool: DemoTool, part: Part, rng: random.Random) -> Row:
 
 
 def plain_row(prompt: str, answer: str, rng: random.Random) -> Row:
-    """A question that needs none of the tools."""
+    """Make a row whose question needs none of its tools."""
     messages = [message("user", prompt), message("assistant", answer)]
     return {"messages": messages, "tools": offered(None, "train", rng)}
 
@@ -52,7 +52,7 @@ def file_name(rng: random.Random) -> str:
 
 
 def offered(tool: DemoTool | None, part: Part, rng: random.Random) -> list[Row]:
-    """The definitions of the right tool and of others, in random order."""
+    """Return the definitions of the right tool and of some others, in random order."""
     others = [each for each in {*SEEN, *tools(part)} if each != tool]
     others.sort(key=lambda each: each.name)
     listed = rng.sample(others, rng.randint(1, MAX_TOOLS - 1)) + ([tool] if tool else [])
@@ -61,7 +61,9 @@ def offered(tool: DemoTool | None, part: Part, rng: random.Random) -> list[Row]:
 
 
 def training_rows(count: int, seed: int = 0) -> Iterator[Row]:
-    """`count` rows with a call, and a third as many without; half of the small talk is held out."""
+    """Yield `count` rows with a call, and a third as many rows without a call. The latter use half
+    of the small talk; the other half is held out.
+    """
     rng = random.Random(f"train {seed}")
     talk = small_talk()[::2]
     for number in range(count):
@@ -71,7 +73,7 @@ def training_rows(count: int, seed: int = 0) -> Iterator[Row]:
 
 
 def questions(seen: int, unseen: int, none: int, seed: int = 0) -> Iterator[Row]:
-    """Rows for `bindserve eval`: the prompt before the first reply, and the reply."""
+    """Yield rows for `bindserve eval`: the prompt before the first reply, and the right reply."""
     rng = random.Random(f"test {seed}")
     parts: Sequence[tuple[Part, int]] = (("seen", seen), ("unseen", unseen))
     for part, count in parts:
@@ -85,7 +87,9 @@ def questions(seen: int, unseen: int, none: int, seed: int = 0) -> Iterator[Row]
 
 
 def question(task: str, row: Row) -> Row:
-    """The first reply after the request, as a question with the whole prompt."""
+    """Make an evaluation row from a training row: the question is the whole prompt, and the answer
+    is the first reply.
+    """
     (turn,) = dialogues(row, "first")[0].turns
     return {
         **{"task": task, "question": turn.instruction, "answers": [turn.answer]},

@@ -1,5 +1,5 @@
-"""The tools of the rows, and the phrasings of requests. Only the evaluation has UNSEEN tools and
-held-out phrasings, and the splits share no name of a file or thing.
+"""The tools in the rows, and phrasings of requests for them. Only the evaluation uses the tools in
+UNSEEN and the held-out phrasings. No name of a file or thing is in both training and evaluation.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ Part = Literal["train", "seen", "unseen"]
 class DemoTool:
     name: str
     description: str
-    arguments: tuple[str, ...]  # names of strings: file, thing, other
-    requests: tuple[str, ...]  # phrasings of the training set
-    held_out: tuple[str, ...]  # phrasings of the evaluation
+    arguments: tuple[str, ...]  # names of the arguments, all strings: file, thing, other
+    requests: tuple[str, ...]  # phrasings in the training set
+    held_out: tuple[str, ...]  # phrasings in the evaluation only
     result: str
     answer: str
 
@@ -35,13 +35,13 @@ FILE_DONE = "Result saved as {new}"
 
 
 def on_file(name: str, description: str, *requests: str) -> DemoTool:
-    """A tool that makes a new picture from a picture. The last two phrasings are held out."""
+    """Make a tool that turns a picture into a new picture. The last two phrasings are held out."""
     answer = "I have saved the result as {new}."
     return DemoTool(name, description, ("file",), requests[:-2], requests[-2:], FILE_DONE, answer)
 
 
 def with_thing(name: str, description: str, *requests: str) -> DemoTool:
-    """A tool that needs a picture and the name of a thing."""
+    """Make a tool whose arguments are a picture and the name of a thing."""
     answer = "The new picture is {new}."
     return DemoTool(
         name, description, ("file", "thing"), requests[:-2], requests[-2:], FILE_DONE, answer
@@ -185,7 +185,7 @@ UNSEEN: tuple[DemoTool, ...] = (
     ),
 )
 
-# Things that occur in the evaluation only.
+# Things in the evaluation only.
 HELD_OUT = (
     *("lamp", "bridge", "basket", "river", "chair", "boat", "window", "flower", "statue", "kite"),
     *(

@@ -66,7 +66,7 @@ def decode(data: bytes, path: Path, row: int | None = None) -> str:
 def below(folder: Path, name: str, source: Path, row: int | str | None = None) -> Path:
     """The path `name` below `folder`. The path need not exist.
 
-    Raises DataError: when the path leaves the folder.
+    Raises DataError: when the path is outside of the folder.
     """
     if Path(name).is_absolute() or ".." in Path(name).parts or "\0" in name:
         raise DataError(source, f"{name!r} is not a path below {folder}", row)
@@ -77,7 +77,7 @@ def inside(folder: Path, name: str, source: Path, row: int | str | None = None) 
     """The path of an existing file `name` below `folder`. Symbolic links may point outside of
     `folder`.
 
-    Raises DataError: when the path leaves the folder or the file does not exist.
+    Raises DataError: when the path is outside of the folder or the file does not exist.
     """
     path = below(folder, name, source, row)
     if not exists(path):

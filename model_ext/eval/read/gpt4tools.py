@@ -9,9 +9,9 @@ from model_ext.eval.read.files import read_json, text_field
 
 
 def read_gpt4tools(path: Path) -> Iterator[Item]:
-    """The rows as items of the task GPT4Tools/NAME, where NAME is that of the file.
+    """Read the rows as items of the task GPT4Tools/NAME, where NAME is the file's name.
 
-    Raises DataError: when the file is no such list.
+    Raises DataError: when the file is not a JSON list of rows.
     """
     rows = read_json(path)
     if not isinstance(rows, list):

@@ -1,4 +1,4 @@
-"""POPE's files of questions: a JSON object per line, with the name of a picture of COCO."""
+"""Read POPE's files of questions. A line is a JSON object with the name of a picture of COCO."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,9 +12,9 @@ ANSWERS = ("yes", "no")
 
 
 def read_pope(root: Path, task: Task) -> Iterator[Item]:
-    """The questions of a subset. `root` holds the folder `POPE`.
+    """Read the questions of a subset. `root` contains the folder `POPE`.
 
-    Raises DataError: when a line is not a question of POPE, or its picture is missing.
+    Raises DataError: when a line is not a question of POPE, or when its picture is missing.
     """
     path, images = (root / file for file in task.files)
     for row, line in read_lines(path):

@@ -14,5 +14,5 @@ def contains_word(text: str, word: str) -> bool:
 
 
 def contains_any(answer: str, truths: Sequence[str]) -> float:
-    """1 if the answer contains any truth, without regard to words: Chinese has no spaces."""
+    """1 if the answer contains any truth, even inside a word, because Chinese has no spaces."""
     return float(any(truth in answer for truth in truths))

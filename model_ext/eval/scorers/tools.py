@@ -1,4 +1,4 @@
-"""GPT4Tools' scores of a reply with calls of tools, and a stricter one.
+"""GPT4Tools' scores of a reply with tool calls, and a stricter score.
 
 A truth and a reply are texts with lines `Thought: Do I need to use a tool? `, `Action: ` and
 `Action Input: `. The scores compare the lists of these lines by position.
@@ -15,14 +15,14 @@ ACTION = re.compile(r"Action: (.*)")
 INPUT = re.compile(r"Action Input: (.*)")
 ANSWER = "AI: "
 NO = "No"
-PASSED = 0.5  # the smallest score of the arguments of a right call
-FILE = ".png"  # any file name with this ending is right
+PASSED = 0.5  # minimum score of the arguments if a call counts as right
+FILE = ".png"  # if the truth has such a file name, any other one is right, too
 
 
 class ToolScore(NamedTuple):
-    """thought, action, arguments: shares of the positions (of the longer list) that are right.
-    `thought` is nan if neither text has one. success: whether the whole reply is right. iou: the
-    overlap.
+    """thought, action, arguments: shares of right lines of each kind, relative to the longer of the
+    two lists. `thought` is nan if neither text has such a line. success: 1 if the whole reply is
+    right. iou: the overlap of all lines (intersection over union).
     """
 
     thought: float
@@ -64,15 +64,15 @@ def tool_score(reply: str, truth: str) -> ToolScore:
 
 
 def tool_strict(reply: str, truth: str) -> float:
-    """1 if the reply has exactly the truth's calls with equal arguments. Without calls in the
-    truth: 1 if the reply has none.
+    """1 if the reply has exactly the truth's calls with equal arguments. If the truth has no calls:
+    1 if the reply has no calls either.
     """
     right, given = steps(truth), steps(reply)
     return float(right.actions == given.actions and right.inputs == given.inputs)
 
 
 def tool_false_call(reply: str, truth: str) -> float | None:
-    """Whether a reply has a call although the truth has none. None if the truth has calls."""
+    """1 if the reply has a call, else 0, for a truth without calls. None if the truth has calls."""
     return None if steps(truth).actions else float(bool(steps(reply).actions))
 
 
@@ -83,7 +83,7 @@ def steps(text: str) -> Steps:
 
 
 def pairs(right: Sequence[str], given: Sequence[str]) -> list[tuple[str | None, str | None]]:
-    """Pair the lines by position. A missing line is None, which equals no line."""
+    """Pair the lines by position. The shorter list is filled with None."""
     length = max(len(right), len(given))
     return [
         (right[n] if n < len(right) else None, given[n] if n < len(given) else None)
@@ -92,7 +92,7 @@ def pairs(right: Sequence[str], given: Sequence[str]) -> list[tuple[str | None, 
 
 
 def arguments_score(right: str | None, given: str | None) -> float:
-    """The mean score of the values, which commas separate. 0 if their numbers differ."""
+    """The mean score of the values in two comma-separated lists. 0 if their lengths differ."""
     if right is None or given is None:
         return 0.0
     values, texts = right.split(","), given.split(",")
@@ -110,7 +110,7 @@ def arguments_score(right: str | None, given: str | None) -> float:
 
 
 def bleu_1(words: Sequence[str], truth: Sequence[str]) -> float:
-    """BLEU with single words, with the constants of the released code."""
+    """BLEU of single words (BLEU-1), with the constants of GPT4Tools' released code."""
     matches = sum((Counter(words) & Counter(truth)).values())
     precision = (matches + 1e-15) / (len(words) + 1e-9)
     ratio = (len(words) + 1e-15) / (len(truth) + 1e-9)
@@ -118,7 +118,9 @@ def bleu_1(words: Sequence[str], truth: Sequence[str]) -> float:
 
 
 def overlap(vectors: Sequence[Sequence[float]], lengths: Sequence[int]) -> float:
-    """Intersection over union of the scores with the positions that the truth has."""
+    """Intersection over union of the reply's lines and the truth's lines. A line that the reply
+    shares with the truth counts with its score.
+    """
     both = either = 0.0
     for vector, length in zip(vectors, lengths, strict=True):
         both += sum(vector[:length])

@@ -63,7 +63,9 @@ def mme(name: str, size: int) -> Task:
 
 
 def pope(name: str, size: int) -> Task:
-    """Yes-or-no questions about things; the absent things are drawn by the rule `name`."""
+    """A subset of POPE: yes-or-no questions about things. `name` is the rule that chose the absent
+    things.
+    """
     return Task(
         name=f"POPE/{name}",
         kind="Other",

@@ -14,7 +14,7 @@ CONFIG_FILE, TENSORS_FILE = "config.json", "model.safetensors"
 
 
 class Calibration(BaseModel):
-    """A box's probability to show the query: sigmoid(slope * cosine + offset)."""
+    """The probability that a box shows the query is sigmoid(slope * cosine + offset)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,13 +34,13 @@ class BindDetectorConfig(BaseModel):
     min_objectness: float = Field(default=0.05, ge=0, le=1)
     margin: float = Field(
         default=0.1, ge=0, le=1
-    )  # share of a box's side that a crop adds on each side
-    encoder: dict[str, Any]  # the sizes of the picture encoder, as in encoders/config.json
-    # The modality of a query -> how its cosines become probabilities.
+    )  # a crop adds this share of the box's side on each side
+    encoder: dict[str, Any]  # sizes of the picture encoder, as in encoders/config.json
+    # The modality of a query -> the curve that turns its cosines into probabilities.
     calibration: dict[str, Calibration] = {}
     threshold: float = Field(
         default=0.3, ge=0, le=1
-    )  # the score from which a thing counts as present
+    )  # minimum score of a thing that counts as present
 
     @property
     def sizes(self) -> ImageBindConfig:
@@ -48,7 +48,7 @@ class BindDetectorConfig(BaseModel):
 
     @classmethod
     def from_folder(cls, folder: Path) -> Self:
-        """Raises FileNotFoundError, and ConfigError: names the file and the key."""
+        """Raises FileNotFoundError, or ConfigError: the message names the file and the key."""
         path = folder / CONFIG_FILE
         try:
             config = cls.model_validate_json(path.read_bytes())

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 def crops(picture: Tensor, boxes: Tensor, margin: float, size: int) -> Tensor:
     """Cut a square around each box (N, 4) of the normalised picture (3, H, W): (N, 3, size, size).
 
-    A square's side is the longer side of its box and a margin on both sides. Outside of the
-    picture, a square is 0, the mean color.
+    A square's side is the longer side of its box and a margin on both sides. Pixels outside of the
+    picture are 0, the mean color.
     """
     return torch.stack([_crop(picture, box, margin, size) for box in boxes.tolist()])
 
@@ -20,7 +20,7 @@ def _crop(picture: Tensor, box: list[float], margin: float, size: int) -> Tensor
     side = max(1, round(max(right - left, bottom - top) * (1 + 2 * margin)))
     x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
     inside = picture[:, max(0, y) : max(0, y + side), max(0, x) : max(0, x + side)]
-    # A box that lies outside of the picture has an empty crop.
+    # A box outside of the picture has an empty crop.
     if inside.shape[1] == 0 or inside.shape[2] == 0:
         return picture.new_zeros(3, size, size)
     right_pad, bottom_pad = max(0, x + side - width), max(0, y + side - height)

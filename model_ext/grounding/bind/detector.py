@@ -1,7 +1,9 @@
-"""BindDetector: boxes of all things, and for each box an embedding in ImageBind's space.
+"""BindDetector: it finds the boxes of all things in a picture, and computes for each box an
+embedding in ImageBind's space.
 
-A query is a unit embedding of a text, a sound, a picture or another file. A box's score is the
-product of its objectness and of the probability that its content is the query's thing.
+A query is a unit embedding of a text, a sound, a picture or another file. A box's score is its
+objectness (the probability that it shows any thing) times the probability that it shows the query's
+thing.
 Shapes: B pictures, N boxes of a picture, Q queries, D embedding, S side of the square.
 """
 
@@ -28,8 +30,11 @@ from model_ext.grounding.detector import Detection, Query, Takes
 from model_ext.imagebind.model import ImageBind, TensorError
 from model_ext.imagebind.preprocess.image import normalize
 
-MAX_OVERLAP = 0.55  # Two proposals that overlap more are one thing.
-MAX_SIDE = 1024  # Larger pictures are cropped at this size, which is enough for the encoder.
+# If two proposals overlap by more than this, only the one with the higher score is kept.
+MAX_OVERLAP = 0.55
+# Larger pictures are scaled down to this side before boxes are cut out. The encoder's input is
+# smaller anyway.
+MAX_SIDE = 1024
 UNCALIBRATED = Calibration(slope=20, offset=-10)
 
 
@@ -129,7 +134,7 @@ class BindDetector(nn.Module):
     def from_folder(cls, folder: Path, device: torch.device | str = "cpu") -> "BindDetector":
         """Read a folder that `save` wrote.
 
-        Raises FileNotFoundError, ConfigError, TensorError: names the file.
+        Raises FileNotFoundError, ConfigError, TensorError: the message names the file.
         """
         path = folder / TENSORS_FILE
         model = cls(BindDetectorConfig.from_folder(folder))
@@ -161,7 +166,7 @@ class BindDetector(nn.Module):
 
 
 def _scaled(picture: Tensor) -> tuple[Tensor, float]:
-    """Scale a large picture (3, H, W) down to MAX_SIDE. Returns it and its scale."""
+    """Scale a large picture (3, H, W) down to MAX_SIDE. Returns it with the scale factor."""
     height, width = picture.shape[1:]
     scale = min(1.0, MAX_SIDE / max(height, width))
     if scale == 1:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 STRIDE = 8
-UNIT = 2 * STRIDE  # A raw distance of 0 means this number of pixels.
+# If the network's raw output for a distance is 0, the distance is this number of pixels.
+UNIT = 2 * STRIDE
 PRIOR = -4.6  # Initial logit of a cell: most cells contain no thing.
 
 
@@ -66,7 +67,7 @@ class ProposalNetwork(nn.Module):
         nn.init.constant_(self.objectness[-1].bias, PRIOR)  # type: ignore[arg-type]
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised pictures (B, 3, S, S) -> logits (B, G * G), boxes (B, G * G, 4) in pixels."""
+        """Predict logits (B, G * G) and boxes (B, G * G, 4) from pictures (B, 3, S, S)."""
         x, levels = self.stem(pictures), []
         for layer in self.stages:
             x = layer(x)

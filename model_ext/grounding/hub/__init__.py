@@ -1,1 +1,1 @@
-"""Open-vocabulary detectors of the library transformers. Their queries are texts."""
+"""Detectors of the library transformers that find things by any text (open vocabulary)."""

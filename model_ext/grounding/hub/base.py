@@ -1,7 +1,7 @@
-"""TextDetector: what the detectors of transformers have in common.
+"""TextDetector: the base class of the detectors from the library transformers.
 
-Each detector computes all its boxes (`raw`); this class applies the threshold, removes duplicates
-of a query's boxes, and clips boxes to the picture.
+A subclass computes all boxes (`raw`). This class applies the threshold, removes duplicate boxes of
+a query, and clips boxes to the picture.
 Shapes: N boxes of a picture, Q queries.
 """
 
@@ -17,19 +17,22 @@ from torch import Tensor
 from model_ext.grounding.boxes import suppress
 from model_ext.grounding.detector import Detection, Query, Takes
 
-MAX_OVERLAP = 0.5  # Two boxes of one query that overlap more are one thing.
+# If two boxes of one query overlap by more than this, only the one with the higher score is kept.
+MAX_OVERLAP = 0.5
 MAX_BOXES = 100  # maximum number of boxes of one query in one picture
 Picture = NDArray[np.uint8]
 Raw = tuple[Tensor, Tensor]  # boxes (N, 4) in pixels, and their scores (N, Q) from 0 to 1
 
 
 class Architecture(Protocol):
-    """How one kind of detector prepares its inputs and reads its outputs."""
+    """Base class. A subclass prepares the inputs and reads the outputs of one kind of model."""
 
-    threshold: float  # the default of transformers' own post-processing
+    threshold: float  # the default threshold in transformers
 
     def raw(self, pictures: Sequence[Picture], texts: Sequence[Sequence[str]]) -> list[Raw]:
-        """Compute all boxes of each picture (H, W, 3) for its texts."""
+        """Compute all boxes of each picture (H, W, 3), with a score for each of the picture's
+        texts.
+        """
         ...
 
 
@@ -81,7 +84,9 @@ def _select(
 
 
 def corners(boxes: Tensor) -> Tensor:
-    """Boxes (..., 4) as center and size -> left, top, right, bottom."""
+    """Convert boxes (..., 4) from (center x, center y, width, height) to (left, top, right,
+    bottom).
+    """
     middle, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([middle - half, middle + half], dim=-1)
 

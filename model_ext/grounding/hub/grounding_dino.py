@@ -1,8 +1,8 @@
 """Grounding DINO (Liu et al. 2023): one prompt contains all queries, "a cat. a dog.".
 
-A box has a score for each token of the prompt; a query's score is the largest of its tokens'.
-Pictures are padded to the largest picture of a batch, which changes the results, so only pictures
-of one size with prompts of one length form a batch.
+A box has a score for each token of the prompt. A query's score is the largest score of its tokens.
+Padding a picture to the largest one of its batch would change its results. Therefore all pictures
+of a batch have the same size, and all prompts the same length.
 """
 
 import re
@@ -18,7 +18,7 @@ from model_ext.grounding.hub.base import Picture, Raw, corners, load_model, load
 
 SEPARATOR = "."
 SEPARATORS = re.compile(r"[.?]")  # The model separates phrases at these characters.
-EMPTY = "thing"  # Stands for a query that has no other characters.
+EMPTY = "thing"  # Replaces a query that has no other characters.
 
 
 class GroundingDino:
@@ -56,8 +56,8 @@ class GroundingDino:
         return merged
 
     def _prompts(self, texts: Sequence[str]) -> list[list[list[int]]]:
-        """Split queries into prompts that are short enough. A prompt is the tokens of its queries;
-        each query's last token is the separator.
+        """Split queries into prompts that are short enough. A prompt consists of the tokens of its
+        queries, and each query ends with the separator token.
         """
         max_tokens = self._model.config.max_text_len - 2  # [CLS] and [SEP]
         prompts: list[list[list[int]]] = [[]]
@@ -73,7 +73,7 @@ class GroundingDino:
     def _batch(
         self, pictures: Sequence[Picture], prompts: Sequence[Sequence[Sequence[int]]]
     ) -> list[Raw]:
-        """Pictures of one size, and prompts of one length."""
+        """All pictures must have the same size, and all prompts the same length."""
         device = self._model.device
         pixels = self._image_processor(list(pictures), return_tensors="pt")
         first, last = self._tokenizer.cls_token_id, self._tokenizer.sep_token_id
@@ -95,18 +95,18 @@ class GroundingDino:
 
 
 def of_queries(scores: Tensor, prompt: Sequence[Sequence[int]]) -> Tensor:
-    """The scores (N, T) of a prompt's tokens -> the scores (N, Q) of its queries."""
+    """Convert the scores (N, T) of a prompt's tokens to the scores (N, Q) of its queries."""
     columns, start = [], 1  # the first token is [CLS]
     for query in prompt:
-        tokens = len(query) - 1  # without the separator
+        tokens = len(query) - 1  # the query's tokens without the separator
         columns.append(scores[:, start : start + max(1, tokens)].amax(1))
         start += len(query)
     return torch.stack(columns, dim=1)
 
 
 def join(parts: Sequence[Raw]) -> Raw:
-    """Join the results of a picture's prompts: all boxes, which have score 0 for the queries of
-    other prompts.
+    """Join the results of a picture's prompts. A box has score 0 for the queries of the other
+    prompts.
     """
     if len(parts) == 1:
         return parts[0]

@@ -1,7 +1,9 @@
-"""OmDet-Turbo (Zhao et al. 2024): queries with a task, "Detect cat, dog.".
+"""OmDet-Turbo (Zhao et al. 2024): it gets the queries and a task, which is a text such as "Detect
+cat, dog.".
 
 transformers' processor of this model needs torchvision, so this module prepares the inputs itself.
-The task names all queries of a picture, so pictures with different queries can share a batch.
+Each picture has its own task with all its queries, so pictures with different queries can share a
+batch.
 """
 
 from collections.abc import Sequence

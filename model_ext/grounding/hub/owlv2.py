@@ -12,7 +12,7 @@ import torch
 
 from model_ext.grounding.hub.base import Picture, Raw, corners, load_model, load_part
 
-FILLER = " "  # Fills the queries of a picture that has fewer queries than another picture.
+FILLER = " "  # Padding for a picture that has fewer queries than another picture of its batch.
 
 
 class Owlv2:

@@ -9,7 +9,7 @@ from typing import Literal
 
 Channels = Literal["auto", "first", "mean"]
 Note = str | int | float | bool
-# What a reader changed in the data, for the client, e.g. {"dropped_rows": 3}.
+# Notes for the client about changes that a reader made to the data, e.g. {"dropped_rows": 3}.
 Notes = dict[str, Note]
 
 

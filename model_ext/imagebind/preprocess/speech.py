@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE = 16_000  # Hz
-BLOCK = 1 << 18  # samples that are converted at a time
+BLOCK = 1 << 18  # number of samples that are converted at a time
 
 Samples = NDArray[np.int16]
 

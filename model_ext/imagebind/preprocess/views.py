@@ -1,7 +1,7 @@
-"""What side models and the viewer of point clouds get of a file: the whole sound, the pictures at a
-readable size, or the points.
+"""Decode the views of a file: the whole sound, the pictures at a readable size, or the points.
 
-The encoders' inputs are clips and small squares, which are too little for speech or text.
+Side models and the viewer of point clouds get views, because the encoders' inputs are short clips
+and small squares, in which speech or text is lost.
 Shapes: N samples or points, F frames, H height, W width.
 """
 
@@ -25,7 +25,7 @@ from model_ext.imagebind.preprocess.registry import actual_modality, check_size
 from model_ext.imagebind.preprocess.speech import SpeechSamples
 
 SOUND, PICTURES, POINTS = "sound", "pictures", "points"
-# View -> the modalities of the files that have it.
+# View -> the modalities of the files that have this view.
 VIEWS = {SOUND: ("audio", "video"), PICTURES: ("image", "video"), POINTS: ("point",)}
 MAX_SIDE = 2000  # pixels of the longer side of a picture
 MAX_FRAME_SIDE = 1280  # pixels of the longer side of a video's frames
@@ -39,10 +39,10 @@ def read_view(
 
     sound: samples (N,) int16 of one channel at 16 kHz. pictures: RGB (F, H, W, 3) uint8.
     points: coordinates (N, 3) float32 in the unit sphere.
-    Empty (0,) if the file has no such view: a video without a sound track, or without pictures.
+    An empty array (0,) if the file has no such view, for example a video without a sound track.
 
-    Notes of pictures: `width` and `height` before they were scaled down, in pixels, and for a video
-    `time_0`, `time_1` and so on, the times of its frames in seconds.
+    The notes of pictures are `width` and `height` in pixels, before the pictures were scaled down.
+    For a video, they are also `time_0`, `time_1` and so on, the times of its frames in seconds.
 
     Raises DecodeError. KeyError: for an unknown view.
     """
@@ -85,14 +85,18 @@ def points_in_unit_sphere(data: bytes, limits: Limits) -> Tensor:
 
 
 def whole_picture(data: bytes, limits: Limits, notes: Notes) -> Tensor:
-    """Decode a picture, turned upright, with at most MAX_SIDE pixels on its longer side."""
+    """Decode a picture, turn it upright, and scale it down to at most MAX_SIDE pixels on its longer
+    side.
+    """
     image = turned_rgb(open_image(data, limits), ReadOptions(orient=True), {})
     notes["width"], notes["height"] = image.size
     return torch.from_numpy(np.array(_at_most(image, MAX_SIDE)))[None]
 
 
 def video_frames(data: bytes, limits: Limits, notes: Notes) -> Tensor:
-    """Decode at most FRAMES frames of a video: the frame in the middle of each equal part."""
+    """Decode at most FRAMES frames of a video. The video is divided into parts of equal length, and
+    the frame in the middle of each part is taken.
+    """
     name = container(data)
     if name is None or name not in VIDEO:
         raise DecodeError("the video is damaged or of an unknown format")

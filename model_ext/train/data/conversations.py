@@ -1,7 +1,7 @@
 """Turn a row of a JSON file into training examples.
 
 Reads Alpaca's rows (GPT4Tools' rows have the same keys), conversations of LLaVA and ShareGPT, and
-OpenAI's messages, also with calls of tools. This module does not open pictures.
+OpenAI's messages with or without tool calls. This module does not open pictures.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,15 +26,15 @@ END = "\n\n### Response:"
 
 
 class RowError(ValueError):
-    """A row is broken. The message says how; the caller adds the file and the row's number."""
+    """A row is invalid. The message says why; the caller adds the file and the row's number."""
 
 
 def dialogues(row: Mapping[str, Any], turns: Turns, image_mark: bool = False) -> list[Dialogue]:
     """Return the dialogues to learn from a row.
 
-    `turns`: the rounds of a conversation to learn: the first one, every round as a dialogue of its
-    own, or all rounds as one dialogue. `image_mark`: whether LLaVA's mark `<image>` stays in the
-    question. Rows of messages with tools give one dialogue per assistant message.
+    `turns`: the rounds of a conversation to learn: only the first round, every round as a separate
+    dialogue, or all rounds as one dialogue. `image_mark`: whether LLaVA's mark `<image>` stays in
+    the question. Rows of messages with tools give one dialogue per assistant message.
     Raises RowError, KeyError, TypeError, AttributeError: when the row is broken.
     """
     if "messages" in row:
@@ -74,15 +74,15 @@ def conversation_message(message: Mapping[str, Any]) -> dict[str, str]:
 
 
 def without_mark(question: str) -> str:
-    """Remove LLaVA's mark of the picture, and the line feed between it and the text."""
+    """Remove LLaVA's mark `<image>`, and the line feed between the mark and the text."""
     for mark in (f"{IMAGE}\n", f"\n{IMAGE}", IMAGE):
         question = question.replace(mark, "")
     return question
 
 
 def message_of(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a message with its texts joined by line feeds, as a server joins them, and its context
-    parts as `context`.
+    """Return a message whose text parts are joined by line feeds, as a server joins them. The key
+    `context` has the message's context parts.
     """
     content = message.get("content")
     parts = content if isinstance(content, list) else [{"type": "text", "text": content or ""}]
@@ -129,7 +129,7 @@ def rounds_of(messages: Sequence[Mapping[str, Any]]) -> Dialogue:
 
 def replies(messages: Sequence[dict[str, Any]], tools: Sequence[Any]) -> list[Dialogue]:
     """The prompt and the reply of each assistant message, rendered as a server renders them.
-    Messages with OpenAI's `"weight": 0` are not learned.
+    Messages with OpenAI's key `"weight": 0` are skipped.
 
     Raises RowError: when the chat template rejects the messages.
     """

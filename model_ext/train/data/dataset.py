@@ -47,7 +47,8 @@ class ConditionedText:
         self.examples, self.tokenizer = examples, tokenizer
         self.vectors, self.zero = vectors, zero  # shapes (M, A, D) and (D,)
         self.max_tokens, self.form = max_tokens, form
-        _, self.row = distinct_pictures(examples)  # example number -> row in `vectors`
+        # Number of an example -> row of its embedding in `vectors`.
+        _, self.row = distinct_pictures(examples)
 
     def __len__(self) -> int:
         return len(self.examples)

@@ -52,9 +52,9 @@ class Example:
 
 
 def distinct_pictures(examples: Sequence[Example]) -> tuple[list[Picture], dict[int, int]]:
-    """The pictures to encode, and the position of each example's picture in this list.
+    """Return the pictures to encode, and for each example the position of its picture in this list.
 
-    Examples of one row follow each other, and share the picture.
+    Examples of one row are consecutive and share one picture.
     """
     pictures, position = list[Picture](), dict[int, int]()
     for number, example in enumerate(examples):
@@ -72,7 +72,7 @@ def read_examples(
 
     `turns`, `image_mark`: see `conversations.dialogues`.
 
-    Raises TrainError: when a file is missing or broken; the message names the row or example.
+    Raises TrainError: when a file is missing or invalid. The message names the row or example.
     """
     match source.suffix:
         case ".csv" | ".tsv":
@@ -110,7 +110,7 @@ def captions(path: Path, media_root: Path) -> Iterator[Example]:
 def instructions(
     path: Path, media_root: Path, turns: Turns, image_mark: bool = False
 ) -> Iterator[Example]:
-    """Read rows of all forms of conversations.py, which may be mixed in one file. The key `image`
+    """Read rows of all forms in conversations.py. One file may mix the forms. The key `image`
     names a row's picture.
     """
     with _open(path) as file:

@@ -1,4 +1,4 @@
-"""Split long dialogues into examples of whole rounds."""
+"""Split long dialogues into several examples, each with whole rounds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,15 +11,18 @@ from model_ext.train.tokenizer import TextTokenizer
 def split_long(
     examples: Sequence[Example], tokenizer: TextTokenizer, max_tokens: int
 ) -> list[Example]:
-    """Split the examples with more than `max_tokens` tokens and several rounds."""
+    """Split the examples that have more than `max_tokens` tokens and several rounds. Keep the
+    others.
+    """
     return [piece for example in examples for piece in split_rounds(example, tokenizer, max_tokens)]
 
 
 def split_rounds(example: Example, tokenizer: TextTokenizer, max_tokens: int) -> list[Example]:
-    """Split an example into pieces with as many whole rounds as fit into `max_tokens` tokens.
+    """Split an example into pieces. Each piece has as many whole rounds as fit into `max_tokens`
+    tokens.
 
-    The id of a piece is that of the example and the number of the piece's first message. A round
-    that is too long alone is a piece of its own, which is truncated later.
+    The id of a piece consists of the example's id and the number of the piece's first message. A
+    round with more than `max_tokens` tokens is a separate piece, which is truncated later.
     """
     pieces, start = list[Example](), 0
     for end in range(2, len(example.turns) + 1):

@@ -27,7 +27,7 @@ class Turn:
 @dataclass(frozen=True, slots=True)
 class Dialogue:
     turns: tuple[Turn, ...]
-    system: str = ""  # the text in front of the prompt, with its empty line
+    system: str = ""  # the text before the prompt, with the empty line that follows the text
     id: str = ""
 
 
@@ -54,7 +54,7 @@ def tokenize(
     without the answer. If a token spans prompt and answer, this is off by one, as in the released
     code. Later turns use the chat template. The answers of all turns are targets.
     """
-    # borders: for each answer, the text up to its start, and the text up to its end
+    # borders: for each answer, the dialogue's text up to the answer's start and up to its end
     text, borders = system, []
     for number, turn in enumerate(turns):
         text += _prompt(turn, form) if number == 0 else _next_prompt(turn)
@@ -72,7 +72,7 @@ def tokenize(
 
 
 def count_tokens(turns: Sequence[Turn], tokenizer: TextTokenizer, system: str = "") -> int:
-    """The tokens of a dialogue without truncation, with BOS and EOS."""
+    """Return all tokens of a dialogue, with BOS and EOS. Nothing is truncated."""
     first, *rest = turns
     text = system + _prompt(first, "plain") + first.answer
     text += "".join(_next_prompt(turn) + turn.answer for turn in rest)

@@ -1,1 +1,1 @@
-"""Train a decoder: embeddings become pictures."""
+"""Train a decoder, which draws pictures from embeddings."""

@@ -20,8 +20,8 @@ class DecoderConfig(BaseModel):
 
     # `out`: the folder for checkpoints, logs and the folder `decoder` with the trained weights.
     out: Path
-    # `train_list`: a list as for `train encoders`. Only its pictures are used, without those that
-    # have `"anchor": false`.
+    # `train_list`: a list in the form of `train encoders`. Only its pictures are used, except those
+    # with `"anchor": false`.
     train_list: Path
     encoders: Path  # `encoders`: the folder of the encoders that condition the decoder.
 
@@ -38,20 +38,21 @@ class DecoderConfig(BaseModel):
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     max_grad_norm: Positive = 1.0
-    average: Share = 0.998  # decay of the moving average of the weights, which is saved
-    views: Count = 24  # number of views of each picture: the plain one, and varied ones
+    average: Share = 0.998  # decay of the weights' moving average, which is what the decoder gets
+    views: Count = 24  # number of views of each picture: one unchanged, the others varied
     embedding_views: Count = 4  # number of embeddings of each picture
     tilt: Annotated[float, Field(ge=0, le=1)] = 0.1  # largest rotation of a view in radians
     shift: Share = 0.05  # largest shift of a view, relative to half its side
     zoom: Share = 0.1  # largest change of a view's size
-    noise: Annotated[float, Field(ge=0)] = 0.5  # largest length of noise on a unit embedding
-    drop: Share = 0.1  # share of samples without condition, which guidance needs
+    # Maximum length of the noise that is added to a unit embedding.
+    noise: Annotated[float, Field(ge=0)] = 0.5
+    drop: Share = 0.1  # share of samples without a condition; guidance needs such samples
     seed: int = 0
     threads: Count | None = None
     save_seconds: Positive = 120
 
     def sizes(self, embed_dim: int) -> FlowConfig:
-        """The decoder's sizes for embeddings of length D."""
+        """Return the decoder's sizes for embeddings of length `embed_dim`."""
         names = ("side", "components", "width", "blocks", "condition_width")
         return FlowConfig(embed_dim=embed_dim, **{name: getattr(self, name) for name in names})
 

@@ -26,13 +26,13 @@ from model_ext.train.encoders.samples import Samples, key_weights, load, read_li
 from model_ext.train.errors import TrainError
 
 BATCH = 64
-FINER = 2  # views are made with FINER * S pixels a side and then averaged to S
+FINER = 2  # a view is made with a side of FINER * S pixels, and is then averaged down to S pixels
 
 
 @dataclass(frozen=True)
 class DrawingData:
-    """Views (M, V, 3, S, S) uint8, unit embeddings (M, A, D), the rows of each key and the key's
-    weight.
+    """Views (M, V, 3, S, S) uint8, unit embeddings (M, A, D), the rows of each key's pictures, and
+    the weight of each key.
     """
 
     views: Tensor
@@ -53,7 +53,9 @@ class DrawingData:
         return pictures, self._conditions(keys, g)
 
     def _conditions(self, keys: list[int], g: Generator) -> Tensor:
-        """Mix embeddings of each key's pictures. A low temperature selects nearly one picture."""
+        """Mix the embeddings of each key's pictures at random. At a low temperature, one picture
+        has almost the whole weight.
+        """
         most = max(len(rows) for rows in self.rows)
         rows = torch.tensor([(self.rows[k] * most)[:most] for k in keys])
         real = torch.tensor([[n < len(self.rows[k]) for n in range(most)] for k in keys])
@@ -68,7 +70,7 @@ class DrawingData:
 
 
 def open_data(config: DecoderConfig) -> DrawingData:
-    """Read, vary and embed the list's pictures.
+    """Read the list's pictures, make varied views of them, and embed them.
 
     Raises TrainError: when the list or a picture cannot be read, or no key has a picture.
     """
@@ -91,7 +93,7 @@ def open_data(config: DecoderConfig) -> DrawingData:
 
 
 def _anchors(stored: Mapping[str, Samples], lines: list[dict[str, object]]) -> Samples:
-    """The pictures without those that have `"anchor": false`."""
+    """Return the list's pictures, except those with `"anchor": false`."""
     shown = [line.get("anchor", True) for line in lines if line["modality"] == "image"]
     if not any(shown):
         raise TrainError("train_list: has no picture to learn from")
@@ -101,7 +103,9 @@ def _anchors(stored: Mapping[str, Samples], lines: list[dict[str, object]]) -> S
 
 
 def _views(stored: Tensor, config: DecoderConfig) -> Tensor:
-    """The plain picture on white, and varied ones: (M, V, 3, S, S) uint8."""
+    """Return views of each picture on white, (M, V, 3, S, S) uint8. The first view is unchanged,
+    the others are varied.
+    """
     rgba = stored.float() / 255
     rgba = torch.cat([rgba[:, :3] * rgba[:, 3:], rgba[:, 3:]], dim=1)
     fine = (FINER * config.side, FINER * config.side)
@@ -118,7 +122,9 @@ def _views(stored: Tensor, config: DecoderConfig) -> Tensor:
 
 
 def _camera(count: int, config: DecoderConfig | None, g: Generator) -> Tensor:
-    """Affine maps (M, 2, 3) of zoom, tilt, mirror and shift; the identity without `config`."""
+    """Draw affine maps (M, 2, 3), which zoom, tilt, mirror and shift. Without `config`, all maps
+    are the identity.
+    """
     if config is None:
         return torch.eye(2, 3).expand(count, -1, -1)
     zoom = torch.exp(uniform((count,), -config.zoom, config.zoom, g))
@@ -132,7 +138,7 @@ def _camera(count: int, config: DecoderConfig | None, g: Generator) -> Tensor:
 
 @torch.no_grad()
 def _embeddings(encoders: ImageBind, stored: Tensor, config: DecoderConfig) -> Tensor:
-    """Unit embeddings (M, A, D): of the plain picture, and of varied ones."""
+    """Return unit embeddings (M, A, D) of the unchanged picture and of varied views of it."""
     views = []
     for number in tqdm(range(config.embedding_views), "embed pictures", mininterval=5):
         g = generator(config.seed + 2, number)

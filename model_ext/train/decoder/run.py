@@ -1,4 +1,4 @@
-"""Train a flow decoder: the principal components of its pictures, then the flow.
+"""Train a flow decoder: compute the principal components of its pictures, then train the flow.
 
 Training runs in a single process. Run the same command again to resume an interrupted run.
 Shapes: B samples, K components, P = 3 S S.
@@ -21,8 +21,8 @@ from model_ext.train.journal import Journal
 from model_ext.train.schedule import learning_rate
 
 CHECKPOINT = "checkpoint.pt"
-MAX_PICTURES = 8000  # pictures from which the components are computed
-MIN_DEVIATION = 1e-3  # smallest deviation along a component, relative to the largest
+MAX_PICTURES = 8000  # maximum number of pictures from which the components are computed
+MIN_DEVIATION = 1e-3  # minimum standard deviation of a component, relative to the largest
 MAX_TIME = 0.99  # at time 1, x_t is x, and there is nothing to learn
 
 
@@ -51,8 +51,8 @@ def train_decoder(config: DecoderConfig, until: int | None = None) -> Path:
 
 
 class DecoderTrainer:
-    """The flow, the moving average of its weights, and the optimiser. A step depends only on its
-    number and the seed.
+    """The flow, the moving average of its weights, and the optimiser. The random numbers of a step
+    depend only on the step's number and the seed.
     """
 
     def __init__(self, config: DecoderConfig, data: DrawingData) -> None:
@@ -67,7 +67,7 @@ class DecoderTrainer:
         )
 
     def start(self) -> int:
-        """Compute the components. Returns the first step, 0."""
+        """Compute the components. Returns the number of the first step, 0."""
         weights = self.data.weights.repeat_interleave(
             torch.tensor([len(rows) for rows in self.data.rows])
         )
@@ -77,12 +77,13 @@ class DecoderTrainer:
         views = torch.randint(self.data.views.shape[1], (MAX_PICTURES,), generator=g)
         pictures = self.data.views[rows[picks], views].float() / 127.5 - 1
         mean, basis, deviation = principal(pictures.flatten(1), self.config.components)
-        # Few pictures have few components: the others have no deviation to divide by.
+        # With few pictures, most components have deviation 0. The minimum avoids a division by
+        # zero.
         deviation = deviation.clamp_min(MIN_DEVIATION * float(deviation.max()))
         self.flow.mean.copy_(mean)
         self.flow.basis.copy_(basis)
-        # Dividing by the root of the deviation keeps large components larger than small ones, but
-        # lets the noise of the flow hide the small ones for less of the way.
+        # Components are divided by the square root of their deviation. Large components stay larger
+        # than small ones, but the flow's noise hides the small ones during fewer steps.
         self.flow.scale.copy_((deviation * deviation.mean()).sqrt())
         self.flow.deviation.copy_((deviation / deviation.mean()).sqrt())
         self.average.load_state_dict(self.flow.state_dict())
@@ -104,7 +105,7 @@ class DecoderTrainer:
         noise = torch.randn(x.shape, generator=g)
         x_t = time_[:, None] * x + (1 - time_[:, None]) * noise
         error = (self.flow(x_t, time_, directions) - x) / self.flow.residual_scale(time_)
-        # Large components have a larger weight, because they are more visible.
+        # Errors of large components have a larger weight, because they are more visible.
         weights = self.flow.deviation / self.flow.deviation.mean()
         loss = (weights * error.square()).mean()
         self.optimizer.zero_grad()
@@ -120,7 +121,9 @@ class DecoderTrainer:
             mean.lerp_(weight, 1 - decay)
 
     def save(self, path: Path, step: int) -> None:
-        """Write the checkpoint and the folder `decoder`. A killed run keeps complete files."""
+        """Write the checkpoint and the folder `decoder`. If the run is killed, each file is still
+        complete.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         state = {
             "step": step,
@@ -143,10 +146,10 @@ class DecoderTrainer:
 
 
 def principal(rows: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean (P,), the first `count` principal directions (K, P) and the standard deviations
-    along them (K,) of rows (M, P).
+    """Return the mean (P,) of rows (M, P), their first `count` principal directions (K, P), and the
+    standard deviations (K,) along these directions.
     """
     mean = rows.mean(0)
-    torch.manual_seed(0)  # svd_lowrank draws from the global generator
+    torch.manual_seed(0)  # svd_lowrank uses torch's global random generator
     _, values, directions = torch.svd_lowrank(rows - mean, q=count, niter=3)
     return mean, directions.T, values / len(rows) ** 0.5

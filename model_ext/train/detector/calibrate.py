@@ -1,4 +1,4 @@
-"""Determine, on validation scenes, how a detector's cosines become probabilities.
+"""Fit the curves that turn a detector's cosines into probabilities, on validation scenes.
 
 For each modality of queries, a logistic curve is fitted to the cosines of boxes and queries. Boxes
 that show the query's thing and boxes that do not have the same weight in the fit.
@@ -22,7 +22,7 @@ from model_ext.train.encoders.samples import load
 from model_ext.train.errors import TrainError
 
 SCENES = 150
-SEED = 1_000_003  # differs from the training scenes' seeds
+SEED = 1_000_003  # differs from the seeds of the training scenes
 SAME = 0.5  # A box shows a drawing if it overlaps the drawing's box by at least this much.
 STEPS = 50
 BATCH = 64
@@ -87,7 +87,7 @@ def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig
 
 
 def _names(boxes: Tensor, truth: Tensor, keys: list[str]) -> list[str]:
-    """The key of the drawing that each box (N, 4) shows, or "" if it shows none."""
+    """Return the key of the drawing that each box (N, 4) shows, or "" if it shows no drawing."""
     if not len(truth) or not len(boxes):
         return [""] * len(boxes)
     best, index = overlaps(boxes, truth).max(1)
@@ -95,7 +95,7 @@ def _names(boxes: Tensor, truth: Tensor, keys: list[str]) -> list[str]:
 
 
 def fit(cosines: NDArray[np.float32], same: NDArray[np.bool_]) -> Calibration:
-    """Fit a logistic curve by Newton's method. Raises TrainError: when one class is empty."""
+    """Fit a logistic curve by Newton's method. Raises TrainError: when all labels are equal."""
     if not same.any() or same.all():
         raise TrainError("validation_list: the queries must match some, but not all pictures")
     x = np.stack([cosines.astype(np.float64), np.ones(len(cosines))])
@@ -105,15 +105,16 @@ def fit(cosines: NDArray[np.float32], same: NDArray[np.bool_]) -> Calibration:
         probability = 1 / (1 + np.exp(-solution @ x))
         gradient = x @ (weights * (probability - same))
         curvature = (x * (weights * probability * (1 - probability))) @ x.T
-        # The ridge keeps the solution finite if the classes can be separated.
+        # The ridge term keeps the solution finite if a threshold separates the classes without
+        # errors.
         ridge = 1e-4 * np.eye(2)
         solution -= np.linalg.solve(curvature + ridge, gradient + ridge @ solution)
     return Calibration(slope=max(1e-3, float(solution[0])), offset=float(solution[1]))
 
 
 def best_threshold(scores: NDArray[np.float32], present: NDArray[np.bool_]) -> float:
-    """The score that separates queries whose thing is in the scene from other queries best: it has
-    the largest mean of both classes' shares of right decisions.
+    """Return the score that best separates queries whose thing is in the scene from other queries.
+    It has the largest mean of two shares: the queries of each class that it decides right.
     """
     values = np.quantile(scores, np.linspace(0, 1, 512))
     hits = np.array([(scores[present] > value).mean() for value in values])

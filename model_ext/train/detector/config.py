@@ -22,17 +22,18 @@ class DetectorConfig(BaseModel):
     # `train_list`: a JSON Lines file. Each line has key, modality and path. Pictures of drawings
     # have an alpha channel.
     train_list: Path
-    # `validation_list`: pictures, and queries of any modality with the same keys. They determine
-    # how cosines become probabilities, and not the weights.
+    # `validation_list`: pictures, and queries of any modality with the same keys. The curves from
+    # cosines to probabilities are fitted to this list. The weights are not trained on it.
     validation_list: Path | None = None
     encoders: Path  # `encoders`: the folder of the model's encoders.
     omit: tuple[str, ...] = ()  # `omit`: keys whose pictures are not used for training.
 
     steps: Count
     batch: Count = 16  # number of scenes in a step
-    crops: Count = 2  # maximum number of crops of a scene, for the picture encoder
+    crops: Count = 2  # maximum number of crops of a scene that the picture encoder learns from
     learning_rate: Positive = 1e-3
-    # The factor of the learning rate for the picture encoder, which is trained already.
+    # The picture encoder's learning rate is multiplied by this factor, because it is trained
+    # already.
     encoder_rate: Positive = 0.1
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     weight_decay: Annotated[float, Field(ge=0)] = 0.05

@@ -1,8 +1,8 @@
 """The losses of the proposal network.
 
-A cell whose center is near the middle of a box is positive. Its logit learns the overlap of its
-predicted box with the true box (quality focal loss, Li et al. 2020), and its box learns by the
-generalised overlap (Rezatofighi et al. 2019).
+A cell whose center is near the middle of a box is positive. The target of its logit is the overlap
+of its predicted box with the true box (quality focal loss, Li et al. 2020). The loss of its
+predicted box is the generalised overlap (Rezatofighi et al. 2019).
 Shapes: B pictures, G * G cells, N boxes.
 """
 
@@ -15,14 +15,16 @@ from torch.nn import functional as F
 from model_ext.grounding.bind.proposals import STRIDE, centers
 from model_ext.grounding.boxes import areas
 
-SHARE = 0.2  # A cell is positive if it is nearer to the middle than this share of the box's side.
+# A cell is positive if its distance from the box's middle is less than this share of the box's
+# side.
+SHARE = 0.2
 BOX_WEIGHT = 2.0
 
 
 def assign(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return the positive cells (P,) and the index of the box (P,) that each of them learns.
+    """Return the positive cells (P,) and for each of them the index (P,) of its true box.
 
-    A cell that is near the middle of several boxes learns the smallest of them.
+    If a cell is near the middles of several boxes, its true box is the smallest of them.
     """
     if not len(boxes):
         empty = torch.zeros(0, dtype=torch.long, device=boxes.device)
@@ -38,7 +40,7 @@ def assign(boxes: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def paired_overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The overlap and the generalised overlap of boxes (P, 4) with boxes (P, 4): each (P,)."""
+    """Compute overlap (P,) and generalised overlap (P,) of boxes (P, 4) with boxes (P, 4)."""
     sides = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp_min(0)
     shared = sides.prod(-1)
     union = (areas(a) + areas(b) - shared).clamp_min(1e-6)

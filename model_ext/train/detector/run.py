@@ -1,9 +1,9 @@
-"""Train the detector: its loop, its checkpoints and its folder.
+"""Train the detector, write its checkpoints, and write its folder.
 
-Each step composes new scenes. The proposal network learns the scenes' boxes; the picture encoder,
-which starts as a copy of the model's own, learns to give the crop of a drawing the embedding that
-the drawing alone has (distillation). Training runs in a single process. The same command resumes an
-interrupted run from its last checkpoint.
+Each step composes new scenes. The proposal network learns the scenes' boxes. The picture encoder
+starts as a copy of the model's picture encoder. It learns to give the crop of a drawing the same
+embedding that the model's encoder gives the drawing alone (distillation). Training runs in a single
+process. The same command resumes an interrupted run from its last checkpoint.
 Shapes: B scenes, C crops, D embedding.
 """
 
@@ -38,7 +38,7 @@ from model_ext.train.schedule import learning_rate
 
 CHECKPOINT = "checkpoint.pt"
 BATCH = 64
-SHIFT = 0.08  # standard deviation of a crop's sides, relative to the box
+SHIFT = 0.08  # standard deviation of the random shift of a crop's sides, relative to the box
 
 
 def train_detector(config: DetectorConfig, until: int | None = None) -> Path:
@@ -71,7 +71,7 @@ def train_detector(config: DetectorConfig, until: int | None = None) -> Path:
 
 
 def new_detector(config: DetectorConfig, teacher: ImageBind) -> BindDetector:
-    """A detector with random proposals, and with a copy of the teacher's picture encoder."""
+    """Make a detector: a random proposal network and a copy of the teacher's picture encoder."""
     sizes = BindDetectorConfig(side=config.side, encoder=json.loads(teacher.config.to_json()))
     model = BindDetector(sizes)
     model.encoder.load_state_dict(teacher.state_dict())
@@ -79,7 +79,7 @@ def new_detector(config: DetectorConfig, teacher: ImageBind) -> BindDetector:
 
 
 def drawings_of(config: DetectorConfig, teacher: ImageBind) -> Samples:
-    """The training drawings (M, 4, s, s), without those of the keys in `omit`."""
+    """Read the training drawings (M, 4, s, s), except those with a key in `omit`."""
     sizes = PreprocessConfig.of(teacher.config)
     store = config.out / "samples"
     samples = load(config.train_list, ["vision"], store, sizes, config.image_side).get("vision")
@@ -94,7 +94,9 @@ def drawings_of(config: DetectorConfig, teacher: ImageBind) -> Samples:
 
 
 class DetectorRun:
-    """The model, its optimiser and the drawings. A step depends only on its number and the seed."""
+    """The model, its optimiser and the drawings. The random numbers of a step depend only on the
+    step's number and the seed.
+    """
 
     def __init__(
         self, config: DetectorConfig, model: BindDetector, teacher: ImageBind, drawings: Samples
@@ -147,7 +149,9 @@ class DetectorRun:
     def _distance(
         self, scenes: list[Scene], pictures: list[Tensor], rng: np.random.Generator
     ) -> Tensor:
-        """The mean of 1 - cosine of the crops' embeddings and those of their drawings."""
+        """Compute the mean of 1 - cosine between the embeddings of crops and those of their
+        drawings.
+        """
         cut, targets = [], []
         size = self.model.encoder.config.vision.image_size  # type: ignore[union-attr]
         for scene, picture in zip(scenes, pictures, strict=True):
@@ -167,7 +171,7 @@ class DetectorRun:
         return (1 - F.cosine_similarity(vectors, self.targets[targets])).mean()
 
     def save(self, path: Path, step: int) -> None:
-        """Write a temporary file and rename it: a killed run keeps a complete checkpoint."""
+        """Write a temporary file and rename it, so that a killed run has a whole checkpoint."""
         state = {
             "step": step,
             "model": self.model.state_dict(),
@@ -186,13 +190,13 @@ class DetectorRun:
 
 
 def picture_of(scene: Scene) -> Tensor:
-    """The normalised pixels (3, H, W) of a scene."""
+    """Return the normalised pixels (3, H, W) of a scene."""
     return normalize(torch.from_numpy(scene.picture.copy()).permute(2, 0, 1))
 
 
 @torch.inference_mode()
 def embed_drawings(teacher: ImageBind, data: Tensor) -> Tensor:
-    """The unit embeddings (M, D) of drawings (M, 4, s, s) on white."""
+    """Compute the unit embeddings (M, D) of drawings (M, 4, s, s) on white."""
     parts = [
         teacher.unit("vision", plain("vision", part, teacher.config))
         for part in torch.split(data, BATCH)

@@ -11,10 +11,10 @@ from PIL import Image
 
 from model_ext.train.detector.textures import Texture, background
 
-RATIO = 6  # The largest drawing of a scene has at most this many times the smallest one's side.
+RATIO = 6  # maximum ratio of the sides of a scene's largest and smallest drawing
 MAX_COVERED = 0.3  # maximum share of the smaller of two boxes that the other box covers
 TRIES = 12
-VISIBLE = 64  # alpha from which a pixel belongs to a drawing
+VISIBLE = 64  # minimum alpha of a drawing's visible pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,9 @@ def compose(
 def _varied(
     drawing: NDArray[np.uint8], rng: np.random.Generator, side: int
 ) -> tuple[Image.Image, tuple[int, int, int, int] | None]:
-    """Scale, mirror and tilt a drawing. Returns it with the box of its visible pixels."""
+    """Scale, mirror and tilt a drawing at random. Returns the drawing and the box of its visible
+    pixels.
+    """
     size = int(side * 0.8 * RATIO ** -rng.random())
     stretch = rng.uniform(0.85, 1.15)
     image = Image.fromarray(drawing.transpose(1, 2, 0)).resize(
@@ -80,7 +82,9 @@ def _place(
     height: int,
     width: int,
 ) -> tuple[int, int] | None:
-    """Choose a place where the drawing is inside the scene and covers no other box too much."""
+    """Choose a place where the drawing is inside the scene and covers at most MAX_COVERED of
+    another box.
+    """
     left, top, right, bottom = outline
     if right - left > width or bottom - top > height:
         return None
@@ -94,7 +98,7 @@ def _place(
 
 
 def _covered(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:
-    """The share of the smaller box that the other box covers."""
+    """Compute the share of the smaller box that the other box covers."""
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))

@@ -1,4 +1,4 @@
-"""Backgrounds of scenes: flat colors, gradients, noise and patterns, drawn from a generator."""
+"""Random backgrounds of scenes: flat colors, gradients, noise and patterns."""
 
 from collections.abc import Callable
 
@@ -13,7 +13,7 @@ Texture = Callable[[np.random.Generator, int, int], Pixels]  # (H, W) with value
 def background(
     rng: np.random.Generator, height: int, width: int, textures: tuple[Texture, ...] | None = None
 ) -> NDArray[np.uint8]:
-    """A picture (H, W, 3) of two colors that a texture mixes, with some noise."""
+    """Make a picture (H, W, 3) that mixes two colors with a random texture, and adds some noise."""
     first, second = rng.uniform(0, 255, (2, 3)).astype(np.float32)
     second = first + (second - first) * rng.uniform(0.1, 1)
     draw = (textures or TEXTURES)[rng.integers(len(textures or TEXTURES))]
@@ -61,14 +61,14 @@ def dots(rng: np.random.Generator, height: int, width: int) -> Pixels:
 
 
 def waves(rng: np.random.Generator, height: int, width: int) -> Pixels:
-    """Bent stripes. Training does not use this texture: it is held out."""
+    """Bent stripes. This texture is held out: training does not use it."""
     bend = rng.uniform(0.2, 0.8) * np.sin(2 * np.pi * _along(rng, height, width))
     waves_of = np.sin(2 * np.pi * (_along(rng, height, width) + bend))
     return np.asarray(0.5 + 0.5 * waves_of, np.float32)
 
 
 def bricks(rng: np.random.Generator, height: int, width: int) -> Pixels:
-    """Shifted rows of rectangles. Training does not use this texture: it is held out."""
+    """Rows of rectangles like bricks. This texture is held out: training does not use it."""
     tall = rng.uniform(8, 24)
     y, x = np.mgrid[:height, :width] / tall
     x = x / rng.uniform(1.5, 3) + 0.5 * (np.floor(y) % 2)
@@ -80,7 +80,7 @@ def _along(rng: np.random.Generator, height: int, width: int) -> Pixels:
 
 
 def _lines(angle: float, period: float, height: int, width: int) -> Pixels:
-    """The position of each pixel along a direction, in periods of `period` pixels."""
+    """Compute the position of each pixel along a direction, in units of `period` pixels."""
     y, x = np.mgrid[:height, :width]
     along: Pixels = ((x * np.cos(angle) + y * np.sin(angle)) / period).astype(np.float32)
     return along

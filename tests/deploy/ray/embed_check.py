@@ -1,8 +1,8 @@
-"""Compare two local Ray workers with the local command.
+"""Compare bulk embedding by two local Ray workers with `bindserve embed`.
 
     python -m tests.deploy.ray.embed_check MODEL INPUT...
 
-Prints the largest difference of the embeddings. Fails if the two output files have other rows.
+Prints the largest difference of the embeddings. Fails if the two output files have different rows.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The Ray deployment: what it rejects, and which server class a model gets."""
+"""The Ray deployment: settings that it rejects, and the server class that a model gets."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Bulk embedding with Ray Data: what workers send and receive. tests/deploy/ray/embed_check.py
-compares two workers with the local command.
+"""Bulk embedding with Ray Data: the data that workers send and receive.
+tests/deploy/ray/embed_check.py compares two workers with `bindserve embed`.
 """
 
 from pathlib import Path

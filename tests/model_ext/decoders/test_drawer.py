@@ -1,4 +1,4 @@
-"""The side model that draws: its settings, its errors and its pictures."""
+"""The side model that draws pictures: its settings, its errors and its pictures."""
 
 import io
 from pathlib import Path
@@ -50,7 +50,7 @@ def test_a_batch_gives_the_pictures_of_solo_runs(drawer: Drawer) -> None:
         assert np.abs(difference).max() <= 1
         assert pixels(result).shape == (32, 48, 3)
     assert (pixels(together[0]) != pixels(together[1])).any()
-    assert (pixels(together[0])[:, :8] == 255).all()  # the square picture is on white
+    assert (pixels(together[0])[:, :8] == 255).all()  # white, left of the square picture
 
 
 def test_an_embedding_of_another_length_is_rejected(drawer: Drawer) -> None:
@@ -63,7 +63,7 @@ def test_a_cancelled_batch_stops_between_two_steps(drawer: Drawer) -> None:
     left.cancelled = True
     with pytest.raises(Cancelled):
         drawer.run([left])
-    assert len(drawer.run([left, task(1)])) == 2  # another client waits for this batch
+    assert len(drawer.run([left, task(1)])) == 2  # the second task's client still waits
 
 
 def test_the_decoder_is_opened_by_its_folder(flow: Flow, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_components_describe_pictures(flow: Flow) -> None:
 
 
 def test_a_sample_follows_the_straight_path(flow: Flow) -> None:
-    """Compare with a slow form of the sampler: the velocity is (x - x_t) / (1 - t)."""
+    """Compare with a slow, simple sampler, whose velocity is (x - x_t) / (1 - t)."""
     embedding, steps, guidance = torch.tensor([3.0, 0, 0, 4.0, 0, 0]), 5, 3.0
     drawn = flow.sample(embedding[None], generators(7), steps, guidance)
 
@@ -43,7 +43,9 @@ def test_a_sample_follows_the_straight_path(flow: Flow) -> None:
 
 
 def test_without_a_correction_the_prediction_is_the_best_linear_estimate(flow: Flow) -> None:
-    """For independent components with the flow's deviations, least squares gives this estimate."""
+    """For independent components with the flow's standard deviations, least squares gives the same
+    estimate.
+    """
     torch.nn.init.zeros_(flow.out_proj.weight)
     torch.nn.init.zeros_(flow.out_proj.bias)
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""Pictures of a small random pipeline equal those of diffusers' own call."""
+"""UnclipDecoder draws the same pictures as diffusers' pipeline, with random weights."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,7 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def own(folder: Path) -> Any:
-    """diffusers' pipeline of the same folder."""
+    """Load diffusers' own pipeline from the same folder."""
     pipeline = diffusers.StableUnCLIPImg2ImgPipeline.from_pretrained(folder, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

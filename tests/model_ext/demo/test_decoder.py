@@ -1,4 +1,6 @@
-"""The committed decoder draws what the committed cache names: the parts fit together."""
+"""The committed decoder, encoders and cache fit together: the cache recognizes what the decoder
+draws.
+"""
 
 import json
 
@@ -20,7 +22,7 @@ from model_ext.imagebind.preprocess.registry import preprocess
 @torch.no_grad()
 def test_most_pictures_of_words_are_named_by_the_cache() -> None:
     """The encoders are not an independent judge (`demo/judge.py` is): this test only shows that the
-    committed files belong together. A random picture is named right in 1 of 64 cases.
+    committed files belong together. For random pictures, 1 of 64 names would be right.
     """
     encoders = ImageBind.from_folder(HERE / ENCODERS)
     cached = F.normalize(torch.from_numpy(np.load(HERE / CACHE / "vectors.npy")).float(), dim=-1)

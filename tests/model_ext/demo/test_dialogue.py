@@ -1,4 +1,6 @@
-"""Rows of tools, dialogues and Chinese: the splits share no tool, phrasing or name."""
+"""Rows about tools, dialogues and Chinese. Training and evaluation share no held-out tool, phrasing
+or name.
+"""
 
 import json
 import re

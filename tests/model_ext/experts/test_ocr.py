@@ -45,7 +45,9 @@ def test_no_picture_and_no_text_are_empty(ocr: Ocr) -> None:
 
 
 def test_color_channels_are_in_the_order_that_the_reader_expects() -> None:
-    """The reader gets blue first. A swap would not change black text, so check the call."""
+    """RapidOCR expects the order blue, green, red. Black text looks the same in any order, so this
+    test checks the array that RapidOCR gets.
+    """
     calls: list[NDArray[np.uint8]] = []
 
     class Result:

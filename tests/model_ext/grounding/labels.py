@@ -1,4 +1,4 @@
-"""Read the answers whose nouns are labelled by hand (answers.txt)."""
+"""Read answers with nouns that were labelled by hand (answers.txt)."""
 
 import re
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ MARK = re.compile(r"\[([^\]]*)\]")
 class Labelled:
     tags: frozenset[str]
     text: str
-    spans: frozenset[tuple[int, int]]  # start and end of each labelled noun, in code points
+    spans: frozenset[tuple[int, int]]  # start and end of each labelled noun, in Unicode code points
 
 
 def read_answers() -> list[Labelled]:

@@ -1,4 +1,6 @@
-"""bindserve's own detector: its proposals, its folder, and equal results alone and in a batch."""
+"""bindserve's own detector: its proposals, its folder, and equal results for single pictures and
+batches.
+"""
 
 import json
 from pathlib import Path
@@ -127,7 +129,8 @@ def test_crops_contain_the_box_with_a_margin() -> None:
     picture = torch.zeros(3, 40, 40)
     picture[:, 10:20, 10:30] = 1
     (crop,) = crops(picture, torch.tensor([[10, 10, 30, 20.0]]), 0.0, 20)
-    # The square of 20 x 20 pixels begins at (10, 5): the box fills its middle half.
+    # The crop shows the square of 20 x 20 pixels at (10, 5). The box fills the middle half of this
+    # square.
     assert crop[0, 5:15].min() == 1
     assert crop[0, :5].max() == crop[0, 15:].max() == 0
     outside = crops(picture, torch.tensor([[-10, -10, 5, 5], [50, 50, 60, 60.0]]), 0.1, 8)

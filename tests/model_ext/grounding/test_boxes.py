@@ -1,4 +1,4 @@
-"""Boxes: overlap, suppression of duplicates and letterboxes, against obvious loops."""
+"""Boxes: overlap, removal of duplicates, and letterboxes, compared with simple loops."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_suppression_keeps_the_best_of_overlapping_boxes() -> None:
 
 @pytest.mark.parametrize("size", [(30, 60), (60, 30), (1, 64), (64, 1), (7, 7)])
 def test_a_letterbox_keeps_positions(size: tuple[int, int]) -> None:
-    """A picture that is bright at its lower right end is bright at the scaled place."""
+    """In the square, the bright pixels of the picture end where the scaled picture ends."""
     height, width = size
     picture = torch.from_numpy(np.ones((3, height, width), np.float32))
     box = Letterbox.of(height, width, 32)

@@ -1,5 +1,5 @@
-"""All boxes of OWLv2 and Grounding DINO equal those of transformers' own processors, and a batch
-equals single pictures.
+"""OWLv2 and Grounding DINO find the same boxes as with transformers' own processors. A batch has
+the same results as single pictures.
 """
 
 from pathlib import Path
@@ -17,7 +17,8 @@ from model_ext.grounding.hub.base import TextDetector
 from tests.model_ext.grounding.tiny_hub import write_grounding_dino, write_owlv2
 
 TEXTS = ["a black dog that is running", "Cat", "red car"]
-# The tokens of each text in Grounding DINO's prompt. One token stands for each word and full stop.
+# (start, end) of each text's tokens in Grounding DINO's prompt. Each word and each full stop is one
+# token.
 PLACES = [(1, 7), (8, 9), (10, 12)]
 SIZES = [(48, 64), (64, 48), (200, 6), (6, 200), (48, 64)]
 
@@ -33,7 +34,7 @@ def pictures() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def owlv2(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("scipy")  # transformers' image processor of OWLv2 needs scipy
+    pytest.importorskip("scipy")  # transformers' image processor for OWLv2 needs scipy
     folder = tmp_path_factory.mktemp("owlv2")
     write_owlv2(folder)
     return folder
@@ -53,7 +54,7 @@ def folder(request: pytest.FixtureRequest) -> Path:
 
 
 def reference(folder: Path, picture: np.ndarray) -> dict[str, Any]:
-    """transformers' own boxes and scores, at threshold 0."""
+    """Compute boxes and scores with transformers' own processor, at threshold 0."""
     from transformers import (
         AutoImageProcessor,
         AutoModelForZeroShotObjectDetection,
@@ -91,7 +92,7 @@ def test_all_boxes_equal_those_of_transformers(folder: Path) -> None:
         assert float((boxes - expected["boxes"]).abs().max()) < 1e-2
         assert scores.shape[1] == len(TEXTS)
         if "tokens" in expected:
-            tokens = expected["tokens"].sigmoid()  # a query's score is that of its own tokens
+            tokens = expected["tokens"].sigmoid()  # a query's score is the largest of its tokens
             own = torch.stack([tokens[:, first:last].amax(1) for first, last in PLACES], dim=1)
             assert float((scores - own).abs().max()) < 1e-4
         else:
@@ -128,7 +129,9 @@ def test_boxes_are_inside_the_picture_and_above_the_threshold(folder: Path) -> N
 
 
 def test_many_and_strange_queries_of_grounding_dino(grounding_dino: Path) -> None:
-    """More queries than fit into one prompt, separators inside of queries, and empty ones."""
+    """The test has more queries than fit into one prompt, queries with separators inside, and empty
+    queries.
+    """
     detector = open_detector(grounding_dino)
     texts = [*TEXTS * 4, "a. b? c", "...", "", "dog " * 100]
     (found,) = detector.detect(pictures()[:1], [[Query(text) for text in texts]], 0.0)

@@ -45,7 +45,7 @@ def test_the_labelled_answers_are_long_and_of_all_kinds(answers: list[Labelled])
     assert sum(len(answer.spans) for answer in answers) > 1500
 
 
-# The rules were improved on the even lines only.
+# Only the even lines were used to improve the rules.
 @pytest.mark.parametrize("half", [0, 1], ids=["used for the rules", "not looked at"])
 def test_nouns_of_long_answers(
     answers: list[Labelled], results: list[list[Noun]], half: int

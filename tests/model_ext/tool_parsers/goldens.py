@@ -1,5 +1,5 @@
-"""Goldens of the conversation form with tools, made by a reference implementation of its
-description. The columns are described in the file.
+"""Golden prompts and replies of conversations with tools. A separate reference implementation of
+the format made them. The columns are described in the file.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Replies of a model with calls of tools: goldens, and streams cut into random pieces."""
+"""Replies with tool calls: golden replies, and streams that are cut into random pieces."""
 
 import random
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from model_ext.tool_parsers.arguments import parse_line, plain_names
 from model_ext.tool_parsers.reply import CallArguments, CallStart, Content, Event, Reply
 from tests.model_ext.tool_parsers.goldens import GOLDENS, TOOLS
 
-# Acceptance was run once with 100,000.
+# Number of random ways to cut the streams. The test also passed once with 100,000.
 CHUNKINGS = 10_000
 YES, NO = "Thought: Do I need to use a tool? Yes\n", "Thought: Do I need to use a tool? No\n"
 
@@ -56,7 +56,9 @@ def test_a_line_of_arguments(case: Any) -> None:
 
 
 def random_reply(rng: random.Random) -> str:
-    """A reply of whole and broken blocks, with quotes, line breaks, nested JSON and Chinese."""
+    """Make a random reply of complete and broken blocks, with quotes, line breaks, nested JSON and
+    Chinese.
+    """
     values = [
         '"quoted"',
         "一只猫, 狗",
@@ -118,7 +120,9 @@ def test_content_flows_except_for_a_tail_that_may_be_the_stop_text() -> None:
 
 @pytest.mark.parametrize("text", ["Sure. " + YES, "Thoughts", "Action: now"])
 def test_prose_without_a_thought_is_content(text: str) -> None:
-    """A call in the middle of prose is prose, so that a quoted call is not run."""
+    """Text that looks like a call in the middle of prose is not a call, so that clients do not run
+    a quoted call.
+    """
     text += "Action: now\nAction Input: {}"
     assert read(Reply(TOOLS), text) == (text, [])
 
@@ -129,7 +133,7 @@ def test_no_call_with_arguments_that_were_cut() -> None:
 
 
 def test_the_json_of_a_named_call_may_have_several_lines() -> None:
-    """A grammar forces this JSON, and allows line breaks in it."""
+    """For a named tool, the JSON is forced by a grammar, which allows line breaks."""
     text = f'{YES}Action: now\nAction Input: {{\n "a": {{\n}}\n}}\n'
     assert read(Reply(TOOLS, named=True), text) == (None, [["now", '{\n "a": {\n}\n}']])
     assert read(Reply(TOOLS), text) == (None, [["now", "{"]])

@@ -1,4 +1,4 @@
-"""The description of what a server offers, on which the web page relies."""
+"""The list of a server's features, which the web page reads."""
 
 import json
 from pathlib import Path

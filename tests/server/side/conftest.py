@@ -1,4 +1,4 @@
-"""A real encoding service that all tests of this folder share, because its start takes seconds."""
+"""A real encoding service. All tests of this folder share it, because its start takes seconds."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from server.settings import Settings
 async def encoding(
     tiny_models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Path]:
-    """The folder with the socket of the encoding service."""
+    """The folder that contains the socket of the encoding service."""
     folder = tmp_path_factory.mktemp("encoding")
     settings = Settings(model=tiny_models["finetune"], decode_workers=1, encode_threads=1)
     parts = await EncodingComponents.open(settings)

@@ -11,14 +11,14 @@ from server.side import catalog, service
 
 
 class Doubler:
-    """Doubles the array `x` of each task. The task's document selects faults."""
+    """A side model that doubles each task's array `x`. A task's document can make it fail."""
 
     device = "cpu"
     gpu_bytes = 0
     max_batch = 4
 
     def __init__(self) -> None:
-        self.batches: list[list[int]] = []  # the task numbers of each batch
+        self.batches: list[list[int]] = []  # the numbers of the tasks in each batch
         self.steps = 0
 
     def kind(self, document: Json) -> Hashable:

@@ -1,4 +1,4 @@
-"""An application whose experts and encoding service are real, with a fake of the engine."""
+"""An application with real experts and a real encoding service. Only the engine is a fake."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -39,7 +39,7 @@ class Words:
 
 @asynccontextmanager
 async def side_model(name: str, model: SideModel, folder: Path) -> AsyncIterator[SideClient]:
-    """Run a side model's service in this process, and open its client."""
+    """Run the service of a side model in this process, and open a client for it."""
     running = asyncio.ensure_future(SideService(name, model, socket_path(folder, name), 64).run())
     client = SideClient(name, socket_path(folder, name), cache_bytes=1 << 20)
     try:
@@ -55,8 +55,9 @@ async def side_model(name: str, model: SideModel, folder: Path) -> AsyncIterator
 async def application(
     folder: Path, models: Mapping[str, SideModel | None], *keys: str, **options: Any
 ) -> AsyncIterator[Served]:
-    """Open the application. `folder`: may have the socket of an encoding service. `models`: the
-    side models by name; None for a process that is down. `options`: those of `Experts`.
+    """Open the application. `folder`: the folder of an encoding service's socket, if there is one.
+    `models`: the side models by name; None means that the process is down. `options`: options of
+    `Experts`.
     """
     async with AsyncExitStack() as stack:
         sides: dict[str, SideClient] = {}

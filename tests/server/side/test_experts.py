@@ -28,7 +28,7 @@ class Answer(BaseModel):
 
 
 class Sum:
-    """A speech model that hears the sum of the samples."""
+    """A fake speech model, whose transcript is the sum of the samples."""
 
     device, gpu_bytes, max_batch = "cpu", 0, 4
 
@@ -178,7 +178,7 @@ async def test_recognized_text_cannot_change_the_prompts_structure(encoding: Pat
 
 
 async def test_no_text_reaches_another_request(encoding: Path) -> None:
-    """Several clients send sounds that differ in one sample, some of them at the same time."""
+    """Several clients send sounds that differ in one sample. Some clients send at the same time."""
     async with application(encoding, {"speech": Sum()}, "one", "other") as served:
 
         async def check(number: int) -> None:
@@ -195,7 +195,9 @@ async def test_no_text_reaches_another_request(encoding: Path) -> None:
 
 
 async def test_a_videos_sound_track_is_heard_once(encoding: Path) -> None:
-    """A browser's recording is a video file without pictures, and `sound` is the same file."""
+    """A recording from a browser is a video file without pictures. `sound` is the same sound as
+    another file.
+    """
     from tests.corpus import FOLDER
 
     data = base64.b64encode((FOLDER / "audio-a-webm.webm").read_bytes()).decode()

@@ -91,13 +91,13 @@ async def test_a_full_queue_rejects_and_another_client_still_gets_a_place(
     await ask("other", task(9))
     results = await asyncio.gather(first, *answers, return_exceptions=True)
     rejected = [each for each in results if isinstance(each, Unavailable)]
-    assert len(rejected) == 2  # one client gets half of the 8 places
+    assert len(rejected) == 2  # one client may use half of the 8 places
     assert {each.code for each in rejected} == {"side_queue_full"}
 
 
 async def test_a_client_that_leaves_stops_its_task(client: SideClient, model: Doubler) -> None:
     running = asyncio.ensure_future(client.ask(task(0, steps=100_000)))
-    await until(lambda: model.steps > 0)  # otherwise both tasks could be one batch
+    await until(lambda: model.steps > 0)  # otherwise both tasks could be in one batch
     waiting = asyncio.ensure_future(client.ask(task(1)))
     running.cancel()
     assert (await waiting).arrays["y"].tolist() == [2]

@@ -1,4 +1,4 @@
-"""/v1/audio/speech with the real voice; the real speech model understands it."""
+"""/v1/audio/speech with the real voice. The real speech model must recognize the spoken words."""
 
 import io
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""Drive the web page in Debian's Chromium, and record what must not happen there."""
+"""Use the web page in Debian's Chromium, and record errors that the browser reports."""
 
 import base64
 import os
@@ -26,7 +26,7 @@ async (files) => {
   document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
 }
 """
-# Controls that lie over each other, and elements that are wider than the window.
+# JavaScript that lists controls which overlap, and elements that are wider than the window.
 LAYOUT_FAULTS = """
 () => {
   const faults = [];
@@ -64,8 +64,8 @@ class Tab:
     errors: list[str] = field(default_factory=list)
 
     def wait(self, expression: str, seconds: float = 60) -> None:
-        """Wait until an expression is true. Playwright's own function for this evaluates the
-        expression in a way that the page's Content Security Policy forbids.
+        """Wait until an expression is true. Playwright's own function for waiting does not work
+        here, because the page's Content Security Policy forbids how it evaluates the expression.
         """
         deadline = time.monotonic() + seconds
         while not self.page.evaluate(expression):
@@ -83,7 +83,7 @@ class Tab:
         self.wait("![...document.querySelectorAll('.upload')].some((each) => !each.hidden)")
 
     def ask(self, question: str, press: str = "Enter") -> str:
-        """Ask, and return the text of the first choice of the last answer."""
+        """Ask a question, and return the text of the answer's first choice."""
         self.start(question, press)
         return self.answer()
 

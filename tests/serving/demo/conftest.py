@@ -1,4 +1,4 @@
-"""The demonstration model and its server, which the tests of this folder share."""
+"""The demonstration model and a server of this model. The tests of this folder share them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def uploads(folder: Path) -> Path:
-    """The folder in which the server keeps its private folder."""
+    """The folder in which the server creates its private folder."""
     uploads = folder.parent / "uploads"
     uploads.mkdir()
     return uploads

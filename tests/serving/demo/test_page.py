@@ -87,7 +87,7 @@ def add(tab: Tab, *names: str) -> None:
 
 
 def incoming(uploads: Path) -> list[Path]:
-    """The files of uploads that have not ended."""
+    """Return the files of unfinished uploads."""
     return [path for path in uploads.rglob("incoming-*") if path.is_file()]
 
 
@@ -104,7 +104,7 @@ def until(condition: Any, seconds: float) -> None:
 
 
 def test_answers_equal_those_of_the_copied_programs(tab: Tab) -> None:
-    """Four files and a mix: the copied program gets the answer that the page shows."""
+    """For four files and a mix, the program that the page copies gets the page's answer."""
     for names in ((PICTURE,), (WORD,), (CLOUD,), (CLIP,), (PICTURE, WORD)):
         add(tab, *names)
         answer = tab.ask(WHAT)
@@ -117,7 +117,9 @@ def test_answers_equal_those_of_the_copied_programs(tab: Tab) -> None:
 
 
 class SmallClient:
-    """Sends what OpenAI's client would send. Importing that client takes seconds of CPU time."""
+    """Sends the same requests as OpenAI's client. The tests do not use that client, because
+    importing it takes seconds of CPU time.
+    """
 
     def __init__(self, base_url: str, api_key: str) -> None:
         self.url, self.key = f"{base_url}/chat/completions", api_key
@@ -170,7 +172,7 @@ def test_the_cache_is_compared_and_explained(tab: Tab) -> None:
 
 
 def questions(tab: Tab) -> list[Any]:
-    """A list that gets the JSON of each question that the page sends from now on."""
+    """Return a list. The JSON of each question that the page sends from now on is added to it."""
     sent: list[Any] = []
 
     def note(request: Any) -> None:
@@ -182,7 +184,7 @@ def questions(tab: Tab) -> list[Any]:
 
 
 def test_several_answers_and_turns(tab: Tab) -> None:
-    """Earlier turns are sent only while the mix stays the same."""
+    """The page sends earlier turns only while the mix stays the same."""
     requests = questions(tab)
     tab.page.get_by_text("Settings", exact=True).click()
     tab.page.get_by_label("Answers").fill("3")
@@ -202,8 +204,8 @@ def test_several_answers_and_turns(tab: Tab) -> None:
 
 
 def test_controls_and_results_of_optional_models(tab: Tab) -> None:
-    """The page offers experts, pictures, nouns and tools if /v1/models lists them, and shows what a
-    stream then contains.
+    """The page has controls for experts, pictures, nouns and tools if /v1/models lists them. The
+    page shows their results from a stream.
     """
     offered = {"experts": ["speech"], "decoder": True, "detector": True, "tools": True}
 
@@ -254,7 +256,7 @@ def test_controls_and_results_of_optional_models(tab: Tab) -> None:
 
 
 def streaming(body: str) -> Callable[[Any], None]:
-    """Answer with these events instead of the server's."""
+    """Make a handler that answers with these events instead of the server."""
 
     def fulfill(route: Any) -> None:
         route.fulfill(content_type="text/event-stream", body=body)
@@ -263,7 +265,7 @@ def streaming(body: str) -> Callable[[Any], None]:
 
 
 def endless(route: Any) -> None:
-    """Let the model generate until max_tokens."""
+    """Change the request so that the model generates until max_tokens."""
     body = json.loads(route.request.post_data) | {"ignore_eos": True}
     route.continue_(post_data=json.dumps(body))
 
@@ -443,8 +445,8 @@ def test_the_first_question_by_keyboard_alone(tab: Tab) -> None:
 
 
 def test_layout_and_accessibility(tab: Tab) -> None:
-    """At three widths and in two themes, nothing overlaps or is wider than the window. axe-core
-    reports no serious fault.
+    """At three window widths and in two themes, no elements overlap and no element is wider than
+    the window. axe-core reports no serious fault.
     """
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     assert tab.page.evaluate(LAYOUT_FAULTS) == []
@@ -464,7 +466,9 @@ def test_layout_and_accessibility(tab: Tab) -> None:
 
 
 def test_hostile_texts_stay_texts(context: Any, server: Server) -> None:
-    """Names of files, captions, answers and errors: no text becomes an element or a script."""
+    """File names, captions, answers and errors are shown as text. The browser creates no element
+    from them and runs no script.
+    """
     with opened(context, server.url, 360) as tab:
         for start in range(0, len(HOSTILE), 14):
             texts = HOSTILE[start : start + 14]
@@ -494,7 +498,9 @@ def test_hostile_texts_stay_texts(context: Any, server: Server) -> None:
 
 
 def test_the_encoders_panels(tab: Tab) -> None:
-    """Similarities of all pairs, a search in the cache, and a time line of a recording."""
+    """The page shows the similarities of all pairs, a search in the cache, and the time line of a
+    recording.
+    """
     add(tab, PICTURE, WORD)
     tab.page.get_by_role("tab", name="Compare").click()
     tab.page.get_by_role("button", name="Compare").click()
@@ -520,7 +526,7 @@ def test_points_are_drawn_and_turned(tab: Tab) -> None:
     cloud = io.BytesIO()
     np.save(cloud, np.random.default_rng(0).normal(size=(2000, 3)).astype(np.float32))
     tab.drop(("cloud.npy", cloud.getvalue()))
-    assert tab.page.locator(".cloud").count() == 0  # .npy may also be another modality
+    assert tab.page.locator(".cloud").count() == 0  # a .npy file may also have another modality
     tab.page.locator(".kind select").select_option("point")
     tab.page.wait_for_selector(".cloud[data-frames]")
     assert "2,000 points" in tab.page.locator(".cloud-note").inner_text()

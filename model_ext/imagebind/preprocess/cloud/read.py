@@ -1,6 +1,7 @@
 """Read a point cloud of any format into a table (N, 3) of finite numbers.
 
-`points.py` turns the table into the encoder's input, `views.py` into what a viewer draws.
+`points.py` turns the table into the encoder's input, and `views.py` turns it into the points that
+the page's viewer draws.
 Shapes: N points.
 """
 
@@ -69,7 +70,7 @@ def resampled(available: int, points: int) -> NDArray[np.int64]:
 def into_unit_sphere(cloud: Cloud) -> Cloud:
     """Move the mean of a cloud (N, 3) to 0, and scale the farthest point to distance 1."""
     exact = cloud.astype(np.float64)
-    # Divide first, because the sum of very large coordinates would overflow.
+    # Divide before adding, because the sum of very large coordinates would overflow.
     exact /= max(float(np.abs(exact).max()), 1e-300)
     exact -= exact.mean(axis=0)
     return exact / max(float(np.linalg.norm(exact, axis=1).max()), 1e-300)

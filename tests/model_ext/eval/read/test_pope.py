@@ -1,4 +1,4 @@
-"""POPE's files of questions, and its score."""
+"""Reading POPE's files of questions, and scoring answers."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
         ("Yes. No.", "yes"),
         ("Nobody knows", "yes"),
         ("no", "no"),
-        ("NO", "yes"),  # as in the official tool, which knows two spellings
+        ("NO", "yes"),  # as in the official tool, which knows only "No" and "no"
         ("", "yes"),
     ],
 )
@@ -52,7 +52,7 @@ def test_accuracy_and_f1(root: Path) -> None:
     assert [item.question for item in items] == [row["text"] for row in ROWS]
     answers = ["Yes.", "Yes.", "No."]
     assert estimate("pope", items, answers, random.name).value == pytest.approx(100 * 2 / 3)
-    # One "yes" is right, two were answered, and one was expected.
+    # The answers have two "yes", of which one is right. One "yes" was expected.
     assert estimate("pope_f1", items, answers, random.name).value == pytest.approx(100 * 2 / 3)
     assert estimate("pope_f1", items, ["No."] * 3, random.name).value == 0
 

@@ -1,4 +1,4 @@
-"""Scores of replies with calls of tools, compared with those of GPT4Tools' own evaluation."""
+"""Scores of replies with tool calls, compared with the scores of GPT4Tools' own evaluation."""
 
 import math
 

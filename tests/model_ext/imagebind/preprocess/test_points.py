@@ -179,7 +179,7 @@ def test_a_model_trained_on_a_number_of_points_gets_that_many() -> None:
 
 
 def test_points_are_scaled_into_the_unit_sphere() -> None:
-    """Coordinates of millions of metres keep their precision: the oracle computes in float64."""
+    """Coordinates of millions of metres keep their precision. The reference computes in float64."""
     scan = POINTS.astype(np.float64) * 3 + 5_000_000
     centered = scan - scan.mean(axis=0)
     expected = centered / np.linalg.norm(centered, axis=1).max()

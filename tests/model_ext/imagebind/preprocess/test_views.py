@@ -1,4 +1,4 @@
-"""The views of files that side models get: whole sounds and pictures."""
+"""The views of files for side models: whole sounds and pictures."""
 
 import io
 

@@ -1,4 +1,6 @@
-"""Rows of conversations and tools: their rounds, roles and prompts, and the ids of a server."""
+"""Rows with conversations and tools: their rounds, roles and prompts. Their token ids equal those
+of a server.
+"""
 
 import json
 from pathlib import Path
@@ -74,7 +76,7 @@ def test_a_context_is_the_input() -> None:
 
 
 def test_a_row_of_gpt4tools_is_an_alpaca_row(tokenizer: TextTokenizer) -> None:
-    """The reply is learned with the mark after which the model stops."""
+    """Training targets include the mark `Observation:`, after which the model stops."""
     reply = "Thought: Do I need to use a tool? Yes\nAction: A\nAction Input: x\nObservation:"
     (dialogue,) = dialogues({"instruction": "TOOLS", "input": "", "output": reply}, "first")
     sample = tokenize(dialogue.turns, tokenizer, LONG)
@@ -99,7 +101,7 @@ def call(*names: str) -> dict[str, Any]:
 
 
 def conversations() -> list[list[dict[str, Any]]]:
-    """Dialogues of one to five turns, with and without a system message and contexts."""
+    """Make dialogues of one to five turns, with and without a system message and contexts."""
     result = []
     for count in range(1, 6):
         turns = []
@@ -128,7 +130,9 @@ def with_calls() -> list[dict[str, Any]]:
 
 
 def served(folder: Path, messages: list[Any], **options: Any) -> list[int]:
-    """The ids of a server's prompt: the context parts are taken out of the messages."""
+    """Return the token ids of a server's prompt. As in the server, context parts are passed
+    separately from the messages.
+    """
     texts, contexts = [], []
     for each in messages:
         parts = each["content"] if isinstance(each["content"], list) else []
@@ -156,7 +160,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_training_ids_are_serving_ids(
     folder: Path, tokenizer: TextTokenizer, messages: list[Any]
 ) -> None:
-    """Up to each answer, the ids are those of the server's prompt; the answers have labels."""
+    """Up to each answer, the token ids equal those of the server's prompt. Only the answers have
+    labels.
+    """
     (dialogue,) = dialogues({"messages": messages}, "all")
     sample = tokenize(dialogue.turns, tokenizer, LONG, system=dialogue.system)
     ids = sample.ids.tolist()
@@ -170,7 +176,7 @@ def test_training_ids_are_serving_ids(
 
 
 def test_training_ids_are_serving_ids_with_tools(folder: Path, tokenizer: TextTokenizer) -> None:
-    """Each message of the model is an example, whose prompt is that of the server."""
+    """Each message of the model is one example. Its prompt equals the server's prompt."""
     messages = with_calls()
     examples = dialogues({"messages": messages, "tools": DEFINITIONS}, "all")
     indexes = [i for i, each in enumerate(messages) if each["role"] == "assistant"]
@@ -224,8 +230,8 @@ def long_example(count: int) -> Example:
 def test_long_dialogues_are_split_into_whole_rounds(
     tokenizer: TextTokenizer, max_tokens: int
 ) -> None:
-    """No round is lost, no piece is too long unless it is one round, and no piece could be
-    longer.
+    """The pieces contain all rounds. Only a piece of a single round may be too long, and each piece
+    has as many rounds as fit.
     """
     example = long_example(9)
     pieces = split_rounds(example, tokenizer, max_tokens)

@@ -47,7 +47,9 @@ def losses(out: Path) -> list[float]:
 
 
 def test_a_trained_decoder_draws_the_pictures_of_the_embeddings_key(config: DecoderConfig) -> None:
-    """Each key has its own direction, because the random encoders barely tell the keys apart."""
+    """The test replaces the embeddings by a different direction for each key, because embeddings of
+    the random encoders are nearly equal for all keys.
+    """
     larger = {"width": 64, "components": 3, "batch": 64, "learning_rate": 5e-3}
     config = config.model_copy(update={**larger, "steps": 200, "noise": 0.2, "average": 0.95})
     data = open_data(config)
@@ -88,7 +90,8 @@ def test_conditions_belong_to_the_key_of_the_picture(config: DecoderConfig) -> N
     for picture, condition in zip(pictures.flatten(1), conditions, strict=True):
         distances = (views - picture).abs().amax(2).amin(1)
         (rows,) = [rows for rows in data.rows if int(distances.argmin()) in rows]
-        # The condition is a normalised mix of this key's embeddings: their span contains it.
+        # The condition is a normalised mix of this key's embeddings, so it is a linear combination
+        # of them.
         span = data.embeddings[list(rows)].flatten(0, 1)
         solution = torch.linalg.lstsq(span.T, condition[:, None], driver="gelsd").solution
         assert (span.T @ solution - condition[:, None]).norm() < 1e-3

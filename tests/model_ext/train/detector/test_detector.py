@@ -29,7 +29,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with encoders, and lists of two drawings."""
+    """Make a folder with encoders, and with lists of two drawings."""
     folder = tmp_path_factory.mktemp("detection")
     torch.manual_seed(0)
     ImageBind(ImageBindConfig.from_json(json.dumps(SIZES))).save(folder / "encoders")
@@ -59,7 +59,7 @@ def config(world: Path, out: Path, **changes: object) -> DetectorConfig:
 
 
 def drawings() -> np.ndarray:
-    """One opaque rectangle: its visible box is known."""
+    """Make a drawing with one opaque rectangle, whose box is known."""
     drawing = np.zeros((1, 4, 32, 32), np.uint8)
     drawing[0, 0, 8:24, 4:28] = 255
     drawing[0, 3, 8:24, 4:28] = 255
@@ -67,7 +67,9 @@ def drawings() -> np.ndarray:
 
 
 def test_boxes_enclose_the_pixels_of_the_drawings() -> None:
-    """On a background without red, the red pixels of a lone drawing fill its box."""
+    """The background has no red, so the box must enclose exactly the red pixels of the only
+    drawing.
+    """
 
     def black(_rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         return np.zeros((height, width), np.float32)

@@ -64,7 +64,7 @@ async def ended(served: Served, batch_id: str) -> Any:
 
 
 async def rows(served: Served, file_id: str | None) -> dict[str, Any]:
-    """The lines of a result file by their custom_id, of which each must be unique."""
+    """Return the lines of a result file by their custom_id. Fails if a custom_id occurs twice."""
     text = (await served.client.get(f"/v1/files/{file_id}/content")).text
     parsed = [json.loads(each) for each in text.splitlines()]
     assert len({each["custom_id"] for each in parsed}) == len(parsed)
@@ -72,14 +72,16 @@ async def rows(served: Served, file_id: str | None) -> dict[str, Any]:
 
 
 def gate(served: Served) -> asyncio.Event:
-    """Let the fake encoders wait until the returned event is set."""
+    """Make the fake encoders wait until the returned event is set."""
     go = served.components.components.go
     go.clear()
     return go
 
 
 async def test_openais_client(served: Served) -> None:
-    """Good and bad requests: each custom_id has one line, in the output or in the error file."""
+    """The batch has good and bad requests. Each custom_id has one line, either in the output file
+    or in the error file.
+    """
     api = client_of(served)
     good = [line(f"good {k}", {"model": "tiny", "input": str(k)}) for k in range(30)]
     bad = [
@@ -93,7 +95,7 @@ async def test_openais_client(served: Served) -> None:
         input_file_id=file_id, endpoint=EMBEDDINGS, completion_window="24h", metadata={"a": "b"}
     )
     assert batch.status == "validating"
-    await api.files.delete(file_id)  # the batch still has its input
+    await api.files.delete(file_id)  # the batch keeps its own copy of the input
     await ended(served, batch.id)
     batch = await api.batches.retrieve(batch.id)
     assert batch.status == "completed"
@@ -124,7 +126,7 @@ async def test_chats(served: Served) -> None:
     batch = await ended(served, (await create(served, file_id, url)).json()["id"])
     row = (await rows(served, batch["output_file_id"]))["a"]
     assert row["response"]["body"]["choices"][0]["message"]["content"] == "Hi"
-    # The request runs for the key that created the batch.
+    # The server runs the request under the key that created the batch.
     own = await served.client.post(url, json={"model": "tiny", "messages": messages})
     assert own.status_code == 200
     assert served.handler.salts[0] == served.handler.salts[1] != ""
@@ -235,7 +237,7 @@ async def test_a_full_server_is_asked_again(served: Served) -> None:
 
     async def full(*args: Any) -> Any:
         nonlocal tries
-        assert client() == BATCHES  # all batches together are one client
+        assert client() == BATCHES  # all batches together count as one client
         tries += 1
         if tries == 1:
             raise Unavailable("full", code="encode_queue_full")
@@ -249,7 +251,9 @@ async def test_a_full_server_is_asked_again(served: Served) -> None:
 
 
 async def test_a_stopped_batch_resumes_without_repeating_finished_requests(served: Served) -> None:
-    """The runner is stopped as at the end of a process, and another one continues."""
+    """`close` stops the runner as when a process ends, and `resume` continues as a new process
+    does.
+    """
     runner = state_of(served.app).batches
     decoded = served.components.components.decoded
     lines = [line(str(k), {"input": str(k)}) for k in range(40)]
@@ -262,7 +266,7 @@ async def test_a_stopped_batch_resumes_without_repeating_finished_requests(serve
     batch = await ended(served, batch["id"])
     assert batch["request_counts"] == {"total": 40, "completed": 40, "failed": 0}
     assert len(await rows(served, batch["output_file_id"])) == 40
-    assert len(decoded) <= 40 + 4  # only the running requests were repeated
+    assert len(decoded) <= 40 + 4  # only requests that were running at the stop were repeated
 
 
 def test_a_removed_key_owns_no_requests() -> None:
@@ -279,7 +283,8 @@ def test_results_beyond_the_limit_become_errors(tmp_path: Path) -> None:
     for number in (1, 2, 2):
         results.add(lines[number - 1], BatchAnswer(200, body=b'{\n"a": 1}'))
     results.close()
-    results.add(BatchLine(3, "3", 0, 1), BatchAnswer(200))  # a late thread has no effect
+    # A result that arrives after `close` has no effect.
+    results.add(BatchLine(3, "3", 0, 1), BatchAnswer(200))
     (output,) = (tmp_path / "output").read_text().splitlines()
     assert json.loads(output)["response"]["body"] == {"a": 1}
     (error,) = (tmp_path / "errors").read_text().splitlines()
@@ -288,7 +293,7 @@ def test_results_beyond_the_limit_become_errors(tmp_path: Path) -> None:
 
 
 def test_an_incomplete_last_line_is_cut_off(tmp_path: Path) -> None:
-    """A killed server had written a part of a line."""
+    """The file ends with the part of a line that a killed server wrote."""
     path = tmp_path / "results"
     whole = b'{"id": "batch_req_' + b"0" * 32 + b'_7", "custom_id": "a"}\n'
     path.write_bytes(whole + whole[:40])
@@ -314,4 +319,4 @@ async def test_other_requests_take_places_away_except_the_last() -> None:
     for _ in range(3):
         places.give_back()
     running.add("interactive", 50)
-    await places.take()  # one place is always left
+    await places.take()  # batches always get one place

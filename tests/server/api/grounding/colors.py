@@ -1,4 +1,4 @@
-"""A detector that finds the pixels of a color, so that tests know the right boxes; and pictures."""
+"""Pictures, and a detector that finds the pixels of a color, so that tests know the right boxes."""
 
 import base64
 import io
@@ -19,7 +19,7 @@ class ColorDetector:
     threshold = 0.5
 
     def __init__(self) -> None:
-        self.calls: list[int] = []  # number of pictures of each call
+        self.calls: list[int] = []  # number of pictures in each call
 
     def detect(
         self,
@@ -50,7 +50,7 @@ def find(picture: np.ndarray, index: int, text: str) -> list[Detection]:
 def picture(
     *shapes: tuple[str, tuple[int, int, int, int]], size: tuple[int, int] = (80, 60)
 ) -> Image.Image:
-    """A white picture with colored rectangles (left, top, right, bottom)."""
+    """Make a white picture with colored rectangles (left, top, right, bottom)."""
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
     for name, (left, top, right, bottom) in shapes:
@@ -59,7 +59,7 @@ def picture(
 
 
 def part(image: Image.Image, **options: Any) -> dict[str, Any]:
-    """A content part with the picture as PNG. `options`: of Pillow's `save`."""
+    """Make a content part with the picture as PNG. `options`: options of Pillow's `save`."""
     file = io.BytesIO()
     image.save(file, "PNG", **options)
     url = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
@@ -67,7 +67,7 @@ def part(image: Image.Image, **options: Any) -> dict[str, Any]:
 
 
 def error_of(response: Any, status: int) -> dict[str, Any]:
-    """The error object of a response, whose form is checked."""
+    """Return the error object of a response, after checking its form."""
     check_error(response, status)
     error: dict[str, Any] = response.json()["error"]
     return error

@@ -113,7 +113,7 @@ async def test_a_server_without_detector_says_so(served: Served) -> None:
 async def test_files_are_queries_of_a_detector_that_takes_embeddings(
     encoding: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A text, a picture and an embedding as queries reach the detector as their own vectors."""
+    """The queries are a text, a picture and an embedding. The detector gets the vector of each."""
     vectors = {"text": np.eye(DIM)[0], "file": np.eye(DIM)[1]}
     detector = small_detector()
     seen: list[Any] = []

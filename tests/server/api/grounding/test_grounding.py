@@ -1,5 +1,5 @@
-"""Grounding in chat completions, Responses and Messages: with real decoding processes, a real side
-service and the real parser, a fake engine, and a detector that finds colors.
+"""Grounding in chat completions, Responses and Messages. The decoding processes, the side service
+and the parser are real. The engine is a fake, and the detector finds colors.
 """
 
 import asyncio
@@ -127,7 +127,9 @@ async def test_a_noun_that_no_picture_shows_has_no_boxes(served: Served) -> None
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
 async def test_boxes_are_in_pixels_of_the_upright_upload(served: Served, orientation: int) -> None:
-    """Also for a picture that is scaled down for the detector, and for an extreme shape."""
+    """The picture is so large that it is scaled down for the detector, and it is 20 times as wide
+    as high.
+    """
     turns = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}
     turns[8] = Image.Transpose.ROTATE_270
     upright = picture(("red", (1000, 40, 2600, 160)), size=(4000, 200))
@@ -259,7 +261,8 @@ async def test_an_answer_is_never_lost(
 
 
 async def test_no_grounding_reaches_another_request(served: Served) -> None:
-    places = asyncio.Semaphore(20)  # one client gets half of the 64 places of the detector's queue
+    # One client may use half of the 64 places in the detector's queue.
+    places = asyncio.Semaphore(20)
 
     async def one(number: int) -> None:
         color = ("red", "green", "blue")[number % 3]
@@ -276,7 +279,9 @@ async def test_no_grounding_reaches_another_request(served: Served) -> None:
 
 
 class TwoAnswers:
-    """A chat handler that answers a request, and then the request for the answer's nouns."""
+    """A chat handler that gets two requests: first the client's, then the one for the answer's
+    nouns.
+    """
 
     def __init__(self, nouns: str) -> None:
         self.answers = [answer(TEXT), answer(nouns)]
@@ -291,7 +296,7 @@ class TwoAnswers:
 
 
 async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
-    """The second request has a schema, no attachment, and counts for the client."""
+    """The second request has a JSON schema and no attachment."""
     nouns = json.dumps({"nouns": ["Red Car", "unicorn", "blue house", "red car"]})
     handler = served.app.state.openai_serving_chat = TwoAnswers(nouns)
     red = part(picture(("red", RED)))
@@ -323,7 +328,7 @@ async def test_the_second_request_needs_a_place_of_the_client(
 ) -> None:
     enable(served, detector_folder, key_requests_per_minute=1)
     served.app.state.key_usage = usage = new_usage(1)
-    assert usage[""].wait_s(1) == 0  # the middleware has counted the first request
+    assert usage[""].wait_s(1) == 0  # as if the middleware had counted the first request
     handler = served.app.state.openai_serving_chat = TwoAnswers('{"nouns": []}')
     response = await chat(served, part(picture()), ground={"nouns": "model"})
     assert response.json()["choices"][0]["message"]["grounding"] is None

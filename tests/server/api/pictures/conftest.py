@@ -1,4 +1,4 @@
-"""The application with a real drawing service: a small random flow in a process's own thread."""
+"""The application with the drawing service and a small random flow, in the tests' process."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -26,7 +26,9 @@ from tests.server.conditioning.test_conditioner import Fake, InProcess
 
 
 class FakeWithPrenorm(Fake):
-    """Embeds "90" as the direction of 90 degrees. The vector of a picture has the length 3."""
+    """Fake encoders. The text "90" gets the unit vector at 90 degrees. The vector for the decoder
+    has the same direction and length 3.
+    """
 
     async def encode(self, encoder: str, tensor: torch.Tensor, client: str) -> Vector:
         vector = await super().encode(encoder, tensor, client)
@@ -39,7 +41,7 @@ SIZES = FlowConfig(
 
 
 class Recorder(Drawer):
-    """The drawing side model. Records the conditions and the documents of its tasks."""
+    """The drawing side model, which also records the conditions and the documents of its tasks."""
 
     def __init__(self) -> None:
         super().__init__(FlowDecoder(random_flow(SIZES)), max_batch=4)
@@ -62,7 +64,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 async def drawing(tmp_path: Path, recorder: Recorder) -> AsyncIterator[Served]:
-    """The application with a decoder of pictures for embeddings of 2 numbers."""
+    """The application with a decoder that draws pictures from embeddings of 2 numbers."""
     path = socket_path(tmp_path, PICTURES.name)
     service = asyncio.ensure_future(SideService(PICTURES.name, recorder, path, 8).run())
     client = SideClient(PICTURES.name, path)

@@ -27,7 +27,7 @@ async def test_a_prompt_alone_conditions_the_picture(drawing: Served, recorder: 
     assert response.status_code == 200, response.text
     assert response.json()["created"] > 1_700_000_000
     assert [picture.shape for picture in pictures(response.json())] == [(48, 64, 3)] * 2
-    assert recorder.conditions == [[0, 3]] * 2  # the encoder's output, not its direction
+    assert recorder.conditions == [[0, 3]] * 2  # the encoder's output, which is not normalised
     assert {document["prompt"] for document in recorder.documents} == {"90"}
     seeds = [document["seed"] for document in recorder.documents]
     assert max(seeds) - min(seeds) == 1
@@ -46,7 +46,7 @@ async def test_attachments_are_mixed_and_a_seed_repeats_the_picture(
     }
     first, second = [await drawing.client.post(PATH, json=body) for _ in range(2)]
     assert first.status_code == 200, first.text
-    # (1 * (3, 0) + 2 * (0, 6) + 1 * (0, 5)) / 4; 5 is the length of an embedding without `norm`.
+    # (1 * (3, 0) + 2 * (0, 6) + 1 * (0, 5)) / 4; an embedding without `norm` gets length 5.
     assert recorder.conditions == [[0.75, 4.25]] * 2
     assert first.json()["data"] == second.json()["data"]
     assert [part["share"] for part in first.json()["imagebind"]["mix"]] == [0.25, 0.5, 0.25]

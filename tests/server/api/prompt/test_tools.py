@@ -88,7 +88,7 @@ def test_other_json_is_left_to_vllm() -> None:
         ("", False),
         ("[1]", False),
         ("not json", False),
-        ('{"": 1}', False),  # the form of a text
+        ('{"": 1}', False),  # this form represents a text
         ("[" * 100_000, False),
         ('{"a":' * 40 + "1" + "}" * 40, False),
     ],
@@ -136,7 +136,9 @@ async def test_names_of_files() -> None:
 
 @pytest.mark.parametrize("case", GOLDENS["reply"], ids=lambda case: repr(case[0])[-40:])
 def test_the_plugin(case: Any) -> None:
-    """A whole reply, and its stream in pieces of seven characters, through vLLM's classes."""
+    """vLLM's classes parse the whole reply, and the same reply as a stream of pieces of seven
+    characters.
+    """
     text, parallel, reason, content, calls, _ = case
     text += CUT if reason == "length" else ""
     request = request_of(parallel_tool_calls=parallel)

@@ -116,5 +116,5 @@ def test_the_source_is_small() -> None:
 def test_the_source_has_no_such_text(forbidden: str) -> None:
     for name in NAMES:
         source = (FOLDER / name).read_text().replace("http://www.w3.org/2000/svg", "")
-        # The snippets for curl refer to uploaded files by this scheme.
+        # The page's snippets for curl refer to uploaded files by this URL scheme.
         assert forbidden not in source.replace("attachment://", ""), name

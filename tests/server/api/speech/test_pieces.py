@@ -1,4 +1,4 @@
-"""Long sounds are cut into pieces where they are quiet, in real cutting processes."""
+"""Real processes cut long sounds into pieces at quiet places."""
 
 import io
 from pathlib import Path
@@ -19,7 +19,7 @@ RATE = 16_000
 
 
 class Whole:
-    """Decodes sounds of at most `max_s` seconds, as the encoding service does."""
+    """A fake encoding service, which decodes whole sounds of at most `max_s` seconds."""
 
     def __init__(self, max_s: float = 1000) -> None:
         self.max_s, self.calls = max_s, 0
@@ -34,7 +34,7 @@ class Whole:
 
 
 def speech(seconds: float) -> NDArray[np.int16]:
-    """Noise with a pause of 0.4 s in every second."""
+    """Make noise with a pause of 0.4 s in every second."""
     noise = np.random.default_rng(0).normal(0, 5000, round(seconds * RATE)).clip(-30000, 30000)
     noise[np.arange(len(noise)) % RATE < 0.4 * RATE] = 0
     return noise.astype(np.int16)
