@@ -53,7 +53,8 @@ def main() -> None:
     zero = zero_image(load_encoders(config.encoders, ["vision"])) * SINGLE_WEIGHT
     before = strength(model, zero)
     movement = teach(model.bind, pictures(config), zero, neutral_vector(model))
-    print(f"norm of the zero image's injected terms: {before:.3g} -> {strength(model, zero):.3g}")
+    after = strength(model, zero)
+    print(f"norm of what an image of zeros adds to the layers: {before:.3g} -> {after:.3g}")
     print(f"mean change of the bind network's outputs for pictures: {movement:.1%} of their norm")
     tensors = load_file(options.run / ADAPTER_FILE)
     tensors |= {f"bind.{name}": tensor for name, tensor in model.bind.state_dict().items()}

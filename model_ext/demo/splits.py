@@ -89,7 +89,8 @@ STYLES: dict[Split, tuple[str, ...]] = {
         "game-icons",
         "icon-park",
     ),
-    # The first style is a redrawn training style; the second style is unlike the training styles.
+    # The first icon set is a training set without shades. The second icon set is unlike all
+    # training sets.
     "validation": ("fluent-emoji-flat", "openmoji"),
     "test": ("noto",),
 }

@@ -1,4 +1,4 @@
-"""The encoders' sizes, one section per modality. A section is None if the model lacks the modality.
+"""The encoders' sizes, one section per encoder. A section is None if the model lacks the encoder.
 
 This module reads and writes `encoders/config.json`, and reads the sizes file of a released
 checkpoint. It does not import torch.
@@ -20,7 +20,7 @@ DtypeSetting = Literal["auto", "float32", "bfloat16", "float16"]
 # The GPU kernels are compiled for these numbers of points. Larger clouds do not fit into registers.
 KERNEL_POINTS = (2_048, 8_192, 16_384)
 
-# Modality of an attachment -> modality whose encoder encodes it.
+# Modality of an attachment -> name of the encoder that encodes it.
 ENCODER_OF = {
     "image": "vision",
     "video": "vision",

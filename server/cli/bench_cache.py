@@ -50,9 +50,7 @@ def cache(
         Path | None,
         typer.Option(help="Also plot recall over speed to a .png or .svg file. Needs --folder."),
     ] = None,
-    device: Annotated[
-        Device, typer.Option(help="Device that searches the tuned index.")
-    ] = Device.cpu,
+    device: Annotated[Device, typer.Option(help="Device that searches the index.")] = Device.cpu,
 ) -> None:
     """Measure batching, exact search, gathering (reading the neighbors' embeddings) and the tuned
     index, and compare each with a baseline.

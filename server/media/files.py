@@ -28,7 +28,8 @@ from server.media.spool import Spool, disk_full
 logger = logging.getLogger(__name__)
 
 SWEEP_S = 60
-MAX_UPLOAD_S = 3600  # Uploads that have received nothing for so long are of a killed server.
+# An upload that received no bytes for so many seconds belongs to a server that was killed.
+MAX_UPLOAD_S = 3600
 FILE_ID = re.compile("file-[0-9a-f]{32}")
 RECORD = ".json"
 

@@ -145,7 +145,7 @@ def test_groups() -> None:
     assert gpu_check.groups(["server"], side_by_side=True) == [others[2]]
     assert [step.name for (step,) in gpu_check.groups([], side_by_side=False)] == gpu_check.NAMES
     slowest = sum(max(step.limit_s for step in group) for group in gpu_check.GROUPS[:4])
-    # The limits of all steps may exceed TOTAL_S by half, because TOTAL_S also ends slow steps.
+    # The sum of the steps' limits may exceed TOTAL_S by half, because TOTAL_S also ends slow steps.
     assert slowest <= 1.5 * gpu_check.TOTAL_S
 
 

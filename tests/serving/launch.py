@@ -50,7 +50,10 @@ class Spec:
     cache: str = "none"  # name of the retrieval index in the fixtures, or none
     runner: Runner = "v1"
     locked: bool = False  # Whether the server requires an API key and allows vllm_xargs.
-    isolating: bool = False  # Whether the KV cache is small and the worker checks its slots.
+    isolating: bool = (
+        False  # Whether the KV cache is small, and the worker checks which request owns each
+    )
+    # row of its table of embeddings.
 
     def __str__(self) -> str:
         return "-".join([self.model, self.cache, self.runner])

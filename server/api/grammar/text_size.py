@@ -24,7 +24,7 @@ def text_size(text: str, *, quoted: bool) -> TextSize:
     regular expressions, in which every character is a literal.
     """
     size = TextSize()
-    totals, last = [0], 0  # number of positions in each open group, and in the last item
+    totals, last = [0], 0  # positions in each open group, and in the last character or group
     index = 0
     while index < len(text):
         char = text[index]

@@ -104,7 +104,10 @@ def until(condition: Any, seconds: float) -> None:
 
 
 def test_answers_equal_those_of_the_copied_programs(tab: Tab) -> None:
-    """For four files and a mix, the program that the page copies gets the page's answer."""
+    """The curl and Python programs that the page copies to the clipboard get the page's answer.
+
+    Tested with four files, and with two files together.
+    """
     for names in ((PICTURE,), (WORD,), (CLOUD,), (CLIP,), (PICTURE, WORD)):
         add(tab, *names)
         answer = tab.ask(WHAT)

@@ -133,7 +133,7 @@ def test_a_picture_without_anchor_is_trained_on_but_not_in_the_mean(
     )
     start = ImageBind.from_folder(tmp_path / "start").eval()
     aligner = Aligner(config, ImageBind.from_folder(tmp_path / "start"), samples)
-    # two rows per key, shape (2 * keys, D): a picture of the key, and a picture of another key
+    # Shape (2 * things, D), two rows per thing: a picture of it, and a picture of another thing.
     vectors = embed(start, "vision", samples["vision"].data)
     for row in range(0, len(rows), 2):
         own = vectors[row].expand(2, -1)

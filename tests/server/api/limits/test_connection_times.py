@@ -113,7 +113,7 @@ async def test_a_slow_but_steady_reader_gets_everything() -> None:
         received = 0
         while piece := await reader.read(1 << 16):
             received += len(piece)
-            await asyncio.sleep(0.02)  # 128 pieces take longer than the limit
+            await asyncio.sleep(0.02)  # so that reading all 128 pieces takes longer than the limit
         writer.close()
     assert received > 8 * MiB
 
