@@ -5,6 +5,7 @@ contents of messages.
 """
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -17,6 +18,7 @@ from server.process.control import readable, receive
 Result = TypeVar("Result")
 
 BACKLOG = 1024
+AGAIN_S = 0.1  # seconds until the next attempt to accept if no descriptor is free
 
 
 def open_folder(path: Path) -> tuple[int, str]:
@@ -53,7 +55,13 @@ async def accept_all(
     tasks: set[asyncio.Task[None]] = set()
     try:
         while True:
-            client, _ = await loop.sock_accept(listener)
+            try:
+                client, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    raise
+                await asyncio.sleep(AGAIN_S)  # until running jobs close descriptors
+                continue
             client.setblocking(False)
             task = asyncio.ensure_future(serve(client))
             tasks.add(task)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 # The server ends after more than this many consecutive failed starts. A start fails if the program
 # ends before it is ready.
 MAX_FAILURES = 5
+MAX_DESCRIPTORS = 65_535  # Maximum number of descriptors that a process of the server may open.
 MAX_WAIT_S = 30  # Maximum seconds between two starts.
 TICK_S = 1  # Seconds between two checks for stalled processes.
 GRACE_S = 20  # Seconds until a child is killed, in addition to the time for its running requests.
@@ -57,9 +59,20 @@ def run(settings: Settings, programs: tuple[Program, ...]) -> int:
 
     At the end, the programs are stopped in the order of `programs`.
     """
+    allow_descriptors()
     with scratch_folder(settings.upload_folder) as scratch, run_folder(scratch) as folder:
         environment = run_environment(folder)
         return asyncio.run(Supervisor(settings, scratch, programs, environment).run())
+
+
+def allow_descriptors() -> None:
+    """Raise the soft limit of open descriptors, which the programs inherit. Each waiting job of the
+    encoding service or of a side model holds two descriptors, and the usual soft limit is 1024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = min(hard, MAX_DESCRIPTORS)
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 @dataclass

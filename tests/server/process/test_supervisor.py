@@ -5,6 +5,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -212,3 +213,22 @@ async def test_the_restart_page_answers_head_without_a_body() -> None:
         restart_page.pause()
     assert response.startswith(b"HTTP/1.1 503 ")
     assert response.endswith(b"\r\n\r\n")
+
+
+def test_programs_may_open_many_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Recorder:
+        def __init__(self, *_: object) -> None: ...
+
+        async def run(self) -> int:
+            return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+    monkeypatch.setattr(supervisor, "Supervisor", Recorder)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    expected = min(before[1], supervisor.MAX_DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, expected - 1), before[1]))
+    try:
+        assert supervisor.run(Settings(model=tmp_path, upload_folder=tmp_path), ()) == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
