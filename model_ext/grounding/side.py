@@ -51,14 +51,17 @@ class GroundingModel:
 
     def run(self, tasks: Sequence[Task]) -> Sequence[SideData]:
         if tasks[0].data.document["task"] == "nouns":
-            return [self._nouns(task) for task in tasks]
+            return self._nouns(tasks)
         return self._detect(tasks)
 
-    def _nouns(self, task: Task) -> SideData:
-        stop_if_cancelled([task])
+    def _nouns(self, tasks: Sequence[Task]) -> list[SideData]:
         assert self._parser is not None
-        nouns = self._parser.nouns(str(task.data.document["text"]))
-        return SideData({"nouns": [asdict(noun) for noun in nouns]})
+        results = []
+        for task in tasks:
+            stop_if_cancelled(tasks)
+            nouns = self._parser.nouns(str(task.data.document["text"]))
+            results.append(SideData({"nouns": [asdict(noun) for noun in nouns]}))
+        return results
 
     def _detect(self, tasks: Sequence[Task]) -> list[SideData]:
         queries = [queries_of(task.data) for task in tasks]

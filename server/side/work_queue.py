@@ -113,10 +113,11 @@ class WorkQueue:
             for each, result in list(zip(batch, results, strict=True)):
                 each.future.set_result(result)
         except Exception as error:  # the thread must survive errors of the model
-            if len(batch) == 1 or isinstance(error, Cancelled):
+            stopped = isinstance(error, Cancelled) and all(each.task.cancelled for each in batch)
+            if len(batch) == 1 or stopped:
                 for each in batch:
                     each.future.set_exception(self._response(error))
-            else:  # run each task alone, so that only the faulty task fails
+            else:  # run each task alone, so that only the faulty or cancelled task fails
                 for each in batch:
                     self._run([each])
         finally:

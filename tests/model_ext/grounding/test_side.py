@@ -1,5 +1,8 @@
 """The side model `detector`: its tasks, batches of several tasks, and tasks that it rejects."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -62,6 +65,16 @@ def test_bad_tasks_are_rejected_and_cancelled_ones_stop(model: GroundingModel) -
             model.kind(document)
     with pytest.raises(Cancelled):
         model.run([Task(detection(0, 1, 0.0), cancelled=True)])
+
+
+def test_a_cancelled_task_does_not_stop_the_nouns_of_other_tasks() -> None:
+    parser: Any = SimpleNamespace(nouns=lambda text: [])  # noqa: ARG005
+    model = GroundingModel(small_detector(), parser, "cpu")
+    data = SideData({"task": "nouns", "text": "A dog."})
+    results = model.run([Task(data, cancelled=True), Task(data)])
+    assert [result.document for result in results] == [{"nouns": []}] * 2
+    with pytest.raises(Cancelled):
+        model.run([Task(data, cancelled=True)])
 
 
 def test_nouns_are_a_task() -> None:

@@ -4,13 +4,13 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from model_ext.side import SideData, Task
+from model_ext.side import SideData, Task, stop_if_cancelled
 from server.context import RequestContext, entered
 from server.errors import BadRequest, InternalError, Unavailable
 from server.process import data_file, supervisor
@@ -21,7 +21,7 @@ from server.side.catalog import socket_path
 from server.side.client import SideClient
 from server.side.messages import SideState, decode, encode
 from server.side.service import SideService
-from server.side.work_queue import WorkQueue
+from server.side.work_queue import Queued, WorkQueue
 from tests.server.side.models import Doubler
 from tests.server.waiting import until
 
@@ -204,3 +204,18 @@ def test_messages_are_unchanged_and_a_closed_queue_rejects() -> None:
     queue.close()
     with pytest.raises(Unavailable):
         queue.submit(Task(task()))
+
+
+def test_a_cancelled_task_does_not_fail_the_other_tasks_of_its_batch() -> None:
+    class Checker(Doubler):
+        def run(self, tasks: Sequence[Task]) -> Sequence[SideData]:
+            for each in tasks:
+                stop_if_cancelled([each])
+            return super().run(tasks)
+
+    queue = WorkQueue("doubler", Checker(), 4)
+    batch = [Queued(Task(task(n), cancelled=n == 1), "a", "") for n in (1, 2, 3)]
+    queue._run(batch)
+    assert isinstance(batch[0].future.exception(0), Unavailable)
+    assert [each.future.result(0).arrays["y"].tolist() for each in batch[1:]] == [[4], [6]]
+    queue.close()
