@@ -104,7 +104,7 @@ class EncodingClient:
         """Return what `decode` returns, with the reader's notes. Raises as `embed`."""
         packet, descriptor = await self._ask(modality, content, DEFAULT_OPTIONS, view)
         try:
-            return await asyncio.to_thread(unpack_view, packet, descriptor)
+            return await unpack_view(packet, descriptor)
         except MessageError:
             raise gone() from None
 

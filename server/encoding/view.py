@@ -59,7 +59,7 @@ async def answer_view(decoder: ViewDecoder, job: Job, blob: Blob) -> tuple[Packe
     return Packet(answer), descriptor
 
 
-def unpack_view(packet: Packet, descriptor: int | None) -> View:
+async def unpack_view(packet: Packet, descriptor: int | None) -> View:
     """Read the view from the answer. Records the duration of the stage. Raises the answer's error.
 
     Raises MessageError: when the answer has no view.
@@ -71,7 +71,7 @@ def unpack_view(packet: Packet, descriptor: int | None) -> View:
     message.raise_error()
     if descriptor is None:
         raise MessageError("an answer without a view")
-    arrays = data_file.read(descriptor).arrays
+    arrays = (await data_file.loaded(descriptor)).arrays
     if VIEW not in arrays:
         raise MessageError("an answer without a view")
     return View(arrays[VIEW], message.notes)

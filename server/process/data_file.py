@@ -34,6 +34,13 @@ async def written(data: SideData) -> int:
         raise
 
 
+async def loaded(descriptor: int) -> SideData:
+    """Do the same as `read` in a thread. If the caller is cancelled, the thread still reads the
+    file and closes it.
+    """
+    return await asyncio.shield(asyncio.to_thread(read, descriptor))
+
+
 def read(descriptor: int) -> SideData:
     """Read the whole file, and close it. The arrays are read-only.
 

@@ -118,7 +118,7 @@ class SideClient:
                     raise_described(error)
                     if descriptor is None:
                         raise MessageError("a result without data")
-                    return await asyncio.to_thread(data_file.read, descriptor)
+                    return await data_file.loaded(descriptor)
 
     async def _watch(self) -> None:
         """Receive the state of the process, and connect again whenever it is down."""

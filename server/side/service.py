@@ -69,7 +69,7 @@ class SideService:
             message, descriptor = await receive(client)
             match message:
                 case SideRequest() if descriptor is not None:
-                    data = await asyncio.to_thread(data_file.read, descriptor)
+                    data = await data_file.loaded(descriptor)
                     await self._answer(client, message, data)
                 case SideWatch():
                     await self._send_states(client)
