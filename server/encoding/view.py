@@ -49,7 +49,8 @@ async def answer_view(decoder: ViewDecoder, job: Job, blob: Blob) -> tuple[Packe
             options = ReadOptions(**job.options)
             sample = await decoder.decode(job.modality, blob, options, job.client, job.view)
         notes = sample.notes
-        descriptor = data_file.write(SideData({}, {VIEW: sample.tensor.contiguous().numpy()}))
+        data = SideData({}, {VIEW: sample.tensor.contiguous().numpy()})
+        descriptor = await data_file.written(data)
     except RequestError as failure:
         error = Answer.describe(failure)
     except Exception:
