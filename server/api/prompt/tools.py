@@ -137,7 +137,10 @@ async def name_files(messages: Any, attachments: Sequence[Attachment], contexts:
         message = {} if index is None else messages[index]
         if message.get("role") == "tool":
             text = message.get("content")
-            message["content"] = f"{text}\n{name}" if text else name
+            if isinstance(text, list):  # parts of other types are among the texts
+                text.append({"type": "text", "text": name})
+            else:
+                message["content"] = f"{text}\n{name}" if text else name
         elif (turn := contexts.turn_of(attachment.param)) >= 0:
             contexts.files[turn].append(name)
 

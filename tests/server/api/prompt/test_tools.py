@@ -134,6 +134,16 @@ async def test_names_of_files() -> None:
     assert messages[2]["content"] == f"done\nimage/{digest}.png"
 
 
+async def test_the_name_of_a_file_follows_the_parts_of_a_result() -> None:
+    parts = [{"type": "input_text", "text": "done"}]
+    messages = [{"role": "tool", "content": parts}]
+    attachment = Attachment("image", MemoryBlob(b"x"), 1, "messages[0].content[1]")
+    await name_files(messages, [attachment], Contexts(lambda _: [], 8))
+    name = f"image/{hashlib.sha256(b'x').hexdigest()[:8]}.png"
+    expected = [{"type": "input_text", "text": "done"}, {"type": "text", "text": name}]
+    assert messages == [{"role": "tool", "content": expected}]
+
+
 @pytest.mark.parametrize("case", GOLDENS["reply"], ids=lambda case: repr(case[0])[-40:])
 def test_the_plugin(case: Any) -> None:
     """vLLM's classes parse the whole reply, and the same reply as a stream of pieces of seven
