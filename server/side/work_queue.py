@@ -72,7 +72,21 @@ class WorkQueue:
             queued.number = self._order.number(client)
             insort(self._waiting, queued, key=lambda each: each.number)
             self._changed.notify()
+        queued.future.add_done_callback(self._remove_cancelled)
         return queued.future
+
+    def _remove_cancelled(self, future: Future[SideData]) -> None:
+        """Remove the task of a future that was cancelled while the task waited."""
+        if not future.cancelled():
+            return
+        with self._changed:
+            for each in self._waiting:
+                if each.future is future:
+                    self._waiting.remove(each)
+                    self._shares.give_back(each.client)
+                    if not self._waiting:
+                        self._order.start(each.number, last=True)
+                    return
 
     def close(self) -> None:
         """Cancel all tasks, and end the thread after the running step."""

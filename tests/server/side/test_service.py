@@ -219,3 +219,19 @@ def test_a_cancelled_task_does_not_fail_the_other_tasks_of_its_batch() -> None:
     assert isinstance(batch[0].future.exception(0), Unavailable)
     assert [each.future.result(0).arrays["y"].tolist() for each in batch[1:]] == [[4], [6]]
     queue.close()
+
+
+async def test_a_cancelled_task_leaves_the_queue_at_once(model: Doubler) -> None:
+    queue = WorkQueue("doubler", model, 4)
+    running = queue.submit(Task(task(0, steps=100_000)))
+    await until(lambda: model.steps > 0)
+    waiting = [asyncio.wrap_future(queue.submit(Task(task(n)), "one")) for n in (1, 2)]
+    waiting[0].cancel()
+    await until(lambda: len(queue) == 1, 5)
+    assert queue._shares.used == 1
+    waiting[1].cancel()
+    await until(lambda: len(queue) == 0, 5)
+    assert queue._shares.used == 0
+    queue.close()
+    assert isinstance(running.exception(0), Unavailable)
+    assert model.batches == [[0]]
