@@ -25,6 +25,7 @@ from model_ext.grounding.nouns import NounParser
 from model_ext.grounding.side import GroundingModel
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.side import SideModel
+from server.api.grounding.ground import Grounding
 from server.api.middleware.rate_limit import new_usage
 from server.context import current
 from server.media.attachments import AttachmentLimits
@@ -279,7 +280,7 @@ class TwoAnswers:
     """A chat handler that answers a request, and then the request for the answer's nouns."""
 
     def __init__(self, nouns: str) -> None:
-        self.answers = [answer(TEXT), answer(nouns)]
+        self.answers: list[Any] = [answer(TEXT), answer(nouns)]
         self.seen: list[Any] = []
         self.embeddings: list[bytes] = []
 
@@ -287,7 +288,10 @@ class TwoAnswers:
         assert (raw_request is None) == bool(self.seen)
         self.seen.append(request)
         self.embeddings.append(current().embedding)
-        return self.answers[len(self.seen) - 1]
+        result = self.answers[len(self.seen) - 1]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
@@ -316,6 +320,37 @@ async def test_a_list_that_is_cut_off_loses_no_answer(served: Served, nouns: str
     response = await chat(served, red, ground={"nouns": "model"})
     message = response.json()["choices"][0]["message"]
     assert (message["content"], message["grounding"]) == (TEXT, None)
+
+
+async def test_an_error_of_the_second_request_loses_no_answer(served: Served) -> None:
+    """vLLM raises an error of its own, for example for a prompt that is too long."""
+    handler = served.app.state.openai_serving_chat = TwoAnswers("")
+    handler.answers[1] = ValueError("too long")
+    response = await chat(served, part(picture(("red", RED))), ground={"nouns": "model"})
+    assert response.status_code == 200, response.text
+    message = response.json()["choices"][0]["message"]
+    assert (message["content"], message["grounding"]) == (TEXT, None)
+
+
+async def test_an_unexpected_error_loses_no_answer_and_stops_the_other_texts(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+
+    async def ground(_self: Grounding, text: str, _pictures: Any) -> Any:
+        if text == "a":
+            raise ValueError(text)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.append(text)
+
+    monkeypatch.setattr(Grounding, "_ground", ground)
+    served.handler.answer = answer("b", "a")
+    response = await chat(served, part(picture(("red", RED))), n=2)
+    choices = response.json()["choices"]
+    assert [each["message"]["grounding"] for each in choices] == [None, None]
+    assert stopped == ["b"]
 
 
 async def test_the_second_request_needs_a_place_of_the_client(
