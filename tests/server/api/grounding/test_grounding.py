@@ -413,6 +413,7 @@ async def test_responses_and_messages_have_the_grounding(
             monkeypatch.setattr(routes, name, handler)
             response = await served.client.post(path, json=body)
             assert response.status_code == 200, response.text
+            assert response.headers["x-bindserve-cache"] == "off"
             result = (
                 json.loads(response.text.strip().rsplit("data: ", 1)[1])
                 if stream
