@@ -112,8 +112,7 @@ class Grounding:
             from server.api.grounding.model_nouns import nouns_by_model  # this import loads vLLM
 
             return await nouns_by_model(text, self._state)
-        side = detector_of(self._state)
-        result = await side.ask(SideData({"task": "nouns", "text": text}))
+        result = await self._search.ask(SideData({"task": "nouns", "text": text}))
         return [noun_of(fields) for fields in result.document["nouns"]]
 
 

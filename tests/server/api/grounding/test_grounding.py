@@ -24,11 +24,12 @@ from model_ext.grounding.detector import Detection, Query
 from model_ext.grounding.nouns import NounParser
 from model_ext.grounding.side import GroundingModel
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.side import SideModel
+from model_ext.side import SideData, SideModel
 from server.api.grounding.ground import Grounding
 from server.api.middleware.rate_limit import new_usage
 from server.context import current
 from server.media.attachments import AttachmentLimits
+from server.side.client import SideClient
 from tests.server.api.grounding.colors import ColorDetector, error_of, part, picture
 from tests.server.application import Served
 from tests.server.side.served import application
@@ -257,6 +258,29 @@ async def test_an_answer_is_never_lost(
             text = (await chat(served, red, stream=True)).text
             assert '"grounding": null' in text
             assert text.endswith("data: [DONE]\n\n")
+
+
+async def test_few_tasks_of_a_request_run_at_a_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request with many choices must not fill the detector's queue."""
+    ask, running, most = SideClient.ask, 0, 0
+
+    async def counted(self: SideClient, data: SideData) -> SideData:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return await ask(self, data)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(SideClient, "ask", counted)
+    served.handler.answer = answer(*("A red car." for _ in range(20)))
+    response = await chat(served, part(picture(("red", RED))))
+    choices = response.json()["choices"]
+    assert all(each["message"]["grounding"][0]["found"] for each in choices)
+    assert most == 8
 
 
 async def test_no_grounding_reaches_another_request(served: Served) -> None:
