@@ -43,12 +43,13 @@ class PictureRequest:
         self, decoder: SideClient, document: dict[str, Any], seed: int, prompt: str, count: int
     ) -> None:
         """`document`: the options for drawing. The pictures have consecutive seeds, from `seed` on.
-        `prompt`: the text for a decoder that reads texts.
+        `prompt`: the text for a decoder that reads texts. It is cut to `MAX_TEXT_BYTES`.
         """
         self._decoder = decoder
         self._document = document
         self._seed = seed
-        self._prompt = prompt
+        text = prompt.encode(errors="ignore")[:MAX_TEXT_BYTES]
+        self._prompt = text.decode(errors="ignore")  # without a character that was cut in two
         self._count = count
 
     async def condition_on_text(
@@ -60,8 +61,7 @@ class PictureRequest:
         """
         if not self._prompt:
             raise BadRequest("a picture needs a text or an attachment", param="messages")
-        text = self._prompt.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
-        attachment = Attachment("text", MemoryBlob(text.encode()), 1.0, "messages")
+        attachment = Attachment("text", MemoryBlob(self._prompt.encode()), 1.0, "messages")
         of_text = await conditioner.condition_picture([attachment], options)
         return replace(conditioned, picture=of_text.picture)
 
