@@ -32,6 +32,7 @@ SWEEP_S = 60
 MAX_UPLOAD_S = 3600
 FILE_ID = re.compile("file-[0-9a-f]{32}")
 RECORD = ".json"
+PARTIAL = ".partial"  # a record that is being written
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +240,17 @@ class OwnedFiles:
             raise disk_full()
 
     def _write(self, record: FileRecord) -> None:
-        """Write the record of a file. Call this after the bytes are written, because a file with a
-        record counts as complete.
+        """Write the record of a file atomically. Call this after the bytes are written, because a
+        file with a record counts as complete.
         """
         path = self._folder / f"{record.id}{RECORD}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        partial = path.with_suffix(PARTIAL)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(asdict(record), file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
 
     def _read(self, name: str) -> FileRecord | None:
         """Read a record. Returns None if it is missing or expired. Deletes expired files.
@@ -264,7 +269,8 @@ class OwnedFiles:
         return None
 
     def _remove(self, name: str) -> None:
-        for path in (self._folder / f"{name}{RECORD}", self._folder / name):
+        for suffix in (RECORD, PARTIAL, ""):
+            path = self._folder / f"{name}{suffix}"
             path.unlink(missing_ok=True)
 
 

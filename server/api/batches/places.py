@@ -1,8 +1,6 @@
 """Limit the requests of batches that run at the same time: fewer while other requests run."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from server.fairness import FairShare
 
@@ -18,21 +16,12 @@ class BatchPlaces:
 
     def __init__(self, count: int, running: FairShare) -> None:
         """`running` counts all running requests of the process, including those of batches."""
-        self._count = count
+        self.count = count
         self._running = running
         self._taken = 0
         # held by the first waiting task; the others wait in order of arrival
         self._turn = asyncio.Lock()
         self._free = asyncio.Event()
-
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a place, and hold it inside the `with` block."""
-        await self.take()
-        try:
-            yield
-        finally:
-            self.give_back()
 
     async def take(self) -> None:
         async with self._turn:
@@ -51,4 +40,22 @@ class BatchPlaces:
 
     def _allowed(self) -> int:
         others = max(0, self._running.used - self._taken)
-        return max(1, self._count - others)
+        return max(1, self.count - others)
+
+
+class Place:
+    """The place of one request, which gives it back while it waits to be sent again."""
+
+    def __init__(self, places: BatchPlaces) -> None:
+        self._places = places
+        self._held = False
+
+    async def take(self) -> None:
+        await self._places.take()
+        self._held = True
+
+    def give_back(self) -> None:
+        """Give the place back if it is held."""
+        if self._held:
+            self._held = False
+            self._places.give_back()

@@ -10,13 +10,14 @@ import json
 import logging
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import BinaryIO
 
 from starlette.types import ASGIApp
 
 from server.api.batches.in_process import BatchAnswer, send_request
 from server.api.batches.lines import BatchLine, Fault, LineLimits, body_of, read_lines
-from server.api.batches.places import BatchPlaces
+from server.api.batches.places import BatchPlaces, Place
 from server.api.batches.record import BatchRecord, Status, result_file_id
 from server.api.batches.results import BatchResults, ResultFile
 from server.api.batches.store import ERRORS, OUTPUT, OwnedBatches
@@ -26,6 +27,9 @@ from server.media.files import OwnedFiles
 logger = logging.getLogger(__name__)
 
 AGAIN = (429, 503)  # a request whose response has one of these statuses is sent again
+# Error codes, besides "..._queue_full", without a limit of attempts. None: a full queue of vLLM.
+FULL = (None, "server_full", "draining")
+MAX_FAILURES = 20  # attempts for other codes: about 8 minutes, longer than the start of a service
 MAX_WAIT_S = 30  # maximum seconds before a request is sent again
 WATCH_S = 0.5  # seconds between two checks whether the client has cancelled the batch
 
@@ -111,38 +115,59 @@ class BatchRun:
     ) -> None:
         """Start each request when a place is free, and wait for all requests."""
         places = self._tools.places
+        # Also counts the requests that wait to be sent again, which hold their bodies in memory.
+        started = asyncio.Semaphore(places.count)
+
+        def end(place: Place, _: asyncio.Task[None]) -> None:
+            place.give_back()
+            started.release()
+
         async with asyncio.TaskGroup() as group:
             for line in lines:
                 if line.number in results:
                     continue
-                await places.take()
+                await started.acquire()
+                place = Place(places)
+                await place.take()
                 if self._cancelled.is_set():
-                    return places.give_back()
-                task = group.create_task(self._run_line(file, line, results))
-                task.add_done_callback(lambda _: places.give_back())
+                    return place.give_back()
+                task = group.create_task(self._run_line(file, line, results, place))
+                task.add_done_callback(partial(end, place))
 
-    async def _run_line(self, file: BinaryIO, line: BatchLine, results: BatchResults) -> None:
+    async def _run_line(
+        self, file: BinaryIO, line: BatchLine, results: BatchResults, place: Place
+    ) -> None:
         answer: BatchAnswer | None
         try:
             data = await asyncio.to_thread(body_of, file.fileno(), line)
         except BadRequest as error:
             answer = BatchAnswer(error.status, body=json.dumps(body(error)).encode())
         else:
-            answer = await self._answer(data)
+            answer = await self._answer(data, place)
         if answer is not None:
             await asyncio.to_thread(results.add, line, answer)
 
-    async def _answer(self, data: bytes) -> BatchAnswer | None:
-        """Send a request, and send it again while the server is full. Returns None when the client
-        cancels the batch.
+    async def _answer(self, data: bytes, place: Place) -> BatchAnswer | None:
+        """Send a request, and send it again while the server is full, or up to `MAX_FAILURES` times
+        if a part of the server is down. Gives the place back while the request waits. Returns None
+        when the client cancels the batch.
         """
+        failures = 0
         while not self._cancelled.is_set():
             answer = await send_request(
                 self._tools.app, self._record.endpoint, data, self._batches.owner
             )
             if answer.status not in AGAIN:
                 return answer
-            await wait(self._cancelled, min(MAX_WAIT_S, answer.retry_after_s))
+            wait_s = answer.retry_after_s
+            if not is_full(answer):
+                failures += 1
+                if failures == MAX_FAILURES:
+                    return answer
+                wait_s <<= failures - 1
+            place.give_back()
+            await wait(self._cancelled, min(MAX_WAIT_S, wait_s))
+            await place.take()
         return None
 
     async def _watch(self, results: BatchResults, ended: asyncio.Event) -> None:
@@ -199,6 +224,17 @@ class BatchRun:
     async def _save(self, record: BatchRecord) -> None:
         self._record = record
         await asyncio.to_thread(self._batches.save, record)
+
+
+def is_full(answer: BatchAnswer) -> bool:
+    """Return whether the server rejected a request because of a full queue or a limit of requests,
+    or because it is being stopped: the batch then continues in the next process.
+    """
+    if answer.status == 429:
+        return True
+    document = json.loads(answer.body)  # null if the response is not JSON
+    code = document["error"].get("code") if document else ""
+    return code in FULL or code.endswith("_queue_full")
 
 
 def now() -> int:

@@ -23,6 +23,7 @@ from server.api.grounding.search import (
     gather_pictures,
 )
 from server.api.state import AppState, state_of
+from server.conditioning.first_error import all_results
 from server.conditioning.options import GroundOptions, ImageBindOptions
 from server.errors import BadRequest, RequestError
 from server.media.attachments import Attachment
@@ -84,13 +85,13 @@ class Grounding:
             async with asyncio.timeout(self._state.settings.ground_timeout_s):
                 with stage("ground"):
                     pictures = await gather_pictures(self._state, self._files)
-                    return list(
-                        await asyncio.gather(*(self._ground(text, pictures) for text in texts))
-                    )
+                    return [*await all_results(self._ground(text, pictures) for text in texts)]
         except TimeoutError:
             logger.warning("grounding took longer than ground_timeout_s")
         except RequestError as error:
             logger.warning("grounding failed: %s", error.message)
+        except Exception:  # an error of grounding must not lose the finished answer
+            logger.exception("grounding failed")
         finally:
             self._files.clear()  # closes the files
         return [None] * len(texts)
@@ -111,8 +112,7 @@ class Grounding:
             from server.api.grounding.model_nouns import nouns_by_model  # this import loads vLLM
 
             return await nouns_by_model(text, self._state)
-        side = detector_of(self._state)
-        result = await side.ask(SideData({"task": "nouns", "text": text}))
+        result = await self._search.ask(SideData({"task": "nouns", "text": text}))
         return [noun_of(fields) for fields in result.document["nouns"]]
 
 

@@ -5,6 +5,7 @@ key. The result is a document that matches the schema, or an error.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,9 @@ from vllm.entrypoints.openai.chat_completion.protocol import (
 from model_ext.grounding.nouns import MAX_CHARACTERS, Noun
 from server.api.state import AppState
 from server.context import RequestContext, current, entered
-from server.errors import TooManyRequests, Unavailable
+from server.errors import RequestError, TooManyRequests, Unavailable
+
+logger = logging.getLogger(__name__)
 
 MAX_NOUNS, MAX_LENGTH = 32, 80
 MAX_TOKENS = 512
@@ -42,8 +45,8 @@ SCHEMA = {
 async def nouns_by_model(text: str, state: AppState) -> list[Noun]:
     """Return the nouns that the model lists and that the text contains.
 
-    Raises Unavailable: when the server is full. TooManyRequests: when the key has sent too many
-    requests.
+    Raises Unavailable: when the server is full, or vLLM rejects the request. TooManyRequests: when
+    the key has sent too many requests.
     """
     caller = current()
     count_request(state, caller.key_salt)
@@ -52,10 +55,20 @@ async def nouns_by_model(text: str, state: AppState) -> list[Noun]:
     )
     with place(state, caller.client), entered(context):
         handler = state.openai_serving_chat
-        answer: Any = await handler.create_chat_completion(request_of(text, state), None)
+        try:
+            answer: Any = await handler.create_chat_completion(request_of(text, state), None)
+        except RequestError:
+            raise
+        except Exception as error:  # vLLM's own errors, for example for a prompt that is too long
+            logger.warning("the request for nouns failed: %s", type(error).__name__)
+            raise not_listed() from None
     if not isinstance(answer, ChatCompletionResponse):
-        raise Unavailable("the model did not list the nouns", code="nouns_unavailable")
+        raise not_listed()
     return located(read_list(answer.choices[0].message.content or ""), text)
+
+
+def not_listed() -> Unavailable:
+    return Unavailable("the model did not list the nouns", code="nouns_unavailable")
 
 
 @contextmanager

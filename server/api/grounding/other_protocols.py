@@ -30,7 +30,8 @@ async def ground_response(response: Response, grounding: Grounding | None) -> Re
         return response
     document = json.loads(bytes(response.body))
     results = await ground_document(document, grounding)
-    return JSONResponse(document, headers={GROUND_HEADER: state_of_results(results)})
+    headers = {name: value for name, value in response.headers.items() if name != "content-length"}
+    return JSONResponse(document, headers={**headers, GROUND_HEADER: state_of_results(results)})
 
 
 async def ground_document(document: Json, grounding: Grounding) -> list[list[Json] | None]:

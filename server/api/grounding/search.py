@@ -4,6 +4,7 @@ picture.
 A query is a text, or a file of any modality if the detector takes embeddings.
 """
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from server.media.blob import MemoryBlob
 from server.side.client import SideClient
 
 DETECTOR = "detector"
+MAX_TASKS = 8  # maximum number of tasks of one request in the detector's process at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Search:
         """`threshold`: the minimum score of a box. None: the detector's default."""
         self._state = state
         self._side = detector_of(state)
+        self._places = asyncio.Semaphore(MAX_TASKS)
         self._threshold = threshold
         self.used_threshold = threshold  # None until the detector has answered
         assert state.settings.detector is not None
@@ -81,11 +84,19 @@ class Search:
             ],
         }
         tasks = (SideData(document, {**arrays, "pictures": each.frames}) for each in pictures)
-        results = await all_results(map(self._side.ask, tasks))
+        results = await all_results(map(self.ask, tasks))
         self.used_threshold = results[0].document["threshold"]
         return [
             self._boxes(result.document, own) for result, own in zip(results, pictures, strict=True)
         ]
+
+    async def ask(self, task: SideData) -> SideData:
+        """Run a task in the detector's process. Waits while `MAX_TASKS` tasks of the request run.
+
+        Raises as `SideClient.ask` does.
+        """
+        async with self._places:
+            return await self._side.ask(task)
 
     def _check(self, queries: Sequence[SearchQuery]) -> None:
         for query in queries:

@@ -57,7 +57,6 @@ def last_user_text(messages: Any) -> str:
 async def with_images(answer: Any, drawing: Drawing) -> Any:
     """Return vLLM's answer with the pictures: a stream, JSON, or vLLM's error unchanged."""
     if isinstance(answer, AsyncGenerator):
-        drawing.streamed = True
         return stream_images(answer, drawing)
     return await add_images(answer.model_dump(), drawing) if has_choices(answer) else answer
 
@@ -75,12 +74,13 @@ async def add_images(answer: Json, drawing: Drawing) -> Json:
 
 
 async def stream_images(events: AsyncGenerator[str], drawing: Drawing) -> AsyncGenerator[str]:
-    """Yield the stream's events, and a chunk with the pictures after the text.
+    """Begin the drawing. Yield the stream's events, and a chunk with the pictures after the text.
 
     Closing this generator closes `events` and cancels the drawing.
     """
     head: Json = {}  # the fields that all chunks of the stream share
     waits = True
+    drawing.begin()
     try:
         async with aclosing(events):
             async for event in events:

@@ -43,12 +43,13 @@ class PictureRequest:
         self, decoder: SideClient, document: dict[str, Any], seed: int, prompt: str, count: int
     ) -> None:
         """`document`: the options for drawing. The pictures have consecutive seeds, from `seed` on.
-        `prompt`: the text for a decoder that reads texts.
+        `prompt`: the text for a decoder that reads texts. It is cut to `MAX_TEXT_BYTES`.
         """
         self._decoder = decoder
         self._document = document
         self._seed = seed
-        self._prompt = prompt
+        text = prompt.encode(errors="ignore")[:MAX_TEXT_BYTES]
+        self._prompt = text.decode(errors="ignore")  # without a character that was cut in two
         self._count = count
 
     async def condition_on_text(
@@ -60,15 +61,16 @@ class PictureRequest:
         """
         if not self._prompt:
             raise BadRequest("a picture needs a text or an attachment", param="messages")
-        text = self._prompt.encode()[:MAX_TEXT_BYTES].decode(errors="ignore")
-        attachment = Attachment("text", MemoryBlob(text.encode()), 1.0, "messages")
+        attachment = Attachment("text", MemoryBlob(self._prompt.encode()), 1.0, "messages")
         of_text = await conditioner.condition_picture([attachment], options)
         return replace(conditioned, picture=of_text.picture)
 
-    def start(self, vector: Vector | None) -> "Drawing":
-        """Start to draw in the background. `vector` (D,): the condition of the pictures."""
+    def start(self, vector: Vector | None, *, streamed: bool) -> "Drawing":
+        """Start to draw in the background. `vector` (D,): the condition of the pictures.
+        `streamed`: whether the answer is a stream, which starts the drawing itself.
+        """
         assert vector is not None
-        return Drawing(partial(self.draw, vector))
+        return Drawing(partial(self.draw, vector), streamed=streamed)
 
     async def draw(self, vector: Vector) -> list[bytes]:
         """Draw the pictures. Returns PNG files.
@@ -127,26 +129,43 @@ def checked_request(
 
 
 class Drawing:
-    """Pictures that are drawn while the language model writes the text of the same answer."""
+    """Pictures that are drawn while the language model writes the text of the same answer.
 
-    def __init__(self, draw: Callable[[], Awaitable[list[bytes]]]) -> None:
-        self._task = asyncio.ensure_future(without_error(draw))
-        self.streamed = False  # whether the stream of events calls `close`
+    The generator of a stream calls `begin` and `close`. If the client leaves before the first
+    event, the generator never runs, so it could not stop a drawing that had already begun.
+    """
+
+    def __init__(
+        self, draw: Callable[[], Awaitable[list[bytes]]], *, streamed: bool = False
+    ) -> None:
+        """`streamed`: whether to wait for `begin`."""
+        self._draw = draw
+        self._streamed = streamed
+        self._task: asyncio.Task[Drawn] | None = None
+        if not streamed:
+            self.begin()
+
+    def begin(self) -> None:
+        """Start to draw, unless the drawing has already begun."""
+        if self._task is None:
+            self._task = asyncio.ensure_future(without_error(self._draw))
 
     async def result(self) -> Drawn:
-        """Wait for the pictures."""
+        """Wait for the pictures. The drawing must have begun."""
+        assert self._task is not None
         return await self._task
 
     async def close(self) -> None:
         """Cancel the drawing unless it is finished."""
-        self._task.cancel()
-        await asyncio.wait([self._task])
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if not self.streamed:
+        if not self._streamed:
             await self.close()
 
 

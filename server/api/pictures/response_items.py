@@ -80,7 +80,6 @@ async def item_of(drawing: Drawing) -> Json:
 async def with_item(response: Response, drawing: Drawing) -> Response:
     """Add the picture's item to a response. An error response is returned unchanged."""
     if isinstance(response, StreamingResponse):
-        drawing.streamed = True
         events = cast(AsyncGenerator[str], response.body_iterator)
         response.body_iterator = stream_item(events, drawing)
         return response
@@ -93,10 +92,11 @@ async def with_item(response: Response, drawing: Drawing) -> Response:
 
 
 async def stream_item(events: AsyncGenerator[str], drawing: Drawing) -> AsyncGenerator[str]:
-    """Yield the stream's events, and the picture's item before the last event.
+    """Begin the drawing. Yield the stream's events, and the picture's item before the last event.
 
     Closing this generator closes `events` and cancels the drawing.
     """
+    drawing.begin()
     try:
         async with aclosing(events):
             async for event in events:

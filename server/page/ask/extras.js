@@ -50,8 +50,8 @@ export class Extras {
     const holder = h("div", { class: "boxes" }, image);
     image.addEventListener("load", () => {
       const [width, height] = [image.naturalWidth, image.naturalHeight];
-      const shapes = nouns.flatMap(({ noun, boxes }) => boxes.map(({ box: [left, top, right, bottom] }) =>
-        svg("rect", { x: left, y: top, width: right - left, height: bottom - top }, svg("title", {}, noun))));
+      const shapes = nouns.flatMap(({ noun, boxes }) => boxes.map(({ box: { xmin, ymin, xmax, ymax } }) =>
+        svg("rect", { x: xmin, y: ymin, width: xmax - xmin, height: ymax - ymin }, svg("title", {}, noun))));
       holder.append(svg("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, ...shapes));
     });
     return holder;

@@ -4,6 +4,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
@@ -130,6 +131,33 @@ def test_the_newest_comes_first(store: FileStore, monkeypatch: pytest.MonkeyPatc
 def add_at(store: FileStore, patch: pytest.MonkeyPatch, now: int) -> FileRecord:
     patch.setattr("server.media.files.time.time", lambda: now)
     return add(store, b"x")
+
+
+def test_an_interrupted_record_does_not_block_the_next_attempt(
+    store: FileStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch that was killed while it stored its results stores them when it resumes."""
+    path, file_id = tmp_path / "results", f"file-{'0' * 32}"
+    path.write_bytes(b"results")
+
+    def adopt() -> None:
+        store.of("aa").adopt(
+            path, file_id, filename="r.jsonl", purpose="batch_output", lifetime_s=None
+        )
+
+    def killed(_: object, file: TextIO) -> None:
+        file.write('{"id": ')
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr("server.media.files.json.dump", killed)
+        with pytest.raises(KeyboardInterrupt):
+            adopt()
+    assert not store.of("aa").all()
+    adopt()
+    assert store.of("aa").get(file_id).content.head() == b"results"
+    store.of("aa").delete(file_id)
+    assert on_disk(store) == [path]
 
 
 def test_a_full_disk_leaves_nothing(store: FileStore, monkeypatch: pytest.MonkeyPatch) -> None:

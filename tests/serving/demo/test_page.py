@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from model_ext.demo.questions import CLIP, CLOUD, MEDIA, PICTURE, WHAT, WORD
+from server.api.grounding.search import SearchBox
 from tests.serving.demo.browser import LAYOUT_FAULTS, Tab, chromium, opened, run_shell
 from tests.serving.launch import Server
 
@@ -226,8 +227,9 @@ def test_controls_and_results_of_optional_models(tab: Tab) -> None:
         tab.page.get_by_label(label).set_checked(True)
     tab.page.get_by_label("Tools").fill('[{"type": "function", "function": {"name": "f"}}]')
     part = "messages[0].content[0]"
+    box = SearchBox(0, 0.9, {"xmin": 1, "ymin": 2, "xmax": 30, "ymax": 40}, None).to_json()
     nouns = [
-        {"noun": "cat", "part": part, "found": True, "boxes": [{"box": [1, 2, 30, 40]}]},
+        {"noun": "cat", "part": part, "found": True, "boxes": [box]},
         {"noun": "hat", "part": None, "found": False, "boxes": []},
     ]
     text = {"param": part, "expert": "speech", "state": "on", "text": "<b>hello</b>"}
@@ -255,6 +257,9 @@ def test_controls_and_results_of_optional_models(tab: Tab) -> None:
     assert answer.locator(".drawn").count() == 1
     assert answer.locator(".nouns .missing bdi").all_text_contents() == ["hat"]
     tab.page.wait_for_selector(".boxes rect")
+    drawn = tab.page.locator(".boxes rect")
+    sizes = {name: drawn.get_attribute(name) for name in ("x", "y", "width", "height")}
+    assert sizes == {"x": "1", "y": "2", "width": "29", "height": "38"}
     assert "<b>hello</b>" in answer.locator(".notes").first.inner_text()
 
 

@@ -90,7 +90,8 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
     if pictures is None:
         answer = await answer_of(request, raw_request)
         return await respond_grounded(answer, raw_request, conditioned, options, grounding)
-    async with pictures.start(conditioned.picture) as drawing:
+    streamed = bool(request.stream)
+    async with pictures.start(conditioned.picture, streamed=streamed) as drawing:
         answer = await with_images(await answer_of(request, raw_request), drawing)
         return await respond_grounded(answer, raw_request, conditioned, options, grounding)
 

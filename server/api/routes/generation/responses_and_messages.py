@@ -105,7 +105,8 @@ async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     pictures = picture_request(raw_request, options, input_text(items), 1)
     conditioned = await apply_attachments(1, raw_request, attachments, options, contexts, pictures)
     fill_input_slots(request, contexts, raw_request)
-    async with pictures.start(conditioned.picture) as drawing:
+    streamed = bool(request.stream)
+    async with pictures.start(conditioned.picture, streamed=streamed) as drawing:
         response = await finish(create_responses, request, raw_request, conditioned)
         return await ground_response(await with_item(response, drawing), grounding)
 

@@ -17,7 +17,7 @@ from server.api.batches.results import BatchResults, ResultFile, read_results
 from server.api.batches.runner import running
 from server.api.middleware.auth import Keys, key_digest
 from server.api.state import state_of
-from server.context import BATCHES, client
+from server.context import BATCHES, client, key_salt
 from server.errors import Unavailable
 from server.fairness import FairShare
 from tests.server.api.routes.test_files import client_of
@@ -248,6 +248,50 @@ async def test_a_full_server_is_asked_again(served: Served) -> None:
     batch = await ended(served, (await create(served, file_id)).json()["id"])
     assert batch["request_counts"]["completed"] == 1
     assert tries == 2
+
+
+async def test_a_request_that_waits_has_no_place(served: Served) -> None:
+    """The batch of the other key ends while all requests of the first batch wait."""
+    fake, go = served.components.components, False
+    decode = fake.decode
+
+    async def full(modality: Any, *args: Any) -> Any:
+        if key_salt() == key_digest("first").hex() and not go:
+            raise Unavailable("full", code="encode_queue_full")
+        return await decode(modality, *args)
+
+    fake.decode = full  # type: ignore[method-assign]
+    file_id = await upload(served, *(line(str(k), {"input": str(k)}) for k in range(6)))
+    first = (await create(served, file_id)).json()
+    served.client.headers["authorization"] = "Bearer second"
+    file_id = await upload(served, line("a", {"input": "90"}), key="second")
+    other = await ended(served, (await create(served, file_id)).json()["id"])
+    assert other["request_counts"]["completed"] == 1
+    served.client.headers["authorization"] = "Bearer first"
+    counts = (await served.client.get(f"{BATCH}/{first['id']}")).json()["request_counts"]
+    assert counts == {"total": 6, "completed": 0, "failed": 0}
+    go = True
+    assert (await ended(served, first["id"]))["request_counts"]["completed"] == 6
+    assert state_of(served.app).batches._tools.places._taken == 0
+
+
+async def test_a_part_that_stays_down_is_an_error_of_the_request(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.api.batches.run.MAX_WAIT_S", 0.001)
+    tries = 0
+
+    async def down(*_: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        raise Unavailable("down", code="encoders_unavailable")
+
+    served.components.components.decode = down  # type: ignore[method-assign]
+    file_id = await upload(served, line("a", {"input": "1"}))
+    batch = await ended(served, (await create(served, file_id)).json()["id"])
+    errors = await rows(served, batch["error_file_id"])
+    assert errors["a"]["response"]["body"]["error"]["code"] == "encoders_unavailable"
+    assert tries == 20
 
 
 async def test_a_stopped_batch_resumes_without_repeating_finished_requests(served: Served) -> None:

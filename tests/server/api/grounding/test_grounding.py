@@ -24,10 +24,12 @@ from model_ext.grounding.detector import Detection, Query
 from model_ext.grounding.nouns import NounParser
 from model_ext.grounding.side import GroundingModel
 from model_ext.imagebind.preprocess.limits import Limits
-from model_ext.side import SideModel
+from model_ext.side import SideData, SideModel
+from server.api.grounding.ground import Grounding
 from server.api.middleware.rate_limit import new_usage
 from server.context import current
 from server.media.attachments import AttachmentLimits
+from server.side.client import SideClient
 from tests.server.api.grounding.colors import ColorDetector, error_of, part, picture
 from tests.server.application import Served
 from tests.server.side.served import application
@@ -260,6 +262,29 @@ async def test_an_answer_is_never_lost(
             assert text.endswith("data: [DONE]\n\n")
 
 
+async def test_few_tasks_of_a_request_run_at_a_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request with many choices must not fill the detector's queue."""
+    ask, running, most = SideClient.ask, 0, 0
+
+    async def counted(self: SideClient, data: SideData) -> SideData:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return await ask(self, data)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(SideClient, "ask", counted)
+    served.handler.answer = answer(*("A red car." for _ in range(20)))
+    response = await chat(served, part(picture(("red", RED))))
+    choices = response.json()["choices"]
+    assert all(each["message"]["grounding"][0]["found"] for each in choices)
+    assert most == 8
+
+
 async def test_no_grounding_reaches_another_request(served: Served) -> None:
     # One client may use half of the 64 places in the detector's queue.
     places = asyncio.Semaphore(20)
@@ -284,7 +309,7 @@ class TwoAnswers:
     """
 
     def __init__(self, nouns: str) -> None:
-        self.answers = [answer(TEXT), answer(nouns)]
+        self.answers: list[Any] = [answer(TEXT), answer(nouns)]
         self.seen: list[Any] = []
         self.embeddings: list[bytes] = []
 
@@ -292,7 +317,10 @@ class TwoAnswers:
         assert (raw_request is None) == bool(self.seen)
         self.seen.append(request)
         self.embeddings.append(current().embedding)
-        return self.answers[len(self.seen) - 1]
+        result = self.answers[len(self.seen) - 1]
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 async def test_the_model_itself_can_list_the_nouns(served: Served) -> None:
@@ -321,6 +349,37 @@ async def test_a_list_that_is_cut_off_loses_no_answer(served: Served, nouns: str
     response = await chat(served, red, ground={"nouns": "model"})
     message = response.json()["choices"][0]["message"]
     assert (message["content"], message["grounding"]) == (TEXT, None)
+
+
+async def test_an_error_of_the_second_request_loses_no_answer(served: Served) -> None:
+    """vLLM raises an error of its own, for example for a prompt that is too long."""
+    handler = served.app.state.openai_serving_chat = TwoAnswers("")
+    handler.answers[1] = ValueError("too long")
+    response = await chat(served, part(picture(("red", RED))), ground={"nouns": "model"})
+    assert response.status_code == 200, response.text
+    message = response.json()["choices"][0]["message"]
+    assert (message["content"], message["grounding"]) == (TEXT, None)
+
+
+async def test_an_unexpected_error_loses_no_answer_and_stops_the_other_texts(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = []
+
+    async def ground(_self: Grounding, text: str, _pictures: Any) -> Any:
+        if text == "a":
+            raise ValueError(text)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            stopped.append(text)
+
+    monkeypatch.setattr(Grounding, "_ground", ground)
+    served.handler.answer = answer("b", "a")
+    response = await chat(served, part(picture(("red", RED))), n=2)
+    choices = response.json()["choices"]
+    assert [each["message"]["grounding"] for each in choices] == [None, None]
+    assert stopped == ["b"]
 
 
 async def test_the_second_request_needs_a_place_of_the_client(
@@ -383,6 +442,7 @@ async def test_responses_and_messages_have_the_grounding(
             monkeypatch.setattr(routes, name, handler)
             response = await served.client.post(path, json=body)
             assert response.status_code == 200, response.text
+            assert response.headers["x-bindserve-cache"] == "off"
             result = (
                 json.loads(response.text.strip().rsplit("data: ", 1)[1])
                 if stream

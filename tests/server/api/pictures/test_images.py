@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from model_ext.side import TaskError
+from server.api.pictures.drawing import MAX_TEXT_BYTES
 from tests.server.api.pictures.conftest import Recorder
 from tests.server.api.test_app import check_error, image
 from tests.server.application import Served, serve
@@ -54,6 +55,16 @@ async def test_attachments_are_mixed_and_a_seed_repeats_the_picture(
     assert other.json()["data"] != first.json()["data"]
     document = recorder.documents[0]
     assert (document["steps"], document["guidance"], document["seed"]) == (2, 1.5, 7)
+
+
+async def test_a_long_prompt_is_cut_to_whole_characters(
+    drawing: Served, recorder: Recorder
+) -> None:
+    body = {"prompt": "a" + "é" * MAX_TEXT_BYTES, "input": [image(0)]}
+    response = await drawing.client.post(PATH, json=body)
+    assert response.status_code == 200, response.text
+    (document,) = recorder.documents
+    assert document["prompt"] == "a" + "é" * (MAX_TEXT_BYTES // 2 - 1)
 
 
 async def test_without_a_decoder_the_error_names_the_flag() -> None:

@@ -1,16 +1,19 @@
 """Pictures in answers of /v1/responses: the tool `image_generation`."""
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from vllm.entrypoints.openai.responses.protocol import ResponsesResponse
 
+from server.api.pictures.chat_images import with_images
 from server.api.pictures.drawing import Drawing
-from server.api.pictures.response_items import stream_item, take_tool
+from server.api.pictures.response_items import stream_item, take_tool, with_item
 from server.errors import BadRequest, Unavailable
 from tests.server.api.pictures.conftest import Recorder
 from tests.server.api.test_app import check_error
@@ -68,6 +71,22 @@ async def test_the_item_comes_before_the_last_event() -> None:
     assert data[1]["item"]["id"] == item["id"]
     assert data[3]["response"]["output"] == [{"type": "message"}, item]
     assert data[2]["output_index"] == 1
+
+
+async def test_a_stream_that_never_starts_draws_nothing() -> None:
+    """The client leaves before the first event, so nothing runs or closes the generator."""
+    begun = []
+
+    async def draw() -> list[bytes]:
+        begun.append("picture")
+        return [b"png"]
+
+    async with Drawing(draw, streamed=True) as drawing:
+        response = await with_item(StreamingResponse(stream()), drawing)
+        chunks = await with_images(stream(), drawing)
+    await asyncio.sleep(0.01)
+    assert not begun
+    del response, chunks
 
 
 async def test_a_picture_that_failed_has_this_status() -> None:
