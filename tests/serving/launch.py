@@ -35,9 +35,9 @@ FLAGS = [
 # executor's class, because vLLM otherwise starts another process, whose imports take 10 s of CPU
 # time.
 UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-# The KV cache of 8 MiB holds about 1,600 tokens of the fixtures' model, and a prompt of more than
+# The KV cache of 6 MiB holds about 1,200 tokens of the fixtures' model, and a prompt of more than
 # 128 tokens is computed in chunks.
-SMALL_CACHE = ["--kv-cache-memory-bytes=8388608", "--max-num-batched-tokens=128"]
+SMALL_CACHE = ["--kv-cache-memory-bytes=6291456", "--max-num-batched-tokens=128"]
 
 
 @dataclass(frozen=True)
