@@ -47,6 +47,16 @@ def flatten(text: str) -> str:
     return MARK.sub("#", CONTROL.sub(" ", LINE_BREAK.sub("\n", text))).strip()
 
 
+def without_marks(content: Any) -> Any:
+    """Shorten the marks in a text, or in a list of parts with texts."""
+    if isinstance(content, str):
+        return MARK.sub("#", content)
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, dict) and isinstance(part.get("text"), str):
+            part["text"] = MARK.sub("#", part["text"])
+    return content
+
+
 def chat_prompt(
     messages: Sequence[Mapping[str, Any]],
     *,

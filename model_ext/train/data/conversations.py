@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jinja2.exceptions import TemplateError
 
-from model_ext.prompt import WITH_INPUT, WITHOUT_INPUT, chat_prompt, flatten
+from model_ext.prompt import WITH_INPUT, WITHOUT_INPUT, chat_prompt, flatten, without_marks
 from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.train.data.tokens import Dialogue, Turn
 
@@ -127,6 +127,13 @@ def rounds_of(messages: Sequence[Mapping[str, Any]]) -> Dialogue:
     return Dialogue(turns, "".join(f"{text}\n\n" for text in system))
 
 
+def as_served(message: dict[str, Any]) -> dict[str, Any]:
+    """A message as the server passes it to the chat template: a tool's result without marks."""
+    if message["role"] != "tool":
+        return message
+    return {**message, "content": without_marks(message["content"])}
+
+
 def replies(messages: Sequence[dict[str, Any]], tools: Sequence[Any]) -> list[Dialogue]:
     """The prompt and the reply of each assistant message, rendered as a server renders them.
     Messages with OpenAI's key `"weight": 0` are skipped.
@@ -137,7 +144,7 @@ def replies(messages: Sequence[dict[str, Any]], tools: Sequence[Any]) -> list[Di
     for index, message in enumerate(messages):
         if message["role"] != "assistant" or message.get("weight") == 0:
             continue
-        before = list(messages[:index])
+        before = [as_served(each) for each in messages[:index]]
         contexts = [each["context"] for each in before if each["role"] == "user"]
         try:
             prompt = chat_prompt(before, tools=tools, contexts=contexts)

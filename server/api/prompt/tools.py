@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from model_ext.prompt import MARK
+from model_ext.prompt import without_marks
 from model_ext.tool_parsers.arguments import template_arguments
 from model_ext.tool_parsers.gpt4tools import cut_inside
 from server.api.body import Json
@@ -101,16 +101,6 @@ def remove_marks(messages: Any) -> None:
             for block in blocks:
                 if isinstance(block, dict) and block.get("type") == "tool_result":
                     block["content"] = without_marks(block.get("content"))
-
-
-def without_marks(content: Any) -> Any:
-    """Shorten the marks in a text, or in a list of parts with texts."""
-    if isinstance(content, str):
-        return MARK.sub("#", content)
-    for part in content if isinstance(content, list) else ():
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            part["text"] = MARK.sub("#", part["text"])
-    return content
 
 
 def keep(call: Json) -> None:

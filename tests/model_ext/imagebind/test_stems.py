@@ -34,7 +34,7 @@ def test_resized_positions_leave_the_class_position_alone() -> None:
     [
         ((1, 1, 12, 12), "3 channels"),
         ((1, 3, 3, 12, 12), "2 frames"),
-        ((1, 3, 12, 16), "squares"),
+        ((1, 3, 12, 16), "square images"),
         ((1, 3, 13, 13), "whole 4-pixel patches"),
     ],
 )

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.model import ImageBind
-from model_ext.imagebind.preprocess import audio, video
+from model_ext.imagebind.preprocess import audio, clips
 from model_ext.imagebind.work import (
     AUDIO_CLIPS,
     VIDEO_CLIPS,
@@ -62,4 +62,4 @@ def test_samples_of_a_batch(modality: str, shape: tuple[int, ...], samples: int)
 
 
 def test_clips_are_those_of_preprocessing() -> None:
-    assert (AUDIO_CLIPS, VIDEO_CLIPS) == (audio.CLIPS, 3 * video.CLIPS)
+    assert (AUDIO_CLIPS, VIDEO_CLIPS) == (audio.CLIPS, 3 * clips.CLIPS)

@@ -8,7 +8,10 @@ from tests.test_layers import FILES, imports
 
 TRAIN = Path("model_ext/train")
 # For each subfolder, the subfolders that its modules may import.
-ALLOWED = {"lm": set[str](), "data": {"lm"}, "encoders": set[str]()}
+ALLOWED = {
+    **{"lm": set[str](), "data": {"lm"}, "encoders": set[str]()},
+    **{"decoder": {"encoders"}, "detector": {"encoders"}},
+}
 
 
 @pytest.mark.parametrize("subfolder", ALLOWED)

@@ -3,6 +3,7 @@ of a server.
 """
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from model_ext.train.data.examples import Example
 from model_ext.train.data.split import split_long, split_rounds
 from model_ext.train.data.tokens import Dialogue, Turn, count_tokens, tokenize
 from model_ext.train.tokenizer import TextTokenizer, open_tokenizer
+from server.api.prompt.tools import remove_marks
 from tests.model_ext.tool_parsers.goldens import DEFINITIONS
 from tests.model_ext.train.conftest import FIXTURES
 
@@ -184,7 +186,9 @@ def test_training_ids_are_serving_ids_with_tools(folder: Path, tokenizer: TextTo
     for index, example in zip(indexes, examples, strict=True):
         sample = tokenize(example.turns, tokenizer, LONG, system=example.system)
         options: dict[str, Any] = {"tools": DEFINITIONS, "add_generation_prompt": True}
-        prompt = served(folder, messages[:index], **options)
+        received = deepcopy(messages[:index])
+        remove_marks(received)
+        prompt = served(folder, received, **options)
         assert sample.ids[: len(prompt)].tolist() == prompt
         assert not sample.labels[: len(prompt)].any()
         assert sample.labels[len(prompt) :].tolist() == sample.ids[len(prompt) :].tolist()
@@ -192,7 +196,7 @@ def test_training_ids_are_serving_ids_with_tools(folder: Path, tokenizer: TextTo
     assert reply.startswith("Thought: Do I need to use a tool? Yes\nAction: resize\n")
     assert reply.endswith("\nObservation:")
     assert examples[3].turns[0].answer == "Thought: Do I need to use a tool? No\nAI: Done: a.png"
-    assert [example.turns[0].input for example in examples] == ["", "", "sign", "sign"]
+    assert [example.turns[0].input for example in examples] == [*("", "", "    sign", "    sign")]
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,8 @@ def detector_folder(tmp_path: Path) -> Path:
 
 
 def enable(served: Served, folder: Path, **settings: Any) -> Served:
-    settings = {"detector": folder, **settings}
+    # The parser's first answer takes long on a loaded machine.
+    settings = {"detector": folder, "ground_timeout_s": 120, **settings}
     served.app.state.settings = served.app.state.settings.model_copy(update=settings)
     return served
 
