@@ -43,7 +43,7 @@ class BatchPlaces:
         return max(1, self.count - others)
 
 
-class Place:
+class BatchPlace:
     """The place of one request, which gives it back while it waits to be sent again."""
 
     def __init__(self, places: BatchPlaces) -> None:

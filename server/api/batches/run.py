@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from server.api.batches.in_process import BatchAnswer, send_request
 from server.api.batches.lines import BatchLine, Fault, LineLimits, body_of, read_lines
-from server.api.batches.places import BatchPlaces, Place
+from server.api.batches.places import BatchPlace, BatchPlaces
 from server.api.batches.record import BatchRecord, Status, result_file_id
 from server.api.batches.results import BatchResults, ResultFile
 from server.api.batches.store import ERRORS, OUTPUT, OwnedBatches
@@ -118,7 +118,7 @@ class BatchRun:
         # Also counts the requests that wait to be sent again, which hold their bodies in memory.
         started = asyncio.Semaphore(places.count)
 
-        def end(place: Place, _: asyncio.Task[None]) -> None:
+        def end(place: BatchPlace, _: asyncio.Task[None]) -> None:
             place.give_back()
             started.release()
 
@@ -127,7 +127,7 @@ class BatchRun:
                 if line.number in results:
                     continue
                 await started.acquire()
-                place = Place(places)
+                place = BatchPlace(places)
                 await place.take()
                 if self._cancelled.is_set():
                     return place.give_back()
@@ -135,7 +135,7 @@ class BatchRun:
                 task.add_done_callback(partial(end, place))
 
     async def _run_line(
-        self, file: BinaryIO, line: BatchLine, results: BatchResults, place: Place
+        self, file: BinaryIO, line: BatchLine, results: BatchResults, place: BatchPlace
     ) -> None:
         answer: BatchAnswer | None
         try:
@@ -147,7 +147,7 @@ class BatchRun:
         if answer is not None:
             await asyncio.to_thread(results.add, line, answer)
 
-    async def _answer(self, data: bytes, place: Place) -> BatchAnswer | None:
+    async def _answer(self, data: bytes, place: BatchPlace) -> BatchAnswer | None:
         """Send a request, and send it again while the server is full, or up to `MAX_FAILURES` times
         if a part of the server is down. Gives the place back while the request waits. Returns None
         when the client cancels the batch.
