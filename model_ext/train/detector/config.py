@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from model_ext.train.errors import TrainError
+from model_ext.train.yaml_file import read_yaml
 
 Count = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -50,13 +49,4 @@ class DetectorConfig(BaseModel):
         """Read the file. Raises TrainError: when the file is missing, is not YAML, or has an
         invalid key.
         """
-        try:
-            return cls.model_validate(yaml.safe_load(path.read_text()))
-        except FileNotFoundError:
-            raise TrainError(f"{path}: no such file") from None
-        except yaml.YAMLError as error:
-            raise TrainError(f"{path}: not YAML: {error}") from None
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            key = ".".join(str(part) for part in first["loc"])
-            raise TrainError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from None
+        return read_yaml(path, cls)
