@@ -421,6 +421,7 @@ def test_a_key_is_kept_for_the_tab_only(tab: Tab) -> None:
     tab.page.get_by_role("button", name="Enter a key").click()
     tab.page.keyboard.type("sk-right")
     tab.page.keyboard.press("Enter")
+    tab.page.wait_for_selector(".layout > *")  # before that, nothing takes dropped files
     add(tab, PICTURE)
     tab.ask(WHAT)
     assert "sk-right" not in tab.copied("curl")
