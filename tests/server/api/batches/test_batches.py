@@ -20,8 +20,8 @@ from server.api.state import state_of
 from server.context import BATCHES, client, key_salt
 from server.errors import Unavailable
 from server.fairness import FairShare
+from tests.server.api.exchanges import answer, check_error
 from tests.server.api.routes.test_files import client_of
-from tests.server.api.test_app import answer, check_error
 from tests.server.application import Served, serve
 from tests.server.waiting import until
 

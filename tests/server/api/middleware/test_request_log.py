@@ -10,7 +10,7 @@ from vllm.entrypoints.serve.engine.protocol import UsageInfo
 
 from server.api import app as application
 from server.context import Timeline
-from tests.server.api.test_app import CHAT, HELLO, answer, image
+from tests.server.api.exchanges import CHAT, HELLO, answer, image
 from tests.server.application import Handler, Served, serve
 
 SECRET = "of-a-client"

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from server.errors import BadRequest
 from server.media.blob import Blob, DiskBlob
 from server.media.embedded import Embedded
-from tests.server.api.test_app import CHAT, HELLO, answer, check_error
+from tests.server.api.exchanges import CHAT, HELLO, answer, check_error
 from tests.server.application import Served, serve
 
 FILES = "/v1/files"
