@@ -10,7 +10,7 @@ from vllm.exceptions import QueueOverflowError, VLLMValidationError
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from server.api.limits.fields import ENGINE_FIELDS
-from tests.server.api.exchanges import CHAT, HELLO, answer, check_error, image
+from tests.server.api.exchanges import CHAT, HELLO, answer, check_error, client_of, image
 from tests.server.application import Served, serve
 
 
@@ -158,13 +158,7 @@ async def test_openais_client_has_a_class_for_temporary_errors() -> None:
     tests/serving/test_openai_client.py tests other errors.
     """
     served = serve(key_requests_per_minute=1)
-    client = openai.AsyncOpenAI(
-        base_url="http://test/v1",
-        api_key="-",
-        # The parameter's type is httpx2's client, but the library also accepts clients of httpx.
-        http_client=served.client,  # type: ignore[arg-type]
-        max_retries=0,
-    )
+    client = client_of(served, "-")
     served.engine.full = QueueOverflowError()
     with pytest.raises(openai.InternalServerError) as full:
         await client.chat.completions.create(model="tiny", messages=HELLO)  # type: ignore[arg-type]

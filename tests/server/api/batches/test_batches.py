@@ -20,8 +20,7 @@ from server.api.state import state_of
 from server.context import BATCHES, client, key_salt
 from server.errors import Unavailable
 from server.fairness import FairShare
-from tests.server.api.exchanges import answer, check_error
-from tests.server.api.routes.test_files import client_of
+from tests.server.api.exchanges import answer, check_error, client_of
 from tests.server.application import Served, serve
 from tests.server.waiting import until
 

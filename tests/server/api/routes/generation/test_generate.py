@@ -11,7 +11,7 @@ import numpy as np
 from vllm.exceptions import QueueOverflowError
 
 from model_ext.conditioning import pack
-from tests.server.api.exchanges import CHAT, HELLO, answer, check_error, image
+from tests.server.api.exchanges import CHAT, HELLO, answer, check_error, image, send_and_leave
 from tests.server.application import TEXT_ONLY, Served, serve
 
 
@@ -106,30 +106,9 @@ async def test_a_full_engine_rejects_before_decoding(served: Served) -> None:
 
 
 async def test_a_client_that_disconnects_cancels_the_request(served: Served) -> None:
-    """The test calls the application over ASGI, like a client that sends a body and disconnects."""
     served.components.components.go.clear()
     body = {"messages": [{"role": "user", "content": [image(1)]}]}
-    messages = [
-        {"type": "http.request", "body": json.dumps(body).encode(), "more_body": False},
-        {"type": "http.disconnect"},
-    ]
-    scope = {
-        **{"type": "http", "method": "POST", "path": CHAT, "raw_path": CHAT.encode()},
-        **{"query_string": b"", "headers": [(b"content-type", b"application/json")]},
-        **{"http_version": "1.1", "scheme": "http", "server": ("test", 80), "client": ("test", 1)},
-    }
-
-    async def receive() -> Any:
-        if len(messages) == 1:
-            # The client disconnects while the server computes the embedding.
-            await asyncio.sleep(0.05)
-        return messages.pop(0)
-
-    async def send(message: Any) -> None:
-        pass
-
-    async with asyncio.timeout(5):
-        await served.app(scope, receive, send)  # type: ignore[arg-type]
+    await send_and_leave(served.app, json.dumps(body).encode(), content_type="application/json")
     await asyncio.sleep(0.01)
     assert served.components.components.decoded == [b"1"]
     assert not served.components.conditioner._embedder.embedder._results._in_flight  # type: ignore[attr-defined]
