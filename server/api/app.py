@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar, cast
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from server.api import encoders_alone, error_handlers, openapi
+from server.api import encoders_alone, error_handlers
 from server.api.batches.assembly import create_runner
 from server.api.batches.runner import running
 from server.api.components import Components, Encoders, open_components
@@ -27,6 +27,7 @@ from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware, new_usage
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
+from server.api.openapi.document import extend_openapi
 from server.api.routes import (
     audio,
     detections,
@@ -140,7 +141,7 @@ def create_app(
     state.held_bytes = FairShare(settings.max_held_bytes)
     state.batches = create_runner(app, settings, components.files, state.running)
     error_handlers.install(app, language_model=components.language_model)
-    openapi.install(app)
+    extend_openapi(app)
     add_routes(app, components)
     add_middleware(app, settings, args, components, keys, metrics_keys)
     return app
