@@ -5,9 +5,6 @@ checkpoint.
 Shapes: B keys in the batch, D embedding.
 """
 
-import os
-import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,10 +20,10 @@ from model_ext.train.encoders.loss import contrast
 from model_ext.train.encoders.muon import Muon
 from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
 from model_ext.train.encoders.start import start_small
-from model_ext.train.journal import Journal
-from model_ext.train.schedule import learning_rate
+from model_ext.train.loop.journal import Journal
+from model_ext.train.loop.schedule import learning_rate
+from model_ext.train.loop.steps import run_steps
 
-CHECKPOINT = "checkpoint.pt"
 BATCH = 64
 
 
@@ -42,21 +39,13 @@ def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str
     torch.manual_seed(config.seed)
     model = _model(config)
     aligner = Aligner(config, model, training)
-    checkpoint = config.out / CHECKPOINT
-    first = aligner.restore(checkpoint) if checkpoint.is_file() else 0
-    last = config.steps if until is None else min(until, config.steps)
-    saved_at = time.monotonic()
     shares: dict[str, float] = {}
-    with Journal(config.out, config.steps, first) as journal:
-        for step in range(first, last):
-            started = time.monotonic()
-            numbers = aligner.step(step)
-            journal.step(step, numbers | {"seconds": time.monotonic() - started})
-            if step + 1 == last or time.monotonic() - saved_at > config.save_seconds:
-                aligner.save(checkpoint, step + 1)
-                shares = accuracies(model, training, validation) if validation else {}
-                journal.note(step, {f"found/{name}": share for name, share in shares.items()})
-                saved_at = time.monotonic()
+
+    def validate(step: int, journal: Journal) -> None:
+        shares.update(accuracies(model, training, validation))
+        journal.note(step, {f"found/{name}": share for name, share in shares.items()})
+
+    run_steps(aligner, config, until, validate if validation else None)
     model.eval().save(config.out / "encoders")
     return shares
 
@@ -156,27 +145,16 @@ class Aligner:
         for name in self.model.modalities:
             self.model.encoder(name).train(name in self.trained)
 
-    def save(self, path: Path, step: int) -> None:
-        """Write a checkpoint to a temporary file and rename it, so that a killed run keeps a
-        complete checkpoint.
-        """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {
-            "step": step,
+    def state(self) -> dict[str, Any]:
+        return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
-        temporary = path.with_suffix(".new")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
 
-    def restore(self, path: Path) -> int:
-        """Load a checkpoint and return the next step. Does not run code in the file."""
-        state: dict[str, Any] = torch.load(path, weights_only=True)
+    def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        return int(state["step"])
 
 
 def _samples(config: EncodersConfig) -> tuple[dict[str, Samples], dict[str, Samples]]:
