@@ -76,11 +76,7 @@ def sound_of(form: Form, settings: Settings) -> tuple[Blob, str]:
 
     Raises BadRequest, UnsupportedMediaType, TooLarge.
     """
-    if len(form.files) != 1 or form.files[0].field != "file":
-        raise BadRequest("expected one file, in the field `file`", param="file")
-    (file,) = form.files
-    if not file.spool.size:
-        raise BadRequest("the file is empty", param="file")
+    file = form.only_file()
     content = file.spool.blob()
     modality = sniff(content.head(), file.filename)
     if modality is None:

@@ -34,11 +34,7 @@ def owned(request: Request) -> OwnedFiles:
 @router.post("")
 async def upload(request: Request) -> JSONResponse:
     async with state_of(request).components.uploads.receive(request) as form:
-        if len(form.files) != 1 or form.files[0].field != "file":
-            raise BadRequest("expected one file, in the field `file`", param="file")
-        (file,) = form.files
-        if not file.spool.size:
-            raise BadRequest("the file is empty", param="file")
+        file = form.only_file()
         record = await asyncio.to_thread(
             owned(request).add,
             file.spool,
