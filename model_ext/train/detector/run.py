@@ -28,13 +28,12 @@ from model_ext.train.detector.calibrate import calibrate
 from model_ext.train.detector.config import DetectorConfig
 from model_ext.train.detector.loss import proposal_loss
 from model_ext.train.detector.scenes import Scene, compose
-from model_ext.train.encoders.batches import plain
+from model_ext.train.encoders.embed import embed
 from model_ext.train.encoders.samples import Samples, load
 from model_ext.train.errors import TrainError
 from model_ext.train.loop.schedule import learning_rate
 from model_ext.train.loop.steps import run_steps
 
-BATCH = 64
 SHIFT = 0.08  # standard deviation of the random shift of a crop's sides, relative to the box
 
 
@@ -90,7 +89,7 @@ class DetectorTrainer:
     ) -> None:
         self.config, self.model = config, model
         self.drawings = drawings.data.numpy()
-        self.targets = embed_drawings(teacher, drawings.data)
+        self.targets = embed(teacher, "vision", drawings.data)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": list(model.proposals.parameters()), "factor": 1.0},
@@ -168,13 +167,3 @@ class DetectorTrainer:
 def picture_of(scene: Scene) -> Tensor:
     """Return the normalised pixels (3, H, W) of a scene."""
     return normalize(torch.from_numpy(scene.picture.copy()).permute(2, 0, 1))
-
-
-@torch.inference_mode()
-def embed_drawings(teacher: ImageBind, data: Tensor) -> Tensor:
-    """Compute the unit embeddings (M, D) of drawings (M, 4, s, s) on white."""
-    parts = [
-        teacher.unit("vision", plain("vision", part, teacher.config))
-        for part in torch.split(data, BATCH)
-    ]
-    return torch.cat(parts).clone()

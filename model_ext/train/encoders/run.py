@@ -13,8 +13,9 @@ from torch.nn import functional as F
 
 from model_ext.imagebind.model import ImageBind
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.train.encoders.batches import Batches, generator, plain, varied
+from model_ext.train.encoders.batches import Batches, varied
 from model_ext.train.encoders.config import EncodersConfig
+from model_ext.train.encoders.embed import embed_views
 from model_ext.train.encoders.evaluate import accuracies
 from model_ext.train.encoders.loss import contrast
 from model_ext.train.encoders.muon import Muon
@@ -23,8 +24,6 @@ from model_ext.train.encoders.start import start_small
 from model_ext.train.loop.journal import Journal
 from model_ext.train.loop.schedule import learning_rate
 from model_ext.train.loop.steps import run_steps
-
-BATCH = 64
 
 
 def train_encoders(config: EncodersConfig, until: int | None = None) -> dict[str, float]:
@@ -71,7 +70,10 @@ class Aligner:
         for name in self.trained:
             model.encoder(name).requires_grad_(True)
         self.optimizers = _optimizers(model, config.weight_decay)
-        self.anchors = self._anchor_views() if self.fixed_anchors else torch.empty(0)
+        self.anchors = torch.empty(0)
+        if self.fixed_anchors:  # with the weights of `start`
+            views, pictures = range(config.anchor_views), self.batches.samples["vision"].data
+            self.anchors = embed_views(model.eval(), pictures, views, config.seed + 1)
         if config.mean_anchors:
             is_anchor = [row.get("anchor", True) for row in list_rows if row["modality"] == "image"]
             for rows in self.batches.rows["vision"].values():
@@ -116,27 +118,6 @@ class Aligner:
         data = self.batches.samples[name].data[rows]
         inputs = varied(name, data, self.model.config, g)
         return self.model.embed(name, inputs)
-
-    @torch.no_grad()
-    def _anchor_views(self) -> Tensor:
-        """Embed each picture unchanged and in several random variations, with the weights of
-        `start`.
-
-        Returns vectors (M, views, D) of length 1.
-        """
-        self.model.eval()
-        data = self.batches.samples["vision"].data
-        views = []
-        for number in range(self.config.anchor_views):
-            g = generator(self.config.seed + 1, number)
-            parts = [
-                plain("vision", part, self.model.config)
-                if number == 0
-                else varied("vision", part, self.model.config, g)
-                for part in torch.split(data, BATCH)
-            ]
-            views.append(torch.cat([self.model.unit("vision", part) for part in parts]))
-        return torch.stack(views, dim=1)
 
     def _train_mode(self) -> None:
         """Set training mode. Frozen encoders stay in evaluation mode, so that their batch
