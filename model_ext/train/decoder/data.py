@@ -26,7 +26,6 @@ from model_ext.train.encoders.embed import embed_views
 from model_ext.train.encoders.samples import Samples, key_weights, load, read_list
 from model_ext.train.errors import TrainError
 
-BATCH = 64
 FINER = 2  # a view is made with a side of FINER * S pixels, and is then averaged down to S pixels
 
 
