@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED, unless_disconnected
 from server.api.multipart import Form
-from server.api.prompt.inputs import CLIENT_DISCONNECTED
 from server.api.state import state_of
 from server.context import current
 from server.errors import BadRequest, NotFound

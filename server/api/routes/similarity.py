@@ -17,7 +17,7 @@ from cache_index.captions import Caption
 from cache_index.enhance import MAX_TOP_K
 from model_ext.conditioning import Vector
 from server.api.body import Incoming, Json, read_json
-from server.api.embedding.cancellation import unless_disconnected
+from server.api.embedding.cancellation import respond_unless_disconnected
 from server.api.embedding.embed import (
     WindowEmbedding,
     check_count,
@@ -26,7 +26,7 @@ from server.api.embedding.embed import (
     embed_windows,
     units,
 )
-from server.api.prompt.inputs import CLIENT_DISCONNECTED, parse
+from server.api.prompt.inputs import parse
 from server.api.state import state_of
 from server.conditioning.options import ImageBindOptions, take_options
 from server.errors import BadRequest
@@ -79,8 +79,7 @@ async def create_search(raw_request: Request) -> Response:
 
 async def run(handler: Handler, raw_request: Request) -> Response:
     incoming = await read_json(raw_request)
-    response = await unless_disconnected(handler(incoming, raw_request), raw_request)
-    return response or Response(status_code=CLIENT_DISCONNECTED)
+    return await respond_unless_disconnected(handler(incoming, raw_request), raw_request)
 
 
 async def score(incoming: Incoming, raw_request: Request) -> Response:
