@@ -16,7 +16,7 @@ from typing import Any
 
 from model_ext.conditioning import EXTRA_ARG, Vector, cache_salt, pack
 
-BATCHES = "batches"  # the client's id of all requests of batches
+BATCHES = "batches"  # the client id of all requests that belong to batches
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ class Embedded:
     # skipped.
     notes: Notes = field(default_factory=dict)
 
-    cached: bool = False  # whether the result cache had the embedding
+    cached: bool = False  # Whether the result cache had the embedding.
     # Shape (D,): the output of the encoder's head, which conditions a decoder of pictures. None if
     # the server has no decoder.
     prenorm: Vector | None = None

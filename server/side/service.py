@@ -91,7 +91,7 @@ class SideService:
         try:
             return await asyncio.wrap_future(self.queue.submit(task, client))
         finally:
-            task.cancelled = True  # the model checks this before each step, and stops
+            task.cancelled = True  # the model reads this flag before each step, and stops
 
     async def _send_states(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()

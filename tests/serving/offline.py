@@ -37,9 +37,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Job:
-    model: Path  # Model folder.
-    prompts: list[Prompt]  # The prompts form one batch.
-    options: dict[str, Any] = field(default_factory=dict)  # Further arguments of vLLM's engine.
+    model: Path  # The model's folder.
+    prompts: list[Prompt]  # The engine answers them in one batch.
+    options: dict[str, Any] = field(default_factory=dict)  # More arguments for vLLM's engine.
 
 
 def generate(jobs: dict[str, Job], timeout_s: float = 500) -> dict[str, list[Answer]]:

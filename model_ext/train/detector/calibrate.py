@@ -22,7 +22,7 @@ from model_ext.train.encoders.samples import load
 from model_ext.train.errors import TrainError
 
 SCENES = 150
-SEED = 1_000_003  # differs from the seeds of the training scenes
+SEED = 1_000_003  # Differs from the seeds of the training scenes.
 SAME = 0.5  # A box shows a drawing if it overlaps the drawing's box by at least this much.
 STEPS = 50
 BATCH = 64
@@ -48,8 +48,8 @@ def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig
     rng = np.random.default_rng(SEED)
     drawings = pictures.data.numpy()
     scenes = [compose(drawings, rng, config.side, config.max_drawings) for _ in range(SCENES)]
-    shown: list[Tensor] = []  # the embeddings of each scene's boxes
-    names: list[list[str]] = []  # the key of the drawing that each box shows, or ""
+    shown: list[Tensor] = []  # The embeddings of each scene's boxes.
+    names: list[list[str]] = []  # The key of the drawing that each box shows, or "".
     objectness = []
     for scene in scenes:
         boxes, sure, vectors = model.things([torch.from_numpy(scene.picture.copy())])[0]

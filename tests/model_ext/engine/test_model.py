@@ -45,8 +45,8 @@ def model(
         ({"settings": ArrivalSettings(arrival="layers")}, True),
         ({"form": "residual", "plain": False}, True),
         ({"settings": ArrivalSettings(graphs=False)}, False),
-        ({"captures": False}, False),  # The platform captures no graphs, as on a CPU.
-        ({"mode": CUDAGraphMode.NONE}, False),  # The mode that --enforce-eager sets.
+        ({"captures": False}, False),  # A device that captures no graphs, as a CPU.
+        ({"mode": CUDAGraphMode.NONE}, False),  # vLLM's option --enforce-eager sets this mode.
         ({"ranks": 2}, False),
         ({"cumem": True}, False),
         ({"plain": False}, False),  # quantised weights
