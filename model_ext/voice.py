@@ -49,5 +49,5 @@ class Voice:
 def load(threads: int = 1) -> Voice:
     """Load the voice `heart`, the only one in the package. The others would be downloaded."""
     reader = Hibari(voice="heart", threads=threads)
-    reader.phonemize("ready")  # it loads its dictionaries at the first text
+    reader.phonemize("ready")  # makes hibari load its dictionaries now
     return Voice(reader)

@@ -127,7 +127,7 @@ class EncodingClient:
                     os.close(descriptor)
                 data, answered = await receive_packet(service)
                 return Packet.decode(data), answered
-        except TimeoutError:  # before OSError, because TimeoutError is a subclass
+        except TimeoutError:  # before OSError, of which TimeoutError is a subclass
             raise stalled() from None
         except (OSError, MessageError):
             raise gone() from None

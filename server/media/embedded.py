@@ -43,7 +43,7 @@ class Embedded:
 
     @property
     def vectors(self) -> Vector:
-        """The numbers that `of` splits."""
+        """The numbers in the order in which the encoders return them, as `of` describes."""
         return self.numbers if self.prenorm is None else np.append(self.numbers, self.prenorm)
 
     @property

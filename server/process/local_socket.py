@@ -107,7 +107,7 @@ async def send_descriptor(sock: socket.socket, packet: bytes, descriptor: int) -
             try:
                 socket.send_fds(sock, [packet], [descriptor])
                 return
-            except BlockingIOError:  # the other end has not read the packets before
+            except BlockingIOError:  # the other end has not read the earlier packets
                 await writable(sock)
     finally:
         os.close(descriptor)

@@ -95,7 +95,7 @@ class Checker:
             if self.model_embedding(packed) is None:
                 continue
             self.checked += 1
-            if self.checked & (self.checked - 1) == 0:  # `checked` is a power of 2
+            if self.checked & (self.checked - 1) == 0:  # log each power of 2
                 self.log("slots checked: %d", self.checked)
 
     def expected(self, packed: Any) -> torch.Tensor:

@@ -142,7 +142,7 @@ def answer(output: Any) -> dict[str, Any]:
     ]
     rows = None
     if output.prompt_logprobs:
-        assert output.prompt_logprobs[0] is None  # no log-probability predicts the first token
+        assert output.prompt_logprobs[0] is None  # vLLM returns none for the first token
         rows = [
             [candidates[token].logprob for token in range(VOCABULARY)]
             for candidates in output.prompt_logprobs[1:]

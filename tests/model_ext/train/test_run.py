@@ -183,7 +183,7 @@ def test_a_killed_and_resumed_run_has_the_same_losses(
 def test_finetune_starts_from_pretrain(runs: Runs, reference: Curve) -> None:
     assert reference
     data = str(FIXTURES / "golden" / "train_finetune.json")
-    chinese = runs.folder / "chinese.json"  # like the data of 7B_chinese, in Chinese
+    chinese = runs.folder / "chinese.json"  # training data in Chinese
     chinese.write_text(json.dumps([{"instruction": "这是什么？", "output": "一只猫。"}] * 3))
     settings = {
         "start": str(runs.folder / "reference"),
