@@ -22,16 +22,16 @@ from server.media.blob import Blob
 from server.settings import Settings
 from server.side.client import SideClient
 
-SOUND = ".sound"  # ends the `param` of a sound track that is an attachment beside its video
+SOUND = ".sound"  # suffix of `param` of a video's sound track that is a separate attachment
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    view: str  # The view of a file that the expert gets (model_ext.imagebind.preprocess.views).
-    modalities: tuple[str, ...]  # Modalities of the attachments that the expert gets.
-    array: str  # Name of the view's array in the expert's tasks.
-    text: Callable[[Json], str]  # Returns the text of a result.
-    flag: str  # The option that enables the expert.
+    view: str  # the view of a file that the expert gets (model_ext.imagebind.preprocess.views)
+    modalities: tuple[str, ...]  # modalities of the attachments that the expert gets
+    array: str  # name of the view's array in the expert's tasks
+    text: Callable[[Json], str]  # returns the text of a result
+    flag: str  # the option that enables the expert
 
 
 KINDS: Mapping[str, Kind] = {

@@ -12,7 +12,7 @@ import torch
 
 from model_ext.grounding.hub.base import Picture, Raw, corners, load_model, load_part
 
-FILLER = " "  # Fills the list of queries of a picture that has fewer than another of its batch.
+FILLER = " "  # Padding for a picture that has fewer queries than another picture of its batch.
 
 
 class Owlv2:

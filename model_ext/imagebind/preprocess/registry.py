@@ -53,7 +53,7 @@ def decode(
     """Decode a file. Raises as `preprocess` does."""
     notes: Notes = {}
     limits = limits or Limits()
-    check_size(modality, data, limits)  # before `actual_modality`, which may open the file
+    check_size(modality, data, limits)  # `actual_modality` may open the file
     modality = actual_modality(modality, data)
     check_size(modality, data, limits)
     read = READERS[modality]

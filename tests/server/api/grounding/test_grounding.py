@@ -354,9 +354,7 @@ async def test_a_list_that_is_cut_off_loses_no_answer(served: Served, nouns: str
 
 
 async def test_an_error_of_the_second_request_loses_no_answer(served: Served) -> None:
-    """If vLLM rejects the request for the nouns, for example because its prompt is too long, the
-    client still gets the answer, without grounding.
-    """
+    """vLLM raises an error of its own, for example for a prompt that is too long."""
     handler = served.app.state.openai_serving_chat = TwoAnswers("")
     handler.answers[1] = ValueError("too long")
     response = await chat(served, part(picture(("red", RED))), ground={"nouns": "model"})

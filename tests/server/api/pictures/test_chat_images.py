@@ -30,7 +30,7 @@ async def test_the_picture_follows_the_text(drawing: Served, recorder: Recorder)
     assert message["content"] == "Hi"
     assert png(message["images"][0]).startswith(b"\x89PNG")
     assert "images_error" not in response.json()
-    assert recorder.conditions == [[0, 3]]  # The embedding of the text.
+    assert recorder.conditions == [[0, 3]]  # the embedding of the text
     # The answer's text is conditioned in the same way as without a picture, and vLLM's request has
     # no fields for pictures.
     assert np.frombuffer(drawing.handler.embeddings[0], "<f4").tolist() == [1, 0]
