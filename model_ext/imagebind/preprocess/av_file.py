@@ -34,7 +34,8 @@ PICTURE_CODECS = frozenset(
     | {"prores", "rawvideo", "svq1", "svq3", "theora", "vc1", "vp6", "vp6f", "vp8", "vp9"}
     | {"wmv1", "wmv2", "wmv3"}
 )
-NOT_IMPORTED = ("av.__main__", "av.datasets")  # They run a program or download files.
+# These modules run a program or download files.
+NOT_IMPORTED = ("av.__main__", "av.datasets")
 # Name that `container.py` returns -> FFmpeg's name, if it is different.
 DEMUXERS = {"ogv": "ogg", "m2ts": "mpegts"}
 
