@@ -63,7 +63,7 @@ class Task:
     # Sends a part of the result, of at most 64 KiB of JSON, to the client before the result.
     emit: Callable[[Json], None] = ignore
     cancelled: bool = False  # Whether the client has disconnected.
-    progress: float = field(default_factory=time.monotonic)  # When the last step ended.
+    progress: float = field(default_factory=time.monotonic)  # Time at which the last step ended.
 
 
 class SideModel(Protocol):

@@ -58,8 +58,7 @@ class RequestContext:
     # The name of the request's field with the grammar of the answer, for error messages.
     grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
-    # The texts of choices with tools that the maximum number of tokens ended, by the choice's
-    # index.
+    # Index of a choice -> its text. For choices with tools that the maximum number of tokens ended.
     cut_texts: dict[int, str] = field(default_factory=dict)
 
     def condition_on(self, embedding: Vector) -> None:

@@ -29,7 +29,7 @@ class Request:
     """The options of a task, as faster-whisper names them."""
 
     language: str | None = None  # None: Whisper detects the language.
-    task: str = "transcribe"  # Or "translate", to English.
+    task: str = "transcribe"  # "transcribe", or "translate" to English.
     prompt: str = ""
     temperature: float | None = None  # None: faster-whisper tries increasing temperatures.
     words: bool = False  # Whether segments have the times of words.

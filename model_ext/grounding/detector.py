@@ -28,7 +28,7 @@ class Query:
 class Detection:
     query: int  # Index of the query.
     box: tuple[float, float, float, float]  # Left, top, right, bottom in pixels of the picture.
-    score: float  # Between 0 and 1.
+    score: float  # How sure the detector is, from 0 to 1.
 
 
 class Detector(Protocol):

@@ -23,7 +23,8 @@ from server.settings import Settings
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
-LARGE = 1 << 18  # Documents of more bytes are parsed in a thread (over a millisecond).
+# Documents of more bytes are parsed in a thread, because parsing takes over a millisecond.
+LARGE = 1 << 18
 REQUEST = "request"  # Name of the form field that contains the JSON.
 NOT_JSON = "the request is not JSON"
 

@@ -42,7 +42,7 @@ from server.side.work_queue import WorkQueue
 
 logger = logging.getLogger(__name__)
 
-NICE = 5  # Added to the priority value of the process.
+NICE = 5  # Added to the nice value of the process, which lowers its priority.
 REPORT_S = 1  # Seconds between two reports to the supervisor.
 STATE_S = 0.25  # Seconds between two states.
 

@@ -38,7 +38,7 @@ class Answer:
 @dataclass(frozen=True)
 class Job:
     model: Path  # The model's folder.
-    prompts: list[Prompt]  # The engine answers them in one batch.
+    prompts: list[Prompt]  # The engine answers all prompts in one batch.
     options: dict[str, Any] = field(default_factory=dict)  # More arguments for vLLM's engine.
 
 

@@ -19,8 +19,8 @@ VISIBLE = 64  # minimum alpha of a drawing's visible pixels
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    picture: NDArray[np.uint8]  # (H, W, 3).
-    boxes: NDArray[np.float32]  # (N, 4): left, top, right, bottom in pixels.
+    picture: NDArray[np.uint8]  # The pixels, shape (H, W, 3).
+    boxes: NDArray[np.float32]  # Shape (N, 4): left, top, right, bottom in pixels.
     drawings: tuple[int, ...]  # Index of each box's drawing.
 
 
