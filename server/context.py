@@ -58,7 +58,7 @@ class RequestContext:
     # The name of the request's field with the grammar of the answer, for error messages.
     grammar_field: str = "structured_outputs"
     timeline: Timeline = field(default_factory=Timeline)
-    # Index of a choice -> its text. For choices with tools that the maximum number of tokens ended.
+    # Index of a choice with tools -> its text, if the maximum number of tokens ended the text.
     cut_texts: dict[int, str] = field(default_factory=dict)
 
     def condition_on(self, embedding: Vector) -> None:
