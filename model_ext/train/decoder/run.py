@@ -21,9 +21,9 @@ from model_ext.train.journal import Journal
 from model_ext.train.schedule import learning_rate
 
 CHECKPOINT = "checkpoint.pt"
-MAX_PICTURES = 8000  # Maximum number of pictures from which the components are computed.
-MIN_DEVIATION = 1e-3  # Minimum standard deviation of a component, relative to the largest.
-MAX_TIME = 0.99  # At time 1, x_t is x, and there is nothing to learn.
+MAX_PICTURES = 8000  # maximum number of pictures from which the components are computed
+MIN_DEVIATION = 1e-3  # minimum standard deviation of a component, relative to the largest
+MAX_TIME = 0.99  # at time 1, x_t is x, and there is nothing to learn
 
 
 def train_decoder(config: DecoderConfig, until: int | None = None) -> Path:

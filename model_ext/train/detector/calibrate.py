@@ -48,8 +48,8 @@ def calibrate(model: BindDetector, config: DetectorConfig) -> BindDetectorConfig
     rng = np.random.default_rng(SEED)
     drawings = pictures.data.numpy()
     scenes = [compose(drawings, rng, config.side, config.max_drawings) for _ in range(SCENES)]
-    shown: list[Tensor] = []  # The embeddings of each scene's boxes.
-    names: list[list[str]] = []  # The key of the drawing that each box shows, or "".
+    shown: list[Tensor] = []  # the embeddings of each scene's boxes
+    names: list[list[str]] = []  # the key of the drawing that each box shows, or ""
     objectness = []
     for scene in scenes:
         boxes, sure, vectors = model.things([torch.from_numpy(scene.picture.copy())])[0]

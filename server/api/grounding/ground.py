@@ -93,7 +93,7 @@ class Grounding:
         except Exception:  # an error of grounding must not lose the finished answer
             logger.exception("grounding failed")
         finally:
-            self._files.clear()  # so that the files are closed
+            self._files.clear()  # closes the files
         return [None] * len(texts)
 
     async def _ground(self, text: str, pictures: Sequence[Pictures]) -> list[Json]:
