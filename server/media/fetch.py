@@ -167,7 +167,7 @@ class Pinned(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        del family  # unused: the checked addresses may be IPv4 and IPv6
+        del family  # ignored, because the checked addresses can be IPv4 and IPv6
         return [
             ResolveResult(
                 hostname=host,

@@ -24,10 +24,10 @@ STATS = {
     WORKER_SAMPLES: entry(2.0, {}),
     RUNNER: entry(9.5, {WORKER: 9.5}),
     ADAPTER: entry(1.0, {RUNNER: 1.0}),
-    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # Not plugin time: a method of vLLM.
-    TABLE: entry(0.3, {ADAPTER: 0.3}),  # Plugin time, already counted in ADAPTER.
+    UPDATE: entry(0.6, {ADAPTER: 0.6}),  # A method of vLLM is not plugin time.
+    TABLE: entry(0.3, {ADAPTER: 0.3}),  # Plugin time that ADAPTER already contains.
     DECORATED: entry(9.7, {TABLE: 0.25, WORKER: 9.45}),
-    DELTAS: entry(0.25, {DECORATED: 0.25}),  # Plugin time, already counted in TABLE.
+    DELTAS: entry(0.25, {DECORATED: 0.25}),  # Plugin time that TABLE already contains.
     TORCH: entry(2.0, {TABLE: 0.2, FORWARD: 1.8}),
     FORWARD: entry(5.0, {RUNNER: 5.0}),  # The model's forward pass does not count as plugin time.
 }

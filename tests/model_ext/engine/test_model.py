@@ -66,7 +66,7 @@ def test_maps_that_must_be_folded_but_cannot_be() -> None:
 
 
 def test_layers_are_not_folded_if_the_setting_says_so() -> None:
-    # does not read weights: the fake model has none, so that a read would raise an error
+    # The fake model has no weights, so `_fold` would raise an error if it read them.
     ImageBindLLMForCausalLM._fold(model(ArrivalSettings(arrival="layers")))
 
 
