@@ -23,8 +23,7 @@ from server.settings import Settings
 Json = dict[str, Any]
 Result = TypeVar("Result")
 
-# Documents of more bytes are parsed in a thread, because parsing takes over a millisecond.
-LARGE = 1 << 18
+LARGE = 1 << 18  # Documents of more bytes are parsed in a thread (over a millisecond).
 REQUEST = "request"  # Name of the form field that contains the JSON.
 NOT_JSON = "the request is not JSON"
 
