@@ -5,7 +5,7 @@ similarity is the cosine of two embeddings, from -1 to 1. The requests and respo
 formats of vLLM and Jina.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ FIRST = ("data_1", "text_1", "queries")
 SECOND = ("data_2", "text_2", "documents", "items")
 USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # 0, because the LLM processes no tokens
 
-Handler = Callable[[Incoming, Request], Awaitable[Response]]
+Handler = Callable[[Incoming, Request], Coroutine[Any, Any, Response]]
 Scalar = str | int | float | bool | None
 
 
