@@ -12,7 +12,6 @@ import numpy as np
 
 from model_ext.conditioning import Vector
 from model_ext.grounding.folders import takes
-from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS
 from model_ext.side import SideData
 from server.api.body import Json
 from server.api.grounding.pictures import Pictures, read_pictures
@@ -20,10 +19,10 @@ from server.api.state import AppState
 from server.conditioning.first_error import all_results
 from server.errors import BadRequest
 from server.media.attachments import Attachment
-from server.media.blob import MemoryBlob
+from server.settings import DETECTOR
 from server.side.client import SideClient
+from server.side.detected_labels import text_vector
 
-DETECTOR = "detector"
 MAX_TASKS = 8  # maximum number of tasks of one request in the detector's process at a time
 
 
@@ -109,8 +108,7 @@ class Search:
     async def _embed(self, query: SearchQuery) -> Vector:
         if query.file is not None:
             return await self._state.components.conditioner.embed_unit(query.file)
-        blob = MemoryBlob(query.text.encode())
-        return (await self._state.components.encoders.embed("text", blob, DEFAULT_OPTIONS)).unit
+        return await text_vector(self._state.components.encoders, query.text)
 
     def _boxes(self, result: Json, pictures: Pictures) -> list[SearchBox]:
         horizontal, vertical = pictures.scale
