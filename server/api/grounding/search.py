@@ -16,6 +16,7 @@ from model_ext.side import SideData
 from server.api.body import Json
 from server.api.grounding.pictures import Pictures, read_pictures
 from server.api.state import AppState
+from server.conditioning.fetches import Fetches
 from server.conditioning.first_error import all_results
 from server.errors import BadRequest
 from server.media.attachments import Attachment
@@ -136,9 +137,14 @@ def detector_of(state: AppState, param: str | None = None) -> SideClient:
     return state.components.sides[DETECTOR]
 
 
-async def gather_pictures(state: AppState, files: Sequence[Attachment]) -> list[Pictures]:
-    """Read the pictures of all files. Raises a RequestError that names the file."""
+async def gather_pictures(
+    state: AppState, files: Sequence[Attachment], fetches: Fetches
+) -> list[Pictures]:
+    """Read the pictures of all files. `fetches`: the request's downloads.
+
+    Raises a RequestError that names the file.
+    """
     components = state.components
     return await all_results(
-        read_pictures(file, components.conditioner, components.encoders) for file in files
+        read_pictures(file, components.conditioner, fetches, components.encoders) for file in files
     )

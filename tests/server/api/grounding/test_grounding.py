@@ -3,8 +3,10 @@ and the parser are real. The engine is a fake, and the detector finds colors.
 """
 
 import asyncio
+import io
 import json
 import time
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,11 @@ from server.api.grounding.ground import Grounding
 from server.api.middleware.rate_limit import new_usage
 from server.context import current
 from server.media.attachments import AttachmentLimits
+from server.media.blob import MemoryBlob
+from server.media.sources import Link
 from server.side.client import SideClient
+from server.side.detected_labels import DetectedLabels
+from server.side.experts import Experts
 from tests.server.api.grounding.colors import ColorDetector, error_of, part, picture
 from tests.server.application import Served
 from tests.server.side.served import application
@@ -285,6 +291,47 @@ async def test_few_tasks_of_a_request_run_at_a_time(
     choices = response.json()["choices"]
     assert all(each["message"]["grounding"][0]["found"] for each in choices)
     assert most == 8
+
+
+class Downloads:
+    """Returns the same picture for every link, and records the links."""
+
+    def __init__(self) -> None:
+        file = io.BytesIO()
+        picture(("red", RED)).save(file, "PNG")
+        self.data, self.urls = file.getvalue(), list[str]()
+        self.blobs: list[weakref.ref[MemoryBlob]] = []
+
+    async def fetch(self, link: Link) -> MemoryBlob:
+        self.urls.append(link.url)
+        blob = Held(self.data)
+        self.blobs.append(weakref.ref(blob))
+        return blob
+
+
+class Held(MemoryBlob):
+    """A blob to which weak references are possible."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("experts", [None, ["objects"]])
+async def test_a_link_is_downloaded_once(served: Served, experts: list[str] | None) -> None:
+    downloads = Downloads()
+    components = served.components
+    components.conditioner._fetcher = downloads
+    reader = DetectedLabels(("red car",), None, None)
+    components.experts = Experts(components.sides, components.encoders, objects=reader)
+    enable(served, served.app.state.settings.detector, allow_media_urls=True)
+    link = {"type": "image_url", "image_url": {"url": "https://example.org/red.png"}}
+    for stream in (False, True):
+        downloads.urls.clear()
+        downloads.blobs.clear()
+        served.handler.answer = events(*STREAM) if stream else answer(TEXT)
+        response = await chat(served, link, stream=stream, imagebind={"experts": experts})
+        assert '"found":true' in response.text.replace(" ", ""), response.text
+        assert downloads.urls == ["https://example.org/red.png"]
+        assert [blob() for blob in downloads.blobs] == [None]  # the file is closed
 
 
 async def test_no_grounding_reaches_another_request(served: Served) -> None:
