@@ -48,6 +48,7 @@ def picture_options(settings: Settings) -> Options | None:
         "device": settings.decoder_device,
         "threads": settings.side_threads,
         "max_batch": settings.decoder_batch,
+        "max_pixels": settings.max_picture_pixels,
     }
 
 
