@@ -75,7 +75,8 @@ class Objects:
         )
         logits = self._model(pixels.to(self._model.device, self._model.dtype)).logits.float().cpu()
         several = self._model.config.problem_type == SEVERAL
-        return logits.sigmoid() if several else logits.softmax(-1)
+        scores: Tensor = logits.sigmoid() if several else logits.softmax(-1)
+        return scores
 
     def _labels(self, scores: Tensor) -> list[str]:
         """The labels with scores (C,) of at least the threshold, from the highest to the lowest."""
