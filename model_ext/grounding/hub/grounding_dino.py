@@ -19,7 +19,7 @@ from model_ext.hub_folder import load_model, load_part
 
 SEPARATOR = "."
 SEPARATORS = re.compile(r"[.?]")  # The model separates phrases at these characters.
-EMPTY = "thing"  # Replaces a query that has no other characters.
+EMPTY = "thing"  # Replaces a query that has only these characters.
 
 
 class GroundingDino:
