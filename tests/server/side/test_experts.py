@@ -271,9 +271,9 @@ async def test_a_detectors_labels_are_in_the_prompts_input(encoding: Path) -> No
         assert await text("green") == "green tree"  # the stored result
         assert len(detector.calls) == calls
         assert served.handler.seen[-1].chat_template_kwargs["contexts"] == ["green tree"]
-        names = [("red", "green", "blue")[n % 3] for n in range(30)]
-        texts = await asyncio.gather(*(text(*[name] * (1 + n % 2)) for n, name in enumerate(names)))
-        assert [each.split()[0] for each in texts] == names
+        order = [("red", "green", "blue")[n % 3] for n in range(30)]
+        texts = await asyncio.gather(*(text(*[name] * (1 + n % 2)) for n, name in enumerate(order)))
+        assert [each.split()[0] for each in texts] == order
 
 
 async def test_a_video_without_pictures_has_no_objects(encoding: Path) -> None:
