@@ -53,7 +53,8 @@ class Objects:
             for index, task in enumerate(tasks)
             for picture in frames(task.data.arrays["pictures"])
         ]
-        best = torch.zeros(len(tasks), self._model.config.num_labels)
+        # A file without pictures keeps -1, which is below every threshold.
+        best = torch.full((len(tasks), self._model.config.num_labels), -1.0)
         for start in range(0, len(pictures), MAX_PICTURES):
             stop_if_cancelled(tasks)
             part = pictures[start : start + MAX_PICTURES]
