@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -133,7 +132,7 @@ async def test_the_loop_of_tools_runs(
         caller = served.app.state.openai_serving_chat = Caller()
         bridge = httpx.Client(transport=Bridge(served.client, asyncio.get_running_loop()))
         opened = partial(openai.OpenAI, http_client=bridge)
-        monkeypatch.setitem(sys.modules, "openai", SimpleNamespace(OpenAI=opened))
+        monkeypatch.setattr(openai, "OpenAI", opened)
         monkeypatch.setitem(sys.modules, "requests", bridge)
         monkeypatch.chdir(ROOT)
         printed: list[str] = []
