@@ -147,10 +147,12 @@ class Conditioner:
         """
         return (await self._embed(attachment, Fetches(self._fetcher))).unit
 
-    async def fetch(self, attachment: Attachment) -> Blob:
-        """Return the bytes of an attachment. Downloads the file of a link."""
+    async def fetch(self, attachment: Attachment, fetches: Fetches | None = None) -> Blob:
+        """Return the bytes of an attachment. Downloads the file of a link. `fetches`: the request's
+        downloads.
+        """
         check_encoder(attachment.modality, self._encoders)
-        return await Fetches(self._fetcher).content(attachment)
+        return await (fetches or Fetches(self._fetcher)).content(attachment)
 
     async def _embed_all(
         self, attachments: Sequence[Attachment], fetches: Fetches

@@ -31,6 +31,10 @@ class Fetches:
             self._tasks[source] = asyncio.ensure_future(self._fetch(source, attachment.modality))
         return await self._tasks[source]
 
+    def close(self) -> None:
+        """Forget the downloaded files, which closes those that nothing else uses."""
+        self._tasks.clear()
+
     async def _fetch(self, link: Link, modality: str) -> Blob:
         assert self._fetcher is not None
         with stage("fetch", modality):

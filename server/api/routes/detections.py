@@ -59,7 +59,8 @@ async def detect(incoming: Incoming, raw_request: Request) -> Response:
     search = Search(state, request.threshold)
     try:
         async with asyncio.timeout(state.settings.ground_timeout_s):
-            pictures = await gather_pictures(state, files)
+            fetches = state.components.conditioner.fetches()
+            pictures = await gather_pictures(state, files, fetches)
             boxes = await search.run(pictures, queries)
     except TimeoutError:
         raise Unavailable("the detector was too slow", code="detector_timeout") from None
