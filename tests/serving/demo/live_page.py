@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 from PIL import Image, ImageDraw
 
 from model_ext.demo.questions import MEDIA, PICTURE, WHAT, WORD
@@ -37,6 +38,15 @@ SETTINGS = {
     "decoder": "model",
 }
 RESTART_S = 300
+# JavaScript that counts the frames of 5 seconds.
+MEASURE_FRAMES = """
+() => new Promise((resolve) => {
+  const cloud = document.querySelector(".cloud");
+  const [frames, start] = [cloud.dataset.frames, performance.now()];
+  const rate = () => (cloud.dataset.frames - frames) / ((performance.now() - start) / 1000);
+  setTimeout(() => resolve([rate(), cloud.width, cloud.height]), 5000);
+})
+"""
 
 
 def enter_key(tab: Tab, server: Server) -> str:  # noqa: ARG001
@@ -97,6 +107,18 @@ def tools(tab: Tab, server: Server) -> str:  # noqa: ARG001
     control.fill("")
     assert not tab.page.locator(".answer .problem").is_visible()
     return f"{answer.strip()} and {tab.page.locator('.tool-call').count()} calls"
+
+
+def points(tab: Tab, server: Server) -> str:  # noqa: ARG001
+    """A cloud of 250,000 points turns. Without a GPU, the browser draws in software."""
+    file = io.BytesIO()
+    np.save(file, np.random.default_rng(0).normal(size=(250_000, 3)).astype(np.float32))
+    tab.page.emulate_media(reduced_motion="no-preference")
+    tab.drop(("cloud.npy", file.getvalue()))
+    tab.page.locator(".kind select").select_option("point")
+    tab.wait("document.querySelector('.cloud')?.dataset.frames > 20")
+    rate, width, height = tab.page.evaluate(MEASURE_FRAMES)
+    return f"{rate:.0f} frames/s on {width} x {height} pixels"
 
 
 def many_requests(tab: Tab, server: Server) -> str:
@@ -197,6 +219,7 @@ STEPS = (
     Step("decoder", pictures),
     Step("detector", nouns),
     Step("tools", tools),
+    Step("250,000 points turn", points),
     Step("429: too many requests of the key", many_requests, "429"),
     Step("503: the encoding service is killed", dead_encoders, "503"),
     Step("restart: the engine is killed during an answer", dead_engine, "503|404|ERR_"),
