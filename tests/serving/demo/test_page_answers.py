@@ -87,7 +87,7 @@ def test_a_weight_of_zero_removes_a_part(tab: Tab) -> None:
 
 def test_the_cache_is_compared_and_explained(tab: Tab) -> None:
     tab.add(WORD)
-    tab.page.locator(".segments").get_by_text("Compare").click()
+    tab.page.locator(".segments").get_by_text("Both").click()
     tab.ask(WHAT)
     answers = tab.page.locator(".turn").last.locator(".answer")
     assert answers.count() == 2
@@ -104,8 +104,8 @@ def test_an_answer_says_what_was_cached(tab: Tab) -> None:
     tab.page.get_by_role("button", name="New conversation").click()
     tab.ask(WHAT)
     facts = tab.page.locator(".meta").inner_text()
-    assert "1 of 1 embedding from the result cache" in facts
-    assert re.search(r"\d+ of \d+ prompt tokens from the prefix cache", facts)
+    assert "1 of 1 embedding reused" in facts
+    assert re.search(r"\d+ of \d+ prompt tokens reused", facts)
 
 
 def test_several_answers_and_turns(tab: Tab) -> None:
