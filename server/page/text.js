@@ -94,6 +94,7 @@ export const text = {
     done: (words) => `Answer: ${words}`,
     keys: "Enter asks, Esc stops",
     fresh: "New conversation",
+    earlier: (count) => `Sent with ${count} earlier ${count === 1 ? "question" : "questions"} about this mix`,
     newMix: "The mix has changed. Earlier turns are not sent.",
     suggestions: ["What is this?", "Describe it.", "Write one line about it."],
   },

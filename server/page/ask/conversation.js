@@ -112,8 +112,10 @@ class Turn {
     const chips = this.parts.map(({ part, share }) => h("li", { "data-modality": part.modality },
       icon(part.modality), h("bdi", {}, part.name),
       this.parts.length > 1 && h("span", { class: "figure" }, text.card.share(share))));
+    const earlier = this.common.history.length / 2; // a question and its answer are two messages
     return h("div", { class: "question" },
       chips.length > 0 && h("ul", { class: "used" }, ...chips),
-      h("p", {}, h("bdi", {}, this.question)));
+      h("p", {}, h("bdi", {}, this.question)),
+      earlier > 0 && h("p", { class: "note" }, text.ask.earlier(earlier)));
   }
 }

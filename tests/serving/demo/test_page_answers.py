@@ -121,6 +121,7 @@ def test_several_answers_and_turns(tab: Tab) -> None:
     roles = [message["role"] for message in requests[-1]["messages"]]
     assert roles == ["user", "assistant", "user"]
     assert requests[-1]["messages"][1]["content"] == answer
+    assert "1 earlier question" in tab.page.locator(".question").last.inner_text()
     assert requests[-1]["n"] == 3
     tab.add(PICTURE)
     tab.ask(WHAT)
