@@ -37,7 +37,7 @@ SETTINGS = {
     "ocr": True,
     "decoder": "model",
 }
-RESTART_S = 300
+START_S = RESTART_S = 900
 # JavaScript that counts the frames of 5 seconds.
 MEASURE_FRAMES = """
 () => new Promise((resolve) => {
@@ -254,8 +254,9 @@ if __name__ == "__main__":
         sides = {"speech_model": str(args.speech_model), "detector": str(args.detector)}
         config.write_text(json.dumps({**SETTINGS, **sides, "api_key_file": str(keys)}))
         flags = ["--max-model-len=2048"]
+        log, option = args.out / "log", f"--config={config}"
         with (
-            serve(args.model, args.out / "log", f"--config={config}", flags=flags) as server,
+            serve(args.model, log, option, flags=flags, start_s=START_S) as server,
             chromium() as context,
         ):
             run(context, server, args.out)
