@@ -51,7 +51,7 @@ def test_a_file_that_the_server_has_lost_is_uploaded_again(tab: Tab, server: Ser
     lose_files(server)
     tab.page.get_by_role("tab", name="Search").click()
     tab.page.get_by_role("button", name="Search").click()
-    tab.page.wait_for_selector(".ranked")
+    tab.page.wait_for_selector(".result .ranked")
     tab.rejected(404, count=4)  # twice: the request, and the deletion of the old file
 
 
