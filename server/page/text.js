@@ -102,7 +102,7 @@ export const text = {
     title: "Settings",
     cache: "Retrieval cache",
     cacheModes: { on: "On", off: "Off", both: "Both" },
-    cacheHint: "The cache moves the mix towards similar pictures that the server knows. “Both” shows the answers side by side.",
+    cacheHint: "The cache moves the mix towards similar pictures that the server knows. “Both” compares the answers.",
     variant: (on) => (on ? "With the cache" : "Without the cache"),
     temperature: "Temperature",
     n: "Answers",
