@@ -1,9 +1,10 @@
 """One question of a data set: the request's content, and the correct answers ("truths")."""
 
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 MODALITIES = ("image", "audio", "video", "point", "depth", "thermal", "imu")
 Modality = Literal["image", "audio", "video", "point", "depth", "thermal", "imu"]
@@ -64,3 +65,14 @@ class Item(WithMedia):
     metric: str | None = None
     strict: str | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=65536)
+    _place: str = PrivateAttr("")
+
+    @property
+    def place(self) -> str:
+        """The file and the row of the question, for error messages; "" if it is from no file."""
+        return self._place
+
+    def at(self, path: Path, row: int | str) -> Self:
+        """Set the file and the row of the question. Returns the item itself."""
+        self._place = f"{path}, row {row}"
+        return self
