@@ -34,7 +34,7 @@ from tests.serving.record_evaluation import FOLDER as PICTURES
 
 TARGET = 0.9
 TEMPLATES = ("Write one sentence about {}.", "Describe {}.", "What is {} for?", "Where is {}?")
-RATE = re.compile(r"(\d+) questions in ([\d.]+) s")
+RATE = re.compile(r"(\d+) questions in [\d.]+ s: ([\d.]+) questions/s")
 Rows = list[dict[str, Any]]
 
 
@@ -58,7 +58,7 @@ class Load:
         match = RATE.search(ended.stderr)
         assert match is not None, ended.stderr
         assert int(match[1]) == len(rows)
-        return int(match[1]) / float(match[2])
+        return float(match[2])
 
     def vllm_rate(self, rows: Rows) -> float:
         """Send the questions with `vllm bench serve`. Returns the questions per second."""
