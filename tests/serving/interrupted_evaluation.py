@@ -1,7 +1,7 @@
 """Kill an evaluation five times at random moments, resume it each time, and compare the final table
 with that of an uninterrupted run.
 
-A run is killed at a random time after it has sent a random number of its requests. These numbers
+A run is killed at a random time after it has received a random number of answers. These numbers
 are limited, so that the evaluation does not end before the fifth kill.
 
     python -m tests.serving.interrupted_evaluation URL --data build/demo/data/evaluation.jsonl
@@ -30,7 +30,8 @@ from server.cli.eval.parts import request_body
 
 KILLS = 5
 POLL_S = 0.01
-MAX_DELAY_S = 1.0  # maximum time between the last counted request and the kill
+# Maximum time between the last counted answer and the kill, as a share of the uninterrupted run.
+MAX_DELAY = 0.05
 
 
 class QuietServer(ThreadingHTTPServer):
@@ -46,6 +47,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self.bodies: list[str] = []
+        self.answered = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -68,6 +70,7 @@ class Proxy:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+                outer.answered += body is not None
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -78,9 +81,9 @@ class Proxy:
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
-def wait_for(requests: int, proxy: Proxy, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the run has sent this number of requests, or ends."""
-    while len(proxy.bodies) < requests and process.poll() is None:
+def wait_for(answers: int, proxy: Proxy, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the run has received this number of answers, or ends."""
+    while proxy.answered < answers and process.poll() is None:
         time.sleep(POLL_S)
 
 
@@ -113,13 +116,14 @@ def main() -> None:
     for number in range(KILLS + 1):
         stored = set(read_results(out)[1]) if (out / ANSWERS_FILE).exists() else set()
         proxy.bodies.clear()
+        proxy.answered = 0
         process = subprocess.Popen(
             [*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         if number < KILLS:
             left = len(hashes) - len(stored)
-            wait_for(generator.randint(1, max(1, left // (KILLS + 1 - number))), proxy, process)
-            time.sleep(generator.uniform(0, MAX_DELAY_S))
+            wait_for(generator.randint(0, left // (KILLS + 1 - number)), proxy, process)
+            time.sleep(generator.uniform(0, MAX_DELAY * seconds))
             process.kill()
         status = process.wait()
         sent = list(proxy.bodies)

@@ -115,8 +115,10 @@ def test_ten_pictures_of_mme_by_hand(server: Server, tmp_path: Path) -> None:
     server.reply = lambda body: answers[question_of(body)]
     assert ask(server, tmp_path / "data", tmp_path / "run").exit_code == 0
     assert row(tmp_path / "run")[::2] == ["100.00", "80.00", "50.00", "10"]
-    for column, points in ((2, 60 + 40), (3, 50 + 30)):
-        right = [picture[column] for picture in TEN_PICTURES]
+    for right, points in (
+        ([official for *_, official, _ in TEN_PICTURES], 60 + 40),
+        ([strict for *_, strict in TEN_PICTURES], 50 + 30),
+    ):
         assert 100 * (sum(right) / 20 + right.count(2) / 10) == points
 
 
