@@ -17,6 +17,7 @@ from server.encoding.decode.pool import DecodePool, MediaError, worker_environme
 from server.media.blob import MemoryBlob
 from tests.corpus import FOLDER
 from tests.server.encoding.decode.test_pool import running
+from tests.server.waiting import until
 
 ROOT = Path(__file__).parents[4]
 JOB = CutJob(
@@ -167,6 +168,9 @@ async def test_every_rule_holds_in_a_worker(
             assert caught.value.message == error, code
         with pytest.raises(MediaError, match="more than 1 seconds of CPU time"):
             await pool.decode("while True: pass", MemoryBlob(b""))
+        # wait for the next process, because closing the pool cancels its start
+        await until(lambda: pool.alive == 0)
+        await until(lambda: pool.alive == 1)
 
 
 @pytest.mark.parametrize("attack", ["open('/etc/passwd')", "os.fork()", "bytearray(2 << 30)"])
