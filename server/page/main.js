@@ -21,7 +21,7 @@ const header = h("header", { class: "top" },
   h("h1", {}, logo(), text.title), model, actions);
 
 document.body.append(header, main, status, toast);
-let mix = null; // until the server has said what it offers
+let mix = null;
 acceptDrops((file) => (mix ? mix.addFile(file) : say(text.mix.early)));
 start();
 

@@ -43,7 +43,7 @@ export const text = {
     text: "Text",
     examples: "Try an example",
     drop: "Drop to add to the mix",
-    early: "Files can be added when the page is connected to the server.",
+    early: "The page is not connected to the server.",
     full: (count) => `A mix has at most ${count} parts.`,
     cancelOut: "The weights cancel each other out: their sum must not be 0.",
   },

@@ -37,7 +37,7 @@ export class Answer {
     this.controller.abort();
   }
 
-  /** Wait for `work`, for example uploads, at most until the answer is stopped. */
+  /** Wait for `work`, or until the answer is stopped. */
   async unlessStopped(work) {
     const { signal } = this.controller;
     await Promise.race([work, new Promise((resolve) => signal.addEventListener("abort", resolve))]);

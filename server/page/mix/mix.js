@@ -165,7 +165,7 @@ export class Mix extends EventTarget {
       if (error.code !== "file_not_found") throw error;
     }
     parts.forEach((part, index) => {
-      if (!part.file || part.fileId !== ids[index]) return; // another answer uploads it already
+      if (!part.file || part.fileId !== ids[index]) return;
       this.forget(part);
       this.start(part);
     });
