@@ -25,8 +25,8 @@ pytestmark = pytest.mark.engine
 GOLDEN = load_file(FIXTURES / "golden" / "embeddings.safetensors")
 OTHERS = 3  # requests to /v1/embeddings before the batch
 DONE = ("completed", "failed", "expired", "cancelled")
-LINES = 200
-BAD = range(3, LINES, 25)  # the numbers of the lines whose model does not exist
+LINES = 500
+BAD = range(3, LINES, 25)  # the numbers of the 20 lines whose model does not exist
 
 
 # A server of encoders alone must import none of these modules. In all of its processes, importing
