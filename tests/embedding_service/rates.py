@@ -34,7 +34,6 @@ from torch import Tensor
 from cache_index.captions import Caption
 from model_ext.bench import encoders as bench
 from model_ext.bench.pairs import ratio
-from model_ext.config import ENCODERS_ALONE, CacheConfig, EncodersConfig, EncoderSummary, Provenance
 from model_ext.imagebind.work import sample_tokens
 from server.cli.bulk.embedder import BulkEmbedder, BulkRequest
 from server.cli.bulk.place import BulkItem, Place
@@ -43,6 +42,7 @@ from server.encoding.in_order import in_order
 from server.encoding.windows import Cutter
 from server.media.blob import Blob, MemoryBlob
 from server.settings import Settings
+from tests.embedding_service.model_folder import write_sizes
 from tests.embedding_service.pictures import encode, noise, pictures
 from tests.serving.launch import Server, free_port, serve_encoders
 
@@ -64,25 +64,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        model = options.model or write_model(Path(name, "model"), options.blocks)
+        model = options.model or write_sizes(Path(name, "model"), bench.config(options.blocks))
         values = {**FIXED, "encode_load_format": "auto" if options.model else "dummy"}
         bench_ = Bench(Settings(model=model, **values), values, Path(name), options.count)
         asyncio.run(getattr(bench_, options.what)(options.rounds))
-
-
-def write_model(folder: Path, blocks: int) -> Path:
-    """Write a model folder of encoders alone that has sizes, and no weights."""
-    sizes = bench.config(blocks)
-    sections = EncodersConfig(
-        imagebind=EncoderSummary(modalities=sizes.modalities, embedding_dim=sizes.embed_dim),
-        cache=CacheConfig(folder=None),
-        provenance=Provenance(stage="encoders", sources=()),
-    )
-    config = {"architectures": [ENCODERS_ALONE], "model_type": "imagebind", **sections.to_hf()}
-    (folder / "encoders").mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "encoders" / "config.json").write_text(sizes.to_json())
-    return folder
 
 
 class Bench:
