@@ -1,6 +1,6 @@
 """Write a model folder of encoders alone: with the demonstration model's encoders, or sizes only.
 
-    python -m tests.embedding_service.model_folder FOLDER
+python -m tests.embedding_service.model_folder FOLDER
 """
 
 import json

@@ -65,7 +65,10 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         model = options.model or write_sizes(Path(name, "model"), bench.config(options.blocks))
-        values = {**FIXED, "encode_load_format": "auto" if options.model else "dummy"}
+        values: dict[str, Any] = {
+            **FIXED,
+            "encode_load_format": "auto" if options.model else "dummy",
+        }
         bench_ = Bench(Settings(model=model, **values), values, Path(name), options.count)
         asyncio.run(getattr(bench_, options.what)(options.rounds))
 

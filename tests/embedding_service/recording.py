@@ -93,7 +93,7 @@ def spoken(text: str, voice: str) -> Samples:
     sound, rate = soundfile.read(io.BytesIO(wav), dtype="float32", always_2d=True)
     speech = SpeechSamples(rate)
     samples = np.concatenate([speech.add(sound), speech.end()]).astype(np.float32) / 32768
-    return loud(samples)
+    return loud(np.asarray(samples, np.float32))
 
 
 def loud(samples: Samples) -> Samples:
