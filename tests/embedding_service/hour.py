@@ -34,7 +34,8 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--seconds", type=int, default=3600)
     options = parser.parse_args()
-    recording, warm_up = make_recording(options.seconds), make_recording(60, seed=1)
+    recording = make_recording(options.seconds)
+    warm_up = make_recording(60, seed=1, plants=0)
     with (
         tempfile.TemporaryDirectory() as folder,
         serve_encoders(options.model, Path(folder, "log"), "--decode-workers=1") as server,

@@ -52,19 +52,19 @@ class Recording:
         return Recording(part, ()).wav()
 
 
-def make_recording(seconds: float = 3600, seed: int = 0) -> Recording:
+def make_recording(seconds: float = 3600, seed: int = 0, plants: int = PLANTS) -> Recording:
     choose, noise = random.Random(seed), np.random.default_rng(seed)
     cells = int(seconds // CELL_S)
-    planted = choose.sample(CONCEPTS, PLANTS)
+    planted = choose.sample(CONCEPTS, plants)
     # not next to each other, so that a result within one window names one plant
-    places = sorted(2 * place for place in choose.sample(range(cells // 2), PLANTS))
+    places = sorted(2 * place for place in choose.sample(range(cells // 2), plants))
     concepts = dict(zip(places, planted, strict=True))
     others = [concept for concept in CONCEPTS if concept not in planted]
-    parts, plants = [], []
+    parts, planted_words = [], list[Plant]()
     for cell in range(cells):
         voice = choose.choice(VOICES["test"])
         if cell in concepts:
-            plants.append(Plant(concepts[cell], cell * CELL_S, (cell + 1) * CELL_S))
+            planted_words.append(Plant(concepts[cell], cell * CELL_S, (cell + 1) * CELL_S))
             part = spoken(concepts[cell], voice)
         elif choose.random() < NOISE_SHARE:
             part = colored_noise(noise)
@@ -72,7 +72,7 @@ def make_recording(seconds: float = 3600, seed: int = 0) -> Recording:
             part = spoken(other_text(choose, others, planted), voice)
         parts.append(fitted(part, noise))
     rest = fitted(colored_noise(noise), noise)[: round(seconds * RATE) - cells * CELL_S * RATE]
-    return Recording(np.concatenate([*parts, rest]), tuple(plants))
+    return Recording(np.concatenate([*parts, rest]), tuple(planted_words))
 
 
 def other_text(choose: random.Random, others: list[str], planted: list[str]) -> str:
