@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.serving.launch import descendants
 
-INTERVAL_S = 0.5
+INTERVAL_S = 2  # reading the memory of all processes takes a fraction of a second of CPU time
 MIB = 1 << 20
 
 
@@ -59,7 +59,7 @@ class Peak:
 
 @contextmanager
 def watched(pid: int) -> Iterator[Peak]:
-    """Measure the memory of a process and its descendants every half second."""
+    """Measure the memory of a process and its descendants every INTERVAL_S seconds."""
     peak, ended = Peak(), threading.Event()
 
     def watch() -> None:

@@ -5,6 +5,7 @@ import gc
 import json
 import weakref
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import openai
 import pytest
 from starlette.types import ASGIApp
 
-from server.errors import BadRequest
+from server.api.routes.files import list_page
+from server.errors import BadRequest, NotFound
 from server.media.blob import Blob, DiskBlob
 from server.media.embedded import Embedded
 from tests.server.api.test_app import CHAT, HELLO, answer, check_error
@@ -359,3 +361,21 @@ async def test_points_of_a_stored_cloud(served: Served) -> None:
     picture = (await upload(served, PNG.encode("latin-1"))).json()["id"]
     message = check_error(await served.client.get(f"{FILES}/{picture}/points"), 400)
     assert "point cloud" in message
+
+
+def test_pages_of_a_list() -> None:
+    records = [SimpleNamespace(id=f"file-{number}") for number in range(5)]
+
+    def page(after: str | None, limit: int) -> dict[str, Any]:
+        return list_page(records, after, limit, "file", vars)
+
+    first = page(None, 2)
+    assert first["data"] == [{"id": "file-0"}, {"id": "file-1"}]
+    assert (first["first_id"], first["last_id"], first["has_more"]) == ("file-0", "file-1", True)
+    last = page("file-1", 3)
+    assert (last["first_id"], last["last_id"], last["has_more"]) == ("file-2", "file-4", False)
+    assert page("file-4", 3) == {
+        **{"object": "list", "data": [], "first_id": None, "last_id": None, "has_more": False}
+    }
+    with pytest.raises(NotFound, match="no such file"):
+        page("file-5", 1)
