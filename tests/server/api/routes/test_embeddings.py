@@ -178,9 +178,8 @@ async def test_a_window_equals_the_file_cut_there(
     again = (await served.client.post(PATH, json=body)).json()
     assert again.keys() == {"object", "data", "model", "usage"}
     vectors = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in again["data"]]
-    np.testing.assert_array_equal(
-        vectors, np.array([item["embedding"] for item in data], np.float32)
-    )
+    # the windows of the second request may be in other batches
+    np.testing.assert_allclose(vectors, [item["embedding"] for item in data], atol=1e-6)
 
 
 @pytest.mark.parametrize(
