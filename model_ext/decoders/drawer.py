@@ -6,6 +6,7 @@ of a PNG file.
 """
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from model_ext.decoders.picture_decoder import (
     Pixels,
     SettingsError,
 )
-from model_ext.decoders.unclip import UnclipDecoder
+from model_ext.decoders.unclip import MULTIPLE, UnclipDecoder
 from model_ext.errors import ConfigError
 from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 from model_ext.weights.errors import ConvertError
@@ -32,13 +33,21 @@ MAX_SEED = 2**63 - 1
 class Drawer:
     """Draws with one decoder."""
 
-    def __init__(self, decoder: PictureDecoder, max_batch: int, threads: int = 1) -> None:
-        """`threads`: the number of torch's threads for a batch on a CPU."""
+    def __init__(
+        self, decoder: PictureDecoder, max_batch: int, threads: int = 1, max_pixels: int = 0
+    ) -> None:
+        """`threads`: the number of torch's threads for a batch on a CPU. `max_pixels`: the maximum
+        width times height of a picture that a request may ask for.
+
+        Raises ConfigError: when the GPU has too little memory.
+        """
         self.device = decoder.device
         self._threads = threads
         self.max_batch = max_batch
         self._decoder = decoder
-        self.gpu_bytes = self._warm_up() if decoder.device.startswith("cuda") else 0
+        self.gpu_bytes = 0
+        if decoder.device.startswith("cuda"):
+            self.gpu_bytes = self._warm_up(largest_settings(decoder.defaults, max_pixels))
 
     def kind(self, document: Json) -> PictureSettings:
         """Tasks with equal settings share a batch. Raises TaskError: for bad settings."""
@@ -66,16 +75,33 @@ class Drawer:
         )
         return [result(picture) for picture in pictures]
 
-    def _warm_up(self) -> int:
-        """Draw the largest batch of pictures of the default size, in one step. Returns the peak GPU
-        memory in bytes.
+    def _warm_up(self, settings: PictureSettings) -> int:
+        """Draw the largest batch of pictures, so that torch reserves the GPU memory for it. Returns
+        the reserved memory in bytes.
+
+        Raises ConfigError.
         """
-        defaults = self._decoder.defaults
-        settings = PictureSettings(defaults.width, defaults.height, 1, defaults.guidance, 0)
         embeddings = np.ones((self.max_batch, self._decoder.embed_dim), np.float32)
         count = range(self.max_batch)
-        self._decoder.draw(embeddings, ["" for _ in count], list(count), settings, lambda: None)
+        try:
+            self._decoder.draw(embeddings, ["" for _ in count], list(count), settings, lambda: None)
+        except torch.OutOfMemoryError:
+            raise ConfigError(
+                f"the GPU has too little memory for {self.max_batch} pictures of {settings.width} "
+                f"x {settings.height} pixels; lower decoder_batch or max_picture_pixels"
+            ) from None
         return torch.cuda.max_memory_reserved(self.device)
+
+
+def largest_settings(defaults: PictureSettings, max_pixels: int) -> PictureSettings:
+    """The settings that need the most memory, with one step: the largest square with at most
+    `max_pixels` pixels, or the default size if it is larger, and guidance, which doubles the batch.
+    """
+    width, height = defaults.width, defaults.height
+    side = math.isqrt(max_pixels) // MULTIPLE * MULTIPLE
+    if side * side > width * height:
+        width = height = side
+    return PictureSettings(width, height, 1, max(defaults.guidance, 2.0), 0)
 
 
 def result(picture: Pixels) -> SideData:
@@ -86,18 +112,21 @@ def result(picture: Pixels) -> SideData:
     return SideData({"width": width, "height": height}, {"png": png})
 
 
-def load(folder: Path, device: str, threads: int, max_batch: int) -> Drawer:
+def load(folder: Path, device: str, threads: int, max_batch: int, max_pixels: int = 0) -> Drawer:
     """Load the decoder in a folder: a flow, or a pipeline of the library diffusers.
 
-    Raises ConfigError: when the folder is neither, or its decoder's library is not installed.
+    Raises ConfigError: when the folder is neither, its decoder's library is not installed, or the
+    GPU has too little memory.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if not folder.is_dir():
         raise ConfigError(f"--decoder {folder}: no such folder")
     if (folder / PIPELINE_FILE).is_file():
-        return Drawer(UnclipDecoder.from_folder(folder, device), max_batch, threads)
-    try:
-        return Drawer(FlowDecoder.from_folder(folder, device), max_batch, threads)
-    except ConvertError as error:
-        raise ConfigError(f"--decoder {error}") from None
+        decoder: PictureDecoder = UnclipDecoder.from_folder(folder, device)
+    else:
+        try:
+            decoder = FlowDecoder.from_folder(folder, device)
+        except ConvertError as error:
+            raise ConfigError(f"--decoder {error}") from None
+    return Drawer(decoder, max_batch, threads, max_pixels)

@@ -34,6 +34,8 @@ class UnclipDecoder:
         self.embed_dim = unet.projection_class_embeddings_input_dim // 2
         self.defaults = PictureSettings(side, side, STEPS, GUIDANCE, 0)
         pipeline.set_progress_bar_config(disable=True)
+        # Decode one picture of a batch at a time, because the last layers need gigabytes for each.
+        pipeline.vae.enable_slicing()
 
     @classmethod
     def from_folder(cls, folder: Path, device: str) -> "UnclipDecoder":

@@ -1,9 +1,10 @@
 """One question of a data set: the request's content, and the correct answers ("truths")."""
 
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
 MODALITIES = ("image", "audio", "video", "point", "depth", "thermal", "imu")
 Modality = Literal["image", "audio", "video", "point", "depth", "thermal", "imu"]
@@ -64,3 +65,20 @@ class Item(WithMedia):
     metric: str | None = None
     strict: str | None = None
     max_tokens: int | None = Field(default=None, ge=1, le=65536)
+    _path: Path | None = PrivateAttr(None)
+    _row: int | str | None = PrivateAttr(None)
+
+    @property
+    def row(self) -> int | str:
+        """The row of the question in its file, or the id if the question is from no file."""
+        return self.id if self._row is None else self._row
+
+    @property
+    def place(self) -> str:
+        """The file and the row of the question, for error messages; "" if it is from no file."""
+        return "" if self._path is None else f"{self._path}, row {self.row}"
+
+    def at(self, path: Path, row: int | str) -> Self:
+        """Set the file and the row of the question. Returns the item itself."""
+        self._path, self._row = path, row
+        return self

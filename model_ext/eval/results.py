@@ -76,7 +76,8 @@ def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
     A later line may repeat an answer with log-probabilities of candidates, and then replaces the
     earlier line.
 
-    Raises DataError: when there is no head, or a complete line is not valid or repeated.
+    Raises DataError: when there is no head, or a complete line is not valid, is repeated, or
+    belongs to a task that the run does not have.
     """
     path = folder / ANSWERS_FILE
     # str.splitlines would also split at U+2028
@@ -86,10 +87,20 @@ def read_results(folder: Path) -> tuple[Head, dict[Key, Result]]:
     for row, line in enumerate(lines[1:-1], 2):
         result = parse(Result, line, path, row)
         key = (result.task, result.id)
+        if result.task not in head.data:
+            raise DataError(path, f"has an answer of {result.task!r}, a task of another run", row)
         if key in results and not completes(result, results[key]):
             raise DataError(path, f"the answer of {key} is repeated", row)
         results[key] = result
     return head, results
+
+
+def row_of(folder: Path, key: Key) -> int:
+    """Return the row of a stored answer in the run's file, for an error message."""
+    path = folder / ANSWERS_FILE
+    lines = decode(complete_lines(path), path).split("\n")
+    stored = (parse(Result, line, path, row) for row, line in enumerate(lines[1:-1], 2))
+    return next(row for row, result in enumerate(stored, 2) if (result.task, result.id) == key)
 
 
 def completes(result: Result, stored: Result) -> bool:

@@ -29,3 +29,8 @@ def is_invented(segment: Json) -> bool:
 def written(result: Json) -> str:
     """The text that was read in pictures. Each line of text is one line of the prompt."""
     return "\n".join(result["lines"])
+
+
+def labelled(result: Json) -> str:
+    """The labels of the things in pictures, on one line."""
+    return ", ".join(result["labels"])

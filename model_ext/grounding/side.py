@@ -25,7 +25,9 @@ from model_ext.side import Json, SideData, Task, TaskError, stop_if_cancelled
 MAX_FRAMES = 8  # Maximum number of pictures in one call of the detector.
 # Maximum number of detections of a frame; those with the highest scores are kept.
 MAX_DETECTIONS = 2000
-PROBE = (640, 640, 3)  # size of the picture with which the GPU memory of a batch is measured
+# Size of the pictures with which the GPU memory of a batch is measured. 2000 is the maximum side of
+# a view. Grounding DINO scales pictures of this shape to its maximum, 800 x 1333 pixels.
+PROBE = (1200, 2000, 3)
 
 
 class GroundingModel:
@@ -114,9 +116,11 @@ def described(detections: Sequence[Detection], threshold: float) -> list[Json]:
     ]
 
 
-def load(folder: str, device: str = "auto", threads: int = 1) -> GroundingModel:
+def load(
+    folder: str, device: str = "auto", threads: int = 1, max_queries: int = 1
+) -> GroundingModel:
     """Load a detector and, if it is installed, the parser of nouns. `threads`: the number of CPU
-    threads.
+    threads. `max_queries`: the maximum number of queries of a task.
 
     Raises ConfigError, OSError, ImportError.
     """
@@ -127,15 +131,17 @@ def load(folder: str, device: str = "auto", threads: int = 1) -> GroundingModel:
     parser = None
     with contextlib.suppress(ImportError):  # requests that need the parser then get an error
         parser = NounParser.load()
-    gpu_bytes = measure(detector) if device.startswith("cuda") else 0
+    gpu_bytes = measure(detector, max_queries) if device.startswith("cuda") else 0
     return GroundingModel(detector, parser, device, gpu_bytes)
 
 
-def measure(detector: Any) -> int:
-    """Measure the GPU memory in bytes that the detector and a batch of pictures need."""
+def measure(detector: Any, max_queries: int) -> int:
+    """Measure the GPU memory in bytes that the detector, a batch of pictures and their queries
+    need.
+    """
     dim = getattr(detector, "embedding_dim", 1)
-    query = Query("thing", np.eye(1, dim, dtype=np.float32)[0])
+    queries = [Query("thing", np.eye(1, dim, dtype=np.float32)[0])] * max_queries
     pictures = [np.full(PROBE, 127, np.uint8)] * MAX_FRAMES
     torch.cuda.reset_peak_memory_stats()
-    detector.detect(pictures, [[query]] * MAX_FRAMES, 0.5)
+    detector.detect(pictures, [queries] * MAX_FRAMES, 0.5)
     return int(torch.cuda.max_memory_reserved())

@@ -11,9 +11,8 @@ from cache_index.enhance import MAX_TOP_K
 from model_ext.config import BindServeConfig, EncodersConfig
 from model_ext.imagebind.config import ENCODER_OF
 from server.conditioning.retrieve import Retriever
-from server.settings import Settings
+from server.settings import DETECTOR, Settings
 from server.side.catalog import enabled
-from server.side.experts import KINDS
 
 
 def describe(
@@ -31,9 +30,9 @@ def describe(
         "cache": retriever.available,
         "cache_defaults": retriever.default_options() if retriever.available else None,
         "limits": limits(settings, modalities),
-        "experts": [name for name in sides if name in KINDS],
+        "experts": list(settings.enabled_experts),
         "decoder": "pictures" in sides,
-        "detector": "detector" in sides,
+        "detector": DETECTOR in sides,
         "provenance": asdict(config.provenance),
     }
 

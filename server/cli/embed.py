@@ -6,6 +6,8 @@ are applied. The vectors can also be the features of a retrieval cache.
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
@@ -164,16 +166,19 @@ def modality_of(path: Path, modality: str | None, settings: "Settings") -> str:
         fail(f"{path}: unknown file format; add --modality", code=1)
     if modality == "video":
         limit = max(settings.limits.bytes_of(each) for each in ("video", "audio"))
-        return actual_modality(modality, read(path, limit))
+        with opened(path, limit) as file:
+            return actual_modality(modality, file)
     return modality
 
 
-def read(path: Path, max_bytes: int) -> bytes:
-    """Read a file. Exits with status 1 if it has more than `max_bytes`."""
+@contextmanager
+def opened(path: Path, max_bytes: int) -> Iterator[BinaryIO]:
+    """Open a file. Exits with status 1 if it has more than `max_bytes` or cannot be read."""
     try:
-        if (size := path.stat().st_size) > max_bytes:
-            fail(f"{path}: {size} bytes, more than the {max_bytes} allowed", code=1)
-        return path.read_bytes()
+        with path.open("rb") as file:
+            if (size := path.stat().st_size) > max_bytes:
+                fail(f"{path}: {size} bytes, more than the {max_bytes} allowed", code=1)
+            yield file
     except OSError as error:
         fail(f"{path}: {error.strerror}", code=1)
 
@@ -203,9 +208,9 @@ def embed_all(settings: "Settings", files: list[tuple[Path, str]]) -> list[tuple
     config = PreprocessConfig.of(encoders.config)
     embedded = []
     for path, modality in files:
-        data = read(path, settings.limits.bytes_of(modality))
         try:
-            sample = decode(modality, data, config, settings.limits, settings.read_options)
+            with opened(path, settings.limits.bytes_of(modality)) as file:
+                sample = decode(modality, file, config, settings.limits, settings.read_options)
         except DecodeError as error:
             fail(f"{path}: {error}", code=1)
         with torch.inference_mode():

@@ -10,6 +10,9 @@ import socket
 from argparse import ArgumentParser, Namespace
 from importlib.util import find_spec
 
+from model_ext.experts.labels import read_labels
+from model_ext.grounding.folders import model_type
+from model_ext.hub_folder import check_classifier
 from server.engine.exposure import check_exposure, weaviate_address
 from server.settings import Settings
 
@@ -21,8 +24,8 @@ def check(settings: Settings) -> None:
     """Check the API keys, and that the port is free. Create the state folder.
 
     Raises UsageError: when other machines can reach the server and it has no key. KeyFileError:
-    when a key file has no key. OSError: when a key file, the port, a side model or the folder
-    cannot be used.
+    when a key file has no key. OSError, ConfigError: when a key file, the port, a side model or the
+    folder cannot be used.
     """
     args = listening_flags(settings)
     # not checked here, because vLLM's --config file may set the host, the port and keys
@@ -46,11 +49,17 @@ def check(settings: Settings) -> None:
 
 def check_side_models(settings: Settings) -> None:
     """Check that the side models' libraries are installed and their folders have models. Raises
-    OSError.
+    OSError, ConfigError.
     """
     folder = settings.speech_model
     if folder is not None and not (folder / "model.bin").is_file():
         raise OSError(f"--speech-model {folder}: not a Whisper model of CTranslate2 (no model.bin)")
+    if settings.classifier_folder is not None:
+        check_classifier(settings.classifier_folder)
+    if settings.objects_labels is not None:
+        read_labels(settings.objects_labels)
+    if settings.detector is not None:
+        model_type(settings.detector)
     for enabled, library, extra in (
         (folder is not None, "faster_whisper", "speech"),
         (settings.ocr, "rapidocr", "ocr"),

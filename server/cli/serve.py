@@ -164,6 +164,14 @@ def serve(
             "extra `ocr`.",
         ),
     ] = None,
+    objects: Annotated[
+        str | None,
+        typer.Option(
+            help="Enable the expert `objects`, which names the things in pictures and videos: "
+            "`detector` (the detector of --detector does this), or the folder of an image "
+            "classifier of transformers."
+        ),
+    ] = None,
     voice: Annotated[
         bool | None,
         typer.Option(
@@ -175,7 +183,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Use this expert (speech or ocr) for requests that name none. May be repeated.",
+            help="Use this expert (speech, ocr or objects) for requests that name none. May be "
+            "repeated.",
         ),
     ] = None,
     expert_policy: Annotated[
@@ -269,6 +278,7 @@ def serve(
         allow_media_urls=allow_media_urls,
         speech_model=speech_model,
         ocr=ocr,
+        objects=objects,
         voice=voice,
         experts=expert or None,
         expert_policy=expert_policy and expert_policy.value,

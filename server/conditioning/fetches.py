@@ -60,6 +60,10 @@ class Fetches:
         check_size(blob, source.max_bytes, attachment.param)
         return blob
 
+    def close(self) -> None:
+        """Forget the downloaded files, which closes those that nothing else uses."""
+        self._tasks.clear()
+
     async def _fetch(self, link: Link, modality: str) -> Blob:
         assert self._fetcher is not None
         with stage("fetch", modality):

@@ -78,6 +78,8 @@ def server_defaults(settings: Settings) -> dict[str, Any]:
         "enable_auto_tool_choice": True,
         "tool_call_parser": TOOL_PARSER[0],
         "exclude_tools_when_tool_choice_none": True,
+        # The page shows how many tokens of a prompt the prefix cache contained.
+        "enable_prompt_tokens_details": settings.page,
     }
     if current_platform.is_cpu():
         # Set the size explicitly: by default, vLLM reserves a share of the machine's memory and

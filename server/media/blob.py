@@ -1,7 +1,7 @@
 """Blob: one interface to the bytes of an attachment, which are in memory or on disk.
 
-Bytes on disk are sent to the decoder in pieces, so that the server's memory does not grow with the
-size of uploads.
+A decoding process gets the descriptor of a file on disk, so that the server's memory does not grow
+with the size of uploads.
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import hashlib
 import os
 import weakref
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -104,6 +105,29 @@ class DiskBlob:
 
     async def descriptor(self) -> int:
         return os.dup(self._descriptor)
+
+
+@asynccontextmanager
+async def opened(blob: Blob) -> AsyncIterator[int]:
+    """Yield a descriptor of a file with these bytes. Its position in the file is its own, because
+    other jobs may read the same file at the same time.
+
+    Raises Unavailable: when the file cannot be opened or has been truncated.
+    """
+    try:
+        shared = await blob.descriptor()
+        try:
+            descriptor = os.open(f"/proc/self/fd/{shared}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(shared)
+    except OSError:
+        raise unreadable() from None
+    try:
+        if os.fstat(descriptor).st_size != blob.size:
+            raise unreadable()
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def memory_file(data: bytes) -> int:

@@ -21,14 +21,17 @@ const header = h("header", { class: "top" },
   h("h1", {}, logo(), text.title), model, actions);
 
 document.body.append(header, main, status, toast);
+let mix = null; // until the server has said what it offers
+acceptDrops((file) => (mix ? mix.addFile(file) : say(text.mix.early)));
 start();
 
 function logo() {
   return h("img", { src: new URL("./icon.svg", import.meta.url).href, alt: "", width: 26, height: 26 });
 }
 
-/** Tell the visitor something: on the screen for a moment, and to a screen reader. */
 let timer = 0;
+
+/** Tell the visitor something: on the screen for a moment, and to a screen reader. */
 function say(message, visible = true) {
   status.textContent = message;
   if (!visible) return;
@@ -75,14 +78,13 @@ function show({ id, imagebind: offer }) {
     };
     actions.prepend(button(text.key.forget, forget, { icon: "key", alone: true, kind: "quiet" }));
   }
-  const mix = new Mix(offer);
+  mix = new Mix(offer);
   const shared = { model: id, offer, mix, say };
   const panels = [
     offer.language_model && ["ask", askPanel(shared)],
     ...explorePanels(shared),
   ].filter(Boolean);
   main.replaceChildren(mixPanel(mix, say), workspace(panels));
-  acceptDrops(mix);
 }
 
 /** The panels as tabs. The arrow keys move between tabs. */

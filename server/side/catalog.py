@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from model_ext.errors import ConfigError
+from model_ext.experts.labels import read_labels
 from model_ext.side import SideModel
 from server.process.supervisor import Program
-from server.settings import Settings
+from server.settings import DETECTOR, Settings
 
 MODULE = "server.side.service"
 Options = Mapping[str, Any]
@@ -47,6 +48,7 @@ def picture_options(settings: Settings) -> Options | None:
         "device": settings.decoder_device,
         "threads": settings.side_threads,
         "max_batch": settings.decoder_batch,
+        "max_pixels": settings.max_picture_pixels,
     }
 
 
@@ -66,13 +68,27 @@ def ocr(settings: Settings) -> Options | None:
     return {"device": settings.ocr_device, "threads": settings.side_threads}
 
 
+def objects(settings: Settings) -> Options | None:
+    """The options of the image classifier. A server whose detector is the expert has none."""
+    if settings.classifier_folder is None:
+        return None
+    return {
+        "folder": str(settings.classifier_folder),
+        "device": settings.objects_device,
+        "threads": settings.side_threads,
+        "threshold": settings.objects_threshold,
+    }
+
+
 def detector(settings: Settings) -> Options | None:
     if settings.detector is None:
         return None
+    labels = read_labels(settings.objects_labels) if settings.objects == DETECTOR else ()
     return {
         "folder": str(settings.detector),
         "device": settings.detector_device,
         "threads": settings.side_threads,
+        "max_queries": max(settings.max_ground_nouns, len(labels)),
     }
 
 
@@ -84,7 +100,8 @@ PICTURES = Side("pictures", "model_ext.decoders.drawer:load", picture_options, "
 SIDES: tuple[Side, ...] = (
     Side("speech", "model_ext.experts.speech:load", speech, "speech"),
     Side("ocr", "model_ext.experts.ocr:load", ocr, "ocr"),
-    Side("detector", "model_ext.grounding.side:load", detector, "ground"),
+    Side("objects", "model_ext.experts.objects:load", objects),
+    Side(DETECTOR, "model_ext.grounding.side:load", detector, "ground"),
     Side("voice", "model_ext.voice:load", voice, "voice"),
     PICTURES,
 )

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from server.settings import Settings
+from server.side.catalog import SIDES, enabled
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = DEPLOY / "compose"
@@ -50,6 +51,23 @@ def test_compose_serves_encoders_alone() -> None:
     assert set(server["environment"]) == {"BINDSERVE_API_KEY_FILE", "BINDSERVE_METRICS_KEY_FILE"}
     assert {each["target"] for each in server["volumes"]} == {"/cache", "/state", "/model"}
     assert "depends_on" not in server
+
+
+@needs_compose
+def test_compose_adds_side_models() -> None:
+    services = composed("compose.yaml", "sides.yaml", "cpu.yaml")["services"]
+    server = services["server"]
+    assert {each["target"]: each.get("read_only") for each in server["volumes"]} == {
+        "/cache": None,
+        "/sides": True,
+    }
+    environment = server["environment"]
+    fields = {name.removeprefix("BINDSERVE_").lower(): value for name, value in environment.items()}
+    loaded = Settings.load(model="/model", **fields)
+    assert [side.name for side in enabled(loaded)] == [side.name for side in SIDES]
+    assert loaded.experts == loaded.enabled_experts == ("speech", "ocr", "objects")
+    extras = server["build"]["args"]["EXTRAS"].split()
+    assert set(extras) == {side.extra for side in SIDES if side.extra}
 
 
 def composed(*files: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from server.api.launch import encoder_flags
 from server.metrics import IN_STAGE, stage
 from server.settings import Settings
+from server.side.catalog import SIDES, enabled
 from tests.deploy.render_chart import CHART, VALUES, Manifest, render
 
 helm = pytest.importorskip("helm_python", reason="Helm is not installed (extra `test`)")
@@ -114,6 +115,62 @@ def test_every_setting_exists(manifests: list[Manifest], tmp_path: Path) -> None
         assert getattr(loaded, name) == value
 
 
+SIDE_VALUES = {
+    "claim": "side-models",
+    **{
+        "speech": "whisper",
+        "ocr": True,
+        "objects": "vit",
+        "detector": "owlv2",
+        "decoder": "unclip",
+    },
+    **{"voice": True, "experts": ["speech", "objects"], "policy": "refuse", "device": "cuda"},
+}
+
+
+def side_settings(values: Manifest) -> Settings:
+    """Return the settings of a server with the values `sides`."""
+    pod = pick(render({"sides": values}), "Deployment")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    own = {
+        name.removeprefix("BINDSERVE_").lower(): value
+        for name, value in variables.items()
+        if name != "BINDSERVE_CONFIG"
+    }
+    claims = [each["persistentVolumeClaim"] for each in pod["volumes"] if each["name"] == "sides"]
+    mounts = [each for each in container["volumeMounts"] if each["name"] == "sides"]
+    if values.get("claim"):
+        assert claims == [{"claimName": values["claim"], "readOnly": True}]
+        assert mounts == [{"name": "sides", "mountPath": "/sides", "readOnly": True}]
+    else:
+        assert claims == mounts == []
+    return Settings.load(**{**own, "model": "/model"})
+
+
+def test_side_models_have_values() -> None:
+    settings = side_settings(SIDE_VALUES)
+    assert [side.name for side in enabled(settings)] == [side.name for side in SIDES]
+    assert settings.speech_model == Path("/sides/whisper")
+    assert settings.objects == "/sides/vit"
+    assert settings.detector == Path("/sides/owlv2")
+    assert settings.decoder == "/sides/unclip"
+    assert (settings.experts, settings.expert_policy) == (("speech", "objects"), "refuse")
+    devices = {name: value for name, value in settings if name.endswith("_device")}
+    own = {"speech_device", "ocr_device", "objects_device", "detector_device", "decoder_device"}
+    assert {name for name, value in devices.items() if value == "cuda"} == own
+
+
+def test_the_detector_and_the_models_decoder_are_no_folders_of_the_volume() -> None:
+    settings = side_settings({"claim": "c", "detector": "owlv2", "objects": "detector"})
+    assert (settings.objects, settings.expert_policy) == ("detector", "off")
+    assert side_settings({"decoder": "model"}).decoder == "model"
+
+
+def test_no_side_model_runs_by_default() -> None:
+    assert not list(enabled(side_settings({})))
+
+
 def test_keys_are_required_by_default() -> None:
     def environment(name: str) -> set[str]:
         pod = pods(rendered(name))[-1]
@@ -175,6 +232,10 @@ def test_only_servers_reach_the_cache() -> None:
         {"model": {"subPath": "../other"}},
         {"auth": {"secret": "Not A Name"}},
         {"cache": {"enabled": True}},
+        {"sides": {"detector": "owlv2"}},  # no claim
+        {"sides": {"claim": "c", "detector": "../owlv2"}},
+        {"sides": {"experts": ["smell"]}},
+        {"sides": {"device": "tpu"}},
     ],
     ids=json.dumps,
 )

@@ -87,3 +87,19 @@ def test_default_experts_must_be_enabled(tmp_path: Path) -> None:
         Settings(model=tmp_path, experts="speech ocr", ocr=True)  # type: ignore[arg-type]
     settings = Settings(model=tmp_path, experts="ocr", ocr=True)  # type: ignore[arg-type]
     assert settings.experts == ("ocr",)
+
+
+def test_the_expert_for_objects_needs_what_recognizes_them(tmp_path: Path) -> None:
+    model = tmp_path / "m"
+    with pytest.raises(ValidationError, match="objects, which is not enabled"):
+        Settings(model=model, experts=("objects",))
+    with pytest.raises(ValidationError, match="no detector"):
+        Settings(model=model, objects="detector")
+    with pytest.raises(ValidationError, match="objects_labels needs"):
+        Settings(model=model, objects="folder", objects_labels=tmp_path)
+    by_detector = Settings(model=model, objects="detector", detector=tmp_path)
+    by_classifier = Settings(model=model, objects="folder", experts=("objects",), ocr=True)
+    assert by_detector.enabled_experts == ("objects",)
+    assert by_classifier.enabled_experts == ("ocr", "objects")
+    assert by_detector.classifier_folder is None
+    assert by_classifier.classifier_folder == Path("folder")

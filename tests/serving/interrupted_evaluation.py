@@ -1,6 +1,9 @@
 """Kill an evaluation five times at random moments, resume it each time, and compare the final table
 with that of an uninterrupted run.
 
+A run is killed at a random time after it has received a random number of answers. These numbers
+are limited, so that the evaluation does not end before the fifth kill.
+
     python -m tests.serving.interrupted_evaluation URL --data build/demo/data/evaluation.jsonl
         --tasks "demo picture,demo existence" --out build/interrupted
 
@@ -19,12 +22,24 @@ import time
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 from model_ext.eval.data import load_named
 from model_ext.eval.results import ANSWERS_FILE, read_results
 from server.cli.eval.parts import request_body
 
 KILLS = 5
+POLL_S = 0.01
+# Maximum time between the last counted answer and the kill, as a share of the uninterrupted run.
+MAX_DELAY = 0.05
+
+
+class QuietServer(ThreadingHTTPServer):
+    """Prints no error when a client disconnects, as the evaluation does when it is killed."""
+
+    def handle_error(self, *arguments: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(*arguments)
 
 
 class Proxy:
@@ -32,6 +47,7 @@ class Proxy:
 
     def __init__(self, target: str) -> None:
         self.bodies: list[str] = []
+        self.answered = 0
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -50,21 +66,25 @@ class Proxy:
                 http = urllib.request.Request(f"{target}{self.path}", body, headers)
                 with urllib.request.urlopen(http, timeout=600) as response:
                     data = response.read()
-                try:
-                    self.send_response(200)
-                    self.send_header("Content-Length", str(len(data)))
-                    self.end_headers()
-                    self.wfile.write(data)
-                except ConnectionError:
-                    self.close_connection = True  # the evaluation was killed during the request
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+                outer.answered += body is not None
 
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = QuietServer(("127.0.0.1", 0), Handler)
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_port}"
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
+
+
+def wait_for(answers: int, proxy: Proxy, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the run has received this number of answers, or ends."""
+    while proxy.answered < answers and process.poll() is None:
+        time.sleep(POLL_S)
 
 
 def main() -> None:
@@ -96,11 +116,14 @@ def main() -> None:
     for number in range(KILLS + 1):
         stored = set(read_results(out)[1]) if (out / ANSWERS_FILE).exists() else set()
         proxy.bodies.clear()
-        process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL)
+        proxy.answered = 0
+        process = subprocess.Popen(
+            [*command, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         if number < KILLS:
-            # The process first loads modules and data, so a process that is killed early has stored
-            # no answers.
-            time.sleep(generator.uniform(0.1, 0.25) * seconds)
+            left = len(hashes) - len(stored)
+            wait_for(generator.randint(0, left // (KILLS + 1 - number)), proxy, process)
+            time.sleep(generator.uniform(0, MAX_DELAY * seconds))
             process.kill()
         status = process.wait()
         sent = list(proxy.bodies)
@@ -110,8 +133,7 @@ def main() -> None:
             f"{len(repeated)} repeated"
         )
         assert not repeated
-        if status == 0:
-            break
+        assert (status == 0) == (number == KILLS), "a run ended before it was killed"
         time.sleep(1)  # wait until the killed process's requests have ended
     tables = [(options.out / name / "tables.md").read_text() for name in ("whole", "killed")]
     assert tables[0] == tables[1], "the tables differ"

@@ -3,8 +3,8 @@
     python -m tests.serving.malformed --files 20000 [--model DIR]
 
 A second client sends good files all the time. The program checks that no response has a status of
-500 or above, that the second client gets only status 200, and that the embeddings of good files do
-not change. A report lists the memory use.
+500 or above, that the second client gets only status 200, that the embeddings of good files do not
+change, and that the memory of all processes grows by at most 50 MiB after the first 5,000 files.
 """
 
 import argparse
@@ -22,11 +22,12 @@ import httpx
 import numpy as np
 
 from model_ext.imagebind.preprocess.sniff import sniff
-from tests.serving.launch import Server, children, serve
+from tests.serving.launch import Server, children, descendants, serve
 from tests.serving.seeds import bombs, seeds
 
 CLIENTS = 8
 EVERY = 1000
+STEADY, MAX_GROWTH = 5, 50  # after STEADY * EVERY files, memory grows by at most MAX_GROWTH MiB
 # These formats allow trailing bytes.
 GOOD = {"jpg": "image", "wav": "audio", "avi": "video"}
 
@@ -44,7 +45,7 @@ class Report:
     `sent`, `decoded` and `embedded` count by format the files that were sent, reached a decoder,
     and got an embedding. `failed`: responses with a status of 500 or above. `neighbour`: statuses
     of the second client. `changed`: good files whose embedding changed. `memory`: MiB after every
-    1,000 files. `decoders`: ids of the decoding processes.
+    1,000 files, and before the first one. `decoders`: ids of the decoding processes.
     """
 
     sent: Counter[str] = field(default_factory=Counter)
@@ -69,16 +70,23 @@ class Report:
                 f"{sent} files in {self.seconds:.0f} s, {decoded} ({decoded / sent:.0%}) reached "
                 f"a decoder, {len(self.failed)} answers of 500 and above",
                 f"statuses of the second client: {dict(self.neighbour)}",
+                f"files in formats of the corpus: {self.corpus() / sent:.0%}",
                 f"good files that changed: {len(self.changed)}; decoding processes used: "
                 f"{len(self.decoders)}; memory in MiB: {self.memory}",
             ]
         )
+
+    def corpus(self) -> int:
+        """Return the number of files whose format is one of tests/corpus.py."""
+        return sum(number for name, number in self.sent.items() if "-" in name)
 
     def assert_well(self) -> None:
         assert not self.failed, self.failed[:3]
         assert not self.changed
         assert self.neighbour.keys() == {"200"}
         assert self.decoded.total() >= 0.3 * self.sent.total()
+        if len(self.memory) > STEADY:
+            assert self.memory[-1] - self.memory[STEADY] <= MAX_GROWTH, self.memory
 
 
 def damage(data: bytes, others: list[bytes], dice: random.Random) -> bytes:
@@ -184,11 +192,11 @@ class Attack:
         return pid
 
     def memory(self) -> int:
-        """Return the memory of API, encoding and decoding processes in MiB.
+        """Return the memory of all processes of the server in MiB.
 
         A page that processes share counts once.
         """
-        pids = [self.server.api_process(), self.service(), *children(self.service())]
+        pids = [self.server.process.pid, *descendants(self.server.process.pid)]
         return sum(map(private_memory, pids)) >> 20
 
 

@@ -23,4 +23,4 @@ def read_gpt4tools(path: Path) -> Iterator[Item]:
             question=text_field(row, "instruction", path, number),
             answers=[text_field(row, "output", path, number)],
             metric="tool_success",
-        )
+        ).at(path, number)

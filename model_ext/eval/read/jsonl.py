@@ -27,7 +27,8 @@ def read_jsonl(path: Path) -> Iterator[Item]:
             raise DataError(path, f"the id {item.id!r} is repeated", row)
         ids.add(item.id)
         earlier = [turn.model_copy(update=absolute_media(turn, path, row)) for turn in item.earlier]
-        yield item.model_copy(update={**absolute_media(item, path, row), "earlier": earlier})
+        media = absolute_media(item, path, row)
+        yield item.model_copy(update={**media, "earlier": earlier}).at(path, row)
 
 
 def absolute_media(item: WithMedia, path: Path, row: int) -> dict[str, str | list[str]]:

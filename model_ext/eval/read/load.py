@@ -54,6 +54,8 @@ def load_items(root: Path, task: Task, caption_prompt: str | None = None) -> lis
     if task.draw is not None and task.size is not None and task.size < len(items):
         items = [items[index] for index in draw(len(items), task.size)]
     for item in items:
+        if not item.place:
+            item.at(root / task.files[0], item.id)
         for _, source in item.media():
             if not exists(Path(source)):
                 raise DataError(root / task.files[0], f"{source} does not exist", item.id)

@@ -52,7 +52,7 @@ def read_mme(root: Path, subtask: str) -> Iterator[Item]:
                 answers=[truth.strip()],
                 image=str(image),
                 pair=image.name,
-            )
+            ).at(path, row)
 
 
 def read_mme_results(path: Path) -> Iterator[MmeAnswer]:

@@ -31,4 +31,4 @@ def read_pope(root: Path, task: Task) -> Iterator[Item]:
             question=fields["text"],
             answers=[fields["label"].lower()],
             image=str(inside(images, fields["image"], path, row)),
-        )
+        ).at(path, row)

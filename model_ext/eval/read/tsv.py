@@ -80,7 +80,7 @@ def item(
         pair=row.get("image_path") or None,
     )
     extra = {name: row[name] for name in ("hint", "l2-category", "split") if row.get(name)}
-    return result.model_copy(update=extra)
+    return result.model_copy(update=extra).at(path, number)
 
 
 def rows(path: Path) -> Iterator[tuple[int, Row]]:

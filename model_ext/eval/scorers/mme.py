@@ -24,10 +24,10 @@ class MmeScore(NamedTuple):
 
 
 def mme_label(answer: str) -> Label:
-    """Return "yes" if the answer's first 4 characters contain "yes", else "no" if they contain
-    "no", else "other". MME's official tool does the same.
+    """Return "yes" if the first 4 characters of the answer in lower case contain "yes", else "no"
+    if they contain "no", else "other". MME's official tool does the same.
     """
-    prefix = re.sub(r"[\t\r\n]", " ", answer)[:PREFIX].lower()
+    prefix = re.sub(r"[\t\r\n]", " ", answer).lower()[:PREFIX]
     if "yes" in prefix:
         return "yes"
     return "no" if "no" in prefix else "other"

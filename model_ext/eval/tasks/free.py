@@ -41,9 +41,9 @@ def free_tasks(path: Path, items: Iterable[Item]) -> dict[str, Task]:
         task = Task(name=item.task, kind="Other", metric=metric, strict=strict, files=())
         if (other := names.setdefault(task.slug, task.name)) != task.name:
             message = f"the names of the tasks {task.name} and {other} differ only in case or"
-            raise DataError(path, f"{message} punctuation; rename one", item.id)
+            raise DataError(path, f"{message} punctuation; rename one", item.row)
         if tasks.setdefault(item.task, task) != task:
-            raise DataError(path, f"the task {item.task} has two metrics", item.id)
+            raise DataError(path, f"the task {item.task} has two metrics", item.row)
     return tasks
 
 
@@ -51,6 +51,6 @@ def metric_of(name: str | None, metrics: Mapping[str, Metric], path: Path, item:
     if name is None or name not in metrics:
         valid = ", ".join(metrics)
         raise DataError(
-            path, f"`metric` of the task {item.task} is {name!r}; choose from {valid}", item.id
+            path, f"`metric` of the task {item.task} is {name!r}; choose from {valid}", item.row
         )
     return metrics[name]

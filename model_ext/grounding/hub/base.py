@@ -6,8 +6,7 @@ Shapes: N boxes of a picture, Q queries.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -89,14 +88,3 @@ def corners(boxes: Tensor) -> Tensor:
     """
     middle, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([middle - half, middle + half], dim=-1)
-
-
-def load_model(kind: Any, folder: Path, device: torch.device | str) -> Any:
-    """Load a model's folder: safetensors only, and no code from the folder."""
-    options = {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True}
-    return kind.from_pretrained(folder, **options).eval().to(device)
-
-
-def load_part(kind: Any, folder: Path) -> Any:
-    """Load a tokenizer or an image processor of a folder."""
-    return kind.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

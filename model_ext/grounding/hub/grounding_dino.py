@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model_ext.grounding.hub.base import Picture, Raw, corners, load_model, load_part
+from model_ext.grounding.hub.base import Picture, Raw, corners
+from model_ext.hub_folder import load_model, load_part
 
 SEPARATOR = "."
 SEPARATORS = re.compile(r"[.?]")  # The model separates phrases at these characters.

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from model_ext.grounding.hub.base import Picture, Raw, corners, load_model, load_part
+from model_ext.grounding.hub.base import Picture, Raw, corners
+from model_ext.hub_folder import load_model, load_part
 
 MAX_TOKENS = 77
 

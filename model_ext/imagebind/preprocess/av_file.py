@@ -6,11 +6,9 @@ FFmpeg decodes the first frames of each stream while it opens a file.
 """
 
 import importlib
-import io
 import pkgutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 import av
 from av.codec import codecs_available
@@ -19,6 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from model_ext.imagebind.preprocess.errors import DecodeError
+from model_ext.imagebind.preprocess.source import Source, as_file
 
 ORDERS = ("le", "be")  # little-endian, big-endian
 SOUND_CODECS = frozenset(
@@ -67,9 +66,6 @@ def import_av() -> None:
 OPTIONS = {"codec_whitelist": _decoders()}
 
 
-Source = bytes | BinaryIO  # the bytes of a file, or a file that is open for reading
-
-
 @contextmanager
 def opened(source: Source, name: str, damaged: str) -> Iterator[InputContainer]:
     """Open a file of the container `name` at its start. In the `with` block, FFmpeg's errors become
@@ -79,9 +75,7 @@ def opened(source: Source, name: str, damaged: str) -> Iterator[InputContainer]:
     """
     try:
         demuxer = DEMUXERS.get(name, name)
-        stream = io.BytesIO(source) if isinstance(source, bytes) else source
-        stream.seek(0)
-        with av.open(stream, "r", format=demuxer, container_options=OPTIONS) as file:
+        with av.open(as_file(source), "r", format=demuxer, container_options=OPTIONS) as file:
             yield file
     # PyAV also raises ValueError and other exceptions for impossible values in a damaged file.
     except (av.FFmpegError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError):

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from model_ext.imagebind.preprocess.av_file import (
     PICTURE_CODECS,
-    Source,
     check_codec,
     opened,
     picture_stream,
@@ -21,6 +20,7 @@ from model_ext.imagebind.preprocess.av_file import (
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.frames import Damaged
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.source import Source
 
 DAMAGED = "the video is damaged"
 DEFAULT_FPS = 25

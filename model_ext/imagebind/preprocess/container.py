@@ -22,8 +22,10 @@ SESSION = b"c=IN IP"
 VIDEO = frozenset(
     {"mp4", "matroska", "avi", "mpegts", "m2ts", "asf", "mpeg", "mpegvideo", "flv", "ogv"}
 )
-LIBSNDFILE = frozenset({"wav", "flac", "ogg", "mp3", "aiff", "caf", "w64", "au"})
-DECORD = frozenset({"mp4", "matroska", "avi", "mpegts"})
+# Not mp3: soundfile seeks after each block that it reads, which damages the next samples of an mp3.
+LIBSNDFILE = frozenset({"wav", "flac", "ogg", "aiff", "caf", "w64", "au"})
+# Not mpegts: decord skips the first frames of a group.
+DECORD = frozenset({"mp4", "matroska", "avi"})
 
 PREFIXES = (
     (ASF, "asf"),
@@ -58,8 +60,9 @@ def container(data: bytes) -> str | None:
 
 
 def is_audio(data: bytes) -> bool:
-    """Whether libsndfile may read these bytes."""
-    return container(data) in LIBSNDFILE
+    """Whether the bytes are of a container that has only sound."""
+    name = container(data)
+    return name is not None and name not in VIDEO
 
 
 def is_video(data: bytes) -> bool:

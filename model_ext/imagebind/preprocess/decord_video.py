@@ -1,4 +1,4 @@
-"""Decode chosen frames of a video with the library decord (FFmpeg), from memory.
+"""Decode chosen frames of a video with the library decord (FFmpeg), from memory or an open file.
 
 decord reads mp4/mov, matroska/webm, avi and mpegts. `container.py` must have checked the signature.
 Shapes: N frames of the video, T frames of a clip.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.frames import Damaged
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.source import Source
 
 DAMAGED = "the video is damaged"
 
@@ -22,15 +23,15 @@ DAMAGED = "the video is damaged"
 class DecordVideo:
     """A video file. Implements the protocol `frames.Video`."""
 
-    def __init__(self, data: bytes, limits: Limits) -> None:
-        self._data, self._limits = data, limits
+    def __init__(self, source: Source, limits: Limits) -> None:
+        self._source, self._limits = source, limits
         self._video: decord.VideoReader | None = None
 
     def timeline(self) -> tuple[NDArray[np.float64], float]:
         """Open the video, and read the times of its frames. Decodes no frame."""
         try:
-            with _in_memory(self._data) as source:
-                video = decord.VideoReader(source, num_threads=1)
+            with _path(self._source) as path:
+                video = decord.VideoReader(path, num_threads=1)
             count = len(video)
             if count > self._limits.video_frames:
                 raise DecodeError(f"the video has more than {self._limits.video_frames} frames")
@@ -66,15 +67,22 @@ class DecordVideo:
 
 
 @contextmanager
-def _in_memory(data: bytes) -> Iterator[str]:
-    """Yield the path of an unnamed file in memory.
+def _path(source: Source) -> Iterator[str]:
+    """Yield a path by which FFmpeg can open the file. Bytes are written to an unnamed file in
+    memory.
 
     decord can also open bytes objects, but a damaged video can make it read beyond their end.
     """
+    if not isinstance(source, bytes):
+        source.seek(0)
+        # FFmpeg reads standard input as `fd:`. A decoding process, whose job is standard input,
+        # cannot open files, not even its own by their paths.
+        yield f"/proc/self/fd/{source.fileno()}" if source.fileno() else "fd:"
+        return
     file = os.memfd_create("video")
     try:
         with open(file, "wb", closefd=False) as writer:
-            writer.write(data)
+            writer.write(source)
         yield f"/proc/self/fd/{file}"
     finally:
         os.close(file)

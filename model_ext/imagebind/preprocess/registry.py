@@ -1,6 +1,6 @@
 """The entry point: decode bytes of any attachment modality into its encoder's input."""
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from torch import Tensor
 
@@ -16,25 +16,30 @@ from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.points import read_points
 from model_ext.imagebind.preprocess.sample import Sample
+from model_ext.imagebind.preprocess.source import Source, head_of, size_of, whole
 from model_ext.imagebind.preprocess.text import read_text
 from model_ext.imagebind.preprocess.video import read_video
 
+Content = TypeVar("Content", contravariant=True)
 
-class Reader(Protocol):
+
+class Reader(Protocol[Content]):
     def __call__(
         self,
-        data: bytes,
+        content: Content,
         config: PreprocessConfig,
         limits: Limits,
         options: ReadOptions = ...,
         notes: Notes | None = ...,
+        /,
     ) -> Tensor: ...
 
 
-READERS: dict[str, Reader] = {
+# Readers of files that can be large. They read only the parts that they need.
+SOURCE_READERS: dict[str, Reader[Source]] = {"video": read_video, "audio": read_audio}
+READERS: dict[str, Reader[bytes]] = {
+    **SOURCE_READERS,
     "image": read_image,
-    "video": read_video,
-    "audio": read_audio,
     "text": read_text,
     "point": read_points,
     "depth": read_depth,
@@ -45,7 +50,7 @@ READERS: dict[str, Reader] = {
 
 def decode(
     modality: str,
-    data: bytes,
+    source: Source,
     config: PreprocessConfig | None = None,
     limits: Limits | None = None,
     options: ReadOptions | None = None,
@@ -53,17 +58,20 @@ def decode(
     """Decode a file. Raises as `preprocess` does."""
     notes: Notes = {}
     limits = limits or Limits()
-    check_size(modality, data, limits)  # `actual_modality` may open the file
-    modality = actual_modality(modality, data)
-    check_size(modality, data, limits)
-    read = READERS[modality]
-    tensor = read(data, config or PreprocessConfig(), limits, options or ReadOptions(), notes)
+    check_size(modality, source, limits)  # `actual_modality` may open the file
+    modality = actual_modality(modality, source)
+    check_size(modality, source, limits)
+    settings = config or PreprocessConfig(), limits, options or ReadOptions(), notes
+    if modality in SOURCE_READERS:
+        tensor = SOURCE_READERS[modality](source, *settings)
+    else:
+        tensor = READERS[modality](whole(source), *settings)
     return Sample(modality, tensor, notes)
 
 
 def preprocess(
     modality: str,
-    data: bytes,
+    source: Source,
     config: PreprocessConfig | None = None,
     limits: Limits | None = None,
 ) -> Tensor:
@@ -81,29 +89,28 @@ def preprocess(
     Raises DecodeError: when the bytes cannot be decoded, or are of another modality.
     KeyError: when there is no such modality.
     """
-    sample = decode(modality, data, config, limits)
+    sample = decode(modality, source, config, limits)
     if sample.modality != modality:
         raise DecodeError(f"the file has no pictures: it is of the modality {sample.modality}")
     return sample.tensor
 
 
-def check_size(modality: str, data: bytes, limits: Limits) -> None:
+def check_size(modality: str, source: Source, limits: Limits) -> None:
     max_bytes = limits.bytes_of(modality)
     # the file is a video whose sound track is read
-    if modality == "audio" and container(data) in VIDEO:
+    if modality == "audio" and container(head_of(source)) in VIDEO:
         max_bytes = max(max_bytes, limits.video_bytes)
-    if len(data) > max_bytes:
+    if size_of(source) > max_bytes:
         raise DecodeError(f"larger than the {max_bytes} bytes allowed ({modality})")
 
 
-def actual_modality(modality: str, data: bytes) -> str:
+def actual_modality(modality: str, source: Source) -> str:
     """Return "audio" for a file that was sent as a video and has only sound, else `modality`."""
-    name = container(data)
-    if modality != "video" or name is None:
+    if modality != "video" or (name := container(head_of(source))) is None:
         return modality
     if name not in VIDEO:
         return "audio"
     try:
-        return "video" if has_pictures(data, name) else "audio"
+        return "video" if has_pictures(source, name) else "audio"
     except DecodeError:
         return "video"  # PyAV failed, but decord may open the file

@@ -32,6 +32,18 @@ class Resampler:
         """Return the number of output samples for `samples` input samples."""
         return -(-samples * self.new // self.old)
 
+    def needed(self, start: int, stop: int) -> tuple[int, int, int]:
+        """Return which input samples the output samples start..stop need: the first one, the last
+        one + 1, and the number of output samples to subtract from `start` and `stop` if `stretch`
+        gets only these input samples.
+
+        The first one is a multiple of `old`, so that the phases do not change.
+        """
+        margin = -(-(self.width + 2) // self.old)
+        periods = max(0, start // self.new - margin)
+        end = (-(-stop // self.new) + margin) * self.old
+        return periods * self.old, end, periods * self.new
+
     def stretch(self, waveform: Tensor, start: int, stop: int) -> Tensor:
         """Compute output samples start..stop of a waveform (C, N).
 

@@ -1,7 +1,5 @@
 """Decode video files into 5 clips x 3 crops of normalised frames (15, 3, 2, 224, 224).
 
-The library decord reads mp4/mov, matroska/webm, avi and mpegts. PyAV reads all other containers,
-and the files on which decord fails.
 Shapes: T frames of a clip, S size of a crop.
 """
 
@@ -12,21 +10,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model_ext.imagebind.preprocess.av_video import AvVideo
 from model_ext.imagebind.preprocess.clips import clip_frames
 from model_ext.imagebind.preprocess.config import PreprocessConfig
-from model_ext.imagebind.preprocess.container import VIDEO, container, is_video
-from model_ext.imagebind.preprocess.decord_video import DecordVideo
 from model_ext.imagebind.preprocess.errors import DecodeError
-from model_ext.imagebind.preprocess.frames import Damaged, Video
+from model_ext.imagebind.preprocess.frames import Video
 from model_ext.imagebind.preprocess.image import MEAN, STD
-from model_ext.imagebind.preprocess.kinds import unreadable
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS, Notes, ReadOptions
+from model_ext.imagebind.preprocess.source import Source
+from model_ext.imagebind.preprocess.video_decoders import check_duration, with_decoder
 
 
 def read_video(
-    data: bytes,
+    source: Source,
     config: PreprocessConfig,
     limits: Limits,
     options: ReadOptions = DEFAULT_OPTIONS,
@@ -34,23 +30,13 @@ def read_video(
 ) -> Tensor:
     """Decode a video to (15, 3, T, S, S) float32: clip after clip, three crops of each clip."""
     del options  # no reading option applies to videos
-    name = container(data)
-    if name is None or name not in VIDEO:
-        raise unreadable("video", data)
-    if notes is not None:
-        notes["container"] = name
-    if is_video(data):
-        try:
-            return _read(DecordVideo(data, limits), config, limits)
-        except Damaged:
-            pass
-    return _read(AvVideo(data, name, limits), config, limits)
+    notes = {} if notes is None else notes
+    return with_decoder(source, limits, notes, lambda video: _read(video, config, limits))
 
 
 def _read(video: Video, config: PreprocessConfig, limits: Limits) -> Tensor:
     times, fps = video.timeline()
-    if times[-1, 1] > limits.video_seconds:
-        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
+    check_duration(times[-1, 1], limits)
     clips = [
         [clip[index] for index in torch.linspace(0, len(clip) - 1, config.frames).long()]
         for clip in clip_frames(times, fps)

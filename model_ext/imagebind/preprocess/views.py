@@ -10,19 +10,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from model_ext.imagebind.preprocess.audio import decode
 from model_ext.imagebind.preprocess.av_file import opened, sound_stream
-from model_ext.imagebind.preprocess.av_video import AvVideo
 from model_ext.imagebind.preprocess.cloud.read import into_unit_sphere, read_cloud
-from model_ext.imagebind.preprocess.container import VIDEO, container, is_video
-from model_ext.imagebind.preprocess.decord_video import DecordVideo
+from model_ext.imagebind.preprocess.container import VIDEO, container
 from model_ext.imagebind.preprocess.errors import DecodeError
-from model_ext.imagebind.preprocess.frames import Damaged, Video
+from model_ext.imagebind.preprocess.frames import Video
 from model_ext.imagebind.preprocess.image import open_image, turned_rgb
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import Notes, ReadOptions
 from model_ext.imagebind.preprocess.registry import actual_modality, check_size
+from model_ext.imagebind.preprocess.sound import decode
+from model_ext.imagebind.preprocess.source import Source, head_of, whole
 from model_ext.imagebind.preprocess.speech import SpeechSamples
+from model_ext.imagebind.preprocess.video_decoders import check_duration, with_decoder
 
 SOUND, PICTURES, POINTS = "sound", "pictures", "points"
 # View -> the modalities of the files that have this view.
@@ -33,7 +33,7 @@ FRAMES = 6  # maximum number of frames of a video
 
 
 def read_view(
-    view: str, modality: str, data: bytes, limits: Limits, notes: Notes | None = None
+    view: str, modality: str, source: Source, limits: Limits, notes: Notes | None = None
 ) -> Tensor:
     """Read a view of a file.
 
@@ -48,28 +48,29 @@ def read_view(
     """
     if modality not in VIEWS[view]:
         return torch.empty(0)
-    check_size(modality, data, limits)
-    modality = actual_modality(modality, data)
-    check_size(modality, data, limits)
+    check_size(modality, source, limits)
+    modality = actual_modality(modality, source)
+    check_size(modality, source, limits)
     if modality not in VIEWS[view]:
         return torch.empty(0)
     if view == POINTS:
-        return points_in_unit_sphere(data, limits)
+        return points_in_unit_sphere(whole(source), limits)
     if view == SOUND:
-        return whole_sound(data, limits)
+        return whole_sound(source, limits)
     notes = {} if notes is None else notes
-    read = whole_picture if modality == "image" else video_frames
-    return read(data, limits, notes)
+    if modality == "image":
+        return whole_picture(whole(source), limits, notes)
+    return video_frames(source, limits, notes)
 
 
-def whole_sound(data: bytes, limits: Limits) -> Tensor:
+def whole_sound(source: Source, limits: Limits) -> Tensor:
     """Decode all samples of a sound, or of a video's sound track, to (N,) int16 at 16 kHz."""
-    name = container(data)
+    name = container(head_of(source))
     if name in VIDEO:
-        with opened(data, name, "the video is damaged") as file:
+        with opened(source, name, "the video is damaged") as file:
             if sound_stream(file) is None:
                 return torch.empty(0)
-    samples, rate = decode(data, limits)
+    samples, rate = decode(source, limits)
     speech = SpeechSamples(rate)
     return torch.from_numpy(np.concatenate([speech.add(samples.numpy().T), speech.end()]))
 
@@ -93,25 +94,16 @@ def whole_picture(data: bytes, limits: Limits, notes: Notes) -> Tensor:
     return torch.from_numpy(np.array(_at_most(image, MAX_SIDE)))[None]
 
 
-def video_frames(data: bytes, limits: Limits, notes: Notes) -> Tensor:
+def video_frames(source: Source, limits: Limits, notes: Notes) -> Tensor:
     """Decode at most FRAMES frames of a video. The video is divided into parts of equal length, and
     the frame in the middle of each part is taken.
     """
-    name = container(data)
-    if name is None or name not in VIDEO:
-        raise DecodeError("the video is damaged or of an unknown format")
-    if is_video(data):
-        try:
-            return _read_frames(DecordVideo(data, limits), limits, notes)
-        except Damaged:
-            pass
-    return _read_frames(AvVideo(data, name, limits), limits, notes)
+    return with_decoder(source, limits, {}, lambda video: _read_frames(video, limits, notes))
 
 
 def _read_frames(video: Video, limits: Limits, notes: Notes) -> Tensor:
     times, _ = video.timeline()
-    if times[-1, 1] > limits.video_seconds:
-        raise DecodeError(f"the video is longer than {limits.video_seconds} s")
+    check_duration(times[-1, 1], limits)
     parts = min(FRAMES, len(times))
     indices = [(2 * part + 1) * len(times) // (2 * parts) for part in range(parts)]
     decoded = video.frames(indices)

@@ -23,6 +23,7 @@ from server.api.grounding.search import (
     gather_pictures,
 )
 from server.api.state import AppState, state_of
+from server.conditioning.fetches import Fetches
 from server.conditioning.first_error import all_results
 from server.conditioning.options import GroundOptions, ImageBindOptions
 from server.errors import BadRequest, RequestError
@@ -56,16 +57,24 @@ def read_grounding(
             code="parser_not_installed",
         )
     files = with_pictures(attachments, state.settings.max_ground_pictures, PARAM)
-    return Grounding(state, chosen, files)
+    fetches = state.components.conditioner.fetches(attachments)
+    return Grounding(state, chosen, files, fetches)
+
+
+def fetches_of(grounding: "Grounding | None") -> Fetches | None:
+    """Return the downloads that a request shares with its grounding, if it asks for grounding."""
+    return None if grounding is None else grounding.fetches
 
 
 class Grounding:
     """The grounding of one request's answers (one for each choice)."""
 
     def __init__(
-        self, state: AppState, options: GroundOptions, files: Sequence[Attachment]
+        self, state: AppState, options: GroundOptions, files: Sequence[Attachment], fetches: Fetches
     ) -> None:
+        """`fetches`: the request's downloads, which the encoders use first."""
         self.options = options
+        self.fetches = fetches
         self._state = state
         self._files = list(files)
         self._search = Search(state, options.threshold)
@@ -84,7 +93,7 @@ class Grounding:
         try:
             async with asyncio.timeout(self._state.settings.ground_timeout_s):
                 with stage("ground"):
-                    pictures = await gather_pictures(self._state, self._files)
+                    pictures = await gather_pictures(self._state, self._files, self.fetches)
                     return [*await all_results(self._ground(text, pictures) for text in texts)]
         except TimeoutError:
             logger.warning("grounding took longer than ground_timeout_s")
@@ -93,7 +102,9 @@ class Grounding:
         except Exception:  # an error of grounding must not lose the finished answer
             logger.exception("grounding failed")
         finally:
-            self._files.clear()  # closes the files
+            # This closes the files.
+            self._files.clear()
+            self.fetches.close()
         return [None] * len(texts)
 
     async def _ground(self, text: str, pictures: Sequence[Pictures]) -> list[Json]:

@@ -10,6 +10,7 @@ from typing import Protocol
 from model_ext.imagebind.preprocess.views import PICTURES
 from model_ext.side import Array
 from server.conditioning.conditioner import Conditioner
+from server.conditioning.fetches import Fetches
 from server.encoding.view import View
 from server.errors import BadRequest, RequestError
 from server.media.attachments import Attachment
@@ -59,13 +60,16 @@ def with_pictures(
     return files
 
 
-async def read_pictures(file: Attachment, conditioner: Conditioner, views: Views) -> Pictures:
-    """Download the file if it is a link, and decode its pictures.
+async def read_pictures(
+    file: Attachment, conditioner: Conditioner, fetches: Fetches, views: Views
+) -> Pictures:
+    """Download the file if it is a link that the request has not downloaded yet, and decode its
+    pictures.
 
     Raises a RequestError that names the attachment.
     """
     try:
-        content = await conditioner.fetch(file)
+        content = await conditioner.fetch(file, fetches)
         with stage("view", file.modality):
             view = await views.view(PICTURES, file.modality, content)
     except RequestError as error:

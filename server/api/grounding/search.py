@@ -12,18 +12,18 @@ import numpy as np
 
 from model_ext.conditioning import Vector
 from model_ext.grounding.folders import takes
-from model_ext.imagebind.preprocess.options import DEFAULT_OPTIONS
 from model_ext.side import SideData
 from server.api.body import Json
 from server.api.grounding.pictures import Pictures, read_pictures
 from server.api.state import AppState
+from server.conditioning.fetches import Fetches
 from server.conditioning.first_error import all_results
 from server.errors import BadRequest
 from server.media.attachments import Attachment
-from server.media.blob import MemoryBlob
+from server.settings import DETECTOR
 from server.side.client import SideClient
+from server.side.detected_labels import text_vector
 
-DETECTOR = "detector"
 MAX_TASKS = 8  # maximum number of tasks of one request in the detector's process at a time
 
 
@@ -109,8 +109,7 @@ class Search:
     async def _embed(self, query: SearchQuery) -> Vector:
         if query.file is not None:
             return await self._state.components.conditioner.embed_unit(query.file)
-        blob = MemoryBlob(query.text.encode())
-        return (await self._state.components.encoders.embed("text", blob, DEFAULT_OPTIONS)).unit
+        return await text_vector(self._state.components.encoders, query.text)
 
     def _boxes(self, result: Json, pictures: Pictures) -> list[SearchBox]:
         horizontal, vertical = pictures.scale
@@ -138,9 +137,14 @@ def detector_of(state: AppState, param: str | None = None) -> SideClient:
     return state.components.sides[DETECTOR]
 
 
-async def gather_pictures(state: AppState, files: Sequence[Attachment]) -> list[Pictures]:
-    """Read the pictures of all files. Raises a RequestError that names the file."""
+async def gather_pictures(
+    state: AppState, files: Sequence[Attachment], fetches: Fetches
+) -> list[Pictures]:
+    """Read the pictures of all files. `fetches`: the request's downloads.
+
+    Raises a RequestError that names the file.
+    """
     components = state.components
     return await all_results(
-        read_pictures(file, components.conditioner, components.encoders) for file in files
+        read_pictures(file, components.conditioner, fetches, components.encoders) for file in files
     )

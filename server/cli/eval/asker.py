@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from model_ext.eval.errors import DataError
 from model_ext.eval.item import Item
 from model_ext.eval.results import Result, ResultWriter
 from model_ext.eval.tasks.decoding import Decoding
@@ -55,9 +56,9 @@ class Asker:
             try:
                 self.writer.write(await self.ask(task, item))
             except AskError as e:
-                paths = [source for _, source in item.media() if not source.startswith("data:")]
-                files = f" (the question's media: {', '.join(paths)})" if paths else ""
-                raise AskError(f"{e}{files}") from e
+                raise AskError(f"{item.place}: {e}{media_list(item)}") from e
+            except DataError as e:
+                raise AskError(f"{item.place}: {e}") from e
             progress()
 
     async def ask(self, task: Task, item: Item) -> Result:
@@ -87,6 +88,12 @@ class Asker:
             finish_reason=reason,
             candidate_logprobs=logprobs,
         )
+
+
+def media_list(item: Item) -> str:
+    """Return a list of the question's files, for an error message."""
+    paths = [source for _, source in item.media() if not source.startswith("data:")]
+    return f" (the question's media: {', '.join(paths)})" if paths else ""
 
 
 def first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

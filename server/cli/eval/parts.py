@@ -55,25 +55,25 @@ def user(turn: Item | EarlierTurn, item: Item, text_only: bool) -> dict[str, Any
 def media_part(modality: str, source: str, item: Item) -> dict[str, Any]:
     part: dict[str, Any]
     if modality in FILES:
-        data = data_url(source, item).partition(",")[2]
+        data = data_url(source).partition(",")[2]
         file = {"filename": f"{modality}{Path(source).suffix[:8]}", "file_data": data}
         part = {"type": "file", "file": file, "modality": modality}
     else:
         kind = PARTS[modality]
-        part = {"type": kind, kind: {"url": data_url(source, item)}}
+        part = {"type": kind, kind: {"url": data_url(source)}}
     weight = (item.weights or {}).get(modality)
     return part if weight is None else {**part, "weight": weight}
 
 
-def data_url(source: str, item: Item) -> str:
+def data_url(source: str) -> str:
     if source.startswith("data:"):
         return source
     try:
         with Path(source).open("rb") as file:
             blob = file.read(MAX_MEDIA_BYTES + 1)
     except OSError as e:
-        raise DataError(source, f"cannot be read: {e.strerror}", item.id) from e
+        raise DataError(source, f"cannot be read: {e.strerror}") from e
     if len(blob) > MAX_MEDIA_BYTES:
-        raise DataError(source, f"is larger than {MAX_MEDIA_BYTES} bytes", item.id)
+        raise DataError(source, f"is larger than {MAX_MEDIA_BYTES} bytes")
     mime = mimetypes.guess_type(source)[0] or "application/octet-stream"
     return f"data:{mime};base64,{base64.b64encode(blob).decode()}"

@@ -10,7 +10,15 @@ from model_ext.eval.errors import DataError
 from model_ext.eval.item import MODALITIES, Item
 from model_ext.eval.page import page
 from model_ext.eval.render import latex, markdown
-from model_ext.eval.results import ANSWERS_FILE, Head, Key, Result, data_hash, read_results
+from model_ext.eval.results import (
+    ANSWERS_FILE,
+    Head,
+    Key,
+    Result,
+    data_hash,
+    read_results,
+    row_of,
+)
 from model_ext.eval.score import TaskScore, score_task
 from model_ext.eval.tables import Run, tables
 from model_ext.eval.tasks.table import UnknownTask
@@ -33,7 +41,8 @@ class StoredRun(NamedTuple):
 
         Removes white space at both ends, as LVLM-eHub does.
 
-        Raises DataError: when the run was made with other questions.
+        Raises DataError: when the run was made with other questions, has no answer to a question,
+        or has an answer to a question that does not exist.
         """
         path = self.folder / ANSWERS_FILE
         answers: Answers = {name: {} for name in questions}
@@ -43,6 +52,15 @@ class StoredRun(NamedTuple):
         for (task, key), result in self.results.items():
             if task in answers:
                 answers[task][key] = result.answer.strip()
+        for name, items in questions.items():
+            ids = {item.id for item in items}
+            for key in answers[name].keys() - ids:
+                row = row_of(self.folder, (name, key))
+                raise DataError(path, f"{key!r} is not the id of a question of {name}", row)
+            if missing := len(ids - answers[name].keys()):
+                raise DataError(
+                    path, f"has no answer to {missing} questions of {name}; resume the run"
+                )
         return answers
 
     def logprobs(self) -> dict[str, dict[str, list[float]]]:

@@ -35,19 +35,22 @@ def read_with_ffmpeg(file: BinaryIO, name: str) -> SoundBlocks:
 
     The caller must have imported `av_sound` before the process was confined.
     """
-    from model_ext.imagebind.preprocess.av_sound import sound_blocks
+    from model_ext.imagebind.preprocess.av_sound import AvSound
 
-    blocks = sound_blocks(file, name, {})
-    first, rate = next(blocks, (np.empty((0, 0), np.float32), 0))
+    blocks = AvSound(file, name, {}).blocks()
+    first = next(blocks, None)
+    if first is None:
+        return SoundBlocks(0, 0, iter(()))
+    rate, channels = first.rate, first.samples.shape[1]
 
     def rest() -> Iterator[NDArray[np.float32]]:
-        yield first
-        for block, block_rate in blocks:
-            if (block_rate, block.shape[1]) != (rate, first.shape[1]):
+        yield first.samples
+        for block in blocks:
+            if (block.rate, block.samples.shape[1]) != (rate, channels):
                 raise CutError("the audio's sampling rate or number of channels changes")
-            yield block
+            yield block.samples
 
-    return SoundBlocks(rate, first.shape[1], rest())
+    return SoundBlocks(rate, channels, rest())
 
 
 def wav_windows(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[float, float, bytes]]:

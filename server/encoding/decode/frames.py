@@ -31,14 +31,14 @@ class WorkerSettings:
     # Maximum address space in bytes, in addition to that of the imported packages.
     memory_bytes: int
     cpu_s: float  # Maximum CPU seconds of one job.
-    max_bytes: int  # Maximum bytes of one file.
+    max_bytes: int  # Maximum bytes of one file in memory.
     limits: dict[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeJob:
-    """The header of each later frame that is sent to a decoding process. Its payload is
-    the file.
+    """The header of each later frame that is sent to a decoding process, without payload. The
+    descriptor of the file is sent on another socket.
     """
 
     modality: str

@@ -37,7 +37,7 @@ from server.encoding.decode.frames import (
 from server.encoding.decode.turns import Turns
 from server.errors import BadRequest, Unavailable
 from server.fairness import FairShare
-from server.media.blob import Blob, MemoryBlob
+from server.media.blob import Blob, opened
 
 Result = TypeVar("Result")
 
@@ -71,7 +71,7 @@ class DecodeSettings:
     timeout_s: float
     # Maximum memory of one process in bytes, in addition to that of its imported packages.
     memory_bytes: int
-    max_bytes: int  # Maximum bytes of one file.
+    max_bytes: int  # Maximum bytes of one file in a process's memory.
     limits: Mapping[str, Any]  # The fields of model_ext.imagebind.preprocess.Limits.
 
 
@@ -149,20 +149,16 @@ class DecodePool:
 
     async def _run(self, worker: "Worker", job: DecodeJob, content: Blob) -> Sample:
         try:
-            async with asyncio.timeout(self._settings.timeout_s * MAX_TIME_PER_CPU_TIME):
-                answer = await worker.ask(asdict(job), content)
+            async with opened(content) as file:
+                async with asyncio.timeout(self._settings.timeout_s * MAX_TIME_PER_CPU_TIME):
+                    answer = await worker.decode(job, file)
             sample = read_answer(answer, job.modality)
-        except MediaError:
+        except (MediaError, Unavailable):
             self._idle.put_nowait(worker)
             raise
         except TimeoutError:
             await worker.kill()
             raise self._too_slow() from None
-        # The file cannot be read completely. The process still waits for the missing bytes, so it
-        # cannot be used for another job.
-        except Unavailable:
-            await worker.kill()
-            raise
         except WorkerLost as error:
             ended_by = await worker.ended_by()
             await worker.kill()
@@ -209,11 +205,15 @@ class WorkerLost(Exception):
 
 
 class Worker:
-    """One decoding process, and the service's end of the socket to this process."""
+    """One decoding process, and the service's ends of the sockets to this process: one for jobs and
+    answers, and one for the descriptors of the jobs' files.
+    """
 
-    def __init__(self, process: Process, answers: StreamReader, jobs: StreamWriter) -> None:
+    def __init__(
+        self, process: Process, answers: StreamReader, jobs: StreamWriter, files: socket.socket
+    ) -> None:
         self._process = process
-        self._answers, self._jobs = answers, jobs
+        self._answers, self._jobs, self._files = answers, jobs, files
 
     @classmethod
     async def start(cls, settings: DecodeSettings, config: bytes, folder: str) -> "Worker":
@@ -221,21 +221,23 @@ class Worker:
         output.
         """
         near, far = socket.socketpair()
+        files, far_files = socket.socketpair()
         with open(os.memfd_create("output"), "w+b") as output:
-            with far:
+            with far, far_files:
+                arguments = str(os.getpid()), str(far_files.fileno())
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-P", "-m", WORKER, str(os.getpid())),
+                    *(sys.executable, "-P", "-m", WORKER, *arguments),
                     stdin=far.fileno(),
                     stdout=far.fileno(),
                     stderr=output,
+                    pass_fds=[far_files.fileno()],
                     cwd=folder,
                     env=worker_environment(),
                 )
-            worker = cls(process, *await asyncio.open_connection(sock=near))
+            worker = cls(process, *await asyncio.open_connection(sock=near), files)
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    start = asdict(worker_settings(settings))
-                    ready, _ = await worker.ask(start, MemoryBlob(config))
+                    ready, _ = await worker.ask(asdict(worker_settings(settings)), config)
             except (TimeoutError, WorkerLost) as error:
                 await worker.kill()
                 reason = str(error) or f"no answer within {START_TIMEOUT_S} s"
@@ -250,17 +252,21 @@ class Worker:
             logger.warning("this kernel does not confine decoding processes to their own file")
         return worker
 
-    async def ask(self, header: dict[str, Any], content: Blob) -> Frame:
-        """Send one job and read the answer. The file is sent in pieces, so that it is never in
-        memory as a whole.
-        """
+    async def decode(self, job: DecodeJob, file: int) -> Frame:
+        """Send one job and read the answer. `file`: the descriptor of the job's file."""
+        try:
+            # does not block, because the process has received the descriptors of earlier jobs
+            socket.send_fds(self._files, [b"\0"], [file])
+        except OSError as error:
+            raise WorkerLost(str(error)) from None
+        return await self.ask(asdict(job))
+
+    async def ask(self, header: dict[str, Any], payload: bytes = b"") -> Frame:
         if self._jobs.is_closing():  # without this check, uvloop's write raises RuntimeError
             raise WorkerLost("the process ended before it received the job")
         try:
-            self._jobs.write(encode_head(header, content.size))
-            async for piece in content.pieces():
-                self._jobs.write(piece)
-                await self._jobs.drain()
+            self._jobs.write(encode_head(header, len(payload)) + payload)
+            await self._jobs.drain()
             return await read_frame(self._answers, MAX_TENSOR_BYTES)
         except (asyncio.IncompleteReadError, OSError, FrameError) as error:
             raise WorkerLost(str(error) or type(error).__name__) from None
@@ -268,6 +274,7 @@ class Worker:
     async def ended(self) -> None:
         await self._process.wait()
         self._jobs.close()
+        self._files.close()
 
     async def ended_by(self) -> int | None:
         """Return the signal that ended the process, or None if the process runs.

@@ -1,12 +1,16 @@
 """A decoding process: turns a client's file into a tensor.
 
-The process reads jobs as frames from standard input and writes answers to standard output. It has
-no secrets, and it gives up its network access if the kernel allows this. A failure of the process
-fails only one request.
+The process reads jobs as frames from one socket, and receives the descriptor of each job's file on
+another. During a job, the file is standard input, from which the libraries read only the parts that
+they need. The process has no secrets, and it gives up its network access if the kernel allows this.
+A failure of the process fails only one request.
 """
 
 import os
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from server.encoding.decode import confine, sandbox
@@ -22,10 +26,12 @@ MAX_CONFIG_BYTES = 1 << 20
 
 
 def main() -> None:
-    die_with_parent(int(sys.argv[1]))
+    parent, files_socket = map(int, sys.argv[1:])
+    die_with_parent(parent)
     sandbox.never_gain_privileges()
     isolated = sandbox.leave_network()
     jobs, answers = take_pipes()
+    files = socket.socket(fileno=files_socket)
     first = read_frame_blocking(jobs, MAX_CONFIG_BYTES)
     if first is None:
         return
@@ -33,16 +39,17 @@ def main() -> None:
     # Import everything now, because no module can be imported after `forbid_files`. This import
     # also loads torch, which takes seconds.
     decoder = Decoder(WorkerSettings(**settings), config)
-    nothing = os.open(os.devnull, os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_RDWR)
     sandbox.limit_resources(decoder.settings.memory_bytes, decoder.settings.max_bytes)
     confined = confine.forbid_files() & confine.forbid_programs()
     ready = {"ready": True, "isolated": isolated, "confined": confined}
     write_frame_blocking(answers, ready, b"")
     silence(nothing)
-    while job := read_frame_blocking(jobs, decoder.settings.max_bytes):
+    while job := read_frame_blocking(jobs, 0):
         sandbox.allow_cpu(decoder.settings.cpu_s)
-        header, data = job
-        write_frame_blocking(answers, *decoder.answer(DecodeJob(**header), data))
+        with received_file(files, nothing) as file:
+            answer = decoder.answer(DecodeJob(**job[0]), file)
+        write_frame_blocking(answers, *answer)
 
 
 def take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -63,6 +70,23 @@ def silence(nothing: int) -> None:
     """
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
+
+
+@contextmanager
+def received_file(files: socket.socket, nothing: int) -> Iterator[BinaryIO]:
+    """Receive a descriptor, and make its file standard input in the `with` block.
+
+    `nothing`: the descriptor of the null device.
+    """
+    _, descriptors, _, _ = socket.recv_fds(files, 1, 1)
+    for descriptor in descriptors:
+        os.dup2(descriptor, 0)
+        os.close(descriptor)
+    try:
+        with open(0, "rb", buffering=0, closefd=False) as file:
+            yield file
+    finally:
+        os.dup2(nothing, 0)  # so that this process does not keep the file open
 
 
 class Decoder:
@@ -88,7 +112,7 @@ class Decoder:
         self._decode, self._decode_error, self._options = decode, DecodeError, ReadOptions
         self._read_view, self._sample = read_view, Sample
 
-    def answer(self, job: DecodeJob, data: bytes) -> tuple[dict[str, Any], bytes]:
+    def answer(self, job: DecodeJob, file: BinaryIO) -> tuple[dict[str, Any], bytes]:
         """Run a job. Returns the header and payload of the answer: an error, or a tensor in
         safetensors format.
         """
@@ -97,11 +121,11 @@ class Decoder:
         try:
             if job.view:
                 notes: dict[str, Any] = {}
-                tensor = self._read_view(job.view, job.modality, data, self._limits, notes)
+                tensor = self._read_view(job.view, job.modality, file, self._limits, notes)
                 sample = self._sample(job.modality, tensor, notes)
             else:
                 options = self._options(**job.options)
-                sample = self._decode(job.modality, data, self._config, self._limits, options)
+                sample = self._decode(job.modality, file, self._config, self._limits, options)
         except self._decode_error as error:
             return {"error": str(error)}, b""
         except MemoryError:

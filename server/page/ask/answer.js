@@ -33,13 +33,21 @@ export class Answer {
   }
 
   stop() {
+    this.stopped = true;
     this.controller.abort();
+  }
+
+  /** Wait for `work`, for example uploads, at most until the answer is stopped. */
+  async unlessStopped(work) {
+    const { signal } = this.controller;
+    await Promise.race([work, new Promise((resolve) => signal.addEventListener("abort", resolve))]);
+    if (this.stopped) this.measure();
   }
 
   /** Ask, and show the answer as it arrives. Throws ApiError. */
   async run() {
-    const started = performance.now();
-    const times = { first: null, last: null };
+    const times = { start: performance.now(), first: null, last: null };
+    this.times = times;
     const body = { ...this.request, stream: true, stream_options: { include_usage: true } };
     try {
       const response = await post("v1/chat/completions", body, this.controller.signal);
@@ -54,22 +62,20 @@ export class Answer {
           this.choices[index]?.add(delta);
         }
         if (event.usage) this.usage = event.usage;
-        if (times.first) this.measure(started, times);
+        if (times.first) this.measure();
       }
       this.complete = true;
-      this.measure(started, times);
+      this.measure();
     } catch (error) {
       if (error.name !== "AbortError") throw error;
-      this.stopped = true;
-      this.measure(started, times);
     }
   }
 
-  /** Forget an earlier attempt. Stopping also works from now on, while files are still uploaded. */
+  /** Forget an earlier attempt. */
   begin() {
     this.controller = new AbortController();
     this.complete = this.stopped = false;
-    this.usage = null;
+    this.usage = this.times = null;
     this.element.setAttribute("aria-busy", "true");
     this.problem.hidden = true;
     this.meta.replaceChildren();
@@ -86,14 +92,15 @@ export class Answer {
     this.problem.hidden = false;
   }
 
-  measure(started, { first, last }) {
+  measure() {
+    const { start, first, last } = this.times ?? {};
     const facts = [];
     if (this.explanation?.mix.length) {
       const known = this.explanation.mix.filter((part) => part.cached).length;
       facts.push(text.answer.cache[this.explanation.cache]);
       if (known) facts.push(text.answer.embedded(known, this.explanation.mix.length));
     }
-    if (first) facts.push(text.answer.first((first - started) / 1000));
+    if (first) facts.push(text.answer.first((first - start) / 1000));
     const tokens = this.usage?.completion_tokens ?? 0;
     if (tokens) facts.push(text.answer.tokens(tokens));
     if (tokens > 1 && last > first) facts.push(text.answer.speed((tokens - 1) / ((last - first) / 1000)));

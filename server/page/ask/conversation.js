@@ -44,7 +44,11 @@ export class Conversation extends EventTarget {
 
   async runOne(turn, answer) {
     try {
-      await this.withFiles(turn, answer);
+      const work = () => {
+        answer.request = turn.request(answer); // It contains the ids of the uploaded files.
+        return answer.run();
+      };
+      await answer.unlessStopped(this.mix.withFiles(turn.parts.map(({ part }) => part), work));
       this.say(answer.stopped ? text.ask.stopped : text.ask.done(answer.words), false);
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
@@ -54,21 +58,6 @@ export class Conversation extends EventTarget {
     }
     answer.end();
     this.learn(turn, answer);
-  }
-
-  /** Run one answer. Files that the server has lost, for example by a restart, are uploaded again. */
-  async withFiles(turn, answer) {
-    const parts = turn.parts.map(({ part }) => part);
-    await this.mix.ready(parts);
-    answer.request = turn.request(answer);
-    try {
-      await answer.run();
-    } catch (error) {
-      if (error.code !== "file_not_found") throw error;
-      await this.mix.again(parts);
-      answer.request = turn.request(answer);
-      await answer.run();
-    }
   }
 
   /** Show the modalities that the server recognized. */
@@ -123,8 +112,10 @@ class Turn {
     const chips = this.parts.map(({ part, share }) => h("li", { "data-modality": part.modality },
       icon(part.modality), h("bdi", {}, part.name),
       this.parts.length > 1 && h("span", { class: "figure" }, text.card.share(share))));
+    const earlier = this.common.history.length / 2; // a question and its answer are two messages
     return h("div", { class: "question" },
       chips.length > 0 && h("ul", { class: "used" }, ...chips),
-      h("p", {}, h("bdi", {}, this.question)));
+      h("p", {}, h("bdi", {}, this.question)),
+      earlier > 0 && h("p", { class: "note" }, text.ask.earlier(earlier)));
   }
 }

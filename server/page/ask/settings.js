@@ -54,7 +54,8 @@ export function settingsPanel(offer) {
     return Object.keys(values).every((name) => values[name] === cache[name]) ? true : values;
   };
   return {
-    element: h("div", { class: "settings-row" }, mode?.element, more),
+    element: h("div", { class: "settings-row" }, mode?.element, more,
+      mode && h("p", { class: "note" }, text.settings.cacheHint)),
     values: () => ({
       temperature: read("temperature", 0),
       n: Math.round(read("n", 1)),

@@ -26,8 +26,8 @@ function panel(name, shared, work, more = []) {
     result.replaceChildren(h("p", { class: "note" }, text.working));
     try {
       if (!mix.active.length) throw Object.assign(new Error(labels.empty), { local: true });
-      await mix.ready();
-      result.replaceChildren(...(await work(shared)));
+      const elements = await mix.withFiles(mix.active, () => work(shared));
+      result.replaceChildren(...elements);
       say(text.ready, false);
     } catch (error) {
       const part = mix.active[partIndex(error)];

@@ -122,7 +122,9 @@ export class Mix extends EventTarget {
     };
     show(0);
     const seconds = Math.min(MAX_AGE_S, this.offer.limits.file_age_s);
-    part.fileId = await upload(part.file, seconds, show, part.cancel.signal);
+    part.fileId = await upload(part.file, seconds, show, part.cancel.signal).catch((error) => {
+      throw error.name === "AbortError" ? local(text.errors.removed(part.name)) : error;
+    });
     part.progress = 1;
     this.partChanged(part);
   }
@@ -141,7 +143,7 @@ export class Mix extends EventTarget {
   }
 
   /** Wait until these parts are uploaded. Throws the error of the first part that failed. */
-  async ready(parts = this.active) {
+  async ready(parts) {
     for (const part of parts.filter((each) => each.file)) {
       if (!this.parts.includes(part)) throw local(text.errors.removed(part.name));
       if (!part.fileId && (part.error || !part.uploading)) this.start(part);
@@ -150,13 +152,25 @@ export class Mix extends EventTarget {
     }
   }
 
-  /** Upload all files again: after a restart, the server has no files. */
-  again(parts = this.active) {
-    for (const part of this.parts.filter((each) => each.file)) {
-      part.fileId = null;
-      this.start(part);
+  /**
+   * Run `work` when these parts are uploaded. If the server has lost a file, for example by a
+   * restart, upload the files again and run `work` once more.
+   */
+  async withFiles(parts, work) {
+    await this.ready(parts);
+    const ids = parts.map((part) => part.fileId);
+    try {
+      return await work();
+    } catch (error) {
+      if (error.code !== "file_not_found") throw error;
     }
-    return this.ready(parts);
+    parts.forEach((part, index) => {
+      if (!part.file || part.fileId !== ids[index]) return; // another answer uploads it already
+      this.forget(part);
+      this.start(part);
+    });
+    await this.ready(parts);
+    return work();
   }
 
   changed() {

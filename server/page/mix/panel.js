@@ -1,7 +1,7 @@
 // The panel of the mix: a bar with each part's share, the cards of the parts, and buttons that add
 // parts.
 import { button, h, uid } from "../lib/dom.js";
-import { url } from "../lib/api.js";
+import { bytes, get } from "../lib/api.js";
 import { text } from "../text.js";
 import { card } from "./card.js";
 import { openCamera, openMicrophone } from "./record.js";
@@ -41,7 +41,7 @@ export function mixPanel(mix, say) {
     showWeights();
   });
   mix.addEventListener("full", ({ detail }) => say(text.mix.full(detail)));
-  offerExamples(examples, mix);
+  offerExamples(examples, mix, say);
   showParts();
 
   const heading = uid("heading");
@@ -82,21 +82,23 @@ function adders(mix, say) {
 }
 
 /** Offer the operator's example files, if there are any. */
-async function offerExamples(holder, mix) {
-  const response = await fetch(url("page/examples.json"));
-  const names = response.ok ? await response.json() : [];
+async function offerExamples(holder, mix, say) {
+  const names = await get("page/examples.json").catch(() => []);
   if (!names.length) return;
   const add = async (name) => {
-    const content = await fetch(url(`page/examples/${encodeURIComponent(name)}`));
-    if (content.ok) mix.addFile(new File([await content.blob()], name));
+    try {
+      mix.addFile(new File([await bytes(`page/examples/${encodeURIComponent(name)}`)], name));
+    } catch (error) {
+      say(error.message);
+    }
   };
   holder.append(h("h3", {}, text.mix.examples),
     h("div", { class: "chips" }, ...names.map((name) => button(name, () => add(name), { kind: "chip" }))));
   holder.hidden = false;
 }
 
-/** Add files that are dropped anywhere on the page, or pasted. */
-export function acceptDrops(mix) {
+/** Call `add` with each file that is dropped anywhere on the page, or pasted. */
+export function acceptDrops(add) {
   const veil = h("div", { class: "veil", hidden: true }, h("p", {}, text.mix.drop));
   document.body.append(veil);
   const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
@@ -112,11 +114,11 @@ export function acceptDrops(mix) {
     veil.hidden = true;
     if (!holdsFiles(event)) return;
     event.preventDefault();
-    [...event.dataTransfer.files].forEach((file) => mix.addFile(file));
+    [...event.dataTransfer.files].forEach(add);
   });
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
     if (files.length) event.preventDefault();
-    files.forEach((file) => mix.addFile(file));
+    files.forEach(add);
   });
 }

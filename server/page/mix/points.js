@@ -4,6 +4,7 @@ import { bytes } from "../lib/api.js";
 import { h } from "../lib/dom.js";
 import { text } from "../text.js";
 import { hasGpu, splatPainter, webglPainter } from "./painters.js";
+import { withRetry } from "./retry.js";
 
 const COLORS = {
   light: { near: [0.02, 0.37, 0.34], far: [0.62, 0.82, 0.78] },
@@ -19,17 +20,20 @@ export function pointViewer(name) {
   const caption = h("p", { class: "note cloud-note" }, text.points.waiting);
   let scene = null;
   let loaded = null;
+  const problem = h("div", { class: "problem", role: "alert", hidden: true });
   const load = async (fileId) => {
+    problem.hidden = true;
     try {
       const points = new Float32Array(await bytes(`v1/files/${fileId}/points`));
       scene = new Scene(canvas, points);
       caption.textContent = text.points.count(points.length / 3);
     } catch (error) {
-      caption.textContent = error.message;
+      problem.replaceChildren(...withRetry(error, () => load(fileId)));
+      problem.hidden = false;
     }
   };
   return {
-    wide: h("div", { class: "cloud-holder" }, canvas, caption),
+    wide: h("div", { class: "cloud-holder" }, canvas, caption, problem),
     stored: (fileId) => {
       if (loaded) return;
       loaded = fileId;

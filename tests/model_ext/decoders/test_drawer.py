@@ -2,9 +2,11 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from model_ext.decoders.drawer import Drawer, load
@@ -64,6 +66,44 @@ def test_a_cancelled_batch_stops_between_two_steps(drawer: Drawer) -> None:
     with pytest.raises(Cancelled):
         drawer.run([left])
     assert len(drawer.run([left, task(1)])) == 2  # the second task's client still waits
+
+
+@pytest.mark.parametrize(
+    ("max_pixels", "size"),
+    [(1024 * 1024, (1024, 1024)), (1000 * 999, (992, 992)), (100, (256, 256))],
+)
+def test_gpu_memory_is_reserved_for_the_largest_batch_at_the_start(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch, max_pixels: int, size: tuple[int, int]
+) -> None:
+    """The decoder says that it is on a GPU, but draws on the CPU."""
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _device: 7)
+    decoder = FlowDecoder(flow)
+    decoder.device = "cuda"
+    drawn: list[tuple[Any, ...]] = []
+    draw = decoder.draw
+
+    def record(*arguments: Any) -> Any:
+        pictures = draw(*arguments)
+        drawn.append((pictures.shape, arguments[3].steps, arguments[3].guidance))
+        return pictures
+
+    monkeypatch.setattr(decoder, "draw", record)
+    assert Drawer(decoder, 3, max_pixels=max_pixels).gpu_bytes == 7
+    assert drawn == [((3, *size[::-1], 3), 1, 2.0)]
+
+
+def test_a_gpu_with_too_little_memory_is_reported_at_the_start(
+    flow: Flow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = FlowDecoder(flow)
+    decoder.device = "cuda"
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(decoder, "draw", fail)
+    with pytest.raises(ConfigError, match="3 pictures of 512 x 512 pixels; lower decoder_batch or"):
+        Drawer(decoder, 3, max_pixels=512 * 512)
 
 
 def test_the_decoder_is_opened_by_its_folder(flow: Flow, tmp_path: Path) -> None:

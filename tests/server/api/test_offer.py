@@ -31,6 +31,15 @@ def test_only_modalities_with_an_encoder_are_offered(config: BindServeConfig) ->
     assert offer["language_model"]
 
 
+@pytest.mark.parametrize("objects", ["detector", "folder"])
+def test_experts_are_offered_if_they_are_enabled(config: BindServeConfig, objects: str) -> None:
+    settings = Settings(model=Path("m"), ocr=True, objects=objects, detector=Path("d"))
+    offer = describe(settings, config, ["vision"], Retriever(None))
+    assert offer["experts"] == ["ocr", "objects"]
+    assert offer["detector"]
+    assert describe(Settings(model=Path("m")), config, [], Retriever(None))["experts"] == []
+
+
 async def test_the_defaults_of_the_cache_are_offered(components: Components) -> None:
     assert components.description["cache_defaults"] == {
         **{"top_k": 10, "temperature": 20, "weight": 0.5}

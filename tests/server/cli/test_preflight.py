@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from model_ext.errors import ConfigError
 from server.cli.preflight import check
 from server.engine.exposure import UsageError
 from server.settings import Settings
@@ -124,6 +125,16 @@ def test_a_side_model_that_cannot_be_loaded_is_named(
         check(settings(speech_model=tmp_path))
     (tmp_path / "model.bin").touch()
     check(settings(speech_model=tmp_path, ocr=True, voice=True))
+    with pytest.raises(ConfigError, match=r"config\.json: not an image classifier"):
+        check(settings(objects=str(tmp_path)))
+    (tmp_path / "config.json").write_text('{"architectures": ["ViTForImageClassification"]}')
+    check(settings(objects=str(tmp_path)))
+    with pytest.raises(OSError, match="nowhere"):
+        check(settings(objects="detector", detector=tmp_path, objects_labels=Path("nowhere")))
+    with pytest.raises(ConfigError, match="model_type must be one of"):
+        check(settings(detector=tmp_path))
+    with pytest.raises(OSError, match="nowhere"):
+        check(settings(detector=Path("nowhere")))
     monkeypatch.setattr("server.cli.preflight.find_spec", lambda _name: None)
     with pytest.raises(OSError, match=r"rapidocr is missing; install bindserve\[ocr\]"):
         check(settings(ocr=True))

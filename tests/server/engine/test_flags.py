@@ -24,6 +24,13 @@ def test_server_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not args.disable_log_stats
     assert args.allowed_origins == []
     assert args.kv_cache_memory_bytes == 2 * GiB
+    assert not args.enable_prompt_tokens_details
+
+
+def test_the_page_shows_cached_tokens() -> None:
+    assert parse(settings(page=True)).enable_prompt_tokens_details
+    args = parse(settings("--no-enable-prompt-tokens-details", page=True))
+    assert not args.enable_prompt_tokens_details
 
 
 def test_the_key_value_cache_is_modest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import Unavailable
-from server.media.blob import PIECE, Blob, DiskBlob, MemoryBlob
+from server.media.blob import PIECE, Blob, DiskBlob, MemoryBlob, opened
 
 DATA = os.urandom(2 * PIECE + 7)
 
@@ -53,6 +53,21 @@ async def test_a_file_that_shrank_is_unavailable(tmp_path: Path) -> None:
     content = on_disk(tmp_path, size=len(DATA) + 1)
     with pytest.raises(Unavailable, match="cannot be read"):
         _ = [piece async for piece in content.pieces()]
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+async def test_each_opened_file_has_its_own_position(kind: str, tmp_path: Path) -> None:
+    content: Blob = MemoryBlob(DATA) if kind == "memory" else on_disk(tmp_path)
+    async with opened(content) as one, opened(content) as other:
+        assert os.read(one, 9) == os.read(other, 9) == DATA[:9]
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.write(one, b"x")
+
+
+async def test_opening_a_file_that_shrank_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="cannot be read"):
+        async with opened(on_disk(tmp_path, size=len(DATA) + 1)):
+            pass
 
 
 async def test_a_disk_that_fails_is_unavailable(tmp_path: Path) -> None:

@@ -1,18 +1,28 @@
-"""Use the web page in Debian's Chromium, and record errors that the browser reports."""
+"""Use the web page in Debian's Chromium, and record errors that the browser reports.
+
+All functions wait for conditions, with a limit of time after which they fail.
+"""
 
 import base64
+import json
 import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from model_ext.demo.questions import MEDIA
+from tests.serving.launch import Server
+
+CONNECTED = ".workspace"  # The page shows this element when it has read what the server offers.
+CHAT = "**/v1/chat/completions"
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--enable-unsafe-swiftshader", "--use-fake-device-for-media-stream"]
 FLAGS += ["--use-fake-ui-for-media-stream", "--disable-dev-shm-usage"]
@@ -26,34 +36,6 @@ async (files) => {
   document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true}));
 }
 """
-# JavaScript that lists controls which overlap, and elements that are wider than the window.
-LAYOUT_FAULTS = """
-() => {
-  const faults = [];
-  const root = document.documentElement;
-  if (root.scrollWidth > innerWidth) faults.push(`the page is ${root.scrollWidth} px wide`);
-  const selector = "button, input, select, textarea, summary, h2, bdi, p";
-  const visible = [...document.querySelectorAll(selector)].filter((each) =>
-    each.checkVisibility({opacityProperty: true})
-      && !each.closest(".visually-hidden, .skip, .toast, .veil, dialog"));
-  const boxes = visible.map((each) => [each, each.getBoundingClientRect()]).filter(
-    ([, box]) => box.width && box.height);
-  for (const [each, box] of boxes) {
-    if (box.right > innerWidth + 1 && !each.closest(".scroll, .tabs"))
-      faults.push(`${each.tagName} ${each.className} ends at ${box.right}`);
-  }
-  const sticky = (each) => Boolean(each.closest(".composer"));
-  const pairs = boxes.flatMap((one, index) => boxes.slice(index + 1).map((two) => [one, two]));
-  for (const [[a, first], [b, second]] of pairs) {
-    if (a.contains(b) || b.contains(a) || sticky(a) !== sticky(b)) continue;
-    const width = Math.min(first.right, second.right) - Math.max(first.left, second.left);
-    const height = Math.min(first.bottom, second.bottom) - Math.max(first.top, second.top);
-    if (width > 2 && height > 2)
-      faults.push(`${a.tagName} ${a.className} overlaps ${b.tagName} ${b.className}`);
-  }
-  return faults;
-}
-"""
 
 
 @dataclass
@@ -63,14 +45,39 @@ class Tab:
     page: Any
     errors: list[str] = field(default_factory=list)
 
+    def until(self, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Wait until a condition is true. The browser's events are handled meanwhile."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"the condition stayed false; {self.errors}"
+            self.page.wait_for_timeout(50)
+
     def wait(self, expression: str, seconds: float = 60) -> None:
         """Wait until an expression is true. Playwright's own function for waiting does not work
         here, because the page's Content Security Policy forbids how it evaluates the expression.
         """
-        deadline = time.monotonic() + seconds
-        while not self.page.evaluate(expression):
-            assert time.monotonic() < deadline, f"{expression}; {self.errors}"
-            self.page.wait_for_timeout(50)
+        self.until(lambda: self.page.evaluate(expression), seconds)
+
+    def connected(self) -> None:
+        """Wait until the page shows the controls for what the server offers."""
+        self.page.wait_for_selector(CONNECTED)
+
+    def reload(self) -> None:
+        self.page.reload()
+        self.connected()
+
+    def rejected(self, status: int, count: int = 1) -> None:
+        """Wait until the browser has reported `count` responses with this status and nothing else,
+        and forget these reports.
+        """
+        self.until(lambda: len(self.errors) >= count)
+        assert all(str(status) in error for error in self.errors), self.errors
+        self.errors.clear()
+
+    def add(self, *names: str) -> None:
+        """Drop files of the demonstration, and wait until they are uploaded."""
+        self.drop(*((name, (MEDIA / name).read_bytes()) for name in names))
+        self.uploaded()
 
     def drop(self, *files: tuple[str, bytes]) -> None:
         """Drop files, given as (name, content), and wait until their cards appear."""
@@ -100,9 +107,21 @@ class Tab:
         text: str = words.evaluate("element => element.textContent")
         return text
 
+    def requests(self) -> list[Any]:
+        """Return a list, to which the JSON of each question is added that the page sends later."""
+        sent: list[Any] = []
+
+        def note(request: Any) -> None:
+            if request.url.endswith("/chat/completions"):
+                sent.append(request.post_data_json)
+
+        self.page.on("request", note)
+        return sent
+
     def copied(self, name: str) -> str:
+        self.page.evaluate("navigator.clipboard.writeText('')")
         self.page.get_by_role("button", name=f"Copy as {name}").last.click()
-        self.page.wait_for_selector(".toast:not([hidden])")
+        self.wait("navigator.clipboard.readText()")
         text: str = self.page.evaluate("navigator.clipboard.readText()")
         return text
 
@@ -142,8 +161,8 @@ def chromium() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(context: Any, url: str, width: int = 1440) -> Iterator[Tab]:
-    """Open the page in a new tab."""
+def opened(context: Any, url: str, width: int = 1440, ready: str = CONNECTED) -> Iterator[Tab]:
+    """Open the page in a new tab, and wait for the element `ready`."""
     page = context.new_page()
     page.set_viewport_size({"width": width, "height": 900})
     tab = Tab(page)
@@ -154,7 +173,7 @@ def opened(context: Any, url: str, width: int = 1440) -> Iterator[Tab]:
         lambda entry: tab.errors.append(entry.text) if entry.type == "error" else None,
     )
     page.goto(url)
-    page.wait_for_selector(".layout > *")
+    page.wait_for_selector(ready)
     try:
         yield tab
     finally:
@@ -166,3 +185,27 @@ def run_shell(command: str, folder: Path) -> str:
         ["bash", "-c", command], cwd=folder, check=True, capture_output=True, text=True
     )
     return done.stdout
+
+
+def streaming(body: str) -> Callable[[Any], None]:
+    """Make a handler that answers with these events instead of the server."""
+
+    def fulfill(route: Any) -> None:
+        route.fulfill(content_type="text/event-stream", body=body)
+
+    return fulfill
+
+
+def endless(route: Any) -> None:
+    """Change the request so that the model generates until max_tokens."""
+    body = json.loads(route.request.post_data) | {"ignore_eos": True, "max_tokens": 1800}
+    route.continue_(post_data=json.dumps(body))
+
+
+def event_lines(*events: Any) -> str:
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+
+
+def stored(server: Server) -> set[str]:
+    """Return the ids of the files that clients have stored."""
+    return {file["id"] for file in httpx.get(f"{server.url}/v1/files").json()["data"]}

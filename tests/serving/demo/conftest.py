@@ -1,12 +1,16 @@
-"""The demonstration model and a server of this model. The tests of this folder share them."""
+"""The demonstration model, a server of this model, and a browser. The tests of this folder share
+them.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model_ext.demo import prepare
 from model_ext.demo.questions import MEDIA
+from tests.serving.demo.browser import Tab, chromium, opened
 from tests.serving.launch import Server, serve
 
 
@@ -33,3 +37,17 @@ def server(folder: Path, uploads: Path) -> Iterator[Server]:
     options = ["--page", f"--config={config}"]
     with serve(folder, folder.parent / "log", *options, flags=flags) as server:
         yield server
+
+
+@pytest.fixture(scope="package")
+def context() -> Iterator[Any]:
+    with chromium() as context:
+        yield context
+
+
+@pytest.fixture
+def tab(context: Any, server: Server) -> Iterator[Tab]:
+    """A tab with the page. The test fails if the browser reports an error."""
+    with opened(context, server.url) as tab:
+        yield tab
+        assert tab.errors == []

@@ -37,6 +37,43 @@ runAsUser: 10001
 capabilities: {drop: [ALL]}
 {{- end }}
 
+{{/* The environment variables of the side models. Their folders are in the volume `sides`. */}}
+{{- define "bindserve.sides" -}}
+{{- $sides := . }}
+{{- range $part := list
+  (list "SPEECH_MODEL" .speech "SPEECH_DEVICE")
+  (list "OBJECTS" .objects "OBJECTS_DEVICE")
+  (list "DETECTOR" .detector "DETECTOR_DEVICE")
+  (list "DECODER" .decoder "DECODER_DEVICE") }}
+{{- with index $part 1 }}
+- {name: BINDSERVE_{{ index $part 0 }}, value: {{ include "bindserve.side" (list (index $part 0) . $sides.claim) | quote }}}
+- {name: BINDSERVE_{{ index $part 2 }}, value: {{ $sides.device }}}
+{{- end }}
+{{- end }}
+{{- if .ocr }}
+- {name: BINDSERVE_OCR, value: "true"}
+- {name: BINDSERVE_OCR_DEVICE, value: {{ .device }}}
+{{- end }}
+{{- if .voice }}
+- {name: BINDSERVE_VOICE, value: "true"}
+{{- end }}
+{{- with .experts }}
+- {name: BINDSERVE_EXPERTS, value: {{ join " " . | quote }}}
+{{- end }}
+{{- if ne .policy "off" }}
+- {name: BINDSERVE_EXPERT_POLICY, value: {{ .policy }}}
+{{- end }}
+{{- end }}
+
+{{/* The value of a side model's setting: a word or a folder. Call with (list SETTING VALUE CLAIM). */}}
+{{- define "bindserve.side" -}}
+{{- $value := index . 1 }}
+{{- if has (list (index . 0) $value) (list (list "OBJECTS" "detector") (list "DECODER" "model")) }}{{ $value }}
+{{- else if index . 2 }}/sides/{{ $value }}
+{{- else }}{{ fail "sides.claim: which volume has the folders of the side models?" }}
+{{- end }}
+{{- end }}
+
 {{/* Spread replicas over nodes, so that the failure of a node stops only one of them. */}}
 {{- define "bindserve.spread" -}}
 - maxSkew: 1

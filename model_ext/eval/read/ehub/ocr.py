@@ -24,4 +24,4 @@ def read_ocr(root: Path, task: Task) -> Iterator[Item]:
             question=task.prompt,
             answers=[pieces[1]],
             image=str(inside(root / FOLDER, pieces[0], path, row)),
-        )
+        ).at(path, row)

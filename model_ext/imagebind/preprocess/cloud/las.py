@@ -14,6 +14,8 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 RECORDS, RECORDS_POSITION, RECORD_BYTES = struct.Struct("<I"), 100, 54
 TABLE_POSITION = struct.Struct("<q")
 TABLE_HEAD = struct.Struct("<II")  # Version and number of chunks.
+# Laser scans need several bytes per point. lazrs also decodes points beyond the end of the data.
+MAX_POINTS_PER_BYTE = 16
 BLOCK = 500_000  # Number of points read at a time.
 
 
@@ -28,7 +30,10 @@ def read_las(data: bytes, max_points: int) -> Cloud:
         with laspy.open(source, laz_backend=backend, read_evlrs=False) as file:
             check_count(file.header.point_count, max_points)
             if file.header.are_points_compressed:
+                check_count(file.header.point_count, MAX_POINTS_PER_BYTE * len(data))
                 _check_chunks(data, file.header)
+            elif file.header.point_count * file.header.point_format.size > len(data):
+                raise DecodeError("the point cloud is shorter than its header says")
             for block in file.chunk_iterator(BLOCK):
                 count += len(block)
                 check_count(count, max_points)

@@ -21,16 +21,16 @@ from vllm.entrypoints.serve.utils.sse_keep_alive import with_sse_keep_alive
 
 from server.api.body import Incoming, Json, read_json, read_json_or_form, run
 from server.api.components import Components
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED
 from server.api.error_handlers import error_response, from_event, from_vllm_response
 from server.api.grammar.constraint import check_constraints
 from server.api.grounding.chat import ground_chat, ground_chunks
-from server.api.grounding.ground import GROUND_HEADER, Grounding, read_grounding
+from server.api.grounding.ground import GROUND_HEADER, Grounding, fetches_of, read_grounding
 from server.api.pictures.chat_images import last_user_text, take_modalities, with_images
 from server.api.pictures.drawing import PictureRequest, picture_request
 from server.api.prompt.input_slot import contexts_of, fill_input_slots
 from server.api.prompt.inputs import (
     CACHE_HEADER,
-    CLIENT_DISCONNECTED,
     EXPERTS_HEADER,
     attachments_of,
     parse,
@@ -39,6 +39,7 @@ from server.api.prompt.tools import correct_finish_reasons, prepare_tools
 from server.api.state import state_of
 from server.conditioning.conditioner import Conditioned
 from server.conditioning.contexts import Contexts
+from server.conditioning.fetches import Fetches
 from server.conditioning.first_error import all_results
 from server.conditioning.options import ImageBindOptions, take_options
 from server.conditioning.turns import weigh_turns
@@ -84,7 +85,8 @@ async def chat(incoming: Incoming, raw_request: Request) -> Response:
     if with_image:
         pictures = picture_request(raw_request, options, last_user_text(messages), request.n, "n")
     conditioned = await apply_attachments(
-        request.n, raw_request, attachments, options, contexts, pictures
+        *(request.n, raw_request, attachments, options, contexts, pictures),
+        fetches=fetches_of(grounding),
     )
     fill_input_slots(request, contexts, raw_request)
     if pictures is None:
@@ -126,13 +128,14 @@ async def apply_attachments(
     options: ImageBindOptions,
     contexts: Contexts | None = None,
     pictures: PictureRequest | None = None,
+    fetches: Fetches | None = None,
 ) -> Conditioned:
     """Compute the attachments' embedding, which conditions everything that this request generates.
     The experts' texts go to `contexts`.
 
     `n`: the number of choices that the request asks for. `contexts`: the turns of a dialogue.
     `pictures`: the pictures of the answer, if it has any; the vector that conditions them is also
-    computed.
+    computed. `fetches`: the request's downloads, if another component also needs them.
     Raises vLLM's error: when its queue is full.
     """
     state = state_of(raw_request)
@@ -142,7 +145,7 @@ async def apply_attachments(
     if contexts is not None:
         counted = weigh_turns(attachments, options.turns, contexts.turn_of, contexts.last)
     conditioned = await condition(
-        *(state.components, attachments, counted, options, contexts),
+        *(state.components, attachments, counted, options, contexts, fetches),
         with_picture=pictures is not None,
     )
     if pictures is not None and not attachments:
@@ -160,6 +163,7 @@ async def condition(
     counted: list[Attachment],
     options: ImageBindOptions,
     contexts: Contexts | None,
+    fetches: Fetches | None = None,
     *,
     with_picture: bool = False,
 ) -> Conditioned:
@@ -167,8 +171,8 @@ async def condition(
     conditioner, experts = components.conditioner, components.experts
     names = () if contexts is None else experts.chosen(options.experts)
     if contexts is None or not names or not attachments:
-        return await conditioner.condition(counted, options, with_picture=with_picture)
-    fetches = conditioner.fetches(attachments)
+        return await conditioner.condition(counted, options, fetches, with_picture=with_picture)
+    fetches = fetches or conditioner.fetches(attachments)
     work: list[Coroutine[Any, Any, Any]] = [
         conditioner.condition(counted, options, fetches, with_picture=with_picture),
         experts.read(attachments, names, fetches),

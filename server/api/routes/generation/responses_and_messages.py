@@ -22,15 +22,15 @@ from vllm.entrypoints.openai.responses.protocol import ResponsesRequest
 from vllm.entrypoints.serve.utils.api_utils import with_cancellation
 
 from server.api.body import Incoming, Json, read_json, run
+from server.api.embedding.cancellation import CLIENT_DISCONNECTED
 from server.api.error_handlers import in_openai_form, stream_message
 from server.api.grammar.constraint import check_constraints
-from server.api.grounding.ground import read_grounding
+from server.api.grounding.ground import Grounding, fetches_of, read_grounding
 from server.api.grounding.other_protocols import ground_response
 from server.api.pictures.drawing import picture_request
 from server.api.pictures.response_items import input_text, take_tool, with_item, with_size
 from server.api.prompt.input_slot import contexts_of, fill_input_slots
 from server.api.prompt.inputs import (
-    CLIENT_DISCONNECTED,
     attachments_of,
     parse,
 )
@@ -99,11 +99,13 @@ async def create_response(incoming: Incoming, raw_request: Request) -> Response:
     grounding = read_grounding(options, attachments, raw_request)
     if tool is None:
         response = await call_handler(
-            create_responses, request, raw_request, attachments, contexts, options
+            create_responses, request, raw_request, attachments, contexts, options, grounding
         )
         return await ground_response(response, grounding)
     pictures = picture_request(raw_request, options, input_text(items), 1)
-    conditioned = await apply_attachments(1, raw_request, attachments, options, contexts, pictures)
+    conditioned = await apply_attachments(
+        *(1, raw_request, attachments, options, contexts, pictures), fetches=fetches_of(grounding)
+    )
     fill_input_slots(request, contexts, raw_request)
     streamed = bool(request.stream)
     async with pictures.start(conditioned.picture, streamed=streamed) as drawing:
@@ -122,7 +124,7 @@ async def create_message(incoming: Incoming, raw_request: Request) -> Response:
     request = await run(incoming.large, parse, AnthropicMessagesRequest, incoming.document)
     grounding = read_grounding(options, attachments, raw_request)
     response = await call_handler(
-        create_messages, request, raw_request, attachments, contexts, options
+        create_messages, request, raw_request, attachments, contexts, options, grounding
     )
     return await ground_response(response, grounding)
 
@@ -139,9 +141,12 @@ async def call_handler(
     attachments: list[Attachment],
     contexts: Contexts,
     options: ImageBindOptions,
+    grounding: Grounding | None,
 ) -> Response:
     """Condition the request, fill its Input slots, and call vLLM's handler."""
-    conditioned = await apply_attachments(1, raw_request, attachments, options, contexts)
+    conditioned = await apply_attachments(
+        1, raw_request, attachments, options, contexts, fetches=fetches_of(grounding)
+    )
     fill_input_slots(request, contexts, raw_request)
     return await finish(handler, request, raw_request, conditioned)
 

@@ -36,9 +36,9 @@ def test_always_yes_scores_fifty() -> None:
 
 
 def test_reads_only_four_characters() -> None:
-    assert [mme_label(text) for text in ("eyes", "know", "**Yes**", "\t\n no")] == [
-        "yes", "no", "other", "other",
-    ]  # fmt: skip
+    texts = ("eyes", "know", "**Yes**", "\t\n no", "İyes")
+    assert "İ".lower() == "i\u0307"  # two characters
+    assert [mme_label(text) for text in texts] == ["yes", "no", "other", "other", "other"]
 
 
 def test_rejects_an_empty_subtask() -> None:

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model_ext.imagebind.preprocess.audio import (
-    _blocks,
-    _gather,
     clip_bounds,
     cut_clips,
     read_audio,
+    without_gaps,
 )
 from model_ext.imagebind.preprocess.config import PreprocessConfig
 from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.options import Notes
+from model_ext.imagebind.preprocess.sndfile_sound import SndfileSound
+from model_ext.imagebind.preprocess.waveforms import Waveform, gather
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 
 NAMES = ("audio_a.wav", "audio_b.wav", "audio_c.flac")
@@ -69,6 +70,11 @@ def test_clip_bounds_are_exact() -> None:
         assert bounds[-1][1] in (samples, samples - 1)
 
 
+def test_samples_between_the_clips_are_removed() -> None:
+    assert without_gaps([(0, 20), (10, 30), (20, 40)]) == [(0, 20), (10, 30), (20, 40)]
+    assert without_gaps([(0, 20), (30, 50), (60, 80)]) == [(0, 20), (20, 40), (40, 60)]
+
+
 def test_means_are_removed_one_clip_after_the_other() -> None:
     """Where clips overlap, the mean of the earlier clip is already subtracted from the samples."""
     generator = torch.Generator().manual_seed(0)
@@ -80,7 +86,7 @@ def test_means_are_removed_one_clip_after_the_other() -> None:
         start = int(clip * (duration - 2) / 2 * 16000)
         shared[:, start : start + 32000] -= shared[:, start : start + 32000].mean()
         expected.append(shared[0, start : start + 32000].copy())
-    clips = cut_clips(waveform.clone(), 16000)
+    clips = cut_clips(Waveform(waveform.clone(), 16000))
     np.testing.assert_allclose(clips.numpy(), np.stack(expected), atol=1e-6)
     assert abs(clips[0].mean() + 0.1) < 0.01, "the subtracted mean must be the mean of all channels"
 
@@ -88,7 +94,7 @@ def test_means_are_removed_one_clip_after_the_other() -> None:
 def test_the_callers_waveform_is_left_alone() -> None:
     waveform = torch.randn(1, 40000) + 1
     before = waveform.clone()
-    cut_clips(waveform, 16000)
+    cut_clips(Waveform(waveform, 16000))
     assert torch.equal(waveform, before)
 
 
@@ -223,7 +229,7 @@ class EndlessFile:
 def test_actual_length_is_counted_whatever_is_declared() -> None:
     file = EndlessFile()
     with pytest.raises(DecodeError, match="longer than 10 s"):
-        _gather(_blocks(file), Limits(audio_seconds=10))
+        gather(SndfileSound(file).blocks(), Limits(audio_seconds=10))
     assert file.frames_read < 4 * 160_000
 
 

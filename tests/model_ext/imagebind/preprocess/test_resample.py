@@ -45,6 +45,21 @@ def test_a_stretch_equals_that_part_of_the_whole(rate: int) -> None:
         assert torch.equal(resampler.stretch(waveform, start, stop), whole[:, start:stop])
 
 
+@pytest.mark.parametrize("rate", [1000, *RATES, 44101, 191_999])
+def test_the_needed_samples_are_enough(rate: int) -> None:
+    waveform = torch.randn(1, 4 * rate)
+    resampler = Resampler(rate, 16000)
+    length = resampler.length(4 * rate)
+    for start, stop in ((0, 900), (16001, 16444), (40_000, 40_010), (length - 3, length)):
+        first, last, skipped = resampler.needed(start, stop)
+        piece = waveform[:, first : min(last, 4 * rate)]
+        assert first % resampler.old == 0
+        assert torch.equal(
+            resampler.stretch(piece, start - skipped, stop - skipped),
+            resampler.stretch(waveform, start, stop),
+        )
+
+
 @pytest.mark.parametrize("rate", [1000, 8000, 44100, 44101, 48000, 192000, 383_999])
 def test_a_tone_stays_a_tone(rate: int) -> None:
     """A tone keeps its frequency, also at rates that have no common divisor with 16000."""

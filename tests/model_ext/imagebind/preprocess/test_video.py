@@ -22,6 +22,7 @@ from model_ext.imagebind.preprocess.errors import DecodeError
 from model_ext.imagebind.preprocess.image import MEAN, STD
 from model_ext.imagebind.preprocess.limits import Limits
 from model_ext.imagebind.preprocess.video import _read, read_video, resize, three_crops
+from tests.corpus import FOLDER
 from tests.model_ext.imagebind.preprocess.broken import bits_flipped, cut_off
 from tests.model_ext.imagebind.preprocess.containers import avi, grey_frames, jpeg, matroska
 
@@ -41,6 +42,17 @@ def test_released_video(
     torch.testing.assert_close(
         video.mean((-1, -2)), golden_inputs["video_a.mp4/mean"], rtol=0, atol=1e-5
     )
+
+
+def test_an_open_file_is_decoded_like_its_bytes(media: Path, tmp_path: Path) -> None:
+    for name, data in (
+        ("decord.mp4", (media / "video_a.mp4").read_bytes()),
+        ("pyav.wmv", (FOLDER / "video-a-wmv.wmv").read_bytes()),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with (tmp_path / name).open("rb") as file:
+            file.seek(100)
+            assert torch.equal(read_video(file, SMALL, Limits()), read_video(data, SMALL, Limits()))
 
 
 def frames_by_ticks(pts: list[int], end: int, base: Fraction) -> list[list[int]]:

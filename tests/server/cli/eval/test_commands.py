@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from model_ext.eval.results import ANSWERS_FILE, read_results
+from model_ext.eval.tasks.table import COGNITION, PERCEPTION
 from server.cli.eval.commands import app
 from tests.model_ext.eval.read.folders import write
 from tests.server.cli.eval.conftest import Server, question_of
@@ -36,10 +37,10 @@ def ask(server: Server, data: Path, out: Path, *options: object) -> Result:
     return evaluate(server.url, "--data", data, "--tasks", "mme/color", "--out", out, *options)
 
 
-def row(out: Path) -> list[str]:
-    """Return the cells of tables.md that contain this run's results for MME's task `color`."""
+def row(out: Path, name: str = "color") -> list[str]:
+    """Return the cells of tables.md that contain this run's results for a subtask of MME."""
     lines = (out / "tables.md").read_text().splitlines()
-    (line,) = [line for line in lines if line.startswith("| color")]
+    (line,) = [line for line in lines if line.startswith(f"| {name} ")]
     return [cell.strip() for cell in line.strip("|").split("|")][7:]
 
 
@@ -62,6 +63,63 @@ def test_always_yes_scores_fifty(server: Server, data: Path, tmp_path: Path) -> 
         "type": "image_url",
         "image_url": {"url": "data:image/jpeg;base64,cGljdHVyZQ=="},
     }
+
+
+def test_a_server_that_always_says_yes_gets_a_quarter_of_mme(
+    server: Server, tmp_path: Path
+) -> None:
+    """In each of the 14 subtasks, half of the questions and no picture are right: 50 of 200."""
+    for subtask in (*PERCEPTION, *COGNITION):
+        top = f"data/MME_Benchmark_release_version/{subtask}"
+        for n in range(2):
+            write(tmp_path, {f"{top}/{n}.txt": f"Is {n} red?\tYes\nIs {n} blue?\tNo\n"})
+            write(tmp_path, {f"{top}/{n}.jpg": f"{subtask} {n}"})
+    server.reply = lambda _: "yes"
+    arguments = ["--data", tmp_path / "data", "--tasks", "mme", "--out", tmp_path / "run"]
+    result = evaluate(server.url, *arguments)
+    assert result.exit_code == 0, result.output
+    assert len(server.bodies) == 14 * 4
+    assert row(tmp_path / "run", "sum (2000)") == [
+        "500.00", "500.00-500.00", "500.00", "500.00-500.00", "500.00", "-", "20",
+    ]  # fmt: skip
+    assert row(tmp_path / "run", "sum (800)")[:1] == ["200.00"]
+
+
+# The answers to a picture's questions whose correct answers are Yes and No, computed by hand:
+# correct answers by MME's rule (the first four characters), and by the strict rule (yes or no
+# among the words).
+TEN_PICTURES = [
+    ("Yes, it is.", "No.", 2, 2),
+    ("yes", "no, it is blue", 2, 2),
+    ("Yes", "Yes", 1, 1),
+    ("No", "No", 1, 1),
+    ("The answer is yes", "No", 1, 2),  # MME's label of the first answer is "other"
+    ("eyes", "No", 2, 1),  # the first four characters contain "yes"
+    ("I think so", "not sure", 1, 0),  # "not " contains "no"
+    ("maybe", "perhaps", 0, 0),  # both labels are "other"
+    ("YES!", "Nope", 2, 1),
+    ("No", "Yes", 0, 0),
+]
+
+
+def test_ten_pictures_of_mme_by_hand(server: Server, tmp_path: Path) -> None:
+    """12 of 20 answers and 4 of 10 pictures are right: 60 + 40 points. By the strict rule, 10
+    answers and 3 pictures are right: 50 + 30 points.
+    """
+    answers: dict[str, str] = {}
+    for n, (first, second, *_) in enumerate(TEN_PICTURES):
+        top = "data/MME_Benchmark_release_version/color"
+        write(tmp_path, {f"{top}/{n}.txt": f"Is {n} red?\tYes\nIs {n} blue?\tNo\n"})
+        write(tmp_path, {f"{top}/{n}.jpg": "picture"})
+        answers |= {f"Is {n} red?": first, f"Is {n} blue?": second}
+    server.reply = lambda body: answers[question_of(body)]
+    assert ask(server, tmp_path / "data", tmp_path / "run").exit_code == 0
+    assert row(tmp_path / "run")[::2] == ["100.00", "80.00", "50.00", "10"]
+    for right, points in (
+        ([official for *_, official, _ in TEN_PICTURES], 60 + 40),
+        ([strict for *_, strict in TEN_PICTURES], 50 + 30),
+    ):
+        assert 100 * (sum(right) / 20 + right.count(2) / 10) == points
 
 
 def test_text_only_is_a_column_of_the_scored_run(
@@ -98,7 +156,10 @@ def test_an_error_names_the_question_and_keeps_the_answers(
     options = ("--concurrency", 1, "--retries", retries)
     result = ask(server, data, tmp_path / "run", *options)
     assert result.exit_code == 1
-    assert f"MME/color, question MME/color/7.jpg/2: status {status}" in result.stderr
+    assert (
+        f"color/7.txt, row 2: MME/color, question MME/color/7.jpg/2: status {status}"
+        in result.stderr
+    )
     assert "color/7.jpg)" in result.stderr
     failed = "Is 7 blue?"
     assert server.asked()[failed] == requests

@@ -42,7 +42,7 @@ def test_weights_belong_to_modalities(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.png, row 7: cannot be read"):
+    with pytest.raises(DataError, match=r"absent\.png: cannot be read"):
         parts(image=str(tmp_path / "absent.png"))
 
 

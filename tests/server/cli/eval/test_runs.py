@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from cache_index.build import build_from_features
 from model_ext.config import ENCODERS_ALONE
-from model_ext.eval.results import read_results
+from model_ext.eval.results import ANSWERS_FILE, read_results
 from server.cli.eval.commands import app
 from server.cli.eval.control_runs import second_server
 from server.cli.eval.control_runs.table import COLUMNS
@@ -101,6 +101,48 @@ def test_answers_of_another_file_are_not_scored(server: Server, data: Path, tmp_
     assert result.exit_code == 1
     assert "answers.jsonl, row 1: has answers to other tasks than" in result.stderr
     assert len(read_results(tmp_path / "run")[1]) == 4
+
+
+def test_a_rejected_picture_stops_the_run_and_keeps_the_answers(
+    server: Server, data: Path, tmp_path: Path
+) -> None:
+    server.reply = lambda body: 400 if shown(body) == "cow" else "cat"
+    result = ask(server, data, tmp_path / "run", "--concurrency", 1)
+    assert result.exit_code == 1
+    assert f"{data}, row 3: Demo image, question image/cow: status 400" in result.stderr
+    assert f"(the question's media: {tmp_path / 'cow.image'})" in result.stderr
+    assert [key for _, key in read_results(tmp_path / "run")[1]] == ["image/cat", "image/dog"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("Demo image", "Demo sound"), "row 3: has an answer of 'Demo sound', a task of another"),
+        (("image/dog", "image/cot"), "row 3: 'image/cot' is not the id of a question of Demo im"),
+        (("image/dog", "image/cat"), "row 3: the answer of ('Demo image', 'image/cat') is repeat"),
+        (("{", "["), "row 3: is not valid JSON"),
+    ],
+)
+def test_a_foreign_answer_is_named_and_kept(
+    change: tuple[str, str], message: str, server: Server, data: Path, tmp_path: Path
+) -> None:
+    assert ask(server, data, tmp_path / "run", "--concurrency", 1).exit_code == 0
+    answers = tmp_path / "run" / ANSWERS_FILE
+    lines = answers.read_text().splitlines(keepends=True)
+    answers.write_text("".join([*lines[:2], lines[2].replace(*change, 1), *lines[3:]]))
+    changed = answers.read_bytes()
+    result = evaluate("score", tmp_path / "run", "--data", data)
+    assert result.exit_code == 1
+    assert f"{answers}, {message}" in result.stderr
+    assert answers.read_bytes() == changed
+
+
+def test_an_incomplete_run_is_not_scored(server: Server, data: Path, tmp_path: Path) -> None:
+    assert ask(server, data, tmp_path / "run").exit_code == 0
+    answers = tmp_path / "run" / ANSWERS_FILE
+    answers.write_bytes(b"".join(answers.read_bytes().splitlines(keepends=True)[:-1]))
+    result = evaluate("score", tmp_path / "run", "--data", data)
+    assert f"{answers}: has no answer to 1 questions of Demo image" in result.stderr
 
 
 def test_unknown_tasks_of_a_file(server: Server, data: Path, tmp_path: Path) -> None:

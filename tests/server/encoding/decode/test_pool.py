@@ -20,9 +20,10 @@ from safetensors.numpy import load_file
 
 from model_ext.imagebind.config import ImageBindConfig
 from model_ext.imagebind.preprocess.limits import Limits
+from model_ext.imagebind.preprocess.registry import preprocess
 from server.encoding.decode.pool import DecodePool, DecodeSettings, MediaError, worker_environment
 from server.errors import Unavailable
-from server.media.blob import MemoryBlob
+from server.media.blob import DiskBlob, MemoryBlob
 from tests.server.media_files import MEDIA, media
 from tests.server.waiting import until
 
@@ -94,6 +95,47 @@ async def test_bad_media_is_told_and_the_worker_goes_on() -> None:
             assert "/" not in caught.value.message.replace("http://", "")
         picture = await pool.decode("image", MemoryBlob(media("img_b.png")))
         assert picture.tensor.shape == (3, 224, 224)
+
+
+def on_disk(name: str, size: int | None = None) -> DiskBlob:
+    path = MEDIA / name
+    return DiskBlob(os.open(path, os.O_RDONLY), size or path.stat().st_size, b"")
+
+
+async def test_a_file_on_disk_is_decoded_like_its_bytes() -> None:
+    """Also by two processes at the same time, which share the file. They must not share the
+    position in the file.
+    """
+    names = {"video_a.mp4": "video", "audio_c.flac": "audio", "img_b.png": "image"}
+    expected = {name: preprocess(kind, media(name)) for name, kind in names.items()}
+    files = {name: on_disk(name) for name in names}
+    async with running(workers=2) as pool:
+        for _ in range(3):
+            jobs = [pool.decode(names[name], file) for name, file in files.items() for _ in "ab"]
+            samples = await asyncio.gather(*jobs)
+            for name, sample in zip([name for name in names for _ in "ab"], samples, strict=True):
+                assert torch.equal(sample.tensor, expected[name]), name
+
+
+async def test_a_file_that_was_cut_off_costs_no_process() -> None:
+    async with running() as pool:
+        workers = set(pool._workers)
+        with pytest.raises(Unavailable, match="a stored file cannot be read"):
+            await pool.decode("image", on_disk("img_a.jpg", size=10**6))
+        assert await pool.decode("image", on_disk("img_a.jpg"))
+        assert pool._workers == workers
+
+
+async def test_an_idle_process_has_no_file_open() -> None:
+    """A deleted file would use disk space until the process gets its next job."""
+    async with running() as pool:
+        (worker,) = pool._workers
+        for name, modality in (("video_a.mp4", "video"), ("audio_a.wav", "audio")):
+            await pool.decode(modality, on_disk(name))
+            await pool.decode(modality, MemoryBlob(media(name)))
+        folder = Path(f"/proc/{worker._process.pid}/fd")
+        files = {os.readlink(path) for path in folder.iterdir()}
+        assert not {file for file in files if "media" in file or "memfd:bindserve" in file}
 
 
 @pytest.mark.usefixtures("hostile")

@@ -54,6 +54,37 @@ def test_no_large_file_can_be_written(tmp_path: Path) -> None:
     assert [path.stat().st_size for path in tmp_path.iterdir()] == [4]
 
 
+def test_the_number_of_open_files_is_bounded() -> None:
+    result = run("""
+        import os
+        sandbox.limit_resources(64 << 20, 0)
+        files = []
+        try:
+            while len(files) < 1000:
+                files.append(os.memfd_create("file"))
+        except OSError:
+            print("refused", len(files) < 64)
+    """)
+    assert result.stdout == "refused True\n"
+
+
+def test_a_crash_writes_no_memory_to_disk() -> None:
+    result = run("""
+        import resource
+        sandbox.limit_resources(64 << 20, 0)
+        print(resource.getrlimit(resource.RLIMIT_CORE))
+    """)
+    assert result.stdout == "(0, 0)\n"
+
+
+def test_no_program_can_give_privileges() -> None:
+    result = run("""
+        sandbox.never_gain_privileges()
+        print("NoNewPrivs:\t1\n" in open("/proc/self/status").read())
+    """)
+    assert result.stdout == "True\n"
+
+
 def test_cpu_time_is_bounded_for_each_job() -> None:
     result = run("""
         import time

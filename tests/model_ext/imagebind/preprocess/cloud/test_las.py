@@ -36,6 +36,16 @@ def test_impossible_numbers_are_refused(data: bytes) -> None:
         read_las(data, 100_000)
 
 
+def test_points_beyond_the_end_of_the_file_are_refused() -> None:
+    """Regression: a file of 1 kB that declared 10 million points took seconds."""
+    declared = struct.pack("<I", 9_000_000)
+    las = (FOLDER / "point-a-las.las").read_bytes()
+    with pytest.raises(DecodeError, match="shorter than its header says"):
+        read_las(las[:107] + declared + las[111:], 10_000_000)
+    with pytest.raises(DecodeError, match=r"more than \d+ points"):
+        read_las(changed(107, declared), 10_000_000)
+
+
 def test_the_number_of_points_is_limited() -> None:
     assert read_las(LAZ, 600).shape == (600, 3)
     with pytest.raises(DecodeError, match="more than 599 points"):
