@@ -39,7 +39,9 @@ class ShardWriter:
         if not path.exists():
             if any(folder.glob("*.npy")):
                 raise CacheError(f"{folder}: holds features but no {PROGRESS}; use another folder")
-            return cls(folder, 0, 0, rows_per_shard)
+            writer = cls(folder, 0, 0, rows_per_shard)
+            writer.flush()  # a run that is killed after its first shard must find this file
+            return writer
         try:
             progress = json.loads(path.read_bytes())
             return cls(folder, int(progress["shards"]), int(progress["consumed"]), rows_per_shard)

@@ -115,7 +115,7 @@ def embed_in_bulk(
     from model_ext.errors import ConfigError
     from server.cli.bulk.embedder import BulkRequest
     from server.cli.bulk.output import WRITERS
-    from server.cli.bulk.run import run
+    from server.cli.bulk.run import run, skipped_list
     from server.errors import RequestError
 
     if out is None or out.suffix not in WRITERS:
@@ -131,6 +131,8 @@ def embed_in_bulk(
     typer.echo(
         f"{out}: {summary.rows} rows of {summary.files} files, {summary.skipped} files skipped"
     )
+    if summary.skipped:
+        typer.echo(f"{skipped_list(out)}: the skipped files, with the reasons")
 
 
 def parse_windows(text: str | None) -> tuple[float, float] | None:

@@ -6,7 +6,7 @@ HTTP or on the LLM engine. The encoding service decodes and encodes files (encod
 Shapes: M attachments, D embedding dimensions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,9 +66,9 @@ class Conditioner:
         self._fetcher = fetcher
         self._prenorm_length = prenorm_length
 
-    def fetches(self) -> Fetches:
-        """An object that downloads the files of one request."""
-        return Fetches(self._fetcher)
+    def fetches(self, attachments: Iterable[Attachment], *, uses: int = 1) -> Fetches:
+        """An object that downloads the files of one request. See `Fetches`."""
+        return Fetches(self._fetcher, attachments, uses=uses)
 
     async def condition(
         self,
@@ -88,7 +88,7 @@ class Conditioner:
             options = without_default_cache(options)
         params = self._retriever.params(options)  # Check the parameters before anything is decoded.
         if attachments:
-            embedded = await self._embed_all(attachments, fetches or self.fetches())
+            embedded = await self._embed_all(attachments, fetches or self.fetches(attachments))
             units = np.stack([each.unit for each in embedded])
             mixed = mix(units, [attachment.weight for attachment in attachments])
         else:
@@ -109,7 +109,7 @@ class Conditioner:
         Raises as `condition` does.
         """
         params = self._retriever.params(options)
-        embedded = await self._embed_all(attachments, self.fetches())
+        embedded = await self._embed_all(attachments, self.fetches(attachments))
         weights = [attachment.weight for attachment in attachments]
         with stage("retrieve"):
             vector, retrieved = await self._picture(embedded, weights, params, options)
@@ -165,7 +165,7 @@ class Conditioner:
             # the files open.
             del fetches
 
-    async def _embed(self, attachment: Attachment, fetches: "Fetches") -> Embedded:
+    async def _embed(self, attachment: Attachment, fetches: Fetches) -> Embedded:
         """Embed one attachment. Errors name the attachment."""
         modality = attachment.modality
         try:

@@ -45,6 +45,7 @@ from server.process.local_socket import (
     send_descriptor,
     unless_disconnected,
 )
+from server.process.resident import resident_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +158,7 @@ async def open_and_run(parent: Parent) -> None:
         serving(parent.control)
         reporter = asyncio.ensure_future(report(parts, parent.control))
         logger.info("encoding service: %s on %s", ", ".join(parts.modalities), parts.device)
+        logger.info("resident memory of the encoding service: %d MiB", resident_bytes() >> 20)
         try:
             await service.run()
         finally:

@@ -139,6 +139,15 @@ def test_a_killed_encoding_goes_on(tmp_path: Path, features: Array) -> None:
     assert [line.caption for line in lines] == [f"file {i}" for i in kept]
 
 
+def test_a_run_that_is_killed_after_its_first_shard_resumes(tmp_path: Path) -> None:
+    """Regression: progress.json did not exist until the first shard was complete. A run that was
+    killed between the two files could not be resumed.
+    """
+    assert ShardWriter.open(tmp_path / "e").consumed == 0
+    (tmp_path / "e" / "00000.npy").write_bytes(b"a shard that progress.json does not count")
+    assert ShardWriter.open(tmp_path / "e").consumed == 0
+
+
 def test_an_encoding_that_ends_with_failures_is_complete(tmp_path: Path, features: Array) -> None:
     writer = ShardWriter.open(tmp_path / "e")
     writer.append(features[0], Caption())

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +168,27 @@ def serve(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def serve_encoders(
+    model: Path, log: Path, *options: str, variables: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Start a server of encoders alone and stop it at the end."""
+    port = free_port()
+    command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(variables or {})}
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command, *options], stdout=output, stderr=output, env=environment
+        )
+    server = Server(f"http://127.0.0.1:{port}", log, process)
+    try:
+        wait_until_ready(server)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(60)
 
 
 def wait_until_ready(server: Server, seconds: float = 300) -> None:

@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import json
 import random
-import re
 import tempfile
 import time
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import Any
 import httpx
 import numpy as np
 
+from tests.embedding_service.memory import memory
 from tests.serving.launch import Server, descendants, serve
 from tests.serving.seeds import seeds
 
@@ -87,19 +87,13 @@ def state_of(server: Server, folder: Path) -> State:
         files=sum(path.is_file() for path in folder.rglob("*")),
         descriptors=sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids),
         threads=sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in pids),
-        memory=sum(proportional_memory(pid) for pid in pids),
+        memory=sum(memory(pid, "Pss") for pid in pids),
     )
 
 
 def metric(page: str, name: str) -> float:
     lines = [line for line in page.splitlines() if line.startswith((f"{name}{{", f"{name} "))]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-
-def proportional_memory(pid: int) -> int:
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    (kilobytes,) = re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)
-    return int(kilobytes) << 10
 
 
 async def one_request(client: httpx.AsyncClient, dice: random.Random) -> httpx.Response:

@@ -4,8 +4,6 @@ import base64
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,32 +16,40 @@ from safetensors.numpy import load_file
 
 from model_ext.convert.encoders_alone import EncoderSource, write_encoders
 from server.conditioning.mix import normalize
-from tests.serving.launch import FIXTURES, Server, descendants, free_port, wait_until_ready
+from tests.serving.launch import FIXTURES, Server, descendants, serve_encoders
+from tests.serving.test_modalities import ARRAYS, FILES, SHORT_TEXTS
+from tests.serving.test_modalities import part as part_of
 
 pytestmark = pytest.mark.engine
 
 GOLDEN = load_file(FIXTURES / "golden" / "embeddings.safetensors")
 OTHERS = 3  # requests to /v1/embeddings before the batch
 DONE = ("completed", "failed", "expired", "cancelled")
-LINES = 200
-BAD = range(3, LINES, 25)  # the numbers of the lines whose model does not exist
+LINES = 500
+BAD = range(3, LINES, 25)  # the numbers of the 20 lines whose model does not exist
+
+
+# A server of encoders alone must import none of these modules. In all of its processes, importing
+# one of them raises ImportError.
+FORBIDDEN = """
+import sys
+
+for name in ("vllm", "transformers", "model_ext.bind", "model_ext.engine", "model_ext.inject",
+             "model_ext.plugin", "server.api.language_model", "server.engine.llm"):
+    sys.modules[name] = None
+"""
 
 
 @contextmanager
-def started(model: Path, folder: Path) -> Iterator[Server]:
-    port, log = free_port(), folder / f"{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "server.cli.main", "serve", str(model), f"--port={port}"]
-    command += [f"--state-folder={folder / 'state'}", "--decode-workers=1", "--request-log"]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=variables)
-    server = Server(f"http://127.0.0.1:{port}", log, process)
-    try:
-        wait_until_ready(server)
+def started(folder: Path) -> Iterator[Server]:
+    (folder / "python").mkdir(exist_ok=True)
+    (folder / "python" / "sitecustomize.py").write_text(FORBIDDEN)
+    paths = [str(folder / "python"), os.environ.get("PYTHONPATH", "")]
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    options = [f"--state-folder={folder / 'state'}", "--decode-workers=1", "--request-log"]
+    log = folder / f"{time.monotonic_ns()}.log"
+    with serve_encoders(folder / "model", log, *options, variables=variables) as server:
         yield server
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_recorded_embeddings_and_a_batch_after_kill_9(folder: Path) -> None:
-    with started(folder / "model", folder) as server:
+    with started(folder) as server:
         check_embeddings(server)
         check_ib_score(server)
         check_imports(server)
@@ -70,7 +76,7 @@ def test_recorded_embeddings_and_a_batch_after_kill_9(folder: Path) -> None:
             while Path(f"/proc/{pid}").exists():
                 time.sleep(0.05)
         before = requests(server.log) - OTHERS
-    with started(folder / "model", folder) as server:
+    with started(folder) as server:
         while (batch := status(server, batch_id))["status"] not in DONE:
             time.sleep(0.05)
         assert batch["request_counts"] == {
@@ -91,14 +97,13 @@ def part(name: str, kind: str) -> dict[str, object]:
 
 
 def check_embeddings(server: Server) -> None:
-    """Compare embeddings with those of the reference implementation."""
-    names = {"img_a.jpg": "image", "audio_a.wav": "audio", "video_a.mp4": "video"}
-    names |= {"points_c.ply": "point_cloud"}
-    response = server.post("/v1/embeddings", {"input": [part(*each) for each in names.items()]})
+    """Compare the embeddings of all goldens with those of the reference implementation."""
+    names = [*FILES, *SHORT_TEXTS, *ARRAYS]
+    response = server.post("/v1/embeddings", {"input": [part_of(name) for name in names]})
     assert response.status_code == 200, response.text
-    for item, name in zip(response.json()["data"], names, strict=True):
-        expected = normalize(GOLDEN[f"{name}/post"])[0]
-        np.testing.assert_allclose(item["embedding"], expected, rtol=0, atol=1e-5)
+    embeddings = [item["embedding"] for item in response.json()["data"]]
+    expected = np.concatenate([normalize(GOLDEN[f"{name}/post"]) for name in names])
+    np.testing.assert_allclose(embeddings, expected, rtol=0, atol=1e-5)
 
 
 def check_ib_score(server: Server) -> None:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from fastapi import Request
@@ -16,6 +17,7 @@ from server.api.body import Incoming
 from server.api.prompt.inputs import sources_of
 from server.api.state import AppState, state_of
 from server.conditioning.conditioner import Conditioned
+from server.conditioning.fetches import Fetches
 from server.conditioning.first_error import all_results
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions, WindowOptions
@@ -101,10 +103,11 @@ async def embed_windows(
 
     with stage("attachments"):
         attachments = await asyncio.to_thread(read)
+    fetches = state.components.conditioner.fetches(attachments, uses=2)
     embeddings: list[WindowEmbedding] = []
     for number, attachment in enumerate(attachments):
         with stage("windows", attachment.modality):
-            embeddings += await windows_of(number, attachment, options, state)
+            embeddings += await windows_of(number, attachment, fetches, options, state)
         if len(embeddings) > settings.max_windows:
             raise BadRequest(
                 f"more than {settings.max_windows} windows in one request",
@@ -114,11 +117,15 @@ async def embed_windows(
 
 
 async def windows_of(
-    number: int, attachment: Attachment, options: WindowOptions, state: AppState
+    number: int,
+    attachment: Attachment,
+    fetches: Fetches,
+    options: WindowOptions,
+    state: AppState,
 ) -> list[WindowEmbedding]:
     """Embed the windows of one file, at most MAX_CONCURRENT at a time (MAX_VIDEOS of a video).
 
-    `number`: the index of the file among the request's inputs.
+    `number`: the index of the file among the request's inputs. `fetches`: the request's downloads.
     """
     components = state.components
     stride = options.stride or options.seconds
@@ -128,7 +135,7 @@ async def windows_of(
         return await components.conditioner.embed_unit(part)
 
     try:
-        content = await components.conditioner.fetch(attachment)
+        content = await components.conditioner.fetch(attachment, fetches)
         modality = attachment.modality
         windows = components.cutter.cut(content, options.seconds, stride, modality)
         concurrent = MAX_VIDEOS if modality == "video" else MAX_CONCURRENT
@@ -148,10 +155,11 @@ async def condition_all(
     """Compute the embedding of each input. The first error cancels the other inputs."""
     conditioner = state_of(raw_request).components.conditioner
     semaphore = asyncio.Semaphore(MAX_CONCURRENT)
+    fetches = conditioner.fetches(chain(*inputs), uses=2)
 
     async def limited(attachments: list[Attachment]) -> Conditioned:
         async with semaphore:
-            return await conditioner.condition(attachments, options)
+            return await conditioner.condition(attachments, options, fetches)
 
     return await all_results(limited(attachments) for attachments in inputs)
 

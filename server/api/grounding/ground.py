@@ -57,7 +57,8 @@ def read_grounding(
             code="parser_not_installed",
         )
     files = with_pictures(attachments, state.settings.max_ground_pictures, PARAM)
-    return Grounding(state, chosen, files, state.components.conditioner.fetches())
+    fetches = state.components.conditioner.fetches(attachments)
+    return Grounding(state, chosen, files, fetches)
 
 
 def fetches_of(grounding: "Grounding | None") -> Fetches | None:

@@ -3,11 +3,9 @@
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
 from argparse import Namespace
 from contextlib import nullcontext
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,6 +22,7 @@ from server.encoding.client import EncodingClient
 from server.encoding.messages import SOCKET
 from server.metrics import RESTARTS, STALLED
 from server.process.control import Address, Parent, alive, serving
+from server.process.resident import resident_bytes
 from server.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,7 @@ async def serve(parent: Parent, args: Namespace, address: Address, listener: soc
     ):
         RESTARTS.set(parent.restarts)
         logger.info("bindserve serves %s on %s", settings.name, address.url)
-        logger.info("resident memory: %d MiB", resident_bytes() >> 20)
+        logger.info("resident memory of the API process: %d MiB", resident_bytes() >> 20)
         server = Server(uvicorn.Config(application.app, **options(args, settings)), engine)
         reporter = asyncio.ensure_future(report(server, encoders, parent))
         try:
@@ -125,12 +124,6 @@ async def report(server: uvicorn.Server, encoders: EncodingClient, parent: Paren
         STALLED.labels("encoding").set(encoders.stalled_s())
         alive(parent.control, 0)
         await asyncio.sleep(REPORT_S)
-
-
-def resident_bytes() -> int:
-    """Return the bytes of this process that are in RAM."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def options(args: Namespace, settings: Settings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import asyncio
 import re
 import secrets
 import time
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -18,7 +19,7 @@ from server.api.batches.record import BatchRecord
 from server.api.batches.store import OwnedBatches
 from server.api.body import read_json
 from server.api.prompt.inputs import parse
-from server.api.routes.files import checked_seconds
+from server.api.routes.files import checked_seconds, list_page
 from server.api.state import AppState, state_of
 from server.context import current
 from server.errors import BadRequest, NotFound, TooLarge, Unavailable
@@ -83,26 +84,12 @@ async def list_batches(
 ) -> JSONResponse:
     batches = owned(request)
     records = await asyncio.to_thread(batches.all)
-    if after is not None:
-        ids = [record.id for record in records]
-        if after not in ids:
-            raise NotFound("no such batch", param="after", code="batch_not_found")
-        records = records[ids.index(after) + 1 :]
-    shown = [record.document(batches.cancelling_at(record.id)) for record in records[:limit]]
-    return JSONResponse(
-        {
-            "object": "list",
-            "data": shown,
-            "first_id": shown[0]["id"] if shown else None,
-            "last_id": shown[-1]["id"] if shown else None,
-            "has_more": len(records) > limit,
-        }
-    )
+    return JSONResponse(list_page(records, after, limit, "batch", partial(document, batches)))
 
 
 @router.get("/{batch_id}")
 async def retrieve_batch(request: Request, batch_id: str) -> JSONResponse:
-    return JSONResponse(await asyncio.to_thread(document, owned(request), batch_id))
+    return JSONResponse(await asyncio.to_thread(read_document, owned(request), batch_id))
 
 
 @router.post("/{batch_id}/cancel")
@@ -121,13 +108,18 @@ async def cancel_batch(request: Request, batch_id: str) -> JSONResponse:
                 code="batch_finished",
             )
         batches.cancel(batch_id)
-        return document(batches, batch_id)
+        return read_document(batches, batch_id)
 
     return JSONResponse(await asyncio.to_thread(cancel))
 
 
-def document(batches: OwnedBatches, batch_id: str) -> dict[str, Any]:
-    return batches.get(batch_id).document(batches.cancelling_at(batch_id))
+def document(batches: OwnedBatches, record: BatchRecord) -> dict[str, Any]:
+    return record.document(batches.cancelling_at(record.id))
+
+
+def read_document(batches: OwnedBatches, batch_id: str) -> dict[str, Any]:
+    """Raises NotFound."""
+    return document(batches, batches.get(batch_id))
 
 
 def new_record(request: BatchRequest, state: AppState) -> BatchRecord:

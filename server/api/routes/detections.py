@@ -59,7 +59,7 @@ async def detect(incoming: Incoming, raw_request: Request) -> Response:
     search = Search(state, request.threshold)
     try:
         async with asyncio.timeout(state.settings.ground_timeout_s):
-            fetches = state.components.conditioner.fetches()
+            fetches = state.components.conditioner.fetches(files)
             pictures = await gather_pictures(state, files, fetches)
             boxes = await search.run(pictures, queries)
     except TimeoutError:

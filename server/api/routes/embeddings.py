@@ -7,12 +7,13 @@ results in one embedding of length 1. The retrieval cache is used only if the re
 
 import asyncio
 import base64
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 
 from model_ext.conditioning import Vector
@@ -30,6 +31,7 @@ from server.media.input_forms import read_input_forms
 router = APIRouter()
 
 USAGE = {"prompt_tokens": 0, "total_tokens": 0}  # 0, because the LLM processes no tokens
+WINDOWS_PER_PIECE = 16
 
 
 class EmbeddingRequest(BaseModel):
@@ -63,8 +65,9 @@ async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> R
         if options.cache:
             raise BadRequest("windows do not use the cache", param="imagebind.cache")
         windows = await embed_windows(inputs, options.windows, incoming, raw_request)
-        body = window_list(request, windows, state.settings.name)
-        return await asyncio.to_thread(JSONResponse, body, headers={CACHE_HEADER: "off"})
+        pieces = window_list(request, windows, state.settings.name)
+        headers = {CACHE_HEADER: "off"}
+        return StreamingResponse(pieces, headers=headers, media_type="application/json")
     conditioned = await embed_parts(inputs, options, incoming, raw_request)
     body = embedding_list(request, conditioned, options, state.settings.name)
     headers = {CACHE_HEADER: conditioned[0].explanation.cache}
@@ -72,20 +75,28 @@ async def respond_with_embeddings(incoming: Incoming, raw_request: Request) -> R
     return await asyncio.to_thread(JSONResponse, body, headers=headers)
 
 
-def window_list(request: EmbeddingRequest, windows: Sequence[WindowEmbedding], name: str) -> Json:
-    """Return OpenAI's list of embeddings, one per window. Each item also has the index of its input
-    and the window's start and end in seconds.
+def window_list(
+    request: EmbeddingRequest, windows: Sequence[WindowEmbedding], name: str
+) -> Iterator[bytes]:
+    """Yield the JSON of OpenAI's list of embeddings, one per window, in pieces: the whole JSON for
+    an hour of sound has tens of megabytes. Each item also has the index of its input and the
+    window's start and end in seconds.
     """
-    data = [
-        {
-            "object": "embedding",
-            "index": index,
-            "embedding": numbers(window.embedding, request.encoding_format),
-            "imagebind": {"input": window.number, "start": window.start, "end": window.end},
-        }
-        for index, window in enumerate(windows)
-    ]
-    return {"object": "list", "data": data, "model": request.model or name, "usage": USAGE}
+    yield b'{"object":"list","data":['
+    for first in range(0, len(windows), WINDOWS_PER_PIECE):
+        items = [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": numbers(window.embedding, request.encoding_format),
+                "imagebind": {"input": window.number, "start": window.start, "end": window.end},
+            }
+            for index, window in enumerate(windows[first : first + WINDOWS_PER_PIECE], first)
+        ]
+        # the items without the brackets of their list
+        yield (b"," if first else b"") + json.dumps(items, separators=(",", ":")).encode()[1:-1]
+    end = {"model": request.model or name, "usage": USAGE}
+    yield b"]," + json.dumps(end, separators=(",", ":")).encode()[1:]
 
 
 def numbers(embedding: Vector, encoding_format: str) -> str | list[float]:

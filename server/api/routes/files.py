@@ -6,7 +6,8 @@ it uploads. On a server without keys, all clients share all files.
 
 import asyncio
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -23,6 +24,14 @@ router = APIRouter(prefix="/v1/files")
 
 PURPOSES = ("user_data", "vision", "assistants", "batch", "fine-tune", "evals")
 MAX_LISTED = 10_000
+
+
+class Identified(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+Listed = TypeVar("Listed", bound=Identified)
 
 
 def owned(request: Request) -> OwnedFiles:
@@ -56,21 +65,7 @@ async def list_files(
     records = [record for record in records if purpose in (None, record.purpose)]
     if order == "asc":
         records.reverse()
-    if after is not None:
-        ids = [record.id for record in records]
-        if after not in ids:
-            raise NotFound("no such file", param="after", code="file_not_found")
-        records = records[ids.index(after) + 1 :]
-    shown = [record.document() for record in records[:limit]]
-    return JSONResponse(
-        {
-            "object": "list",
-            "data": shown,
-            "first_id": shown[0]["id"] if shown else None,
-            "last_id": shown[-1]["id"] if shown else None,
-            "has_more": len(records) > limit,
-        }
-    )
+    return JSONResponse(list_page(records, after, limit, "file", lambda record: record.document()))
 
 
 @router.get("/{file_id}")
@@ -157,3 +152,30 @@ def checked_seconds(value: Any, max_age_s: int, param: str) -> int:
     if type(value) is not int or not 1 <= value <= max_age_s:
         raise BadRequest(f"expected a whole number between 1 and {max_age_s}", param=param)
     return value
+
+
+def list_page(
+    records: Sequence[Listed],
+    after: str | None,
+    limit: int,
+    kind: str,
+    document: Callable[[Listed], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return OpenAI's list of at most `limit` records, which follow the record with the id `after`.
+
+    `kind`: file or batch. `document`: converts a record to JSON. Raises NotFound: when no record
+    has the id `after`.
+    """
+    if after is not None:
+        ids = [record.id for record in records]
+        if after not in ids:
+            raise NotFound(f"no such {kind}", param="after", code=f"{kind}_not_found")
+        records = records[ids.index(after) + 1 :]
+    shown = [document(record) for record in records[:limit]]
+    return {
+        "object": "list",
+        "data": shown,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
+        "has_more": len(records) > limit,
+    }

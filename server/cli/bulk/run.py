@@ -11,11 +11,12 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from tqdm import tqdm
 
 from cache_index.errors import CacheError
-from cache_index.folder import INPUTS, begin_or_resume, locked
+from cache_index.folder import INPUTS, begin_or_resume, locked, write_whole
 from cache_index.shards import ShardWriter
 from model_ext.config import read_sections
 from model_ext.imagebind.dtype import choose_dtype
@@ -41,7 +42,8 @@ class Summary:
 
 
 def run(request: BulkRequest, embed: Embed | None = None) -> Summary:
-    """Embed all files and write the output. Run again after a kill to resume.
+    """Embed all files. Write the output and the list of skipped files. Run again after a kill to
+    resume.
 
     `embed`: the function that embeds the files; default: `embed_locally`.
 
@@ -66,10 +68,27 @@ def run(request: BulkRequest, embed: Embed | None = None) -> Summary:
                 finally:
                     sink.flush()
         rows = write_output(folder, request.out)
-        failed = len(skipped.read_text().splitlines()) if skipped.exists() else 0
+        failures = skipped.read_text() if skipped.exists() else ""
+        write_skipped(request.out, failures)
         (folder / INPUTS).unlink()  # a run that is killed during the next line cannot resume
         shutil.rmtree(folder)
-    return Summary(count, rows, failed)
+    return Summary(count, rows, len(failures.splitlines()))
+
+
+def skipped_list(out: Path) -> Path:
+    """Return the path of the list of skipped files, which is beside the output."""
+    return out.with_name(f"{out.name}.skipped.txt")
+
+
+def write_skipped(out: Path, lines: str) -> None:
+    """Write the list of skipped files, or delete an older list if there are none. A run that was
+    killed has printed only a part of the list.
+    """
+    path = skipped_list(out)
+    if lines:
+        write_whole(path, lambda draft: draft.write_text(lines))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def embeddings_of(settings: Settings) -> list[object]:

@@ -6,7 +6,7 @@ Reads names and captions, but opens no media file.
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -59,10 +59,13 @@ def folder_items(folder: Path) -> Iterator[MediaItem]:
     """Yield the media files of a folder in sorted order. An item's id is its path in the folder.
     Skips hidden files.
     """
-    for path in sorted(folder.rglob("*")):
+    paths = sorted(folder.rglob("*"))
+    stems = media_stems(paths)
+    for path in paths:
         name = path.relative_to(folder)
         hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or not path.is_file() or is_caption(path):
+        is_caption = path.suffix == CAPTION and path.with_suffix("") in stems
+        if hidden or is_caption or not path.is_file():
             continue
         yield MediaItem(path, Caption(caption_beside(path), name.as_posix()))
 
@@ -72,15 +75,19 @@ def printable(place: Path | str) -> str:
     return str(place).encode(errors="backslashreplace").decode()
 
 
-def is_caption(path: Path) -> bool:
-    """Whether a .txt file is the caption of a media file with the same name and another suffix."""
-    return path.suffix == CAPTION and any(
-        other.suffix != CAPTION for other in path.parent.glob(f"{escaped(path.stem)}.*")
-    )
-
-
-def escaped(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+def media_stems(paths: Iterable[Path]) -> set[Path]:
+    """Return the paths of all files except .txt files, without their last suffixes: x and x.left
+    for x.left.wav. A .txt file with one of these stems is the caption of that file.
+    """
+    stems = set()
+    for path in paths:
+        if path.suffix == CAPTION:
+            continue
+        stem = path
+        while stem.suffix:
+            stem = stem.with_suffix("")
+            stems.add(stem)
+    return stems
 
 
 def caption_beside(path: Path) -> str | None:

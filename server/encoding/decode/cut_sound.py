@@ -1,6 +1,4 @@
-"""Cut a sound into windows, block by block. Each window is a WAV file, or the samples of speech
-(model_ext/imagebind/preprocess/speech.py).
-"""
+"""Cut a sound into windows, block by block. Each window is a WAV file."""
 
 import io
 from collections.abc import Iterator
@@ -11,7 +9,6 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from model_ext.imagebind.preprocess.speech import SpeechSamples
 from server.encoding.decode.cut_job import CutError, CutJob
 
 BLOCK = 1 << 16  # Number of audio frames (one sample per channel) that are read at a time.
@@ -62,15 +59,6 @@ def wav_windows(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[float, float,
         wav = io.BytesIO()
         soundfile.write(wav, samples, sound.rate, format="WAV", subtype="FLOAT")
         yield first / sound.rate, (first + len(samples)) / sound.rate, wav.getvalue()
-
-
-def speech_windows(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[float, float, bytes]]:
-    """Yield start and end in seconds, and the samples of speech (int16), of each window."""
-    speech, end = SpeechSamples(sound.rate), 0.0
-    for first, samples in cut(sound, job):
-        start, end = first / sound.rate, (first + len(samples)) / sound.rate
-        yield start, end, speech.add(samples).tobytes()
-    yield end, end, speech.end().tobytes()
 
 
 def cut(sound: SoundBlocks, job: CutJob) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -6,9 +6,11 @@ that a hostile file controls could then run code in the service.
 
 import json
 import struct
-from asyncio import StreamReader
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:  # decoding and cutting processes do without asyncio
+    from asyncio import StreamReader
 
 LENGTHS = struct.Struct(">II")  # lengths of the JSON header and of the payload
 MAX_HEADER_BYTES = 1 << 16
@@ -52,7 +54,7 @@ def encode_head(header: dict[str, Any], payload_size: int) -> bytes:
     return LENGTHS.pack(len(text), payload_size) + text
 
 
-async def read_frame(stream: StreamReader, max_payload: int) -> Frame:
+async def read_frame(stream: "StreamReader", max_payload: int) -> Frame:
     """Read a frame.
 
     Raises IncompleteReadError: at the end of the stream. Raises FrameError.

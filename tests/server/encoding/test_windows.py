@@ -1,6 +1,9 @@
 """The cutting of sounds into windows, in real cutting processes."""
 
+import ast
 import io
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +140,10 @@ async def test_one_client_gets_half_of_the_places() -> None:
     with entered(RequestContext(b"", address="10.0.0.2")):
         assert len(await collect(cutter, sound)) == 3
     await running.aclose()
+
+
+def test_a_cutting_process_imports_only_what_its_job_needs() -> None:
+    """FFmpeg's libraries and asyncio almost double the memory of the process."""
+    code = "import sys, server.encoding.decode.cutter as c; print([*sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"av", "asyncio", "torch"} & set(ast.literal_eval(done.stdout))

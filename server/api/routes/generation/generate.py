@@ -172,7 +172,7 @@ async def condition(
     names = () if contexts is None else experts.chosen(options.experts)
     if contexts is None or not names or not attachments:
         return await conditioner.condition(counted, options, fetches, with_picture=with_picture)
-    fetches = fetches or conditioner.fetches()
+    fetches = fetches or conditioner.fetches(attachments)
     work: list[Coroutine[Any, Any, Any]] = [
         conditioner.condition(counted, options, fetches, with_picture=with_picture),
         experts.read(attachments, names, fetches),

@@ -12,6 +12,7 @@ import soundfile
 
 from model_ext.conditioning import Vector
 from server.api.components import Components
+from server.api.routes import embeddings as routes
 from server.conditioning.mix import normalize
 from server.conditioning.options import ImageBindOptions
 from server.settings import Settings
@@ -140,13 +141,17 @@ async def test_real_encoders_give_the_golden_embeddings(components: Components) 
 
 @pytest.mark.parametrize("fields", [{}, {"channels": "mean"}], ids=["", "channels"])
 async def test_a_window_equals_the_file_cut_there(
-    components: Components, settings: Settings, fields: dict[str, Any]
+    components: Components,
+    settings: Settings,
+    fields: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The sound file has 16 kHz. It is not resampled, so a window has the same samples as the whole
     file.
     """
     served = serve()
     served.app.state.components, served.app.state.settings = components, settings
+    monkeypatch.setattr(routes, "WINDOWS_PER_PIECE", 2)  # the last piece is shorter
     rate, times = 16_000, np.arange(5 * 16_000) / 16_000
     left = 8000 * np.sin(2000 * times * (1 + 0.2 * times)) * times / 5
     samples = np.stack([left, 8000 * np.sin(5000 * times)], 1).astype(np.int16)
@@ -169,6 +174,12 @@ async def test_a_window_equals_the_file_cut_there(
     cuts = [part(int(start * rate), int(end * rate)) for start, end in bounds]
     expected = await embeddings(served, cuts)
     np.testing.assert_allclose([item["embedding"] for item in data], expected, atol=1e-5)
+    body["encoding_format"] = "base64"
+    again = (await served.client.post(PATH, json=body)).json()
+    assert again.keys() == {"object", "data", "model", "usage"}
+    vectors = [np.frombuffer(base64.b64decode(item["embedding"]), "<f4") for item in again["data"]]
+    # the windows of the second request may be in other batches
+    np.testing.assert_allclose(vectors, [item["embedding"] for item in data], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,8 @@ def test_a_run_skips_bad_files_and_resumes(
     assert not out.exists()
     summary = bulk.run(request)
     assert (summary.files, summary.rows, summary.skipped) == (7, 9, 2)
+    lines = bulk.skipped_list(out).read_text().splitlines()
+    assert [Path(line.split("\t")[1].strip("'")).name for line in lines] == ["bad.jpg", "cut.wav"]
     assert embedded.count(str(folder / "audio_a.wav")) == 1
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     files = ["audio_a.wav"] * 5 + [*names[1:], "a.jpg", "0"]

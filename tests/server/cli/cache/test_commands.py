@@ -268,6 +268,14 @@ def test_names_with_glob_characters(tmp_path: Path) -> None:
     assert read_media_list(tmp_path, urls=False).fingerprint != media.fingerprint
 
 
+def test_a_text_is_the_caption_of_any_file_with_its_stem(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.left.wav", "a.txt", "b.c.jpg", "b.c.txt", "b.txt", "d.txt", "sub/a.txt"):
+        (tmp_path / name).touch()
+    items = read_media_list(tmp_path, urls=False).items()
+    assert [item.caption.id for item in items] == ["a.left.wav", "b.c.jpg", "d.txt", "sub/a.txt"]
+
+
 # The following tests inspect and change a cache.
 
 
