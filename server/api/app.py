@@ -27,6 +27,7 @@ from server.api.middleware.context import ContextMiddleware
 from server.api.middleware.rate_limit import RateLimitMiddleware, new_usage
 from server.api.middleware.request_id import RequestIdMiddleware
 from server.api.middleware.request_log import RequestLogMiddleware, to_standard_output
+from server.api.middleware.turns import TurnMiddleware
 from server.api.routes import (
     audio,
     detections,
@@ -44,6 +45,7 @@ from server.api.state import state_of
 from server.engine.exposure import api_keys
 from server.fairness import FairShare
 from server.settings import Settings
+from server.turns import Turns
 
 Engine = TypeVar("Engine")
 
@@ -135,9 +137,12 @@ def create_app(
     state = state_of(app)
     state.settings, state.args, state.components = settings, args, components
     state.grammars = None
+    state.prompt_limits = None
     state.running = FairShare(settings.max_requests)
     state.key_usage = new_usage(settings.key_requests_per_minute)
     state.held_bytes = FairShare(settings.max_held_bytes)
+    state.reading = Turns()
+    state.turns = Turns()
     state.batches = create_runner(app, settings, components.files, state.running)
     error_handlers.install(app, language_model=components.language_model)
     openapi.install(app)
@@ -200,6 +205,7 @@ def add_middleware(
         upload_paths=UPLOAD_PATHS,
         max_upload_bytes=settings.max_upload_bytes,
     )
+    app.add_middleware(TurnMiddleware, turns=state_of(app).turns)
     app.add_middleware(
         BodyTimeMiddleware, min_rate=settings.body_min_rate, max_s=settings.body_timeout_s
     )
