@@ -6,7 +6,6 @@ a thread.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from server.api.limits.fields import check_engine_fields, check_maxima, check_va
 from server.api.state import state_of
 from server.context import client
 from server.errors import BadRequest, UnsupportedMediaType
+from server.large_json import loads
 from server.media.sources import Upload
 from server.settings import Settings
 
@@ -130,7 +130,7 @@ async def run_alone(
 
 def checked_json(body: bytes, settings: Settings) -> Json:
     """Raises ValueError, RecursionError, BadRequest."""
-    document = json_object(json.loads(body))
+    document = json_object(loads(body))
     check_document(document, settings)
     return document
 

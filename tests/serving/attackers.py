@@ -314,7 +314,7 @@ async def files_that_are_no_media(a: Attacker) -> None:
 # Attacks that only send many permitted requests, and the load (HONEST) with which they are compared
 
 
-@attacker("cancel storm", clients=32, honest="honest chats")
+@attacker("cancel storm", clients=32, honest="honest short chats")
 async def cancel_storm(a: Attacker) -> None:
     await a.post(CHAT, chat("word " * 100, max_tokens=300, ignore_eos=True), wait_s=0.1)
 
@@ -329,7 +329,7 @@ async def videos_of_200_requests(a: Attacker) -> None:
     await one_video(a)
 
 
-@attacker("batches", clients=4, honest="honest chats")
+@attacker("batches", clients=4, honest="honest completions")
 async def completions_of_64_prompts(a: Attacker) -> None:
     prompts = [f"word {next(number)}" for _ in range(64)]  # the maximum
     body = {"model": "any", "prompt": prompts, "max_tokens": 100, "ignore_eos": True}
@@ -365,6 +365,16 @@ async def one_chat(a: Attacker) -> None:
     await a.post(CHAT, chat(max_tokens=300, ignore_eos=True), wait_s=60)
 
 
+async def one_short_chat(a: Attacker) -> None:
+    """A request with as many tokens as a cancelled request of the cancel storm."""
+    await a.post(CHAT, chat("word " * 100, max_tokens=8, ignore_eos=True), wait_s=60)
+
+
+async def one_completion(a: Attacker) -> None:
+    body = {"model": "any", "prompt": f"word {next(number)}", "max_tokens": 100}
+    await a.post(COMPLETIONS, {**body, "ignore_eos": True}, wait_s=60)
+
+
 async def few_embeddings(a: Attacker) -> None:
     texts = [f"text {next(number)}" for _ in range(16)]
     await a.post("/v1/embeddings", {"model": "any", "input": texts}, wait_s=60)
@@ -372,6 +382,8 @@ async def few_embeddings(a: Attacker) -> None:
 
 HONEST = {
     "honest chats": Entry("tokens", one_chat, 32),
+    "honest short chats": Entry("cancel storm", one_short_chat, 32),
+    "honest completions": Entry("batches", one_completion, 256),
     "honest videos": Entry("videos", one_video, 8),
     "honest embeddings": Entry("embeddings", few_embeddings, 8),
 }
