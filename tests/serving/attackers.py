@@ -366,7 +366,7 @@ async def one_chat(a: Attacker) -> None:
 
 
 async def one_short_chat(a: Attacker) -> None:
-    """A request with as many tokens as a cancelled request of the cancel storm."""
+    """A request of the cancel storm with few tokens, whose answer is read to its end."""
     await a.post(CHAT, chat("word " * 100, max_tokens=8, ignore_eos=True), wait_s=60)
 
 

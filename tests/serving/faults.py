@@ -196,11 +196,12 @@ FAULTS: dict[str, Fault] = {
     "Python's resource tracker is killed": kill_tracker,
     "the disk is full, for 3 s": fill_disk,
     "a stored file cannot be read (the request for it: 503, then 200)": break_a_file,
-    "the engine is killed": kill_engine,
-    "the API process is killed": kill_api,
     "a decoding process is stopped (SIGSTOP)": stop_one_decoder,
     "the encoding service is stopped (SIGSTOP)": stop_encoders,
     "the grammar process is stopped (SIGSTOP)": stop_compiler,
+    # After the following faults, the engine starts again.
+    "the engine is killed": kill_engine,
+    "the API process is killed": kill_api,
     "the engine is stopped (SIGSTOP)": stop_engine,
     "the API process is stopped (SIGSTOP)": stop_api,
 }
@@ -302,12 +303,12 @@ async def running_clients(server: Server) -> AsyncIterator[Clients]:
         await asyncio.wait([running])
 
 
-async def run(server: Server, scratch: Path, only: str) -> list[Row]:
+async def run(server: Server, scratch: Path, only: list[str]) -> list[Row]:
     print("| fault | failures of clients | seconds to recovery |\n|---|---|---|")
     rows = []
     async with running_clients(server) as clients:
         for name, fault in FAULTS.items():
-            if only not in name:
+            if only and not any(part in name for part in only):
                 continue
             rows.append(await watch(name, fault, clients, server, scratch))
             print(rows[-1], flush=True)
@@ -318,7 +319,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--log", type=Path, default=Path("faults.log"))
-    parser.add_argument("--only", default="", help="a part of the names of the faults to run")
+    parser.add_argument("--only", nargs="*", default=[], help="parts of the names of the faults")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, small_disk(Path(folder)) as disk:
         config = Path(folder) / "settings.yaml"
@@ -328,7 +329,7 @@ if __name__ == "__main__":
         flags = ("--cache=none", f"--config={config}")
         with (
             stops.changed_environment(TMPDIR=str(temporary)),
-            serve(options.model, options.log, *flags) as server,
+            serve(options.model, options.log, *flags, start_s=stops.START_S) as server,
         ):
             asyncio.run(run(server, disk, options.only))
         left = stops.remains(temporary) + stops.remains(disk) or "nothing remains"
